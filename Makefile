@@ -1,0 +1,48 @@
+# Each target sets itself up in .venv the first time; nothing outside this folder is changed.
+#   make demo SEED=7              another seed
+#   make demo PYTHON=python3.12   another interpreter (3.11 or newer)
+
+PYTHON ?= python3
+VENV ?= .venv
+SEED ?= 0
+
+PY := $(VENV)/bin/python
+INSTALL := $(PY) -m pip install -c constraints.txt -e
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check fix
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## */\1: /p' Makefile
+
+demo: $(VENV)/demo.stamp  ## train, evaluate and write the report to runs/demo
+	$(PY) -m aipo_learner.demo --seed $(SEED) --out runs/demo
+
+test: $(VENV)/dev.stamp  ## run the tests that every change must pass
+	$(PY) -m pytest -m "not gpu and not slow and not integrations and not network"
+
+test-all: $(VENV)/dev.stamp  ## run every test that needs no GPU
+	$(PY) -m pytest -m "not gpu"
+
+check: $(VENV)/dev.stamp  ## lint, formatting, types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+fix: $(VENV)/dev.stamp  ## mend what can be mended mechanically
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+# pip is the last file that venv writes, so an interrupted set-up starts again.
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is %d.%d. Name another: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(INSTALL) ".[learner,report]"
+	touch $@
+
+# The second stamp: whoever can run the tests can run the demo.
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(INSTALL) ".[learner,openai,docker,tokenizers,report,data,dev]"
+	touch $@ $(VENV)/demo.stamp

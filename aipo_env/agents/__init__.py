@@ -1,0 +1,1 @@
+"""Agents: helpers that a policy may consult."""

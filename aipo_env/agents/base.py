@@ -1,0 +1,44 @@
+"""What an agent is: anything with `async reply(request) -> AgentReply`."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from aipo_env.records import ConsultKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRequest:
+    """One consultation. It never holds the gold answer or hidden tests.
+
+    Args:
+        problem: The task's prompt; empty for a role that must not see it.
+        trace: What the policy wrote and was told so far; empty likewise.
+        seed: Draws whatever the agent draws, so that equal requests of equal episodes get equal replies.
+        key: Names the call within a run: (seed, step, group, rollout, call).
+    """
+
+    kind: ConsultKind
+    query: str
+    problem: str = ""
+    trace: str = ""
+    seed: int = 0
+    key: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentReply:
+    """What an agent says. `tokens` and `cost_usd` are its own count; 0 when it has none."""
+
+    text: str
+    tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """A consulted helper. `agent_id` names it in the record."""
+
+    agent_id: str
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        """Answer one request; raise any exception when there is no answer."""

@@ -1,0 +1,157 @@
+"""The only way to an agent: limits how many calls run at once, gives each a deadline, retries, keeps a journal.
+
+The journal is a JSON-lines file of replies already paid for, each under the key of its call. A step that
+is sampled again after a crash takes them from there; another request under the same key is asked afresh.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from aipo_env.agents.base import Agent, AgentReply, AgentRequest
+from aipo_env.errors import ConfigError
+from aipo_env.records import ConsultKind
+
+MAX_REPLY_CHARS = 20_000
+"""A reply is cut here: no agent may flood an episode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLimits:
+    """Limits of an agent pool.
+
+    Args:
+        concurrency: Calls in flight at once, over all agents.
+        deadline_s: Seconds a single attempt may take.
+        retries: Further attempts after a failed one.
+        backoff_s: Seconds before the first retry; doubled for each further one.
+
+    Raises:
+        ConfigError: A value is out of range; the message names it.
+    """
+
+    concurrency: int = 64
+    deadline_s: float = 60.0
+    retries: int = 2
+    backoff_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ConfigError(f"agent pool: concurrency={self.concurrency} must be at least 1.")
+        if self.deadline_s <= 0:
+            raise ConfigError(f"agent pool: deadline_s={self.deadline_s} must be positive.")
+        for name in ("retries", "backoff_s"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"agent pool: {name}={getattr(self, name)} must not be negative.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a call came to: a reply, or the error of the last attempt. `seconds` covers all attempts."""
+
+    reply: AgentReply | None
+    error: str = ""
+    retries: int = 0
+    seconds: float = 0.0
+
+
+def request_hash(request: AgentRequest) -> str:
+    """Return 16 hexadecimal digits that name what an agent was shown."""
+    shown = "\x1f".join((request.kind, request.query, request.problem, request.trace, str(request.seed)))
+    return hashlib.sha256(shown.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class Journal:
+    """Replies on disk by key. A line cut short by a crash is dropped; the call is made again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._replies: dict[tuple[str, str], AgentReply] = {}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        for line in lines:
+            try:
+                row = json.loads(line)
+                self._replies[row["key"], row["hash"]] = AgentReply(**row["reply"])
+            except (ValueError, KeyError, TypeError):
+                continue
+        self._file = path.open("a", encoding="utf-8")
+        if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+            self._file.write("\n")
+
+    def get(self, request: AgentRequest) -> AgentReply | None:
+        """Return the reply that this very request got before."""
+        return self._replies.get((str(request.key), request_hash(request)))
+
+    def put(self, request: AgentRequest, reply: AgentReply) -> None:
+        """Keep a reply; it is on its way to the disk when this returns."""
+        row = {"key": str(request.key), "hash": request_hash(request), "reply": asdict(reply)}
+        self._replies[row["key"], row["hash"]] = reply  # type: ignore[index]
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def clear(self) -> None:
+        """Forget everything: the step that asked has been committed."""
+        self._replies.clear()
+        self._file.truncate(0)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class AgentPool:
+    """The agents of a run by role, behind shared limits."""
+
+    def __init__(
+        self,
+        agents: Mapping[ConsultKind, Agent],
+        limits: PoolLimits | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self.agents = dict(agents)
+        self.limits = limits or PoolLimits()
+        self.journal = journal
+        self._slots = asyncio.Semaphore(self.limits.concurrency)
+
+    def agent_id(self, kind: ConsultKind) -> str:
+        """Return the name of the agent behind a role."""
+        agent = self.agents.get(kind)
+        return agent.agent_id if agent else ""
+
+    async def consult(self, request: AgentRequest) -> Outcome:
+        """Ask an agent. Never raises for what an agent does: a failure is an outcome."""
+        agent = self.agents.get(request.kind)
+        if agent is None:
+            return Outcome(reply=None, error=f"no agent for {request.kind!r}")
+        kept = self.journal and self.journal.get(request)
+        if kept:
+            return Outcome(reply=kept)
+        start, error = time.monotonic(), ""
+        for attempt in range(self.limits.retries + 1):
+            if attempt:
+                await asyncio.sleep(self.limits.backoff_s * 2 ** (attempt - 1))
+            reply, error = await self._attempt(agent, request)
+            if reply is not None:
+                if self.journal:
+                    self.journal.put(request, reply)
+                return Outcome(reply=reply, retries=attempt, seconds=time.monotonic() - start)
+        return Outcome(reply=None, error=error, retries=self.limits.retries, seconds=time.monotonic() - start)
+
+    async def _attempt(self, agent: Agent, request: AgentRequest) -> tuple[AgentReply | None, str]:
+        """Make one attempt; return the reply, or None and what went wrong."""
+        try:
+            async with self._slots, asyncio.timeout(self.limits.deadline_s):
+                reply = await agent.reply(request)
+        except TimeoutError:
+            return None, f"no reply within {self.limits.deadline_s} s"
+        except Exception as error:  # an agent is somebody else's program: whatever it raises is its failure
+            return None, f"{type(error).__name__}: {error}"
+        if not isinstance(reply, AgentReply) or not isinstance(reply.text, str) or not reply.text.strip():
+            return None, "the reply is empty"
+        if len(reply.text) > MAX_REPLY_CHARS:
+            reply = AgentReply(text=reply.text[:MAX_REPLY_CHARS], tokens=reply.tokens, cost_usd=reply.cost_usd)
+        return reply, ""

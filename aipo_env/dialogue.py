@@ -1,0 +1,239 @@
+"""All rules of one episode, as a pure state machine: no I/O, no await, no clock.
+
+    messages = dialogue.open()
+    need = dialogue.receive(completion)      # Consults | Answer | Feedback | Ended
+    message = dialogue.reply(replies)        # after Consults: what the policy sees next
+
+Limits, malformed calls, denied calls and forged markup are decided here and nowhere else.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aipo_env.errors import ConfigError
+from aipo_env.parsing import Codec, Parsed
+from aipo_env.records import (
+    CONSULT_KINDS,
+    Author,
+    Call,
+    Completion,
+    ConsultKind,
+    ConsultStatus,
+    Message,
+    Span,
+    StopReason,
+    Task,
+    Turn,
+    check_kind,
+)
+
+PLAIN_PROMPT = "Solve the problem step by step. Put the final answer in \\boxed{}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialogueRules:
+    """The limits and prompts of an episode; JSON-able.
+
+    Args:
+        plain_prompt: System prompt of deployment: no protocol, no agents.
+        consult_prompt: System prompt of an aided episode; empty means `plain_prompt` and the codec's
+            instructions.
+        kinds: Agent roles that may be consulted.
+        consult_budget: Answered consultations per episode; a call beyond it is denied, not executed, free.
+        budget_per_kind: The same for single roles.
+        max_turns: Completions per episode.
+        max_policy_tokens: Tokens the policy may sample, over all turns.
+        max_context_tokens: Tokens of the whole episode, prompts and replies included.
+        max_invalid: Malformed turns that are answered with an explanation; the next one ends the episode.
+
+    Raises:
+        ConfigError: A value is out of range; the message names it.
+    """
+
+    plain_prompt: str = PLAIN_PROMPT
+    consult_prompt: str = ""
+    kinds: tuple[ConsultKind, ...] = CONSULT_KINDS
+    consult_budget: int = 3
+    budget_per_kind: Mapping[str, int] = field(default_factory=dict)
+    max_turns: int = 8
+    max_policy_tokens: int = 1024
+    max_context_tokens: int = 4096
+    max_invalid: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", tuple(check_kind(kind) for kind in self.kinds))
+        for kind in self.budget_per_kind:
+            check_kind(kind)
+        for name in ("max_turns", "max_policy_tokens", "max_context_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"dialogue rules: {name}={getattr(self, name)} must be at least 1.")
+        for name in ("consult_budget", "max_invalid"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"dialogue rules: {name}={getattr(self, name)} must not be negative.")
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCall:
+    """A call with its number in the episode; a denied one is not executed."""
+
+    call: Call
+    call_id: int
+    denied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of a call: the agent's text when answered, nothing otherwise."""
+
+    status: ConsultStatus
+    text: str = ""
+    agent_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Consults:
+    """Answer these calls, then call `reply` with one `Reply` per call, in order."""
+
+    pending: tuple[PendingCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The final answer: verify this text; the episode is over."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """The turn was malformed; the policy sees this message and goes on."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A limit ended the episode."""
+
+    reason: StopReason
+
+
+Need = Consults | Answer | Feedback | Ended
+
+
+class Dialogue:
+    """One episode's state. `aided=False` is deployment: plain prompt, markup is plain text."""
+
+    def __init__(self, task: Task, rules: DialogueRules, codec: Codec, *, aided: bool) -> None:
+        self.task, self.rules, self.codec, self.aided = task, rules, codec, aided
+        self.turns: list[Turn] = []
+        self.num_policy_tokens = 0
+        self.num_context_tokens = 0
+        self.num_forged = 0
+        self.num_invalid = 0
+        self._pending: tuple[PendingCall, ...] = ()
+        self._charged: Counter[str] = Counter()
+        self._num_calls = 0
+
+    def open(self) -> tuple[Message, ...]:
+        """Return the prompt."""
+        system = self._consult_prompt() if self.aided else self.rules.plain_prompt
+        texts = (("system", system), ("user", self.task.prompt))
+        return tuple(Message(role, (Span(text, Author.PROMPT),)) for role, text in texts)  # type: ignore[arg-type]
+
+    def stop_strings(self) -> tuple[str, ...]:
+        """Return the strings after which the policy's turn ends."""
+        return self.codec.stop_strings(self.rules.kinds) if self.aided else ()
+
+    def token_limit(self) -> int:
+        """Return how many tokens the next completion may have."""
+        return max(0, min(self._policy_tokens_left(), self._context_tokens_left()))
+
+    def exhausted(self) -> StopReason | None:
+        """Return the limit that forbids another completion, if one does."""
+        if self.token_limit():
+            return None
+        return self._token_reason()
+
+    def saw(self, num_tokens: int) -> None:
+        """Count tokens that the policy did not sample towards the context."""
+        self.num_context_tokens += num_tokens
+
+    def receive(self, completion: Completion) -> Need:
+        """Take one completion and say what is wanted next."""
+        reason_if_cut = self._token_reason()
+        self.num_policy_tokens += len(completion.token_ids)
+        self.num_context_tokens += len(completion.token_ids)
+        parsed = self.codec.parse(completion.text) if self.aided else Parsed()
+        self.num_forged += parsed.num_forged
+        self.turns.append(Turn(completion.text, completion.finish_reason, parsed.calls))
+        if completion.finish_reason == "error":
+            return Ended(StopReason.POLICY_ERROR)
+        if completion.finish_reason == "length":
+            return Ended(reason_if_cut)
+        if not parsed.calls and not parsed.malformed:
+            return Answer(completion.text)
+        self.num_invalid += bool(parsed.malformed)
+        if self.num_invalid > self.rules.max_invalid:
+            return Ended(StopReason.PARSE_ERROR)
+        if len(self.turns) >= self.rules.max_turns:
+            return Ended(StopReason.MAX_TURNS)
+        if parsed.malformed:
+            text = f"Malformed call: {parsed.malformed}. Nothing was asked."
+            return Feedback(self._answer_turn((Span(text, Author.ENV),)))
+        self._pending = tuple(self._admit(call) for call in parsed.calls)
+        return Consults(self._pending)
+
+    def reply(self, replies: Sequence[Reply]) -> Message:
+        """Take one reply per pending call and return what the policy sees. Only answered calls are charged."""
+        if len(replies) != len(self._pending):
+            raise ValueError(f"{len(replies)} replies for {len(self._pending)} pending calls")
+        spans: list[Span] = []
+        for pending, reply in zip(self._pending, replies, strict=True):
+            if reply.status != "answered" and not pending.denied:
+                self._charged[pending.call.kind] -= 1
+            spans += self.codec.render_reply(pending.call.kind, self._body(pending, reply))
+        self._pending = ()
+        return self._answer_turn(tuple(spans))
+
+    def _body(self, pending: PendingCall, reply: Reply) -> Span:
+        """Return the reply's text: the agent's, or one and the same notice for a failure and a leak."""
+        if reply.status == "answered":
+            return Span(reply.text, Author.AGENT, reply.agent_id, pending.call_id, is_content=True)
+        notice = self.codec.denied if pending.denied else self.codec.unavailable
+        return Span(notice, Author.ENV, call_id=pending.call_id)
+
+    def _admit(self, call: Call) -> PendingCall:
+        """Charge a call to the budgets, or deny it."""
+        kind_budget = self.rules.budget_per_kind.get(call.kind, self.rules.consult_budget)
+        denied = (
+            call.kind not in self.rules.kinds
+            or self._charged.total() >= self.rules.consult_budget
+            or self._charged[call.kind] >= kind_budget
+        )
+        if not denied:
+            self._charged[call.kind] += 1
+        self._num_calls += 1
+        return PendingCall(call, self._num_calls - 1, denied)
+
+    def _answer_turn(self, spans: tuple[Span, ...]) -> Message:
+        """Record what came back in the last turn and return it as a message."""
+        message = Message("user", spans)
+        last = self.turns[-1]
+        self.turns[-1] = Turn(last.completion, last.finish_reason, last.calls, message.content)
+        return message
+
+    def _consult_prompt(self) -> str:
+        instructions = self.codec.instructions(self.rules.kinds, self.rules.consult_budget)
+        return self.rules.consult_prompt or f"{self.rules.plain_prompt}\n\n{instructions}"
+
+    def _token_reason(self) -> StopReason:
+        overflow = self._context_tokens_left() < self._policy_tokens_left()
+        return StopReason.CONTEXT_OVERFLOW if overflow else StopReason.MAX_SAMPLED_TOKENS
+
+    def _policy_tokens_left(self) -> int:
+        return self.rules.max_policy_tokens - self.num_policy_tokens
+
+    def _context_tokens_left(self) -> int:
+        return self.rules.max_context_tokens - self.num_context_tokens

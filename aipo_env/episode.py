@@ -1,0 +1,202 @@
+"""The record of one finished episode, in text and in tokens; JSON lines out and exactly back.
+
+The token record holds the very ids that the policy sampled and saw, each with its author.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aipo_env.errors import DataError
+from aipo_env.records import (
+    Author,
+    Call,
+    Consult,
+    Message,
+    Span,
+    StopReason,
+    Task,
+    Turn,
+    Verdict,
+    json_float,
+)
+
+_DTYPES = {
+    "token_ids": np.int32,
+    "author": np.int8,
+    "call_id": np.int16,
+    "turn": np.int16,
+    "behaviour_logprobs": np.float32,
+    "is_content": np.bool_,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenRecord:
+    """One entry per token of an episode, all of length T.
+
+    Args:
+        token_ids: int32[T], as sampled or as inserted; never re-tokenised.
+        author: int8[T], an `Author` each; the authors partition the tokens.
+        call_id: int16[T], the consultation a reply token belongs to, -1 elsewhere.
+        turn: int16[T], completions before this token; prompt tokens are in turn 0.
+        behaviour_logprobs: float32[T], log-probability under whoever wrote the token; NaN means unknown.
+        is_content: bool[T], true for the body of an agent's reply, false for its wrapper and all else.
+
+    Raises:
+        ValueError: The arrays differ in length.
+    """
+
+    token_ids: NDArray[np.int32]
+    author: NDArray[np.int8]
+    call_id: NDArray[np.int16]
+    turn: NDArray[np.int16]
+    behaviour_logprobs: NDArray[np.float32]
+    is_content: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in _DTYPES}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"token record arrays differ in length: {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenRecord) and all(
+            np.array_equal(getattr(self, name), getattr(other, name), equal_nan=name == "behaviour_logprobs")
+            for name in _DTYPES
+        )
+
+    @property
+    def policy_mask(self) -> NDArray[np.bool_]:
+        """bool[T], the policy's own tokens."""
+        return self.author == Author.POLICY
+
+    @property
+    def agent_mask(self) -> NDArray[np.bool_]:
+        """bool[T], reply content written by an agent."""
+        return (self.author == Author.AGENT) & self.is_content
+
+    @classmethod
+    def build(cls, columns: Mapping[str, Sequence[Any]]) -> "TokenRecord":
+        """Build a record from one sequence per field; null log-probabilities become NaN."""
+        logprobs = [np.nan if value is None else value for value in columns["behaviour_logprobs"]]
+        return cls(**{
+            name: np.asarray(logprobs if name == "behaviour_logprobs" else columns[name], dtype)
+            for name, dtype in _DTYPES.items()
+        })  # fmt: skip
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return plain lists; NaN becomes null."""
+        columns: dict[str, list[Any]] = {name: getattr(self, name).tolist() for name in _DTYPES}
+        columns["behaviour_logprobs"] = [json_float(value) for value in columns["behaviour_logprobs"]]
+        return columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """One finished episode.
+
+    Args:
+        aided: Whether the policy saw the consult prompt and could consult.
+        reward: Sum of `reward_parts`; None when the verifier or the policy's engine failed: such an episode
+            is kept and never trained on.
+        group_id: Shared by the rollouts of one task in one step.
+        num_forged: Marks of a reply that the policy wrote itself.
+        num_invalid: Malformed turns.
+        policy_version: Optimiser steps behind the weights that sampled it.
+    """
+
+    task: Task
+    aided: bool
+    messages: tuple[Message, ...]
+    turns: tuple[Turn, ...]
+    consults: tuple[Consult, ...]
+    tokens: TokenRecord
+    verdict: Verdict | None
+    reward: float | None
+    reward_parts: Mapping[str, float] = field(default_factory=dict)
+    stop_reason: StopReason
+    group_id: str = ""
+    num_forged: int = 0
+    num_invalid: int = 0
+    policy_version: int = 0
+
+    @property
+    def correct(self) -> bool:
+        """Whether the verifier accepted the answer."""
+        return self.verdict is not None and bool(self.verdict.correct)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able dictionary that `from_dict` turns back into an equal episode."""
+        return {
+            "task": {**_flat(self.task), "meta": dict(self.task.meta)},
+            "aided": self.aided,
+            "messages": [
+                {"role": message.role, "spans": [{**_flat(span), "author": int(span.author)} for span in message.spans]}
+                for message in self.messages
+            ],
+            "turns": [{**_flat(turn), "calls": [_flat(call) for call in turn.calls]} for turn in self.turns],
+            "consults": [_flat(consult) for consult in self.consults],
+            "tokens": self.tokens.to_dict(),
+            "verdict": None if self.verdict is None else _flat(self.verdict),
+            "reward": self.reward,
+            "reward_parts": dict(self.reward_parts),
+            "stop_reason": self.stop_reason.value,
+            "group_id": self.group_id,
+            "num_forged": self.num_forged,
+            "num_invalid": self.num_invalid,
+            "policy_version": self.policy_version,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "Episode":
+        """Rebuild an episode; raises KeyError, TypeError or ValueError on a row of another shape."""
+        return cls(**{
+            **row,
+            "task": Task(**{**row["task"], "choices": tuple(row["task"]["choices"])}),
+            "messages": tuple(
+                Message(m["role"], tuple(Span(**{**s, "author": Author(s["author"])}) for s in m["spans"]))
+                for m in row["messages"]
+            ),
+            "turns": tuple(Turn(**{**t, "calls": tuple(Call(**c) for c in t["calls"])}) for t in row["turns"]),
+            "consults": tuple(Consult(**consult) for consult in row["consults"]),
+            "tokens": TokenRecord.build(row["tokens"]),
+            "verdict": row["verdict"] and Verdict(**row["verdict"]),
+            "stop_reason": StopReason(row["stop_reason"]),
+        })  # fmt: skip
+
+
+def _flat(record: Any) -> dict[str, Any]:
+    """Return the fields of a record without descending into them."""
+    return {item.name: getattr(record, item.name) for item in fields(record)}
+
+
+def write_episodes(path: Path, episodes: Iterable[Episode]) -> None:
+    """Append episodes to a JSON-lines file."""
+    with path.open("a", encoding="utf-8") as file:
+        for episode in episodes:
+            file.write(json.dumps(episode.to_dict(), ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def read_episodes(path: Path) -> Iterator[Episode]:
+    """Read episodes from a JSON-lines file.
+
+    Raises:
+        DataError: The file is missing, or a line is no episode; the message names file, line and fault.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. Give a .jsonl file of episodes, as `aipo train` writes them.")
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield Episode.from_dict(json.loads(line))
+            except (KeyError, TypeError, ValueError) as error:
+                fault = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+                raise DataError(f"{path}, line {number}: not an episode: {fault}. Delete the line.") from error

@@ -1,0 +1,62 @@
+"""Every error the project raises on purpose.
+
+AipoError
+├── ConfigError            a setting, spec or command-line value that cannot be used   (also ValueError)
+├── DataError              a data file, row or field that cannot be used               (also ValueError)
+├── PolicyError            a model, tokenizer or chat template that cannot be used
+├── CheckpointError        a checkpoint that cannot be read or written
+├── AgentError             an agent gave no usable reply
+│   └── AgentTimeout       ... within its deadline
+├── VerifierError          a verifier could not decide
+└── SandboxUnavailable     the sandbox cannot give its guarantee, so it refuses
+
+Each message is one paragraph: the offending value, what is allowed, and what to do next. The command
+line prints it without a traceback and exits with code 2.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AipoError(Exception):
+    """Root of the tree."""
+
+
+class ConfigError(AipoError, ValueError):
+    """A setting, spec or command-line value that cannot be used."""
+
+
+class DataError(AipoError, ValueError):
+    """A data file, row or field that cannot be used."""
+
+
+class PolicyError(AipoError):
+    """A model, tokenizer or chat template that cannot be used."""
+
+
+class CheckpointError(AipoError):
+    """A checkpoint that cannot be read or written."""
+
+
+class AgentError(AipoError):
+    """An agent gave no usable reply."""
+
+
+class AgentTimeout(AgentError):
+    """An agent gave no reply within its deadline."""
+
+
+class VerifierError(AipoError):
+    """A verifier could not decide."""
+
+
+class SandboxUnavailable(AipoError):
+    """The sandbox cannot give its guarantee, so it refuses to run anything."""
+
+
+def suggest(value: str, valid: Iterable[str]) -> str:
+    """Return a sentence that lists the valid values and names the nearest to `value`."""
+    options = sorted(valid)
+    near = difflib.get_close_matches(value, options, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Valid: {', '.join(options)}.{hint}"

@@ -1,0 +1,213 @@
+"""The records that flow through an environment: small, frozen, checked at construction."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, Literal, get_args
+
+from aipo_env.errors import DataError, suggest
+
+ConsultKind = Literal["knowledge", "reason", "verify"]
+"""What a policy may consult: the Knowledge Agent, the Reasoning Agent or the Verify Agent."""
+CONSULT_KINDS: tuple[ConsultKind, ...] = get_args(ConsultKind)
+
+FinishReason = Literal["stop", "length", "error"]
+"""Why an engine ended one completion: a stop string or end token, the token limit, or a failure."""
+
+
+class Author(IntEnum):
+    """Who wrote a token. Only `POLICY` and reply content of `AGENT` ever enter the objective."""
+
+    PROMPT = 0
+    POLICY = 1
+    AGENT = 2
+    TOOL = 3
+    ENV = 4
+    TEMPLATE = 5
+
+
+class StopReason(StrEnum):
+    """Why an episode ended."""
+
+    COMPLETED = "completed"
+    NO_ANSWER = "no_answer"
+    PARSE_ERROR = "parse_error"
+    MAX_TURNS = "max_turns"
+    MAX_SAMPLED_TOKENS = "max_sampled_tokens"
+    CONTEXT_OVERFLOW = "context_overflow"
+    ROLLOUT_TIMEOUT = "rollout_timeout"
+    CANCELLED = "cancelled"
+    VERIFIER_ERROR = "verifier_error"
+    POLICY_ERROR = "policy_error"
+
+    @property
+    def is_truncated(self) -> bool:
+        """True when a limit of ours ended the episode, not the policy."""
+        return self in _TRUNCATED
+
+    @property
+    def is_error(self) -> bool:
+        """True when something else than the policy failed; such an episode is not trained on."""
+        return self in _ERRORS
+
+
+_TRUNCATED = {
+    StopReason.MAX_TURNS,
+    StopReason.MAX_SAMPLED_TOKENS,
+    StopReason.CONTEXT_OVERFLOW,
+    StopReason.ROLLOUT_TIMEOUT,
+    StopReason.CANCELLED,
+}
+_ERRORS = {
+    StopReason.ROLLOUT_TIMEOUT,
+    StopReason.CANCELLED,
+    StopReason.VERIFIER_ERROR,
+    StopReason.POLICY_ERROR,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One problem with its ground truth.
+
+    Args:
+        id: Unique within its source.
+        prompt: What the policy is asked.
+        answer: The gold answer; no agent and no policy ever sees it.
+        kind: Which verifier decides: "math", "choice" or "code".
+        meta: Anything JSON-able; `meta["bottleneck"]` names the help a toy task needs.
+
+    Raises:
+        DataError: A field is missing or of the wrong type; the message names it.
+    """
+
+    id: str
+    prompt: str
+    answer: str
+    kind: str = "math"
+    choices: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("id", "prompt", "answer", "kind"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise DataError(f"task {self.id!r}: field {name!r} must be non-empty text, got {value!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A run of text with one author; `is_content` is true for a reply's body, false for its wrapper."""
+
+    text: str
+    author: Author
+    agent_id: str = ""
+    call_id: int = -1
+    is_content: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message. `spans` say who wrote which part of it."""
+
+    role: Literal["system", "user", "assistant"]
+    spans: tuple[Span, ...]
+
+    @property
+    def content(self) -> str:
+        """The whole text."""
+        return "".join(span.text for span in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the policy wrote in one turn: `token_ids` are the ids that were sampled, never re-tokenised."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish_reason: FinishReason = "stop"
+
+    def __post_init__(self) -> None:
+        if len(self.logprobs) not in (0, len(self.token_ids)):
+            raise ValueError(f"{len(self.logprobs)} logprobs for {len(self.token_ids)} token ids")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A consultation that the policy asked for."""
+
+    kind: ConsultKind
+    query: str
+
+
+ConsultStatus = Literal["answered", "failed", "leaked", "denied"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consult:
+    """The account of one consultation.
+
+    Args:
+        status: "answered"; "failed" after all retries; "leaked": the reply gave the gold answer away and was
+            withheld; "denied": over budget, never executed.
+        reply: The text the policy saw as the agent's; empty unless answered.
+        seconds: Wall-clock time of the call, retries included. Excluded from equality: it is no outcome.
+        tokens: Tokens of the reply as the agent counts them; 0 when it does not.
+    """
+
+    kind: ConsultKind
+    agent_id: str
+    query: str
+    reply: str
+    status: ConsultStatus
+    call_id: int
+    turn: int
+    tokens: int = 0
+    retries: int = 0
+    cost_usd: float = 0.0
+    prompt_hash: str = ""
+    error: str = ""
+    seconds: float = field(default=0.0, compare=False)
+
+
+VerdictStatus = Literal["correct", "wrong", "no_answer", "timeout", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a verifier decided. `reward` is None when the verifier itself failed: never train on that."""
+
+    correct: bool | None
+    reward: float | None
+    status: VerdictStatus
+    extracted: str = ""
+    reason: str = ""
+    stage: str = ""
+    isolation: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One completion of the policy and what came back, in text."""
+
+    completion: str
+    finish_reason: FinishReason
+    calls: tuple[Call, ...] = ()
+    feedback: str = ""
+
+
+def check_kind(kind: str) -> ConsultKind:
+    """Return `kind` if it names an agent role; raise DataError that lists the roles otherwise."""
+    for known in CONSULT_KINDS:
+        if kind == known:
+            return known
+    raise DataError(f"unknown consult kind {kind!r}. {suggest(kind, CONSULT_KINDS)}")
+
+
+def json_float(value: float) -> float | None:
+    """Return a float that JSON can carry; NaN, which marks an unknown value, becomes null."""
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,231 @@
+"""Drives one `Dialogue` against real agents and a real verifier, and keeps the token record.
+
+    session = Session(task, rules, codec, pool, verifier, aided=True, key=(seed, step, group, rollout))
+    for message in session.open(): ...          # feed them to the policy, `session.record` what it was fed
+    message = await session.advance(completion)  # what the policy sees next, or None at the end
+    episode = session.episode()
+"""
+
+import asyncio
+import hashlib
+import math
+import re
+from collections.abc import Coroutine, Sequence
+from threading import Thread
+from typing import Any, TypeVar
+
+from aipo_env.agents.base import AgentRequest
+from aipo_env.agents.pool import AgentPool, request_hash
+from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback, PendingCall, Reply
+from aipo_env.episode import Episode, TokenRecord
+from aipo_env.parsing import Codec
+from aipo_env.records import (
+    Author,
+    Completion,
+    Consult,
+    Message,
+    Span,
+    StopReason,
+    Task,
+    Verdict,
+)
+from aipo_env.verifiers.base import Verifier
+from aipo_env.verifiers.math_equiv import last_boxed, normalise
+
+T = TypeVar("T")
+
+
+class Session:
+    """One running episode.
+
+    Args:
+        key: Names the episode within a run; every random draw and journal entry of its consultations
+            derives from it and from nothing else.
+        group_id: Shared by the rollouts of one task in one step.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        rules: DialogueRules,
+        codec: Codec,
+        pool: AgentPool,
+        verifier: Verifier,
+        *,
+        aided: bool,
+        key: tuple[int, ...] = (0,),
+        group_id: str = "",
+        policy_version: int = 0,
+    ) -> None:
+        self.task, self.pool, self.verifier = task, pool, verifier
+        self.dialogue = Dialogue(task, rules, codec, aided=aided)
+        self.key, self.group_id, self.policy_version = key, group_id, policy_version
+        self.messages: list[Message] = []
+        self.consults: list[Consult] = []
+        self.verdict: Verdict | None = None
+        self.stop_reason: StopReason | None = None
+        self._columns: dict[str, list[Any]] = {
+            name: []
+            for name in ("token_ids", "author", "call_id", "turn", "behaviour_logprobs", "is_content")
+        }
+
+    def open(self) -> tuple[Message, ...]:
+        """Return the prompt."""
+        messages = self.dialogue.open()
+        self.messages += messages
+        return messages
+
+    def record(self, token_ids: Sequence[int], span: Span) -> None:
+        """Record tokens that the policy was fed, with the span they belong to."""
+        self._append(token_ids, span.author, span.call_id, [math.nan] * len(token_ids), span.is_content)
+        self.dialogue.saw(len(token_ids))
+
+    async def advance(self, completion: Completion) -> Message | None:
+        """Take one completion of the policy; return what it sees next, or None when the episode is over."""
+        logprobs = list(completion.logprobs) or [math.nan] * len(completion.token_ids)
+        self._append(completion.token_ids, Author.POLICY, -1, logprobs, False)
+        self.messages.append(Message("assistant", (Span(completion.text, Author.POLICY),)))
+        need = self.dialogue.receive(completion)
+        if isinstance(need, Ended):
+            self.stop_reason = need.reason
+            return None
+        if isinstance(need, Answer):
+            await self._judge(need.text)
+            return None
+        message = need.message if isinstance(need, Feedback) else await self._consult(need)
+        self.messages.append(message)
+        return message
+
+    def abort(self, reason: StopReason) -> None:
+        """End the episode from outside."""
+        self.stop_reason = self.stop_reason or reason
+
+    def episode(self) -> Episode:
+        """Return the record; the session must be over."""
+        if self.stop_reason is None:
+            raise RuntimeError("the episode is still running")
+        failed = self.stop_reason.is_error
+        reward = None if failed else (self.verdict.reward if self.verdict else 0.0)
+        return Episode(
+            task=self.task,
+            aided=self.dialogue.aided,
+            messages=tuple(self.messages),
+            turns=tuple(self.dialogue.turns),
+            consults=tuple(sorted(self.consults, key=lambda consult: consult.call_id)),
+            tokens=TokenRecord.build(self._columns),
+            verdict=self.verdict,
+            reward=reward,
+            reward_parts={} if reward is None else {"verdict": reward},
+            stop_reason=self.stop_reason,
+            group_id=self.group_id,
+            num_forged=self.dialogue.num_forged,
+            num_invalid=self.dialogue.num_invalid,
+            policy_version=self.policy_version,
+        )
+
+    async def _judge(self, text: str) -> None:
+        """Have the final turn verified. A verifier that fails says nothing about the policy."""
+        try:
+            self.verdict = await self.verifier.verify(self.task, text)
+        except Exception as error:  # a verifier may be somebody else's program
+            fault = f"{type(error).__name__}: {error}"
+            self.verdict = Verdict(correct=None, reward=None, status="error", reason=fault)
+        if self.verdict.reward is None:
+            self.stop_reason = StopReason.VERIFIER_ERROR
+        else:
+            answered = self.verdict.status != "no_answer"
+            self.stop_reason = StopReason.COMPLETED if answered else StopReason.NO_ANSWER
+
+    async def _consult(self, need: Consults) -> Message:
+        """Answer the calls of one turn concurrently, in call order."""
+        trace = self._trace()
+        replies = await asyncio.gather(*(self._ask(pending, trace) for pending in need.pending))
+        return self.dialogue.reply(replies)
+
+    async def _ask(self, pending: PendingCall, trace: str) -> Reply:
+        """Ask one agent and write the account of it."""
+        call, turn = pending.call, len(self.dialogue.turns)
+        account: dict[str, Any] = {"kind": call.kind, "query": call.query, "call_id": pending.call_id, "turn": turn}
+        if pending.denied:
+            self.consults.append(Consult(agent_id="", reply="", status="denied", **account))
+            return Reply("denied")
+        key = (*self.key, pending.call_id)
+        request = AgentRequest(
+            kind=call.kind, query=call.query, problem=self.task.prompt, trace=trace, seed=_seed(key), key=key
+        )
+        outcome = await self.pool.consult(request)
+        agent_id = self.pool.agent_id(call.kind)
+        text = outcome.reply.text if outcome.reply else ""
+        leaked = bool(text) and leaks(text, self.task.answer, trace)
+        status = "leaked" if leaked else "answered" if text else "failed"
+        self.consults.append(
+            Consult(
+                agent_id=agent_id,
+                reply="" if leaked else text,
+                status=status,
+                tokens=outcome.reply.tokens if outcome.reply else 0,
+                cost_usd=outcome.reply.cost_usd if outcome.reply else 0.0,
+                retries=outcome.retries,
+                prompt_hash=request_hash(request),
+                error=outcome.error,
+                seconds=outcome.seconds,
+                **account,
+            )
+        )
+        return Reply(status, text, agent_id) if status == "answered" else Reply(status)
+
+    def _trace(self) -> str:
+        """Return what the policy wrote and was told so far."""
+        return "\n".join(message.content for message in self.messages[2:])
+
+    def _append(
+        self, token_ids: Sequence[int], author: Author, call_id: int, logprobs: Sequence[float], is_content: bool
+    ) -> None:
+        turn = len(self.dialogue.turns)
+        columns = self._columns
+        columns["token_ids"] += token_ids
+        columns["behaviour_logprobs"] += logprobs
+        for name, value in (("author", author), ("call_id", call_id), ("turn", turn), ("is_content", is_content)):
+            columns[name] += [value] * len(token_ids)
+
+
+def leaks(reply: str, gold: str, said: str) -> bool:
+    """Return whether a reply gives the gold answer away.
+
+    It does when the answer it gives (box, "answer is", or all it says) equals the gold, or when a gold of at
+    least six normalised characters stands in it as a whole token sequence; not when the policy said it first.
+    """
+    gold = normalise(gold)
+    if not gold or re.search(_whole(gold), normalise(said)):
+        return False
+    stated = re.findall(r"answer\s*(?:is|:|=)\s*(\S+)", reply[-2000:], re.IGNORECASE)
+    given = {normalise(text).rstrip(";") for text in (last_boxed(reply) or "", reply, *stated)}
+    return gold in given or (len(gold) >= 6 and re.search(_whole(gold), normalise(reply)) is not None)
+
+
+def _whole(text: str) -> str:
+    """Return a pattern that finds `text` where no letter or digit adjoins it."""
+    return rf"(?<![\w.]){re.escape(text)}(?!\w)"
+
+
+def _seed(key: tuple[int, ...]) -> int:
+    """Return a 32-bit seed that depends on the whole key."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4], "big")
+
+
+class _Loop:
+    """One background event loop per process, started when first needed."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def get(cls) -> asyncio.AbstractEventLoop:
+        if cls.loop is None:
+            cls.loop = asyncio.new_event_loop()
+            Thread(target=cls.loop.run_forever, name="aipo-env", daemon=True).start()
+        return cls.loop
+
+
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine from synchronous code: the only bridge there is. Works inside a running loop too."""
+    return asyncio.run_coroutine_threadsafe(work, _Loop.get()).result()

@@ -1,0 +1,1 @@
+"""A small world in which help matters: exact, offline, unlimited, generated from a seed."""

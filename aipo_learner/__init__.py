@@ -1,0 +1,1 @@
+"""Train a policy that consults agents while it learns and does without them afterwards."""

@@ -1,0 +1,144 @@
+"""The base RL algorithms for the policy's own tokens: one small function per surrogate."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+MAX_LOG_RATIO = 20.0
+"""Log-ratios are clamped to +-20 before `exp`, so a ratio stays within [2.1e-9, 4.9e8]."""
+
+
+class PolicyTokens(NamedTuple):
+    """The policy's own tokens: `[batch, tokens]`, with 0 (False) wherever `mask` is False."""
+
+    logprobs: Tensor
+    old_logprobs: Tensor
+    advantages: Tensor
+    mask: Tensor
+    clip_low: float
+    clip_high: float
+
+
+class Surrogate(NamedTuple):
+    """Per token: the value to maximise, its push (dJ / dlog p, detached), where the clip acted."""
+
+    objective: Tensor
+    push: Tensor
+    clipped: Tensor
+
+
+def bounded_exp(log_ratio: Tensor) -> Tensor:
+    """`exp`, with its argument clamped to +-`MAX_LOG_RATIO`; detached."""
+    return log_ratio.detach().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+
+
+def with_gradient(value: Tensor, slope: Tensor, variable: Tensor) -> Tensor:
+    """`value` exactly, with the gradient `slope * grad variable`: also where `exp` was bounded."""
+    return value + slope * (variable - variable.detach())
+
+
+def k3(log_ratio: Tensor) -> Tensor:
+    """The k3 estimate of KL(q || p) from `log p - log q` at tokens drawn from q; never negative."""
+    bounded = log_ratio.detach().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return with_gradient(torch.expm1(bounded) - bounded, torch.expm1(bounded), log_ratio)
+
+
+def token_ratio(tokens: PolicyTokens) -> Tensor:
+    """pi / pi_old per token."""
+    ratio = bounded_exp(tokens.logprobs - tokens.old_logprobs)
+    return with_gradient(ratio, ratio, tokens.logprobs)
+
+
+def episode_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over each row's own tokens, `[batch, 1]`; 0 for a row that has none."""
+    return values.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+
+
+def sequence_ratio(tokens: PolicyTokens) -> Tensor:
+    """exp(mean log-ratio of the row) as value, with each token's own gradient (GSPO-token)."""
+    ratio = bounded_exp(episode_mean(tokens.logprobs - tokens.old_logprobs, tokens.mask))
+    return with_gradient(ratio, ratio, tokens.logprobs)
+
+
+def clip_ratio(ratio: Tensor, tokens: PolicyTokens) -> Tensor:
+    """The ratio held within [1 - clip_low, 1 + clip_high]."""
+    return ratio.clamp(1 - tokens.clip_low, 1 + tokens.clip_high)
+
+
+def pessimistic(ratio: Tensor, tokens: PolicyTokens) -> Surrogate:
+    """PPO's min(r A, clip(r) A): no gradient where the clip is the smaller."""
+    free, held = ratio * tokens.advantages, clip_ratio(ratio, tokens) * tokens.advantages
+    clipped = held < free
+    return Surrogate(torch.minimum(free, held), free.detach().masked_fill(clipped, 0), clipped)
+
+
+def clipped_token_ratio(tokens: PolicyTokens) -> Surrogate:
+    """GRPO, Dr. GRPO and DAPO (arXiv 2402.03300, 2503.20783, 2503.14476)."""
+    return pessimistic(token_ratio(tokens), tokens)
+
+
+def clipped_sequence_ratio(tokens: PolicyTokens) -> Surrogate:
+    """GSPO (arXiv 2507.18071)."""
+    return pessimistic(sequence_ratio(tokens), tokens)
+
+
+def unclipped_ratio(tokens: PolicyTokens) -> Surrogate:
+    """RLOO (arXiv 2402.14740): r A."""
+    objective = token_ratio(tokens) * tokens.advantages
+    return Surrogate(objective, objective.detach(), torch.zeros_like(tokens.mask))
+
+
+def clipped_weight(tokens: PolicyTokens) -> Surrogate:
+    """CISPO (arXiv 2506.13585): sg(clip(r)) A log p, so that every token keeps a gradient."""
+    ratio = token_ratio(tokens).detach()
+    held = clip_ratio(ratio, tokens)
+    push = held * tokens.advantages
+    return Surrogate(push * tokens.logprobs, push, held != ratio)
+
+
+def gradient_preserving_clip(tokens: PolicyTokens) -> Surrogate:
+    """GPPO (arXiv 2508.07629): PPO's value, the bound written sg(clip(r)) r / sg(r)."""
+    ratio = token_ratio(tokens)
+    bound = clip_ratio(ratio, tokens).detach()
+    held = with_gradient(bound, bound, tokens.logprobs)
+    free_objective, held_objective = ratio * tokens.advantages, held * tokens.advantages
+    objective = torch.minimum(free_objective, held_objective)
+    return Surrogate(objective, objective.detach(), held_objective < free_objective)
+
+
+def num_episodes(mask: Tensor, max_policy_tokens: int) -> float:
+    """Rows of the batch, those without policy tokens included."""
+    return float(mask.shape[0])
+
+
+def num_tokens(mask: Tensor, max_policy_tokens: int) -> float:
+    """Policy tokens of the batch."""
+    return float(mask.sum())
+
+
+def num_token_places(mask: Tensor, max_policy_tokens: int) -> float:
+    """Rows times a constant, so that neither length nor padding weighs an episode."""
+    return float(mask.shape[0] * max_policy_tokens)
+
+
+class BaseAlgorithm(NamedTuple):
+    """One row of the table in docs/objective.md."""
+
+    surrogate: Callable[[PolicyTokens], Surrogate]
+    clip_low: float
+    clip_high: float
+    averages_episode: bool
+    normalizer: Callable[[Tensor, int], float]
+
+
+BASE_ALGORITHMS: dict[str, BaseAlgorithm] = {
+    "grpo": BaseAlgorithm(clipped_token_ratio, 0.2, 0.2, True, num_episodes),
+    "dr_grpo": BaseAlgorithm(clipped_token_ratio, 0.2, 0.2, False, num_token_places),
+    "dapo": BaseAlgorithm(clipped_token_ratio, 0.2, 0.28, False, num_tokens),
+    "rloo": BaseAlgorithm(unclipped_ratio, 0.0, 0.0, False, num_episodes),
+    "gspo": BaseAlgorithm(clipped_sequence_ratio, 3e-4, 4e-4, True, num_episodes),
+    "cispo": BaseAlgorithm(clipped_weight, 0.2, 0.28, False, num_tokens),
+    "gppo": BaseAlgorithm(gradient_preserving_clip, 0.2, 0.28, False, num_tokens),
+}

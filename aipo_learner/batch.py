@@ -1,0 +1,121 @@
+"""From episodes to padded tensors: one row per episode, microbatches by token budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from aipo_env import Author, Episode
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One training sequence of T tokens with its advantage.
+
+    Args:
+        token_ids: int64[T].
+        policy_mask: bool[T], tokens the policy wrote.
+        agent_mask: bool[T], reply content an agent wrote.
+        sampler_logprobs: float32[T], what the sampler reported; NaN where it reported nothing.
+        agent_logprobs: float32[T], the agent's own; NaN where unknown.
+    """
+
+    token_ids: NDArray[np.int64]
+    policy_mask: NDArray[np.bool_]
+    agent_mask: NDArray[np.bool_]
+    sampler_logprobs: NDArray[np.float32]
+    agent_logprobs: NDArray[np.float32]
+    advantage: float
+
+
+def episode_row(episode: Episode, advantage: float) -> Row:
+    """Return the row of an episode as it happened."""
+    tokens = episode.tokens
+    return Row(
+        token_ids=tokens.token_ids.astype(np.int64),
+        policy_mask=tokens.policy_mask,
+        agent_mask=tokens.agent_mask,
+        sampler_logprobs=_where(tokens.policy_mask, tokens.behaviour_logprobs),
+        agent_logprobs=_where(tokens.agent_mask, tokens.behaviour_logprobs),
+        advantage=advantage,
+    )
+
+
+def internalised_row(
+    episode: Episode, advantage: float, plain_prompt: Sequence[int], is_markup: NDArray[np.bool_]
+) -> Row:
+    """Return the row of an episode as if the policy had needed no agent.
+
+    The plain prompt takes the place of the consult prompt; calls (`is_markup`: bool[T]), wrappers and
+    templates are left out; what agents said stays, as agent tokens, in the policy's own line of thought.
+    """
+    tokens = episode.tokens
+    keep = (tokens.policy_mask & ~is_markup) | tokens.agent_mask
+    head = len(plain_prompt)
+    own = np.concatenate([np.zeros(head, bool), (tokens.author == Author.POLICY)[keep]])
+    agent = np.concatenate([np.zeros(head, bool), tokens.agent_mask[keep]])
+    logprobs = np.concatenate([np.full(head, np.nan, np.float32), tokens.behaviour_logprobs[keep]])
+    return Row(
+        token_ids=np.concatenate([np.asarray(plain_prompt, np.int64), tokens.token_ids[keep].astype(np.int64)]),
+        policy_mask=own,
+        agent_mask=agent,
+        sampler_logprobs=_where(own, logprobs),
+        agent_logprobs=_where(agent, logprobs),
+        advantage=advantage,
+    )
+
+
+def _where(mask: NDArray[np.bool_], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.where(mask, values, np.float32(np.nan))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows padded on the right: all tensors `[batch, tokens]`, `advantages` `[batch]`."""
+
+    token_ids: Tensor
+    attention_mask: Tensor
+    policy_mask: Tensor
+    agent_mask: Tensor
+    sampler_logprobs: Tensor
+    agent_logprobs: Tensor
+    advantages: Tensor
+
+
+def collate(rows: Sequence[Row], pad_token_id: int) -> Batch:
+    """Pad rows on the right."""
+    width = max(len(row.token_ids) for row in rows)
+
+    def padded(name: str, fill: float) -> Tensor:
+        arrays = [getattr(row, name) for row in rows]
+        out = np.full((len(rows), width), fill, arrays[0].dtype)
+        for line, array in zip(out, arrays, strict=True):
+            line[: len(array)] = array
+        return torch.from_numpy(out)
+
+    lengths = torch.tensor([len(row.token_ids) for row in rows])
+    return Batch(
+        token_ids=padded("token_ids", pad_token_id),
+        attention_mask=(torch.arange(width)[None] < lengths[:, None]).long(),
+        policy_mask=padded("policy_mask", False),
+        agent_mask=padded("agent_mask", False),
+        sampler_logprobs=padded("sampler_logprobs", np.nan),
+        agent_logprobs=padded("agent_logprobs", np.nan),
+        advantages=torch.tensor([row.advantage for row in rows], dtype=torch.float32),
+    )
+
+
+def split_rows(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
+    """Split rows into microbatches of at most `max_tokens` tokens, padding included; a longer row stands alone.
+
+    Rows of similar length share a microbatch. The order is a function of the rows alone.
+    """
+    parts: list[list[Row]] = []
+    for row in sorted(rows, key=lambda row: len(row.token_ids)):
+        if parts and len(row.token_ids) * (len(parts[-1]) + 1) <= max_tokens:
+            parts[-1].append(row)
+        else:
+            parts.append([row])
+    return parts

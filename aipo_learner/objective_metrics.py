@@ -1,0 +1,51 @@
+"""Telemetry of the objective: sums that microbatches can add, and the means made of them."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+Metrics = dict[str, Tensor]
+
+
+def merge_metrics(parts: Iterable[Metrics]) -> Metrics:
+    """The metrics of a batch from those of its microbatches: sums, and maxima for `*_max`."""
+    merged: Metrics = {}
+    for part in parts:
+        for name, value in part.items():
+            combine = torch.maximum if name.endswith("_max") else torch.add
+            merged[name] = combine(merged[name], value) if name in merged else value
+    return merged
+
+
+MEANS: dict[str, tuple[str, str]] = {
+    "clip_fraction": ("clip_count", "policy_tokens"),
+    "kl_sampler": ("kl_sampler_sum", "sampler_tokens"),
+    "kl_ref": ("kl_ref_sum", "policy_tokens"),
+    "agent_p_mean": ("agent_p_sum", "agent_tokens"),
+    "agent_below_floor_share": ("agent_below_floor", "agent_tokens"),
+    "agent_coefficient_mean": ("agent_coefficient_sum", "agent_tokens"),
+    "agent_gradient_share": ("agent_push", "push"),
+}
+
+
+def summarize(metrics: Metrics) -> dict[str, float]:
+    """Means and shares from summed metrics; a mean over nothing is left out.
+
+    `agent_p_mean` is the policy's mean probability of agent tokens (it should rise),
+    `agent_below_floor_share` the share whose p / p_agent is below `floor` (it should fall),
+    `kl_sampler` k3 of KL(sampler || old), `kl_ref` k3 of KL(policy || reference).
+    `agent_gradient_share` is approximate: push * (1 - p), the gradient at the token's own logit,
+    in absolute value and with weights and normalizers, summed over agent tokens, against the
+    same sum over agent and policy tokens; it ignores how gradients of tokens cancel.
+    """
+    sums = {name: value.item() for name, value in metrics.items()}
+    sums["push"] = sums["agent_push"] + sums["policy_push"]
+    means = {
+        name: sums[total] / sums[count]
+        for name, (total, count) in MEANS.items()
+        if sums.get(count) and total in sums
+    }
+    kept = ("policy_loss", "agent_loss", "policy_tokens", "agent_tokens", "ratio_max")
+    loss = sums["policy_loss"] + sums["agent_loss"]
+    return {"loss": loss} | {name: sums[name] for name in kept} | means

@@ -1,0 +1,74 @@
+"""The policy as a torch model: loading, saving, and the log-probability of every token."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from aipo_env import PolicyError
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from aipo_learner.batch import Batch
+
+
+def load_policy(
+    path: str, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a Hugging Face causal LM with its tokenizer, in float32, safetensors only.
+
+    Raises:
+        PolicyError: There is no such model, no tokenizer, no chat template or no end token.
+    """
+    local = Path(path)
+    if not local.is_dir() and (local.is_absolute() or path.startswith(".") or path.count("/") != 1):
+        raise PolicyError(f"policy {path!r}: no such folder. Give a Hugging Face model folder or hub name.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except Exception as error:  # transformers raises many kinds for one fault: the files are not there
+        raise PolicyError(f"policy {path!r} has no usable tokenizer: {_first_line(error)}") from error
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except Exception as error:
+        raise PolicyError(f"policy {path!r} has no usable model: {_first_line(error)}") from error
+    if not getattr(tokenizer, "chat_template", None):
+        raise PolicyError(
+            f"policy {path!r}: its tokenizer has no chat template. Put a chat_template.jinja beside it, or "
+            "use the instruction-tuned version of the model."
+        )
+    if tokenizer.eos_token_id is None:
+        raise PolicyError(f"policy {path!r}: its tokenizer names no end-of-turn token (eos_token).")
+    return model, tokenizer
+
+
+def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """Write a Hugging Face folder in the model's own dtype; `path` is replaced only once all is written."""
+    scratch = path.with_name(path.name + ".writing")
+    shutil.rmtree(scratch, ignore_errors=True)
+    model.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    shutil.rmtree(path, ignore_errors=True)
+    scratch.rename(path)
+
+
+def token_logprobs(
+    model: PreTrainedModel, batch: Batch, *, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of every token given those before it, and the entropy there.
+
+    Both are float32 `[batch, tokens]`, 0 at the first token; entropy (nats) is detached.
+    """
+    logits = model(
+        input_ids=batch.token_ids, attention_mask=batch.attention_mask, use_cache=False
+    ).logits[:, :-1]
+    scores = torch.log_softmax(logits.float() / temperature, dim=-1)
+    picked = scores.gather(-1, batch.token_ids[:, 1:, None])[..., 0]
+    with torch.no_grad():
+        entropy = -(scores.exp() * scores).sum(-1)
+    pad = torch.nn.functional.pad
+    return pad(picked, (1, 0)), pad(entropy, (1, 0))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

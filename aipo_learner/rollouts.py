@@ -1,0 +1,35 @@
+"""Rollouts: policy, agents and verifier through whole episodes, many at a time."""
+
+import asyncio
+from collections.abc import Sequence
+
+from aipo_env import Episode, Session
+
+from aipo_learner.samplers.base import Conversation, Sampler
+
+
+async def run_episodes(sessions: Sequence[Session], sampler: Sampler) -> list[Episode]:
+    """Run all sessions to their ends; episodes come in the order of the sessions."""
+    conversations = [sampler.conversation(session.key) for session in sessions]
+    return await asyncio.gather(*map(_run_episode, sessions, conversations))
+
+
+async def _run_episode(session: Session, conversation: Conversation) -> Episode:
+    """Run one session to its end."""
+    dialogue = session.dialogue
+    try:
+        pieces = conversation.open(session.open())
+        while True:
+            for token_ids, span in pieces:
+                session.record(token_ids, span)
+            if reason := dialogue.exhausted():
+                session.abort(reason)
+                break
+            completion = await conversation.complete(dialogue.stop_strings(), dialogue.token_limit())
+            message = await session.advance(completion)
+            if message is None:
+                break
+            pieces = conversation.append(message)
+    finally:
+        conversation.close()
+    return session.episode()

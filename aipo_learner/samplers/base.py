@@ -1,0 +1,118 @@
+"""What a sampler is, and how chat messages become token ids that are only ever appended to."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from aipo_env import Author, Completion, Message, PolicyError, Span
+from transformers import PreTrainedTokenizerBase
+
+Piece = tuple[list[int], Span]
+"""Token ids and the span of text, with its author, that they stand for."""
+
+
+class Conversation(Protocol):
+    """One episode's running list of token ids."""
+
+    def open(self, messages: Sequence[Message]) -> list[Piece]:
+        """Start with a prompt; return the pieces it became."""
+
+    def append(self, message: Message) -> list[Piece]:
+        """Add a message after the policy's turn; return the pieces it became."""
+
+    async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
+        """Have the policy write its next turn."""
+
+    def close(self) -> None:
+        """Free what the conversation holds. May be called twice."""
+
+
+class Sampler(Protocol):
+    """Opens conversations. `key` names the episode: every draw derives from it and the turn."""
+
+    def conversation(self, key: tuple[int, ...]) -> Conversation:
+        """Register a conversation."""
+
+
+def _slot(index: int) -> str:
+    return f"⟦{index}⟧"
+
+
+_SLOTS = re.compile(r"⟦(\d+)⟧")
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """A tokenizer's chat template, taken apart so that every token has an author.
+
+    The template is rendered around placeholders and split at them. Template text may become special tokens;
+    the content of messages never does, whatever it looks like, so that no text can open a turn of its own.
+
+    Raises:
+        PolicyError: The template loses a message or rewrites earlier turns.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def prompt(self, messages: Sequence[Message]) -> list[Piece]:
+        """Return the prompt's pieces, up to where the policy begins to write."""
+        spans = [message.spans for message in messages]
+        roles = [message.role for message in messages]
+        if roles[0] == "system" and not self._takes_system:
+            spans = [(*spans[0], Span("\n\n", Author.PROMPT), *spans[1]), *spans[2:]]
+            roles = roles[1:]
+        return self._pieces(self._render(roles, add_generation_prompt=True), spans)
+
+    def suffix(self, message: Message, *, ended: bool) -> list[Piece]:
+        """Return what follows the policy's turn: its end unless it `ended` by itself, the message, a new turn."""
+        text = self._suffix
+        end = str(self.tokenizer.eos_token)
+        if ended and text.startswith(end):
+            text = text[len(end) :]
+        return self._pieces(text, [(), (), message.spans])
+
+    @cached_property
+    def _takes_system(self) -> bool:
+        try:
+            return _slot(0) in self._render(["system", "user"], add_generation_prompt=True)
+        except Exception:  # templates refuse a system turn by raising whatever they like
+            return False
+
+    @cached_property
+    def _suffix(self) -> str:
+        opened = self._render(["user"], add_generation_prompt=True)
+        whole = self._render(["user", "assistant", "user"], add_generation_prompt=True)
+        if not whole.startswith(opened + _slot(1)):
+            raise PolicyError(
+                f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns when one is added "
+                f"(after {opened!r} comes {whole[len(opened) : len(opened) + 40]!r}). Use a template that only appends."
+            )
+        return whole[len(opened + _slot(1)) :]
+
+    def _render(self, roles: Sequence[str], *, add_generation_prompt: bool) -> str:
+        messages = [{"role": role, "content": _slot(index)} for index, role in enumerate(roles)]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except Exception as error:
+            raise PolicyError(
+                f"the chat template of {self.tokenizer.name_or_path!r} refuses a conversation of {', '.join(roles)}: "
+                f"{error}. Use a template that takes it."
+            ) from error
+        return str(text)
+
+    def _pieces(self, rendered: str, spans: Sequence[Sequence[Span]]) -> list[Piece]:
+        pieces: list[Piece] = []
+        for index, text in enumerate(_SLOTS.split(rendered)):
+            if index % 2:
+                pieces += [(self._encode(span.text, special=False), span) for span in spans[int(text)]]
+            elif text:
+                pieces.append((self._encode(text, special=True), Span(text, Author.TEMPLATE)))
+        return [piece for piece in pieces if piece[0]]
+
+    def _encode(self, text: str, *, special: bool) -> list[int]:
+        options: dict[str, Any] = {"add_special_tokens": False, "split_special_tokens": not special}
+        return list(self.tokenizer.encode(text, **options))

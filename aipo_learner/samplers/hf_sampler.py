@@ -1,0 +1,202 @@
+"""A sampler on plain transformers: batched, keeps each conversation's KV cache, draws by key.
+
+Turns are sampled in *waves*: a wave starts when every open conversation waits for a completion. What is in
+a wave therefore depends on the conversations alone and never on when an agent's reply arrived, which is what
+makes a run repeatable bit for bit.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from aipo_env import Completion, Message
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from aipo_learner.samplers.base import ChatFormat, Piece
+from aipo_learner.samplers.row_cache import RowCache, attention_masks
+from aipo_learner.samplers.stops import StopFinder
+
+
+@dataclass(eq=False)
+class HFConversation:
+    """A conversation of `HFSampler`: `token_ids` so far, of which `num_cached` are in `cache`."""
+
+    sampler: "HFSampler"
+    key: tuple[int, ...]
+    token_ids: list[int] = field(default_factory=list)
+    cache: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    num_cached: int = 0
+    num_turns: int = 0
+    ended: bool = False
+
+    def open(self, messages: Sequence[Message]) -> list[Piece]:
+        """Start with a prompt."""
+        return self._extend(self.sampler.chat.prompt(messages))
+
+    def append(self, message: Message) -> list[Piece]:
+        """Add a message after the policy's turn."""
+        return self._extend(self.sampler.chat.suffix(message, ended=self.ended))
+
+    async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
+        """Wait for the wave that samples this turn."""
+        return await self.sampler.enqueue(self, tuple(stop), max_tokens)
+
+    def close(self) -> None:
+        """Leave the sampler."""
+        self.sampler.leave(self)
+        self.cache.clear()
+
+    def _extend(self, pieces: list[Piece]) -> list[Piece]:
+        for token_ids, _ in pieces:
+            self.token_ids += token_ids
+        return pieces
+
+
+@dataclass(eq=False)
+class _Turn:
+    """One row of a wave: what it may write, the draws it uses, what it has written."""
+
+    conversation: HFConversation
+    stop: tuple[str, ...]
+    max_tokens: int
+    future: "asyncio.Future[Completion]"
+    draws: NDArray[np.float64]
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: str = ""
+
+
+class HFSampler:
+    """Samples turns with a transformers model at `temperature`.
+
+    Args:
+        max_rows: Conversations decoded side by side; a larger wave is split in key order.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        temperature: float = 1.0,
+        max_rows: int = 256,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.temperature, self.max_rows = temperature, max_rows
+        self.chat = ChatFormat(tokenizer)
+        self.stops = StopFinder(tokenizer)
+        self._open: set[HFConversation] = set()
+        self._waiting: dict[HFConversation, _Turn] = {}
+
+    def conversation(self, key: tuple[int, ...]) -> HFConversation:
+        """Register a conversation; from now on waves wait for it."""
+        conversation = HFConversation(self, key)
+        self._open.add(conversation)
+        return conversation
+
+    def leave(self, conversation: HFConversation) -> None:
+        """Forget a conversation; the others no longer wait for it."""
+        self._open.discard(conversation)
+        self._waiting.pop(conversation, None)
+        self._start_if_ready()
+
+    async def enqueue(
+        self, conversation: HFConversation, stop: tuple[str, ...], max_tokens: int
+    ) -> Completion:
+        """Queue a turn for the next wave."""
+        future = asyncio.get_running_loop().create_future()
+        draws = np.random.default_rng([*conversation.key, conversation.num_turns, 5]).random(max_tokens)
+        self._waiting[conversation] = _Turn(conversation, stop, max_tokens, future, draws)
+        self._start_if_ready()
+        return await future
+
+    def _start_if_ready(self) -> None:
+        if self._waiting and len(self._waiting) == len(self._open):
+            turns = sorted(self._waiting.values(), key=lambda turn: turn.conversation.key)
+            self._waiting = {}
+            asyncio.get_running_loop().call_soon(self._run, turns)
+
+    def _run(self, turns: list[_Turn]) -> None:
+        """Sample a wave and hand out its completions."""
+        try:
+            for start in range(0, len(turns), self.max_rows):
+                self._sample(turns[start : start + self.max_rows])
+        except Exception as error:
+            for turn in turns:
+                if not turn.future.done():
+                    turn.future.set_exception(error)
+            return
+        for turn in turns:
+            if not turn.future.done():
+                turn.future.set_result(self._finish(turn))
+
+    def _finish(self, turn: _Turn) -> Completion:
+        """Close a turn and return it as a completion; the end token is sampled but is not text."""
+        conversation = turn.conversation
+        conversation.num_turns += 1
+        conversation.token_ids += turn.token_ids
+        conversation.ended = turn.token_ids[-1] in self.stops.end_ids
+        written = turn.token_ids[:-1] if conversation.ended else turn.token_ids
+        return Completion(
+            text=str(self.tokenizer.decode(written, skip_special_tokens=False)),
+            token_ids=tuple(turn.token_ids),
+            logprobs=tuple(turn.logprobs),
+            finish_reason="length" if turn.finish_reason == "length" else "stop",
+        )
+
+    @torch.inference_mode()
+    def _sample(self, turns: list[_Turn]) -> None:
+        """Decode one batch of turns to their ends."""
+        was_training = self.model.training
+        self.model.eval()
+        cache = RowCache.gather(self.model, [turn.conversation for turn in turns])
+        active = turns
+        fed = [turn.conversation.token_ids[turn.conversation.num_cached :] for turn in active]
+        while active:
+            logits = self._forward(cache, fed)
+            self._draw(active, logits)
+            going = [row for row, turn in enumerate(active) if not turn.finish_reason]
+            if len(going) <= 0.6 * len(active):
+                cache.release([row for row in range(len(active)) if active[row].finish_reason])
+                cache.keep(going)
+                active = [active[row] for row in going]
+            fed = [turn.token_ids[-1:] for turn in active]
+        self.model.train(was_training)
+
+    def _forward(self, cache: RowCache, fed: list[list[int]]) -> Tensor:
+        """Feed each row its next tokens, padded on the left; return the logits after the last: [rows, vocab]."""
+        width = max(map(len, fed))
+        pad = self.tokenizer.pad_token_id or 0
+        token_ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in fed], device=self.model.device)
+        positions = cache.place([len(ids) for ids in fed], width)
+        out = self.model(
+            input_ids=token_ids,
+            attention_mask=attention_masks(self.model.config, positions, cache.width),
+            position_ids=positions.clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1].float()
+
+    def _draw(self, turns: list[_Turn], logits: Tensor) -> None:
+        """Draw one token per row by inverting its cumulative distribution at the row's own draw."""
+        scores = torch.log_softmax(logits / self.temperature, dim=-1)
+        cumulative = scores.exp().double().cumsum(-1)
+        draws = [turn.draws[min(len(turn.token_ids), turn.max_tokens - 1)] for turn in turns]
+        target = torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None] * cumulative[:, -1:]
+        drawn = torch.searchsorted(cumulative, target, right=True).clamp(max=scores.shape[-1] - 1)
+        logprobs = scores.gather(-1, drawn)[:, 0].tolist()
+        for turn, token_id, logprob in zip(turns, drawn[:, 0].tolist(), logprobs, strict=True):
+            if turn.finish_reason:
+                continue
+            turn.token_ids.append(token_id)
+            turn.logprobs.append(logprob)
+            if self.stops.is_end(turn.token_ids, turn.stop):
+                turn.finish_reason = "stop"
+            elif len(turn.token_ids) >= turn.max_tokens:
+                turn.finish_reason = "length"

@@ -1,0 +1,129 @@
+"""A key-value cache whose rows have lengths of their own, gathered from and released to conversations."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from aipo_env import PolicyError
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+_GROWTH = 64
+"""Positions added whenever a row outgrows the tensors."""
+
+
+class Cached(Protocol):
+    """What owns a row between waves: per layer keys and values, each [tokens, heads, head size]."""
+
+    cache: list[tuple[Tensor, Tensor]]
+    num_cached: int
+
+
+class RowCache(Cache):
+    """Per layer, keys and values of shape [rows, positions, heads, head size]; the last position is a dump.
+
+    Row i holds `lengths[i]` tokens at positions 0 to lengths[i] - 1. Padding is written to the dump, which no
+    query ever sees.
+    """
+
+    def __init__(self, owners: Sequence[Cached], device: torch.device) -> None:
+        super().__init__(layers=[])
+        self.owners = list(owners)
+        self.lengths = torch.tensor([owner.num_cached for owner in owners], device=device)
+        self.width = 0
+        self._tensors: list[list[Tensor]] = []
+        self._slots: Tensor | None = None
+
+    @classmethod
+    def gather(cls, model: PreTrainedModel, owners: Sequence[Cached]) -> "RowCache":
+        """Stack what the owners hold."""
+        cache = cls(owners, model.device)
+        num_layers = max(len(owner.cache) for owner in owners)
+        for layer in range(num_layers):
+            pair = []
+            for part in (0, 1):
+                held = [owner.cache[layer][part] if owner.cache else None for owner in owners]
+                like = next(tensor for tensor in held if tensor is not None)
+                stacked = like.new_zeros((len(owners), int(cache.lengths.max()) + 1, *like.shape[1:]))
+                for row, tensor in enumerate(held):
+                    if tensor is not None:
+                        stacked[row, : len(tensor)] = tensor
+                pair.append(stacked)
+            cache._tensors.append(pair)
+        return cache
+
+    def place(self, num_fed: Sequence[int], width: int) -> Tensor:
+        """Reserve positions for tokens about to be fed, padded on the left to `width`.
+
+        Returns their positions, int64 [rows, width]; negative at padding.
+        """
+        counts = torch.tensor(num_fed, device=self.lengths.device)
+        columns = torch.arange(width, device=self.lengths.device)
+        positions = columns[None] - (width - counts)[:, None]
+        positions = torch.where(positions >= 0, positions + self.lengths[:, None], -1)
+        self.lengths = self.lengths + counts
+        self.width = int(self.lengths.max())
+        self._grow()
+        self._slots = positions
+        return positions
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write [rows, heads, width, head size] at the reserved positions; return all that rows hold."""
+        rows = torch.arange(len(key_states), device=key_states.device)[:, None]
+        if layer_idx == len(self._tensors):
+            shape = (len(key_states), self.width + _GROWTH, key_states.shape[1], key_states.shape[3])
+            self._tensors.append([key_states.new_zeros(shape), value_states.new_zeros((*shape[:3], value_states.shape[3]))])
+        for tensor, states in zip(self._tensors[layer_idx], (key_states, value_states), strict=True):
+            tensor[rows, self._slots] = states.transpose(1, 2)
+        keys, values = (tensor[:, : self.width].transpose(1, 2) for tensor in self._tensors[layer_idx])
+        return keys, values
+
+    def release(self, rows: Sequence[int]) -> None:
+        """Give rows back to their owners."""
+        lengths = self.lengths.tolist()
+        for row in rows:
+            owner = self.owners[row]
+            owner.num_cached = lengths[row]
+            owner.cache = [(k[row, : lengths[row]].clone(), v[row, : lengths[row]].clone()) for k, v in self._tensors]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all rows but these."""
+        self.owners = [self.owners[row] for row in rows]
+        index = torch.tensor(rows, dtype=torch.long, device=self.lengths.device)
+        self.lengths = self.lengths[index]
+        self._tensors = [[tensor[index] for tensor in pair] for pair in self._tensors]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return the length of the longest row."""
+        return self.width
+
+    def _grow(self) -> None:
+        """Make room for the longest row and the dump."""
+        for pair in self._tensors:
+            for part, tensor in enumerate(pair):
+                if tensor.shape[1] <= self.width:
+                    more = tensor.new_zeros((len(tensor), self.width + _GROWTH - tensor.shape[1], *tensor.shape[2:]))
+                    pair[part] = torch.cat([tensor, more], dim=1)
+
+
+def attention_masks(config: Any, positions: Tensor, width: int) -> Tensor | dict[str, Tensor]:
+    """Return what each fed token may see: bool [rows, 1, fed, width], by layer type where there are several.
+
+    Raises:
+        PolicyError: The model has layers that are neither full nor sliding-window attention.
+    """
+    keys = torch.arange(width, device=positions.device)
+    # Padding looks at the first position: a row of the softmax must not be empty.
+    full = keys <= positions.clamp(min=0)[..., None]
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds == {"full_attention"}:
+        return full[:, None]
+    if kinds - {"full_attention", "sliding_attention"}:
+        raise PolicyError(
+            f"the transformers sampler cannot run {config.model_type}: it has layers of type {', '.join(sorted(kinds))}."
+        )
+    near = full & (keys > positions[..., None] - config.sliding_window)
+    return {"full_attention": full[:, None], "sliding_attention": near[:, None]}

@@ -1,0 +1,324 @@
+"""The design rules a machine can check. Every failure names the place and says how to mend it."""
+
+import ast
+import importlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("aipo_env", "aipo_learner")
+
+# Each layer imports only from layers above it in this list, or from beside it without a cycle.
+# A name covers the module or package and everything inside it; "aipo_env" is the door alone.
+LAYERS = (
+    ("aipo_env.records", "aipo_env.episode", "aipo_env.errors"),
+    ("aipo_env.parsing", "aipo_env.registry"),
+    ("aipo_env.tasks", "aipo_env.sandboxes", "aipo_env.toy.world"),
+    ("aipo_env.verifiers",),
+    ("aipo_env.agents", "aipo_env.toy.agents"),
+    ("aipo_env.tools",),
+    ("aipo_env.dialogue",),
+    ("aipo_env.render",),
+    ("aipo_env.session",),
+    ("aipo_env.envs",),
+    ("aipo_env.vector", "aipo_env.runner"),
+    ("aipo_env.checker", "aipo_env.play", "aipo_env.testing"),
+    ("aipo_env",),
+    ("aipo_env.cli", "aipo_env.commands", "aipo_env.integrations"),
+)
+LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
+
+MODEL_LIBRARIES = ("torch", "transformers", "vllm")
+TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+MAX_FILE_LINES = 350
+MAX_FUNCTION_LINES = 80
+MAX_TOTAL_LINES = 9_000
+
+MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:home|Users|root|work)/\w|\b[A-Z]:\\Users\b")
+REGISTRY_HOST = re.compile(
+    r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|anaconda\.org|download\.pytorch\.org"
+)
+
+
+class Module(NamedTuple):
+    """One parsed file: its dotted name, where it lies below the root, and its source."""
+
+    name: str
+    path: str
+    lines: int
+    tree: ast.Module
+
+
+def parse_package(package: str) -> dict[str, Module]:
+    modules = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        place = path.relative_to(ROOT)
+        parts = place.with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        source = path.read_text(encoding="utf-8")
+        tree = ast.parse(source, filename=str(place))
+        modules[name] = Module(name, place.as_posix(), len(source.splitlines()), tree)
+    return modules
+
+
+ENV = parse_package("aipo_env")
+LEARNER = parse_package("aipo_learner")
+ALL = ENV | LEARNER
+
+
+def imported(node: ast.AST, importer: Module) -> list[str]:
+    """Dotted names an import reaches: a sub-module where there is one, else its package."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = node.module or ""
+    if node.level:
+        package = importer.name.split(".")
+        drop = node.level - importer.path.endswith("/__init__.py")
+        base = ".".join([*package[: len(package) - drop], *filter(None, [base])])
+    names = [f"{base}.{alias.name}" for alias in node.names]
+    return [name if name in ALL else base for name in names]
+
+
+def all_imports(module: Module) -> Iterator[tuple[str, int]]:
+    """Every (imported name, line) of a file, those inside functions included."""
+    for node in ast.walk(module.tree):
+        for name in imported(node, module):
+            yield name, node.lineno
+
+
+def import_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs when the file is imported: no function bodies, nothing under TYPE_CHECKING."""
+    children = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.If) and ast.unparse(node.test) in TYPE_CHECKING:
+        children = list(node.orelse)
+    for child in children:
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from import_time_nodes(child)
+
+
+def layer_of(name: str) -> int | None:
+    """The layer of a module or of the package around it; None if LAYERS names neither."""
+    while name not in LAYER_OF and name.count(".") > 1:
+        name = name.rpartition(".")[0]
+    return LAYER_OF.get(name)
+
+
+def assert_none(offenders: list[str], mend: str) -> None:
+    assert not offenders, "\n".join([mend, *(f"  {offender}" for offender in offenders)])
+
+
+def test_every_module_of_aipo_env_stands_in_a_layer() -> None:
+    offenders = [
+        module.path
+        for module in ENV.values()
+        if layer_of(module.name) is None
+        and not (module.path.endswith("/__init__.py") and not list(all_imports(module)))
+    ]
+    assert_none(offenders, f"Not in any layer: add the module to LAYERS in {Path(__file__).name}:")
+
+
+def test_aipo_env_imports_only_to_its_left() -> None:
+    offenders = []
+    for module in ENV.values():
+        here = layer_of(module.name)
+        for name, line in all_imports(module):
+            there = layer_of(name)
+            if here is not None and there is not None and there > here:
+                offenders.append(f"{module.path}:{line} imports {name}")
+    assert_none(
+        offenders,
+        "Imports a later layer: move what is needed to the earlier one, or pass it as an argument:",
+    )
+
+
+@pytest.mark.parametrize("modules", [ENV, LEARNER], ids=PACKAGES)
+def test_imports_make_no_cycle(modules: dict[str, Module]) -> None:
+    graph = {
+        module.name: {name for name, _ in all_imports(module) if name in modules} - {module.name}
+        for module in modules.values()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        cycle = " -> ".join(reversed(error.args[1]))
+        pytest.fail(f"Import cycle: move what both need into a module of its own: {cycle}")
+
+
+def test_aipo_env_never_imports_the_learner() -> None:
+    offenders = [
+        f"{module.path}:{line} imports {name}"
+        for module in ENV.values()
+        for name, line in all_imports(module)
+        if name.split(".")[0] == "aipo_learner"
+    ]
+    assert_none(offenders, "Find the learner's commands by the entry points `aipo.commands`:")
+
+
+def test_aipo_env_imports_no_model_library_at_import_time() -> None:
+    offenders = [
+        f"{module.path}:{node.lineno} imports {name}"
+        for module in ENV.values()
+        for node in import_time_nodes(module.tree)
+        for name in imported(node, module)
+        if name.split(".")[0] in MODEL_LIBRARIES
+    ]
+    assert_none(offenders, "aipo_env runs without these: import inside the function that needs it:")
+
+
+def test_importing_aipo_env_loads_no_model_library() -> None:
+    script = "import json, sys, aipo_env; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    loaded = set(json.loads(run.stdout.splitlines()[-1])) & set(MODEL_LIBRARIES)
+    assert not loaded, f"`import aipo_env` loads {sorted(loaded)}: `python -X importtime` shows how"
+
+
+def test_learner_comes_in_by_the_door() -> None:
+    public = importlib.import_module("aipo_env").__all__
+    offenders = []
+    for module in LEARNER.values():
+        for node in ast.walk(module.tree):
+            if not any(name.split(".")[0] == "aipo_env" for name in imported(node, module)):
+                continue
+            is_door = isinstance(node, ast.ImportFrom) and node.module == "aipo_env"
+            names = [alias.name for alias in node.names]
+            if not is_door or not set(names) <= set(public):
+                offenders.append(f"{module.path}:{node.lineno} {ast.unparse(node)}")
+    assert_none(
+        offenders,
+        "Write `from aipo_env import Name`, with Name in `__all__` of aipo_env/__init__.py:",
+    )
+
+
+def door_names() -> set[str]:
+    """Public names that aipo_env/__init__.py binds at top level, also under TYPE_CHECKING."""
+    module = ENV["aipo_env"]
+    names: set[str] = set()
+    branches = [node for node in module.tree.body if isinstance(node, ast.If)]
+    for node in [*module.tree.body, *(node for branch in branches for node in branch.body)]:
+        if isinstance(node, ast.ImportFrom) and imported(node, module)[0].startswith("aipo_env"):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names if not name.startswith("_")}
+
+
+def door_order(name: str) -> tuple[bool, bool, str]:
+    """Constants, then classes, then the rest: the order that `make fix` gives."""
+    return not name.isupper(), not name[0].isupper(), name
+
+
+def test_door_lists_every_public_name_in_order() -> None:
+    door = importlib.import_module("aipo_env")
+    listed = list(door.__all__)
+    assert_none(sorted(door_names() - set(listed)), "Public, but missing from aipo_env.__all__:")
+    absent = [name for name in listed if not hasattr(door, name)]
+    assert_none(absent, "In aipo_env.__all__, but aipo_env has no such name:")
+    in_order = sorted(set(listed), key=door_order)
+    assert listed == in_order, "aipo_env.__all__ is out of order or has a double: run `make fix`"
+
+
+def test_files_keep_to_their_budget() -> None:
+    offenders = [
+        f"{module.path} has {module.lines} lines"
+        for module in ALL.values()
+        if module.lines > MAX_FILE_LINES
+    ]
+    assert_none(offenders, f"Over {MAX_FILE_LINES} lines: split by subject, or delete something:")
+    total = sum(module.lines for module in ALL.values())
+    assert total <= MAX_TOTAL_LINES, f"Both packages have {total} lines, budget {MAX_TOTAL_LINES}"
+
+
+def functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def test_functions_keep_to_their_budget() -> None:
+    offenders = [
+        f"{module.path}:{function.lineno} {function.name} has {length} lines"
+        for module in ALL.values()
+        for function in functions(module)
+        if (length := (function.end_lineno or 0) - function.lineno + 1) > MAX_FUNCTION_LINES
+    ]
+    assert_none(offenders, f"Over {MAX_FUNCTION_LINES} lines: give the parts names of their own:")
+
+
+def unannotated(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    starred = [argument for argument in (arguments.vararg, arguments.kwarg) if argument]
+    return [
+        argument.arg
+        for argument in [*named, *starred]
+        if argument.annotation is None and argument.arg not in ("self", "cls")
+    ]
+
+
+def test_every_argument_is_annotated() -> None:
+    offenders = [
+        f"{module.path}:{function.lineno} {function.name}({', '.join(names)})"
+        for module in ALL.values()
+        for function in functions(module)
+        if (names := unannotated(function))
+    ]
+    assert_none(offenders, "Annotate these arguments:")
+
+
+def test_packages_hold_no_unfinished_notes() -> None:
+    note = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
+    offenders = [
+        f"{path.relative_to(ROOT).as_posix()}:{number}"
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if note.search(line)
+    ]
+    assert_none(offenders, "Do it now, or open an issue and delete the note:")
+
+
+def project_files() -> list[Path]:
+    """Files git tracks; skips where the source came without its repository."""
+    run = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if run.returncode != 0:
+        pytest.skip(f"not a git checkout: {run.stderr.strip()}")
+    return [path for name in run.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_no_text_names_a_machine_path_or_a_registry() -> None:
+    offenders = []
+    for path in project_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        offenders += [
+            f"{path.relative_to(ROOT).as_posix()}:{number} has {found.group()!r}"
+            for number, line in enumerate(text.splitlines(), 1)
+            if (found := MACHINE_PATH.search(line) or REGISTRY_HOST.search(line))
+        ]
+    assert_none(
+        offenders,
+        "Use relative paths, and leave the package index to each person's pip settings:",
+    )
