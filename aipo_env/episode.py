@@ -76,12 +76,12 @@ class TokenRecord:
     @property
     def policy_mask(self) -> NDArray[np.bool_]:
         """bool[T], the policy's own tokens."""
-        return self.author == Author.POLICY
+        return np.equal(self.author, Author.POLICY)
 
     @property
     def agent_mask(self) -> NDArray[np.bool_]:
         """bool[T], reply content written by an agent."""
-        return (self.author == Author.AGENT) & self.is_content
+        return np.equal(self.author, Author.AGENT) & self.is_content
 
     @classmethod
     def build(cls, columns: Mapping[str, Sequence[Any]]) -> "TokenRecord":
@@ -199,4 +199,6 @@ def read_episodes(path: Path) -> Iterator[Episode]:
                 yield Episode.from_dict(json.loads(line))
             except (KeyError, TypeError, ValueError) as error:
                 fault = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-                raise DataError(f"{path}, line {number}: not an episode: {fault}. Delete the line.") from error
+                raise DataError(
+                    f"{path}, line {number}: not an episode: {fault}. Delete the line."
+                ) from error

@@ -42,6 +42,9 @@ class Codec(Protocol):
     def parse(self, text: str) -> Parsed:
         """Read one completion."""
 
+    def call_spans(self, text: str) -> list[tuple[int, int]]:
+        """Return where calls begin and end in a completion, markup included."""
+
     def render_reply(self, kind: ConsultKind, body: Span) -> tuple[Span, ...]:
         """Wrap a reply; the wrapper's author is the environment."""
 
@@ -86,7 +89,11 @@ class TagsCodec:
         for tag in _TAG.finditer(text):
             closing, kind = tag.group(1) == "/", tag.group(2)
             if not closing and opened is not None:
-                return Parsed((), f"<{kind}> stands inside <{opened.group(2)}>; calls cannot be nested", num_forged)
+                return Parsed(
+                    (),
+                    f"<{kind}> stands inside <{opened.group(2)}>; calls cannot be nested",
+                    num_forged,
+                )
             if not closing:
                 opened = tag
                 continue
@@ -102,6 +109,13 @@ class TagsCodec:
         if opened is not None:
             return Parsed((), f"<{opened.group(2)}> is not closed", num_forged)
         return Parsed(tuple(calls), "", num_forged)
+
+    def call_spans(self, text: str) -> list[tuple[int, int]]:
+        """Return where calls begin and end in a completion, markup included; none if it is malformed."""
+        if not self.parse(text).calls:
+            return []
+        tags = list(_TAG.finditer(text))
+        return [(opened.start(), closed.end()) for opened, closed in zip(tags[::2], tags[1::2], strict=True)]
 
     def render_reply(self, kind: ConsultKind, body: Span) -> tuple[Span, ...]:
         """Wrap a reply; marks of a reply inside the body are broken up, so that it cannot end its own wrapper."""

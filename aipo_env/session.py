@@ -1,9 +1,9 @@
 """Drives one `Dialogue` against real agents and a real verifier, and keeps the token record.
 
-    session = Session(task, rules, codec, pool, verifier, aided=True, key=(seed, step, group, rollout))
-    for message in session.open(): ...          # feed them to the policy, `session.record` what it was fed
-    message = await session.advance(completion)  # what the policy sees next, or None at the end
-    episode = session.episode()
+session = Session(task, rules, codec, pool, verifier, aided=True, key=(seed, step, group, rollout))
+for message in session.open(): ...          # feed them to the policy, `session.record` what it was fed
+message = await session.advance(completion)  # what the policy sees next, or None at the end
+episode = session.episode()
 """
 
 import asyncio
@@ -16,13 +16,23 @@ from typing import Any, TypeVar
 
 from aipo_env.agents.base import AgentRequest
 from aipo_env.agents.pool import AgentPool, request_hash
-from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback, PendingCall, Reply
+from aipo_env.dialogue import (
+    Answer,
+    Consults,
+    Dialogue,
+    DialogueRules,
+    Ended,
+    Feedback,
+    PendingCall,
+    Reply,
+)
 from aipo_env.episode import Episode, TokenRecord
 from aipo_env.parsing import Codec
 from aipo_env.records import (
     Author,
     Completion,
     Consult,
+    ConsultStatus,
     Message,
     Span,
     StopReason,
@@ -66,7 +76,14 @@ class Session:
         self.stop_reason: StopReason | None = None
         self._columns: dict[str, list[Any]] = {
             name: []
-            for name in ("token_ids", "author", "call_id", "turn", "behaviour_logprobs", "is_content")
+            for name in (
+                "token_ids",
+                "author",
+                "call_id",
+                "turn",
+                "behaviour_logprobs",
+                "is_content",
+            )
         }
 
     def open(self) -> tuple[Message, ...]:
@@ -145,19 +162,29 @@ class Session:
     async def _ask(self, pending: PendingCall, trace: str) -> Reply:
         """Ask one agent and write the account of it."""
         call, turn = pending.call, len(self.dialogue.turns)
-        account: dict[str, Any] = {"kind": call.kind, "query": call.query, "call_id": pending.call_id, "turn": turn}
+        account: dict[str, Any] = {
+            "kind": call.kind,
+            "query": call.query,
+            "call_id": pending.call_id,
+            "turn": turn,
+        }
         if pending.denied:
             self.consults.append(Consult(agent_id="", reply="", status="denied", **account))
             return Reply("denied")
         key = (*self.key, pending.call_id)
         request = AgentRequest(
-            kind=call.kind, query=call.query, problem=self.task.prompt, trace=trace, seed=_seed(key), key=key
+            kind=call.kind,
+            query=call.query,
+            problem=self.task.prompt,
+            trace=trace,
+            seed=_seed(key),
+            key=key,
         )
         outcome = await self.pool.consult(request)
         agent_id = self.pool.agent_id(call.kind)
         text = outcome.reply.text if outcome.reply else ""
         leaked = bool(text) and leaks(text, self.task.answer, trace)
-        status = "leaked" if leaked else "answered" if text else "failed"
+        status: ConsultStatus = "leaked" if leaked else "answered" if text else "failed"
         self.consults.append(
             Consult(
                 agent_id=agent_id,
@@ -179,13 +206,23 @@ class Session:
         return "\n".join(message.content for message in self.messages[2:])
 
     def _append(
-        self, token_ids: Sequence[int], author: Author, call_id: int, logprobs: Sequence[float], is_content: bool
+        self,
+        token_ids: Sequence[int],
+        author: Author,
+        call_id: int,
+        logprobs: Sequence[float],
+        is_content: bool,
     ) -> None:
         turn = len(self.dialogue.turns)
         columns = self._columns
         columns["token_ids"] += token_ids
         columns["behaviour_logprobs"] += logprobs
-        for name, value in (("author", author), ("call_id", call_id), ("turn", turn), ("is_content", is_content)):
+        for name, value in (
+            ("author", author),
+            ("call_id", call_id),
+            ("turn", turn),
+            ("is_content", is_content),
+        ):
             columns[name] += [value] * len(token_ids)
 
 

@@ -37,8 +37,7 @@ def group_advantages(
     """
     _check_group(rewards, aided, base, baseline)
     return [
-        _advantage(row, _comparison_set(row, aided, baseline), rewards, base)
-        for row in range(len(rewards))
+        _advantage(row, _comparison_set(row, aided, baseline), rewards, base) for row in range(len(rewards))
     ]
 
 
@@ -92,9 +91,7 @@ def _check_group(rewards: Sequence[float], aided: Sequence[bool], base: str, bas
     if baseline not in BASELINES:
         raise ValueError(f"baseline is {baseline!r}: it must be one of {', '.join(BASELINES)}.")
     if len(rewards) != len(aided):
-        raise ValueError(
-            f"aided has {len(aided)} entries for {len(rewards)} rewards: give one per episode."
-        )
+        raise ValueError(f"aided has {len(aided)} entries for {len(rewards)} rewards: give one per episode.")
     for row, reward in enumerate(rewards):
         if not math.isfinite(reward):
             raise ValueError(f"rewards[{row}] is {reward}: it must be a finite number.")

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from aipo_env import Author, Episode
 from numpy.typing import NDArray
 from torch import Tensor
+
+from aipo_env import Author, Episode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,9 @@ def internalised_row(
     agent = np.concatenate([np.zeros(head, bool), tokens.agent_mask[keep]])
     logprobs = np.concatenate([np.full(head, np.nan, np.float32), tokens.behaviour_logprobs[keep]])
     return Row(
-        token_ids=np.concatenate([np.asarray(plain_prompt, np.int64), tokens.token_ids[keep].astype(np.int64)]),
+        token_ids=np.concatenate(
+            [np.asarray(plain_prompt, np.int64), tokens.token_ids[keep].astype(np.int64)]
+        ),
         policy_mask=own,
         agent_mask=agent,
         sampler_logprobs=_where(own, logprobs),

@@ -82,9 +82,7 @@ def aipo_loss(
         policy_mask,
         *config.clip_bounds(),
     )
-    policy_loss, policy_metrics = _policy_term(
-        own, config, sampler_logprobs, ref_logprobs, policy_normalizer
-    )
+    policy_loss, policy_metrics = _policy_term(own, config, sampler_logprobs, ref_logprobs, policy_normalizer)
     agent_loss, agent_metrics = _agent_term(
         _select(agent_mask, logprobs),
         _select(agent_mask, old_logprobs.detach()),

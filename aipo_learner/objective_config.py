@@ -71,9 +71,7 @@ def _check_above_zero(field: str, value: object) -> None:
         raise _error(field, value, "a finite number above 0")
 
 
-def _check_range(
-    field: str, value: object, low: float, high: float = math.inf, high_name: str = ""
-) -> None:
+def _check_range(field: str, value: object, low: float, high: float = math.inf, high_name: str = "") -> None:
     if not _is_finite(value) or not low <= value <= high:
         bound = "" if high == math.inf else f" to {f'{high_name}=' if high_name else ''}{high}"
         raise _error(field, value, f"a finite number from {low}{bound or ' up'}")

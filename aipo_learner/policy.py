@@ -4,10 +4,15 @@ import shutil
 from pathlib import Path
 
 import torch
-from aipo_env import PolicyError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from aipo_env import PolicyError
 from aipo_learner.batch import Batch
 
 
@@ -59,9 +64,9 @@ def token_logprobs(
 
     Both are float32 `[batch, tokens]`, 0 at the first token; entropy (nats) is detached.
     """
-    logits = model(
-        input_ids=batch.token_ids, attention_mask=batch.attention_mask, use_cache=False
-    ).logits[:, :-1]
+    logits = model(input_ids=batch.token_ids, attention_mask=batch.attention_mask, use_cache=False).logits[
+        :, :-1
+    ]
     scores = torch.log_softmax(logits.float() / temperature, dim=-1)
     picked = scores.gather(-1, batch.token_ids[:, 1:, None])[..., 0]
     with torch.no_grad():

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 
 from aipo_env import Episode, Session
-
 from aipo_learner.samplers.base import Conversation, Sampler
 
 

@@ -8,10 +8,11 @@ it was not told is a guess; for verify operators it is always the same wrong bel
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from aipo_env import (
     CONSULT_KINDS,
     OPERATOR_NAMES,
-    DialogueRules,
+    TOY_RULES,
     Operator,
     Problem,
     TagsCodec,
@@ -20,9 +21,6 @@ from aipo_env import (
     draw_rule,
     shift_of,
 )
-
-TOY_RULES = DialogueRules(plain_prompt="Solve.", consult_prompt="Solve. You may consult.")
-"""The brief prompts that the tiny policy is taught."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from aipo_learner.batch import Row, collate, split_rows
@@ -52,7 +51,9 @@ def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -
     )
 
 
-def warmstart(config: WarmstartConfig) -> Iterator[tuple[int, float, PreTrainedModel, PreTrainedTokenizerFast]]:
+def warmstart(
+    config: WarmstartConfig,
+) -> Iterator[tuple[int, float, PreTrainedModel, PreTrainedTokenizerFast]]:
     """Teach, yielding (step, mean loss in nats, model, tokenizer) after every step."""
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, config.seed)

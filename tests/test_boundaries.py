@@ -238,9 +238,7 @@ def test_door_lists_every_public_name_in_order() -> None:
 
 def test_files_keep_to_their_budget() -> None:
     offenders = [
-        f"{module.path} has {module.lines} lines"
-        for module in ALL.values()
-        if module.lines > MAX_FILE_LINES
+        f"{module.path} has {module.lines} lines" for module in ALL.values() if module.lines > MAX_FILE_LINES
     ]
     assert_none(offenders, f"Over {MAX_FILE_LINES} lines: split by subject, or delete something:")
     total = sum(module.lines for module in ALL.values())
@@ -298,9 +296,7 @@ def test_packages_hold_no_unfinished_notes() -> None:
 
 def project_files() -> list[Path]:
     """Files git tracks; skips where the source came without its repository."""
-    run = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    run = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         pytest.skip(f"not a git checkout: {run.stderr.strip()}")
     return [path for name in run.stdout.split("\0") if name and (path := ROOT / name).is_file()]

@@ -36,9 +36,11 @@ class AgentReply:
 
 @runtime_checkable
 class Agent(Protocol):
-    """A consulted helper. `agent_id` names it in the record."""
+    """A consulted helper."""
 
-    agent_id: str
+    @property
+    def agent_id(self) -> str:
+        """Name in the record."""
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Answer one request; raise any exception when there is no answer."""

@@ -153,5 +153,7 @@ class AgentPool:
         if not isinstance(reply, AgentReply) or not isinstance(reply.text, str) or not reply.text.strip():
             return None, "the reply is empty"
         if len(reply.text) > MAX_REPLY_CHARS:
-            reply = AgentReply(text=reply.text[:MAX_REPLY_CHARS], tokens=reply.tokens, cost_usd=reply.cost_usd)
+            reply = AgentReply(
+                text=reply.text[:MAX_REPLY_CHARS], tokens=reply.tokens, cost_usd=reply.cost_usd
+            )
         return reply, ""

@@ -39,7 +39,9 @@ class ScriptedAgent:
     def __post_init__(self) -> None:
         for name in ("wrong", "slow", "silent"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"scripted agent: {name}={getattr(self, name)} is no probability; use 0 to 1.")
+                raise ConfigError(
+                    f"scripted agent: {name}={getattr(self, name)} is no probability; use 0 to 1."
+                )
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Answer; "unknown;" when the query names nothing of this world."""

@@ -23,7 +23,6 @@ import numpy as np
 from aipo_env.errors import ConfigError, suggest
 from aipo_env.records import CONSULT_KINDS, ConsultKind
 
-
 Split = Literal["train", "test"]
 
 MAX_OPERATORS = 24
@@ -175,7 +174,7 @@ class World:
         while True:
             chosen = [mine[int(rng.integers(len(mine)))]]
             chosen += [usable[int(rng.integers(len(usable)))] for _ in range(self.difficulty - 1)]
-            rng.shuffle(chosen)  # type: ignore[arg-type]
+            rng.shuffle(chosen)
             start = f"{rng.integers(10_000):04d}"
             if split_of(start, [operator.name for operator in chosen]) == split:
                 return Problem(start, tuple(chosen))

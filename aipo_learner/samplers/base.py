@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from aipo_env import Author, Completion, Message, PolicyError, Span
 from transformers import PreTrainedTokenizerBase
+
+from aipo_env import Author, Completion, Message, PolicyError, Span
 
 Piece = tuple[list[int], Span]
 """Token ids and the span of text, with its author, that they stand for."""

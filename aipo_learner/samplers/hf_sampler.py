@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from aipo_env import Completion, Message
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from aipo_env import Completion, Message
 from aipo_learner.samplers.base import ChatFormat, Piece
 from aipo_learner.samplers.row_cache import RowCache, attention_masks
 from aipo_learner.samplers.stops import StopFinder

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
-from aipo_env import PolicyError
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
+
+from aipo_env import PolicyError
 
 _GROWTH = 64
 """Positions added whenever a row outgrows the tensors."""
@@ -74,8 +75,18 @@ class RowCache(Cache):
         """Write [rows, heads, width, head size] at the reserved positions; return all that rows hold."""
         rows = torch.arange(len(key_states), device=key_states.device)[:, None]
         if layer_idx == len(self._tensors):
-            shape = (len(key_states), self.width + _GROWTH, key_states.shape[1], key_states.shape[3])
-            self._tensors.append([key_states.new_zeros(shape), value_states.new_zeros((*shape[:3], value_states.shape[3]))])
+            shape = (
+                len(key_states),
+                self.width + _GROWTH,
+                key_states.shape[1],
+                key_states.shape[3],
+            )
+            self._tensors.append(
+                [
+                    key_states.new_zeros(shape),
+                    value_states.new_zeros((*shape[:3], value_states.shape[3])),
+                ]
+            )
         for tensor, states in zip(self._tensors[layer_idx], (key_states, value_states), strict=True):
             tensor[rows, self._slots] = states.transpose(1, 2)
         keys, values = (tensor[:, : self.width].transpose(1, 2) for tensor in self._tensors[layer_idx])
@@ -87,7 +98,9 @@ class RowCache(Cache):
         for row in rows:
             owner = self.owners[row]
             owner.num_cached = lengths[row]
-            owner.cache = [(k[row, : lengths[row]].clone(), v[row, : lengths[row]].clone()) for k, v in self._tensors]
+            owner.cache = [
+                (k[row, : lengths[row]].clone(), v[row, : lengths[row]].clone()) for k, v in self._tensors
+            ]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these."""
@@ -105,7 +118,9 @@ class RowCache(Cache):
         for pair in self._tensors:
             for part, tensor in enumerate(pair):
                 if tensor.shape[1] <= self.width:
-                    more = tensor.new_zeros((len(tensor), self.width + _GROWTH - tensor.shape[1], *tensor.shape[2:]))
+                    more = tensor.new_zeros(
+                        (len(tensor), self.width + _GROWTH - tensor.shape[1], *tensor.shape[2:])
+                    )
                     pair[part] = torch.cat([tensor, more], dim=1)
 
 

@@ -29,5 +29,8 @@ class StopFinder:
         return self._decode([token_id])
 
     def _decode(self, token_ids: list[int]) -> str:
-        options: dict[str, Any] = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        options: dict[str, Any] = {
+            "skip_special_tokens": False,
+            "clean_up_tokenization_spaces": False,
+        }
         return str(self.tokenizer.decode(token_ids, **options))

@@ -125,9 +125,7 @@ def test_the_ceiling_bounds_a_token_the_agent_thought_unlikely():
 def test_an_unknown_agent_probability_counts_as_1():
     logprobs = row([0.3, 0.3]).log()
     agent_logprobs = row([math.nan, math.log(0.6)])
-    coefficient = agent_coefficient(
-        logprobs, logprobs, agent_logprobs, torch.ones(1), ObjectiveConfig()
-    )
+    coefficient = agent_coefficient(logprobs, logprobs, agent_logprobs, torch.ones(1), ObjectiveConfig())
     assert coefficient.tolist() == [pytest.approx([0.3, 0.5])]
 
 
@@ -145,8 +143,6 @@ def test_on_policy_follows_the_ratio_without_a_clip():
 @pytest.mark.parametrize("rule", AGENT_RULES)
 def test_a_logprob_rounded_above_0_is_a_probability_of_1(rule: str):
     logprobs = torch.tensor([[2e-7]])
-    coefficient = agent_coefficient(
-        logprobs, logprobs, None, torch.ones(1), ObjectiveConfig(agent_rule=rule)
-    )
+    coefficient = agent_coefficient(logprobs, logprobs, None, torch.ones(1), ObjectiveConfig(agent_rule=rule))
     expected = {"masked": 0.0, "mixture": 0.0, "luffy": 0.1 / 1.1**2}.get(rule, 1.0)
     assert coefficient.item() == pytest.approx(expected, rel=1e-5, abs=1e-9)

@@ -46,9 +46,7 @@ def make_batch(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     }
 
 
-def run(
-    batch: dict[str, Tensor], config: ObjectiveConfig
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def run(batch: dict[str, Tensor], config: ObjectiveConfig) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     logprobs = batch["logprobs"].clone().requires_grad_()
     loss, metrics = aipo_loss(**{**batch, "logprobs": logprobs}, config=config)
     loss.backward()
@@ -262,10 +260,7 @@ def test_advantages_may_be_given_per_token():
 
 
 def test_only_logprobs_receive_a_gradient():
-    batch = {
-        name: value.requires_grad_(value.is_floating_point())
-        for name, value in make_batch().items()
-    }
+    batch = {name: value.requires_grad_(value.is_floating_point()) for name, value in make_batch().items()}
     loss, metrics = aipo_loss(**batch, config=ObjectiveConfig(kl_coef=0.1))
     loss.backward()
     with_gradient = [name for name, value in batch.items() if value.grad is not None]

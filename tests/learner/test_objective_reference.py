@@ -89,9 +89,7 @@ def naive_policy_term(
         weight = min(math.exp(drift[t]), config.sampler_ratio_cap)
     x = batch["ref_logprobs"][i, t] - log_p[t]
     k3 = torch.exp(x) - x - 1
-    return weight * naive_surrogate(r, log_p[t], batch["advantages"][i], config) - (
-        config.kl_coef * k3
-    )
+    return weight * naive_surrogate(r, log_p[t], batch["advantages"][i], config) - (config.kl_coef * k3)
 
 
 def naive_surrogate(r: Tensor, log_p: Tensor, a: Tensor, config: ObjectiveConfig) -> Tensor:
@@ -106,9 +104,7 @@ def naive_surrogate(r: Tensor, log_p: Tensor, a: Tensor, config: ObjectiveConfig
     return r * a if r * a <= held * a else held * a
 
 
-def naive_agent_term(
-    batch: dict[str, Tensor], i: int, t: int, config: ObjectiveConfig
-) -> tuple[Tensor, int]:
+def naive_agent_term(batch: dict[str, Tensor], i: int, t: int, config: ObjectiveConfig) -> tuple[Tensor, int]:
     log_p, a = batch["logprobs"][i, t], batch["advantages"][i].item()
     p, o = math.exp(log_p.item()), math.exp(batch["old_logprobs"][i, t])
     agent_logprob = batch["agent_logprobs"][i, t].item()
@@ -180,12 +176,8 @@ def test_microbatches_add_up_to_the_batch(base: str, rule: str, sizes: list[int]
         for k in range(len(sizes))
     ]
     torch.testing.assert_close(sum(part[0] for part in parts), loss, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(
-        torch.cat([part[1] for part in parts]), gradient, rtol=1e-12, atol=1e-14
-    )
-    torch.testing.assert_close(
-        merge_metrics(part[2] for part in parts), metrics, rtol=1e-12, atol=1e-14
-    )
+    torch.testing.assert_close(torch.cat([part[1] for part in parts]), gradient, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(merge_metrics(part[2] for part in parts), metrics, rtol=1e-12, atol=1e-14)
 
 
 @every_base_and_rule

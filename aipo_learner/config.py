@@ -1,0 +1,139 @@
+"""One training run, in one dataclass."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aipo_env import ConfigError, Spec, suggest
+from aipo_learner.advantages import BASELINES
+from aipo_learner.objective import ObjectiveConfig
+
+INDEPENDENCE_MODES = ("mixed", "prompt_switch", "accept_anneal", "internalised")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. Components are named by specs, each checked by the part that owns it."""
+
+    policy: str = "tiny"
+    """Hugging Face model folder or hub name; "tiny" is the policy that ships with the project."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off unless you have read it."""
+    out: Path = Path("runs/train")
+    """Folder for checkpoints, metrics and episodes; a run found there is resumed."""
+    seed: int = 0
+    """Every draw of the run derives from it."""
+    environment: Spec = "toy"
+    """Where tasks come from: "toy", "toy:difficulty=2", "file:tasks.jsonl"."""
+    rules: dict[str, Any] = field(default_factory=dict)
+    """Fields of DialogueRules that differ from the environment's defaults."""
+    agents: Spec = "scripted"
+    """Who is consulted: "scripted", "scripted:wrong=0.2", "none"."""
+    pool: dict[str, Any] = field(default_factory=dict)
+    """Limits of the agent pool: concurrency, deadline_s, retries, backoff_s."""
+    sampler: Spec = "transformers"
+    """What samples the policy's turns."""
+    independence: str = "mixed"
+    """How the policy learns to do without agents: mixed, prompt_switch, accept_anneal or internalised."""
+    aided_share: float = 0.5
+    """Share of a group's rollouts that may consult (mixed, internalised); 0 trains without agents."""
+    anneal_from: float = 0.7
+    """Part of the run after which the share, or the acceptance of replies, falls linearly to 0."""
+    num_steps: int = 100
+    """Optimiser steps of the run (batches of rollouts)."""
+    groups_per_step: int = 24
+    """Tasks per step."""
+    group_size: int = 8
+    """Rollouts per task."""
+    updates_per_step: int = 1
+    """Optimiser updates made from each batch of rollouts."""
+    baseline: str = "split"
+    """Whom a rollout is compared with: split, union or per_mode."""
+    consult_bonus: float = 0.0
+    """Added to the reward of a correct episode that consulted; annealed with the share."""
+    consult_cost: float = 0.0
+    """Taken from the reward for every answered consultation."""
+    overlong_buffer: int = 0
+    """Tokens before the limit over which the length penalty of arXiv 2503.14476 grows; 0 is off."""
+    temperature: float = 1.0
+    """Sampling temperature; log-probabilities are taken at it too."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """The loss."""
+    lr: float = 1e-6
+    """Learning rate of AdamW after warm-up."""
+    warmup_steps: int = 10
+    """Steps over which the rate rises linearly."""
+    weight_decay: float = 0.0
+    """AdamW's."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    microbatch_tokens: int = 8192
+    """Tokens per forward and backward pass, padding included; changes nothing but memory and speed."""
+    num_threads: int = 2
+    """CPU threads of torch; part of what makes a run repeatable."""
+    checkpoint_every: int = 25
+    """Steps between checkpoints, each a complete Hugging Face export."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept, the newest."""
+    episodes_every: int = 10
+    """Steps between those whose first group of episodes is kept for the viewer."""
+
+    def __post_init__(self) -> None:
+        _check_choice("independence", self.independence, INDEPENDENCE_MODES)
+        _check_choice("baseline", self.baseline, BASELINES)
+        for name in ("aided_share", "anneal_from"):
+            _check_range(name, getattr(self, name), 0, 1)
+        for name in [
+            "num_steps",
+            "groups_per_step",
+            "updates_per_step",
+            "microbatch_tokens",
+            "num_threads",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "episodes_every",
+        ]:
+            _check_range(name, getattr(self, name), 1)
+        _check_range("group_size", self.group_size, 2)
+        for name in (
+            "seed",
+            "consult_bonus",
+            "consult_cost",
+            "overlong_buffer",
+            "warmup_steps",
+            "weight_decay",
+        ):
+            _check_range(name, getattr(self, name), 0)
+        for name in ("lr", "temperature", "max_grad_norm"):
+            _check_range(name, getattr(self, name), 1e-12)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able dictionary that `from_dict` turns back."""
+        return {**dataclasses.asdict(self), "out": str(self.out)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """Rebuild a configuration; unknown keys raise ConfigError that suggests the nearest."""
+        names = [item.name for item in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                raise ConfigError(f"config: there is no {name!r}. {suggest(name, names)}")
+        fields = dict(values)
+        if "out" in fields:
+            fields["out"] = Path(fields["out"])
+        if isinstance(fields.get("objective"), Mapping):
+            fields["objective"] = ObjectiveConfig(**fields["objective"])
+        return cls(**fields)
+
+
+def _check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise ConfigError(f"config: {name}={value!r}. {suggest(str(value), valid)}")
+
+
+def _check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    if not isinstance(value, int | float) or not low <= value <= high:
+        bound = f"from {low} to {high}" if high < float("inf") else f"{low} or more"
+        raise ConfigError(f"config: {name}={value!r} is out of range; use {bound}.")

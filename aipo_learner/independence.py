@@ -1,0 +1,75 @@
+"""How the policy becomes independent of its agents: which rollouts may consult, and what is trained besides.
+
+mixed          of each group a share sees the consult prompt, the rest the plain prompt of deployment
+prompt_switch  every rollout may consult; only evaluation uses the plain prompt
+accept_anneal  every rollout may consult; replies are given with a probability that falls
+internalised   as mixed; correct aided episodes are also trained in agent-free form
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from aipo_env import AgentPool, AgentRequest, Author, Codec, Episode, Outcome
+from aipo_learner.batch import Row, internalised_row
+from aipo_learner.config import TrainConfig
+
+
+def anneal(config: TrainConfig, step: int) -> float:
+    """Return the factor that falls linearly from 1, at `anneal_from` of the run, to 0 at its end."""
+    start = config.anneal_from * config.num_steps
+    if step < start:
+        return 1.0
+    return max(0.0, 1 - (step + 1 - start) / max(1.0, config.num_steps - start))
+
+
+def aided_flags(config: TrainConfig, step: int) -> list[bool]:
+    """Return, for each rollout of a group, whether it may consult."""
+    if config.aided_share == 0:
+        num_aided = 0
+    elif config.independence in ("prompt_switch", "accept_anneal"):
+        num_aided = config.group_size
+    else:
+        num_aided = round(config.group_size * config.aided_share * anneal(config, step))
+    return [rollout < num_aided for rollout in range(config.group_size)]
+
+
+class WithholdingPool(AgentPool):
+    """A pool whose replies are given with probability `accept`; withheld ones look like a failed agent."""
+
+    accept = 1.0
+
+    async def consult(self, request: AgentRequest) -> Outcome:
+        """Ask the agent unless the request's seed says that the reply is withheld."""
+        if np.random.default_rng([request.seed, 7]).random() >= self.accept:
+            return Outcome(reply=None, error="withheld")
+        return await super().consult(request)
+
+
+def agent_free_row(
+    episode: Episode,
+    advantage: float,
+    plain_prompt: list[int],
+    codec: Codec,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Row | None:
+    """Return the agent-free form of a correct episode that consulted; None for any other."""
+    answered = any(consult.status == "answered" for consult in episode.consults)
+    if not (episode.correct and answered and advantage > 0):
+        return None
+    return internalised_row(episode, advantage, plain_prompt, call_markup(episode, codec, tokenizer))
+
+
+def call_markup(episode: Episode, codec: Codec, tokenizer: PreTrainedTokenizerBase) -> NDArray[np.bool_]:
+    """Mark the policy's tokens that ask an agent or end a turn before the last: bool[T]."""
+    tokens = episode.tokens
+    marked = np.zeros(len(tokens), bool)
+    last_turn = len(episode.turns) - 1
+    for turn in range(last_turn):
+        own = np.flatnonzero((tokens.author == Author.POLICY) & (tokens.turn == turn))
+        ends = np.cumsum([len(str(tokenizer.decode([int(i)]))) for i in tokens.token_ids[own]])
+        starts = np.concatenate([[0], ends[:-1]])
+        for begin, end in codec.call_spans(episode.turns[turn].completion):
+            marked[own[(ends > begin) & (starts < end)]] = True
+        marked[own[starts >= len(episode.turns[turn].completion)]] = True
+    return marked

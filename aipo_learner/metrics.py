@@ -1,0 +1,115 @@
+"""Telemetry: what a step's episodes say, and where numbers go."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from aipo_env import CONSULT_KINDS, Episode
+
+
+def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Return rates over the episodes of a step; a rate over nothing is left out.
+
+    `consult_rate/KIND` is answered consultations per aided episode; `success/BOTTLENECK/…` splits success by
+    the help a task is known to need; `success/consulted` and `success/not_consulted` are over aided episodes.
+    """
+    aided = [episode for episode in episodes if episode.aided]
+    alone = [episode for episode in episodes if not episode.aided]
+    consulted = {id(e): any(c.status == "answered" for c in e.consults) for e in aided}
+    consults = [consult for episode in aided for consult in episode.consults]
+    parts: dict[str, list[float]] = {
+        "success/aided": [e.correct for e in aided],
+        "success/unaided": [e.correct for e in alone],
+        "success/consulted": [e.correct for e in aided if consulted[id(e)]],
+        "success/not_consulted": [e.correct for e in aided if not consulted[id(e)]],
+        "reward": [e.reward for e in episodes if e.reward is not None],
+        "policy_tokens_per_episode": [int(e.tokens.policy_mask.sum()) for e in episodes],
+        "turns": [len(e.turns) for e in episodes],
+        "forged_marks": [e.num_forged for e in episodes],
+        "invalid_turns": [e.num_invalid for e in episodes],
+        "failed_episodes": [e.reward is None for e in episodes],
+        "truncated": [e.stop_reason.is_truncated for e in episodes],
+        "consult_seconds": [c.seconds for c in consults],
+        "reply_tokens": [c.tokens for c in consults if c.status == "answered"],
+    }
+    for status in ("answered", "failed", "leaked", "denied"):
+        parts[f"consult_status/{status}"] = [c.status == status for c in consults]
+    for kind in CONSULT_KINDS:
+        parts[f"consult_rate/{kind}"] = [
+            sum(c.kind == kind and c.status == "answered" for c in e.consults) for e in aided
+        ]
+        for name, some in (("aided", aided), ("unaided", alone)):
+            mine = [e.correct for e in some if e.task.meta.get("bottleneck") == kind]
+            parts[f"success/{kind}/{name}"] = [float(x) for x in mine]
+    return {name: sum(values) / len(values) for name, values in parts.items() if values}
+
+
+class MetricsLog:
+    """Writes one row per step to `metrics.jsonl`, to TensorBoard where installed, and a line to the console.
+
+    Rows of steps from `first_step` on, left by a run that was cut off, are dropped.
+    """
+
+    def __init__(self, folder: Path, first_step: int, num_steps: int, console: Console) -> None:
+        self.path = folder / "metrics.jsonl"
+        self.num_steps, self.console, self.started, self.first_step = (
+            num_steps,
+            console,
+            time.monotonic(),
+            first_step,
+        )
+        kept = [row for row in read_metrics(self.path) if row["step"] < first_step]
+        scratch = self.path.with_suffix(".writing")
+        scratch.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        scratch.replace(self.path)
+        self._file = self.path.open("a", encoding="utf-8")
+        self._board = _tensorboard(folder, first_step)
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Write the row of a step."""
+        self._file.write(json.dumps({"step": step, **row}) + "\n")
+        self._file.flush()
+        if self._board:
+            for name, value in row.items():
+                self._board.add_scalar(name, value, step)
+        per_step = (time.monotonic() - self.started) / (step + 1 - self.first_step)
+        left = per_step * (self.num_steps - step - 1)
+        shown = (
+            ("success/unaided", "alone"),
+            ("success/aided", "aided"),
+            ("agent_p_mean", "p(agent)"),
+            ("agent_below_floor_share", "below floor"),
+        )
+        cells = "  ".join(f"{label} {row[name]:.2f}" for name, label in shown if name in row)
+        self.console.print(
+            f"step {step + 1}/{self.num_steps}  {cells}  {left / 60:.1f} min left", highlight=False
+        )
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a metrics file; a last line cut short by a crash is dropped."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _tensorboard(folder: Path, first_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
