@@ -16,7 +16,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1: /p' Makefile
 
 demo: $(VENV)/demo.stamp  ## train, evaluate and write the report to runs/demo
-	$(PY) -m aipo_learner.demo --seed $(SEED) --out runs/demo
+	$(VENV)/bin/aipo demo --seed $(SEED) --out runs/demo
 
 test: $(VENV)/dev.stamp  ## run the tests that every change must pass
 	$(PY) -m pytest -m "not gpu and not slow and not integrations and not network"

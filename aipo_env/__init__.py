@@ -39,6 +39,7 @@ from aipo_env.records import (
     Verdict,
 )
 from aipo_env.registry import Spec, choose, construct, parse_spec
+from aipo_env.render import episode_text, episodes_html, episodes_section, escape_terminal, html_templates
 from aipo_env.scenario import TOY_RULES, Scenario, build_agents, build_scenario
 from aipo_env.session import Session, run_sync
 from aipo_env.shipped import data_folder
@@ -125,6 +126,11 @@ __all__ = [
     "construct",
     "data_folder",
     "draw_rule",
+    "episode_text",
+    "episodes_html",
+    "episodes_section",
+    "escape_terminal",
+    "html_templates",
     "parse_spec",
     "read_episodes",
     "run_sync",

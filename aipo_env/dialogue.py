@@ -63,14 +63,17 @@ class DialogueRules:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(check_kind(kind) for kind in self.kinds))
-        for kind in self.budget_per_kind:
-            check_kind(kind)
+        for kind, budget in self.budget_per_kind.items():
+            _check_count(f"budget_per_kind[{check_kind(kind)!r}]", budget, 0)
         for name in ("max_turns", "max_policy_tokens", "max_context_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"dialogue rules: {name}={getattr(self, name)} must be at least 1.")
+            _check_count(name, getattr(self, name), 1)
         for name in ("consult_budget", "max_invalid"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"dialogue rules: {name}={getattr(self, name)} must not be negative.")
+            _check_count(name, getattr(self, name), 0)
+
+
+def _check_count(name: str, value: int, low: int) -> None:
+    if not isinstance(value, int) or value < low:
+        raise ConfigError(f"dialogue rules: {name}={value!r} must be a whole number, at least {low}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,11 @@ class Dialogue:
         self._pending: tuple[PendingCall, ...] = ()
         self._charged: Counter[str] = Counter()
         self._num_calls = 0
+
+    @property
+    def num_consults(self) -> int:
+        """Consultations charged so far."""
+        return self._charged.total()
 
     def open(self) -> tuple[Message, ...]:
         """Return the prompt."""

@@ -157,7 +157,7 @@ class Episode:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Episode":
-        """Rebuild an episode; raises KeyError, TypeError or ValueError on a row of another shape."""
+        """Rebuild an episode; a row of another shape raises whatever Python makes of it (see `read_episodes`)."""
         return cls(**{
             **row,
             "task": Task(**{**row["task"], "choices": tuple(row["task"]["choices"])}),
@@ -179,7 +179,11 @@ def _flat(record: Any) -> dict[str, Any]:
 
 
 def write_episodes(path: Path, episodes: Iterable[Episode]) -> None:
-    """Append episodes to a JSON-lines file."""
+    """Append episodes to a JSON-lines file; a last line cut short by a crash is left behind, not continued."""
+    with path.open("a+b") as existing:
+        size = existing.seek(0, 2)
+        if size and existing.seek(size - 1) and existing.read() != b"\n":
+            existing.write(b"\n")
     with path.open("a", encoding="utf-8") as file:
         for episode in episodes:
             file.write(json.dumps(episode.to_dict(), ensure_ascii=True, allow_nan=False) + "\n")
@@ -193,11 +197,11 @@ def read_episodes(path: Path) -> Iterator[Episode]:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file. Give a .jsonl file of episodes, as `aipo train` writes them.")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 yield Episode.from_dict(json.loads(line))
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
                 fault = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
                 raise DataError(
                     f"{path}, line {number}: not an episode: {fault}. Delete the line."

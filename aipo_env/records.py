@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, get_args
 
-from aipo_env.errors import DataError, suggest
+from aipo_env.errors import ConfigError, DataError, suggest
 
 ConsultKind = Literal["knowledge", "reason", "verify"]
 """What a policy may consult: the Knowledge Agent, the Reasoning Agent or the Verify Agent."""
@@ -96,6 +96,16 @@ class Task:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise DataError(f"task {self.id!r}: field {name!r} must be non-empty text, got {value!r}.")
+            if not _is_unicode(value):
+                raise DataError(
+                    f"task {self.id!r}: field {name!r} holds half a surrogate pair, which no tokenizer reads."
+                )
+        choices: Any = self.choices
+        if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
+            raise DataError(f"task {self.id!r}: field 'choices' must be a list of texts, got {choices!r}.")
+        if not isinstance(self.meta, Mapping):
+            raise DataError(f"task {self.id!r}: field 'meta' must be an object, got {self.meta!r}.")
+        object.__setattr__(self, "choices", tuple(choices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,8 @@ class Completion:
     def __post_init__(self) -> None:
         if len(self.logprobs) not in (0, len(self.token_ids)):
             raise ValueError(f"{len(self.logprobs)} logprobs for {len(self.token_ids)} token ids")
+        if any(math.isinf(logprob) for logprob in self.logprobs):
+            raise ValueError("an infinite logprob: a token that was sampled had a probability; unknown is NaN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +166,7 @@ class Consult:
     Args:
         status: "answered"; "failed" after all retries; "leaked": the reply gave the gold answer away and was
             withheld; "denied": over budget, never executed.
-        reply: The text the policy saw as the agent's; empty unless answered.
+        reply: What the agent said, before markup in it was broken up; empty unless answered.
         seconds: Wall-clock time of the call, retries included. Excluded from equality: it is no outcome.
         tokens: Tokens of the reply as the agent counts them; 0 when it does not.
     """
@@ -189,6 +201,10 @@ class Verdict:
     stage: str = ""
     isolation: str = "none"
 
+    def __post_init__(self) -> None:
+        if self.reward is not None and not math.isfinite(self.reward):
+            raise ValueError(f"a verdict's reward is {self.reward}; it must be finite, or None for a failure")
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -201,11 +217,19 @@ class Turn:
 
 
 def check_kind(kind: str) -> ConsultKind:
-    """Return `kind` if it names an agent role; raise DataError that lists the roles otherwise."""
+    """Return `kind` if it names an agent role; raise ConfigError that lists the roles otherwise."""
     for known in CONSULT_KINDS:
         if kind == known:
             return known
-    raise DataError(f"unknown consult kind {kind!r}. {suggest(kind, CONSULT_KINDS)}")
+    raise ConfigError(f"unknown consult kind {kind!r}. {suggest(str(kind), CONSULT_KINDS)}")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def json_float(value: float) -> float | None:

@@ -29,6 +29,8 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
                 f"{what}: the spec {dict(spec)!r} needs a 'type', for example {{'type': 'toy'}}."
             )
         return kind, options
+    if not isinstance(spec, str):
+        raise ConfigError(f"{what}: {spec!r} is no spec; write 'name:option=value' or {{'type': 'name'}}.")
     kind, _, rest = spec.partition(":")
     options = {}
     for item in filter(None, rest.split(",")):

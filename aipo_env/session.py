@@ -9,8 +9,10 @@ episode = session.episode()
 import asyncio
 import hashlib
 import math
+import os
 import re
 from collections.abc import Coroutine, Sequence
+from functools import cache
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -27,6 +29,7 @@ from aipo_env.dialogue import (
     Reply,
 )
 from aipo_env.episode import Episode, TokenRecord
+from aipo_env.errors import VerifierError
 from aipo_env.parsing import Codec
 from aipo_env.records import (
     Author,
@@ -40,7 +43,7 @@ from aipo_env.records import (
     Verdict,
 )
 from aipo_env.verifiers.base import Verifier
-from aipo_env.verifiers.math_equiv import last_boxed, normalise
+from aipo_env.verifiers.math_equiv import compare, last_boxed, normalise
 
 T = TypeVar("T")
 
@@ -98,7 +101,13 @@ class Session:
         self.dialogue.saw(len(token_ids))
 
     async def advance(self, completion: Completion) -> Message | None:
-        """Take one completion of the policy; return what it sees next, or None when the episode is over."""
+        """Take one completion of the policy; return what it sees next, or None when the episode is over.
+
+        Raises:
+            RuntimeError: The episode was over already.
+        """
+        if self.stop_reason is not None:
+            raise RuntimeError(f"the episode is over: {self.stop_reason}")
         logprobs = list(completion.logprobs) or [math.nan] * len(completion.token_ids)
         self._append(completion.token_ids, Author.POLICY, -1, logprobs, False)
         self.messages.append(Message("assistant", (Span(completion.text, Author.POLICY),)))
@@ -143,8 +152,11 @@ class Session:
     async def _judge(self, text: str) -> None:
         """Have the final turn verified. A verifier that fails says nothing about the policy."""
         try:
-            self.verdict = await self.verifier.verify(self.task, text)
-        except Exception as error:  # a verifier may be somebody else's program
+            verdict = await self.verifier.verify(self.task, text)
+            if not isinstance(verdict, Verdict):
+                raise VerifierError(f"no Verdict, but {type(verdict).__name__}")
+            self.verdict = verdict
+        except (Exception, SystemExit) as error:  # a verifier may be somebody else's program
             fault = f"{type(error).__name__}: {error}"
             self.verdict = Verdict(correct=None, reward=None, status="error", reason=fault)
         if self.verdict.reward is None:
@@ -232,17 +244,21 @@ def leaks(reply: str, gold: str, said: str) -> bool:
     It does when the answer it gives (box, "answer is", or all it says) equals the gold, or when a gold of at
     least six normalised characters stands in it as a whole token sequence; not when the policy said it first.
     """
-    gold = normalise(gold)
-    if not gold or re.search(_whole(gold), normalise(said)):
+    plain = normalise(gold)
+    if not plain or re.search(_whole(plain), said):
         return False
-    stated = re.findall(r"answer\s*(?:is|:|=)\s*(\S+)", reply[-2000:], re.IGNORECASE)
-    given = {normalise(text).rstrip(";") for text in (last_boxed(reply) or "", reply, *stated)}
-    return gold in given or (len(gold) >= 6 and re.search(_whole(gold), normalise(reply)) is not None)
+    if any(compare(text, gold)[0] for text in (last_boxed(reply) or "", reply.strip(" \n;"))):
+        return True
+    stated = rf"(?i:answer\s*(?:is|equals|:|=))[\s:=*_`$\"'(\[]*{_whole(plain)}"
+    return re.search(stated, reply) is not None or (
+        len(plain) >= 6 and re.search(_whole(plain), reply) is not None
+    )
 
 
-def _whole(text: str) -> str:
-    """Return a pattern that finds `text` where no letter or digit adjoins it."""
-    return rf"(?<![\w.]){re.escape(text)}(?!\w)"
+def _whole(answer: str) -> str:
+    """Return a pattern that finds a normalised answer, however spaced, where no letter or digit adjoins it."""
+    spaced = r"[\s$]*".join(map(re.escape, answer))
+    return rf"(?<![\w.]){spaced}(?!\w|\.\d)"
 
 
 def _seed(key: tuple[int, ...]) -> int:
@@ -250,19 +266,22 @@ def _seed(key: tuple[int, ...]) -> int:
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4], "big")
 
 
-class _Loop:
-    """One background event loop per process, started when first needed."""
-
-    loop: asyncio.AbstractEventLoop | None = None
-
-    @classmethod
-    def get(cls) -> asyncio.AbstractEventLoop:
-        if cls.loop is None:
-            cls.loop = asyncio.new_event_loop()
-            Thread(target=cls.loop.run_forever, name="aipo-env", daemon=True).start()
-        return cls.loop
+@cache
+def _loop(process_id: int) -> asyncio.AbstractEventLoop:
+    """Return the background event loop of this process; a forked child has no thread of its parent's."""
+    loop = asyncio.new_event_loop()
+    Thread(target=loop.run_forever, name="aipo-env", daemon=True).start()
+    return loop
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from synchronous code: the only bridge there is. Works inside a running loop too."""
-    return asyncio.run_coroutine_threadsafe(work, _Loop.get()).result()
+    """Run a coroutine from synchronous code: the only bridge there is. Works inside a running loop too.
+
+    An interruption (Ctrl-C) cancels the work.
+    """
+    future = asyncio.run_coroutine_threadsafe(work, _loop(os.getpid()))
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise

@@ -80,8 +80,7 @@ class FileSource:
                 f"{self.path}: no such file. Give a .jsonl file with id, prompt and answer per line."
             )
         tasks: dict[Split, list[Task]] = {"train": [], "test": []}
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(self.path.read_bytes().split(b"\n"), 1):
             if not line.strip():
                 continue
             split, task = _read_row(line, f"{self.path}, line {number}")
@@ -90,11 +89,11 @@ class FileSource:
         return tasks
 
 
-def _read_row(line: str, where: str) -> tuple[Split | None, Task]:
+def _read_row(line: bytes, where: str) -> tuple[Split | None, Task]:
     """Read one row; raise DataError that names file, line and field."""
     try:
-        row = json.loads(line)
-    except ValueError as error:
+        row = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not JSON ({error}). Mend or delete the line.") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: a row must be an object, got {type(row).__name__}.")
@@ -110,6 +109,10 @@ def _read_row(line: str, where: str) -> tuple[Split | None, Task]:
         raise DataError(str(error)) from error
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def build_source(spec: Spec, seed: int) -> TaskSource:
@@ -131,7 +134,11 @@ def _toy(options: Mapping[str, Any], seed: int) -> TaskSource:
 
 
 def _file(options: Mapping[str, Any], seed: int) -> TaskSource:
-    source = FileSource(Path(str(options.get("path", ""))).expanduser())
+    return construct(_open_file, options, "file source")
+
+
+def _open_file(path: str) -> TaskSource:
+    source = FileSource(Path(path).expanduser())
     source.num_tasks("train")
     return source
 

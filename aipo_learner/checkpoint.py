@@ -20,8 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aipo_env import CheckpointError, Journal
 from aipo_learner.config import TrainConfig
-from aipo_learner.policy import save_policy
-from aipo_learner.tiny import tiny_policy_path
+from aipo_learner.policy import policy_folder, save_policy
 
 FORMAT = 1
 """Raised when a checkpoint of one version can no longer be read by the next."""
@@ -48,7 +47,7 @@ class Run:
             (_step_of(path) for path in self._checkpoints.glob("step-*") if _is_whole(path)),
             default=0,
         )
-        self.initial_policy = str(tiny_policy_path()) if config.policy == "tiny" else config.policy
+        self.initial_policy = policy_folder(config.policy)
 
     @classmethod
     def open(cls, config: TrainConfig) -> "Run":

@@ -1,14 +1,25 @@
 """One training run, in one dataclass."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from aipo_env import ConfigError, Spec, suggest
+from tyro.conf import arg
 from aipo_learner.advantages import BASELINES
 from aipo_learner.objective import ObjectiveConfig
+
+
+def read_spec(text: str) -> Spec:
+    """Read a spec from the command line: a JSON object, or the string form."""
+    return json.loads(text) if text.startswith("{") else text
+
+
+SpecField = Annotated[Spec, arg(constructor=read_spec, metavar="SPEC")]
+JsonField = Annotated[dict[str, Any], arg(constructor=json.loads, metavar="JSON")]
 
 INDEPENDENCE_MODES = ("mixed", "prompt_switch", "accept_anneal", "internalised")
 
@@ -25,15 +36,15 @@ class TrainConfig:
     """Folder for checkpoints, metrics and episodes; a run found there is resumed."""
     seed: int = 0
     """Every draw of the run derives from it."""
-    environment: Spec = "toy"
+    environment: SpecField = "toy"
     """Where tasks come from: "toy", "toy:difficulty=2", "file:tasks.jsonl"."""
-    rules: dict[str, Any] = field(default_factory=dict)
+    rules: JsonField = field(default_factory=dict)
     """Fields of DialogueRules that differ from the environment's defaults."""
-    agents: Spec = "scripted"
+    agents: SpecField = "scripted"
     """Who is consulted: "scripted", "scripted:wrong=0.2", "none"."""
-    pool: dict[str, Any] = field(default_factory=dict)
+    pool: JsonField = field(default_factory=dict)
     """Limits of the agent pool: concurrency, deadline_s, retries, backoff_s."""
-    sampler: Spec = "transformers"
+    sampler: SpecField = "transformers"
     """What samples the policy's turns."""
     independence: str = "mixed"
     """How the policy learns to do without agents: mixed, prompt_switch, accept_anneal or internalised."""

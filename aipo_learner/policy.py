@@ -12,7 +12,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from aipo_env import PolicyError
+from aipo_env import PolicyError, data_folder
 from aipo_learner.batch import Batch
 
 
@@ -45,6 +45,18 @@ def load_policy(
     if tokenizer.eos_token_id is None:
         raise PolicyError(f"policy {path!r}: its tokenizer names no end-of-turn token (eos_token).")
     return model, tokenizer
+
+
+def policy_folder(name: str) -> str:
+    """Return where a policy is: "tiny" is the shipped one, a training run's folder stands for its newest export.
+
+    Raises:
+        DataError: The shipped policy is damaged.
+    """
+    if name == "tiny":
+        return str(data_folder("tiny_policy"))
+    exports = sorted(Path(name).glob("checkpoints/step-??????/policy"))
+    return str(exports[-1]) if exports else name
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:

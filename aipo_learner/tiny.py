@@ -6,13 +6,11 @@ holds the consult markup as single tokens; a chat template that only appends.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from aipo_env import CONSULT_KINDS, MOVES, OPERATOR_NAMES, TagsCodec, data_folder
+from aipo_env import CONSULT_KINDS, MOVES, OPERATOR_NAMES, TagsCodec
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -33,6 +31,7 @@ _WORDS = [
     "wrong",
     "at",
     "right",
+    "unknown",
     "unavailable",
     "no",
     "consultations",
@@ -94,7 +93,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausal
         vocab_size=-(-len(tokenizer) // 64) * 64,
         hidden_size=128,
         intermediate_size=256,
-        num_hidden_layers=int(__import__("os").environ.get("LAYERS", "3")),
+        num_hidden_layers=3,
         num_attention_heads=2,
         num_key_value_heads=2,
         head_dim=64,
@@ -105,12 +104,3 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausal
         bos_token_id=None,
     )
     return Qwen3ForCausalLM(config)
-
-
-def tiny_policy_path() -> Path:
-    """Return the folder of the shipped policy.
-
-    Raises:
-        DataError: A file is missing or is not the one that was shipped.
-    """
-    return data_folder("tiny_policy")

@@ -109,3 +109,15 @@ class Writer:
 def draw_transcript(rng: np.random.Generator) -> Transcript:
     """Draw one transcript: two in three with agents, since those are longer to learn."""
     return Writer(draw_problem(rng), aided=bool(rng.random() < 0.67), rng=rng).write()
+
+
+def draw_drill(rng: np.random.Generator, top: int) -> Transcript:
+    """Draw a page of sums whose added digits are below `top`.
+
+    Addition modulo 10 hides what either number contributes, so it is learnt from small digits up.
+    """
+    sums = []
+    for _ in range(5):
+        code, shift = ("".join(map(str, rng.integers(0, high, 4))) for high in (10, top))
+        sums.append(f"{code}+{shift}={add_codes(code, shift)};")
+    return Transcript((("system", "Solve."), ("assistant", "".join(sums))))

@@ -1,36 +1,46 @@
 """Warm start: teach the tiny policy its trade from generated transcripts, then hold it to its gates."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from aipo_env import PolicyError, build_scenario
+from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from aipo_learner.batch import Row, collate, split_rows
-from aipo_learner.policy import token_logprobs
+from aipo_learner.evaluate import evaluate
+from aipo_learner.policy import load_policy, save_policy, token_logprobs
+from aipo_learner.samplers.hf_sampler import HFSampler
 from aipo_learner.tiny import build_model, build_tokenizer
-from aipo_learner.transcripts import Transcript, draw_transcript
+from aipo_learner.transcripts import Transcript, draw_drill, draw_transcript
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmstartConfig:
-    """How to teach.
+    """How to teach: first sums alone, from small digits up, then whole transcripts with sums among them.
 
     Args:
         seed: Draws the weights and the transcripts.
-        num_steps: Optimiser steps.
+        num_steps: Optimiser steps in all.
+        drill_steps: The most steps that the sums may take; the rest is for transcripts.
         transcripts_per_step: Fresh transcripts per step.
+        drill_share: Share of pages of sums among the transcripts.
         lr: Peak learning rate of AdamW; 50 steps of warm-up, then a cosine to a hundredth.
         microbatch_tokens: Tokens per forward-backward, padding included.
     """
 
     seed: int = 0
-    num_steps: int = 1200
-    transcripts_per_step: int = 128
-    lr: float = 3e-3
-    microbatch_tokens: int = 8192
+    num_steps: int = 1600
+    drill_steps: int = 700
+    transcripts_per_step: int = 96
+    drill_share: float = 0.15
+    lr: float = 1.5e-3
+    microbatch_tokens: int = 6144
 
 
 def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -> Row:
@@ -51,29 +61,129 @@ def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -
     )
 
 
+class Lessons:
+    """What is taught when: raises the digits of sums as they are learnt, then moves on to transcripts."""
+
+    def __init__(self, config: WarmstartConfig) -> None:
+        self.config = config
+        self.rng = np.random.default_rng([config.seed, 4])
+        self.top = 2
+        self.recent_loss = math.inf
+        self.drilling = True
+
+    def draw(self) -> list[Transcript]:
+        """Draw the transcripts of the next step."""
+        count = self.config.transcripts_per_step
+        if self.drilling:
+            return [draw_drill(self.rng, self.top) for _ in range(count // 2)]
+        num_drills = round(count * self.config.drill_share)
+        drills = [draw_drill(self.rng, 10) for _ in range(num_drills)]
+        return drills + [draw_transcript(self.rng) for _ in range(count - num_drills)]
+
+    def heard(self, step: int, loss: float) -> None:
+        """Take the loss of a step. Of a page's 15 tokens per sum, 8 are digits nobody can predict."""
+        if not self.drilling:
+            return
+        guessing = 4 * (math.log(10) + math.log(self.top)) / 15
+        excess = loss - guessing
+        self.recent_loss = excess if self.recent_loss == math.inf else 0.8 * self.recent_loss + 0.2 * excess
+        if self.recent_loss < 0.06 and self.top < 10:
+            self.top, self.recent_loss = self.top + 2, math.inf
+        mastered = self.top == 10 and self.recent_loss < 0.02
+        self.drilling = not mastered and step + 1 < self.config.drill_steps
+
+
 def warmstart(
     config: WarmstartConfig,
 ) -> Iterator[tuple[int, float, PreTrainedModel, PreTrainedTokenizerFast]]:
     """Teach, yielding (step, mean loss in nats, model, tokenizer) after every step."""
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, config.seed)
-    rng = np.random.default_rng([config.seed, 4])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.01)
+    lessons = Lessons(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
     for step in range(config.num_steps):
         warmup = min(1.0, (step + 1) / 50)
         decay = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / config.num_steps))
         for group in optimizer.param_groups:
             group["lr"] = config.lr * warmup * decay
-        rows = [transcript_row(draw_transcript(rng), tokenizer) for _ in range(config.transcripts_per_step)]
-        num_learnt = sum(int(row.policy_mask.sum()) for row in rows)
-        optimizer.zero_grad()
-        total = 0.0
-        for part in split_rows(rows, config.microbatch_tokens):
-            batch = collate(part, tokenizer.pad_token_id)
-            logprobs, _ = token_logprobs(model, batch)
-            loss = -logprobs[batch.policy_mask].sum() / num_learnt
-            loss.backward()
-            total += loss.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        yield step, total, model, tokenizer
+        rows = [transcript_row(transcript, tokenizer) for transcript in lessons.draw()]
+        loss = _learn(model, optimizer, rows, tokenizer.pad_token_id, config.microbatch_tokens)
+        lessons.heard(step, loss)
+        yield step, loss, model, tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A condition on the finished policy, checked for each kind of bottleneck."""
+
+    name: str
+    column: str
+    measure: str
+    low: float
+    high: float
+
+    def fault(self, scores: Mapping[str, Any]) -> str:
+        """Return what is wrong, or "" when the gate is passed."""
+        for kind, row in scores[self.column]["by_bottleneck"].items():
+            if not self.low <= row[self.measure] <= self.high:
+                return f"{kind}: {self.name} is {row[self.measure]:.3f}, must be {self.low} to {self.high}"
+        return ""
+
+
+GATES = (
+    Gate("success with agents", "aided", "pass@1", 0.90, 1.0),
+    Gate("success alone", "unaided", "pass@1", 0.0, 0.05),
+    Gate("share of tasks never solved alone", "unaided", "never_solved", 0.5, 1.0),
+)
+
+
+def gate_scores(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, seed: int, num_tasks: int, num_samples: int
+) -> dict[str, Any]:
+    """Measure a policy for the gates in the world of `seed`."""
+    scenario = build_scenario("toy", seed=seed)
+    sampler = HFSampler(model, tokenizer)
+    common: dict[str, Any] = {"num_tasks": num_tasks, "seed": seed}
+    aided, _ = evaluate(sampler, scenario, num_samples=16, aided=True, **common)
+    unaided, _ = evaluate(sampler, scenario, num_samples=num_samples, aided=False, **common)
+    return {"aided": aided.to_dict(), "unaided": unaided.to_dict()}
+
+
+def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> None:
+    """Teach the tiny policy, write it in bfloat16 and hold what was written to its gates.
+
+    Raises:
+        PolicyError: A gate is not passed; the folder is there to look at.
+    """
+    for step, loss, model, tokenizer in warmstart(config):
+        if step % 50 == 0:
+            console.print(f"step {step}/{config.num_steps}  loss {loss:.3f}", highlight=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_policy(model.to(torch.bfloat16), tokenizer, out)
+    scores = gate_scores(*load_policy(str(out)), seed=1, num_tasks=48, num_samples=256)
+    faults = [fault for gate in GATES if (fault := gate.fault(scores))]
+    if faults:
+        raise PolicyError(f"{out}: the policy does not pass its gates: {'; '.join(faults)}.")
+    console.print(f"Passed all gates. Policy: {out}", highlight=False)
+
+
+def _learn(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    rows: list[Row],
+    pad_token_id: int,
+    microbatch_tokens: int,
+) -> float:
+    """Make one step of next-token prediction; return the mean loss."""
+    num_learnt = sum(int(row.policy_mask.sum()) for row in rows)
+    optimizer.zero_grad()
+    total = 0.0
+    for part in split_rows(rows, microbatch_tokens):
+        batch = collate(part, pad_token_id)
+        logprobs, _ = token_logprobs(model, batch)
+        loss = -logprobs[batch.policy_mask].sum() / num_learnt
+        loss.backward()
+        total += loss.item()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return total

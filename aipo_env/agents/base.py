@@ -1,8 +1,10 @@
 """What an agent is: anything with `async reply(request) -> AgentReply`."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from aipo_env.errors import AgentError
 from aipo_env.records import ConsultKind
 
 
@@ -27,11 +29,23 @@ class AgentRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentReply:
-    """What an agent says. `tokens` and `cost_usd` are its own count; 0 when it has none."""
+    """What an agent says. `tokens` and `cost_usd` are its own count; 0 when it has none.
+
+    Raises:
+        AgentError: The text is not text, or a count is not a finite number from 0 up.
+    """
 
     text: str
     tokens: int = 0
     cost_usd: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise AgentError(f"an agent's reply must be text, got {type(self.text).__name__}")
+        if not isinstance(self.tokens, int) or self.tokens < 0:
+            raise AgentError(f"an agent's reply has tokens={self.tokens!r}; use a whole number from 0 up")
+        if not isinstance(self.cost_usd, int | float) or not 0 <= self.cost_usd < math.inf:
+            raise AgentError(f"an agent's reply has cost_usd={self.cost_usd!r}; use a finite number from 0 up")
 
 
 @runtime_checkable

@@ -9,11 +9,12 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest
-from aipo_env.errors import ConfigError
+from aipo_env.errors import AgentError, ConfigError
 from aipo_env.records import ConsultKind
 
 MAX_REPLY_CHARS = 20_000
@@ -42,10 +43,10 @@ class PoolLimits:
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise ConfigError(f"agent pool: concurrency={self.concurrency} must be at least 1.")
-        if self.deadline_s <= 0:
+        if not self.deadline_s > 0:
             raise ConfigError(f"agent pool: deadline_s={self.deadline_s} must be positive.")
         for name in ("retries", "backoff_s"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ConfigError(f"agent pool: {name}={getattr(self, name)} must not be negative.")
 
 
@@ -71,12 +72,12 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._replies: dict[tuple[str, str], AgentReply] = {}
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_bytes().splitlines() if path.is_file() else []
         for line in lines:
             try:
                 row = json.loads(line)
                 self._replies[row["key"], row["hash"]] = AgentReply(**row["reply"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AgentError):
                 continue
         self._file = path.open("a", encoding="utf-8")
         if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
@@ -115,7 +116,8 @@ class AgentPool:
         self.agents = dict(agents)
         self.limits = limits or PoolLimits()
         self.journal = journal
-        self._slots = asyncio.Semaphore(self.limits.concurrency)
+        # A semaphore belongs to the event loop it first waited in, a pool outlives loops.
+        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     def agent_id(self, kind: ConsultKind) -> str:
         """Return the name of the agent behind a role."""
@@ -143,17 +145,23 @@ class AgentPool:
 
     async def _attempt(self, agent: Agent, request: AgentRequest) -> tuple[AgentReply | None, str]:
         """Make one attempt; return the reply, or None and what went wrong."""
+        slots = self._slots.setdefault(
+            asyncio.get_running_loop(), asyncio.Semaphore(self.limits.concurrency)
+        )
         try:
-            async with self._slots, asyncio.timeout(self.limits.deadline_s):
-                reply = await agent.reply(request)
-        except TimeoutError:
-            return None, f"no reply within {self.limits.deadline_s} s"
-        except Exception as error:  # an agent is somebody else's program: whatever it raises is its failure
+            async with slots, asyncio.timeout(self.limits.deadline_s) as deadline:
+                reply: object = await agent.reply(request)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():
+                raise
+            return None, "the agent cancelled itself"
+        except (Exception, SystemExit) as error:  # an agent is somebody else's program: all of it is its failure
+            if deadline.expired():
+                return None, f"no reply within {self.limits.deadline_s} s"
             return None, f"{type(error).__name__}: {error}"
-        if not isinstance(reply, AgentReply) or not isinstance(reply.text, str) or not reply.text.strip():
-            return None, "the reply is empty"
-        if len(reply.text) > MAX_REPLY_CHARS:
-            reply = AgentReply(
-                text=reply.text[:MAX_REPLY_CHARS], tokens=reply.tokens, cost_usd=reply.cost_usd
-            )
-        return reply, ""
+        if not isinstance(reply, AgentReply):
+            return None, f"no AgentReply, but {type(reply).__name__}"
+        # Half a surrogate pair, as a JSON API may return it, is no text that a tokenizer takes.
+        text = reply.text[:MAX_REPLY_CHARS].encode("utf-8", "replace").decode()
+        return (replace(reply, text=text), "") if text.strip() else (None, "the reply is empty")

@@ -10,7 +10,7 @@ from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.errors import ConfigError
 from aipo_env.toy.world import KIND_OF_NAME, Operator, World, draw_rule
 
-_CLAIM = re.compile(r"([a-z]+)=([a-z]+)")
+_CLAIM = re.compile(r"(?<![a-z])([a-z]+)=([a-z]+)")
 
 
 @dataclass(frozen=True, slots=True)

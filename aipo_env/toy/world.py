@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -144,9 +144,12 @@ class World:
     def __post_init__(self) -> None:
         for field, low, high in (("num_operators", 1, MAX_OPERATORS), ("difficulty", 1, 3)):
             value = getattr(self, field)
-            if not low <= value <= high:
-                raise ConfigError(f"toy world: {field}={value} is out of range; use {low} to {high}.")
-        object.__setattr__(self, "kinds", tuple(self.kinds))
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ConfigError(f"toy world: {field}={value!r} is out of range; use {low} to {high}.")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ConfigError(f"toy world: seed={self.seed!r} must be a whole number, at least 0.")
+        kinds: Any = self.kinds
+        object.__setattr__(self, "kinds", (kinds,) if isinstance(kinds, str) else tuple(kinds))
         if not self.kinds:
             raise ConfigError(f"toy world: kinds is empty. Valid: {', '.join(CONSULT_KINDS)}.")
         for kind in self.kinds:

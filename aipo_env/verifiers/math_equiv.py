@@ -6,33 +6,43 @@ text. Nothing is evaluated, so no answer can hang or execute anything.
 
 import re
 from fractions import Fraction
+from typing import Literal
 
 from aipo_env.records import Task, Verdict
 
 MAX_ANSWER_CHARS = 10_000
 """Only this much of the end of an answer is read."""
-_NUMBER = re.compile(r"([+-]?)(\d{1,300}(?:,\d{3})*|\d{1,300})?(\.\d{1,300})?")
+# Digits are bounded: Python refuses to read integers of more than 4300, and an answer must not make it raise.
+_NUMBER = re.compile(r"([+-]?)(\d{1,300}(?:,\d{3}){0,100}|\d{1,300})?(\.\d{1,300})?")
+_BRACE = re.compile(r"(?<!\\)\{|\\boxed\{|(?<!\\)\}")
 _FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{(-?\d{1,300})\}\{(-?\d{1,300})\}|([+-]?\d{1,300})/(\d{1,300})")
 
 
 def last_boxed(text: str) -> str | None:
     """Return what stands in the last balanced `\\boxed{…}`, or None."""
     text = text[-MAX_ANSWER_CHARS:]
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth, begin = 0, start + len("\\boxed{")
-    for position in range(begin - 1, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return text[begin:position].strip()
-    return None
+    opened: list[tuple[int, bool]] = []
+    last = (-1, -1)
+    for brace in _BRACE.finditer(text):
+        if brace.group().endswith("{"):
+            opened.append((brace.end(), len(brace.group()) > 1))
+        elif opened:
+            begin, is_box = opened.pop()
+            last = max(last, (begin, brace.start())) if is_box else last
+    return text[last[0] : last[1]].strip() if last[0] >= 0 else None
 
 
 def normalise(answer: str) -> str:
     """Drop what never matters: dollar signs, spaces, sizing commands, a final full stop."""
-    answer = re.sub(r"\\left|\\right|\\[,;! ]|[$\s]", "", answer)
+    answer = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\\[,;! ]|[$\s]", "", answer)
     return answer.removesuffix(".")
+
+
+def compare(given: str, gold: str) -> tuple[bool, Literal["value", "text"]]:
+    """Return whether two answers are the same, and how: by value when both are plain numbers, else as text."""
+    given, gold = normalise(given), normalise(gold)
+    values = number(given), number(gold)
+    return (given == gold, "text") if None in values else (values[0] == values[1], "value")
 
 
 def number(answer: str) -> Fraction | None:
@@ -55,14 +65,11 @@ class MathVerifier:
         boxed = last_boxed(text)
         if not boxed:
             return Verdict(correct=False, reward=0.0, status="no_answer", reason="no \\boxed{} answer")
-        given, gold = normalise(boxed), normalise(task.answer)
-        values = number(given), number(gold)
-        by_value = values[0] is not None and values[1] is not None
-        correct = values[0] == values[1] if by_value else given == gold
+        correct, stage = compare(boxed, task.answer)
         return Verdict(
             correct=correct,
             reward=float(correct),
             status="correct" if correct else "wrong",
             extracted=boxed[:200],
-            stage="value" if by_value else "text",
+            stage=stage,
         )

@@ -164,7 +164,8 @@ class HFSampler:
                 cache.release([row for row in range(len(active)) if active[row].finish_reason])
                 cache.keep(going)
                 active = [active[row] for row in going]
-            fed = [turn.token_ids[-1:] for turn in active]
+            # A finished row waits for its release and is fed nothing but padding.
+            fed = [[] if turn.finish_reason else turn.token_ids[-1:] for turn in active]
         self.model.train(was_training)
 
     def _forward(self, cache: RowCache, fed: list[list[int]]) -> Tensor:

@@ -1,0 +1,66 @@
+"""A space of texts in any script, where `gymnasium.spaces.Text` wants every allowed character listed."""
+
+import multiprocessing
+from types import ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import CustomSpaceError
+from gymnasium.vector.utils import create_shared_memory
+from numpy.typing import NDArray
+
+MAX_TEXT_CHARS = 1_000_000
+"""Longest observation."""
+MAX_SAMPLED_CHARS = 256
+"""`sample` draws no longer text than this."""
+_PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
+
+_Draw = tuple[int | None, NDArray[Any] | None] | None
+
+
+class UnicodeText(spaces.Text):
+    """Any text of `min_length` to `max_length` characters.
+
+    Membership costs O(1). Samples are printable ASCII of at most 256 characters, and only such text can be
+    flattened.
+    """
+
+    def __init__(
+        self, max_length: int, *, min_length: int = 0, seed: int | np.random.Generator | None = None
+    ) -> None:
+        super().__init__(max_length, min_length=min_length, charset=_PRINTABLE, seed=seed)
+
+    def contains(self, x: Any) -> bool:
+        """Return whether `x` is a text of an allowed length."""
+        return isinstance(x, str) and self.min_length <= len(x) <= self.max_length
+
+    def sample(self, mask: _Draw = None, probability: _Draw = None) -> str:
+        """Draw a text; `mask` and `probability` as in `gymnasium.spaces.Text`, over printable ASCII."""
+        if mask is None and probability is None:
+            longest = max(self.min_length, min(self.max_length, MAX_SAMPLED_CHARS))
+            mask = (int(self.np_random.integers(self.min_length, longest + 1)), None)
+        return super().sample(mask=mask, probability=probability)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        """False: text has no fixed size."""
+        return False
+
+    def __repr__(self) -> str:
+        return f"UnicodeText({self.min_length}, {self.max_length})"
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, UnicodeText)
+            and self.min_length == other.min_length
+            and self.max_length == other.max_length
+        )
+
+
+@create_shared_memory.register(UnicodeText)
+def _refuse_shared_memory(space: UnicodeText, n: int = 1, ctx: ModuleType = multiprocessing) -> NoReturn:
+    """Refuse: gymnasium's own handler of Text returns the text that was there before the first reset."""
+    raise CustomSpaceError(
+        f"{space!r}: text cannot be put in shared memory. Make the AsyncVectorEnv with shared_memory=False."
+    )

@@ -1,0 +1,112 @@
+"""The demonstration: three arms at equal rollouts on the same tasks and seeds, evaluated and reported."""
+
+import json
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from aipo_env import Scenario, build_scenario, write_episodes
+from rich.console import Console
+
+from aipo_learner.checkpoint import latest_policy
+from aipo_learner.config import TrainConfig
+from aipo_learner.evaluate import Scores, compare, dependence_gap, evaluate
+from aipo_learner.metrics import read_metrics
+from aipo_learner.policy import load_policy, policy_folder
+from aipo_learner.recipes import toy, toy_base, toy_masked
+from aipo_learner.report import write_report
+from aipo_learner.runtime import prepare
+from aipo_learner.samplers.hf_sampler import HFSampler
+from aipo_learner.train import train
+
+NUM_TASKS, NUM_SAMPLES, NUM_AIDED_SAMPLES = 96, 64, 4
+
+
+def run_demo(seed: int, out: Path, console: Console, arms: Mapping[str, TrainConfig] | None = None) -> Path:
+    """Train the arms, evaluate them on held-out tasks, write `summary.json` and `report.html`.
+
+    An arm that is already trained in `out` is not trained again. Returns the report's path.
+    """
+    arms = arms or {"aipo": toy(), "masked": toy_masked(), "base": toy_base()}
+    configs = {name: replace(config, seed=seed, out=out / name) for name, config in arms.items()}
+    first = next(iter(configs.values()))
+    prepare(first.num_threads)
+    scenario = build_scenario(first.environment, first.agents, rules=first.rules, seed=seed)
+    console.rule("before training")
+    before = _measure(policy_folder(first.policy), scenario, seed, out / "before")
+    summary: dict[str, Any] = {"arms": {}, "seed": seed, "versions": _versions()}
+    for name, config in configs.items():
+        console.rule(f"arm {name}")
+        start = time.monotonic()
+        train(config, console)
+        seconds = time.monotonic() - start
+        after = _measure(str(latest_policy(config.out)), scenario, seed, config.out)
+        summary["arms"][name] = _arm(before, after, config, seconds)
+        (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    report = write_report(out)
+    _print_outcome(summary, report, console)
+    return report
+
+
+def _measure(policy: str, scenario: Scenario, seed: int, folder: Path) -> dict[str, Scores]:
+    """Score a policy without agents and with; keep one episode per task for the viewer."""
+    model, tokenizer = load_policy(policy)
+    sampler = HFSampler(model, tokenizer)
+    scores = {}
+    (folder / "episodes").mkdir(parents=True, exist_ok=True)
+    for column, num_samples in (("unaided", NUM_SAMPLES), ("aided", NUM_AIDED_SAMPLES)):
+        scores[column], episodes = evaluate(
+            sampler,
+            scenario,
+            num_tasks=NUM_TASKS,
+            num_samples=num_samples,
+            aided=column == "aided",
+            seed=seed,
+        )
+        path = folder / "episodes" / f"evaluation-{column}.jsonl"
+        path.unlink(missing_ok=True)
+        write_episodes(path, episodes[:6])
+    return scores
+
+
+def _arm(
+    before: Mapping[str, Scores], after: Mapping[str, Scores], config: TrainConfig, seconds: float
+) -> dict[str, Any]:
+    """Return an arm's part of the summary."""
+    columns: dict[str, Any] = {
+        column: {"before": before[column].to_dict(), "after": after[column].to_dict()}
+        for column in ("unaided", "aided")
+    }
+    columns["unaided"]["change"] = compare(before["unaided"], after["unaided"])
+    rows = read_metrics(config.out / "metrics.jsonl")
+    timed = sum(row["seconds/rollouts"] + row["seconds/update"] for row in rows)
+    return columns | {
+        "dependence_gap": {
+            "before": dependence_gap(before["unaided"], before["aided"]),
+            "after": dependence_gap(after["unaided"], after["aided"]),
+        },
+        "rollouts": len(rows) * config.groups_per_step * config.group_size,
+        "seconds": round(max(seconds, timed), 1),
+    }
+
+
+def _versions() -> dict[str, str]:
+    names = ("aipo-rl", "torch", "transformers", "gymnasium", "numpy")
+    found = {name: version(name) for name in names}
+    return {"python": platform.python_version(), **found, "threads": str(torch.get_num_threads())}
+
+
+def _print_outcome(summary: Mapping[str, Any], report: Path, console: Console) -> None:
+    console.rule("alone, on held-out tasks")
+    for name, arm in summary["arms"].items():
+        was, now = (arm["unaided"][when]["pass@1"] for when in ("before", "after"))
+        kinds = ", ".join(
+            f"{kind} {row['pass@1']:.2f}" for kind, row in arm["unaided"]["after"]["by_bottleneck"].items()
+        )
+        console.print(f"{name:8} pass@1 {was:.3f} -> {now:.3f}   ({kinds})", highlight=False)
+    console.print(f"Report: {report}", highlight=False)

@@ -1,0 +1,145 @@
+"""The transformers sampler: exact ids, exact probabilities, a cache that survives consultations."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from aipo_env import Author, Message, PolicyError, Scenario, Span, build_scenario
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from aipo_learner.batch import collate, episode_row
+from aipo_learner.policy import load_policy, token_logprobs
+from aipo_learner.rollouts import run_episodes
+from aipo_learner.samplers.base import ChatFormat
+from aipo_learner.samplers.hf_sampler import HFSampler
+from aipo_learner.samplers.stops import StopFinder
+
+
+def episodes_of(scenario: Scenario, sampler: HFSampler, count: int, aided: bool = True):
+    sessions = [
+        scenario.session(scenario.source.task("train", i), aided=aided, key=(9, 0, i, 0))
+        for i in range(count)
+    ]
+    return asyncio.run(run_episodes(sessions, sampler))
+
+
+def biased_towards_calls(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """Make a random model write markup often: its output embedding is scaled up for those tokens."""
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    with torch.no_grad():
+        for text in ("<knowledge>", "</knowledge>", "<|end|>", "zelo"):
+            model.lm_head.weight[tokenizer.convert_tokens_to_ids(text)] *= 12
+    return model
+
+
+def test_sampler_logprobs_equal_the_learners_forward_pass(model, tokenizer, scenario):
+    sampler = HFSampler(biased_towards_calls(model, tokenizer), tokenizer, max_rows=5)
+    episodes = episodes_of(scenario, sampler, 12)
+    assert max(len(episode.turns) for episode in episodes) >= 2  # the cache was carried over a turn
+    batch = collate([episode_row(episode, 1.0) for episode in episodes], tokenizer.pad_token_id)
+    with torch.no_grad():
+        learner, _ = token_logprobs(model, batch)
+    own = batch.policy_mask
+    assert own.sum() > 100
+    assert torch.allclose(learner[own], batch.sampler_logprobs[own], atol=2e-4)
+
+
+def test_authors_partition_the_tokens_and_spell_the_messages(model, tokenizer, scenario):
+    sampler = HFSampler(biased_towards_calls(model, tokenizer), tokenizer)
+    for episode in episodes_of(scenario, sampler, 12):
+        tokens = episode.tokens
+        assert not np.isnan(tokens.behaviour_logprobs[tokens.policy_mask]).any()
+        assert np.isnan(tokens.behaviour_logprobs[~tokens.policy_mask]).all()
+        prompt = tokenizer.decode(tokens.token_ids[tokens.author == Author.PROMPT])
+        assert prompt == "Solve. You may consult." + episode.task.prompt
+        said = tokenizer.decode(tokens.token_ids[tokens.agent_mask])
+        assert said == "".join(c.reply for c in episode.consults if c.status == "answered")
+        for number, turn in enumerate(episode.turns):
+            own = tokens.token_ids[tokens.policy_mask & (tokens.turn == number)]
+            assert tokenizer.decode(own).removesuffix("<|end|>") == turn.completion
+
+
+def test_equal_keys_give_equal_episodes_whatever_is_sampled_beside_them(model, tokenizer, scenario):
+    biased_towards_calls(model, tokenizer)
+    many = episodes_of(scenario, HFSampler(model, tokenizer), 9)
+    few = episodes_of(scenario, HFSampler(model, tokenizer, max_rows=2), 4)
+    for one, other in zip(few, many, strict=False):
+        assert one.tokens.token_ids.tolist() == other.tokens.token_ids.tolist()
+
+
+def test_late_replies_change_nothing(model, tokenizer):
+    biased_towards_calls(model, tokenizer)
+    quick = build_scenario("toy", "scripted", seed=5)
+    late = build_scenario("toy", "scripted:slow=0.5,slow_s=0.02", seed=5)
+    one, other = (episodes_of(s, HFSampler(model, tokenizer), 9) for s in (quick, late))
+    assert one == other
+
+
+def test_a_turn_ends_at_its_token_limit(model, tokenizer):
+    scenario = build_scenario("toy", seed=5, rules={"max_policy_tokens": 7})
+    for episode in episodes_of(scenario, HFSampler(model, tokenizer), 3, aided=False):
+        assert episode.tokens.policy_mask.sum() <= 7
+        assert episode.stop_reason in ("max_sampled_tokens", "completed", "no_answer")
+
+
+def test_another_models_template_and_end_token(foreign_policy: Path, scenario: Scenario):
+    model, tokenizer = load_policy(str(foreign_policy))
+    episode = episodes_of(scenario, HFSampler(model, tokenizer), 1)[0]
+    head = episode.tokens.token_ids[episode.tokens.turn == 0][: -int(episode.tokens.policy_mask.sum())]
+    text = tokenizer.decode(episode.tokens.token_ids[~episode.tokens.policy_mask])
+    assert text.startswith(
+        "<|im_start|>system\nSolve. You may consult.<|im_end|>\n<|im_start|>user\n" + episode.task.prompt
+    )
+    assert len(head) > 0
+
+
+def test_suffix_closes_the_turn_only_if_the_policy_did_not(chatml_tokenizer):
+    chat = ChatFormat(chatml_tokenizer)
+    message = Message("user", (Span("ok", Author.ENV),))
+    texts = ["".join(span.text for _, span in chat.suffix(message, ended=ended)) for ended in (True, False)]
+    assert texts[0] == "\n<|im_start|>user\nok<|im_end|>\n<|im_start|>assistant\n"
+    assert texts[1] == "<|im_end|>" + texts[0]
+
+
+def test_message_text_never_becomes_a_special_token(tokenizer):
+    chat = ChatFormat(tokenizer)
+    message = Message("user", (Span("<|end|><|assistant|>", Author.AGENT, "a", 0, True),))
+    ids = [i for token_ids, span in chat.suffix(message, ended=True) if span.author == Author.AGENT for i in token_ids]
+    assert set(ids).isdisjoint(tokenizer.convert_tokens_to_ids(["<|end|>", "<|assistant|>"]))
+    assert tokenizer.decode(ids) == "<|end|><|assistant|>"
+
+
+def test_a_template_that_rewrites_history_is_refused(tokenizer):
+    rewriting = "{% for m in messages %}[{{ loop.index }}/{{ messages|length }}]{{ m['content'] }}{% endfor %}"
+    chat = ChatFormat(_with_template(rewriting))
+    with pytest.raises(PolicyError, match="rewrites earlier turns"):
+        chat.suffix(Message("user", (Span("x", Author.ENV),)), ended=True)
+
+
+def test_a_template_without_system_turns_gets_the_prompt_in_the_first_message():
+    strict = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    messages = [Message("system", (Span("S", Author.PROMPT),)), Message("user", (Span("U", Author.PROMPT),))]
+    text = "".join(span.text for _, span in ChatFormat(_with_template(strict)).prompt(messages))
+    assert text == "<|user|>S\n\nU<|end|><|assistant|>"
+
+
+def _with_template(template: str) -> PreTrainedTokenizerFast:
+    from aipo_learner.tiny import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"), [("so </verify>", True), ("so </verify", False), ("a</veri>fy>", False), ("</verify>x", False)]
+)
+def test_stop_strings_spelled_in_many_tokens(text, ends):
+    tokenizer = _with_template("x")
+    pieces = [i for char in text for i in tokenizer.encode(char, add_special_tokens=False)]
+    assert StopFinder(tokenizer).is_end(pieces, ("</verify>",)) is ends
