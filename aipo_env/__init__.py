@@ -9,7 +9,22 @@ from aipo_env.agents.pool import AgentPool, Journal, Outcome, PoolLimits
 from aipo_env.agents.reasoning import ReasoningAgent
 from aipo_env.agents.scripted import ScriptedAgent
 from aipo_env.agents.verify import VerifyAgent
-from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback, Reply
+from aipo_env.dialogue import (
+    Answer,
+    Consults,
+    Dialogue,
+    DialogueRules,
+    Ended,
+    Feedback,
+    Need,
+    PendingCall,
+    Reply,
+)
+from aipo_env.envs.byte_session import ByteSession
+from aipo_env.envs.byte_tokenizer import ByteTokenizer
+from aipo_env.envs.spaces import UnicodeText
+from aipo_env.envs.token_env import TokenEnv
+from aipo_env.envs.turn_env import TurnEnv
 from aipo_env.episode import Episode, TokenRecord, read_episodes, write_episodes
 from aipo_env.errors import (
     AgentError,
@@ -39,11 +54,19 @@ from aipo_env.records import (
     Verdict,
 )
 from aipo_env.registry import Spec, choose, construct, parse_spec
-from aipo_env.render import episode_text, episodes_html, episodes_section, escape_terminal, html_templates
+from aipo_env.render import (
+    episode_text,
+    episodes_html,
+    episodes_section,
+    escape_terminal,
+    html_templates,
+    messages_text,
+)
 from aipo_env.scenario import TOY_RULES, Scenario, build_agents, build_scenario
 from aipo_env.session import Session, run_sync
 from aipo_env.shipped import data_folder
 from aipo_env.tasks import FileSource, TaskSource, ToySource, build_source, task_index
+from aipo_env.testing import CannedAgent, FaultyAgent, ScriptedPolicy
 from aipo_env.toy.world import (
     MOVES,
     OPERATOR_NAMES,
@@ -72,7 +95,10 @@ __all__ = [
     "AipoError",
     "Answer",
     "Author",
+    "ByteSession",
+    "ByteTokenizer",
     "Call",
+    "CannedAgent",
     "CheckpointError",
     "Codec",
     "Completion",
@@ -85,15 +111,18 @@ __all__ = [
     "DialogueRules",
     "Ended",
     "Episode",
+    "FaultyAgent",
     "Feedback",
     "FileSource",
     "Journal",
     "KnowledgeAgent",
     "MathVerifier",
     "Message",
+    "Need",
     "Operator",
     "Outcome",
     "Parsed",
+    "PendingCall",
     "PolicyError",
     "PoolLimits",
     "Problem",
@@ -102,6 +131,7 @@ __all__ = [
     "SandboxUnavailable",
     "Scenario",
     "ScriptedAgent",
+    "ScriptedPolicy",
     "Session",
     "Span",
     "Spec",
@@ -109,9 +139,12 @@ __all__ = [
     "TagsCodec",
     "Task",
     "TaskSource",
+    "TokenEnv",
     "TokenRecord",
     "ToySource",
     "Turn",
+    "TurnEnv",
+    "UnicodeText",
     "Verdict",
     "Verifier",
     "VerifierError",
@@ -131,6 +164,7 @@ __all__ = [
     "episodes_section",
     "escape_terminal",
     "html_templates",
+    "messages_text",
     "parse_spec",
     "read_episodes",
     "run_sync",

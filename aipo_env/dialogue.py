@@ -194,7 +194,7 @@ class Dialogue:
         return Consults(self._pending)
 
     def reply(self, replies: Sequence[Reply]) -> Message:
-        """Take one reply per pending call and return what the policy sees. Only answered calls are charged."""
+        """Take one reply per pending call; return what the policy sees. Only answered calls are charged."""
         if len(replies) != len(self._pending):
             raise ValueError(f"{len(replies)} replies for {len(self._pending)} pending calls")
         spans: list[Span] = []

@@ -139,8 +139,8 @@ class Episode:
             "task": {**_flat(self.task), "meta": dict(self.task.meta)},
             "aided": self.aided,
             "messages": [
-                {"role": message.role, "spans": [{**_flat(span), "author": int(span.author)} for span in message.spans]}
-                for message in self.messages
+                {"role": m.role, "spans": [{**_flat(span), "author": int(span.author)} for span in m.spans]}
+                for m in self.messages
             ],
             "turns": [{**_flat(turn), "calls": [_flat(call) for call in turn.calls]} for turn in self.turns],
             "consults": [_flat(consult) for consult in self.consults],
@@ -157,7 +157,7 @@ class Episode:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Episode":
-        """Rebuild an episode; a row of another shape raises whatever Python makes of it (see `read_episodes`)."""
+        """Rebuild an episode; a row of another shape raises what Python makes of it (see `read_episodes`)."""
         return cls(**{
             **row,
             "task": Task(**{**row["task"], "choices": tuple(row["task"]["choices"])}),
@@ -165,7 +165,9 @@ class Episode:
                 Message(m["role"], tuple(Span(**{**s, "author": Author(s["author"])}) for s in m["spans"]))
                 for m in row["messages"]
             ),
-            "turns": tuple(Turn(**{**t, "calls": tuple(Call(**c) for c in t["calls"])}) for t in row["turns"]),
+            "turns": tuple(
+                Turn(**{**t, "calls": tuple(Call(**c) for c in t["calls"])}) for t in row["turns"]
+            ),
             "consults": tuple(Consult(**consult) for consult in row["consults"]),
             "tokens": TokenRecord.build(row["tokens"]),
             "verdict": row["verdict"] and Verdict(**row["verdict"]),
@@ -179,7 +181,7 @@ def _flat(record: Any) -> dict[str, Any]:
 
 
 def write_episodes(path: Path, episodes: Iterable[Episode]) -> None:
-    """Append episodes to a JSON-lines file; a last line cut short by a crash is left behind, not continued."""
+    """Append episodes to a JSON-lines file; a last line that a crash cut short is not continued."""
     with path.open("a+b") as existing:
         size = existing.seek(0, 2)
         if size and existing.seek(size - 1) and existing.read() != b"\n":

@@ -118,7 +118,7 @@ class TagsCodec:
         return [(opened.start(), closed.end()) for opened, closed in zip(tags[::2], tags[1::2], strict=True)]
 
     def render_reply(self, kind: ConsultKind, body: Span) -> tuple[Span, ...]:
-        """Wrap a reply; marks of a reply inside the body are broken up, so that it cannot end its own wrapper."""
+        """Wrap a reply; marks of a reply inside it are broken up, so that it cannot end its own wrapper."""
         safe = _REPLY_MARK.sub(r"< \1\2", body.text)
         inner = Span(safe, body.author, body.agent_id, body.call_id, body.is_content)
         return (Span(f'<reply from="{kind}">', Author.ENV), inner, Span("</reply>", Author.ENV))

@@ -145,7 +145,7 @@ class Completion:
         if len(self.logprobs) not in (0, len(self.token_ids)):
             raise ValueError(f"{len(self.logprobs)} logprobs for {len(self.token_ids)} token ids")
         if any(math.isinf(logprob) for logprob in self.logprobs):
-            raise ValueError("an infinite logprob: a token that was sampled had a probability; unknown is NaN")
+            raise ValueError("an infinite logprob: a sampled token had a probability; unknown is NaN")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """Episodes for people: a transcript in plain text, and one self-contained HTML page.
 
-Everything a model wrote is hostile text. Here it is made harmless: `escape_terminal` for terminals and logs,
-and for pages the templates of `html_templates`, which apply it and HTML escaping to every value by themselves.
+Everything a model wrote is hostile text. Here it is made harmless: `escape_terminal` for terminals and logs;
+for pages the templates of `html_templates`, which apply it and HTML escaping to every value by themselves.
 """
 
 import base64
 import hashlib
 import math
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError
-from aipo_env.records import Author, Consult
+from aipo_env.records import Author, Consult, Message
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -60,17 +60,23 @@ def episode_text(episode: Episode) -> str:
     its mark, so that no text can imitate a mark.
     """
     lines = [_line("task", f"{episode.task.id}  ({'may consult' if episode.aided else 'alone'})")]
-    for message in episode.messages:
-        lines += [_line(span.author.name.lower(), span.text) for span in message.spans if span.text]
+    lines.append(messages_text(episode.messages))
     for consult in episode.consults:
         who = f"{consult.kind} {consult.agent_id}".strip()
-        lines.append(_line("consult", f"turn {consult.turn}: {who}, {consult.status}, {consult.tokens} tokens"))
+        account = f"turn {consult.turn}: {who}, {consult.status}, {consult.tokens} tokens"
+        lines.append(_line("consult", account))
     if episode.verdict:
         found = f", answer {episode.verdict.extracted}" if episode.verdict.extracted else ""
         lines.append(_line("verdict", episode.verdict.status.replace("_", " ") + found))
     reward = "none" if episode.reward is None else f"{episode.reward:g}"
     lines.append(_line("end", f"{episode.stop_reason}, reward {reward}"))
     return "\n".join(lines)
+
+
+def messages_text(messages: Iterable[Message]) -> str:
+    """Return messages as `episode_text` does: the transcript of an episode that is still running."""
+    spans = [span for message in messages for span in message.spans if span.text]
+    return "\n".join(_line(span.author.name.lower(), span.text) for span in spans)
 
 
 def _line(mark: str, text: str) -> str:
@@ -179,16 +185,20 @@ def html_templates(*folders: Path) -> "Environment":
         lstrip_blocks=True,
     )
     script = (_TEMPLATES / "episodes.js").read_text(encoding="utf-8")
-    # The page allows this one script by its hash, so that a script in model text could not run even unescaped.
+    # The page allows this one script by its hash: one in model text could not run even if it were unescaped.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals.update(script=Markup(script), script_digest=digest)
-    environment.filters["duration"] = lambda s: f"{1000 * s:.0f} ms" if s < 1 else f"{s:.1f} s"
+    environment.filters["duration"] = _duration
     return environment
 
 
 def _harmless(value: Any) -> Any:
     """Escape what is not markup of ours; jinja2 applies this to every value, HTML escaping comes after it."""
     return escape_terminal(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{max(1.0, 1000 * seconds):.0f} ms"
 
 
 def _view(

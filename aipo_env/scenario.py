@@ -1,4 +1,4 @@
-"""A scenario: tasks, rules, agents and verifier put together, from specs. Every face of the package starts here."""
+"""A scenario: tasks, rules, agents and verifier, put together from specs. Every face starts here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

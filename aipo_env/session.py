@@ -256,7 +256,7 @@ def leaks(reply: str, gold: str, said: str) -> bool:
 
 
 def _whole(answer: str) -> str:
-    """Return a pattern that finds a normalised answer, however spaced, where no letter or digit adjoins it."""
+    """Return a pattern that finds a normalised answer, however spaced, with no letter or digit beside it."""
     spaced = r"[\s$]*".join(map(re.escape, answer))
     return rf"(?<![\w.]){spaced}(?!\w|\.\d)"
 

@@ -147,7 +147,7 @@ _SOURCES: dict[str, Callable[[Mapping[str, Any], int], TaskSource]] = {"toy": _t
 
 
 def task_index(source: TaskSource, split: Split, position: int, seed: int) -> int:
-    """Return the task at `position` of an endless reading: every epoch of a finite source is shuffled anew."""
+    """Return the task at `position` of an endless reading; each epoch of a finite source is shuffled anew."""
     size = source.num_tasks(split)
     if not size:
         return position

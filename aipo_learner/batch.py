@@ -113,11 +113,14 @@ def collate(rows: Sequence[Row], pad_token_id: int) -> Batch:
 def split_rows(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
     """Split rows into microbatches of at most `max_tokens` tokens, padding included; a longer row stands alone.
 
-    Rows of similar length share a microbatch. The order is a function of the rows alone.
+    Rows of similar length share a microbatch: at most a fifth of it is padding. The split is a function of
+    the rows alone.
     """
     parts: list[list[Row]] = []
     for row in sorted(rows, key=lambda row: len(row.token_ids)):
-        if parts and len(row.token_ids) * (len(parts[-1]) + 1) <= max_tokens:
+        length = len(row.token_ids)
+        fits = parts and length * (len(parts[-1]) + 1) <= max_tokens
+        if fits and length <= 1.25 * len(parts[-1][0].token_ids):
             parts[-1].append(row)
         else:
             parts.append([row])

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from aipo_env import ConfigError, build_scenario, choose, write_episodes
 from rich.console import Console
 from tyro.conf import Positional, arg
 
+from aipo_env import ConfigError, build_scenario, choose, write_episodes
 from aipo_learner.checkpoint import latest_policy
 from aipo_learner.config import JsonField, SpecField, TrainConfig
 from aipo_learner.demo import run_demo

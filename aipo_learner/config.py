@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from aipo_env import ConfigError, Spec, suggest
 from tyro.conf import arg
+
+from aipo_env import ConfigError, Spec, construct, suggest
 from aipo_learner.advantages import BASELINES
 from aipo_learner.objective import ObjectiveConfig
 
@@ -135,7 +136,7 @@ class TrainConfig:
         if "out" in fields:
             fields["out"] = Path(fields["out"])
         if isinstance(fields.get("objective"), Mapping):
-            fields["objective"] = ObjectiveConfig(**fields["objective"])
+            fields["objective"] = construct(ObjectiveConfig, fields["objective"], "objective")
         return cls(**fields)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from aipo_env import Scenario, build_scenario, write_episodes
 from rich.console import Console
 
+from aipo_env import Scenario, build_scenario, write_episodes
 from aipo_learner.checkpoint import latest_policy
 from aipo_learner.config import TrainConfig
 from aipo_learner.evaluate import Scores, compare, dependence_gap, evaluate

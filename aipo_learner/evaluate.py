@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from aipo_env import CONSULT_KINDS, Episode, Scenario, task_index
 from numpy.typing import NDArray
 
+from aipo_env import CONSULT_KINDS, Episode, Scenario, task_index
 from aipo_learner.rollouts import run_episodes
 from aipo_learner.samplers.base import Sampler
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from aipo_env import ConfigError
 from aipo_learner.agent_rules import AGENT_RULES
 from aipo_learner.base_algorithms import BASE_ALGORITHMS
 
@@ -20,7 +21,7 @@ class ObjectiveConfig:
     clip. `kl_coef` multiplies the k3 penalty against `ref_logprobs`. `max_policy_tokens` is the
     constant of `dr_grpo`. `sampler_ratio_cap` bounds the correction for another engine's sampling.
 
-    Raises ValueError naming the field, its value and the valid ones.
+    Raises ConfigError naming the field, its value and the valid ones.
     """
 
     base: str = "grpo"
@@ -81,5 +82,5 @@ def _is_finite(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _error(field: str, value: object, valid: str) -> ValueError:
-    return ValueError(f"ObjectiveConfig.{field} is {value!r}: it must be {valid}.")
+def _error(field: str, value: object, valid: str) -> ConfigError:
+    return ConfigError(f"ObjectiveConfig.{field} is {value!r}: it must be {valid}.")

@@ -11,9 +11,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from aipo_env import PolicyError, data_folder
 from aipo_learner.batch import Batch
+
+disable_progress_bar()
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 def load_policy(
@@ -27,6 +32,10 @@ def load_policy(
     local = Path(path)
     if not local.is_dir() and (local.is_absolute() or path.startswith(".") or path.count("/") != 1):
         raise PolicyError(f"policy {path!r}: no such folder. Give a Hugging Face model folder or hub name.")
+    if local.is_dir() and not any((local / name).is_file() for name in _TOKENIZER_FILES):
+        raise PolicyError(
+            f"policy {path!r} has no usable tokenizer: there is none of {', '.join(_TOKENIZER_FILES)} in it."
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises many kinds for one fault: the files are not there

@@ -1,127 +1,136 @@
-"""The report of a comparison: `summary.json` and each arm's metrics and episodes, as one self-contained page."""
+"""The report of a comparison: its summary and its arms' metrics and episodes, as one self-contained page."""
 
 import json
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aipo_env import CONSULT_KINDS, CheckpointError, DataError, Episode, episodes_section, html_templates
-from aipo_env import read_episodes
-from aipo_learner.charts import Change, Series, change_chart, line_chart, smoothed
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from aipo_env import DataError, Episode, episodes_section, html_templates, read_episodes
+from aipo_learner.annotations import read_coefficients, token_decoder
+from aipo_learner.arms import Arm, read_arms
+from aipo_learner.charts import legend_key
 from aipo_learner.checkpoint import latest_policy
-from aipo_learner.coefficients import read_coefficients
-from aipo_learner.metrics import read_metrics
+from aipo_learner.figures import ability_figures, agent_token_figures, consultation_figures, learning_figures
 
-ARMS = {
-    "aipo": ("AIPO", "consults agents and learns from what they wrote"),
-    "masked": ("masked", "consults agents; their tokens get no gradient"),
-    "base": ("no agents", "the same reinforcement learning without agents"),
-}
-"""The arms of the demo by folder: title and description. Any other folder is an arm under its own name."""
-
-FILES_PER_END = 3
-"""Episode files shown from the beginning of a run, and from its end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """One run of the comparison: its part of the summary, and its metrics row by row."""
-
-    folder: Path
-    style: int
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    rows: Sequence[Mapping[str, Any]] = ()
-
-    @property
-    def title(self) -> str:
-        """The name that readers see."""
-        return ARMS.get(self.folder.name, (self.folder.name, ""))[0]
-
-    @property
-    def description(self) -> str:
-        """What the arm does, in a few words."""
-        return ARMS.get(self.folder.name, ("", ""))[1]
-
-    def number(self, *keys: str) -> float | None:
-        """Return a number of the summary, or None where it is missing or is none."""
-        return _number(self.summary, *keys)
-
-    def interval(self, *keys: str) -> tuple[float, float] | None:
-        """Return an interval of the summary, or None."""
-        found = _get(self.summary, *keys)
-        if isinstance(found, Sequence) and len(found) == 2 and all(map(_is_number, found)):
-            return float(found[0]), float(found[1])
-        return None
-
-    def gap(self) -> float | None:
-        """Return pass@1 with agents minus pass@1 without, after training."""
-        aided, alone = self.number("aided", "after", "pass@1"), self.number("unaided", "after", "pass@1")
-        return None if aided is None or alone is None else aided - alone
-
-    def curve(self, name: str, minus: str = "") -> Series | None:
-        """Return a metric over rollouts (over steps where their number is unknown), less another if named."""
-        rows = [row for row in self.rows if all(_is_number(row.get(key)) for key in (name, minus) if key)]
-        if not rows:
-            return None
-        total, steps = self.number("rollouts"), len(self.rows)
-        scale = total / steps if total else 1.0
-        ys = [row[name] - (row[minus] if minus else 0) for row in rows]
-        xs = [(row["step"] + 1) * scale for row in rows]
-        return Series(name=self.title, style=self.style, xs=xs, ys=ys)
-
-    def pass_at_k(self, when: str) -> Series | None:
-        """Return pass@k without agents over k, with its intervals when every k has one."""
-        keys = _pass_keys(_get(self.summary, "unaided", when))
-        if len(keys) < 2:
-            return None
-        bounds = [self.interval("unaided", when, "intervals", key) for key in keys]
-        known = [bound for bound in bounds if bound]
-        whole = known if len(known) == len(keys) else []
-        return Series(
-            name=f"{self.title}, after" if when == "after" else "before training",
-            style=self.style if when == "after" else 5,
-            xs=[int(key.removeprefix("pass@")) for key in keys],
-            ys=[float(self.summary["unaided"][when][key]) for key in keys],
-            low=[bound[0] for bound in whole],
-            high=[bound[1] for bound in whole],
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A chart with its title, what it means in a sentence, and (name, style) of each line."""
-
-    title: str
-    caption: str
-    svg: str
-    legend: Sequence[tuple[str, int]] = ()
+_EVALUATION = "evaluation-*.jsonl"
+_PER_EVALUATION = 3
+"""Episodes shown of each evaluation; kinds of bottleneck take turns, so these are one of each."""
 
 
 def write_report(folder: Path) -> Path:
     """Write `folder/report.html` from `folder/summary.json` and the arms' folders; return its path.
 
-    Each arm may have `metrics.jsonl` and `episodes/*.jsonl`. Whatever is missing is left out.
+    An arm's folder may hold `metrics.jsonl`, `checkpoints`, `episodes/step-*.jsonl` of its training and
+    `episodes/evaluation-*.jsonl` after it; `before/episodes` those before it. What is missing is left out.
 
     Raises:
         DataError: `summary.json` is missing or cannot be read, or an episode file is corrupt.
         ConfigError: jinja2 is not installed.
     """
     summary = _read_summary(folder / "summary.json")
-    arms = list(_arms(folder, summary))
+    versions = summary.get("versions")
+    arms = list(read_arms(folder, summary))
     templates = html_templates(Path(__file__).parent / "templates")
+    templates.filters["percent"] = _percent
+    templates.globals["legend_key"] = lambda style: Markup(legend_key(style))
     page = templates.get_template("report.html.j2").render(
-        title="AIPO: what the policy can do alone",
+        title=_headline(arms),
+        comparison=_comparison(arms),
         arms=arms,
-        headline=_headline(arms),
-        sections=[(name, intro, figures) for name, intro, figures in _sections(arms) if figures],
-        episodes=_episodes(arms),
-        evaluation=_get(summary, "arms", "aipo", "unaided", "after") or {},
+        learning=learning_figures(arms),
+        ability=ability_figures(arms),
+        consultation=consultation_figures(arms),
+        agent_tokens=agent_token_figures(arms),
+        episodes=_episodes(folder, arms),
+        evaluation=_evaluation(arms),
         seed=summary.get("seed"),
-        versions=_get(summary, "versions") or {},
+        versions=versions if isinstance(versions, Mapping) else {},
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _read_summary(path: Path) -> Mapping[str, Any]:
+    mend = "Run `aipo demo` again: it writes this file."
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. {mend}")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}). {mend}") from error
+    if not isinstance(summary, Mapping):
+        raise DataError(f"{path}: must hold an object, holds {type(summary).__name__}. {mend}")
+    return summary
+
+
+def _headline(arms: Sequence[Arm]) -> str:
+    """Return what was measured of the arm in question, in a sentence."""
+    for arm in arms:
+        before, after = (arm.number("unaided", when, "pass@1") for when in ("before", "after"))
+        if arm.folder.name == "aipo" and before is not None and after is not None:
+            now, was = _percent(after), _percent(before)
+            return f"Alone, the policy solves {now} of unseen tasks; before training, {was}"
+    return "What the policy can do alone"
+
+
+def _comparison(arms: Sequence[Arm]) -> str:
+    """Return what the arms beside it came to, in a sentence."""
+    parts = [
+        f"{_percent(after)} with “{arm.title}”" + (f" ({arm.description})" if arm.description else "")
+        for arm in arms
+        if arm.folder.name != "aipo" and (after := arm.number("unaided", "after", "pass@1")) is not None
+    ]
+    return f"For comparison, the policy alone came to {' and '.join(parts)}." if parts else ""
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}%"
+
+
+def _evaluation(arms: Sequence[Arm]) -> Mapping[str, float]:
+    """Return how many tasks and answers each pass@k was measured on, where known."""
+    for arm in arms:
+        sizes = {name: arm.number("unaided", "after", name) for name in ("num_tasks", "num_samples")}
+        if known := {name: size for name, size in sizes.items() if size is not None}:
+            return known
+    return {}
+
+
+def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
+    """Return the viewer: evaluation before training, then each arm's training and evaluation."""
+    shown: list[tuple[str, Episode, NDArray[np.float32]]] = []
+    for path in sorted((folder / "before" / "episodes").glob(_EVALUATION)):
+        shown += [("before training", *found) for found in _read(path)[:_PER_EVALUATION]]
+    for arm in arms:
+        steps = sorted((arm.folder / "episodes").glob("step-*.jsonl"))
+        # The beginning, the middle and the end.
+        for path in dict.fromkeys(steps[i] for i in (0, len(steps) // 2, -1) if steps):
+            source = f"{arm.title}, step {path.stem.removeprefix('step-').lstrip('0') or 0}"
+            first_of_mode = {episode.aided: (episode, known) for episode, known in reversed(_read(path))}
+            shown += [(source, *first_of_mode[aided]) for aided in (True, False) if aided in first_of_mode]
+        for path in sorted((arm.folder / "episodes").glob(_EVALUATION)):
+            shown += [(f"{arm.title}, after training", *found) for found in _read(path)[:_PER_EVALUATION]]
+    if not shown:
+        return ""
+    sources, episodes, coefficients = zip(*shown, strict=True)
+    return episodes_section(episodes, tokens=_decoder(arms), coefficients=coefficients, sources=sources)
+
+
+def _read(path: Path) -> list[tuple[Episode, NDArray[np.float32]]]:
+    episodes = list(read_episodes(path))
+    return list(zip(episodes, read_coefficients(path, episodes), strict=True))
+
+
+def _decoder(arms: Sequence[Arm]) -> Callable[[int], str] | None:
+    """Return the decoder of the arms' policy, which they share, if one of them has a checkpoint."""
+    for arm in arms:
+        try:
+            return token_decoder(latest_policy(arm.folder))
+        except Exception:  # transformers raises many kinds for one fault: there is no tokenizer to read
+            continue
+    return None

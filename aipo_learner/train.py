@@ -1,10 +1,10 @@
 """The training loop, top to bottom: rollouts, advantages, rows, update, record."""
 
 import asyncio
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -24,6 +24,7 @@ from aipo_env import (
     write_episodes,
 )
 from aipo_learner.advantages import group_advantages, is_dropped, overlong_penalty
+from aipo_learner.annotations import episode_coefficients, write_coefficients
 from aipo_learner.batch import Row, episode_row
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
@@ -48,8 +49,8 @@ def train(config: TrainConfig, console: Console | None = None) -> None:
     torch.manual_seed(config.seed)
     with Run.open(config) as run:
         model, tokenizer = load_policy(run.policy_path(), trust_remote_code=config.trust_remote_code)
-        reference = copy.deepcopy(model).requires_grad_(False) if config.objective.kl_coef else None
-        if reference is not None and run.step:
+        reference = None
+        if config.objective.kl_coef:
             reference, _ = load_policy(run.initial_policy, trust_remote_code=config.trust_remote_code)
         optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         run.restore_optimizer(optimizer)
@@ -60,26 +61,32 @@ def train(config: TrainConfig, console: Console | None = None) -> None:
         try:
             for step in range(run.step, config.num_steps):
                 start = time.monotonic()
-                sessions = _sessions(config, scenario, step)
-                episodes = asyncio.run(run_episodes(sessions, sampler))
+                episodes = asyncio.run(run_episodes(_sessions(config, scenario, step), sampler))
                 sampled = time.monotonic()
+                if step % config.episodes_every == 0:
+                    _keep_episodes(run.episodes_path(step), episodes[: config.group_size], model, config)
                 rows, counts = training_rows(config, scenario, episodes, step, tokenizer)
                 _set_learning_rate(optimizer, config, step)
-                telemetry = {}
-                if rows:
-                    pad = tokenizer.pad_token_id or 0
-                    telemetry = update(model, optimizer, rows, config, pad_token_id=pad, reference=reference)
-                seconds = {
-                    "seconds/rollouts": sampled - start,
-                    "seconds/update": time.monotonic() - sampled,
-                }
+                pad = tokenizer.pad_token_id or 0
+                telemetry = (
+                    update(model, optimizer, rows, config, pad_token_id=pad, reference=reference)
+                    if rows
+                    else {}
+                )
+                seconds = {"seconds/rollouts": sampled - start, "seconds/update": time.monotonic() - sampled}
                 log.write(step, episode_metrics(episodes) | counts | telemetry | seconds)
-                if step % config.episodes_every == 0:
-                    write_episodes(run.episodes_path(step), episodes[: config.group_size])
                 if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:
                     run.save(step + 1, model, tokenizer, optimizer)
         finally:
             log.close()
+
+
+def _keep_episodes(
+    path: Path, episodes: Sequence[Episode], model: PreTrainedModel, config: TrainConfig
+) -> None:
+    """Keep episodes for the viewer, with the coefficients that the objective gives their agents' tokens."""
+    write_episodes(path, episodes)
+    write_coefficients(path, episode_coefficients(model, episodes, config))
 
 
 def build_sampler(config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Sampler:

@@ -11,6 +11,7 @@ import numpy as np
 
 from aipo_env import (
     CONSULT_KINDS,
+    MOVES,
     OPERATOR_NAMES,
     TOY_RULES,
     Operator,
@@ -32,7 +33,7 @@ class Transcript:
 
 def draw_problem(rng: np.random.Generator) -> Problem:
     """Draw a problem about operators that exist in this transcript only."""
-    num_operators = int(rng.choice([1, 2, 3], p=[0.75, 0.2, 0.05]))
+    num_operators = int(rng.choice([1, 2, 3], p=[0.85, 0.12, 0.03]))
     operators = []
     for _ in range(num_operators):
         kind = CONSULT_KINDS[int(rng.integers(len(CONSULT_KINDS)))]
@@ -121,3 +122,19 @@ def draw_drill(rng: np.random.Generator, top: int) -> Transcript:
         code, shift = ("".join(map(str, rng.integers(0, high, 4))) for high in (10, top))
         sums.append(f"{code}+{shift}={add_codes(code, shift)};")
     return Transcript((("system", "Solve."), ("assistant", "".join(sums))))
+
+
+def draw_recital(rng: np.random.Generator) -> Transcript:
+    """Draw a page of rules, each applied to the code reached so far: moves by heart, constants by sight."""
+    code = f"{rng.integers(10_000):04d}"
+    page = ""
+    for _ in range(6):
+        move = MOVES[int(rng.integers(len(MOVES)))]
+        constant = f"{rng.integers(10_000):04d}"
+        by_heart = rng.random() < 0.6
+        rule = move if by_heart else f"#{constant[:2]}#{constant[2:]}"
+        shift = shift_of(move) if by_heart else constant
+        total = add_codes(code, shift)
+        page += f"={rule};{code}+{shift}={total};"
+        code = total
+    return Transcript((("system", "Solve."), ("assistant", page)))

@@ -8,37 +8,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from aipo_env import PolicyError, build_scenario
 from rich.console import Console
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from aipo_env import PolicyError, build_scenario
 from aipo_learner.batch import Row, collate, split_rows
 from aipo_learner.evaluate import evaluate
 from aipo_learner.policy import load_policy, save_policy, token_logprobs
 from aipo_learner.samplers.hf_sampler import HFSampler
 from aipo_learner.tiny import build_model, build_tokenizer
-from aipo_learner.transcripts import Transcript, draw_drill, draw_transcript
+from aipo_learner.transcripts import Transcript, draw_drill, draw_recital, draw_transcript
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmstartConfig:
-    """How to teach: first sums alone, from small digits up, then whole transcripts with sums among them.
+    """How to teach: first sums alone, from small digits up, then whole transcripts with rules recited among them.
 
     Args:
         seed: Draws the weights and the transcripts.
         num_steps: Optimiser steps in all.
         drill_steps: The most steps that the sums may take; the rest is for transcripts.
         transcripts_per_step: Fresh transcripts per step.
-        drill_share: Share of pages of sums among the transcripts.
-        lr: Peak learning rate of AdamW; 50 steps of warm-up, then a cosine to a hundredth.
+        recital_share: Share of pages of rules and sums among the transcripts.
+        lr: Peak learning rate of AdamW; 50 steps of warm-up; the last two fifths fall to 0.
         microbatch_tokens: Tokens per forward-backward, padding included.
     """
 
     seed: int = 0
-    num_steps: int = 1600
+    num_steps: int = 2400
     drill_steps: int = 700
-    transcripts_per_step: int = 96
-    drill_share: float = 0.15
+    transcripts_per_step: int = 48
+    recital_share: float = 0.4
     lr: float = 1.5e-3
     microbatch_tokens: int = 6144
 
@@ -75,10 +75,10 @@ class Lessons:
         """Draw the transcripts of the next step."""
         count = self.config.transcripts_per_step
         if self.drilling:
-            return [draw_drill(self.rng, self.top) for _ in range(count // 2)]
-        num_drills = round(count * self.config.drill_share)
-        drills = [draw_drill(self.rng, 10) for _ in range(num_drills)]
-        return drills + [draw_transcript(self.rng) for _ in range(count - num_drills)]
+            return [draw_drill(self.rng, self.top) for _ in range(count)]
+        num_recitals = round(count * self.config.recital_share)
+        recitals = [draw_recital(self.rng) for _ in range(num_recitals)]
+        return recitals + [draw_transcript(self.rng) for _ in range(count - num_recitals)]
 
     def heard(self, step: int, loss: float) -> None:
         """Take the loss of a step. Of a page's 15 tokens per sum, 8 are digits nobody can predict."""
@@ -93,23 +93,21 @@ class Lessons:
         self.drilling = not mastered and step + 1 < self.config.drill_steps
 
 
-def warmstart(
-    config: WarmstartConfig,
-) -> Iterator[tuple[int, float, PreTrainedModel, PreTrainedTokenizerFast]]:
-    """Teach, yielding (step, mean loss in nats, model, tokenizer) after every step."""
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, config.seed)
+def teach(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, config: WarmstartConfig
+) -> Iterator[float]:
+    """Teach the model in place, yielding the mean loss in nats of every step."""
     lessons = Lessons(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
     for step in range(config.num_steps):
         warmup = min(1.0, (step + 1) / 50)
-        decay = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / config.num_steps))
+        decay = min(1.0, (config.num_steps - step) / (0.4 * config.num_steps))
         for group in optimizer.param_groups:
             group["lr"] = config.lr * warmup * decay
         rows = [transcript_row(transcript, tokenizer) for transcript in lessons.draw()]
         loss = _learn(model, optimizer, rows, tokenizer.pad_token_id, config.microbatch_tokens)
         lessons.heard(step, loss)
-        yield step, loss, model, tokenizer
+        yield loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,7 @@ GATES = (
 
 
 def gate_scores(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, seed: int, num_tasks: int, num_samples: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int, num_tasks: int, num_samples: int
 ) -> dict[str, Any]:
     """Measure a policy for the gates in the world of `seed`."""
     scenario = build_scenario("toy", seed=seed)
@@ -155,11 +153,14 @@ def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> N
     Raises:
         PolicyError: A gate is not passed; the folder is there to look at.
     """
-    for step, loss, model, tokenizer in warmstart(config):
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, config.seed)
+    for step, loss in enumerate(teach(model, tokenizer, config)):
         if step % 50 == 0:
             console.print(f"step {step}/{config.num_steps}  loss {loss:.3f}", highlight=False)
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_policy(model.to(torch.bfloat16), tokenizer, out)
+    model.to(dtype=torch.bfloat16)
+    save_policy(model, tokenizer, out)
     scores = gate_scores(*load_policy(str(out)), seed=1, num_tasks=48, num_samples=256)
     faults = [fault for gate in GATES if (fault := gate.fault(scores))]
     if faults:

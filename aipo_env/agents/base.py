@@ -45,7 +45,7 @@ class AgentReply:
         if not isinstance(self.tokens, int) or self.tokens < 0:
             raise AgentError(f"an agent's reply has tokens={self.tokens!r}; use a whole number from 0 up")
         if not isinstance(self.cost_usd, int | float) or not 0 <= self.cost_usd < math.inf:
-            raise AgentError(f"an agent's reply has cost_usd={self.cost_usd!r}; use a finite number from 0 up")
+            raise AgentError(f"an agent's reply has cost_usd={self.cost_usd!r}; use a number from 0 up")
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""The only way to an agent: limits how many calls run at once, gives each a deadline, retries, keeps a journal.
+"""The only way to an agent: limits calls in flight, gives each a deadline, retries, keeps a journal.
 
 The journal is a JSON-lines file of replies already paid for, each under the key of its call. A step that
 is sampled again after a crash takes them from there; another request under the same key is asked afresh.
@@ -145,9 +145,7 @@ class AgentPool:
 
     async def _attempt(self, agent: Agent, request: AgentRequest) -> tuple[AgentReply | None, str]:
         """Make one attempt; return the reply, or None and what went wrong."""
-        slots = self._slots.setdefault(
-            asyncio.get_running_loop(), asyncio.Semaphore(self.limits.concurrency)
-        )
+        slots = self._slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.limits.concurrency))
         try:
             async with slots, asyncio.timeout(self.limits.deadline_s) as deadline:
                 reply: object = await agent.reply(request)
@@ -156,7 +154,7 @@ class AgentPool:
             if task and task.cancelling():
                 raise
             return None, "the agent cancelled itself"
-        except (Exception, SystemExit) as error:  # an agent is somebody else's program: all of it is its failure
+        except (Exception, SystemExit) as error:  # an agent may be somebody else's program
             if deadline.expired():
                 return None, f"no reply within {self.limits.deadline_s} s"
             return None, f"{type(error).__name__}: {error}"

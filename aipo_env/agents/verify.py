@@ -1,4 +1,4 @@
-"""The Verify Agent: says whether a claim is right, where it goes wrong and by which rule; never the answer."""
+"""The Verify Agent: says whether a claim is right, where it goes wrong and why; never the answer."""
 
 from dataclasses import dataclass
 

@@ -34,9 +34,7 @@ class ByteSession:
     def write(self, token_ids: Sequence[int], *, is_cut: bool = False) -> Message | None:
         """Take a turn in tokens; `is_cut` when the token limit ended it. Returns as `say` does."""
         text = self.tokenizer.decode(token_ids)
-        return self._advance(
-            Completion(text, tuple(token_ids), finish_reason="length" if is_cut else "stop")
-        )
+        return self._advance(Completion(text, tuple(token_ids), finish_reason="length" if is_cut else "stop"))
 
     def _advance(self, completion: Completion) -> Message | None:
         self.token_ids += completion.token_ids

@@ -8,7 +8,8 @@ A consultation therefore takes a macro token, the query's bytes and an end of tu
 spelled byte by byte: the text is the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from aipo_env.parsing import TagsCodec
 from aipo_env.records import CONSULT_KINDS, Author, ConsultKind, Message, Span
@@ -16,10 +17,11 @@ from aipo_env.records import CONSULT_KINDS, Author, ConsultKind, Message, Span
 Piece = tuple[list[int], Span]
 """Token ids and the span of text, with its author, that they stand for."""
 
-_TAGS: dict[int, tuple[bytes, bytes]] = {}
-for _number, _kind in enumerate(CONSULT_KINDS):
-    _opening, _closing, *_ = TagsCodec().markup((_kind,))
-    _TAGS[257 + _number] = (_opening.encode(), _closing.encode())
+_TAGS = {
+    257 + number: [tag.encode() for tag in TagsCodec().markup((kind,))[:2]]
+    for number, kind in enumerate(CONSULT_KINDS)
+}
+"""Opening and closing tag by macro token."""
 
 
 class ByteTokenizer:
@@ -27,13 +29,10 @@ class ByteTokenizer:
 
     end_id = 256
     """End of turn, and the padding before the first token."""
-    macro_ids: dict[ConsultKind, int]
+    macro_ids: Mapping[ConsultKind, int] = MappingProxyType(dict(zip(CONSULT_KINDS, _TAGS, strict=True)))
     """The macro token of each consult kind."""
     num_tokens = 257 + len(CONSULT_KINDS)
     """Size of the vocabulary."""
-
-    def __init__(self) -> None:
-        self.macro_ids = dict(zip(CONSULT_KINDS, _TAGS, strict=True))
 
     def encode(self, text: str) -> list[int]:
         """Return the bytes of a text, no macro tokens: `encode("2+é") == [50, 43, 195, 169]`."""

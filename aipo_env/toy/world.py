@@ -4,9 +4,9 @@ A *code* is four digits. A *move* shifts a code: each digit is added modulo 10, 
 hundred moves in `MOVES` are public: the shipped policy knows them by heart and adds without error.
 An *operator* is named in a problem ("Apply zura to 3721.") and its rule is drawn from the world's seed:
 
-- knowledge: the operator is a shift of its own, a fact nobody can derive    `zura=#58#13;`
-- reason: the operator decomposes into two moves, in order                   `mora first bamo;` `mora then dile;`
-- verify: the operator equals one move, but the policy firmly believes       `guna=dile;`
+- knowledge: the operator is a shift of its own, a fact nobody can derive `zura=#58#13;`
+- reason: the operator decomposes into two moves, in order `mora first bamo;` `mora then dile;`
+- verify: the operator equals one move `guna=dile;`, but the policy firmly believes
   that it equals another (`believed_move`), the same in every world
 
 Each blank of a rule is drawn from 100 values (`#58` is one token), and a rule that must be guessed has two.

@@ -39,7 +39,7 @@ def normalise(answer: str) -> str:
 
 
 def compare(given: str, gold: str) -> tuple[bool, Literal["value", "text"]]:
-    """Return whether two answers are the same, and how: by value when both are plain numbers, else as text."""
+    """Return whether two answers are the same, and how: by value if both are plain numbers, else as text."""
     given, gold = normalise(given), normalise(gold)
     values = number(given), number(gold)
     return (given == gold, "text") if None in values else (values[0] == values[1], "value")

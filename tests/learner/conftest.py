@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from aipo_env import Scenario, build_scenario
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -15,6 +14,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from aipo_env import Scenario, build_scenario
 from aipo_learner.policy import save_policy
 from aipo_learner.runtime import prepare
 from aipo_learner.tiny import build_model, build_tokenizer

@@ -1,0 +1,73 @@
+"""The command `aipo`. Other packages add commands by the entry-point group `aipo.commands`.
+
+Such an entry point is a function that takes the arguments as a list of texts and returns nothing; it is
+imported only when its command is called.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+
+from aipo_env.commands import doctor, play, view
+from aipo_env.errors import AipoError, ConfigError, suggest
+from aipo_env.render import escape_terminal
+
+Command = Callable[[list[str]], None]
+
+OWN: dict[str, Command] = {"play": play, "view": view, "doctor": doctor}
+"""The commands of this package."""
+EXTRAS = {"jinja2": "report", "matplotlib": "report", "openai": "openai", "vllm": "vllm", "pyarrow": "data"}
+"""The extra that installs a package; "learner" installs all others."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 after an error that was explained, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _run(arguments)
+    except AipoError as error:
+        print(f"aipo: {escape_terminal(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("aipo: interrupted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(arguments: list[str]) -> None:
+    plugged = {entry.name: entry for entry in entry_points(group="aipo.commands")}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage(plugged))
+        return
+    name, *rest = arguments
+    if name in OWN:
+        OWN[name](rest)
+        return
+    if name not in plugged:
+        raise ConfigError(f"there is no command {name!r}. {suggest(name, [*OWN, *plugged])}")
+    try:
+        plugged[name].load()(rest)
+    except ModuleNotFoundError as error:
+        raise _missing(name, error) from error
+
+
+def _usage(plugged: dict[str, EntryPoint]) -> str:
+    lines = ["usage: aipo COMMAND [OPTIONS]     aipo COMMAND --help says more", ""]
+    lines += [f"  {name:10} {(command.__doc__ or '').splitlines()[0]}" for name, command in OWN.items()]
+    lines += [f"  {name:10} from {entry.value.split('.')[0]}" for name, entry in sorted(plugged.items())]
+    return "\n".join(lines)
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> Exception:
+    """Return what to tell when a package is missing; a missing module of ours is a fault of ours."""
+    package = (error.name or "").split(".")[0]
+    if package in ("", "aipo_env", "aipo_learner"):
+        return error
+    extra = EXTRAS.get(package, "learner")
+    return ConfigError(
+        f'`aipo {command}` needs {package}, which is not installed: pip install "aipo-rl[{extra}]".'
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""`AIPO-Math-Turn-v0`: one action is one turn of the policy, in text."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+from gymnasium import spaces
+from gymnasium.error import InvalidAction
+
+from aipo_env.envs.episode_env import EpisodeEnv, check_option
+from aipo_env.envs.spaces import MAX_TEXT_CHARS, UnicodeText
+from aipo_env.records import Message
+
+Observation = Literal["transcript", "delta", "messages"]
+
+
+class TurnEnv(EpisodeEnv[Any, str]):
+    """A turn that holds a call is answered by the agents; any other turn is the final answer.
+
+    Args:
+        observation: What the policy is shown. "transcript": the whole conversation as one text, a role
+            before each message. "delta": only what is new, as plain text; empty when the episode is over.
+            "messages": the whole conversation as a tuple of `{"role": ..., "content": ...}`.
+        options: As in `EpisodeEnv`.
+
+    The action is text; several calls in it are answered together. Have your language model stop after each
+    of `stop_strings`, or it will make up the reply itself. Tokens are counted as bytes of UTF-8, and a turn
+    is cut where `max_policy_tokens` or `max_context_tokens` falls, which truncates the episode.
+    """
+
+    def __init__(self, *, observation: Observation = "transcript", **options: Any) -> None:
+        check_option("observation", observation, get_args(Observation))
+        super().__init__(**options)
+        rules = self.scenario.rules
+        self.observation = observation
+        self.action_space = UnicodeText(min(rules.max_policy_tokens, rules.max_context_tokens))
+        text = UnicodeText(MAX_TEXT_CHARS)
+        message = spaces.Dict({"role": UnicodeText(16), "content": text})
+        self.observation_space = spaces.Sequence(message) if observation == "messages" else text
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; `options={"index": n}` chooses the task."""
+        prompt = self._begin(seed, options)
+        return self._observe(prompt), self._info()
+
+    def step(self, action: str) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take one turn.
+
+        Raises:
+            InvalidAction: The action is no text. ResetNeeded: no episode is running.
+        """
+        running = self._running()
+        if not isinstance(action, str):
+            raise InvalidAction(f"the action must be text, got {type(action).__name__}")
+        message = running.say(action) if running.session.stop_reason is None else None
+        return self._step(self._observe(() if message is None else (message,)))
+
+    def _observe(self, new: Sequence[Message]) -> Any:
+        messages = self._running().session.messages
+        if self.observation == "delta":
+            return "\n\n".join(message.content for message in new)
+        if self.observation == "messages":
+            return tuple({"role": message.role, "content": message.content} for message in messages)
+        return "\n\n".join(f"{message.role}: {message.content}" for message in messages)

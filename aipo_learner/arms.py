@@ -1,0 +1,145 @@
+"""The arms of a comparison as the report reads them: anything missing or malformed is None, never a guess."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aipo_learner.charts import Series
+from aipo_learner.metrics import read_metrics
+
+ARMS = {
+    "aipo": ("AIPO", "consults agents and learns from what they wrote"),
+    "masked": ("masked", "consults agents, but their tokens get no gradient"),
+    "base": ("no agents", "the same reinforcement learning without agents"),
+}
+"""The arms of the demo by folder: title and description. Any other folder is an arm under its own name."""
+
+BEFORE_STYLE = 6
+"""Line style of what was measured before training."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One run of the comparison: its part of `summary.json`, and its metrics, row by row.
+
+    Args:
+        style: Number of its line style.
+        rollouts_per_step: Turns steps into rollouts; 1 where some arm's number of rollouts is unknown.
+    """
+
+    folder: Path
+    style: int
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Any]] = ()
+    rollouts_per_step: float = 1.0
+
+    @property
+    def title(self) -> str:
+        """The name that readers see."""
+        return ARMS.get(self.folder.name, (self.folder.name, ""))[0]
+
+    @property
+    def description(self) -> str:
+        """What the arm does, in a few words; empty when it is not one of the demo's."""
+        return ARMS.get(self.folder.name, ("", ""))[1]
+
+    def number(self, *keys: str) -> float | None:
+        """Return a number of the summary."""
+        return number(self.summary, *keys)
+
+    def interval(self, *keys: str) -> tuple[float, float] | None:
+        """Return an interval of the summary."""
+        bounds = lookup(self.summary, *keys)
+        if isinstance(bounds, list) and len(bounds) == 2 and all(is_number(bound) for bound in bounds):
+            return float(bounds[0]), float(bounds[1])
+        return None
+
+    @property
+    def gap(self) -> float | None:
+        """The dependence gap: pass@1 with agents minus pass@1 without, after training."""
+        aided, alone = self.number("aided", "after", "pass@1"), self.number("unaided", "after", "pass@1")
+        return None if aided is None or alone is None else aided - alone
+
+    @property
+    def largest_k(self) -> int | None:
+        """The largest k of pass@k that was measured after training."""
+        return max(measured_k(lookup(self.summary, "unaided", "after")), default=None)
+
+    def curve(self, name: str, *, minus: str = "") -> Series | None:
+        """Return a metric over training, less another one if named."""
+        needed = ["step", name, *([minus] if minus else [])]
+        rows = [row for row in self.rows if all(is_number(row.get(key)) for key in needed)]
+        if not rows:
+            return None
+        xs = [(row["step"] + 1) * self.rollouts_per_step for row in rows]
+        ys = [row[name] - (row[minus] if minus else 0) for row in rows]
+        return Series(name=self.title, style=self.style, xs=xs, ys=ys)
+
+    def pass_at_k(self, when: str) -> Series | None:
+        """Return pass@k without agents over k, "before" or "after", with its intervals if every k has one."""
+        measured = lookup(self.summary, "unaided", when)
+        ks = measured_k(measured)
+        if len(ks) < 2:
+            return None
+        bounds = [self.interval("unaided", when, "intervals", f"pass@{k}") for k in ks]
+        known = [bound for bound in bounds if bound is not None]
+        whole = known if len(known) == len(ks) else []
+        return Series(
+            name=f"{self.title}, after" if when == "after" else "before training",
+            style=self.style if when == "after" else BEFORE_STYLE,
+            xs=ks,
+            ys=[float(measured[f"pass@{k}"]) for k in ks],
+            low=[low for low, _ in whole],
+            high=[high for _, high in whole],
+        )
+
+
+def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
+    """Yield the arms that the summary or a sub-folder with metrics names, those of the demo first."""
+    parts = lookup(summary, "arms")
+    parts = parts if isinstance(parts, Mapping) else {}
+    found = {*parts, *(path.parent.name for path in folder.glob("*/metrics.jsonl"))}
+    names = [*(name for name in ARMS if name in found), *sorted(found - {*ARMS})]
+    rows = {name: read_metrics(folder / name / "metrics.jsonl") for name in names}
+    rows = {name: [row for row in some if isinstance(row, Mapping)] for name, some in rows.items()}
+    totals = {name: number(parts, name, "rollouts") for name in names if rows[name]}
+    known = all(totals.values())
+    for style, name in enumerate(names):
+        part = parts.get(name)
+        yield Arm(
+            folder=folder / name,
+            style=(list(ARMS).index(name) if name in ARMS else style) % BEFORE_STYLE,
+            summary=part if isinstance(part, Mapping) else {},
+            rows=rows[name],
+            rollouts_per_step=(totals.get(name) or 1.0) / len(rows[name]) if known and rows[name] else 1.0,
+        )
+
+
+def lookup(tree: Any, *keys: str) -> Any:
+    """Return what stands under nested keys, or None."""
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def number(tree: Any, *keys: str) -> float | None:
+    """Return the finite number under nested keys, or None."""
+    found = lookup(tree, *keys)
+    return float(found) if is_number(found) else None
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a JSON value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def measured_k(measured: Any) -> list[int]:
+    """Return every k for which a block of the summary has a pass@k, in order."""
+    if not isinstance(measured, Mapping):
+        return []
+    ks = [
+        key.removeprefix("pass@") for key in measured if key.startswith("pass@") and is_number(measured[key])
+    ]
+    return sorted(int(k) for k in ks if k.isascii() and k.isdigit() and int(k) > 0)

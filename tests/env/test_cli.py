@@ -1,0 +1,178 @@
+"""The command `aipo`: dispatch, errors, exit codes."""
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from aipo_env import ScriptedPolicy, build_scenario, cli, write_episodes
+from aipo_env.errors import CheckpointError
+
+CALLS: list[list[str]] = []
+
+
+def record_call(argv: list[str]) -> None:
+    CALLS.append(argv)
+
+
+def interrupt(argv: list[str]) -> None:
+    raise KeyboardInterrupt
+
+
+def fail(argv: list[str]) -> None:
+    raise CheckpointError("checkpoint 3: cut short.\x1b[2J Delete it.")
+
+
+def lack(argv: list[str]) -> None:
+    raise ModuleNotFoundError("No module named 'jinja2'", name="jinja2.ext")
+
+
+def lack_of_ours(argv: list[str]) -> None:
+    raise ModuleNotFoundError("No module named 'aipo_learner.gone'", name="aipo_learner.gone")
+
+
+@pytest.fixture(autouse=True)
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put other packages' commands in place of those that happen to be installed."""
+    here = "stand_in_commands"
+    monkeypatch.setitem(sys.modules, here, sys.modules[__name__])
+    targets = {
+        "record": f"{here}:record_call",
+        "interrupt": f"{here}:interrupt",
+        "fail": f"{here}:fail",
+        "lack": f"{here}:lack",
+        "ours": f"{here}:lack_of_ours",
+        "train": "package_that_is_not_there.cli:train",
+    }
+    entries = [EntryPoint(name, value, "aipo.commands") for name, value in targets.items()]
+    monkeypatch.setattr(cli, "entry_points", lambda group: entries)
+
+
+def run(*argv: str) -> int:
+    return cli.main(argv)
+
+
+def test_a_plugged_in_command_gets_its_arguments():
+    CALLS.clear()
+    assert run("record", "--lr", "1") == 0
+    assert CALLS == [["--lr", "1"]]
+
+
+def test_usage_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture):
+    for argv in ((), ("--help",)):
+        assert run(*argv) == 0
+        out = capsys.readouterr().out
+        assert "  play       Be the policy: solve a task in the terminal" in out
+        assert "  train      from package_that_is_not_there\n" in out
+
+
+def test_an_unknown_command_is_named_with_the_nearest(capsys: pytest.CaptureFixture):
+    assert run("dctor") == 2
+    assert capsys.readouterr().err == (
+        "aipo: there is no command 'dctor'. Valid: doctor, fail, interrupt, lack, ours, play, record, train, "
+        "view. Did you mean 'doctor'?\n"
+    )
+
+
+def test_an_error_of_ours_is_one_harmless_paragraph(capsys: pytest.CaptureFixture):
+    assert run("fail") == 2
+    assert capsys.readouterr() == ("", "aipo: checkpoint 3: cut short.\\u001b[2J Delete it.\n")
+
+
+def test_ctrl_c(capsys: pytest.CaptureFixture):
+    assert run("interrupt") == 130
+    assert capsys.readouterr() == ("", "aipo: interrupted.\n")
+
+
+def test_a_missing_package_names_its_extra(capsys: pytest.CaptureFixture):
+    assert run("lack") == 2
+    assert capsys.readouterr().err == (
+        'aipo: `aipo lack` needs jinja2, which is not installed: pip install "aipo-rl[report]".\n'
+    )
+    assert run("train", "--help") == 2
+    assert capsys.readouterr().err == (
+        "aipo: `aipo train` needs package_that_is_not_there, which is not installed: "
+        'pip install "aipo-rl[learner]".\n'
+    )
+
+
+def test_a_missing_module_of_ours_is_not_the_users_fault():
+    with pytest.raises(ModuleNotFoundError, match=r"aipo_learner.gone"):
+        run("ours")
+
+
+def test_arguments_come_from_the_command_line(monkeypatch: pytest.MonkeyPatch):
+    CALLS.clear()
+    monkeypatch.setattr(sys, "argv", ["aipo", "record", "x"])
+    assert cli.main() == 0
+    assert CALLS == [["x"]]
+
+
+@pytest.mark.parametrize(
+    "argv", [("play", "--sorce", "toy"), ("play", "--index", "x"), ("view",), ("doctor", "x")]
+)
+def test_bad_arguments_exit_with_2(argv: tuple[str, ...], capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as stopped:
+        run(*argv)
+    assert stopped.value.code == 2
+    assert f"aipo {argv[0]} --help" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("play", "--source", "toys"), "aipo: task source: there is no 'toys'. Valid: file, toy."),
+        (("play", "--source", "file:gone.jsonl"), "aipo: gone.jsonl: no such file."),
+        (("play", "--index", "-1"), "aipo: play: index=-1 must not be negative."),
+        (("view", "gone.jsonl"), "aipo: gone.jsonl: no such file."),
+    ],
+)
+def test_what_cannot_be_used_is_named(argv: tuple[str, ...], message: str, capsys: pytest.CaptureFixture):
+    assert run(*argv) == 2
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_view_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture):
+    pytest.importorskip("jinja2")
+    scenario = build_scenario()
+    session = scenario.session(scenario.source.task("train", 0), aided=True, key=(0,))
+    file = tmp_path / "episodes.jsonl"
+    write_episodes(file, [ScriptedPolicy(["<script>alert(1)</script>\\boxed{7623}"]).run(session)])
+    assert run("view", str(file)) == 0
+    assert capsys.readouterr().out == f"Page: {tmp_path}/episodes.html\n"
+    page = (tmp_path / "episodes.html").read_text(encoding="utf-8")
+    assert "Apply mele to 0808." in page
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+    assert run("view", str(file), "--out", str(tmp_path / "other.html")) == 0
+    assert (tmp_path / "other.html").read_text(encoding="utf-8") == page
+
+
+def test_view_says_where_it_cannot_write_and_what_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture):
+    file = tmp_path / "episodes.jsonl"
+    file.write_text("")
+    assert run("view", str(file)) == 2
+    assert "episodes.jsonl: holds no episode" in capsys.readouterr().err
+    assert run("view", str(file), "--out", str(file)) == 2
+    assert "would overwrite" in capsys.readouterr().err
+    pytest.importorskip("jinja2")
+    scenario = build_scenario()
+    session = scenario.session(scenario.source.task("train", 0), aided=True, key=(0,))
+    write_episodes(file, [ScriptedPolicy(["\\boxed{1}"]).run(session)])
+    assert run("view", str(file), "--out", str(tmp_path / "no" / "page.html")) == 2
+    assert "the page cannot be written" in capsys.readouterr().err
+
+
+def test_doctor_says_what_runs_and_keeps_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    assert run("doctor") == 0
+    out = capsys.readouterr().out
+    assert "OPENAI_API_KEY  set\n" in out
+    assert "sk-secret" not in out
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith("aipo "))
+    assert rows["python"].startswith("3.")
+    assert rows["gymnasium"][0] == "1"
+    assert "aipo play       ready\n" in out

@@ -1,0 +1,206 @@
+"""The record of an episode: JSON lines out and exactly back."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aipo_env import (
+    Author,
+    Call,
+    Completion,
+    Consult,
+    DataError,
+    Episode,
+    Message,
+    Span,
+    StopReason,
+    Task,
+    TokenRecord,
+    Turn,
+    Verdict,
+    read_episodes,
+    write_episodes,
+)
+
+HOSTILE = '\x00\x1b[31m\u202e\ud800\u2028\x85\r\n</script>\U0010ffff"\\'
+
+
+def record(**columns: list) -> TokenRecord:
+    return TokenRecord.build(
+        {
+            "token_ids": [5, 2**31 - 1, 7],
+            "author": [Author.PROMPT, Author.POLICY, Author.AGENT],
+            "call_id": [-1, -1, 0],
+            "turn": [0, 0, 1],
+            "behaviour_logprobs": [None, np.float32(-0.1), float("nan")],
+            "is_content": [False, False, True],
+            **columns,
+        }
+    )
+
+
+def episode(text: str = "a") -> Episode:
+    return Episode(
+        task=Task(
+            id="t", prompt="p" + text.replace("\ud800", ""), answer="8", choices=["x", "y"], meta={"n": [1.5]}
+        ),
+        aided=True,
+        messages=(
+            Message("system", (Span(text, Author.PROMPT),)),
+            Message("user", (Span(text, Author.ENV), Span(text, Author.AGENT, "k", 0, is_content=True))),
+        ),
+        turns=(Turn(text, "stop", (Call("knowledge", text),), text), Turn(text, "length")),
+        consults=(
+            Consult(
+                kind="verify",
+                agent_id="k",
+                query=text,
+                reply=text,
+                status="answered",
+                call_id=0,
+                turn=1,
+                cost_usd=0.1,
+                seconds=0.25,
+            ),
+        ),
+        tokens=record(),
+        verdict=Verdict(correct=True, reward=1.0, status="correct", extracted=text),
+        reward=1.0,
+        reward_parts={"verdict": 1.0},
+        stop_reason=StopReason.COMPLETED,
+        group_id="3-1",
+        num_forged=2,
+        policy_version=4,
+    )
+
+
+@pytest.mark.parametrize("text", ["", "héllo \N{SNOWMAN}", pytest.param(HOSTILE, id="hostile")])
+def test_json_lines_give_back_the_same_episode(tmp_path: Path, text: str):
+    path = tmp_path / "episodes.jsonl"
+    failed = replace(
+        episode(text), verdict=None, reward=None, reward_parts={}, stop_reason=StopReason.CANCELLED
+    )
+    write_episodes(path, [episode(text)])
+    write_episodes(path, [failed])
+    assert list(read_episodes(path)) == [episode(text), failed]
+    lines = path.read_bytes().split(b"\n")
+    assert len(lines) == 3
+    assert path.read_bytes().isascii()
+
+
+def test_what_comes_back_has_its_types(tmp_path: Path):
+    path = tmp_path / "episodes.jsonl"
+    write_episodes(path, [episode()])
+    [back] = read_episodes(path)
+    tokens = back.tokens
+    assert [getattr(tokens, name).dtype.name for name in ("token_ids", "author", "call_id", "turn")] == [
+        "int32",
+        "int8",
+        "int16",
+        "int16",
+    ]
+    assert (tokens.behaviour_logprobs.dtype.name, tokens.is_content.dtype.name) == ("float32", "bool")
+    assert np.isnan(tokens.behaviour_logprobs).tolist() == [True, False, True]
+    assert tokens.behaviour_logprobs[1] == np.float32(-0.1)
+    assert back.consults[0].seconds == 0.25
+    assert back.task.choices == ("x", "y")
+
+
+def test_an_unknown_logprob_is_null_in_the_file(tmp_path: Path):
+    path = tmp_path / "episodes.jsonl"
+    write_episodes(path, [episode()])
+    row = json.loads(path.read_text())
+    assert row["tokens"]["behaviour_logprobs"] == [None, float(np.float32(-0.1)), None]
+
+
+def test_equality_sees_every_token():
+    assert record() == record()
+    assert record() != record(author=[Author.PROMPT, Author.POLICY, Author.ENV])
+    assert record() != record(behaviour_logprobs=[None, None, None])
+    assert episode() != replace(episode(), tokens=record(turn=[0, 0, 0]))
+
+
+def test_masks():
+    assert record().policy_mask.tolist() == [False, True, False]
+    assert record().agent_mask.tolist() == [False, False, True]
+    assert record(is_content=[False] * 3).agent_mask.tolist() == [False] * 3
+    assert len(record()) == 3
+
+
+def test_arrays_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="differ in length"):
+        record(turn=[0])
+
+
+def test_a_line_cut_short_by_a_crash_does_not_spoil_the_next(tmp_path: Path):
+    path = tmp_path / "episodes.jsonl"
+    write_episodes(path, [episode()])
+    path.write_bytes(path.read_bytes()[:-20])
+    write_episodes(path, [episode()])
+    assert [line[-1:] for line in path.read_bytes().splitlines()] != [b"}"]
+    with pytest.raises(DataError, match=r"episodes\.jsonl, line 1: not an episode"):
+        list(read_episodes(path))
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[1])
+    assert list(read_episodes(path)) == [episode()]
+
+
+def row(**fields: object) -> bytes:
+    return json.dumps({**episode().to_dict(), **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"{", "Expecting property name"),
+        (b"", "Expecting value"),
+        (b"\xff", "can't decode"),
+        (b"[1]", "'list' object is not a mapping"),
+        (b"{}", "field 'task' is missing"),
+        pytest.param(row(stop_reason="bored"), "'bored' is not a valid StopReason", id="enum"),
+        pytest.param(row(extra=1), "unexpected keyword argument 'extra'", id="extra"),
+        pytest.param(row(task={"choices": []}), "missing 3 required", id="task"),
+        pytest.param(
+            row(tokens={**record().to_dict(), "token_ids": [2**40] * 3}), "out of bounds", id="int32"
+        ),
+        pytest.param(row(tokens={**record().to_dict(), "author": [0]}), "differ in length", id="length"),
+        pytest.param(b"[" * 100_000, "recursion", id="deep"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: bytes, fault: str):
+    path = tmp_path / "episodes.jsonl"
+    path.write_bytes(row() + b"\n" + line + b"\n")
+    with pytest.raises(DataError, match=rf"episodes\.jsonl, line 2: not an episode: .*{fault}"):
+        list(read_episodes(path))
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match=r"nothing\.jsonl: no such file"):
+        list(read_episodes(tmp_path / "nothing.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"id": ""}, "field 'id' must be non-empty text, got ''"),
+        ({"prompt": " \n"}, "field 'prompt' must be non-empty text"),
+        ({"answer": 8}, "field 'answer' must be non-empty text, got 8"),
+        ({"prompt": "\ud800"}, "field 'prompt' holds half a surrogate pair"),
+        ({"choices": "xy"}, "field 'choices' must be a list of texts, got 'xy'"),
+        ({"choices": [1]}, "field 'choices' must be a list of texts"),
+        ({"meta": [1]}, "field 'meta' must be an object"),
+    ],
+)
+def test_a_task_is_checked_at_construction(fields: dict, message: str):
+    with pytest.raises(DataError, match=message):
+        Task(**{"id": "t", "prompt": "p", "answer": "8", **fields})
+
+
+def test_a_completion_is_checked_at_construction():
+    assert Completion("a", (1, 2), (-0.5, float("nan"))).finish_reason == "stop"
+    with pytest.raises(ValueError, match="1 logprobs for 2 token ids"):
+        Completion("a", (1, 2), (-0.5,))
+    with pytest.raises(ValueError, match="an infinite logprob"):
+        Completion("a", (1,), (float("-inf"),))

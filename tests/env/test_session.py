@@ -1,0 +1,287 @@
+"""A whole episode: agents, verifier, leaks, the token record."""
+
+import asyncio
+import multiprocessing
+
+import pytest
+
+from aipo_env import (
+    AgentPool,
+    AgentReply,
+    Author,
+    CannedAgent,
+    Completion,
+    DialogueRules,
+    Episode,
+    FaultyAgent,
+    KnowledgeAgent,
+    MathVerifier,
+    PoolLimits,
+    ReasoningAgent,
+    ScriptedPolicy,
+    Session,
+    Span,
+    StopReason,
+    TagsCodec,
+    Task,
+    Verdict,
+    VerifyAgent,
+    run_sync,
+)
+from aipo_env.session import leaks
+
+TASK = Task(id="t", prompt="Apply zura to 3721.", answer="8534")
+RULES = DialogueRules(plain_prompt="Solve.", consult_prompt="Solve. You may consult.")
+QUICK = PoolLimits(deadline_s=0.05, retries=0)
+ASK = "<knowledge>zura</knowledge>"
+
+
+def session(
+    agent: object = None,
+    verifier: object = None,
+    *,
+    kind: str = "knowledge",
+    rules: DialogueRules = RULES,
+    task: Task = TASK,
+    aided: bool = True,
+    key: tuple[int, ...] = (0,),
+) -> Session:
+    pool = AgentPool({kind: agent} if agent else {}, QUICK)
+    return Session(task, rules, TagsCodec(), pool, verifier or MathVerifier(), aided=aided, key=key)
+
+
+def run(*texts: str, agent: object = None, **options: object) -> Episode:
+    return ScriptedPolicy(texts).run(session(agent, **options))
+
+
+def test_a_whole_episode():
+    episode = run(f"a{ASK}", "\\boxed{8534}", agent=CannedAgent("zura=#58#13;"))
+    assert [message.content for message in episode.messages] == [
+        "Solve. You may consult.",
+        "Apply zura to 3721.",
+        "a<knowledge>zura</knowledge>",
+        '<reply from="knowledge">zura=#58#13;</reply>',
+        "\\boxed{8534}",
+    ]
+    assert (episode.stop_reason, episode.reward, episode.correct) == (StopReason.COMPLETED, 1.0, True)
+    assert episode.reward_parts == {"verdict": 1.0}
+    [consult] = episode.consults
+    assert (consult.status, consult.reply, consult.agent_id) == ("answered", "zura=#58#13;", "canned")
+    assert (consult.query, consult.call_id, consult.turn, consult.tokens) == ("zura", 0, 1, 1)
+
+
+def test_no_answer_is_not_a_wrong_answer():
+    assert run("I give up.").stop_reason == StopReason.NO_ANSWER
+    wrong = run("\\boxed{1}")
+    assert (wrong.stop_reason, wrong.reward, wrong.correct) == (StopReason.COMPLETED, 0.0, False)
+
+
+def test_authors_partition_the_tokens():
+    tokens = run(f"a{ASK}", "\\boxed{8534}", agent=CannedAgent("zura;")).tokens
+    text = {
+        author: bytes(i for i in tokens.token_ids[tokens.author == author].tolist() if i < 256).decode()
+        for author in Author
+    }
+    assert text == {
+        Author.PROMPT: "Solve. You may consult.Apply zura to 3721.",
+        Author.POLICY: "a<knowledge>zura</knowledge>\\boxed{8534}",
+        Author.AGENT: "zura;",
+        Author.TOOL: "",
+        Author.ENV: '<reply from="knowledge"></reply>',
+        Author.TEMPLATE: "",
+    }
+    assert tokens.policy_mask.sum() == 40
+    assert not (tokens.policy_mask & tokens.agent_mask).any()
+    assert tokens.call_id[tokens.agent_mask].tolist() == [0] * 5
+    assert tokens.turn[tokens.author == Author.AGENT].tolist() == [1] * 5
+    assert tokens.is_content.sum() == 5
+
+
+def test_logprobs_are_kept_and_unknown_ones_are_nan():
+    running = session()
+    running.open()
+    running.record([7], Span("x", Author.PROMPT))
+    run_sync(running.advance(Completion("\\boxed{1}", (5, 6), (-0.5, 0.0))))
+    logprobs = running.episode().tokens.behaviour_logprobs
+    assert str(logprobs.tolist()) == "[nan, -0.5, 0.0]"
+
+
+@pytest.mark.parametrize("fault", ["raise", "exit", "cancel", "hang", "junk"])
+def test_a_failing_agent_is_unavailable_recorded_and_free(fault: str):
+    episode = run(ASK, ASK, "\\boxed{8534}", agent=FaultyAgent(fault, times=1), rules=RULES)
+    assert episode.messages[3].content == '<reply from="knowledge">unavailable</reply>'
+    assert episode.messages[5].content == '<reply from="knowledge">fine</reply>'
+    assert [consult.status for consult in episode.consults] == ["failed", "answered"]
+    assert episode.consults[0].error
+    assert episode.reward == 1.0
+
+
+def test_a_reply_that_leaks_is_withheld_with_the_notice_of_a_failure():
+    leaked = run(ASK, "\\boxed{1}", agent=CannedAgent("The answer is 8534."))
+    failed = run(ASK, "\\boxed{1}", agent=FaultyAgent("raise"))
+    assert leaked.messages == failed.messages
+    assert (leaked.consults[0].status, leaked.consults[0].reply) == ("leaked", "")
+    assert leaked.consults[0].tokens == 4
+    assert not leaked.tokens.agent_mask.any()
+
+
+def test_several_calls_are_answered_in_order():
+    rules = DialogueRules(consult_budget=2)
+    episode = run(ASK * 3, "\\boxed{1}", agent=CannedAgent("yes;"), rules=rules)
+    assert episode.messages[3].content == (
+        '<reply from="knowledge">yes;</reply><reply from="knowledge">yes;</reply>'
+        '<reply from="knowledge">no consultations left</reply>'
+    )
+    assert [(c.call_id, c.status) for c in episode.consults] == [
+        (0, "answered"),
+        (1, "answered"),
+        (2, "denied"),
+    ]
+
+
+def test_who_sees_what():
+    trace = "I tried.<{0}>is it so?</{0}>"
+    for kind, role in (("knowledge", KnowledgeAgent), ("reason", ReasoningAgent), ("verify", VerifyAgent)):
+        mind = CannedAgent("yes;")
+        run(trace.format(kind), "\\boxed{1}", agent=role(mind), kind=kind)
+        [request] = mind.requests
+        assert request.query == "is it so?"
+        seen = ("", "") if kind == "knowledge" else ("Apply zura to 3721.", trace.format(kind))
+        assert (request.problem, request.trace) == seen
+        assert "8534" not in repr(request)
+
+
+def test_requests_derive_from_the_key_alone():
+    def seeds(key: tuple[int, ...]) -> list[int]:
+        agent = CannedAgent("yes;")
+        run(ASK, ASK, "\\boxed{1}", agent=agent, key=key)
+        return [request.seed for request in agent.requests]
+
+    assert seeds((1, 2)) == seeds((1, 2))
+    assert len({*seeds((1, 2)), *seeds((1, 3))}) == 4
+
+
+class Judge:
+    """A verifier that does as it is told."""
+
+    def __init__(self, result: object) -> None:
+        self.result = result
+
+    async def verify(self, task: Task, text: str) -> Verdict:
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (ValueError("boom"), "ValueError: boom"),
+        (SystemExit(3), "SystemExit: 3"),
+        (None, "VerifierError: no Verdict, but NoneType"),
+        (Verdict(correct=None, reward=None, status="timeout", reason="too long"), "too long"),
+    ],
+)
+def test_a_verifier_that_fails_gives_no_reward(result: object, reason: str):
+    episode = run("\\boxed{8534}", verifier=Judge(result))
+    assert (episode.reward, episode.reward_parts) == (None, {})
+    assert episode.stop_reason == StopReason.VERIFIER_ERROR
+    assert (episode.correct, episode.verdict.reason) == (False, reason)
+
+
+def test_a_verdict_must_have_a_finite_reward():
+    with pytest.raises(ValueError, match="reward is nan"):
+        Verdict(correct=True, reward=float("nan"), status="correct")
+
+
+def test_limits_end_the_episode_without_a_verdict():
+    episode = run("<verify>", "<verify>", rules=DialogueRules(max_invalid=1))
+    assert (episode.stop_reason, episode.reward, episode.verdict) == (StopReason.PARSE_ERROR, 0.0, None)
+    episode = run("x" * 41, rules=DialogueRules(max_policy_tokens=40))
+    assert (episode.stop_reason, episode.turns[0].completion) == (StopReason.MAX_SAMPLED_TOKENS, "x" * 40)
+    assert episode.turns[0].finish_reason == "length"
+    assert run("x", rules=DialogueRules(max_context_tokens=20)).stop_reason == StopReason.CONTEXT_OVERFLOW
+
+
+def test_an_aborted_episode_is_kept_and_has_no_reward():
+    running = session()
+    running.open()
+    running.abort(StopReason.CANCELLED)
+    running.abort(StopReason.POLICY_ERROR)
+    episode = running.episode()
+    assert (episode.stop_reason, episode.reward, episode.turns) == (StopReason.CANCELLED, None, ())
+
+
+def test_a_session_is_used_in_order():
+    running = session()
+    running.open()
+    with pytest.raises(RuntimeError, match="still running"):
+        running.episode()
+    run_sync(running.advance(Completion("\\boxed{1}")))
+    with pytest.raises(RuntimeError, match="the episode is over: completed"):
+        run_sync(running.advance(Completion("\\boxed{1}")))
+
+
+def test_run_sync_works_inside_a_running_loop():
+    async def inside() -> AgentReply:
+        return run_sync(CannedAgent("yes;").reply(None))
+
+    assert asyncio.run(inside()).text == "yes;"
+
+
+def _answer() -> None:
+    assert run("\\boxed{8534}").reward == 1.0
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+def test_run_sync_works_in_a_forked_child():
+    _answer()
+    child = multiprocessing.get_context("fork").Process(target=_answer)
+    child.start()
+    child.join(30)
+    child.kill()
+    assert child.exitcode == 0
+
+
+LEAKS = [
+    ("The answer is 8534.", "8534"),
+    ("the Answer: **8534**", "8534"),
+    ("answer is: 8534, I think", "8534"),
+    ("Final answer = $8534$", "8534"),
+    ("so \\boxed{8534}", "8534"),
+    ("so \\boxed{8534.0}", "8534"),
+    ("8534", "8534"),
+    (" 8534; ", "8534"),
+    ("8,534", "8534"),
+    ("you get 123456 in the end", "123456"),
+    ("123456!", "123456"),
+    ("so x^2 + 10 follows", "x^2+10"),
+    ("the answer is x + 1 here", "x+1"),
+    ("\\boxed{\\frac{1}{2}}", "0.5"),
+]
+HARMLESS = [
+    ("zura=#58#13;", "8534"),
+    ("8534 is what you have, add 1", "8534"),
+    ("the answer is 8534.5", "8534"),
+    ("the answer is 18534", "8534"),
+    ("the answer is not 8534", "8534"),
+    ("take 1234567", "123456"),
+    ("take 0.123456", "123456"),
+    ("right;", "8534"),
+    ("", "8534"),
+]
+
+
+@pytest.mark.parametrize(("reply", "gold"), LEAKS)
+def test_leaks(reply: str, gold: str):
+    assert leaks(reply, gold, said="")
+    assert not leaks(reply, gold, said=f"I have {gold}, is it right?")
+
+
+@pytest.mark.parametrize(("reply", "gold"), HARMLESS)
+def test_no_leak(reply: str, gold: str):
+    assert not leaks(reply, gold, said="")
+
+
+def test_part_of_a_word_was_not_said():
+    assert leaks("The answer is 8534.", "8534", said="185340 and 0.8534")

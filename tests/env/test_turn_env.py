@@ -1,0 +1,243 @@
+"""`AIPO-Math-Turn-v0`: one action is one turn, in text."""
+
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+from gymnasium.error import InvalidAction, ResetNeeded
+from gymnasium.utils.env_checker import check_env
+
+from aipo_env import Author, ConfigError, Episode, TurnEnv
+
+ID = "AIPO-Math-Turn-v0"
+ASK = "<knowledge>mele</knowledge>"
+
+
+def start(**options: object) -> gym.Env:
+    env = gym.make(ID, **options)
+    env.reset(seed=0, options={"index": 0})
+    return env
+
+
+@pytest.mark.parametrize("observation", ["transcript", "delta", "messages"])
+@pytest.mark.parametrize("aided", [True, False])
+def test_check_env(observation: str, aided: bool, capsys: pytest.CaptureFixture):
+    check_env(gym.make(ID, observation=observation, aided=aided).unwrapped)
+
+
+def test_a_whole_episode_as_a_transcript():
+    env = gym.make(ID)
+    observation, info = env.reset(seed=0, options={"index": 0})
+    prompt = "system: Solve. You may consult.\n\nuser: Apply mele to 0808."
+    assert observation == prompt
+    assert info == {"task_id": "toy-0-train-0", "turn": 0, "num_policy_tokens": 0, "consults_used": 0}
+
+    observation, reward, terminated, truncated, info = env.step(ASK)
+    asked = f'{prompt}\n\nassistant: {ASK}\n\nuser: <reply from="knowledge">mele=#78#25;</reply>'
+    assert observation == asked
+    assert (reward, terminated, truncated) == (0.0, False, False)
+    assert info == {"task_id": "toy-0-train-0", "turn": 1, "num_policy_tokens": 27, "consults_used": 1}
+
+    observation, reward, terminated, truncated, info = env.step("0808+7825=7623;\\boxed{7623}")
+    assert observation == f"{asked}\n\nassistant: 0808+7825=7623;\\boxed{{7623}}"
+    assert (reward, terminated, truncated) == (1.0, True, False)
+    episode = info.pop("episode_record")
+    assert info == {
+        "task_id": "toy-0-train-0",
+        "turn": 2,
+        "num_policy_tokens": 54,
+        "consults_used": 1,
+        "stop_reason": "completed",
+    }
+    assert isinstance(episode, Episode)
+    assert episode.correct
+    assert bytes(episode.tokens.token_ids[episode.tokens.policy_mask].tolist()).decode() == (
+        f"{ASK}0808+7825=7623;\\boxed{{7623}}"
+    )
+    assert (episode.tokens.author == Author.AGENT).sum() == len("mele=#78#25;")
+
+
+def test_delta_shows_what_is_new():
+    env = gym.make(ID, observation="delta")
+    assert env.reset(options={"index": 0})[0] == "Solve. You may consult.\n\nApply mele to 0808."
+    assert env.step(ASK)[0] == '<reply from="knowledge">mele=#78#25;</reply>'
+    assert env.step("<verify>")[0] == "Malformed call: <verify> is not closed. Nothing was asked."
+    assert env.step("\\boxed{1}")[0] == ""
+
+
+def test_messages_hold_roles_and_contents():
+    env = gym.make(ID, observation="messages")
+    prompt = (
+        {"role": "system", "content": "Solve. You may consult."},
+        {"role": "user", "content": "Apply mele to 0808."},
+    )
+    assert env.reset(options={"index": 0})[0] == prompt
+    assert env.step("\\boxed{1}")[0] == (*prompt, {"role": "assistant", "content": "\\boxed{1}"})
+
+
+def test_any_text_is_an_action():
+    text = "\x00\ud800\U0001f600\u202e"
+    info = start().step(text)[4]
+    assert (info["stop_reason"], info["num_policy_tokens"]) == ("no_answer", 1 + 3 + 4 + 3)
+    assert info["episode_record"].turns[0].completion == text
+    assert start().step("")[4]["stop_reason"] == "no_answer"
+
+
+@pytest.mark.parametrize(
+    ("rules", "actions", "reason"),
+    [
+        ({"max_turns": 2}, [ASK, ASK], "max_turns"),
+        ({"max_policy_tokens": 20}, ["x" * 21], "max_sampled_tokens"),
+        ({"max_policy_tokens": 27}, [ASK], "max_sampled_tokens"),
+        ({"max_context_tokens": 60}, ["x" * 50], "context_overflow"),
+        ({"max_context_tokens": 100}, [ASK], "context_overflow"),
+        ({"max_context_tokens": 10}, ["anything"], "context_overflow"),
+    ],
+)
+def test_limits_truncate(rules: dict, actions: list[str], reason: str):
+    env = start(rules=rules)
+    for action in actions[:-1]:
+        assert env.step(action)[2:4] == (False, False)
+    _, reward, terminated, truncated, info = env.step(actions[-1])
+    assert (reward, terminated, truncated, info["stop_reason"]) == (0.0, False, True, reason)
+
+
+def test_malformed_calls_terminate_in_the_end():
+    env = start(rules={"max_invalid": 1})
+    assert env.step("<verify>")[2:4] == (False, False)
+    _, reward, terminated, truncated, info = env.step("<verify>")
+    assert (reward, terminated, truncated, info["stop_reason"]) == (0.0, True, False, "parse_error")
+
+
+def test_a_sampled_first_action_never_truncates():
+    env = start(rules={"max_policy_tokens": 20})
+    env.action_space.seed(0)
+    for _ in range(20):
+        env.reset()
+        assert env.step(env.action_space.sample())[3] is False
+
+
+def test_equal_seeds_give_equal_episodes():
+    def episodes(seed: int) -> list[object]:
+        env = gym.make(ID, agents="scripted:wrong=0.5", source="toy:difficulty=2")
+        seen: list[object] = [env.reset(seed=seed)]
+        for _ in range(3):
+            seen += [env.step(ASK), env.step("<verify>lula=kera</verify>"), env.step("\\boxed{1}")]
+            seen.append(env.reset())
+        return seen
+
+    assert episodes(5) == episodes(5)
+    assert episodes(5) != episodes(6)
+
+
+def test_choosing_a_task_changes_no_later_draw():
+    first, second = gym.make(ID), gym.make(ID)
+    first.reset(seed=1)
+    second.reset(seed=1, options={"index": 3})
+    assert first.reset()[0] == second.reset()[0]
+
+
+def test_splits_and_worlds():
+    assert start(split="test").unwrapped.reset(options={"index": 0})[1]["task_id"] == "toy-0-test-0"
+    assert start(world_seed=4).reset(options={"index": 0})[1]["task_id"] == "toy-4-train-0"
+    assert start(aided=False).unwrapped.stop_strings == ()
+    assert start().unwrapped.stop_strings == ("</knowledge>", "</reason>", "</verify>")
+
+
+def test_tasks_of_a_file(tmp_path: Path):
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(
+        '{"id": "a", "prompt": "1+1?", "answer": "2"}\n{"id": "b", "prompt": "x", "answer": "3"}\n'
+    )
+    env = gym.make(ID, source=f"file:{path}", agents="none")
+    assert {env.reset(seed=seed)[1]["task_id"] for seed in range(20)} == {"a", "b"}
+    with pytest.raises(ConfigError, match="index=2 must be a whole number from 0 to 1"):
+        env.reset(options={"index": 2})
+
+
+def test_info_gives_nothing_away_before_the_end():
+    env = start()
+    infos = [env.reset(options={"index": 0})[1], env.step(ASK)[4], env.step("<verify>")[4]]
+    assert "7623" not in json.dumps(infos)
+
+
+def test_the_spec_has_a_json_form():
+    env = gym.make(ID, source={"type": "toy", "difficulty": 2}, rules={"max_turns": 3}, observation="delta")
+    spec = gym.envs.registration.EnvSpec.from_json(env.spec.to_json())
+    again = gym.make(spec)
+    assert again.unwrapped.scenario.rules.max_turns == 3
+    assert again.reset(seed=3)[0] == env.reset(seed=3)[0]
+
+
+def test_vector_environments():
+    envs = gym.make_vec(ID, num_envs=2, vectorization_mode="sync", observation="delta")
+    observations, infos = envs.reset(seed=0, options={"index": 0})
+    assert observations == ("Solve. You may consult.\n\nApply mele to 0808.",) * 2
+    _, rewards, terminated, _, infos = envs.step((ASK, "\\boxed{7623}"))
+    assert rewards.tolist() == [0.0, 1.0]
+    assert terminated.tolist() == [False, True]
+    assert infos["consults_used"].tolist() == [1, 0]
+    assert infos["episode_record"][1].correct
+    envs.close()
+
+
+def test_statistics_wrappers_find_their_key_free():
+    env = gym.wrappers.RecordEpisodeStatistics(gym.make(ID))
+    env.reset(options={"index": 0})
+    info = env.step("\\boxed{7623}")[4]
+    assert (info["episode"]["r"], info["episode"]["l"]) == (1.0, 1)
+
+
+def test_ansi_shows_the_transcript_harmlessly():
+    env = start(render_mode="ansi")
+    assert env.render() == "  prompt │ Solve. You may consult.\n  prompt │ Apply mele to 0808."
+    env.step("\x1b[2J\u202e\\boxed{1}")
+    assert "  policy │ \\u001b[2J\\u202e\\boxed{1}\n" in env.render()
+    assert env.render().endswith("     end │ completed, reward 0")
+
+
+def test_human_prints_messages_as_they_come(capsys: pytest.CaptureFixture):
+    env = start(render_mode="human")
+    assert capsys.readouterr().out == "  prompt │ Solve. You may consult.\n  prompt │ Apply mele to 0808.\n"
+    env.step(f"\x07{ASK}")
+    assert capsys.readouterr().out == (
+        f"  policy │ \\u0007{ASK}\n"
+        '     env │ <reply from="knowledge">\n   agent │ mele=#78#25;\n     env │ </reply>\n'
+    )
+    assert env.render() is None
+    assert capsys.readouterr().out == ""
+
+
+def test_step_needs_a_running_episode():
+    env = TurnEnv()
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
+        env.step("x")
+    env.reset()
+    env.step("\\boxed{1}")
+    with pytest.raises(ResetNeeded):
+        env.step("x")
+    env.reset()
+    with pytest.raises(InvalidAction, match="the action must be text, got int"):
+        env.step(3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"observation": "delat"}, "observation='delat'.*Did you mean 'delta'"),
+        ({"split": "tests"}, "split='tests'.*Did you mean 'test'"),
+        ({"render_mode": "rgb_array"}, "render_mode='rgb_array'. Valid: ansi, human"),
+        ({"source": "toys"}, "Did you mean 'toy'"),
+        ({"rules": {"max_turn": 1}}, "Did you mean 'max_turns'"),
+    ],
+)
+def test_bad_arguments_are_named(options: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        TurnEnv(**options)
+
+
+@pytest.mark.parametrize("options", [{"idx": 3}, {"index": -1}, {"index": "a"}, {"index": True}])
+def test_bad_options_of_reset_are_named(options: dict):
+    with pytest.raises(ConfigError, match=r"reset: .*index"):
+        TurnEnv().reset(options=options)

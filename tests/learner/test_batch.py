@@ -1,0 +1,166 @@
+"""Rows, microbatches and the agent-free form."""
+
+import numpy as np
+import pytest
+import torch
+
+from aipo_env import Author, Completion, Scenario, Session, run_sync
+from aipo_learner.batch import Row, collate, episode_row, split_rows
+from aipo_learner.config import TrainConfig
+from aipo_learner.independence import agent_free_row, aided_flags, anneal, call_markup
+from aipo_learner.objective import ObjectiveConfig
+from aipo_learner.samplers.base import ChatFormat
+from aipo_learner.train import training_rows
+from aipo_learner.update import update
+
+
+def row(length: int, advantage: float = 1.0) -> Row:
+    own = np.arange(length) >= 2
+    return Row(
+        token_ids=np.arange(length) + 5,
+        policy_mask=own,
+        agent_mask=np.zeros(length, bool),
+        sampler_logprobs=np.where(own, np.float32(-1), np.float32(np.nan)),
+        agent_logprobs=np.full(length, np.nan, np.float32),
+        advantage=advantage,
+    )
+
+
+def test_collate_pads_on_the_right():
+    batch = collate([row(3), row(5, -2.0)], pad_token_id=0)
+    assert batch.token_ids.tolist() == [[5, 6, 7, 0, 0], [5, 6, 7, 8, 9]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert batch.policy_mask.tolist() == [
+        [False, False, True, False, False],
+        [False, False, True, True, True],
+    ]
+    assert batch.sampler_logprobs[0].isnan().tolist() == [True, True, False, True, True]
+    assert batch.advantages.tolist() == [1.0, -2.0]
+
+
+def test_split_rows_keeps_to_the_budget_and_loses_nothing():
+    rows = [row(n) for n in (9, 3, 30, 4, 3, 8)]
+    parts = split_rows(rows, max_tokens=16)
+    assert [[len(r.token_ids) for r in part] for part in parts] == [[3, 3], [4], [8], [9], [30]]
+
+
+def spoken(scenario: Scenario, tokenizer, turns: list[str], index: int, aided: bool = True):
+    """Run an episode whose policy says `turns`, through the real template and tokenizer."""
+    session: Session = scenario.session(scenario.source.task("train", index), aided=aided, key=(0, 0, 0, 0))
+    chat = ChatFormat(tokenizer)
+    pieces = chat.prompt(session.open())
+    for text in turns:
+        for token_ids, span in pieces:
+            session.record(token_ids, span)
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        if "</" not in text:
+            ids += [tokenizer.eos_token_id]
+        message = run_sync(session.advance(Completion(text, tuple(ids), (-0.5,) * len(ids))))
+        if message is None:
+            break
+        pieces = chat.suffix(message, ended=False)
+    return session.episode()
+
+
+def solved(scenario: Scenario, tokenizer):
+    """A correct episode that consulted the Knowledge Agent."""
+    problem = scenario.source.world.problem("train", 0)
+    name = problem.operators[0].name
+    turns = [f"<knowledge>{name}</knowledge>", f"so \\boxed{{{problem.answer}}}"]
+    return spoken(scenario, tokenizer, turns, index=0), problem
+
+
+def test_agent_free_form_keeps_the_reply_and_drops_the_markup(scenario, tokenizer):
+    episode, problem = solved(scenario, tokenizer)
+    assert episode.correct
+    plain = tokenizer.encode("<|system|>Solve.<|end|>", add_special_tokens=False)
+    made = agent_free_row(episode, 1.0, plain, scenario.codec, tokenizer)
+    statement = problem.operators[0].statements()[0]
+    assert tokenizer.decode(made.token_ids) == (
+        f"<|system|>Solve.<|end|>{statement}so \\boxed{{{problem.answer}}}<|end|>"
+    )
+    assert tokenizer.decode(made.token_ids[made.agent_mask]) == statement
+    assert tokenizer.decode(made.token_ids[made.policy_mask]) == f"so \\boxed{{{problem.answer}}}<|end|>"
+    assert not np.isnan(made.sampler_logprobs[made.policy_mask]).any()
+    assert np.isnan(made.sampler_logprobs[~made.policy_mask]).all()
+
+
+def test_only_correct_consulting_episodes_with_an_advantage_are_internalised(scenario, tokenizer):
+    episode, problem = solved(scenario, tokenizer)
+    alone = spoken(scenario, tokenizer, [f"\\boxed{{{problem.answer}}}"], index=0)
+    wrong = spoken(scenario, tokenizer, ["<knowledge>x</knowledge>", "\\boxed{1}"], index=0)
+    assert agent_free_row(episode, 0.0, [1], scenario.codec, tokenizer) is None
+    assert agent_free_row(alone, 1.0, [1], scenario.codec, tokenizer) is None
+    assert agent_free_row(wrong, 1.0, [1], scenario.codec, tokenizer) is None
+
+
+def test_call_markup_leaves_the_words_before_a_call(scenario, tokenizer):
+    episode = spoken(scenario, tokenizer, ["a code <reason>zelo</reason>", "\\boxed{1}"], index=1)
+    marked = call_markup(episode, scenario.codec, tokenizer)
+    assert tokenizer.decode(episode.tokens.token_ids[marked]) == "<reason>zelo</reason>"
+
+
+def test_masks_of_a_row_follow_the_authors(scenario, tokenizer):
+    episode, _ = solved(scenario, tokenizer)
+    made = episode_row(episode, 0.5)
+    assert (made.policy_mask == (episode.tokens.author == Author.POLICY)).all()
+    assert (made.policy_mask & made.agent_mask).sum() == 0
+    assert made.agent_mask.sum() == 5  # kelo = #NN #NN ;
+
+
+def config(**changes) -> TrainConfig:
+    defaults = {"group_size": 4, "groups_per_step": 1, "num_steps": 10, "lr": 1e-2}
+    return TrainConfig(**{**defaults, **changes})
+
+
+@pytest.mark.parametrize(
+    ("mode", "share", "step", "expected"),
+    [
+        ("mixed", 0.5, 0, [True, True, False, False]),
+        ("mixed", 0.5, 9, [False] * 4),
+        ("internalised", 0.25, 0, [True, False, False, False]),
+        ("prompt_switch", 0.5, 9, [True] * 4),
+        ("accept_anneal", 0.5, 9, [True] * 4),
+        ("prompt_switch", 0.0, 0, [False] * 4),
+    ],
+)
+def test_who_may_consult(mode, share, step, expected):
+    assert aided_flags(config(independence=mode, aided_share=share), step) == expected
+
+
+def test_annealing_falls_from_one_to_zero_over_the_last_part():
+    values = [round(anneal(config(anneal_from=0.5), step), 3) for step in range(10)]
+    assert values == [1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
+
+
+def test_a_group_with_a_failed_episode_is_left_out_whole(scenario, tokenizer):
+    import dataclasses
+
+    episode, _ = solved(scenario, tokenizer)
+    wrong = spoken(scenario, tokenizer, ["\\boxed{1}"], index=0, aided=False)
+    failed = dataclasses.replace(wrong, reward=None)
+    whole, partial = [episode, wrong, wrong, wrong], [episode, wrong, wrong, failed]
+    rows, counts = training_rows(config(groups_per_step=2), scenario, whole + partial, 0, tokenizer)
+    assert len(rows) == 4
+    assert counts == {"groups/partial": 1, "groups/constant": 0, "rows": 4}
+    rows, counts = training_rows(config(), scenario, [wrong] * 4, 0, tokenizer)
+    assert rows == []
+    assert counts["groups/constant"] == 1
+
+
+def test_the_update_does_not_depend_on_the_microbatches(model, tokenizer, scenario):
+    import copy
+
+    episode, _ = solved(scenario, tokenizer)
+    wrong = spoken(scenario, tokenizer, ["a code \\boxed{1}"], index=0, aided=False)
+    rows = [episode_row(episode, 1.0), episode_row(wrong, -0.5), episode_row(episode, 0.25)]
+    weights = []
+    for budget in (10_000, 1):
+        twin = copy.deepcopy(model).double()
+        optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+        settings = config(microbatch_tokens=budget, objective=ObjectiveConfig(base="dapo"))
+        telemetry = update(twin, optimizer, rows, settings, pad_token_id=0)
+        weights.append(torch.cat([p.detach().flatten() for p in twin.parameters()]))
+    assert torch.allclose(weights[0], weights[1], atol=1e-6)
+    assert telemetry["agent_tokens"] == 10.0
+    assert telemetry["kl_sampler"] > 0

@@ -1,0 +1,73 @@
+"""The learner's commands, called the way the command line calls them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aipo_env import ConfigError
+from aipo_learner.cli import evaluate_command, train
+
+
+def test_print_config_can_be_read_back(capsys, tmp_path: Path):
+    train(["--recipe", "toy", "--lr", "0.5", "--print-config"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["lr"] == 0.5
+    assert printed["objective"]["agent_rule"] == "floored"
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"lr": 0.25, "environment": {"type": "toy", "difficulty": 2}}))
+    train(["--recipe", "toy", "--config", str(path), "--num-steps", "3", "--print-config"])
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["lr"], printed["num_steps"], printed["environment"]["difficulty"]) == (0.25, 3, 2)
+
+
+def test_an_unknown_recipe_suggests_the_nearest():
+    with pytest.raises(
+        ConfigError, match="there is no 'toi'. Valid: toy, toy_base, toy_masked. Did you mean 'toy'?"
+    ):
+        train(["--recipe", "toi"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "Expecting property name"), ("[1]", "holds list"), ('{"lrr": 1}', "there is no 'lrr'")],
+)
+def test_a_bad_config_file_is_named(tmp_path: Path, content: str, message: str):
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        train(["--config", str(path)])
+
+
+def test_a_missing_config_file_says_how_to_write_one(tmp_path: Path):
+    with pytest.raises(ConfigError, match="aipo train --print-config"):
+        train(["--config", str(tmp_path / "none.json")])
+
+
+def test_an_unknown_option_exits_with_code_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        train(["--learning-rat", "1"])
+    assert caught.value.code == 2
+    assert "--learning-rat" in capsys.readouterr().err
+
+
+def test_eval_writes_scores_and_episodes(tmp_path: Path, capsys):
+    evaluate_command(
+        [
+            "--tasks",
+            "3",
+            "--samples",
+            "2",
+            "--aided-samples",
+            "2",
+            "--num-threads",
+            "1",
+            "--out",
+            str(tmp_path),
+        ]
+    )
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["unaided"]["num_tasks"] == 3
+    assert set(scores["unaided"]["by_bottleneck"]) == {"knowledge", "reason", "verify"}
+    assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 6
+    assert "dependence gap" in capsys.readouterr().out

@@ -1,0 +1,63 @@
+"""Settings: what is refused, with which words."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from aipo_env import ConfigError
+from aipo_learner.config import TrainConfig, read_spec
+from aipo_learner.recipes import RECIPES, toy, toy_base, toy_masked
+
+
+def test_a_run_has_at_most_forty_fields():
+    assert len(dataclasses.fields(TrainConfig)) <= 40
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipes_survive_json(name):
+    config = RECIPES[name]()
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_the_arms_of_the_demo_differ_in_one_thing_each():
+    aipo, masked, base = toy().to_dict(), toy_masked().to_dict(), toy_base().to_dict()
+    assert {k for k in aipo if aipo[k] != masked[k]} == {"objective"}
+    changed = {k for k in aipo["objective"] if aipo["objective"][k] != masked["objective"][k]}
+    assert changed == {"agent_rule"}
+    assert {k for k in aipo if aipo[k] != base[k]} == {"agents", "aided_share"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"independence": "mixd"}, "Did you mean 'mixed'?"),
+        ({"baseline": "group"}, "Valid: per_mode, split, union."),
+        ({"aided_share": 1.5}, "aided_share=1.5 is out of range; use from 0 to 1."),
+        ({"num_steps": 0}, "num_steps=0 is out of range; use 1 or more."),
+        ({"group_size": 1}, "group_size=1 is out of range; use 2 or more."),
+        ({"lr": -1.0}, "lr=-1.0 is out of range"),
+        ({"seed": -1}, "seed=-1 is out of range"),
+    ],
+)
+def test_bad_values_are_named(change, message):
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig(**change)
+    assert message in str(caught.value)
+
+
+def test_unknown_keys_suggest_the_nearest():
+    with pytest.raises(ConfigError, match="there is no 'group_sise'. Valid: .* Did you mean 'group_size'?"):
+        TrainConfig.from_dict({"group_sise": 4})
+    with pytest.raises(ConfigError, match="objective.*'flor'.*Did you mean 'floor'?"):
+        TrainConfig.from_dict({"objective": {"flor": 0.2}})
+
+
+def test_specs_from_the_command_line():
+    assert read_spec("toy:difficulty=2") == "toy:difficulty=2"
+    assert read_spec('{"type": "toy", "difficulty": 2}') == {"type": "toy", "difficulty": 2}
+
+
+def test_out_is_a_path():
+    assert TrainConfig.from_dict({"out": "runs/x"}).out == Path("runs/x")

@@ -1,0 +1,309 @@
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aipo_env import (
+    Author,
+    Consult,
+    DataError,
+    Episode,
+    Message,
+    Span,
+    StopReason,
+    Task,
+    TokenRecord,
+    Verdict,
+    write_episodes,
+)
+from aipo_learner.report import write_report
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J\u202e"
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes, and the text of every element by tag."""
+
+    VOID = ("meta", "link", "br", "img", "input")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.texts: list[tuple[str, str]] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and data.strip():
+            self.texts.append((self._open[-1], " ".join(data.split())))
+
+    def of(self, tag: str) -> list[str]:
+        return [text for name, text in self.texts if name == tag]
+
+
+def measured(first: float, last: float) -> dict[str, Any]:
+    block: dict[str, Any] = {"pass@1": first, "pass@2": (first + last) / 2, "pass@4": last}
+    block["intervals"] = {
+        f"pass@{k}": [block[f"pass@{k}"] - 0.01, block[f"pass@{k}"] + 0.01] for k in (1, 2, 4)
+    }
+    block["by_bottleneck"] = {"knowledge": {"pass@1": first}, "verify": {"pass@1": last}}
+    return block | {"num_tasks": 96, "num_samples": 64}
+
+
+def summary() -> dict[str, Any]:
+    before = measured(0.021, 0.11)
+    arms = {
+        "base": {
+            "unaided": {"before": before, "after": measured(0.043, 0.12)},
+            "rollouts": 384,
+            "seconds": 90.0,
+        },
+        "aipo": {
+            "unaided": {"before": before, "after": measured(0.874, 0.96)},
+            "aided": {"before": {"pass@1": 0.938}, "after": {"pass@1": 0.951}},
+            "rollouts": 384,
+            "seconds": 126.0,
+        },
+    }
+    return {"arms": arms, "seed": 7, "versions": {"torch": "2.13.0"}}
+
+
+def episode(text: str = "hello", *, aided: bool = True) -> Episode:
+    consult = Consult(
+        kind="knowledge", agent_id="a", query=text, reply=text, status="answered", call_id=0, turn=1
+    )
+    return Episode(
+        task=Task(id="t", prompt="p", answer="1", meta={"bottleneck": "knowledge"}),
+        aided=aided,
+        messages=(Message("assistant", (Span(text, Author.POLICY),)),),
+        turns=(),
+        consults=(consult,) if aided else (),
+        tokens=TokenRecord.build({
+            "token_ids": [1, 2, 3],
+            "author": [Author.PROMPT, Author.POLICY, Author.AGENT],
+            "call_id": [-1, -1, 0],
+            "turn": [0, 0, 1],
+            "behaviour_logprobs": [math.nan, -0.5, math.nan],
+            "is_content": [False, False, True],
+        }),
+        verdict=Verdict(correct=True, reward=1.0, status="correct"),
+        reward=1.0,
+        stop_reason=StopReason.COMPLETED,
+    )  # fmt: skip
+
+
+def run_folder(folder: Path, what: dict[str, Any] | None = None) -> Path:
+    """Write a run of two arms with four steps each, one of which lacks a metric."""
+    (folder / "summary.json").write_text(json.dumps(summary() if what is None else what))
+    for name in ("aipo", "base"):
+        (folder / name / "episodes").mkdir(parents=True)
+        rows: list[dict[str, float]] = [{"step": step, "success/unaided": 0.1 * step} for step in range(4)]
+        if name == "aipo":
+            for row in rows[1:]:
+                row |= {"success/aided": 0.9, "consult_rate/knowledge": 1.5, "consult_rate/verify": 0.0}
+                row |= {"agent_p_mean": 0.2, "agent_below_floor_share": 0.6}
+        (folder / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_episodes(folder / name / "episodes" / "step-000000.jsonl", [episode(), episode(aided=False)])
+        write_episodes(folder / name / "episodes" / "step-000030.jsonl", [episode(aided=False)])
+        write_episodes(folder / name / "episodes" / "evaluation-aided.jsonl", [episode()] * 6)
+    (folder / "before" / "episodes").mkdir(parents=True)
+    write_episodes(folder / "before" / "episodes" / "evaluation-unaided.jsonl", [episode(aided=False)] * 2)
+    return folder
+
+
+def report(folder: Path) -> str:
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_headline_gives_the_measured_numbers(tmp_path: Path) -> None:
+    page = Page(report(run_folder(tmp_path)))
+    assert page.of("h1") == ["Alone, the policy solves 87.4% of unseen tasks; before training, 2.1%"]
+    assert page.of("title")[:1] == page.of("h1")
+    lead = " ".join(page.of("p"))
+    assert "For comparison, the policy alone came to 4.3% with “no agents”" in lead
+    assert "our reconstruction" in lead
+    assert "96 held-out tasks, 64 answers to each" in lead
+    assert "seed 7 · torch 2.13.0" in lead
+
+
+def test_every_measurement_has_its_chart_and_caption(tmp_path: Path) -> None:
+    text = report(run_folder(tmp_path))
+    titles = re.findall(r"<figure>\s*<h3>(.*?)</h3>", text)
+    assert titles == [
+        "pass@k alone, on held-out tasks",
+        "pass@1 alone, by the help a task needs",
+        "Success alone, in training",
+        "Success with agents, in training",
+        "Dependence gap, in training",
+        "Probability of agents&#39; tokens",
+        "Agents&#39; tokens below the floor",
+        "Consultations in training: AIPO",
+    ]
+    page = Page(text)
+    assert len(page.of("figcaption")) == 8
+    assert all(caption.endswith(".") for caption in page.of("figcaption"))
+
+
+def chart(text: str, title: str) -> str:
+    return text.split(f"<h3>{title}</h3>")[1].split("</figure>")[0]
+
+
+def test_curves_stand_where_the_numbers_are(tmp_path: Path) -> None:
+    success = chart(report(run_folder(tmp_path)), "Success alone, in training")
+    # 384 rollouts in 4 steps: quarters of 380 units from 46. Shares of 0 to 30%: of 198 units up from 208.
+    assert '<polyline class="line s0" points="141.0,208.0 236.0,188.2 331.0,168.4 426.0,148.6"/>' in success
+    assert '<polyline class="line s2"' in success
+    assert ">rollouts</text>" in success
+    assert re.findall(r"</svg> ([\w ]+)</li>", success) == ["AIPO", "no agents"]
+
+
+def test_pass_at_k_is_logarithmic_with_bands(tmp_path: Path) -> None:
+    ability = chart(report(run_folder(tmp_path)), "pass@k alone, on held-out tasks")
+    assert "<title>AIPO, after: 87.4% at 1</title>" in ability
+    assert re.findall(r'class="dot s0" cx="([\d.]+)"', ability) == ["46.0", "236.0", "426.0"]
+    assert ability.count('<polygon class="band') == 3
+    assert re.findall(r"</svg> ([\w ,]+)</li>", ability) == [
+        "before training",
+        "AIPO, after",
+        "no agents, after",
+    ]
+
+
+def test_gap_and_rates_have_axes_of_their_own(tmp_path: Path) -> None:
+    text = report(run_folder(tmp_path))
+    gap = chart(text, "Dependence gap, in training")
+    assert re.findall(r"</svg> ([\w ]+)</li>", gap) == ["AIPO"]
+    rates = chart(text, "Consultations in training: AIPO")
+    assert re.findall(r"</svg> ([\w ]+)</li>", rates) == ["knowledge", "verify"]
+    assert re.findall(r'class="value"[^>]*>([^<]+)<', rates) == ["0", "0.5", "1", "1.5"]
+
+
+def test_table_lists_the_arms(tmp_path: Path) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", report(run_folder(tmp_path)), re.DOTALL)[1:]
+    cells = [
+        [
+            " ".join(re.sub("<[^>]+>", " ", cell).split())
+            for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)
+        ]
+        for row in rows
+    ]
+    assert cells == [
+        [
+            "AIPO",
+            "384",
+            "2.1",
+            "2.1% 1.1% to 3.1%",
+            "87.4% 86.4% to 88.4%",
+            "96.0% k = 4",
+            "95.1% before: 93.8%",
+            "7.7%",
+        ],
+        ["no agents", "384", "1.5", "2.1% 1.1% to 3.1%", "4.3% 3.3% to 5.3%", "12.0% k = 4", "–", "–"],
+    ]
+
+
+def test_viewer_shows_before_training_and_after(tmp_path: Path) -> None:
+    sources = re.findall(r'<li data-source="([^"]+)"', report(run_folder(tmp_path)))
+    assert sources == (
+        ["before training"] * 2
+        + ["AIPO, step 0"] * 2 + ["AIPO, step 30"] + ["AIPO, after training"] * 3
+        + ["no agents, step 0"] * 2 + ["no agents, step 30"] + ["no agents, after training"] * 3
+    )  # fmt: skip
+
+
+def test_page_loads_nothing(tmp_path: Path) -> None:
+    text = report(run_folder(tmp_path))
+    page = Page(text)
+    loading = [
+        (tag, value) for tag, name, value in page.attributes if name in ("src", "href", "srcset", "action")
+    ]
+    assert {value for tag, value in loading if tag != "a"} == {"data:,"}
+    assert all(value.startswith("#episode-") for tag, value in loading if tag == "a")
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert page.tags.count("script") == 1
+
+
+def test_hostile_names_and_episodes_are_escaped(tmp_path: Path) -> None:
+    what = summary()
+    what["arms"]["evil<img src=x>\u202e"] = what["arms"]["base"]
+    what["arms"]["base"]["unaided"]["after"]["by_bottleneck"][HOSTILE] = {"pass@1": 0.5}
+    what |= {"seed": HOSTILE, "versions": {HOSTILE: HOSTILE}}
+    folder = run_folder(tmp_path, what)
+    write_episodes(folder / "aipo" / "episodes" / "step-000000.jsonl", [episode(HOSTILE)] * 2)
+    write_episodes(folder / "aipo" / "episodes" / "step-000060.jsonl", [episode(HOSTILE)])
+    text = report(folder)
+    page = Page(text)
+    assert "img" not in page.tags
+    assert page.tags.count("script") == 1
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+    assert r"onerror=alert(2)&gt;\u001b[2J\u202e" in text
+
+
+@pytest.mark.parametrize(
+    "what", [{}, {"arms": {}}, {"arms": {"aipo": {}}}, {"arms": {"aipo": None}}, {"arms": [1]}]
+)
+def test_missing_pieces_are_left_out(tmp_path: Path, what: dict[str, Any]) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(what))
+    text = report(tmp_path)
+    assert Page(text).of("h1") == ["What the policy can do alone"]
+    assert "<figure>" not in text
+    assert 'class="viewer"' not in text
+    assert 'class="tile' not in text
+
+
+def test_values_of_another_type_count_as_missing(tmp_path: Path) -> None:
+    what = summary()
+    what["arms"]["aipo"]["unaided"]["after"] |= {"pass@1": "high", "intervals": 3, "by_bottleneck": 5}
+    what["arms"]["aipo"]["rollouts"] = None
+    what["versions"] = ["2.13.0"]
+    text = report(run_folder(tmp_path, what))
+    assert Page(text).of("h1") == ["What the policy can do alone"]
+    assert ">steps</text>" in chart(text, "Success alone, in training")
+
+
+def test_one_arm_of_another_name_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"arms": {}}))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.jsonl").write_text('{"step": 0, "success/unaided": 0.5}\n{"step": 1, "succ')
+    text = report(tmp_path)
+    assert re.findall(r"</svg> ([\w ]+)</li>", chart(text, "Success alone, in training")) == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, r"summary\.json: no such file\. Run `aipo demo` again"),
+        ('{"arms": {', r"summary\.json: not JSON .*Run `aipo demo` again"),
+        ("[]", r"summary\.json: must hold an object, holds list"),
+        (b"\xff\xfe", r"summary\.json: not JSON"),
+    ],
+)
+def test_unusable_summary_is_named_with_the_mend(
+    tmp_path: Path, content: str | bytes | None, fault: str
+) -> None:
+    if content is not None:
+        (tmp_path / "summary.json").write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(DataError, match=fault):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
