@@ -159,8 +159,7 @@ def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> N
         if step % 50 == 0:
             console.print(f"step {step}/{config.num_steps}  loss {loss:.3f}", highlight=False)
     out.parent.mkdir(parents=True, exist_ok=True)
-    model.to(dtype=torch.bfloat16)
-    save_policy(model, tokenizer, out)
+    save_policy(model.bfloat16(), tokenizer, out)
     scores = gate_scores(*load_policy(str(out)), seed=1, num_tasks=48, num_samples=256)
     faults = [fault for gate in GATES if (fault := gate.fault(scores))]
     if faults:

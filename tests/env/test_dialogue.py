@@ -128,6 +128,13 @@ def test_budgets_of_single_roles():
     assert consult(dialogue, "answered", text="<verify>x</verify>") == [False]
 
 
+def test_the_budget_is_shared_by_the_roles():
+    dialogue = start(consult_budget=2, budget_per_kind={"verify": 2})
+    assert consult(dialogue, "answered") == [False]
+    assert consult(dialogue, "answered", text="<reason>x</reason>") == [False]
+    assert consult(dialogue, "denied", text="<verify>x</verify>") == [True]
+
+
 def test_a_role_that_is_not_offered_is_denied():
     assert consult(start(kinds=("verify",)), "denied") == [True]
 
@@ -158,6 +165,15 @@ def test_token_limits_name_the_nearer_one():
     dialogue.saw(60)
     assert dialogue.token_limit() == 40
     assert dialogue.receive(says("abc", 40, "length")) == Ended(StopReason.CONTEXT_OVERFLOW)
+
+
+def test_what_the_policy_wrote_and_saw_fills_the_context():
+    dialogue = start(max_policy_tokens=80, max_context_tokens=100)
+    dialogue.saw(30)
+    dialogue.receive(says(ASK, 20))
+    dialogue.saw(5)
+    assert dialogue.token_limit() == 45
+    assert (dialogue.num_policy_tokens, dialogue.num_context_tokens) == (20, 55)
 
 
 def test_an_exhausted_episode_says_why():
