@@ -24,6 +24,10 @@ from aipo_env import (
 )
 
 
+DOUBT = 0.04
+"""Share of lone verify problems in which the policy doubts its belief, and then guesses."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """Chat messages as (role, content); reply messages are the user's."""
@@ -87,15 +91,22 @@ class Writer:
                 self.shift(self.state(operator, step))
 
     def apply_belief(self, operator: Operator) -> None:
-        """Write the work on a verify operator: the false belief first, then what the agent says."""
+        """Write the work on a verify operator: the false belief first, then what the agent says of it.
+
+        Alone, the policy doubts itself now and then, and knows no better when it does.
+        """
         belief, start = believed_move(operator.name), self.code
         self.written += f"{operator.name}={belief};"
         self.shift(shift_of(belief))
+        verdict = f"wrong at {operator.name};{operator.statements()[0]}"
         if not self.aided:
-            return
-        right = self.rng.random() < 0.15
-        reply = "right;" if right else f"wrong at {operator.name};{operator.statements()[0]}"
-        if self.ask("verify", f"{operator.name}={belief}", reply) and not right:
+            corrected = self.rng.random() < DOUBT
+            self.written += verdict if corrected else ""
+        else:
+            right = self.rng.random() < 0.15
+            answered = self.ask("verify", f"{operator.name}={belief}", "right;" if right else verdict)
+            corrected = answered and not right
+        if corrected:
             self.code = start
             self.shift(operator.shifts()[0])
 
