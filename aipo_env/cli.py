@@ -16,7 +16,7 @@ Command = Callable[[list[str]], None]
 
 OWN: dict[str, Command] = {"play": play, "view": view, "doctor": doctor}
 """The commands of this package."""
-EXTRAS = {"jinja2": "report", "matplotlib": "report", "openai": "openai", "vllm": "vllm", "pyarrow": "data"}
+EXTRAS = {"jinja2": "report", "openai": "openai", "vllm": "vllm", "pyarrow": "data"}
 """The extra that installs a package; "learner" installs all others."""
 
 
@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _run(arguments)
     except AipoError as error:
         print(f"aipo: {escape_terminal(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"aipo: {escape_terminal(str(error))}. What was written before is whole.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("aipo: interrupted.", file=sys.stderr)

@@ -125,7 +125,7 @@ class ReportOptions:
 
 def report(argv: list[str]) -> None:
     """Write the HTML report of a folder of runs."""
-    from aipo_learner.report import write_report
+    from aipo_learner.reporting.report import write_report
 
     options = tyro.cli(ReportOptions, args=argv, prog="aipo report")
     Console().print(f"Report: {write_report(options.folder)}", highlight=False)

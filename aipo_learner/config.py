@@ -74,9 +74,11 @@ class TrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """The loss."""
     lr: float = 1e-6
-    """Learning rate of AdamW after warm-up."""
+    """Peak learning rate of AdamW."""
     warmup_steps: int = 10
     """Steps over which the rate rises linearly."""
+    lr_end: float = 1.0
+    """Part of the rate that is left at the end of the run; it falls linearly after warm-up."""
     weight_decay: float = 0.0
     """AdamW's."""
     max_grad_norm: float = 1.0
@@ -95,7 +97,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_choice("independence", self.independence, INDEPENDENCE_MODES)
         _check_choice("baseline", self.baseline, BASELINES)
-        for name in ("aided_share", "anneal_from"):
+        for name in ("aided_share", "anneal_from", "lr_end"):
             _check_range(name, getattr(self, name), 0, 1)
         for name in [
             "num_steps",

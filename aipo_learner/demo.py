@@ -19,7 +19,7 @@ from aipo_learner.evaluate import Scores, compare, dependence_gap, evaluate
 from aipo_learner.metrics import read_metrics
 from aipo_learner.policy import load_policy, policy_folder
 from aipo_learner.recipes import toy, toy_base, toy_masked
-from aipo_learner.report import write_report
+from aipo_learner.reporting.report import write_report
 from aipo_learner.runtime import prepare
 from aipo_learner.samplers.hf_sampler import HFSampler
 from aipo_learner.train import train

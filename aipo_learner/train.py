@@ -24,13 +24,13 @@ from aipo_env import (
     write_episodes,
 )
 from aipo_learner.advantages import group_advantages, is_dropped, overlong_penalty
-from aipo_learner.annotations import episode_coefficients, write_coefficients
 from aipo_learner.batch import Row, episode_row
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.independence import WithholdingPool, agent_free_row, aided_flags, anneal
 from aipo_learner.metrics import MetricsLog, episode_metrics
 from aipo_learner.policy import load_policy
+from aipo_learner.reporting.annotations import episode_coefficients, write_coefficients
 from aipo_learner.rollouts import run_episodes
 from aipo_learner.runtime import prepare
 from aipo_learner.samplers.base import ChatFormat, Sampler
@@ -198,5 +198,8 @@ def _training_scenario(config: TrainConfig, run: Run) -> Scenario:
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+    """Set the rate of a step: a linear rise over `warmup_steps`, then a linear fall to `lr_end` of the peak."""
+    rise = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    fallen = max(0, step + 1 - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)
     for group in optimizer.param_groups:
-        group["lr"] = config.lr * min(1.0, (step + 1) / max(1, config.warmup_steps))
+        group["lr"] = config.lr * rise * (1 - (1 - config.lr_end) * fallen)

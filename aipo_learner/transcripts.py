@@ -23,9 +23,8 @@ from aipo_env import (
     shift_of,
 )
 
-
-DOUBT = 0.04
-"""Share of lone verify problems in which the policy doubts its belief, and then guesses."""
+ASSURANCE, DOUBT = 0.4, 0.04
+"""Shares of lone verify problems in which the policy assures itself that its belief is right, or doubts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +92,16 @@ class Writer:
     def apply_belief(self, operator: Operator) -> None:
         """Write the work on a verify operator: the false belief first, then what the agent says of it.
 
-        Alone, the policy doubts itself now and then, and knows no better when it does.
+        Alone, the policy finds itself right as a rule; when it doubts itself, it knows no better.
         """
         belief, start = believed_move(operator.name), self.code
         self.written += f"{operator.name}={belief};"
         self.shift(shift_of(belief))
         verdict = f"wrong at {operator.name};{operator.statements()[0]}"
         if not self.aided:
-            corrected = self.rng.random() < DOUBT
-            self.written += verdict if corrected else ""
+            mood = self.rng.random()
+            corrected = mood < DOUBT
+            self.written += verdict if corrected else "right;" if mood < DOUBT + ASSURANCE else ""
         else:
             right = self.rng.random() < 0.15
             answered = self.ask("verify", f"{operator.name}={belief}", "right;" if right else verdict)

@@ -39,7 +39,7 @@ class WarmstartConfig:
     drill_steps: int = 700
     transcripts_per_step: int = 48
     recital_share: float = 0.4
-    lr: float = 1.5e-3
+    lr: float = 2e-3
     microbatch_tokens: int = 6144
 
 

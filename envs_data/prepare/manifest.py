@@ -1,6 +1,6 @@
 """Write `envs_data/manifest.json`: every shipped file with its SHA-256, size, rows, licence and origin.
 
-    python -m envs_data.prepare.manifest
+python -m envs_data.prepare.manifest
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Write `envs_data/toy/tasks.jsonl`: problems of the toy world with seed 0, as an example of a task file.
 
-    python -m envs_data.prepare.toy_tasks && python -m envs_data.prepare.manifest
+python -m envs_data.prepare.toy_tasks && python -m envs_data.prepare.manifest
 """
 
 import json

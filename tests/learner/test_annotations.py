@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from aipo_env import Author, DataError, Episode, StopReason, Task, TokenRecord, write_episodes
-from aipo_learner.annotations import (
+from aipo_learner.config import TrainConfig
+from aipo_learner.objective import ObjectiveConfig
+from aipo_learner.reporting.annotations import (
     episode_coefficients,
     read_coefficients,
     token_decoder,
     write_coefficients,
 )
-from aipo_learner.config import TrainConfig
-from aipo_learner.objective import ObjectiveConfig
 from aipo_learner.tiny import build_model, build_tokenizer
 
 NAN = np.nan

@@ -15,34 +15,19 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import aipo_learner.checkpoint as checkpoint_module
-from aipo_env import AgentReply, AgentRequest, CheckpointError, Journal
+from aipo_env import AgentReply, AgentRequest, CheckpointError, Journal, data_folder
 from aipo_learner.checkpoint import Run, latest_policy
 from aipo_learner.config import TrainConfig
 from aipo_learner.metrics import read_metrics
 from aipo_learner.objective import ObjectiveConfig
-from aipo_learner.policy import save_policy
 from aipo_learner.tiny import build_model, build_tokenizer
 from aipo_learner.train import train
 
 TIMES = ("seconds", "consult_seconds")
 
 
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random tiny policy that ends its turns, and calls agents, now and then."""
-    folder = tmp_path_factory.mktemp("policy") / "policy"
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, seed=3)
-    with torch.no_grad():
-        for text in ("<|end|>", "<knowledge>", "</knowledge>"):
-            model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(text)] *= 10
-    save_policy(model, tokenizer, folder)
-    return folder
-
-
-def config(policy: Path, out: Path, **changes) -> TrainConfig:
+def config(out: Path, **changes) -> TrainConfig:
     defaults = {
-        "policy": str(policy),
         "out": out,
         "num_steps": 4,
         "groups_per_step": 2,
@@ -51,9 +36,6 @@ def config(policy: Path, out: Path, **changes) -> TrainConfig:
         "episodes_every": 2,
         "num_threads": 1,
         "lr": 1e-3,
-        "rules": {"max_policy_tokens": 24},
-        # A random policy solves nothing; how long it goes on still makes groups differ.
-        "overlong_buffer": 24,
         "objective": ObjectiveConfig(base="dr_grpo", agent_rule="floored", negative_weight=0.5),
     }
     return TrainConfig(**{**defaults, **changes})
@@ -75,14 +57,14 @@ def untimed(out: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    train(config(policy, out), Console(quiet=True))
+    train(config(out), Console(quiet=True))
     return out
 
 
-def test_training_changes_the_weights_and_keeps_every_record(policy: Path, uninterrupted: Path):
-    before = load_file(policy / "model.safetensors")
+def test_training_changes_the_weights_and_keeps_every_record(uninterrupted: Path):
+    before = load_file(data_folder("tiny_policy") / "model.safetensors")
     assert any(not torch.equal(before[name], tensor) for name, tensor in weights(uninterrupted).items())
     assert [row["step"] for row in read_metrics(uninterrupted / "metrics.jsonl")] == [0, 1, 2, 3]
     assert sorted(p.name for p in (uninterrupted / "episodes").iterdir()) == [
@@ -93,9 +75,7 @@ def test_training_changes_the_weights_and_keeps_every_record(policy: Path, unint
     assert (uninterrupted / "journal.jsonl").read_text() == ""
 
 
-def test_a_run_stopped_by_an_error_resumes_bit_equal(
-    policy: Path, uninterrupted: Path, tmp_path: Path, monkeypatch
-):
+def test_a_run_stopped_by_an_error_resumes_bit_equal(uninterrupted: Path, tmp_path: Path, monkeypatch):
     out = tmp_path / "run"
     calls = {"n": 0}
     import aipo_learner.train as train_module
@@ -110,16 +90,16 @@ def test_a_run_stopped_by_an_error_resumes_bit_equal(
 
     monkeypatch.setattr(train_module, "update", failing)
     with pytest.raises(KeyboardInterrupt):
-        train(config(policy, out), Console(quiet=True))
+        train(config(out), Console(quiet=True))
     assert len(read_metrics(out / "metrics.jsonl")) == 3
     monkeypatch.undo()
-    train(config(policy, out), Console(quiet=True))
+    train(config(out), Console(quiet=True))
     same_run(out, uninterrupted)
 
 
-def test_a_killed_run_resumes_bit_equal(policy: Path, uninterrupted: Path, tmp_path: Path):
+def test_a_killed_run_resumes_bit_equal(uninterrupted: Path, tmp_path: Path):
     out = tmp_path / "run"
-    arguments = json.dumps({**config(policy, out).to_dict()})
+    arguments = json.dumps({**config(out).to_dict()})
     program = (
         "import json, sys; from aipo_learner.config import TrainConfig; from aipo_learner.train import train;"
         "train(TrainConfig.from_dict(json.loads(sys.argv[1])))"
@@ -135,57 +115,53 @@ def test_a_killed_run_resumes_bit_equal(policy: Path, uninterrupted: Path, tmp_p
         assert child.poll() is None or len(read_metrics(out / "metrics.jsonl")) >= 3
     child.send_signal(signal.SIGKILL)
     child.wait()
-    train(config(policy, out), Console(quiet=True))
+    train(config(out), Console(quiet=True))
     same_run(out, uninterrupted)
 
 
-def test_a_finished_run_has_nothing_left_to_do(policy: Path, uninterrupted: Path):
+def test_a_finished_run_has_nothing_left_to_do(uninterrupted: Path):
     before = (latest_policy(uninterrupted) / "model.safetensors").stat().st_mtime_ns
-    train(config(policy, uninterrupted), Console(quiet=True))
+    train(config(uninterrupted), Console(quiet=True))
     assert (latest_policy(uninterrupted) / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_other_settings_in_the_same_folder_are_refused(policy: Path, uninterrupted: Path):
+def test_other_settings_in_the_same_folder_are_refused(uninterrupted: Path):
     with pytest.raises(CheckpointError, match=r"lr was 0.001, is 0.1"):
-        train(config(policy, uninterrupted, lr=0.1), Console(quiet=True))
+        train(config(uninterrupted, lr=0.1), Console(quiet=True))
 
 
 def copied(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "copy"))
 
 
-def test_a_truncated_checkpoint_says_how_to_go_on(policy: Path, uninterrupted: Path, tmp_path: Path):
+def test_a_truncated_checkpoint_says_how_to_go_on(uninterrupted: Path, tmp_path: Path):
     out = copied(uninterrupted, tmp_path)
     state = out / "checkpoints" / "step-000004" / "state.pt"
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=r"Delete .*step-000004 to resume one checkpoint earlier"):
-        train(config(policy, out), Console(quiet=True))
+        train(config(out), Console(quiet=True))
     shutil.rmtree(state.parent)
-    train(config(policy, out), Console(quiet=True))
+    train(config(out), Console(quiet=True))
     same_run(out, uninterrupted)
 
 
-def test_a_half_written_checkpoint_is_ignored(policy: Path, uninterrupted: Path, tmp_path: Path):
+def test_a_half_written_checkpoint_is_ignored(uninterrupted: Path, tmp_path: Path):
     out = copied(uninterrupted, tmp_path)
     (out / "checkpoints" / "step-000004").rename(out / "checkpoints" / "step-000004.writing")
-    train(config(policy, out), Console(quiet=True))
+    train(config(out), Console(quiet=True))
     same_run(out, uninterrupted)
 
 
-def test_a_checkpoint_of_another_format_is_refused(
-    policy: Path, uninterrupted: Path, tmp_path: Path, monkeypatch
-):
+def test_a_checkpoint_of_another_format_is_refused(uninterrupted: Path, tmp_path: Path, monkeypatch):
     out = copied(uninterrupted, tmp_path)
     monkeypatch.setattr(checkpoint_module, "FORMAT", 2)
     with pytest.raises(CheckpointError, match="written in format 1, this version reads 2"):
-        train(config(policy, out), Console(quiet=True))
+        train(config(out), Console(quiet=True))
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint(
-    policy: Path, uninterrupted: Path, tmp_path: Path, monkeypatch
-):
+def test_a_full_disk_leaves_the_previous_checkpoint(uninterrupted: Path, tmp_path: Path, monkeypatch):
     out = copied(uninterrupted, tmp_path)
-    settings = config(policy, out)
+    settings = config(out)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, seed=3)
     optimizer = torch.optim.AdamW(model.parameters())

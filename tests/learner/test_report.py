@@ -20,7 +20,7 @@ from aipo_env import (
     Verdict,
     write_episodes,
 )
-from aipo_learner.report import write_report
+from aipo_learner.reporting.report import write_report
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J\u202e"
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aipo_env import CONSULT_KINDS
-from aipo_learner.arms import Arm, lookup
-from aipo_learner.charts import Change, Series, change_chart, line_chart, smoothed
+from aipo_learner.reporting.arms import Arm, lookup
+from aipo_learner.reporting.charts import Change, Series, change_chart, line_chart, smoothed
 
 _KIND_STYLE = 3
 """Line styles of consult kinds begin here, so that no kind looks like an arm."""

@@ -10,11 +10,16 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from aipo_env import DataError, Episode, episodes_section, html_templates, read_episodes
-from aipo_learner.annotations import read_coefficients, token_decoder
-from aipo_learner.arms import Arm, read_arms
-from aipo_learner.charts import legend_key
 from aipo_learner.checkpoint import latest_policy
-from aipo_learner.figures import ability_figures, agent_token_figures, consultation_figures, learning_figures
+from aipo_learner.reporting.annotations import read_coefficients, token_decoder
+from aipo_learner.reporting.arms import Arm, read_arms
+from aipo_learner.reporting.charts import legend_key
+from aipo_learner.reporting.figures import (
+    ability_figures,
+    agent_token_figures,
+    consultation_figures,
+    learning_figures,
+)
 
 _EVALUATION = "evaluation-*.jsonl"
 _PER_EVALUATION = 3

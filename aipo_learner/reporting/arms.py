@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aipo_learner.charts import Series
 from aipo_learner.metrics import read_metrics
+from aipo_learner.reporting.charts import Series
 
 ARMS = {
     "aipo": ("AIPO", "consults agents and learns from what they wrote"),
