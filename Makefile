@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SEED ?= 0
+OUT ?= runs/demo$(if $(filter-out 0,$(SEED)),-$(SEED))
 
 PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install -c constraints.txt -e
@@ -16,7 +17,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1: /p' Makefile
 
 demo: $(VENV)/demo.stamp  ## train, evaluate and write the report to runs/demo
-	$(VENV)/bin/aipo demo --seed $(SEED) --out runs/demo
+	$(VENV)/bin/aipo demo --seed $(SEED) --out $(OUT)
 
 test: $(VENV)/dev.stamp  ## run the tests that every change must pass
 	$(PY) -m pytest -m "not gpu and not slow and not integrations and not network"

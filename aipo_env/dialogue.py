@@ -156,7 +156,7 @@ class Dialogue:
 
     def token_limit(self) -> int:
         """Return how many tokens the next completion may have."""
-        return max(0, min(self._policy_tokens_left(), self._context_tokens_left()))
+        return max(0, min(self._policy_tokens_left(), self.context_left()))
 
     def exhausted(self) -> StopReason | None:
         """Return the limit that forbids another completion, if one does."""
@@ -237,11 +237,12 @@ class Dialogue:
         return self.rules.consult_prompt or f"{self.rules.plain_prompt}\n\n{instructions}"
 
     def _token_reason(self) -> StopReason:
-        overflow = self._context_tokens_left() < self._policy_tokens_left()
+        overflow = self.context_left() < self._policy_tokens_left()
         return StopReason.CONTEXT_OVERFLOW if overflow else StopReason.MAX_SAMPLED_TOKENS
 
     def _policy_tokens_left(self) -> int:
         return self.rules.max_policy_tokens - self.num_policy_tokens
 
-    def _context_tokens_left(self) -> int:
+    def context_left(self) -> int:
+        """Return how many tokens the episode may still grow by."""
         return self.rules.max_context_tokens - self.num_context_tokens

@@ -47,6 +47,9 @@ from aipo_env.verifiers.math_equiv import compare, last_boxed, normalise
 
 T = TypeVar("T")
 
+LONG_ANSWER = 6
+"""Normalised characters from which an answer is looked for anywhere in a reply."""
+
 
 class Session:
     """One running episode.
@@ -195,7 +198,7 @@ class Session:
         outcome = await self.pool.consult(request)
         agent_id = self.pool.agent_id(call.kind)
         text = outcome.reply.text if outcome.reply else ""
-        leaked = bool(text) and leaks(text, self.task.answer, trace)
+        leaked = bool(text) and leaks(text, self.task.answer, self._said(call.query))
         status: ConsultStatus = "leaked" if leaked else "answered" if text else "failed"
         self.consults.append(
             Consult(
@@ -212,6 +215,15 @@ class Session:
             )
         )
         return Reply(status, text, agent_id) if status == "answered" else Reply(status)
+
+    def _said(self, query: str) -> str:
+        """Return the policy's own words that let a reply repeat the gold answer.
+
+        A short answer counts as said in this very query only: a policy that has listed all digits has said nothing.
+        """
+        if len(normalise(self.task.answer)) < LONG_ANSWER:
+            return query
+        return "\n".join(message.content for message in self.messages if message.role == "assistant")
 
     def _trace(self) -> str:
         """Return what the policy wrote and was told so far."""
@@ -251,7 +263,7 @@ def leaks(reply: str, gold: str, said: str) -> bool:
         return True
     stated = rf"(?i:answer\s*(?:is|equals|:|=))[\s:=*_`$\"'(\[]*{_whole(plain)}"
     return re.search(stated, reply) is not None or (
-        len(plain) >= 6 and re.search(_whole(plain), reply) is not None
+        len(plain) >= LONG_ANSWER and re.search(_whole(plain), reply) is not None
     )
 
 

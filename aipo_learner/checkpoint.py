@@ -27,7 +27,6 @@ FORMAT = 1
 
 _MAY_CHANGE = {
     "out",
-    "num_threads",
     "keep_checkpoints",
     "checkpoint_every",
     "episodes_every",
@@ -58,22 +57,26 @@ class Run:
         """
         run = cls(config)
         settings = {key: value for key, value in config.to_dict().items() if key not in _MAY_CHANGE}
+        settings = json.loads(json.dumps({**settings, "initial_policy": run.initial_policy}))
         path = run.folder / "config.json"
         try:
             (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
             run._checkpoints.mkdir(exist_ok=True)
-            if path.is_file():
-                run._check_same(json.loads(path.read_text(encoding="utf-8")), settings)
-            else:
-                path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and run.step else settings
             for leftover in run._checkpoints.glob("*.writing"):
                 shutil.rmtree(leftover)
+            if not run.step:
+                if _holds_other(path, settings):
+                    # Replies of other agents to other questions.
+                    (run.folder / "journal.jsonl").unlink(missing_ok=True)
+                scratch = path.with_suffix(".writing")
+                scratch.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+                scratch.replace(path)
             run.journal = Journal(run.folder / "journal.jsonl")
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{run.folder}: the run's folder cannot be used: {error}") from error
+        run._check_same(before, settings)
         return run
-
-    journal: Journal
 
     def __enter__(self) -> Self:
         return self
@@ -139,7 +142,7 @@ class Run:
                     _sync(path)
             shutil.rmtree(target, ignore_errors=True)
             scratch.rename(target)
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # each library has a kind of its own for a full disk
             shutil.rmtree(scratch, ignore_errors=True)
             raise CheckpointError(
                 f"{target}: the checkpoint cannot be written: {error}. Earlier checkpoints are whole; make room and "
@@ -155,9 +158,7 @@ class Run:
         return self._checkpoints / f"step-{step:06d}"
 
     def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        differing = sorted(
-            key for key in {*before, *now} if before.get(key) != json.loads(json.dumps(now)).get(key)
-        )
+        differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if differing:
             shown = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing)
             raise CheckpointError(
@@ -179,8 +180,16 @@ def latest_policy(folder: Path) -> Path:
     return whole[-1] / "policy"
 
 
+def _holds_other(path: Path, settings: dict[str, Any]) -> bool:
+    """Return whether a configuration file is there that is unreadable or holds other settings."""
+    try:
+        return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")) != settings)
+    except ValueError:
+        return True
+
+
 def _is_whole(path: Path) -> bool:
-    return path.suffix != ".writing" and (path / "state.pt").is_file() and (path / "policy").is_dir()
+    return path.name[5:].isdecimal() and (path / "state.pt").is_file() and (path / "policy").is_dir()
 
 
 def _step_of(path: Path) -> int:

@@ -66,7 +66,9 @@ class EvalOptions:
     """Measure a policy on held-out tasks, alone and with its agents."""
 
     policy: str = "tiny"
-    """Model folder, hub name, or the --out folder of a training run."""
+    """Model folder, hub name, or the --out folder of a training run, whose seed and settings are then taken."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off unless you have read it."""
     environment: SpecField = "toy"
     """Where tasks come from."""
     agents: SpecField = "scripted"
@@ -91,18 +93,22 @@ class EvalOptions:
 
 def evaluate_command(argv: list[str]) -> None:
     """Measure a policy: pass@k without agents and with, dependence gap."""
-    options = tyro.cli(EvalOptions, args=argv, prog="aipo eval")
-    for name in ("tasks", "samples", "num_threads"):
-        if getattr(options, name) < 1:
-            raise ConfigError(f"eval: {name}={getattr(options, name)} must be at least 1.")
+    named, _ = tyro.cli(_PolicyName, args=_without_help(argv), return_unknown_args=True, add_help=False)
+    options = tyro.cli(EvalOptions, default=_eval_defaults(named.policy), args=argv, prog="aipo eval")
+    for name, low in (("tasks", 1), ("samples", 1), ("num_threads", 1), ("aided_samples", 0)):
+        if getattr(options, name) < low:
+            raise ConfigError(f"eval: {name}={getattr(options, name)} must be at least {low}.")
+    if not options.temperature > 0:
+        raise ConfigError(f"eval: temperature={options.temperature} must be positive.")
     prepare(options.num_threads)
-    model, tokenizer = load_policy(policy_folder(options.policy))
+    folder = policy_folder(options.policy)
+    model, tokenizer = load_policy(folder, trust_remote_code=options.trust_remote_code)
     sampler = HFSampler(model, tokenizer, temperature=options.temperature)
     scenario = build_scenario(options.environment, options.agents, rules=options.rules, seed=options.seed)
     common: dict[str, Any] = {"num_tasks": options.tasks, "seed": options.seed}
     unaided, episodes = evaluate(sampler, scenario, num_samples=options.samples, aided=False, **common)
     result: dict[str, Any] = {"unaided": unaided.to_dict()}
-    if options.agents != "none" and options.aided_samples:
+    if scenario.pool.agents and options.aided_samples:
         aided, more = evaluate(sampler, scenario, num_samples=options.aided_samples, aided=True, **common)
         result |= {"aided": aided.to_dict(), "dependence_gap": dependence_gap(unaided, aided)}
         episodes += more
@@ -113,6 +119,21 @@ def evaluate_command(argv: list[str]) -> None:
         path = options.out / "episodes.jsonl"
         path.unlink(missing_ok=True)
         write_episodes(path, episodes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PolicyName:
+    """What `aipo eval` must know before anything else."""
+
+    policy: str = "tiny"
+
+
+def _eval_defaults(policy: str) -> EvalOptions:
+    """Return defaults that measure a run's policy in the run's own world."""
+    path = Path(policy) / "config.json"
+    run = _read_json(path) if path.is_file() and (Path(policy) / "checkpoints").is_dir() else {}
+    names = ("environment", "agents", "rules", "seed", "temperature", "trust_remote_code")
+    return EvalOptions(policy=policy, **{name: run[name] for name in names if name in run})
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,20 @@
 """The demonstration: three arms at equal rollouts on the same tasks and seeds, evaluated and reported."""
 
 import json
+import os
 import platform
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from aipo_env import Scenario, build_scenario, write_episodes
-from aipo_learner.checkpoint import latest_policy
+from aipo_env import build_scenario, write_episodes
 from aipo_learner.config import TrainConfig
 from aipo_learner.evaluate import Scores, compare, dependence_gap, evaluate
 from aipo_learner.metrics import read_metrics
@@ -30,32 +31,45 @@ NUM_TASKS, NUM_SAMPLES, NUM_AIDED_SAMPLES = 96, 64, 4
 def run_demo(seed: int, out: Path, console: Console, arms: Mapping[str, TrainConfig] | None = None) -> Path:
     """Train the arms, evaluate them on held-out tasks, write `summary.json` and `report.html`.
 
-    An arm that is already trained in `out` is not trained again. Returns the report's path.
+    Arms run side by side, one process per core. One that is already trained in `out` is not trained again.
+    Returns the report's path.
     """
     arms = arms or {"aipo": toy(), "masked": toy_masked(), "base": toy_base()}
     configs = {name: replace(config, seed=seed, out=out / name) for name, config in arms.items()}
-    first = next(iter(configs.values()))
-    prepare(first.num_threads)
-    scenario = build_scenario(first.environment, first.agents, rules=first.rules, seed=seed)
-    console.rule("before training")
-    before = _measure(policy_folder(first.policy), scenario, seed, out / "before")
     summary: dict[str, Any] = {"arms": {}, "seed": seed, "versions": _versions()}
-    for name, config in configs.items():
-        console.rule(f"arm {name}")
-        start = time.monotonic()
-        train(config, console)
-        seconds = time.monotonic() - start
-        after = _measure(str(latest_policy(config.out)), scenario, seed, config.out)
-        summary["arms"][name] = _arm(before, after, config, seconds)
-        (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    first = next(iter(configs.values()))
+    workers = min(len(arms), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        baseline = pool.submit(_measure, first.policy, first, out / "before")
+        jobs = {name: pool.submit(_run_arm, config) for name, config in configs.items()}
+        try:
+            for name, job in jobs.items():
+                after, seconds = job.result()
+                summary["arms"][name] = _arm(baseline.result(), after, configs[name], seconds)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            console.print("Stopped. The same command goes on from the last checkpoints.")
+            raise
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     report = write_report(out)
     _print_outcome(summary, report, console)
     return report
 
 
-def _measure(policy: str, scenario: Scenario, seed: int, folder: Path) -> dict[str, Scores]:
-    """Score a policy without agents and with; keep one episode per task for the viewer."""
-    model, tokenizer = load_policy(policy)
+def _run_arm(config: TrainConfig) -> tuple[dict[str, Scores], float]:
+    """Train an arm and measure what came out; return the scores and the seconds of training."""
+    start = time.monotonic()
+    train(config, Console())
+    seconds = time.monotonic() - start
+    return _measure(str(config.out), config, config.out), seconds
+
+
+def _measure(policy: str, config: TrainConfig, folder: Path) -> dict[str, Scores]:
+    """Score a policy without agents and with; keep some episodes for the viewer."""
+    prepare(config.num_threads)
+    # Every arm is measured with agents too, the one that was trained without them as well.
+    scenario = build_scenario(config.environment, "scripted", rules=config.rules, seed=config.seed)
+    model, tokenizer = load_policy(policy_folder(policy))
     sampler = HFSampler(model, tokenizer)
     scores = {}
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
@@ -66,7 +80,7 @@ def _measure(policy: str, scenario: Scenario, seed: int, folder: Path) -> dict[s
             num_tasks=NUM_TASKS,
             num_samples=num_samples,
             aided=column == "aided",
-            seed=seed,
+            seed=config.seed,
         )
         path = folder / "episodes" / f"evaluation-{column}.jsonl"
         path.unlink(missing_ok=True)
@@ -98,7 +112,7 @@ def _arm(
 def _versions() -> dict[str, str]:
     names = ("aipo-rl", "torch", "transformers", "gymnasium", "numpy")
     found = {name: version(name) for name in names}
-    return {"python": platform.python_version(), **found, "threads": str(torch.get_num_threads())}
+    return {"python": platform.python_version(), **found}
 
 
 def _print_outcome(summary: Mapping[str, Any], report: Path, console: Console) -> None:

@@ -1,7 +1,6 @@
 """Evaluation: unbiased pass@k and mean@k on held-out tasks, without agents and with, with paired intervals."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from aipo_learner.samplers.base import Sampler
 
 NUM_RESAMPLES = 2000
 """Bootstrap resamples behind every interval."""
-_SESSIONS_AT_ONCE = 1024
+_SESSIONS_AT_ONCE = 512
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
@@ -123,9 +122,10 @@ def evaluate(
 ) -> tuple[Scores, list[Episode]]:
     """Sample every held-out task; return the scores and the first episode of each task.
 
-    Unaided means deployment: the plain prompt, and markup is plain text. An episode whose verifier failed
+    A finite source is never read twice. Unaided means deployment: the plain prompt, and markup is plain text. An episode whose verifier failed
     counts as wrong.
     """
+    num_tasks = min(num_tasks, scenario.source.num_tasks("test") or num_tasks)
     indices = [task_index(scenario.source, "test", position, seed) for position in range(num_tasks)]
     tasks = [scenario.source.task("test", index) for index in indices]
     jobs = [(number, sample) for number in range(num_tasks) for sample in range(num_samples)]
@@ -143,9 +143,4 @@ def evaluate(
             if sample == 0:
                 firsts.append(episode)
     kinds = tuple(str(task.meta.get("bottleneck", "")) for task in tasks)
-    return Scores(_ids(tasks), kinds, num_correct, num_samples), firsts
-
-
-def _ids(tasks: Sequence[Any]) -> tuple[str, ...]:
-    """Return unique names: a finite source read round and round repeats its tasks."""
-    return tuple(f"{task.id}#{number}" for number, task in enumerate(tasks))
+    return Scores(tuple(task.id for task in tasks), kinds, num_correct, num_samples), firsts

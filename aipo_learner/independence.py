@@ -55,7 +55,8 @@ def agent_free_row(
 ) -> Row | None:
     """Return the agent-free form of a correct episode that consulted; None for any other."""
     answered = any(consult.status == "answered" for consult in episode.consults)
-    if not (episode.correct and answered and advantage > 0):
+    clean = not episode.num_invalid and not episode.num_forged
+    if not (episode.correct and answered and clean and advantage > 0):
         return None
     return internalised_row(episode, advantage, plain_prompt, call_markup(episode, codec, tokenizer))
 
@@ -67,7 +68,11 @@ def call_markup(episode: Episode, codec: Codec, tokenizer: PreTrainedTokenizerBa
     last_turn = len(episode.turns) - 1
     for turn in range(last_turn):
         own = np.flatnonzero((tokens.author == Author.POLICY) & (tokens.turn == turn))
-        ends = np.cumsum([len(str(tokenizer.decode([int(i)]))) for i in tokens.token_ids[own]])
+        token_ids = tokens.token_ids[own].tolist()
+        # A token decoded alone may lose a blank or half a character: lengths are those of growing prefixes.
+        ends = np.array(
+            [len(str(tokenizer.decode(token_ids[:n]))) for n in range(1, len(token_ids) + 1)], int
+        )
         starts = np.concatenate([[0], ends[:-1]])
         for begin, end in codec.call_spans(episode.turns[turn].completion):
             marked[own[(ends > begin) & (starts < end)]] = True

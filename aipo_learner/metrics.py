@@ -86,7 +86,8 @@ class MetricsLog:
         )
         cells = "  ".join(f"{label} {row[name]:.2f}" for name, label in shown if name in row)
         self.console.print(
-            f"step {step + 1}/{self.num_steps}  {cells}  {left / 60:.1f} min left", highlight=False
+            f"{self.path.parent.name}  step {step + 1}/{self.num_steps}  {cells}  {left / 60:.1f} min left",
+            highlight=False,
         )
 
     def close(self) -> None:

@@ -11,9 +11,14 @@ def toy() -> TrainConfig:
     """AIPO in the toy world: minutes on two cores. The settings come from docs/sweeps.md."""
     return TrainConfig(
         independence="internalised",
-        num_steps=100,
+        anneal_from=0.8,
+        num_steps=130,
+        groups_per_step=12,
         lr=1e-3,
-        objective=ObjectiveConfig(base="dr_grpo", floor=0.3, agent_weight=1.0, max_policy_tokens=64),
+        lr_end=0.1,
+        # One thread each, so that arms can run side by side: a small model gains little from a second.
+        num_threads=1,
+        objective=ObjectiveConfig(base="rloo", floor=0.3, agent_weight=10.0),
     )
 
 

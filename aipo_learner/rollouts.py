@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from aipo_env import Episode, Session
+from aipo_env import Episode, Session, StopReason
 from aipo_learner.samplers.base import Conversation, Sampler
 
 
@@ -19,6 +19,9 @@ async def _run_episode(session: Session, conversation: Conversation) -> Episode:
     try:
         pieces = conversation.open(session.open())
         while True:
+            if sum(len(token_ids) for token_ids, _ in pieces) > dialogue.context_left():
+                session.abort(StopReason.CONTEXT_OVERFLOW)
+                break
             for token_ids, span in pieces:
                 session.record(token_ids, span)
             if reason := dialogue.exhausted():

@@ -57,7 +57,8 @@ def train(config: TrainConfig, console: Console | None = None) -> None:
         sampler = build_sampler(config, model, tokenizer)
         scenario = _training_scenario(config, run)
         log = MetricsLog(config.out, run.step, config.num_steps, console)
-        model.train()
+        # Dropout would make the learner another policy than the one that sampled.
+        model.eval()
         try:
             for step in range(run.step, config.num_steps):
                 start = time.monotonic()
@@ -94,7 +95,7 @@ def build_sampler(config: TrainConfig, model: PreTrainedModel, tokenizer: PreTra
     kind, options = parse_spec(config.sampler, "sampler")
     make = choose({"transformers": HFSampler}, kind, "sampler")
     fixed = {"model": model, "tokenizer": tokenizer, "temperature": config.temperature}
-    return construct(make, {**fixed, **options}, "sampler")
+    return construct(make, {**options, **fixed}, "sampler")
 
 
 def training_rows(
@@ -187,7 +188,7 @@ def _training_scenario(config: TrainConfig, run: Run) -> Scenario:
         seed=config.seed,
         journal=run.journal,
     )
-    if config.agents == "none" and config.aided_share:
+    if not scenario.pool.agents and config.aided_share:
         raise ConfigError(
             "config: agents='none' with aided_share > 0; set --aided-share 0 to train without agents."
         )

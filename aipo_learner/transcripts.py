@@ -23,7 +23,7 @@ from aipo_env import (
     shift_of,
 )
 
-ASSURANCE, DOUBT = 0.4, 0.04
+ASSURANCE, DOUBT = 0.35, 0.12
 """Shares of lone verify problems in which the policy assures itself that its belief is right, or doubts it."""
 
 
@@ -136,16 +136,29 @@ def draw_drill(rng: np.random.Generator, top: int) -> Transcript:
 
 
 def draw_recital(rng: np.random.Generator) -> Transcript:
-    """Draw a page of rules, each applied to the code reached so far: moves by heart, constants by sight."""
-    code = f"{rng.integers(10_000):04d}"
-    page = ""
-    for _ in range(6):
-        move = MOVES[int(rng.integers(len(MOVES)))]
-        constant = f"{rng.integers(10_000):04d}"
-        by_heart = rng.random() < 0.6
-        rule = move if by_heart else f"#{constant[:2]}#{constant[2:]}"
-        shift = shift_of(move) if by_heart else constant
-        total = add_codes(code, shift)
-        page += f"={rule};{code}+{shift}={total};"
+    """Draw a page of rules, each applied to the code reached so far: moves by heart, constants by sight.
+
+    Every third is taken back and done again by another rule, from the code before it.
+    """
+    code, page = f"{rng.integers(10_000):04d}", ""
+    for _ in range(5):
+        name = OPERATOR_NAMES["verify"][int(rng.integers(len(OPERATOR_NAMES["verify"])))]
+        worked, total = _recite(name, code, rng)
+        page += worked
+        if rng.random() < 1 / 3:
+            worked, total = _recite(name, code, rng)
+            page += f"wrong at {name};{worked}"
         code = total
     return Transcript((("system", "Solve."), ("assistant", page)))
+
+
+def _recite(name: str, code: str, rng: np.random.Generator) -> tuple[str, str]:
+    """Return one rule with its sum, and the code reached."""
+    if rng.random() < 0.6:
+        rule = MOVES[int(rng.integers(len(MOVES)))]
+        shift = shift_of(rule)
+    else:
+        shift = f"{rng.integers(10_000):04d}"
+        rule = f"#{shift[:2]}#{shift[2:]}"
+    total = add_codes(code, shift)
+    return f"{name}={rule};{code}+{shift}={total};", total

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from aipo_env import PolicyError
 from aipo_learner.batch import Batch, Row, collate, split_rows
 from aipo_learner.config import TrainConfig
 from aipo_learner.objective import (
@@ -61,6 +62,11 @@ def update(
             parts.append(metrics)
             entropy_sum += entropy[batch.policy_mask].sum().item()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        if not norm.isfinite():
+            raise PolicyError(
+                f"the gradient is not finite (norm {norm.item()}); the weights were left as they are. Lower lr or "
+                "max_grad_norm; the last checkpoint is whole."
+            )
         optimizer.step()
         if number == 0:
             telemetry = summarize(merge_metrics(parts)) | {"grad_norm": norm.item()}

@@ -69,10 +69,22 @@ class ChatFormat:
     def suffix(self, message: Message, *, ended: bool) -> list[Piece]:
         """Return what follows the policy's turn: its end unless it `ended` by itself, the message, a new turn."""
         text = self._suffix
-        end = str(self.tokenizer.eos_token)
-        if ended and text.startswith(end):
-            text = text[len(end) :]
+        if ended:
+            text = text.removeprefix(self._end_text)
         return self._pieces(text, [(), (), message.spans])
+
+    def end_ids(self) -> set[int]:
+        """Return the tokens that end a turn: the tokenizer's end token, and the template's if it has its own."""
+        own = self.tokenizer.convert_tokens_to_ids(self._end_text) if self._end_text else None
+        return {int(self.tokenizer.eos_token_id)} | ({int(own)} if isinstance(own, int) else set())
+
+    @cached_property
+    def _end_text(self) -> str:
+        """The special token with which the template closes the policy's turn, "" if it closes with none."""
+        ids = self._encode(self._suffix, special=True)
+        first = str(self.tokenizer.decode(ids[:1])) if ids else ""
+        is_special = bool(ids) and ids[0] in self.tokenizer.all_special_ids
+        return first if is_special and self._suffix.startswith(first) else ""
 
     @cached_property
     def _takes_system(self) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from aipo_env import Completion, Message
+from aipo_env import Completion, ConfigError, Message
 from aipo_learner.samplers.base import ChatFormat, Piece
 from aipo_learner.samplers.row_cache import RowCache, attention_masks
 from aipo_learner.samplers.stops import StopFinder
@@ -85,10 +85,14 @@ class HFSampler:
         temperature: float = 1.0,
         max_rows: int = 256,
     ) -> None:
+        if max_rows < 1:
+            raise ConfigError(f"sampler: max_rows={max_rows} must be at least 1.")
         self.model, self.tokenizer = model, tokenizer
         self.temperature, self.max_rows = temperature, max_rows
         self.chat = ChatFormat(tokenizer)
-        self.stops = StopFinder(tokenizer)
+        ends = getattr(model.generation_config, "eos_token_id", None)
+        listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
+        self.stops = StopFinder(tokenizer, {*self.chat.end_ids(), *listed})
         self._open: set[HFConversation] = set()
         self._waiting: dict[HFConversation, _Turn] = {}
 
@@ -122,6 +126,7 @@ class HFSampler:
 
     def _run(self, turns: list[_Turn]) -> None:
         """Sample a wave and hand out its completions."""
+        turns = [turn for turn in turns if not turn.future.done()]
         try:
             for start in range(0, len(turns), self.max_rows):
                 self._sample(turns[start : start + self.max_rows])
@@ -151,8 +156,6 @@ class HFSampler:
     @torch.inference_mode()
     def _sample(self, turns: list[_Turn]) -> None:
         """Decode one batch of turns to their ends."""
-        was_training = self.model.training
-        self.model.eval()
         cache = RowCache.gather(self.model, [turn.conversation for turn in turns])
         active = turns
         fed = [turn.conversation.token_ids[turn.conversation.num_cached :] for turn in active]
@@ -166,7 +169,6 @@ class HFSampler:
                 active = [active[row] for row in going]
             # A finished row waits for its release and is fed nothing but padding.
             fed = [[] if turn.finish_reason else turn.token_ids[-1:] for turn in active]
-        self.model.train(was_training)
 
     def _forward(self, cache: RowCache, fed: list[list[int]]) -> Tensor:
         """Feed each row its next tokens, padded on the left; return the logits after the last: [rows, vocab]."""

@@ -125,20 +125,33 @@ class RowCache(Cache):
 
 
 def attention_masks(config: Any, positions: Tensor, width: int) -> Tensor | dict[str, Tensor]:
-    """Return what each fed token may see: bool [rows, 1, fed, width], by layer type where there are several.
+    """Return what each fed token may see: [rows, 1, fed, width], by layer type where there are several.
 
     Raises:
         PolicyError: The model has layers that are neither full nor sliding-window attention.
     """
     keys = torch.arange(width, device=positions.device)
     # Padding looks at the first position: a row of the softmax must not be empty.
-    full = keys <= positions.clamp(min=0)[..., None]
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds == {"full_attention"}:
-        return full[:, None]
+    seen_from = positions.clamp(min=0)[..., None]
+    full = keys <= seen_from
+    window = getattr(config, "sliding_window", None)
+    near = full & (keys > seen_from - window) if window else full
+    kinds = set(getattr(config, "layer_types", None) or ())
     if kinds - {"full_attention", "sliding_attention"}:
+        listed = ", ".join(sorted(kinds))
         raise PolicyError(
-            f"the transformers sampler cannot run {config.model_type}: it has layers of type {', '.join(sorted(kinds))}."
+            f"the transformers sampler cannot run {config.model_type}: it has layers of type {listed}."
         )
-    near = full & (keys > positions[..., None] - config.sliding_window)
-    return {"full_attention": full[:, None], "sliding_attention": near[:, None]}
+    if not kinds:
+        return _shaped(near, config)
+    if kinds == {"full_attention"}:
+        return _shaped(full, config)
+    return {"full_attention": _shaped(full, config), "sliding_attention": _shaped(near, config)}
+
+
+def _shaped(mask: Tensor, config: Any) -> Tensor:
+    """Return the mask as the attention implementation takes it: eager attention adds it to the scores."""
+    mask = mask[:, None]
+    if config._attn_implementation != "eager":
+        return mask
+    return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)

@@ -1,5 +1,6 @@
 """When a turn ends: at an end token, or when a stop string has been written."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -9,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 class StopFinder:
     """Finds ends of turns without decoding every token: most tokens hold no last character of a stop string."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, extra_end_ids: Iterable[int] = ()) -> None:
         self.tokenizer = tokenizer
-        self.end_ids = {int(tokenizer.eos_token_id)}
+        self.end_ids = {int(tokenizer.eos_token_id), *extra_end_ids}
         self._text_of = cache(self._decode_one)
 
     def is_end(self, token_ids: list[int], stop: tuple[str, ...]) -> bool:
