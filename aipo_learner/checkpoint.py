@@ -36,7 +36,9 @@ _MAY_CHANGE = {
 
 
 class Run:
-    """A run's folder. `step` is the first step still to be made."""
+    """A run's folder. `step` is the first step still to be made; `journal` keeps the replies paid for since."""
+
+    journal: Journal
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config

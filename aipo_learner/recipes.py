@@ -12,13 +12,13 @@ def toy() -> TrainConfig:
     return TrainConfig(
         independence="internalised",
         anneal_from=0.8,
-        num_steps=130,
+        num_steps=140,
         groups_per_step=12,
-        lr=1e-3,
+        lr=7e-4,
         lr_end=0.1,
         # One thread each, so that arms can run side by side: a small model gains little from a second.
         num_threads=1,
-        objective=ObjectiveConfig(base="rloo", floor=0.3, agent_weight=10.0),
+        objective=ObjectiveConfig(base="grpo", floor=0.3),
     )
 
 
