@@ -65,6 +65,7 @@ class Run:
             (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
             run._checkpoints.mkdir(exist_ok=True)
             before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and run.step else settings
+            run._check_same(before, settings)
             for leftover in run._checkpoints.glob("*.writing"):
                 shutil.rmtree(leftover)
             if not run.step:
@@ -77,7 +78,6 @@ class Run:
             run.journal = Journal(run.folder / "journal.jsonl")
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{run.folder}: the run's folder cannot be used: {error}") from error
-        run._check_same(before, settings)
         return run
 
     def __enter__(self) -> Self:

@@ -21,18 +21,16 @@ PACKAGES = ("aipo_env", "aipo_learner")
 LAYERS = (
     ("aipo_env.records", "aipo_env.episode", "aipo_env.errors"),
     ("aipo_env.parsing", "aipo_env.registry", "aipo_env.shipped"),
-    ("aipo_env.tasks", "aipo_env.sandboxes", "aipo_env.toy.world"),
+    ("aipo_env.tasks", "aipo_env.toy.world"),
     ("aipo_env.verifiers",),
-    ("aipo_env.agents", "aipo_env.toy.agents"),
-    ("aipo_env.tools",),
+    ("aipo_env.agents",),
     ("aipo_env.dialogue",),
     ("aipo_env.render",),
     ("aipo_env.session", "aipo_env.scenario"),
     ("aipo_env.envs",),
-    ("aipo_env.vector", "aipo_env.runner"),
-    ("aipo_env.checker", "aipo_env.play", "aipo_env.testing"),
+    ("aipo_env.play", "aipo_env.testing"),
     ("aipo_env",),
-    ("aipo_env.cli", "aipo_env.commands", "aipo_env.integrations"),
+    ("aipo_env.cli", "aipo_env.commands"),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 

@@ -68,7 +68,9 @@ def test_training_changes_the_weights_and_keeps_every_record(uninterrupted: Path
     assert any(not torch.equal(before[name], tensor) for name, tensor in weights(uninterrupted).items())
     assert [row["step"] for row in read_metrics(uninterrupted / "metrics.jsonl")] == [0, 1, 2, 3]
     assert sorted(p.name for p in (uninterrupted / "episodes").iterdir()) == [
+        "step-000000.coefficients.json",
         "step-000000.jsonl",
+        "step-000002.coefficients.json",
         "step-000002.jsonl",
     ]
     assert sorted(p.name for p in (uninterrupted / "checkpoints").iterdir()) == ["step-000002", "step-000004"]
