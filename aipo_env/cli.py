@@ -21,7 +21,7 @@ EXTRAS = {"jinja2": "report", "openai": "openai", "vllm": "vllm", "pyarrow": "da
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 2 after an error that was explained, 130 after Ctrl-C."""
+    """Run one command and return its exit code: 0, or 2 after an error that was explained."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _run(arguments)
@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"aipo: {escape_terminal(str(error))}. What was written before is whole.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("aipo: interrupted.", file=sys.stderr)
-        return 130
+        print("aipo: interrupted. What was saved before is whole.", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -5,6 +5,7 @@ AipoError
 ├── DataError              a data file, row or field that cannot be used               (also ValueError)
 ├── PolicyError            a model, tokenizer or chat template that cannot be used
 ├── CheckpointError        a checkpoint that cannot be read or written
+├── Interrupted            Ctrl-C, after the work in hand was finished and saved
 ├── AgentError             an agent gave no usable reply
 │   └── AgentTimeout       ... within its deadline
 ├── VerifierError          a verifier could not decide
@@ -36,6 +37,10 @@ class PolicyError(AipoError):
 
 class CheckpointError(AipoError):
     """A checkpoint that cannot be read or written."""
+
+
+class Interrupted(AipoError):
+    """Ctrl-C, after the work in hand was finished and saved."""
 
 
 class AgentError(AipoError):

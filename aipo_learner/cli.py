@@ -53,11 +53,7 @@ def train(argv: list[str]) -> None:
         print(json.dumps(config.to_dict(), indent=2))
         return
     console = Console()
-    try:
-        run_training(config, console)
-    except KeyboardInterrupt:
-        console.print(f"Stopped. The same command goes on from the last checkpoint in {config.out}.")
-        raise SystemExit(130) from None
+    run_training(config, console)
     console.print(f"Done. Policy: {latest_policy(config.out)}", highlight=False)
 
 

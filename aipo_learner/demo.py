@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,23 +25,37 @@ from aipo_learner.runtime import prepare
 from aipo_learner.samplers.hf_sampler import HFSampler
 from aipo_learner.train import train
 
-NUM_TASKS, NUM_SAMPLES, NUM_AIDED_SAMPLES = 96, 64, 4
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """How much is sampled to measure a policy."""
+
+    tasks: int = 96
+    samples: int = 64
+    aided_samples: int = 4
 
 
-def run_demo(seed: int, out: Path, console: Console, arms: Mapping[str, TrainConfig] | None = None) -> Path:
+def run_demo(
+    seed: int,
+    out: Path,
+    console: Console,
+    arms: Mapping[str, TrainConfig] | None = None,
+    measure: Measure | None = None,
+) -> Path:
     """Train the arms, evaluate them on held-out tasks, write `summary.json` and `report.html`.
 
     Arms run side by side, one process per core. One that is already trained in `out` is not trained again.
     Returns the report's path.
     """
     arms = arms or {"aipo": toy(), "masked": toy_masked(), "base": toy_base()}
+    measure = measure or Measure()
     configs = {name: replace(config, seed=seed, out=out / name) for name, config in arms.items()}
     summary: dict[str, Any] = {"arms": {}, "seed": seed, "versions": _versions()}
     first = next(iter(configs.values()))
     workers = min(len(arms), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        baseline = pool.submit(_measure, first.policy, first, out / "before")
-        jobs = {name: pool.submit(_run_arm, config) for name, config in configs.items()}
+        baseline = pool.submit(_measure, first.policy, first, out / "before", measure)
+        jobs = {name: pool.submit(_run_arm, config, measure) for name, config in configs.items()}
         try:
             for name, job in jobs.items():
                 after, seconds = job.result()
@@ -56,15 +70,15 @@ def run_demo(seed: int, out: Path, console: Console, arms: Mapping[str, TrainCon
     return report
 
 
-def _run_arm(config: TrainConfig) -> tuple[dict[str, Scores], float]:
+def _run_arm(config: TrainConfig, measure: Measure) -> tuple[dict[str, Scores], float]:
     """Train an arm and measure what came out; return the scores and the seconds of training."""
     start = time.monotonic()
     train(config, Console())
     seconds = time.monotonic() - start
-    return _measure(str(config.out), config, config.out), seconds
+    return _measure(str(config.out), config, config.out, measure), seconds
 
 
-def _measure(policy: str, config: TrainConfig, folder: Path) -> dict[str, Scores]:
+def _measure(policy: str, config: TrainConfig, folder: Path, measure: Measure) -> dict[str, Scores]:
     """Score a policy without agents and with; keep some episodes for the viewer."""
     prepare(config.num_threads)
     # Every arm is measured with agents too, the one that was trained without them as well.
@@ -73,11 +87,11 @@ def _measure(policy: str, config: TrainConfig, folder: Path) -> dict[str, Scores
     sampler = HFSampler(model, tokenizer)
     scores = {}
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
-    for column, num_samples in (("unaided", NUM_SAMPLES), ("aided", NUM_AIDED_SAMPLES)):
+    for column, num_samples in (("unaided", measure.samples), ("aided", measure.aided_samples)):
         scores[column], episodes = evaluate(
             sampler,
             scenario,
-            num_tasks=NUM_TASKS,
+            num_tasks=measure.tasks,
             num_samples=num_samples,
             aided=column == "aided",
             seed=config.seed,

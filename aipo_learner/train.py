@@ -1,6 +1,7 @@
 """The training loop, top to bottom: rollouts, advantages, rows, update, record."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from aipo_env import (
     AgentPool,
     ConfigError,
     Episode,
+    Interrupted,
     Scenario,
     Session,
     build_scenario,
@@ -28,6 +30,7 @@ from aipo_learner.batch import Row, episode_row
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.independence import WithholdingPool, agent_free_row, aided_flags, anneal
+from aipo_learner.interrupt import InterruptFlag
 from aipo_learner.metrics import MetricsLog, episode_metrics
 from aipo_learner.policy import load_policy
 from aipo_learner.reporting.annotations import episode_coefficients, write_coefficients
@@ -42,7 +45,9 @@ def train(config: TrainConfig, console: Console | None = None) -> None:
     """Train to the end of `config.num_steps`, from the last checkpoint in `config.out` if there is one.
 
     Raises:
-        ConfigError, DataError, PolicyError, CheckpointError: before the first step, with the mend.
+        ConfigError, DataError, PolicyError: Before the first step, with the mend.
+        CheckpointError: A checkpoint cannot be read or written; earlier ones are whole.
+        Interrupted: Ctrl-C; the step was finished and saved.
     """
     console = console or Console()
     prepare(config.num_threads)
@@ -59,7 +64,7 @@ def train(config: TrainConfig, console: Console | None = None) -> None:
         log = MetricsLog(config.out, run.step, config.num_steps, console)
         # Dropout would make the learner another policy than the one that sampled.
         model.eval()
-        try:
+        with InterruptFlag() as interrupt, contextlib.closing(log):
             for step in range(run.step, config.num_steps):
                 start = time.monotonic()
                 episodes = asyncio.run(run_episodes(_sessions(config, scenario, step), sampler))
@@ -76,10 +81,14 @@ def train(config: TrainConfig, console: Console | None = None) -> None:
                 )
                 seconds = {"seconds/rollouts": sampled - start, "seconds/update": time.monotonic() - sampled}
                 log.write(step, episode_metrics(episodes) | counts | telemetry | seconds)
-                if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.num_steps:
+                is_last = step + 1 == config.num_steps
+                if is_last or interrupt.requested or (step + 1) % config.checkpoint_every == 0:
                     run.save(step + 1, model, tokenizer, optimizer)
-        finally:
-            log.close()
+                if interrupt.requested and not is_last:
+                    raise Interrupted(
+                        f"stopped after step {step + 1} of {config.num_steps}, which is saved in {config.out}. "
+                        "The same command goes on from there."
+                    )
 
 
 def _keep_episodes(

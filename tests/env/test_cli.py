@@ -81,8 +81,8 @@ def test_an_error_of_ours_is_one_harmless_paragraph(capsys: pytest.CaptureFixtur
 
 
 def test_ctrl_c(capsys: pytest.CaptureFixture):
-    assert run("interrupt") == 130
-    assert capsys.readouterr() == ("", "aipo: interrupted.\n")
+    assert run("interrupt") == 2
+    assert capsys.readouterr() == ("", "aipo: interrupted. What was saved before is whole.\n")
 
 
 def test_a_missing_package_names_its_extra(capsys: pytest.CaptureFixture):

@@ -1,0 +1,28 @@
+"""The demonstration from end to end, small."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from aipo_learner.demo import Measure, run_demo
+from aipo_learner.recipes import toy, toy_base, toy_masked
+
+
+def test_three_arms_are_trained_measured_and_reported(tmp_path: Path, capsys):
+    small = {"num_steps": 2, "groups_per_step": 2, "group_size": 4}
+    arms = {"aipo": toy(), "masked": toy_masked(), "base": toy_base()}
+    arms = {name: replace(config, **small) for name, config in arms.items()}
+    page = run_demo(3, tmp_path, Console(), arms, Measure(tasks=3, samples=4, aided_samples=2))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["seed"] == 3
+    assert list(summary["arms"]) == ["aipo", "masked", "base"]
+    for arm in summary["arms"].values():
+        assert arm["rollouts"] == 16
+        assert arm["unaided"]["before"] == summary["arms"]["aipo"]["unaided"]["before"]
+        assert set(arm["unaided"]["after"]) >= {"pass@1", "pass@4", "intervals", "by_bottleneck"}
+        assert arm["aided"]["after"]["num_samples"] == 2
+    assert page == tmp_path / "report.html"
+    assert "<html" in page.read_text(encoding="utf-8")
+    assert "alone, on held-out tasks" in capsys.readouterr().out
