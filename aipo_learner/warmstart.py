@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from aipo_env import PolicyError, build_scenario
+from aipo_env import CONSULT_KINDS, PolicyError, build_scenario
 from aipo_learner.batch import Row, collate, split_rows
 from aipo_learner.evaluate import evaluate
 from aipo_learner.policy import load_policy, save_policy, token_logprobs
@@ -119,10 +119,12 @@ class Gate:
     measure: str
     low: float
     high: float
+    kinds: tuple[str, ...] = CONSULT_KINDS
 
     def fault(self, scores: Mapping[str, Any]) -> str:
         """Return what is wrong, or "" when the gate is passed."""
-        for kind, row in scores[self.column]["by_bottleneck"].items():
+        for kind in self.kinds:
+            row = scores[self.column]["by_bottleneck"][kind]
             if not self.low <= row[self.measure] <= self.high:
                 return f"{kind}: {self.name} is {row[self.measure]:.3f}, must be {self.low} to {self.high}"
         return ""
@@ -131,6 +133,7 @@ class Gate:
 GATES = (
     Gate("success with agents", "aided", "pass@1", 0.90, 1.0),
     Gate("success alone", "unaided", "pass@1", 0.0, 0.05),
+    Gate("success alone against a belief", "unaided", "pass@1", 0.0, 0.01, ("verify",)),
     Gate("share of tasks never solved alone", "unaided", "never_solved", 0.5, 1.0),
 )
 
