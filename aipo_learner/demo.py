@@ -57,13 +57,17 @@ def run_demo(
         baseline = pool.submit(_measure, first.policy, first, out / "before", measure)
         jobs = {name: pool.submit(_run_arm, config, measure) for name, config in configs.items()}
         try:
+            alone = {}
             for name, job in jobs.items():
                 after, seconds = job.result()
+                alone[name] = after["unaided"]
                 summary["arms"][name] = _arm(baseline.result(), after, configs[name], seconds)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             console.print("Stopped. The same command goes on from the last checkpoints.")
             raise
+    leader, *others = configs
+    summary["against"] = {name: compare(alone[name], alone[leader]) for name in others}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     report = write_report(out)
     _print_outcome(summary, report, console)
@@ -137,4 +141,8 @@ def _print_outcome(summary: Mapping[str, Any], report: Path, console: Console) -
             f"{kind} {row['pass@1']:.2f}" for kind, row in arm["unaided"]["after"]["by_bottleneck"].items()
         )
         console.print(f"{name:8} pass@1 {was:.3f} -> {now:.3f}   ({kinds})", highlight=False)
+    for name, change in summary["against"].items():
+        low, high = change["intervals"]["pass@1"]
+        difference = f"{change['difference']['pass@1']:+.3f} (95 % paired bootstrap {low:+.3f} to {high:+.3f})"
+        console.print(f"{next(iter(summary['arms']))} against {name}: {difference}", highlight=False)
     console.print(f"Report: {report}", highlight=False)

@@ -23,6 +23,7 @@ def test_three_arms_are_trained_measured_and_reported(tmp_path: Path, capsys):
         assert arm["unaided"]["before"] == summary["arms"]["aipo"]["unaided"]["before"]
         assert set(arm["unaided"]["after"]) >= {"pass@1", "pass@4", "intervals", "by_bottleneck"}
         assert arm["aided"]["after"]["num_samples"] == 2
+    assert set(summary["against"]) == {"masked", "base"}
     assert page == tmp_path / "report.html"
     assert "<html" in page.read_text(encoding="utf-8")
     assert "alone, on held-out tasks" in capsys.readouterr().out
