@@ -95,6 +95,15 @@ class TrainConfig:
     """Steps between those whose first group of episodes is kept for the viewer."""
 
     def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.type is int and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ConfigError(f"config: {item.name}={value!r} must be a whole number.")
+        for name in ("rules", "pool"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ConfigError(
+                    f"config: {name}={getattr(self, name)!r} must be an object of names and values."
+                )
         _check_choice("independence", self.independence, INDEPENDENCE_MODES)
         _check_choice("baseline", self.baseline, BASELINES)
         for name in ("aided_share", "anneal_from", "lr_end"):

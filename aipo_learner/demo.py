@@ -143,6 +143,8 @@ def _print_outcome(summary: Mapping[str, Any], report: Path, console: Console) -
         console.print(f"{name:8} pass@1 {was:.3f} -> {now:.3f}   ({kinds})", highlight=False)
     for name, change in summary["against"].items():
         low, high = change["intervals"]["pass@1"]
-        difference = f"{change['difference']['pass@1']:+.3f} (95 % paired bootstrap {low:+.3f} to {high:+.3f})"
+        difference = (
+            f"{change['difference']['pass@1']:+.3f} (95 % paired bootstrap {low:+.3f} to {high:+.3f})"
+        )
         console.print(f"{next(iter(summary['arms']))} against {name}: {difference}", highlight=False)
     console.print(f"Report: {report}", highlight=False)

@@ -201,6 +201,11 @@ def _training_scenario(config: TrainConfig, run: Run) -> Scenario:
         raise ConfigError(
             "config: agents='none' with aided_share > 0; set --aided-share 0 to train without agents."
         )
+    if config.overlong_buffer > scenario.rules.max_policy_tokens:
+        raise ConfigError(
+            f"config: overlong_buffer={config.overlong_buffer} is more than the rules' max_policy_tokens="
+            f"{scenario.rules.max_policy_tokens}; use at most that."
+        )
     if config.independence != "accept_anneal":
         return scenario
     pool: AgentPool = WithholdingPool(scenario.pool.agents, scenario.pool.limits, run.journal)

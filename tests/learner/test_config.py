@@ -39,6 +39,8 @@ def test_the_arms_of_the_demo_differ_in_one_thing_each():
         ({"group_size": 1}, "group_size=1 is out of range; use 2 or more."),
         ({"lr": -1.0}, "lr=-1.0 is out of range"),
         ({"seed": -1}, "seed=-1 is out of range"),
+        ({"num_steps": 2.5}, "num_steps=2.5 must be a whole number."),
+        ({"rules": [1]}, "rules=[1] must be an object of names and values."),
     ],
 )
 def test_bad_values_are_named(change, message):
