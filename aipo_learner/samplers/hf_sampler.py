@@ -145,6 +145,9 @@ class HFSampler:
         conversation.num_turns += 1
         conversation.token_ids += turn.token_ids
         conversation.ended = turn.token_ids[-1] in self.stops.end_ids
+        if conversation.ended:
+            # Most often the final answer: its cache is not worth the memory, and can be made again.
+            conversation.cache, conversation.num_cached = [], 0
         written = turn.token_ids[:-1] if conversation.ended else turn.token_ids
         return Completion(
             text=str(self.tokenizer.decode(written, skip_special_tokens=False)),
