@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from aipo_env import ConfigError, Spec, construct, suggest
 from aipo_learner.advantages import BASELINES
@@ -19,8 +19,27 @@ def read_spec(text: str) -> Spec:
     return json.loads(text) if text.startswith("{") else text
 
 
-SpecField = Annotated[Spec, arg(constructor=read_spec, metavar="SPEC")]
-JsonField = Annotated[dict[str, Any], arg(constructor=json.loads, metavar="JSON")]
+def read_object(text: str) -> dict[str, Any]:
+    """Read a JSON object from the command line."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text!r} is no JSON object")
+    return value
+
+
+def _one_argument(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
+    """Describe to tyro a value that is one argument, read by `read`."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda arguments: read(arguments[0]),
+        is_instance=lambda value: isinstance(value, str | Mapping),
+        str_from_instance=lambda value: [value if isinstance(value, str) else json.dumps(value)],
+    )
+
+
+SpecField = Annotated[Spec, _one_argument(read_spec, "SPEC")]
+JsonField = Annotated[dict[str, Any], _one_argument(read_object, "JSON")]
 
 INDEPENDENCE_MODES = ("mixed", "prompt_switch", "accept_anneal", "internalised")
 

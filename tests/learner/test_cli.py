@@ -21,6 +21,24 @@ def test_print_config_can_be_read_back(capsys, tmp_path: Path):
     assert (printed["lr"], printed["num_steps"], printed["environment"]["difficulty"]) == (0.25, 3, 2)
 
 
+def test_specs_and_objects_are_single_arguments(capsys):
+    train(
+        ["--environment", "toy:difficulty=2", "--agents", '{"type": "scripted", "wrong": 0.2}',
+         "--rules", '{"max_turns": 3}', "--print-config"]
+    )  # fmt: skip
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["environment"] == "toy:difficulty=2"
+    assert printed["agents"] == {"type": "scripted", "wrong": 0.2}
+    assert printed["rules"] == {"max_turns": 3}
+
+
+@pytest.mark.parametrize("bad", ["[1]", "{"])
+def test_a_bad_object_exits_with_code_2(bad: str, capsys):
+    with pytest.raises(SystemExit) as caught:
+        train(["--rules", bad])
+    assert caught.value.code == 2
+
+
 def test_an_unknown_recipe_suggests_the_nearest():
     with pytest.raises(
         ConfigError, match="there is no 'toi'. Valid: toy, toy_base, toy_masked. Did you mean 'toy'?"
