@@ -14,7 +14,8 @@ from aipo_env import CONSULT_KINDS, Episode
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     """Return rates over the episodes of a step; a rate over nothing is left out.
 
-    `consult_rate/KIND` is answered consultations per aided episode; `success/BOTTLENECK/…` splits success by
+    `consult_rate/KIND` is answered consultations per aided episode, `consult_rate/difficulty_N` all that were
+    asked for, by the difficulty of the task; `success/BOTTLENECK/…` splits success by
     the help a task is known to need; `success/consulted` and `success/not_consulted` are over aided episodes.
     """
     aided = [episode for episode in episodes if episode.aided]
@@ -38,6 +39,10 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     }
     for status in ("answered", "failed", "leaked", "denied"):
         parts[f"consult_status/{status}"] = [c.status == status for c in consults]
+    for difficulty in {e.task.meta.get("difficulty") for e in aided} - {None}:
+        parts[f"consult_rate/difficulty_{difficulty}"] = [
+            len(e.consults) for e in aided if e.task.meta.get("difficulty") == difficulty
+        ]
     for kind in CONSULT_KINDS:
         parts[f"consult_rate/{kind}"] = [
             sum(c.kind == kind and c.status == "answered" for c in e.consults) for e in aided
