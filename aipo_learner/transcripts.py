@@ -154,7 +154,7 @@ def draw_recital(rng: np.random.Generator) -> Transcript:
 
 def _recite(name: str, code: str, rng: np.random.Generator) -> tuple[str, str]:
     """Return one rule with its sum, and the code reached."""
-    if rng.random() < 0.6:
+    if rng.random() < 0.5:
         rule = MOVES[int(rng.integers(len(MOVES)))]
         shift = shift_of(rule)
     else:

@@ -35,7 +35,7 @@ class WarmstartConfig:
     """
 
     seed: int = 0
-    num_steps: int = 1400
+    num_steps: int = 3000
     drill_steps: int = 700
     transcripts_per_step: int = 96
     recital_share: float = 0.3
