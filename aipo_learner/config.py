@@ -66,8 +66,9 @@ class TrainConfig:
     """Limits of the agent pool: concurrency, deadline_s, retries, backoff_s."""
     sampler: SpecField = "transformers"
     """What samples the policy's turns."""
-    independence: str = "mixed"
-    """How the policy learns to do without agents: mixed, prompt_switch, accept_anneal or internalised."""
+    independence: str = "internalised"
+    """How the policy learns to do without agents: internalised (best in docs/sweeps.md), mixed, prompt_switch or
+    accept_anneal."""
     aided_share: float = 0.5
     """Share of a group's rollouts that may consult (mixed, internalised); 0 trains without agents."""
     anneal_from: float = 0.7

@@ -109,7 +109,7 @@ def test_masks_of_a_row_follow_the_authors(scenario, tokenizer):
 
 
 def config(**changes) -> TrainConfig:
-    defaults = {"group_size": 4, "groups_per_step": 1, "num_steps": 10, "lr": 1e-2}
+    defaults = {"independence": "mixed", "group_size": 4, "groups_per_step": 1, "num_steps": 10, "lr": 1e-2}
     return TrainConfig(**{**defaults, **changes})
 
 
