@@ -51,6 +51,7 @@ def write_report(folder: Path) -> Path:
         consultation=consultation_figures(arms),
         agent_tokens=agent_token_figures(arms),
         episodes=_episodes(folder, arms),
+        differences=_differences(arms, summary.get("against")),
         evaluation=_evaluation(arms),
         seed=summary.get("seed"),
         versions=versions if isinstance(versions, Mapping) else {},
@@ -58,6 +59,24 @@ def write_report(folder: Path) -> Path:
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _differences(arms: Sequence[Arm], against: object) -> list[str]:
+    """Return a sentence for each arm that the first is compared with, task by task."""
+    titles = {arm.folder.name: arm.title for arm in arms}
+    sentences = []
+    for name, change in against.items() if isinstance(against, Mapping) else ():
+        try:
+            low, high = change["intervals"]["pass@1"]
+            points, gain = 100 * change["difference"]["pass@1"], change["boundary_gain"]
+            sentences.append(
+                f"{arms[0].title} against {titles[name]}, alone: {points:+.1f} points of pass@1 "
+                f"(95 % paired bootstrap {100 * low:+.1f} to {100 * high:+.1f}); {gain:.0%} of the tasks were solved "
+                "by the first only."
+            )
+        except (KeyError, TypeError, ValueError):
+            continue
+    return sentences
 
 
 def _read_summary(path: Path) -> Mapping[str, Any]:

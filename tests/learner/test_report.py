@@ -20,7 +20,8 @@ from aipo_env import (
     Verdict,
     write_episodes,
 )
-from aipo_learner.reporting.report import write_report
+from aipo_learner.reporting.arms import Arm
+from aipo_learner.reporting.report import _differences, write_report
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J\u202e"
 
@@ -307,3 +308,13 @@ def test_unusable_summary_is_named_with_the_mend(
     with pytest.raises(DataError, match=fault):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_paired_differences_are_said_and_broken_ones_left_out():
+    arms = [Arm(folder=Path("aipo"), style=0), Arm(folder=Path("masked"), style=1)]
+    change = {"difference": {"pass@1": 0.5}, "intervals": {"pass@1": [0.4, 0.625]}, "boundary_gain": 0.25}
+    assert _differences(arms, {"masked": change, "gone": change, "odd": [1]}) == [
+        "AIPO against masked, alone: +50.0 points of pass@1 (95 % paired bootstrap +40.0 to +62.5); "
+        "25% of the tasks were solved by the first only."
+    ]
+    assert _differences(arms, None) == []
