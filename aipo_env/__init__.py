@@ -9,6 +9,8 @@ from aipo_env.agents.pool import AgentPool, Journal, Outcome, PoolLimits
 from aipo_env.agents.reasoning import ReasoningAgent
 from aipo_env.agents.scripted import ScriptedAgent
 from aipo_env.agents.verify import VerifyAgent
+from aipo_env.codecs.base import Codec, Parsed, ToolSchema
+from aipo_env.codecs.tags import TagsCodec
 from aipo_env.dialogue import (
     Answer,
     Consults,
@@ -39,22 +41,35 @@ from aipo_env.errors import (
     VerifierError,
     suggest,
 )
-from aipo_env.parsing import Codec, Parsed, TagsCodec
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
     Call,
+    CodeTests,
     Completion,
     Consult,
     ConsultKind,
     Message,
     Span,
+    Split,
     StopReason,
     Task,
     Turn,
     Verdict,
 )
-from aipo_env.registry import Spec, choose, construct, parse_spec
+from aipo_env.registry import (
+    AGENTS,
+    CODECS,
+    TASKS,
+    TOOLS,
+    VERIFIERS,
+    Plugin,
+    Registry,
+    Spec,
+    choose,
+    construct,
+    parse_spec,
+)
 from aipo_env.render import (
     episode_text,
     episodes_html,
@@ -66,8 +81,11 @@ from aipo_env.render import (
 from aipo_env.scenario import TOY_RULES, Scenario, build_agents, build_scenario
 from aipo_env.session import Session, run_sync
 from aipo_env.shipped import data_folder
-from aipo_env.tasks import FileSource, TaskSource, ToySource, build_source, task_index
+from aipo_env.tasks.base import TaskSource, build_source, task_index
+from aipo_env.tasks.file import FileSource
+from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import CannedAgent, FaultyAgent, ScriptedPolicy
+from aipo_env.tools.base import Tool
 from aipo_env.toy.world import (
     MOVES,
     OPERATOR_NAMES,
@@ -83,10 +101,15 @@ from aipo_env.verifiers.base import Verifier
 from aipo_env.verifiers.math_equiv import MathVerifier
 
 __all__ = [
+    "AGENTS",
+    "CODECS",
     "CONSULT_KINDS",
     "MOVES",
     "OPERATOR_NAMES",
+    "TASKS",
+    "TOOLS",
     "TOY_RULES",
+    "VERIFIERS",
     "Agent",
     "AgentError",
     "AgentPool",
@@ -101,6 +124,7 @@ __all__ = [
     "Call",
     "CannedAgent",
     "CheckpointError",
+    "CodeTests",
     "Codec",
     "Completion",
     "ConfigError",
@@ -125,10 +149,12 @@ __all__ = [
     "Outcome",
     "Parsed",
     "PendingCall",
+    "Plugin",
     "PolicyError",
     "PoolLimits",
     "Problem",
     "ReasoningAgent",
+    "Registry",
     "Reply",
     "SandboxUnavailable",
     "Scenario",
@@ -137,12 +163,15 @@ __all__ = [
     "Session",
     "Span",
     "Spec",
+    "Split",
     "StopReason",
     "TagsCodec",
     "Task",
     "TaskSource",
     "TokenEnv",
     "TokenRecord",
+    "Tool",
+    "ToolSchema",
     "ToySource",
     "Turn",
     "TurnEnv",

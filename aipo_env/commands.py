@@ -16,9 +16,9 @@ from tyro.conf import Positional
 from aipo_env.episode import read_episodes
 from aipo_env.errors import ConfigError, DataError
 from aipo_env.play import play as play_task
+from aipo_env.records import Split
 from aipo_env.render import episodes_html
 from aipo_env.scenario import build_scenario
-from aipo_env.toy.world import Split
 
 
 @dataclass(frozen=True, kw_only=True)

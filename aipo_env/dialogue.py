@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from aipo_env.codecs.base import Codec, Parsed
 from aipo_env.errors import ConfigError
-from aipo_env.parsing import Codec, Parsed
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
@@ -41,7 +41,7 @@ class DialogueRules:
             instructions.
         kinds: Agent roles that may be consulted.
         consult_budget: Answered consultations per episode; a call beyond it is denied, not executed, free.
-        budget_per_kind: The same for single roles.
+        budget_per_kind: The same for single roles and tools.
         max_turns: Completions per episode.
         max_policy_tokens: Tokens the policy may sample, over all turns.
         max_context_tokens: Tokens of the whole episode, prompts and replies included.
@@ -64,7 +64,7 @@ class DialogueRules:
     def __post_init__(self) -> None:
         object.__setattr__(self, "kinds", tuple(check_kind(kind) for kind in self.kinds))
         for kind, budget in self.budget_per_kind.items():
-            _check_count(f"budget_per_kind[{check_kind(kind)!r}]", budget, 0)
+            _check_count(f"budget_per_kind[{kind!r}]", budget, 0)
         for name in ("max_turns", "max_policy_tokens", "max_context_tokens"):
             _check_count(name, getattr(self, name), 1)
         for name in ("consult_budget", "max_invalid"):
@@ -208,7 +208,8 @@ class Dialogue:
     def _body(self, pending: PendingCall, reply: Reply) -> Span:
         """Return the reply's text: the agent's, or one and the same notice for a failure and a leak."""
         if reply.status == "answered":
-            return Span(reply.text, Author.AGENT, reply.agent_id, pending.call_id, is_content=True)
+            author = Author.AGENT if pending.call.kind in CONSULT_KINDS else Author.TOOL
+            return Span(reply.text, author, reply.agent_id, pending.call_id, is_content=True)
         notice = self.codec.denied if pending.denied else self.codec.unavailable
         return Span(notice, Author.ENV, call_id=pending.call_id)
 
@@ -216,7 +217,7 @@ class Dialogue:
         """Charge a call to the budgets, or deny it."""
         kind_budget = self.rules.budget_per_kind.get(call.kind, self.rules.consult_budget)
         denied = (
-            call.kind not in self.rules.kinds
+            (call.kind in CONSULT_KINDS and call.kind not in self.rules.kinds)
             or self._charged.total() >= self.rules.consult_budget
             or self._charged[call.kind] >= kind_budget
         )

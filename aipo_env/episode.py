@@ -136,7 +136,11 @@ class Episode:
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able dictionary that `from_dict` turns back into an equal episode."""
         return {
-            "task": {**_flat(self.task), "meta": dict(self.task.meta)},
+            "task": {
+                **_flat(self.task),
+                "meta": dict(self.task.meta),
+                "tests": self.task.tests and _flat(self.task.tests),
+            },
             "aided": self.aided,
             "messages": [
                 {"role": m.role, "spans": [{**_flat(span), "author": int(span.author)} for span in m.spans]}

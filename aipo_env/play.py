@@ -2,10 +2,9 @@
 
 from aipo_env.envs.byte_session import ByteSession
 from aipo_env.episode import Episode
-from aipo_env.records import StopReason
+from aipo_env.records import Split, StopReason
 from aipo_env.render import escape_terminal, messages_text
 from aipo_env.scenario import Scenario
-from aipo_env.toy.world import Split
 
 
 def play(scenario: Scenario, *, split: Split = "train", index: int = 0, aided: bool = True) -> Episode:

@@ -12,6 +12,9 @@ ConsultKind = Literal["knowledge", "reason", "verify"]
 """What a policy may consult: the Knowledge Agent, the Reasoning Agent or the Verify Agent."""
 CONSULT_KINDS: tuple[ConsultKind, ...] = get_args(ConsultKind)
 
+Split = Literal["train", "test"]
+"""Training tasks, and those kept for evaluation."""
+
 FinishReason = Literal["stop", "length", "error"]
 """Why an engine ended one completion: a stop string or end token, the token limit, or a failure."""
 
@@ -68,14 +71,68 @@ _ERRORS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CodeTests:
+    """How a program is tested.
+
+    Args:
+        kind: "stdin": a program that reads and prints. "function": one that defines `entry`.
+        public: Tests that the policy and its agents may see; `{"input", "output"}` texts for "stdin",
+            `{"args": [...], "expected": ...}` JSON values for "function".
+        hidden: The tests that decide; in no agent's request and in no prompt.
+        entry: What is called: "name" or "Solution.name".
+        compare: How outputs are compared: `{"mode": "tokens_by_line"}`, `{"mode": "exact_json"}`, or
+            "float_tokens_by_line" and "json_float" with "rtol" and "atol". Empty: exactly, as the kind has it.
+        time_limit_s: Seconds per test.
+        memory_mb: MiB per test.
+
+    Raises:
+        DataError: A field is of the wrong type or a test lacks a part; the message names it.
+    """
+
+    kind: Literal["stdin", "function"] = "stdin"
+    public: tuple[Mapping[str, Any], ...] = ()
+    hidden: tuple[Mapping[str, Any], ...] = ()
+    entry: str = ""
+    compare: Mapping[str, Any] = field(default_factory=dict)
+    time_limit_s: float = 2.0
+    memory_mb: int = 256
+
+    def __post_init__(self) -> None:
+        if self.kind not in _TEST_PARTS:
+            raise DataError(f"tests: field 'kind' is {self.kind!r}. {suggest(str(self.kind), _TEST_PARTS)}")
+        for name in ("public", "hidden"):
+            rows: Any = getattr(self, name)
+            if not isinstance(rows, list | tuple):
+                raise DataError(f"tests: field {name!r} must be a list of objects, got {rows!r}.")
+            for number, row in enumerate(rows):
+                if not isinstance(row, Mapping) or not _TEST_PARTS[self.kind] <= row.keys():
+                    parts = " and ".join(sorted(_TEST_PARTS[self.kind]))
+                    raise DataError(f"tests: {name}[{number}] must be an object with {parts}, got {row!r}.")
+            object.__setattr__(self, name, tuple(rows))
+        if not self.hidden:
+            raise DataError("tests: field 'hidden' holds no test, so nothing decides. Add at least one.")
+        if self.kind == "function" and not self.entry:
+            raise DataError("tests: a function task needs 'entry', the name of what is called.")
+        if not (self.time_limit_s > 0 and self.memory_mb > 0):
+            raise DataError(
+                f"tests: time_limit_s={self.time_limit_s} and memory_mb={self.memory_mb} must be positive."
+            )
+
+
+_TEST_PARTS = {"stdin": {"input", "output"}, "function": {"args", "expected"}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One problem with its ground truth.
 
     Args:
         id: Unique within its source.
         prompt: What the policy is asked.
-        answer: The gold answer; no agent and no policy ever sees it.
+        answer: The gold answer; no agent and no policy ever sees it. May be empty for a code task.
         kind: Which verifier decides: "math", "choice" or "code".
+        choices: The options of a "choice" task, in the order of their letters; `answer` is a letter.
+        tests: What decides a "code" task.
         meta: Anything JSON-able; `meta["bottleneck"]` names the help a toy task needs.
 
     Raises:
@@ -87,6 +144,7 @@ class Task:
     answer: str
     kind: str = "math"
     choices: tuple[str, ...] = ()
+    tests: CodeTests | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
@@ -94,6 +152,8 @@ class Task:
     def __post_init__(self) -> None:
         for name in ("id", "prompt", "answer", "kind"):
             value = getattr(self, name)
+            if name == "answer" and value == "" and self.tests is not None:
+                continue
             if not isinstance(value, str) or not value.strip():
                 raise DataError(f"task {self.id!r}: field {name!r} must be non-empty text, got {value!r}.")
             if not _is_unicode(value):
@@ -106,6 +166,11 @@ class Task:
         if not isinstance(self.meta, Mapping):
             raise DataError(f"task {self.id!r}: field 'meta' must be an object, got {self.meta!r}.")
         object.__setattr__(self, "choices", tuple(choices))
+        tests: Any = self.tests
+        if isinstance(tests, Mapping):
+            known = CodeTests.__dataclass_fields__
+            given = {name: value for name, value in tests.items() if name in known}
+            object.__setattr__(self, "tests", CodeTests(**given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +215,9 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A consultation that the policy asked for."""
+    """A consultation that the policy asked for: an agent's role or a tool's name, and what it is asked."""
 
-    kind: ConsultKind
+    kind: str
     query: str
 
 
@@ -171,7 +236,7 @@ class Consult:
         tokens: Tokens of the reply as the agent counts them; 0 when it does not.
     """
 
-    kind: ConsultKind
+    kind: str
     agent_id: str
     query: str
     reply: str

@@ -1,18 +1,29 @@
-"""Spec strings: how a component is named in a configuration, a command line or a registered environment.
+"""Components by name: spec strings, decorators, and what installed packages offer.
 
-`"scripted"`, `"scripted:wrong=0.2,slow=0.1"` and `{"type": "scripted", "wrong": 0.2}` are the same spec;
-all of them have a JSON form.
+A spec names a component in a configuration, a command line or a registered environment. All have a JSON form:
+
+    "scripted"    "scripted:wrong=0.2,slow=0.1"    {"type": "scripted", "wrong": 0.2}
+    "file:tasks.jsonl"      text without a name is the first argument
+    "my_package.agents:Librarian"    any importable factory; options in the dict form, or after another colon
 """
 
+import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from aipo_env.errors import ConfigError, suggest
 
 Spec = str | Mapping[str, Any]
 T = TypeVar("T")
+
+FIRST = ""
+"""The name under which `parse_spec` returns a value that was given without one."""
+_OPTION = re.compile(r"([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 
 
 def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
@@ -33,13 +44,14 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{what}: {spec!r} is no spec; write 'name:option=value' or {{'type': 'name'}}.")
     kind, _, rest = spec.partition(":")
     options = {}
-    for item in filter(None, rest.split(",")):
-        name, equals, value = item.partition("=")
-        if not equals:
+    for number, item in enumerate(filter(None, rest.split(","))):
+        option = _OPTION.fullmatch(item.strip())
+        if option is None and number:
             raise ConfigError(
                 f"{what}: {item!r} in {spec!r} is no option; write {kind}:name=value,name=value."
             )
-        options[name.strip()] = _value(value)
+        name, value = option.groups() if option else (FIRST, item)
+        options[name] = _value(value) if option else value
     return kind, options
 
 
@@ -66,8 +78,139 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
     return table[name]
 
 
+def load_attribute(path: str, what: str) -> Any:
+    """Import "module:attr".
+
+    Raises:
+        ConfigError: The module cannot be imported or lacks the attribute; the message says why.
+    """
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # the module may be somebody else's program
+        raise ConfigError(f"{what}: {path!r} cannot be loaded: {type(error).__name__}: {error}.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A named component, where it comes from, and why it cannot be loaded, if it cannot."""
+
+    kind: str
+    name: str
+    origin: str
+    error: str = ""
+
+
+class Registry:
+    """The components of one kind. Nothing is imported before it is asked for.
+
+    Args:
+        kind: What they are, in the singular; other packages offer theirs by the entry-point group
+            `aipo_env.<kind>s`.
+        own: Ours, as "module:attr".
+
+    A component's factory is called with the options of the spec, and with whatever it names among its
+    parameters of what the caller has at hand (an agent may ask for `source`, a task source for `seed`).
+    """
+
+    def __init__(self, kind: str, own: Mapping[str, str]) -> None:
+        self.kind, self._own = kind, dict(own)
+        self._added: dict[str, Callable[..., Any]] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that gives a factory a short name.
+
+        Raises:
+            ConfigError: The name is taken, or no name.
+        """
+        if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+            raise ConfigError(f"{self.kind}: {name!r} is no name; use letters, digits, '-' and '_'.")
+        if name in self._own or name in self._added:
+            raise ConfigError(f"{self.kind}: the name {name!r} is taken. Choose another.")
+
+        def keep(factory: T) -> T:
+            self._added[name] = factory  # type: ignore[assignment]
+            return factory
+
+        return keep
+
+    def build(self, spec: Any, **at_hand: Any) -> Any:
+        """Return the component that a spec names; what is no spec is taken for the component itself.
+
+        Raises:
+            ConfigError: There is none of that name, it cannot be loaded, or an option is wrong.
+        """
+        if not isinstance(spec, str | Mapping):
+            return spec
+        name, factory, options = self.find(spec)
+        parameters = inspect.signature(factory).parameters
+        if FIRST in options:
+            first = next((parameter for parameter in parameters if parameter not in at_hand), None)
+            if first is None:
+                raise ConfigError(f"{self.kind}: {name!r} takes no value, got {options[FIRST]!r}.")
+            options[first] = options.pop(FIRST)
+        given = {key: value for key, value in at_hand.items() if key in parameters}
+        return construct(factory, {**given, **options}, f"{self.kind} {name!r}")
+
+    def find(self, spec: Spec) -> tuple[str, Callable[..., Any], dict[str, Any]]:
+        """Return the name, factory and options of a spec.
+
+        Raises:
+            ConfigError: As `build`.
+        """
+        name, options = parse_spec(spec, self.kind)
+        if name in self._added:
+            return name, self._added[name], options
+        offered = self._offered().get(name)
+        path = self._own.get(name) or (offered.value if offered else "")
+        if not path and ":" in name:
+            path = name
+        elif not path and (rest := options.get(FIRST)):
+            attribute, _, rest = rest.partition(":")
+            path = f"{name}:{attribute}" if attribute.isidentifier() else ""
+            options.pop(FIRST)
+            options |= parse_spec(f"{name}:{rest}", self.kind)[1]
+        if not path:
+            raise ConfigError(f"{self.kind}: there is no {name!r}. {suggest(name, self.names())}")
+        return name, load_attribute(path, self.kind), options
+
+    def names(self) -> list[str]:
+        """Return every short name there is."""
+        return sorted({*self._own, *self._added, *self._offered()})
+
+    def plugins(self) -> list[Plugin]:
+        """Load everything and return what was found, from where, and what failed to load."""
+        found = [Plugin(self.kind, name, "aipo_env") for name in self._own]
+        found += [Plugin(self.kind, name, make.__module__) for name, make in self._added.items()]
+        for name, entry in self._offered().items():
+            origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+            error = ""
+            try:
+                load_attribute(entry.value, self.kind)
+            except ConfigError as fault:
+                error = str(fault)
+            if name in self._own or name in self._added:
+                error = f"the name {name!r} is taken"
+            found.append(Plugin(self.kind, name, origin, error))
+        return sorted(found, key=lambda plugin: (plugin.name, plugin.origin))
+
+    def _offered(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=f"aipo_env.{self.kind.replace(' ', '_')}s")}
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
         return text
+
+
+AGENTS = Registry("agent", {"scripted": "aipo_env.agents.scripted:scripted"})
+TOOLS = Registry("tool", {})
+VERIFIERS = Registry(
+    "verifier",
+    {"auto": "aipo_env.verifiers.by_kind:ByKind", "math": "aipo_env.verifiers.math_equiv:MathVerifier"},
+)
+TASKS = Registry("task", {"toy": "aipo_env.tasks.toy:toy_source", "file": "aipo_env.tasks.file:FileSource"})
+CODECS = Registry("codec", {"tags": "aipo_env.codecs.tags:TagsCodec"})
+REGISTRIES = (AGENTS, TOOLS, VERIFIERS, TASKS, CODECS)

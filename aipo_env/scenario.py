@@ -1,6 +1,6 @@
 """A scenario: tasks, rules, agents and verifier, put together from specs. Every face starts here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,17 +8,17 @@ from aipo_env.agents.base import Agent
 from aipo_env.agents.knowledge import KnowledgeAgent
 from aipo_env.agents.pool import AgentPool, Journal, PoolLimits
 from aipo_env.agents.reasoning import ReasoningAgent
-from aipo_env.agents.scripted import ScriptedAgent
 from aipo_env.agents.verify import VerifyAgent
+from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import DialogueRules
-from aipo_env.errors import ConfigError
-from aipo_env.parsing import Codec, TagsCodec
+from aipo_env.errors import ConfigError, suggest
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Task
-from aipo_env.registry import Spec, choose, construct, parse_spec
+from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec, construct
 from aipo_env.session import Session
-from aipo_env.tasks import TaskSource, ToySource, build_source
+from aipo_env.tasks.base import TaskSource, build_source
+from aipo_env.tasks.toy import ToySource
+from aipo_env.tools.base import build_tools
 from aipo_env.verifiers.base import Verifier
-from aipo_env.verifiers.math_equiv import MathVerifier
 
 TOY_RULES = DialogueRules(
     plain_prompt="Solve.",
@@ -64,10 +64,20 @@ class Scenario:
         )
 
 
+_ROLES: dict[ConsultKind, Any] = {
+    "knowledge": KnowledgeAgent,
+    "reason": ReasoningAgent,
+    "verify": VerifyAgent,
+}
+
+
 def build_scenario(
-    source: Spec = "toy",
-    agents: Spec = "scripted",
+    source: Spec | TaskSource = "toy",
+    agents: Spec | Agent = "scripted",
     *,
+    tools: Sequence[Any] = (),
+    verifier: Spec | Verifier = "auto",
+    codec: Spec = "tags",
     rules: Mapping[str, Any] | None = None,
     pool: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -77,7 +87,11 @@ def build_scenario(
 
     Args:
         source: Task source, for example "toy:difficulty=2" or "file:tasks.jsonl".
-        agents: "scripted", with faults if wanted ("scripted:wrong=0.2"), or "none".
+        agents: One agent for every role ("scripted", with faults if wanted: "scripted:wrong=0.2"), a mapping
+            from roles to agents, or "none".
+        tools: Functions to offer beside the agents, or specs that name them.
+        verifier: Ground truth; "auto" takes the verifier of each task's kind.
+        codec: How consultations look in text.
         rules: Fields of `DialogueRules` that differ from the source's defaults.
         pool: Fields of `PoolLimits` that differ from its defaults.
         seed: The toy world's, unless its spec gives one.
@@ -91,28 +105,41 @@ def build_scenario(
     fields = {name: getattr(defaults, name) for name in DialogueRules.__dataclass_fields__}
     chosen = construct(DialogueRules, {**fields, **(rules or {})}, "dialogue rules")
     limits = construct(PoolLimits, dict(pool or {}), "agent pool")
-    helpers = build_agents(agents, tasks)
-    return Scenario(tasks, chosen, TagsCodec(), MathVerifier(), AgentPool(helpers, limits, journal))
+    functions = build_tools(tools)
+    for name in chosen.budget_per_kind:
+        if name not in CONSULT_KINDS and name not in functions:
+            valid = suggest(name, [*CONSULT_KINDS, *functions])
+            raise ConfigError(f"dialogue rules: budget_per_kind has {name!r}. {valid}")
+    schemas = [tool.schema for tool in functions.values()]
+    helpers = {**build_agents(agents, tasks), **functions}
+    return Scenario(
+        tasks,
+        chosen,
+        CODECS.build(codec, tools=schemas),
+        VERIFIERS.build(verifier),
+        AgentPool(helpers, limits, journal),
+    )
 
 
-def build_agents(spec: Spec, source: TaskSource) -> dict[ConsultKind, Agent]:
+def build_agents(spec: Any, source: TaskSource) -> dict[str, Agent]:
     """Build the agents behind the three roles.
 
     Raises:
-        ConfigError: The spec is unknown, or scripted agents are asked for where there is no world to know.
+        ConfigError: A spec is unknown, or the agent cannot do with this source.
     """
-    kind, options = parse_spec(spec, "agents")
-    choose({"scripted": True, "none": True}, kind, "agents")
-    if kind == "none":
-        return {}
-    if not isinstance(source, ToySource):
-        raise ConfigError(
-            "agents: 'scripted' agents know toy worlds only; use agents='none' with this source."
-        )
-    mind = construct(ScriptedAgent, {"world": source.world, **options}, "agents: scripted")
-    roles: dict[ConsultKind, Agent] = {
-        "knowledge": KnowledgeAgent(mind),
-        "reason": ReasoningAgent(mind),
-        "verify": VerifyAgent(mind),
-    }
-    return {role: roles[role] for role in CONSULT_KINDS}
+    by_role = dict(spec) if isinstance(spec, Mapping) and "type" not in spec else dict.fromkeys(_ROLES, spec)
+    for role in by_role:
+        if role not in _ROLES:
+            raise ConfigError(f"agents: there is no role {role!r}. {suggest(str(role), _ROLES)}")
+    minds: list[tuple[Any, Agent]] = []  # one agent for all roles that name the same
+    roles: dict[str, Agent] = {}
+    for role in CONSULT_KINDS:
+        wanted = by_role.get(role, "none")
+        if wanted == "none":
+            continue
+        mind = next((mind for known, mind in minds if known == wanted), None)
+        if mind is None:
+            mind = AGENTS.build(wanted, source=source)
+            minds.append((wanted, mind))
+        roles[role] = _ROLES[role](mind)
+    return roles

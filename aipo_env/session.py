@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from aipo_env.agents.base import AgentRequest
 from aipo_env.agents.pool import AgentPool, request_hash
+from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import (
     Answer,
     Consults,
@@ -30,8 +31,8 @@ from aipo_env.dialogue import (
 )
 from aipo_env.episode import Episode, TokenRecord
 from aipo_env.errors import VerifierError
-from aipo_env.parsing import Codec
 from aipo_env.records import (
+    CONSULT_KINDS,
     Author,
     Completion,
     Consult,
@@ -198,7 +199,8 @@ class Session:
         outcome = await self.pool.consult(request)
         agent_id = self.pool.agent_id(call.kind)
         text = outcome.reply.text if outcome.reply else ""
-        leaked = bool(text) and leaks(text, self.task.answer, self._said(call.query))
+        is_agent = call.kind in CONSULT_KINDS
+        leaked = is_agent and bool(text) and leaks(text, self.task.answer, self._said(call.query))
         status: ConsultStatus = "leaked" if leaked else "answered" if text else "failed"
         self.consults.append(
             Consult(

@@ -25,6 +25,8 @@ from aipo_env import (
 
 ASSURANCE, DOUBT = 0.35, 0.12
 """Shares of lone verify problems in which the policy assures itself that its belief is right, or doubts it."""
+BY_HEART = 0.35
+"""Share of recited rules that are moves; the others are constants, of which there are many more to learn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def draw_recital(rng: np.random.Generator) -> Transcript:
 
 def _recite(name: str, code: str, rng: np.random.Generator) -> tuple[str, str]:
     """Return one rule with its sum, and the code reached."""
-    if rng.random() < 0.5:
+    if rng.random() < BY_HEART:
         rule = MOVES[int(rng.integers(len(MOVES)))]
         shift = shift_of(rule)
     else:

@@ -30,16 +30,17 @@ class WarmstartConfig:
         drill_steps: The most steps that the sums may take; the rest is for transcripts.
         transcripts_per_step: Fresh transcripts per step.
         recital_share: Share of pages of rules and sums among the transcripts.
-        lr: Peak learning rate of AdamW, halved for the sums; 50 steps of warm-up; the last two fifths fall to 0.
+        lr: Peak learning rate of AdamW, three quarters of it for the sums; 50 steps of warm-up; the last two
+            fifths fall to 0.
         microbatch_tokens: Tokens per forward-backward, padding included.
     """
 
     seed: int = 0
-    num_steps: int = 3000
+    num_steps: int = 4000
     drill_steps: int = 700
-    transcripts_per_step: int = 96
-    recital_share: float = 0.3
-    lr: float = 3e-3
+    transcripts_per_step: int = 48
+    recital_share: float = 0.4
+    lr: float = 2e-3
     microbatch_tokens: int = 6144
 
 
@@ -75,7 +76,7 @@ class Lessons:
         """Draw the transcripts of the next step."""
         count = self.config.transcripts_per_step
         if self.drilling:
-            return [draw_drill(self.rng, self.top) for _ in range(count // 2)]
+            return [draw_drill(self.rng, self.top) for _ in range(count)]
         num_recitals = round(count * self.config.recital_share)
         recitals = [draw_recital(self.rng) for _ in range(num_recitals)]
         return recitals + [draw_transcript(self.rng) for _ in range(count - num_recitals)]
@@ -103,7 +104,7 @@ def teach(
         warmup = min(1.0, (step + 1) / 50)
         decay = min(1.0, (config.num_steps - step) / (0.4 * config.num_steps))
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * warmup * decay * (0.5 if lessons.drilling else 1.0)
+            group["lr"] = config.lr * warmup * decay * (0.75 if lessons.drilling else 1.0)
         rows = [transcript_row(transcript, tokenizer) for transcript in lessons.draw()]
         loss = _learn(model, optimizer, rows, tokenizer.pad_token_id, config.microbatch_tokens)
         lessons.heard(step, loss)

@@ -20,10 +20,11 @@ PACKAGES = ("aipo_env", "aipo_learner")
 # A name covers the module or package and everything inside it; "aipo_env" is the door alone.
 LAYERS = (
     ("aipo_env.records", "aipo_env.episode", "aipo_env.errors"),
-    ("aipo_env.parsing", "aipo_env.registry", "aipo_env.shipped"),
-    ("aipo_env.tasks", "aipo_env.toy.world"),
+    ("aipo_env.codecs", "aipo_env.registry", "aipo_env.shipped"),
+    ("aipo_env.tasks", "aipo_env.sandboxes", "aipo_env.toy.world"),
     ("aipo_env.verifiers",),
     ("aipo_env.agents",),
+    ("aipo_env.tools",),
     ("aipo_env.dialogue",),
     ("aipo_env.render",),
     ("aipo_env.session", "aipo_env.scenario"),

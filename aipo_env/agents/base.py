@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from aipo_env.errors import AgentError
-from aipo_env.records import ConsultKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +18,7 @@ class AgentRequest:
         key: Names the call within a run: (seed, step, group, rollout, call).
     """
 
-    kind: ConsultKind
+    kind: str
     query: str
     problem: str = ""
     trace: str = ""

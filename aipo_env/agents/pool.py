@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest
 from aipo_env.errors import AgentError, ConfigError
-from aipo_env.records import ConsultKind
 
 MAX_REPLY_CHARS = 20_000
 """A reply is cut here: no agent may flood an episode."""
@@ -105,11 +104,11 @@ class Journal:
 
 
 class AgentPool:
-    """The agents of a run by role, behind shared limits."""
+    """The agents of a run by role, and its tools by name, behind shared limits."""
 
     def __init__(
         self,
-        agents: Mapping[ConsultKind, Agent],
+        agents: Mapping[str, Agent],
         limits: PoolLimits | None = None,
         journal: Journal | None = None,
     ) -> None:
@@ -119,8 +118,8 @@ class AgentPool:
         # A semaphore belongs to the event loop it first waited in, a pool outlives loops.
         self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
-    def agent_id(self, kind: ConsultKind) -> str:
-        """Return the name of the agent behind a role."""
+    def agent_id(self, kind: str) -> str:
+        """Return the name of the agent behind a role, or of a tool."""
         agent = self.agents.get(kind)
         return agent.agent_id if agent else ""
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.errors import ConfigError
+from aipo_env.tasks.base import TaskSource
+from aipo_env.tasks.toy import ToySource
 from aipo_env.toy.world import KIND_OF_NAME, Operator, World, draw_rule
 
 _CLAIM = re.compile(r"(?<![a-z])([a-z]+)=([a-z]+)")
@@ -74,3 +76,18 @@ class ScriptedAgent:
         """Return the step that comes next: the second once the trace has taken the first."""
         taken = f"{operator.name} first" in request.trace
         return 1 if taken and KIND_OF_NAME[operator.name] == "reason" else 0
+
+
+def scripted(
+    source: TaskSource, wrong: float = 0.0, slow: float = 0.0, slow_s: float = 1.0, silent: float = 0.0
+) -> ScriptedAgent:
+    """Build the agent that knows the world of a source.
+
+    Raises:
+        ConfigError: The source has no world to know, or a probability is outside 0 to 1.
+    """
+    if not isinstance(source, ToySource):
+        raise ConfigError(
+            "agents: 'scripted' agents know toy worlds only; use agents='none' with this source."
+        )
+    return ScriptedAgent(source.world, wrong, slow, slow_s, silent)

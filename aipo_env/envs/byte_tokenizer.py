@@ -11,7 +11,7 @@ spelled byte by byte: the text is the same.
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from aipo_env.parsing import TagsCodec
+from aipo_env.codecs.tags import TagsCodec
 from aipo_env.records import CONSULT_KINDS, Author, ConsultKind, Message, Span
 
 Piece = tuple[list[int], Span]

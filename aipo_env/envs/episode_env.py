@@ -11,11 +11,10 @@ from gymnasium.error import ResetNeeded
 
 from aipo_env.envs.byte_session import ByteSession
 from aipo_env.errors import ConfigError, suggest
-from aipo_env.records import Message
+from aipo_env.records import Message, Split
 from aipo_env.registry import Spec
 from aipo_env.render import episode_text, messages_text
 from aipo_env.scenario import build_scenario
-from aipo_env.toy.world import Split
 
 ObsT = TypeVar("ObsT")
 ActT = TypeVar("ActT")

@@ -16,14 +16,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from aipo_env.errors import ConfigError, suggest
-from aipo_env.records import CONSULT_KINDS, ConsultKind
-
-Split = Literal["train", "test"]
+from aipo_env.records import CONSULT_KINDS, ConsultKind, Split
 
 MAX_OPERATORS = 24
 """Operators of one kind that a world can hold."""

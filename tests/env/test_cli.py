@@ -122,7 +122,7 @@ def test_bad_arguments_exit_with_2(argv: tuple[str, ...], capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("play", "--source", "toys"), "aipo: task source: there is no 'toys'. Valid: file, toy."),
+        (("play", "--source", "toys"), "aipo: task: there is no 'toys'. Valid: file, toy."),
         (("play", "--source", "file:gone.jsonl"), "aipo: gone.jsonl: no such file."),
         (("play", "--index", "-1"), "aipo: play: index=-1 must not be negative."),
         (("view", "gone.jsonl"), "aipo: gone.jsonl: no such file."),

@@ -25,6 +25,8 @@ from aipo_env import (
         ("scripted:wrong=0.2,slow=1", ("scripted", {"wrong": 0.2, "slow": 1})),
         ("x: a = true,b=null,c=two words,d=a=b", ("x", {"a": True, "b": None, "c": "two words", "d": "a=b"})),
         ({"type": "scripted", "wrong": 0.2}, ("scripted", {"wrong": 0.2})),
+        ("file:some/tasks.jsonl", ("file", {"": "some/tasks.jsonl"})),
+        ("openai:m/M-1@http://h:8/v1,tokens=9", ("openai", {"": "m/M-1@http://h:8/v1", "tokens": 9})),
     ],
 )
 def test_both_forms_of_a_spec(spec: object, parsed: tuple):
@@ -40,7 +42,10 @@ def test_parsing_leaves_the_spec_as_it_was():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("scripted:wrong", "agents: 'wrong' in 'scripted:wrong' is no option; write scripted:name=value"),
+        (
+            "scripted:a=1,wrong",
+            "agents: 'wrong' in 'scripted:a=1,wrong' is no option; write scripted:name=value",
+        ),
         ({"wrong": 0.2}, "agents: the spec .* needs a 'type'"),
         ({"type": 3}, "needs a 'type'"),
         (3, "agents: 3 is no spec"),
@@ -109,13 +114,14 @@ def test_a_file_has_the_general_rules_and_no_scripted_agents(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"agents": "scriptd"}, "agents: there is no 'scriptd'.*Did you mean 'scripted'"),
+        ({"agents": "scriptd"}, "agent: there is no 'scriptd'.*Did you mean 'scripted'"),
         ({"agents": "scripted:wrng=1"}, "there is no option 'wrng'.*Did you mean 'wrong'"),
         ({"agents": "scripted:wrong=2"}, "wrong=2 is no probability"),
         (
             {"rules": {"max_turn": 3}},
             "dialogue rules: there is no option 'max_turn'.*Did you mean 'max_turns'",
         ),
+        ({"rules": {"budget_per_kind": {"verfy": 1}}}, "budget_per_kind has 'verfy'.*Did you mean 'verify'"),
         ({"rules": {"max_turns": "3"}}, "dialogue rules: max_turns='3' must be a whole number"),
         ({"pool": {"retries": -1}}, "agent pool: retries=-1"),
         ({"pool": {"retry": 1}}, "agent pool: there is no option 'retry'"),

@@ -1,0 +1,1 @@
+"""Codecs: how consultations look in what a policy writes and reads."""

@@ -1,0 +1,132 @@
+"""Any typed function with a docstring is a tool.
+
+def distance(a: float, b: float) -> float:
+    '''Distance of two numbers on the line.'''
+    return abs(a - b)
+
+gym.make("AIPO-Math-Turn-v0", tools=["my_package:distance"])
+"""
+
+import asyncio
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from aipo_env.agents.base import AgentReply, AgentRequest
+from aipo_env.codecs.base import ToolSchema
+from aipo_env.errors import ConfigError
+from aipo_env.records import CONSULT_KINDS
+from aipo_env.registry import TOOLS
+
+_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
+MAX_ARGUMENT_CHARS = 100_000
+"""Longer arguments are refused unread."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function behind the protocol of agents: it gets the pool's deadline, and its answer is text.
+
+    Args:
+        function: Sync or async. Sync ones run in a thread, so they must be safe there.
+
+    What the function raises is told to the policy: a tool's error is an answer. What it returns is shown as
+    it is if text, else as JSON.
+
+    Raises:
+        ConfigError: The function has no docstring, a name that is no identifier or an agent's role, or a
+            parameter without a type that JSON has.
+    """
+
+    function: Callable[..., Any]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z_]\w*", self.agent_id) or self.agent_id in CONSULT_KINDS:
+            raise ConfigError(f"tool {self.agent_id!r}: use a plain name that is no agent's role.")
+        if not inspect.getdoc(self.function):
+            raise ConfigError(
+                f"tool {self.agent_id!r}: it has no docstring; the policy is told its first line."
+            )
+        _ = self.schema
+
+    @property
+    def agent_id(self) -> str:
+        """The function's name."""
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    @cached_property
+    def schema(self) -> ToolSchema:
+        """The tool as a policy is told of it."""
+        hints = typing.get_type_hints(self.function)
+        parameters = {}
+        for name in inspect.signature(self.function).parameters:
+            hint = hints.get(name)
+            kind = _JSON_TYPES.get(typing.get_origin(hint) or hint)  # type: ignore[arg-type]
+            if kind is None:
+                wanted = ", ".join(known.__name__ for known in _JSON_TYPES)
+                raise ConfigError(
+                    f"tool {self.agent_id!r}: parameter {name!r} must be typed as one of {wanted}."
+                )
+            parameters[name] = {"type": kind}
+        description = (inspect.getdoc(self.function) or "").splitlines()[0]
+        return ToolSchema(self.agent_id, description, parameters)
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        """Call the function with the arguments that the query holds."""
+        try:
+            bound = inspect.signature(self.function).bind(**self._arguments(request.query))
+            if inspect.iscoroutinefunction(self.function):
+                result = await self.function(*bound.args, **bound.kwargs)
+            else:
+                result = await asyncio.to_thread(self.function, *bound.args, **bound.kwargs)
+            text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+        except Exception as error:  # somebody else's program, called with arguments that a model wrote
+            text = f"error: {type(error).__name__}: {error}"
+        return AgentReply(text=text or "(nothing)")
+
+    def _arguments(self, query: str) -> dict[str, Any]:
+        """Read the arguments: a JSON object, or the text itself where one text is wanted."""
+        kinds = {name: schema["type"] for name, schema in self.schema.parameters.items()}
+        if len(query) > MAX_ARGUMENT_CHARS:
+            raise ValueError(f"arguments of {len(query)} characters; at most {MAX_ARGUMENT_CHARS}")
+        try:
+            given = json.loads(query) if query else {}
+        except (ValueError, RecursionError):
+            given = None
+        if not isinstance(given, dict) or not given.keys() <= kinds.keys():
+            if list(kinds.values()) != ["string"]:
+                raise ValueError(f"the arguments must be a JSON object with {', '.join(kinds) or 'nothing'}")
+            given = {next(iter(kinds)): query}
+        for name, value in given.items():
+            if not _fits(value, kinds[name]):
+                raise ValueError(f"{name} must be of type {kinds[name]}, got {value!r:.100}")
+        return given
+
+
+def _fits(value: object, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    return isinstance(value, int | float if kind == "number" else _TYPE_OF[kind])
+
+
+_TYPE_OF = {kind: python for python, kind in _JSON_TYPES.items()}
+
+
+def build_tools(specs: Sequence[Any]) -> dict[str, Tool]:
+    """Return tools by name, from specs that name functions or from functions themselves.
+
+    Raises:
+        ConfigError: A spec is unknown, a function is no tool, or two have one name.
+    """
+    tools: dict[str, Tool] = {}
+    for spec in specs:
+        tool = Tool(spec if callable(spec) else TOOLS.find(spec)[1])
+        if tool.agent_id in tools:
+            raise ConfigError(f"tools: two are named {tool.agent_id!r}. Rename one.")
+        tools[tool.agent_id] = tool
+    return tools
