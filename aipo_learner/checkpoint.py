@@ -8,12 +8,13 @@ Every draw is keyed by (seed, step, group, rollout, turn), so the step is all th
 and data position.
 """
 
+import fcntl
 import json
 import os
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,6 +50,7 @@ class Run:
             default=0,
         )
         self.initial_policy = policy_folder(config.policy)
+        self._lock = FolderLock()
 
     @classmethod
     def open(cls, config: TrainConfig) -> "Run":
@@ -63,6 +65,7 @@ class Run:
         path = run.folder / "config.json"
         try:
             (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
+            run._lock.take(run.folder)
             run._checkpoints.mkdir(exist_ok=True)
             before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and run.step else settings
             run._check_same(before, settings)
@@ -76,7 +79,10 @@ class Run:
                 scratch.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
                 scratch.replace(path)
             run.journal = Journal(run.folder / "journal.jsonl")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, CheckpointError) as error:
+            run._lock.close()
+            if isinstance(error, CheckpointError):
+                raise
             raise CheckpointError(f"{run.folder}: the run's folder cannot be used: {error}") from error
         return run
 
@@ -90,6 +96,7 @@ class Run:
         trace: TracebackType | None,
     ) -> None:
         self.journal.close()
+        self._lock.close()
 
     def policy_path(self) -> str:
         """Return where the weights to start from are."""
@@ -168,18 +175,25 @@ class Run:
             )
 
 
-def latest_policy(folder: Path) -> Path:
-    """Return the newest exported policy of a run.
+class FolderLock:
+    """Keeps other processes out of a folder for as long as this one lives."""
 
-    Raises:
-        CheckpointError: The run has no checkpoint.
-    """
-    whole = sorted(path for path in (folder / "checkpoints").glob("step-*") if _is_whole(path))
-    if not whole:
-        raise CheckpointError(
-            f"{folder}: there is no checkpoint of a run here. Give the --out folder of `aipo train`."
-        )
-    return whole[-1] / "policy"
+    _file: IO[str] | None = None
+
+    def take(self, folder: Path) -> None:
+        """Lock the folder, or raise CheckpointError when another process has it."""
+        self._file = (folder / "lock").open("a", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f"{folder}: another process is training here. Wait for it, or use another --out."
+            ) from error
+
+    def close(self) -> None:
+        """Let others in."""
+        if self._file:
+            self._file.close()
 
 
 def _holds_other(path: Path, settings: dict[str, Any]) -> bool:

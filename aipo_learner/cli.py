@@ -1,17 +1,16 @@
-"""The learner's commands: train, eval, report, warmstart, demo. `aipo_env.cli` finds and calls them."""
+"""The learner's commands: train, eval, report, demo. `aipo_env.cli` finds and calls them."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 from rich.console import Console
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from aipo_env import ConfigError, build_scenario, choose, write_episodes
-from aipo_learner.checkpoint import latest_policy
 from aipo_learner.config import JsonField, SpecField, TrainConfig
 from aipo_learner.demo import run_demo
 from aipo_learner.evaluate import dependence_gap, evaluate
@@ -54,7 +53,7 @@ def train(argv: list[str]) -> None:
         return
     console = Console()
     run_training(config, console)
-    console.print(f"Done. Policy: {latest_policy(config.out)}", highlight=False)
+    console.print(f"Done. Policy: {policy_folder(str(config.out))}", highlight=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,14 +133,14 @@ def _eval_defaults(policy: str) -> EvalOptions:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Write one HTML page about finished runs."""
+    """Write one HTML page about a run, or about runs side by side."""
 
     folder: Positional[Path]
-    """Folder with summary.json, as `aipo demo` leaves it."""
+    """The --out folder of `aipo train` or `aipo demo`."""
 
 
 def report(argv: list[str]) -> None:
-    """Write the HTML report of a folder of runs."""
+    """Write the HTML report of a run or of several."""
     from aipo_learner.reporting.report import write_report
 
     options = tyro.cli(ReportOptions, args=argv, prog="aipo report")
@@ -162,24 +161,6 @@ def demo(argv: list[str]) -> None:
     """Run the whole demonstration."""
     options = tyro.cli(DemoOptions, args=argv, prog="aipo demo")
     run_demo(options.seed, options.out, Console())
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmstartOptions:
-    """Teach the tiny policy from scratch and hold it to its gates."""
-
-    out: Annotated[Path, arg(help="Folder for the Hugging Face model.")] = Path("runs/tiny_policy")
-    seed: Annotated[int, arg(help="Draws the weights and the transcripts.")] = 0
-    num_threads: Annotated[int, arg(help="CPU threads of torch.")] = 2
-
-
-def warmstart(argv: list[str]) -> None:
-    """Teach the tiny policy from scratch."""
-    from aipo_learner.warmstart import WarmstartConfig, write_tiny_policy
-
-    options = tyro.cli(WarmstartOptions, args=argv, prog="aipo warmstart")
-    prepare(options.num_threads)
-    write_tiny_policy(WarmstartConfig(seed=options.seed), options.out, Console())
 
 
 def _without_help(argv: list[str]) -> list[str]:

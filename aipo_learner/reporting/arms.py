@@ -97,13 +97,19 @@ class Arm:
 
 
 def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
-    """Yield the arms that the summary or a sub-folder with metrics names, those of the demo first."""
+    """Yield the arms that the summary or a sub-folder with metrics names, those of the demo first.
+
+    A folder with metrics of its own is a single run, whose summary is the `scores.json` of `aipo eval`.
+    """
     parts = lookup(summary, "arms")
     parts = parts if isinstance(parts, Mapping) else {}
+    if (folder / "metrics.jsonl").is_file():
+        after = {column: {"after": summary.get(column)} for column in ("unaided", "aided")}
+        yield Arm(folder=folder, style=0, summary=after, rows=_read_rows(folder))
+        return
     found = {*parts, *(path.parent.name for path in folder.glob("*/metrics.jsonl"))}
     names = [*(name for name in ARMS if name in found), *sorted(found - {*ARMS})]
-    rows = {name: read_metrics(folder / name / "metrics.jsonl") for name in names}
-    rows = {name: [row for row in some if isinstance(row, Mapping)] for name, some in rows.items()}
+    rows = {name: _read_rows(folder / name) for name in names}
     totals = {name: number(parts, name, "rollouts") for name in names if rows[name]}
     known = all(totals.values())
     for style, name in enumerate(names):
@@ -115,6 +121,10 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
             rows=rows[name],
             rollouts_per_step=(totals.get(name) or 1.0) / len(rows[name]) if known and rows[name] else 1.0,
         )
+
+
+def _read_rows(folder: Path) -> list[Mapping[str, Any]]:
+    return [row for row in read_metrics(folder / "metrics.jsonl") if isinstance(row, Mapping)]
 
 
 def lookup(tree: Any, *keys: str) -> Any:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from aipo_env import DataError, Episode, episodes_section, html_templates, read_episodes
-from aipo_learner.checkpoint import latest_policy
+from aipo_learner.policy import policy_folder
 from aipo_learner.reporting.annotations import read_coefficients, token_decoder
 from aipo_learner.reporting.arms import Arm, read_arms
 from aipo_learner.reporting.charts import legend_key
@@ -27,18 +27,22 @@ _PER_EVALUATION = 3
 
 
 def write_report(folder: Path) -> Path:
-    """Write `folder/report.html` from `folder/summary.json` and the arms' folders; return its path.
+    """Write `folder/report.html` about the arms of a comparison, or about a single run; return its path.
 
-    An arm's folder may hold `metrics.jsonl`, `checkpoints`, `episodes/step-*.jsonl` of its training and
+    A comparison's folder has `summary.json` and its arms' folders, a run's `metrics.jsonl` and, when
+    `aipo eval --out` wrote there, `scores.json`. An arm's folder may hold `metrics.jsonl`, `checkpoints`, `episodes/step-*.jsonl` of its training and
     `episodes/evaluation-*.jsonl` after it; `before/episodes` those before it. What is missing is left out.
 
     Raises:
-        DataError: `summary.json` is missing or cannot be read, or an episode file is corrupt.
+        DataError: There is nothing to report on, or a file is corrupt.
         ConfigError: jinja2 is not installed.
     """
-    summary = _read_summary(folder / "summary.json")
+    is_run = (folder / "metrics.jsonl").is_file()
+    summary = _read_summary(folder / ("scores.json" if is_run else "summary.json"))
     versions = summary.get("versions")
     arms = list(read_arms(folder, summary))
+    if not arms:
+        raise DataError(f"{folder}: holds no run. Give the --out folder of `aipo train` or `aipo demo`.")
     templates = html_templates(Path(__file__).parent / "templates")
     templates.filters["percent"] = _percent
     templates.globals["legend_key"] = lambda style: Markup(legend_key(style))
@@ -80,9 +84,9 @@ def _differences(arms: Sequence[Arm], against: object) -> list[str]:
 
 
 def _read_summary(path: Path) -> Mapping[str, Any]:
-    mend = "Run `aipo demo` again: it writes this file."
+    mend = "Run the command that wrote it again, or delete it."
     if not path.is_file():
-        raise DataError(f"{path}: no such file. {mend}")
+        return {}
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -154,7 +158,7 @@ def _decoder(arms: Sequence[Arm]) -> Callable[[int], str] | None:
     """Return the decoder of the arms' policy, which they share, if one of them has a checkpoint."""
     for arm in arms:
         try:
-            return token_decoder(latest_policy(arm.folder))
+            return token_decoder(Path(policy_folder(str(arm.folder))))
         except Exception:  # transformers raises many kinds for one fault: there is no tokenizer to read
             continue
     return None

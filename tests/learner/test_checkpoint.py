@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 
 import aipo_learner.checkpoint as checkpoint_module
 from aipo_env import AgentReply, AgentRequest, CheckpointError, Journal, data_folder
-from aipo_learner.checkpoint import Run, latest_policy
+from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.metrics import read_metrics
 from aipo_learner.objective import ObjectiveConfig
+from aipo_learner.policy import policy_folder
 from aipo_learner.tiny import build_model, build_tokenizer
 from aipo_learner.train import train
 
@@ -42,7 +43,7 @@ def config(out: Path, **changes) -> TrainConfig:
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(latest_policy(out) / "model.safetensors")
+    return load_file(Path(policy_folder(str(out))) / "model.safetensors")
 
 
 def same_run(one: Path, other: Path) -> None:
@@ -122,9 +123,9 @@ def test_a_killed_run_resumes_bit_equal(uninterrupted: Path, tmp_path: Path):
 
 
 def test_a_finished_run_has_nothing_left_to_do(uninterrupted: Path):
-    before = (latest_policy(uninterrupted) / "model.safetensors").stat().st_mtime_ns
+    before = (Path(policy_folder(str(uninterrupted))) / "model.safetensors").stat().st_mtime_ns
     train(config(uninterrupted), Console(quiet=True))
-    assert (latest_policy(uninterrupted) / "model.safetensors").stat().st_mtime_ns == before
+    assert (Path(policy_folder(str(uninterrupted))) / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_other_settings_in_the_same_folder_are_refused(uninterrupted: Path):
@@ -159,6 +160,23 @@ def test_a_checkpoint_of_another_format_is_refused(uninterrupted: Path, tmp_path
     monkeypatch.setattr(checkpoint_module, "FORMAT", 2)
     with pytest.raises(CheckpointError, match="written in format 1, this version reads 2"):
         train(config(out), Console(quiet=True))
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path: Path):
+    settings = config(tmp_path / "run")
+    holder = (
+        "import sys; from pathlib import Path; from aipo_learner.checkpoint import FolderLock\n"
+        "lock = FolderLock(); lock.take(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
+    )
+    settings.out.mkdir()
+    command = [sys.executable, "-c", holder, str(settings.out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(CheckpointError, match="another process is training here"):
+            Run.open(settings)
+        other.stdin.close()
+    with Run.open(settings) as run:
+        assert run.step == 0
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(uninterrupted: Path, tmp_path: Path, monkeypatch):

@@ -9,11 +9,10 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from aipo_env import PolicyError
-from aipo_learner.checkpoint import latest_policy
 from aipo_learner.config import TrainConfig
 from aipo_learner.metrics import read_metrics
 from aipo_learner.objective import ObjectiveConfig
-from aipo_learner.policy import load_policy, save_policy
+from aipo_learner.policy import load_policy, policy_folder, save_policy
 from aipo_learner.train import train
 
 
@@ -76,6 +75,6 @@ def test_any_causal_lm_trains_with_its_own_tokenizer_and_template(foreign_policy
     rows = read_metrics(out / "metrics.jsonl")
     assert [row["step"] for row in rows] == [0, 1]
     assert all(abs(row.get("kl_sampler", 0.0)) < 1e-3 for row in rows)
-    model = AutoModelForCausalLM.from_pretrained(latest_policy(out))
+    model = AutoModelForCausalLM.from_pretrained(policy_folder(str(out)))
     assert model.config.model_type in ("llama", "qwen2")
     shutil.rmtree(out)

@@ -262,7 +262,7 @@ def test_hostile_names_and_episodes_are_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", [{}, {"arms": {}}, {"arms": {"aipo": {}}}, {"arms": {"aipo": None}}, {"arms": [1]}]
+    "what", [{"arms": {"aipo": {}}}, {"arms": {"aipo": None}}, {"arms": {"a": [1]}, "against": 3}]
 )
 def test_missing_pieces_are_left_out(tmp_path: Path, what: dict[str, Any]) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(what))
@@ -291,11 +291,21 @@ def test_one_arm_of_another_name_is_enough(tmp_path: Path) -> None:
     assert re.findall(r"</svg> ([\w ]+)</li>", chart(text, "Success alone, in training")) == ["mine"]
 
 
+def test_a_single_run_is_reported_with_the_scores_of_its_evaluation(tmp_path: Path) -> None:
+    run = run_folder(tmp_path) / "base"
+    text = report(run)
+    assert re.findall(r"</svg> ([\w ]+)</li>", chart(text, "Success alone, in training")) == ["no agents"]
+    assert 'class="tile' not in text
+    (run / "scores.json").write_text(json.dumps({"unaided": summary()["arms"]["base"]["unaided"]["after"]}))
+    assert 'class="tile' in report(run)
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (None, r"summary\.json: no such file\. Run `aipo demo` again"),
-        ('{"arms": {', r"summary\.json: not JSON .*Run `aipo demo` again"),
+        (None, r"holds no run\. Give the --out folder of `aipo train`"),
+        ('{"arms": {', r"summary\.json: not JSON .*Run the command that wrote it again"),
+        ('{"arms": [1]}', r"holds no run"),
         ("[]", r"summary\.json: must hold an object, holds list"),
         (b"\xff\xfe", r"summary\.json: not JSON"),
     ],

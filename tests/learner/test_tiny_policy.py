@@ -13,8 +13,8 @@ from aipo_learner.evaluate import evaluate
 from aipo_learner.policy import load_policy
 from aipo_learner.samplers.hf_sampler import HFSampler
 from aipo_learner.tiny import build_model, build_tokenizer
-from aipo_learner.transcripts import draw_drill, draw_recital, draw_transcript
-from aipo_learner.warmstart import GATES, WarmstartConfig, gate_scores, teach
+from envs_data.prepare.tiny_policy import GATES, WarmstartConfig, gate_scores, teach
+from envs_data.prepare.transcripts import draw_drill, draw_recital, draw_transcript
 
 
 def test_what_ships():

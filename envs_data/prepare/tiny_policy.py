@@ -1,23 +1,29 @@
-"""Warm start: teach the tiny policy its trade from generated transcripts, then hold it to its gates."""
+"""Warm start: teach the tiny policy its trade from generated transcripts, then hold it to its gates.
+
+aipo warmstart
+"""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from tyro.conf import arg
 
 from aipo_env import CONSULT_KINDS, PolicyError, build_scenario
 from aipo_learner.batch import Row, collate, split_rows
 from aipo_learner.evaluate import evaluate
 from aipo_learner.policy import load_policy, save_policy, token_logprobs
+from aipo_learner.runtime import prepare
 from aipo_learner.samplers.hf_sampler import HFSampler
 from aipo_learner.tiny import build_model, build_tokenizer
-from aipo_learner.transcripts import Transcript, draw_drill, draw_recital, draw_transcript
+from envs_data.prepare.transcripts import Transcript, draw_drill, draw_recital, draw_transcript
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +175,22 @@ def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> N
     if faults:
         raise PolicyError(f"{out}: the policy does not pass its gates: {'; '.join(faults)}.")
     console.print(f"Passed all gates. Policy: {out}", highlight=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmstartOptions:
+    """Teach the tiny policy from scratch and hold it to its gates."""
+
+    out: Annotated[Path, arg(help="Folder for the Hugging Face model.")] = Path("runs/tiny_policy")
+    seed: Annotated[int, arg(help="Draws the weights and the transcripts.")] = 0
+    num_threads: Annotated[int, arg(help="CPU threads of torch.")] = 2
+
+
+def warmstart(argv: list[str]) -> None:
+    """Teach the tiny policy from scratch."""
+    options = tyro.cli(WarmstartOptions, args=argv, prog="aipo warmstart")
+    prepare(options.num_threads)
+    write_tiny_policy(WarmstartConfig(seed=options.seed), options.out, Console())
 
 
 def _learn(
