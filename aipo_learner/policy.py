@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from aipo_env import PolicyError, data_folder
 from aipo_learner.batch import Batch
+from aipo_learner.head_logprobs import token_logprobs_from_hidden as token_logprobs_from_hidden
 
 disable_progress_bar()
 
