@@ -22,7 +22,7 @@ demo: $(VENV)/demo.stamp  ## train, evaluate and write the report to runs/demo
 test: $(VENV)/dev.stamp  ## run the tests that every change must pass
 	$(PY) -m pytest -m "not gpu and not slow and not integrations and not network"
 
-test-all: $(VENV)/dev.stamp  ## run every test that needs no GPU
+test-all: $(VENV)/dev.stamp  ## run every test that needs no GPU; other libraries are installed under .venv the first time
 	$(PY) -m pytest -m "not gpu"
 
 check: $(VENV)/dev.stamp  ## lint, formatting, types

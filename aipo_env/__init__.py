@@ -5,11 +5,16 @@ Everything public is imported from here; sub-modules may move.
 
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest
 from aipo_env.agents.knowledge import KnowledgeAgent
-from aipo_env.agents.pool import AgentPool, Journal, Outcome, PoolLimits
+from aipo_env.agents.notes import NotesAgent
+from aipo_env.agents.pool import AgentPool, Cassette, Journal, Outcome, PoolLimits
 from aipo_env.agents.reasoning import ReasoningAgent
 from aipo_env.agents.scripted import ScriptedAgent
 from aipo_env.agents.verify import VerifyAgent
+from aipo_env.checker import check_agent, check_codec, check_task_source, check_tool, check_verifier
 from aipo_env.codecs.base import Codec, Parsed, ToolSchema
+from aipo_env.codecs.hermes import HermesCodec
+from aipo_env.codecs.macro import MacroCodec
+from aipo_env.codecs.openai_calls import OpenAICodec, completion_text, openai_messages
 from aipo_env.codecs.tags import TagsCodec
 from aipo_env.dialogue import (
     Answer,
@@ -22,12 +27,13 @@ from aipo_env.dialogue import (
     PendingCall,
     Reply,
 )
-from aipo_env.envs.byte_session import ByteSession
 from aipo_env.envs.byte_tokenizer import ByteTokenizer
 from aipo_env.envs.spaces import UnicodeText
 from aipo_env.envs.token_env import TokenEnv
+from aipo_env.envs.token_session import TokenSession
+from aipo_env.envs.tokenizer import Tokenizer
 from aipo_env.envs.turn_env import TurnEnv
-from aipo_env.episode import Episode, TokenRecord, read_episodes, write_episodes
+from aipo_env.episode import Episode, TokenRecord, read_episodes, redact, write_episodes
 from aipo_env.errors import (
     AgentError,
     AgentTimeout,
@@ -78,11 +84,23 @@ from aipo_env.render import (
     html_templates,
     messages_text,
 )
+from aipo_env.runner import EpisodeRunner, Group
+from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
+from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.scenario import TOY_RULES, Scenario, build_agents, build_scenario
 from aipo_env.session import Session, run_sync
 from aipo_env.shipped import data_folder
-from aipo_env.tasks.base import TaskSource, build_source, task_index
+from aipo_env.tasks.base import TaskSource, TaskTable, build_source, task_index
+from aipo_env.tasks.contamination import (
+    ContaminationIndex,
+    ContaminationReport,
+    all_tasks,
+    check_contamination,
+    contaminated,
+)
+from aipo_env.tasks.datasets import Dataset, known_datasets
 from aipo_env.tasks.file import FileSource
+from aipo_env.tasks.hub import hub_source
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import CannedAgent, FaultyAgent, ScriptedPolicy
 from aipo_env.tools.base import Tool
@@ -98,7 +116,10 @@ from aipo_env.toy.world import (
     shift_of,
 )
 from aipo_env.verifiers.base import Verifier
+from aipo_env.verifiers.by_kind import ByKind
+from aipo_env.verifiers.choice import ChoiceVerifier
 from aipo_env.verifiers.math_equiv import MathVerifier
+from aipo_env.verifiers.unit_tests import CodeVerifier
 
 __all__ = [
     "AGENTS",
@@ -119,32 +140,45 @@ __all__ = [
     "AipoError",
     "Answer",
     "Author",
-    "ByteSession",
+    "ByKind",
     "ByteTokenizer",
     "Call",
     "CannedAgent",
+    "Cassette",
     "CheckpointError",
+    "ChoiceVerifier",
     "CodeTests",
+    "CodeVerifier",
     "Codec",
     "Completion",
     "ConfigError",
     "Consult",
     "ConsultKind",
     "Consults",
+    "ContaminationIndex",
+    "ContaminationReport",
     "DataError",
+    "Dataset",
     "Dialogue",
     "DialogueRules",
     "Ended",
     "Episode",
+    "EpisodeRunner",
     "FaultyAgent",
     "Feedback",
     "FileSource",
+    "Group",
+    "HermesCodec",
     "Interrupted",
     "Journal",
     "KnowledgeAgent",
+    "Limits",
+    "MacroCodec",
     "MathVerifier",
     "Message",
     "Need",
+    "NotesAgent",
+    "OpenAICodec",
     "Operator",
     "Outcome",
     "Parsed",
@@ -153,9 +187,12 @@ __all__ = [
     "PolicyError",
     "PoolLimits",
     "Problem",
+    "Program",
     "ReasoningAgent",
     "Registry",
     "Reply",
+    "RunResult",
+    "Sandbox",
     "SandboxUnavailable",
     "Scenario",
     "ScriptedAgent",
@@ -168,8 +205,11 @@ __all__ = [
     "TagsCodec",
     "Task",
     "TaskSource",
+    "TaskTable",
     "TokenEnv",
     "TokenRecord",
+    "TokenSession",
+    "Tokenizer",
     "Tool",
     "ToolSchema",
     "ToySource",
@@ -182,12 +222,21 @@ __all__ = [
     "VerifyAgent",
     "World",
     "add_codes",
+    "all_tasks",
     "believed_move",
     "build_agents",
     "build_scenario",
     "build_source",
+    "check_agent",
+    "check_codec",
+    "check_contamination",
+    "check_task_source",
+    "check_tool",
+    "check_verifier",
     "choose",
+    "completion_text",
     "construct",
+    "contaminated",
     "data_folder",
     "draw_rule",
     "episode_text",
@@ -195,9 +244,14 @@ __all__ = [
     "episodes_section",
     "escape_terminal",
     "html_templates",
+    "hub_source",
+    "known_datasets",
     "messages_text",
+    "open_sandbox",
+    "openai_messages",
     "parse_spec",
     "read_episodes",
+    "redact",
     "run_sync",
     "shift_of",
     "suggest",

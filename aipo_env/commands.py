@@ -1,4 +1,4 @@
-"""The commands of this package: play, view, doctor. Each takes its arguments as a list of texts."""
+"""The commands of this package: play, view, plugins, doctor. Each takes its arguments as a list of texts."""
 
 import importlib.util
 import os
@@ -8,27 +8,34 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import gymnasium
 import tyro
 from tyro.conf import Positional
 
+from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.episode import read_episodes
 from aipo_env.errors import ConfigError, DataError
 from aipo_env.play import play as play_task
 from aipo_env.records import Split
-from aipo_env.render import episodes_html
-from aipo_env.scenario import build_scenario
+from aipo_env.registry import REGISTRIES
+from aipo_env.render import episodes_html, escape_terminal
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PlayOptions:
-    """Be the policy: solve a task in the terminal, with agents to consult."""
+    """Be the policy: solve a task in the terminal, with agents to consult.
 
-    source: str = "toy"
-    """Where tasks come from: "toy", "toy:difficulty=2", "file:tasks.jsonl"."""
-    agents: str = "scripted"
-    """Who is consulted: "scripted", "scripted:wrong=0.2", "none"."""
+    An empty line ends your turn. Programs have empty lines: in a code task a line with only "." ends it.
+    """
+
+    environment: Positional[str] = "AIPO-Math-Turn-v0"
+    """Whose tasks and agents: an id, behind "package:" if another package registers it."""
+    source: str | None = None
+    """Where tasks come from, if not as the environment has it: "toy:difficulty=2", "file:tasks.jsonl"."""
+    agents: str | None = None
+    """Who is consulted, if not as the environment has it: "scripted:wrong=0.2", "none"."""
     split: Split = "train"
     """Training or held-out tasks."""
     index: int = 0
@@ -44,8 +51,16 @@ def play(argv: list[str]) -> None:
     options = tyro.cli(PlayOptions, args=argv, prog="aipo play")
     if options.index < 0:
         raise ConfigError(f"play: index={options.index} must not be negative.")
-    scenario = build_scenario(options.source, options.agents, seed=options.seed)
-    play_task(scenario, split=options.split, index=options.index, aided=options.aided)
+    chosen: dict[str, Any] = {"source": options.source, "agents": options.agents}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    try:
+        # A person needs no checker of actions; its warnings would stand in the transcript.
+        made = gymnasium.make(options.environment, disable_env_checker=True, world_seed=options.seed, **given)
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        raise ConfigError(f"play: {options.environment!r} cannot be made: {error}") from error
+    if not isinstance(made.unwrapped, EpisodeEnv):
+        raise ConfigError(f"play: {options.environment!r} has no tasks to solve in words.")
+    play_task(made.unwrapped.scenario, split=options.split, index=options.index, aided=options.aided)
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,20 @@ def view(argv: list[str]) -> None:
     except OSError as error:
         raise ConfigError(f"view: the page cannot be written: {error}. Name another with --out.") from error
     print(f"Page: {out}")
+
+
+@dataclass(frozen=True)
+class PluginsOptions:
+    """List the components that a spec can name, where each comes from, and what cannot be loaded and why."""
+
+
+def plugins(argv: list[str]) -> None:
+    """List the components that a spec can name, and what cannot be loaded."""
+    tyro.cli(PluginsOptions, args=argv, prog="aipo plugins")
+    for plugin in (plugin for registry in REGISTRIES for plugin in registry.plugins()):
+        fault = f": cannot be used: {plugin.error}" if plugin.error else ""
+        line = f"{plugin.kind:9} {plugin.name:16} {plugin.origin}{fault}"
+        print(escape_terminal(" ".join(line.splitlines())))
 
 
 @dataclass(frozen=True)
@@ -102,7 +131,9 @@ def doctor(argv: list[str]) -> None:
         ("OPENAI_API_KEY", "set" if os.environ.get("OPENAI_API_KEY") else "not set"),
     ]
     plugged = {entry.name for entry in entry_points(group="aipo.commands")}
-    rows += [(f"aipo {name}", _readiness(name)) for name in sorted({"play", "view", "doctor", *plugged})]
+    rows += [
+        (f"aipo {name}", _readiness(name)) for name in sorted({"play", "view", "plugins", "doctor", *plugged})
+    ]
     print("\n".join(f"{name:15} {value}" for name, value in rows))
 
 

@@ -28,7 +28,10 @@ from aipo_env.records import (
     check_kind,
 )
 
-PLAIN_PROMPT = "Solve the problem step by step. Put the final answer in \\boxed{}."
+PLAIN_PROMPT = (
+    "Solve the problem step by step. Give the final answer in the form that the problem asks for, or in \\boxed{} "
+    "if it asks for none."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,14 +216,18 @@ class Dialogue:
         notice = self.codec.denied if pending.denied else self.codec.unavailable
         return Span(notice, Author.ENV, call_id=pending.call_id)
 
+    def may_consult(self, kind: str) -> bool:
+        """Return whether a call to an agent's role or a tool is within the budgets."""
+        kind_budget = self.rules.budget_per_kind.get(kind, self.rules.consult_budget)
+        return (
+            (kind in self.rules.kinds or kind not in CONSULT_KINDS)
+            and self._charged.total() < self.rules.consult_budget
+            and self._charged[kind] < kind_budget
+        )
+
     def _admit(self, call: Call) -> PendingCall:
         """Charge a call to the budgets, or deny it."""
-        kind_budget = self.rules.budget_per_kind.get(call.kind, self.rules.consult_budget)
-        denied = (
-            (call.kind in CONSULT_KINDS and call.kind not in self.rules.kinds)
-            or self._charged.total() >= self.rules.consult_budget
-            or self._charged[call.kind] >= kind_budget
-        )
+        denied = not self.may_consult(call.kind)
         if not denied:
             self._charged[call.kind] += 1
         self._num_calls += 1

@@ -5,7 +5,7 @@ The token record holds the very ids that the policy sampled and saw, each with i
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,18 @@ class Episode:
         """Whether the verifier accepted the answer."""
         return self.verdict is not None and bool(self.verdict.correct)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able dictionary that `from_dict` turns back into an equal episode."""
+    def __repr__(self) -> str:
+        """No text: a repr ends in logs."""
+        return f"Episode({self.task!r}, stop_reason={self.stop_reason.value!r}, reward={self.reward})"
+
+    def to_dict(self, *, reveal: bool = False) -> dict[str, Any]:
+        """Return a JSON-able dictionary that `from_dict` turns back into an equal episode.
+
+        Args:
+            reveal: Whether to keep the text of a source that forbids republication; see `redact`.
+        """
+        if self.task.withheld and not reveal:
+            return redact(self).to_dict(reveal=True)
         return {
             "task": {
                 **_flat(self.task),
@@ -179,20 +189,50 @@ class Episode:
         })  # fmt: skip
 
 
+def redact(episode: Episode) -> Episode:
+    """Return what may be shown of an episode in public: all of it, unless its task's source forbids republication.
+
+    Then a notice stands for every text, since those of the policy and the agents may quote the task, and token
+    ids are zero. Who wrote how much, what was decided and the task's id stay.
+    """
+    if not (notice := episode.task.withheld):
+        return episode
+    meta = {"no_republish": True}
+    return replace(
+        episode,
+        task=replace(episode.task, prompt=notice, answer=notice, choices=(), tests=None, meta=meta),
+        messages=tuple(
+            Message(m.role, tuple(replace(span, text=notice) for span in m.spans)) for m in episode.messages
+        ),
+        turns=tuple(
+            Turn(notice, turn.finish_reason, tuple(Call(call.kind, notice) for call in turn.calls), notice)
+            for turn in episode.turns
+        ),
+        consults=tuple(
+            replace(c, query=notice, reply=c.reply and notice, error="") for c in episode.consults
+        ),
+        tokens=replace(episode.tokens, token_ids=np.zeros_like(episode.tokens.token_ids)),
+        verdict=episode.verdict and replace(episode.verdict, extracted="", reason=""),
+    )
+
+
 def _flat(record: Any) -> dict[str, Any]:
     """Return the fields of a record without descending into them."""
     return {item.name: getattr(record, item.name) for item in fields(record)}
 
 
-def write_episodes(path: Path, episodes: Iterable[Episode]) -> None:
-    """Append episodes to a JSON-lines file; a last line that a crash cut short is not continued."""
+def write_episodes(path: Path, episodes: Iterable[Episode], *, reveal: bool = False) -> None:
+    """Append episodes to a JSON-lines file; a last line that a crash cut short is not continued.
+
+    `reveal` as in `Episode.to_dict`.
+    """
     with path.open("a+b") as existing:
         size = existing.seek(0, 2)
         if size and existing.seek(size - 1) and existing.read() != b"\n":
             existing.write(b"\n")
     with path.open("a", encoding="utf-8") as file:
         for episode in episodes:
-            file.write(json.dumps(episode.to_dict(), ensure_ascii=True, allow_nan=False) + "\n")
+            file.write(json.dumps(episode.to_dict(reveal=reveal), ensure_ascii=True, allow_nan=False) + "\n")
 
 
 def read_episodes(path: Path) -> Iterator[Episode]:

@@ -1,6 +1,6 @@
 """A person is the policy, in the terminal, and can consult the agents."""
 
-from aipo_env.envs.byte_session import ByteSession
+from aipo_env.envs.token_session import TokenSession
 from aipo_env.episode import Episode
 from aipo_env.records import Split, StopReason
 from aipo_env.render import escape_terminal, messages_text
@@ -10,16 +10,18 @@ from aipo_env.scenario import Scenario
 def play(scenario: Scenario, *, split: Split = "train", index: int = 0, aided: bool = True) -> Episode:
     """Play one task on standard input and output; return the episode.
 
-    A turn ends at an empty line or after a line that closes a call. Ctrl-D and Ctrl-C end the episode as
-    cancelled.
+    A turn ends after a line that closes a call, or at an empty line; in a code task, whose answer may hold
+    empty lines, at a line with only ".". Ctrl-D and Ctrl-C end the episode as cancelled.
     """
-    session = scenario.session(scenario.source.task(split, index), aided=aided, key=(index,))
-    running = ByteSession(session)
+    task = scenario.source.task(split, index)
+    session = scenario.session(task, aided=aided, key=(index,))
+    running = TokenSession(session)
     print(messages_text(running.open()))
-    print(_how_to(scenario, aided))
+    end = "." if task.kind == "code" else ""
+    print(_how_to(scenario, aided, end))
     try:
         while session.stop_reason is None:
-            message = running.say(_read_turn(session.dialogue.stop_strings()))
+            message = running.say(_read_turn(session.dialogue.stop_strings(), end))
             if message is not None:
                 print(messages_text([message]))
     except (EOFError, KeyboardInterrupt):
@@ -30,24 +32,29 @@ def play(scenario: Scenario, *, split: Split = "train", index: int = 0, aided: b
     return episode
 
 
-def _how_to(scenario: Scenario, aided: bool) -> str:
+def _how_to(scenario: Scenario, aided: bool, end: str) -> str:
     rules = scenario.rules
-    protocol = f"\n{scenario.codec.instructions(rules.kinds, rules.consult_budget)}" if aided else ""
+    # A prompt of its own, for policies that know the protocol by heart, does not explain it to a person.
+    is_brief = aided and rules.consult_prompt
+    protocol = f"\n{scenario.codec.instructions(rules.kinds, rules.consult_budget)}" if is_brief else ""
+    mark = 'A line with only "."' if end else "An empty line"
+    form = "a program" if end else "in \\boxed{}"
     return (
-        f"{protocol}\nAn empty line ends your turn; a turn that asks nothing is your final answer, in "
-        "\\boxed{}. Ctrl-D stops.\n"
+        f"{protocol}\n{mark} ends your turn; a turn that asks nothing is your final answer, {form}. "
+        "Ctrl-D stops.\n"
     )
 
 
-def _read_turn(stop_strings: tuple[str, ...]) -> str:
-    """Read lines up to an empty one or one that closes a call; empty lines before the first do not count."""
+def _read_turn(stop_strings: tuple[str, ...], end: str) -> str:
+    """Read lines up to one that is `end` or closes a call; empty lines before the first do not count."""
     lines: list[str] = []
     while not (lines and lines[-1].endswith(stop_strings)):
         line = input("> ")
-        if line:
+        if line == end:
+            if lines:
+                break
+        elif line or lines:
             lines.append(line)
-        elif lines:
-            break
     return "\n".join(lines)
 
 
@@ -59,6 +66,6 @@ def _outcome(episode: Episode) -> str:
     return (
         f"Verdict: {status.replace('_', ' ')}"
         + (f" ({escape_terminal(reason)})." if reason else ".")
-        + (f" Your answer: {escape_terminal(extracted)}." if extracted else "")
+        + (f" Your answer: {escape_terminal(extracted)}." if extracted and "\n" not in extracted else "")
         + (f" Consultations: {len(episode.consults)}." if episode.consults else "")
     )

@@ -133,7 +133,8 @@ class Task:
         kind: Which verifier decides: "math", "choice" or "code".
         choices: The options of a "choice" task, in the order of their letters; `answer` is a letter.
         tests: What decides a "code" task.
-        meta: Anything JSON-able; `meta["bottleneck"]` names the help a toy task needs.
+        meta: Anything JSON-able; `meta["bottleneck"]` names the help a toy task needs, and
+            `meta["no_republish"]` says that the source forbids showing its text in public.
 
     Raises:
         DataError: A field is missing or of the wrong type; the message names it.
@@ -171,6 +172,17 @@ class Task:
             known = CodeTests.__dataclass_fields__
             given = {name: value for name, value in tests.items() if name in known}
             object.__setattr__(self, "tests", CodeTests(**given))
+
+    def __repr__(self) -> str:
+        """Neither text nor answer: a repr ends in logs."""
+        return f"Task(id={self.id!r}, kind={self.kind!r}, source={self.source!r})"
+
+    @property
+    def withheld(self) -> str:
+        """What stands in public for each of its texts; empty when they may be shown."""
+        if not self.meta.get("no_republish"):
+            return ""
+        return f"[withheld: {self.source or 'its source'} forbids republication]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +263,19 @@ class Consult:
     seconds: float = field(default=0.0, compare=False)
 
 
-VerdictStatus = Literal["correct", "wrong", "no_answer", "timeout", "error"]
+VerdictStatus = Literal[
+    "correct",
+    "wrong",
+    "no_answer",
+    "refused",
+    "timeout",
+    "memory",
+    "output_limit",
+    "runtime_error",
+    "compile_error",
+    "infra_error",
+    "error",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

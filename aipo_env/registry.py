@@ -4,16 +4,19 @@ A spec names a component in a configuration, a command line or a registered envi
 
     "scripted"    "scripted:wrong=0.2,slow=0.1"    {"type": "scripted", "wrong": 0.2}
     "file:tasks.jsonl"      text without a name is the first argument
-    "my_package.agents:Librarian"    any importable factory; options in the dict form, or after another colon
+    "my_package.agents:Librarian"    anything importable: a factory (options in the dict form, or after another
+                                     colon), or the component itself
 """
 
-import importlib
+import importlib.util
 import inspect
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from aipo_env.errors import ConfigError, suggest
@@ -51,6 +54,8 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
                 f"{what}: {item!r} in {spec!r} is no option; write {kind}:name=value,name=value."
             )
         name, value = option.groups() if option else (FIRST, item)
+        if name in options:
+            raise ConfigError(f"{what}: {name!r} is given twice in {spec!r}.")
         options[name] = _value(value) if option else value
     return kind, options
 
@@ -62,8 +67,9 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
         ConfigError: An option is unknown (the message suggests the nearest) or has a value of the wrong type.
     """
     parameters = inspect.signature(make).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in options:
-        if name not in parameters:
+        if name not in parameters and not takes_any:
             raise ConfigError(f"{what}: there is no option {name!r}. {suggest(name, parameters)}")
     try:
         return make(**options)
@@ -86,8 +92,8 @@ def load_attribute(path: str, what: str) -> Any:
     """
     module, _, attribute = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # the module may be somebody else's program
+        return attrgetter(attribute)(importlib.import_module(module))
+    except (Exception, SystemExit) as error:  # the module may be somebody else's program
         raise ConfigError(f"{what}: {path!r} cannot be loaded: {type(error).__name__}: {error}.") from error
 
 
@@ -120,15 +126,18 @@ class Registry:
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that gives a factory a short name.
 
+        The same factory may be registered again, as a notebook's cell does when it runs once more.
+
         Raises:
             ConfigError: The name is taken, or no name.
         """
         if not re.fullmatch(r"[A-Za-z][\w-]*", name):
             raise ConfigError(f"{self.kind}: {name!r} is no name; use letters, digits, '-' and '_'.")
-        if name in self._own or name in self._added:
-            raise ConfigError(f"{self.kind}: the name {name!r} is taken. Choose another.")
 
         def keep(factory: T) -> T:
+            known = self._added.get(name)
+            if name in self._own or (known and _place(known) != _place(factory)):
+                raise ConfigError(f"{self.kind}: the name {name!r} is taken. Choose another.")
             self._added[name] = factory  # type: ignore[assignment]
             return factory
 
@@ -143,17 +152,21 @@ class Registry:
         if not isinstance(spec, str | Mapping):
             return spec
         name, factory, options = self.find(spec)
+        if not callable(factory):
+            if options:
+                raise ConfigError(f"{self.kind} {name!r}: it is no factory, so it takes no options.")
+            return factory
         parameters = inspect.signature(factory).parameters
         if FIRST in options:
             first = next((parameter for parameter in parameters if parameter not in at_hand), None)
-            if first is None:
+            if first is None or first in options:
                 raise ConfigError(f"{self.kind}: {name!r} takes no value, got {options[FIRST]!r}.")
             options[first] = options.pop(FIRST)
         given = {key: value for key, value in at_hand.items() if key in parameters}
         return construct(factory, {**given, **options}, f"{self.kind} {name!r}")
 
-    def find(self, spec: Spec) -> tuple[str, Callable[..., Any], dict[str, Any]]:
-        """Return the name, factory and options of a spec.
+    def find(self, spec: Spec) -> tuple[str, Any, dict[str, Any]]:
+        """Return the name, factory (or component) and options of a spec.
 
         Raises:
             ConfigError: As `build`.
@@ -161,13 +174,13 @@ class Registry:
         name, options = parse_spec(spec, self.kind)
         if name in self._added:
             return name, self._added[name], options
-        offered = self._offered().get(name)
-        path = self._own.get(name) or (offered.value if offered else "")
+        path = self._own.get(name) or next((e.value for e in self._offered() if e.name == name), "")
         if not path and ":" in name:
             path = name
         elif not path and (rest := options.get(FIRST)):
             attribute, _, rest = rest.partition(":")
-            path = f"{name}:{attribute}" if attribute.isidentifier() else ""
+            is_module = name in sys.modules or "." in name or (name and importlib.util.find_spec(name))
+            path = f"{name}:{attribute}" if attribute.isidentifier() and is_module else ""
             options.pop(FIRST)
             options |= parse_spec(f"{name}:{rest}", self.kind)[1]
         if not path:
@@ -176,26 +189,31 @@ class Registry:
 
     def names(self) -> list[str]:
         """Return every short name there is."""
-        return sorted({*self._own, *self._added, *self._offered()})
+        return sorted({*self._own, *self._added, *(entry.name for entry in self._offered())})
 
     def plugins(self) -> list[Plugin]:
         """Load everything and return what was found, from where, and what failed to load."""
         found = [Plugin(self.kind, name, "aipo_env") for name in self._own]
         found += [Plugin(self.kind, name, make.__module__) for name, make in self._added.items()]
-        for name, entry in self._offered().items():
+        for entry in self._offered():
             origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
-            error = ""
+            taken = next((plugin.origin for plugin in found if plugin.name == entry.name), "")
+            error = f"the name {entry.name!r} is taken by {taken}" if taken else ""
             try:
                 load_attribute(entry.value, self.kind)
             except ConfigError as fault:
                 error = str(fault)
-            if name in self._own or name in self._added:
-                error = f"the name {name!r} is taken"
-            found.append(Plugin(self.kind, name, origin, error))
+            found.append(Plugin(self.kind, entry.name, origin, error))
         return sorted(found, key=lambda plugin: (plugin.name, plugin.origin))
 
-    def _offered(self) -> dict[str, EntryPoint]:
-        return {entry.name: entry for entry in entry_points(group=f"aipo_env.{self.kind.replace(' ', '_')}s")}
+    def _offered(self) -> list[EntryPoint]:
+        """Return what installed packages offer, in the order in which names are given."""
+        found = entry_points(group=f"aipo_env.{self.kind}s")
+        return sorted(found, key=lambda entry: (entry.name, entry.dist.name.lower() if entry.dist else ""))
+
+
+def _place(factory: Any) -> tuple[str, str]:
+    return factory.__module__, getattr(factory, "__qualname__", type(factory).__qualname__)
 
 
 def _value(text: str) -> Any:
@@ -205,12 +223,35 @@ def _value(text: str) -> Any:
         return text
 
 
-AGENTS = Registry("agent", {"scripted": "aipo_env.agents.scripted:scripted"})
+AGENTS = Registry(
+    "agent", {"scripted": "aipo_env.agents.scripted:scripted", "notes": "aipo_env.agents.notes:notes"}
+)
 TOOLS = Registry("tool", {})
 VERIFIERS = Registry(
     "verifier",
-    {"auto": "aipo_env.verifiers.by_kind:ByKind", "math": "aipo_env.verifiers.math_equiv:MathVerifier"},
+    {
+        "auto": "aipo_env.verifiers.by_kind:ByKind",
+        "math": "aipo_env.verifiers.math_equiv:MathVerifier",
+        "choice": "aipo_env.verifiers.choice:ChoiceVerifier",
+    },
 )
-TASKS = Registry("task", {"toy": "aipo_env.tasks.toy:toy_source", "file": "aipo_env.tasks.file:FileSource"})
-CODECS = Registry("codec", {"tags": "aipo_env.codecs.tags:TagsCodec"})
+TASKS = Registry(
+    "task",
+    {
+        "toy": "aipo_env.tasks.toy:toy_source",
+        "file": "aipo_env.tasks.file:FileSource",
+        "shipped": "aipo_env.tasks.file:shipped",
+        "hf": "aipo_env.tasks.hub:hub_source",
+        "reasoning_gym": "aipo_env.tasks.reasoning_gym:reasoning_gym_source",
+    },
+)
+CODECS = Registry(
+    "codec",
+    {
+        "tags": "aipo_env.codecs.tags:TagsCodec",
+        "hermes": "aipo_env.codecs.hermes:HermesCodec",
+        "openai": "aipo_env.codecs.openai_calls:OpenAICodec",
+        "macro": "aipo_env.codecs.macro:MacroCodec",
+    },
+)
 REGISTRIES = (AGENTS, TOOLS, VERIFIERS, TASKS, CODECS)

@@ -2,6 +2,7 @@
 
 Everything a model wrote is hostile text. Here it is made harmless: `escape_terminal` for terminals and logs;
 for pages the templates of `html_templates`, which apply it and HTML escaping to every value by themselves.
+Episodes whose source forbids republication appear as `redact` leaves them.
 """
 
 import base64
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aipo_env.episode import Episode
+from aipo_env.episode import Episode, redact
 from aipo_env.errors import ConfigError
-from aipo_env.records import Author, Consult, Message
+from aipo_env.records import Author, Consult, Message, Task
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -59,6 +60,7 @@ def episode_text(episode: Episode) -> str:
     Equal episodes give equal text: no wall-clock time is shown. Text of several lines is indented behind
     its mark, so that no text can imitate a mark.
     """
+    episode = redact(episode)
     lines = [_line("task", f"{episode.task.id}  ({'may consult' if episode.aided else 'alone'})")]
     lines.append(messages_text(episode.messages))
     for consult in episode.consults:
@@ -73,10 +75,11 @@ def episode_text(episode: Episode) -> str:
     return "\n".join(lines)
 
 
-def messages_text(messages: Iterable[Message]) -> str:
-    """Return messages as `episode_text` does: the transcript of an episode that is still running."""
+def messages_text(messages: Iterable[Message], task: Task | None = None) -> str:
+    """Return messages as `episode_text` does: the transcript of an episode on `task` that is still running."""
+    notice = task.withheld if task else ""
     spans = [span for message in messages for span in message.spans if span.text]
-    return "\n".join(_line(span.author.name.lower(), span.text) for span in spans)
+    return "\n".join(_line(span.author.name.lower(), notice or span.text) for span in spans)
 
 
 def _line(mark: str, text: str) -> str:
@@ -156,7 +159,8 @@ def episodes_section(
         known = coefficients[index] if coefficients else np.full(len(episode.tokens), np.nan)
         if len(known) != len(episode.tokens):
             raise ValueError(f"episode {index}: {len(known)} coefficients for {len(episode.tokens)} tokens")
-        views.append(_view(episode, tokens, known, sources[index] if sources else ""))
+        decode = None if episode.task.withheld else tokens
+        views.append(_view(redact(episode), decode, known, sources[index] if sources else ""))
     from markupsafe import Markup
 
     template = html_templates().get_template("episodes.html.j2")

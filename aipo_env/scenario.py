@@ -6,7 +6,7 @@ from typing import Any
 
 from aipo_env.agents.base import Agent
 from aipo_env.agents.knowledge import KnowledgeAgent
-from aipo_env.agents.pool import AgentPool, Journal, PoolLimits
+from aipo_env.agents.pool import AgentPool, Cassette, Journal, PoolLimits
 from aipo_env.agents.reasoning import ReasoningAgent
 from aipo_env.agents.verify import VerifyAgent
 from aipo_env.codecs.base import Codec
@@ -82,6 +82,7 @@ def build_scenario(
     pool: Mapping[str, Any] | None = None,
     seed: int = 0,
     journal: Journal | None = None,
+    cassette: str | None = None,
 ) -> Scenario:
     """Put a scenario together.
 
@@ -96,6 +97,7 @@ def build_scenario(
         pool: Fields of `PoolLimits` that differ from its defaults.
         seed: The toy world's, unless its spec gives one.
         journal: Where replies already paid for are kept.
+        cassette: Instead, the file from which a run is repeated, and to which it is recorded; see `Cassette`.
 
     Raises:
         ConfigError: A spec or option is unknown or out of range. DataError: a task file cannot be read.
@@ -117,7 +119,7 @@ def build_scenario(
         chosen,
         CODECS.build(codec, tools=schemas),
         VERIFIERS.build(verifier),
-        AgentPool(helpers, limits, journal),
+        AgentPool(helpers, limits, Cassette(cassette) if cassette else journal),
     )
 
 

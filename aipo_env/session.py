@@ -30,7 +30,7 @@ from aipo_env.dialogue import (
     Reply,
 )
 from aipo_env.episode import Episode, TokenRecord
-from aipo_env.errors import VerifierError
+from aipo_env.errors import SandboxUnavailable, VerifierError
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
@@ -48,6 +48,7 @@ from aipo_env.verifiers.math_equiv import compare, last_boxed, normalise
 
 T = TypeVar("T")
 
+_BLANKS = re.compile(r"[\s$]+")
 LONG_ANSWER = 6
 """Normalised characters from which an answer is looked for anywhere in a reply."""
 
@@ -154,12 +155,18 @@ class Session:
         )
 
     async def _judge(self, text: str) -> None:
-        """Have the final turn verified. A verifier that fails says nothing about the policy."""
+        """Have the final turn verified. A verifier that fails says nothing about the policy.
+
+        Raises:
+            SandboxUnavailable: Nothing could ever be verified on this machine.
+        """
         try:
             verdict = await self.verifier.verify(self.task, text)
             if not isinstance(verdict, Verdict):
                 raise VerifierError(f"no Verdict, but {type(verdict).__name__}")
             self.verdict = verdict
+        except SandboxUnavailable:
+            raise
         except (Exception, SystemExit) as error:  # a verifier may be somebody else's program
             fault = f"{type(error).__name__}: {error}"
             self.verdict = Verdict(correct=None, reward=None, status="error", reason=fault)
@@ -259,20 +266,21 @@ def leaks(reply: str, gold: str, said: str) -> bool:
     least six normalised characters stands in it as a whole token sequence; not when the policy said it first.
     """
     plain = normalise(gold)
-    if not plain or re.search(_whole(plain), said):
+    if not plain or _holds(plain, said):
         return False
     if any(compare(text, gold)[0] for text in (last_boxed(reply) or "", reply.strip(" \n;"))):
         return True
-    stated = rf"(?i:answer\s*(?:is|equals|:|=))[\s:=*_`$\"'(\[]*{_whole(plain)}"
-    return re.search(stated, reply) is not None or (
-        len(plain) >= LONG_ANSWER and re.search(_whole(plain), reply) is not None
-    )
+    stated = r"(?i:answer\s*(?:is|equals|:|=))[\s:=*_`$\"'(\[]*"
+    return _holds(plain, reply, stated) or (len(plain) >= LONG_ANSWER and _holds(plain, reply))
 
 
-def _whole(answer: str) -> str:
-    """Return a pattern that finds a normalised answer, however spaced, with no letter or digit beside it."""
+def _holds(answer: str, text: str, before: str = "") -> bool:
+    """Return whether a normalised answer stands in a text, however spaced, with no letter or digit beside it."""
+    # Most texts do not hold it at all, and building the pattern costs more than the rest of a consultation.
+    if _BLANKS.sub("", answer) not in _BLANKS.sub("", text):
+        return False
     spaced = r"[\s$]*".join(map(re.escape, answer))
-    return rf"(?<![\w.]){spaced}(?!\w|\.\d)"
+    return re.search(rf"{before}(?<![\w.]){spaced}(?!\w|\.\d)", text) is not None
 
 
 def _seed(key: tuple[int, ...]) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.envs.byte_session import ByteSession
+from aipo_env.envs.token_session import TokenSession
 from aipo_env.episode import Episode
 from aipo_env.session import Session
 
@@ -23,7 +23,7 @@ class ScriptedPolicy:
         Raises:
             RuntimeError: The texts ran out before the episode ended.
         """
-        running = ByteSession(session)
+        running = TokenSession(session)
         running.open()
         for text in self.texts:
             if session.stop_reason is None:

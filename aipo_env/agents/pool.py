@@ -2,6 +2,7 @@
 
 The journal is a JSON-lines file of replies already paid for, each under the key of its call. A step that
 is sampled again after a crash takes them from there; another request under the same key is asked afresh.
+A cassette is a journal of everything that was asked, from which a whole run can be repeated.
 """
 
 import asyncio
@@ -10,11 +11,13 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from io import FileIO
 from pathlib import Path
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest
-from aipo_env.errors import AgentError, ConfigError
+from aipo_env.errors import AgentError, ConfigError, DataError
 
 MAX_REPLY_CHARS = 20_000
 """A reply is cut here: no agent may flood an episode."""
@@ -70,37 +73,84 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._replies: dict[tuple[str, str], AgentReply] = {}
+        self._kept: dict[tuple[str, str], Outcome] = {}
         lines = path.read_bytes().splitlines() if path.is_file() else []
         for line in lines:
             try:
                 row = json.loads(line)
-                self._replies[row["key"], row["hash"]] = AgentReply(**row["reply"])
-            except (ValueError, KeyError, TypeError, AgentError):
+                name, reply = (row.pop("key"), row.pop("hash")), row.pop("reply")
+                self._kept[name] = Outcome(reply=reply and AgentReply(**reply), **row)
+            except (ValueError, KeyError, TypeError, AttributeError, AgentError):
                 continue
-        self._file = path.open("a", encoding="utf-8")
-        if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-            self._file.write("\n")
 
-    def get(self, request: AgentRequest) -> AgentReply | None:
-        """Return the reply that this very request got before."""
-        return self._replies.get((str(request.key), request_hash(request)))
+    @cached_property
+    def _file(self) -> FileIO:
+        """The file, opened at the first write, so that one that is only read need not be writable."""
+        # Unbuffered: each line is one write, so that environments of one process or several may share it.
+        file = self.path.open("ab", buffering=0)
+        finalize(self, file.close)
+        if self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n"):
+            file.write(b"\n")
+        return file
 
-    def put(self, request: AgentRequest, reply: AgentReply) -> None:
-        """Keep a reply; it is on its way to the disk when this returns."""
-        row = {"key": str(request.key), "hash": request_hash(request), "reply": asdict(reply)}
-        self._replies[row["key"], row["hash"]] = reply  # type: ignore[index]
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+    def get(self, request: AgentRequest) -> Outcome | None:
+        """Return what this very request came to before."""
+        return self._kept.get((str(request.key), request_hash(request)))
+
+    def put(self, request: AgentRequest, outcome: Outcome) -> None:
+        """Keep a reply; it is on its way to the disk when this returns. A failure is not kept."""
+        if outcome.reply:
+            self._keep(request, outcome)
+
+    def _keep(self, request: AgentRequest, outcome: Outcome) -> None:
+        key, digest = str(request.key), request_hash(request)
+        self._kept[key, digest] = outcome
+        row = {"key": key, "hash": digest, **asdict(outcome)}
+        self._file.write(json.dumps(row).encode() + b"\n")
 
     def clear(self) -> None:
         """Forget everything: the step that asked has been committed."""
-        self._replies.clear()
+        self._kept.clear()
         self._file.truncate(0)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+class Cassette(Journal):
+    """Everything that agents and tools were asked in a run, and what it came to, failures and times included.
+
+    A rerun with the same seeds gives byte-equal episodes.
+
+    Args:
+        spec: A file. What is in it is not asked again; anything else is asked, and added. "replay:FILE" asks
+            nobody: a call that is not in the file fails.
+
+    Raises:
+        DataError: The file to replay does not exist. ConfigError: there is no folder for a new one.
+    """
+
+    def __init__(self, spec: str) -> None:
+        mode, _, name = spec.partition(":")
+        self.is_replay = mode == "replay"
+        path = Path(name if self.is_replay else spec).expanduser()
+        if self.is_replay and not path.is_file():
+            raise DataError(f"cassette {path}: no such file. Record it: cassette={name!r}.")
+        if not path.parent.is_dir():
+            raise ConfigError(f"cassette {path}: there is no folder {path.parent}. Make it first.")
+        super().__init__(path)
+
+    def get(self, request: AgentRequest) -> Outcome | None:
+        """Return what this very request came to before; in a replay, a failure when it was never made."""
+        kept = super().get(request)
+        if kept or not self.is_replay:
+            return kept
+        return Outcome(reply=None, error=f"cassette {self.path} holds no reply to this request: record it")
+
+    def put(self, request: AgentRequest, outcome: Outcome) -> None:
+        """Keep an outcome."""
+        self._keep(request, outcome)
 
 
 class AgentPool:
@@ -128,17 +178,20 @@ class AgentPool:
         agent = self.agents.get(request.kind)
         if agent is None:
             return Outcome(reply=None, error=f"no agent for {request.kind!r}")
-        kept = self.journal and self.journal.get(request)
-        if kept:
-            return Outcome(reply=kept)
+        outcome = self.journal.get(request) if self.journal else None
+        if outcome is None:
+            outcome = await self._ask(agent, request)
+            if self.journal:
+                self.journal.put(request, outcome)
+        return outcome
+
+    async def _ask(self, agent: Agent, request: AgentRequest) -> Outcome:
         start, error = time.monotonic(), ""
         for attempt in range(self.limits.retries + 1):
             if attempt:
                 await asyncio.sleep(self.limits.backoff_s * 2 ** (attempt - 1))
             reply, error = await self._attempt(agent, request)
             if reply is not None:
-                if self.journal:
-                    self.journal.put(request, reply)
                 return Outcome(reply=reply, retries=attempt, seconds=time.monotonic() - start)
         return Outcome(reply=None, error=error, retries=self.limits.retries, seconds=time.monotonic() - start)
 

@@ -1,9 +1,43 @@
 """Gymnasium environments, registered when `aipo_env` is imported.
 
-`AIPO-Math-v0` is stepped token by token, `AIPO-Math-Turn-v0` turn by turn in text.
+`AIPO-Math-v0` is stepped token by token, `AIPO-Math-Turn-v0` turn by turn in text; so are Code and Science.
+Arguments: those of `EpisodeEnv` and of the face, `TokenEnv` or `TurnEnv`; `mode="token"|"turn"` chooses the face.
 """
+
+from typing import Any
 
 import gymnasium
 
-gymnasium.register("AIPO-Math-v0", entry_point="aipo_env.envs.token_env:TokenEnv")
-gymnasium.register("AIPO-Math-Turn-v0", entry_point="aipo_env.envs.turn_env:TurnEnv")
+from aipo_env.envs.episode_env import EpisodeEnv, check_option
+from aipo_env.envs.token_env import TokenEnv
+from aipo_env.envs.turn_env import TurnEnv
+
+_FACES: dict[str, type[EpisodeEnv[Any, Any]]] = {"token": TokenEnv, "turn": TurnEnv}
+_SUBJECTS = {
+    "Math": {"source": "toy", "agents": "scripted"},
+    "Code": {"source": "shipped:code", "agents": "notes"},
+    "Science": {"source": "shipped:science", "agents": "notes"},
+}
+
+
+def make_env(*, mode: str = "token", **options: Any) -> EpisodeEnv[Any, Any]:
+    """Return a token or turn environment.
+
+    Raises:
+        ConfigError: An argument is unknown or out of range.
+    """
+    check_option("mode", mode, tuple(_FACES))
+    return _FACES[mode](**options)
+
+
+# What `gymnasium.make` looks for on a class, to add its own render wrappers.
+make_env.metadata = EpisodeEnv.metadata  # type: ignore[attr-defined]
+
+for _subject, _options in _SUBJECTS.items():
+    for _infix, _mode in (("", "token"), ("-Turn", "turn")):
+        gymnasium.register(
+            f"AIPO-{_subject}{_infix}-v0",
+            entry_point="aipo_env.envs:make_env",
+            vector_entry_point="aipo_env.vector:VectorEnv",
+            kwargs={**_options, "mode": _mode},
+        )

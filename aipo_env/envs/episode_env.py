@@ -3,18 +3,25 @@
 No rule of the dialogue is here; `Session` and `Dialogue` hold them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any, Generic, TypeVar, get_args
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.error import ResetNeeded
 
-from aipo_env.envs.byte_session import ByteSession
+from aipo_env.envs.byte_tokenizer import ByteTokenizer
+from aipo_env.envs.token_session import TokenSession
+from aipo_env.envs.tokenizer import Tokenizer
+from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError, suggest
-from aipo_env.records import Message, Split
+from aipo_env.records import Message, Split, StopReason
 from aipo_env.registry import Spec
-from aipo_env.render import episode_text, messages_text
+from aipo_env.render import episode_text, episodes_html, messages_text
 from aipo_env.scenario import build_scenario
+from aipo_env.session import Session, run_sync
 
 ObsT = TypeVar("ObsT")
 ActT = TypeVar("ActT")
@@ -28,13 +35,18 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
 
     Args:
         source: Where tasks come from: "toy", "toy:difficulty=2", "file:tasks.jsonl".
-        agents: Who is consulted: "scripted", "scripted:wrong=0.2", "none".
+        agents: Who is consulted: "scripted", "scripted:wrong=0.2", "none", or a mapping from roles to these.
+        tools: Functions that the policy may call, each named "module:function".
+        verifier: Ground truth; "auto" takes the verifier of each task's kind.
+        codec: How consultations look in text: "tags", "hermes", "openai", "macro".
         rules: Fields of `DialogueRules` that differ from the source's defaults and `BYTE_LIMITS`.
         pool: Fields of `PoolLimits` that differ from its defaults.
         aided: Whether the policy is told of the agents and may consult.
         split: "train" or "test".
         world_seed: The toy world's, unless `source` gives one.
-        render_mode: "human" prints messages as they come; "ansi" has `render` return the transcript.
+        cassette: File from which agents' replies are repeated and to which they are recorded; see `Cassette`.
+        render_mode: "human" prints messages as they come; "ansi" has `render` return the transcript, "html" a
+            web page of the episode. "ansi_list" and "html_list" collect one per step.
 
     Every argument has a JSON form, so that the environment's spec has one. `reset(options={"index": n})`
     chooses a task; otherwise it is drawn from `np_random`.
@@ -42,99 +54,177 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     `info` holds `task_id`, `turn`, `num_policy_tokens`, `consults_used`; on the last step also `stop_reason`
     and `episode_record`, the `Episode`. The gold answer is in the `Episode` alone.
 
+    `step` is `_act`, then its coroutine if there is one, then `_result`: whoever has an event loop may run the
+    coroutines of many environments together.
+
     Raises:
         ConfigError: An argument or option is unknown or out of range. DataError: a task file cannot be read.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["human", "ansi"], "render_fps": 4}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": ["human", "ansi", "html"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,
         *,
         source: Spec = "toy",
         agents: Spec = "scripted",
+        tools: Sequence[Any] = (),
+        verifier: Spec = "auto",
+        codec: Spec = "tags",
         rules: Mapping[str, Any] | None = None,
         pool: Mapping[str, Any] | None = None,
         aided: bool = True,
         split: Split = "train",
         world_seed: int = 0,
+        cassette: str | None = None,
         render_mode: str | None = None,
     ) -> None:
         check_option("split", split, get_args(Split))
         if render_mode is not None:
             check_option("render_mode", render_mode, self.metadata["render_modes"])
-        limits = {**BYTE_LIMITS, **(rules or {})}
-        self.scenario = build_scenario(source, agents, rules=limits, pool=pool, seed=world_seed)
+        self.scenario = build_scenario(
+            source,
+            agents,
+            tools=tools,
+            verifier=verifier,
+            codec=codec,
+            rules={**BYTE_LIMITS, **(rules or {})},
+            pool=pool,
+            seed=world_seed,
+            cassette=cassette,
+        )
+        self.tokenizer: Tokenizer = ByteTokenizer()
         self.aided, self.split, self.render_mode = aided, split, render_mode
-        self._bytes: ByteSession | None = None
+        self._session: TokenSession | None = None
         self._is_over = True
-        self._num_printed = 0
 
-    @property
-    def stop_strings(self) -> tuple[str, ...]:
-        """The strings after which a turn of the current episode ends."""
-        return self._bytes.session.dialogue.stop_strings() if self._bytes else ()
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsT, dict[str, Any]]:
+        """Start an episode; `options={"index": n}` chooses the task. Waits for nothing.
 
-    def render(self) -> str | None:
-        """Return the transcript in mode "ansi"; mode "human" has printed it already."""
-        if self.render_mode is None:
-            gym.logger.warn('render() does nothing: make the environment with render_mode="human" or "ansi".')
-        if self.render_mode != "ansi" or self._bytes is None:
-            return None
-        session = self._bytes.session
-        return episode_text(session.episode()) if session.stop_reason else messages_text(session.messages)
-
-    def _begin(self, seed: int | None, options: Mapping[str, Any] | None) -> tuple[Message, ...]:
-        """Start an episode; return the prompt."""
-        super().reset(seed=seed)
+        Raises:
+            ConfigError: The seed is no whole number from 0 to 2**63 - 1, or an option is unknown.
+        """
+        super().reset(seed=_checked_seed(seed))
         size = self.scenario.source.num_tasks(self.split)
         # Drawn whether used or not, so that choosing a task changes no later draw.
         index, key = int(self.np_random.integers(size or 2**31)), int(self.np_random.integers(2**31))
         chosen = _chosen_index(dict(options or {}), size)
         task = self.scenario.source.task(self.split, index if chosen is None else chosen)
-        self._bytes = ByteSession(self.scenario.session(task, aided=self.aided, key=(key,)))
-        self._is_over, self._num_printed = False, 0
-        messages = self._bytes.open()
-        self._print_new()
-        return messages
+        self._session = TokenSession(
+            self.scenario.session(task, aided=self.aided, key=(key,)), self.tokenizer
+        )
+        self._clear()
+        self._session.open()
+        self._note()
+        return self._observe(), self._info()
 
-    def _running(self) -> ByteSession:
+    def step(self, action: ActT) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
+        """Take an action; the reward comes with the last step.
+
+        Raises:
+            InvalidAction: The action is not of the action space. ResetNeeded: no episode is running.
+        """
+        work = self._act(action)
+        if work is not None:
+            run_sync(work)
+        return self._result()
+
+    def close(self) -> None:
+        """Close the cassette."""
+        if self.scenario.pool.journal:
+            self.scenario.pool.journal.close()
+
+    def _act(self, action: ActT) -> Coroutine[Any, Any, Any] | None:
+        """Take an action; return what has to be awaited before `_result`, None when nothing has."""
+        raise NotImplementedError
+
+    def _observe(self) -> ObsT:
+        """Return the observation."""
+        raise NotImplementedError
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """The strings after which a turn of the current episode ends."""
+        return self._session.session.dialogue.stop_strings() if self._session else ()
+
+    def render(self) -> str | None:
+        """Return the transcript in mode "ansi", a web page in mode "html"; "human" has printed it already.
+
+        Raises:
+            ConfigError: A page is asked for, and jinja2 is not installed.
+        """
+        if self.render_mode is None:
+            modes = " or ".join(f'render_mode="{mode}"' for mode in self.metadata["render_modes"])
+            gym.logger.warn(f"render() does nothing: make the environment with {modes}.")
+        if self.render_mode in (None, "human") or self._session is None:
+            return None
+        session = self._session.session
+        if self.render_mode == "html":
+            return episodes_html([_so_far(session)], title=session.task.id)
+        is_over = session.stop_reason is not None
+        return episode_text(session.episode()) if is_over else messages_text(session.messages, session.task)
+
+    def _running(self) -> TokenSession:
         """Return the running session.
 
         Raises:
             ResetNeeded: There is none: `reset` was not called yet, or the episode is over.
         """
-        if self._bytes is None or self._is_over:
+        if self._session is None or self._is_over:
             raise ResetNeeded("step() without a running episode: call reset() first, and after each episode.")
-        return self._bytes
+        return self._session
 
-    def _info(self) -> dict[str, Any]:
+    def _clear(self) -> None:
+        """Forget the episode before."""
+        self._is_over = False
+        self._num_shown = 0
+        self._new: list[Message] = []
+        self._facts: dict[str, Any] = {}
+
+    def _note(self) -> None:
+        """Take note of what came since the last call; in mode "human", print it."""
         session = self._running().session
-        return {
+        self._new = session.messages[self._num_shown :]
+        self._num_shown += len(self._new)
+        if self.render_mode == "human" and self._new:
+            print(messages_text(self._new))
+        self._facts = {
             "task_id": session.task.id,
             "turn": len(session.dialogue.turns),
             "num_policy_tokens": session.dialogue.num_policy_tokens,
             "consults_used": session.dialogue.num_consults,
         }
 
-    def _step(self, observation: ObsT) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
-        """Return what `step` returns; the reward comes with the last step."""
-        self._print_new()
-        session, info = self._running().session, self._info()
+    def _info(self) -> dict[str, Any]:
+        """Return a fresh `info`."""
+        return dict(self._facts)
+
+    def _result(self) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
+        """Return what `step` returns."""
+        session = self._running().session
         if session.stop_reason is None:
-            return observation, 0.0, False, False, info
+            if len(session.messages) > self._num_shown:
+                self._note()
+            return self._observe(), 0.0, False, False, self._info()
+        self._note()
         episode = session.episode()
-        info |= {"stop_reason": episode.stop_reason.value, "episode_record": episode}
-        self._is_over = True
+        info = self._info() | {"stop_reason": episode.stop_reason.value, "episode_record": episode}
         truncated = episode.stop_reason.is_truncated
+        observation = self._observe()
+        self._is_over = True
         return observation, float(episode.reward or 0.0), not truncated, truncated, info
 
-    def _print_new(self) -> None:
-        """In mode "human", print the messages that came since the last call."""
-        messages = self._running().session.messages
-        if self.render_mode == "human" and messages[self._num_printed :]:
-            print(messages_text(messages[self._num_printed :]))
-        self._num_printed = len(messages)
+
+def _so_far(session: Session) -> Episode:
+    """Return the record, of a running episode as if it were cancelled, and without the answer it is after."""
+    if session.stop_reason is not None:
+        return session.episode()
+    running = copy(session)
+    running.abort(StopReason.CANCELLED)
+    episode = running.episode()
+    return replace(episode, task=replace(episode.task, answer="(not told before the end)"))
 
 
 def check_option(name: str, value: str, valid: tuple[str, ...]) -> None:
@@ -154,3 +244,13 @@ def _chosen_index(options: dict[str, Any], size: int | None) -> int | None:
     if not is_whole or not 0 <= index < (size or 2**31):
         raise ConfigError(f"reset: index={index!r} must be a whole number from 0 to {(size or 2**31) - 1}.")
     return int(index)
+
+
+def _checked_seed(seed: Any) -> int | None:
+    """Return the seed as `int`; one that cannot be honoured is refused."""
+    if seed is None:
+        return None
+    is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not is_whole or not 0 <= seed < 2**63:
+        raise ConfigError(f"reset: seed={seed!r} must be a whole number from 0 to 2**63 - 1, or None.")
+    return int(seed)

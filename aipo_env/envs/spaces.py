@@ -22,8 +22,7 @@ _Draw = tuple[int | None, NDArray[Any] | None] | None
 class UnicodeText(spaces.Text):
     """Any text of `min_length` to `max_length` characters.
 
-    Membership costs O(1). Samples are printable ASCII of at most 256 characters, and only such text can be
-    flattened.
+    Membership costs O(1). Samples are printable ASCII of at most 256 characters. It has no flat form.
     """
 
     def __init__(
@@ -64,3 +63,14 @@ def _refuse_shared_memory(space: UnicodeText, n: int = 1, ctx: ModuleType = mult
     raise CustomSpaceError(
         f"{space!r}: text cannot be put in shared memory. Make the AsyncVectorEnv with shared_memory=False."
     )
+
+
+def _refuse_flat(space: UnicodeText, *_: Any) -> NoReturn:
+    """Refuse: gymnasium's own handlers of Text make it an array as long as the longest text, of known letters."""
+    raise CustomSpaceError(
+        f"{space!r}: text has no flat form. Step an environment of tokens, made with mode='token'."
+    )
+
+
+for _function in (spaces.flatdim, spaces.flatten, spaces.flatten_space):
+    _function.register(UnicodeText)(_refuse_flat)

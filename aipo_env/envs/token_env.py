@@ -1,81 +1,148 @@
 """`AIPO-Math-v0`: one action is one token of the policy."""
 
-from typing import Any
+from array import array
+from collections.abc import Coroutine
+from functools import cache
+from operator import index
+from typing import Any, Literal, get_args
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import InvalidAction
 from numpy.typing import NDArray
 
-from aipo_env.envs.byte_tokenizer import ByteTokenizer
-from aipo_env.envs.episode_env import EpisodeEnv
+from aipo_env.envs.bpe_tokenizers import build_tokenizer
+from aipo_env.envs.episode_env import EpisodeEnv, check_option
 from aipo_env.errors import ConfigError
+from aipo_env.records import CONSULT_KINDS, Author
+
+Form = Literal["flat", "dict"]
+MAX_MASK_TOKENS = 4096
+"""Larger vocabularies have no mask in `info`: it would be the costliest part of a step."""
 
 
-class TokenEnv(EpisodeEnv[NDArray[np.int64], np.int64]):
-    """The policy writes ids of `ByteTokenizer`; what an agent replies is appended to what it sees.
+class TokenEnv(EpisodeEnv[Any, np.int64]):
+    """The policy writes token ids; what an agent replies is appended to what it sees.
 
     Args:
         window: Length of the observation.
+        obs: "flat" or "dict".
+        tokenizer: "byte"; "tiktoken:aipo", which ships, or another encoding of tiktoken; "hf:" and a folder or
+            id of a Hugging Face tokenizer.
         options: As in `EpisodeEnv`.
 
-    Action: `Discrete(V)`, a token id. Observation: int64[window], the last token ids of the episode, each
-    message closed by an end of turn, padded on the left with the end of turn. A turn ends with that token,
-    with a closing tag spelled in bytes, or where a limit falls.
+    Action: `Discrete(V)`, a token id. Observation "flat": int64[window], the last token ids of the episode,
+    each message closed by an end of turn, padded on the left with the end of turn. "dict": `tokens`, the same;
+    `author`, int8[window], an `Author` each, padding being the template's; `length`, int64[1], how much of the
+    window is filled; `action_mask`, int8[V]. A turn ends with the end of turn, with a stop string spelled in
+    tokens, or where a limit falls.
+
+    The mask leaves out macro tokens where they ask nothing: unaided, in an open call, without an agent, over
+    budget. `action_masks()` gives it, and `info["action_mask"]` for V up to 4,096.
 
     Raises:
-        ConfigError: `window` is less than 1, or as in `EpisodeEnv`.
+        ConfigError: An argument is out of range, or as in `EpisodeEnv`.
     """
 
-    def __init__(self, *, window: int = 512, **options: Any) -> None:
-        if not isinstance(window, int) or window < 1:
+    def __init__(
+        self, *, window: int = 512, obs: Form = "flat", tokenizer: str = "byte", **options: Any
+    ) -> None:
+        if not isinstance(window, int) or isinstance(window, bool) or window < 1:
             raise ConfigError(f"environment: window={window!r} must be a whole number, at least 1.")
+        check_option("obs", obs, get_args(Form))
         super().__init__(**options)
-        self.tokenizer = ByteTokenizer()
-        self.action_space = spaces.Discrete(self.tokenizer.num_tokens)
-        self.observation_space = spaces.Box(0, self.tokenizer.num_tokens - 1, (window,), np.int64)
+        self.tokenizer = build_tokenizer(tokenizer, self.scenario.codec.macros(CONSULT_KINDS))
+        self.window, self.obs = window, obs
+        self._num_tokens = num_tokens = self.tokenizer.num_tokens
+        self.action_space = spaces.Discrete(num_tokens)
+        tokens = spaces.Box(0, num_tokens - 1, (window,), np.int64)
+        parts: dict[str, spaces.Space[Any]] = {
+            "tokens": tokens,
+            "author": spaces.Box(0, int(max(Author)), (window,), np.int8),
+            "length": spaces.Box(0, window, (1,), np.int64),
+            "action_mask": spaces.Box(0, 1, (num_tokens,), np.int8),
+        }
+        self.observation_space = spaces.Dict(parts) if obs == "dict" else tokens
+        self._macro_ids = frozenset(self.tokenizer.macro_ids.values())
+        self._plain_mask = np.ones(num_tokens, np.int8)
+        self._plain_mask[list(self._macro_ids)] = 0
+        self._stops = self.scenario.codec.stop_strings(self.scenario.rules.kinds) if self.aided else ()
+        self._may_stop = cache(self._closes_stop)
+        self._mask = self._plain_mask
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return bool[V], the token ids of use in the next step."""
+        return self._mask.astype(np.bool_)
+
+    def _clear(self) -> None:
+        super()._clear()
         self._turn: list[int] = []
-        self._stops: list[list[int]] = []
+        self._limit = 0
+        self._mask = self._plain_mask
+        # All tokens of the episode behind a window of padding: appending is cheap, and so is copying the end.
+        self._tokens = array("q", [self.tokenizer.end_id] * self.window)
+        self._authors = bytearray([Author.TEMPLATE] * self.window)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.int64], dict[str, Any]]:
-        """Start an episode; `options={"index": n}` chooses the task."""
-        self._begin(seed, options)
-        self._turn, self._stops = [], [self.tokenizer.encode(stop) for stop in self.stop_strings]
-        return self._observe(), self._info()
-
-    def step(self, action: np.int64) -> tuple[NDArray[np.int64], float, bool, bool, dict[str, Any]]:
-        """Take one token.
-
-        Raises:
-            InvalidAction: The action is no token id. ResetNeeded: no episode is running.
-        """
+    def _act(self, action: np.int64) -> Coroutine[Any, Any, Any] | None:
         running = self._running()
-        if not self.action_space.contains(action):
+        try:
+            token_id = index(action)
+        except TypeError:
+            token_id = -1
+        if not 0 <= token_id < self._num_tokens:
             raise InvalidAction(f"the action {action!r} is no token id; use one of {self.action_space}")
-        if running.session.stop_reason is None:
-            self._turn.append(int(action))
-            is_full = len(self._turn) >= running.session.dialogue.token_limit()
-            if self._is_turn_ended() or is_full:
-                running.write(self._turn, is_cut=not self._is_turn_ended())
-                self._turn = []
-        return self._step(self._observe())
+        if running.session.stop_reason is not None:
+            return None
+        self._turn.append(token_id)
+        self._tokens.append(token_id)
+        self._authors.append(Author.POLICY)
+        is_ended = token_id == self.tokenizer.end_id or (self._may_stop(token_id) and self._has_stop())
+        if is_ended or len(self._turn) >= self._limit:
+            turn, self._turn = self._turn, []
+            return running.write_async(turn, is_cut=not is_ended)
+        if token_id in self._macro_ids:
+            self._mask = self._plain_mask
+        return None
 
-    def _is_turn_ended(self) -> bool:
+    def _note(self) -> None:
+        super()._note()
+        running = self._running()
+        num_seen = len(self._tokens) - self.window
+        self._tokens.extend(running.token_ids[num_seen:])
+        self._authors.extend(running.authors[num_seen:])
+        self._limit = running.session.dialogue.token_limit()
+        self._mask = self._plain_mask.copy()
+        self._mask[[self.tokenizer.macro_ids[kind] for kind in self._askable()]] = 1
+
+    def _askable(self) -> list[str]:
+        """Return the kinds and tools of macro tokens whose call would be answered."""
+        dialogue, agents = self._running().session.dialogue, self.scenario.pool.agents
+        known = [kind for kind in self.tokenizer.macro_ids if self.aided and kind in agents]
+        return [kind for kind in known if dialogue.may_consult(kind)]
+
+    def _closes_stop(self, token_id: int) -> bool:
+        """Return whether a stop string can end in this token."""
+        return any(stop[-1] in self.tokenizer.decode([token_id]) for stop in self._stops)
+
+    def _has_stop(self) -> bool:
         """Return whether the policy ended its turn, as a sampler with these stop strings would."""
-        return self._turn[-1] == self.tokenizer.end_id or any(
-            self._turn[-len(stop) :] == stop for stop in self._stops
-        )
+        tail = self.tokenizer.decode(self._turn[-max(map(len, self._stops)) :])
+        return any(stop in tail for stop in self._stops)
 
     def _info(self) -> dict[str, Any]:
         info = super()._info()
         info["num_policy_tokens"] += len(self._turn)
+        if self._num_tokens <= MAX_MASK_TOKENS:
+            info["action_mask"] = self._mask.copy()
         return info
 
-    def _observe(self) -> NDArray[np.int64]:
-        window = self.observation_space.shape[0]  # type: ignore[index]
-        token_ids = [*self._running().token_ids[-window:], *self._turn][-window:]
-        observation = np.full(window, self.tokenizer.end_id, np.int64)
-        observation[window - len(token_ids) :] = token_ids
-        return observation
+    def _observe(self) -> Any:
+        tokens = np.frombuffer(self._tokens[-self.window :], np.int64)
+        if self.obs == "flat":
+            return tokens
+        return {
+            "tokens": tokens,
+            "author": np.frombuffer(self._authors[-self.window :], np.int8),
+            "length": np.array([min(len(self._tokens) - self.window, self.window)], np.int64),
+            "action_mask": self._mask.copy(),
+        }

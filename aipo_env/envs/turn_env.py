@@ -1,19 +1,19 @@
 """`AIPO-Math-Turn-v0`: one action is one turn of the policy, in text."""
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping
 from typing import Any, Literal, get_args
 
 from gymnasium import spaces
 from gymnasium.error import InvalidAction
 
+from aipo_env.codecs.openai_calls import OpenAICodec, completion_text
 from aipo_env.envs.episode_env import EpisodeEnv, check_option
 from aipo_env.envs.spaces import MAX_TEXT_CHARS, UnicodeText
-from aipo_env.records import Message
 
 Observation = Literal["transcript", "delta", "messages"]
 
 
-class TurnEnv(EpisodeEnv[Any, str]):
+class TurnEnv(EpisodeEnv[Any, Any]):
     """A turn that holds a call is answered by the agents; any other turn is the final answer.
 
     Args:
@@ -22,7 +22,8 @@ class TurnEnv(EpisodeEnv[Any, str]):
             "messages": the whole conversation as a tuple of `{"role": ..., "content": ...}`.
         options: As in `EpisodeEnv`.
 
-    The action is text; several calls in it are answered together. Have your language model stop after each
+    The action is text, or the dictionary of an OpenAI assistant message; its `tool_calls` need
+    `codec="openai"`. Several calls are answered together. Have your language model stop after each
     of `stop_strings`, or it will make up the reply itself. Tokens are counted as bytes of UTF-8, and a turn
     is cut where `max_policy_tokens` or `max_context_tokens` falls, which truncates the episode.
     """
@@ -37,29 +38,22 @@ class TurnEnv(EpisodeEnv[Any, str]):
         message = spaces.Dict({"role": UnicodeText(16), "content": text})
         self.observation_space = spaces.Sequence(message) if observation == "messages" else text
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode; `options={"index": n}` chooses the task."""
-        prompt = self._begin(seed, options)
-        return self._observe(prompt), self._info()
-
-    def step(self, action: str) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take one turn.
-
-        Raises:
-            InvalidAction: The action is no text. ResetNeeded: no episode is running.
-        """
+    def _act(self, action: str | Mapping[str, Any]) -> Coroutine[Any, Any, Any] | None:
         running = self._running()
-        if not isinstance(action, str):
+        text = self._text(action) if isinstance(action, Mapping) else action
+        if not isinstance(text, str):
             raise InvalidAction(f"the action must be text, got {type(action).__name__}")
-        message = running.say(action) if running.session.stop_reason is None else None
-        return self._step(self._observe(() if message is None else (message,)))
+        return running.say_async(text) if running.session.stop_reason is None else None
 
-    def _observe(self, new: Sequence[Message]) -> Any:
+    def _text(self, message: Mapping[str, Any]) -> str:
+        if message.get("tool_calls") and not isinstance(self.scenario.codec, OpenAICodec):
+            raise InvalidAction('a message with tool_calls: make the environment with codec="openai".')
+        return completion_text(message)
+
+    def _observe(self) -> Any:
         messages = self._running().session.messages
         if self.observation == "delta":
-            return "\n\n".join(message.content for message in new)
+            return "\n\n".join(message.content for message in self._new if message.role != "assistant")
         if self.observation == "messages":
             return tuple({"role": message.role, "content": message.content} for message in messages)
         return "\n\n".join(f"{message.role}: {message.content}" for message in messages)

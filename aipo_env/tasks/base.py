@@ -1,9 +1,12 @@
-"""What a task source is, and in which order its tasks are read."""
+"""What a task source is, the one that holds its tasks in memory, and in which order tasks are read."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
+from aipo_env.errors import DataError
 from aipo_env.records import Split, Task
 from aipo_env.registry import TASKS, Spec
 
@@ -18,8 +21,41 @@ class TaskSource(Protocol):
         """Return one task."""
 
 
+@dataclass(frozen=True, eq=False)
+class TaskTable:
+    """A source whose tasks are all in memory.
+
+    Args:
+        name: What messages call it.
+        tasks: The tasks of each split; a split may be absent.
+        skipped: Rows that were left out, by reason.
+    """
+
+    name: str
+    tasks: Mapping[Split, Sequence[Task]] = field(repr=False)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    def num_tasks(self, split: Split) -> int:
+        """Return how many tasks the split has."""
+        return len(self.tasks.get(split, ()))
+
+    def task(self, split: Split, index: int) -> Task:
+        """Return task `index` of the split, counting round and round.
+
+        Raises:
+            DataError: The split is empty.
+        """
+        if not self.num_tasks(split):
+            held = ", ".join(f"{name} {len(tasks)}" for name, tasks in self.tasks.items())
+            raise DataError(
+                f"{self.name}: no row belongs to the {split!r} split (tasks held: {held or 'none'}). Ask for "
+                "another split or source; rows of a file of yours belong to both unless they have a 'split'."
+            )
+        return self.tasks[split][index % self.num_tasks(split)]
+
+
 def build_source(spec: Spec | TaskSource, seed: int) -> TaskSource:
-    """Build a task source from its spec: `toy`, `toy:difficulty=2,seed=7`, `file:PATH`.
+    """Build a task source from its spec: `toy:difficulty=2,seed=7`, `file:PATH`, `hf:math_500`.
 
     `seed` is the toy world's unless the spec gives its own.
 

@@ -1,79 +1,56 @@
-"""Tasks from a JSON-lines file."""
+"""Tasks from a file of one's own, and from the files that ship with the package."""
 
-import json
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from aipo_env.errors import ConfigError, DataError
 from aipo_env.records import Split, Task
 from aipo_env.registry import construct
+from aipo_env.shipped import data_folder
+from aipo_env.tasks.base import TaskTable
+from aipo_env.tasks.rows import read_rows
 
 
-@dataclass(frozen=True)
-class FileSource:
-    """Tasks from a JSON-lines file: `{"id", "prompt", "answer"}` and any field of `Task`, one per line.
+class FileSource(TaskTable):
+    """Tasks from a file: `id`, `prompt`, `answer` and any field of `Task` per row.
 
-    Both splits read the same file unless a row names its own in `"split"`.
+    The file is .jsonl, .json, .csv or .parquet. Both splits read all of it unless a row names its own in
+    `split`.
+
+    Raises:
+        DataError: The file cannot be read, or a row is no task; the message names file, row and field.
     """
 
-    path: Path
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path).expanduser())
-        self.num_tasks("train")
-
-    def num_tasks(self, split: Split) -> int:
-        """Return how many rows the split has."""
-        return len(self._tasks[split])
-
-    def task(self, split: Split, index: int) -> Task:
-        """Return row `index` of the split, counting round and round."""
-        tasks = self._tasks[split]
-        if not tasks:
-            raise DataError(
-                f"{self.path}: no row belongs to the {split!r} split. Add rows, or drop their 'split'."
-            )
-        return tasks[index % len(tasks)]
-
-    @cached_property
-    def _tasks(self) -> dict[Split, list[Task]]:
-        if not self.path.is_file():
-            raise DataError(
-                f"{self.path}: no such file. Give a .jsonl file with id, prompt and answer per line."
-            )
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path).expanduser()
         tasks: dict[Split, list[Task]] = {"train": [], "test": []}
-        for number, line in enumerate(self.path.read_bytes().split(b"\n"), 1):
-            if not line.strip():
-                continue
-            split, task = _read_row(line, f"{self.path}, line {number}")
+        for where, row in read_rows(path):
+            split, task = _read_task(row, where)
             for name in tasks if split is None else (split,):
                 tasks[name].append(task)
-        return tasks
+        super().__init__(str(path), tasks)
 
 
-def _read_row(line: bytes, where: str) -> tuple[Split | None, Task]:
-    """Read one row; raise DataError that names file, line and field."""
-    try:
-        row = json.loads(line, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not JSON ({error}). Mend or delete the line.") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: a row must be an object, got {type(row).__name__}.")
-    for field in ("id", "prompt", "answer"):
-        if field not in row:
-            raise DataError(f"{where}: field {field!r} is missing. A row needs id, prompt and answer.")
+def shipped(name: str) -> TaskTable:
+    """Return the tasks in `envs_data/<name>`: "toy", "code", "science"."""
+    return FileSource(data_folder(name) / "tasks.jsonl")
+
+
+def _read_task(row: dict[str, Any], where: str) -> tuple[Split | None, Task]:
+    """Make a task of a row; raise DataError that names file, row and field."""
+    row = {name: value for name, value in row.items() if value is not None}
     split = row.pop("split", None)
     if split not in (None, "train", "test"):
         raise DataError(f'{where}: field \'split\' is {split!r}; use "train", "test" or leave it out.')
+    for field in ("id", "prompt", "answer"):
+        if field not in row:
+            raise DataError(f"{where}: field {field!r} is missing. A row needs id, prompt and answer.")
     try:
         return split, construct(Task, row, where)
-    except ConfigError as error:
-        raise DataError(str(error)) from error
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from error
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+    except (ConfigError, DataError) as error:
+        meta = row.get("meta")
+        if isinstance(meta, dict) and meta.get("no_republish"):
+            raise DataError(
+                f"{where}: not a task; its text forbids republication and is not shown."
+            ) from None
+        raise DataError(str(error) if isinstance(error, ConfigError) else f"{where}: {error}") from error

@@ -24,6 +24,8 @@ from aipo_env.records import CONSULT_KINDS
 from aipo_env.registry import TOOLS
 
 _JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
+_TAKEN = (*CONSULT_KINDS, "consult", "reply")
+"""Names that mean something else in a codec."""
 MAX_ARGUMENT_CHARS = 100_000
 """Longer arguments are refused unread."""
 
@@ -40,13 +42,13 @@ class Tool:
 
     Raises:
         ConfigError: The function has no docstring, a name that is no identifier or an agent's role, or a
-            parameter without a type that JSON has.
+            parameter that has no type that JSON has or cannot be given by name.
     """
 
     function: Callable[..., Any]
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z_]\w*", self.agent_id) or self.agent_id in CONSULT_KINDS:
+        if not re.fullmatch(r"[A-Za-z_]\w*", self.agent_id) or self.agent_id in _TAKEN:
             raise ConfigError(f"tool {self.agent_id!r}: use a plain name that is no agent's role.")
         if not inspect.getdoc(self.function):
             raise ConfigError(
@@ -62,15 +64,20 @@ class Tool:
     @cached_property
     def schema(self) -> ToolSchema:
         """The tool as a policy is told of it."""
-        hints = typing.get_type_hints(self.function)
+        try:
+            signature = inspect.signature(self.function, eval_str=True)
+        except Exception as error:  # an annotation may be any expression
+            raise ConfigError(f"tool {self.agent_id!r}: its types cannot be read: {error!r}.") from error
         parameters = {}
-        for name in inspect.signature(self.function).parameters:
-            hint = hints.get(name)
-            kind = _JSON_TYPES.get(typing.get_origin(hint) or hint)  # type: ignore[arg-type]
-            if kind is None:
+        for name, parameter in signature.parameters.items():
+            hint = parameter.annotation
+            kind = _JSON_TYPES.get(typing.get_origin(hint) or hint)
+            is_named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            if kind is None or not is_named:
                 wanted = ", ".join(known.__name__ for known in _JSON_TYPES)
                 raise ConfigError(
-                    f"tool {self.agent_id!r}: parameter {name!r} must be typed as one of {wanted}."
+                    f"tool {self.agent_id!r}: parameter {name!r} must be typed as one of {wanted}, and "
+                    "be given by name: no '*' and no '/'."
                 )
             parameters[name] = {"type": kind}
         description = (inspect.getdoc(self.function) or "").splitlines()[0]
@@ -117,15 +124,28 @@ def _fits(value: object, kind: str) -> bool:
 _TYPE_OF = {kind: python for python, kind in _JSON_TYPES.items()}
 
 
-def build_tools(specs: Sequence[Any]) -> dict[str, Tool]:
-    """Return tools by name, from specs that name functions or from functions themselves.
+def build_tool(spec: Any) -> Tool:
+    """Return a tool, from a function or a spec that names one.
 
     Raises:
-        ConfigError: A spec is unknown, a function is no tool, or two have one name.
+        ConfigError: The spec is unknown or has options, or the function is no tool.
+    """
+    if isinstance(spec, Tool) or callable(spec):
+        return spec if isinstance(spec, Tool) else Tool(spec)
+    name, function, options = TOOLS.find(spec)
+    if options:
+        raise ConfigError(f"tool {name!r}: a function takes no options in its spec, got {options!r}.")
+    return function if isinstance(function, Tool) else Tool(function)
+
+
+def build_tools(specs: Sequence[Any]) -> dict[str, Tool]:
+    """Return tools by name.
+
+    Raises:
+        ConfigError: As `build_tool`, or two have one name.
     """
     tools: dict[str, Tool] = {}
-    for spec in specs:
-        tool = Tool(spec if callable(spec) else TOOLS.find(spec)[1])
+    for tool in map(build_tool, specs):
         if tool.agent_id in tools:
             raise ConfigError(f"tools: two are named {tool.agent_id!r}. Rename one.")
         tools[tool.agent_id] = tool

@@ -13,9 +13,11 @@ Each blank of a rule is drawn from 100 values (`#58` is one token), and a rule t
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ import numpy as np
 from aipo_env.errors import ConfigError, suggest
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Split
 
+MAX_LUCK = 1.1e-3
+"""Highest probability of hitting a two-move rule by a uniform guess: no task may be a matter of luck."""
 MAX_OPERATORS = 24
 """Operators of one kind that a world can hold."""
 
@@ -120,6 +124,17 @@ def draw_rule(kind: ConsultKind, name: str, rng: np.random.Generator) -> tuple[s
     return (others[int(rng.integers(len(others)))],)
 
 
+@cache
+def _sums() -> Counter[str]:
+    """Count the pairs of different moves by what they come to together."""
+    return Counter(add_codes(shift_of(one), shift_of(other)) for one, other in permutations(MOVES, 2))
+
+
+def luck(rule: tuple[str, ...]) -> float:
+    """Return how likely two moves drawn at random come to the same as these two."""
+    return _sums()[add_codes(*map(shift_of, rule))] / _sums().total()
+
+
 @dataclass(frozen=True)
 class World:
     """All hidden rules of one seed, and an unlimited supply of problems about them.
@@ -163,7 +178,10 @@ class World:
             names = OPERATOR_NAMES[kind]
             for index in rng.choice(len(names), self.num_operators, replace=False):
                 name = names[int(index)]
-                drawn[name] = Operator(name, kind, draw_rule(kind, name, rng))
+                rule = draw_rule(kind, name, rng)
+                while kind == "reason" and luck(rule) > MAX_LUCK:
+                    rule = draw_rule(kind, name, rng)
+                drawn[name] = Operator(name, kind, rule)
         return drawn
 
     def problem(self, split: Split, index: int) -> Problem:

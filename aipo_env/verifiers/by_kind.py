@@ -1,12 +1,37 @@
-"""The verifier of each task's kind."""
+"""Sends every task to the verifier of its kind."""
 
+from aipo_env.errors import ConfigError, suggest
 from aipo_env.records import Task, Verdict
+from aipo_env.sandboxes.self_test import open_sandbox
+from aipo_env.verifiers.base import Verifier
+from aipo_env.verifiers.choice import ChoiceVerifier
 from aipo_env.verifiers.math_equiv import MathVerifier
+from aipo_env.verifiers.unit_tests import CodeVerifier
 
 
 class ByKind:
-    """Sends each task to the verifier of its kind."""
+    """Verifies tasks of every kind: "math", "choice" and "code".
+
+    Args:
+        sandbox: The sandbox for code tasks, opened and tested at the first of them.
+    """
+
+    def __init__(self, sandbox: str = "auto") -> None:
+        self._sandbox = sandbox
+        self._verifiers: dict[str, Verifier] = {"math": MathVerifier(), "choice": ChoiceVerifier()}
 
     async def verify(self, task: Task, text: str) -> Verdict:
-        """Return the verdict of the verifier of the task's kind."""
-        return await MathVerifier().verify(task, text)
+        """Return the verdict of the task's verifier.
+
+        Raises:
+            ConfigError: No verifier is for this kind of task.
+            SandboxUnavailable: A code task, and no sandbox holds on this machine.
+        """
+        if task.kind == "code" and "code" not in self._verifiers:
+            self._verifiers["code"] = CodeVerifier(await open_sandbox(self._sandbox))
+        if task.kind not in self._verifiers:
+            kinds = {"code", *self._verifiers}
+            raise ConfigError(
+                f"task {task.id!r}: there is no kind {task.kind!r}. {suggest(task.kind, kinds)}"
+            )
+        return await self._verifiers[task.kind].verify(task, text)

@@ -1,9 +1,12 @@
 """The command `aipo`: dispatch, errors, exit codes."""
 
+import io
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from aipo_env import ScriptedPolicy, build_scenario, cli, write_episodes
@@ -64,14 +67,15 @@ def test_usage_lists_every_command_and_imports_none(capsys: pytest.CaptureFixtur
         assert run(*argv) == 0
         out = capsys.readouterr().out
         assert "  play       Be the policy: solve a task in the terminal" in out
+        assert "  plugins    List the components that a spec can name, and what cannot be loaded.\n" in out
         assert "  train      from package_that_is_not_there\n" in out
 
 
 def test_an_unknown_command_is_named_with_the_nearest(capsys: pytest.CaptureFixture):
     assert run("dctor") == 2
     assert capsys.readouterr().err == (
-        "aipo: there is no command 'dctor'. Valid: doctor, fail, interrupt, lack, ours, play, record, train, "
-        "view. Did you mean 'doctor'?\n"
+        "aipo: there is no command 'dctor'. Valid: doctor, fail, interrupt, lack, ours, play, plugins, record, "
+        "train, view. Did you mean 'doctor'?\n"
     )
 
 
@@ -110,7 +114,8 @@ def test_arguments_come_from_the_command_line(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    "argv", [("play", "--sorce", "toy"), ("play", "--index", "x"), ("view",), ("doctor", "x")]
+    "argv",
+    [("play", "--sorce", "toy"), ("play", "--index", "x"), ("view",), ("plugins", "x"), ("doctor", "x")],
 )
 def test_bad_arguments_exit_with_2(argv: tuple[str, ...], capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as stopped:
@@ -122,7 +127,11 @@ def test_bad_arguments_exit_with_2(argv: tuple[str, ...], capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("play", "--source", "toys"), "aipo: task: there is no 'toys'. Valid: file, toy."),
+        (("play", "--source", "toys"), "aipo: task: there is no 'toys'. Valid: file, "),
+        (("play", "AIPO-Maths-Turn-v0"), "aipo: play: 'AIPO-Maths-Turn-v0' cannot be made: Environment"),
+        (("play", "gone:A-v0"), "aipo: play: 'gone:A-v0' cannot be made: No module named 'gone'"),
+        (("play", "CartPole-v1"), "aipo: play: 'CartPole-v1' cannot be made: CartPoleEnv.__init__() got an"),
+        (("play", "wordless-v0"), "aipo: play: 'wordless-v0' has no tasks to solve in words."),
         (("play", "--source", "file:gone.jsonl"), "aipo: gone.jsonl: no such file."),
         (("play", "--index", "-1"), "aipo: play: index=-1 must not be negative."),
         (("view", "gone.jsonl"), "aipo: gone.jsonl: no such file."),
@@ -131,6 +140,41 @@ def test_bad_arguments_exit_with_2(argv: tuple[str, ...], capsys: pytest.Capture
 def test_what_cannot_be_used_is_named(argv: tuple[str, ...], message: str, capsys: pytest.CaptureFixture):
     assert run(*argv) == 2
     assert capsys.readouterr().err.startswith(message)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def wordless() -> Iterator[None]:
+    """An environment that takes our arguments and is none of ours."""
+    gymnasium.register("wordless-v0", entry_point=lambda **options: gymnasium.Env())
+    yield
+    del gymnasium.registry["wordless-v0"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        ((), "Apply mele to 0808."),
+        (("--index", "1"), "Apply ramo to 9468."),
+        (("--source", "toy:kinds=verify", "--agents", "none"), "Apply veva to 0808."),
+        (("AIPO-Math-v0",), "Apply mele to 0808."),
+        (("aipo_env:AIPO-Math-Turn-v0", "--seed", "1"), "Apply"),
+    ],
+)
+def test_play_takes_tasks_and_agents_from_an_environment(
+    argv: tuple[str, ...], shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\\boxed{1}\n\n"))
+    assert run("play", *argv) == 0
+    out = capsys.readouterr().out
+    assert f"  prompt │ {shown}" in out
+    assert out.endswith("Verdict: wrong. Your answer: 1.\n")
+
+
+def test_plugins_lists_our_own(capsys: pytest.CaptureFixture):
+    assert run("plugins") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "agent     scripted         aipo_env" in lines
+    assert "task      file             aipo_env" in lines
 
 
 def test_view_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -1,10 +1,12 @@
 """A person is the policy."""
 
 import io
+import json
+from pathlib import Path
 
 import pytest
 
-from aipo_env import AgentPool, CannedAgent, Scenario, StopReason, build_scenario
+from aipo_env import AgentPool, CannedAgent, Scenario, StopReason, Task, Verdict, build_scenario
 from aipo_env.play import play
 
 PROMPT = "  prompt │ Solve. You may consult.\n  prompt │ Apply mele to 0808.\n"
@@ -35,7 +37,38 @@ def test_alone_there_is_no_protocol(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert (episode.task.id, episode.stop_reason) == ("toy-0-test-1", StopReason.NO_ANSWER)
     out = capsys.readouterr().out
     assert "consult an agent" not in out
-    assert out.endswith("Verdict: no answer (no \\boxed{} answer).\n")
+    assert "Verdict: no answer (no " in out
+
+
+class Reader:
+    """Accepts whatever was handed in."""
+
+    async def verify(self, task: Task, text: str) -> Verdict:
+        return Verdict(correct=True, reward=1.0, status="correct", extracted=text)
+
+
+def test_a_program_has_empty_lines_and_ends_at_a_full_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+):
+    tests = {"kind": "stdin", "hidden": [{"input": "", "output": "1"}]}
+    row = {"id": "one", "prompt": "Print 1.", "answer": "", "kind": "code", "tests": tests}
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(row))
+    scenario = build_scenario(f"file:{tmp_path}/tasks.jsonl", CannedAgent("right"), verifier=Reader())
+    turns = ["", ".", "<verify>print(1)</verify>", "```python", "import os", "", "", "print(1)", "```", "."]
+    type_in(monkeypatch, "\n".join(turns))
+    episode = play(scenario)
+    assert [turn.completion for turn in episode.turns] == [
+        "<verify>print(1)</verify>",
+        "```python\nimport os\n\n\nprint(1)\n```",
+    ]
+    assert episode.correct
+    out = capsys.readouterr().out
+    assert (
+        'A line with only "." ends your turn; a turn that asks nothing is your final answer, a program.'
+        in out
+    )
+    assert out.count("at most 3 times, by ending your turn") == 1
+    assert out.endswith("Verdict: correct. Consultations: 1.\n")
 
 
 def test_a_limit_ends_the_game_without_a_verdict(

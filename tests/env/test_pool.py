@@ -169,20 +169,20 @@ def test_failures_are_not_in_the_journal(tmp_path: Path):
 def test_a_journal_cut_short_by_a_crash(tmp_path: Path):
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)
-    journal.put(request(key=(0,)), AgentReply(text="kept"))
-    journal.put(request(key=(1,)), AgentReply(text="cut"))
+    journal.put(request(key=(0,)), Outcome(reply=AgentReply(text="kept")))
+    journal.put(request(key=(1,)), Outcome(reply=AgentReply(text="cut")))
     journal.close()
     path.write_bytes(path.read_bytes()[:-9])
     journal = Journal(path)
-    assert journal.get(request(key=(0,))) == AgentReply(text="kept")
+    assert journal.get(request(key=(0,))).reply == AgentReply(text="kept")
     assert journal.get(request(key=(1,))) is None
-    journal.put(request(key=(1,)), AgentReply(text="asked again"))
+    journal.put(request(key=(1,)), Outcome(reply=AgentReply(text="asked again")))
     journal.close()
     journal = Journal(path)
-    assert journal.get(request(key=(1,))) == AgentReply(text="asked again")
+    assert journal.get(request(key=(1,))).reply == AgentReply(text="asked again")
     journal.clear()
     assert journal.get(request(key=(0,))) is None
-    journal.put(request(key=(2,)), AgentReply(text="next step"))
+    journal.put(request(key=(2,)), Outcome(reply=AgentReply(text="next step")))
     journal.close()
     assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["(2,)"]
 

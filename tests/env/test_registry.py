@@ -1,7 +1,11 @@
 """Spec strings, and the scenario that is put together from them."""
 
+import sys
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -10,10 +14,13 @@ from aipo_env import (
     TOY_RULES,
     ConfigError,
     DialogueRules,
+    Plugin,
+    Registry,
     build_scenario,
     choose,
     construct,
     parse_spec,
+    registry,
 )
 
 
@@ -48,6 +55,7 @@ def test_parsing_leaves_the_spec_as_it_was():
         ),
         ({"wrong": 0.2}, "agents: the spec .* needs a 'type'"),
         ({"type": 3}, "needs a 'type'"),
+        ("toy:seed=1,seed=2", "agents: 'seed' is given twice in 'toy:seed=1,seed=2'"),
         (3, "agents: 3 is no spec"),
         (None, "agents: None is no spec"),
     ],
@@ -130,3 +138,168 @@ def test_a_file_has_the_general_rules_and_no_scripted_agents(tmp_path: Path):
 def test_a_scenario_names_what_is_wrong(options: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         build_scenario(**options)
+
+
+@dataclass
+class Pump:
+    """A component with options."""
+
+    litres: int = 1
+    seed: int = -1
+    name: str = ""
+
+
+READY = Pump(litres=9)
+
+
+def no_value() -> Pump:
+    return Pump()
+
+
+def anything(first: str, **rest: int) -> dict[str, Any]:
+    return {"first": first, **rest}
+
+
+@pytest.fixture
+def pumps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Registry:
+    """A registry with one component of its own, beside packages that offer some, two of them broken."""
+    module = ModuleType("pumps")
+    module.__dict__.update(Pump=Pump, READY=READY, no_value=no_value, anything=anything)
+    monkeypatch.setitem(sys.modules, "pumps", module)
+    (tmp_path / "exits.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    offers = {"hand": "pumps:Pump", "gone": "gone_pumps:Pump", "exit": "exits:Pump", "own": "pumps:READY"}
+    monkeypatch.setattr(
+        registry,
+        "entry_points",
+        lambda group: (
+            [EntryPoint(name, value, group) for name, value in offers.items()]
+            if group == "aipo_env.pumps"
+            else []
+        ),
+    )
+    return Registry("pump", {"own": "pumps:Pump"})
+
+
+@pytest.mark.parametrize(
+    ("spec", "built"),
+    [
+        ("own", Pump(seed=7)),
+        ("own:3", Pump(litres="3", seed=7)),
+        ("own:litres=3,seed=1", Pump(litres=3, seed=1)),
+        ("own:3,name=a", Pump(litres="3", seed=7, name="a")),
+        ({"type": "own", "litres": 3}, Pump(litres=3, seed=7)),
+        ("hand:litres=4", Pump(litres=4, seed=7)),
+        ("pumps:Pump", Pump(seed=7)),
+        ("pumps:Pump:litres=5", Pump(litres=5, seed=7)),
+        ("pumps:Pump:litres=5,name=b", Pump(litres=5, seed=7, name="b")),
+        ({"type": "pumps:Pump", "litres": 6}, Pump(litres=6, seed=7)),
+        ("pumps:anything:x,more=2", {"first": "x", "more": 2}),
+    ],
+)
+def test_a_component_by_spec(pumps: Registry, spec: Any, built: Any):
+    assert pumps.build(spec, seed=7, unasked=1) == built
+
+
+def test_a_live_object_is_the_component(pumps: Registry):
+    assert pumps.build(READY, seed=7) is READY
+    assert pumps.build("pumps:READY", seed=7) is READY
+    assert pumps.build({"type": "pumps:READY"}) is READY
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("owm", "pump: there is no 'owm'. Valid: exit, gone, hand, own. Did you mean 'own'"),
+        ("owm:size", "pump: there is no 'owm'. Valid: .* Did you mean 'own'"),
+        ("owm:tasks.jsonl", "pump: there is no 'owm'"),
+        ("", "pump: there is no ''"),
+        (":x", "pump: there is no ''"),
+        ("own:litre=3", "pump 'own': there is no option 'litre'.*Did you mean 'litres'"),
+        ("own:3,litres=4", "pump: 'own' takes no value, got '3'"),
+        ("pumps:no_value:3", "pump: 'pumps' takes no value, got '3'"),
+        ("pumps:READY:3", "pump 'pumps': it is no factory, so it takes no options"),
+        ("pumps:Pmp", "pump: 'pumps:Pmp' cannot be loaded: AttributeError: .*'Pmp'"),
+        ("pumps.no:Pump", "pump: 'pumps.no:Pump' cannot be loaded: ModuleNotFoundError"),
+        (
+            "gone",
+            "pump: 'gone_pumps:Pump' cannot be loaded: ModuleNotFoundError: No module named 'gone_pumps'",
+        ),
+        ("exit", "pump: 'exits:Pump' cannot be loaded: SystemExit: 3"),
+    ],
+)
+def test_what_cannot_be_built_is_named(pumps: Registry, spec: Any, message: str):
+    with pytest.raises(ConfigError, match=message):
+        pumps.build(spec)
+
+
+def test_a_broken_package_breaks_no_other_name(pumps: Registry):
+    assert pumps.names() == ["exit", "gone", "hand", "own"]
+    assert pumps.build("hand") == Pump()
+    assert pumps.plugins() == [
+        Plugin("pump", "exit", "exits:Pump", "pump: 'exits:Pump' cannot be loaded: SystemExit: 3."),
+        Plugin(
+            "pump",
+            "gone",
+            "gone_pumps:Pump",
+            "pump: 'gone_pumps:Pump' cannot be loaded: ModuleNotFoundError: No module named 'gone_pumps'.",
+        ),
+        Plugin("pump", "hand", "pumps:Pump"),
+        Plugin("pump", "own", "aipo_env"),
+        Plugin("pump", "own", "pumps:READY", "the name 'own' is taken by aipo_env"),
+    ]
+
+
+def test_nothing_is_looked_up_for_a_name_of_our_own(monkeypatch: pytest.MonkeyPatch, pumps: Registry):
+    monkeypatch.setattr(registry, "entry_points", None)
+    assert pumps.build("own") == Pump()
+
+
+def test_a_decorator_gives_a_short_name(pumps: Registry):
+    @pumps.register("my-pump")
+    def made(litres: int, seed: int) -> Pump:
+        return Pump(litres, seed)
+
+    assert made(1, 2) == Pump(1, 2)
+    assert pumps.build("my-pump:litres=2", seed=5) == Pump(2, 5)
+    assert pumps.register("my-pump")(made) is made  # as a notebook's cell that runs again
+    assert "my-pump" in pumps.names()
+    assert Plugin("pump", "my-pump", __name__) in pumps.plugins()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own", "pump: the name 'own' is taken"),
+        ("mine", "pump: the name 'mine' is taken"),
+        ("a:b", "pump: 'a:b' is no name; use letters, digits, '-' and '_'"),
+        ("", "pump: '' is no name"),
+    ],
+)
+def test_a_name_is_given_once(pumps: Registry, name: str, message: str):
+    pumps.register("mine")(no_value)
+    with pytest.raises(ConfigError, match=message):
+        pumps.register(name)(Pump)
+
+
+def test_what_is_registered_goes_before_what_is_installed(pumps: Registry):
+    pumps.register("hand")(no_value)
+    assert pumps.build("hand:", seed=3) == Pump()
+    assert Plugin("pump", "hand", "pumps:Pump", f"the name 'hand' is taken by {__name__}") in pumps.plugins()
+
+
+def test_two_packages_of_one_name_have_a_fixed_winner(monkeypatch: pytest.MonkeyPatch):
+    class Distribution:
+        version = "1"
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    entries = [
+        EntryPoint("fast", "json:loads", "g")._for(Distribution(name)) for name in ("b-pumps", "a-pumps")
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    assert Registry("pump", {}).plugins() == [
+        Plugin("pump", "fast", "a-pumps 1"),
+        Plugin("pump", "fast", "b-pumps 1", "the name 'fast' is taken by a-pumps 1"),
+    ]

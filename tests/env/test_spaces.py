@@ -53,3 +53,19 @@ def test_vector_environments_batch_it_but_not_in_shared_memory():
     assert batch_space(space, 2) == gym.spaces.Tuple((space, space))
     with pytest.raises(CustomSpaceError, match=r"text cannot be put in shared memory.*shared_memory=False"):
         create_shared_memory(space, n=2)
+
+
+def test_an_asynchronous_vector_of_texts_refuses_shared_memory():
+    with pytest.raises(ValueError, match="shared_memory=False"):
+        gym.make_vec("AIPO-Math-Turn-v0", num_envs=2, vectorization_mode="async")
+
+
+def test_text_has_no_flat_form():
+    text = UnicodeText(3)
+    refused = r"text has no flat form. Step an environment of tokens, made with mode='token'"
+    with pytest.raises(CustomSpaceError, match=refused):
+        gym.spaces.flatdim(text)
+    with pytest.raises(CustomSpaceError, match=refused):
+        gym.spaces.flatten_space(text)
+    with pytest.raises(CustomSpaceError, match=refused):
+        gym.spaces.flatten(gym.spaces.Dict(role=text), {"role": "é"})

@@ -1,11 +1,15 @@
 """Where tasks come from."""
 
+import csv
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from aipo_env import ConfigError, DataError, FileSource, ToySource, build_source, task_index
+from aipo_env import CodeTests, ConfigError, DataError, FileSource, ToySource, build_source, task_index
+from aipo_env.tasks import rows
 
 ROW = {"id": "a", "prompt": "1+1?", "answer": "2"}
 
@@ -21,7 +25,7 @@ def test_the_toy_source():
     assert (source.world.seed, source.world.difficulty, source.num_tasks("train")) == (5, 2, None)
     assert build_source("toy:seed=7", seed=5) == build_source({"type": "toy", "seed": 7}, seed=0)
     task = build_source("toy", seed=0).task("train", 1)
-    assert (task.id, task.prompt, task.answer) == ("toy-0-train-1", "Apply ramo to 9468.", "5808")
+    assert (task.id, task.prompt, task.answer) == ("toy-0-train-1", "Apply ramo to 9468.", "2490")
     assert task.meta == {"bottleneck": "reason", "difficulty": 1}
 
 
@@ -87,7 +91,7 @@ def test_files_that_are_not_there_or_empty(tmp_path: Path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("toys", "there is no 'toys'. Valid: file, toy. Did you mean 'toy'"),
+        ("toys", "there is no 'toys'. Valid: file, hf, reasoning_gym, shipped, toy. Did you mean 'toy'"),
         ("toy:dificulty=2", "there is no option 'dificulty'.* Did you mean 'difficulty'"),
         ("toy:difficulty=9", "difficulty=9 is out of range"),
         ({"type": "file"}, "missing 1 required positional argument: 'path'"),
@@ -98,6 +102,121 @@ def test_files_that_are_not_there_or_empty(tmp_path: Path):
 def test_bad_specs_are_named(spec: object, message: str):
     with pytest.raises(ConfigError, match=message):
         build_source(spec, seed=0)
+
+
+def parquet(path: Path, *rows: dict) -> Path:
+    names = {name: None for row in rows for name in row}
+    pq.write_table(pa.Table.from_pylist([{**names, **row} for row in rows]), path)
+    return path
+
+
+TESTS = {
+    "kind": "function",
+    "entry": "f",
+    "public": [],
+    "hidden": [{"args": [1, 2], "expected": 3}],
+}
+
+
+def test_a_parquet_file_of_tasks(tmp_path: Path):
+    tasks = [
+        {**ROW, "split": "train", "meta": {"level": 2}},
+        {**ROW, "id": "b", "choices": ["x", "½"], "split": "test", "kind": "choice"},
+        {**ROW, "id": "c", "answer": "", "tests": TESTS, "kind": "code"},
+    ]
+    source = build_source(f"file:{parquet(tmp_path / 'tasks.parquet', *tasks)}", seed=0)
+    assert (source.num_tasks("train"), source.num_tasks("test")) == (2, 2)
+    assert source.task("train", 0).meta == {"level": 2}
+    assert source.task("test", 0).choices == ("x", "½")
+    assert source.task("test", 1).tests == CodeTests(
+        kind="function", entry="f", hidden=({"args": [1, 2], "expected": 3},)
+    )
+
+
+def test_a_csv_file_of_tasks(tmp_path: Path):
+    with (tmp_path / "tasks.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(ROW))
+        writer.writeheader()
+        writer.writerow({**ROW, "prompt": "two\nlines, ½"})
+    task = FileSource(tmp_path / "tasks.csv").task("test", 0)
+    assert (task.prompt, task.answer) == ("two\nlines, ½", "2")
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"id": "a", "prompt": "p"}, "row 2: field 'answer' is missing"),
+        ({**ROW, "answer": None}, "row 2: field 'answer' is missing"),
+        ({**ROW, "prompt": ""}, "row 2: task 'a': field 'prompt' must be non-empty text"),
+        ({**ROW, "anwser": "2"}, "row 2: there is no option 'anwser'.*Did you mean 'answer'"),
+        ({**ROW, "split": "dev"}, "row 2: field 'split' is 'dev'"),
+        ({**ROW, "choices": [1]}, "row 2: task 'a': field 'choices' must be a list of texts"),
+    ],
+)
+def test_a_bad_row_of_a_parquet_file_is_named(tmp_path: Path, row: dict, fault: str):
+    with pytest.raises(DataError, match=rf"tasks\.parquet, {fault}"):
+        FileSource(parquet(tmp_path / "tasks.parquet", ROW, row))
+
+
+def test_numbers_are_no_texts_in_a_parquet_file(tmp_path: Path):
+    with pytest.raises(DataError, match=r"row 1: task 'a': field 'answer' must be non-empty text, got nan"):
+        FileSource(parquet(tmp_path / "tasks.parquet", {**ROW, "answer": float("nan")}))
+
+
+def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = parquet(tmp_path / "tasks.parquet", ROW)
+
+    def absent(module: str) -> None:
+        raise ImportError(f"No module named {module!r}")
+
+    monkeypatch.setattr(rows, "import_module", absent)
+    with pytest.raises(ConfigError, match=r'pyarrow.parquet is needed .* pip install "aipo-rl\[data\]"'):
+        FileSource(path)
+    with pytest.raises(ConfigError, match="huggingface_hub is needed and not installed"):
+        build_source("hf:math_500", seed=0)
+    with pytest.raises(ConfigError, match="reasoning_gym is needed .* pip install reasoning-gym"):
+        build_source("reasoning_gym:gcd", seed=0)
+
+
+def test_what_ships(tmp_path: Path):
+    source = build_source("shipped:toy", seed=0)
+    assert (source.num_tasks("train"), source.num_tasks("test")) == (12, 12)
+    assert source.task("train", 0).prompt == "Apply mele to 0808."
+    with pytest.raises(DataError, match="lists nothing under 'tyo'"):
+        build_source("shipped:tyo", seed=0)
+
+
+def test_a_bad_row_that_forbids_republication_is_not_shown(tmp_path: Path):
+    row = {**ROW, "prompt": "SECRET", "choices": "SECRET", "meta": {"no_republish": True}}
+    with pytest.raises(DataError, match="line 1: not a task; its text forbids republication") as caught:
+        FileSource(write(tmp_path / "tasks.jsonl", row))
+    assert "SECRET" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_a_table_shows_no_text(tmp_path: Path):
+    source = FileSource(write(tmp_path / "tasks.jsonl", ROW))
+    assert repr(source) == f"FileSource(name={str(tmp_path / 'tasks.jsonl')!r}, skipped={{}})"
+    assert repr(source.task("train", 0)) == "Task(id='a', kind='math', source='')"
+
+
+@pytest.mark.integrations
+def test_reasoning_gym():
+    pytest.importorskip("reasoning_gym")
+    source = build_source({"type": "reasoning_gym", "name": "gcd", "size": 30, "num_test": 10}, seed=3)
+    again = build_source("reasoning_gym:gcd,size=30,num_test=10", seed=3)
+    train = [source.task("train", index) for index in range(source.num_tasks("train"))]
+    test = [source.task("test", index) for index in range(source.num_tasks("test"))]
+    assert (len(train), len(test), source.skipped) == (30, 10, {"repeated, or without an answer": 0})
+    assert [again.task("train", index) for index in range(30)] == train
+    assert not {task.prompt for task in train} & {task.prompt for task in test}
+    assert build_source("reasoning_gym:gcd", seed=4).task("train", 0) != train[0]
+    assert all(task.answer.isdigit() and task.source == "reasoning-gym/gcd" for task in train)
+    with_options = build_source("reasoning_gym:gcd,size=3,num_test=1,min_numbers=4,max_numbers=4", seed=3)
+    assert with_options.task("train", 0).prompt.count(",") == 3
+    for spec in ("reasoning_gym:nothing", "reasoning_gym:gcd,colour=red"):
+        with pytest.raises(ConfigError, match="the library refuses"):
+            build_source(spec, seed=0)
 
 
 def test_every_epoch_of_a_file_is_shuffled_anew(tmp_path: Path):

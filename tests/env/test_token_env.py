@@ -1,12 +1,27 @@
 """`AIPO-Math-v0`: one action is one token, and the tokenizer behind it."""
 
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import InvalidAction, ResetNeeded
-from gymnasium.utils.env_checker import check_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from aipo_env import Author, ByteTokenizer, ConfigError, TokenEnv
+from aipo_env import (
+    Author,
+    ByteTokenizer,
+    ConfigError,
+    TokenEnv,
+    TokenRecord,
+    TokenSession,
+    build_scenario,
+    data_folder,
+)
 
 ID = "AIPO-Math-v0"
 END, KNOWLEDGE, REASON, VERIFY = 256, 257, 258, 259
@@ -25,15 +40,16 @@ def play(env: gym.Env, token_ids: list[int]) -> tuple:
     return env.step(np.int64(token_ids[-1]))
 
 
+def facts(info: dict) -> dict:
+    """`info` without its mask, which does not compare."""
+    assert info["action_mask"].dtype == np.int8
+    return {name: value for name, value in info.items() if name != "action_mask"}
+
+
 def start(**options: object) -> gym.Env:
     env = gym.make(ID, **options)
     env.reset(seed=0, options={"index": 0})
     return env
-
-
-@pytest.mark.parametrize("options", [{}, {"aided": False}, {"window": 1}, {"source": "toy:difficulty=3"}])
-def test_check_env(options: dict, capsys: pytest.CaptureFixture):
-    check_env(gym.make(ID, **options).unwrapped)
 
 
 def test_spaces():
@@ -50,7 +66,7 @@ def test_a_whole_episode():
     env = gym.make(ID, window=48)
     observation, info = env.reset(seed=0, options={"index": 0})
     assert observation.tolist() == [END] * 4 + PROMPT
-    assert info == {"task_id": "toy-0-train-0", "turn": 0, "num_policy_tokens": 0, "consults_used": 0}
+    assert facts(info) == {"task_id": "toy-0-train-0", "turn": 0, "num_policy_tokens": 0, "consults_used": 0}
 
     observation, *_, info = env.step(KNOWLEDGE)
     assert observation.tolist() == [END] * 3 + PROMPT + [KNOWLEDGE]
@@ -59,7 +75,7 @@ def test_a_whole_episode():
     observation, reward, terminated, truncated, info = play(env, call[1:])
     assert observation.tolist() == (PROMPT + call + REPLY)[-48:]
     assert (reward, terminated, truncated) == (0.0, False, False)
-    assert info == {"task_id": "toy-0-train-0", "turn": 1, "num_policy_tokens": 6, "consults_used": 1}
+    assert facts(info) == {"task_id": "toy-0-train-0", "turn": 1, "num_policy_tokens": 6, "consults_used": 1}
 
     answer = [*ids("\\boxed{7623}"), END]
     observation, reward, terminated, truncated, info = play(env, answer)
@@ -99,20 +115,6 @@ def test_malformed_macro_calls_are_explained():
     )
 
 
-@pytest.mark.parametrize(
-    ("rules", "token_ids", "reason"),
-    [
-        ({"max_policy_tokens": 5}, ids("abcde"), "max_sampled_tokens"),
-        ({"max_context_tokens": 50}, ids("abcdef"), "context_overflow"),
-        ({"max_context_tokens": 10}, ids("a"), "context_overflow"),
-        ({"max_turns": 1}, [KNOWLEDGE, ord("x"), END], "max_turns"),
-    ],
-)
-def test_limits_truncate(rules: dict, token_ids: list[int], reason: str):
-    _, reward, terminated, truncated, info = play(start(rules=rules), token_ids)
-    assert (reward, terminated, truncated, info["stop_reason"]) == (0.0, False, True, reason)
-
-
 def test_an_end_of_turn_as_the_last_token_is_an_end():
     _, _, terminated, truncated, info = play(start(rules={"max_policy_tokens": 5}), [*ids("abcd"), END])
     assert (terminated, truncated, info["stop_reason"]) == (True, False, "no_answer")
@@ -123,12 +125,12 @@ def test_equal_seeds_and_actions_give_equal_steps():
         env = gym.make(ID, agents="scripted:wrong=0.5", window=16)
         env.action_space.seed(7)
         observation, info = env.reset(seed=seed)
-        seen: list[object] = [observation.tolist(), info]
+        seen: list[object] = [observation.tolist(), facts(info)]
         for _ in range(400):
-            observation, *rest = env.step(env.action_space.sample())
-            seen += [observation.tolist(), *rest]
+            observation, *rest, info = env.step(env.action_space.sample())
+            seen += [observation.tolist(), *rest, facts(info)]
             if rest[1] or rest[2]:
-                seen.append(env.reset()[1])
+                seen.append(facts(env.reset()[1]))
         return seen
 
     assert steps(5) == steps(5)
@@ -164,7 +166,7 @@ def test_misuse_is_named():
     with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
         env.step(np.int64(1))
     env.reset()
-    for action in (260, -1, 1.5, "a"):
+    for action in (260, -1, 1.5, "a", None, [1], np.array([1, 2])):
         with pytest.raises(InvalidAction, match=r"is no token id; use one of Discrete\(260\)"):
             env.step(action)
     env.step(np.int64(END))
@@ -175,39 +177,214 @@ def test_misuse_is_named():
             TokenEnv(window=window)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "2+é=\U0001f600", "\x00\x1b\r\n\u202e", "\ud800 \udfff", "<knowledge></reply>"]
-)
-def test_any_text_comes_back(text: str):
-    assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
-    assert all(0 <= token_id < 256 for token_id in TOKENIZER.encode(text))
+def allowed(mask: np.ndarray) -> dict[int, int]:
+    """The mask of the macro tokens; all else must be allowed."""
+    assert mask[:KNOWLEDGE].all()
+    return dict(enumerate(mask.tolist()[KNOWLEDGE:], KNOWLEDGE))
 
 
-def test_encoding():
-    assert TOKENIZER.encode("2+é") == [50, 43, 195, 169]
-    assert dict(TOKENIZER.macro_ids) == {"knowledge": 257, "reason": 258, "verify": 259}
-    assert (TOKENIZER.end_id, TOKENIZER.num_tokens) == (256, 260)
+ALL, NONE = {KNOWLEDGE: 1, REASON: 1, VERIFY: 1}, {KNOWLEDGE: 0, REASON: 0, VERIFY: 0}
 
 
 @pytest.mark.parametrize(
-    ("token_ids", "text"),
+    ("options", "at_first", "after_a_call"),
     [
-        ([], ""),
-        ([END], ""),
-        ([KNOWLEDGE, 120, END], "<knowledge>x</knowledge>"),
-        ([KNOWLEDGE, 120], "<knowledge>x"),
-        ([REASON, END, END], "<reason></reason>"),
-        ([KNOWLEDGE, 120, VERIFY, 121, END], "<knowledge>x<verify>y</verify>"),
-        ([VERIFY, *b"x</verify>", END], "<verify>x</verify>"),
-        ([120, 0xC3], "x\ufffd"),
-        ([0xFF, 0xC3, 0xA9], "\ufffdé"),
+        ({}, ALL, ALL),
+        ({"aided": False}, NONE, NONE),
+        ({"agents": "none"}, NONE, NONE),
+        ({"agents": {"knowledge": "scripted"}}, {**NONE, KNOWLEDGE: 1}, {**NONE, KNOWLEDGE: 1}),
+        ({"rules": {"consult_budget": 0}}, NONE, NONE),
+        ({"rules": {"consult_budget": 1}}, ALL, NONE),
+        ({"rules": {"budget_per_kind": {"knowledge": 1}}}, ALL, {**ALL, KNOWLEDGE: 0}),
+        ({"rules": {"kinds": ["verify", "knowledge"]}}, {**ALL, REASON: 0}, {**ALL, REASON: 0}),
+        ({"codec": "macro"}, ALL, ALL),
     ],
 )
-def test_decoding(token_ids: list[int], text: str):
-    assert TOKENIZER.decode(token_ids) == text
+def test_macros_are_masked_where_they_ask_nothing(options: dict, at_first: dict, after_a_call: dict):
+    env = gym.make(ID, **options)
+    info = env.reset(seed=0, options={"index": 0})[1]
+    assert allowed(info["action_mask"]) == allowed(env.unwrapped.action_masks()) == at_first
+    assert env.unwrapped.action_masks().dtype == np.bool_
+    if not options.get("aided", True):
+        return
+    for token_id in (KNOWLEDGE, *ids("mele")):
+        info = env.step(token_id)[4]
+        assert allowed(info["action_mask"]) == NONE
+    info = env.step(END)[4]
+    assert allowed(info["action_mask"]) == after_a_call
 
 
-@pytest.mark.parametrize("token_id", [-1, 260, 10**9])
-def test_an_unknown_token_is_named(token_id: int):
-    with pytest.raises(ValueError, match=f"token id {token_id} is not in 0 to 259"):
-        TOKENIZER.decode([65, token_id])
+def test_masks_are_fresh():
+    env = start()
+    env.step(65)[4]["action_mask"][:] = 0
+    assert allowed(env.step(65)[4]["action_mask"]) == ALL
+
+
+def test_large_vocabularies_have_no_mask_in_info(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("aipo_env.envs.token_env.MAX_MASK_TOKENS", 259)
+    env = start(obs="dict")
+    observation, *_, info = env.step(65)
+    assert "action_mask" not in info
+    assert allowed(observation["action_mask"]) == allowed(env.unwrapped.action_masks()) == ALL
+
+
+def test_a_dictionary_tells_who_wrote_what():
+    env = gym.make(ID, obs="dict", window=48)
+    assert env.observation_space["author"] == gym.spaces.Box(0, 5, (48,), np.int8)
+    observation, _ = env.reset(seed=0, options={"index": 0})
+    assert {name: (part.shape, part.dtype) for name, part in observation.items()} == {
+        "tokens": ((48,), np.int64),
+        "author": ((48,), np.int8),
+        "length": ((1,), np.int64),
+        "action_mask": ((260,), np.int8),
+    }
+    assert observation["length"].tolist() == [44]
+    assert observation["tokens"].tolist() == [END] * 4 + PROMPT
+    assert observation["author"].tolist() == [Author.TEMPLATE] * 4 + [
+        Author.TEMPLATE if token_id == END else Author.PROMPT for token_id in PROMPT
+    ]
+    call = [KNOWLEDGE, *ids("mele"), END]
+    observation = play(env, call)[0]
+    wrapper, body = len('<reply from="knowledge">'), len("mele=#78#25;")
+    authors = (
+        [Author.POLICY] * 6
+        + [Author.ENV] * wrapper
+        + [Author.AGENT] * body
+        + [Author.ENV] * 8
+        + [Author.TEMPLATE]
+    )
+    assert observation["tokens"].tolist() == (call + REPLY)[-48:]
+    assert observation["author"].tolist() == authors[-48:]
+    assert observation["length"].tolist() == [48]
+
+
+def test_the_window_of_a_long_episode():
+    env = start(window=100, rules={"max_policy_tokens": 5000})
+    written = np.random.default_rng(0).integers(65, 91, 3000).tolist()
+    for token_id in written:
+        observation = env.step(token_id)[0]
+    assert observation.tolist() == written[-100:]
+
+
+def test_a_session_keeps_the_tokens_and_who_wrote_them():
+    scenario = build_scenario()
+    session = scenario.session(scenario.source.task("train", 0), aided=True, key=(0,))
+    running = TokenSession(session)
+    running.open()
+    running.say("<knowledge>mele</knowledge>")
+    running.say("\\boxed{1}")
+    tokens = session.episode().tokens
+    assert running.token_ids == tokens.token_ids.tolist()
+    assert running.authors == tokens.author.tolist()
+    assert running.authors.count(Author.POLICY) == 27 + 9
+
+
+AIPO = {"tokenizer": "tiktoken:aipo", "window": 64}
+TINY = {"tokenizer": f"hf:{data_folder('tiny_policy')}", "window": 64}
+
+
+@pytest.mark.parametrize(
+    ("options", "codec"), [(AIPO, "tags"), (TINY, "tags"), (AIPO, "macro"), (AIPO, "hermes")]
+)
+def test_a_whole_episode_in_tokens_of_a_language_model(options: dict, codec: str):
+    env = gym.make(ID, **options, codec=codec)
+    env.reset(seed=0, options={"index": 0})
+    tokenizer = env.unwrapped.tokenizer
+    text = {
+        "tags": "<knowledge>mele</knowledge>",
+        "macro": "<|knowledge|>mele",
+        "hermes": '<tool_call>{"name": "consult", "arguments": {"kind": "knowledge", "query": "mele"}}</tool_call>',
+    }[codec]
+    spelled = tokenizer.encode(text) + ([tokenizer.end_id] if codec == "macro" else [])
+    assert play(env, spelled)[4]["consults_used"] == 1
+    if tokenizer.macro_ids:
+        macro = [tokenizer.macro_ids["knowledge"], *tokenizer.encode("mele"), tokenizer.end_id]
+        assert play(env, macro)[4]["consults_used"] == 2
+    answer = [*tokenizer.encode("\\boxed{7623}"), tokenizer.end_id]
+    _, reward, terminated, _, info = play(env, answer)
+    assert (reward, terminated) == (1.0, True)
+    turns = info["episode_record"].turns
+    assert {turn.completion for turn in turns[:-1]} == {text}
+    assert turns[-1].completion == "\\boxed{7623}"
+
+
+def bpe(folder: Path, merges: list[tuple[str, str]]) -> str:
+    """Save a tokenizer of bytes, these merges and an end token that is the first id; return its spec."""
+    tokens = dict.fromkeys(["<|end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)])
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|end|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
+    return f"hf:{folder}"
+
+
+def test_a_stop_string_may_end_inside_a_token(tmp_path: Path):
+    env = start(tokenizer=bpe(tmp_path, [(">", "!"), ("e", ">!")]))
+    tokenizer = env.unwrapped.tokenizer
+    last = tokenizer.encode("e>!")
+    assert len(last) == 1
+    info = play(env, [*tokenizer.encode("<knowledge>mele</knowledg"), *last])[4]
+    assert info["consults_used"] == 1
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=60)
+TURNS = st.one_of(
+    st.lists(st.integers(0, 10**6), max_size=20),
+    st.sampled_from(
+        ["<knowledge>mele</knowledge>", "é <verify>", "<reason>mele</reason>\U0001f600", "\\boxed{1}"]
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(PAIRS, st.lists(TURNS, min_size=1, max_size=6))
+def test_what_the_policy_wrote_stands_unchanged_whatever_its_tokens(pairs: list, turns: list):
+    words = sorted(set("<>/knowledgmlvrifysa#;{}\\bx01"))
+    merges: dict[tuple[str, str], None] = {}
+    for left, right in pairs:
+        pair = (words[left % len(words)], words[right % len(words)])
+        merges[pair] = None
+        words.append("".join(pair))
+    with TemporaryDirectory() as folder:
+        env = TokenEnv(tokenizer=bpe(Path(folder), list(merges)), window=1000, obs="dict")
+    env.reset(seed=0, options={"index": 0})
+    tokenizer, written, is_over = env.tokenizer, [], False
+    for turn in [*turns, [], [], []]:
+        token_ids = (
+            tokenizer.encode(turn) if isinstance(turn, str) else [i % tokenizer.num_tokens for i in turn]
+        )
+        for token_id in (*token_ids, tokenizer.end_id):
+            if not is_over:
+                written.append(token_id)
+                observation, _, terminated, truncated, info = env.step(token_id)
+                is_over = terminated or truncated
+    episode = info["episode_record"]
+    tokens = episode.tokens
+    assert tokens.token_ids[tokens.policy_mask].tolist() == written
+    for number, turn in enumerate(episode.turns):
+        own = tokens.token_ids[tokens.policy_mask & (tokens.turn == number)].tolist()
+        assert turn.completion == tokenizer.decode(own)
+    # Every token has one author, and they say the messages in turn.
+    assert set(tokens.author.tolist()) <= set(Author)
+    shown = [span for message in episode.messages for span in message.spans]
+    for author in set(Author) - {Author.POLICY, Author.TEMPLATE}:
+        said = "".join(span.text for span in shown if span.author == author)
+        assert "".join(map(tokenizer.decode, runs(tokens, author))) == said
+    template = tokens.token_ids[tokens.author == Author.TEMPLATE]
+    assert set(template.tolist()) <= {tokenizer.end_id}
+    for consult in episode.consults:
+        reply = tokens.token_ids[(tokens.author == Author.AGENT) & (tokens.call_id == consult.call_id)]
+        assert tokenizer.decode(reply.tolist()) == consult.reply
+    length = min(len(tokens), 1000)
+    assert observation["length"].tolist() == [length]
+    assert observation["tokens"][-length:].tolist() == tokens.token_ids[-length:].tolist()
+    assert observation["author"][-length:].tolist() == tokens.author[-length:].tolist()
+
+
+def runs(tokens: TokenRecord, author: Author) -> list[list[int]]:
+    """The token ids of an author, as one list for each run of them."""
+    found = groupby(zip(tokens.author, tokens.token_ids, strict=True), key=lambda pair: pair[0] == author)
+    return [[int(token_id) for _, token_id in run] for is_author, run in found if is_author]

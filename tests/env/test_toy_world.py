@@ -19,14 +19,14 @@ from aipo_env import (
     run_sync,
     shift_of,
 )
-from aipo_env.toy.world import MAX_OPERATORS, split_of
+from aipo_env.toy.world import MAX_OPERATORS, luck, split_of
 
 
 def test_world_0():
     world = World(seed=0)
     assert [(o.name, o.kind, o.rule) for o in world.operators.values()][3:5] == [
         ("mele", "knowledge", ("#78#25",)),
-        ("rire", "reason", ("mivo", "lene")),
+        ("rire", "reason", ("vora", "deza")),
     ]
     problem = world.problem("train", 0)
     assert (problem.text, problem.answer) == ("Apply mele to 0808.", "7623")
@@ -40,9 +40,16 @@ def test_codes_are_added_digit_by_digit():
 
 def test_rules_are_applied_in_order():
     world = World(seed=0)
-    problem = Problem("3721", (world.operators["rire"], world.operators["lula"]))
-    assert (shift_of("mivo"), shift_of("lene"), shift_of("kera")) == ("8133", "2648", "1036")
-    assert problem.answer == "4428"  # 3721, 1854, 3492, 4428
+    problem = Problem("3721", (world.operators["rire"], world.operators["riva"]))
+    assert (shift_of("vora"), shift_of("deza"), shift_of("nire")) == ("4260", "2220", "8347")
+    assert problem.answer == "7448"  # 3721, 7981, 9101, 7448
+
+
+def test_luck_is_the_share_of_pairs_with_the_same_sum():
+    total = add_codes("4260", "2220")
+    pairs = [(a, b) for a in MOVES for b in MOVES if a != b]
+    same = sum(add_codes(shift_of(a), shift_of(b)) == total for a, b in pairs)
+    assert luck(("vora", "deza")) == same / 9900
 
 
 def test_names_and_moves_are_distinct():
@@ -97,6 +104,7 @@ def test_a_false_belief_is_never_the_rule():
                 assert operator.rule[0] != believed_move(operator.name)
             if operator.kind == "reason":
                 assert operator.rule[0] != operator.rule[1]
+                assert luck(operator.rule) <= 0.0011
 
 
 @pytest.mark.parametrize(
@@ -131,12 +139,12 @@ def say(agent: ScriptedAgent, kind: str, query: str, trace: str = "", seed: int 
         ("knowledge", " mele\n", "", "mele=#78#25;"),
         ("knowledge", "zura", "", "unknown;"),
         ("knowledge", "What is mele?", "", "unknown;"),
-        ("reason", "rire", "", "rire first mivo;"),
-        ("reason", "rire", "rire first mivo;3721+8133=1854;", "rire then lene;"),
-        ("reason", "rire", "rino first nina;", "rire first mivo;"),
-        ("verify", "lula=kera", "", "right;"),
-        ("verify", "lula=mivo", "", "wrong at lula;lula=kera;"),
-        ("verify", "lula", "", "wrong at lula;lula=kera;"),
+        ("reason", "rire", "", "rire first vora;"),
+        ("reason", "rire", "rire first vora;3721+4260=7981;", "rire then deza;"),
+        ("reason", "rire", "rino first nina;", "rire first vora;"),
+        ("verify", "riva=nire", "", "right;"),
+        ("verify", "riva=mivo", "", "wrong at riva;riva=nire;"),
+        ("verify", "riva", "", "wrong at riva;riva=nire;"),
         ("verify", "zura=kera", "", "unknown;"),
         pytest.param("verify", "a" * 1_000_000, "", "unknown;", id="a million letters"),
     ],
@@ -151,7 +159,7 @@ def test_a_wrong_agent_states_another_rule_in_the_same_form():
     assert all(len(lie) == len("mele=#78#25;") and lie.startswith("mele=#") for lie in lies)
     assert len(set(lies)) > 15
     assert lies == [say(liar, "knowledge", "mele", seed=seed) for seed in range(20)]
-    assert say(liar, "verify", "lula=kera") != "right;"
+    assert say(liar, "verify", "riva=nire") != "right;"
 
 
 def test_faults_come_at_their_rate_and_derive_from_the_seed():

@@ -1,12 +1,13 @@
 """`AIPO-Math-Turn-v0`: one action is one turn, in text."""
 
 import json
+import re
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from gymnasium.error import InvalidAction, ResetNeeded
-from gymnasium.utils.env_checker import check_env
 
 from aipo_env import Author, ConfigError, Episode, TurnEnv
 
@@ -18,12 +19,6 @@ def start(**options: object) -> gym.Env:
     env = gym.make(ID, **options)
     env.reset(seed=0, options={"index": 0})
     return env
-
-
-@pytest.mark.parametrize("observation", ["transcript", "delta", "messages"])
-@pytest.mark.parametrize("aided", [True, False])
-def test_check_env(observation: str, aided: bool, capsys: pytest.CaptureFixture):
-    check_env(gym.make(ID, observation=observation, aided=aided).unwrapped)
 
 
 def test_a_whole_episode_as_a_transcript():
@@ -66,6 +61,11 @@ def test_delta_shows_what_is_new():
     assert env.step("\\boxed{1}")[0] == ""
 
 
+def test_delta_of_an_episode_that_was_over_at_once():
+    env = start(observation="delta", rules={"max_context_tokens": 10})
+    assert env.step("x")[0] == ""
+
+
 def test_messages_hold_roles_and_contents():
     env = gym.make(ID, observation="messages")
     prompt = (
@@ -84,32 +84,6 @@ def test_any_text_is_an_action():
     assert start().step("")[4]["stop_reason"] == "no_answer"
 
 
-@pytest.mark.parametrize(
-    ("rules", "actions", "reason"),
-    [
-        ({"max_turns": 2}, [ASK, ASK], "max_turns"),
-        ({"max_policy_tokens": 20}, ["x" * 21], "max_sampled_tokens"),
-        ({"max_policy_tokens": 27}, [ASK], "max_sampled_tokens"),
-        ({"max_context_tokens": 60}, ["x" * 50], "context_overflow"),
-        ({"max_context_tokens": 100}, [ASK], "context_overflow"),
-        ({"max_context_tokens": 10}, ["anything"], "context_overflow"),
-    ],
-)
-def test_limits_truncate(rules: dict, actions: list[str], reason: str):
-    env = start(rules=rules)
-    for action in actions[:-1]:
-        assert env.step(action)[2:4] == (False, False)
-    _, reward, terminated, truncated, info = env.step(actions[-1])
-    assert (reward, terminated, truncated, info["stop_reason"]) == (0.0, False, True, reason)
-
-
-def test_malformed_calls_terminate_in_the_end():
-    env = start(rules={"max_invalid": 1})
-    assert env.step("<verify>")[2:4] == (False, False)
-    _, reward, terminated, truncated, info = env.step("<verify>")
-    assert (reward, terminated, truncated, info["stop_reason"]) == (0.0, True, False, "parse_error")
-
-
 def test_a_sampled_first_action_never_truncates():
     env = start(rules={"max_policy_tokens": 20})
     env.action_space.seed(0)
@@ -123,7 +97,7 @@ def test_equal_seeds_give_equal_episodes():
         env = gym.make(ID, agents="scripted:wrong=0.5", source="toy:difficulty=2")
         seen: list[object] = [env.reset(seed=seed)]
         for _ in range(3):
-            seen += [env.step(ASK), env.step("<verify>lula=kera</verify>"), env.step("\\boxed{1}")]
+            seen += [env.step(ASK), env.step("<verify>riva=nire</verify>"), env.step("\\boxed{1}")]
             seen.append(env.reset())
         return seen
 
@@ -154,6 +128,16 @@ def test_tasks_of_a_file(tmp_path: Path):
     assert {env.reset(seed=seed)[1]["task_id"] for seed in range(20)} == {"a", "b"}
     with pytest.raises(ConfigError, match="index=2 must be a whole number from 0 to 1"):
         env.reset(options={"index": 2})
+
+
+def test_a_cassette_repeats_what_agents_said(tmp_path: Path):
+    path = tmp_path / "replies.jsonl"
+    env = start(cassette=str(path))
+    said = env.step(ASK)[0]
+    env.close()
+    again = start(cassette=f"replay:{path}", agents="scripted:wrong=1")
+    assert again.step(ASK)[0] == said
+    again.close()
 
 
 def test_info_gives_nothing_away_before_the_end():
@@ -227,7 +211,7 @@ def test_step_needs_a_running_episode():
     [
         ({"observation": "delat"}, "observation='delat'.*Did you mean 'delta'"),
         ({"split": "tests"}, "split='tests'.*Did you mean 'test'"),
-        ({"render_mode": "rgb_array"}, "render_mode='rgb_array'. Valid: ansi, human"),
+        ({"render_mode": "rgb_array"}, "render_mode='rgb_array'. Valid: ansi, html, human"),
         ({"source": "toys"}, "Did you mean 'toy'"),
         ({"rules": {"max_turn": 1}}, "Did you mean 'max_turns'"),
     ],
@@ -241,3 +225,66 @@ def test_bad_arguments_are_named(options: dict, message: str):
 def test_bad_options_of_reset_are_named(options: dict):
     with pytest.raises(ConfigError, match=r"reset: .*index"):
         TurnEnv().reset(options=options)
+
+
+def call(name: str, arguments: dict) -> dict:
+    """An OpenAI assistant message with one call."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    calls = [{"id": "c1", "type": "function", "function": function}]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def test_an_openai_message_is_an_action():
+    env = start(codec="openai", observation="delta", tools=["aipo_env:add_codes"])
+    observation = env.step(call("consult", {"kind": "knowledge", "query": "mele"}))[0]
+    assert observation == '{"role": "tool", "name": "knowledge", "content": "mele=#78#25;"}\n'
+    observation = env.step(call("add_codes", {"code": "0808", "shift": "7825"}))[0]
+    assert observation == '{"role": "tool", "name": "add_codes", "content": "7623"}\n'
+    assert env.step({"role": "assistant", "content": "\\boxed{7623}", "tool_calls": None})[1] == 1.0
+
+
+def test_structured_calls_need_their_codec():
+    env = start()
+    with pytest.raises(InvalidAction, match='make the environment with codec="openai"'):
+        env.step(call("consult", {"kind": "knowledge", "query": "mele"}))
+    assert env.step({"role": "assistant", "content": "\\boxed{7623}"})[1] == 1.0
+
+
+@pytest.mark.parametrize("mode", ["token", "turn"])
+def test_either_id_has_either_face(mode: str):
+    faces = {"token": "TokenEnv", "turn": "TurnEnv"}
+    for name in ("AIPO-Math-v0", "AIPO-Math-Turn-v0"):
+        assert type(gym.make(name, mode=mode).unwrapped).__name__ == faces[mode]
+    with pytest.raises(ConfigError, match="mode='turns'.*Did you mean 'turn'"):
+        gym.make(ID, mode="turns")
+
+
+def test_every_option_has_a_json_form():
+    options = {
+        "tools": ["aipo_env:add_codes"],
+        "verifier": "math",
+        "codec": "hermes",
+        "agents": {"knowledge": "scripted", "verify": {"type": "scripted", "wrong": 0.5}},
+        "rules": {"max_turns": 3, "kinds": ["knowledge"], "budget_per_kind": {"add_codes": 1}},
+        "pool": {"deadline_s": 5},
+        "split": "test",
+        "aided": True,
+        "world_seed": 3,
+    }
+    for name in ("AIPO-Math-v0", ID):
+        env = gym.make(name, **options)
+        again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+        assert again.reset(seed=1)[1]["task_id"] == env.reset(seed=1)[1]["task_id"]
+        assert again.unwrapped.scenario.rules == env.unwrapped.scenario.rules
+
+
+@pytest.mark.parametrize("name", ["AIPO-Math-v0", ID])
+@pytest.mark.parametrize("seed", [-1, 1.0, True, 2**63, "1", np.float64(1), np.bool_(1)])
+def test_a_seed_is_honoured_or_refused(name: str, seed: object):
+    env = gym.make(name)
+    with pytest.raises(
+        ConfigError, match=f"reset: seed={re.escape(repr(seed))} must be a whole number from 0"
+    ):
+        env.reset(seed=seed)
+    assert env.reset(seed=np.int64(7))[1]["task_id"] == env.reset(seed=7)[1]["task_id"]
+    assert env.reset(seed=2**63 - 1)[1]["task_id"] != env.reset(seed=7)[1]["task_id"]

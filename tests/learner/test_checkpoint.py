@@ -15,7 +15,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import aipo_learner.checkpoint as checkpoint_module
-from aipo_env import AgentReply, AgentRequest, CheckpointError, Journal, data_folder
+from aipo_env import AgentReply, AgentRequest, CheckpointError, Journal, Outcome, data_folder
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.metrics import read_metrics
@@ -199,11 +199,11 @@ def test_the_journal_replays_what_was_paid_for(tmp_path: Path):
     path = tmp_path / "journal.jsonl"
     request = AgentRequest(kind="knowledge", query="q", key=(0, 1, 2, 3, 0))
     journal = Journal(path)
-    journal.put(request, AgentReply(text="a", tokens=1))
+    journal.put(request, Outcome(reply=AgentReply(text="a", tokens=1)))
     journal.close()
     path.write_text(path.read_text() + '{"key": "(0, 1', encoding="utf-8")
     again = Journal(path)
-    assert again.get(request) == AgentReply(text="a", tokens=1)
+    assert again.get(request) == Outcome(reply=AgentReply(text="a", tokens=1))
     assert again.get(AgentRequest(kind="knowledge", query="other", key=(0, 1, 2, 3, 0))) is None
     again.clear()
     assert again.get(request) is None

@@ -1,0 +1,112 @@
+"""An agent without a model: it answers from the notes and hints that come with a source's tasks."""
+
+import ast
+import operator
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from aipo_env.agents.base import AgentReply, AgentRequest
+from aipo_env.errors import ConfigError
+from aipo_env.records import Split
+from aipo_env.tasks.base import TaskSource
+
+MAX_QUERY_CHARS = 4_000
+"""Only this much of a query is read."""
+_TERM = r"[\d(](?:(?:[\d() +*/×÷−-]|\.(?=\d)){0,120}[\d)])?"
+# Nothing may run on before or after a term: no variable, power, unit or further operator.
+_EQUATION = re.compile(
+    rf"(?<![\w.^)\]}}%·!√+*/×÷−-])(?<![\d^)%·√+*/×÷−-] )({_TERM}) ?= ?(?=(-?{_TERM})(?![\w(^%·!√]|\.\d| ?[+*/×÷−-]))"
+)
+_OPERATORS: Any = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NotesAgent:
+    """Answers any role's requests, and says so when it knows nothing.
+
+    Args:
+        definitions: What a term means, for knowledge; every term that stands in a query is explained.
+        hints: The first step of a problem, for reason.
+
+    For verify it checks every `a op b = c` of the query exactly: "right;", "wrong at …;" or "unsure".
+    """
+
+    definitions: dict[str, str]
+    hints: dict[str, str]
+    agent_id: str = "notes"
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        """Answer one request."""
+        query = request.query[:MAX_QUERY_CHARS]
+        if request.kind == "verify":
+            text = check_arithmetic(query)
+        elif request.kind == "reason":
+            text = self.hints.get(request.problem, "unknown")
+        else:
+            known = [f"{term}: {text}" for term, text in self.definitions.items() if _names(term, query)]
+            text = "\n".join(known) or "unknown"
+        return AgentReply(text=text, tokens=len(text.split()))
+
+
+def notes(source: TaskSource) -> NotesAgent:
+    """Return the agent that knows `meta["notes"]` and `meta["hint"]` of every task of a finite source.
+
+    Raises:
+        ConfigError: The source is endless, or its tasks come without notes.
+    """
+    definitions: dict[str, str] = {}
+    hints: dict[str, str] = {}
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        for index in range(source.num_tasks(split) or 0):
+            task = source.task(split, index)
+            definitions |= task.meta.get("notes", {})
+            hints |= {task.prompt: task.meta["hint"]} if "hint" in task.meta else {}
+    if not definitions and not hints:
+        raise ConfigError(
+            "agents: 'notes' answers from meta.notes and meta.hint of the tasks, and this source has neither. "
+            "Use agents='none' or another agent with it."
+        )
+    return NotesAgent(definitions, hints)
+
+
+def check_arithmetic(text: str) -> str:
+    """Say whether every equation between plain arithmetic terms in a text holds exactly."""
+    text, checked = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text), False
+    for left, right in _EQUATION.findall(text):
+        values = _value(left), _value(right)
+        if None in values or not set(left + right[1:]) & set("+-*/×÷−"):
+            continue
+        if values[0] != values[1]:
+            return f"wrong at {left} = {right};"
+        checked = True
+    return "right;" if checked else "unsure"
+
+
+def _value(term: str) -> Fraction | None:
+    """Return the exact value of a plain arithmetic term, if it is one."""
+    term = term.translate({ord("×"): "*", ord("÷"): "/", ord("−"): "-"})
+
+    def evaluate(node: ast.expr) -> Any:
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            return _OPERATORS[type(node.op)](evaluate(node.left), evaluate(node.right))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            return -evaluate(node.operand)
+        # As it is written: a float would round it. What is no number is no fraction either.
+        return Fraction(term[node.col_offset : node.end_col_offset])
+
+    try:
+        return Fraction(evaluate(ast.parse(term, mode="eval").body))
+    except (SyntaxError, ValueError, ZeroDivisionError, MemoryError, RecursionError):
+        return None
+
+
+def _names(term: str, query: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(term)}(?!\w)", query, re.IGNORECASE) is not None

@@ -1,0 +1,60 @@
+"""Calls by one opening mark, ended by the end of the turn: for small policies and one macro token per agent.
+
+A call is `<|verify|>2+2=4` and the end of the turn; a further mark begins a further call. A reply is
+`<|reply|>right;<|/reply|>`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from aipo_env.codecs.base import Parsed, ToolSchema
+from aipo_env.codecs.tags import TagsCodec
+from aipo_env.records import CONSULT_KINDS, Author, Call, ConsultKind, Span
+
+_REPLY_MARK = re.compile(r"<\|/?reply\|>", re.IGNORECASE)
+
+
+class MacroCodec(TagsCodec):
+    """One mark per agent role or tool; all behind it is the query."""
+
+    def __init__(self, tools: Sequence[ToolSchema] = ()) -> None:
+        super().__init__(tools)
+        names = "|".join(map(re.escape, (*CONSULT_KINDS, *(tool.name for tool in tools))))
+        self._mark = re.compile(rf"<\|({names})\|>")
+        self._any_mark = re.compile(rf"<(\|/?(?:reply|{names})\|>)", re.IGNORECASE)
+
+    def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
+        """Return the part of the prompt that explains how to consult: that of `TagsCodec`, with these marks."""
+        return re.sub(r"<(\w+)>…</\1>", r"<|\1|>…", super().instructions(kinds, budget))
+
+    def stop_strings(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
+        """Return nothing: a call ends with its turn."""
+        return ()
+
+    def macros(self, kinds: Sequence[ConsultKind]) -> Mapping[str, tuple[str, str]]:
+        """Return the mark by kind and tool; nothing closes a call."""
+        return {name: (f"<|{name}|>", "") for name in (*kinds, *(tool.name for tool in self.tools))}
+
+    def parse(self, text: str) -> Parsed:
+        """Read the calls of one completion; one without a query spoils the turn."""
+        num_forged = len(_REPLY_MARK.findall(text))
+        marks = list(self._mark.finditer(text))
+        ends = [*(mark.start() for mark in marks[1:]), len(text)]
+        calls = []
+        for mark, end in zip(marks, ends, strict=False):
+            query = text[mark.end() : end].strip()
+            if not query:
+                return Parsed((), f"{mark.group()} holds no query", num_forged)
+            calls.append(Call(mark.group(1), query))
+        return Parsed(tuple(calls), "", num_forged)
+
+    def call_spans(self, text: str) -> list[tuple[int, int]]:
+        """Return where calls begin and end in a completion, marks included; none if it is malformed."""
+        starts = [mark.start() for mark in self._mark.finditer(text)] if self.parse(text).calls else []
+        return list(zip(starts, [*starts[1:], len(text)], strict=False))
+
+    def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
+        """Wrap a reply; marks inside it are broken up, so that it can neither end its wrapper nor call."""
+        safe = self._any_mark.sub(r"< \1", body.text)
+        inner = Span(safe, body.author, body.agent_id, body.call_id, body.is_content)
+        return (Span("<|reply|>", Author.ENV), inner, Span("<|/reply|>", Author.ENV))

@@ -1,0 +1,150 @@
+"""Tokenizers of language models for token environments: encodings of tiktoken, and Hugging Face's.
+
+Messages are encoded without the model's chat template, each closed by the end of turn.
+"""
+
+import base64
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aipo_env.envs.byte_tokenizer import ByteTokenizer
+from aipo_env.envs.tokenizer import Tokenizer, added_macros
+from aipo_env.errors import ConfigError
+from aipo_env.shipped import data_folder
+
+AIPO_PATTERN = r" ?[A-Za-z]+|\d| ?[^\sA-Za-z\d]+|\s+"
+"""How "tiktoken:aipo" cuts text before it merges bytes."""
+
+
+def build_tokenizer(spec: str, macros: Mapping[str, tuple[str, str]]) -> Tokenizer:
+    """Build a tokenizer from "byte", "tiktoken:ENCODING" or "hf:FOLDER_OR_ID".
+
+    Args:
+        macros: What opens and closes a call, by kind and tool, as `Codec.macros` gives it.
+
+    Raises:
+        ConfigError: The spec is unknown, or the tokenizer cannot be loaded or used; the message says why.
+    """
+    kind, _, name = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+    if spec == "byte":
+        return ByteTokenizer(macros)
+    if kind == "tiktoken" and name:
+        return TiktokenTokenizer(name, macros)
+    if kind == "hf" and name:
+        return HFTokenizer(name, macros)
+    raise ConfigError(
+        f"tokenizer: {spec!r} is unknown. Use 'byte', 'tiktoken:aipo' (which ships) or another encoding of "
+        "tiktoken, or 'hf:' and a folder or id of a Hugging Face tokenizer."
+    )
+
+
+class TiktokenTokenizer(Tokenizer):
+    """An encoding of tiktoken; macro tokens are added behind its vocabulary."""
+
+    def __init__(self, name: str, macros: Mapping[str, tuple[str, str]]) -> None:
+        tiktoken = _library("tiktoken")
+        known = ["aipo", *tiktoken.list_encoding_names()]
+        if name not in known:
+            raise ConfigError(f"tokenizer: there is no encoding {name!r}. Valid: {', '.join(known)}.")
+        try:
+            encoding = _aipo_encoding(tiktoken) if name == "aipo" else tiktoken.get_encoding(name)
+        except OSError as error:  # what the downloads of tiktoken raise
+            raise ConfigError(
+                f"tokenizer: encoding {name!r} has to be downloaded, and that failed: {error}. "
+                "Use 'tiktoken:aipo', which ships."
+            ) from error
+        self._encoding = encoding
+        size = encoding.n_vocab
+        super().__init__(size + len(macros), encoding.eot_token, added_macros(macros, size))
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, no control tokens; half a surrogate pair becomes U+FFFD."""
+        return list(self._encoding.encode_ordinary(text))
+
+    def _bytes(self, token_ids: Sequence[int]) -> bytes:
+        return b"".join(map(self._piece, token_ids))
+
+    def _piece(self, token_id: int) -> bytes:
+        try:
+            return bytes(self._encoding.decode_single_token_bytes(token_id))
+        except KeyError:  # vocabularies have gaps
+            return b""
+
+
+class HFTokenizer(Tokenizer):
+    """A Hugging Face tokenizer: its end of text ends a turn, and marks of the codec that it holds are macros.
+
+    Raises:
+        ConfigError: A file is missing or unreadable, or there is no end of text that text cannot spell.
+    """
+
+    def __init__(self, name: str, macros: Mapping[str, tuple[str, str]]) -> None:
+        folder = _hf_folder(name)
+        settings, config = (_json(folder / file) for file in ("tokenizer.json", "tokenizer_config.json"))
+        end = config.get("eos_token")
+        end = end.get("content") if isinstance(end, dict) else end
+        added = {token["content"]: token for token in settings.get("added_tokens", [])}
+        if end not in added:
+            raise ConfigError(
+                f"tokenizer: {folder / 'tokenizer_config.json'}: 'eos_token' is {end!r}, which is none of the "
+                "added tokens of tokenizer.json. Name the token that ends a text."
+            )
+        found = {kind: marks for kind, marks in macros.items() if marks[0] in added}
+        for control in (end, *(opening for opening, _ in found.values())):
+            added[control]["special"] = True
+        self._hf = _library("tokenizers").Tokenizer.from_str(json.dumps(settings))
+        self._hf.encode_special_tokens = True  # in text they are spelled out
+        self._hf.no_truncation()
+        self._hf.no_padding()
+        ids = {kind: (added[marks[0]]["id"], marks) for kind, marks in found.items()}
+        super().__init__(1 + max(self._hf.get_vocab().values()), added[end]["id"], ids)
+        spelled = {token_id for text in (*added, " ".join(added)) for token_id in self.encode(text)}
+        if spelled & {self.end_id, *self._marks}:
+            raise ConfigError(f"tokenizer: in {name!r} plain text can become a control token. Use another.")
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, no control tokens; half a surrogate pair becomes `?`."""
+        plain = text.encode("utf-8", "replace").decode()
+        return list(self._hf.encode(plain, add_special_tokens=False).ids)
+
+    def _bytes(self, token_ids: Sequence[int]) -> bytes:
+        return str(self._hf.decode(list(token_ids), skip_special_tokens=False)).encode()
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(f'tokenizer: {name} is not installed. pip install "aipo-rl[tokenizers]"') from error
+
+
+def _aipo_encoding(tiktoken: Any) -> Any:
+    """Return our own encoding; its ranks were trained by `envs_data.prepare.tokenizer`."""
+    lines = (data_folder("tokenizer") / "aipo.tiktoken").read_text(encoding="ascii").splitlines()
+    pairs = (line.split() for line in lines)
+    ranks = {base64.b64decode(token): int(rank) for token, rank in pairs}
+    special = {"<|endoftext|>": len(ranks)}
+    return tiktoken.Encoding("aipo", pat_str=AIPO_PATTERN, mergeable_ranks=ranks, special_tokens=special)
+
+
+def _hf_folder(name: str) -> Path:
+    """Return the folder of a tokenizer, downloaded if `name` is an id."""
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        hub = _library("huggingface_hub")
+        return Path(hub.snapshot_download(name, allow_patterns=["tokenizer.json", "tokenizer_config.json"]))
+    except (OSError, ValueError) as error:  # what the hub's errors derive from
+        raise ConfigError(
+            f"tokenizer: {name!r} is no folder here, and as an id it cannot be downloaded: {error}."
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"tokenizer: {path} cannot be read: {error}.") from error

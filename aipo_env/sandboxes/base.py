@@ -1,0 +1,96 @@
+"""What a sandbox is: a program and its limits in, bytes and a status out.
+
+The attacker is the program. It was written by a policy that is paid for passing tests, it knows this code,
+and it runs native code if it wants to (ctypes is in its reach). Every backend guarantees:
+
+- It reads no file of the host but Python's own library, and writes none.
+- It has no network, starts no process, signals nobody, and dies with the run and with its parent.
+- Its environment holds nothing of its parent's; no expected output is in its memory.
+- Time, memory and output are bounded. One program leaves nothing behind for the next.
+- A failure of the sandbox itself is `infra_error`. A program cannot bring that status about.
+
+Not guaranteed: the kernel is shared, so a hole in the kernel is a hole in the sandbox, and so are side
+channels (timing, load). Whoever expects attacks on the kernel puts the trainer into a virtual machine.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from aipo_env.errors import ConfigError
+
+RunStatus = Literal[
+    "ok", "timeout", "memory", "output_limit", "runtime_error", "compile_error", "infra_error"
+]
+"""How a run ended; "ok" is exit status 0 within the limits and says nothing about the output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one run may use.
+
+    Args:
+        time_s: Wall-clock seconds, from the moment the program starts.
+        memory_mb: MiB of address space beyond the interpreter's own.
+        output_bytes: Bytes on standard output, and as many on standard error.
+        disk_bytes: Bytes of scratch files, where a backend offers any.
+        processes: Processes and threads at once, the program's own included.
+
+    Raises:
+        ConfigError: A value is not positive.
+    """
+
+    time_s: float = 2.0
+    memory_mb: int = 256
+    output_bytes: int = 2**20
+    disk_bytes: int = 2**24
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"sandbox limits: {name}={getattr(self, name)!r} must be positive.")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A Python program and its standard input.
+
+    With `entry` ("name" or "Solution.name"), that function is called with the JSON list in `stdin`, and its
+    result in the form of `child.encode` is the run's standard output; what the program prints goes to
+    standard error.
+    """
+
+    source: str
+    stdin: bytes = b""
+    entry: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run went. The outputs are cut at the limit, and nothing in them can be trusted.
+
+    `exit_code` is negative for a signal; `layer` names what held the program.
+    """
+
+    status: RunStatus
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+    layer: str
+    reason: str = ""
+
+
+@runtime_checkable
+class Sandbox(Protocol):
+    """Runs programs, each in a fresh process. Get one from `open_sandbox`, which tests it."""
+
+    @property
+    def layer(self) -> str:
+        """What holds the programs, for the record."""
+
+    async def run(self, program: Program, limits: Limits) -> RunResult:
+        """Run a program to its end. Never raises for what a program does."""
+
+    def close(self) -> None:
+        """End everything that belongs to the sandbox."""

@@ -1,0 +1,128 @@
+"""Whether training tasks stand among evaluation tasks: by their whole text, or by thirteen words in a row.
+
+    report = check_contamination(build_source("hf:dapo_math_17k", 0), [build_source("hf:aime_2025", 0)])
+
+An index holds hashes alone, so that it can be kept and shared where the tasks' text cannot.
+"""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aipo_env.errors import ConfigError, DataError
+from aipo_env.records import Split, Task
+from aipo_env.tasks.base import TaskSource
+
+NUM_WORDS = 13
+"""Words in a row that two texts share only if one quotes the other."""
+STOCK_PHRASE = 3
+"""Words in a row that stand in so many evaluation tasks are a stock phrase and betray nothing."""
+# Scripts without spaces between words count by the character.
+_WORD = re.compile(r"[\u3040-\u9fff]|[^\W_\u3040-\u9fff]+")
+
+
+@dataclass(frozen=True, eq=False)
+class ContaminationIndex:
+    """Hashes of evaluation tasks, of whole texts and of every thirteen words in a row, each with a task's id."""
+
+    num_tasks: int
+    hashes: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def from_tasks(cls, tasks: Iterable[Task]) -> "ContaminationIndex":
+        """Index tasks; one that repeats another is taken once."""
+        texts: dict[str, str] = {}
+        words: dict[str, str] = {}
+        counts: Counter[str] = Counter()
+        for task in tasks:
+            text, *runs = _hashes(task.prompt)
+            if text not in texts:
+                texts[text] = task.id
+                counts.update(runs)
+                words |= dict.fromkeys(runs, task.id)
+        return cls(
+            len(texts), texts | {run: name for run, name in words.items() if counts[run] < STOCK_PHRASE}
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the hash list as JSON."""
+        row = {"num_words": NUM_WORDS, "num_tasks": self.num_tasks, "hashes": dict(self.hashes)}
+        path.write_text(json.dumps(row, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "ContaminationIndex":
+        """Read a hash list.
+
+        Raises:
+            DataError: The file is missing or no hash list of this kind.
+        """
+        try:
+            row = json.loads(path.read_bytes())
+            if row["num_words"] != NUM_WORDS:
+                raise ValueError(f"of {row['num_words']} words in a row, not {NUM_WORDS}")
+            return cls(int(row["num_tasks"]), dict(row["hashes"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(
+                f"{path}: no hash list ({error}). Make one with ContaminationIndex.save."
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ContaminationReport:
+    """How many tasks were compared; `found` has the ids of training tasks, each with an evaluation task's."""
+
+    num_train: int
+    num_evaluation: int
+    found: Mapping[str, str]
+
+
+def contaminated(tasks: Iterable[Task], index: ContaminationIndex) -> dict[str, str]:
+    """Return the ids of the tasks that share text with an evaluation task, each with that one's id."""
+    matches = (
+        (task.id, next(filter(None, map(index.hashes.get, _hashes(task.prompt))), "")) for task in tasks
+    )
+    return {task_id: match for task_id, match in matches if match}
+
+
+def check_contamination(
+    train: TaskSource, evaluation: Iterable[TaskSource | ContaminationIndex]
+) -> ContaminationReport:
+    """Compare the training tasks of a source with the test tasks of others, or with hash lists of such.
+
+    Raises:
+        ConfigError: A source is endless.
+    """
+    tasks = list(all_tasks(train, "train"))
+    found: dict[str, str] = {}
+    num_evaluation = 0
+    for other in evaluation:
+        if not isinstance(other, ContaminationIndex):
+            other = ContaminationIndex.from_tasks(all_tasks(other, "test"))
+        num_evaluation += other.num_tasks
+        found = contaminated(tasks, other) | found
+    return ContaminationReport(len(tasks), num_evaluation, found)
+
+
+def all_tasks(source: TaskSource, split: Split) -> Iterator[Task]:
+    """Yield every task of a split.
+
+    Raises:
+        ConfigError: The source is endless.
+    """
+    size = source.num_tasks(split)
+    if size is None:
+        raise ConfigError(f"{source!r} is endless, so its tasks cannot be listed. Choose a finite source.")
+    yield from (source.task(split, index) for index in range(size))
+
+
+def _hashes(text: str) -> list[str]:
+    """Return hashes of a text and of every run of words in it; case, spacing and punctuation do not count."""
+    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    runs = {" ".join(words[start : start + NUM_WORDS]) for start in range(len(words) - NUM_WORDS + 1)}
+    whole = "".join(words)
+    return [hashlib.blake2b(part.encode(), digest_size=8).hexdigest() for part in (whole, *sorted(runs))]

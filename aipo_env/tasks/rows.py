@@ -1,0 +1,99 @@
+"""The rows of a data file: parquet, JSON lines, JSON or CSV."""
+
+import csv
+import json
+from collections.abc import Collection, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from aipo_env.errors import ConfigError, DataError
+
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
+"""What names of data files end in; where several hold the same data, the first is preferred."""
+
+
+class Unusable(ValueError):
+    """A row that makes no task; the message is the reason and holds none of the row's text."""
+
+
+def need(module: str, install: str = '"aipo-rl[data]"') -> Any:
+    """Import an optional library.
+
+    Raises:
+        ConfigError: It is not installed; the message says how to.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"{module} is needed and not installed: pip install {install}.") from error
+
+
+def read_json(text: str | bytes) -> Any:
+    """Read strict JSON.
+
+    Raises:
+        ValueError: It is none, holds NaN or an infinity, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def read_rows(path: Path, columns: Collection[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a file, each with where it stands: "tasks.jsonl, line 3".
+
+    Args:
+        path: Of a kind in `SUFFIXES`; with another ending it is taken for JSON lines.
+        columns: All that is needed of a parquet file, if it has them.
+
+    Raises:
+        DataError: The file is missing or damaged; the message names it and the row.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. Give a file of tasks: {', '.join(SUFFIXES)}.")
+    word, number = "row" if path.suffix in (".parquet", ".csv") else "line", 0
+    read = {".parquet": _parquet, ".csv": _csv}.get(path.suffix, _json)
+    try:
+        for number, row in enumerate(read(path, columns), 1):
+            if row is None:
+                continue
+            if not isinstance(row, dict):
+                raise DataError(
+                    f"{path}, {word} {number}: a row must be an object, got {type(row).__name__}."
+                )
+            yield f"{path}, {word} {number}", row
+    except (ConfigError, DataError):
+        raise
+    except (OSError, ValueError, NotImplementedError, csv.Error) as error:
+        kind = "JSON" if word == "line" else path.suffix[1:]
+        raise DataError(f"{path}, {word} {number + 1}: not {kind} ({error}). Mend or delete it.") from error
+
+
+def _json(path: Path, columns: Collection[str]) -> Iterator[Any]:
+    """One object per line, or one list of them; None stands for an empty line."""
+    with path.open("rb") as file:
+        for line in file:
+            if path.suffix == ".json" and line.lstrip().startswith(b"["):
+                yield from read_json(line + file.read())
+            else:
+                yield read_json(line) if line.strip() else None
+
+
+def _csv(path: Path, columns: Collection[str]) -> Iterator[Any]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        yield from csv.DictReader(file, strict=True)
+
+
+def _parquet(path: Path, columns: Collection[str]) -> Iterator[Any]:
+    with need("pyarrow.parquet").ParquetFile(path) as file:
+        has_all = set(columns) <= set(file.schema_arrow.names)
+        for batch in file.iter_batches(
+            batch_size=1024, columns=list(columns) if columns and has_all else None
+        ):
+            yield from batch.to_pylist()

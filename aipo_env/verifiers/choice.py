@@ -1,0 +1,133 @@
+"""Ground truth for multiple choice: which option an answer settles on, if it settles on one."""
+
+import re
+from collections.abc import Iterator
+from unicodedata import normalize
+
+from aipo_env.errors import VerifierError
+from aipo_env.records import Task, Verdict
+
+MAX_CHARS = 10_000
+"""Only this much of the end of an answer is read."""
+LETTERS = "ABCDEFGHIJ"
+
+_BOX = re.compile(
+    r"\\(?:boxed|fbox)\s{0,9}\{((?:[^{}]|\{[^{}]{0,300}\}){0,300})\}|<answer>([^<]{0,300})</answer>"
+)
+_STATED = re.compile(
+    r"(?i:\banswer|\bcorrect (?:option|choice))(?: is\b|[^\w\n]{0,9}[:=])[\s:*_]{0,20}(?![\s:*_])([^\n]{0,300})"
+    r"|(?:答案[是为: ]{1,3}|选[择: ]{0,3})([^\n]{0,300})"
+)
+_LABEL = re.compile(r"([(\[]?)([A-Za-z])(?:[)\].:,]|\s*[-–—]|\s+(?=\()|$)\s*(.*)", re.DOTALL)
+_LETTER = re.compile(r"(?<![\w'’])[A-Z](?![\w'’])")
+_ARTICLE = re.compile(r"\bA (?!is\b|as\b|because\b|since\b)[a-z]")
+_DRESS = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\b|\\[()\[\],;! ]|[*_`${}\"“”]")
+_DENIED = re.compile(r"(?i)\b(?:not|except|neither|never|wrong|incorrect)\b|n['’]t\b|\\ne|≠|不")
+_RETRACTED = re.compile(r"(?i)\b(?:wait|actually|correction|hmm|scratch that|on second thought)\b|\bno,")
+
+
+def without_thinking(text: str) -> str:
+    """Return what follows the thinking part; nothing when it never ends."""
+    return text.rpartition("</think>")[2].partition("<think>")[0]
+
+
+def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
+    """Return the letter an answer settles on, or "" and why it settles on none.
+
+    The last box that speaks of an option decides; without one, the last "answer is" line; without that, a
+    last line that is nothing but an option. Two letters, a denial, a letter outside the options, a letter
+    beside another option's text, and an answer taken back afterwards settle nothing.
+    """
+    text = normalize("NFKC", without_thinking(text)[-MAX_CHARS:]).strip()
+    for pattern in (_BOX, _STATED):
+        for end, place in reversed(list(_places(pattern, text))):
+            letter, fault = _read(place, choices)
+            if letter and _taken_back(letter, text[end:], choices):
+                return "", "the answer was taken back"
+            if letter or fault:
+                return letter, fault
+    letter, fault = _read_label(_undress(text.rpartition("\n")[2]), choices)
+    return letter, "" if letter else fault or "no option was chosen"
+
+
+def _taken_back(letter: str, rest: str, choices: tuple[str, ...]) -> bool:
+    """Return whether what follows an answer names another option or doubts it."""
+    later = {_read(place, choices)[0] for _, place in _places(_STATED, rest)}
+    return bool(later - {"", letter} or _RETRACTED.search(rest))
+
+
+def _places(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, str]]:
+    return ((found.end(), found.group(1) or found.group(2) or "") for found in pattern.finditer(text))
+
+
+def _read(place: str, choices: tuple[str, ...]) -> tuple[str, str]:
+    """Return the letter that a deciding place names and "", or "" and what speaks against it, if anything."""
+    place = _undress(place)
+    letter, fault = _read_label(place, choices)
+    if letter or fault:
+        return letter, fault
+    letters = set(_LETTER.findall(place))
+    if len(letters) > 1:
+        return "", "several options are named"
+    if letters and _DENIED.search(place):
+        return "", "an option is denied"
+    if not letters or _ARTICLE.search(place):
+        return "", ""
+    return _valid(letters.pop(), choices)
+
+
+def _read_label(place: str, choices: tuple[str, ...]) -> tuple[str, str]:
+    """Read a place that is nothing but a letter, an option's text, or both."""
+    label = _LABEL.fullmatch(place)
+    if label and not label.group(3):
+        return _valid(label.group(2).upper(), choices)
+    if len(named := _named(place, choices)) == 1:
+        return named[0], ""
+    if label and (label.group(1) or label.group(2).isupper()) and (named := _named(label.group(3), choices)):
+        letter = label.group(2).upper()
+        return (letter, "") if letter in named else ("", "the letter and the text name different options")
+    return "", ""
+
+
+def _valid(letter: str, choices: tuple[str, ...]) -> tuple[str, str]:
+    return (letter, "") if letter in LETTERS[: len(choices)] else ("", f"{letter} is no option")
+
+
+def _named(text: str, choices: tuple[str, ...]) -> list[str]:
+    """Return the letters of the options that have this text."""
+    return [
+        letter for letter, choice in zip(LETTERS, choices, strict=False) if _plain(choice) == _plain(text)
+    ]
+
+
+def _undress(text: str) -> str:
+    return _DRESS.sub("", text).strip().removesuffix(".").strip()
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s", "", _undress(normalize("NFKC", text))).casefold().removeprefix("(").removesuffix(")")
+
+
+class ChoiceVerifier:
+    """Compares the letter an answer settles on with the gold letter."""
+
+    async def verify(self, task: Task, text: str) -> Verdict:
+        """Return the verdict; an answer that settles on no option is `no_answer` and earns nothing.
+
+        Raises:
+            VerifierError: The task's gold answer is none of its options' letters.
+        """
+        if task.answer not in list(LETTERS[: len(task.choices)]):
+            raise VerifierError(
+                f"task {task.id!r}: the answer {task.answer!r} is no letter of its {len(task.choices)} choices."
+            )
+        letter, reason = read_choice(text, task.choices)
+        if not letter:
+            return Verdict(correct=False, reward=0.0, status="no_answer", reason=reason)
+        correct = letter == task.answer
+        return Verdict(
+            correct=correct,
+            reward=float(correct),
+            status="correct" if correct else "wrong",
+            extracted=letter,
+        )

@@ -1,0 +1,138 @@
+"""Ground truth for programs: they pass every hidden test, each in a fresh process of the sandbox.
+
+The program gets one test's input. What is expected never leaves this process, which compares plain data:
+exit status alone passes nothing.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from aipo_env.errors import VerifierError, suggest
+from aipo_env.records import CodeTests, Task, Verdict, VerdictStatus
+from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
+from aipo_env.sandboxes.child import encode
+from aipo_env.verifiers.choice import without_thinking
+
+MAX_CHARS = 200_000
+"""Only this much of the end of an answer is read."""
+MODES = {"stdin": ("tokens_by_line", "float_tokens_by_line"), "function": ("exact_json", "json_float")}
+"""Ways to compare, by the kind of test; the first is the default."""
+_DECIMAL = re.compile(rb"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
+
+
+def read_program(text: str) -> tuple[str, bool]:
+    """Return the last fenced block of Python, or the whole text, and whether there was a block.
+
+    A block whose fence names another language does not count; one that never ends reaches to the end.
+    """
+    text = without_thinking(text)[-MAX_CHARS:]
+    found: list[str] | None = None
+    block: list[str] | None = None
+    for line in text.split("\n"):
+        fence = line.strip()
+        if block is None and fence.startswith("```"):
+            block = []
+            if fence[3:].strip().lower() in ("", "python", "python3", "py"):
+                found = block
+        elif fence == "```":
+            block = None
+        elif block is not None:
+            block.append(line)
+    return (text, False) if found is None else ("\n".join(found), True)
+
+
+class CodeVerifier:
+    """Runs the hidden tests of a "code" task in order, up to the first that fails."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def verify(self, task: Task, text: str) -> Verdict:
+        """Return the verdict; a failed test's status is the verdict's, and `infra_error` has no reward.
+
+        Raises:
+            VerifierError: The task has no tests, or compares them in a way that does not exist.
+        """
+        if task.tests is None:
+            raise VerifierError(f"task {task.id!r}: a code task needs 'tests'.")
+        modes = MODES[task.tests.kind]
+        mode = task.tests.compare.get("mode", modes[0])
+        if mode not in modes:
+            raise VerifierError(
+                f"task {task.id!r}: tests: compare mode {mode!r}. {suggest(str(mode), modes)}"
+            )
+        source, is_block = read_program(text)
+        status: VerdictStatus = "no_answer"
+        stage, reason = "", "no program"
+        limits = Limits(time_s=task.tests.time_limit_s, memory_mb=task.tests.memory_mb)
+        for number, test in enumerate(task.tests.hidden if source.strip() else (), 1):
+            result = await self._sandbox.run(_program(source, task.tests, test), limits)
+            status, reason = _outcome(result, task.tests, test, mode)
+            if status != "correct":
+                stage = f"test {number} of {len(task.tests.hidden)}"
+                break
+        if status == "compile_error" and not is_block:
+            status, reason = "no_answer", "no fenced code, and the whole is no program"
+        correct = None if status == "infra_error" else status == "correct"
+        return Verdict(
+            correct=correct,
+            reward=None if correct is None else float(correct),
+            status=status,
+            extracted=source[:200],
+            reason=reason,
+            stage=stage,
+            isolation=self._sandbox.layer,
+        )
+
+
+def _program(source: str, tests: CodeTests, test: Any) -> Program:
+    if tests.kind == "stdin":
+        return Program(source, test["input"].encode())
+    return Program(source, json.dumps(test["args"]).encode(), tests.entry)
+
+
+def _outcome(result: RunResult, tests: CodeTests, test: Any, mode: str) -> tuple[VerdictStatus, str]:
+    """Return what a run says about the program, and why."""
+    if result.status != "ok":
+        return result.status, result.reason
+    if tests.kind == "function" and not result.stdout:
+        return "runtime_error", f"the program ended before {tests.entry} returned"
+    rtol, atol = tests.compare.get("rtol", 1e-6), tests.compare.get("atol", 1e-9)
+    near = partial(math.isclose, rel_tol=rtol, abs_tol=atol) if "float" in mode else None
+    try:
+        if tests.kind == "stdin":
+            same = _alike(_tokens(result.stdout), _tokens(test["output"].encode()), near)
+        else:
+            same = _alike(json.loads(result.stdout), encode(test["expected"]), near)
+    except (ValueError, RecursionError):
+        return "wrong", "the result is no plain value"
+    return ("correct", "") if same else ("wrong", "another result than expected")
+
+
+def _tokens(output: bytes) -> list[list[bytes]]:
+    return [line.split() for line in output.rstrip().split(b"\n")]
+
+
+def _alike(found: Any, expected: Any, near: Callable[[float, float], bool] | None) -> bool:
+    """Compare tokens, or plain data in the form of `encode`; numbers by `near` if given."""
+    if isinstance(found, list) and isinstance(expected, list):
+        pairs = zip(found, expected, strict=False)
+        return len(found) == len(expected) and all(_alike(one, other, near) for one, other in pairs)
+    if isinstance(found, dict) and isinstance(expected, dict) and found.keys() == expected.keys() == {"dict"}:
+        return _alike(found["dict"], expected["dict"], near)
+    one, other = _float(found), _float(expected)
+    return bool(found == expected) if near is None or one is None or other is None else near(one, other)
+
+
+def _float(value: Any) -> float | None:
+    """Return the number that a token or an encoded value stands for, if it does."""
+    try:
+        if isinstance(value, bytes):
+            return float(value) if _DECIMAL.fullmatch(value) else None
+        return float(value["float"]) if "float" in value else float(int(value["int"], 16))
+    except (TypeError, ValueError, KeyError, OverflowError):
+        return None

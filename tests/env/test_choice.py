@@ -1,0 +1,144 @@
+"""Multiple choice: which option an answer settles on."""
+
+import time
+
+import pytest
+
+from aipo_env import Task, VerifierError, run_sync
+from aipo_env.verifiers.choice import ChoiceVerifier, read_choice, without_thinking
+
+CHOICES = ("12 m/s", "24 m/s", "48 m/s", "A force of 6 N")
+TASK = Task(id="q", prompt="How fast?", answer="B", kind="choice", choices=CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        # boxes
+        ("so \\boxed{B}.", "B"),
+        ("\\boxed{(B)}", "B"),
+        ("\\boxed{\\text{B}}", "B"),
+        ("\\boxed{\\textbf{(B)}}", "B"),
+        ("$\\boxed{ b }$", "B"),
+        ("\\boxed{B) 24 m/s}", "B"),
+        ("\\boxed{\\text{(B) } 24\\,\\text{m/s}}", "B"),
+        ("\\boxed{24 m/s}", "B"),
+        ("\\boxed{Option C}", "C"),
+        ("\\boxed{A}, no: \\boxed{C}", "C"),
+        ("\\boxed{42} \\boxed{C} \\boxed{7}", "C"),
+        ("\\boxed{\U0001d401}", "B"),
+        ("\\fbox{D}", "D"),
+        ("<answer>C</answer>", "C"),
+        ("\\boxed{C}, not B", "C"),
+        # answer lines
+        ("Answer: B", "B"),
+        ("ANSWER: (b)", "B"),
+        ("**Answer:** B", "B"),
+        ("**Answer: B**", "B"),
+        ("Final answer:\n\nB.", "B"),
+        ("The correct answer is B.", "B"),
+        ("The answer is option B, since it is so.", "B"),
+        ("The correct option is [B]", "B"),
+        ("Answer: 24 m/s", "B"),
+        ("Answer: B (24 m/s)", "B"),
+        ("Answer: B. 24 m/s", "B"),
+        ("Answer: A force of 6 N", "D"),
+        ("Answer: A", "A"),
+        ("The answer is A because it is slow.", "A"),
+        ("Answer: A\nLet me look again.\nAnswer: C", "C"),
+        ("Answer: C, and so this answer is right.", "C"),
+        ("Answer: \uff22", "B"),
+        ("\u7b54\u6848\uff1aB", "B"),
+        ("\u7b54\u6848\u662f B", "B"),
+        ("\u6545\u9009\uff1aB", "B"),
+        # the last line, if it is an option and nothing else
+        ("B", "B"),
+        ("(b)", "B"),
+        ("It follows that\n\n**B**", "B"),
+        ("It follows that\n24 m/s.", "B"),
+        ("B) 24 m/s", "B"),
+        # thinking
+        ("<think>Answer: A</think>Answer: B", "B"),
+        ("Answer: A</think>B", "B"),
+    ],
+)
+def test_what_an_answer_settles_on(text: str, letter: str):
+    assert read_choice(text, CHOICES) == (letter, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no option was chosen"),
+        ("I like B best", "no option was chosen"),
+        ("<think>Answer: B", "no option was chosen"),
+        ("<think>Answer: B</think>", "no option was chosen"),
+        ("\\boxed{}", "no option was chosen"),
+        ("\\boxed{A, B}", "several options are named"),
+        ("\\boxed{A or B}", "several options are named"),
+        ("\\boxed{B} \\boxed{A and B}", "several options are named"),
+        ("Answer: A/B", "several options are named"),
+        ("Answer: between A and B", "several options are named"),
+        ("The answer is neither A nor B", "several options are named"),
+        ("Answer: B because A is slower", "several options are named"),
+        ("\\boxed{not B}", "an option is denied"),
+        ("The answer is not B", "an option is denied"),
+        ("The answer isn't B", "no option was chosen"),
+        ("\\boxed{\\neq B}", "an option is denied"),
+        ("\\boxed{E}", "E is no option"),
+        ("Answer: K", "K is no option"),
+        ("\\boxed{B) 48 m/s}", "the letter and the text name different options"),
+        ("Answer: A (24 m/s)", "the letter and the text name different options"),
+        ("B) 12 m/s", "the letter and the text name different options"),
+        ("Answer: B\nWait, that is wrong.", "the answer was taken back"),
+        ("\\boxed{B} Hmm, no.", "the answer was taken back"),
+        ("\\boxed{B}\nThe answer is C.", "the answer was taken back"),
+        ("Answer: Boron", "no option was chosen"),
+        ("Answer: A force of 7 N", "several options are named"),
+        ("Answer: A force of seven newtons", "no option was chosen"),
+        ("Answer: A rather than B", "several options are named"),
+        ("Answer: none of the above", "no option was chosen"),
+        ("Options: A) 12 m/s B) 24 m/s C) 48 m/s", "no option was chosen"),
+    ],
+)
+def test_what_settles_nothing(text: str, reason: str):
+    assert read_choice(text, CHOICES) == ("", reason)
+
+
+def test_equal_options_are_named_by_letter_only():
+    assert read_choice("\\boxed{5}", ("5", "5.", "6")) == ("", "no option was chosen")
+    assert read_choice("\\boxed{A) 5}", ("5", "5.", "6")) == ("A", "")
+    assert read_choice("Answer: H₂O", ("CO2", "H2O")) == ("B", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "reward"),
+    [("\\boxed{B}", "correct", 1.0), ("\\boxed{C}", "wrong", 0.0), ("\\boxed{A or B}", "no_answer", 0.0)],
+)
+def test_verdicts(text: str, status: str, reward: float):
+    verdict = run_sync(ChoiceVerifier().verify(TASK, text))
+    assert (verdict.status, verdict.reward, verdict.correct) == (status, reward, reward == 1.0)
+
+
+@pytest.mark.parametrize(("gold", "choices"), [("E", CHOICES), ("b", CHOICES), ("A", ()), ("AB", CHOICES)])
+def test_a_gold_that_is_no_option_is_an_error(gold: str, choices: tuple[str, ...]):
+    task = Task(id="q", prompt="?", answer=gold, kind="choice", choices=choices)
+    with pytest.raises(
+        VerifierError, match=f"task 'q': the answer '{gold}' is no letter of its {len(choices)}"
+    ):
+        run_sync(ChoiceVerifier().verify(task, "\\boxed{A}"))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["\\boxed{", "\\boxed{{{}", "answer is ", "A ", "(((((", "<answer>", "选", "ﷺ", "answer::::", "</think>"],
+)
+def test_long_hostile_texts_take_no_time(unit: str):
+    start = time.process_time()
+    assert read_choice(unit * (1_000_000 // len(unit)), CHOICES)[0] == ""
+    assert time.process_time() - start < 5
+
+
+def test_without_thinking():
+    assert without_thinking("a<think>b</think>c</think>d") == "d"
+    assert without_thinking("a<think>b") == "a"

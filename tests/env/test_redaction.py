@@ -1,0 +1,144 @@
+"""Tasks whose source forbids republication: nothing of their text leaves by any door."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aipo_env import (
+    Author,
+    Call,
+    CodeTests,
+    Consult,
+    Episode,
+    Message,
+    Span,
+    StopReason,
+    Task,
+    TokenRecord,
+    Turn,
+    Verdict,
+    episode_text,
+    episodes_html,
+    messages_text,
+    read_episodes,
+    write_episodes,
+)
+from aipo_env.episode import redact
+
+SECRET = "SECRET"
+NOTICE = "[withheld: made/up forbids republication]"
+TASK = Task(
+    id="up-1",
+    prompt=SECRET,
+    answer=SECRET,
+    kind="choice",
+    choices=(SECRET, "b"),
+    tests=CodeTests(hidden=({"input": SECRET, "output": SECRET},)),
+    meta={"no_republish": True, "canary": SECRET, SECRET: 1},
+    source="made/up",
+    licence="none",
+)
+
+
+def episode(task: Task = TASK) -> Episode:
+    return Episode(
+        task=task,
+        aided=True,
+        messages=(
+            Message("system", (Span(f"Solve. {SECRET}", Author.PROMPT),)),
+            Message("assistant", (Span(SECRET, Author.POLICY),)),
+            Message("user", (Span("<r>", Author.ENV), Span(SECRET, Author.AGENT, "k", 0, is_content=True))),
+        ),
+        turns=(Turn(SECRET, "stop", (Call("verify", SECRET),), SECRET), Turn(SECRET, "length")),
+        consults=(
+            Consult(
+                kind="verify",
+                agent_id="k",
+                query=SECRET,
+                reply=SECRET,
+                status="answered",
+                call_id=0,
+                turn=1,
+                error=SECRET,
+            ),
+        ),
+        tokens=TokenRecord.build(
+            {
+                "token_ids": [83, 69, 67],
+                "author": [Author.PROMPT, Author.POLICY, Author.AGENT],
+                "call_id": [-1, -1, 0],
+                "turn": [0, 0, 1],
+                "behaviour_logprobs": [None, -0.5, None],
+                "is_content": [False, False, True],
+            }
+        ),
+        verdict=Verdict(correct=True, reward=1.0, status="correct", extracted=SECRET, reason=SECRET),
+        reward=1.0,
+        reward_parts={"verdict": 1.0},
+        stop_reason=StopReason.COMPLETED,
+        group_id="3-1",
+    )
+
+
+def test_no_door_lets_text_out(tmp_path: Path):
+    path = tmp_path / "episodes.jsonl"
+    write_episodes(path, [episode()])
+    doors = {
+        "file": path.read_text(),
+        "dictionary": json.dumps(episode().to_dict()),
+        "text": episode_text(episode()),
+        "running": messages_text(episode().messages, TASK),
+        "page": episodes_html([episode()], title="t"),
+        "tokens": episodes_html([episode()], title="t", tokens=lambda token: SECRET if token else "zero"),
+        "from file": episodes_html(list(read_episodes(path)), title="t", tokens=lambda token: SECRET),
+        "repr": repr(episode()) + repr(TASK),
+    }
+    for door, text in doors.items():
+        assert SECRET not in text, door
+        assert "withheld" in text or door == "repr", door
+
+
+def test_what_stays():
+    shown = redact(episode())
+    assert (shown.task.id, shown.task.source, shown.task.licence, shown.task.kind) == (
+        "up-1",
+        "made/up",
+        "none",
+        "choice",
+    )
+    assert (shown.task.prompt, shown.task.answer) == (NOTICE, NOTICE)
+    assert (shown.task.choices, shown.task.tests, shown.task.meta) == ((), None, {"no_republish": True})
+    assert [span.text for message in shown.messages for span in message.spans] == [NOTICE] * 4
+    assert [span.author for message in shown.messages for span in message.spans] == [0, 1, 4, 2]
+    assert shown.turns[0] == Turn(NOTICE, "stop", (Call("verify", NOTICE),), NOTICE)
+    assert (shown.consults[0].status, shown.consults[0].reply, shown.consults[0].error) == (
+        "answered",
+        NOTICE,
+        "",
+    )
+    assert shown.tokens.token_ids.tolist() == [0, 0, 0]
+    assert shown.tokens.author.tolist() == [0, 1, 2]
+    assert shown.tokens.behaviour_logprobs[1] == np.float32(-0.5)
+    assert (shown.verdict.correct, shown.verdict.extracted, shown.verdict.reason) == (True, "", "")
+    assert (shown.reward, shown.stop_reason, shown.group_id) == (1.0, StopReason.COMPLETED, "3-1")
+    assert redact(shown) == shown
+
+
+def test_a_file_written_openly_is_exact(tmp_path: Path):
+    path = tmp_path / "private.jsonl"
+    write_episodes(path, [episode()], reveal=True)
+    assert list(read_episodes(path)) == [episode()]
+    assert SECRET not in episode_text(next(read_episodes(path)))
+
+
+@pytest.mark.parametrize("meta", [{}, {"no_republish": False}])
+def test_other_tasks_are_shown(meta: dict):
+    free = replace(TASK, meta=meta)
+    assert free.withheld == ""
+    assert redact(episode(free)) == episode(free)
+    assert episode(free).to_dict()["task"]["prompt"] == SECRET
+    assert SECRET in episode_text(episode(free))
+    assert SECRET in messages_text(episode(free).messages, free)

@@ -1,0 +1,170 @@
+"""Typed functions as tools."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aipo_env import TOOLS, AgentPool, AgentRequest, ConfigError, Tool, build_scenario, run_sync
+
+
+def scale(value: float, times: int = 2, *, names: list[str] | None = None) -> dict:
+    """Scale a value.
+
+    Only the first line is told.
+    """
+    return {"scaled": value * times}
+
+
+def shout(text: str) -> str:
+    """Upper case."""
+    return text.upper()
+
+
+async def later(flag: bool) -> bool:
+    """The flag, after a while."""
+    await asyncio.sleep(0)
+    return flag
+
+
+def ask(function: Callable[..., Any], query: str) -> str:
+    tool = Tool(function)
+    reply = run_sync(AgentPool({"t": tool}).consult(AgentRequest(kind="t", query=query))).reply
+    return reply.text if reply else ""
+
+
+def untyped(a) -> int:
+    """A."""
+    return a
+
+
+def starred(*numbers: int) -> int:
+    """B."""
+    return sum(numbers)
+
+
+def positional(a: int, /) -> int:
+    """C."""
+    return a
+
+
+def unknown_type(a: "NoSuchType") -> int:  # noqa: F821
+    """D."""
+    return a
+
+
+def odd_type(a: bytes) -> int:
+    """E."""
+    return len(a)
+
+
+def silent(a: int) -> int:
+    return a
+
+
+def verify(claim: str) -> str:
+    """F."""
+    return claim
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (untyped, "tool 'untyped': parameter 'a' must be typed as one of str, int, float, bool, list, dict"),
+        (odd_type, "tool 'odd_type': parameter 'a' must be typed"),
+        (scale, "tool 'scale': parameter 'names' must be typed"),
+        (starred, r"parameter 'numbers' must be typed .* by name: no '\*' and no '/'"),
+        (positional, r"parameter 'a' must be typed .* by name"),
+        (unknown_type, "tool 'unknown_type': its types cannot be read: NameError.*NoSuchType"),
+        (silent, "tool 'silent': it has no docstring"),
+        (lambda a: a, "tool '<lambda>': use a plain name"),
+        (verify, "tool 'verify': use a plain name that is no agent's role"),
+    ],
+)
+def test_what_is_no_tool_is_named_at_once(function: Callable[..., Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        Tool(function)
+
+
+class Counter:
+    """Counts on."""
+
+    def __call__(self, step: int) -> int:
+        return step + 1
+
+
+def test_how_a_policy_is_told_of_a_tool():
+    schema = Tool(later).schema
+    assert (schema.name, schema.description) == ("later", "The flag, after a while.")
+    assert schema.parameters == {"flag": {"type": "boolean"}}
+    assert Tool(Counter()).schema.parameters == {"step": {"type": "integer"}}
+
+
+@pytest.mark.parametrize(
+    ("function", "query", "reply"),
+    [
+        (shout, "loud", "LOUD"),
+        (shout, '{"text": "loud"}', "LOUD"),
+        (shout, '["loud"]', '["LOUD"]'),
+        (shout, "", "error: TypeError: missing a required argument: 'text'"),
+        (shout, '{"text": 3}', "error: ValueError: text must be of type string, got 3"),
+        (later, '{"flag": true}', "true"),
+        (later, '{"flag": 1}', "error: ValueError: flag must be of type boolean, got 1"),
+        (later, '{"flga": true}', "error: ValueError: the arguments must be a JSON object with flag"),
+        (later, "[" * 100_000, "error: ValueError: the arguments must be a JSON object with flag"),
+        (later, "x" * 100_001, "error: ValueError: arguments of 100001 characters; at most 100000"),
+        (Counter(), '{"step": 1}', "2"),
+        (Counter(), '{"step": true}', "error: ValueError: step must be of type integer, got True"),
+    ],
+)
+def test_arguments_and_answers(function: Callable[..., Any], query: str, reply: str):
+    assert ask(function, query) == reply
+
+
+def test_a_tool_is_named_by_a_spec_or_given_itself():
+    tools = ["math:floor"]
+    with pytest.raises(ConfigError, match="tool 'floor'"):
+        build_scenario(tools=tools)  # written in C: it has no types
+    here = [f"{__name__}:shout", {"type": f"{__name__}:later"}, Counter(), Tool(positional_free)]
+    scenario = build_scenario(agents="none", tools=here)
+    assert list(scenario.pool.agents) == ["shout", "later", "Counter", "positional_free"]
+    assert "<shout>…</shout> Upper case." in scenario.codec.instructions((), 3)
+
+
+def positional_free(a: int) -> int:
+    """G."""
+    return a
+
+
+@pytest.mark.parametrize(
+    ("tools", "message"),
+    [
+        ([shout, shout], "two are named 'shout'"),
+        (["no_such_module:tool"], "there is no 'no_such_module'"),
+        (["json.no_such:tool"], "'json.no_such:tool' cannot be loaded: ModuleNotFoundError"),
+        (
+            [{"type": "json:dumps", "indent": 2}],
+            r"tool 'json:dumps': a function takes no options .*'indent': 2",
+        ),
+        ([3], "3 is no spec"),
+    ],
+)
+def test_tools_that_cannot_be_built_are_named(tools: list, message: str):
+    with pytest.raises(ConfigError, match=message):
+        build_scenario(tools=tools)
+
+
+def test_a_tool_of_ones_own_has_a_short_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(TOOLS, "_added", {})
+    TOOLS.register("louder")(shout)
+    assert list(build_scenario(agents="none", tools=["louder"]).pool.agents) == ["shout"]
+
+
+def test_what_has_no_json_form_is_an_error_in_words():
+    def things(n: int) -> Any:
+        """Things."""
+        return {1, 2} if n else json
+
+    assert ask(things, '{"n": 1}') == "error: TypeError: Object of type set is not JSON serializable"

@@ -1,0 +1,346 @@
+"""Programs against hidden tests: what passes, what does not and why."""
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+
+from aipo_env import CodeTests, ConfigError, Task, Verdict, VerifierError, run_sync
+from aipo_env.sandboxes.base import Limits, Program, RunResult
+from aipo_env.sandboxes.process import ProcessSandbox
+from aipo_env.verifiers.by_kind import ByKind
+from aipo_env.verifiers.unit_tests import CodeVerifier, read_program
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the process sandbox needs Linux")
+
+TESTS = ({"input": "1 2\n", "output": "3\n"}, {"input": "10 -4\n", "output": "6\n"})
+SUM = "a, b = map(int, input().split())\nprint(a + b)"
+
+
+def stdin_task(*tests: dict[str, str], compare: dict[str, Any] | None = None, **fields: Any) -> Task:
+    return Task(
+        id="t", prompt="?", answer="", kind="code", tests=CodeTests(hidden=tests or TESTS, compare=compare or {}, **fields)
+    )  # fmt: skip
+
+
+def function_task(
+    *pairs: tuple[list[Any], Any], compare: dict[str, Any] | None = None, entry: str = "f"
+) -> Task:
+    tests = tuple({"args": args, "expected": expected} for args, expected in pairs)
+    return Task(
+        id="t", prompt="?", answer="", kind="code",
+        tests=CodeTests(kind="function", hidden=tests, entry=entry, compare=compare or {}, time_limit_s=30.0),
+    )  # fmt: skip
+
+
+def verify(task: Task, text: str) -> Verdict:
+    return run_sync(CodeVerifier(ProcessSandbox()).verify(task, text))
+
+
+def fenced(source: str) -> str:
+    return f"Here it is:\n```python\n{source}\n```\nDone."
+
+
+# Reading the program
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        ("```python\nx = 1\n```", ("x = 1", True)),
+        ("```\nx = 1\n```", ("x = 1", True)),
+        ("```py\nx = 1\n```\nand\n```Python3\nx = 2\n```", ("x = 2", True)),
+        ("```python\nx = 1\n```\n```text\n5\n```", ("x = 1", True)),
+        ("```python\nx = 1\n```\n```\n5\n```", ("5", True)),
+        ("```python\nx = 1", ("x = 1", True)),
+        ("```python\ns = '''\n  ```python\n'''\n```", ("s = '''\n  ```python\n'''", True)),
+        ("```python\n```", ("", True)),
+        ("````python\nx = 1\n```", ("````python\nx = 1\n```", False)),
+        ("print(1)", ("print(1)", False)),
+        ("<think>```python\nx = 1\n```</think>print(1)", ("print(1)", False)),
+        ("```python\nx = '\u2028'\n```", ("x = '\u2028'", True)),
+    ],
+)
+def test_read_program(text: str, program: tuple[str, bool]):
+    assert read_program(text) == program
+
+
+# Verdicts
+
+
+@linux
+def test_a_right_program_passes():
+    verdict = verify(stdin_task(), fenced(SUM))
+    assert (verdict.status, verdict.reward, verdict.correct) == ("correct", 1.0, True)
+    assert (verdict.isolation, verdict.stage, verdict.extracted) == ("seccomp", "", SUM)
+    assert verify(stdin_task(), SUM).status == "correct"
+
+
+@linux
+@pytest.mark.parametrize(
+    ("text", "status", "stage", "reason"),
+    [
+        (fenced("print(3)"), "wrong", "test 2 of 2", "another result than expected"),
+        (fenced("print(0)"), "wrong", "test 1 of 2", "another result than expected"),
+        (fenced("pass"), "wrong", "test 1 of 2", "another result than expected"),
+        (fenced("import sys\nsys.exit(0)"), "wrong", "test 1 of 2", "another result than expected"),
+        (fenced("import os\nos._exit(0)"), "wrong", "test 1 of 2", "another result than expected"),
+        (fenced("print(3)\n1 / 0"), "runtime_error", "test 1 of 2", "ZeroDivisionError: division by zero"),
+        (fenced("x = ("), "compile_error", "test 1 of 2", "SyntaxError: '(' was never closed"),
+        (fenced("while True: pass"), "timeout", "test 1 of 2", "time limit reached"),
+        (fenced("x = [0] * 10 ** 10"), "memory", "test 1 of 2", "memory limit reached"),
+        (fenced("while True: print(1)"), "output_limit", "test 1 of 2", "output limit reached"),
+        (fenced("print(open('/etc/passwd').read())"), "runtime_error", "test 1 of 2", "PermissionError"),
+        ("I cannot do this.", "no_answer", "test 1 of 2", "no fenced code, and the whole is no program"),
+        ("", "no_answer", "", "no program"),
+        ("```python\n\n```", "no_answer", "", "no program"),
+    ],
+)
+def test_what_fails_earns_nothing_and_says_why(text: str, status: str, stage: str, reason: str):
+    verdict = verify(stdin_task(time_limit_s=1.0 if status == "timeout" else 30.0), text)
+    assert (verdict.status, verdict.reward, verdict.correct, verdict.stage) == (status, 0.0, False, stage)
+    assert reason in verdict.reason
+
+
+class BrokenSandbox:
+    layer = "broken"
+
+    async def run(self, program: Program, limits: Limits) -> RunResult:
+        return RunResult(
+            status="infra_error",
+            exit_code=1,
+            stdout=b"3\n",
+            stderr=b"",
+            seconds=0.0,
+            layer="broken",
+            reason="no prctl",
+        )
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_sandbox_that_fails_says_nothing_about_the_program():
+    verdict = run_sync(CodeVerifier(BrokenSandbox()).verify(stdin_task(), SUM))
+    assert (verdict.status, verdict.reward, verdict.correct) == ("infra_error", None, None)
+    assert (verdict.reason, verdict.isolation) == ("no prctl", "broken")
+
+
+class RecordingSandbox(BrokenSandbox):
+    def __init__(self) -> None:
+        self.seen: list[tuple[Program, Limits]] = []
+
+    async def run(self, program: Program, limits: Limits) -> RunResult:
+        self.seen.append((program, limits))
+        return RunResult(status="ok", exit_code=0, stdout=b"3\n", stderr=b"", seconds=0.0, layer="x")
+
+
+def test_the_program_is_given_one_input_and_no_output():
+    sandbox = RecordingSandbox()
+    run_sync(CodeVerifier(sandbox).verify(stdin_task(time_limit_s=3.0, memory_mb=99), fenced(SUM)))
+    limits = Limits(time_s=3.0, memory_mb=99)
+    assert sandbox.seen == [(Program(SUM, b"1 2\n"), limits), (Program(SUM, b"10 -4\n"), limits)]
+    sandbox = RecordingSandbox()
+    run_sync(CodeVerifier(sandbox).verify(function_task(([1, "x"], 987)), "def f(): pass"))
+    assert sandbox.seen == [(Program("def f(): pass", b'[1, "x"]', "f"), Limits(time_s=30.0))]
+
+
+def test_a_task_that_cannot_be_verified():
+    verifier = CodeVerifier(BrokenSandbox())
+    with pytest.raises(VerifierError, match="task 't': a code task needs 'tests'"):
+        run_sync(verifier.verify(Task(id="t", prompt="?", answer="x", kind="code"), SUM))
+    with pytest.raises(
+        VerifierError, match="task 't': tests: compare mode 'exact_json'. Valid: float_tokens_by_line"
+    ):
+        run_sync(verifier.verify(stdin_task(compare={"mode": "exact_json"}), SUM))
+
+
+# Comparing outputs
+
+
+@linux
+@pytest.mark.parametrize(
+    ("output", "expected", "same"),
+    [
+        (b"1 2\n3\n", "1 2\n3\n", True),
+        (b"1  2 \r\n3\n\n\n", "1 2\n3", True),
+        (b"1 2 3\n", "1 2\n3\n", False),
+        (b"1 2\n\n3\n", "1 2\n3\n", False),
+        (b"1 2\n", "1 2\n3\n", False),
+        (b"1 2\n3\n4\n", "1 2\n3\n", False),
+        (b"", "1\n", False),
+        (b"1.0\n", "1\n", False),
+        (b"01\n", "1\n", False),
+        (b"\xff\x00\n", "1\n", False),
+        (b"1\x00\n", "1\n", False),
+        (b"YES\n", "yes\n", False),
+        ("\u00e4\n".encode(), "\u00e4\n", True),
+    ],
+)
+def test_outputs_are_compared_by_line_and_token(output: bytes, expected: str, same: bool):
+    source = f"import sys\nsys.stdout.buffer.write({output!r})"
+    verdict = verify(stdin_task({"input": "", "output": expected}), fenced(source))
+    assert verdict.status == ("correct" if same else "wrong")
+
+
+@linux
+@pytest.mark.parametrize(
+    ("output", "same"),
+    [
+        ("0.3333333 x\n2", True),
+        ("0.33334 x\n2.0000001", True),
+        ("3.33334e-1 x\n+2", True),
+        ("0.334 x\n2", False),
+        ("0.33333 y\n2", False),
+        ("0.33333 x 2", False),
+        ("nan x\n2", False),
+        ("inf x\n2", False),
+        ("0.3_3333 x\n2", False),
+        ("1/3 x\n2", False),
+        ("0.3.3 x\n2", False),
+    ],
+)
+def test_numbers_may_differ_where_the_task_says_so(output: str, same: bool):
+    compare = {"mode": "float_tokens_by_line", "rtol": 1e-4, "atol": 0.0}
+    task = stdin_task({"input": "", "output": "0.333333333 x\n2\n"}, compare=compare)
+    assert verify(task, fenced(f"print({output!r})")).status == ("correct" if same else "wrong")
+
+
+@linux
+@pytest.mark.parametrize(
+    ("result", "expected", "status"),
+    [
+        ("3", 3, "correct"),
+        ("True", True, "correct"),
+        ("True", 1, "wrong"),
+        ("1", True, "wrong"),
+        ("1.0", 1, "wrong"),
+        ("1", 1.0, "wrong"),
+        ("-0.0", 0.0, "correct"),
+        ("(1, (2, 3))", [1, [2, 3]], "correct"),
+        ("[1, 2]", [2, 1], "wrong"),
+        ("[]", [], "correct"),
+        ("[[]]", [], "wrong"),
+        ("None", None, "correct"),
+        ("None", [], "wrong"),
+        ("'a\\ud800'", "a\ud800", "correct"),
+        ("'3'", 3, "wrong"),
+        ("-7", -7, "correct"),
+        ("{'b': 1, 'a': [2]}", {"a": [2], "b": 1}, "correct"),
+        ("{'a': 1}", {"a": 1, "b": 1}, "wrong"),
+        ("{'int': '0x3'}", 3, "wrong"),
+        ("{1, 2}", [1, 2], "runtime_error"),
+        ("float('nan')", 1.0, "wrong"),
+        ("[0] * 300_000", [], "output_limit"),
+    ],
+)
+def test_results_are_compared_by_value_and_exact_type(result: str, expected: Any, status: str):
+    task = function_task(([0], expected))
+    assert verify(task, fenced(f"def f(x):\n    return {result}")).status == status
+
+
+@linux
+@pytest.mark.parametrize(
+    ("result", "same"),
+    [
+        ("[0.1 + 0.2, 5, {'k': 2.0}]", True),
+        ("[0.3, 5.0000001, {'k': 2}]", True),
+        ("[0.31, 5, {'k': 2.0}]", False),
+        ("[0.3, True, {'k': 2.0}]", False),
+        ("[0.3, 5, {'l': 2.0}]", False),
+        ("[0.3, 5]", False),
+        ("[float('nan'), 5, {'k': 2.0}]", False),
+        ("[0.3, 10 ** 400, {'k': 2.0}]", False),
+        ("['0.3', 5, {'k': 2.0}]", False),
+    ],
+)
+def test_results_with_a_tolerance(result: str, same: bool):
+    task = function_task(
+        ([], [0.3, 5, {"k": 2.0}]), compare={"mode": "json_float", "rtol": 1e-6, "atol": 1e-9}
+    )
+    assert verify(task, fenced(f"def f():\n    return {result}")).status == ("correct" if same else "wrong")
+
+
+@linux
+def test_a_method_of_a_solution():
+    task = function_task(([[1, 2, 3], 2], 6), ([[], 0], 0), entry="Solution.total")
+    source = "from typing import List\nclass Solution:\n    def total(self, xs: List[int], n: int) -> int:\n        return sum(xs)"
+    assert verify(task, fenced(source)).status == "correct"
+
+
+# Programs that want the reward without the work. None of them knows the answer, 987654321.
+
+SPOOFS = {
+    "exit": "import sys\ndef f(x): sys.exit(0)",
+    "exit at once": "import os\nos._exit(0)",
+    "exit at import": "raise SystemExit",
+    "equal to all": "class E:\n    def __eq__(self, o): return True\n    __hash__ = None\ndef f(x): return E()",
+    "an integer equal to all": "class E(int):\n    def __eq__(self, o): return True\ndef f(x): return E(5)",
+    "a text equal to all": "class E(str):\n    def __eq__(self, o): return True\ndef f(x): return E('5')",
+    "a list equal to all": "class E(list):\n    def __eq__(self, o): return True\ndef f(x): return E()",
+    "its own class": "class E:\n    __class__ = int\n    def __index__(self): return 5\ndef f(x): return E()",
+    "patched json": "import json\njson.dumps = lambda *a, **k: 'true'\ndef f(x): return 5",
+    "patched loads": "import json\njson.loads = lambda *a, **k: 987\ndef f(x): return 5",
+    "patched harness": "import sys\nframe = sys._getframe()\nwhile frame.f_back: frame = frame.f_back\nframe.f_globals['encode'] = lambda v: True\ndef f(x): return 5",
+    "patched builtins": "import builtins\nbuiltins.type = lambda *a: int\ndef f(x): return 5",
+    "forged channel": "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'true')\n    except OSError: pass\ndef f(x): return 5",
+    "forged channel and exit": "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'{\"status\": \"ok\", \"correct\": true}')\n    except OSError: pass\nos._exit(0)",
+    "two results": "import os\ndef f(x):\n    for fd in range(3, 64):\n        try: os.write(fd, b'1 ')\n        except OSError: pass\n    return 2",
+    "forged ready": "import os\nos.write(1, b'\\x06\\x06')\ndef f(x): return 5",
+    "closed channel": "import os\nos.closerange(0, 64)\ndef f(x): return 5",
+    "all frames": "import sys\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n        for v in frame.f_locals.values():\n            if v == 987654300 + 21: return v\n        frame = frame.f_back",
+    "all objects": "import gc\ndef f(x):\n    for o in gc.get_objects():\n        if type(o) is list and 987654300 + 21 in o: return 987654300 + 21",
+    "all of memory": "import ctypes\ndef f(x):\n    return next(n for n in range(10) if str(987654300 + 21) in ctypes.string_at(id(x), 64).hex())",
+    "print it": "def f(x): print(987654300 + 20)",
+    "generator": "def f(x): yield 5",
+    "deep": "def f(x):\n    r = []\n    for _ in range(10 ** 5): r = [r]\n    return r",
+    "wide": "def f(x): return [[]] * 10 ** 5",
+    "huge": "def f(x): return 1 << 10 ** 7",
+    "raise": "def f(x): raise BaseException('correct')",
+    "not finite": "def f(x): return float('inf')",
+    "exit hook": "import atexit, os\natexit.register(os._exit, 0)\ndef f(x): return 5",
+    "destructor": "import os\nclass D:\n    def __del__(self): os._exit(0)\nd = D()\ndef f(x): return 5",
+}  # fmt: skip
+
+
+@linux
+@pytest.mark.parametrize("mode", ["exact_json", "json_float"])
+@pytest.mark.parametrize("name", SPOOFS)
+def test_a_spoof_earns_nothing(name: str, mode: str):
+    verdict = verify(function_task(([1000], 987654321), compare={"mode": mode}), fenced(SPOOFS[name]))
+    assert (verdict.reward, verdict.correct) == (0.0, False), verdict
+    assert verdict.status in ("wrong", "runtime_error", "output_limit", "memory", "timeout"), verdict
+
+
+@linux
+def test_integers_of_any_size():
+    task = function_task(([6000], 10**6000))
+    assert verify(task, fenced("def f(n): return 10 ** n")).status == "correct"
+    assert verify(task, fenced("def f(n): return 10 ** n + 1")).status == "wrong"
+
+
+# Verifiers by kind
+
+
+@linux
+def test_every_kind_of_task_finds_its_verifier():
+    choice = Task(id="c", prompt="?", answer="B", kind="choice", choices=("1", "2"))
+    math = Task(id="m", prompt="?", answer="7", kind="math")
+
+    async def all_kinds() -> list[Verdict]:
+        verifier = ByKind()
+        works = [verifier.verify(math, "\\boxed{7}"), verifier.verify(choice, "\\boxed{B}")]
+        works += [verifier.verify(stdin_task(), fenced(SUM)) for _ in range(3)]
+        return await asyncio.gather(*works)
+
+    verdicts = asyncio.run(all_kinds())
+    assert [verdict.status for verdict in verdicts] == ["correct"] * 5
+    assert [verdict.isolation for verdict in verdicts] == ["none", "none", *["seccomp"] * 3]
+
+
+def test_a_kind_without_a_verifier():
+    with pytest.raises(
+        ConfigError, match="task 'x': there is no kind 'mth'. Valid: choice, code, math. Did you mean 'math'"
+    ):
+        run_sync(ByKind().verify(Task(id="x", prompt="?", answer="1", kind="mth"), "1"))
