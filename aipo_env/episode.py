@@ -128,6 +128,10 @@ class Episode:
     num_invalid: int = 0
     policy_version: int = 0
 
+    def __deepcopy__(self, memo: object) -> "Episode":
+        """Return the episode itself: it is a record, and some libraries copy every `info` deeply."""
+        return self
+
     @property
     def correct(self) -> bool:
         """Whether the verifier accepted the answer."""

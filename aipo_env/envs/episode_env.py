@@ -30,6 +30,10 @@ BYTE_LIMITS = {"max_policy_tokens": 4096, "max_context_tokens": 16384}
 """Limits unless `rules` gives others: tokens are bytes here, about four to a token of a language model."""
 
 
+class RenderModeError(ConfigError, TypeError):
+    """A mode there is not; a TypeError too, after which Stable-Baselines3 goes on without the pixels it asks for."""
+
+
 class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     """An environment whose actions end in turns of a `Session`.
 
@@ -80,8 +84,9 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         render_mode: str | None = None,
     ) -> None:
         check_option("split", split, get_args(Split))
-        if render_mode is not None:
-            check_option("render_mode", render_mode, self.metadata["render_modes"])
+        modes = self.metadata["render_modes"]
+        if render_mode not in (None, *modes):
+            raise RenderModeError(f"environment: render_mode={render_mode!r}. {suggest(str(render_mode), modes)}")
         self.scenario = build_scenario(
             source,
             agents,

@@ -1,5 +1,7 @@
 """Stable-Baselines3 and sb3-contrib check the token environment, step it and learn from it."""
 
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ DIGITS, END, KNOWLEDGE = slice(48, 58), 256, 257
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """More would only wait for each other on networks this small."""
+def own_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Logs go to the test's own folder, and one thread computes: networks this small gain from no more."""
+    monkeypatch.setenv("SB3_LOGDIR", str(tmp_path))
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

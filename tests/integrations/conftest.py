@@ -45,20 +45,19 @@ def venv() -> Callable[[str, Sequence[str]], Path]:
 
 
 @pytest.fixture
-def run_script(venv: Callable[[str, Sequence[str]], Path]) -> Callable[..., dict[str, Any]]:
+def run_script(venv: Callable[[str, Sequence[str]], Path], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Return a function that runs `scripts/step_NAME.py`, warnings being errors, and returns what it prints.
 
     Without requirements it runs beside the tests.
     """
+    # Small networks on one thread, and logs of Stable-Baselines3 where pytest clears up.
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "SB3_LOGDIR": str(tmp_path)}
 
-    def run(name: str, *requirements: str, ignore: Sequence[str] = ()) -> dict[str, Any]:
+    def run(name: str, *requirements: str) -> dict[str, Any]:
         python = venv(name, requirements) if requirements else Path(sys.executable)
-        warnings = [
-            flag for text in ("error", *(f"ignore:{text}" for text in ignore)) for flag in ("-W", text)
-        ]
         done = subprocess.run(
-            [python, *warnings, SCRIPTS / f"step_{name}.py"],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            [python, "-W", "error", SCRIPTS / f"step_{name}.py"],
+            env=settings,
             capture_output=True,
             text=True,
             check=False,
