@@ -115,6 +115,7 @@ from aipo_env.toy.world import (
     draw_rule,
     shift_of,
 )
+from aipo_env.vector import VectorEnv
 from aipo_env.verifiers.base import Verifier
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import ChoiceVerifier
@@ -135,7 +136,7 @@ __all__ = [
     "Reply", "RunResult", "Sandbox", "SandboxUnavailable", "Scenario", "ScriptedAgent", "ScriptedPolicy",
     "Session", "Span", "Spec", "Split", "StopReason", "TagsCodec", "Task", "TaskSource", "TaskTable",
     "TokenEnv", "TokenRecord", "TokenSession", "Tokenizer", "Tool", "ToolSchema", "ToySource", "Turn",
-    "TurnEnv", "UnicodeText", "Verdict", "Verifier", "VerifierError", "VerifyAgent", "World", "add_codes",
+    "TurnEnv", "UnicodeText", "VectorEnv", "Verdict", "Verifier", "VerifierError", "VerifyAgent", "World", "add_codes",
     "all_tasks", "believed_move", "build_agents", "build_scenario", "build_source", "check_agent",
     "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier", "choose",
     "completion_text", "construct", "contaminated", "data_folder", "draw_rule", "episode_text",

@@ -3,6 +3,7 @@
 The token record holds the very ids that the policy sampled and saw, each with its author.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -91,6 +92,24 @@ class TokenRecord:
             name: np.asarray(logprobs if name == "behaviour_logprobs" else columns[name], dtype)
             for name, dtype in _DTYPES.items()
         })  # fmt: skip
+
+    @classmethod
+    def join(
+        cls, runs: Sequence[tuple[Sequence[int], int, int, int, Sequence[float], bool]]
+    ) -> "TokenRecord":
+        """Join runs of (token_ids, author, call_id, turn, logprobs, is_content); no logprobs are unknown ones."""
+        sizes = [len(run[0]) for run in runs]
+        token_ids = itertools.chain.from_iterable(run[0] for run in runs)
+        logprobs = np.full(sum(sizes), np.nan, np.float32)
+        for run, end in zip(runs, itertools.accumulate(sizes), strict=True):
+            logprobs[end - len(run[4]) : end] = run[4]
+        spread: dict[str, Any] = {
+            name: np.repeat(np.array([run[place] for run in runs], _DTYPES[name]), sizes)
+            for place, name in ((1, "author"), (2, "call_id"), (3, "turn"), (5, "is_content"))
+        }
+        return cls(
+            token_ids=np.fromiter(token_ids, np.int32, sum(sizes)), behaviour_logprobs=logprobs, **spread
+        )
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return plain lists; NaN becomes null."""

@@ -8,7 +8,6 @@ episode = session.episode()
 
 import asyncio
 import hashlib
-import math
 import os
 import re
 from collections.abc import Coroutine, Sequence
@@ -49,6 +48,8 @@ from aipo_env.verifiers.math_equiv import compare, last_boxed, normalise
 T = TypeVar("T")
 
 _BLANKS = re.compile(r"[\s$]+")
+MAX_BARE_ANSWER = 60
+"""A reply that is longer than the answer by more characters is more than an answer."""
 LONG_ANSWER = 6
 """Normalised characters from which an answer is looked for anywhere in a reply."""
 
@@ -82,17 +83,7 @@ class Session:
         self.consults: list[Consult] = []
         self.verdict: Verdict | None = None
         self.stop_reason: StopReason | None = None
-        self._columns: dict[str, list[Any]] = {
-            name: []
-            for name in (
-                "token_ids",
-                "author",
-                "call_id",
-                "turn",
-                "behaviour_logprobs",
-                "is_content",
-            )
-        }
+        self._runs: list[tuple[Sequence[int], Author, int, int, Sequence[float], bool]] = []
 
     def open(self) -> tuple[Message, ...]:
         """Return the prompt."""
@@ -102,7 +93,7 @@ class Session:
 
     def record(self, token_ids: Sequence[int], span: Span) -> None:
         """Record tokens that the policy was fed, with the span they belong to."""
-        self._append(token_ids, span.author, span.call_id, [math.nan] * len(token_ids), span.is_content)
+        self._append(token_ids, span.author, span.call_id, (), span.is_content)
         self.dialogue.saw(len(token_ids))
 
     async def advance(self, completion: Completion) -> Message | None:
@@ -113,8 +104,7 @@ class Session:
         """
         if self.stop_reason is not None:
             raise RuntimeError(f"the episode is over: {self.stop_reason}")
-        logprobs = list(completion.logprobs) or [math.nan] * len(completion.token_ids)
-        self._append(completion.token_ids, Author.POLICY, -1, logprobs, False)
+        self._append(completion.token_ids, Author.POLICY, -1, completion.logprobs, False)
         self.messages.append(Message("assistant", (Span(completion.text, Author.POLICY),)))
         need = self.dialogue.receive(completion)
         if isinstance(need, Ended):
@@ -143,7 +133,7 @@ class Session:
             messages=tuple(self.messages),
             turns=tuple(self.dialogue.turns),
             consults=tuple(sorted(self.consults, key=lambda consult: consult.call_id)),
-            tokens=TokenRecord.build(self._columns),
+            tokens=TokenRecord.join(self._runs),
             verdict=self.verdict,
             reward=reward,
             reward_parts={} if reward is None else {"verdict": reward},
@@ -179,8 +169,9 @@ class Session:
     async def _consult(self, need: Consults) -> Message:
         """Answer the calls of one turn concurrently, in call order."""
         trace = self._trace()
-        replies = await asyncio.gather(*(self._ask(pending, trace) for pending in need.pending))
-        return self.dialogue.reply(replies)
+        asked = [self._ask(pending, trace) for pending in need.pending]
+        # A single call, the usual case, needs no task of its own.
+        return self.dialogue.reply([await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked))
 
     async def _ask(self, pending: PendingCall, trace: str) -> Reply:
         """Ask one agent and write the account of it."""
@@ -246,17 +237,7 @@ class Session:
         logprobs: Sequence[float],
         is_content: bool,
     ) -> None:
-        turn = len(self.dialogue.turns)
-        columns = self._columns
-        columns["token_ids"] += token_ids
-        columns["behaviour_logprobs"] += logprobs
-        for name, value in (
-            ("author", author),
-            ("call_id", call_id),
-            ("turn", turn),
-            ("is_content", is_content),
-        ):
-            columns[name] += [value] * len(token_ids)
+        self._runs.append((token_ids, author, call_id, len(self.dialogue.turns), logprobs, is_content))
 
 
 def leaks(reply: str, gold: str, said: str) -> bool:
@@ -268,7 +249,8 @@ def leaks(reply: str, gold: str, said: str) -> bool:
     plain = normalise(gold)
     if not plain or _holds(plain, said):
         return False
-    if any(compare(text, gold)[0] for text in (last_boxed(reply) or "", reply.strip(" \n;"))):
+    bare = reply.strip(" \n;") if len(reply) <= MAX_BARE_ANSWER + len(gold) else None
+    if any(compare(text, gold)[0] for text in (last_boxed(reply), bare) if text):
         return True
     stated = r"(?i:answer\s*(?:is|equals|:|=))[\s:=*_`$\"'(\[]*"
     return _holds(plain, reply, stated) or (len(plain) >= LONG_ANSWER and _holds(plain, reply))

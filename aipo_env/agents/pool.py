@@ -214,4 +214,6 @@ class AgentPool:
             return None, f"no AgentReply, but {type(reply).__name__}"
         # Half a surrogate pair, as a JSON API may return it, is no text that a tokenizer takes.
         text = reply.text[:MAX_REPLY_CHARS].encode("utf-8", "replace").decode()
-        return (replace(reply, text=text), "") if text.strip() else (None, "the reply is empty")
+        if not text.strip():
+            return None, "the reply is empty"
+        return reply if text == reply.text else replace(reply, text=text), ""

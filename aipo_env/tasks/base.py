@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aipo_env.errors import DataError
 from aipo_env.records import Split, Task
@@ -72,4 +74,10 @@ def task_index(source: TaskSource, split: Split, position: int, seed: int) -> in
     if not size:
         return position
     epoch, within = divmod(position, size)
-    return int(np.random.default_rng([seed, 6, epoch]).permutation(size)[within])
+    return int(_order(size, seed, epoch)[within])
+
+
+@lru_cache(4)
+def _order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order of one epoch."""
+    return np.random.default_rng([seed, 6, epoch]).permutation(size)
