@@ -12,7 +12,7 @@ def toy() -> TrainConfig:
     return TrainConfig(
         independence="internalised",
         anneal_from=0.8,
-        num_steps=140,
+        num_steps=125,
         groups_per_step=12,
         lr=7e-4,
         lr_end=0.1,
