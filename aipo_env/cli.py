@@ -8,13 +8,21 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
-from aipo_env.commands import doctor, play, plugins, view
+from aipo_env.commands import agents, doctor, play, plugins, sandbox, verify, view
 from aipo_env.errors import AipoError, ConfigError, suggest
 from aipo_env.render import escape_terminal
 
 Command = Callable[[list[str]], None]
 
-OWN: dict[str, Command] = {"play": play, "view": view, "plugins": plugins, "doctor": doctor}
+OWN: dict[str, Command] = {
+    "play": play,
+    "view": view,
+    "plugins": plugins,
+    "agents": agents,
+    "verify": verify,
+    "sandbox": sandbox,
+    "doctor": doctor,
+}
 """The commands of this package."""
 EXTRAS = {"jinja2": "report", "openai": "openai", "vllm": "vllm", "pyarrow": "data"}
 """The extra that installs a package; "learner" installs all others."""

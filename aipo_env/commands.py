@@ -1,26 +1,41 @@
-"""The commands of this package: play, view, plugins, doctor. Each takes its arguments as a list of texts."""
+"""The commands of this package: play, view, plugins, agents, verify, sandbox, doctor. Each takes its arguments as a list of texts."""
 
+import asyncio
 import importlib.util
+import json
 import os
 import platform
+import re
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TextIO
 
 import gymnasium
 import tyro
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
+from aipo_env.agents.base import AgentReply, AgentRequest
+from aipo_env.agents.journal import Outcome
+from aipo_env.agents.pool import AgentPool, PoolLimits
 from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.episode import read_episodes
-from aipo_env.errors import ConfigError, DataError
+from aipo_env.errors import AgentError, AipoError, ConfigError, DataError
+from aipo_env.grading import Grader
 from aipo_env.play import play as play_task
 from aipo_env.records import Split
 from aipo_env.registry import REGISTRIES
 from aipo_env.render import episodes_html, escape_terminal
+from aipo_env.sandboxes.base import Limits, Program, RunResult
+from aipo_env.sandboxes.self_test import open_sandbox, survey
+from aipo_env.scenario import build_agents
+from aipo_env.session import leaks, run_sync
+from aipo_env.tasks.base import build_source
 
 
 @dataclass(frozen=True)
@@ -104,8 +119,133 @@ def plugins(argv: list[str]) -> None:
 
 
 @dataclass(frozen=True)
+class AgentsOptions:
+    """Ask each role of an agent two questions; print what it says, what that takes, and whether it will do."""
+
+    action: Positional[Literal["check"]]
+    """What to do."""
+    spec: Positional[str]
+    """Who is asked: "openai:MODEL@URL", or JSON for the dictionary form or for an agent per role."""
+    source: str = "toy"
+    """Task source of agents that answer from one."""
+    deadline_s: float = 30.0
+    """Seconds for one attempt; a question is tried up to five times."""
+
+
+def agents(argv: list[str]) -> None:
+    """Ask agents a few questions and say whether they will do."""
+    options = tyro.cli(AgentsOptions, args=argv, prog="aipo agents")
+    limits = PoolLimits(deadline_s=options.deadline_s, retries=4, backoff_s=0.2, break_after=0)
+    try:
+        spec = json.loads(options.spec) if options.spec.lstrip().startswith("{") else options.spec
+        pool = AgentPool(build_agents(spec, build_source(options.source, 0)), limits)
+    except AipoError:
+        raise
+    except Exception as error:  # not JSON, or somebody else's program
+        raise ConfigError(f"agents: {options.spec!r} cannot be used: {error!r:.300}.") from None
+    rows = json.loads(Path(__file__).parent.joinpath("agents", "questions.json").read_text(encoding="utf-8"))
+    questions = [row for row in rows if row["request"]["kind"] in pool.agents]
+    if not questions:
+        raise ConfigError(f"agents: {options.spec!r} names nobody to ask. Write openai:MODEL@URL.")
+    outcomes = run_sync(_ask_all(pool, questions))
+    num_good = sum(map(partial(_tell, pool), questions, outcomes))
+    usage = f"{pool.spent['tokens']:g} tokens, ${pool.spent['usd']:.4f}"
+    print(f"{num_good} of {len(questions)} replies will do; {pool.spent['calls']:g} calls, {usage}.")
+    if silent := [outcome.error for outcome in outcomes if not outcome.reply]:
+        raise AgentError(f"agents: {len(silent)} of {len(questions)} questions got no reply: {silent[-1]}")
+
+
+async def _ask_all(pool: AgentPool, questions: list[dict[str, Any]]) -> list[Outcome]:
+    requests = (AgentRequest(**row["request"], key=(i, 0)) for i, row in enumerate(questions))
+    return await asyncio.gather(*map(pool.consult, requests))
+
+
+def _tell(pool: AgentPool, question: dict[str, Any], outcome: Outcome) -> bool:
+    """Print what became of a question; return whether the reply will do."""
+    kind, query = question["request"]["kind"], question["request"]["query"]
+    reply = outcome.reply or AgentReply(text=f"(no reply: {outcome.error})")
+    does_leak = leaks(reply.text, question["answer"], query)
+    has_form = bool(outcome.reply and re.match(question["form"], reply.text))
+    cost = (
+        f"{outcome.seconds:.1f} s, {reply.tokens} tokens, ${reply.cost_usd:.4f}, {outcome.retries + 1} tries"
+    )
+    verdict = f"leaks: {'YES' if does_leak else 'no'}, as the role demands: {'yes' if has_form else 'NO'}"
+    text = reply.text.replace("\n", "\n           ")
+    account = f"{kind}  {pool.agent_id(kind)}\n  asked    {query}\n  replied  {text}\n  {cost}; {verdict}"
+    print(escape_terminal(account))
+    return has_form and not does_leak
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Grade stored answers, one JSON object per line, and write a verdict for each, in order.
+
+    Lines are {gold, pred, form} (form "answer" or "response"), {gold, options or n_options, response},
+    {task, code}, or recorded episodes. A line that cannot be graded gets the status "error"; the rest go on.
+    """
+
+    file: Positional[Path]
+    """The JSON lines."""
+    kind: Literal["math", "choice", "code"]
+    """What the answers are."""
+    out: Path | None = None
+    """Where the verdicts go; by default to standard output."""
+    sandbox: str = "auto"
+    """Where programs are run: "auto", "process", "bubblewrap", "docker:IMAGE"."""
+
+
+def verify(argv: list[str]) -> None:
+    """Grade stored answers: math, multiple choice, or programs."""
+    options = tyro.cli(VerifyOptions, args=argv, prog="aipo verify")
+    if options.out and options.out.resolve() == options.file.resolve():
+        raise ConfigError(
+            f"verify: the verdicts would overwrite {options.file}; name another file with --out."
+        )
+    with ExitStack() as files:
+        lines = files.enter_context(options.file.open("rb"))
+        out = files.enter_context(options.out.open("w", encoding="utf-8")) if options.out else sys.stdout
+        run_sync(_write(Grader(options.kind, options.sandbox).grade(lines), out))
+
+
+async def _write(verdicts: AsyncIterator[dict[str, Any]], out: TextIO) -> None:
+    async for verdict in verdicts:
+        out.write(json.dumps(verdict) + "\n")
+
+
+@dataclass(frozen=True)
+class SandboxOptions:
+    """Run a Python program in a sandbox and print how it went, as JSON."""
+
+    program: Positional[Path]
+    """The program."""
+    limits: OmitArgPrefixes[Limits]
+    stdin: Path | None = None
+    """Its standard input; by default empty."""
+    backend: str = "auto"
+    """"auto", "process", "bubblewrap", "docker:IMAGE"; with a minimum, "process:minimum=landlock"."""
+
+
+def sandbox(argv: list[str]) -> None:
+    """Run a Python program in a sandbox."""
+    options = tyro.cli(SandboxOptions, args=argv, prog="aipo sandbox")
+    source = options.program.read_text(encoding="utf-8", errors="surrogateescape")
+    program = Program(source, options.stdin.read_bytes() if options.stdin else b"")
+    result = run_sync(_run(program, options))
+    shown = {
+        name: value.decode("utf-8", "replace")
+        for name, value in asdict(result).items()
+        if isinstance(value, bytes)
+    }
+    print(json.dumps({**asdict(result), **shown}, indent=1))
+
+
+async def _run(program: Program, options: SandboxOptions) -> RunResult:
+    return await (await open_sandbox(options.backend)).run(program, options.limits)
+
+
+@dataclass(frozen=True)
 class DoctorOptions:
-    """Say what this machine can run. Nothing is imported, sent or changed."""
+    """Say what this machine can run; sandboxes are tried by attacks that do no harm."""
 
 
 _PACKAGES = ("torch", "transformers", "safetensors", "tensorboard", "jinja2", "vllm", "openai")
@@ -126,15 +266,15 @@ def doctor(argv: list[str]) -> None:
     rows = [*_machine(), *((name, _version(name)) for name in ("aipo-rl", "gymnasium", "numpy", *_PACKAGES))]
     rows += [
         ("GPU", "nvidia-smi found" if shutil.which("nvidia-smi") else "none found (no nvidia-smi)"),
-        ("docker", shutil.which("docker") or "not found"),
-        ("bubblewrap", shutil.which("bwrap") or "not found"),
+        *run_sync(survey()).items(),
         ("OPENAI_API_KEY", "set" if os.environ.get("OPENAI_API_KEY") else "not set"),
     ]
     plugged = {entry.name for entry in entry_points(group="aipo.commands")}
     rows += [
-        (f"aipo {name}", _readiness(name)) for name in sorted({"play", "view", "plugins", "doctor", *plugged})
+        (f"aipo {name}", _readiness(name))
+        for name in sorted({"agents", "play", "view", "plugins", "verify", "sandbox", "doctor", *plugged})
     ]
-    print("\n".join(f"{name:15} {value}" for name, value in rows))
+    print("\n".join(f"{name:18} {value}" for name, value in rows))
 
 
 def _machine() -> list[tuple[str, str]]:

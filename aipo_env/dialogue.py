@@ -28,6 +28,8 @@ from aipo_env.records import (
     check_kind,
 )
 
+MAX_CALLS = 64
+"""A turn of more calls is malformed: each of them is answered, even if it is denied."""
 PLAIN_PROMPT = (
     "Solve the problem step by step. Give the final answer in the form that the problem asks for, or in \\boxed{} "
     "if it asks for none."
@@ -177,6 +179,9 @@ class Dialogue:
         self.num_policy_tokens += len(completion.token_ids)
         self.num_context_tokens += len(completion.token_ids)
         parsed = self.codec.parse(completion.text) if self.aided else Parsed()
+        if len(parsed.calls) > MAX_CALLS:
+            fault = f"{len(parsed.calls)} calls stand in one turn; at most {MAX_CALLS} may"
+            parsed = Parsed((), fault, parsed.num_forged)
         self.num_forged += parsed.num_forged
         self.turns.append(Turn(completion.text, completion.finish_reason, parsed.calls))
         if completion.finish_reason == "error":

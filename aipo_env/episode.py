@@ -30,7 +30,7 @@ from aipo_env.records import (
 _DTYPES = {
     "token_ids": np.int32,
     "author": np.int8,
-    "call_id": np.int16,
+    "call_id": np.int32,
     "turn": np.int16,
     "behaviour_logprobs": np.float32,
     "is_content": np.bool_,
@@ -44,7 +44,7 @@ class TokenRecord:
     Args:
         token_ids: int32[T], as sampled or as inserted; never re-tokenised.
         author: int8[T], an `Author` each; the authors partition the tokens.
-        call_id: int16[T], the consultation a reply token belongs to, -1 elsewhere.
+        call_id: int32[T], the consultation a reply token belongs to, -1 elsewhere.
         turn: int16[T], completions before this token; prompt tokens are in turn 0.
         behaviour_logprobs: float32[T], log-probability under whoever wrote the token; NaN means unknown.
         is_content: bool[T], true for the body of an agent's reply, false for its wrapper and all else.
@@ -55,7 +55,7 @@ class TokenRecord:
 
     token_ids: NDArray[np.int32]
     author: NDArray[np.int8]
-    call_id: NDArray[np.int16]
+    call_id: NDArray[np.int32]
     turn: NDArray[np.int16]
     behaviour_logprobs: NDArray[np.float32]
     is_content: NDArray[np.bool_]

@@ -2,6 +2,7 @@
 
 from aipo_env.envs.token_session import TokenSession
 from aipo_env.episode import Episode
+from aipo_env.errors import ConfigError
 from aipo_env.records import Split, StopReason
 from aipo_env.render import escape_terminal, messages_text
 from aipo_env.scenario import Scenario
@@ -12,8 +13,13 @@ def play(scenario: Scenario, *, split: Split = "train", index: int = 0, aided: b
 
     A turn ends after a line that closes a call, or at an empty line; in a code task, whose answer may hold
     empty lines, at a line with only ".". Ctrl-D and Ctrl-C end the episode as cancelled.
+
+    Raises:
+        ConfigError: The task's source forbids republication, so it is not printed.
     """
     task = scenario.source.task(split, index)
+    if task.withheld:
+        raise ConfigError(f"play: task {task.id!r}: {task.withheld}. Play a task of another source.")
     session = scenario.session(task, aided=aided, key=(index,))
     running = TokenSession(session)
     print(messages_text(running.open()))

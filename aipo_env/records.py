@@ -82,6 +82,7 @@ class CodeTests:
         entry: What is called: "name" or "Solution.name".
         compare: How outputs are compared: `{"mode": "tokens_by_line"}`, `{"mode": "exact_json"}`, or
             "float_tokens_by_line" and "json_float" with "rtol" and "atol". Empty: exactly, as the kind has it.
+        prelude: Python that is put before every program: what its author may take for granted.
         time_limit_s: Seconds per test.
         memory_mb: MiB per test.
 
@@ -94,32 +95,41 @@ class CodeTests:
     hidden: tuple[Mapping[str, Any], ...] = ()
     entry: str = ""
     compare: Mapping[str, Any] = field(default_factory=dict)
+    prelude: str = ""
     time_limit_s: float = 2.0
     memory_mb: int = 256
 
     def __post_init__(self) -> None:
         if self.kind not in _TEST_PARTS:
             raise DataError(f"tests: field 'kind' is {self.kind!r}. {suggest(str(self.kind), _TEST_PARTS)}")
+        parts = _TEST_PARTS[self.kind]
         for name in ("public", "hidden"):
             rows: Any = getattr(self, name)
             if not isinstance(rows, list | tuple):
                 raise DataError(f"tests: field {name!r} must be a list of objects, got {rows!r}.")
             for number, row in enumerate(rows):
-                if not isinstance(row, Mapping) or not _TEST_PARTS[self.kind] <= row.keys():
-                    parts = " and ".join(sorted(_TEST_PARTS[self.kind]))
-                    raise DataError(f"tests: {name}[{number}] must be an object with {parts}, got {row!r}.")
+                if not isinstance(row, Mapping) or any(
+                    part not in row or not isinstance(row[part], kind) for part, kind in parts.items()
+                ):
+                    wanted = " and ".join(f"{part} ({kind.__name__})" for part, kind in parts.items())
+                    raise DataError(f"tests: {name}[{number}] must be an object with {wanted}, got {row!r}.")
             object.__setattr__(self, name, tuple(rows))
         if not self.hidden:
             raise DataError("tests: field 'hidden' holds no test, so nothing decides. Add at least one.")
         if self.kind == "function" and not self.entry:
             raise DataError("tests: a function task needs 'entry', the name of what is called.")
-        if not (self.time_limit_s > 0 and self.memory_mb > 0):
-            raise DataError(
-                f"tests: time_limit_s={self.time_limit_s} and memory_mb={self.memory_mb} must be positive."
-            )
+        for name in ("time_limit_s", "memory_mb"):
+            value: Any = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise DataError(f"tests: field {name!r} must be a positive number, got {value!r}.")
+        if not isinstance(self.compare, Mapping):
+            raise DataError(f"tests: field 'compare' must be an object, got {self.compare!r}.")
 
 
-_TEST_PARTS = {"stdin": {"input", "output"}, "function": {"args", "expected"}}
+_TEST_PARTS: dict[str, dict[str, type]] = {
+    "stdin": {"input": str, "output": str},
+    "function": {"args": list, "expected": object},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +180,7 @@ class Task:
         tests: Any = self.tests
         if isinstance(tests, Mapping):
             known = CodeTests.__dataclass_fields__
-            given = {name: value for name, value in tests.items() if name in known}
+            given = {name: value for name, value in tests.items() if name in known and value is not None}
             object.__setattr__(self, "tests", CodeTests(**given))
 
     def __repr__(self) -> str:

@@ -73,7 +73,7 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
             raise ConfigError(f"{what}: there is no option {name!r}. {suggest(name, parameters)}")
     try:
         return make(**options)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ConfigError(f"{what}: {error}. Options given: {dict(options)!r}.") from error
 
 

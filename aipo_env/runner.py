@@ -15,6 +15,7 @@ from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import get_args
 
+from aipo_env.agents.pool import check_cancelled
 from aipo_env.envs.byte_tokenizer import ByteTokenizer
 from aipo_env.envs.token_session import TokenSession
 from aipo_env.envs.tokenizer import Tokenizer
@@ -154,7 +155,7 @@ class EpisodeRunner:
         try:
             for position in positions:
                 episode = await self._play(position)
-                _check_cancelled()
+                check_cancelled()
                 await finished.put((position, episode))
         except Exception as error:  # of the task source: the policy's are episodes
             await finished.put(error)
@@ -177,7 +178,7 @@ class EpisodeRunner:
         except SandboxUnavailable:
             raise
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # a policy may be anybody's program
-            _check_cancelled()
+            check_cancelled()
             if session.stop_reason is None:
                 fault = f"{type(error).__name__}: {error}"
                 session.verdict = Verdict(correct=None, reward=None, status="error", reason=fault)
@@ -193,18 +194,12 @@ class EpisodeRunner:
         while session.stop_reason is None:
             dialogue = session.dialogue
             said = await self.policy(tuple(session.messages), dialogue.stop_strings(), dialogue.token_limit())
-            _check_cancelled()
+            check_cancelled()
             if isinstance(said, Completion):
                 token_ids = said.token_ids or tuple(running.tokenizer.encode(said.text))
+                running.tokenizer.decode(token_ids)  # which raises for ids of another tokenizer
                 await running.take(replace(said, token_ids=token_ids))
             elif isinstance(said, str):
                 await running.say_async(said)
             else:
                 raise TypeError(f"the policy must return text or a Completion, got {type(said).__name__}")
-
-
-def _check_cancelled() -> None:
-    """Raise CancelledError if this task was cancelled and somebody else's code kept that to itself."""
-    task = asyncio.current_task()
-    if task and task.cancelling():
-        raise asyncio.CancelledError

@@ -103,11 +103,12 @@ def build_scenario(
         ConfigError: A spec or option is unknown or out of range. DataError: a task file cannot be read.
     """
     tasks = build_source(source, seed)
-    defaults = TOY_RULES if isinstance(tasks, ToySource) else DialogueRules()
+    functions = build_tools(tools)
+    # The toy's brief prompt tells of no tools.
+    defaults = TOY_RULES if isinstance(tasks, ToySource) and not functions else DialogueRules()
     fields = {name: getattr(defaults, name) for name in DialogueRules.__dataclass_fields__}
     chosen = construct(DialogueRules, {**fields, **(rules or {})}, "dialogue rules")
     limits = construct(PoolLimits, dict(pool or {}), "agent pool")
-    functions = build_tools(tools)
     for name in chosen.budget_per_kind:
         if name not in CONSULT_KINDS and name not in functions:
             valid = suggest(name, [*CONSULT_KINDS, *functions])

@@ -7,16 +7,19 @@ episode = session.episode()
 """
 
 import asyncio
+import atexit
 import hashlib
 import os
 import re
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from threading import Thread
 from typing import Any, TypeVar
 
 from aipo_env.agents.base import AgentRequest
-from aipo_env.agents.pool import AgentPool, request_hash
+from aipo_env.agents.pool import AgentPool, check_cancelled, request_hash
 from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import (
     Answer,
@@ -33,6 +36,7 @@ from aipo_env.errors import SandboxUnavailable, VerifierError
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
+    CodeTests,
     Completion,
     Consult,
     ConsultStatus,
@@ -157,7 +161,8 @@ class Session:
             self.verdict = verdict
         except SandboxUnavailable:
             raise
-        except (Exception, SystemExit) as error:  # a verifier may be somebody else's program
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # it may be somebody else's program
+            check_cancelled()
             fault = f"{type(error).__name__}: {error}"
             self.verdict = Verdict(correct=None, reward=None, status="error", reason=fault)
         if self.verdict.reward is None:
@@ -193,9 +198,12 @@ class Session:
             trace=trace,
             seed=_seed(key),
             key=key,
+            is_private=bool(self.task.withheld),
+            agent_id=self.pool.agent_id(call.kind),
+            public_tests=self._public_tests() if call.kind == "verify" else None,
         )
         outcome = await self.pool.consult(request)
-        agent_id = self.pool.agent_id(call.kind)
+        agent_id = (outcome.reply and outcome.reply.agent_id) or request.agent_id
         text = outcome.reply.text if outcome.reply else ""
         is_agent = call.kind in CONSULT_KINDS
         leaked = is_agent and bool(text) and leaks(text, self.task.answer, self._said(call.query))
@@ -225,6 +233,11 @@ class Session:
             return query
         return "\n".join(message.content for message in self.messages if message.role == "assistant")
 
+    def _public_tests(self) -> CodeTests | None:
+        """Return the task's public tests, as tests that decide."""
+        tests = self.task.tests
+        return replace(tests, hidden=tests.public) if tests and tests.public else None
+
     def _trace(self) -> str:
         """Return what the policy wrote and was told so far."""
         return "\n".join(message.content for message in self.messages[2:])
@@ -249,8 +262,9 @@ def leaks(reply: str, gold: str, said: str) -> bool:
     plain = normalise(gold)
     if not plain or _holds(plain, said):
         return False
-    bare = reply.strip(" \n;") if len(reply) <= MAX_BARE_ANSWER + len(gold) else None
-    if any(compare(text, gold)[0] for text in (last_boxed(reply), bare) if text):
+    bare = reply.strip(" \t\r\n;")
+    given = (last_boxed(reply), bare if len(bare) <= MAX_BARE_ANSWER + len(gold) else "")
+    if any(compare(text, gold)[0] for text in given if text):
         return True
     stated = r"(?i:answer\s*(?:is|equals|:|=))[\s:=*_`$\"'(\[]*"
     return _holds(plain, reply, stated) or (len(plain) >= LONG_ANSWER and _holds(plain, reply))
@@ -274,7 +288,18 @@ def _seed(key: tuple[int, ...]) -> int:
 def _loop(process_id: int) -> asyncio.AbstractEventLoop:
     """Return the background event loop of this process; a forked child has no thread of its parent's."""
     loop = asyncio.new_event_loop()
-    Thread(target=loop.run_forever, name="aipo-env", daemon=True).start()
+    thread = Thread(target=loop.run_forever, name="aipo-env", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        """Have what runs in the loop close its connections."""
+        with suppress(TimeoutError):
+            if os.getpid() == process_id:
+                asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(1)
+                loop.call_soon_threadsafe(loop.stop)
+                thread.join(1)
+
+    atexit.register(end)
     return loop
 
 
@@ -282,8 +307,15 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine from synchronous code: the only bridge there is. Works inside a running loop too.
 
     An interruption (Ctrl-C) cancels the work.
+
+    Raises:
+        RuntimeError: It is called by work that it runs itself, say by an agent that steps an environment.
     """
-    future = asyncio.run_coroutine_threadsafe(work, _loop(os.getpid()))
+    loop = _loop(os.getpid())
+    if asyncio._get_running_loop() is loop:
+        work.close()
+        raise RuntimeError("run_sync() inside what run_sync() runs would wait for itself. Await the work.")
+    future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result()
     except BaseException:

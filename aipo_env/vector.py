@@ -55,8 +55,8 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         max_episode_steps: int | None = None,
         **options: Any,
     ) -> None:
-        self._sent: dict[int, asyncio.Task[int]] = {}
-        self._finished: asyncio.Queue[asyncio.Task[int]] = asyncio.Queue()
+        self._sent: dict[int, asyncio.Task[None]] = {}
+        self._finished: asyncio.Queue[int] = asyncio.Queue()
         if type(num_envs) is not int or num_envs < 1:
             raise ConfigError(f"environment: num_envs={num_envs!r} must be a whole number, at least 1.")
         first = make_env(**options)
@@ -210,24 +210,24 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
     async def _start(self, works: Sequence[_Work], env_ids: Sequence[int]) -> None:
         """Begin what has to be awaited."""
         for env_id, work in zip(env_ids, works, strict=True):
-            self._sent[env_id] = asyncio.create_task(_finish(env_id, work))
-            self._sent[env_id].add_done_callback(self._finished.put_nowait)
+            self._sent[env_id] = asyncio.create_task(self._finish(env_id, work))
+
+    async def _finish(self, env_id: int, work: _Work) -> None:
+        try:
+            if work:
+                await work
+        finally:
+            self._finished.put_nowait(env_id)
 
     async def _ready(self, min_ready: int) -> list[int]:
         """Wait until this many have finished; return all that have."""
-        tasks = [await self._finished.get() for _ in range(min_ready)]
+        env_ids = [await self._finished.get() for _ in range(min_ready)]
         while not self._finished.empty():
-            tasks.append(self._finished.get_nowait())
-        env_ids = [task.result() for task in tasks]
-        for env_id in env_ids:
-            del self._sent[env_id]
+            env_ids.append(self._finished.get_nowait())
+        # None is under way any more, not even if one of them raises.
+        for task in [self._sent.pop(env_id) for env_id in env_ids]:
+            await task
         return env_ids
-
-
-async def _finish(env_id: int, work: _Work) -> int:
-    if work:
-        await work
-    return env_id
 
 
 async def _finish_all(works: Sequence[Coroutine[Any, Any, Any]]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from aipo_env.errors import AgentError
+from aipo_env.records import CodeTests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +17,9 @@ class AgentRequest:
         trace: What the policy wrote and was told so far; empty likewise.
         seed: Draws whatever the agent draws, so that equal requests of equal episodes get equal replies.
         key: Names the call within a run: (seed, step, group, rollout, call).
+        is_private: Whether the task's source forbids republication: no text of it may be kept or shown.
+        agent_id: Who is asked, its version included: another one gets no reply from the same journal.
+        public_tests: For the verify role, a code task's public tests, and nothing of its hidden ones.
     """
 
     kind: str
@@ -24,11 +28,16 @@ class AgentRequest:
     trace: str = ""
     seed: int = 0
     key: tuple[int, ...] = ()
+    is_private: bool = False
+    agent_id: str = ""
+    public_tests: CodeTests | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentReply:
     """What an agent says. `tokens` and `cost_usd` are its own count; 0 when it has none.
+
+    `agent_id` names who spoke, if the agent that was asked passed the question on.
 
     Raises:
         AgentError: The text is not text, or a count is not a finite number from 0 up.
@@ -37,6 +46,7 @@ class AgentReply:
     text: str
     tokens: int = 0
     cost_usd: float = 0.0
+    agent_id: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
@@ -57,3 +67,15 @@ class Agent(Protocol):
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Answer one request; raise any exception when there is no answer."""
+
+
+class RetryLater(AgentError):
+    """An agent gave no reply and said for how long it is not to be asked again: `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class BudgetSpent(AgentError):
+    """The run's budget for agents is spent, and the run is to stop."""

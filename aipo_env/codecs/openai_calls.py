@@ -114,6 +114,6 @@ def _read(call: Any, tools: Sequence[ToolSchema]) -> Call | str:
         return 'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON object as text"}}'
     try:
         arguments = json.loads(function["arguments"] or "{}")
+        return as_call({"name": function.get("name"), "arguments": arguments}, tools)
     except (ValueError, RecursionError):
         return "'arguments' must be a JSON object, as text"
-    return as_call({"name": function.get("name"), "arguments": arguments}, tools)

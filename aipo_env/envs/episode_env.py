@@ -86,7 +86,9 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         check_option("split", split, get_args(Split))
         modes = self.metadata["render_modes"]
         if render_mode not in (None, *modes):
-            raise RenderModeError(f"environment: render_mode={render_mode!r}. {suggest(str(render_mode), modes)}")
+            raise RenderModeError(
+                f"environment: render_mode={render_mode!r}. {suggest(str(render_mode), modes)}"
+            )
         self.scenario = build_scenario(
             source,
             agents,
@@ -194,7 +196,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         self._new = session.messages[self._num_shown :]
         self._num_shown += len(self._new)
         if self.render_mode == "human" and self._new:
-            print(messages_text(self._new))
+            print(messages_text(self._new, session.task))
         self._facts = {
             "task_id": session.task.id,
             "turn": len(session.dialogue.turns),
@@ -245,7 +247,7 @@ def _chosen_index(options: dict[str, Any], size: int | None) -> int | None:
         raise ConfigError(f"reset: there is no option {next(iter(options))!r}. Valid: index.")
     if index is None:
         return None
-    is_whole = isinstance(index, int) and not isinstance(index, bool)
+    is_whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
     if not is_whole or not 0 <= index < (size or 2**31):
         raise ConfigError(f"reset: index={index!r} must be a whole number from 0 to {(size or 2**31) - 1}.")
     return int(index)

@@ -38,7 +38,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
     tokens, or where a limit falls.
 
     The mask leaves out macro tokens where they ask nothing: unaided, in an open call, without an agent, over
-    budget. `action_masks()` gives it, and `info["action_mask"]` for V up to 4,096.
+    budget. `action_masks()` gives it, and `info["action_mask"]`, a tuple of 0 and 1, for V up to 4,096.
 
     Raises:
         ConfigError: An argument is out of range, or as in `EpisodeEnv`.
@@ -68,7 +68,12 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._plain_mask[list(self._macro_ids)] = 0
         self._stops = self.scenario.codec.stop_strings(self.scenario.rules.kinds) if self.aided else ()
         self._may_stop = cache(self._closes_stop)
-        self._mask = self._plain_mask
+        self._allow(self._plain_mask)
+
+    def _allow(self, mask: NDArray[np.int8]) -> None:
+        """Set the mask, and what `info` shows of it: JSON has no arrays."""
+        self._mask = mask
+        self._shown_mask = {"action_mask": tuple(mask.tolist())} if len(mask) <= MAX_MASK_TOKENS else {}
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return bool[V], the token ids of use in the next step."""
@@ -78,7 +83,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         super()._clear()
         self._turn: list[int] = []
         self._limit = 0
-        self._mask = self._plain_mask
+        self._allow(self._plain_mask)
         # All tokens of the episode behind a window of padding: appending is cheap, and so is copying the end.
         self._tokens = array("q", [self.tokenizer.end_id] * self.window)
         self._authors = bytearray([Author.TEMPLATE] * self.window)
@@ -101,7 +106,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
             turn, self._turn = self._turn, []
             return running.write_async(turn, is_cut=not is_ended)
         if token_id in self._macro_ids:
-            self._mask = self._plain_mask
+            self._allow(self._plain_mask)
         return None
 
     def _note(self) -> None:
@@ -111,8 +116,9 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._tokens.extend(running.token_ids[num_seen:])
         self._authors.extend(running.authors[num_seen:])
         self._limit = running.session.dialogue.token_limit()
-        self._mask = self._plain_mask.copy()
-        self._mask[[self.tokenizer.macro_ids[kind] for kind in self._askable()]] = 1
+        mask = self._plain_mask.copy()
+        mask[[self.tokenizer.macro_ids[kind] for kind in self._askable()]] = 1
+        self._allow(mask)
 
     def _askable(self) -> list[str]:
         """Return the kinds and tools of macro tokens whose call would be answered."""
@@ -132,9 +138,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
     def _info(self) -> dict[str, Any]:
         info = super()._info()
         info["num_policy_tokens"] += len(self._turn)
-        if self._num_tokens <= MAX_MASK_TOKENS:
-            info["action_mask"] = self._mask.copy()
-        return info
+        return info | self._shown_mask
 
     def _observe(self) -> Any:
         tokens = np.frombuffer(self._tokens[-self.window :], np.int64)

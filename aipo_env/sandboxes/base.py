@@ -4,7 +4,7 @@ The attacker is the program. It was written by a policy that is paid for passing
 and it runs native code if it wants to (ctypes is in its reach). Every backend guarantees:
 
 - It reads no file of the host but Python's own library, and writes none.
-- It has no network, starts no process, signals nobody, and dies with the run and with its parent.
+- It has no network, starts no process it may not, signals nobody, and dies with the run and with its parent.
 - Its environment holds nothing of its parent's; no expected output is in its memory.
 - Time, memory and output are bounded. One program leaves nothing behind for the next.
 - A failure of the sandbox itself is `infra_error`. A program cannot bring that status about.
@@ -24,6 +24,12 @@ RunStatus = Literal[
 """How a run ended; "ok" is exit status 0 within the limits and says nothing about the output."""
 
 
+LAYERS = ("namespaces", "landlock", "seccomp")
+"""What holds a program, strongest first, all with a filter of system calls. "namespaces": a machine of its own, with
+nothing on it but Python's library and an empty /tmp. "landlock": it reads Python's library and learns the names and
+sizes of other files, not what is in them. "seccomp": it opens no file, so it imports only what is loaded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one run may use.
@@ -32,8 +38,8 @@ class Limits:
         time_s: Wall-clock seconds, from the moment the program starts.
         memory_mb: MiB of address space beyond the interpreter's own.
         output_bytes: Bytes on standard output, and as many on standard error.
-        disk_bytes: Bytes of scratch files, where a backend offers any.
-        processes: Processes and threads at once, the program's own included.
+        disk_bytes: Bytes of scratch files, where the layer is "namespaces"; the others offer none.
+        processes: Processes and threads at once, the program's own included; one but with "namespaces".
 
     Raises:
         ConfigError: A value is not positive.

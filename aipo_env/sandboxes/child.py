@@ -1,16 +1,18 @@
 """What runs in the sandboxed process: it locks itself up, says so, then runs one program.
 
-A script of its own that needs nothing but the standard library. Descriptor 0 carries the length of the job
-(8 bytes), the job (marshal: the parent is trusted), then the program's standard input. Descriptor 1 carries
-`READY` once no way out is left, and from there on nothing but the program's own bytes.
+Forked by `server`, in a bare interpreter; needs nothing but the standard library. Descriptor 0 is the program's
+standard input. Descriptor 1 carries `READY` once no way out is left, and from there on nothing but the
+program's own bytes.
 """
 
+import atexit
 import ctypes
-import marshal
+import json
 import os
 import resource
 import struct
 import sys
+from typing import Any
 
 READY = b"\x06"
 EXIT_COMPILE, EXIT_MEMORY = 213, 214
@@ -39,15 +41,33 @@ def encode(value: object) -> object:
     raise TypeError(f"a result of type {type(value).__name__} has no JSON form")
 
 
-def lock(rules: bytes, memory_bytes: int, cpu_s: int) -> None:
-    """Give up, for good, everything a program needs not. `rules` is the filter of `seccomp.filter_program`."""
-    with open("/proc/self/statm") as file:
-        own_bytes = int(file.read().split()[0]) * resource.getpagesize()
+def lock(
+    rules: bytes,
+    memory_bytes: int,
+    cpu_s: int,
+    *,
+    own_bytes: int = 0,
+    disk_bytes: int = 0,
+    processes: int = 0,
+    descriptors: int = 0,
+) -> None:
+    """Give up, for good, everything a program needs not.
+
+    Args:
+        rules: The filter of `seccomp.filter_program`; empty: none, which is no sandbox.
+        own_bytes: Address space in use; 0: it is looked up, in /proc.
+        processes: How many of this user's the kernel may count when another starts.
+    """
+    if not own_bytes:
+        with open("/proc/self/statm") as file:
+            own_bytes = int(file.read().split()[0]) * resource.getpagesize()
     wanted = {
         resource.RLIMIT_AS: own_bytes + memory_bytes,
         resource.RLIMIT_STACK: memory_bytes,
-        **dict.fromkeys((resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NPROC), 0),
-        resource.RLIMIT_NOFILE: 0,
+        resource.RLIMIT_FSIZE: disk_bytes,
+        resource.RLIMIT_NPROC: processes,
+        resource.RLIMIT_NOFILE: descriptors,
+        resource.RLIMIT_CORE: 0,
     }
     for which, value in wanted.items():
         hard = resource.getrlimit(which)[1]
@@ -55,10 +75,13 @@ def lock(rules: bytes, memory_bytes: int, cpu_s: int) -> None:
         resource.setrlimit(which, (value, value))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     libc = ctypes.CDLL(None, use_errno=True)
-    code = ctypes.create_string_buffer(rules, len(rules))
+    code = ctypes.create_string_buffer(rules, len(rules) or 1)
     table = struct.pack("@HP", len(rules) // 8, ctypes.addressof(code))
+    no_capabilities = struct.pack("=Ii", 0x20080522, 0), bytes(24)
+    if libc.capset(*no_capabilities):
+        raise OSError(ctypes.get_errno(), "capset failed")
     die_with_parent, no_new_privileges, set_filter = (1, 9, None), (38, 1, None), (22, 2, table)
-    for option, value, pointer in (die_with_parent, no_new_privileges, set_filter):
+    for option, value, pointer in (die_with_parent, no_new_privileges, *((set_filter,) if rules else ())):
         if libc.prctl(option, ctypes.c_ulong(value), pointer, None, None):
             raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
@@ -72,25 +95,21 @@ def call(namespace: dict[str, object], entry: str, arguments: list[object]) -> o
     return function(*arguments)  # type: ignore[operator]
 
 
-def main() -> None:
-    """Read the job, lock up, run it."""
+def run(source: str, entry: str, limits: dict[str, Any], path: list[str]) -> None:
+    """Lock up, run a program and end the process. `limits` are the arguments of `lock`."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    job = marshal.loads(_take(int.from_bytes(_take(8), "big")))
-    source, entry, modules, rules, memory_bytes, cpu_s = job
-    for name in modules:
-        __import__(name)
+    channel = 1
     if entry:
-        import json
-
-        channel = os.fdopen(os.dup(1), "wb")
+        channel = os.dup(1)
         os.dup2(2, 1)
-    # The C library may ask for a descriptor's status by path, which is denied.
-    os.fstat = {number: os.fstat(number) for number in range(3)}.__getitem__  # type: ignore[assignment]
+    if not path:
+        # The C library may ask for a descriptor's status by path, which is denied.
+        os.fstat = {number: os.fstat(number) for number in range(3)}.__getitem__  # type: ignore[assignment]
     sys.modules["__main__"] = type(sys)("__main__")
     namespace = sys.modules["__main__"].__dict__
-    sys.argv, sys.path = ["program"], []
-    lock(rules, memory_bytes, cpu_s)
-    os.write(channel.fileno() if entry else 1, READY)
+    sys.argv, sys.path = ["program"], path
+    lock(**limits)
+    os.write(channel, READY)
     try:
         code = compile(source, "<program>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, MemoryError, OverflowError, RecursionError) as error:
@@ -100,27 +119,39 @@ def main() -> None:
         arguments = json.loads(sys.stdin.buffer.read()) if entry else []
         exec(code, namespace)
         if entry:
-            result = call(namespace, entry, arguments)
-            channel.write(json.dumps(encode(result)).encode())
-            channel.close()
+            result = json.dumps(encode(call(namespace, entry, arguments))).encode()
+            with os.fdopen(channel, "wb") as file:
+                file.write(result)
+        status = 0
     except MemoryError:
         os._exit(EXIT_MEMORY)
-    except Exception as error:
+    except SystemExit as error:
+        status = _status(error.code)
+    except BaseException as error:
         trace = error.__traceback__ and error.__traceback__.tb_next  # without this file
         sys.__excepthook__(type(error), error.with_traceback(trace), trace)
-        sys.exit(1)
+        status = 1
+    _finish(namespace, status)
 
 
-def _take(size: int) -> bytes:
-    """Read exactly `size` bytes, and no byte of what follows, from standard input."""
-    taken = bytearray()
-    while len(taken) < size:
-        chunk = os.read(0, size - len(taken))
-        if not chunk:
-            raise EOFError("the job ended early")
-        taken += chunk
-    return bytes(taken)
+def _status(code: object) -> int:
+    if code is None or isinstance(code, int):
+        return int(code or 0) & 255
+    print(code, file=sys.stderr)
+    return 1
 
 
-if __name__ == "__main__":
-    main()
+def _finish(namespace: dict[str, object], status: int) -> None:
+    """End as the interpreter does, but for freeing what it shares with the server, which takes longer than all else."""
+    try:
+        if threading := sys.modules.get("threading"):
+            threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        namespace.clear()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException as error:
+        sys.__excepthook__(type(error), error, None)
+        status = status or 120
+    os._exit(status)

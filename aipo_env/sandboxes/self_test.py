@@ -4,14 +4,17 @@ import asyncio
 import json
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from aipo_env.errors import SandboxUnavailable
-from aipo_env.registry import choose
-from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
-from aipo_env.sandboxes.process import ProcessSandbox
+from aipo_env.registry import FIRST, choose, construct, parse_spec
+from aipo_env.sandboxes.base import LAYERS, Limits, Program, RunResult, Sandbox
+from aipo_env.sandboxes.docker_sandbox import DockerSandbox
+from aipo_env.sandboxes.process import BubblewrapSandbox, ProcessSandbox
 
 _START = """
 import ctypes
@@ -23,29 +26,73 @@ def check(escaped):
 _LIMITS: dict[str, Any] = {"time_s": 20.0, "memory_mb": 128, "output_bytes": 2**18}
 
 
-_TESTED: dict[str, Sandbox] = {}
-_OPENING: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Sandbox]]] = WeakKeyDictionary()
+SANDBOXES: dict[str, Callable[..., Sandbox]] = {
+    "process": ProcessSandbox,
+    "bubblewrap": BubblewrapSandbox,
+    "docker": DockerSandbox,
+}
+_OPEN: dict[tuple[str, bool], Sandbox] = {}
+_OPENING: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, bool], asyncio.Task[Sandbox]]] = (
+    WeakKeyDictionary()
+)
 
 
-async def open_sandbox(name: str = "auto") -> Sandbox:
-    """Return the sandbox of a name ("auto" or "process"), shared by the process, once it passed its self-test.
+async def open_sandbox(spec: str = "auto", allow_unsafe: bool = False) -> Sandbox:
+    """Return a sandbox, shared by the process, once it passed its self-test.
+
+    Args:
+        spec: "process", "bubblewrap", "docker" or "docker:IMAGE"; "auto" is the first of process and docker that
+            holds. All take the weakest layer that is good enough: "process:minimum=namespaces".
+        allow_unsafe: Where none holds, run programs in a process that may do whatever this one may; the layer is
+            then "none".
 
     Raises:
-        ConfigError: There is no sandbox of that name.
+        ConfigError: There is no sandbox of that name, or no such option.
         SandboxUnavailable: It cannot give its guarantees here; the message names what got through.
     """
-    if name in _TESTED:
-        return _TESTED[name]
+    key = spec, allow_unsafe
+    if key in _OPEN:
+        return _OPEN[key]
     opening = _OPENING.setdefault(asyncio.get_running_loop(), {})
-    if name not in opening or opening[name].cancelled():
-        opening[name] = asyncio.create_task(_open(name))
-    return await asyncio.shield(opening[name])
+    if key not in opening or opening[key].cancelled():
+        opening[key] = asyncio.create_task(_open(*key))
+    return await asyncio.shield(opening[key])
 
 
-async def _open(name: str) -> Sandbox:
-    sandbox = choose({"auto": ProcessSandbox, "process": ProcessSandbox}, name, "sandbox")()
-    await self_test(sandbox)
-    return _TESTED.setdefault(name, sandbox)
+async def _open(spec: str, allow_unsafe: bool) -> Sandbox:
+    kind, options = parse_spec(spec, "sandbox")
+    if FIRST in options:
+        options["image"] = options.pop(FIRST)
+    faults = []
+    for name in ("process", "docker") if kind == "auto" else (kind,):
+        make = choose(SANDBOXES, name, "sandbox")
+        try:
+            sandbox = await asyncio.to_thread(construct, make, options, f"sandbox {name!r}")
+            await self_test(sandbox)
+            return _OPEN.setdefault((spec, allow_unsafe), sandbox)
+        except SandboxUnavailable as error:
+            faults.append(str(error))
+    if not allow_unsafe:
+        raise SandboxUnavailable(" ".join(faults))
+    return _OPEN.setdefault((spec, allow_unsafe), ProcessSandbox(layers=("none",)))
+
+
+async def survey() -> dict[str, str]:
+    """Return, for each sandbox and layer, that it holds on this machine, or why not."""
+    found = {}
+    makers: dict[str, Callable[[], Sandbox]] = {
+        f"process:{layer}": partial(ProcessSandbox, layers=(layer,)) for layer in LAYERS
+    }
+    makers |= {"bubblewrap": BubblewrapSandbox, "docker": DockerSandbox}
+    for name, make in makers.items():
+        try:
+            sandbox = await asyncio.to_thread(make)
+            await self_test(sandbox)
+            found[name] = f"holds ({sandbox.layer})"
+            sandbox.close()
+        except SandboxUnavailable as error:
+            found[name] = str(error)
+    return found
 
 
 async def self_test(sandbox: Sandbox) -> None:
@@ -65,6 +112,7 @@ async def self_test(sandbox: Sandbox) -> None:
     pairs = zip(attacks, results, strict=True)
     faults = [f"{name} ({fault})" for name, result in pairs if (fault := _fault(attacks[name], result))]
     if faults:
+        sandbox.close()
         raise SandboxUnavailable(
             f"the sandbox ({sandbox.layer}) does not hold on this machine: {', '.join(faults)}. It needs Linux "
             "4.14 with seccomp filters, and /proc; see that a container or its profile takes neither away."

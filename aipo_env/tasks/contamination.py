@@ -95,7 +95,7 @@ def check_contamination(
     """Compare the training tasks of a source with the test tasks of others, or with hash lists of such.
 
     Raises:
-        ConfigError: A source is endless.
+        ConfigError: A source is endless. DataError: one has no such tasks.
     """
     tasks = list(all_tasks(train, "train"))
     found: dict[str, str] = {}
@@ -112,12 +112,13 @@ def all_tasks(source: TaskSource, split: Split) -> Iterator[Task]:
     """Yield every task of a split.
 
     Raises:
-        ConfigError: The source is endless.
+        ConfigError: The source is endless. DataError: the split is empty, so nothing would be compared.
     """
     size = source.num_tasks(split)
     if size is None:
         raise ConfigError(f"{source!r} is endless, so its tasks cannot be listed. Choose a finite source.")
-    yield from (source.task(split, index) for index in range(size))
+    # An empty split says so itself when it is asked for a task.
+    yield from (source.task(split, index) for index in range(size or 1))
 
 
 def _hashes(text: str) -> list[str]:

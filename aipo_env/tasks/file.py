@@ -24,8 +24,14 @@ class FileSource(TaskTable):
     def __init__(self, path: str | Path) -> None:
         path = Path(path).expanduser()
         tasks: dict[Split, list[Task]] = {"train": [], "test": []}
+        ids: set[str] = set()
         for where, row in read_rows(path):
             split, task = _read_task(row, where)
+            if task.id in ids:
+                raise DataError(
+                    f"{where}: the id {task.id!r} stands in an earlier row. Give each row its own."
+                )
+            ids.add(task.id)
             for name in tasks if split is None else (split,):
                 tasks[name].append(task)
         super().__init__(str(path), tasks)

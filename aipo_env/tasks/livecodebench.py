@@ -12,6 +12,14 @@ MAX_TEST_BYTES = 512 * 2**20
 """Private tests are unpacked up to this size."""
 # What pickling a text writes beside the text itself.
 _OF_ONE_TEXT = {"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
+_MODULES = "string re datetime collections heapq bisect copy math random statistics itertools functools "
+_MODULES += "operator io sys json"
+# In one line, so that line numbers stay nearly right.
+_PRELUDE = (
+    "".join(f"from {name} import *; " for name in (*_MODULES.split(), "builtins", "typing"))
+    + f"import {', '.join(_MODULES.split())}; sys.setrecursionlimit(50000)\n"
+)
+"""What the benchmark puts before every program; starter code relies on it."""
 _PROGRAM = "Write a Python program that reads standard input and prints to standard output."
 _WHOLE = "Give it whole in one ```python block."
 
@@ -47,6 +55,7 @@ def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
         "entry": f"Solution.{entry}" if entry else "",
         "public": shown,
         "hidden": shown + kept,
+        "prelude": _PRELUDE,
         "time_limit_s": 6.0,
         "memory_mb": 1024,
     }

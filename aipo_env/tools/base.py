@@ -13,8 +13,10 @@ import json
 import re
 import typing
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Thread
 from typing import Any
 
 from aipo_env.agents.base import AgentReply, AgentRequest
@@ -90,7 +92,7 @@ class Tool:
             if inspect.iscoroutinefunction(self.function):
                 result = await self.function(*bound.args, **bound.kwargs)
             else:
-                result = await asyncio.to_thread(self.function, *bound.args, **bound.kwargs)
+                result = await _in_thread(lambda: self.function(*bound.args, **bound.kwargs))
             text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
         except Exception as error:  # somebody else's program, called with arguments that a model wrote
             text = f"error: {type(error).__name__}: {error}"
@@ -113,6 +115,23 @@ class Tool:
             if not _fits(value, kinds[name]):
                 raise ValueError(f"{name} must be of type {kinds[name]}, got {value!r:.100}")
         return given
+
+
+def _in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
+    """Run a function in a thread of its own: one that never returns holds up neither the others nor the exit."""
+    outcome: Future[Any] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except StopIteration as error:  # which a future does not take
+            outcome.set_exception(RuntimeError(repr(error)))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    Thread(target=run, name="aipo-tool", daemon=True).start()
+    return asyncio.wrap_future(outcome)
 
 
 def _fits(value: object, kind: str) -> bool:

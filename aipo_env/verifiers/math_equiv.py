@@ -1,35 +1,48 @@
-"""Ground truth for mathematics: the last \\boxed{} of an answer against the gold, exactly.
+"""Ground truth for mathematics: is the answer of a reply the gold's equal?
 
-Numbers are compared by value (integers, decimals, fractions of integers), everything else as normalised
-text. Nothing is evaluated, so no answer can hang or execute anything.
+Stages, each only if the one before could not decide: the answer is extracted, brought to one spelling,
+compared by exact value or by form, screened for bombs, and compared by algebra in a worker process that can
+be killed. The value decides; nothing is rounded, but a decimal of six significant digits or more may differ by
+1e-6 relatively. Nothing that a model wrote is ever executed.
 """
 
+import asyncio
+import os
 import re
-from fractions import Fraction
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
-from aipo_env.records import Task, Verdict
+from aipo_env.records import Task, Verdict, VerdictStatus
+from aipo_env.verifiers.math_compare import Pieces, equivalent
+from aipo_env.verifiers.math_extract import extract
+from aipo_env.verifiers.math_extract import last_boxed as last_boxed
+from aipo_env.verifiers.math_forms import Form
+from aipo_env.verifiers.math_screen import screen
+from aipo_env.verifiers.math_text import MAX_CHARS, clean
+from aipo_env.verifiers.workers import Reply, WorkerPool, shared_pool
 
-MAX_ANSWER_CHARS = 10_000
-"""Only this much of the end of an answer is read."""
-# Digits are bounded: Python refuses to read integers of more than 4300, and an answer must not make it raise.
-_NUMBER = re.compile(r"([+-]?)(\d{1,300}(?:,\d{3}){0,100}|\d{1,300})?(\.\d{1,300})?")
-_BRACE = re.compile(r"(?<!\\)\{|\\boxed\{|(?<!\\)\}")
-_FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{(-?\d{1,300})\}\{(-?\d{1,300})\}|([+-]?\d{1,300})/(\d{1,300})")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_MAX_CACHED = 50_000
+_VERDICTS: dict[tuple[str, str], Verdict] = {}
+"""What was decided before: in a group of rollouts most answers are the same."""
 
 
-def last_boxed(text: str) -> str | None:
-    """Return what stands in the last balanced `\\boxed{…}`, or None."""
-    text = text[-MAX_ANSWER_CHARS:]
-    opened: list[tuple[int, bool]] = []
-    last = (-1, -1)
-    for brace in _BRACE.finditer(text):
-        if brace.group().endswith("{"):
-            opened.append((brace.end(), len(brace.group()) > 1))
-        elif opened:
-            begin, is_box = opened.pop()
-            last = max(last, (begin, brace.start())) if is_box else last
-    return text[last[0] : last[1]].strip() if last[0] >= 0 else None
+class Undecided(Exception):
+    """Only algebra can tell."""
+
+
+class _NoAlgebra:
+    """A judge that knows none."""
+
+    def scalars(self, first: str, second: str, rename: bool) -> bool:
+        raise Undecided
+
+    def relations(self, first: Form, second: Form) -> bool:
+        raise Undecided
+
+    def sets(self, first: Pieces | Form, second: Pieces | Form) -> bool:
+        raise Undecided
 
 
 def normalise(answer: str) -> str:
@@ -39,37 +52,114 @@ def normalise(answer: str) -> str:
 
 
 def compare(given: str, gold: str) -> tuple[bool, Literal["value", "text"]]:
-    """Return whether two answers are the same, and how: by value if both are plain numbers, else as text."""
-    given, gold = normalise(given), normalise(gold)
-    values = number(given), number(gold)
-    return (given == gold, "text") if None in values else (values[0] == values[1], "value")
+    """Return whether two answers are the same as far as this is seen without algebra, and how: else as text."""
+    if max(len(given), len(gold)) <= MAX_CHARS:
+        try:
+            return _decide(clean(gold), clean(given)), "value"
+        except Undecided:
+            pass
+    return normalise(given) == normalise(gold), "text"
 
 
-def number(answer: str) -> Fraction | None:
-    """Return the exact value of a plain number, or None when it is none."""
-    if fraction := _FRACTION.fullmatch(answer):
-        sign, above, below, plain_above, plain_below = fraction.groups()
-        numerator, denominator = int(above or plain_above), int(below or plain_below)
-        value = Fraction(numerator, denominator) if denominator else None
-        return -value if value is not None and sign == "-" else value
-    if (plain := _NUMBER.fullmatch(answer)) and (plain.group(2) or plain.group(3)):
-        return Fraction(answer.replace(",", ""))
-    return None
+def check_gold(gold: str) -> str:
+    """Return why a gold answer cannot be used, for dropping its task; empty when it can."""
+    if not (text := clean(gold)):
+        return "it is empty"
+    if reason := screen(text):
+        return f"it holds {reason}"
+    reply = _pool().submit("unreadable", text).result()
+    if reply.status != "answered":
+        return "reading it takes too long"
+    return f"it cannot be read: {reply.text}" if reply.text else ""
 
 
 class MathVerifier:
-    """Compares the last boxed answer with the gold."""
+    """Compares the answer of a reply with the gold.
+
+    Args:
+        unmarked: Accept a reply that marks no answer (box, answer tag, "Answer:"): its last expression counts.
+    """
+
+    def __init__(self, unmarked: bool = False) -> None:
+        self._unmarked = unmarked
 
     async def verify(self, task: Task, text: str) -> Verdict:
-        """Return the verdict; a text without a box is `no_answer` and earns nothing."""
-        boxed = last_boxed(text)
-        if not boxed:
-            return Verdict(correct=False, reward=0.0, status="no_answer", reason="no \\boxed{} answer")
-        correct, stage = compare(boxed, task.answer)
-        return Verdict(
-            correct=correct,
-            reward=float(correct),
-            status="correct" if correct else "wrong",
-            extracted=boxed[:200],
-            stage=stage,
+        """Return the verdict on a whole reply; one without an answer is `no_answer` and earns nothing."""
+        answer, _ = extract(text, unmarked=self._unmarked)
+        if not answer:
+            return Verdict(correct=False, reward=0.0, status="no_answer", reason="no answer in a \\boxed{}")
+        return await self.grade(task.answer, answer)
+
+    async def grade(self, gold: str, answer: str) -> Verdict:
+        """Return the verdict on a bare answer."""
+        if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
+            return _verdict(int(answer) == int(gold), answer)
+        if len(answer) > MAX_CHARS:
+            return _refused(answer, f"more than {MAX_CHARS} characters")
+        if known := _VERDICTS.get((gold, answer)):
+            return known
+        if len(_VERDICTS) >= _MAX_CACHED:
+            _VERDICTS.clear()
+        verdict = await self._compare(gold, answer)
+        if verdict.status in ("correct", "wrong"):
+            _VERDICTS[gold, answer] = verdict
+        return verdict
+
+    async def _compare(self, gold: str, answer: str) -> Verdict:
+        texts = clean(gold), clean(answer)
+        if not texts[1]:
+            return Verdict(
+                correct=False,
+                reward=0.0,
+                status="no_answer",
+                extracted=answer[:200],
+                reason="an empty answer",
+            )
+        try:
+            return _verdict(_decide(*texts), answer)
+        except Undecided:
+            if reason := screen(texts[1]):
+                return _refused(answer, reason)
+        return _judged(await asyncio.wrap_future(_pool().submit("decide", *texts)), gold, answer)
+
+
+def _decide(gold: str, answer: str) -> bool:
+    return equivalent(gold, answer, _NoAlgebra())
+
+
+def _pool() -> WorkerPool:
+    return shared_pool(Path(__file__).with_name("math_worker.py"), os.getpid())
+
+
+def _verdict(correct: bool, answer: str) -> Verdict:
+    status: VerdictStatus = "correct" if correct else "wrong"
+    return Verdict(
+        correct=correct, reward=float(correct), status=status, extracted=answer[:200], stage="value"
+    )
+
+
+def _refused(answer: str, reason: str) -> Verdict:
+    return Verdict(
+        correct=False,
+        reward=0.0,
+        status="refused",
+        extracted=answer[:200],
+        reason=f"the answer holds {reason}",
+        stage="screen",
+    )
+
+
+def _judged(reply: Reply, gold: str, answer: str) -> Verdict:
+    """Return the verdict that a worker's reply makes. An answer that exhausts its worker earns nothing."""
+    shown = partial(Verdict, extracted=answer[:200], stage="algebra", isolation=reply.isolation)
+    if reply.text in ("correct", "wrong"):
+        correct = reply.text == "correct"
+        return shown(correct=correct, reward=float(correct), status="correct" if correct else "wrong")
+    if reply.text == "bad gold":
+        return shown(
+            correct=None, reward=None, status="error", reason=f"the gold {gold[:80]!r} cannot be read"
         )
+    if reply.status == "timeout":
+        reason = "the comparison took too long and was killed"
+        return shown(correct=False, reward=0.0, status="timeout", reason=reason)
+    return shown(correct=False, reward=0.0, status="memory", reason="the comparison exhausted its process")

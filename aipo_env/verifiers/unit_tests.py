@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -34,7 +35,7 @@ def read_program(text: str) -> tuple[str, bool]:
     block: list[str] | None = None
     for line in text.split("\n"):
         fence = line.strip()
-        if block is None and fence.startswith("```"):
+        if block is None and fence.startswith("```") and "`" not in fence.lstrip("`"):
             block = []
             if fence[3:].strip().lower() in ("", "python", "python3", "py"):
                 found = block
@@ -43,6 +44,15 @@ def read_program(text: str) -> tuple[str, bool]:
         elif block is not None:
             block.append(line)
     return (text, False) if found is None else ("\n".join(found), True)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What one test says about a program, and why."""
+
+    status: VerdictStatus
+    reason: str
+    run: RunResult
 
 
 class CodeVerifier:
@@ -57,6 +67,19 @@ class CodeVerifier:
         Raises:
             VerifierError: The task has no tests, or compares them in a way that does not exist.
         """
+        source, is_block = read_program(text)
+        verdict, _ = await self.verify_program(task, source)
+        if verdict.status == "compile_error" and not is_block:
+            reason = "no fenced code, and the whole is no program"
+            return replace(verdict, status="no_answer", reason=reason)
+        return verdict
+
+    async def verify_program(self, task: Task, source: str) -> tuple[Verdict, list[CaseResult]]:
+        """Return the verdict on a bare program, and the tests it was put to.
+
+        Raises:
+            VerifierError: As `verify`.
+        """
         if task.tests is None:
             raise VerifierError(f"task {task.id!r}: a code task needs 'tests'.")
         modes = MODES[task.tests.kind]
@@ -65,31 +88,28 @@ class CodeVerifier:
             raise VerifierError(
                 f"task {task.id!r}: tests: compare mode {mode!r}. {suggest(str(mode), modes)}"
             )
-        source, is_block = read_program(text)
-        status: VerdictStatus = "no_answer"
-        stage, reason = "", "no program"
         limits = Limits(time_s=task.tests.time_limit_s, memory_mb=task.tests.memory_mb)
-        for number, test in enumerate(task.tests.hidden if source.strip() else (), 1):
-            result = await self._sandbox.run(_program(source, task.tests, test), limits)
-            status, reason = _outcome(result, task.tests, test, mode)
-            if status != "correct":
-                stage = f"test {number} of {len(task.tests.hidden)}"
+        cases: list[CaseResult] = []
+        for test in task.tests.hidden if source.strip() else ():
+            run = await self._sandbox.run(_program(source, task.tests, test), limits)
+            cases.append(CaseResult(*_outcome(run, task.tests, test, mode), run))
+            if cases[-1].status != "correct":
                 break
-        if status == "compile_error" and not is_block:
-            status, reason = "no_answer", "no fenced code, and the whole is no program"
+        status: VerdictStatus = cases[-1].status if cases else "no_answer"
         correct = None if status == "infra_error" else status == "correct"
         return Verdict(
             correct=correct,
             reward=None if correct is None else float(correct),
             status=status,
             extracted=source[:200],
-            reason=reason,
-            stage=stage,
+            reason=cases[-1].reason if cases else "no program",
+            stage="" if correct or not cases else f"test {len(cases)} of {len(task.tests.hidden)}",
             isolation=self._sandbox.layer,
-        )
+        ), cases
 
 
 def _program(source: str, tests: CodeTests, test: Any) -> Program:
+    source = tests.prelude + source
     if tests.kind == "stdin":
         return Program(source, test["input"].encode())
     return Program(source, json.dumps(test["args"]).encode(), tests.entry)

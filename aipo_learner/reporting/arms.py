@@ -104,19 +104,19 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
     parts = lookup(summary, "arms")
     parts = parts if isinstance(parts, Mapping) else {}
     if (folder / "metrics.jsonl").is_file():
-        after = {column: {"after": summary.get(column)} for column in ("unaided", "aided")}
+        after = {column: {"after": summary[column]} for column in ("unaided", "aided") if column in summary}
         yield Arm(folder=folder, style=0, summary=after, rows=_read_rows(folder))
         return
     found = {*parts, *(path.parent.name for path in folder.glob("*/metrics.jsonl"))}
-    names = [*(name for name in ARMS if name in found), *sorted(found - {*ARMS})]
-    rows = {name: _read_rows(folder / name) for name in names}
-    totals = {name: number(parts, name, "rollouts") for name in names if rows[name]}
+    styles = {name: style for style, name in enumerate([*ARMS, *sorted(found - {*ARMS})]) if name in found}
+    rows = {name: _read_rows(folder / name) for name in styles}
+    totals = {name: number(parts, name, "rollouts") for name in styles if rows[name]}
     known = all(totals.values())
-    for style, name in enumerate(names):
+    for name, style in styles.items():
         part = parts.get(name)
         yield Arm(
             folder=folder / name,
-            style=(list(ARMS).index(name) if name in ARMS else style) % BEFORE_STYLE,
+            style=style % BEFORE_STYLE,
             summary=part if isinstance(part, Mapping) else {},
             rows=rows[name],
             rollouts_per_step=(totals.get(name) or 1.0) / len(rows[name]) if known and rows[name] else 1.0,

@@ -30,8 +30,9 @@ def write_report(folder: Path) -> Path:
     """Write `folder/report.html` about the arms of a comparison, or about a single run; return its path.
 
     A comparison's folder has `summary.json` and its arms' folders, a run's `metrics.jsonl` and, when
-    `aipo eval --out` wrote there, `scores.json`. An arm's folder may hold `metrics.jsonl`, `checkpoints`, `episodes/step-*.jsonl` of its training and
-    `episodes/evaluation-*.jsonl` after it; `before/episodes` those before it. What is missing is left out.
+    `aipo eval --out` wrote there, `scores.json`. An arm's folder may hold `metrics.jsonl`, `checkpoints`,
+    `episodes/step-*.jsonl` of its training and `episodes/evaluation-*.jsonl` after it; `before/episodes` those
+    before it. What is missing is left out.
 
     Raises:
         DataError: There is nothing to report on, or a file is corrupt.

@@ -10,6 +10,7 @@ from aipo_env import (
     AgentReply,
     AgentRequest,
     CannedAgent,
+    Cassette,
     ConfigError,
     DataError,
     Episode,
@@ -126,3 +127,8 @@ def test_a_cassette_that_cannot_be_used_is_named(tmp_path: Path):
         build_scenario(cassette=f"replay:{tmp_path}/gone.jsonl")
     with pytest.raises(ConfigError, match="there is no folder .*nowhere. Make it first"):
         build_scenario(cassette=f"{tmp_path}/nowhere/replies.jsonl")
+
+
+def test_closing_one_that_was_not_written_to_does_not_open_it(tmp_path: Path):
+    Cassette(str(tmp_path / "replies.jsonl")).close()
+    assert list(tmp_path.iterdir()) == []

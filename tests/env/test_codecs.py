@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 
 import pytest
 from hypothesis import given
@@ -269,6 +270,13 @@ def test_hostile_text_of_a_megabyte(text: str):
     for codec in NEW:
         codec.parse(text)
         codec.render_reply("verify", Span(text, Author.AGENT))
+
+
+def test_arguments_nested_as_deep_as_can_be_read():
+    text = openai(("distance", {"a": "DEEP"}))
+    depths = range(sys.getrecursionlimit() - 300, sys.getrecursionlimit() + 1)
+    parsed = [OPENAI.parse(text.replace('\\"DEEP\\"', "[" * depth + "]" * depth)) for depth in depths]
+    assert {(len(each.calls), bool(each.malformed)) for each in parsed} == {(1, False), (0, True)}
 
 
 class LastFirst:

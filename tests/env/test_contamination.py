@@ -96,6 +96,14 @@ def test_what_is_no_hash_list_is_named(tmp_path: Path, content: bytes, fault: st
         ContaminationIndex.load(tmp_path / "none.json")
 
 
+def test_nothing_to_compare_is_no_clean_bill():
+    train = TaskTable("only training", {"train": tasks(a="Add 1 and 2.")})
+    with pytest.raises(DataError, match="only training: no row belongs to the 'test' split"):
+        check_contamination(train, [train])
+    with pytest.raises(DataError, match="only tests: no row belongs to the 'train' split"):
+        check_contamination(TaskTable("only tests", {"test": tasks(a="Add 1 and 2.")}), [])
+
+
 def test_an_endless_source_is_refused():
     with pytest.raises(ConfigError, match="is endless"):
         check_contamination(ToySource(World(seed=0)), [])

@@ -120,6 +120,15 @@ def test_the_budget_counts_within_one_turn():
     assert dialogue.num_consults == 2
 
 
+def test_a_turn_of_too_many_calls_is_malformed():
+    need = start().receive(says(ASK * 65))
+    assert isinstance(need, Feedback)
+    assert need.message.content == (
+        "Malformed call: 65 calls stand in one turn; at most 64 may. Nothing was asked."
+    )
+    assert isinstance(start().receive(says(ASK * 64)), Consults)
+
+
 def test_budgets_of_single_roles():
     dialogue = start(consult_budget=3, budget_per_kind={"knowledge": 1, "reason": 0})
     assert consult(dialogue, "answered") == [False]

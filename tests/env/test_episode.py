@@ -99,7 +99,7 @@ def test_what_comes_back_has_its_types(tmp_path: Path):
     assert [getattr(tokens, name).dtype.name for name in ("token_ids", "author", "call_id", "turn")] == [
         "int32",
         "int8",
-        "int16",
+        "int32",
         "int16",
     ]
     assert (tokens.behaviour_logprobs.dtype.name, tokens.is_content.dtype.name) == ("float32", "bool")

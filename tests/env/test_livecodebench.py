@@ -85,6 +85,13 @@ def test_a_function():
     assert len(tests["hidden"]) == 3
 
 
+def test_a_program_may_take_for_granted_what_the_benchmark_imports():
+    names: dict = {}
+    source = "def f(xs: List[int]):\n    return max(accumulate(xs)), gcd(*xs), heapq.nsmallest(1, xs), abs(-pow(2, 3))"
+    exec(read_problem(row())["tests"]["prelude"] + source, names)
+    assert names["f"]([4, 6]) == (10, 2, [4], 8)
+
+
 class Attack:
     """Pickled, it asks for os.system."""
 

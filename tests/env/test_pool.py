@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,12 @@ from aipo_env import (
     Journal,
     Outcome,
     PoolLimits,
+    build_agents,
     run_sync,
 )
+from aipo_env.agents.base import BudgetSpent, RetryLater
+from aipo_env.tasks.toy import ToySource
+from aipo_env.toy.world import World
 
 QUICK = PoolLimits(deadline_s=0.05, retries=1, backoff_s=0.0)
 
@@ -206,5 +211,194 @@ def test_a_journal_of_rubbish_is_passed_over(tmp_path: Path):
     ],
 )
 def test_limits_out_of_range_are_refused(limits: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        PoolLimits(**limits)
+
+
+@dataclass
+class Busy:
+    """Asks for a pause `times` times, then replies; keeps when it was asked."""
+
+    pause_s: float
+    times: int = 1
+    agent_id = "busy"
+
+    def __post_init__(self) -> None:
+        self.asked_s: list[float] = []
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        self.asked_s.append(time.monotonic())
+        if len(self.asked_s) <= self.times:
+            raise RetryLater("busy", self.pause_s)
+        return AgentReply(text="fine", tokens=3, cost_usd=0.5)
+
+
+async def ask_many(pool: AgentPool, num: int) -> list[Outcome]:
+    return await asyncio.gather(*(pool.consult(request(str(n), (n, 0))) for n in range(num)))
+
+
+def test_a_pause_that_an_agent_asks_for_is_kept_by_all():
+    agent = Busy(0.3)
+    pool = AgentPool({"knowledge": agent}, PoolLimits(concurrency=1, retries=1, backoff_s=0.0))
+    outcomes = asyncio.run(ask_many(pool, 3))
+    assert {outcome.reply.text for outcome in outcomes} == {"fine"}
+    assert sorted(outcome.retries for outcome in outcomes) == [0, 0, 1]
+    assert agent.asked_s[1] - agent.asked_s[0] >= 0.3
+
+
+def test_a_pause_beyond_the_deadline_is_a_failure():
+    agent = Busy(61.0, times=9)
+    assert ask(agent, PoolLimits(deadline_s=60.0)).error == "RetryLater: busy"
+    assert len(agent.asked_s) == 1
+
+
+def test_retries_are_drawn_from_the_seed(monkeypatch: pytest.MonkeyPatch):
+    waits: list[float] = []
+
+    async def note(delay_s: float) -> None:
+        waits.append(delay_s)
+
+    monkeypatch.setattr("aipo_env.agents.pool.asyncio.sleep", note)
+    pool = AgentPool({"knowledge": FaultyAgent("raise")}, PoolLimits(retries=3, backoff_s=1.0))
+    for seed in (1, 1, 2):
+        asyncio.run(pool.consult(AgentRequest(kind="knowledge", query="q", seed=seed)))
+    assert waits[:3] == waits[3:6]
+    assert waits[:3] != waits[6:]
+    for factor, low in ((1, 0), (2, 1), (4, 2)):
+        assert 0.5 * factor <= waits[low] <= 1.5 * factor
+
+
+def test_calls_a_second_are_limited():
+    agent = Busy(0.0, times=0)
+    pool = AgentPool({"knowledge": agent}, PoolLimits(rate=20.0))
+    asyncio.run(ask_many(pool, 5))
+    assert agent.asked_s[-1] - agent.asked_s[0] >= 4 / 20
+
+
+def test_a_slow_agent_does_not_hold_up_another():
+    agents = {"knowledge": FaultyAgent("hang"), "reason": CannedAgent("quick")}
+    pool = AgentPool(agents, PoolLimits(concurrency=2, deadline_s=60.0))
+
+    async def both() -> Outcome:
+        slow = [asyncio.create_task(pool.consult(request(str(n)))) for n in range(4)]
+        await asyncio.sleep(0)
+        quick = await pool.consult(AgentRequest(kind="reason", query="q"))
+        for call in slow:
+            call.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        return quick
+
+    assert asyncio.run(both()).reply.text == "quick"
+
+
+def test_one_agent_behind_several_roles_has_one_limit():
+    agent = Counting()
+    pool = AgentPool(build_agents(agent, ToySource(World())), PoolLimits(concurrency=2))
+
+    async def ask_all() -> None:
+        kinds = ("knowledge", "reason", "verify") * 3
+        await asyncio.gather(*(pool.consult(AgentRequest(kind=kind, query="q")) for kind in kinds))
+
+    asyncio.run(ask_all())
+    assert agent.most == 2
+
+
+def test_an_agent_that_keeps_failing_is_left_alone_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    agent = FaultyAgent("raise", times=4)
+    pool = AgentPool({"knowledge": agent}, PoolLimits(retries=0, break_after=3))
+    errors = [run_sync(pool.consult(request())).error for _ in range(6)]
+    assert errors == ["ValueError: boom"] * 3 + ["not asked: it failed 3 times in a row"] * 3
+    assert caplog.messages == ["an agent failed 3 times in a row: left alone for 30 s"]
+    assert pool.spent["calls"] == 3
+    clock = time.monotonic() + 31
+    monkeypatch.setattr("aipo_env.agents.gate.time.monotonic", lambda: clock)
+    assert run_sync(pool.consult(request())).error == "ValueError: boom"  # the one that tries
+    assert run_sync(pool.consult(request())).error == "not asked: it failed 4 times in a row"
+    clock += 31
+    assert run_sync(pool.consult(request())).reply.text == "fine"
+    assert run_sync(pool.consult(request())).reply.text == "fine"
+
+
+@pytest.mark.parametrize(
+    ("budget", "num_answered"), [({"max_calls": 3}, 3), ({"max_tokens": 7}, 3), ({"max_usd": 1.0}, 2)]
+)
+def test_a_spent_budget_leaves_the_run_unaided(
+    budget: dict, num_answered: int, caplog: pytest.LogCaptureFixture
+):
+    [(name, most)] = budget.items()
+    pool = AgentPool({"knowledge": Busy(0.0, times=0)}, PoolLimits(**budget))
+    outcomes = [run_sync(pool.consult(request(str(n)))) for n in range(5)]
+    assert [bool(outcome.reply) for outcome in outcomes] == [True] * num_answered + [False] * (
+        5 - num_answered
+    )
+    told = f"the run's budget for agents is spent: {name}={most}"
+    assert outcomes[-1].error == told
+    assert caplog.messages == [f"{told}; the run goes on unaided"]
+    assert pool.spent == {"calls": num_answered, "tokens": 3 * num_answered, "usd": 0.5 * num_answered}
+
+
+def test_a_spent_budget_stops_the_run_if_wanted():
+    limits = PoolLimits(max_calls=1, when_spent="stop")
+    pool = AgentPool({"knowledge": Busy(0.0, times=0)}, limits)
+    assert run_sync(pool.consult(request())).reply.text == "fine"
+    with pytest.raises(
+        BudgetSpent, match="max_calls=1. Raise it, or set when_spent to 'unaided', and resume"
+    ):
+        run_sync(pool.consult(request("another")))
+
+
+def test_retries_count_and_tools_do_not():
+    pool = AgentPool(
+        {"knowledge": FaultyAgent("raise"), "lookup": CannedAgent("found")},
+        PoolLimits(max_calls=2, retries=4, backoff_s=0.0),
+    )
+    outcome = run_sync(pool.consult(request()))
+    assert outcome.error == "ValueError: boom; the run's budget for agents is spent: max_calls=2"
+    assert run_sync(pool.consult(AgentRequest(kind="lookup", query="q"))).reply.text == "found"
+    assert pool.spent["calls"] == 2
+
+
+def test_a_reply_from_the_journal_is_free(tmp_path: Path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    pool = AgentPool({"knowledge": Busy(0.0, times=0)}, PoolLimits(max_calls=1), journal)
+    for _ in range(3):
+        assert run_sync(pool.consult(request())).reply.text == "fine"
+    journal.close()
+
+
+def test_another_version_of_an_agent_gets_nothing_from_the_journal(tmp_path: Path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.put(replace(request(), agent_id="openai:m#1"), Outcome(reply=AgentReply(text="paid")))
+    assert journal.get(replace(request(), agent_id="openai:m#1")).reply.text == "paid"
+    assert journal.get(replace(request(), agent_id="openai:m#2")) is None
+    journal.close()
+
+
+def test_a_stalled_call_is_in_the_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr("aipo_env.agents.gate.STALL_S", 0.05)
+    pool = AgentPool({"knowledge": FaultyAgent("hang")}, PoolLimits(concurrency=1, deadline_s=0.4, retries=0))
+
+    async def both() -> None:
+        await asyncio.gather(pool.consult(request(key=(7, 3, 1, 0))), pool.consult(request(key=(7, 3, 2, 5))))
+
+    asyncio.run(both())
+    lines = [line.rpartition(", for ")[0] for line in caplog.messages]
+    assert "stalled: episode 7-3-1, call 0, agent faulty: asked" in lines
+    assert "stalled: episode 7-3-2, call 5, agent faulty: waiting for its turn" in lines
+    assert len(lines) >= 4
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"rate": -1.0}, "rate=-1.0 must not be negative"),
+        ({"break_after": -1}, "break_after=-1 must not be negative"),
+        ({"max_usd": -0.5}, "max_usd=-0.5 must not be negative"),
+        ({"when_spent": "panic"}, "when_spent='panic' must be 'unaided' or 'stop'"),
+    ],
+)
+def test_further_limits_out_of_range_are_refused(limits: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         PoolLimits(**limits)

@@ -10,16 +10,20 @@ import pytest
 from aipo_env import (
     Author,
     Call,
+    CannedAgent,
     CodeTests,
+    ConfigError,
     Consult,
     Episode,
     Message,
+    ScriptedPolicy,
     Span,
     StopReason,
     Task,
     TokenRecord,
     Turn,
     Verdict,
+    build_scenario,
     episode_text,
     episodes_html,
     messages_text,
@@ -27,6 +31,8 @@ from aipo_env import (
     write_episodes,
 )
 from aipo_env.episode import redact
+from aipo_env.play import play
+from aipo_env.tasks.base import TaskTable
 
 SECRET = "SECRET"
 NOTICE = "[withheld: made/up forbids republication]"
@@ -142,3 +148,21 @@ def test_other_tasks_are_shown(meta: dict):
     assert episode(free).to_dict()["task"]["prompt"] == SECRET
     assert SECRET in episode_text(episode(free))
     assert SECRET in messages_text(episode(free).messages, free)
+
+
+def test_it_is_not_played(capsys: pytest.CaptureFixture):
+    scenario = build_scenario(TaskTable("up", {"train": [TASK]}), "none")
+    with pytest.raises(ConfigError, match="task 'up-1': .withheld: made/up forbids republication"):
+        play(scenario)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("task", "num_rows"), [(TASK, 0), (replace(TASK, meta={}), 1)])
+def test_a_cassette_keeps_no_reply_about_it(tmp_path: Path, task: Task, num_rows: int):
+    cassette, agent = tmp_path / "replies.jsonl", CannedAgent("the question says so")
+    scenario = build_scenario(TaskTable("up", {"train": [task]}), agent, cassette=str(cassette))
+    session = scenario.session(task, aided=True, key=(0,))
+    found = ScriptedPolicy(["<knowledge>what?</knowledge>", "\\boxed{B}"]).run(session)
+    assert [consult.reply for consult in found.consults] == ["the question says so"]
+    assert [request.is_private for request in agent.requests] == [not num_rows]
+    assert (len(cassette.read_text().splitlines()) if cassette.exists() else 0) == num_rows

@@ -131,6 +131,7 @@ def test_a_file_has_the_general_rules_and_no_scripted_agents(tmp_path: Path):
         ),
         ({"rules": {"budget_per_kind": {"verfy": 1}}}, "budget_per_kind has 'verfy'.*Did you mean 'verify'"),
         ({"rules": {"max_turns": "3"}}, "dialogue rules: max_turns='3' must be a whole number"),
+        ({"rules": {"budget_per_kind": [1]}}, "dialogue rules: 'list' object has no attribute 'items'"),
         ({"pool": {"retries": -1}}, "agent pool: retries=-1"),
         ({"pool": {"retry": 1}}, "agent pool: there is no option 'retry'"),
     ],

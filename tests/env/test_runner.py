@@ -155,6 +155,15 @@ def test_a_completion_keeps_its_ids_and_text_is_cut_at_the_limit():
     assert short.stop_reason == StopReason.MAX_SAMPLED_TOKENS
 
 
+@pytest.mark.parametrize("token_ids", [(300,), (2**40,), ("a",)])
+def test_ids_of_another_tokenizer_fail_their_rollout_alone(token_ids: tuple):
+    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> Completion:
+        return Completion("\\boxed{1}", token_ids if messages[1].content == "task 0" else ())
+
+    episodes = asyncio.run(collect(EpisodeRunner(scenario(), policy), 5))
+    assert sorted(str(episode.reward) for episode in episodes) == ["1.0"] * 4 + ["None"]
+
+
 def test_a_slot_that_falls_free_is_filled_while_the_others_wait():
     async def run() -> None:
         agent = GatedAgent()

@@ -8,6 +8,7 @@ import pytest
 from aipo_env import (
     AgentPool,
     AgentReply,
+    AgentRequest,
     Author,
     CannedAgent,
     Completion,
@@ -178,6 +179,7 @@ class Judge:
     [
         (ValueError("boom"), "ValueError: boom"),
         (SystemExit(3), "SystemExit: 3"),
+        (asyncio.CancelledError(), "CancelledError: "),
         (None, "VerifierError: no Verdict, but NoneType"),
         (Verdict(correct=None, reward=None, status="timeout", reason="too long"), "too long"),
     ],
@@ -229,6 +231,19 @@ def test_run_sync_works_inside_a_running_loop():
     assert asyncio.run(inside()).text == "yes;"
 
 
+def test_run_sync_refuses_to_wait_for_itself():
+    class Nested:
+        agent_id = "nested"
+
+        async def reply(self, request: AgentRequest) -> AgentReply:
+            return run_sync(CannedAgent("yes;").reply(request))
+
+    [consult] = run(ASK, "\\boxed{1}", agent=Nested()).consults
+    assert consult.error.startswith(
+        "RuntimeError: run_sync() inside what run_sync() runs would wait for itself"
+    )
+
+
 def _answer() -> None:
     assert run("\\boxed{8534}").reward == 1.0
 
@@ -252,6 +267,7 @@ LEAKS = [
     ("so \\boxed{8534.0}", "8534"),
     ("8534", "8534"),
     (" 8534; ", "8534"),
+    ("\n" * 100 + "8534" + " \t" * 100, "8534"),
     ("8,534", "8534"),
     ("you get 123456 in the end", "123456"),
     ("123456!", "123456"),

@@ -118,14 +118,50 @@ TESTS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("tests", "fault"),
+    [
+        ({"time_limit_s": "2"}, "field 'time_limit_s' must be a positive number, got '2'"),
+        ({"memory_mb": 0}, "field 'memory_mb' must be a positive number, got 0"),
+        ({"compare": "exact_json"}, "field 'compare' must be an object, got 'exact_json'"),
+        (
+            {"hidden": [{"args": 1, "expected": 3}]},
+            r"hidden\[0\] must be an object with args \(list\) and expected",
+        ),
+        (
+            {"kind": "stdin", "hidden": [{"input": 5, "output": ""}]},
+            r"hidden\[0\] .* with input \(str\) and output",
+        ),
+        ({"kind": "stdin"}, r"hidden\[0\] must be an object with input \(str\) and output \(str\)"),
+    ],
+)
+def test_bad_tests_are_named(tmp_path: Path, tests: dict, fault: str):
+    row = {**ROW, "answer": "", "kind": "code", "tests": {**TESTS, **tests}}
+    with pytest.raises(DataError, match=rf"tasks\.jsonl, line 1: tests: {fault}"):
+        FileSource(write(tmp_path / "tasks.jsonl", row))
+
+
+def test_an_id_that_comes_twice_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match=r"tasks\.jsonl, line 2: the id 'a' stands in an earlier row"):
+        FileSource(write(tmp_path / "tasks.jsonl", ROW, ROW))
+
+
 def test_a_parquet_file_of_tasks(tmp_path: Path):
     tasks = [
         {**ROW, "split": "train", "meta": {"level": 2}},
         {**ROW, "id": "b", "choices": ["x", "½"], "split": "test", "kind": "choice"},
-        {**ROW, "id": "c", "answer": "", "tests": TESTS, "kind": "code"},
+        {**ROW, "id": "c", "answer": "", "tests": {**TESTS, "memory_mb": None}, "kind": "code"},
+        {
+            **ROW,
+            "id": "d",
+            "answer": "",
+            "tests": {**TESTS, "memory_mb": 9},
+            "kind": "code",
+            "split": "train",
+        },
     ]
     source = build_source(f"file:{parquet(tmp_path / 'tasks.parquet', *tasks)}", seed=0)
-    assert (source.num_tasks("train"), source.num_tasks("test")) == (2, 2)
+    assert (source.num_tasks("train"), source.num_tasks("test")) == (3, 2)
     assert source.task("train", 0).meta == {"level": 2}
     assert source.task("test", 0).choices == ("x", "½")
     assert source.task("test", 1).tests == CodeTests(

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +23,11 @@ def scale(value: float, times: int = 2, *, names: list[str] | None = None) -> di
 def shout(text: str) -> str:
     """Upper case."""
     return text.upper()
+
+
+def vowel(text: str) -> str:
+    """First vowel, if there is one."""
+    return next(char for char in text if char in "aeiou")
 
 
 async def later(flag: bool) -> bool:
@@ -102,12 +109,47 @@ def test_how_a_policy_is_told_of_a_tool():
     assert Tool(Counter()).schema.parameters == {"step": {"type": "integer"}}
 
 
+HANGS = """
+import time
+from aipo_env import AgentPool, AgentRequest, PoolLimits, Tool, run_sync
+
+def sleep(seconds: int) -> int:
+    'Sleep.'
+    time.sleep(seconds)
+    return seconds
+
+def ask(seconds: int, deadline_s: float) -> None:
+    pool = AgentPool({"sleep": Tool(sleep)}, PoolLimits(deadline_s=deadline_s, retries=0))
+    outcome = run_sync(pool.consult(AgentRequest(kind="sleep", query=f'{{"seconds": {seconds}}}')))
+    print(outcome.reply.text if outcome.reply else "none", end=" ")
+
+for _ in range(40):
+    ask(1000, 0.01)
+ask(0, 60)
+"""
+
+
+def test_calls_that_never_return_hold_up_no_other_call_and_no_exit():
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "none " * 40 + "0 ", done.stderr
+
+
+def test_the_prompt_of_a_toy_problem_tells_of_the_tools():
+    built = build_scenario("toy", tools=[shout])
+    prompt = built.session(built.source.task("train", 0), aided=True, key=(0,)).open()[0].content
+    assert "<shout>…</shout> Upper case." in prompt
+
+
 @pytest.mark.parametrize(
     ("function", "query", "reply"),
     [
         (shout, "loud", "LOUD"),
         (shout, '{"text": "loud"}', "LOUD"),
         (shout, '["loud"]', '["LOUD"]'),
+        (vowel, "aha", "a"),
+        (vowel, "xyz", "error: RuntimeError: StopIteration()"),
         (shout, "", "error: TypeError: missing a required argument: 'text'"),
         (shout, '{"text": 3}', "error: ValueError: text must be of type string, got 3"),
         (later, '{"flag": true}', "true"),

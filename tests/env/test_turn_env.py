@@ -108,7 +108,7 @@ def test_equal_seeds_give_equal_episodes():
 def test_choosing_a_task_changes_no_later_draw():
     first, second = gym.make(ID), gym.make(ID)
     first.reset(seed=1)
-    second.reset(seed=1, options={"index": 3})
+    second.reset(seed=1, options={"index": np.int64(3)})
     assert first.reset()[0] == second.reset()[0]
 
 
@@ -191,6 +191,14 @@ def test_human_prints_messages_as_they_come(capsys: pytest.CaptureFixture):
     )
     assert env.render() is None
     assert capsys.readouterr().out == ""
+
+
+def test_human_prints_nothing_that_must_not_be_republished(tmp_path: Path, capsys: pytest.CaptureFixture):
+    row = {"id": "a", "prompt": "SECRET", "answer": "2", "source": "x/y", "meta": {"no_republish": True}}
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(row))
+    start(source=f"file:{tmp_path / 'tasks.jsonl'}", agents="none", render_mode="human").step("SECRET")
+    mark = "[withheld: x/y forbids republication]"
+    assert capsys.readouterr().out == f"  prompt │ {mark}\n  prompt │ {mark}\n  policy │ {mark}\n"
 
 
 def test_step_needs_a_running_episode():

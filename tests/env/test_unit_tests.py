@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import cache
 from typing import Any
 
 import pytest
@@ -34,8 +35,13 @@ def function_task(
     )  # fmt: skip
 
 
+@cache
+def sandbox() -> ProcessSandbox:
+    return ProcessSandbox()
+
+
 def verify(task: Task, text: str) -> Verdict:
-    return run_sync(CodeVerifier(ProcessSandbox()).verify(task, text))
+    return run_sync(CodeVerifier(sandbox()).verify(task, text))
 
 
 def fenced(source: str) -> str:
@@ -58,6 +64,7 @@ def fenced(source: str) -> str:
         ("```python\n```", ("", True)),
         ("````python\nx = 1\n```", ("````python\nx = 1\n```", False)),
         ("print(1)", ("print(1)", False)),
+        ("```f``` is it:\n```python\nx = 1\n```", ("x = 1", True)),
         ("<think>```python\nx = 1\n```</think>print(1)", ("print(1)", False)),
         ("```python\nx = '\u2028'\n```", ("x = '\u2028'", True)),
     ],
@@ -73,7 +80,7 @@ def test_read_program(text: str, program: tuple[str, bool]):
 def test_a_right_program_passes():
     verdict = verify(stdin_task(), fenced(SUM))
     assert (verdict.status, verdict.reward, verdict.correct) == ("correct", 1.0, True)
-    assert (verdict.isolation, verdict.stage, verdict.extracted) == ("seccomp", "", SUM)
+    assert (verdict.isolation, verdict.stage, verdict.extracted) == (sandbox().layer, "", SUM)
     assert verify(stdin_task(), SUM).status == "correct"
 
 
@@ -91,7 +98,7 @@ def test_a_right_program_passes():
         (fenced("while True: pass"), "timeout", "test 1 of 2", "time limit reached"),
         (fenced("x = [0] * 10 ** 10"), "memory", "test 1 of 2", "memory limit reached"),
         (fenced("while True: print(1)"), "output_limit", "test 1 of 2", "output limit reached"),
-        (fenced("print(open('/etc/passwd').read())"), "runtime_error", "test 1 of 2", "PermissionError"),
+        (fenced("print(open('/etc/passwd').read())"), "runtime_error", "test 1 of 2", "/etc/passwd"),
         ("I cannot do this.", "no_answer", "test 1 of 2", "no fenced code, and the whole is no program"),
         ("", "no_answer", "", "no program"),
         ("```python\n\n```", "no_answer", "", "no program"),
@@ -101,6 +108,14 @@ def test_what_fails_earns_nothing_and_says_why(text: str, status: str, stage: st
     verdict = verify(stdin_task(time_limit_s=1.0 if status == "timeout" else 30.0), text)
     assert (verdict.status, verdict.reward, verdict.correct, verdict.stage) == (status, 0.0, False, stage)
     assert reason in verdict.reason
+
+
+@linux
+def test_a_prelude_stands_before_the_program():
+    tests = CodeTests(hidden=({"input": "", "output": "3"},), prelude="x = 3\n", time_limit_s=30.0)
+    task = Task(id="t", prompt="?", answer="", kind="code", tests=tests)
+    verdict = verify(task, fenced("print(x)"))
+    assert (verdict.status, verdict.extracted) == ("correct", "print(x)")
 
 
 class BrokenSandbox:
@@ -336,7 +351,7 @@ def test_every_kind_of_task_finds_its_verifier():
 
     verdicts = asyncio.run(all_kinds())
     assert [verdict.status for verdict in verdicts] == ["correct"] * 5
-    assert [verdict.isolation for verdict in verdicts] == ["none", "none", *["seccomp"] * 3]
+    assert [verdict.isolation for verdict in verdicts] == ["none", "none", *[sandbox().layer] * 3]
 
 
 def test_a_kind_without_a_verifier():

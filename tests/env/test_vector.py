@@ -21,6 +21,9 @@ from aipo_env import (
     ConfigError,
     Episode,
     Message,
+    SandboxUnavailable,
+    Task,
+    Verdict,
     build_scenario,
     run_sync,
 )
@@ -206,6 +209,23 @@ class OrderedAgent:
             self.waiting[rank].set()
             for _ in range(20):
                 await asyncio.sleep(0)
+
+
+class Refusing:
+    """A verifier whose sandbox does not hold."""
+
+    async def verify(self, task: Task, text: str) -> Verdict:
+        raise SandboxUnavailable("no sandbox")
+
+
+def test_what_failed_is_received_once():
+    envs = VectorEnv(2, mode="turn", verifier=Refusing())
+    envs.reset(seed=0)
+    envs.send(["\\boxed{1}", "\\boxed{1}"], [0, 1])
+    with pytest.raises(SandboxUnavailable, match="no sandbox"):
+        envs.recv(min_ready=2)
+    envs.reset(seed=0)
+    assert envs.step((ASK, ASK))[-1]["turn"].tolist() == [1, 1]
 
 
 def test_a_list_of_seeds_and_a_chosen_task():

@@ -83,7 +83,7 @@ def test_a_run_stopped_by_an_error_resumes_bit_equal(uninterrupted: Path, tmp_pa
     calls = {"n": 0}
     import aipo_learner.train as train_module
 
-    real = train_module.update
+    real = train_module.training_rows
 
     def failing(*args, **kwargs):
         calls["n"] += 1
@@ -91,7 +91,7 @@ def test_a_run_stopped_by_an_error_resumes_bit_equal(uninterrupted: Path, tmp_pa
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(train_module, "update", failing)
+    monkeypatch.setattr(train_module, "training_rows", failing)
     with pytest.raises(KeyboardInterrupt):
         train(config(out), Console(quiet=True))
     assert len(read_metrics(out / "metrics.jsonl")) == 3

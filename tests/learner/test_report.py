@@ -20,7 +20,7 @@ from aipo_env import (
     Verdict,
     write_episodes,
 )
-from aipo_learner.reporting.arms import Arm
+from aipo_learner.reporting.arms import Arm, read_arms
 from aipo_learner.reporting.report import _differences, write_report
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J\u202e"
@@ -289,6 +289,11 @@ def test_one_arm_of_another_name_is_enough(tmp_path: Path) -> None:
     (tmp_path / "mine" / "metrics.jsonl").write_text('{"step": 0, "success/unaided": 0.5}\n{"step": 1, "succ')
     text = report(tmp_path)
     assert re.findall(r"</svg> ([\w ]+)</li>", chart(text, "Success alone, in training")) == ["mine"]
+
+
+def test_no_two_arms_share_a_line_style(tmp_path: Path) -> None:
+    arms = read_arms(tmp_path, {"arms": {"y": {}, "base": {}, "x": {}}})
+    assert [(arm.folder.name, arm.style) for arm in arms] == [("base", 2), ("x", 3), ("y", 4)]
 
 
 def test_a_single_run_is_reported_with_the_scores_of_its_evaluation(tmp_path: Path) -> None:

@@ -1,0 +1,242 @@
+"""An LLM behind an OpenAI-compatible endpoint: vLLM, a hosted API, anything that offers chat completions.
+
+    "openai:Qwen/Qwen3-32B@http://localhost:8000/v1"
+    {"type": "openai", "model": "gpt-5-mini", "max_tokens": 400, "price_in": 0.25, "price_out": 2.0}
+
+What an endpoint sends is hostile: it is read up to a limit, nothing of it is believed, and the key is taken out
+of whatever is said about it. Nothing is retried here: that is the pool's business.
+"""
+
+import asyncio
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aipo_env.agents.base import AgentReply, AgentRequest, RetryLater
+from aipo_env.errors import AgentError, ConfigError
+from aipo_env.records import CONSULT_KINDS
+from aipo_env.verifiers.choice import without_thinking
+
+MAX_BODY_BYTES = 2**21
+"""A longer response is not read to its end."""
+MAX_SHOWN_CHARS = 300
+"""How much of an unusable response an error shows."""
+CHARS_PER_TOKEN = 8
+"""A reply of more characters for each token it may have is cut as well: its server does not count."""
+_ADDRESS = re.compile(r"(.+?)@(https?://[^\s@?#]+)")
+_PARTS = {"knowledge": "Question", "reason": "Question", "verify": "Claim"}
+_CLIENTS: dict[asyncio.AbstractEventLoop, dict[tuple[str, str], tuple[Any, AsyncGenerator[Any, None]]]] = {}
+_SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。\uff01\uff1f\n]")
+
+
+@dataclass(eq=False)
+class ChatAgent:
+    """Answers any role's requests by one chat completion each; the role's prompt is its system message.
+
+    Args:
+        model: The model's name at the endpoint, or "MODEL@URL".
+        url: The endpoint, up to "/v1"; by default the one of the `openai` client.
+        key_env: The environment variable that holds the key. An endpoint with a URL may do without one.
+        max_tokens: Of a reply; one that is cut there ends with its last whole sentence.
+        temperature: By default the endpoint's own. The seed is the request's.
+        price_in: US dollars for a million tokens of prompts.
+        price_out: The same of replies.
+        prompts: A folder with a knowledge.md, a reason.md and a verify.md of your own.
+        extra: Further fields of the API's request; None takes one of ours away:
+            {"max_tokens": None, "max_completion_tokens": 400}.
+
+    Raises:
+        ConfigError: An option cannot be used, the key is missing, or `openai` is not installed.
+    """
+
+    model: str
+    url: str = ""
+    key_env: str = "OPENAI_API_KEY"
+    max_tokens: int = 512
+    temperature: float | None = None
+    price_in: float = 0.0
+    price_out: float = 0.0
+    prompts: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.url or "@http" in self.model:
+            address = _ADDRESS.fullmatch(f"{self.model}@{self.url}" if self.url else self.model)
+            if not address:  # which is not shown: it may hold a password
+                raise ConfigError(
+                    "agent 'openai': write openai:MODEL@URL, with a URL like http://localhost:8000/v1 that has "
+                    "no user name, password or query in it."
+                )
+            self.model, self.url = address.groups()
+        for name, low in (("max_tokens", 1), ("temperature", 0), ("price_in", 0), ("price_out", 0)):
+            value, kind = getattr(self, name), int if name == "max_tokens" else int | float
+            if value is not None and not (isinstance(value, kind) and low <= value < math.inf):
+                raise ConfigError(f"agent 'openai': {name}={value!r} must be a number, at least {low}.")
+        if not re.fullmatch(r"[A-Za-z_]\w*", self.key_env):
+            raise ConfigError("agent 'openai': key_env must name an environment variable, not be the key.")
+        if not _key(self.key_env) and (not self.url or self.key_env != "OPENAI_API_KEY"):
+            raise ConfigError(
+                f"agent 'openai': the environment variable {self.key_env} is not set. Let it hold the key of "
+                f"{self.url or 'the endpoint'}, or name a server that needs none: openai:MODEL@URL."
+            )
+        try:
+            import openai.resources.chat.completions  # which it would load within the first call
+        except ImportError as error:
+            raise ConfigError("agent 'openai' needs openai: pip install \"aipo-rl[openai]\".") from error
+        self._openai = openai
+        self._prompts: dict[str, str] = {kind: _read_prompt(self.prompts, kind) for kind in CONSULT_KINDS}
+        version = (self._prompts, self.max_tokens, self.temperature, dict(self.extra))
+        digest = hashlib.sha256(json.dumps(version, sort_keys=True, default=repr).encode()).hexdigest()
+        self.agent_id = f"openai:{self.model}#{digest[:8]}"
+        """The model, and a hash of the prompts and the sampling."""
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        """Ask for one completion.
+
+        Raises:
+            AgentError: There was none that can be used. RetryLater: the endpoint said when to ask again.
+        """
+        fields = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": request.seed}
+        wanted = {name: value for name, value in {**fields, **self.extra}.items() if value is not None}
+        client = await _client(self.url, self.key_env)
+        ask = client.chat.completions.with_streaming_response.create
+        try:
+            async with ask(model=self.model, messages=self._messages(request), extra_body=wanted) as response:
+                body = await _read(response.iter_bytes(), MAX_BODY_BYTES)
+        except Exception as error:
+            raise self._told(error) from None  # a traceback could show the key
+        if len(body) > MAX_BODY_BYTES:
+            raise AgentError(f"the response has more than {MAX_BODY_BYTES} bytes")
+        return self._take(body)
+
+    def _told(self, error: Exception) -> AgentError:
+        """Return what to tell of an error: the one behind it if the client wrapped it, without the key."""
+        is_wrapped = isinstance(error, self._openai.APIConnectionError)
+        fault = (error.__cause__ if is_wrapped else None) or error
+        told = _without_key(f"{type(fault).__name__}: {fault}", self.key_env)
+        return fault if isinstance(fault, AgentError) else AgentError(told)
+
+    def _messages(self, request: AgentRequest) -> list[dict[str, str]]:
+        named = {
+            "Problem": request.problem,
+            "Work so far": request.trace,
+            _PARTS[request.kind]: request.query,
+        }
+        shown = "\n\n".join(f"{name}:\n{text}" for name, text in named.items() if text)
+        system = {"role": "system", "content": self._prompts[request.kind]}
+        return [system, {"role": "user", "content": shown}]
+
+    def _take(self, body: bytes) -> AgentReply:
+        """Make a reply of a response."""
+        try:
+            data = json.loads(body)
+            choice = data["choices"][0]
+            text = choice["message"]["content"] or ""
+            is_cut = choice.get("finish_reason") == "length"
+            usage = data.get("usage") or {}
+            num_in, num_out = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+            text = _without_key(without_thinking(text).strip(), self.key_env)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise AgentError(f"the response is no chat completion: {_excerpt(body, self.key_env)}") from error
+        most = CHARS_PER_TOKEN * self.max_tokens
+        if is_cut or len(text) > most:
+            text = whole_sentences(text[:most])
+        cost = (num_in * self.price_in + num_out * self.price_out) / 1e6
+        return AgentReply(text=text, tokens=num_out, cost_usd=cost)
+
+
+async def _client(url: str, key_env: str) -> Any:
+    """Return the running event loop's client of an endpoint; connections cannot be shared between loops."""
+    loop = asyncio.get_running_loop()
+    if loop not in _CLIENTS:
+        for ended in [known for known in list(_CLIENTS) if known.is_closed()]:
+            del _CLIENTS[ended]
+        _CLIENTS[loop] = {}
+    clients, name = _CLIENTS[loop], (url, _key(key_env))
+    if name not in clients:
+        opened = _open(url, key_env)
+        clients[name] = await anext(opened), opened
+    return clients[name][0]
+
+
+async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
+    """Open a client. A loop that ends closes its generators, and with this one the connections."""
+    import openai
+
+    options: Any = {
+        "event_hooks": {"response": [partial(_screen, key_env=key_env)]},
+        "follow_redirects": False,
+    }
+    options["verify"] = not url.startswith("http://")  # certificates take long to load
+    try:
+        http: Any = openai.DefaultAioHttpClient(**options)
+    except RuntimeError:  # aiohttp is not installed
+        http = openai.DefaultAsyncHttpxClient(**options)
+    options = {"http_client": http, "max_retries": 0, "default_headers": {"Accept-Encoding": "identity"}}
+    async with openai.AsyncOpenAI(api_key=_key(key_env) or "none", base_url=url or None, **options) as client:
+        yield client
+
+
+async def _screen(response: Any, key_env: str) -> None:
+    """Refuse a response that is an error, or packed: what it unpacks to has no limit."""
+    packing = response.headers.get("content-encoding", "identity")
+    if packing != "identity":
+        raise AgentError(f"the response is packed: {packing[:40]!r}")
+    if response.status_code != 200:
+        body = await _read(response.aiter_bytes(), MAX_BODY_BYTES)
+        fault = f"HTTP {response.status_code}: {_excerpt(body, key_env)}"
+        wait_s = _seconds(response.headers.get("retry-after", ""))
+        raise RetryLater(fault, wait_s) if wait_s else AgentError(fault)
+
+
+def _key(key_env: str) -> str:
+    return "".join(os.environ.get(key_env, "").split()[:1])
+
+
+def _without_key(text: str, key_env: str) -> str:
+    return text.replace(_key(key_env), "[key]") if _key(key_env) else text
+
+
+def _excerpt(body: bytes, key_env: str) -> str:
+    """Return the beginning of a response without the key, which some endpoints repeat."""
+    return repr(_without_key(body.decode("utf-8", "replace"), key_env)[:MAX_SHOWN_CHARS])
+
+
+def whole_sentences(text: str) -> str:
+    """Return a text that was cut up to its last whole sentence; all of it if it has none."""
+    ends = [found.end() for found in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]].rstrip() if ends else text
+
+
+def _read_prompt(folder: str, kind: str) -> str:
+    path = (Path(folder).expanduser() if folder else Path(__file__).with_name("prompts")) / f"{kind}.md"
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"agent 'openai': the prompt {path} cannot be read: {error}.") from error
+
+
+async def _read(chunks: AsyncIterator[bytes], most: int) -> bytes:
+    """Read to the end, or until there are more than `most` bytes."""
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > most:
+            break
+    return bytes(body)
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 0 <= value < 2**31 else 0
+
+
+def _seconds(retry_after: str) -> float:
+    """Read the header Retry-After; 0 for a date, which few endpoints send, and for anything else."""
+    return float(retry_after) if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", retry_after) else 0.0

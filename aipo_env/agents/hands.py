@@ -1,0 +1,111 @@
+"""A Verify Agent with hands: it computes what a claim states, runs its program, and says where it first goes wrong.
+
+It works on the claim's own statements and on the task's public tests; it knows no answer. Mathematics is compared
+in the math verifier's worker processes and programs run in the sandbox, so that a claim may be hostile.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from aipo_env.agents.base import AgentReply, AgentRequest
+from aipo_env.agents.notes import MAX_QUERY_CHARS, check_arithmetic
+from aipo_env.errors import AgentError
+from aipo_env.records import CodeTests, Task
+from aipo_env.registry import AGENTS
+from aipo_env.sandboxes.self_test import open_sandbox
+from aipo_env.tasks.base import TaskSource
+from aipo_env.verifiers.math_equiv import MathVerifier
+from aipo_env.verifiers.math_screen import screen
+from aipo_env.verifiers.math_text import clean
+from aipo_env.verifiers.unit_tests import CodeVerifier, read_program
+
+MAX_EQUATIONS = 20
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_STATEMENT_END = re.compile(r"[,;](?!\d)|\\\\|\\q?quad|\\text\{[^{}]*\}|\\(?:implies|Rightarrow|to)\b")
+_EQUALS = re.compile(r"(?<![<>!:=~])&?=(?!=)")
+# Only what is exact can be wrong: a decimal may be rounded, an equation with a letter may hold for some value.
+_EXACT = re.compile(
+    r"(?:\\(?:[dt]?frac|cdot|times|div|left|right|sqrt|binom)(?![a-zA-Z])|[-+*/^(){}\d\s!,])+"
+)
+
+
+@dataclass(eq=False)
+class HandsAgent:
+    """Checks claims; without an agent for its mind it knows nothing else.
+
+    Args:
+        agent: Spec of one that judges a claim in which nothing was found wrong, and is told what was found; it
+            answers the other roles.
+        sandbox: Where programs run.
+
+    Raises:
+        ConfigError: There is no such agent.
+    """
+
+    source: TaskSource
+    agent: Any = None
+    sandbox: str = "auto"
+
+    def __post_init__(self) -> None:
+        self._mind = self.agent and AGENTS.build(self.agent, source=self.source)
+        self.agent_id = f"hands/{self._mind.agent_id}" if self._mind else "hands"
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        """Judge a claim: "right", "wrong at …" or "unsure", and why."""
+        found = await self._check(request) if request.kind == "verify" else "unknown"
+        if not self._mind or found.startswith("wrong"):
+            return AgentReply(text=found, tokens=len(found.split()))
+        if request.kind == "verify":
+            told = f"{request.query}\n\nA program checked what can be computed of the claim: {found}"
+            request = replace(request, query=told)
+        reply: AgentReply = await self._mind.reply(request)
+        return reply
+
+    async def _check(self, request: AgentRequest) -> str:
+        claim = request.query
+        if request.public_tests and read_program(claim)[1]:
+            return await self._run(claim, request.public_tests)
+        return await check_equations(claim[:MAX_QUERY_CHARS])
+
+    async def _run(self, claim: str, tests: CodeTests) -> str:
+        """Run a program on the public tests, which `tests` holds as the ones that decide."""
+        task = Task(id="claim", prompt="claim", answer="", kind="code", tests=tests)
+        verdict = await CodeVerifier(await open_sandbox(self.sandbox)).verify(task, claim)
+        if verdict.correct is None:
+            raise AgentError(f"the program could not be run: {verdict.reason}")
+        if verdict.correct:
+            return f"right on all {len(tests.hidden)} public tests; there may be others"
+        return f"wrong at public {verdict.stage}: {verdict.reason[:200]}"
+
+
+async def check_equations(claim: str) -> str:
+    """Say whether the equations of a claim hold, in plain arithmetic or in LaTeX, up to the first that does not."""
+    num_held, end = 0, 0
+    for formula in [*_FORMULA.finditer(claim), None]:
+        found = check_arithmetic(claim[end : formula.start() if formula else len(claim)])
+        if found.startswith("wrong"):
+            return found
+        num_held += found.startswith("right")
+        for left, right in _equations(formula[formula.lastindex or 0]) if formula else ():
+            status = (await MathVerifier().grade(left, right)).status
+            if status == "wrong" and _EXACT.fullmatch(left) and _EXACT.fullmatch(right):
+                return f"wrong at {left} = {right};"
+            num_held += status == "correct"
+        end = formula.end() if formula else end
+        if num_held >= MAX_EQUATIONS:
+            break
+    return "right in what can be computed;" if num_held else "unsure"
+
+
+def _equations(formula: str) -> Iterator[tuple[str, str]]:
+    """Yield the sides of each equation, without those that no computer should look at."""
+    for statement in _STATEMENT_END.split(formula):
+        sides = [side.strip() for side in _EQUALS.split(statement)]
+        for left, right in pairwise(sides):
+            texts = formula, left, right
+            is_whole = all(text.count(a) == text.count(b) for text in texts for a, b in ("()", "{}"))
+            if left and right and left != right and is_whole and not any(screen(clean(s)) for s in texts[1:]):
+                yield left, right

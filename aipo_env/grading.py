@@ -1,0 +1,117 @@
+"""Grades stored answers, one JSON object per line: what `aipo verify` does."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from aipo_env.episode import Episode
+from aipo_env.errors import DataError, SandboxUnavailable
+from aipo_env.records import StopReason, Task, Verdict
+from aipo_env.sandboxes.self_test import open_sandbox
+from aipo_env.tasks.rows import read_json
+from aipo_env.verifiers.by_kind import ByKind
+from aipo_env.verifiers.choice import LETTERS
+from aipo_env.verifiers.math_equiv import MathVerifier
+from aipo_env.verifiers.unit_tests import CaseResult, CodeVerifier
+
+MAX_SHOWN_BYTES = 2000
+"""A test's outputs are cut to as much."""
+_AT_ONCE = 32
+FORMS = ("answer", "response")
+_WITH_ANSWER = (StopReason.COMPLETED, StopReason.NO_ANSWER, StopReason.VERIFIER_ERROR)
+
+
+class Grader:
+    """Grades lines of one kind: "math", "choice" or "code"; recorded episodes of any kind.
+
+    The forms are `{gold, pred, form}`, `{gold, options | n_options, response}`, `{task, code}`, and what
+    `write_episodes` writes; other fields are ignored.
+    """
+
+    def __init__(self, kind: str, sandbox: str = "auto") -> None:
+        self._kind, self._sandbox = kind, sandbox
+        self._math, self._any = MathVerifier(), ByKind(sandbox)
+
+    async def grade(self, lines: Iterable[bytes]) -> AsyncIterator[dict[str, Any]]:
+        """Yield a verdict per line, in order; of a line that cannot be graded, an "error" with its number.
+
+        Raises:
+            SandboxUnavailable: Programs are to be run, and no sandbox holds on this machine.
+        """
+        numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        while batch := list(itertools.islice(numbered, _AT_ONCE)):
+            for verdict in await asyncio.gather(*itertools.starmap(self._line, batch)):
+                yield verdict
+
+    async def _line(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            row = read_json(line)
+            if not isinstance(row, dict):
+                raise DataError(f"{_short(row)} is no JSON object")
+            return await self._row(row)
+        except SandboxUnavailable:
+            raise
+        except KeyError as error:
+            reason = f"field {error} is missing"
+        except Exception as error:
+            reason = str(error)
+        return {
+            "correct": None,
+            "reward": None,
+            "status": "error",
+            "reason": f"line {number}: {reason}",
+            "line": number,
+        }
+
+    async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        if "turns" in row and "verdict" in row:
+            return asdict(await self._episode(Episode.from_dict(row)))
+        if self._kind == "code":
+            tests = {**row["task"], "hidden": row["task"].get("hidden") or row["task"]["tests"]}
+            task = Task(id=str(tests.get("id", "task")), prompt="-", answer="", kind="code", tests=tests)  # type: ignore[arg-type]
+            verifier = CodeVerifier(await open_sandbox(self._sandbox))
+            verdict, cases = await verifier.verify_program(task, _text(row, "code"))
+            return {**asdict(verdict), "tests": list(map(_case, cases))}
+        return asdict(await (self._math_row(row) if self._kind == "math" else self._choice_row(row)))
+
+    async def _episode(self, episode: Episode) -> Verdict:
+        if episode.task.withheld and episode.task.answer == episode.task.withheld:
+            raise DataError(f"the gold of {episode.task.id!r} was withheld when the episode was stored")
+        if episode.stop_reason not in _WITH_ANSWER or not episode.turns:
+            reason = f"the episode ended before an answer: {episode.stop_reason.value}"
+            return Verdict(correct=False, reward=0.0, status="no_answer", reason=reason)
+        return await self._any.verify(episode.task, episode.turns[-1].completion)
+
+    async def _math_row(self, row: dict[str, Any]) -> Verdict:
+        form = row.get("form", "response")
+        if form not in FORMS:
+            raise DataError(f"field 'form' is {_short(form)}; use {' or '.join(FORMS)}")
+        gold, given = _text(row, "gold"), _text(row, "pred")
+        if form == "answer":
+            return await self._math.grade(gold, given)
+        return await self._math.verify(Task(id="line", prompt="-", answer=gold), given)
+
+    async def _choice_row(self, row: dict[str, Any]) -> Verdict:
+        options = row["options"] if "options" in row else LETTERS[: row["n_options"]]
+        task = Task(id="line", prompt="-", answer=_text(row, "gold"), kind="choice", choices=tuple(options))
+        return await self._any.verify(task, _text(row, "response"))
+
+
+def _text(row: dict[str, Any], field: str) -> str:
+    if not isinstance(row[field], str):
+        raise DataError(f"field {field!r} must be text, got {_short(row[field])}")
+    return str(row[field])
+
+
+def _short(value: object) -> str:
+    return repr(value)[:80]
+
+
+def _case(case: CaseResult) -> dict[str, Any]:
+    shown = {
+        name: getattr(case.run, name)[:MAX_SHOWN_BYTES].decode("utf-8", "replace")
+        for name in ("stdout", "stderr")
+    }
+    return {"status": case.status, "reason": case.reason, **shown, "seconds": round(case.run.seconds, 4)}

@@ -1,0 +1,120 @@
+"""The sandbox in containers: fork servers behind Docker's wall, over the container's own input and output.
+
+The container has no network, no capabilities, nothing it may write to, a total of memory and processes, and nobody's
+rights. It is kept for many programs, and replaced when anything about it failed.
+"""
+
+import sys
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from typing import Any
+from weakref import finalize
+
+from aipo_env.errors import SandboxUnavailable
+from aipo_env.sandboxes.base import LAYERS
+from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, ForkServers, layers_down_to
+
+DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+_HEADER_BYTES = 8
+
+
+class DockerSandbox(ForkServers):
+    """Needs a Docker engine and the extra "docker". gVisor's runtime is used where the engine has it.
+
+    Args:
+        image: One whose `python` is version 3.11 or newer; it is not pulled.
+        minimum: The weakest layer inside the container that is good enough; "namespaces" there is none.
+        memory_mb: MiB of memory, in all, of one container.
+
+    Raises:
+        SandboxUnavailable: No engine answers, there is no such image, or nothing holds in it.
+    """
+
+    def __init__(
+        self,
+        image: str = DEFAULT_IMAGE,
+        minimum: str = LAYERS[-1],
+        memory_mb: int = 2048,
+        num_servers: int = 0,
+    ) -> None:
+        try:
+            docker = import_module("docker")
+            client = docker.from_env()
+            is_gvisor = "runsc" in client.info()["Runtimes"]
+        except ImportError:
+            raise SandboxUnavailable('docker is not installed: pip install "aipo-rl[docker]".') from None
+        except (docker.errors.DockerException, OSError) as error:
+            raise SandboxUnavailable(
+                f"no Docker engine answers: {error}. Start one, or set DOCKER_HOST."
+            ) from error
+        options = {
+            "image": image,
+            "entrypoint": ["python"],
+            "command": PYTHON,
+            "environment": ENVIRONMENT,
+            "user": "65534:65534",
+            "working_dir": "/",
+            "stdin_open": True,
+            "auto_remove": True,
+            "read_only": True,
+            "network_mode": "none",
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "ipc_mode": "none",
+            "pids_limit": 64,
+            "mem_limit": f"{memory_mb}m",
+            "memswap_limit": f"{memory_mb}m",
+            "log_config": {"type": "none"},
+            **({"runtime": "runsc"} if is_gvisor else {}),
+        }
+        connect = partial(ContainerServer, client, options, docker.errors.DockerException)
+        layers = [layer for layer in layers_down_to(minimum) if layer != "namespaces"]
+        super().__init__("docker-runsc" if is_gvisor else "docker", connect, layers, num_servers)
+
+
+class ContainerServer:
+    """A server that is a container's only process, and the stream to it."""
+
+    def __init__(self, client: Any, options: dict[str, Any], docker_error: type[Exception]) -> None:
+        try:
+            container = client.containers.create(**options)
+            stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+            self.kill = finalize(self, _remove, container, stream)
+            container.start()
+        except docker_error as error:
+            raise OSError(f"no container: {error}") from error
+        self._socket = getattr(stream, "_sock", stream)
+        self._left = 0
+
+    def send(self, data: bytes, wait_s: float) -> None:
+        self._socket.settimeout(wait_s)
+        self._socket.sendall(data)
+
+    def receive(self, size: int, wait_s: float) -> bytes:
+        self._socket.settimeout(wait_s)
+        data = bytearray()
+        while len(data) < size:
+            if not self._left:  # output comes in chunks, each behind a header with its length
+                self._left = int.from_bytes(self._exactly(_HEADER_BYTES)[4:], "big")
+            chunk = self._exactly(min(self._left, size - len(data)))
+            self._left -= len(chunk)
+            data += chunk
+        return bytes(data)
+
+    def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            if not (chunk := self._socket.recv(min(size - len(data), 2**20))):
+                raise ConnectionError("its container ended")
+            data += chunk
+        return bytes(data)
+
+
+def _remove(container: Any, stream: Any) -> None:
+    """End a container; it may be gone already, since it ends when nobody is attached."""
+    with suppress(Exception):
+        container.remove(force=True)
+    with suppress(Exception):
+        stream._sock.close()
+        stream.close()

@@ -1,0 +1,264 @@
+"""Runs programs through warm fork servers, one per core at most, wherever these live."""
+
+import asyncio
+import marshal
+import math
+import os
+import signal
+import struct
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+from weakref import WeakSet, finalize
+
+from aipo_env.errors import ConfigError, SandboxUnavailable, suggest
+from aipo_env.sandboxes.base import LAYERS, Limits, Program, RunResult, RunStatus
+from aipo_env.sandboxes.child import EXIT_COMPILE, EXIT_MEMORY
+from aipo_env.sandboxes.seccomp import filter_program, tables
+from aipo_env.sandboxes.server import CAUSES, REPLY
+
+START_S = 20.0
+"""Seconds a server, and then a program's process, may take to lock itself up, on a very busy machine."""
+MAX_RUNS = 1000
+"""A server is replaced after as many."""
+MAX_FAILURES = 3
+"""So many failures of the sandbox in a row are no chance."""
+_MODULES = ("child", "confine", "server")
+_BOOT = """
+import marshal, os, sys, types
+size, data = int.from_bytes(os.read(0, 8), "big"), b""
+while len(data) < size:
+    data += os.read(0, size - len(data)) or sys.exit(1)
+for name, source in marshal.loads(data).items():
+    sys.modules[name] = module = types.ModuleType(name)
+    exec(compile(source, name, "exec"), vars(module))
+module.main()
+"""
+PYTHON = ["-S", "-s", "-P", "-B", "-X", "utf8", "-X", "int_max_str_digits=0", "-c", _BOOT]
+"""Arguments of the interpreter: nobody's packages, no size limit on integers."""
+ENVIRONMENT = {"PYTHONHASHSEED": "0"}
+"""All there is: equal programs shall do equal things."""
+
+
+class Connection(Protocol):
+    """A server's process and the way to talk to it. Both methods raise OSError when it is gone or silent."""
+
+    kill: "finalize[Any, Any]"
+    """Called, it ends the server for good; so does the end of this process."""
+
+    def send(self, data: bytes, wait_s: float) -> None: ...
+
+    def receive(self, size: int, wait_s: float) -> bytes:
+        """Return exactly `size` bytes."""
+
+
+class ForkServers:
+    """A sandbox: programs, each in a fresh process below a fork server.
+
+    Args:
+        name: What holds the servers, as a prefix of the layer; may be empty.
+        connect: Starts a bare interpreter with the arguments `PYTHON`.
+        layers: What to try, strongest first; a name in `LAYERS`, or "none", which is no sandbox.
+        num_servers: How many at once; 0: as many as there are cores.
+
+    Raises:
+        SandboxUnavailable: No layer can be set up; the message says why.
+    """
+
+    def __init__(
+        self, name: str, connect: Callable[[], Connection], layers: Sequence[str], num_servers: int = 0
+    ) -> None:
+        self._connect, self._num_servers = connect, num_servers or len(os.sched_getaffinity(0))
+        self._num_failures = 0
+        self._reset()
+        faults = []
+        for layer in layers:
+            self._settings = _settings(layer)
+            self.layer = "+".join(filter(None, (name, layer)))
+            try:
+                self._idle.append((self._start(), 0))
+                break
+            except OSError as error:
+                faults.append(f"{layer}: {error}")
+        else:
+            raise SandboxUnavailable(
+                f"no sandbox ({name or 'process'}) can be set up here: {'; '.join(faults)}."
+            )
+        _ALL.add(self)
+
+    async def run(self, program: Program, limits: Limits) -> RunResult:
+        """Run a program to its end. Cancelling the call kills it.
+
+        Raises:
+            SandboxUnavailable: The sandbox itself failed, for the third time in a row.
+        """
+        held: list[Connection] = []
+        work = self._threads.submit(self._run, program, limits, held)
+        try:
+            result = await asyncio.wrap_future(work)
+        except asyncio.CancelledError:
+            for server in held:
+                server.kill()
+            raise
+        self._num_failures = self._num_failures + 1 if result.status == "infra_error" else 0
+        if self._num_failures >= MAX_FAILURES:
+            raise SandboxUnavailable(
+                f"the sandbox ({self.layer}) failed {self._num_failures} times in a row, at last: {result.reason}. "
+                "See that the machine has memory and processes left."
+            )
+        return result
+
+    def close(self) -> None:
+        """End every server, with what runs below it. The next run starts anew."""
+        for server in list(self._servers):
+            server.kill()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._threads = ThreadPoolExecutor(self._num_servers, "aipo-sandbox")
+        self._idle: list[tuple[Connection, int]] = []
+        self._servers: WeakSet[Connection] = WeakSet()
+
+    def _forget(self) -> None:
+        """Leave the servers to the process that this one was forked from."""
+        for server in list(self._servers):
+            server.kill.detach()
+        self._reset()
+
+    def _start(self) -> Connection:
+        """Start a server; raise OSError if it cannot set itself up."""
+        server = self._connect()
+        self._servers.add(server)
+        try:
+            _send(server, _sources())
+            _send(server, self._settings)
+            if fault := _receive(server, START_S):
+                raise OSError(fault.decode("utf-8", "replace"))
+        except OSError:
+            server.kill()
+            raise
+        return server
+
+    def _run(self, program: Program, limits: Limits, held: list[Connection]) -> RunResult:
+        """Have a server run a program, in a thread of its own."""
+        num_runs = 0
+        try:
+            try:
+                server, num_runs = self._idle.pop()
+            except IndexError:
+                server = self._start()
+            held.append(server)
+            _send(server, _job(program, limits))
+            result = _read(_receive(server, 2 * START_S + limits.time_s), self.layer)
+        except (OSError, struct.error) as error:
+            result = _failure(f"the fork server is gone: {error}", self.layer)
+        if held and (result.status == "infra_error" or num_runs + 1 >= MAX_RUNS):
+            held[0].kill()
+        elif held:
+            self._idle.append((server, num_runs + 1))
+        return result
+
+
+def _forget_all() -> None:
+    for sandbox in list(_ALL):
+        sandbox._forget()
+
+
+_ALL: WeakSet[ForkServers] = WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+def layers_down_to(minimum: str) -> tuple[str, ...]:
+    """Return the layers that are good enough, strongest first; raise ConfigError for an unknown one."""
+    if minimum not in LAYERS:
+        raise ConfigError(f"sandbox: there is no layer {minimum!r}. {suggest(minimum, LAYERS)}")
+    return LAYERS[: LAYERS.index(minimum) + 1]
+
+
+@cache
+def _sources() -> bytes:
+    """Return the server's modules, for an interpreter that can read no file of ours."""
+    package = "aipo_env.sandboxes"
+    folder = Path(__file__).parent
+    texts = {
+        f"{package}.{name}": folder.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in _MODULES
+    }
+    return marshal.dumps({"aipo_env": "", package: "", **texts})
+
+
+def _settings(layer: str) -> bytes:
+    rules = {
+        machine: [b"" if layer == "none" else filter_program(machine, layer, many) for many in (False, True)]
+        for machine in tables()
+    }
+    modules = Path(__file__).with_name("modules.txt").read_text(encoding="utf-8").split()
+    return marshal.dumps({"layer": layer, "rules": rules, "modules": modules})
+
+
+def _job(program: Program, limits: Limits) -> bytes:
+    return marshal.dumps(
+        {
+            **{name: getattr(program, name) for name in ("source", "stdin", "entry")},
+            **{name: getattr(limits, name) for name in ("time_s", "output_bytes", "disk_bytes", "processes")},
+            "memory_bytes": limits.memory_mb * 2**20,
+            "cpu_s": math.ceil(limits.time_s) * limits.processes + 1,
+            "start_s": START_S,
+        }
+    )
+
+
+def _send(server: Connection, message: bytes) -> None:
+    server.send(len(message).to_bytes(8, "big") + message, START_S)
+
+
+def _receive(server: Connection, wait_s: float) -> bytes:
+    return server.receive(int.from_bytes(server.receive(8, wait_s), "big"), START_S)
+
+
+def _read(reply: bytes, layer: str) -> RunResult:
+    """Make a result of a server's reply."""
+    ready, cause, code, seconds, num_stdout = REPLY.unpack_from(reply)
+    outputs = reply[REPLY.size :]
+    stdout, stderr = outputs[:num_stdout], outputs[num_stdout:]
+    status, reason = _judge(code, stderr, ready, CAUSES[cause])
+    return RunResult(
+        status=status,
+        exit_code=code,
+        stdout=stdout,
+        stderr=stderr,
+        seconds=seconds,
+        layer=layer,
+        reason=reason,
+    )
+
+
+def _failure(reason: str, layer: str) -> RunResult:
+    return RunResult(
+        status="infra_error", exit_code=-1, stdout=b"", stderr=b"", seconds=0.0, layer=layer, reason=reason
+    )
+
+
+def _judge(code: int, stderr: bytes, ready: bool, cause: str) -> tuple[RunStatus, str]:
+    """Return the status of a run that is over, and why."""
+    last_words = stderr[-300:].decode("utf-8", "replace").strip().rpartition("\n")[2]
+    if not ready:
+        return "infra_error", f"the process could not lock itself up: {last_words or f'exit status {code}'}"
+    if cause:
+        return (
+            ("timeout", "time limit reached")
+            if cause == "timeout"
+            else ("output_limit", "output limit reached")
+        )
+    ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    known: dict[int, tuple[RunStatus, str]] = {
+        0: ("ok", ""),
+        EXIT_MEMORY: ("memory", "memory limit reached"),
+        EXIT_COMPILE: ("compile_error", last_words),
+        -signal.SIGXCPU: ("timeout", "time limit reached"),
+        -signal.SIGKILL: ("memory", "killed from outside, as by a machine out of memory"),
+    }
+    return known.get(code, ("runtime_error", last_words or ended))

@@ -1,0 +1,122 @@
+"""Which part of a reply is its answer.
+
+The last group of boxes decides, else the last answer tag, else the last line that says "answer". What the
+policy thought does not count, and neither do earlier tries.
+"""
+
+import re
+
+MAX_REPLY_CHARS = 200_000
+"""Only this much of the end of a reply is read."""
+_THOUGHT = re.compile(r"</?(?:think|thinking|reasoning|thought)>|<\|(?:begin|end)_of_thought\|>")
+_BRACE = re.compile(r"\\[{}]|\\f?box(?:ed)?\s*\{|[{}]")
+_MARK = re.compile(r"[\s${}]|\\(?:[\[\]();, ]|q?quad|text)")
+_JOINT = re.compile(
+    r"(?:[A-Za-z]+ (?=and|or))?(?:,|;|and|or)(?: (?:and|or))?(?: \\?[A-Za-z]+(?:_\w+)?(?:\(\w\))? ?=)?"
+)
+_TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.S)
+_LINE = re.compile(
+    r"(?:\b(?i:answer)\b[\s*_]*(?:is|are|:|=|equals)[\s*_]*(?::[\s*_]*)?|\b(?i:answer)\s+(?=\$|\\\()|(?:答案|答え)\s*(?:是|为|為|は)?\s*[:\uff1a]?)\s*(\S[^\n]*)"
+)
+_FINAL = re.compile(r"(?i:final answer)[\s*_]*(?:is|:)[^\n]*[0-9]")
+"""A last word after the last box replaces it."""
+_SPAN = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
+_VALUE = r"[-+]?(?:[$€£¥]\s*)?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)(?:\s*/\s*[0-9]+)?(?:\s*%)?"
+_VALUES = re.compile(rf"{_VALUE}(?:\s*(?:,|;|\band\b|\bor\b)+\s*{_VALUE})*")
+_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z']{2,}")
+_SENTENCE_END = re.compile(r"(?<=[\w$)}])\.\s+(?=[A-Z])")
+_CLOSING = re.compile(r"(?:I hope it is correct|<\|im_(?:end|start)\|>|<\|endoftext\|>|</s>).*$", re.S)
+_NEGATION = re.compile(
+    r"(?:\bnot|\bcannot|n't|\bneither|\bnor|\bnever|\bdiffers? from|\\neq?)\s*(?:equal\s*(?:to)?|be|a|an|the)?\s*$"
+)
+
+
+def boxes(text: str) -> list[tuple[int, int, str]]:
+    """Return start, end and content of every balanced `\\boxed{…}` that holds no other, in order."""
+    opened: list[tuple[int, int, bool]] = []
+    found: list[tuple[int, int, str]] = []
+    for brace in _BRACE.finditer(text, max(text.find("box") - 2, 0) if "box" in text else len(text)):
+        mark = brace.group()
+        if mark in ("\\{", "\\}"):
+            continue
+        if mark.endswith("{"):
+            opened.append((brace.start(), brace.end(), len(mark) > 1))
+        elif opened:
+            start, inner, is_box = opened.pop()
+            if is_box and not (found and found[-1][0] > start):
+                found.append((start, brace.end(), text[inner : brace.start()].strip()))
+    return found
+
+
+def last_boxed(text: str) -> str | None:
+    """Return what stands in the last balanced `\\boxed{…}`, or None."""
+    found = boxes(text[-MAX_REPLY_CHARS:])
+    return found[-1][2] if found else None
+
+
+def extract(text: str, *, unmarked: bool = False) -> tuple[str | None, str]:
+    """Return a reply's answer, or None, and where it was found.
+
+    Args:
+        unmarked: Take the last expression of a reply that marks no answer at all.
+    """
+    text = _without_thought(text[-MAX_REPLY_CHARS:])
+    final = [line for line in _LINE.finditer(text) if text[: line.start()].rstrip().lower().endswith("final")]
+    if (found := boxes(text)) and not (
+        final and final[-1].start() > found[-1][1] and "\\boxed" not in final[-1][1]
+    ):
+        return _group(text, found), "box"
+    if tags := _TAG.findall(text):
+        return tags[-1].strip() or None, "tag"
+    text = _CLOSING.sub("", text)
+    if lines := _LINE.findall(text):
+        return _pick(_SENTENCE_END.split(lines[-1])[0]), "line"
+    lines = [line for line in text.splitlines() if line.strip()]
+    return (_pick(_SENTENCE_END.split(lines[-1].strip())[-1]) if lines and unmarked else None), "end"
+
+
+def _without_thought(text: str) -> str:
+    """Return what follows the last thought; of a thought that never ended, what came before it."""
+    marks = list(_THOUGHT.finditer(text))
+    if not marks:
+        return text
+    is_open = not marks[-1].group().startswith(("</", "<|end"))
+    return text[: marks[-1].start()] if is_open else text[marks[-1].end() :]
+
+
+def _group(text: str, found: list[tuple[int, int, str]]) -> str | None:
+    """Return the last box, with those before it that only a comma, "and" or "or" parts from it."""
+    first = len(found) - 1
+    while first and _joins(text[found[first - 1][1] : found[first][0]]):
+        first -= 1
+    if not all(content for _, _, content in found[first:]):
+        return None
+    return ", ".join(content for _, _, content in found[first:])
+
+
+def _joins(gap: str) -> bool:
+    """Return whether what stands between two values makes them one answer: "and", a comma, `y =`."""
+    words = " ".join(_MARK.sub(" ", gap[:200]).replace(",", " , ").split())
+    return _JOINT.fullmatch(words) is not None
+
+
+def _pick(sentence: str) -> str | None:
+    """Return the value a sentence ends in: its last formula, or its last number or numbers; None if it is denied or asked."""
+    if sentence.endswith("?"):
+        return None
+    spans, joined = list(_SPAN.finditer(sentence)), ""
+    if spans and not re.search(r"[0-9]", sentence[spans[-1].end() :]):
+        while len(spans) > 1 and _joins(sentence[spans[-2].end() : spans[-1].start()]):
+            last = spans.pop()
+            joined = f"{_inner(spans[-1])}, {joined or _inner(last)}"
+        return None if _NEGATION.search(sentence[: spans[-1].start()]) else joined or _inner(spans[-1])
+    if len(_PROSE.findall(sentence)) < 2 or "\\" in sentence:
+        return sentence.rstrip(".")
+    numbers = list(_VALUES.finditer(sentence))
+    if not numbers:
+        return sentence.rstrip(".")
+    return None if _NEGATION.search(sentence[: numbers[-1].start()]) else numbers[-1].group()
+
+
+def _inner(span: re.Match[str]) -> str:
+    return str(next(filter(None, span.groups())))

@@ -1,0 +1,116 @@
+"""Worker processes that can be killed."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import aipo_env.verifiers
+from aipo_env import MathVerifier, VerifierError
+from aipo_env.verifiers.workers import WorkerPool
+
+SCRIPT = Path(aipo_env.verifiers.__file__).with_name("math_worker.py")
+ENDLESS = r"\sum_{k=1}^{99999999} \frac{1}{k^{3}+\sqrt{k}}"
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[WorkerPool]:
+    pool = WorkerPool(SCRIPT)
+    yield pool
+    pool.close()
+
+
+def ask(pool: WorkerPool, gold: str, answer: str) -> tuple[str, str]:
+    reply = pool.submit("decide", gold, answer).result()
+    return reply.status, reply.text
+
+
+def test_requests_are_answered(pool: WorkerPool):
+    assert ask(pool, "x+1", "1+x") == ("answered", "correct")
+    assert ask(pool, "x+1", "x") == ("answered", "wrong")
+
+
+def test_a_request_that_hangs_is_killed_and_the_next_one_answered(pool: WorkerPool):
+    ask(pool, "x+1", "1+x")
+    hung = [pool.submit("decide", "1", ENDLESS) for _ in range(5)]
+    assert [future.result().status for future in hung] == ["timeout"] * 5
+    assert ask(pool, "x+2", "2+x") == ("answered", "correct")
+
+
+def test_a_worker_that_dies_is_replaced(pool: WorkerPool):
+    assert pool.submit("no such question").result().status == "crashed"
+    assert ask(pool, "x+3", "3+x") == ("answered", "correct")
+
+
+def test_threads_share_the_pool(pool: WorkerPool):
+    with ThreadPoolExecutor(8) as threads:
+        statuses = list(threads.map(lambda n: ask(pool, f"x+{n}", f"{n}+x"), range(40)))
+    assert statuses == [("answered", "correct")] * 40
+
+
+def test_event_loops_one_after_another_share_the_workers():
+    for number in (5, 6):
+        verdict = asyncio.run(MathVerifier().grade(f"x+{number}", f"{number}+x"))
+        assert verdict.status == "correct"
+
+
+def test_a_cancelled_request_leaves_the_pool_at_work(pool: WorkerPool):
+    ask(pool, "x+1", "1+x")
+
+    async def cancel() -> None:
+        waiting = asyncio.ensure_future(asyncio.wrap_future(pool.submit("decide", "1", ENDLESS)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(cancel())
+    assert ask(pool, "x+7", "7+x") == ("answered", "correct")
+
+
+def test_close_ends_every_process():
+    pool = WorkerPool(SCRIPT)
+    ask(pool, "x+1", "1+x")
+    assert pool._parent
+    pool.close()
+    assert pool._parent[0].returncode is not None
+    with pytest.raises(VerifierError, match="the pool is closed"):
+        pool.submit("decide", "1", "1")
+
+
+def test_a_pool_outlives_the_death_of_its_processes(pool: WorkerPool):
+    ask(pool, "x+1", "1+x")
+    assert pool._parent
+    pool._parent[0].kill()
+    pool._parent[0].wait()
+    assert ask(pool, "x+8", "8+x") == ("answered", "correct")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_gets_workers_of_its_own():
+    script = """
+import os
+from aipo_env import MathVerifier, run_sync
+grade = lambda n: run_sync(MathVerifier().grade(f"x+{n}", f"{n}+x")).status
+assert grade(1) == "correct"
+if not (child := os.fork()):
+    os._exit(0 if grade(2) == "correct" else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert grade(3) == "correct"
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=120)
+
+
+def test_the_environment_does_not_reach_the_workers(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIPO_SECRET", "canary")
+    ask(pool, "x+1", "1+x")
+    assert pool._parent
+    environment = Path(f"/proc/{pool._parent[0].pid}/environ")
+    if not environment.exists():
+        pytest.skip("no /proc here")
+    assert b"canary" not in environment.read_bytes()
