@@ -274,7 +274,7 @@ def doctor(argv: list[str]) -> None:
         (f"aipo {name}", _readiness(name))
         for name in sorted({"agents", "play", "view", "plugins", "verify", "sandbox", "doctor", *plugged})
     ]
-    print("\n".join(f"{name:18} {value}" for name, value in rows))
+    print("\n".join(f"{name:15} {value}" for name, value in rows))
 
 
 def _machine() -> list[tuple[str, str]]:

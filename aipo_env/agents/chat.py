@@ -174,6 +174,7 @@ async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
         "event_hooks": {"response": [partial(_screen, key_env=key_env)]},
         "follow_redirects": False,
     }
+    options["timeout"] = None  # the pool has a deadline
     options["verify"] = not url.startswith("http://")  # certificates take long to load
     try:
         http: Any = openai.DefaultAioHttpClient(**options)

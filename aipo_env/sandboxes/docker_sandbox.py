@@ -4,6 +4,7 @@ The container has no network, no capabilities, nothing it may write to, a total 
 rights. It is kept for many programs, and replaced when anything about it failed.
 """
 
+import os
 import sys
 from contextlib import suppress
 from functools import partial
@@ -16,7 +17,8 @@ from aipo_env.sandboxes.base import LAYERS
 from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, ForkServers, layers_down_to
 
 DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
-_HEADER_BYTES = 8
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+_LOCAL, _HEADER_BYTES = "unix://", 8
 
 
 class DockerSandbox(ForkServers):
@@ -38,6 +40,9 @@ class DockerSandbox(ForkServers):
         memory_mb: int = 2048,
         num_servers: int = 0,
     ) -> None:
+        host = os.environ.get("DOCKER_HOST", DEFAULT_HOST)
+        if host.startswith(_LOCAL) and not os.path.exists(host.removeprefix(_LOCAL)):
+            raise SandboxUnavailable(f"no Docker engine answers at {host}. Start one, or set DOCKER_HOST.")
         try:
             docker = import_module("docker")
             client = docker.from_env()
@@ -45,9 +50,7 @@ class DockerSandbox(ForkServers):
         except ImportError:
             raise SandboxUnavailable('docker is not installed: pip install "aipo-rl[docker]".') from None
         except (docker.errors.DockerException, OSError) as error:
-            raise SandboxUnavailable(
-                f"no Docker engine answers: {error}. Start one, or set DOCKER_HOST."
-            ) from error
+            raise SandboxUnavailable(f"no Docker engine answers at {host}: {error}.") from error
         options = {
             "image": image,
             "entrypoint": ["python"],
@@ -80,6 +83,7 @@ class ContainerServer:
         try:
             container = client.containers.create(**options)
             stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+            self.container = container
             self.kill = finalize(self, _remove, container, stream)
             container.start()
         except docker_error as error:

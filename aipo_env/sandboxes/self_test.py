@@ -81,14 +81,14 @@ async def survey() -> dict[str, str]:
     """Return, for each sandbox and layer, that it holds on this machine, or why not."""
     found = {}
     makers: dict[str, Callable[[], Sandbox]] = {
-        f"process:{layer}": partial(ProcessSandbox, layers=(layer,)) for layer in LAYERS
+        layer: partial(ProcessSandbox, layers=(layer,)) for layer in LAYERS
     }
     makers |= {"bubblewrap": BubblewrapSandbox, "docker": DockerSandbox}
     for name, make in makers.items():
         try:
             sandbox = await asyncio.to_thread(make)
             await self_test(sandbox)
-            found[name] = f"holds ({sandbox.layer})"
+            found[name] = f"a sandbox that holds: {sandbox.layer}"
             sandbox.close()
         except SandboxUnavailable as error:
             found[name] = str(error)

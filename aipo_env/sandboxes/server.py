@@ -64,6 +64,8 @@ def main() -> None:
             confine.enter_namespaces()
         elif settings["layer"] == "landlock":
             confine.restrict_files()
+        # Or a program could open the descriptors of this process in /proc.
+        confine.check(confine.libc.prctl(4, 0, 0, 0, 0), "prctl")
     except Exception as error:
         give(f"{type(error).__name__}: {error}".encode())
         return

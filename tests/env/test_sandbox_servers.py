@@ -15,6 +15,7 @@ import pytest
 from aipo_env import ConfigError, SandboxUnavailable, run_sync
 from aipo_env.sandboxes import fork_server, process, self_test
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
+from aipo_env.sandboxes.docker_sandbox import DockerSandbox
 from aipo_env.sandboxes.process import BubblewrapSandbox, ProcessSandbox
 from aipo_env.sandboxes.self_test import open_sandbox
 
@@ -76,6 +77,7 @@ FORKED = """
 import os, sys
 from aipo_env import run_sync
 from aipo_env.sandboxes.base import Limits, Program
+from aipo_env.sandboxes.docker_sandbox import DockerSandbox
 from aipo_env.sandboxes.process import ProcessSandbox
 
 sandbox = ProcessSandbox()
@@ -159,6 +161,7 @@ DYING_OWNER = """
 import asyncio, os, sys
 from pathlib import Path
 from aipo_env.sandboxes.base import Limits, Program
+from aipo_env.sandboxes.docker_sandbox import DockerSandbox
 from aipo_env.sandboxes.process import ProcessSandbox
 
 async def main():
@@ -448,3 +451,11 @@ def test_bubblewrap_holds_or_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SandboxUnavailable, match="bubblewrap is not installed"):
         BubblewrapSandbox()
+
+
+def test_docker_without_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(
+        SandboxUnavailable, match="no Docker engine answers at unix://.*Start one, or set DOCKER_HOST"
+    ):
+        DockerSandbox()

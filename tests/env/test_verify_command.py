@@ -163,7 +163,8 @@ def test_stored_episodes_are_graded_again(tmp_path: Path):
     tasks = [scenario.source.task("train", index) for index in range(2)]
     texts = [f"\\boxed{{{tasks[0].answer}}}", "\\boxed{-99999}"]
     episodes = [
-        ScriptedPolicy([text]).play(scenario.session(task)) for task, text in zip(tasks, texts, strict=True)
+        ScriptedPolicy([text]).run(scenario.session(task, aided=False, key=(0,)))
+        for task, text in zip(tasks, texts, strict=True)
     ]
     write_episodes(path, episodes)
     assert cli.main(["verify", "--kind", "math", str(path), "--out", str(out)]) == 0
