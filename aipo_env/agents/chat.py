@@ -28,6 +28,8 @@ MAX_BODY_BYTES = 2**21
 """A longer response is not read to its end."""
 MAX_SHOWN_CHARS = 300
 """How much of an unusable response an error shows."""
+MIN_KEY_CHARS = 8
+"""What is shorter is no secret but a word such as "none", and may stand in a reply."""
 CHARS_PER_TOKEN = 8
 """A reply of more characters for each token it may have is cut as well: its server does not count."""
 _ADDRESS = re.compile(r"(.+?)@(https?://[^\s@?#]+)")
@@ -124,12 +126,9 @@ class ChatAgent:
         return fault if isinstance(fault, AgentError) else AgentError(told)
 
     def _messages(self, request: AgentRequest) -> list[dict[str, str]]:
-        named = {
-            "Problem": request.problem,
-            "Work so far": request.trace,
-            _PARTS[request.kind]: request.query,
-        }
-        shown = "\n\n".join(f"{name}:\n{text}" for name, text in named.items() if text)
+        asked = _PARTS[request.kind], request.query
+        parts = (("Problem", request.problem), ("Work so far", request.trace), asked)
+        shown = "\n\n".join(f"{name}:\n{text}" for name, text in parts if text)
         system = {"role": "system", "content": self._prompts[request.kind]}
         return [system, {"role": "user", "content": shown}]
 
@@ -143,8 +142,8 @@ class ChatAgent:
             usage = data.get("usage") or {}
             num_in, num_out = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
             text = _without_key(without_thinking(text).strip(), self.key_env)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise AgentError(f"the response is no chat completion: {_excerpt(body, self.key_env)}") from error
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise AgentError(f"the response is no chat completion: {_excerpt(body, self.key_env)}") from None
         most = CHARS_PER_TOKEN * self.max_tokens
         if is_cut or len(text) > most:
             text = whole_sentences(text[:most])
@@ -170,11 +169,12 @@ async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
     """Open a client. A loop that ends closes its generators, and with this one the connections."""
     import openai
 
+    hooks = {"response": [partial(_screen, key_env=key_env)]}
     options: Any = {
-        "event_hooks": {"response": [partial(_screen, key_env=key_env)]},
+        "event_hooks": hooks,
         "follow_redirects": False,
-    }
-    options["timeout"] = None  # the pool has a deadline
+        "timeout": None,
+    }  # the pool has a deadline
     options["verify"] = not url.startswith("http://")  # certificates take long to load
     try:
         http: Any = openai.DefaultAioHttpClient(**options)
@@ -202,7 +202,8 @@ def _key(key_env: str) -> str:
 
 
 def _without_key(text: str, key_env: str) -> str:
-    return text.replace(_key(key_env), "[key]") if _key(key_env) else text
+    key = _key(key_env)
+    return text.replace(key, "[key]") if len(key) >= MIN_KEY_CHARS else text
 
 
 def _excerpt(body: bytes, key_env: str) -> str:

@@ -26,11 +26,8 @@ class Gate:
     """
 
     def __init__(self, concurrency: int, rate: float, break_after: int) -> None:
-        self._concurrency, self._interval_s, self._break_after = (
-            concurrency,
-            1 / rate if rate else 0.0,
-            break_after,
-        )
+        self._concurrency, self._break_after = concurrency, break_after
+        self._interval_s = 1 / rate if rate else 0.0
         # A semaphore belongs to the event loop it first waited in, a pool outlives loops.
         self._slots: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._next = self._reopens = 0.0

@@ -22,7 +22,6 @@ from aipo_env.verifiers.math_screen import screen
 from aipo_env.verifiers.math_text import clean
 from aipo_env.verifiers.unit_tests import CodeVerifier, read_program
 
-MAX_EQUATIONS = 20
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _STATEMENT_END = re.compile(r"[,;](?!\d)|\\\\|\\q?quad|\\text\{[^{}]*\}|\\(?:implies|Rightarrow|to)\b")
 _EQUALS = re.compile(r"(?<![<>!:=~])&?=(?!=)")
@@ -55,7 +54,11 @@ class HandsAgent:
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Judge a claim: "right", "wrong at …" or "unsure", and why."""
-        found = await self._check(request) if request.kind == "verify" else "unknown"
+        found = "unknown"
+        if request.kind == "verify" and request.public_tests and read_program(request.query)[1]:
+            found = await self._run(request.query, request.public_tests)
+        elif request.kind == "verify":
+            found = await check_equations(request.query[:MAX_QUERY_CHARS])
         if not self._mind or found.startswith("wrong"):
             return AgentReply(text=found, tokens=len(found.split()))
         if request.kind == "verify":
@@ -63,12 +66,6 @@ class HandsAgent:
             request = replace(request, query=told)
         reply: AgentReply = await self._mind.reply(request)
         return reply
-
-    async def _check(self, request: AgentRequest) -> str:
-        claim = request.query
-        if request.public_tests and read_program(claim)[1]:
-            return await self._run(claim, request.public_tests)
-        return await check_equations(claim[:MAX_QUERY_CHARS])
 
     async def _run(self, claim: str, tests: CodeTests) -> str:
         """Run a program on the public tests, which `tests` holds as the ones that decide."""
@@ -95,8 +92,6 @@ async def check_equations(claim: str) -> str:
                 return f"wrong at {left} = {right};"
             num_held += status == "correct"
         end = formula.end() if formula else end
-        if num_held >= MAX_EQUATIONS:
-            break
     return "right in what can be computed;" if num_held else "unsure"
 
 

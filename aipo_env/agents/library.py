@@ -1,5 +1,6 @@
 """A Knowledge Agent with a library: passages of your own .txt and .md files, each with its file and line."""
 
+import hashlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -40,7 +41,12 @@ class Library:
             raise ConfigError(f"agent 'library': num={self.num!r} must be a whole number, at least 1.")
         if not root.is_dir():
             raise DataError(f"agent 'library': {root} is no folder. Name one with .txt and .md files.")
-        self.agent_id = f"library:{root.name}"
+        passages = list(_passages(root))
+        if not passages:
+            raise DataError(f"agent 'library': {root} holds no .txt or .md file with text in it.")
+        digest = hashlib.sha256(repr(passages).encode("utf-8", "replace")).hexdigest()
+        self.agent_id = f"library:{root.resolve().name}#{digest[:8]}"
+        """The folder's name and a hash of what is in it."""
         self._index = sqlite3.connect(":memory:", check_same_thread=False)
         finalize(self, self._index.close)
         try:
@@ -50,9 +56,7 @@ class Library:
         except sqlite3.OperationalError as error:
             raise ConfigError(f"agent 'library': SQLite has no full-text search here: {error}.") from error
         with self._index:
-            self._index.executemany("INSERT INTO passages VALUES (?, ?)", _passages(root))
-        if not self._index.execute("SELECT 1 FROM passages LIMIT 1").fetchone():
-            raise DataError(f"agent 'library': {root} holds no .txt or .md file with text in it.")
+            self._index.executemany("INSERT INTO passages VALUES (?, ?)", passages)
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Quote passages, best first, or say "unknown"."""

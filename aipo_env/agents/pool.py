@@ -4,6 +4,7 @@ Nothing an agent does reaches the caller as an error: an episode goes on without
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -120,11 +121,7 @@ class AgentPool:
                     watch.phase = "waiting to retry"
                     share = np.random.default_rng([request.seed, 5, attempt]).uniform(0.5, 1.5)
                     await asyncio.sleep(limits.backoff_s * 2 ** (attempt - 1) * share)
-                if refusal := self._refusal(request, gate):
-                    error = f"{error}; {refusal}" if error else refusal
-                    break
                 reply, error, pause_s = await self._attempt(agent, request, gate, watch)
-                gate.took(reply is not None)
                 if reply is not None:
                     if request.kind in CONSULT_KINDS:
                         self.spent["tokens"] += reply.tokens
@@ -164,14 +161,21 @@ class AgentPool:
     async def _attempt(
         self, agent: Agent, request: AgentRequest, gate: Gate, watch: Watch
     ) -> tuple[AgentReply | None, str, float]:
-        """Make one attempt; return the reply, or None, what went wrong, and the pause that the agent wants."""
+        """Make one attempt when it is its turn; return the reply, or None, what went wrong, and a wanted pause."""
         watch.phase = "waiting for its turn"
+        async with gate.slots():
+            await gate.turn()
+            if refusal := self._refusal(request, gate):
+                return None, refusal, math.inf
+            watch.phase = "asked"
+            reply, error, pause_s = await self._call(agent, request)
+        gate.took(reply is not None)
+        return reply, error, pause_s
+
+    async def _call(self, agent: Agent, request: AgentRequest) -> tuple[AgentReply | None, str, float]:
         try:
-            async with gate.slots():
-                await gate.turn()
-                watch.phase = "asked"
-                async with asyncio.timeout(self.limits.deadline_s) as deadline:
-                    reply: object = await agent.reply(request)
+            async with asyncio.timeout(self.limits.deadline_s) as deadline:
+                reply: object = await agent.reply(request)
         except asyncio.CancelledError:
             check_cancelled()
             return None, "the agent cancelled itself", 0.0

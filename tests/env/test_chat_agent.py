@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +199,12 @@ def test_the_key_is_nowhere(caplog: pytest.LogCaptureFixture):
     assert said[3].reply.text == "your key is [key]"
 
 
+def test_a_word_for_a_key_is_no_secret(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    with FaultServer(text="none of these") as server:
+        assert ask(server).text == "none of these"
+
+
 def test_connections_are_kept_within_a_loop_and_closed_with_it():
     async def twice() -> None:
         for number in range(2):  # agents at one endpoint share its connections
@@ -224,9 +229,3 @@ def test_many_calls_at_once_are_limited_by_the_pool():
     assert {outcome.reply.text for outcome in outcomes} == {"fine"}
     assert len({body["messages"][1]["content"] for _, body in server.requests}) == 100
     assert 1 < server.most_open <= 8
-
-
-def test_the_environment_is_left_as_it_is():
-    before = dict(os.environ)
-    ChatAgent("m", "http://h/v1")
-    assert dict(os.environ) == before

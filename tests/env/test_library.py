@@ -29,7 +29,7 @@ def ask(library: Library, query: str) -> str:
 
 def test_passages_are_cited_by_file_and_line(folder: Path):
     library = Library(str(folder), num=1)
-    assert library.agent_id == f"library:{folder.name}"
+    assert library.agent_id.startswith(f"library:{folder.name}#")
     assert ask(library, "What is a torsor?") == (
         "[algebra.txt:1] A torsor is a set on which a group\nacts freely and transitively."
     )
@@ -71,6 +71,13 @@ def test_a_query_is_words_and_nothing_else(query: str, folder: Path):
     library = Library(str(folder))
     assert ask(library, query) in ("unknown", ask(library, "a"))
     assert "torsor" in ask(library, "torsor")
+
+
+def test_another_text_is_another_version(folder: Path):
+    before = Library(str(folder)).agent_id
+    assert Library(str(folder)).agent_id == before
+    (folder / "empty.txt").write_text("A new page.")
+    assert Library(str(folder)).agent_id != before
 
 
 def test_long_paragraphs_are_split(tmp_path: Path):

@@ -321,6 +321,17 @@ def test_an_agent_that_keeps_failing_is_left_alone_and_tried_again(
     assert run_sync(pool.consult(request())).reply.text == "fine"
 
 
+def test_those_who_wait_for_a_dead_agent_are_let_go():
+    pool = AgentPool(
+        {"knowledge": FaultyAgent("hang")},
+        PoolLimits(concurrency=2, deadline_s=0.1, retries=0, break_after=4),
+    )
+    outcomes = asyncio.run(ask_many(pool, 200))
+    assert pool.spent["calls"] == 4
+    assert [outcome.error for outcome in outcomes[:4]] == ["no reply within 0.1 s"] * 4
+    assert {outcome.error for outcome in outcomes[4:]} == {"not asked: it failed 4 times in a row"}
+
+
 @pytest.mark.parametrize(
     ("budget", "num_answered"), [({"max_calls": 3}, 3), ({"max_tokens": 7}, 3), ({"max_usd": 1.0}, 2)]
 )
@@ -355,7 +366,7 @@ def test_retries_count_and_tools_do_not():
         PoolLimits(max_calls=2, retries=4, backoff_s=0.0),
     )
     outcome = run_sync(pool.consult(request()))
-    assert outcome.error == "ValueError: boom; the run's budget for agents is spent: max_calls=2"
+    assert (outcome.error, outcome.retries) == ("the run's budget for agents is spent: max_calls=2", 2)
     assert run_sync(pool.consult(AgentRequest(kind="lookup", query="q"))).reply.text == "found"
     assert pool.spent["calls"] == 2
 
