@@ -3,7 +3,8 @@
 Everything public is imported from here; sub-modules may move.
 """
 
-from aipo_env.agents.base import Agent, AgentReply, AgentRequest
+from aipo_env.agents.base import Agent, AgentReply, AgentRequest, BudgetSpent, RetryLater
+from aipo_env.agents.chat import ChatAgent
 from aipo_env.agents.knowledge import KnowledgeAgent
 from aipo_env.agents.notes import NotesAgent
 from aipo_env.agents.pool import AgentPool, Cassette, Journal, Outcome, PoolLimits
@@ -102,7 +103,7 @@ from aipo_env.tasks.datasets import Dataset, known_datasets
 from aipo_env.tasks.file import FileSource
 from aipo_env.tasks.hub import hub_source
 from aipo_env.tasks.toy import ToySource
-from aipo_env.testing import CannedAgent, FaultyAgent, ScriptedPolicy
+from aipo_env.testing import CannedAgent, FaultServer, FaultyAgent, ScriptedPolicy
 from aipo_env.tools.base import Tool
 from aipo_env.toy.world import (
     MOVES,
@@ -126,21 +127,22 @@ from aipo_env.verifiers.unit_tests import CodeVerifier
 __all__ = [
     "AGENTS", "CODECS", "CONSULT_KINDS", "MOVES", "OPERATOR_NAMES", "TASKS", "TOOLS", "TOY_RULES",
     "VERIFIERS", "Agent", "AgentError", "AgentPool", "AgentReply", "AgentRequest", "AgentTimeout",
-    "AipoError", "Answer", "Author", "ByKind", "ByteTokenizer", "Call", "CannedAgent", "Cassette",
-    "CheckpointError", "ChoiceVerifier", "CodeTests", "CodeVerifier", "Codec", "Completion", "ConfigError",
-    "Consult", "ConsultKind", "Consults", "ContaminationIndex", "ContaminationReport", "DataError", "Dataset",
-    "Dialogue", "DialogueRules", "Ended", "Episode", "EpisodeRunner", "FaultyAgent", "Feedback", "FileSource",
-    "Group", "HermesCodec", "Interrupted", "Journal", "KnowledgeAgent", "Limits", "MacroCodec",
-    "MathVerifier", "Message", "Need", "NotesAgent", "OpenAICodec", "Operator", "Outcome", "Parsed",
-    "PendingCall", "Plugin", "PolicyError", "PoolLimits", "Problem", "Program", "ReasoningAgent", "Registry",
-    "Reply", "RunResult", "Sandbox", "SandboxUnavailable", "Scenario", "ScriptedAgent", "ScriptedPolicy",
-    "Session", "Span", "Spec", "Split", "StopReason", "TagsCodec", "Task", "TaskSource", "TaskTable",
-    "TokenEnv", "TokenRecord", "TokenSession", "Tokenizer", "Tool", "ToolSchema", "ToySource", "Turn",
-    "TurnEnv", "UnicodeText", "VectorEnv", "Verdict", "Verifier", "VerifierError", "VerifyAgent", "World", "add_codes",
-    "all_tasks", "believed_move", "build_agents", "build_scenario", "build_source", "check_agent",
-    "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier", "choose",
-    "completion_text", "construct", "contaminated", "data_folder", "draw_rule", "episode_text",
-    "episodes_html", "episodes_section", "escape_terminal", "html_templates", "hub_source", "known_datasets",
-    "messages_text", "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync",
-    "shift_of", "suggest", "task_index", "write_episodes",
+    "AipoError", "Answer", "Author", "BudgetSpent", "ByKind", "ByteTokenizer", "Call", "CannedAgent",
+    "Cassette", "ChatAgent", "CheckpointError", "ChoiceVerifier", "CodeTests", "CodeVerifier", "Codec",
+    "Completion", "ConfigError", "Consult", "ConsultKind", "Consults", "ContaminationIndex",
+    "ContaminationReport", "DataError", "Dataset", "Dialogue", "DialogueRules", "Ended", "Episode",
+    "EpisodeRunner", "FaultServer", "FaultyAgent", "Feedback", "FileSource", "Group", "HermesCodec",
+    "Interrupted", "Journal", "KnowledgeAgent", "Limits", "MacroCodec", "MathVerifier", "Message", "Need",
+    "NotesAgent", "OpenAICodec", "Operator", "Outcome", "Parsed", "PendingCall", "Plugin", "PolicyError",
+    "PoolLimits", "Problem", "Program", "ReasoningAgent", "Registry", "Reply", "RetryLater", "RunResult",
+    "Sandbox", "SandboxUnavailable", "Scenario", "ScriptedAgent", "ScriptedPolicy", "Session", "Span", "Spec",
+    "Split", "StopReason", "TagsCodec", "Task", "TaskSource", "TaskTable", "TokenEnv", "TokenRecord",
+    "TokenSession", "Tokenizer", "Tool", "ToolSchema", "ToySource", "Turn", "TurnEnv", "UnicodeText",
+    "VectorEnv", "Verdict", "Verifier", "VerifierError", "VerifyAgent", "World", "add_codes", "all_tasks",
+    "believed_move", "build_agents", "build_scenario", "build_source", "check_agent", "check_codec",
+    "check_contamination", "check_task_source", "check_tool", "check_verifier", "choose", "completion_text",
+    "construct", "contaminated", "data_folder", "draw_rule", "episode_text", "episodes_html",
+    "episodes_section", "escape_terminal", "html_templates", "hub_source", "known_datasets", "messages_text",
+    "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync", "shift_of",
+    "suggest", "task_index", "write_episodes",
 ]

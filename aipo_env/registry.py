@@ -224,7 +224,17 @@ def _value(text: str) -> Any:
 
 
 AGENTS = Registry(
-    "agent", {"scripted": "aipo_env.agents.scripted:scripted", "notes": "aipo_env.agents.notes:notes"}
+    "agent",
+    {
+        "scripted": "aipo_env.agents.scripted:scripted",
+        "notes": "aipo_env.agents.notes:notes",
+        "openai": "aipo_env.agents.chat:ChatAgent",
+        "hands": "aipo_env.agents.hands:HandsAgent",
+        "library": "aipo_env.agents.library:Library",
+        "oracle": "aipo_env.agents.mixed:OracleAgent",
+        "mix": "aipo_env.agents.mixed:MixedAgent",
+        "wrong": "aipo_env.agents.mixed:WrongAgent",
+    },
 )
 TOOLS = Registry("tool", {})
 VERIFIERS = Registry(

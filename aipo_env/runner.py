@@ -15,6 +15,7 @@ from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import get_args
 
+from aipo_env.agents.base import BudgetSpent
 from aipo_env.agents.pool import check_cancelled
 from aipo_env.envs.byte_tokenizer import ByteTokenizer
 from aipo_env.envs.token_session import TokenSession
@@ -175,7 +176,7 @@ class EpisodeRunner:
             async with asyncio.timeout(self.deadline_s) as deadline:
                 self._running[session] = deadline
                 await self._turns(session)
-        except SandboxUnavailable:
+        except (BudgetSpent, SandboxUnavailable):
             raise
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # a policy may be anybody's program
             check_cancelled()
