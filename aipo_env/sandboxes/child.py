@@ -14,6 +14,7 @@ import struct
 import sys
 from typing import Any
 
+libc = ctypes.CDLL(None, use_errno=True)
 READY = b"\x06"
 EXIT_COMPILE, EXIT_MEMORY = 213, 214
 """Exit statuses for a program that is none, and for one that ran out of memory."""
@@ -74,7 +75,6 @@ def lock(
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(which, (value, value))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    libc = ctypes.CDLL(None, use_errno=True)
     code = ctypes.create_string_buffer(rules, len(rules) or 1)
     table = struct.pack("@HP", len(rules) // 8, ctypes.addressof(code))
     no_capabilities = struct.pack("=Ii", 0x20080522, 0), bytes(24)
@@ -147,11 +147,16 @@ def _finish(namespace: dict[str, object], status: int) -> None:
         if threading := sys.modules.get("threading"):
             threading._shutdown()
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        namespace.clear()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush(sys.stdout, sys.stderr)
+        namespace.clear()  # writes what files of the program's own still hold
+        _flush(sys.__stdout__, sys.__stderr__)
     except BaseException as error:
         sys.__excepthook__(type(error), error, None)
         status = status or 120
     os._exit(status)
+
+
+def _flush(*files: Any) -> None:
+    for file in files:
+        if file is not None and not getattr(file, "closed", False):
+            file.flush()

@@ -8,7 +8,7 @@ import ctypes
 import os
 import struct
 
-libc = ctypes.CDLL(None, use_errno=True)
+from aipo_env.sandboxes.child import libc
 
 _NEW_MOUNTS, _NEW_OTHERS = 0x00020000, 0x7C000000
 """Namespaces of mounts; of users, processes, network, IPC and host names."""

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -70,7 +71,8 @@ class ForkServers:
     def __init__(
         self, name: str, connect: Callable[[], Connection], layers: Sequence[str], num_servers: int = 0
     ) -> None:
-        self._connect, self._num_servers = connect, num_servers or len(os.sched_getaffinity(0))
+        num_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        self._connect, self._num_servers = connect, num_servers or num_cores
         self._num_failures = 0
         self._reset()
         faults = []
@@ -157,7 +159,7 @@ class ForkServers:
             result = _failure(f"the fork server is gone: {error}", self.layer)
         if held and (result.status == "infra_error" or num_runs + 1 >= MAX_RUNS):
             held[0].kill()
-        elif held:
+        elif held and server.kill.alive:
             self._idle.append((server, num_runs + 1))
         return result
 

@@ -27,16 +27,15 @@ CAUSES = ("", "timeout", "output_limit")
 _OWN_PROCESSES = 3
 
 
-def take(descriptor: int = 0) -> bytes:
+def take() -> bytes:
     """Read one message, and no byte of what follows; raise EOFError when there is none."""
-    size = int.from_bytes(_exactly(descriptor, 8), "big")
-    return _exactly(descriptor, size)
+    return _exactly(int.from_bytes(_exactly(8), "big"))
 
 
-def _exactly(descriptor: int, size: int) -> bytes:
+def _exactly(size: int) -> bytes:
     taken = bytearray()
     while len(taken) < size:
-        chunk = os.read(descriptor, min(size - len(taken), 2**20))
+        chunk = os.read(0, min(size - len(taken), 2**20))
         if not chunk:
             raise EOFError("the message ended early")
         taken += chunk
@@ -65,7 +64,7 @@ def main() -> None:
         elif settings["layer"] == "landlock":
             confine.restrict_files()
         # Or a program could open the descriptors of this process in /proc.
-        confine.check(confine.libc.prctl(4, 0, 0, 0, 0), "prctl")
+        confine.check(child.libc.prctl(4, 0, 0, 0, 0), "prctl")
     except Exception as error:
         give(f"{type(error).__name__}: {error}".encode())
         return
@@ -93,7 +92,7 @@ def _supervise(settings: dict[str, Any]) -> None:
     try:
         # A program dies with this process, and what it started comes to it.
         for option, value in ((1, signal.SIGKILL), (36, 1)):
-            confine.check(confine.libc.prctl(option, value, 0, 0, 0), "prctl")
+            confine.check(child.libc.prctl(option, value, 0, 0, 0), "prctl")
         job = marshal.loads(take())
         if settings["layer"] == "namespaces":
             confine.fresh_scratch(job["disk_bytes"])

@@ -105,6 +105,24 @@ def test_dataclasses_and_main_guard():
     assert printed(source) == b"P(x=3)\n"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys\nprint(1)\nsys.stdout.close()",
+        "import sys\nsys.stdout.write('1\\n')\nsys.stdout = None",
+        "out = open(1, 'w')\nout.write('1\\n')",
+        "import io, sys\nold = sys.stdout\nsys.stdout = io.StringIO()\nprint(2)\nold.write('1\\n')",
+        "import sys\nclass Out:\n    text = ''\n    def write(self, text): self.text += text\n    def flush(self): sys.__stdout__.write(self.text)\nsys.stdout = Out()\nprint(1)",
+        "import atexit\natexit.register(print, 1)",
+        "import atexit, sys\natexit.register(print, 1)\nsys.exit()",
+        "class A:\n    def __del__(self): print(1)\na = A()",
+        "import sys\nprint(1)\nsys.exit(False)",
+    ],
+)
+def test_what_is_written_last_is_not_lost(source: str):
+    assert printed(source) == b"1\n"
+
+
 def test_deep_recursion_through_a_cache():
     source = "import sys\nfrom functools import cache\nsys.setrecursionlimit(10 ** 6)\n@cache\n"
     source += "def f(n):\n    return n and f(n - 1) + 1\nprint(f(20_000))"
