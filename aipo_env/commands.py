@@ -55,8 +55,6 @@ class PlayOptions:
     """Training or held-out tasks."""
     index: int = 0
     """Which task."""
-    seed: int = 0
-    """Draws the toy world."""
     aided: bool = True
     """Whether you may consult."""
 
@@ -70,7 +68,7 @@ def play(argv: list[str]) -> None:
     given = {name: value for name, value in chosen.items() if value is not None}
     try:
         # A person needs no checker of actions; its warnings would stand in the transcript.
-        made = gymnasium.make(options.environment, disable_env_checker=True, world_seed=options.seed, **given)
+        made = gymnasium.make(options.environment, disable_env_checker=True, **given)
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise ConfigError(f"play: {options.environment!r} cannot be made: {error}") from error
     if not isinstance(made.unwrapped, EpisodeEnv):

@@ -22,6 +22,7 @@ from aipo_env.registry import Spec
 from aipo_env.render import episode_text, episodes_html, messages_text
 from aipo_env.scenario import build_scenario
 from aipo_env.session import Session, run_sync
+from aipo_env.tasks.base import task_index
 
 ObsT = TypeVar("ObsT")
 ActT = TypeVar("ActT")
@@ -47,13 +48,13 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         pool: Fields of `PoolLimits` that differ from its defaults.
         aided: Whether the policy is told of the agents and may consult.
         split: "train" or "test".
-        world_seed: The toy world's, unless `source` gives one.
         cassette: File from which agents' replies are repeated and to which they are recorded; see `Cassette`.
         render_mode: "human" prints messages as they come; "ansi" has `render` return the transcript, "html" a
             web page of the episode. "ansi_list" and "html_list" collect one per step.
 
-    Every argument has a JSON form, so that the environment's spec has one. `reset(options={"index": n})`
-    chooses a task; otherwise it is drawn from `np_random`.
+    Every argument has a JSON form, so that the environment's spec has one. `reset(seed=s)` and the resets after
+    it play the episodes of an `EpisodeRunner` of that seed, one after another; without any seed, those of a seed
+    drawn from `np_random`. `reset(options={"index": n})` plays task n instead.
 
     `info` holds `task_id`, `turn`, `num_policy_tokens`, `consults_used`; on the last step also `stop_reason`
     and `episode_record`, the `Episode`. The gold answer is in the `Episode` alone.
@@ -79,7 +80,6 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         pool: Mapping[str, Any] | None = None,
         aided: bool = True,
         split: Split = "train",
-        world_seed: int = 0,
         cassette: str | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -97,13 +97,14 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             codec=codec,
             rules={**BYTE_LIMITS, **(rules or {})},
             pool=pool,
-            seed=world_seed,
             cassette=cassette,
         )
         self.tokenizer: Tokenizer = ByteTokenizer()
         self.aided, self.split, self.render_mode = aided, split, render_mode
         self._session: TokenSession | None = None
         self._is_over = True
+        self._series: int | None = None
+        self._position = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -113,15 +114,22 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         Raises:
             ConfigError: The seed is no whole number from 0 to 2**63 - 1, or an option is unknown.
         """
-        super().reset(seed=_checked_seed(seed))
-        size = self.scenario.source.num_tasks(self.split)
-        # Drawn whether used or not, so that choosing a task changes no later draw.
-        index, key = int(self.np_random.integers(size or 2**31)), int(self.np_random.integers(2**31))
-        chosen = _chosen_index(dict(options or {}), size)
-        task = self.scenario.source.task(self.split, index if chosen is None else chosen)
-        self._session = TokenSession(
-            self.scenario.session(task, aided=self.aided, key=(key,)), self.tokenizer
+        seed = _checked_seed(seed)
+        super().reset(seed=seed)
+        if seed is not None or self._series is None:
+            self._series, self._position = int(self.np_random.integers(2**31)) if seed is None else seed, 0
+        series, position, source = self._series, self._position, self.scenario.source
+        index = _chosen_index(dict(options or {}), source.num_tasks(self.split))
+        if index is None:
+            index = task_index(source, self.split, position, series)
+        session = self.scenario.session(
+            source.task(self.split, index),
+            aided=self.aided,
+            key=(series, position, 0),
+            group_id=f"{series}-{position}",
         )
+        self._session = TokenSession(session, self.tokenizer)
+        self._position += 1
         self._clear()
         self._session.open()
         self._note()

@@ -13,6 +13,10 @@ from aipo_env.records import Split, Task
 from aipo_env.registry import TASKS, Spec
 
 
+_STRIDE = 1_000_003
+"""How far apart the readings of an endless source by neighbouring seeds start."""
+
+
 class TaskSource(Protocol):
     """A supply of tasks by split and index. Equal arguments give equal tasks."""
 
@@ -69,10 +73,13 @@ def build_source(spec: Spec | TaskSource, seed: int) -> TaskSource:
 
 
 def task_index(source: TaskSource, split: Split, position: int, seed: int) -> int:
-    """Return the task at `position` of an endless reading; each epoch of a finite source is shuffled anew."""
+    """Return the task at `position` of an endless reading.
+
+    Each epoch of a finite source is shuffled anew; where a reading of an endless one starts, the seed says.
+    """
     size = source.num_tasks(split)
     if not size:
-        return position
+        return (seed * _STRIDE + position) % 2**31
     epoch, within = divmod(position, size)
     return int(_order(size, seed, epoch)[within])
 

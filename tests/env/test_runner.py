@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
 
+import gymnasium as gym
 import pytest
 
 from aipo_env import (
@@ -101,6 +102,22 @@ def test_an_episode_is_the_one_a_session_of_the_same_key_gives():
             assert episode == ScriptedPolicy((ASK, "\\boxed{1}")).run(session)
     hashes = {episode.consults[0].prompt_hash for group in groups for episode in group.episodes}
     assert len(hashes) == 4, "each rollout draws its agents' seeds for itself"
+
+
+@pytest.mark.parametrize(("source", "agents"), [("toy", "scripted"), ("shipped:science", "notes")])
+def test_an_environment_plays_the_episodes_of_a_runner_of_its_seed_one_after_another(
+    source: str, agents: str
+):
+    env = gym.make("AIPO-Math-Turn-v0", source=source, agents=agents, disable_env_checker=True)
+    played = []
+    for number in range(3):
+        env.reset(seed=None if number else 5)
+        env.step(ASK)
+        played.append(env.step("\\boxed{1}")[-1]["episode_record"])
+    runner = EpisodeRunner(env.unwrapped.scenario, ask_toy, seed=5)
+    episodes = asyncio.run(collect(runner, 3))
+    assert sorted(episodes, key=lambda episode: episode.group_id) == played
+    assert len({episode.task.id for episode in played}) == 3
 
 
 async def ask_toy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:

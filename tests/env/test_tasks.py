@@ -262,4 +262,5 @@ def test_every_epoch_of_a_file_is_shuffled_anew(tmp_path: Path):
     assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
     assert task_index(source, "train", 7, seed=3) == epochs[1][2]
-    assert task_index(build_source("toy", 0), "train", 12345, seed=3) == 12345
+    assert task_index(build_source("toy", 0), "train", 12345, seed=3) == 3_012_354
+    assert task_index(build_source("toy", 0), "train", 12345, seed=0) == 12_345

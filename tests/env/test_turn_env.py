@@ -114,7 +114,7 @@ def test_choosing_a_task_changes_no_later_draw():
 
 def test_splits_and_worlds():
     assert start(split="test").unwrapped.reset(options={"index": 0})[1]["task_id"] == "toy-0-test-0"
-    assert start(world_seed=4).reset(options={"index": 0})[1]["task_id"] == "toy-4-train-0"
+    assert start(source="toy:seed=4").reset(options={"index": 0})[1]["task_id"] == "toy-4-train-0"
     assert start(aided=False).unwrapped.stop_strings == ()
     assert start().unwrapped.stop_strings == ("</knowledge>", "</reason>", "</verify>")
 
@@ -277,7 +277,6 @@ def test_every_option_has_a_json_form():
         "pool": {"deadline_s": 5},
         "split": "test",
         "aided": True,
-        "world_seed": 3,
     }
     for name in ("AIPO-Math-v0", ID):
         env = gym.make(name, **options)
