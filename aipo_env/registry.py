@@ -60,6 +60,17 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
     return kind, options
 
 
+def as_options(value: Any, what: str) -> dict[str, Any]:
+    """Return a copy of an object of names and values, empty for None.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if not isinstance(value or {}, Mapping):
+        raise ConfigError(f"{what}: {value!r} must be an object of names and values.")
+    return dict(value or {})
+
+
 def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> T:
     """Call `make` with options from a spec.
 
@@ -149,6 +160,8 @@ class Registry:
         Raises:
             ConfigError: There is none of that name, it cannot be loaded, or an option is wrong.
         """
+        if spec is None or isinstance(spec, int | float | list | tuple):
+            raise ConfigError(f"{self.kind}: {spec!r} is no spec. {suggest(str(spec), self.names())}")
         if not isinstance(spec, str | Mapping):
             return spec
         name, factory, options = self.find(spec)

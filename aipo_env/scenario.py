@@ -13,7 +13,7 @@ from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import DialogueRules
 from aipo_env.errors import ConfigError, suggest
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Task
-from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec, construct
+from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec, as_options, construct
 from aipo_env.session import Session
 from aipo_env.tasks.base import TaskSource, build_source
 from aipo_env.tasks.toy import ToySource
@@ -102,13 +102,16 @@ def build_scenario(
     Raises:
         ConfigError: A spec or option is unknown or out of range. DataError: a task file cannot be read.
     """
+    if not isinstance(cassette, str | None):
+        raise ConfigError(f"cassette={cassette!r} must be the path of a file, as text.")
     tasks = build_source(source, seed)
     functions = build_tools(tools)
-    # The toy's brief prompt tells of no tools.
-    defaults = TOY_RULES if isinstance(tasks, ToySource) and not functions else DialogueRules()
+    # The toy's brief prompt explains neither tools nor how a call looks; the tiny policy knows tags by heart.
+    is_brief = isinstance(tasks, ToySource) and not functions and codec == "tags"
+    defaults = TOY_RULES if is_brief else DialogueRules()
     fields = {name: getattr(defaults, name) for name in DialogueRules.__dataclass_fields__}
-    chosen = construct(DialogueRules, {**fields, **(rules or {})}, "dialogue rules")
-    limits = construct(PoolLimits, dict(pool or {}), "agent pool")
+    chosen = construct(DialogueRules, {**fields, **as_options(rules, "dialogue rules")}, "dialogue rules")
+    limits = construct(PoolLimits, as_options(pool, "agent pool"), "agent pool")
     for name in chosen.budget_per_kind:
         if name not in CONSULT_KINDS and name not in functions:
             valid = suggest(name, [*CONSULT_KINDS, *functions])

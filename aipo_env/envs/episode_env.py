@@ -18,7 +18,7 @@ from aipo_env.envs.tokenizer import Tokenizer
 from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError, suggest
 from aipo_env.records import Message, Split, StopReason
-from aipo_env.registry import Spec
+from aipo_env.registry import Spec, as_options
 from aipo_env.render import episode_text, episodes_html, messages_text
 from aipo_env.scenario import build_scenario
 from aipo_env.session import Session, run_sync
@@ -95,7 +95,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             tools=tools,
             verifier=verifier,
             codec=codec,
-            rules={**BYTE_LIMITS, **(rules or {})},
+            rules={**BYTE_LIMITS, **as_options(rules, "dialogue rules")},
             pool=pool,
             cassette=cassette,
         )

@@ -163,6 +163,8 @@ def build_tools(specs: Sequence[Any]) -> dict[str, Tool]:
     Raises:
         ConfigError: As `build_tool`, or two have one name.
     """
+    if isinstance(specs, str) or not isinstance(specs, Sequence):
+        raise ConfigError(f"tools: {specs!r} must be a list of functions or of their names.")
     tools: dict[str, Tool] = {}
     for tool in map(build_tool, specs):
         if tool.agent_id in tools:

@@ -295,3 +295,27 @@ def test_a_seed_is_honoured_or_refused(name: str, seed: object):
         env.reset(seed=seed)
     assert env.reset(seed=np.int64(7))[1]["task_id"] == env.reset(seed=7)[1]["task_id"]
     assert env.reset(seed=2**63 - 1)[1]["task_id"] != env.reset(seed=7)[1]["task_id"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("codec", None, "codec: None is no spec. Valid: hermes, macro, openai, tags."),
+        ("codec", 7, "codec: 7 is no spec."),
+        ("agents", None, "agent: None is no spec."),
+        ("verifier", None, "verifier: None is no spec."),
+        ("source", None, "task: None is no spec."),
+        ("cassette", 5, "cassette=5 must be the path of a file, as text."),
+        ("rules", [1], "dialogue rules: [1] must be an object of names and values."),
+        ("pool", 3, "agent pool: 3 must be an object of names and values."),
+        ("tools", 5, "tools: 5 must be a list of functions or of their names."),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_named(name: str, value: object, message: str):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        gym.make(ID, **{name: value})
+
+
+def test_another_codec_is_explained_in_the_toy_world_too():
+    system = gym.make(ID, codec="hermes").reset(seed=0)[0]
+    assert "<tool_call>" in system
