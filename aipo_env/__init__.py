@@ -45,6 +45,7 @@ from aipo_env.errors import (
     Interrupted,
     PolicyError,
     SandboxUnavailable,
+    Terminated,
     VerifierError,
     suggest,
 )
@@ -98,6 +99,7 @@ from aipo_env.tasks.contamination import (
     all_tasks,
     check_contamination,
     contaminated,
+    without_contaminated,
 )
 from aipo_env.tasks.datasets import Dataset, known_datasets
 from aipo_env.tasks.file import FileSource
@@ -136,13 +138,13 @@ __all__ = [
     "NotesAgent", "OpenAICodec", "Operator", "Outcome", "Parsed", "PendingCall", "Plugin", "PolicyError",
     "PoolLimits", "Problem", "Program", "ReasoningAgent", "Registry", "Reply", "RetryLater", "RunResult",
     "Sandbox", "SandboxUnavailable", "Scenario", "ScriptedAgent", "ScriptedPolicy", "Session", "Span", "Spec",
-    "Split", "StopReason", "TagsCodec", "Task", "TaskSource", "TaskTable", "TokenEnv", "TokenRecord",
-    "TokenSession", "Tokenizer", "Tool", "ToolSchema", "ToySource", "Turn", "TurnEnv", "UnicodeText",
-    "VectorEnv", "Verdict", "Verifier", "VerifierError", "VerifyAgent", "World", "add_codes", "all_tasks",
-    "believed_move", "build_agents", "build_scenario", "build_source", "check_agent", "check_codec",
-    "check_contamination", "check_task_source", "check_tool", "check_verifier", "choose", "completion_text",
+    "Split", "StopReason", "TagsCodec", "Task", "TaskSource", "TaskTable", "Terminated", "TokenEnv",
+    "TokenRecord", "TokenSession", "Tokenizer", "Tool", "ToolSchema", "ToySource", "Turn", "TurnEnv",
+    "UnicodeText", "VectorEnv", "Verdict", "Verifier", "VerifierError", "VerifyAgent", "World", "add_codes",
+    "all_tasks", "believed_move", "build_agents", "build_scenario", "build_source", "check_agent",
+    "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier", "choose", "completion_text",
     "construct", "contaminated", "data_folder", "draw_rule", "episode_text", "episodes_html",
     "episodes_section", "escape_terminal", "html_templates", "hub_source", "known_datasets", "messages_text",
     "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync", "shift_of",
-    "suggest", "task_index", "write_episodes",
+    "suggest", "task_index", "without_contaminated", "write_episodes",
 ]

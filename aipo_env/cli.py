@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
-from aipo_env.commands import agents, doctor, play, plugins, sandbox, verify, view
+from aipo_env.commands import agents, doctor, play, plugins, sandbox, tasks, verify, view
 from aipo_env.errors import AipoError, ConfigError, suggest
 from aipo_env.render import escape_terminal
 
@@ -18,6 +18,7 @@ OWN: dict[str, Command] = {
     "play": play,
     "view": view,
     "plugins": plugins,
+    "tasks": tasks,
     "agents": agents,
     "verify": verify,
     "sandbox": sandbox,
@@ -29,13 +30,13 @@ EXTRAS = {"jinja2": "report", "openai": "openai", "vllm": "vllm", "pyarrow": "da
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, or 2 after an error that was explained."""
+    """Run one command and return its exit code: 0; after an error that was explained 2, or 75 after SIGTERM."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _run(arguments)
     except AipoError as error:
         print(f"aipo: {escape_terminal(str(error))}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except OSError as error:
         print(f"aipo: {escape_terminal(str(error))}. What was written before is whole.", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""The commands of this package: play, view, plugins, agents, verify, sandbox, doctor. Each takes its arguments as a list of texts."""
+"""The commands of this package: play, view, plugins, tasks, agents, verify, sandbox, doctor. Each takes its arguments as a list of texts."""
 
 import asyncio
 import importlib.util
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO, get_args
 
 import gymnasium
 import tyro
@@ -36,6 +36,7 @@ from aipo_env.sandboxes.self_test import open_sandbox, survey
 from aipo_env.scenario import build_agents
 from aipo_env.session import leaks, run_sync
 from aipo_env.tasks.base import build_source
+from aipo_env.tasks.contamination import ContaminationIndex, all_tasks, check_contamination, held_out
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,41 @@ def plugins(argv: list[str]) -> None:
         fault = f": cannot be used: {plugin.error}" if plugin.error else ""
         line = f"{plugin.kind:9} {plugin.name:16} {plugin.origin}{fault}"
         print(escape_terminal(" ".join(line.splitlines())))
+
+
+@dataclass(frozen=True)
+class TasksOptions:
+    """Say how many tasks a source has, what was left out and why, and which stand among held-out tasks too."""
+
+    source: Positional[str]
+    """Where tasks come from: "hf:dapo_math_17k", "file:tasks.jsonl"."""
+    held_out: tuple[str, ...] = ()
+    """Sources, or hash lists (FILE.json), whose test tasks must not be trained on.""" ""
+    hashes: Path | None = None
+    """Write a hash list of the source's test tasks: hashes alone, no text."""
+
+
+def tasks(argv: list[str]) -> None:
+    """Count the tasks of a source, and find those that stand among held-out tasks too."""
+    options = tyro.cli(TasksOptions, args=argv, prog="aipo tasks")
+    source = build_source(options.source, 0)
+    for split in get_args(Split):
+        print(f"{split:6} {'endless' if (num := source.num_tasks(split)) is None else num}")
+    for reason, num in getattr(source, "skipped", {}).items():
+        print(f"left out: {num}, {reason}")
+    if options.hashes:
+        index = ContaminationIndex.from_tasks(all_tasks(source, "test"))
+        index.save(options.hashes)
+        print(f"{options.hashes}: {len(index.hashes)} hashes of {index.num_tasks} tasks")
+    if not options.held_out:
+        return
+    report = check_contamination(source, map(held_out, options.held_out))
+    for pair in sorted(report.found.items()):
+        print(escape_terminal("{} stands in {}".format(*pair)))
+    counts = f"{len(report.found)} of {report.num_train} training tasks stand among {report.num_evaluation} held out"
+    if report.found:
+        raise DataError(f"{counts}. `aipo train --held-out` leaves them out.")
+    print(counts)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ AipoError
 ├── PolicyError            a model, tokenizer or chat template that cannot be used
 ├── CheckpointError        a checkpoint that cannot be read or written
 ├── Interrupted            Ctrl-C, after the work in hand was finished and saved
+│   └── Terminated         SIGTERM; the run is saved and wants to be started again (exit code 75)
 ├── AgentError             an agent gave no usable reply
 │   └── AgentTimeout       ... within its deadline
 ├── VerifierError          a verifier could not decide
 └── SandboxUnavailable     the sandbox cannot give its guarantee, so it refuses
 
 Each message is one paragraph: the offending value, what is allowed, and what to do next. The command
-line prints it without a traceback and exits with code 2.
+line prints it without a traceback and exits with code 2 where nothing else is said.
 """
 
 import difflib
@@ -21,6 +22,8 @@ from collections.abc import Iterable
 
 class AipoError(Exception):
     """Root of the tree."""
+
+    exit_code = 2
 
 
 class ConfigError(AipoError, ValueError):
@@ -41,6 +44,12 @@ class CheckpointError(AipoError):
 
 class Interrupted(AipoError):
     """Ctrl-C, after the work in hand was finished and saved."""
+
+
+class Terminated(Interrupted):
+    """SIGTERM: everything is saved, and the same command goes on from there."""
+
+    exit_code = 75  # EX_TEMPFAIL, at which a batch system can queue the job again
 
 
 class AgentError(AipoError):

@@ -12,7 +12,6 @@ from aipo_env.errors import DataError
 from aipo_env.records import Split, Task
 from aipo_env.registry import TASKS, Spec
 
-
 _STRIDE = 1_000_003
 """How far apart the readings of an endless source by neighbouring seeds start."""
 

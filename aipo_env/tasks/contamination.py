@@ -1,6 +1,6 @@
 """Whether training tasks stand among evaluation tasks: by their whole text, or by thirteen words in a row.
 
-    report = check_contamination(build_source("hf:dapo_math_17k", 0), [build_source("hf:aime_2025", 0)])
+    report = check_contamination(build_source("hf:dapo_math_17k", 0), [held_out("hf:aime_2025")])
 
 An index holds hashes alone, so that it can be kept and shared where the tasks' text cannot.
 """
@@ -10,13 +10,13 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aipo_env.errors import ConfigError, DataError
 from aipo_env.records import Split, Task
-from aipo_env.tasks.base import TaskSource
+from aipo_env.tasks.base import TaskSource, TaskTable, build_source
 
 NUM_WORDS = 13
 """Words in a row that two texts share only if one quotes the other."""
@@ -106,6 +106,33 @@ def check_contamination(
         num_evaluation += other.num_tasks
         found = contaminated(tasks, other) | found
     return ContaminationReport(len(tasks), num_evaluation, found)
+
+
+def held_out(name: str) -> "TaskSource | ContaminationIndex":
+    """Return what a task source's spec or a hash list's path names.
+
+    Raises:
+        ConfigError: There is no such source. DataError: the file is no hash list.
+    """
+    return ContaminationIndex.load(Path(name)) if name.endswith(".json") else build_source(name, 0)
+
+
+def without_contaminated(source: TaskSource, evaluation: Sequence[str]) -> TaskSource:
+    """Return the source without the training tasks that share text with what `held_out` reads by these names.
+
+    Raises:
+        ConfigError, DataError: As `check_contamination`; or no training task is left.
+    """
+    if not evaluation:
+        return source
+    found = check_contamination(source, map(held_out, evaluation)).found
+    train = [task for task in all_tasks(source, "train") if task.id not in found]
+    if not train:
+        raise DataError(
+            f"every training task stands among {', '.join(evaluation)} too. Train on another source."
+        )
+    test = [source.task("test", index) for index in range(source.num_tasks("test") or 0)]
+    return TaskTable(str(source), {"train": train, "test": test}, {"stands in held-out tasks": len(found)})
 
 
 def all_tasks(source: TaskSource, split: Split) -> Iterator[Task]:

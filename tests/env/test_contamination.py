@@ -5,14 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from aipo_env import ConfigError, DataError, Task, ToySource, World
+from aipo_env import ConfigError, DataError, Task, ToySource, World, build_source
+from aipo_env.cli import main
 from aipo_env.tasks.base import TaskTable
 from aipo_env.tasks.contamination import (
     ContaminationIndex,
     ContaminationReport,
     check_contamination,
     contaminated,
+    held_out,
+    without_contaminated,
 )
+
+
+def run(*arguments: str) -> int:
+    return main(list(arguments))
+
 
 WORDS = [f"w{number}" for number in range(40)]
 
@@ -65,6 +73,47 @@ def test_a_source_against_sources_and_hash_lists(tmp_path: Path):
     path = tmp_path / "list.json"
     second.save(path)
     assert check_contamination(train, [ContaminationIndex.load(path)]).found == {"a": "z"}
+
+
+def write_tasks(path: Path, *rows: tuple[str, str, str]) -> str:
+    names = ("id", "prompt", "split")
+    lines = [json.dumps({**dict(zip(names, row, strict=True)), "answer": "1"}) for row in rows]
+    path.write_text("\n".join(lines))
+    return f"file:{path}"
+
+
+def test_contaminated_training_tasks_are_left_out(tmp_path: Path):
+    train = write_tasks(
+        tmp_path / "train.jsonl",
+        ("a", "Add 1 and 2.", "train"),
+        ("b", "Add 3 and 4.", "train"),
+        ("c", "Go.", "test"),
+    )
+    evaluation = write_tasks(tmp_path / "evaluation.jsonl", ("x", "add 3 and 4", "test"))
+    kept = without_contaminated(build_source(train, 0), [evaluation])
+    assert (kept.num_tasks("train"), kept.task("train", 0).id, kept.task("test", 0).id) == (1, "a", "c")
+    assert kept.skipped == {"stands in held-out tasks": 1}
+    path = tmp_path / "hashes.json"
+    assert run("tasks", evaluation, "--hashes", str(path)) == 0
+    assert isinstance(held_out(str(path)), ContaminationIndex)
+    assert without_contaminated(build_source(train, 0), [str(path)]).num_tasks("train") == 1
+    same = write_tasks(tmp_path / "same.jsonl", ("b", "Add 3 and 4", "train"))
+    with pytest.raises(DataError, match="every training task stands among .*Train on another source"):
+        without_contaminated(build_source(same, 0), [evaluation])
+
+
+def test_the_command_counts_tasks_and_names_contaminated_ones(tmp_path: Path, capsys: pytest.CaptureFixture):
+    train = write_tasks(tmp_path / "t.jsonl", ("a", "Add 1 and 2.", "train"), ("b", "Add 3 and 4.", "train"))
+    clean = write_tasks(tmp_path / "c.jsonl", ("x", "Other.", "test"))
+    assert run("tasks", train, "--held-out", clean) == 0
+    assert capsys.readouterr().out == ("train  2\ntest   0\n0 of 2 training tasks stand among 1 held out\n")
+    dirty = write_tasks(tmp_path / "d.jsonl", ("y", "add 3 and 4", "test"))
+    assert run("tasks", train, "--held-out", clean, dirty) == 2
+    out, fault = capsys.readouterr()
+    assert out.endswith("b stands in y\n")
+    assert fault == (
+        "aipo: 1 of 2 training tasks stand among 2 held out. `aipo train --held-out` leaves them out.\n"
+    )
 
 
 def test_a_hash_list_holds_no_text(tmp_path: Path):
