@@ -142,9 +142,9 @@ __all__ = [
     "TokenRecord", "TokenSession", "Tokenizer", "Tool", "ToolSchema", "ToySource", "Turn", "TurnEnv",
     "UnicodeText", "VectorEnv", "Verdict", "Verifier", "VerifierError", "VerifyAgent", "World", "add_codes",
     "all_tasks", "believed_move", "build_agents", "build_scenario", "build_source", "check_agent",
-    "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier", "choose", "completion_text",
-    "construct", "contaminated", "data_folder", "draw_rule", "episode_text", "episodes_html",
-    "episodes_section", "escape_terminal", "html_templates", "hub_source", "known_datasets", "messages_text",
-    "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync", "shift_of",
+    "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier", "choose",
+    "completion_text", "construct", "contaminated", "data_folder", "draw_rule", "episode_text",
+    "episodes_html", "episodes_section", "escape_terminal", "html_templates", "hub_source", "known_datasets",
+    "messages_text", "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync", "shift_of",
     "suggest", "task_index", "without_contaminated", "write_episodes",
 ]

@@ -75,7 +75,7 @@ def test_an_unknown_command_is_named_with_the_nearest(capsys: pytest.CaptureFixt
     assert run("dctor") == 2
     assert capsys.readouterr().err == (
         "aipo: there is no command 'dctor'. Valid: agents, doctor, fail, interrupt, lack, ours, play, plugins, "
-        "record, sandbox, train, verify, view. Did you mean 'doctor'?\n"
+        "record, sandbox, tasks, train, verify, view. Did you mean 'doctor'?\n"
     )
 
 
