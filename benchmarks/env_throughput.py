@@ -60,6 +60,9 @@ OWN = {
     "event loop, 1,000 sessions, 1 s agents": (
         *("--system", "lag", "--slots", "1000", "--episodes", "5000", "--delay-s", "1"),
     ),
+    "event loop, 1,000 bare tasks of the same delays and work": (
+        *("--system", "bare_lag", "--slots", "1000", "--episodes", "5000", "--delay-s", "1"),
+    ),
     "event loop, 1,000 sessions, 50 ms agents": (
         *("--system", "lag", "--slots", "1000", "--episodes", "5000"),
     ),

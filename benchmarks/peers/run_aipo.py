@@ -2,13 +2,14 @@
 
 --system runner | send_recv | vector | env | gymnasium_async    episodes per second
 --system lag                                                    how long the runner holds up its event loop
+--system bare_lag                                               the same of bare tasks that work as long
 --system tokens                                                 steps per second of the token environment
 """
 
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gymnasium as gym
@@ -73,14 +74,37 @@ async def run_free(load: Load) -> None:
     report(load, measured, load.episodes, num_consults)
 
 
-async def run_lag(load: Load) -> None:
+BARE_WORK_S = 0.0004
+"""What a bare task computes for each reply: about as long as an episode of ours does."""
+
+
+async def run_bare(load: Load) -> None:
+    """Tasks that do nothing but sleep as long as the agent takes, and compute."""
+
+    async def play(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            for delay_s in load.delays_s[number]:
+                await asyncio.sleep(delay_s)
+                end = time.thread_time() + BARE_WORK_S
+                while time.thread_time() < end:
+                    pass
+
+    numbers = iter(range(load.episodes))
+    await asyncio.gather(*(play(numbers) for _ in range(load.slots)))
+
+
+async def run_lag(load: Load, system: str) -> None:
     """How much later than asked a sleeper on the same event loop wakes while all slots are busy.
 
     Replies take half to one and a half times as long as the load says, as a language model's do.
     """
     rng = np.random.default_rng(load.seed)
     load.delays_s = [[delay_s * rng.uniform(0.5, 1.5) for delay_s in delays] for delays in load.delays_s]
-    runner, lags_s = build_runner(load), []
+    lags_s: list[float] = []
+
+    async def run_runner() -> None:
+        async for _ in build_runner(load).episodes(load.episodes):
+            pass
 
     async def probe() -> None:
         while True:
@@ -90,8 +114,7 @@ async def run_lag(load: Load) -> None:
 
     probing = asyncio.create_task(probe())
     with clock() as measured:
-        async for _ in runner.episodes(load.episodes):
-            pass
+        await (run_bare(load) if system == "bare_lag" else run_runner())
     probing.cancel()
     for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)):
         measured[f"lag_{name}_ms"] = 1000 * float(np.quantile(lags_s, share))
@@ -169,8 +192,10 @@ def run_tokens(load: Load, num_steps: int = 400_000) -> None:
 
 if __name__ == "__main__":
     load, options = parse_load(system={"default": "runner"})
-    if options.system in ("runner", "lag"):
-        asyncio.run({"runner": run_free, "lag": run_lag}[options.system](load))
+    if options.system == "runner":
+        asyncio.run(run_free(load))
+    elif options.system in ("lag", "bare_lag"):
+        asyncio.run(run_lag(load, options.system))
     elif options.system in ("env", "tokens"):
         {"env": run_env, "tokens": run_tokens}[options.system](load)
     else:
