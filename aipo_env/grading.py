@@ -11,6 +11,7 @@ from aipo_env.errors import DataError, SandboxUnavailable
 from aipo_env.records import StopReason, Task, Verdict
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.tasks.rows import read_json
+from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import LETTERS
 from aipo_env.verifiers.math_equiv import MathVerifier
@@ -49,7 +50,7 @@ class Grader:
         try:
             row = read_json(line)
             if not isinstance(row, dict):
-                raise DataError(f"{_short(row)} is no JSON object")
+                raise DataError(f"{row!r:.80} is no JSON object")
             return await self._row(row)
         except SandboxUnavailable:
             raise
@@ -57,13 +58,7 @@ class Grader:
             reason = f"field {error} is missing"
         except Exception as error:
             reason = str(error)
-        return {
-            "correct": None,
-            "reward": None,
-            "status": "error",
-            "reason": f"line {number}: {reason}",
-            "line": number,
-        }
+        return asdict(judged("error", reason=f"line {number}: {reason}")) | {"line": number}
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
         if "turns" in row and "verdict" in row:
@@ -81,13 +76,13 @@ class Grader:
             raise DataError(f"the gold of {episode.task.id!r} was withheld when the episode was stored")
         if episode.stop_reason not in _WITH_ANSWER or not episode.turns:
             reason = f"the episode ended before an answer: {episode.stop_reason.value}"
-            return Verdict(correct=False, reward=0.0, status="no_answer", reason=reason)
+            return judged("no_answer", reason=reason)
         return await self._any.verify(episode.task, episode.turns[-1].completion)
 
     async def _math_row(self, row: dict[str, Any]) -> Verdict:
         form = row.get("form", "response")
         if form not in FORMS:
-            raise DataError(f"field 'form' is {_short(form)}; use {' or '.join(FORMS)}")
+            raise DataError(f"field 'form' is {form!r:.80}; use {' or '.join(FORMS)}")
         gold, given = _text(row, "gold"), _text(row, "pred")
         if form == "answer":
             return await self._math.grade(gold, given)
@@ -101,17 +96,11 @@ class Grader:
 
 def _text(row: dict[str, Any], field: str) -> str:
     if not isinstance(row[field], str):
-        raise DataError(f"field {field!r} must be text, got {_short(row[field])}")
+        raise DataError(f"field {field!r} must be text, got {row[field]!r:.80}")
     return str(row[field])
 
 
-def _short(value: object) -> str:
-    return repr(value)[:80]
-
-
 def _case(case: CaseResult) -> dict[str, Any]:
-    shown = {
-        name: getattr(case.run, name)[:MAX_SHOWN_BYTES].decode("utf-8", "replace")
-        for name in ("stdout", "stderr")
-    }
+    outputs = {"stdout": case.run.stdout, "stderr": case.run.stderr}
+    shown = {name: output[:MAX_SHOWN_BYTES].decode("utf-8", "replace") for name, output in outputs.items()}
     return {"status": case.status, "reason": case.reason, **shown, "seconds": round(case.run.seconds, 4)}

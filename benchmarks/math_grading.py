@@ -67,7 +67,8 @@ def trl_grader() -> Grader:
     from trl.rewards import accuracy_reward
 
     def grade(row: dict[str, Any]) -> bool | None:
-        text = row["pred"] if row["form"] == "response" else f"${row['pred']}$"
+        is_marked = row["form"] == "response" or "boxed" in row["pred"]
+        text = row["pred"] if is_marked else f"\\boxed{{{row['pred']}}}"  # it reads marked answers only
         rewards = accuracy_reward([[{"role": "assistant", "content": text}]], [f"${row['gold']}$"])
         return bool(rewards[0])
 

@@ -71,7 +71,7 @@ class Program:
     entry: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """How a run went. The outputs are cut at the limit, and nothing in them can be trusted.
 
@@ -79,11 +79,11 @@ class RunResult:
     """
 
     status: RunStatus
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
-    seconds: float
     layer: str
+    exit_code: int = -1
+    stdout: bytes = b""
+    stderr: bytes = b""
+    seconds: float = 0.0
     reason: str = ""
 
 

@@ -42,48 +42,44 @@ def encode(value: object) -> object:
     raise TypeError(f"a result of type {type(value).__name__} has no JSON form")
 
 
-def lock(
-    rules: bytes,
-    memory_bytes: int,
-    cpu_s: int,
-    *,
-    own_bytes: int = 0,
-    disk_bytes: int = 0,
-    processes: int = 0,
-    descriptors: int = 0,
-) -> None:
+def check(result: int, what: str) -> int:
+    """Return what a C function returned; raise OSError with its error number if it failed."""
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; raise OSError if that was before the call."""
+    if libc.prctl(1, 9, 0, 0, 0) or os.getppid() != parent:
+        raise OSError("the parent is gone")
+
+
+def lock(rules: bytes, parent: int, cpu_s: int, limits: dict[int, int]) -> None:
     """Give up, for good, everything a program needs not.
 
     Args:
         rules: The filter of `seccomp.filter_program`; empty: none, which is no sandbox.
-        own_bytes: Address space in use; 0: it is looked up, in /proc.
-        processes: How many of this user's the kernel may count when another starts.
+        parent: Id of the process to die with.
+        limits: Of `resource`: by its number, as far as there are such rights left. It gets no file, process or core
+            dump for which there is none.
     """
-    if not own_bytes:
-        with open("/proc/self/statm") as file:
-            own_bytes = int(file.read().split()[0]) * resource.getpagesize()
-    wanted = {
-        resource.RLIMIT_AS: own_bytes + memory_bytes,
-        resource.RLIMIT_STACK: memory_bytes,
-        resource.RLIMIT_FSIZE: disk_bytes,
-        resource.RLIMIT_NPROC: processes,
-        resource.RLIMIT_NOFILE: descriptors,
-        resource.RLIMIT_CORE: 0,
-    }
+    nothing = (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE, resource.RLIMIT_CORE)
+    wanted = dict.fromkeys(nothing, 0) | limits
     for which, value in wanted.items():
         hard = resource.getrlimit(which)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(which, (value, value))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    code = ctypes.create_string_buffer(rules, len(rules) or 1)
-    table = struct.pack("@HP", len(rules) // 8, ctypes.addressof(code))
-    no_capabilities = struct.pack("=Ii", 0x20080522, 0), bytes(24)
-    if libc.capset(*no_capabilities):
-        raise OSError(ctypes.get_errno(), "capset failed")
-    die_with_parent, no_new_privileges, set_filter = (1, 9, None), (38, 1, None), (22, 2, table)
-    for option, value, pointer in (die_with_parent, no_new_privileges, *((set_filter,) if rules else ())):
-        if libc.prctl(option, ctypes.c_ulong(value), pointer, None, None):
-            raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
+    check(libc.capset(struct.pack("=Ii", 0x20080522, 0), bytes(24)), "capset")
+    die_with(parent)
+    # A limit of 0 stops no core dump that is piped to a program of the host.
+    check(libc.prctl(4, 0, 0, 0, 0), "prctl of core dumps")
+    check(libc.prctl(38, 1, 0, 0, 0), "prctl of new privileges")
+    if rules:
+        code = ctypes.create_string_buffer(rules)
+        table = struct.pack("@HP", len(rules) // 8, ctypes.addressof(code))
+        check(libc.prctl(22, 2, table, 0, 0), "prctl of the filter")
 
 
 def call(namespace: dict[str, object], entry: str, arguments: list[object]) -> object:

@@ -8,20 +8,12 @@ import ctypes
 import os
 import struct
 
-from aipo_env.sandboxes.child import libc
+from aipo_env.sandboxes.child import check, libc
 
 _NEW_MOUNTS, _NEW_OTHERS = 0x00020000, 0x7C000000
 """Namespaces of mounts; of users, processes, network, IPC and host names."""
-_READ_ONLY, _NO_SUID, _NO_DEV, _NO_EXEC, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = (
-    1,
-    2,
-    4,
-    8,
-    32,
-    4096,
-    16384,
-    1 << 18,
-)
+_READ_ONLY, _NO_SUID, _NO_DEV, _NO_EXEC = 1, 2, 4, 8
+_REMOUNT, _BIND, _RECURSIVE, _PRIVATE = 32, 4096, 16384, 1 << 18
 _DETACH = 2
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
@@ -31,13 +23,6 @@ _MAX_SCRATCH_FILES = 1024
 LIBRARY = os.path.dirname(os.__file__)
 PACKAGES = ("site-packages", "dist-packages")
 """Folders of the library that are no part of Python: a package may hold the very tests a program is to pass."""
-
-
-def check(result: int, what: str) -> int:
-    """Return what a C function returned; raise OSError with its error number if it failed."""
-    if result < 0:
-        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
-    return result
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
@@ -64,11 +49,8 @@ def enter_namespaces() -> None:
         check(libc.prctl(4, 1, 0, 0, 0), "prctl")  # or the files below stay root's
     user, group = os.geteuid(), os.getegid()
     check(libc.unshare(_NEW_MOUNTS | _NEW_OTHERS), "unshare")
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{user} {user} 1"),
-        ("gid_map", f"{group} {group} 1"),
-    ):
+    maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+    for name, text in maps.items():
         file = os.open(f"self/{name}", os.O_WRONLY, dir_fd=processes)
         os.write(file, text.encode())
         os.close(file)

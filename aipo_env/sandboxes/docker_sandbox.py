@@ -14,7 +14,7 @@ from weakref import finalize
 
 from aipo_env.errors import SandboxUnavailable
 from aipo_env.sandboxes.base import LAYERS
-from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, ForkServers, layers_down_to
+from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, ForkServers, layers_down_to, receive
 
 DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -88,29 +88,16 @@ class ContainerServer:
             container.start()
         except docker_error as error:
             raise OSError(f"no container: {error}") from error
-        self._socket = getattr(stream, "_sock", stream)
+        self.socket = getattr(stream, "_sock", stream)
         self._left = 0
 
-    def send(self, data: bytes, wait_s: float) -> None:
-        self._socket.settimeout(wait_s)
-        self._socket.sendall(data)
-
     def receive(self, size: int, wait_s: float) -> bytes:
-        self._socket.settimeout(wait_s)
         data = bytearray()
         while len(data) < size:
             if not self._left:  # output comes in chunks, each behind a header with its length
-                self._left = int.from_bytes(self._exactly(_HEADER_BYTES)[4:], "big")
-            chunk = self._exactly(min(self._left, size - len(data)))
+                self._left = int.from_bytes(receive(self.socket, _HEADER_BYTES, wait_s)[4:], "big")
+            chunk = receive(self.socket, min(self._left, size - len(data)), wait_s)
             self._left -= len(chunk)
-            data += chunk
-        return bytes(data)
-
-    def _exactly(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            if not (chunk := self._socket.recv(min(size - len(data), 2**20))):
-                raise ConnectionError("its container ended")
             data += chunk
         return bytes(data)
 

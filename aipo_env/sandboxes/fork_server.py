@@ -5,10 +5,12 @@ import marshal
 import math
 import os
 import signal
+import socket
 import struct
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +26,8 @@ START_S = 20.0
 """Seconds a server, and then a program's process, may take to lock itself up, on a very busy machine."""
 MAX_RUNS = 1000
 """A server is replaced after as many."""
+_SLOW_TO_FORK = {"threading", "queue"}
+"""Modules with work at every fork: a program that can read the library imports them itself."""
 MAX_FAILURES = 3
 """So many failures of the sandbox in a row are no chance."""
 _MODULES = ("child", "confine", "server")
@@ -44,15 +48,25 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 
 
 class Connection(Protocol):
-    """A server's process and the way to talk to it. Both methods raise OSError when it is gone or silent."""
+    """A server's process and the way to talk to it."""
 
+    socket: socket.socket
     kill: "finalize[Any, Any]"
     """Called, it ends the server for good; so does the end of this process."""
 
-    def send(self, data: bytes, wait_s: float) -> None: ...
-
     def receive(self, size: int, wait_s: float) -> bytes:
-        """Return exactly `size` bytes."""
+        """Return exactly `size` bytes, or raise OSError when it is gone or silent."""
+
+
+def receive(channel: socket.socket, size: int, wait_s: float) -> bytes:
+    """Return exactly `size` bytes from a socket; raise OSError when it ends or is silent for longer than `wait_s`."""
+    channel.settimeout(wait_s)
+    data = bytearray()
+    while len(data) < size:
+        if not (chunk := channel.recv(min(size - len(data), 2**20))):
+            raise ConnectionError("it ended")
+        data += chunk
+    return bytes(data)
 
 
 class ForkServers:
@@ -156,7 +170,7 @@ class ForkServers:
             _send(server, _job(program, limits))
             result = _read(_receive(server, 2 * START_S + limits.time_s), self.layer)
         except (OSError, struct.error) as error:
-            result = _failure(f"the fork server is gone: {error}", self.layer)
+            result = RunResult("infra_error", self.layer, reason=f"the fork server is gone: {error}")
         if held and (result.status == "infra_error" or num_runs + 1 >= MAX_RUNS):
             held[0].kill()
         elif held and server.kill.alive:
@@ -197,24 +211,24 @@ def _settings(layer: str) -> bytes:
         machine: [b"" if layer == "none" else filter_program(machine, layer, many) for many in (False, True)]
         for machine in tables()
     }
-    modules = Path(__file__).with_name("modules.txt").read_text(encoding="utf-8").split()
-    return marshal.dumps({"layer": layer, "rules": rules, "modules": modules})
+    modules = set(Path(__file__).with_name("modules.txt").read_text(encoding="utf-8").split())
+    if layer != "seccomp":
+        modules -= _SLOW_TO_FORK
+    return marshal.dumps({"layer": layer, "rules": rules, "modules": sorted(modules)})
 
 
 def _job(program: Program, limits: Limits) -> bytes:
-    return marshal.dumps(
-        {
-            **{name: getattr(program, name) for name in ("source", "stdin", "entry")},
-            **{name: getattr(limits, name) for name in ("time_s", "output_bytes", "disk_bytes", "processes")},
-            "memory_bytes": limits.memory_mb * 2**20,
-            "cpu_s": math.ceil(limits.time_s) * limits.processes + 1,
-            "start_s": START_S,
-        }
-    )
+    more = {
+        "memory_bytes": limits.memory_mb * 2**20,
+        "cpu_s": math.ceil(limits.time_s) * limits.processes + 1,
+        "start_s": START_S,
+    }
+    return marshal.dumps(asdict(program) | asdict(limits) | more)
 
 
 def _send(server: Connection, message: bytes) -> None:
-    server.send(len(message).to_bytes(8, "big") + message, START_S)
+    server.socket.settimeout(START_S)
+    server.socket.sendall(len(message).to_bytes(8, "big") + message)
 
 
 def _receive(server: Connection, wait_s: float) -> bytes:
@@ -224,24 +238,9 @@ def _receive(server: Connection, wait_s: float) -> bytes:
 def _read(reply: bytes, layer: str) -> RunResult:
     """Make a result of a server's reply."""
     ready, cause, code, seconds, num_stdout = REPLY.unpack_from(reply)
-    outputs = reply[REPLY.size :]
-    stdout, stderr = outputs[:num_stdout], outputs[num_stdout:]
+    stdout, stderr = reply[REPLY.size :][:num_stdout], reply[REPLY.size :][num_stdout:]
     status, reason = _judge(code, stderr, ready, CAUSES[cause])
-    return RunResult(
-        status=status,
-        exit_code=code,
-        stdout=stdout,
-        stderr=stderr,
-        seconds=seconds,
-        layer=layer,
-        reason=reason,
-    )
-
-
-def _failure(reason: str, layer: str) -> RunResult:
-    return RunResult(
-        status="infra_error", exit_code=-1, stdout=b"", stderr=b"", seconds=0.0, layer=layer, reason=reason
-    )
+    return RunResult(status, layer, code, stdout, stderr, seconds, reason)
 
 
 def _judge(code: int, stderr: bytes, ready: bool, cause: str) -> tuple[RunStatus, str]:

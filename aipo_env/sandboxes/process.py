@@ -13,7 +13,7 @@ from weakref import finalize
 
 from aipo_env.errors import SandboxUnavailable
 from aipo_env.sandboxes.base import LAYERS
-from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, ForkServers, layers_down_to
+from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, ForkServers, layers_down_to, receive
 from aipo_env.sandboxes.seccomp import filter_program
 
 
@@ -45,16 +45,7 @@ class BubblewrapSandbox(ForkServers):
         _check_machine("bubblewrap")
         if not (program := shutil.which("bwrap")):
             raise SandboxUnavailable("bubblewrap is not installed: its program is bwrap.")
-        wall = [
-            program,
-            "--unshare-all",
-            "--die-with-parent",
-            "--new-session",
-            "--cap-drop",
-            "ALL",
-            "--proc",
-            "/proc",
-        ]
+        wall = f"{program} --unshare-all --die-with-parent --new-session --cap-drop ALL --proc /proc".split()
         folders = {"/usr", "/lib", "/lib64", "/bin", sys.base_prefix, str(Path(sys.executable).parent)}
         for folder in sorted(folders):
             wall += ["--ro-bind-try", folder, folder]
@@ -67,9 +58,9 @@ class LocalServer:
     """A server that is a process of this machine, and the socket to it."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._socket, theirs = socket.socketpair()
+        self.socket, theirs = socket.socketpair()
         with theirs:
-            process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 command,
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
@@ -78,20 +69,10 @@ class LocalServer:
                 cwd="/",
                 start_new_session=True,
             )
-        self.kill = finalize(self, _end, process, self._socket)
-
-    def send(self, data: bytes, wait_s: float) -> None:
-        self._socket.settimeout(wait_s)
-        self._socket.sendall(data)
+        self.kill = finalize(self, _end, self.process, self.socket)
 
     def receive(self, size: int, wait_s: float) -> bytes:
-        self._socket.settimeout(wait_s)
-        data = bytearray()
-        while len(data) < size:
-            if not (chunk := self._socket.recv(min(size - len(data), 2**20))):
-                raise ConnectionError("it ended")
-            data += chunk
-        return bytes(data)
+        return receive(self.socket, size, wait_s)
 
 
 def _end(process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:

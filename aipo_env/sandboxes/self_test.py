@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from aipo_env.errors import SandboxUnavailable
 from aipo_env.registry import FIRST, choose, construct, parse_spec
@@ -32,9 +32,7 @@ SANDBOXES: dict[str, Callable[..., Sandbox]] = {
     "docker": DockerSandbox,
 }
 _OPEN: dict[tuple[str, bool], Sandbox] = {}
-_OPENING: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, bool], asyncio.Task[Sandbox]]] = (
-    WeakKeyDictionary()
-)
+_OPENING = Lock()
 
 
 async def open_sandbox(spec: str = "auto", allow_unsafe: bool = False) -> Sandbox:
@@ -50,40 +48,37 @@ async def open_sandbox(spec: str = "auto", allow_unsafe: bool = False) -> Sandbo
         ConfigError: There is no sandbox of that name, or no such option.
         SandboxUnavailable: It cannot give its guarantees here; the message names what got through.
     """
-    key = spec, allow_unsafe
-    if key in _OPEN:
-        return _OPEN[key]
-    opening = _OPENING.setdefault(asyncio.get_running_loop(), {})
-    if key not in opening or opening[key].cancelled():
-        opening[key] = asyncio.create_task(_open(*key))
-    return await asyncio.shield(opening[key])
+    if opened := _OPEN.get((spec, allow_unsafe)):
+        return opened
+    return await asyncio.to_thread(_open, spec, allow_unsafe)
 
 
-async def _open(spec: str, allow_unsafe: bool) -> Sandbox:
+def _open(spec: str, allow_unsafe: bool) -> Sandbox:
     kind, options = parse_spec(spec, "sandbox")
     if FIRST in options:
         options["image"] = options.pop(FIRST)
     faults = []
-    for name in ("process", "docker") if kind == "auto" else (kind,):
-        make = choose(SANDBOXES, name, "sandbox")
-        try:
-            sandbox = await asyncio.to_thread(construct, make, options, f"sandbox {name!r}")
-            await self_test(sandbox)
-            return _OPEN.setdefault((spec, allow_unsafe), sandbox)
-        except SandboxUnavailable as error:
-            faults.append(str(error))
-    if not allow_unsafe:
-        raise SandboxUnavailable(" ".join(faults))
-    return _OPEN.setdefault((spec, allow_unsafe), ProcessSandbox(layers=("none",)))
+    with _OPENING:
+        if (spec, allow_unsafe) in _OPEN:
+            return _OPEN[spec, allow_unsafe]
+        for name in ("process", "docker") if kind == "auto" else (kind,):
+            make = choose(SANDBOXES, name, "sandbox")
+            try:
+                sandbox = construct(make, options, f"sandbox {name!r}")
+                asyncio.run(self_test(sandbox))
+                return _OPEN.setdefault((spec, allow_unsafe), sandbox)
+            except SandboxUnavailable as error:
+                faults.append(str(error))
+        if not allow_unsafe:
+            raise SandboxUnavailable(" ".join(faults))
+        return _OPEN.setdefault((spec, allow_unsafe), ProcessSandbox(layers=("none",)))
 
 
 async def survey() -> dict[str, str]:
     """Return, for each sandbox and layer, that it holds on this machine, or why not."""
     found = {}
-    makers: dict[str, Callable[[], Sandbox]] = {
-        layer: partial(ProcessSandbox, layers=(layer,)) for layer in LAYERS
-    }
-    makers |= {"bubblewrap": BubblewrapSandbox, "docker": DockerSandbox}
+    makers: dict[str, Callable[[], Sandbox]] = {"bubblewrap": BubblewrapSandbox, "docker": DockerSandbox}
+    makers = {layer: partial(ProcessSandbox, layers=(layer,)) for layer in LAYERS} | makers
     for name, make in makers.items():
         try:
             sandbox = await asyncio.to_thread(make)

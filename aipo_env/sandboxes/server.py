@@ -7,6 +7,7 @@ for the server's owner is trusted, a reply is `REPLY` and the two outputs. The f
 settings, its reply is empty, or says what failed.
 """
 
+import fcntl
 import gc
 import marshal
 import os
@@ -28,25 +29,19 @@ _OWN_PROCESSES = 3
 
 
 def take() -> bytes:
-    """Read one message, and no byte of what follows; raise EOFError when there is none."""
-    return _exactly(int.from_bytes(_exactly(8), "big"))
-
-
-def _exactly(size: int) -> bytes:
-    taken = bytearray()
-    while len(taken) < size:
-        chunk = os.read(0, min(size - len(taken), 2**20))
-        if not chunk:
-            raise EOFError("the message ended early")
-        taken += chunk
-    return bytes(taken)
+    """Read one message; raise EOFError when there is none. Nothing follows it before it is answered."""
+    with open(0, "rb", closefd=False) as file:
+        size = int.from_bytes(file.read(8), "big")
+        data = file.read(size)
+    if not size or len(data) < size:
+        raise EOFError("the message ended early")
+    return data
 
 
 def give(data: bytes) -> None:
     """Write one message to descriptor 1."""
-    view = memoryview(len(data).to_bytes(8, "big") + data)
-    while view:
-        view = view[os.write(1, view) :]
+    with open(1, "wb", closefd=False) as file:
+        file.write(len(data).to_bytes(8, "big") + data)
 
 
 def main() -> None:
@@ -64,14 +59,13 @@ def main() -> None:
         elif settings["layer"] == "landlock":
             confine.restrict_files()
         # Or a program could open the descriptors of this process in /proc.
-        confine.check(child.libc.prctl(4, 0, 0, 0, 0), "prctl")
+        child.check(child.libc.prctl(4, 0, 0, 0, 0), "prctl")
     except Exception as error:
         give(f"{type(error).__name__}: {error}".encode())
         return
-    settings["path"] = (
-        [] if settings["layer"] == "seccomp" else [confine.LIBRARY, confine.LIBRARY + "/lib-dynload"]
-    )
-    settings["is_init"] = os.getpid() == 1
+    library = [confine.LIBRARY, confine.LIBRARY + "/lib-dynload"]
+    settings["path"] = [] if settings["layer"] == "seccomp" else library
+    settings["pid"] = os.getpid()
     give(b"")
     gc.collect()
     gc.freeze()
@@ -90,9 +84,9 @@ def main() -> None:
 def _supervise(settings: dict[str, Any]) -> None:
     """Serve one request and end; the exit status is 0 if there may be another."""
     try:
-        # A program dies with this process, and what it started comes to it.
-        for option, value in ((1, signal.SIGKILL), (36, 1)):
-            confine.check(child.libc.prctl(option, value, 0, 0, 0), "prctl")
+        child.die_with(settings["pid"])
+        # What a program started comes to this process.
+        child.check(child.libc.prctl(36, 1, 0, 0, 0), "prctl")
         job = marshal.loads(take())
         if settings["layer"] == "namespaces":
             confine.fresh_scratch(job["disk_bytes"])
@@ -105,44 +99,48 @@ def _supervise(settings: dict[str, Any]) -> None:
 
 def _run(job: dict[str, Any], settings: dict[str, Any]) -> bytes:
     """Run a program to its end and return the reply."""
-    pipes = [os.pipe() for _ in range(3)]
+    pipes = [os.pipe() for _ in range(2)]
+    given = os.memfd_create("stdin", os.MFD_ALLOW_SEALING)
+    with open(given, "wb", closefd=False) as file:
+        file.write(job["stdin"])
+    os.lseek(given, 0, os.SEEK_SET)
+    fcntl.fcntl(given, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    theirs, limits = [given, *(pipe[1] for pipe in pipes)], _limits(job, settings)
     program = os.fork()
     if not program:
         try:
-            for number, pipe in enumerate(pipes):
-                os.dup2(pipe[number > 0], number)
-            child.run(job["source"], job["entry"], _limits(job, settings), settings["path"])
+            for number, descriptor in enumerate(theirs):
+                os.dup2(descriptor, number)
+            child.run(job["source"], job["entry"], limits, settings["path"])
         except BaseException as error:
             os.write(2, f"{type(error).__name__}: {error}".encode())
         os._exit(1)
-    ours = [pipe[number == 0] for number, pipe in enumerate(pipes)]
-    for number, pipe in enumerate(pipes):
-        os.close(pipe[number > 0])
-    run = _Run(ours, job, settings["is_init"])
+    for descriptor in theirs:
+        os.close(descriptor)
+    run = _Run([pipe[0] for pipe in pipes], job, settings["pid"] == 1)
     run.hear_out()
     code = run.await_end(program)
-    reply = REPLY.pack(
-        run.ready, CAUSES.index(run.cause), code, time.monotonic() - run.start, len(run.outputs[0])
-    )
-    return reply + run.outputs[0] + run.outputs[1]
+    seconds, (stdout, stderr) = time.monotonic() - run.start, run.outputs
+    return REPLY.pack(run.ready, CAUSES.index(run.cause), code, seconds, len(stdout)) + stdout + stderr
 
 
 def _limits(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `child.lock`: what the layer offers of what the job may use."""
-    many = job["processes"] > 1 and settings["layer"] == "namespaces"
-    return {
-        "rules": settings["rules"][many],
-        "memory_bytes": job["memory_bytes"],
-        "cpu_s": job["cpu_s"],
-        "own_bytes": settings["own_bytes"],
-        "disk_bytes": job["disk_bytes"] if settings["layer"] == "namespaces" else 0,
-        "processes": job["processes"] + _OWN_PROCESSES if many else 0,
-        "descriptors": 64 if settings["path"] else 0,
+    has_own = settings["layer"] == "namespaces"
+    many = job["processes"] > 1 and has_own
+    limits = {
+        resource.RLIMIT_AS: settings["own_bytes"] + job["memory_bytes"],
+        resource.RLIMIT_STACK: job["memory_bytes"],
+        resource.RLIMIT_FSIZE: job["disk_bytes"] * has_own,
+        resource.RLIMIT_NPROC: (job["processes"] + _OWN_PROCESSES) * many,
+        resource.RLIMIT_NOFILE: 64 if settings["path"] else 0,
     }
+    rules = settings["rules"][many]
+    return {"rules": rules, "parent": os.getpid(), "cpu_s": job["cpu_s"], "limits": limits}
 
 
 class _Run:
-    """A running program as its supervisor sees it: three pipes, a deadline, what it has said."""
+    """A running program as its supervisor sees it: two pipes, a deadline, what it has said."""
 
     def __init__(self, pipes: list[int], job: dict[str, Any], alone: bool) -> None:
         self.job, self._alone = job, alone  # alone: all processes to be seen are the program's and the server
@@ -150,17 +148,12 @@ class _Run:
         self.start = time.monotonic()
         self.deadline = self.start + job["start_s"]
         self.outputs = bytearray(), bytearray()
-        self._input, *outputs = pipes
-        self._unsent = memoryview(job["stdin"])
-        self._kept = dict(zip(outputs, self.outputs, strict=True))
-        for pipe in pipes:
-            os.set_blocking(pipe, False)
+        self._kept = dict(zip(pipes, self.outputs, strict=True))
 
     def hear_out(self) -> None:
-        """Feed the program and keep its outputs, until it has closed both or a limit is reached."""
+        """Keep the program's outputs, until it has closed both or a limit is reached."""
         events = select.poll()
         events.register(0, select.POLLIN)
-        events.register(self._input, select.POLLOUT)
         for pipe in self._kept:
             events.register(pipe, select.POLLIN)
         while self._kept and not self.cause:
@@ -170,28 +163,13 @@ class _Run:
             for pipe, _ in events.poll(max(left, 0) * 1000 + 1):
                 if pipe == 0:
                     raise EOFError("the owner hung up")
-                if (pipe == self._input and not self._feed()) or (
-                    pipe in self._kept and not self._hear(pipe)
-                ):
+                if not self._hear(pipe):
                     events.unregister(pipe)
                     os.close(pipe)
 
-    def _feed(self) -> bool:
-        """Write some of the input; return whether there is more."""
-        try:
-            self._unsent = self._unsent[os.write(self._input, self._unsent[: 2**16]) :]
-        except BlockingIOError:
-            return True
-        except BrokenPipeError:  # a program need not read its input
-            return False
-        return bool(self._unsent)
-
     def _hear(self, pipe: int) -> bool:
         """Keep some of an output; return whether there may be more."""
-        try:
-            chunk = os.read(pipe, 2**16)
-        except BlockingIOError:
-            return True
+        chunk = os.read(pipe, 2**16)
         if not self.ready and self._kept[pipe] is self.outputs[0] and chunk.startswith(child.READY):
             self.ready, chunk = True, chunk[1:]
             self.start = time.monotonic()

@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from aipo_env.records import Task, Verdict
+from aipo_env.records import Task, Verdict, VerdictStatus
 
 
 @runtime_checkable
@@ -11,3 +11,10 @@ class Verifier(Protocol):
 
     async def verify(self, task: Task, text: str) -> Verdict:
         """Return the verdict on the final turn of an episode."""
+
+
+def judged(status: VerdictStatus, **shown: str) -> Verdict:
+    """Return the verdict of a status: 1.0 for "correct", no reward where the verifier or the gold failed, else 0.0."""
+    correct = None if status in ("infra_error", "error") else status == "correct"
+    reward = None if correct is None else float(correct)
+    return Verdict(correct=correct, reward=reward, status=status, **shown)

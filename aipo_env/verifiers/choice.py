@@ -1,19 +1,17 @@
 """Ground truth for multiple choice: which option an answer settles on, if it settles on one."""
 
 import re
-from collections.abc import Iterator
 from unicodedata import normalize
 
 from aipo_env.errors import VerifierError
 from aipo_env.records import Task, Verdict
+from aipo_env.verifiers.base import judged
+from aipo_env.verifiers.math_extract import TAG, Place, boxes, joins, without_thinking
 
 MAX_CHARS = 10_000
 """Only this much of the end of an answer is read."""
 LETTERS = "ABCDEFGHIJ"
 
-_BOX = re.compile(
-    r"\\(?:boxed|fbox)\s{0,9}\{((?:[^{}]|\{[^{}]{0,300}\}){0,300})\}|<answer>([^<]{0,300})</answer>"
-)
 _STATED = re.compile(
     r"(?i:\banswer|\bcorrect (?:option|choice))(?: is\b|[^\w\n]{0,9}[:=])[\s:*_]{0,20}(?![\s:*_])([^\n]{0,300})"
     r"|(?:答案[是为: ]{1,3}|选[择: ]{0,3})([^\n]{0,300})"
@@ -26,38 +24,47 @@ _DENIED = re.compile(r"(?i)\b(?:not|except|neither|never|wrong|incorrect)\b|n['�
 _RETRACTED = re.compile(r"(?i)\b(?:wait|actually|correction|hmm|scratch that|on second thought)\b|\bno,")
 
 
-def without_thinking(text: str) -> str:
-    """Return what follows the thinking part; nothing when it never ends."""
-    return text.rpartition("</think>")[2].partition("<think>")[0]
-
-
 def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     """Return the letter an answer settles on, or "" and why it settles on none.
 
-    The last box that speaks of an option decides; without one, the last "answer is" line; without that, a
-    last line that is nothing but an option. Two letters, a denial, a letter outside the options, a letter
+    The last box or answer tag that speaks of an option decides; without one, the last "answer is" line; without
+    that, a last line that is nothing but an option. Two letters, a denial, a letter outside the options, a letter
     beside another option's text, and an answer taken back afterwards settle nothing.
     """
     text = normalize("NFKC", without_thinking(text)[-MAX_CHARS:]).strip()
-    for pattern in (_BOX, _STATED):
-        for end, place in reversed(list(_places(pattern, text))):
-            letter, fault = _read(place, choices)
-            if letter and _taken_back(letter, text[end:], choices):
-                return "", "the answer was taken back"
-            if letter or fault:
-                return letter, fault
+    for places in (sorted([*boxes(text), *_places(TAG, text)]), _places(_STATED, text)):
+        letter, fault = _settled(text, places, choices)
+        if letter or fault:
+            return letter, fault
     letter, fault = _read_label(_undress(text.rpartition("\n")[2]), choices)
     return letter, "" if letter else fault or "no option was chosen"
 
 
+def _settled(text: str, places: list[Place], choices: tuple[str, ...]) -> tuple[str, str]:
+    """Return what the last place says that speaks of an option, with those before it that "or" joins to it."""
+    settled, start = "", 0
+    for place in reversed(places):
+        if settled and not joins(text[place[1] : start]):
+            break
+        letter, fault = _read(place[2], choices)
+        if fault:
+            return "", fault
+        if settled and letter not in ("", settled):
+            return "", "several options are named"
+        if letter and not settled and _taken_back(letter, text[place[1] :], choices):
+            return "", "the answer was taken back"
+        settled, start = settled or letter, place[0]
+    return settled, ""
+
+
 def _taken_back(letter: str, rest: str, choices: tuple[str, ...]) -> bool:
     """Return whether what follows an answer names another option or doubts it."""
-    later = {_read(place, choices)[0] for _, place in _places(_STATED, rest)}
+    later = {_read(place, choices)[0] for _, _, place in _places(_STATED, rest)}
     return bool(later - {"", letter} or _RETRACTED.search(rest))
 
 
-def _places(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, str]]:
-    return ((found.end(), found.group(1) or found.group(2) or "") for found in pattern.finditer(text))
+def _places(pattern: re.Pattern[str], text: str) -> list[Place]:
+    return [(*found.span(), next(filter(None, found.groups()), "")) for found in pattern.finditer(text)]
 
 
 def _read(place: str, choices: tuple[str, ...]) -> tuple[str, str]:
@@ -123,11 +130,5 @@ class ChoiceVerifier:
             )
         letter, reason = read_choice(text, task.choices)
         if not letter:
-            return Verdict(correct=False, reward=0.0, status="no_answer", reason=reason)
-        correct = letter == task.answer
-        return Verdict(
-            correct=correct,
-            reward=float(correct),
-            status="correct" if correct else "wrong",
-            extracted=letter,
-        )
+            return judged("no_answer", reason=reason)
+        return judged("correct" if letter == task.answer else "wrong", extracted=letter)

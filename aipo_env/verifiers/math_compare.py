@@ -5,17 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from aipo_env.verifiers.math_forms import Form, is_name, read, spelled_out
+from aipo_env.verifiers.math_forms import Form, read, spelled_out
 from aipo_env.verifiers.math_text import close, is_approximate, number
 
-Piece = tuple[str, str, str, str]
-Pieces = Sequence[Piece]
-"""An interval: opening bracket, lower and upper end in clean text, closing bracket; "-" for a bracket takes away."""
-
 _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
-_INFINITE = re.compile(r"[-+]?\s*(?:\\infty|oo|inf(?:inity)?)")
 _WORDS = re.compile(r"(?=.*(?:[^\W\d_]{4}|[^\W\d_]{2,} [^\W\d_]{2}))[^\W\d_](?:[^\W\d_]|[\s,'.-])*")
-_LINE = ("(", "-\\infty", "\\infty", ")")
 
 
 class Judge(Protocol):
@@ -27,8 +21,8 @@ class Judge(Protocol):
     def relations(self, first: Form, second: Form) -> bool:
         """Return whether two equations or inequalities say the same, or a value solves an equation for its rest."""
 
-    def sets(self, first: "Pieces | Form", second: "Pieces | Form") -> bool:
-        """Return whether two unions of intervals, or the solutions of inequalities, are the same set."""
+    def sets(self, first: Form, second: Form) -> bool | None:
+        """Return whether two forms name the same set of real numbers; None where one of them names none."""
 
 
 def same(gold: Form, answer: Form, judge: Judge, rename: bool = False) -> bool:
@@ -44,18 +38,17 @@ def same(gold: Form, answer: Form, judge: Judge, rename: bool = False) -> bool:
         marks_agree = gold.marks == answer.marks or len(gold.parts) != 2
         return marks_agree and _all_same(gold.parts, answer.parts, judge, rename)
     kinds = {gold.kind, answer.kind}
-    if kinds == {"group", "scalar"} and "\\begin" in gold.text + answer.text:
-        return _same_vectors(gold, answer, judge)
+    if kinds == {"group", "scalar"} and "\\mathbb" not in gold.text + answer.text:
+        return "\\begin" in gold.text + answer.text and _same_vectors(gold, answer, judge)
     if gold.kind == answer.kind == "scalar":
         return same_scalars(gold.text, answer.text, judge, rename)
     first, second = _as_relation(gold, answer), _as_relation(answer, gold)
     if first.kind == second.kind == "relation" and _same_chains(first, second, judge):
         return True
-    if (verdict := _same_sets(gold, answer, judge)) is not None:
+    if (verdict := judge.sets(gold, answer)) is not None:
         return verdict
-    return (
-        first.kind == "relation" and second.kind in ("relation", "scalar") and judge.relations(first, second)
-    )
+    are_relations = first.kind == "relation" and second.kind in ("relation", "scalar")
+    return are_relations and judge.relations(first, second)
 
 
 def values(form: Form) -> list[Form]:
@@ -89,7 +82,7 @@ def _same_lists(gold: Form, answer: Form, golds: list[Form], answers: list[Form]
         if one.kind == "group" and other.kind == "list" and len(values(one)) == 1:
             return one.marks == ("(", ")") and _all_same(one.parts, entries, judge)
     has_conditions = any(form.kind in ("relation", "union", "without") for form in golds + answers)
-    if has_conditions and (verdict := _same_sets(gold, answer, judge)) is not None:
+    if has_conditions and (verdict := judge.sets(gold, answer)) is not None:
         return verdict
     if len(answers) > len(golds):
         answers = list({re.sub(r"\s", "", form.text): form for form in answers}.values())
@@ -97,10 +90,9 @@ def _same_lists(gold: Form, answer: Form, golds: list[Form], answers: list[Form]
         return False
     labels = [[form.label for form in forms] for forms in (golds, answers)]
     distinct = [len(set(names)) == len(names) > 1 for names in labels]
-    if all(distinct) and sorted(labels[0]) == sorted(labels[1]):
+    if has_names := all(distinct) and sorted(labels[0]) == sorted(labels[1]):
         answers = [answers[labels[1].index(name)] for name in labels[0]]
-        return _all_same(golds, answers, judge)
-    if any(distinct) and not all(labels[0] + labels[1]):
+    if has_names or (any(distinct) and not all(labels[0] + labels[1])):
         return _all_same(golds, answers, judge)
     left = list(answers)
     for form in golds:
@@ -149,86 +141,6 @@ def _same_chains(first: Form, second: Form, judge: Judge) -> bool:
 def _turned(form: Form) -> Form:
     marks = tuple(_FLIPPED.get(mark, mark) for mark in form.marks[::-1])
     return replace(form, parts=form.parts[::-1], marks=marks)
-
-
-def pieces_of(form: Form) -> list[Piece] | None:
-    """Return a set of real numbers as intervals, or None when the form is none that names one."""
-    if form.kind == "group" and len(form.parts) == 2:
-        return [(form.marks[0], form.parts[0].text, form.parts[1].text, form.marks[1])]
-    if form.kind == "relation":
-        return _solved(form)
-    if form.kind == "scalar":
-        named = {"\\mathbb{R}": [_LINE], "\\emptyset": []}
-        is_value = form.label and form.label != "{"
-        return named.get(form.text, [("[", form.text, form.text, "]")] if is_value else None)
-    if form.kind == "without":
-        kept, taken = pieces_of(form.parts[0]), pieces_of(form.parts[1])
-        gone = [("-", low, high, "-") for _, low, high, _ in taken or ()]
-        return None if kept is None or taken is None else kept + gone
-    if form.kind == "set":
-        return [("[", part.text, part.text, "]") for part in form.parts]
-    if form.kind == "group" or (form.kind == "list" and re.search(r"(?<![a-z])and(?![a-z])", form.text)):
-        return None
-    found = [pieces_of(part) for part in form.parts]
-    if None in found:
-        return None
-    pieces = [piece for part in found for piece in part or ()]
-    # Of several conditions, "not equal" takes away from the others.
-    exclusions = [part for part in found if part and "-" in part[-1]]
-    return [piece for piece in pieces if piece != _LINE] if 0 < len(exclusions) < len(found) else pieces
-
-
-def _solved(form: Form) -> list[Piece] | None:
-    """Return what `x < 5`, `1 < x <= 2` or `x != 3` leaves for x."""
-    form = _turned(form) if form.marks[0] in (">", "\\ge") else form
-    terms, marks = [part.text for part in form.parts], form.marks
-    if marks == ("\\ne",) and is_name(terms[0]):
-        return [_LINE, ("-", terms[1], terms[1], "-")]
-    if len(marks) == 1 and is_name(terms[0]):
-        terms, marks = ["-\\infty", *terms], ("<", *marks)
-    elif len(marks) == 1:
-        terms, marks = [*terms, "\\infty"], (*marks, "<")
-    if len(marks) != 2 or not set(marks) <= {"<", "\\le"} or not is_name(terms[1]):
-        return None
-    closed = [mark == "\\le" for mark in marks]
-    return [("(["[closed[0]], terms[0], terms[2], ")]"[closed[1]])]
-
-
-def _same_sets(gold: Form, answer: Form, judge: Judge) -> bool | None:
-    """Compare two sets of real numbers; None if one of the forms is no such set."""
-    first, second = pieces_of(gold), pieces_of(answer)
-    if first is None or second is None:
-        kinds, is_equation = {gold.kind, answer.kind}, "=" in gold.marks + answer.marks
-        if not (first or second) or "relation" not in kinds or "scalar" in kinds or is_equation:
-            return None
-        return judge.sets(first or gold, second or answer)
-    left = list(second)
-    for piece in first:
-        match = next((other for other in left if _same_piece(piece, other, judge)), None)
-        if match is None:
-            is_plain = len(first) == len(second) == 1 and "-" not in piece
-            return False if is_plain else judge.sets(first, second)
-        left.remove(match)
-    return not left or judge.sets(first, second)
-
-
-def _same_piece(first: Piece, second: Piece, judge: Judge) -> bool:
-    return all(a == b for a, b in zip(first[::3], second[::3], strict=True)) and all(
-        same_ends(a, b, judge) for a, b in zip(first[1:3], second[1:3], strict=True)
-    )
-
-
-def same_ends(first: str, second: str, judge: Judge) -> bool:
-    """Compare two ends of intervals, either of which may be infinite."""
-    infinite = [is_infinite(end) for end in (first, second)]
-    if any(infinite):
-        return all(infinite) and first.startswith("-") == second.startswith("-")
-    return same_scalars(first, second, judge, False)
-
-
-def is_infinite(end: str) -> bool:
-    """Return whether an end of an interval is plus or minus infinity."""
-    return _INFINITE.fullmatch(end) is not None
 
 
 def equivalent(gold: str, answer: str, judge: Judge) -> bool:

@@ -13,13 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from aipo_env.records import Task, Verdict, VerdictStatus
-from aipo_env.verifiers.math_compare import Pieces, equivalent
+from aipo_env.records import Task, Verdict
+from aipo_env.verifiers.base import judged
+from aipo_env.verifiers.math_compare import equivalent
 from aipo_env.verifiers.math_extract import extract
 from aipo_env.verifiers.math_extract import last_boxed as last_boxed
-from aipo_env.verifiers.math_forms import Form
-from aipo_env.verifiers.math_screen import screen
-from aipo_env.verifiers.math_text import MAX_CHARS, clean
+from aipo_env.verifiers.math_text import MAX_CHARS, clean, number, screen
 from aipo_env.verifiers.workers import Reply, WorkerPool, shared_pool
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
@@ -35,14 +34,10 @@ class Undecided(Exception):
 class _NoAlgebra:
     """A judge that knows none."""
 
-    def scalars(self, first: str, second: str, rename: bool) -> bool:
+    def undecided(self, *_: object) -> bool:
         raise Undecided
 
-    def relations(self, first: Form, second: Form) -> bool:
-        raise Undecided
-
-    def sets(self, first: Pieces | Form, second: Pieces | Form) -> bool:
-        raise Undecided
+    scalars = relations = sets = undecided
 
 
 def normalise(answer: str) -> str:
@@ -67,6 +62,8 @@ def check_gold(gold: str) -> str:
         return "it is empty"
     if reason := screen(text):
         return f"it holds {reason}"
+    if number(text) is not None:
+        return ""
     reply = _pool().submit("unreadable", text).result()
     if reply.status != "answered":
         return "reading it takes too long"
@@ -87,13 +84,13 @@ class MathVerifier:
         """Return the verdict on a whole reply; one without an answer is `no_answer` and earns nothing."""
         answer, _ = extract(text, unmarked=self._unmarked)
         if not answer:
-            return Verdict(correct=False, reward=0.0, status="no_answer", reason="no answer in a \\boxed{}")
+            return judged("no_answer", reason="no answer in a \\boxed{}")
         return await self.grade(task.answer, answer)
 
     async def grade(self, gold: str, answer: str) -> Verdict:
         """Return the verdict on a bare answer."""
         if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
-            return _verdict(int(answer) == int(gold), answer)
+            return _decided(int(answer) == int(gold), answer)
         if len(answer) > MAX_CHARS:
             return _refused(answer, f"more than {MAX_CHARS} characters")
         if known := _VERDICTS.get((gold, answer)):
@@ -108,19 +105,13 @@ class MathVerifier:
     async def _compare(self, gold: str, answer: str) -> Verdict:
         texts = clean(gold), clean(answer)
         if not texts[1]:
-            return Verdict(
-                correct=False,
-                reward=0.0,
-                status="no_answer",
-                extracted=answer[:200],
-                reason="an empty answer",
-            )
+            return judged("no_answer", extracted=answer[:200], reason="an empty answer")
         try:
-            return _verdict(_decide(*texts), answer)
+            return _decided(_decide(*texts), answer)
         except Undecided:
             if reason := screen(texts[1]):
                 return _refused(answer, reason)
-        return _judged(await asyncio.wrap_future(_pool().submit("decide", *texts)), gold, answer)
+        return _replied(await asyncio.wrap_future(_pool().submit("decide", *texts)), gold, answer)
 
 
 def _decide(gold: str, answer: str) -> bool:
@@ -131,35 +122,21 @@ def _pool() -> WorkerPool:
     return shared_pool(Path(__file__).with_name("math_worker.py"), os.getpid())
 
 
-def _verdict(correct: bool, answer: str) -> Verdict:
-    status: VerdictStatus = "correct" if correct else "wrong"
-    return Verdict(
-        correct=correct, reward=float(correct), status=status, extracted=answer[:200], stage="value"
-    )
+def _decided(correct: bool, answer: str) -> Verdict:
+    return judged("correct" if correct else "wrong", extracted=answer[:200], stage="value")
 
 
 def _refused(answer: str, reason: str) -> Verdict:
-    return Verdict(
-        correct=False,
-        reward=0.0,
-        status="refused",
-        extracted=answer[:200],
-        reason=f"the answer holds {reason}",
-        stage="screen",
-    )
+    return judged("refused", extracted=answer[:200], reason=f"the answer holds {reason}", stage="screen")
 
 
-def _judged(reply: Reply, gold: str, answer: str) -> Verdict:
+def _replied(reply: Reply, gold: str, answer: str) -> Verdict:
     """Return the verdict that a worker's reply makes. An answer that exhausts its worker earns nothing."""
-    shown = partial(Verdict, extracted=answer[:200], stage="algebra", isolation=reply.isolation)
+    shown = partial(judged, extracted=answer[:200], stage="algebra", isolation=reply.isolation)
     if reply.text in ("correct", "wrong"):
-        correct = reply.text == "correct"
-        return shown(correct=correct, reward=float(correct), status="correct" if correct else "wrong")
+        return shown("correct" if reply.text == "correct" else "wrong")
     if reply.text == "bad gold":
-        return shown(
-            correct=None, reward=None, status="error", reason=f"the gold {gold[:80]!r} cannot be read"
-        )
+        return shown("error", reason=f"the gold {gold[:80]!r} cannot be read")
     if reply.status == "timeout":
-        reason = "the comparison took too long and was killed"
-        return shown(correct=False, reward=0.0, status="timeout", reason=reason)
-    return shown(correct=False, reward=0.0, status="memory", reason="the comparison exhausted its process")
+        return shown("timeout", reason="the comparison took too long and was killed")
+    return shown("memory", reason="the comparison exhausted its process")

@@ -12,9 +12,12 @@ _THOUGHT = re.compile(r"</?(?:think|thinking|reasoning|thought)>|<\|(?:begin|end
 _BRACE = re.compile(r"\\[{}]|\\f?box(?:ed)?\s*\{|[{}]")
 _MARK = re.compile(r"[\s${}]|\\(?:[\[\]();, ]|q?quad|text)")
 _JOINT = re.compile(
-    r"(?:[A-Za-z]+ (?=and|or))?(?:,|;|and|or)(?: (?:and|or))?(?: \\?[A-Za-z]+(?:_\w+)?(?:\(\w\))? ?=)?"
+    r"(?:[A-Za-z]+ (?=and|or))?(?:[,;/]|and|or)(?: (?:and|or|else|also|maybe|perhaps|possibly)\b)*"
+    r"(?: \\?[A-Za-z]+(?:_\w+)?(?:\(\w\))? ?=)?"
 )
-_TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.S)
+Place = tuple[int, int, str]
+"""Start and end of a marked answer in a text, and what it says."""
+TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.S)
 _LINE = re.compile(
     r"(?:\b(?i:answer)\b[\s*_]*(?:is|are|:|=|equals)[\s*_]*(?::[\s*_]*)?|\b(?i:answer)\s+(?=\$|\\\()|(?:答案|答え)\s*(?:是|为|為|は)?\s*[:\uff1a]?)\s*(\S[^\n]*)"
 )
@@ -31,10 +34,10 @@ _NEGATION = re.compile(
 )
 
 
-def boxes(text: str) -> list[tuple[int, int, str]]:
+def boxes(text: str) -> list[Place]:
     """Return start, end and content of every balanced `\\boxed{…}` that holds no other, in order."""
     opened: list[tuple[int, int, bool]] = []
-    found: list[tuple[int, int, str]] = []
+    found: list[Place] = []
     for brace in _BRACE.finditer(text, max(text.find("box") - 2, 0) if "box" in text else len(text)):
         mark = brace.group()
         if mark in ("\\{", "\\}"):
@@ -60,13 +63,13 @@ def extract(text: str, *, unmarked: bool = False) -> tuple[str | None, str]:
     Args:
         unmarked: Take the last expression of a reply that marks no answer at all.
     """
-    text = _without_thought(text[-MAX_REPLY_CHARS:])
+    text = without_thinking(text[-MAX_REPLY_CHARS:])
     final = [line for line in _LINE.finditer(text) if text[: line.start()].rstrip().lower().endswith("final")]
     if (found := boxes(text)) and not (
         final and final[-1].start() > found[-1][1] and "\\boxed" not in final[-1][1]
     ):
         return _group(text, found), "box"
-    if tags := _TAG.findall(text):
+    if tags := TAG.findall(text):
         return tags[-1].strip() or None, "tag"
     text = _CLOSING.sub("", text)
     if lines := _LINE.findall(text):
@@ -75,7 +78,7 @@ def extract(text: str, *, unmarked: bool = False) -> tuple[str | None, str]:
     return (_pick(_SENTENCE_END.split(lines[-1].strip())[-1]) if lines and unmarked else None), "end"
 
 
-def _without_thought(text: str) -> str:
+def without_thinking(text: str) -> str:
     """Return what follows the last thought; of a thought that never ended, what came before it."""
     marks = list(_THOUGHT.finditer(text))
     if not marks:
@@ -84,17 +87,16 @@ def _without_thought(text: str) -> str:
     return text[: marks[-1].start()] if is_open else text[marks[-1].end() :]
 
 
-def _group(text: str, found: list[tuple[int, int, str]]) -> str | None:
+def _group(text: str, found: list[Place]) -> str | None:
     """Return the last box, with those before it that only a comma, "and" or "or" parts from it."""
     first = len(found) - 1
-    while first and _joins(text[found[first - 1][1] : found[first][0]]):
+    while first and joins(text[found[first - 1][1] : found[first][0]]):
         first -= 1
-    if not all(content for _, _, content in found[first:]):
-        return None
-    return ", ".join(content for _, _, content in found[first:])
+    contents = [content for _, _, content in found[first:]]
+    return ", ".join(contents) if all(contents) else None
 
 
-def _joins(gap: str) -> bool:
+def joins(gap: str) -> bool:
     """Return whether what stands between two values makes them one answer: "and", a comma, `y =`."""
     words = " ".join(_MARK.sub(" ", gap[:200]).replace(",", " , ").split())
     return _JOINT.fullmatch(words) is not None
@@ -106,14 +108,13 @@ def _pick(sentence: str) -> str | None:
         return None
     spans, joined = list(_SPAN.finditer(sentence)), ""
     if spans and not re.search(r"[0-9]", sentence[spans[-1].end() :]):
-        while len(spans) > 1 and _joins(sentence[spans[-2].end() : spans[-1].start()]):
+        while len(spans) > 1 and joins(sentence[spans[-2].end() : spans[-1].start()]):
             last = spans.pop()
             joined = f"{_inner(spans[-1])}, {joined or _inner(last)}"
         return None if _NEGATION.search(sentence[: spans[-1].start()]) else joined or _inner(spans[-1])
     if len(_PROSE.findall(sentence)) < 2 or "\\" in sentence:
         return sentence.rstrip(".")
-    numbers = list(_VALUES.finditer(sentence))
-    if not numbers:
+    if not (numbers := list(_VALUES.finditer(sentence))):
         return sentence.rstrip(".")
     return None if _NEGATION.search(sentence[: numbers[-1].start()]) else numbers[-1].group()
 

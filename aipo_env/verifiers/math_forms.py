@@ -128,11 +128,6 @@ def is_label(text: str, value: str) -> bool:
     return re.search(rf"(?<![A-Za-z\\_]){name}(?![A-Za-z_])", value) is None or "(" in text or len(text) > 2
 
 
-def is_name(text: str) -> bool:
-    """Return whether a text names one unknown, as `x`, `a_1` or `f(x)` do."""
-    return re.fullmatch(rf"{_NAME}(?:\(\w\))?|\|[A-Z]{{2}}\|", text) is not None and text != "\\infty"
-
-
 def _labelled(form: Form, label: str) -> Form:
     return replace(form, label=label, is_family=form.is_family or (label.endswith(")") and label[0] != "("))
 
@@ -156,26 +151,20 @@ def _read_inner(text: str, inner: str, mark: str, closing: str, depth: int) -> F
     parts = split_top(inner, re.compile(r"\s*[,;]\s*"))
     if len(parts) == 1 or mark == "{":
         return read(inner, depth + 1) if mark in "({" and inner else Form("scalar", text)
-    bracket = "(" if mark == "\\langle" else mark
-    marks = (bracket, ")" if closing == "\\rangle" else closing)
+    marks = mark.replace("\\langle", "("), closing.replace("\\rangle", ")")
     return Form("group", text, tuple(read(part, depth + 1) for part in parts), marks)
 
 
 def spelled_out(form: Form) -> Iterator[Form]:
     """Yield the values that `±` and `∓` stand for; signs in different entries of a tuple are independent."""
-    if not _SIGN.search(form.text):
-        yield form
-    elif form.kind == "scalar":
+    has_sign = _SIGN.search(form.text)
+    if has_sign and form.kind == "scalar":
         for signs in ({"p": "+", "m": "-"}, {"p": "-", "m": "+"}):
             text = _SIGN.sub(lambda found, signs=signs: signs[found[1]], form.text)  # type: ignore[misc]
             yield _labelled(read(text.removeprefix("+")), form.label)
-    elif form.kind == "group":
+    elif has_sign and form.kind == "group":
         for parts in islice(product(*(tuple(spelled_out(part)) for part in form.parts)), MAX_PARTS):
-            text = (
-                form.marks[0]
-                + ",".join(part.text for part in parts).replace("\\pm", "±").replace("\\mp", "∓")
-                + form.marks[1]
-            )
-            yield Form("group", text, parts, form.marks, form.label)
+            text = form.marks[0] + ",".join(part.text for part in parts) + form.marks[1]
+            yield replace(form, text=text, parts=parts)
     else:
         yield form

@@ -1,4 +1,4 @@
-"""Mathematical text in one spelling, and the numbers that can be read from it without any algebra.
+"""Mathematical text in one spelling, what in it is refused, and the numbers it states without any algebra.
 
 Every pattern is linear in the text, and texts are short: the caller has cut them to MAX_CHARS.
 """
@@ -6,12 +6,16 @@ Every pattern is linear in the text, and texts are short: the caller has cut the
 import json
 import re
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 
 MAX_CHARS = 2000
 """A longer answer is refused."""
 TABLES = json.loads(Path(__file__).with_name("math_tables.json").read_text(encoding="utf-8"))
+MAX_DEPTH = 30
+_BOMBS: dict[str, str] = TABLES["bombs"]
+_BOMB = re.compile("|".join(f"({pattern})" for pattern in _BOMBS.values()))
 _CONNECTIVES = frozenset(TABLES["connectives"].split())
 """Words that change what an answer says; any other word beside a number is its unit."""
 _UNITS = sorted(TABLES["units"].split(), key=len, reverse=True)
@@ -23,10 +27,7 @@ _ALTERNATIVES = {
 _CHARACTERS = re.compile("|".join(map(re.escape, TABLES["characters"])))
 _CJK_TAIL = re.compile(r"(?<=[0-9}%)a-zA-Z])\s*[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+\s*[.,]?\s*$")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
-_WRAPPER = re.compile(
-    r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|normal)|mbox|hbox|boxed|fbox|operatorname\*?|vec"
-    r"|underline|boldsymbol|bm|pmb|emph|textcolor\{\w*\}|ensuremath|overrightarrow)\s*\{([^{}]*)\}"
-)
+_WRAPPER = re.compile(rf"\\(?:{TABLES['wrappers']})\s*\{{([^{{}}]*)\}}")
 _WORD_TAIL = re.compile(
     r"([-+0-9.,%]*[0-9%])(?:\s+(?=[^\W\d_]{3})|(?=[^\W\d_]{4}))([^\W\d_](?:[^\W\d_]|[\s,'.-])+)"
 )
@@ -34,11 +35,8 @@ _WORD_TAIL = re.compile(
 
 def _rules(name: str) -> list[tuple[re.Pattern[str], str]]:
     """Return the rewriting rules of a table, in the order in which they are applied."""
-    pattern = re.compile("|".join(_ALTERNATIVES))
-    filled = (
-        (pattern.sub(lambda word: _ALTERNATIVES[word.group()], rule), new) for rule, new in TABLES[name]
-    )
-    return [(re.compile(rule), new) for rule, new in filled]
+    fill = partial(re.sub, "|".join(_ALTERNATIVES), lambda word: _ALTERNATIVES[word.group()])
+    return [(re.compile(fill(rule)), new) for rule, new in TABLES[name]]
 
 
 _SPELLING, _NOTATION, _UNITS_BEHIND = map(_rules, ("spelling", "notation", "units_behind"))
@@ -53,7 +51,7 @@ _FRACTION = re.compile(
 )
 _SLASH = re.compile(r"(\(?[^/()]*\)?)\s*(?:/|:|\\div)\s*(\(?[^/()]*\)?)")
 _POWER = re.compile(r"(?:(.*?[0-9.}])\s*(?:\\times|\\cdot|\*))?\s*([0-9]{1,6})\^\{?(-?[0-9]{1,3})\}?", re.S)
-_SCIENTIFIC = re.compile(r"([+-]?[0-9]{1,300}(?:\.[0-9]{1,300})?)[eE]([+-]?[0-9]{1,3})")
+_SCIENTIFIC = re.compile(r"[+-]?[0-9]{1,300}(?:\.[0-9]{1,300})?[eE][+-]?[0-9]{1,3}")
 _BASE = re.compile(r"(-?)([A-Z]{0,9}[0-9][0-9A-Z]{0,290})_\{?([0-9]{1,2})\}?")
 _LONG_DECIMAL = re.compile(r"[0-9][0-9,]*\.[0-9]+|\.[0-9]+")
 
@@ -64,9 +62,8 @@ def clean(text: str) -> str:
     if not text.isascii():
         text = _CHARACTERS.sub(lambda found: str(TABLES["characters"][found.group()]), text)[:MAX_CHARS]
         text = _CJK_TAIL.sub("", text)
-    text = _COMMAND.sub(
-        lambda found: str(TABLES["synonyms"].get(found[1], found[0])), _apply(_SPELLING, text)
-    )
+    text = _apply(_SPELLING, text)
+    text = _COMMAND.sub(lambda found: str(TABLES["synonyms"].get(found[1], found[0])), text)
     for _ in range(5):
         text, changed = _WRAPPER.subn(lambda found: found[1] if len(found[1]) < 2 else f" {found[1]} ", text)
         if not changed:
@@ -79,6 +76,18 @@ def drop_units(text: str) -> str:
     text = _apply(_UNITS_BEHIND, text)
     tail = _WORD_TAIL.fullmatch(text)
     return tail[1] if tail and not _CONNECTIVES & set(re.findall(r"[a-z]+", tail[2].lower())) else text
+
+
+def screen(text: str) -> str:
+    """Return why no algebra may see a clean text: it is built to exhaust a computer. Empty when it may be looked at."""
+    if len(text) > MAX_CHARS:
+        return f"more than {MAX_CHARS} characters"
+    if found := _BOMB.search(text):
+        return list(_BOMBS)[(found.lastindex or 1) - 1]
+    depths = accumulate(1 if mark in "({[" else -1 for mark in re.findall(r"[({\[\])}]", text))
+    if max(depths, default=0) > MAX_DEPTH:
+        return f"brackets nested deeper than {MAX_DEPTH}"
+    return "a matrix that is too large" if text.count("&") > 100 or text.count("\\\\") > 100 else ""
 
 
 def _apply(rules: list[tuple[re.Pattern[str], str]], text: str) -> str:
@@ -139,15 +148,12 @@ def _read_repeating(text: str) -> Fraction | None:
 
 def _read_power(text: str) -> Fraction | None:
     if found := _SCIENTIFIC.fullmatch(text):
-        return Fraction(found[1]) * Fraction(10) ** int(found[2])
-    if not (found := _POWER.fullmatch(text)):
+        return Fraction(found[0])
+    found = _POWER.fullmatch(text)
+    factor = number(found[1]) if found and found[1] else Fraction(1)
+    if not found or factor is None or int(found[2]) == 0:
         return None
-    factor = number(found[1]) if found[1] else Fraction(1)
-    return (
-        None
-        if factor is None or int(found[2]) == 0
-        else Fraction(factor * Fraction(found[2]) ** int(found[3]))
-    )
+    return Fraction(factor * Fraction(found[2]) ** int(found[3]))
 
 
 def _read_base(text: str) -> Fraction | None:

@@ -11,6 +11,7 @@ import json
 import os
 import pkgutil
 import platform
+import resource
 import signal
 import socket
 import struct
@@ -22,24 +23,14 @@ from types import ModuleType
 from typing import Any
 
 MEMORY_BYTES, CPU_S = 2 * 2**30, 1800
-_PACKAGES = (
-    "calculus",
-    "concrete",
-    "functions",
-    "integrals",
-    "matrices",
-    "series",
-    "sets",
-    "simplify",
-    "solvers",
-)
-"""Of sympy: what they import only when needed could not be read once a worker is locked up."""
 
 
 def main() -> None:
     """Load the algebra, then fork and kill workers until the owner hangs up."""
     control = socket.socket(fileno=0)
-    sys.path[:] = json.loads(take(0) or b"[]")
+    os.dup2(2, 1)  # nothing that a library prints is an answer
+    size = int.from_bytes(control.recv(4, socket.MSG_WAITALL), "big")
+    sys.path[:] = json.loads(control.recv(size, socket.MSG_WAITALL) or b"[]")
     # The package without what its door imports: the algebra needs none of it.
     door = ModuleType("aipo_env")
     door.__path__ = [str(Path(__file__).parents[1])]
@@ -52,25 +43,27 @@ def main() -> None:
         rules = filter_program(platform.machine()) if sys.platform == "linux" else b""
     except SandboxUnavailable:
         rules = b""
-    for package in _PACKAGES:
+    tables = json.loads(Path(__file__).with_name("math_tables.json").read_text(encoding="utf-8"))
+    for package in tables[
+        "sympy"
+    ].split():  # what is imported only when needed can be read no more in a worker
         module = import_module(f"sympy.{package}")
         for found in pkgutil.walk_packages(module.__path__, f"{module.__name__}."):
             if ".tests" not in found.name and ".benchmarks" not in found.name:
                 import_module(found.name)
-    tables = json.loads(Path(__file__).with_name("math_tables.json").read_text(encoding="utf-8"))
     for gold, answer in tables["warm_up"]:
         decide(gold, answer)
         decide(answer, gold)
     gc.freeze()
-    control.sendall(struct.pack(">I", os.getpid()))
-    workers = set()
+    workers, parent = set[int](), os.getpid()
+    control.sendall(struct.pack(">I", parent))
     while True:
         message, passed, *_ = socket.recv_fds(control, 4, 1)
         if not message:
             os._exit(0)
         if passed:
             if not (pid := os.fork()):
-                work(passed[0], rules, {"decide": decide, "unreadable": unreadable})
+                work(passed[0], rules, parent, {"decide": decide, "unreadable": unreadable})
             os.close(passed[0])
             workers.add(pid)
         elif (pid := int.from_bytes(message, "big")) in workers:  # no other process, whatever is asked
@@ -80,40 +73,27 @@ def main() -> None:
         control.sendall(struct.pack(">I", pid))
 
 
-def work(descriptor: int, rules: bytes, questions: dict[str, Any]) -> None:
+def work(descriptor: int, rules: bytes, parent: int, questions: dict[str, Any]) -> None:
     """Lock up, then answer until the owner hangs up."""
     from aipo_env.sandboxes.child import lock
 
     os.dup2(descriptor, 0)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     isolation = "process"  # its own memory only
-    with suppress(OSError):
-        if rules:
-            lock(rules, MEMORY_BYTES, CPU_S)
-            isolation = "seccomp"
-    _give(isolation)
-    while (request := take(0)) is not None:
-        question, *arguments = json.loads(request)
-        _give(questions[question](*arguments))
+    with open(0, "rb") as requests:
+        with suppress(OSError):
+            if rules:
+                lock(rules, parent, CPU_S, {resource.RLIMIT_AS: MEMORY_BYTES})
+                isolation = "seccomp"
+        _give(isolation)
+        while request := requests.read(int.from_bytes(requests.read(4), "big")):
+            question, *arguments = json.loads(request)
+            _give(questions[question](*arguments))
     os._exit(0)
 
 
 def _give(text: str) -> None:
     os.write(0, struct.pack(">I", len(text.encode())) + text.encode())
-
-
-def take(descriptor: int) -> bytes | None:
-    """Read one frame; None at the end."""
-    data = bytearray()
-    size = 4
-    while len(data) < size:
-        chunk = os.read(descriptor, size - len(data))
-        if not chunk:
-            return None
-        data += chunk
-        if size == 4 and len(data) == 4:
-            size += int.from_bytes(data, "big")
-    return bytes(data[4:])
 
 
 if __name__ == "__main__":

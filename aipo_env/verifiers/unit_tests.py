@@ -16,7 +16,8 @@ from aipo_env.errors import VerifierError, suggest
 from aipo_env.records import CodeTests, Task, Verdict, VerdictStatus
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.child import encode
-from aipo_env.verifiers.choice import without_thinking
+from aipo_env.verifiers.base import judged
+from aipo_env.verifiers.math_extract import without_thinking
 
 MAX_CHARS = 200_000
 """Only this much of the end of an answer is read."""
@@ -70,8 +71,7 @@ class CodeVerifier:
         source, is_block = read_program(text)
         verdict, _ = await self.verify_program(task, source)
         if verdict.status == "compile_error" and not is_block:
-            reason = "no fenced code, and the whole is no program"
-            return replace(verdict, status="no_answer", reason=reason)
+            return replace(verdict, status="no_answer", reason="no fenced code, and the whole is no program")
         return verdict
 
     async def verify_program(self, task: Task, source: str) -> tuple[Verdict, list[CaseResult]]:
@@ -96,16 +96,14 @@ class CodeVerifier:
             if cases[-1].status != "correct":
                 break
         status: VerdictStatus = cases[-1].status if cases else "no_answer"
-        correct = None if status == "infra_error" else status == "correct"
-        return Verdict(
-            correct=correct,
-            reward=None if correct is None else float(correct),
-            status=status,
+        shown = judged(
+            status,
             extracted=source[:200],
             reason=cases[-1].reason if cases else "no program",
-            stage="" if correct or not cases else f"test {len(cases)} of {len(task.tests.hidden)}",
+            stage=f"test {len(cases)} of {len(task.tests.hidden)}" if cases and status != "correct" else "",
             isolation=self._sandbox.layer,
-        ), cases
+        )
+        return shown, cases
 
 
 def _program(source: str, tests: CodeTests, test: Any) -> Program:
@@ -128,7 +126,7 @@ def _outcome(result: RunResult, tests: CodeTests, test: Any, mode: str) -> tuple
             same = _alike(_tokens(result.stdout), _tokens(test["output"].encode()), near)
         else:
             same = _alike(json.loads(result.stdout), encode(test["expected"]), near)
-    except (ValueError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         return "wrong", "the result is no plain value"
     return ("correct", "") if same else ("wrong", "another result than expected")
 
@@ -144,15 +142,19 @@ def _alike(found: Any, expected: Any, near: Callable[[float, float], bool] | Non
         return len(found) == len(expected) and all(_alike(one, other, near) for one, other in pairs)
     if isinstance(found, dict) and isinstance(expected, dict) and found.keys() == expected.keys() == {"dict"}:
         return _alike(found["dict"], expected["dict"], near)
-    one, other = _float(found), _float(expected)
-    return bool(found == expected) if near is None or one is None or other is None else near(one, other)
+    one, other = _number(found), _number(expected)
+    if near is None or one is None or other is None:
+        return bool(found == expected)
+    return one == other if isinstance(one, int) and isinstance(other, int) else near(one, other)
 
 
-def _float(value: Any) -> float | None:
-    """Return the number that a token or an encoded value stands for, if it does."""
+def _number(value: Any) -> float | None:
+    """Return the number that a token or an encoded value stands for, if it does; an integer stays one."""
     try:
         if isinstance(value, bytes):
-            return float(value) if _DECIMAL.fullmatch(value) else None
-        return float(value["float"]) if "float" in value else float(int(value["int"], 16))
-    except (TypeError, ValueError, KeyError, OverflowError):
+            return (
+                (float if value.strip(b"+-0123456789") else int)(value) if _DECIMAL.fullmatch(value) else None
+            )
+        return float(value["float"]) if "float" in value else int(value["int"], 16)
+    except (TypeError, ValueError, KeyError):
         return None

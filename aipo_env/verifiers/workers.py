@@ -9,10 +9,7 @@ import json
 import math
 import os
 import socket
-import struct
-import subprocess
 import sys
-import time
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache
@@ -22,6 +19,7 @@ from threading import Lock, Thread
 from typing import Literal, NamedTuple
 
 from aipo_env.errors import VerifierError
+from aipo_env.sandboxes.process import LocalServer
 
 DEADLINE_S = 1.0
 """From the moment a worker that is ready gets the work."""
@@ -30,7 +28,6 @@ MAX_STARVED = 10
 START_S = 300.0
 MAX_WORKERS, MAX_ANSWERS = 4, 2000
 """Processes at once, and answers after which one is replaced."""
-_SIZE = struct.Struct(">I")
 
 
 class Reply(NamedTuple):
@@ -49,10 +46,11 @@ class WorkerPool:
     """
 
     def __init__(self, script: Path, deadline_s: float = DEADLINE_S) -> None:
-        self._script, self._deadline_s, self._owner = script, deadline_s, os.getpid()
+        self._command = [sys.executable, "-I", "-S", "-B", str(script)]
+        self._deadline_s, self._owner, self._is_closed = deadline_s, os.getpid(), False
         self._requests: SimpleQueue[tuple[Future[Reply], bytes] | None] = SimpleQueue()
-        self._lock, self._threads, self._is_closed = Lock(), list[Thread](), False
-        self._parent: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._lock, self._threads = Lock(), list[Thread]()
+        self._parent: LocalServer | None = None
 
     def submit(self, *request: str) -> "Future[Reply]":
         """Queue a request; the future's result says whether it was answered, or raises VerifierError."""
@@ -75,20 +73,16 @@ class WorkerPool:
             for _ in self._threads:
                 self._requests.put(None)
             if self._parent:
-                process, control = self._parent
-                control.close()
-                process.kill()
-                process.wait()
+                self._parent.kill()
 
     def _serve(self) -> None:
         """Pass requests to one worker after another, in a thread of its own."""
         worker: _Worker | None = None
-        while item := self._requests.get():
-            future, request = item
+        for future, request in iter(self._requests.get, None):
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                worker, reply = self._answer(worker, request)
+                worker, reply = self._answer(worker or self._start_worker(), request)
                 future.set_result(reply)
             except Exception as error:
                 worker = None
@@ -97,17 +91,16 @@ class WorkerPool:
         if worker:
             worker.channel.close()
 
-    def _answer(self, worker: "_Worker | None", request: bytes) -> "tuple[_Worker, Reply]":
+    def _answer(self, worker: "_Worker", request: bytes) -> "tuple[_Worker, Reply]":
         """Return a worker that is ready for the next request, and the reply to this one."""
-        worker = worker or self._start_worker()
-        for is_last in (False, True):  # a crash may be chance; the second is the request's doing
+        for _ in range(2):  # a crash may be chance; the second is the request's doing
             reply = worker.ask(request, self._deadline_s)
             if reply.status == "answered" and worker.num_answers < MAX_ANSWERS:
                 break
             worker.channel.close()
-            self._command(worker.pid)
+            self._order(worker.pid.to_bytes(4, "big"))
             worker = self._start_worker()
-            if reply.status != "crashed" or is_last:
+            if reply.status != "crashed":
                 break
         return worker, reply
 
@@ -115,28 +108,30 @@ class WorkerPool:
         mine, theirs = socket.socketpair()
         with theirs:
             try:
-                return _Worker(mine, self._command(theirs))
+                return _Worker(mine, self._order(bytes(4), theirs.fileno()))
             except BaseException:
                 mine.close()
                 raise
 
-    def _command(self, order: "socket.socket | int") -> int:
+    def _order(self, order: bytes, *descriptors: int) -> int:
         """Have the parent process fork a worker on a socket, or kill one by its id; return its id."""
         with self._lock:
             if self._is_closed:
                 raise VerifierError("the pool is closed")
-            if self._parent is None or self._parent[0].poll() is not None:
-                if isinstance(order, int):
-                    return order  # it died with its parent
-                if self._parent:
-                    self._parent[1].close()
-                self._parent = _start_parent(self._script)
-            control = self._parent[1]
-            if isinstance(order, int):
-                control.sendall(_SIZE.pack(order))
-            else:
-                socket.send_fds(control, [bytes(4)], [order.fileno()])
-            return _number(control)
+            if self._parent is None or self._parent.process.poll() is not None:
+                self._parent = self._start_parent()  # its workers died with the one before
+            socket.send_fds(self._parent.socket, [order], descriptors)
+            return int.from_bytes(self._parent.receive(4, START_S), "big")
+
+    def _start_parent(self) -> LocalServer:
+        """Start the process that forks the workers, with nothing of ours but the module search path."""
+        if not hasattr(os, "fork"):
+            raise VerifierError("algebra is checked in forked processes: use Linux or macOS")
+        parent = LocalServer(self._command)
+        path = json.dumps(sys.path).encode()
+        parent.socket.sendall(_frame(path))
+        parent.receive(4, START_S)
+        return parent
 
 
 class _Worker:
@@ -144,33 +139,33 @@ class _Worker:
 
     def __init__(self, channel: socket.socket, pid: int) -> None:
         self.channel, self.pid, self.num_answers = channel, pid, 0
-        self._received = bytearray()
-        self.isolation = self._receive(START_S)
+        self.channel.settimeout(START_S)
+        self.isolation = self._receive()
 
     def ask(self, request: bytes, deadline_s: float) -> Reply:
         self.num_answers += 1
         used_s = _cpu_s(self.pid)
         try:
             self.channel.settimeout(deadline_s)
-            self.channel.sendall(_SIZE.pack(len(request)) + request)
+            self.channel.sendall(_frame(request))
             for _ in range(MAX_STARVED):
                 with suppress(TimeoutError):
-                    return Reply("answered", self.isolation, self._receive(deadline_s))
+                    return Reply("answered", self.isolation, self._receive())
                 if not _cpu_s(self.pid) - used_s < deadline_s / 2:
                     break
             return Reply("timeout", self.isolation)
         except OSError:
             return Reply("crashed", self.isolation)
 
-    def _receive(self, within_s: float) -> str:
-        end, data = time.monotonic() + within_s, self._received
-        while len(data) < 4 or len(data) < 4 + _SIZE.unpack_from(data)[0]:
-            self.channel.settimeout(max(end - time.monotonic(), 1e-6))
-            if not (chunk := self.channel.recv(2**16)):
-                raise ConnectionError("the worker died")
-            data += chunk
-        self._received = bytearray()
-        return data[4:].decode()
+    def _receive(self) -> str:
+        """Return the next frame, which a worker writes at once, or raise OSError."""
+        if not self.channel.recv(1, socket.MSG_PEEK):
+            raise ConnectionError("the worker died")
+        return self.channel.recv(int.from_bytes(self.channel.recv(4), "big")).decode()
+
+
+def _frame(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
 
 
 def _cpu_s(pid: int) -> float:
@@ -180,35 +175,6 @@ def _cpu_s(pid: int) -> float:
     except OSError:
         return math.nan
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _start_parent(script: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start the process that forks the workers, with nothing of ours but the module search path."""
-    if not hasattr(os, "fork"):
-        raise VerifierError("algebra is checked in forked processes: use Linux or macOS")
-    control, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", str(script)],
-            stdin=theirs.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={},
-            cwd="/",
-            start_new_session=True,
-        )
-    control.settimeout(START_S)
-    path = json.dumps(sys.path).encode()
-    control.sendall(_SIZE.pack(len(path)) + path)
-    _number(control)
-    return process, control
-
-
-def _number(channel: socket.socket) -> int:
-    data = channel.recv(4, socket.MSG_WAITALL)
-    if len(data) < 4:
-        raise EOFError("the parent of the workers died")
-    return int(_SIZE.unpack(data)[0])
 
 
 @cache

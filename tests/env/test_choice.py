@@ -5,7 +5,8 @@ import time
 import pytest
 
 from aipo_env import Task, VerifierError, run_sync
-from aipo_env.verifiers.choice import ChoiceVerifier, read_choice, without_thinking
+from aipo_env.verifiers.choice import ChoiceVerifier, read_choice
+from aipo_env.verifiers.math_extract import without_thinking
 
 CHOICES = ("12 m/s", "24 m/s", "48 m/s", "A force of 6 N")
 TASK = Task(id="q", prompt="How fast?", answer="B", kind="choice", choices=CHOICES)
@@ -30,6 +31,8 @@ TASK = Task(id="q", prompt="How fast?", answer="B", kind="choice", choices=CHOIC
         ("\\fbox{D}", "D"),
         ("<answer>C</answer>", "C"),
         ("\\boxed{C}, not B", "C"),
+        ("\\boxed{B} and \\boxed{24 m/s}", "B"),
+        ("<answer>A</answer>, so \\boxed{B}", "B"),
         # answer lines
         ("Answer: B", "B"),
         ("ANSWER: (b)", "B"),
@@ -75,6 +78,12 @@ def test_what_an_answer_settles_on(text: str, letter: str):
         ("<think>Answer: B</think>", "no option was chosen"),
         ("\\boxed{}", "no option was chosen"),
         ("\\boxed{A, B}", "several options are named"),
+        ("\\boxed{B} or \\boxed{A}", "several options are named"),
+        ("$\\boxed{A}$, or maybe $\\boxed{B}$", "several options are named"),
+        ("\\boxed{A} or \\boxed{B} or \\boxed{B}", "several options are named"),
+        ("\\boxed{A}/\\boxed{B}", "several options are named"),
+        ("<answer>A</answer> or <answer>B</answer>", "several options are named"),
+        ("Answer: A or Answer: B", "several options are named"),
         ("\\boxed{A or B}", "several options are named"),
         ("\\boxed{B} \\boxed{A and B}", "several options are named"),
         ("Answer: A/B", "several options are named"),

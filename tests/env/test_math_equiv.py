@@ -12,8 +12,7 @@ import pytest
 from aipo_env import MathVerifier, Task, Verdict, run_sync
 from aipo_env.verifiers.math_equiv import check_gold, compare, last_boxed, normalise
 from aipo_env.verifiers.math_extract import extract
-from aipo_env.verifiers.math_screen import screen
-from aipo_env.verifiers.math_text import clean, number
+from aipo_env.verifiers.math_text import clean, number, screen
 
 CASES = [
     json.loads(line)
@@ -117,6 +116,8 @@ def test_last_boxed(text: str, boxed: str | None):
     ("text", "found"),
     [
         ("\\boxed{1} and \\boxed{2}", ("1, 2", "box")),
+        ("\\boxed{1} or \\boxed{2}", ("1, 2", "box")),
+        ("$\\boxed{1}$, or perhaps $\\boxed{2}$", ("1, 2", "box")),
         ("\\boxed{1} and then \\boxed{2}", ("2", "box")),
         ("\\boxed{1}. Wait: \\boxed{2}", ("2", "box")),
         ("\\boxed{1}, \\boxed{}", (None, "box")),
@@ -253,6 +254,21 @@ def test_verdicts(gold: str, text: str, status: str, stage: str):
     assert (verdict.status, verdict.stage) == (status, stage)
     assert verdict.reward == {"correct": 1.0, "error": None}.get(status, 0.0)
     assert verdict.correct == {"correct": True, "error": None}.get(status, False)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("\\frac{1}{3}", "\\int_{0}^{1} x^{2} dx", "correct"),
+        ("\\frac{1}{4}", "\\int_{0}^{1} x^{2} dx", "wrong"),
+        ("\\int_0^1 \\frac{1}{1+x^{2}} dx", "\\frac{\\pi}{4}", "correct"),
+        ("\\frac{\\sqrt{\\pi}}{2}", "\\int_{0}^{\\infty} e^{-x^{2}} dx", "correct"),
+        ("-1", "\\int_{0}^{1} \\ln(x) dx", "correct"),
+        ("(x-1)e^{x}", "\\int x e^{x} dx", "correct"),
+    ],
+)
+def test_integrals_need_nothing_that_a_locked_worker_cannot_load(gold: str, answer: str, status: str):
+    assert grade(gold, answer).status == status
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are locked up on Linux only")

@@ -78,7 +78,7 @@ def test_close_ends_every_process():
     ask(pool, "x+1", "1+x")
     assert pool._parent
     pool.close()
-    assert pool._parent[0].returncode is not None
+    assert pool._parent.process.returncode is not None
     with pytest.raises(VerifierError, match="the pool is closed"):
         pool.submit("decide", "1", "1")
 
@@ -86,8 +86,8 @@ def test_close_ends_every_process():
 def test_a_pool_outlives_the_death_of_its_processes(pool: WorkerPool):
     ask(pool, "x+1", "1+x")
     assert pool._parent
-    pool._parent[0].kill()
-    pool._parent[0].wait()
+    pool._parent.process.kill()
+    pool._parent.process.wait()
     assert ask(pool, "x+8", "8+x") == ("answered", "correct")
 
 
@@ -110,7 +110,7 @@ def test_the_environment_does_not_reach_the_workers(pool: WorkerPool, monkeypatc
     monkeypatch.setenv("AIPO_SECRET", "canary")
     ask(pool, "x+1", "1+x")
     assert pool._parent
-    environment = Path(f"/proc/{pool._parent[0].pid}/environ")
+    environment = Path(f"/proc/{pool._parent.process.pid}/environ")
     if not environment.exists():
         pytest.skip("no /proc here")
     assert b"canary" not in environment.read_bytes()

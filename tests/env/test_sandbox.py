@@ -14,7 +14,7 @@ import pytest
 from aipo_env import ConfigError, SandboxUnavailable, run_sync
 from aipo_env.sandboxes.base import LAYERS, Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.child import encode
-from aipo_env.sandboxes.process import ProcessSandbox
+from aipo_env.sandboxes.process import BubblewrapSandbox, ProcessSandbox
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"),
@@ -26,11 +26,12 @@ SMALL = Limits(time_s=30.0, memory_mb=64, output_bytes=100_000)
 BRIEF = Limits(time_s=0.3, memory_mb=64, output_bytes=100_000)
 
 
-@pytest.fixture(scope="module", params=LAYERS, autouse=True)
+@pytest.fixture(scope="module", params=[*LAYERS, "bubblewrap"], autouse=True)
 def layer(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each test runs with every layer that can be had here."""
+    """Each test runs with every layer that can be had here, and behind bubblewrap."""
+    behind = request.param == "bubblewrap"
     try:
-        OPEN[:] = [ProcessSandbox(layers=(request.param,))]
+        OPEN[:] = [BubblewrapSandbox() if behind else ProcessSandbox(layers=(request.param,))]
     except SandboxUnavailable as error:
         pytest.skip(str(error))
     yield request.param
@@ -273,11 +274,16 @@ def entered(call, *arguments):
     print("" if ctypes.get_errno() == 1 else "through")
 """
 NAMES_ARE_NO_SECRET = {"landlock": {"stat a path", "exists", "readlink"}}
+NAMES_ARE_NO_SECRET["bubblewrap+landlock"] = NAMES_ARE_NO_SECRET["landlock"]
 
 
 def attack(name: str, folder: Path) -> str:
     source = ATTACKS[name].replace("PARENT", str(os.getpid())).replace("FOLDER", str(folder))
     return source.replace("CTYPES\n", CTYPES)
+
+
+def test_the_attacks_are_many():
+    assert len(set(ATTACKS.values())) == len(ATTACKS) >= 100
 
 
 @pytest.mark.parametrize("name", ATTACKS)

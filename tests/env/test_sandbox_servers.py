@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from aipo_env import ConfigError, SandboxUnavailable, run_sync
+from aipo_env import CodeTests, ConfigError, SandboxUnavailable, Task, run_sync
 from aipo_env.sandboxes import fork_server, process, self_test
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.docker_sandbox import DockerSandbox
 from aipo_env.sandboxes.process import BubblewrapSandbox, ProcessSandbox
 from aipo_env.sandboxes.self_test import open_sandbox
+from aipo_env.verifiers.unit_tests import CodeVerifier
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"),
@@ -253,6 +254,54 @@ def test_a_server_that_dies_under_a_run_is_an_infra_error(sandbox: ProcessSandbo
     assert run(sandbox, "print(1)").stdout == b"1\n"
 
 
+# Locked up for good. The filter allows all here, so that what else a program has lost can be asked for.
+
+LOCKED = """
+import ctypes, os, struct
+from aipo_env.sandboxes import child
+ALLOW_ALL = struct.pack("<HBBI", 6, 0, 0, 0x7FFF0000)
+child.lock(ALLOW_ALL, os.getppid(), 60, {})
+capabilities = ctypes.create_string_buffer(b"x" * 24, 24)
+child.libc.capget(struct.pack("=Ii", 0x20080522, 0), capabilities)
+print(capabilities.raw == bytes(24), child.libc.prctl(3), child.libc.prctl(39, 0, 0, 0, 0))
+"""
+
+ORPHAN = """
+import os, struct, time
+from aipo_env.sandboxes import child
+heard, said = os.pipe()
+if not os.fork():
+    parent = os.getpid()
+    if not os.fork():
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        try:
+            child.lock(struct.pack("<HBBI", 6, 0, 0, 0x7FFF0000), parent, 60, {})
+        except OSError as error:
+            os.write(said, str(error).encode())
+    os._exit(0)
+os.close(said)
+print(os.read(heard, 100).decode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "output"), [(LOCKED, "True 0 1\n"), (ORPHAN, "the parent is gone\n")], ids=["locked", "orphan"]
+)
+def test_a_locked_process_has_no_rights_no_core_dump_and_no_life_of_its_own(script: str, output: str):
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == output, done.stderr
+
+
+def test_memory_advice_is_in_no_filter():
+    assert not any(
+        "madvise" in group
+        for calls in fork_server.tables().values()
+        for group in calls.values()
+        if isinstance(group, dict)
+    )
+
+
 # Nothing of one program is left for the next
 
 SCAN = """
@@ -395,7 +444,10 @@ def test_a_set_up_that_fails_is_no_result_of_the_program(monkeypatch: pytest.Mon
     broken = ProcessSandbox(layers=("seccomp",))
     result = run(broken, "print(1)")
     assert (result.status, result.stdout) == ("infra_error", b"")
-    assert result.reason == "the process could not lock itself up: OSError: [Errno 22] prctl(22) failed"
+    assert (
+        result.reason
+        == "the process could not lock itself up: OSError: [Errno 22] prctl of the filter: Invalid argument"
+    )
     with pytest.raises(SandboxUnavailable, match="failed .* times in a row"):
         run_sync(self_test.self_test(broken))
 
@@ -426,6 +478,11 @@ def test_only_the_user_can_ask_for_no_sandbox(monkeypatch: pytest.MonkeyPatch):
     sandbox = asyncio.run(open_sandbox(allow_unsafe=True))
     result = asyncio.run(sandbox.run(Program("import os\nprint(os.getpid() > 0)"), SMALL))
     assert (result.status, result.stdout, result.layer) == ("ok", b"True\n", "none")
+    task = Task(
+        id="t", prompt="?", answer="", kind="code", tests=CodeTests(hidden=({"input": "", "output": "1"},))
+    )
+    verdict = asyncio.run(CodeVerifier(sandbox).verify(task, "```python\nprint(1)\n```"))
+    assert (verdict.status, verdict.isolation) == ("correct", "none")
     sandbox.close()
 
 

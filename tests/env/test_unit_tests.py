@@ -278,6 +278,31 @@ def test_results_with_a_tolerance(result: str, same: bool):
 
 
 @linux
+@pytest.mark.parametrize(
+    ("printed", "returned", "expected", "same"),
+    [
+        ("1000001", "1000001", 1000000, False),
+        ("+1000000", "10 ** 6", 1000000, True),
+        ("1000001.0", "1000001.0", 1000000, True),
+        ("1" + "0" * 5000, "10 ** 5000", 10**5000, True),
+        ("1" + "0" * 4999 + "1", "10 ** 5000 + 1", 10**5000, False),
+        ("1.5", "1.5", 10**400, False),
+        ("--5", "'--5'", 5, False),
+    ],
+    ids=range(7),
+)
+def test_a_tolerance_is_for_floats_and_integers_are_exact(
+    printed: str, returned: str, expected: int, same: bool
+):
+    text = "1" + "0" * 5000 if expected == 10**5000 else str(expected)
+    compare = {"rtol": 1e-5, "atol": 0.0}
+    task = stdin_task({"input": "", "output": text}, compare={"mode": "float_tokens_by_line", **compare})
+    assert verify(task, fenced(f"print({printed!r})")).status == ("correct" if same else "wrong")
+    task = function_task(([], expected), compare={"mode": "json_float", **compare})
+    assert verify(task, fenced(f"def f():\n    return {returned}")).status == ("correct" if same else "wrong")
+
+
+@linux
 def test_a_method_of_a_solution():
     task = function_task(([[1, 2, 3], 2], 6), ([[], 0], 0), entry="Solution.total")
     source = "from typing import List\nclass Solution:\n    def total(self, xs: List[int], n: int) -> int:\n        return sum(xs)"

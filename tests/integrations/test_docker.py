@@ -1,13 +1,20 @@
-"""The sandbox in containers, on a real engine. Set AIPO_DOCKER_IMAGE to an image that the engine has."""
+"""The sandbox in containers, on a real engine.
+
+AIPO_DOCKER_IMAGE names an image that the engine has; without it, one is made of this interpreter.
+"""
 
 import asyncio
+import io
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,7 +22,7 @@ import pytest
 from aipo_env import SandboxUnavailable, run_sync
 from aipo_env.sandboxes import fork_server
 from aipo_env.sandboxes.base import Limits, Program, RunResult
-from aipo_env.sandboxes.docker_sandbox import DEFAULT_IMAGE, DockerSandbox
+from aipo_env.sandboxes.docker_sandbox import DockerSandbox
 from aipo_env.sandboxes.self_test import open_sandbox, self_test
 
 pytestmark = [
@@ -26,7 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-IMAGE = os.environ.get("AIPO_DOCKER_IMAGE", DEFAULT_IMAGE)
 SMALL = Limits(time_s=30.0, memory_mb=64, output_bytes=100_000)
 ATTACKS = json.loads((Path(__file__).parents[1] / "env/data/attacks.json").read_text())
 CALLS = {
@@ -41,6 +47,35 @@ def entered(call, *arguments):
     call(*arguments)
     print("" if ctypes.get_errno() == 1 else "through")
 """
+NOT_NEEDED = {"site-packages", "dist-packages", "test", "tests", "idlelib", "ensurepip", "__pycache__"}
+
+
+@cache
+def image() -> str:
+    """An image with a `python`: the one asked for, or this interpreter with its library and what it links to."""
+    if name := os.environ.get("AIPO_DOCKER_IMAGE"):
+        return name
+    import docker
+
+    folder, program = Path(os.__file__).parent, Path(sys.executable).resolve()
+    linked = subprocess.run(
+        ["ldd", program, *folder.glob("lib-dynload/*.so")], capture_output=True, text=True, check=True
+    )
+    libraries = set(re.findall(r"(?<=\s)/[^\s:]+(?= \()", linked.stdout))
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", dereference=True) as archive:
+        archive.add(folder, filter=lambda entry: None if NOT_NEEDED & set(Path(entry.name).parts) else entry)
+        for path in (program, *libraries):
+            archive.add(path)
+        link = tarfile.TarInfo("usr/local/bin/python")
+        link.type, link.linkname = tarfile.SYMTYPE, str(program)
+        archive.addfile(link)
+    client = docker.from_env()
+    client.api.import_image_from_data(stream.getvalue(), repository="aipo-test-python", tag="latest")
+    client.close()
+    return "aipo-test-python:latest"
+
+
 # Inside a container these name what is the container's own.
 HARMLESS = {"stat a path", "exists", "readlink"}
 
@@ -48,9 +83,11 @@ HARMLESS = {"stat a path", "exists", "readlink"}
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[DockerSandbox]:
     try:
-        made = DockerSandbox(IMAGE, num_servers=1)
+        made = DockerSandbox("no-such-image", num_servers=1)
     except SandboxUnavailable as error:
-        pytest.skip(str(error))
+        if "No such image" not in str(error):
+            pytest.skip(str(error))
+    made = DockerSandbox(image(), num_servers=1)
     yield made
     made.close()
 
@@ -66,7 +103,7 @@ def containers() -> list[dict[str, object]]:
     import docker
 
     client = docker.from_env()
-    found = [container.attrs for container in client.containers.list(all=True, filters={"ancestor": IMAGE})]
+    found = [container.attrs for container in client.containers.list(all=True, filters={"ancestor": image()})]
     client.close()
     return found
 
@@ -117,7 +154,7 @@ def test_the_container_is_hardened(sandbox: DockerSandbox):
 def test_a_container_is_replaced_after_many_runs_and_after_a_failure(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fork_server, "MAX_RUNS", 2)
     try:
-        sandbox = DockerSandbox(IMAGE, num_servers=1)
+        sandbox = DockerSandbox(image(), num_servers=1)
     except SandboxUnavailable as error:
         pytest.skip(str(error))
     seen = []
@@ -156,7 +193,7 @@ os._exit(9)
 
 
 def test_a_container_ends_with_its_owner(sandbox: DockerSandbox):
-    done = subprocess.run([sys.executable, "-c", OWNER, IMAGE], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", OWNER, image()], capture_output=True, text=True, check=False)
     assert len(done.stdout.strip()) == 64, done.stderr
     deadline = time.monotonic() + 30
     while done.stdout.strip() in {attributes["Id"] for attributes in containers()}:
