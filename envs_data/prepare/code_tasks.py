@@ -575,7 +575,7 @@ FAMILIES = (
         "moving-average",
         "averages",
         tuple(moving(window) for window in (2, 3, 4, 5)),
-        lambda rng: [[round(rng.uniform(-100, 100), 2) for _ in range(rng.randint(2, 9))]],
+        lambda rng: [[round(rng.uniform(-100, 100), 2) for _ in range(rng.randint(5, 9))]],
         ([[1, 2, 3, 4, 5, 6]], [[1.5]]),
         {"moving average": "the mean of every stretch of neighbouring numbers of a fixed length, the window"},
         "A list of n numbers has n - w + 1 stretches of length w.",

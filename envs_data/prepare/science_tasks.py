@@ -257,9 +257,9 @@ FAMILIES = (
         "ion",
         (
             ("K", "potassium", 19, 41, 1),
-            ("Ca", "calcium", 20, 44, 2),
-            ("Cl", "chlorine", 17, 37, -1),
-            ("S", "sulfur", 16, 33, -2),
+            ("Mg", "magnesium", 12, 25, 2),
+            ("Br", "bromine", 35, 81, -1),
+            ("Fe", "iron", 26, 56, 3),
         ),
         ion,
         {"atomic number": "the number of protons", "mass number": "protons and neutrons together", "ion": "an atom with fewer (positive) or more (negative) electrons than protons"},

@@ -74,8 +74,10 @@ def test_science_options_are_balanced_and_distinct(split: str):
         ("ph-1", "10"),
         ("ph-0", "3"),
         ("dilution-2", "1 mol/L"),
-        ("ion-1", "18"),
-        ("ion-3", "18"),
+        ("ion-0", "18"),
+        ("ion-1", "10"),
+        ("ion-2", "36"),
+        ("ion-3", "23"),
         ("warming-0", "8 L"),
         ("transcription-0", "5'-AUGCCU-3'"),
         ("cross-2", "1/16"),
@@ -110,6 +112,22 @@ def test_code_tasks_are_tested_and_show_no_hidden_test():
             json.dumps(test.get("input", test.get("args"))) for test in task.tests.public + task.tests.hidden
         ]
         assert len(set(given)) == 8, task.id
+
+
+def test_no_code_task_shows_only_empty_results():
+    for task in tasks("code", "train") + tasks("code", "test"):
+        assert task.tests
+        assert any(
+            test.get("output") or test.get("expected") not in ([], "", None) for test in task.tests.public
+        ), task.id
+
+
+@pytest.mark.parametrize("name", ["ion", "free-fall", "ph", "moles"])
+def test_the_four_questions_of_a_family_have_different_golds(name: str):
+    found = [
+        t for t in tasks("science", "train") + tasks("science", "test") if t.id.startswith(f"science-{name}-")
+    ]
+    assert len({task.choices["ABCD".index(task.answer)] for task in found}) == len(found) == 4
 
 
 @pytest.mark.parametrize(
