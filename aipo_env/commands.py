@@ -16,15 +16,14 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO, get_args
 
-import gymnasium
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.agents.journal import Outcome
 from aipo_env.agents.pool import AgentPool, PoolLimits
+from aipo_env.envs import make_environment
 from aipo_env.envs.episode_env import EpisodeEnv
-from aipo_env.episode import read_episodes
 from aipo_env.errors import AgentError, AipoError, ConfigError, DataError
 from aipo_env.grading import Grader
 from aipo_env.play import play as play_task
@@ -35,8 +34,10 @@ from aipo_env.sandboxes.base import Limits, Program, RunResult
 from aipo_env.sandboxes.self_test import open_sandbox, survey
 from aipo_env.scenario import build_agents
 from aipo_env.session import leaks, run_sync
+from aipo_env.stored import read_episodes
 from aipo_env.tasks.base import build_source
 from aipo_env.tasks.contamination import ContaminationIndex, all_tasks, check_contamination, held_out
+from aipo_env.verifiers.golds import without_bad_golds
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,11 @@ def play(argv: list[str]) -> None:
     options = tyro.cli(PlayOptions, args=argv, prog="aipo play")
     if options.index < 0:
         raise ConfigError(f"play: index={options.index} must not be negative.")
-    chosen: dict[str, Any] = {"source": options.source, "agents": options.agents}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    try:
-        # A person needs no checker of actions; its warnings would stand in the transcript.
-        made = gymnasium.make(options.environment, disable_env_checker=True, **given)
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
-        raise ConfigError(f"play: {options.environment!r} cannot be made: {error}") from error
-    if not isinstance(made.unwrapped, EpisodeEnv):
+    chosen = {"source": options.source, "agents": options.agents}
+    env = make_environment("play", options.environment, chosen)
+    if not isinstance(env, EpisodeEnv):
         raise ConfigError(f"play: {options.environment!r} has no tasks to solve in words.")
-    play_task(made.unwrapped.scenario, split=options.split, index=options.index, aided=options.aided)
+    play_task(env.scenario, split=options.split, index=options.index, aided=options.aided)
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ class TasksOptions:
 def tasks(argv: list[str]) -> None:
     """Count the tasks of a source, and find those that stand among held-out tasks too."""
     options = tyro.cli(TasksOptions, args=argv, prog="aipo tasks")
-    source = build_source(options.source, 0)
+    source = without_bad_golds(build_source(options.source, 0))
     for split in get_args(Split):
         print(f"{split:6} {'endless' if (num := source.num_tasks(split)) is None else num}")
     for reason, num in getattr(source, "skipped", {}).items():
@@ -282,7 +278,7 @@ class DoctorOptions:
     """Say what this machine can run; sandboxes are tried by attacks that do no harm."""
 
 
-_PACKAGES = ("torch", "transformers", "safetensors", "tensorboard", "jinja2", "vllm", "openai")
+_PACKAGES = ("torch", "transformers", "safetensors", "tensorboard", "jinja2", "vllm", "openai", "mcp")
 _NEEDS = {
     "train": ("torch", "transformers", "safetensors", "tensorboard"),
     "eval": ("torch", "transformers", "safetensors"),
@@ -306,7 +302,9 @@ def doctor(argv: list[str]) -> None:
     plugged = {entry.name for entry in entry_points(group="aipo.commands")}
     rows += [
         (f"aipo {name}", _readiness(name))
-        for name in sorted({"agents", "play", "view", "plugins", "verify", "sandbox", "doctor", *plugged})
+        for name in sorted(
+            {"agents", "play", "view", "plugins", "verify", "sandbox", "serve", "doctor", *plugged}
+        )
     ]
     print("\n".join(f"{name:15} {value}" for name, value in rows))
 

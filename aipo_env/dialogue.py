@@ -7,10 +7,11 @@
 Limits, malformed calls, denied calls and forged markup are decided here and nowhere else.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from aipo_env.agents.limits import SPENT, check_budget, counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
 from aipo_env.errors import ConfigError
 from aipo_env.records import (
@@ -47,6 +48,8 @@ class DialogueRules:
         kinds: Agent roles that may be consulted.
         consult_budget: Answered consultations per episode; a call beyond it is denied, not executed, free.
         budget_per_kind: The same for single roles and tools.
+        reply_budget: What replies may come to before further calls are denied, in tokens and US dollars by the
+            agents' own account, in all and for single roles: {"tokens": 2000, "verify/usd": 0.01}.
         max_turns: Completions per episode.
         max_policy_tokens: Tokens the policy may sample, over all turns.
         max_context_tokens: Tokens of the whole episode, prompts and replies included.
@@ -61,6 +64,7 @@ class DialogueRules:
     kinds: tuple[ConsultKind, ...] = CONSULT_KINDS
     consult_budget: int = 3
     budget_per_kind: Mapping[str, int] = field(default_factory=dict)
+    reply_budget: Mapping[str, float] = field(default_factory=dict)
     max_turns: int = 8
     max_policy_tokens: int = 1024
     max_context_tokens: int = 4096
@@ -70,6 +74,7 @@ class DialogueRules:
         object.__setattr__(self, "kinds", tuple(check_kind(kind) for kind in self.kinds))
         for kind, budget in self.budget_per_kind.items():
             _check_count(f"budget_per_kind[{kind!r}]", budget, 0)
+        check_budget("dialogue rules: reply_budget", self.reply_budget)
         for name in ("max_turns", "max_policy_tokens", "max_context_tokens"):
             _check_count(name, getattr(self, name), 1)
         for name in ("consult_budget", "max_invalid"):
@@ -92,11 +97,18 @@ class PendingCall:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of a call: the agent's text when answered, nothing otherwise."""
+    """What came of a call: the agent's text when answered, nothing otherwise.
+
+    `num_tokens` and `cost_usd` are the agent's own count; `token_ids` and `logprobs` the text as it was sampled.
+    """
 
     status: ConsultStatus
     text: str = ""
     agent_id: str = ""
+    num_tokens: int = 0
+    cost_usd: float = 0.0
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +154,7 @@ class Dialogue:
         self.num_invalid = 0
         self._pending: tuple[PendingCall, ...] = ()
         self._charged: Counter[str] = Counter()
+        self._spent = defaultdict[str, float](float)
         self._num_calls = 0
 
     @property
@@ -209,7 +222,9 @@ class Dialogue:
         for pending, reply in zip(self._pending, replies, strict=True):
             if reply.status != "answered" and not pending.denied:
                 self._charged[pending.call.kind] -= 1
-            spans += self.codec.render_reply(pending.call.kind, self._body(pending, reply))
+            self._spend(pending.call.kind, reply)
+            rendered = self.codec.render_reply(pending.call.kind, self._body(pending, reply))
+            spans += [_as_sampled(span, reply) for span in rendered]
         self._pending = ()
         return self._answer_turn(tuple(spans))
 
@@ -228,7 +243,14 @@ class Dialogue:
             (kind in self.rules.kinds or kind not in CONSULT_KINDS)
             and self._charged.total() < self.rules.consult_budget
             and self._charged[kind] < kind_budget
+            and not spent_limit(self.rules.reply_budget, self._spent, kind)
         )
+
+    def _spend(self, kind: str, reply: Reply) -> None:
+        amounts = (reply.status == "answered", reply.num_tokens, reply.cost_usd)
+        for metric, amount in zip(SPENT, amounts, strict=True):
+            for name in counted(kind, metric):
+                self._spent[name] += amount
 
     def _admit(self, call: Call) -> PendingCall:
         """Charge a call to the budgets, or deny it."""
@@ -259,3 +281,10 @@ class Dialogue:
     def context_left(self) -> int:
         """Return how many tokens the episode may still grow by."""
         return self.rules.max_context_tokens - self.num_context_tokens
+
+
+def _as_sampled(span: Span, reply: Reply) -> Span:
+    """Return a reply's body with the tokens it was sampled as; one that a codec had to change has none."""
+    if not reply.token_ids or not span.is_content or span.text != reply.text:
+        return span
+    return replace(span, token_ids=reply.token_ids, logprobs=reply.logprobs)

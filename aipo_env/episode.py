@@ -5,7 +5,7 @@ The token record holds the very ids that the policy sampled and saw, each with i
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aipo_env.errors import DataError
 from aipo_env.records import (
     Author,
     Call,
@@ -176,7 +175,7 @@ class Episode:
             },
             "aided": self.aided,
             "messages": [
-                {"role": m.role, "spans": [{**_flat(span), "author": int(span.author)} for span in m.spans]}
+                {"role": m.role, "spans": [_span_dict(span) for span in m.spans]}
                 for m in self.messages
             ],
             "turns": [{**_flat(turn), "calls": [_flat(call) for call in turn.calls]} for turn in self.turns],
@@ -194,16 +193,16 @@ class Episode:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Episode":
-        """Rebuild an episode; a row of another shape raises what Python makes of it (see `read_episodes`)."""
+        """Rebuild an episode; a row of another shape raises what Python makes of it; `read_episodes` explains."""
         return cls(**{
             **row,
-            "task": Task(**{**row["task"], "choices": tuple(row["task"]["choices"])}),
+            "task": Task(**row["task"]),
             "messages": tuple(
                 Message(m["role"], tuple(Span(**{**s, "author": Author(s["author"])}) for s in m["spans"]))
                 for m in row["messages"]
             ),
             "turns": tuple(
-                Turn(**{**t, "calls": tuple(Call(**c) for c in t["calls"])}) for t in row["turns"]
+                Turn(**{**t, "calls": tuple(Call(**c) for c in t.get("calls", ()))}) for t in row["turns"]
             ),
             "consults": tuple(Consult(**consult) for consult in row["consults"]),
             "tokens": TokenRecord.build(row["tokens"]),
@@ -244,6 +243,12 @@ def _flat(record: Any) -> dict[str, Any]:
     return {item.name: getattr(record, item.name) for item in fields(record)}
 
 
+def _span_dict(span: Span) -> dict[str, Any]:
+    """Return a span's fields but its tokens, which the token record holds."""
+    kept = {name: value for name, value in _flat(span).items() if name not in ("token_ids", "logprobs")}
+    return {**kept, "author": int(span.author)}
+
+
 def write_episodes(path: Path, episodes: Iterable[Episode], *, reveal: bool = False) -> None:
     """Append episodes to a JSON-lines file; a last line that a crash cut short is not continued.
 
@@ -256,22 +261,3 @@ def write_episodes(path: Path, episodes: Iterable[Episode], *, reveal: bool = Fa
     with path.open("a", encoding="utf-8") as file:
         for episode in episodes:
             file.write(json.dumps(episode.to_dict(reveal=reveal), ensure_ascii=True, allow_nan=False) + "\n")
-
-
-def read_episodes(path: Path) -> Iterator[Episode]:
-    """Read episodes from a JSON-lines file.
-
-    Raises:
-        DataError: The file is missing, or a line is no episode; the message names file, line and fault.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file. Give a .jsonl file of episodes, as `aipo train` writes them.")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield Episode.from_dict(json.loads(line))
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-                fault = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-                raise DataError(
-                    f"{path}, line {number}: not an episode: {fault}. Delete the line."
-                ) from error

@@ -197,13 +197,19 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A run of text with one author; `is_content` is true for a reply's body, false for its wrapper."""
+    """A run of text with one author; `is_content` is true for a reply's body, false for its wrapper.
+
+    `token_ids` and `logprobs` are there if the author is a model that sampled the text with the policy's tokenizer;
+    they are no part of the text's record, in which the tokens stand anyway.
+    """
 
     text: str
     author: Author
     agent_id: str = ""
     call_id: int = -1
     is_content: bool = False
+    token_ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +222,7 @@ class Message:
     @property
     def content(self) -> str:
         """The whole text."""
-        return "".join(span.text for span in self.spans)
+        return "".join([span.text for span in self.spans])
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from aipo_env.tasks.base import TaskSource, build_source
 from aipo_env.tasks.toy import ToySource
 from aipo_env.tools.base import build_tools
 from aipo_env.verifiers.base import Verifier
+from aipo_env.verifiers.golds import without_bad_golds
 
 TOY_RULES = DialogueRules(
     plain_prompt="Solve.",
@@ -105,6 +106,8 @@ def build_scenario(
     if not isinstance(cassette, str | None):
         raise ConfigError(f"cassette={cassette!r} must be the path of a file, as text.")
     tasks = build_source(source, seed)
+    if verifier in ("auto", "math"):
+        tasks = without_bad_golds(tasks)
     functions = build_tools(tools)
     # The toy's brief prompt explains neither tools nor how a call looks; the tiny policy knows tags by heart.
     is_brief = isinstance(tasks, ToySource) and not functions and codec == "tags"
@@ -112,10 +115,11 @@ def build_scenario(
     fields = {name: getattr(defaults, name) for name in DialogueRules.__dataclass_fields__}
     chosen = construct(DialogueRules, {**fields, **as_options(rules, "dialogue rules")}, "dialogue rules")
     limits = construct(PoolLimits, as_options(pool, "agent pool"), "agent pool")
-    for name in chosen.budget_per_kind:
+    named = [name.rpartition("/")[0] for name in (*chosen.reply_budget, *limits.max_per_kind)]
+    for name in (*chosen.budget_per_kind, *filter(None, named)):
         if name not in CONSULT_KINDS and name not in functions:
             valid = suggest(name, [*CONSULT_KINDS, *functions])
-            raise ConfigError(f"dialogue rules: budget_per_kind has {name!r}. {valid}")
+            raise ConfigError(f"rules and pool: a budget is for {name!r}. {valid}")
     schemas = [tool.schema for tool in functions.values()]
     helpers = {**build_agents(agents, tasks), **functions}
     return Scenario(

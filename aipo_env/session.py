@@ -87,7 +87,7 @@ class Session:
         self.consults: list[Consult] = []
         self.verdict: Verdict | None = None
         self.stop_reason: StopReason | None = None
-        self._runs: list[tuple[Sequence[int], Author, int, int, Sequence[float], bool]] = []
+        self._runs: list[tuple[Sequence[int], int, int, int, Sequence[float], bool]] = []
 
     def open(self) -> tuple[Message, ...]:
         """Return the prompt."""
@@ -96,8 +96,13 @@ class Session:
         return messages
 
     def record(self, token_ids: Sequence[int], span: Span) -> None:
-        """Record tokens that the policy was fed, with the span they belong to."""
-        self._append(token_ids, span.author, span.call_id, (), span.is_content)
+        """Record tokens that the policy was fed, with the span they belong to.
+
+        Only if they are the very tokens that the span's author sampled, its log-probabilities are theirs.
+        """
+        is_sampled = tuple(token_ids) == span.token_ids[: len(token_ids)]
+        logprobs = span.logprobs[: len(token_ids)] if is_sampled else ()
+        self._append(token_ids, span.author, span.call_id, logprobs, span.is_content)
         self.dialogue.saw(len(token_ids))
 
     async def advance(self, completion: Completion) -> Message | None:
@@ -222,7 +227,10 @@ class Session:
                 **account,
             )
         )
-        return Reply(status, text, agent_id) if status == "answered" else Reply(status)
+        if outcome.reply is None or status != "answered":
+            return Reply(status)
+        said = outcome.reply
+        return Reply(status, text, agent_id, said.tokens, said.cost_usd, said.token_ids, said.logprobs)
 
     def _said(self, query: str) -> str:
         """Return the policy's own words that let a reply repeat the gold answer.
@@ -250,7 +258,7 @@ class Session:
         logprobs: Sequence[float],
         is_content: bool,
     ) -> None:
-        self._runs.append((token_ids, author, call_id, len(self.dialogue.turns), logprobs, is_content))
+        self._runs.append((token_ids, int(author), call_id, len(self.dialogue.turns), logprobs, is_content))
 
 
 def leaks(reply: str, gold: str, said: str) -> bool:
@@ -262,6 +270,8 @@ def leaks(reply: str, gold: str, said: str) -> bool:
     plain = normalise(gold)
     if not plain or _holds(plain, said):
         return False
+    if plain.isdecimal() and not any(map(str.isnumeric, reply)):
+        return False  # no notation of a number does without: the usual case, and spares most of the work
     bare = reply.strip(" \t\r\n;")
     given = (last_boxed(reply), bare if len(bare) <= MAX_BARE_ANSWER + len(gold) else "")
     if any(compare(text, gold)[0] for text in given if text):

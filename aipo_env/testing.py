@@ -101,6 +101,7 @@ class FaultServer:
         text: What its replies say; an error repeats the key that it was given.
         delay_s: Seconds before it sends anything.
         headers: Sent with every response.
+        choice: Further fields of the choice that a reply is.
 
     `requests` keeps the headers and the JSON body of each request; `most_open` counts those at once, and
     `num_connections` over how many connections they came.
@@ -112,10 +113,12 @@ class FaultServer:
         text: str = "fine",
         delay_s: float = 0.0,
         headers: Mapping[str, str] | None = None,
+        choice: Mapping[str, Any] | None = None,
     ) -> None:
         self.text, self.delay_s, self.headers, self.url = text, delay_s, headers or {}, ""
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.num_open = self.most_open = self.num_connections = 0
+        self.choice = choice or {}
         self._script, self._started, self._ended = cycle(script), Event(), asyncio.Event()
 
     def __enter__(self) -> "FaultServer":
@@ -162,7 +165,7 @@ class FaultServer:
         if fault == "hang":
             await asyncio.sleep(3600)
         text = "x" * 10_000_000 if fault == "huge" else self.text
-        message = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        message = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop", **self.choice}
         usage = {"prompt_tokens": 10, "completion_tokens": len(text.split())}
         body = json.dumps({"choices": [message], "usage": usage}).encode()
         status = int(fault) if fault.isdigit() else 200

@@ -37,18 +37,30 @@ class AgentRequest:
 class AgentReply:
     """What an agent says. `tokens` and `cost_usd` are its own count; 0 when it has none.
 
-    `agent_id` names who spoke, if the agent that was asked passed the question on.
+    `agent_id` names who spoke, if the agent that was asked passed the question on. `token_ids` are the text as it
+    was sampled, if that was with the policy's own tokenizer, and `logprobs` the log-probability of each at the
+    temperature of the sampling. They enter the episode if they decode to the text.
 
     Raises:
-        AgentError: The text is not text, or a count is not a finite number from 0 up.
+        AgentError: The text is not text, a count is not a finite number from 0 up, or tokens are no tokens.
     """
 
     text: str
     tokens: int = 0
     cost_usd: float = 0.0
     agent_id: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "token_ids", tuple(self.token_ids))
+        object.__setattr__(self, "logprobs", tuple(self.logprobs))
+        if not all(type(token_id) is int and 0 <= token_id < 2**31 for token_id in self.token_ids):
+            raise AgentError("an agent's reply has token_ids that are no token ids: whole numbers from 0 up")
+        if len(self.logprobs) not in (0, len(self.token_ids)) or not all(
+            isinstance(logprob, int | float) and -math.inf < logprob <= 0 for logprob in self.logprobs
+        ):
+            raise AgentError("an agent's reply has logprobs that are not one number up to 0 for each token")
         if not isinstance(self.text, str):
             raise AgentError(f"an agent's reply must be text, got {type(self.text).__name__}")
         if not isinstance(self.tokens, int) or self.tokens < 0:

@@ -16,16 +16,17 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from aipo_env.agents.base import AgentReply, AgentRequest, RetryLater
+from aipo_env.agents.roles import role_prompts, role_question
 from aipo_env.errors import AgentError, ConfigError
-from aipo_env.records import CONSULT_KINDS
-from aipo_env.verifiers.choice import without_thinking
+from aipo_env.verifiers.math_extract import without_thinking
 
 MAX_BODY_BYTES = 2**21
 """A longer response is not read to its end."""
+MAX_CONNECTIONS = 2**16
+"""More than any pool has calls in flight; by default calls would wait for one unseen."""
 MAX_SHOWN_CHARS = 300
 """How much of an unusable response an error shows."""
 MIN_KEY_CHARS = 8
@@ -33,7 +34,6 @@ MIN_KEY_CHARS = 8
 CHARS_PER_TOKEN = 8
 """A reply of more characters for each token it may have is cut as well: its server does not count."""
 _ADDRESS = re.compile(r"(.+?)@(https?://[^\s@?#]+)")
-_PARTS = {"knowledge": "Question", "reason": "Question", "verify": "Claim"}
 _CLIENTS: dict[asyncio.AbstractEventLoop, dict[tuple[str, str], tuple[Any, AsyncGenerator[Any, None]]]] = {}
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。\uff01\uff1f\n]")
 
@@ -52,7 +52,8 @@ class ChatAgent:
         price_out: The same of replies.
         prompts: A folder with a knowledge.md, a reason.md and a verify.md of your own.
         extra: Further fields of the API's request; None takes one of ours away:
-            {"max_tokens": None, "max_completion_tokens": 400}.
+            {"max_tokens": None, "max_completion_tokens": 400}. With {"logprobs": True, "return_token_ids": True},
+            a vLLM server of a model with the policy's tokenizer tells what it sampled; see `AgentReply`.
 
     Raises:
         ConfigError: An option cannot be used, the key is missing, or `openai` is not installed.
@@ -93,7 +94,7 @@ class ChatAgent:
         except ImportError as error:
             raise ConfigError("agent 'openai' needs openai: pip install \"aipo-rl[openai]\".") from error
         self._openai = openai
-        self._prompts: dict[str, str] = {kind: _read_prompt(self.prompts, kind) for kind in CONSULT_KINDS}
+        self._prompts = role_prompts(self.prompts)
         version = (self._prompts, self.max_tokens, self.temperature, dict(self.extra))
         digest = hashlib.sha256(json.dumps(version, sort_keys=True, default=repr).encode()).hexdigest()
         self.agent_id = f"openai:{self.model}#{digest[:8]}"
@@ -126,11 +127,8 @@ class ChatAgent:
         return fault if isinstance(fault, AgentError) else AgentError(told)
 
     def _messages(self, request: AgentRequest) -> list[dict[str, str]]:
-        asked = _PARTS[request.kind], request.query
-        parts = (("Problem", request.problem), ("Work so far", request.trace), asked)
-        shown = "\n\n".join(f"{name}:\n{text}" for name, text in parts if text)
         system = {"role": "system", "content": self._prompts[request.kind]}
-        return [system, {"role": "user", "content": shown}]
+        return [system, {"role": "user", "content": role_question(request)}]
 
     def _take(self, body: bytes) -> AgentReply:
         """Make a reply of a response."""
@@ -142,13 +140,18 @@ class ChatAgent:
             usage = data.get("usage") or {}
             num_in, num_out = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
             text = _without_key(without_thinking(text).strip(), self.key_env)
+            token_ids = choice.get("token_ids") or ()
+            tokens = (choice.get("logprobs") or {}).get("content") or ()
+            logprobs = [token["logprob"] for token in tokens] if len(tokens) == len(token_ids) else ()
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise AgentError(f"the response is no chat completion: {_excerpt(body, self.key_env)}") from None
         most = CHARS_PER_TOKEN * self.max_tokens
         if is_cut or len(text) > most:
             text = whole_sentences(text[:most])
         cost = (num_in * self.price_in + num_out * self.price_out) / 1e6
-        return AgentReply(text=text, tokens=num_out, cost_usd=cost)
+        return AgentReply(
+            text=text, tokens=num_out, cost_usd=cost, token_ids=token_ids, logprobs=tuple(logprobs)
+        )
 
 
 async def _client(url: str, key_env: str) -> Any:
@@ -170,14 +173,12 @@ async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
     import openai
 
     hooks = {"response": [partial(_screen, key_env=key_env)]}
-    options: Any = {
-        "event_hooks": hooks,
-        "follow_redirects": False,
-        "timeout": None,
-    }  # the pool has a deadline
+    # The pool has a deadline, and says how many calls there may be.
+    options: Any = {"event_hooks": hooks, "follow_redirects": False, "timeout": None}
     options["verify"] = not url.startswith("http://")  # certificates take long to load
+    limits = type(openai.DEFAULT_CONNECTION_LIMITS)
     try:
-        http: Any = openai.DefaultAioHttpClient(**options)
+        http: Any = openai.DefaultAioHttpClient(**options, limits=limits(max_connections=MAX_CONNECTIONS))
     except RuntimeError:  # aiohttp is not installed
         http = openai.DefaultAsyncHttpxClient(**options)
     options = {"http_client": http, "max_retries": 0, "default_headers": {"Accept-Encoding": "identity"}}
@@ -215,14 +216,6 @@ def whole_sentences(text: str) -> str:
     """Return a text that was cut up to its last whole sentence; all of it if it has none."""
     ends = [found.end() for found in _SENTENCE_END.finditer(text)]
     return text[: ends[-1]].rstrip() if ends else text
-
-
-def _read_prompt(folder: str, kind: str) -> str:
-    path = (Path(folder).expanduser() if folder else Path(__file__).with_name("prompts")) / f"{kind}.md"
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"agent 'openai': the prompt {path} cannot be read: {error}.") from error
 
 
 async def _read(chunks: AsyncIterator[bytes], most: int) -> bytes:

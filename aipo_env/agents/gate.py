@@ -6,11 +6,17 @@ Also a watch on each call, so that the log says where a run hangs.
 import asyncio
 import logging
 import time
+from collections import deque
+
+import numpy as np
 
 from aipo_env.agents.base import AgentRequest
+from aipo_env.agents.limits import PoolLimits
 
 BREAK_S = 30.0
 """How long an agent that keeps failing is left alone; then one call tries whether it is back."""
+HEDGE_AFTER = 20
+"""Replies from which it can be told how long they usually take."""
 STALL_S = 30.0
 """A call that takes longer is in the log, again and again."""
 LOG = logging.getLogger("aipo_env.agents")
@@ -19,15 +25,12 @@ LOG = logging.getLogger("aipo_env.agents")
 class Gate:
     """The way to one agent.
 
-    Args:
-        concurrency: Calls at once, in each event loop.
-        rate: Calls a second; 0: any number.
-        break_after: Failures in a row after which the agent is left alone; 0: never.
+    `limits.concurrency` holds for each event loop.
     """
 
-    def __init__(self, concurrency: int, rate: float, break_after: int) -> None:
-        self._concurrency, self._break_after = concurrency, break_after
-        self._interval_s = 1 / rate if rate else 0.0
+    def __init__(self, limits: PoolLimits) -> None:
+        self._limits, self._took_s = limits, deque[float](maxlen=256)
+        self._interval_s = 1 / limits.rate if limits.rate else 0.0
         # A semaphore belongs to the event loop it first waited in, a pool outlives loops.
         self._slots: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._next = self._reopens = 0.0
@@ -38,7 +41,7 @@ class Gate:
         loop = asyncio.get_running_loop()
         if loop not in self._slots:
             self._slots = {known: slots for known, slots in self._slots.items() if not known.is_closed()}
-            self._slots[loop] = asyncio.Semaphore(self._concurrency)
+            self._slots[loop] = asyncio.Semaphore(self._limits.concurrency)
         return self._slots[loop]
 
     async def turn(self) -> None:
@@ -56,17 +59,24 @@ class Gate:
     def refusal(self) -> str:
         """Return why the agent may not be asked; empty when it may."""
         now = time.monotonic()
-        if not self._break_after or self._num_failed < self._break_after:
+        if not self._limits.break_after or self._num_failed < self._limits.break_after:
             return ""
         if now < self._reopens:
             return f"not asked: it failed {self._num_failed} times in a row"
         self._reopens = now + BREAK_S  # this call tries, the others wait for what becomes of it
         return ""
 
-    def took(self, is_answered: bool) -> None:
+    def patience_s(self) -> float | None:
+        """Return after how many seconds a call is made a second time; None: never."""
+        if self._limits.hedge_quantile and len(self._took_s) >= HEDGE_AFTER:
+            return float(np.quantile(self._took_s, self._limits.hedge_quantile))
+        return self._limits.hedge_s or None
+
+    def took(self, is_answered: bool, seconds: float) -> None:
         """Count an attempt."""
         self._num_failed = 0 if is_answered else self._num_failed + 1
-        if not is_answered and self._num_failed == self._break_after:
+        self._took_s.extend([seconds] if is_answered else [])
+        if not is_answered and self._num_failed == self._limits.break_after:
             LOG.warning("an agent failed %d times in a row: left alone for %g s", self._num_failed, BREAK_S)
         self._reopens = time.monotonic() + BREAK_S
 

@@ -18,8 +18,7 @@ from aipo_env.registry import AGENTS
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.tasks.base import TaskSource
 from aipo_env.verifiers.math_equiv import MathVerifier
-from aipo_env.verifiers.math_screen import screen
-from aipo_env.verifiers.math_text import clean
+from aipo_env.verifiers.math_text import clean, screen
 from aipo_env.verifiers.unit_tests import CodeVerifier, read_program
 
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)

@@ -74,10 +74,20 @@ class Journal:
         row = {"key": key, "hash": digest, **asdict(outcome)}
         self._file.write(json.dumps(row).encode() + b"\n")
 
-    def clear(self) -> None:
-        """Forget everything: the step that asked has been committed."""
+    def size(self) -> int:
+        """Return the bytes on disk, those of other processes that share the file included."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def forget(self) -> None:
+        """Forget what is in memory: the steps that asked are made."""
         self._kept.clear()
+
+    def clear(self, num_bytes: int | None = None) -> None:
+        """Forget everything, and drop the file's first bytes, or all: the steps that asked have been committed."""
+        self.forget()
+        kept = b"" if num_bytes is None else self.path.read_bytes()[num_bytes:]
         self._file.truncate(0)
+        self._file.write(kept)
 
     def close(self) -> None:
         """Close the file, if it was written to."""

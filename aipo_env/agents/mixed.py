@@ -113,7 +113,7 @@ class WrongAgent:
         if rng.random() >= self.p:
             return replace(reply, agent_id=reply.agent_id or self._mind.agent_id)
         text = _FACT.sub(lambda fact: _spoiled(fact[0], rng), reply.text)
-        return replace(reply, text=text, agent_id=self.agent_id)
+        return replace(reply, text=text, agent_id=self.agent_id, token_ids=(), logprobs=())
 
 
 def _spoiled(fact: str, rng: np.random.Generator) -> str:

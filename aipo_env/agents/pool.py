@@ -5,76 +5,43 @@ Nothing an agent does reaches the caller as an error: an episode goes on without
 
 import asyncio
 import math
+import os
 import time
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import is_dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest, BudgetSpent, RetryLater
+from aipo_env.agents.batching import Batcher
 from aipo_env.agents.gate import LOG, Gate, Watch
 from aipo_env.agents.journal import Cassette as Cassette
 from aipo_env.agents.journal import Journal as Journal
 from aipo_env.agents.journal import Outcome as Outcome
 from aipo_env.agents.journal import request_hash as request_hash
+from aipo_env.agents.limits import SPENT, counted, spent_limit
+from aipo_env.agents.limits import PoolLimits as PoolLimits
 from aipo_env.errors import ConfigError
 from aipo_env.records import CONSULT_KINDS
 
 MAX_REPLY_CHARS = 20_000
 """A reply is cut here: no agent may flood an episode."""
 MAX_ERROR_CHARS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolLimits:
-    """Limits of an agent pool.
-
-    Args:
-        concurrency: Calls in flight at once to one agent.
-        rate: Calls a second to one agent; 0: any number.
-        deadline_s: Seconds a single attempt may take, and the longest pause that an agent may ask for: a call that
-            is to wait longer fails.
-        retries: Further attempts after a failed one.
-        backoff_s: Mean seconds before the first retry; doubled for each further one. How much of it, from half to
-            one and a half, is drawn from the request's seed.
-        break_after: Failed attempts in a row after which an agent is left alone for 30 s; 0: never.
-        max_calls: Attempts to ask agents in the whole run; None: any number. Replies from a journal are free.
-        max_tokens: The same for tokens of replies. Calls in flight together may overdraw it.
-        max_usd: The same for what the agents say they cost, in US dollars.
-        when_spent: "unaided": further calls fail and the run goes on; "stop": the run ends with an error.
-
-    Raises:
-        ConfigError: A value is out of range; the message names it.
-    """
-
-    concurrency: int = 64
-    rate: float = 0.0
-    deadline_s: float = 60.0
-    retries: int = 2
-    backoff_s: float = 0.5
-    break_after: int = 20
-    max_calls: int | None = None
-    max_tokens: int | None = None
-    max_usd: float | None = None
-    when_spent: Literal["unaided", "stop"] = "unaided"
-
-    def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise ConfigError(f"agent pool: concurrency={self.concurrency} must be at least 1.")
-        if not self.deadline_s > 0:
-            raise ConfigError(f"agent pool: deadline_s={self.deadline_s} must be positive.")
-        for name in ("rate", "retries", "backoff_s", "break_after", "max_calls", "max_tokens", "max_usd"):
-            if not (getattr(self, name) is None or getattr(self, name) >= 0):
-                raise ConfigError(f"agent pool: {name}={getattr(self, name)} must not be negative.")
-        if self.when_spent not in ("unaided", "stop"):
-            raise ConfigError(f"agent pool: when_spent={self.when_spent!r} must be 'unaided' or 'stop'.")
+Answer = tuple[AgentReply | None, str, float]
+"""What an attempt came to: a reply, or None; what went wrong; the pause in seconds that the agent wants."""
 
 
 class AgentPool:
     """The agents of a run by role, and its tools by name, behind shared limits.
 
-    `spent` is what agents were asked and said in this process: calls, tokens, usd.
+    `spent` is what agents were asked and said in this process: "calls", "tokens" and "usd", and the same of each
+    role and tool: "verify/calls".
+
+    Raises:
+        ConfigError: There is no folder for the cache.
     """
 
     def __init__(
@@ -83,12 +50,17 @@ class AgentPool:
         limits: PoolLimits | None = None,
         journal: Journal | None = None,
     ) -> None:
-        self.agents = dict(agents)
         self.limits = limits or PoolLimits()
         self.journal = journal
-        self.spent: dict[str, float] = {"calls": 0, "tokens": 0, "usd": 0.0}
-        self._is_told = False
+        self._batchers: dict[int, Batcher] = {}
+        self.agents = {kind: self._batched(agent) for kind, agent in agents.items()}
+        self.spent = defaultdict[str, float](float, calls=0, tokens=0, usd=0.0)
+        totals = {name: getattr(self.limits, f"max_{name}") for name in SPENT}
+        self._most: dict[str, float | None] = {**totals, **self.limits.max_per_kind}
+        self._told: set[str] = set()
         self._gates: dict[int, Gate] = {}
+        self._cache = open_cache(self.limits.cache) if self.limits.cache else None
+        self._asked: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[Outcome]] = {}
 
     def agent_id(self, kind: str) -> str:
         """Return the name of the agent behind a role, or of a tool."""
@@ -106,9 +78,43 @@ class AgentPool:
             return Outcome(reply=None, error=f"no agent for {request.kind!r}")
         outcome = self.journal.get(request) if self.journal else None
         if outcome is None:
-            outcome = await self._ask(agent, request)
+            if self._cache and request.kind in CONSULT_KINDS and not request.is_private:
+                outcome = await self._ask_once(agent, request, self._cache)
+            else:
+                outcome = await self._ask(agent, request)
             if self.journal and not request.is_private:
                 self.journal.put(request, outcome)
+        return outcome
+
+    def _batched(self, agent: Agent) -> Agent:
+        """Return an agent whose calls are gathered if it, or what is behind its role, answers many at once."""
+        mind: Any = getattr(agent, "mind", agent)
+        if not callable(getattr(mind, "reply_many", None)):
+            return agent
+        batcher = self._batchers.setdefault(id(mind), Batcher(mind, self.limits))
+        return replace(agent, mind=batcher) if mind is not agent and is_dataclass(agent) else batcher
+
+    async def _ask_once(self, agent: Agent, request: AgentRequest, cache: Journal) -> Outcome:
+        """Ask, unless the same was asked before or is being asked: then the reply is that one, and free."""
+        request = replace(request, seed=int(request_hash(replace(request, seed=0))[:8], 16))
+        place, name = replace(request, key=()), (asyncio.get_running_loop(), request_hash(request))
+        if (outcome := cache.get(place)) is None:
+            is_first = name not in self._asked
+            if is_first:
+                # A task of its own: whoever asked first may be cancelled while others wait.
+                self._asked[name] = asyncio.create_task(self._ask_and_keep(agent, request, cache))
+                self._asked[name].add_done_callback(lambda _: self._asked.pop(name))
+            outcome = await asyncio.shield(self._asked[name])
+            if is_first:
+                return outcome
+        reply = outcome.reply and replace(outcome.reply, cost_usd=0.0)
+        return replace(outcome, reply=reply, retries=0, seconds=0.0)
+
+    async def _ask_and_keep(self, agent: Agent, request: AgentRequest, cache: Journal) -> Outcome:
+        outcome = await self._ask(agent, request)
+        # Weights in training say something else tomorrow, and their log-probabilities are known.
+        if outcome.reply and not outcome.reply.logprobs:
+            cache.put(replace(request, key=()), outcome)
         return outcome
 
     async def _ask(self, agent: Agent, request: AgentRequest) -> Outcome:
@@ -123,9 +129,8 @@ class AgentPool:
                     await asyncio.sleep(limits.backoff_s * 2 ** (attempt - 1) * share)
                 reply, error, pause_s = await self._attempt(agent, request, gate, watch)
                 if reply is not None:
-                    if request.kind in CONSULT_KINDS:
-                        self.spent["tokens"] += reply.tokens
-                        self.spent["usd"] += reply.cost_usd
+                    self._spend(request.kind, "tokens", reply.tokens)
+                    self._spend(request.kind, "usd", reply.cost_usd)
                     return Outcome(reply=reply, retries=attempt, seconds=time.monotonic() - start)
                 if pause_s > limits.deadline_s:
                     break
@@ -134,45 +139,65 @@ class AgentPool:
 
     def _gate(self, agent: Agent) -> Gate:
         """Return the gate of an agent; one that is behind several roles has one."""
-        key, limits = id(getattr(agent, "mind", agent)), self.limits
+        key = id(getattr(agent, "mind", agent))
         if key not in self._gates:
-            self._gates[key] = Gate(limits.concurrency, limits.rate, limits.break_after)
+            self._gates[key] = Gate(self.limits)
         return self._gates[key]
 
+    def _spend(self, kind: str, name: str, amount: float) -> None:
+        """Count what a role or a tool took; a tool is not counted with the agents."""
+        for counted_name in counted(kind, name):
+            self.spent[counted_name] += amount
+
     def _refusal(self, request: AgentRequest, gate: Gate) -> str:
-        """Return why an attempt is not made; count it otherwise. Tools are not counted."""
-        is_agent = request.kind in CONSULT_KINDS
-        for name, spent in self.spent.items() if is_agent else ():
-            most = getattr(self.limits, f"max_{name}")
-            if most is not None and spent >= most:
-                return self._stop(f"the run's budget for agents is spent: max_{name}={most}")
+        """Return why an attempt is not made; count it otherwise."""
+        if name := spent_limit(self._most, self.spent, request.kind):
+            shown = name if "/" in name else f"max_{name}"
+            return self._stop(f"the run's budget for agents is spent: {shown}={self._most[name]}")
         refusal = gate.refusal()
-        self.spent["calls"] += is_agent and not refusal
+        self._spend(request.kind, "calls", not refusal)
         return refusal
 
     def _stop(self, refusal: str) -> str:
         if self.limits.when_spent == "stop":
             raise BudgetSpent(f"{refusal}. Raise it, or set when_spent to 'unaided', and resume.")
-        if not self._is_told:
+        if refusal not in self._told:
             LOG.warning("%s; the run goes on unaided", refusal)
-        self._is_told = True
+        self._told.add(refusal)
         return refusal
 
-    async def _attempt(
-        self, agent: Agent, request: AgentRequest, gate: Gate, watch: Watch
-    ) -> tuple[AgentReply | None, str, float]:
-        """Make one attempt when it is its turn; return the reply, or None, what went wrong, and a wanted pause."""
+    async def _attempt(self, agent: Agent, request: AgentRequest, gate: Gate, watch: Watch) -> Answer:
+        """Make one attempt when it is its turn."""
         watch.phase = "waiting for its turn"
         async with gate.slots():
             await gate.turn()
             if refusal := self._refusal(request, gate):
                 return None, refusal, math.inf
-            watch.phase = "asked"
-            reply, error, pause_s = await self._call(agent, request)
-        gate.took(reply is not None)
-        return reply, error, pause_s
+            watch.phase, start = "asked", time.monotonic()
+            is_hedged = self.limits.hedge_s or self.limits.hedge_quantile
+            answer = await (self._hedge(agent, request, gate) if is_hedged else self._call(agent, request))
+            gate.took(answer[0] is not None, time.monotonic() - start)
+        return answer
 
-    async def _call(self, agent: Agent, request: AgentRequest) -> tuple[AgentReply | None, str, float]:
+    async def _hedge(self, agent: Agent, request: AgentRequest, gate: Gate) -> Answer:
+        """Make a call; when it takes longer than is usual, make it again beside it and take the first reply."""
+        calls = [asyncio.create_task(self._call(agent, request))]
+        try:
+            done, _ = await asyncio.wait(calls, timeout=gate.patience_s())
+            if not done and not gate.slots().locked() and not self._refusal(request, gate):
+                async with gate.slots():
+                    await gate.turn()
+                    calls.append(asyncio.create_task(self._call(agent, request)))
+                    done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            if not any(call.result()[0] for call in done):
+                done, _ = await asyncio.wait(calls)
+            answers = [call.result() for call in calls if call in done]
+            return next((answer for answer in answers if answer[0]), answers[0])
+        finally:
+            for call in calls:
+                call.cancel()
+
+    async def _call(self, agent: Agent, request: AgentRequest) -> Answer:
         try:
             async with asyncio.timeout(self.limits.deadline_s) as deadline:
                 reply: object = await agent.reply(request)
@@ -190,7 +215,19 @@ class AgentPool:
         text = reply.text[:MAX_REPLY_CHARS].encode("utf-8", "replace").decode()
         if not text.strip():
             return None, "the reply is empty", 0.0
-        return reply if text == reply.text else replace(reply, text=text), "", 0.0
+        return reply if text == reply.text else replace(reply, text=text, token_ids=(), logprobs=()), "", 0.0
+
+
+def open_cache(place: str) -> Journal:
+    """Open a journal for every run: a file, or for "memory" none.
+
+    Raises:
+        ConfigError: There is no folder for it.
+    """
+    path = Path(os.devnull if place == "memory" else place).expanduser()
+    if not path.parent.is_dir():
+        raise ConfigError(f"agent pool: cache={place!r}: there is no folder {path.parent}. Make it first.")
+    return Journal(path)
 
 
 def check_cancelled() -> None:

@@ -23,6 +23,7 @@ from aipo_env import (
     Task,
     VerifyAgent,
     build_scenario,
+    consult_outcome,
     episode_text,
 )
 from aipo_env.dialogue import DialogueRules
@@ -82,6 +83,20 @@ def test_a_fault_is_unavailable_told_free_and_mended_by_the_next_call(fault: str
     assert (episode.stop_reason, episode.reward) == (StopReason.COMPLETED, 1.0)
 
 
+OUTCOMES = {
+    "429": "429", "500": "5xx", "503": "5xx", "401": "refused", "302": "refused", "reset": "reset", "cut": "cut",
+    "garbage": "garbage", "nothing": "garbage", "utf8": "garbage", "nested": "garbage", "shape": "garbage",
+    "empty": "empty", "huge": "cut", "packed": "garbage", "hang": "timeout",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "outcome"), OUTCOMES.items())
+def test_each_fault_is_counted_by_its_kind(fault: str, outcome: str):
+    with FaultServer([fault]) as server:
+        episode = play(server, deadline_s=0.3 if fault == "hang" else 30.0, break_after=1)
+    assert [consult_outcome(consult) for consult in episode.consults] == [outcome, "refused"]
+
+
 @pytest.mark.parametrize("fault", ["hang", "drip"])
 def test_silence_ends_at_the_deadline(fault: str):
     with FaultServer([fault]) as server:
@@ -130,6 +145,7 @@ def test_what_gives_the_gold_answer_is_withheld(text: str, status: str):
     with FaultServer(text=text) as server:
         episode = play(server)
     assert [consult.status for consult in episode.consults] == [status] * 2
+    assert [consult_outcome(consult) for consult in episode.consults] == [status] * 2
     assert ("unavailable" in episode.messages[3].content) == (status == "leaked")
     assert "6126" not in "".join(message.content for message in episode.messages[:5])
 

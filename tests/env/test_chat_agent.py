@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from aipo_env import AGENTS, AgentPool, AgentRequest, ConfigError, PoolLimits, build_agents, run_sync
+from aipo_env import (
+    AGENTS,
+    AgentError,
+    AgentPool,
+    AgentRequest,
+    ConfigError,
+    PoolLimits,
+    build_agents,
+    run_sync,
+)
 from aipo_env.agents.chat import whole_sentences
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import FaultServer
@@ -101,6 +110,39 @@ def test_further_fields_are_added_and_taken_away():
     [(_, body)] = server.requests
     del body["messages"]
     assert body == {"model": "tiny", "max_completion_tokens": 7, "top_k": 3}
+
+
+def sampled(token_ids: object, logprobs: object) -> dict:
+    return {"token_ids": token_ids, "logprobs": {"content": logprobs}}
+
+
+def test_what_a_server_sampled_is_kept_if_it_tells():
+    choice = sampled([7, 8], [{"token": "fi", "logprob": -0.5}, {"token": "ne", "logprob": -1}])
+    with FaultServer(choice=choice) as server:
+        reply = ask(server, extra={"logprobs": True, "return_token_ids": True})
+    assert (reply.text, reply.token_ids, reply.logprobs) == ("fine", (7, 8), (-0.5, -1))
+    assert server.requests[0][1]["return_token_ids"] is True
+    with FaultServer(choice=sampled([7, 8], [])) as server:
+        assert (ask(server).token_ids, ask(server).logprobs) == ((7, 8), ())
+    with FaultServer(choice=sampled(None, [{"logprob": -1}])) as server:
+        assert (ask(server).token_ids, ask(server).logprobs) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "logprobs", "message"),
+    [
+        ([-1], [{"logprob": -1}], "token_ids that are no token ids"),
+        (["7"], [{"logprob": -1}], "token_ids that are no token ids"),
+        ([2**31], [{"logprob": -1}], "token_ids that are no token ids"),
+        (5, [], "the response is no chat completion"),
+        ([7], ["x"], "the response is no chat completion"),
+        ([7], [{"logprob": 0.5}], "logprobs that are not one number up to 0 for each token"),
+        ([7], [{"logprob": None}], "logprobs that are not one number up to 0 for each token"),
+    ],
+)
+def test_tokens_that_are_none_are_no_reply(token_ids: object, logprobs: object, message: str):
+    with FaultServer(choice=sampled(token_ids, logprobs)) as server, pytest.raises(AgentError, match=message):
+        ask(server)
 
 
 def test_thinking_is_no_reply():

@@ -74,8 +74,8 @@ def test_usage_lists_every_command_and_imports_none(capsys: pytest.CaptureFixtur
 def test_an_unknown_command_is_named_with_the_nearest(capsys: pytest.CaptureFixture):
     assert run("dctor") == 2
     assert capsys.readouterr().err == (
-        "aipo: there is no command 'dctor'. Valid: agents, doctor, fail, interrupt, lack, ours, play, plugins, "
-        "record, sandbox, tasks, train, verify, view. Did you mean 'doctor'?\n"
+        "aipo: there is no command 'dctor'. Valid: agents, doctor, fail, interrupt, lack, lint, ours, play, plugins, "
+        "record, sandbox, serve, tasks, train, verify, view. Did you mean 'doctor'?\n"
     )
 
 

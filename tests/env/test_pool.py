@@ -347,7 +347,8 @@ def test_a_spent_budget_leaves_the_run_unaided(
     told = f"the run's budget for agents is spent: {name}={most}"
     assert outcomes[-1].error == told
     assert caplog.messages == [f"{told}; the run goes on unaided"]
-    assert pool.spent == {"calls": num_answered, "tokens": 3 * num_answered, "usd": 0.5 * num_answered}
+    spent = {"calls": num_answered, "tokens": 3 * num_answered, "usd": 0.5 * num_answered}
+    assert pool.spent == spent | {f"knowledge/{metric}": amount for metric, amount in spent.items()}
 
 
 def test_a_spent_budget_stops_the_run_if_wanted():

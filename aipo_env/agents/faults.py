@@ -1,0 +1,26 @@
+"""What became of a consultation, in a word: for counts, metrics and reports."""
+
+import re
+
+from aipo_env.records import Consult
+
+_FAULTS = {
+    "429": r"HTTP 429",
+    "5xx": r"HTTP 5\d\d",
+    "refused": r"HTTP \d|not asked|budget for agents is spent|withheld|no agent for",
+    "cut": r"peer closed|[Pp]ayload|[Ii]ncomplete|more than \d+ bytes",
+    "reset": r"ProtocolError|ReadError|Connect|[Dd]isconnect|Reset|OSError",
+    "empty": r"the reply is empty",
+    "garbage": r"no chat completion|no AgentReply|packed|token ids|logprobs",
+    "timeout": r"no reply within|[Tt]imed? ?out",
+}
+"""Kinds of failure, by what stands in the error; the first that fits."""
+CONSULT_OUTCOMES = ("answered", "leaked", "denied", *_FAULTS, "other")
+"""Every word of `consult_outcome`. "refused" is a status like 401, or a call that the pool did not make."""
+
+
+def consult_outcome(consult: Consult) -> str:
+    """Return the status of a consultation, or for a failed one, the kind of its last fault."""
+    if consult.status != "failed":
+        return consult.status
+    return next((kind for kind, sign in _FAULTS.items() if re.search(sign, consult.error)), "other")

@@ -1,0 +1,98 @@
+"""What an agent pool allows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aipo_env.errors import ConfigError, suggest
+from aipo_env.records import CONSULT_KINDS
+
+SPENT = ("calls", "tokens", "usd")
+"""What a budget counts: attempts to ask, tokens of replies, and US dollars by the agents' own account."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLimits:
+    """Limits of an agent pool.
+
+    Args:
+        concurrency: Calls in flight at once to one agent.
+        rate: Calls a second to one agent; 0: any number.
+        deadline_s: Seconds a single attempt may take, and the longest pause that an agent may ask for: a call that
+            is to wait longer fails.
+        retries: Further attempts after a failed one.
+        backoff_s: Mean seconds before the first retry; doubled for each further one. How much of it, from half to
+            one and a half, is drawn from the request's seed.
+        break_after: Failed attempts in a row after which an agent is left alone for 30 s; 0: never.
+        hedge_s: Seconds after which an attempt is made a second time beside the first, if a place is free; the
+            first reply counts, and what the other would have cost is not known. 0: never.
+        hedge_quantile: The same after as long as this share of the agent's last 256 replies took, once there are
+            20 of them: 0.95. 0: never.
+        batch_s: Seconds for which calls to an agent that offers `reply_many(requests)` are gathered.
+        cache: Equal questions get one reply: "memory", or a file in which replies are kept from run to run. They
+            get one seed too, drawn from what is asked, so this changes what is sampled. Empty: off.
+        max_calls: Attempts to ask agents in the whole run; None: any number. Replies from a journal are free.
+        max_tokens: The same for tokens of replies. Calls in flight together may overdraw it.
+        max_usd: The same for what the agents say they cost, in US dollars.
+        max_per_kind: The same for single roles and tools: {"verify/calls": 1000, "reason/usd": 2.5}.
+        when_spent: "unaided": further calls fail and the run goes on; "stop": the run ends with an error.
+
+    Raises:
+        ConfigError: A value is out of range; the message names it.
+    """
+
+    concurrency: int = 64
+    rate: float = 0.0
+    deadline_s: float = 60.0
+    retries: int = 2
+    backoff_s: float = 0.5
+    break_after: int = 20
+    hedge_s: float = 0.0
+    hedge_quantile: float = 0.0
+    batch_s: float = 0.005
+    cache: str = ""
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    max_usd: float | None = None
+    max_per_kind: Mapping[str, float] = field(default_factory=dict)
+    when_spent: Literal["unaided", "stop"] = "unaided"
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ConfigError(f"agent pool: concurrency={self.concurrency} must be at least 1.")
+        if not self.deadline_s > 0:
+            raise ConfigError(f"agent pool: deadline_s={self.deadline_s} must be positive.")
+        if not self.hedge_quantile < 1:
+            raise ConfigError(f"agent pool: hedge_quantile={self.hedge_quantile} must be below 1.")
+        check_budget("agent pool: max_per_kind", self.max_per_kind)
+        timings = ("rate", "retries", "backoff_s", "break_after", "hedge_s", "hedge_quantile", "batch_s")
+        for name in (*timings, "max_calls", "max_tokens", "max_usd"):
+            if not (getattr(self, name) is None or getattr(self, name) >= 0):
+                raise ConfigError(f"agent pool: {name}={getattr(self, name)} must not be negative.")
+        if self.when_spent not in ("unaided", "stop"):
+            raise ConfigError(f"agent pool: when_spent={self.when_spent!r} must be 'unaided' or 'stop'.")
+
+
+def check_budget(what: str, budget: Mapping[str, float]) -> None:
+    """Raise ConfigError unless a budget maps "calls", "tokens" or "usd", behind "kind/" if at all, to limits."""
+    if not isinstance(budget, Mapping):
+        raise ConfigError(f'{what}={budget!r} must be an object like {{"verify/tokens": 1000}}.')
+    for name, most in budget.items():
+        if (metric := str(name).rpartition("/")[2]) not in SPENT:
+            raise ConfigError(f"{what} has {name!r}. {suggest(metric, SPENT)}")
+        if not isinstance(most, int | float) or not most >= 0:
+            raise ConfigError(f"{what}[{name!r}]={most!r} must be a number, from 0 up.")
+
+
+def counted(kind: str, metric: str) -> tuple[str, ...]:
+    """Return the names under which something is counted; what tools take is not counted with the agents'."""
+    return (f"{kind}/{metric}", metric) if kind in CONSULT_KINDS else (f"{kind}/{metric}",)
+
+
+def spent_limit(budget: Mapping[str, float | None], spent: Mapping[str, float], kind: str) -> str:
+    """Return the limit that forbids another call of a role or tool; empty: none does."""
+    for name in (name for metric in SPENT for name in counted(kind, metric)):
+        most = budget.get(name)
+        if most is not None and spent.get(name, 0) >= most:
+            return name
+    return ""
