@@ -5,8 +5,10 @@ Everything public is imported from here; sub-modules may move.
 
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest, BudgetSpent, RetryLater
 from aipo_env.agents.chat import ChatAgent
+from aipo_env.agents.faults import CONSULT_OUTCOMES, consult_outcome
 from aipo_env.agents.knowledge import KnowledgeAgent
 from aipo_env.agents.notes import NotesAgent
+from aipo_env.agents.own_policy import OWN_POLICY, OwnPolicyAgent
 from aipo_env.agents.pool import AgentPool, Cassette, Journal, Outcome, PoolLimits
 from aipo_env.agents.reasoning import ReasoningAgent
 from aipo_env.agents.scripted import ScriptedAgent
@@ -34,7 +36,7 @@ from aipo_env.envs.token_env import TokenEnv
 from aipo_env.envs.token_session import TokenSession
 from aipo_env.envs.tokenizer import Tokenizer
 from aipo_env.envs.turn_env import TurnEnv
-from aipo_env.episode import Episode, TokenRecord, read_episodes, redact, write_episodes
+from aipo_env.episode import Episode, TokenRecord, redact, write_episodes
 from aipo_env.errors import (
     AgentError,
     AgentTimeout,
@@ -92,6 +94,7 @@ from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.scenario import TOY_RULES, Scenario, build_agents, build_scenario
 from aipo_env.session import Session, run_sync
 from aipo_env.shipped import data_folder
+from aipo_env.stored import lint_episodes, read_episodes
 from aipo_env.tasks.base import TaskSource, TaskTable, build_source, task_index
 from aipo_env.tasks.contamination import (
     ContaminationIndex,
@@ -127,7 +130,7 @@ from aipo_env.verifiers.unit_tests import CodeVerifier
 
 # fmt: off
 __all__ = [
-    "AGENTS", "CODECS", "CONSULT_KINDS", "MOVES", "OPERATOR_NAMES", "TASKS", "TOOLS", "TOY_RULES",
+    "AGENTS", "CODECS", "CONSULT_KINDS", "CONSULT_OUTCOMES", "MOVES", "OPERATOR_NAMES", "OWN_POLICY", "TASKS", "TOOLS", "TOY_RULES",
     "VERIFIERS", "Agent", "AgentError", "AgentPool", "AgentReply", "AgentRequest", "AgentTimeout",
     "AipoError", "Answer", "Author", "BudgetSpent", "ByKind", "ByteTokenizer", "Call", "CannedAgent",
     "Cassette", "ChatAgent", "CheckpointError", "ChoiceVerifier", "CodeTests", "CodeVerifier", "Codec",
@@ -135,7 +138,7 @@ __all__ = [
     "ContaminationReport", "DataError", "Dataset", "Dialogue", "DialogueRules", "Ended", "Episode",
     "EpisodeRunner", "FaultServer", "FaultyAgent", "Feedback", "FileSource", "Group", "HermesCodec",
     "Interrupted", "Journal", "KnowledgeAgent", "Limits", "MacroCodec", "MathVerifier", "Message", "Need",
-    "NotesAgent", "OpenAICodec", "Operator", "Outcome", "Parsed", "PendingCall", "Plugin", "PolicyError",
+    "NotesAgent", "OpenAICodec", "Operator", "Outcome", "OwnPolicyAgent", "Parsed", "PendingCall", "Plugin", "PolicyError",
     "PoolLimits", "Problem", "Program", "ReasoningAgent", "Registry", "Reply", "RetryLater", "RunResult",
     "Sandbox", "SandboxUnavailable", "Scenario", "ScriptedAgent", "ScriptedPolicy", "Session", "Span", "Spec",
     "Split", "StopReason", "TagsCodec", "Task", "TaskSource", "TaskTable", "Terminated", "TokenEnv",
@@ -143,8 +146,8 @@ __all__ = [
     "UnicodeText", "VectorEnv", "Verdict", "Verifier", "VerifierError", "VerifyAgent", "World", "add_codes",
     "all_tasks", "believed_move", "build_agents", "build_scenario", "build_source", "check_agent",
     "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier", "choose",
-    "completion_text", "construct", "contaminated", "data_folder", "draw_rule", "episode_text",
-    "episodes_html", "episodes_section", "escape_terminal", "html_templates", "hub_source", "known_datasets",
-    "messages_text", "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync", "shift_of",
-    "suggest", "task_index", "without_contaminated", "write_episodes",
+    "completion_text", "construct", "consult_outcome", "contaminated", "data_folder", "draw_rule", "episode_text",
+    "episodes_html", "episodes_section", "escape_terminal", "html_templates", "hub_source", "known_datasets", "lint_episodes",
+    "messages_text", "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync",
+    "shift_of", "suggest", "task_index", "without_contaminated", "write_episodes",
 ]

@@ -10,22 +10,26 @@ from importlib.metadata import EntryPoint, entry_points
 
 from aipo_env.commands import agents, doctor, play, plugins, sandbox, tasks, verify, view
 from aipo_env.errors import AipoError, ConfigError, suggest
+from aipo_env.lint import lint
 from aipo_env.render import escape_terminal
+from aipo_env.serving import serve
 
 Command = Callable[[list[str]], None]
 
 OWN: dict[str, Command] = {
     "play": play,
     "view": view,
+    "lint": lint,
     "plugins": plugins,
     "tasks": tasks,
     "agents": agents,
     "verify": verify,
     "sandbox": sandbox,
+    "serve": serve,
     "doctor": doctor,
 }
 """The commands of this package."""
-EXTRAS = {"jinja2": "report", "openai": "openai", "vllm": "vllm", "pyarrow": "data"}
+EXTRAS = {"jinja2": "report", "pyarrow": "data"} | {name: name for name in ("mcp", "openai", "openenv", "vllm")}
 """The extra that installs a package; "learner" installs all others."""
 
 
@@ -52,13 +56,10 @@ def _run(arguments: list[str]) -> None:
         print(_usage(plugged))
         return
     name, *rest = arguments
-    if name in OWN:
-        OWN[name](rest)
-        return
-    if name not in plugged:
+    if name not in OWN and name not in plugged:
         raise ConfigError(f"there is no command {name!r}. {suggest(name, [*OWN, *plugged])}")
     try:
-        plugged[name].load()(rest)
+        (OWN[name] if name in OWN else plugged[name].load())(rest)
     except ModuleNotFoundError as error:
         raise _missing(name, error) from error
 

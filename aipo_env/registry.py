@@ -243,6 +243,7 @@ AGENTS = Registry(
         "notes": "aipo_env.agents.notes:notes",
         "openai": "aipo_env.agents.chat:ChatAgent",
         "hands": "aipo_env.agents.hands:HandsAgent",
+        "self": "aipo_env.agents.own_policy:OwnPolicyAgent",
         "library": "aipo_env.agents.library:Library",
         "oracle": "aipo_env.agents.mixed:OracleAgent",
         "mix": "aipo_env.agents.mixed:MixedAgent",

@@ -4,6 +4,7 @@
 Arguments: those of `EpisodeEnv` and of the face, `TokenEnv` or `TurnEnv`; `mode="token"|"turn"` chooses the face.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -11,6 +12,7 @@ import gymnasium
 from aipo_env.envs.episode_env import EpisodeEnv, check_option
 from aipo_env.envs.token_env import TokenEnv
 from aipo_env.envs.turn_env import TurnEnv
+from aipo_env.errors import ConfigError
 
 _FACES: dict[str, type[EpisodeEnv[Any, Any]]] = {"token": TokenEnv, "turn": TurnEnv}
 _SUBJECTS = {
@@ -28,6 +30,20 @@ def make_env(*, mode: str = "token", **options: Any) -> EpisodeEnv[Any, Any]:
     """
     check_option("mode", mode, tuple(_FACES))
     return _FACES[mode](**options)
+
+
+def make_environment(command: str, name: str, options: Mapping[str, Any]) -> Any:
+    """Return the environment of an id, without wrappers; options that are None are not passed on.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
+    given = {option: value for option, value in options.items() if value is not None}
+    try:
+        # A person needs no checker of actions; its warnings would stand in the transcript.
+        return gymnasium.make(name, disable_env_checker=True, **given).unwrapped
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        raise ConfigError(f"{command}: {name!r} cannot be made: {error}") from error
 
 
 # What `gymnasium.make` looks for on a class, to add its own render wrappers.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from aipo_env.errors import DataError
 from aipo_env.records import Split, Task
 from aipo_env.registry import TASKS, Spec
+from aipo_env.tasks.datasets import known_datasets
 
 _STRIDE = 1_000_003
 """How far apart the readings of an endless source by neighbouring seeds start."""
@@ -60,13 +61,15 @@ class TaskTable:
 
 
 def build_source(spec: Spec | TaskSource, seed: int) -> TaskSource:
-    """Build a task source from its spec: `toy:difficulty=2,seed=7`, `file:PATH`, `hf:math_500`.
+    """Build a task source from its spec: `toy:difficulty=2,seed=7`, `file:PATH`, `hf:OWNER/NAME`, `math500`.
 
     `seed` is the toy world's unless the spec gives its own.
 
     Raises:
         ConfigError: Unknown source or option. DataError: an unreadable file.
     """
+    if isinstance(spec, str) and spec.partition(",")[0].lower() in known_datasets():
+        spec = f"hf:{spec}"
     source: Any = TASKS.build(spec, seed=seed)
     return source  # type: ignore[no-any-return]
 

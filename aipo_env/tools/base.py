@@ -10,26 +10,20 @@ gym.make("AIPO-Math-Turn-v0", tools=["my_package:distance"])
 import asyncio
 import inspect
 import json
-import re
 import typing
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from threading import Thread
 from typing import Any
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.codecs.base import ToolSchema
 from aipo_env.errors import ConfigError
-from aipo_env.records import CONSULT_KINDS
 from aipo_env.registry import TOOLS
-
-_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
-_TAKEN = (*CONSULT_KINDS, "consult", "reply")
-"""Names that mean something else in a codec."""
-MAX_ARGUMENT_CHARS = 100_000
-"""Longer arguments are refused unread."""
+from aipo_env.tools.arguments import JSON_TYPES, check_name, read_arguments
 
 
 @dataclass(frozen=True)
@@ -50,8 +44,7 @@ class Tool:
     function: Callable[..., Any]
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z_]\w*", self.agent_id) or self.agent_id in _TAKEN:
-            raise ConfigError(f"tool {self.agent_id!r}: use a plain name that is no agent's role.")
+        check_name(self.agent_id)
         if not inspect.getdoc(self.function):
             raise ConfigError(
                 f"tool {self.agent_id!r}: it has no docstring; the policy is told its first line."
@@ -73,10 +66,10 @@ class Tool:
         parameters = {}
         for name, parameter in signature.parameters.items():
             hint = parameter.annotation
-            kind = _JSON_TYPES.get(typing.get_origin(hint) or hint)
+            kind = JSON_TYPES.get(typing.get_origin(hint) or hint)
             is_named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
             if kind is None or not is_named:
-                wanted = ", ".join(known.__name__ for known in _JSON_TYPES)
+                wanted = ", ".join(known.__name__ for known in JSON_TYPES)
                 raise ConfigError(
                     f"tool {self.agent_id!r}: parameter {name!r} must be typed as one of {wanted}, and "
                     "be given by name: no '*' and no '/'."
@@ -88,7 +81,9 @@ class Tool:
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Call the function with the arguments that the query holds."""
         try:
-            bound = inspect.signature(self.function).bind(**self._arguments(request.query))
+            bound = inspect.signature(self.function).bind(
+                **read_arguments(request.query, self.schema.parameters)
+            )
             if inspect.iscoroutinefunction(self.function):
                 result = await self.function(*bound.args, **bound.kwargs)
             else:
@@ -97,24 +92,6 @@ class Tool:
         except Exception as error:  # somebody else's program, called with arguments that a model wrote
             text = f"error: {type(error).__name__}: {error}"
         return AgentReply(text=text or "(nothing)")
-
-    def _arguments(self, query: str) -> dict[str, Any]:
-        """Read the arguments: a JSON object, or the text itself where one text is wanted."""
-        kinds = {name: schema["type"] for name, schema in self.schema.parameters.items()}
-        if len(query) > MAX_ARGUMENT_CHARS:
-            raise ValueError(f"arguments of {len(query)} characters; at most {MAX_ARGUMENT_CHARS}")
-        try:
-            given = json.loads(query) if query else {}
-        except (ValueError, RecursionError):
-            given = None
-        if not isinstance(given, dict) or not given.keys() <= kinds.keys():
-            if list(kinds.values()) != ["string"]:
-                raise ValueError(f"the arguments must be a JSON object with {', '.join(kinds) or 'nothing'}")
-            given = {next(iter(kinds)): query}
-        for name, value in given.items():
-            if not _fits(value, kinds[name]):
-                raise ValueError(f"{name} must be of type {kinds[name]}, got {value!r:.100}")
-        return given
 
 
 def _in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
@@ -134,15 +111,6 @@ def _in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
     return asyncio.wrap_future(outcome)
 
 
-def _fits(value: object, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    return isinstance(value, int | float if kind == "number" else _TYPE_OF[kind])
-
-
-_TYPE_OF = {kind: python for python, kind in _JSON_TYPES.items()}
-
-
 def build_tool(spec: Any) -> Tool:
     """Return a tool, from a function or a spec that names one.
 
@@ -157,17 +125,25 @@ def build_tool(spec: Any) -> Tool:
     return function if isinstance(function, Tool) else Tool(function)
 
 
-def build_tools(specs: Sequence[Any]) -> dict[str, Tool]:
-    """Return tools by name.
+def build_tools(specs: Sequence[Any]) -> dict[str, Any]:
+    """Return tools by name; "mcp:ADDRESS" and "mcp:COMMAND" are all tools of a server.
 
     Raises:
-        ConfigError: As `build_tool`, or two have one name.
+        ConfigError: As `build_tool`, two have one name, or a server cannot be used.
     """
     if isinstance(specs, str) or not isinstance(specs, Sequence):
         raise ConfigError(f"tools: {specs!r} must be a list of functions or of their names.")
-    tools: dict[str, Tool] = {}
-    for tool in map(build_tool, specs):
+    tools: dict[str, Any] = {}
+    for tool in chain.from_iterable(map(_offered, specs)):
         if tool.agent_id in tools:
             raise ConfigError(f"tools: two are named {tool.agent_id!r}. Rename one.")
         tools[tool.agent_id] = tool
     return tools
+
+
+def _offered(spec: Any) -> Sequence[Any]:
+    if isinstance(spec, str) and spec.startswith("mcp:"):
+        from aipo_env.tools.mcp_tools import McpServer
+
+        return McpServer(spec.removeprefix("mcp:").strip()).tools
+    return [build_tool(spec)]

@@ -1,0 +1,136 @@
+"""Tools of an MCP server: "mcp:http://localhost:8000/mcp", or a command that is started, "mcp:python server.py"."""
+
+import asyncio
+import atexit
+import re
+import shlex
+from collections.abc import Mapping
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any
+
+from aipo_env.agents.base import AgentReply, AgentRequest
+from aipo_env.codecs.base import ToolSchema
+from aipo_env.errors import ConfigError
+from aipo_env.tools.arguments import check_name, read_arguments
+
+START_S = 30.0
+"""A server that does not tell its tools by then is none."""
+_CLOSED = -32000
+"""The client's own error code: the connection is gone."""
+
+
+class McpServer:
+    """A connection to a server. It lives in a thread of its own, so that it outlives event loops.
+
+    A connection that is lost is made again by the next call; a command is started again.
+
+    Raises:
+        ConfigError: There is no server, it tells no tools in time, or `mcp` is not installed.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self._opened = self._open()
+        try:
+            client, loop, _ = self._opened.result(START_S)
+            listed = asyncio.run_coroutine_threadsafe(client.list_tools(), loop).result(START_S)
+        except ImportError as error:
+            raise ConfigError("tools: 'mcp:…' needs mcp: pip install \"aipo-rl[mcp]\".") from error
+        except Exception as error:  # whatever a library or a server of somebody else's raises
+            first: BaseException = error
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            fault = f"{type(first).__name__}: {first}"[:300]
+            raise ConfigError(
+                f"tools: the MCP server {place!r} cannot be used: {fault}. Start it, or mend the address."
+            ) from None
+        atexit.register(self.close)
+        self.tools = [McpTool(self, tool.name, tool.description, tool.input_schema) for tool in listed.tools]
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """Call a tool; an error of the tool is text.
+
+        Raises:
+            Exception: The server cannot be reached.
+        """
+        opened = self._opened
+        try:
+            client, loop, _ = await asyncio.wrap_future(opened)
+            called = asyncio.run_coroutine_threadsafe(client.call_tool(name, dict(arguments)), loop)
+            result = await asyncio.wrap_future(called)
+        except Exception as error:
+            if getattr(error, "code", _CLOSED) != _CLOSED:  # the server's word on this call
+                return f"error: {error}"
+            if self._opened is opened:
+                self.close()
+                self._opened = self._open()
+            raise
+        text = "\n".join(getattr(block, "text", f"[{block.type}]") for block in result.content)
+        return f"error: {text}" if result.is_error else text
+
+    def close(self) -> None:
+        """End the connection, and the command."""
+        if self._opened.done() and not self._opened.exception():
+            _, loop, ended = self._opened.result()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(ended.set)
+                self._thread.join(5)
+
+    def _open(self) -> "Future[Any]":
+        opened: Future[Any] = Future()
+        opened.set_running_or_notify_cancel()  # a caller that is cancelled must not cancel it
+        self._thread = Thread(
+            target=lambda: asyncio.run(_hold(self.place, opened)), name="aipo-mcp", daemon=True
+        )
+        self._thread.start()
+        return opened
+
+
+async def _hold(place: str, opened: "Future[Any]") -> None:
+    """Hold a connection open until its event is set: it has to be closed by the task that opened it."""
+    try:
+        from mcp import Client, StdioServerParameters
+
+        is_address = place.startswith(("http://", "https://"))
+        command, *arguments = [place] if is_address else shlex.split(place)
+        server = place if is_address else StdioServerParameters(command=command, args=arguments)
+        async with Client(server) as client:
+            ended = asyncio.Event()
+            opened.set_result((client, asyncio.get_running_loop(), ended))
+            await ended.wait()
+    except BaseException as error:
+        if not opened.done():
+            opened.set_exception(error)
+
+
+class McpTool:
+    """One tool of a server, behind the protocol of agents.
+
+    Raises:
+        ConfigError: Its name is no plain one, or an agent's role.
+    """
+
+    def __init__(
+        self, server: McpServer, name: str, description: str | None, schema: Mapping[str, Any]
+    ) -> None:
+        self.agent_id, self._server, self._name = re.sub(r"\W", "_", name), server, name
+        check_name(self.agent_id)
+        properties = schema.get("properties") or {}
+        parameters = {key: {"type": _type(part)} for key, part in properties.items()}
+        lines = (description or "").strip().splitlines() or [name]
+        self.schema = ToolSchema(self.agent_id, lines[0], parameters)
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        """Call the tool with the arguments that the query holds."""
+        try:
+            arguments = read_arguments(request.query, self.schema.parameters)
+        except ValueError as error:
+            return AgentReply(text=f"error: {error}")
+        return AgentReply(text=await self._server.call(self._name, arguments) or "(nothing)")
+
+
+def _type(schema: Any) -> str:
+    """Return the type of a parameter; a schema may be of any form."""
+    named = schema.get("type") if isinstance(schema, Mapping) else None
+    return named if isinstance(named, str) else "any"
