@@ -29,7 +29,7 @@ OWN: dict[str, Command] = {
     "doctor": doctor,
 }
 """The commands of this package."""
-EXTRAS = {"jinja2": "report", "pyarrow": "data"} | {name: name for name in ("mcp", "openai", "openenv", "vllm")}
+EXTRAS = {"jinja2": "report", "pyarrow": "data"} | {n: n for n in ("mcp", "openai", "openenv", "vllm")}
 """The extra that installs a package; "learner" installs all others."""
 
 

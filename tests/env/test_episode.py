@@ -159,11 +159,15 @@ def row(**fields: object) -> bytes:
         (b"\xff", "can't decode"),
         (b"[1]", "the line is .1.; an object is needed"),
         (b"{}", "task is missing"),
-        pytest.param(row(stop_reason="bored"), "stop_reason is 'bored'. Valid: cancelled, completed", id="enum"),
+        pytest.param(
+            row(stop_reason="bored"), "stop_reason is 'bored'. Valid: cancelled, completed", id="enum"
+        ),
         pytest.param(row(extra=1), "extra: no such field", id="extra"),
         pytest.param(row(task={"choices": []}), "task.id is missing", id="task"),
         pytest.param(
-            row(tokens={**record().to_dict(), "token_ids": [2**40] * 3}), r"tokens.token_ids.0. is 1099511627776; 0 to 2147483647 is needed", id="int32"
+            row(tokens={**record().to_dict(), "token_ids": [2**40] * 3}),
+            r"tokens.token_ids.0. is 1099511627776; 0 to 2147483647 is needed",
+            id="int32",
         ),
         pytest.param(row(tokens={**record().to_dict(), "author": [0]}), "differ in length", id="length"),
         pytest.param(b"[" * 100_000, "recursion", id="deep"),

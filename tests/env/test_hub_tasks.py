@@ -296,7 +296,7 @@ def test_a_limit(tmp_path: Path):
 @pytest.mark.parametrize(
     ("spec", "fault"),
     [
-        ("hf:math5000", "'math5000' is neither OWNER/NAME nor known. .* Did you mean 'math_500'"),
+        ("hf:math5000", "'math5000' is neither OWNER/NAME nor known. .* Did you mean 'math500'"),
         ("hf:x/y,start=2024-01-01", "'2024-01-01' is no day like 2024-08-01, or the dataset has no dates"),
         ("hf:livecodebench,end=May", "'May' is no day"),
         ("hf:x/y,limit=-1", "limit=-1 must be a whole number, 0 for all"),
