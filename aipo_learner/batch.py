@@ -87,7 +87,7 @@ class Batch:
     advantages: Tensor
 
 
-def collate(rows: Sequence[Row], pad_token_id: int) -> Batch:
+def collate(rows: Sequence[Row], pad_token_id: int, device: torch.device | str = "cpu") -> Batch:
     """Pad rows on the right."""
     width = max(len(row.token_ids) for row in rows)
 
@@ -96,32 +96,35 @@ def collate(rows: Sequence[Row], pad_token_id: int) -> Batch:
         out = np.full((len(rows), width), fill, arrays[0].dtype)
         for line, array in zip(out, arrays, strict=True):
             line[: len(array)] = array
-        return torch.from_numpy(out)
+        return torch.from_numpy(out).to(device)
 
-    lengths = torch.tensor([len(row.token_ids) for row in rows])
+    lengths = torch.tensor([len(row.token_ids) for row in rows], device=device)
     return Batch(
         token_ids=padded("token_ids", pad_token_id),
-        attention_mask=(torch.arange(width)[None] < lengths[:, None]).long(),
+        attention_mask=(torch.arange(width, device=device)[None] < lengths[:, None]).long(),
         policy_mask=padded("policy_mask", False),
         agent_mask=padded("agent_mask", False),
         sampler_logprobs=padded("sampler_logprobs", np.nan),
         agent_logprobs=padded("agent_logprobs", np.nan),
-        advantages=torch.tensor([row.advantage for row in rows], dtype=torch.float32),
+        advantages=torch.tensor([row.advantage for row in rows], dtype=torch.float32, device=device),
     )
 
 
-def split_rows(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
+def split_rows(rows: Sequence[Row], max_tokens: int, *, packed: bool = False) -> list[list[Row]]:
     """Split rows into microbatches of at most `max_tokens` tokens, padding included; a longer row stands alone.
 
-    Rows of similar length share a microbatch: at most a fifth of it is padding. The split is a function of
-    the rows alone.
+    Rows of similar length share a microbatch: at most a fifth of it is padding. Packed rows need none, and
+    share one if they fit. The split is a function of the rows alone.
     """
     parts: list[list[Row]] = []
+    num_tokens = 0
     for row in sorted(rows, key=lambda row: len(row.token_ids)):
         length = len(row.token_ids)
-        fits = parts and length * (len(parts[-1]) + 1) <= max_tokens
-        if fits and length <= 1.25 * len(parts[-1][0].token_ids):
+        num_tokens = num_tokens + length if packed or not parts else length * (len(parts[-1]) + 1)
+        similar = packed or not parts or length <= 1.25 * len(parts[-1][0].token_ids)
+        if parts and num_tokens <= max_tokens and similar:
             parts[-1].append(row)
         else:
             parts.append([row])
+            num_tokens = length
     return parts

@@ -15,7 +15,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from aipo_env import PolicyError, data_folder
 from aipo_learner.batch import Batch
+from aipo_learner.forward import LearnerForward
 from aipo_learner.head_logprobs import token_logprobs_from_hidden as token_logprobs_from_hidden
+from aipo_learner.lora import merged_state
 
 disable_progress_bar()
 
@@ -25,7 +27,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.tx
 def load_policy(
     path: str, *, trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a Hugging Face causal LM with its tokenizer, in float32, safetensors only.
+    """Load a Hugging Face causal LM with its tokenizer, in float32, safetensors only; on the GPU if there is one.
 
     Raises:
         PolicyError: There is no such model, no tokenizer, no chat template or no end token.
@@ -54,6 +56,8 @@ def load_policy(
         )
     if tokenizer.eos_token_id is None:
         raise PolicyError(f"policy {path!r}: its tokenizer names no end-of-turn token (eos_token).")
+    if torch.cuda.is_available():
+        torch.nn.Module.cuda(model)
     return model, tokenizer
 
 
@@ -73,7 +77,7 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path
     """Write a Hugging Face folder in the model's own dtype; `path` is replaced only once all is written."""
     scratch = path.with_name(path.name + ".writing")
     shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch)
+    model.save_pretrained(scratch, state_dict=merged_state(model))
     tokenizer.save_pretrained(scratch)
     shutil.rmtree(path, ignore_errors=True)
     scratch.rename(path)
@@ -82,19 +86,8 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path
 def token_logprobs(
     model: PreTrainedModel, batch: Batch, *, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of every token given those before it, and the entropy there.
-
-    Both are float32 `[batch, tokens]`, 0 at the first token; entropy (nats) is detached.
-    """
-    logits = model(input_ids=batch.token_ids, attention_mask=batch.attention_mask, use_cache=False).logits[
-        :, :-1
-    ]
-    scores = torch.log_softmax(logits.float() / temperature, dim=-1)
-    picked = scores.gather(-1, batch.token_ids[:, 1:, None])[..., 0]
-    with torch.no_grad():
-        entropy = -(scores.exp() * scores).sum(-1)
-    pad = torch.nn.functional.pad
-    return pad(picked, (1, 0)), pad(entropy, (1, 0))
+    """Return what `LearnerForward` returns, with nothing but the defaults."""
+    return LearnerForward(model, temperature=temperature)(batch)
 
 
 def _first_line(error: Exception) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from aipo_env import PolicyError
 from aipo_learner.batch import Batch, Row, collate, split_rows
 from aipo_learner.config import TrainConfig
+from aipo_learner.distributed import gathered, share_passes, whole, world_size
+from aipo_learner.forward import LearnerForward
 from aipo_learner.objective import (
     agent_normalizer,
     aipo_loss,
@@ -16,33 +17,36 @@ from aipo_learner.objective import (
     policy_normalizer,
     summarize,
 )
-from aipo_learner.policy import token_logprobs
 
 
 def update(
-    model: PreTrainedModel,
+    forward: LearnerForward,
     optimizer: torch.optim.Optimizer,
     rows: Sequence[Row],
     config: TrainConfig,
     *,
     pad_token_id: int,
-    reference: PreTrainedModel | None = None,
+    reference: LearnerForward | None = None,
 ) -> dict[str, float]:
-    """Make `updates_per_step` optimiser steps on `rows`; return the telemetry of the first.
+    """Make `updates_per_step` optimiser steps on `rows`, the same on all ranks; return the telemetry of the first.
 
-    The first pass is made at the rollout's weights, so its log-probabilities are the old ones.
+    The first pass is made at the weights of the step's start; its log-probabilities are the old ones.
     """
-    batches = [collate(part, pad_token_id) for part in split_rows(rows, config.microbatch_tokens)]
-    z_policy = sum(policy_normalizer(batch.policy_mask, config.objective) for batch in batches)
-    z_agent = sum(agent_normalizer(batch.agent_mask, batch.advantages, config.objective) for batch in batches)
-    references = [_reference_logprobs(reference, batch, config) for batch in batches]
+    mine, idle = share_passes(split_rows(rows, config.microbatch_tokens, packed=forward.is_packed))
+    device = forward.model.device
+    batches = [collate(part, pad_token_id, device) for part in mine]
+    z_policy = sum(gathered([policy_normalizer(batch.policy_mask, config.objective) for batch in batches]))
+    z_agents = [agent_normalizer(batch.agent_mask, batch.advantages, config.objective) for batch in batches]
+    z_agent = sum(gathered(z_agents))
+    batches += [collate(part, pad_token_id, device) for part in idle]
+    references = [_reference_logprobs(reference, batch) for batch in batches]
     old: list[Tensor] = []
     telemetry: dict[str, float] = {}
     for number in range(config.updates_per_step):
         optimizer.zero_grad(set_to_none=True)
-        parts, entropy_sum = [], 0.0
+        metrics_of_parts, entropy_sum = [], 0.0
         for index, batch in enumerate(batches):
-            logprobs, entropy = token_logprobs(model, batch, temperature=config.temperature)
+            logprobs, entropy = forward(batch)
             if number == 0:
                 old.append(logprobs.detach())
             loss, metrics = aipo_loss(
@@ -58,10 +62,11 @@ def update(
                 policy_normalizer=z_policy,
                 agent_normalizer=z_agent,
             )
-            loss.backward()
-            parts.append(metrics)
+            # FSDP2 takes the mean of the ranks' gradients; the normalizers are made for their sum.
+            (loss * world_size()).backward()
+            metrics_of_parts.append({name: value.cpu() for name, value in metrics.items()})
             entropy_sum += entropy[batch.policy_mask].sum().item()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(forward.model.parameters(), config.max_grad_norm))
         if not norm.isfinite():
             raise PolicyError(
                 f"the gradient is not finite (norm {norm.item()}); the weights were left as they are. Lower lr or "
@@ -69,15 +74,11 @@ def update(
             )
         optimizer.step()
         if number == 0:
-            telemetry = summarize(merge_metrics(parts)) | {"grad_norm": norm.item()}
-            telemetry["entropy"] = entropy_sum / max(1.0, telemetry["policy_tokens"])
+            telemetry = summarize(merge_metrics(gathered(metrics_of_parts))) | {"grad_norm": norm.item()}
+            telemetry["entropy"] = sum(gathered([entropy_sum])) / max(1.0, telemetry["policy_tokens"])
     return telemetry
 
 
 @torch.no_grad()
-def _reference_logprobs(
-    reference: PreTrainedModel | None, batch: Batch, config: TrainConfig
-) -> Tensor | None:
-    if reference is None:
-        return None
-    return token_logprobs(reference, batch, temperature=config.temperature)[0]
+def _reference_logprobs(reference: LearnerForward | None, batch: Batch) -> Tensor | None:
+    return None if reference is None else reference(batch)[0]

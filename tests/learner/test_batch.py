@@ -7,6 +7,7 @@ import torch
 from aipo_env import Author, Completion, Scenario, Session, run_sync
 from aipo_learner.batch import Row, collate, episode_row, split_rows
 from aipo_learner.config import TrainConfig
+from aipo_learner.forward import LearnerForward
 from aipo_learner.independence import agent_free_row, aided_flags, anneal, call_markup
 from aipo_learner.objective import ObjectiveConfig
 from aipo_learner.samplers.base import ChatFormat
@@ -140,10 +141,10 @@ def test_a_group_with_a_failed_episode_is_left_out_whole(scenario, tokenizer):
     wrong = spoken(scenario, tokenizer, ["\\boxed{1}"], index=0, aided=False)
     failed = dataclasses.replace(wrong, reward=None)
     whole, partial = [episode, wrong, wrong, wrong], [episode, wrong, wrong, failed]
-    rows, counts = training_rows(config(groups_per_step=2), scenario, whole + partial, 0, tokenizer)
+    rows, counts = training_rows(config(groups_per_step=2), scenario, [whole, partial], 0, tokenizer)
     assert len(rows) == 4
     assert counts == {"groups/partial": 1, "groups/constant": 0, "rows": 4}
-    rows, counts = training_rows(config(), scenario, [wrong] * 4, 0, tokenizer)
+    rows, counts = training_rows(config(), scenario, [[wrong] * 4], 0, tokenizer)
     assert rows == []
     assert counts["groups/constant"] == 1
 
@@ -159,7 +160,7 @@ def test_the_update_does_not_depend_on_the_microbatches(model, tokenizer, scenar
         twin = copy.deepcopy(model).double()
         optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
         settings = config(microbatch_tokens=budget, objective=ObjectiveConfig(base="dapo"))
-        telemetry = update(twin, optimizer, rows, settings, pad_token_id=0)
+        telemetry = update(LearnerForward(twin), optimizer, rows, settings, pad_token_id=0)
         weights.append(torch.cat([p.detach().flatten() for p in twin.parameters()]))
     assert torch.allclose(weights[0], weights[1], atol=1e-6)
     assert telemetry["agent_tokens"] == 10.0
