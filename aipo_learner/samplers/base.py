@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aipo_env import Author, Completion, Message, PolicyError, Span
 
@@ -35,6 +35,15 @@ class Sampler(Protocol):
 
     def conversation(self, key: tuple[int, ...]) -> Conversation:
         """Register a conversation."""
+
+    def close(self) -> None:
+        """Free what the sampler holds. May be called twice."""
+
+
+def end_ids(model: PreTrainedModel, chat: "ChatFormat") -> set[int]:
+    """Return the tokens that end a turn: the chat format's, and those of the model's generation settings."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return chat.end_ids() | set(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
 
 def _slot(index: int) -> str:
@@ -72,6 +81,14 @@ class ChatFormat:
         if ended:
             text = text.removeprefix(self._end_text)
         return self._pieces(text, [(), (), message.spans])
+
+    def written(self, message: Message, *, ended: bool) -> list[Piece]:
+        """Return a turn of the policy that is known by its text; where it `ended` by itself, its end token too."""
+        pieces = [(self._ids(span), span) for span in message.spans]
+        if ended:
+            end = self._encode(self._end_text, special=True) or [int(self.tokenizer.eos_token_id)]
+            pieces.append((end, Span(self._end_text, Author.POLICY)))
+        return [piece for piece in pieces if piece[0]]
 
     def end_ids(self) -> set[int]:
         """Return the tokens that end a turn: the tokenizer's end token, and the template's if it has its own."""
@@ -121,11 +138,64 @@ class ChatFormat:
         pieces: list[Piece] = []
         for index, text in enumerate(_SLOTS.split(rendered)):
             if index % 2:
-                pieces += [(self._encode(span.text, special=False), span) for span in spans[int(text)]]
+                pieces += [(self._ids(span), span) for span in spans[int(text)]]
             elif text:
                 pieces.append((self._encode(text, special=True), Span(text, Author.TEMPLATE)))
         return [piece for piece in pieces if piece[0]]
 
+    def _ids(self, span: Span) -> list[int]:
+        """Return a span's tokens: those its author sampled, if they are all of the text and nothing else."""
+        sampled = list(span.token_ids)
+        while sampled and sampled[-1] in self._special_ids:
+            sampled.pop()
+        is_known = sampled and self._special_ids.isdisjoint(sampled) and max(sampled) < len(self.tokenizer)
+        if is_known and self.tokenizer.decode(sampled, skip_special_tokens=False) == span.text:
+            return sampled
+        return self._encode(span.text, special=False)
+
+    @cached_property
+    def _special_ids(self) -> set[int]:
+        added = self.tokenizer.added_tokens_decoder.items()
+        return {*self.tokenizer.all_special_ids, *(token_id for token_id, token in added if token.special)}
+
     def _encode(self, text: str, *, special: bool) -> list[int]:
         options: dict[str, Any] = {"add_special_tokens": False, "split_special_tokens": not special}
         return list(self.tokenizer.encode(text, **options))
+
+
+@dataclass(eq=False)
+class TokenConversation:
+    """What every sampler's conversation is: `key`, `token_ids` so far, `num_turns` that the policy wrote."""
+
+    chat: ChatFormat
+    end_ids: set[int]
+    key: tuple[int, ...]
+    token_ids: list[int] = field(default_factory=list)
+    num_turns: int = 0
+    ended: bool = False
+
+    def open(self, messages: Sequence[Message]) -> list[Piece]:
+        """Start with a prompt."""
+        return self._extend(self.chat.prompt(messages))
+
+    def append(self, message: Message) -> list[Piece]:
+        """Add a message after the policy's turn."""
+        return self._extend(self.chat.suffix(message, ended=self.ended))
+
+    def take(self, token_ids: Sequence[int], logprobs: Sequence[float], *, is_cut: bool) -> Completion:
+        """Close a turn and return it as a completion; the end token is sampled but is not text."""
+        self.num_turns += 1
+        self.token_ids += token_ids
+        self.ended = token_ids[-1] in self.end_ids
+        written = token_ids[:-1] if self.ended else token_ids
+        return Completion(
+            text=str(self.chat.tokenizer.decode(list(written), skip_special_tokens=False)),
+            token_ids=tuple(token_ids),
+            logprobs=tuple(logprobs),
+            finish_reason="length" if is_cut else "stop",
+        )
+
+    def _extend(self, pieces: list[Piece]) -> list[Piece]:
+        for token_ids, _ in pieces:
+            self.token_ids += token_ids
+        return pieces

@@ -6,6 +6,7 @@ makes a run repeatable bit for bit.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,31 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from aipo_env import Completion, ConfigError, Message
-from aipo_learner.samplers.base import ChatFormat, Piece
+from aipo_env import Completion, ConfigError
+from aipo_learner.samplers.base import ChatFormat, TokenConversation, end_ids
 from aipo_learner.samplers.row_cache import RowCache, attention_masks
 from aipo_learner.samplers.stops import StopFinder
 
 
-@dataclass(eq=False)
-class HFConversation:
-    """A conversation of `HFSampler`: `token_ids` so far, of which `num_cached` are in `cache`."""
+@dataclass(eq=False, kw_only=True)
+class HFConversation(TokenConversation):
+    """A conversation of `HFSampler`: of its tokens, `num_cached` are in `cache`."""
 
     sampler: "HFSampler"
-    key: tuple[int, ...]
-    token_ids: list[int] = field(default_factory=list)
     cache: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     num_cached: int = 0
-    num_turns: int = 0
-    ended: bool = False
-
-    def open(self, messages: Sequence[Message]) -> list[Piece]:
-        """Start with a prompt."""
-        return self._extend(self.sampler.chat.prompt(messages))
-
-    def append(self, message: Message) -> list[Piece]:
-        """Add a message after the policy's turn."""
-        return self._extend(self.sampler.chat.suffix(message, ended=self.ended))
 
     async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
         """Wait for the wave that samples this turn."""
@@ -49,11 +38,6 @@ class HFConversation:
         """Leave the sampler."""
         self.sampler.leave(self)
         self.cache.clear()
-
-    def _extend(self, pieces: list[Piece]) -> list[Piece]:
-        for token_ids, _ in pieces:
-            self.token_ids += token_ids
-        return pieces
 
 
 @dataclass(eq=False)
@@ -69,12 +53,18 @@ class _Turn:
     logprobs: list[float] = field(default_factory=list)
     finish_reason: str = ""
 
+    def unfed(self) -> list[int]:
+        """Return the tokens that the model has not seen yet; a finished row is fed nothing but padding."""
+        if self.finish_reason:
+            return []
+        return self.token_ids[-1:] or self.conversation.token_ids[self.conversation.num_cached :]
+
 
 class HFSampler:
     """Samples turns with a transformers model at `temperature`.
 
     Args:
-        max_rows: Conversations decoded side by side; a larger wave is split in key order.
+        max_rows: Conversations decoded side by side; of a larger wave the rest wait, in key order, for free rows.
     """
 
     def __init__(
@@ -90,17 +80,18 @@ class HFSampler:
         self.model, self.tokenizer = model, tokenizer
         self.temperature, self.max_rows = temperature, max_rows
         self.chat = ChatFormat(tokenizer)
-        ends = getattr(model.generation_config, "eos_token_id", None)
-        listed = ends if isinstance(ends, list) else [] if ends is None else [ends]
-        self.stops = StopFinder(tokenizer, {*self.chat.end_ids(), *listed})
+        self.stops = StopFinder(tokenizer, end_ids(model, self.chat))
         self._open: set[HFConversation] = set()
         self._waiting: dict[HFConversation, _Turn] = {}
 
     def conversation(self, key: tuple[int, ...]) -> HFConversation:
         """Register a conversation; from now on waves wait for it."""
-        conversation = HFConversation(self, key)
+        conversation = HFConversation(self.chat, self.stops.end_ids, key, sampler=self)
         self._open.add(conversation)
         return conversation
+
+    def close(self) -> None:
+        """Do nothing: the model belongs to the learner."""
 
     def leave(self, conversation: HFConversation) -> None:
         """Forget a conversation; the others no longer wait for it."""
@@ -128,8 +119,7 @@ class HFSampler:
         """Sample a wave and hand out its completions."""
         turns = [turn for turn in turns if not turn.future.done()]
         try:
-            for start in range(0, len(turns), self.max_rows):
-                self._sample(turns[start : start + self.max_rows])
+            self._sample(turns)
         except Exception as error:
             for turn in turns:
                 if not turn.future.done():
@@ -140,38 +130,38 @@ class HFSampler:
                 turn.future.set_result(self._finish(turn))
 
     def _finish(self, turn: _Turn) -> Completion:
-        """Close a turn and return it as a completion; the end token is sampled but is not text."""
+        """Close a turn and return it as a completion."""
         conversation = turn.conversation
-        conversation.num_turns += 1
-        conversation.token_ids += turn.token_ids
-        conversation.ended = turn.token_ids[-1] in self.stops.end_ids
+        is_cut = turn.finish_reason == "length"
+        completion = conversation.take(turn.token_ids, turn.logprobs, is_cut=is_cut)
         if conversation.ended:
             # Most often the final answer: its cache is not worth the memory, and can be made again.
             conversation.cache, conversation.num_cached = [], 0
-        written = turn.token_ids[:-1] if conversation.ended else turn.token_ids
-        return Completion(
-            text=str(self.tokenizer.decode(written, skip_special_tokens=False)),
-            token_ids=tuple(turn.token_ids),
-            logprobs=tuple(turn.logprobs),
-            finish_reason="length" if turn.finish_reason == "length" else "stop",
-        )
+        return completion
 
     @torch.inference_mode()
     def _sample(self, turns: list[_Turn]) -> None:
-        """Decode one batch of turns to their ends."""
-        cache = RowCache.gather(self.model, [turn.conversation for turn in turns])
-        active = turns
-        fed = [turn.conversation.token_ids[turn.conversation.num_cached :] for turn in active]
-        while active:
-            logits = self._forward(cache, fed)
-            self._draw(active, logits)
+        """Decode a wave to its ends, `max_rows` turns at a time: those that wait take the rows of the finished."""
+        waiting = deque(turns)
+        active: list[_Turn] = []
+        cache: RowCache | None = None
+        while True:
             going = [row for row, turn in enumerate(active) if not turn.finish_reason]
             if len(going) <= 0.6 * len(active):
-                cache.release([row for row in range(len(active)) if active[row].finish_reason])
-                cache.keep(going)
+                if cache is not None:
+                    # Beside newcomers, who goes on is gathered again; where there are none, it keeps its place.
+                    staying = set() if waiting else set(going)
+                    cache.release([row for row in range(len(active)) if row not in staying])
                 active = [active[row] for row in going]
-            # A finished row waits for its release and is fed nothing but padding.
-            fed = [[] if turn.finish_reason else turn.token_ids[-1:] for turn in active]
+                if waiting:
+                    num_free = min(len(waiting), self.max_rows - len(active))
+                    active += [waiting.popleft() for _ in range(num_free)]
+                    cache = RowCache.gather(self.model, [turn.conversation for turn in active])
+                elif cache is not None:
+                    cache.keep(going)
+            if not active or cache is None:
+                return
+            self._draw(active, self._forward(cache, [turn.unfed() for turn in active]))
 
     def _forward(self, cache: RowCache, fed: list[list[int]]) -> Tensor:
         """Feed each row its next tokens, padded on the left; return the logits after the last: [rows, vocab]."""

@@ -151,3 +151,15 @@ def test_stop_strings_spelled_in_many_tokens(text, ends):
     tokenizer = _with_template("x")
     pieces = [i for char in text for i in tokenizer.encode(char, add_special_tokens=False)]
     assert StopFinder(tokenizer).is_end(pieces, ("</verify>",)) is ends
+
+
+def test_turns_that_wait_take_the_rows_of_finished_ones(model, tokenizer, scenario, monkeypatch):
+    biased_towards_calls(model, tokenizer)
+    sampler, fed = HFSampler(model, tokenizer, max_rows=4), []
+    forward = sampler._forward
+    monkeypatch.setattr(sampler, "_forward", lambda cache, ids: fed.append(ids) or forward(cache, ids))
+    some = episodes_of(scenario, sampler, 10)
+    assert max(map(len, fed)) == 4
+    assert any(len(ids) == 4 and {len(row) for row in ids} >= {1, 25} for ids in fed)
+    whole = episodes_of(scenario, HFSampler(model, tokenizer), 10)
+    assert [e.tokens.token_ids.tolist() for e in some] == [e.tokens.token_ids.tolist() for e in whole]

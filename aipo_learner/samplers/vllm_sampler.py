@@ -1,0 +1,167 @@
+"""A sampler on vLLM: every turn is a request of its own, and an episode that waits for an agent holds no slot.
+
+Draws are seeded by conversation and turn. Which turns share a batch depends on when they come, and with it the
+last bits of the numbers: equal runs are equal up to rounding, not bit for bit.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from aipo_env import Completion, ConfigError, PolicyError
+from aipo_learner.samplers.base import ChatFormat, TokenConversation, end_ids
+from aipo_learner.samplers.vllm_engine import PLAIN_SAMPLING, EngineFault, OwnEngine, Sampled
+from aipo_learner.samplers.vllm_server import ServedEngine
+from aipo_learner.samplers.vllm_weights import export_weights, open_transfer
+
+T = TypeVar("T")
+
+NUM_TRIES = 4
+"""How often a turn is asked for before the run ends; the engine is brought up again in between."""
+
+
+@dataclass(eq=False, kw_only=True)
+class VLLMConversation(TokenConversation):
+    """A conversation of `VLLMSampler`."""
+
+    sampler: "VLLMSampler"
+
+    async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
+        """Ask for the turn, again if the engine dies under it."""
+        seed = int(np.random.SeedSequence([*self.key, self.num_turns, 5]).generate_state(1)[0])
+        sampled = await self.sampler.sample(self.token_ids, seed=seed, stop=stop, max_tokens=max_tokens)
+        return self.take(sampled[0], sampled[1], is_cut=sampled[2])
+
+    def close(self) -> None:
+        """Do nothing: vLLM frees a request when it ends."""
+
+
+class VLLMSampler:
+    """Samples turns by a vLLM engine, which lives in an event loop of its own.
+
+    Args:
+        folder: Where weights are handed over; a temporary one if "". A server elsewhere must see it too.
+        weights: How: "file", or vLLM's transfer between GPUs, "ipc" or "nccl".
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        engine: OwnEngine | ServedEngine,
+        *,
+        temperature: float = 1.0,
+        folder: str = "",
+        weights: str = "file",
+    ) -> None:
+        if weights not in ("file", "ipc", "nccl"):
+            raise ConfigError(f"sampler: weights={weights!r} must be 'file', 'ipc' or 'nccl'.")
+        self.model, self.tokenizer, self.engine = model, tokenizer, engine
+        self.temperature, self.weights = temperature, weights
+        self.chat = ChatFormat(tokenizer)
+        self._end_ids = end_ids(model, self.chat)
+        self._scratch = tempfile.TemporaryDirectory(prefix="aipo-vllm-", dir=folder or None)
+        self.folder = Path(self._scratch.name, "policy")
+        self.num_starts = 0
+        self._loop = asyncio.new_event_loop()
+        self._one_at_a_time = asyncio.Lock()
+        self._transfer: Callable[[], None]
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
+        self._thread.start()
+
+    def conversation(self, key: tuple[int, ...]) -> VLLMConversation:
+        """Register a conversation."""
+        return VLLMConversation(self.chat, self._end_ids, key, sampler=self)
+
+    async def sample(
+        self, token_ids: Sequence[int], *, seed: int, stop: Sequence[str] = (), max_tokens: int
+    ) -> Sampled:
+        """Continue `token_ids` to the end of a turn.
+
+        Raises:
+            PolicyError: The engine refuses, or died under the request again and again.
+        """
+        own: dict[str, Any] = {"seed": seed, "stop": list(stop), "max_tokens": max_tokens}
+        own |= {"temperature": self.temperature, "stop_token_ids": sorted(self._end_ids)}
+        return await asyncio.wrap_future(self._submit(self._sample(list(token_ids), PLAIN_SAMPLING | own)))
+
+    def close(self) -> None:
+        """End the engine."""
+        if not self._loop.is_closed():
+            self._run(self.engine.close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+        self._scratch.cleanup()
+
+    def take_weights(self) -> None:
+        """Give the engine the weights of `model`; bring it up the first time, and again if it is gone."""
+        is_first = self.num_starts == 0
+        if is_first or self.weights == "file":
+            export_weights(self.model, self.tokenizer, self.folder, untie=self.weights == "file")
+        if not is_first:
+            with contextlib.suppress(EngineFault):
+                if self.weights == "file":
+                    self._run(self.engine.reload(self.folder))
+                else:
+                    self._transfer()
+                return
+        self._run(self._start(self.num_starts))
+
+    async def _start(self, seen: int) -> None:
+        """Bring the engine up with the weights as they are, unless somebody did since `seen` was `num_starts`."""
+        async with self._one_at_a_time:
+            if seen == self.num_starts:
+                await self.engine.start(self.folder)
+                if self.weights != "file":
+                    client, workers = self.engine.weight_client(self._loop), await self.engine.num_workers()
+                    arguments = (self.weights, client, self.model, workers)
+                    self._transfer = await asyncio.to_thread(open_transfer, *arguments)
+                    await asyncio.to_thread(self._transfer)
+                self.num_starts += 1
+
+    async def _sample(self, token_ids: list[int], sampling: Mapping[str, Any]) -> Sampled:
+        for _ in range(NUM_TRIES):
+            seen = self.num_starts
+            try:
+                return await self.engine.generate(token_ids, sampling)
+            except EngineFault as error:
+                fault = error
+                await self._start(seen)
+        raise PolicyError(f"sampler: vLLM died {NUM_TRIES} times under one turn: {fault}")
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._submit(work).result()
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def vllm_sampler(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    temperature: float = 1.0,
+    folder: str = "",
+    weights: str = "file",
+    is_served: bool = False,
+    **options: Any,
+) -> VLLMSampler:
+    """Build the sampler of the specs `vllm` and, with `is_served`, `vllm-serve`; `options` are the engine's."""
+    if url := options.pop("", ""):  # what a spec has without a name has the name ""
+        options["url"] = url
+    engine = ServedEngine(**options) if is_served or "url" in options else OwnEngine(**options)
+    return VLLMSampler(model, tokenizer, engine, temperature=temperature, folder=folder, weights=weights)
+
+
+served_sampler = partial(vllm_sampler, is_served=True)

