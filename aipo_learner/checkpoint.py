@@ -2,16 +2,22 @@
 
     out/config.json  metrics.jsonl  journal.jsonl  episodes/step-000010.jsonl
     out/checkpoints/step-000025/policy/   a Hugging Face folder, float32
-    out/checkpoints/step-000025/state.pt  the optimiser and the step, loaded with weights_only=True
+    out/checkpoints/step-000025/optimizer/  the optimiser's state as safetensors, a file of each rank
+    out/checkpoints/step-000025/state.pt  the step and LoRA's adapters, loaded with weights_only=True
+    out/checkpoints/step-000025/queue.jsonl   episodes sampled for later steps, where max_staleness allows it
 
 Every draw is keyed by (seed, step, group, rollout, turn), so the step is all there is to know of randomness
-and data position.
+and data position. Any number of ranks resumes what any other number wrote, in a folder that all of them see.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -19,8 +25,11 @@ from typing import IO, Any, Self
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from aipo_env import CheckpointError, Journal
+from aipo_env import CheckpointError, Episode, Journal, read_episodes, write_episodes
 from aipo_learner.config import TrainConfig
+from aipo_learner.distributed import gathered, rank
+from aipo_learner.lora import adapter_state
+from aipo_learner.optimizer_state import load_optimizer, save_optimizer
 from aipo_learner.policy import policy_folder, save_policy
 
 FORMAT = 1
@@ -32,6 +41,10 @@ _MAY_CHANGE = {
     "checkpoint_every",
     "episodes_every",
     "pool",
+    "bounds",
+    "max_sampler_gap",
+    "evaluation",
+    "loggers",
 }
 """Settings that a resumed run may have otherwise than the run it continues."""
 
@@ -51,14 +64,31 @@ class Run:
         )
         self.initial_policy = policy_folder(config.policy)
         self._lock = FolderLock()
+        self._best: Path | None = None
+        self._unwritten: _Unwritten | None = None
 
     @classmethod
     def open(cls, config: TrainConfig) -> "Run":
-        """Open or start the run in `config.out`.
+        """Open or start the run in `config.out`; rank 0 does, and the others read what it left.
 
         Raises:
-            CheckpointError: The folder holds a run with other settings, or cannot be written.
+            CheckpointError: The folder holds a run with other settings, or cannot be written, or is not the same
+                for all ranks.
         """
+        run = cls._open(config) if rank() == 0 else None
+        gathered([None])
+        if run is None:
+            run = cls(config)
+            run.journal = Journal(run.folder / "journal.jsonl")
+        if len(set(gathered([run.step]))) > 1:
+            raise CheckpointError(
+                f"{run.folder}: not all ranks see the checkpoint of step {run.step} in it. Put --out where all machines "
+                "see it."
+            )
+        return run
+
+    @classmethod
+    def _open(cls, config: TrainConfig) -> "Run":
         run = cls(config)
         settings = {key: value for key, value in config.to_dict().items() if key not in _MAY_CHANGE}
         settings = json.loads(json.dumps({**settings, "initial_policy": run.initial_policy}))
@@ -95,12 +125,21 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.journal.close()
-        self._lock.close()
+        try:
+            self.settle(wait=True)
+        finally:
+            self.journal.close()
+            self._lock.close()
 
     def policy_path(self) -> str:
-        """Return where the weights to start from are."""
-        return str(self._at(self.step) / "policy") if self.step else self.initial_policy
+        """Return where the weights to start from are; adapters are put on the initial policy again."""
+        is_exact = self.step and not self.config.compute.lora_rank
+        return str(self._at(self.step) / "policy") if is_exact else self.initial_policy
+
+    def queued_episodes(self) -> list[Episode]:
+        """Return the episodes that were sampled before the last checkpoint for steps after it."""
+        path = self._at(self.step) / "queue.jsonl"
+        return list(read_episodes(path)) if path.is_file() else []
 
     def episodes_path(self, step: int) -> Path:
         """Return the file for the episodes of a step, emptied."""
@@ -108,23 +147,26 @@ class Run:
         path.unlink(missing_ok=True)
         return path
 
-    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Load the optimiser's state when the run is resumed."""
+    def restore(self, model: PreTrainedModel) -> None:
+        """Load the model's adapters when the run is resumed."""
         if not self.step:
             return
         path = self._at(self.step) / "state.pt"
-        try:
+        with _unreadable_explained(path):
             state: dict[str, Any] = torch.load(path, weights_only=True)
-        except Exception as error:  # a truncated or foreign file fails in many ways
-            raise CheckpointError(
-                f"{path}: cannot be read ({type(error).__name__}). Delete {path.parent} to resume one checkpoint earlier."
-            ) from error
         if state.get("format") != FORMAT:
             raise CheckpointError(
                 f"{path}: written in format {state.get('format')}, this version reads {FORMAT}. Use the version that "
                 f"wrote it, or start anew from the weights: --policy {path.parent / 'policy'}."
             )
-        optimizer.load_state_dict(state["optimizer"])
+        model.load_state_dict(state["adapter"], strict=False)
+
+    def restore_optimizer(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+        """Load the state of the optimiser of `model`, which may be sharded, when the run is resumed."""
+        if self.step:
+            path = self._at(self.step) / "optimizer"
+            with _unreadable_explained(path):
+                load_optimizer(path, model, optimizer)
 
     def save(
         self,
@@ -132,36 +174,94 @@ class Run:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         optimizer: torch.optim.Optimizer,
+        queued: Sequence[Episode] = (),
+        *,
+        keep_journal: bool = False,
     ) -> None:
-        """Write the checkpoint after `step` steps, then drop old ones and the journal.
+        """Write the checkpoint after `step` steps, with the episodes that wait; drop old ones and the journal.
+
+        The journal is kept where agents were already asked for the next step. Several ranks write on while the
+        next steps are made, see `settle`.
 
         Raises:
             CheckpointError: It cannot be written; earlier checkpoints are untouched.
         """
-        target = self._at(step)
-        scratch = target.with_name(target.name + ".writing")
-        try:
-            shutil.rmtree(scratch, ignore_errors=True)
-            scratch.mkdir()
-            save_policy(model, tokenizer, scratch / "policy")
-            state = {"format": FORMAT, "step": step, "optimizer": optimizer.state_dict()}
-            torch.save(state, scratch / "state.pt")
+        self.settle(wait=True)
+        scratch = self._at(step).with_suffix(".writing")
+        with self._unwritable_explained(step):
+            if rank() == 0:
+                shutil.rmtree(scratch, ignore_errors=True)
+                scratch.mkdir()
+                save_policy(model, tokenizer, scratch / "policy")
+                state = {"format": FORMAT, "step": step, "adapter": adapter_state(model)}
+                torch.save(state, scratch / "state.pt")
+                if queued:
+                    write_episodes(scratch / "queue.jsonl", queued, reveal=True)
+            gathered([None])
+            written = save_optimizer(scratch / "optimizer", model, optimizer)
+        num_bytes = 0 if keep_journal else self.journal.size()
+        self._unwritten = _Unwritten(written, num_bytes)
+        self.step = step
+        self.settle()
+        self.journal.forget()
+
+    def settle(self, *, wait: bool = False) -> None:
+        """Put the last checkpoint in its place if all ranks have written it, or once they have.
+
+        Raises:
+            CheckpointError: It could not be written; earlier checkpoints are untouched.
+        """
+        if self._unwritten is None or not (wait or self._unwritten.written.done()):
+            return
+        unwritten, self._unwritten = self._unwritten, None
+        target = self._at(self.step)
+        scratch = target.with_suffix(".writing")
+        with self._unwritable_explained(self.step):
+            unwritten.written.result()
+            if rank():
+                return
             for path in scratch.rglob("*"):
                 if path.is_file():
                     _sync(path)
             shutil.rmtree(target, ignore_errors=True)
             scratch.rename(target)
+        if unwritten.num_journal_bytes:
+            self.journal.clear(unwritten.num_journal_bytes)
+        self._link_best()
+        self._drop_old()
+
+    @contextlib.contextmanager
+    def _unwritable_explained(self, step: int) -> Iterator[None]:
+        target = self._at(step)
+        try:
+            yield
         except Exception as error:  # each library has a kind of its own for a full disk
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(target.with_suffix(".writing"), ignore_errors=True)
             raise CheckpointError(
                 f"{target}: the checkpoint cannot be written: {error}. Earlier checkpoints are whole; make room and "
                 "start the same command again."
             ) from error
-        self.step = step
-        self.journal.clear()
+
+    def mark_best(self, step: int) -> None:
+        """Let `best` in the run's folder stand for the policy after `step` steps, and keep its checkpoint."""
+        self._best = self._at(step)
+        if rank() == 0:
+            self._link_best()
+            self._drop_old()
+
+    def _link_best(self) -> None:
+        if self._best and _is_whole(self._best):
+            scratch = self.folder / "best.writing"
+            scratch.unlink(missing_ok=True)
+            scratch.symlink_to(self._best.relative_to(self.folder) / "policy")
+            scratch.replace(self.folder / "best")
+
+    def _drop_old(self) -> None:
+        """Delete all checkpoints but the newest and the best."""
         whole = sorted(path for path in self._checkpoints.glob("step-*") if _is_whole(path))
         for old in whole[: -self.config.keep_checkpoints]:
-            shutil.rmtree(old)
+            if old != self._best:
+                shutil.rmtree(old)
 
     def _at(self, step: int) -> Path:
         return self._checkpoints / f"step-{step:06d}"
@@ -194,6 +294,25 @@ class FolderLock:
         """Let others in."""
         if self._file:
             self._file.close()
+
+
+@dataclass(frozen=True)
+class _Unwritten:
+    """A checkpoint on its way to the disk, and the size of the journal when it was taken."""
+
+    written: "Future[Any]"
+    num_journal_bytes: int
+
+
+@contextlib.contextmanager
+def _unreadable_explained(path: Path) -> Iterator[None]:
+    """Turn what a truncated or foreign file raises, which is of many kinds, into CheckpointError."""
+    try:
+        yield
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({type(error).__name__}). Delete {path.parent} to resume one checkpoint earlier."
+        ) from error
 
 
 def _holds_other(path: Path, settings: dict[str, Any]) -> bool:

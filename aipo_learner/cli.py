@@ -1,8 +1,9 @@
 """The learner's commands: train, eval, report, demo. `aipo_env.cli` finds and calls them."""
 
+import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,19 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional
 
-from aipo_env import ConfigError, build_scenario, choose, write_episodes
-from aipo_learner.config import JsonField, SpecField, TrainConfig
+from aipo_env import ConfigError, choose
+from aipo_learner.config import TrainConfig
 from aipo_learner.demo import run_demo
-from aipo_learner.evaluate import dependence_gap, evaluate
+from aipo_learner.distributed import rank
+from aipo_learner.dry_run import dry_run
+from aipo_learner.eval_options import EvalOptions
 from aipo_learner.policy import load_policy, policy_folder
 from aipo_learner.recipes import RECIPES
 from aipo_learner.runtime import prepare
-from aipo_learner.samplers.hf_sampler import HFSampler
+from aipo_learner.task_sets import measure_task_sets
+from aipo_learner.train import build_sampler
 from aipo_learner.train import train as run_training
+from aipo_learner.weight_sync import sync_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,10 @@ class _Start:
     """JSON file with fields of the configuration; it starts from the recipe."""
     print_config: bool = False
     """Print the configuration and stop."""
+    dry_run: bool = False
+    """Rehearse one step with a random tiny policy, print what the run takes, and stop."""
+    ray: int = 0
+    """Workers, as Ray actors, that sample the episodes instead of this process."""
 
 
 def train(argv: list[str]) -> None:
@@ -46,74 +55,35 @@ def train(argv: list[str]) -> None:
         args=rest + help_flag,
         prog="aipo train",
         description=f"Train a policy; a run found in --out is resumed. --recipe NAME starts from one of "
-        f"{', '.join(RECIPES)}; --config FILE from a JSON file; --print-config prints and stops.",
+        f"{', '.join(RECIPES)}; --config FILE from a JSON file; --print-config prints and stops; "
+        "--dry-run rehearses one step and says what memory and time the run takes; --ray N has N Ray actors sample.",
     )
+    if start.ray < 0:
+        raise ConfigError(f"train: ray={start.ray} must be at least 0.")
     if start.print_config:
         print(json.dumps(config.to_dict(), indent=2))
         return
     console = Console()
-    run_training(config, console)
-    console.print(f"Done. Policy: {policy_folder(str(config.out))}", highlight=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalOptions:
-    """Measure a policy on held-out tasks, alone and with its agents."""
-
-    policy: str = "tiny"
-    """Model folder, hub name, or the --out folder of a training run, whose seed and settings are then taken."""
-    trust_remote_code: bool = False
-    """Run code that comes with the model. Off unless you have read it."""
-    environment: SpecField = "toy"
-    """Where tasks come from."""
-    agents: SpecField = "scripted"
-    """Who is consulted in the aided column; "none" leaves it out."""
-    rules: JsonField = field(default_factory=dict)
-    """Fields of DialogueRules that differ from the environment's defaults."""
-    tasks: int = 96
-    """Held-out tasks."""
-    samples: int = 64
-    """Samples per task without agents; pass@k is given up to this k."""
-    aided_samples: int = 8
-    """Samples per task with agents."""
-    seed: int = 0
-    """Draws the toy world, the tasks and every sample."""
-    temperature: float = 1.0
-    """Sampling temperature."""
-    num_threads: int = 2
-    """CPU threads of torch."""
-    out: Path | None = None
-    """Folder for scores.json and episodes.jsonl."""
+    if start.dry_run:
+        dry_run(config, console)
+        return
+    run_training(config, console, start.ray)
+    if rank() == 0:
+        best = f". Best: {config.out / 'best'}" if (config.out / "best").exists() else ""
+        console.print(f"Done. Policy: {policy_folder(str(config.out))}{best}", highlight=False)
 
 
 def evaluate_command(argv: list[str]) -> None:
-    """Measure a policy: pass@k without agents and with, dependence gap."""
+    """Measure a policy on task sets: mean@k and pass@k without agents, and with them where asked."""
     named, _ = tyro.cli(_PolicyName, args=_without_help(argv), return_unknown_args=True, add_help=False)
     options = tyro.cli(EvalOptions, default=_eval_defaults(named.policy), args=argv, prog="aipo eval")
-    for name, low in (("tasks", 1), ("samples", 1), ("num_threads", 1), ("aided_samples", 0)):
-        if getattr(options, name) < low:
-            raise ConfigError(f"eval: {name}={getattr(options, name)} must be at least {low}.")
-    if not options.temperature > 0:
-        raise ConfigError(f"eval: temperature={options.temperature} must be positive.")
     prepare(options.num_threads)
     folder = policy_folder(options.policy)
     model, tokenizer = load_policy(folder, trust_remote_code=options.trust_remote_code)
-    sampler = HFSampler(model, tokenizer, temperature=options.temperature)
-    scenario = build_scenario(options.environment, options.agents, rules=options.rules, seed=options.seed)
-    common: dict[str, Any] = {"num_tasks": options.tasks, "seed": options.seed}
-    unaided, episodes = evaluate(sampler, scenario, num_samples=options.samples, aided=False, **common)
-    result: dict[str, Any] = {"unaided": unaided.to_dict()}
-    if scenario.pool.agents and options.aided_samples:
-        aided, more = evaluate(sampler, scenario, num_samples=options.aided_samples, aided=True, **common)
-        result |= {"aided": aided.to_dict(), "dependence_gap": dependence_gap(unaided, aided)}
-        episodes += more
-    _print_scores(result)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "scores.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        path = options.out / "episodes.jsonl"
-        path.unlink(missing_ok=True)
-        write_episodes(path, episodes)
+    settings = TrainConfig(policy=folder, sampler=options.sampler, temperature=options.temperature)
+    with contextlib.closing(build_sampler(settings, model.eval(), tokenizer)) as sampler:
+        sync_weights(sampler, model, settings.max_sampler_gap)
+        measure_task_sets(sampler, options, Console())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +94,14 @@ class _PolicyName:
 
 
 def _eval_defaults(policy: str) -> EvalOptions:
-    """Return defaults that measure a run's policy in the run's own world."""
-    path = Path(policy) / "config.json"
-    run = _read_json(path) if path.is_file() and (Path(policy) / "checkpoints").is_dir() else {}
-    names = ("environment", "agents", "rules", "seed", "temperature", "trust_remote_code")
-    return EvalOptions(policy=policy, **{name: run[name] for name in names if name in run})
+    """Return defaults that measure a run's policy, or its `best`, in the run's own world."""
+    folders = (Path(policy), Path(policy).parent)
+    found = [path for path in folders if (path / "config.json").is_file() and (path / "checkpoints").is_dir()]
+    run = _read_json(found[0] / "config.json") if found else {}
+    names = ("agents", "rules", "seed", "temperature", "trust_remote_code")
+    fields = {name: run[name] for name in names if name in run}
+    tasks = run.get("environment", "toy")
+    return EvalOptions(policy=policy, tasks=tasks if isinstance(tasks, str) else json.dumps(tasks), **fields)
 
 
 @dataclass(frozen=True)
@@ -177,18 +150,3 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"config file {path}: holds {type(values).__name__}, a JSON object is needed.")
     return values
-
-
-def _print_scores(result: Mapping[str, Any]) -> None:
-    console = Console()
-    for column in ("unaided", "aided"):
-        if column not in result:
-            continue
-        row = result[column]
-        cells = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if key.startswith("pass@"))
-        console.print(f"{column:8} {cells}", highlight=False)
-        for kind, part in row["by_bottleneck"].items():
-            shown = f"pass@1 {part['pass@1']:.3f}  never solved {part['never_solved']:.2f}"
-            console.print(f"  {kind:10} {shown}", highlight=False)
-    if "dependence_gap" in result:
-        console.print(f"dependence gap {result['dependence_gap']:+.3f}", highlight=False)

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from tyro.conf import OmitArgPrefixes
 from tyro.constructors import PrimitiveConstructorSpec
 
 from aipo_env import ConfigError, Spec, construct, suggest
 from aipo_learner.advantages import BASELINES
+from aipo_learner.episode_source import EpisodeSource
+from aipo_learner.forward import ComputeConfig
 from aipo_learner.objective import ObjectiveConfig
+from aipo_learner.schedule import EvaluationSchedule
 
 
 def read_spec(text: str) -> Spec:
@@ -58,14 +62,21 @@ class TrainConfig:
     """Every draw of the run derives from it."""
     environment: SpecField = "toy"
     """Where tasks come from: "toy", "toy:difficulty=2", "file:tasks.jsonl"."""
+    held_out: tuple[str, ...] = ()
+    """Task sources, or hash lists that `aipo tasks --hashes` wrote: training tasks that share text with their test
+    tasks are left out."""
     rules: JsonField = field(default_factory=dict)
     """Fields of DialogueRules that differ from the environment's defaults."""
     agents: SpecField = "scripted"
     """Who is consulted: "scripted", "scripted:wrong=0.2", "none"."""
     pool: JsonField = field(default_factory=dict)
-    """Limits of the agent pool: concurrency, deadline_s, retries, backoff_s."""
-    sampler: SpecField = "transformers"
-    """What samples the policy's turns."""
+    """Fields of PoolLimits that differ from its defaults: concurrency, deadline_s, retries, budgets, cache …"""
+    sampler: SpecField = "auto"
+    """What samples the policy's turns: "transformers", "vllm", "vllm-serve", "vllm:http://HOST:8000" (docs/samplers.md);
+    "auto" is vllm where it is installed and has a GPU."""
+    max_sampler_gap: float = 0.5
+    """Largest difference (nats) of a token's log-probability between learner and vLLM after each weight sync; beyond
+    it the run stops."""
     independence: str = "internalised"
     """How the policy learns to do without agents: internalised (best in docs/sweeps.md), mixed, prompt_switch or
     accept_anneal."""
@@ -79,6 +90,8 @@ class TrainConfig:
     """Tasks per step."""
     group_size: int = 8
     """Rollouts per task."""
+    source: OmitArgPrefixes[EpisodeSource] = field(default_factory=EpisodeSource)
+    """Where episodes come from."""
     updates_per_step: int = 1
     """Optimiser updates made from each batch of rollouts."""
     baseline: str = "split"
@@ -105,24 +118,42 @@ class TrainConfig:
     """Gradients are scaled down to this norm."""
     microbatch_tokens: int = 8192
     """Tokens per forward and backward pass, padding included; changes nothing but memory and speed."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """How the update is computed."""
     num_threads: int = 2
     """CPU threads of torch; part of what makes a run repeatable."""
     checkpoint_every: int = 25
     """Steps between checkpoints, each a complete Hugging Face export."""
     keep_checkpoints: int = 2
-    """Checkpoints kept, the newest."""
+    """Checkpoints kept: the newest; the best by the scheduled evaluation is kept beside them."""
     episodes_every: int = 10
     """Steps between those whose first group of episodes is kept for the viewer."""
+    loggers: str = "tensorboard"
+    """Where metrics go beside metrics.jsonl: any of tensorboard, wandb, trackio, mlflow, with commas between."""
+    evaluation: EvaluationSchedule = field(default_factory=EvaluationSchedule)
+    """Evaluation on held-out tasks during the run, and early stop."""
+    bounds: JsonField = field(default_factory=dict)
+    """Metrics of the update that stop the run: {"entropy": [0.05, null], "kl_ref": [null, 1]}."""
 
     def __post_init__(self) -> None:
+        held_out: object = self.held_out
+        if isinstance(held_out, str):
+            raise ConfigError(f"config: held_out={held_out!r} must be a list of names.")
+        object.__setattr__(self, "held_out", tuple(self.held_out))  # JSON has lists
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if item.type is int and (not isinstance(value, int) or isinstance(value, bool)):
                 raise ConfigError(f"config: {item.name}={value!r} must be a whole number.")
-        for name in ("rules", "pool"):
+        for name in ("rules", "pool", "bounds"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ConfigError(
                     f"config: {name}={getattr(self, name)!r} must be an object of names and values."
+                )
+        for name, pair in self.bounds.items():
+            is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+            if not is_pair or not all(value is None or isinstance(value, int | float) for value in pair):
+                raise ConfigError(
+                    f"config: bounds has {pair!r} for {name!r}; write [low, high], null where there is none."
                 )
         _check_choice("independence", self.independence, INDEPENDENCE_MODES)
         _check_choice("baseline", self.baseline, BASELINES)
@@ -149,7 +180,7 @@ class TrainConfig:
             "weight_decay",
         ):
             _check_range(name, getattr(self, name), 0)
-        for name in ("lr", "temperature", "max_grad_norm"):
+        for name in ("lr", "temperature", "max_grad_norm", "max_sampler_gap"):
             _check_range(name, getattr(self, name), 1e-12)
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,8 +197,15 @@ class TrainConfig:
         fields = dict(values)
         if "out" in fields:
             fields["out"] = Path(fields["out"])
-        if isinstance(fields.get("objective"), Mapping):
-            fields["objective"] = construct(ObjectiveConfig, fields["objective"], "objective")
+        parts = {
+            "objective": ObjectiveConfig,
+            "source": EpisodeSource,
+            "compute": ComputeConfig,
+            "evaluation": EvaluationSchedule,
+        }
+        for name, part in parts.items():
+            if isinstance(fields.get(name), Mapping):
+                fields[name] = construct(part, fields[name], name)
         return cls(**fields)
 
 

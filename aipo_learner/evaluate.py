@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aipo_env import CONSULT_KINDS, Episode, Scenario, task_index
+from aipo_learner.distributed import gathered, share
 from aipo_learner.rollouts import run_episodes
 from aipo_learner.samplers.base import Sampler
 
 NUM_RESAMPLES = 2000
 """Bootstrap resamples behind every interval."""
 _SESSIONS_AT_ONCE = 512
+_TASKS_OF_AN_ENDLESS_SOURCE = 96
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
@@ -44,12 +46,16 @@ class Scores:
         bottlenecks: The help each is known to need, "" where unknown.
         num_correct: int64[tasks], correct samples.
         num_samples: Samples per task.
+        num_truncated: Of all samples, those that a limit cut off.
+        num_unverified: Of all samples, those whose verifier failed.
     """
 
     task_ids: tuple[str, ...]
     bottlenecks: tuple[str, ...]
     num_correct: NDArray[np.int64]
     num_samples: int
+    num_truncated: int = 0
+    num_unverified: int = 0
 
     def pass_at(self, k: int) -> NDArray[np.float64]:
         """Return pass@k of every task: float64[tasks]."""
@@ -71,6 +77,7 @@ class Scores:
         row["intervals"] = {f"pass@{k}": interval(self.pass_at(k)) for k in self.ks()}
         kinds = [kind for kind in CONSULT_KINDS if kind in self.bottlenecks]
         row["by_bottleneck"] = {kind: self.subset(kind)._means() for kind in kinds}
+        row |= {"num_truncated": self.num_truncated, "num_unverified": self.num_unverified}
         row["num_correct"] = dict(zip(self.task_ids, self.num_correct.tolist(), strict=True))
         return row
 
@@ -120,16 +127,18 @@ def dependence_gap(unaided: Scores, aided: Scores) -> float:
 def evaluate(
     sampler: Sampler, scenario: Scenario, *, num_tasks: int, num_samples: int, aided: bool, seed: int
 ) -> tuple[Scores, list[Episode]]:
-    """Sample every held-out task; return the scores and the first episode of each task.
+    """Sample `num_tasks` held-out tasks; return the scores and the first episode of each task.
 
-    A finite source is never read twice. Unaided means deployment: the plain prompt, and markup is plain text. An episode whose verifier failed
-    counts as wrong.
+    0 stands for all tasks of a finite source, which is never read twice. Unaided means deployment: the plain prompt,
+    and markup is plain text. An episode whose verifier failed counts as wrong.
     """
-    num_tasks = min(num_tasks, scenario.source.num_tasks("test") or num_tasks)
+    held = scenario.source.num_tasks("test") or num_tasks or _TASKS_OF_AN_ENDLESS_SOURCE
+    num_tasks = min(num_tasks or held, held)
     indices = [task_index(scenario.source, "test", position, seed) for position in range(num_tasks)]
     tasks = [scenario.source.task("test", index) for index in indices]
     jobs = [(number, sample) for number in range(num_tasks) for sample in range(num_samples)]
     num_correct = np.zeros(num_tasks, np.int64)
+    num_truncated = num_unverified = 0
     firsts: list[Episode] = []
     for start in range(0, len(jobs), _SESSIONS_AT_ONCE):
         chunk = jobs[start : start + _SESSIONS_AT_ONCE]
@@ -137,10 +146,13 @@ def evaluate(
             scenario.session(tasks[number], aided=aided, key=(seed, 1_000_000 + aided, number, sample))
             for number, sample in chunk
         ]
-        episodes = asyncio.run(run_episodes(sessions, sampler))
+        episodes = gathered(asyncio.run(run_episodes(share(sessions), sampler)))
         for (number, sample), episode in zip(chunk, episodes, strict=True):
             num_correct[number] += episode.correct
+            num_truncated += episode.stop_reason.is_truncated
+            num_unverified += episode.reward is None
             if sample == 0:
                 firsts.append(episode)
     kinds = tuple(str(task.meta.get("bottleneck", "")) for task in tasks)
-    return Scores(tuple(task.id for task in tasks), kinds, num_correct, num_samples), firsts
+    names = tuple(task.id for task in tasks)
+    return Scores(names, kinds, num_correct, num_samples, num_truncated, num_unverified), firsts

@@ -73,7 +73,7 @@ def call_markup(episode: Episode, codec: Codec, tokenizer: PreTrainedTokenizerBa
         ends = np.array(
             [len(str(tokenizer.decode(token_ids[:n]))) for n in range(1, len(token_ids) + 1)], int
         )
-        starts = np.concatenate([[0], ends[:-1]])
+        starts = np.concatenate([[0], ends])[: len(ends)]
         for begin, end in codec.call_spans(episode.turns[turn].completion):
             marked[own[(ends > begin) & (starts < end)]] = True
         marked[own[starts >= len(episode.turns[turn].completion)]] = True

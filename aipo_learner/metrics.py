@@ -1,14 +1,20 @@
 """Telemetry: what a step's episodes say, and where numbers go."""
 
 import json
+import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from aipo_env import CONSULT_KINDS, Episode
+from aipo_env import CONSULT_KINDS, Episode, consult_outcome
+from aipo_learner.config import TrainConfig
+from aipo_learner.distributed import rank
+from aipo_learner.loggers import log_to, open_loggers
+from aipo_learner.schedule import SCORE, best_step
 
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
@@ -17,6 +23,7 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     `consult_rate/KIND` is answered consultations per aided episode, `consult_rate/difficulty_N` all that were
     asked for, by the difficulty of the task; `success/BOTTLENECK/…` splits success by
     the help a task is known to need; `success/consulted` and `success/not_consulted` are over aided episodes.
+    `consults/OUTCOME` counts consultations by what became of them, `consults/retries` attempts made again.
     """
     aided = [episode for episode in episodes if episode.aided]
     alone = [episode for episode in episodes if not episode.aided]
@@ -50,37 +57,36 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         for name, some in (("aided", aided), ("unaided", alone)):
             mine = [e.correct for e in some if e.task.meta.get("bottleneck") == kind]
             parts[f"success/{kind}/{name}"] = [float(x) for x in mine]
-    return {name: sum(values) / len(values) for name, values in parts.items() if values}
+    outcomes = Counter(f"consults/{consult_outcome(consult)}" for consult in consults)
+    outcomes["consults/retries"] = sum(consult.retries for consult in consults)
+    return {name: sum(values) / len(values) for name, values in parts.items() if values} | outcomes
 
 
 class MetricsLog:
-    """Writes one row per step to `metrics.jsonl`, to TensorBoard where installed, and a line to the console.
+    """Writes one row per step to `metrics.jsonl` and to the loggers, and a line to the console.
 
-    Rows of steps from `first_step` on, left by a run that was cut off, are dropped.
+    Rows of steps from `first_step` on, left by a run that was cut off, are dropped. `scores` has the score of
+    every evaluation so far, by the number of steps that its weights had made.
     """
 
-    def __init__(self, folder: Path, first_step: int, num_steps: int, console: Console) -> None:
-        self.path = folder / "metrics.jsonl"
-        self.num_steps, self.console, self.started, self.first_step = (
-            num_steps,
-            console,
-            time.monotonic(),
-            first_step,
-        )
+    def __init__(self, config: TrainConfig, first_step: int, console: Console) -> None:
+        self.path, self.num_steps = config.out / "metrics.jsonl", config.num_steps
+        self.console, self.started, self.first_step = console, time.monotonic(), first_step
         kept = [row for row in read_metrics(self.path) if row["step"] < first_step]
+        self.scores = {row["step"] + 1: row[SCORE] for row in kept if SCORE in row}
+        if rank():  # rank 0 writes for all
+            self.console, self._loggers = Console(quiet=True), {}
+            self._file = Path(os.devnull).open("a", encoding="utf-8")  # noqa: SIM115
+            return
         scratch = self.path.with_suffix(".writing")
         scratch.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         scratch.replace(self.path)
+        self._loggers = open_loggers(config.loggers, config.out, config.to_dict(), first_step)
         self._file = self.path.open("a", encoding="utf-8")
-        self._board = _tensorboard(folder, first_step)
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """Write the row of a step."""
-        self._file.write(json.dumps({"step": step, **row}) + "\n")
-        self._file.flush()
-        if self._board:
-            for name, value in row.items():
-                self._board.add_scalar(name, value, step)
+        self._put(step, row)
         per_step = (time.monotonic() - self.started) / (step + 1 - self.first_step)
         left = per_step * (self.num_steps - step - 1)
         shown = (
@@ -90,32 +96,42 @@ class MetricsLog:
             ("agent_below_floor_share", "below floor"),
         )
         cells = "  ".join(f"{label} {row[name]:.2f}" for name, label in shown if name in row)
-        self.console.print(
-            f"{self.path.parent.name}  step {step + 1}/{self.num_steps}  {cells}  {left / 60:.1f} min left",
-            highlight=False,
-        )
+        self._print(step + 1, f"{cells}  {left / 60:.1f} min left")
+
+    def write_evaluation(self, num_steps: int, row: Mapping[str, float]) -> None:
+        """Write how the weights after `num_steps` steps did on held-out tasks, as part of the last step's row."""
+        self.scores[num_steps] = row[SCORE]
+        self._put(num_steps - 1, row)
+        best = best_step(self.scores)
+        shown = f"pass@1 {row[SCORE]:.3f}  best {self.scores[best]:.3f} after step {best}"
+        self._print(num_steps, f"held-out tasks, alone: {shown}")
+
+    def _put(self, step: int, row: Mapping[str, float]) -> None:
+        self._file.write(json.dumps({"step": step, **row}) + "\n")
+        self._file.flush()
+        log_to(self._loggers, row, step)
+
+    def _print(self, num_steps: int, text: str) -> None:
+        run = self.path.parent.name
+        self.console.print(f"{run}  step {num_steps}/{self.num_steps}  {text}", highlight=False)
 
     def close(self) -> None:
         """Close what is open."""
         self._file.close()
-        if self._board:
-            self._board.close()
+        for logger in self._loggers.values():
+            logger.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file; a last line cut short by a crash is dropped."""
-    rows = []
+    """Return the rows of a metrics file, one per step; a last line cut short by a crash is dropped."""
+    rows: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        if rows and rows[-1]["step"] == row["step"]:
+            rows[-1] |= row
+        else:
+            rows.append(row)
     return rows
-
-
-def _tensorboard(folder: Path, first_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)

@@ -165,13 +165,21 @@ def _token_share(own: PolicyTokens, averages_episode: bool) -> Tensor:
 def _sampler_correction(
     own: PolicyTokens, sampler_logprobs: Tensor, config: ObjectiveConfig
 ) -> tuple[Tensor, Metrics]:
-    """min(p_old / p_sampler, cap), detached, per token (per row for gspo), and its metrics."""
+    """min(p_old / p_sampler, cap), detached, per token or per row, and its metrics.
+
+    Only own tokens with a known probability enter it; an agent's token never does.
+    """
     known = own.mask & ~sampler_logprobs.isnan()
     log_ratio = _select(known, own.old_logprobs - sampler_logprobs.detach())
     metrics = {"kl_sampler_sum": k3(log_ratio).sum(), "sampler_tokens": _count(known, log_ratio)}
-    if config.base == "gspo":
+    level = config.sampler_ratio or ("geometric" if config.base == "gspo" else "token")
+    if level == "geometric":
         log_ratio = episode_mean(log_ratio, own.mask)
-    return bounded_exp(log_ratio).clamp(max=config.sampler_ratio_cap), metrics
+    elif level == "sequence":
+        log_ratio = log_ratio.sum(-1, keepdim=True)
+    weight = bounded_exp(log_ratio).clamp(max=config.sampler_ratio_cap)
+    used = _select(known, weight)
+    return weight, metrics | {"sampler_weight_sum": used.sum(), "sampler_weight_square_sum": (used**2).sum()}
 
 
 def _policy_metrics(own: PolicyTokens, surrogate: Surrogate) -> Metrics:

@@ -9,6 +9,8 @@ from aipo_env import ConfigError
 from aipo_learner.agent_rules import AGENT_RULES
 from aipo_learner.base_algorithms import BASE_ALGORITHMS
 
+SAMPLER_RATIOS = ("token", "sequence", "geometric")
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -19,7 +21,9 @@ class ObjectiveConfig:
     `negative_weight` the agent tokens of episodes with a negative advantage (kappa). `clip_low`
     and `clip_high` are distances from 1; None takes the base algorithm's own, and `rloo` has no
     clip. `kl_coef` multiplies the k3 penalty against `ref_logprobs`. `max_policy_tokens` is the
-    constant of `dr_grpo`. `sampler_ratio_cap` bounds the correction for another engine's sampling.
+    constant of `dr_grpo`. `sampler_ratio_cap` truncates the importance weight of what other weights or
+    another engine sampled; `sampler_ratio` says what has a weight: each "token", the "sequence" (the product
+    over an episode's own tokens) or its "geometric" mean; None is "geometric" for `gspo`, else "token".
 
     Raises ConfigError naming the field, its value and the valid ones.
     """
@@ -36,10 +40,13 @@ class ObjectiveConfig:
     luffy_gamma: float = 0.1
     max_policy_tokens: int = 1024
     sampler_ratio_cap: float = 2.0
+    sampler_ratio: str | None = None
 
     def __post_init__(self) -> None:
         _check_name("base", self.base, BASE_ALGORITHMS)
         _check_name("agent_rule", self.agent_rule, AGENT_RULES)
+        if self.sampler_ratio is not None:
+            _check_name("sampler_ratio", self.sampler_ratio, SAMPLER_RATIOS)
         for field in ("ceiling", "luffy_gamma", "sampler_ratio_cap"):
             _check_above_zero(field, getattr(self, field))
         _check_range("floor", self.floor, 0, self.ceiling, "ceiling")

@@ -34,7 +34,8 @@ def summarize(metrics: Metrics) -> dict[str, float]:
 
     `agent_p_mean` is the policy's mean probability of agent tokens (it should rise),
     `agent_below_floor_share` the share whose p / p_agent is below `floor` (it should fall),
-    `kl_sampler` k3 of KL(sampler || old), `kl_ref` k3 of KL(policy || reference).
+    `kl_sampler` k3 of KL(sampler || old), `effective_sample_size` the share (sum w)^2 / (n sum w^2) of the n own
+    tokens whose truncated weights w correct for the sampler (1 where old and sampler agree), `kl_ref` k3 of KL(policy || reference).
     `agent_gradient_share` is approximate: push * (1 - p), the gradient at the token's own logit,
     in absolute value and with weights and normalizers, summed over agent tokens, against the
     same sum over agent and policy tokens; it ignores how gradients of tokens cancel.
@@ -46,6 +47,9 @@ def summarize(metrics: Metrics) -> dict[str, float]:
         for name, (total, count) in MEANS.items()
         if sums.get(count) and total in sums
     }
+    if squares := sums.get("sampler_weight_square_sum"):
+        effective = sums["sampler_weight_sum"] ** 2 / squares
+        means["effective_sample_size"] = effective / sums["sampler_tokens"]
     kept = ("policy_loss", "agent_loss", "policy_tokens", "agent_tokens", "ratio_max")
     loss = sums["policy_loss"] + sums["agent_loss"]
     return {"loss": loss} | {name: sums[name] for name in kept} | means

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from aipo_learner.config import TrainConfig
+from aipo_learner.forward import ComputeConfig
 from aipo_learner.objective import ObjectiveConfig
 
 
@@ -33,8 +35,42 @@ def toy_base() -> TrainConfig:
     return replace(toy(), aided_share=0.0, agents="none")
 
 
+def math_7b() -> TrainConfig:
+    """Mathematics with Qwen2.5-7B-Instruct on 8 GPUs: docs/scaling.md.
+
+    Policy, batch of 256 x 8, clip 0.2/0.28, no KL, no division by the standard deviation, lr 1e-6, at most 3
+    consultations and the agents' model are those of public earlier code of the paper's first author (an
+    agentic-learning branch of an rllm fork, 2025), not of the paper. All else is ours.
+    """
+    return TrainConfig(
+        policy="Qwen/Qwen2.5-7B-Instruct",
+        out=Path("runs/math_7b"),
+        environment="hf:dapo_math_17k",
+        held_out=("hf:aime_2024", "hf:aime_2025", "hf:math_500"),
+        agents="openai:Qwen/Qwen3-30B-A3B-Instruct-2507@http://localhost:8001/v1",
+        rules={"consult_budget": 3, "max_policy_tokens": 8192, "max_context_tokens": 12_288},
+        num_steps=300,
+        groups_per_step=256,
+        group_size=8,
+        lr=1e-6,
+        warmup_steps=20,
+        microbatch_tokens=12_288,
+        compute=ComputeConfig(gradient_checkpointing=True),
+        objective=ObjectiveConfig(base="dr_grpo", clip_low=0.2, clip_high=0.28, max_policy_tokens=8192),
+    )
+
+
+def math_7b_lora() -> TrainConfig:
+    """The same on one GPU: adapters are trained, with a batch of 32 x 8."""
+    config = math_7b()
+    compute = replace(config.compute, lora_rank=32)
+    return replace(config, out=Path("runs/math_7b_lora"), groups_per_step=32, lr=1e-5, compute=compute)
+
+
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "toy": toy,
     "toy_masked": toy_masked,
     "toy_base": toy_base,
+    "math_7b": math_7b,
+    "math_7b_lora": math_7b_lora,
 }

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 from aipo_env import Episode, Session, StopReason
 from aipo_learner.samplers.base import Conversation, Sampler
+from aipo_learner.self_agent import lend_voice
 
 
 async def run_episodes(sessions: Sequence[Session], sampler: Sampler) -> list[Episode]:
     """Run all sessions to their ends; episodes come in the order of the sessions."""
+    lend_voice(sampler)
     conversations = [sampler.conversation(session.key) for session in sessions]
     return await asyncio.gather(*map(_run_episode, sessions, conversations))
 

@@ -1,10 +1,10 @@
 """The training loop, top to bottom: rollouts, advantages, rows, update, record."""
 
-import asyncio
-import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,80 +15,161 @@ from aipo_env import (
     AgentPool,
     ConfigError,
     Episode,
-    Interrupted,
+    Journal,
     Scenario,
-    Session,
     build_scenario,
     choose,
     construct,
     parse_spec,
-    task_index,
+    without_contaminated,
     write_episodes,
 )
 from aipo_learner.advantages import group_advantages, is_dropped, overlong_penalty
 from aipo_learner.batch import Row, episode_row
+from aipo_learner.batches import Groups, SampledBatches
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
-from aipo_learner.independence import WithholdingPool, agent_free_row, aided_flags, anneal
-from aipo_learner.interrupt import InterruptFlag
+from aipo_learner.distributed import copy_weights, gathered, join_ranks, own_copy, rank, shard
+from aipo_learner.forward import LearnerForward
+from aipo_learner.guards import check_bounds, guarded_update, out_of_memory_explained, sampling_advice
+from aipo_learner.independence import WithholdingPool, agent_free_row, anneal
+from aipo_learner.interrupt import Abandoned, InterruptFlag
+from aipo_learner.lora import add_adapter
 from aipo_learner.metrics import MetricsLog, episode_metrics
-from aipo_learner.policy import load_policy
+from aipo_learner.policy import load_policy, policy_folder
+from aipo_learner.ray_workers import RayWorkers
 from aipo_learner.reporting.annotations import episode_coefficients, write_coefficients
-from aipo_learner.rollouts import run_episodes
 from aipo_learner.runtime import prepare
 from aipo_learner.samplers.base import ChatFormat, Sampler
 from aipo_learner.samplers.hf_sampler import HFSampler
+from aipo_learner.samplers.vllm_sampler import served_sampler, vllm_sampler
+from aipo_learner.schedule import best_step, is_stalled
+from aipo_learner.scheduled_evaluation import held_out_metrics, held_out_scenario
+from aipo_learner.stored_episodes import StoredBatches, sft_config, sft_row
 from aipo_learner.update import update
+from aipo_learner.weight_sync import sync_weights
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "transformers": HFSampler,
+    "vllm": vllm_sampler,
+    "vllm-serve": served_sampler,
+}
 
 
-def train(config: TrainConfig, console: Console | None = None) -> None:
+def train(config: TrainConfig, console: Console | None = None, num_workers: int = 0) -> None:
     """Train to the end of `config.num_steps`, from the last checkpoint in `config.out` if there is one.
+
+    With `num_workers`, so many Ray actors sample in its place. Started by torchrun, every rank does its share.
 
     Raises:
         ConfigError, DataError, PolicyError: Before the first step, with the mend.
         CheckpointError: A checkpoint cannot be read or written; earlier ones are whole.
-        Interrupted: Ctrl-C; the step was finished and saved.
+        Interrupted: Ctrl-C; the step was finished and saved. Terminated: SIGTERM; likewise, except that
+            episodes that were being sampled are sampled again.
     """
     console = console or Console()
     prepare(config.num_threads)
     torch.manual_seed(config.seed)
+    join_ranks()
     with Run.open(config) as run:
-        model, tokenizer = load_policy(run.policy_path(), trust_remote_code=config.trust_remote_code)
-        reference = None
-        if config.objective.kl_coef:
-            reference, _ = load_policy(run.initial_policy, trust_remote_code=config.trust_remote_code)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-        run.restore_optimizer(optimizer)
+        model, tokenizer = _whole_policy(config, run.policy_path())
+        run.restore(model)
+        forward, reference = _forwards(config, model, run.initial_policy)
+        weights = forward.model.parameters()
+        optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay)
+        run.restore_optimizer(forward.model, optimizer)
         sampler = build_sampler(config, model, tokenizer)
-        scenario = _training_scenario(config, run)
-        log = MetricsLog(config.out, run.step, config.num_steps, console)
-        # Dropout would make the learner another policy than the one that sampled.
-        model.eval()
-        with InterruptFlag() as interrupt, contextlib.closing(log):
-            for step in range(run.step, config.num_steps):
-                start = time.monotonic()
-                episodes = asyncio.run(run_episodes(_sessions(config, scenario, step), sampler))
-                sampled = time.monotonic()
-                if step % config.episodes_every == 0:
-                    _keep_episodes(run.episodes_path(step), episodes[: config.group_size], model, config)
-                rows, counts = training_rows(config, scenario, episodes, step, tokenizer)
+        scenario = _training_scenario(config, run.journal)
+        workers = RayWorkers(num_workers, config, model, build_rollouts) if num_workers else None
+        batches: SampledBatches | StoredBatches
+        batches = SampledBatches(config, scenario, sampler, run.step, run.queued_episodes(), workers)
+        if config.source.is_stored:
+            batches = StoredBatches(config, scenario, tokenizer)
+        held_out = held_out_scenario(config)
+        log = MetricsLog(config, run.step, console)
+        run.mark_best(best_step(log.scores))
+        players, plays_here = workers or sampler, not workers and not config.source.is_stored
+        with InterruptFlag() as interrupt, closing(log), closing(sampler), closing(players):
+            for step in range(run.step, config.num_steps + 1):
+                # Here the weights are those after `step` steps, and nothing of the next is begun.
+                waiting = batches.queued()
+                is_interrupted = any(gathered([interrupt.requested]))
+                run.settle()
+                if step > run.step and (is_interrupted or _is_saved(config, step)):
+                    run.save(step, model, tokenizer, optimizer, waiting)
+                if is_interrupted and step < config.num_steps:
+                    raise interrupt.error(_stopped(config, step))
+                gap: dict[str, float] = {}
+                is_measured = config.evaluation.is_due(step, config.num_steps) and step not in log.scores
+                try:
+                    with interrupt.abandonable(), out_of_memory_explained(sampling_advice(config)):
+                        if is_measured or (plays_here and step < config.num_steps):
+                            gap = sync_weights(sampler, model, config.max_sampler_gap)
+                        if is_measured:
+                            log.write_evaluation(step, held_out_metrics(config, held_out, sampler))
+                            run.mark_best(best_step(log.scores))
+                        if step == config.num_steps or is_stalled(log.scores, config.evaluation.patience):
+                            break
+                        start = time.monotonic()
+                        groups = batches.take(step)
+                        sampled = time.monotonic()
+                except Abandoned:
+                    if step > run.step:
+                        run.save(step, model, tokenizer, optimizer, waiting, keep_journal=True)
+                    raise interrupt.error(_stopped(config, step)) from None
+                episodes = [episode for group in groups for episode in group]
+                if step % config.episodes_every == 0 and rank() == 0:
+                    _keep_episodes(run.episodes_path(step), groups[0], model, config)
+                rows, counts = training_rows(config, scenario, groups, step, tokenizer)
+                if not config.source.is_stored:
+                    counts["staleness"] = step - episodes[0].policy_version
                 _set_learning_rate(optimizer, config, step)
-                pad = tokenizer.pad_token_id or 0
-                telemetry = (
-                    update(model, optimizer, rows, config, pad_token_id=pad, reference=reference)
-                    if rows
-                    else {}
-                )
+                settings, pad = sft_config(config), tokenizer.pad_token_id or 0
+                telemetry: dict[str, float] = {}
+                if rows:
+                    with guarded_update(config, step, rows, episodes):
+                        telemetry = update(
+                            forward, optimizer, rows, settings, pad_token_id=pad, reference=reference
+                        )
+                        check_bounds(telemetry, config.bounds)
+                    copy_weights(forward.model, model)
                 seconds = {"seconds/rollouts": sampled - start, "seconds/update": time.monotonic() - sampled}
-                log.write(step, episode_metrics(episodes) | counts | telemetry | seconds)
-                is_last = step + 1 == config.num_steps
-                if is_last or interrupt.requested or (step + 1) % config.checkpoint_every == 0:
-                    run.save(step + 1, model, tokenizer, optimizer)
-                if interrupt.requested and not is_last:
-                    raise Interrupted(
-                        f"stopped after step {step + 1} of {config.num_steps}, which is saved in {config.out}. "
-                        "The same command goes on from there."
-                    )
+                log.write(step, episode_metrics(episodes) | counts | telemetry | gap | seconds)
+
+
+def _whole_policy(config: TrainConfig, path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the policy to sample from, with adapters if they are what is trained."""
+    model, tokenizer = load_policy(path, trust_remote_code=config.trust_remote_code)
+    if config.compute.lora_rank:
+        add_adapter(model, config.compute.lora_rank)
+    # Dropout would make the learner another policy than the one that sampled.
+    return model.eval(), tokenizer
+
+
+def _forwards(
+    config: TrainConfig, model: PreTrainedModel, initial_policy: str
+) -> tuple[LearnerForward, LearnerForward | None]:
+    """Return the learner's forward passes of the policy and, where the loss needs it, of the initial one."""
+    models = [own_copy(model)]
+    if config.objective.kl_coef:
+        models += [load_policy(initial_policy, trust_remote_code=config.trust_remote_code)[0]]
+    forwards = [LearnerForward(each, config.compute, temperature=config.temperature) for each in models]
+    for forward in forwards:
+        shard(forward)
+    return forwards[0], forwards[1] if len(forwards) > 1 else None
+
+
+def _is_saved(config: TrainConfig, step: int) -> bool:
+    """Return whether the weights after `step` steps make a checkpoint; those that are evaluated always do."""
+    is_evaluated = config.evaluation.is_due(step, config.num_steps)
+    return step % config.checkpoint_every == 0 or step == config.num_steps or is_evaluated
+
+
+def _stopped(config: TrainConfig, step: int) -> str:
+    return (
+        f"stopped after step {step} of {config.num_steps}, which is saved in {config.out}. The same command goes "
+        "on from there."
+    )
 
 
 def _keep_episodes(
@@ -100,28 +181,40 @@ def _keep_episodes(
 
 
 def build_sampler(config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Sampler:
-    """Build the sampler that `config.sampler` names."""
+    """Build the sampler that `config.sampler` names; "auto" is vLLM where it is installed and has a GPU."""
     kind, options = parse_spec(config.sampler, "sampler")
-    make = choose({"transformers": HFSampler}, kind, "sampler")
+    if kind == "auto":
+        has_vllm = torch.cuda.is_available() and find_spec("vllm") is not None
+        kind = "vllm" if has_vllm else "transformers"
+    make = choose(SAMPLERS, kind, "sampler")
     fixed = {"model": model, "tokenizer": tokenizer, "temperature": config.temperature}
     return construct(make, {**options, **fixed}, "sampler")
+
+
+def build_rollouts(config: TrainConfig) -> tuple[PreTrainedModel, Sampler, Scenario]:
+    """Build what a worker in another process plays episodes with; it is given the policy's weights later."""
+    prepare(config.num_threads)
+    model, tokenizer = _whole_policy(config, policy_folder(config.policy))
+    return model, build_sampler(config, model, tokenizer), _training_scenario(config, None)
 
 
 def training_rows(
     config: TrainConfig,
     scenario: Scenario,
-    episodes: Sequence[Episode],
+    groups: Groups,
     step: int,
     tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[list[Row], dict[str, float]]:
-    """Turn the episodes of a step, group after group, into rows; count what was left out and why.
+    """Turn the groups of a step into rows; count what was left out and why.
 
     A group with a failed episode is left out whole: its baseline would be another than intended.
     """
-    rows: list[Row] = []
+    if config.source.sft_episodes:
+        rows = [sft_row(e, agent_tokens=config.source.sft_agent_tokens) for group in groups for e in group]
+        return rows, {"rows": len(rows)}
+    rows = []
     num_partial = num_constant = 0
-    for start in range(0, len(episodes), config.group_size):
-        group = episodes[start : start + config.group_size]
+    for group in groups:
         if any(episode.reward is None for episode in group):
             num_partial += 1
             continue
@@ -170,34 +263,17 @@ def _reward(config: TrainConfig, scenario: Scenario, episode: Episode, step: int
     return reward
 
 
-def _sessions(config: TrainConfig, scenario: Scenario, step: int) -> list[Session]:
-    """Start the step's sessions: group after group, each with its task and its keys."""
-    if isinstance(scenario.pool, WithholdingPool):
-        scenario.pool.accept = anneal(config, step)
-    sessions = []
-    for group in range(config.groups_per_step):
-        position = step * config.groups_per_step + group
-        index = task_index(scenario.source, "train", position, config.seed)
-        task = scenario.source.task("train", index)
-        for rollout, aided in enumerate(aided_flags(config, step)):
-            key = (config.seed, step, group, rollout)
-            sessions.append(
-                scenario.session(task, aided=aided, key=key, group_id=f"{step}-{group}", policy_version=step)
-            )
-    return sessions
-
-
-def _training_scenario(config: TrainConfig, run: Run) -> Scenario:
+def _training_scenario(config: TrainConfig, journal: Journal | None) -> Scenario:
     """Build the scenario with the run's journal; with `accept_anneal`, behind a pool that withholds."""
     scenario = build_scenario(
         config.environment,
-        config.agents,
+        "none" if config.source.is_stored else config.agents,
         rules=config.rules,
         pool=config.pool,
         seed=config.seed,
-        journal=run.journal,
+        journal=journal,
     )
-    if not scenario.pool.agents and config.aided_share:
+    if not scenario.pool.agents and config.aided_share and not config.source.is_stored:
         raise ConfigError(
             "config: agents='none' with aided_share > 0; set --aided-share 0 to train without agents."
         )
@@ -206,9 +282,10 @@ def _training_scenario(config: TrainConfig, run: Run) -> Scenario:
             f"config: overlong_buffer={config.overlong_buffer} is more than the rules' max_policy_tokens="
             f"{scenario.rules.max_policy_tokens}; use at most that."
         )
+    scenario = replace(scenario, source=without_contaminated(scenario.source, config.held_out))
     if config.independence != "accept_anneal":
         return scenario
-    pool: AgentPool = WithholdingPool(scenario.pool.agents, scenario.pool.limits, run.journal)
+    pool: AgentPool = WithholdingPool(scenario.pool.agents, scenario.pool.limits, journal)
     return replace(scenario, pool=pool)
 
 

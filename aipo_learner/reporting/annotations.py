@@ -40,12 +40,12 @@ def episode_coefficients(
     """
     coefficients = []
     for episode in episodes:
-        batch = collate([episode_row(episode, 1.0)], pad_token_id=0)
+        batch = collate([episode_row(episode, 1.0)], 0, model.device)
         logprobs, _ = token_logprobs(model, batch, temperature=config.temperature)
         found = agent_coefficient(
             logprobs, logprobs, batch.agent_logprobs, batch.advantages, config.objective
         )
-        coefficients.append(torch.where(batch.agent_mask, found, torch.nan)[0].numpy())
+        coefficients.append(torch.where(batch.agent_mask, found, torch.nan)[0].cpu().numpy())
     return coefficients
 
 

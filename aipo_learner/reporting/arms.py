@@ -1,11 +1,13 @@
 """The arms of a comparison as the report reads them: anything missing or malformed is None, never a guess."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aipo_env import CONSULT_OUTCOMES
 from aipo_learner.metrics import read_metrics
 from aipo_learner.reporting.charts import Series
 
@@ -66,6 +68,15 @@ class Arm:
     def largest_k(self) -> int | None:
         """The largest k of pass@k that was measured after training."""
         return max(measured_k(lookup(self.summary, "unaided", "after")), default=None)
+
+    @property
+    def consults(self) -> Counter[str]:
+        """Consultations of the whole training by what became of them, and retries."""
+        totals = Counter[str]()
+        for name in (*CONSULT_OUTCOMES, "retries"):
+            found: list[Any] = [row.get(f"consults/{name}") for row in self.rows]
+            totals[name] = int(sum(n for n in found if is_number(n)))
+        return +totals
 
     def curve(self, name: str, *, minus: str = "") -> Series | None:
         """Return a metric over training, less another one if named."""

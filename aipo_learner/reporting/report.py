@@ -55,6 +55,7 @@ def write_report(folder: Path) -> Path:
         ability=ability_figures(arms),
         consultation=consultation_figures(arms),
         agent_tokens=agent_token_figures(arms),
+        outcomes=list(dict.fromkeys(name for arm in arms for name in arm.consults)),
         episodes=_episodes(folder, arms),
         differences=_differences(arms, summary.get("against")),
         evaluation=_evaluation(arms),

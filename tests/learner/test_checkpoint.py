@@ -1,12 +1,9 @@
 """Runs on disk: resumed runs equal uninterrupted ones bit for bit, and nothing whole is ever lost."""
 
-import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,12 +12,16 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import aipo_learner.checkpoint as checkpoint_module
-from aipo_env import AgentReply, AgentRequest, CheckpointError, Journal, Outcome, data_folder
+import aipo_learner.train as train_module
+from aipo_env import AgentReply, AgentRequest, CheckpointError, DataError, Journal, Outcome, data_folder
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.metrics import read_metrics
 from aipo_learner.objective import ObjectiveConfig
-from aipo_learner.policy import policy_folder
+from aipo_learner.policy import load_policy, policy_folder
+from aipo_learner.samplers.hf_sampler import HFSampler
+from aipo_learner.schedule import SCORE, EvaluationSchedule
+from aipo_learner.scheduled_evaluation import held_out_metrics, held_out_scenario
 from aipo_learner.tiny import build_model, build_tokenizer
 from aipo_learner.train import train
 
@@ -81,8 +82,6 @@ def test_training_changes_the_weights_and_keeps_every_record(uninterrupted: Path
 def test_a_run_stopped_by_an_error_resumes_bit_equal(uninterrupted: Path, tmp_path: Path, monkeypatch):
     out = tmp_path / "run"
     calls = {"n": 0}
-    import aipo_learner.train as train_module
-
     real = train_module.training_rows
 
     def failing(*args, **kwargs):
@@ -100,28 +99,6 @@ def test_a_run_stopped_by_an_error_resumes_bit_equal(uninterrupted: Path, tmp_pa
     same_run(out, uninterrupted)
 
 
-def test_a_killed_run_resumes_bit_equal(uninterrupted: Path, tmp_path: Path):
-    out = tmp_path / "run"
-    arguments = json.dumps({**config(out).to_dict()})
-    program = (
-        "import json, sys; from aipo_learner.config import TrainConfig; from aipo_learner.train import train;"
-        "train(TrainConfig.from_dict(json.loads(sys.argv[1])))"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, arguments],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while len(read_metrics(out / "metrics.jsonl")) < 3 and time.monotonic() < deadline:
-        time.sleep(0.005)
-        assert child.poll() is None or len(read_metrics(out / "metrics.jsonl")) >= 3
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    train(config(out), Console(quiet=True))
-    same_run(out, uninterrupted)
-
-
 def test_a_finished_run_has_nothing_left_to_do(uninterrupted: Path):
     before = (Path(policy_folder(str(uninterrupted))) / "model.safetensors").stat().st_mtime_ns
     train(config(uninterrupted), Console(quiet=True))
@@ -131,6 +108,68 @@ def test_a_finished_run_has_nothing_left_to_do(uninterrupted: Path):
 def test_other_settings_in_the_same_folder_are_refused(uninterrupted: Path):
     with pytest.raises(CheckpointError, match=r"lr was 0.001, is 0.1"):
         train(config(uninterrupted, lr=0.1), Console(quiet=True))
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch):
+    """Have evaluations say what a test wants, one after another."""
+
+    def score(*values: float) -> None:
+        left = iter(values)
+        monkeypatch.setattr(train_module, "held_out_metrics", lambda *_: {SCORE: next(left)})
+
+    return score
+
+
+def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path: Path, scored):
+    scored(0.1, 0.5, 0.5, 0.2)
+    out = tmp_path / "run"
+    train(config(out, keep_checkpoints=1, evaluation=EvaluationSchedule(every=1)), Console(quiet=True))
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["step-000002", "step-000004"]
+    assert os.readlink(out / "best") == "checkpoints/step-000002/policy"
+    assert load_policy(str(out / "best"))[1].eos_token == "<|end|>"
+    assert [row[SCORE] for row in read_metrics(out / "metrics.jsonl")] == [0.1, 0.5, 0.5, 0.2]
+    shutil.rmtree(out / "checkpoints" / "step-000002")
+    train(config(out, keep_checkpoints=1, evaluation=EvaluationSchedule(every=1)), Console(quiet=True))
+
+
+def test_a_run_that_no_longer_gets_better_stops_and_stays_stopped(tmp_path: Path, scored):
+    scored(0.5, 0.2, 0.5, 0.9)
+    out = tmp_path / "run"
+    for patience, expected in ((2, 3), (2, 3), (3, 4)):
+        schedule = EvaluationSchedule(every=1, patience=patience)
+        train(config(out, evaluation=schedule), Console(quiet=True))
+        assert len(read_metrics(out / "metrics.jsonl")) == expected
+        assert (out / "checkpoints" / f"step-{expected:06d}").is_dir()
+    assert os.readlink(out / "best") == "checkpoints/step-000004/policy"
+
+
+def test_a_schedule_without_held_out_tasks_is_refused_at_once(tmp_path: Path):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text('{"id": "a", "prompt": "p", "answer": "1", "split": "train"}\n')
+    settings = config(
+        tmp_path / "run",
+        environment=f"file:{tasks}",
+        agents="none",
+        aided_share=0.0,
+        evaluation=EvaluationSchedule(every=1),
+    )
+    with pytest.raises(DataError, match="has no held-out tasks.*--evaluation.environment"):
+        train(settings, Console(quiet=True))
+
+
+def test_what_an_evaluation_measures(model, tokenizer, tmp_path: Path):
+    settings = config(tmp_path, evaluation=EvaluationSchedule(every=1, num_tasks=3, num_samples=2))
+    row = held_out_metrics(settings, held_out_scenario(settings), HFSampler(model, tokenizer))
+    assert set(row) == {"eval/pass_at_1", "eval/pass_at_2", "eval/truncated"}
+    assert row["eval/pass_at_1"] == 0.0
+    assert 0.0 <= row["eval/truncated"] <= 1.0
+
+
+def test_when_an_evaluation_is_due():
+    schedule = EvaluationSchedule(every=4)
+    assert [step for step in range(11) if schedule.is_due(step, 10)] == [4, 8, 10]
+    assert not any(EvaluationSchedule().is_due(step, 10) for step in range(11))
 
 
 def copied(run: Path, tmp_path: Path) -> Path:

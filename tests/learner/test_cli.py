@@ -41,7 +41,8 @@ def test_a_bad_object_exits_with_code_2(bad: str, capsys):
 
 def test_an_unknown_recipe_suggests_the_nearest():
     with pytest.raises(
-        ConfigError, match="there is no 'toi'. Valid: toy, toy_base, toy_masked. Did you mean 'toy'?"
+        ConfigError,
+        match="there is no 'toi'. Valid: math_7b, math_7b_lora, toy, toy_base, toy_masked. Did you mean 'toy'?",
     ):
         train(["--recipe", "toi"])
 
@@ -71,21 +72,27 @@ def test_an_unknown_option_exits_with_code_2(capsys):
 
 def test_eval_writes_scores_and_episodes(tmp_path: Path, capsys):
     evaluate_command(
-        [
-            "--tasks",
-            "3",
-            "--samples",
-            "2",
-            "--aided-samples",
-            "2",
-            "--num-threads",
-            "1",
-            "--out",
-            str(tmp_path),
-        ]
-    )
+        ["--num-tasks", "3", "--samples", "2", "--aided", "--aided-samples", "2", "--num-threads", "1",
+         "--out", str(tmp_path)]
+    )  # fmt: skip
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["unaided"]["num_tasks"] == 3
     assert set(scores["unaided"]["by_bottleneck"]) == {"knowledge", "reason", "verify"}
+    assert scores["aided"]["num_samples"] == 2
+    assert scores["dependence_gap"] == scores["aided"]["pass@1"] - scores["unaided"]["pass@1"]
     assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 6
-    assert "dependence gap" in capsys.readouterr().out
+    assert "temperature=1.0" in capsys.readouterr().out
+
+
+def test_eval_measures_a_run_on_its_own_tasks(tmp_path: Path, capsys):
+    out = str(tmp_path / "run")
+    train(
+        ["--out", out, "--environment", '{"type": "toy", "difficulty": 2}', "--seed", "3", "--num-steps", "1",
+         "--groups-per-step", "1", "--group-size", "2", "--num-threads", "1", "--loggers", ""]
+    )  # fmt: skip
+    evaluate_command(
+        ["--policy", out, "--num-tasks", "1", "--samples", "1", "--num-threads", "1", "--out", out]
+    )
+    (name,) = json.loads((tmp_path / "run" / "scores.json").read_text())["unaided"]["num_correct"]
+    assert name.startswith("toy-3-test-")
+    assert "difficulty" in capsys.readouterr().out

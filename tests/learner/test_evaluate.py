@@ -83,8 +83,8 @@ def test_evaluation_is_on_held_out_tasks_and_repeatable(model, tokenizer):
         for _ in range(2)
     ]
     (first, episodes), (second, _) = runs
-    assert first.task_ids == ("toy-5-test-0", "toy-5-test-1", "toy-5-test-2")
-    assert first.bottlenecks == ("knowledge", "reason", "verify")
+    assert first.task_ids == ("toy-5-test-5000015", "toy-5-test-5000016", "toy-5-test-5000017")
+    assert first.bottlenecks == ("verify", "knowledge", "reason")
     assert first.num_correct.tolist() == second.num_correct.tolist()
     assert [episode.aided for episode in episodes] == [False] * 3
     assert all(episode.messages[0].content == "Solve." for episode in episodes)

@@ -39,6 +39,7 @@ BATCH = {
         ("max_policy_tokens", 0, "max_policy_tokens is 0: it must be a whole number from 1 up"),
         ("max_policy_tokens", 2.5, "max_policy_tokens is 2.5"),
         ("sampler_ratio_cap", 0.0, "sampler_ratio_cap is 0.0"),
+        ("sampler_ratio", "mean", "sampler_ratio is .mean.: it must be one of token, sequence, geometric"),
     ],
 )
 def test_a_setting_out_of_range_is_named(field: str, value: object, message: str):

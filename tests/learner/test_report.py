@@ -224,6 +224,22 @@ def test_table_lists_the_arms(tmp_path: Path) -> None:
     ]
 
 
+def test_what_became_of_consultations_is_counted(tmp_path: Path) -> None:
+    run_folder(tmp_path)
+    assert "What became of its questions" not in report(tmp_path)
+    rows = [
+        {"step": 0, "consults/answered": 1200, "consults/429": 3, "consults/retries": 4},
+        {"step": 1, "consults/answered": 34, "consults/timeout": 2, "consults/leaked": None, "consults/x": 5},
+    ]
+    (tmp_path / "base" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = report(tmp_path)
+    table = text[text.index("What became of its questions") :]
+    table = table[: table.index("</table>")]
+    heads = re.findall(r'<th scope="col">(.*?)</th>', table)
+    assert heads == ["Arm", "answered", "429", "timeout", "retries"]
+    assert re.findall("<td>(.*?)</td>", table) == ["1,234", "3", "2", "4"]
+
+
 def test_viewer_shows_before_training_and_after(tmp_path: Path) -> None:
     sources = re.findall(r'<li data-source="([^"]+)"', report(run_folder(tmp_path)))
     assert sources == (

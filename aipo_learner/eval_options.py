@@ -1,0 +1,85 @@
+"""What `aipo eval` can be asked."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aipo_env import ConfigError, Spec
+from aipo_learner.config import JsonField, SpecField, read_spec
+
+_OPTION = re.compile(r"\s*[A-Za-z_]\w*\s*=")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Measure a policy on held-out tasks, alone, and with its agents where asked."""
+
+    policy: str = "tiny"
+    """Model folder, hub name, or the --out folder of a training run, whose seed and settings are then taken."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off unless you have read it."""
+    tasks: str = "toy"
+    """Task sets, with commas between: known names (aime2025,math500,gpqa_diamond,livecodebench) or task sources
+    (file:tasks.jsonl,hf:OWNER/NAME,limit=100)."""
+    aided: bool = False
+    """Measure with agents too."""
+    agents: SpecField = "scripted"
+    """Who is then consulted."""
+    rules: JsonField = field(default_factory=dict)
+    """Fields of DialogueRules that differ from the environment's defaults, such as max_policy_tokens."""
+    num_tasks: int = 0
+    """Tasks of each set; 0 for all, which is 96 of an endless set."""
+    samples: int = 64
+    """Samples per task without agents; pass@k is given up to this k."""
+    aided_samples: int = 8
+    """Samples per task with agents."""
+    sampler: SpecField = "auto"
+    """What samples the policy's turns."""
+    seed: int = 0
+    """Draws the toy world, the order of tasks and every sample."""
+    temperature: float = 1.0
+    """Sampling temperature; nothing else bends the distribution: no top-p, no top-k."""
+    num_threads: int = 2
+    """CPU threads of torch."""
+    out: Path | None = None
+    """Folder for scores.json and episodes.jsonl; of several sets, each has a folder of its own in it."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("num_tasks", 0), ("samples", 1), ("aided_samples", 1), ("num_threads", 1)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"eval: {name}={getattr(self, name)} must be at least {low}.")
+        if not self.temperature > 0:
+            raise ConfigError(f"eval: temperature={self.temperature} must be positive.")
+        if self.aided and self.agents == "none":
+            raise ConfigError("eval: --aided with --agents none; name agents, or leave --aided out.")
+
+
+def task_sets(text: str) -> dict[str, Spec]:
+    """Split a list of task sources at its commas and name each; `name=value` belongs to the source before it.
+
+    >>> task_sets("math500,limit=9,file:a.jsonl")
+    {'math500': 'math500,limit=9', 'file-a.jsonl': 'file:a.jsonl'}
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if text.startswith("{"):
+        return {_name(text): read_spec(text)}
+    specs: list[str] = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        if specs and _OPTION.match(part):
+            specs[-1] += f",{part}"
+        else:
+            specs.append(part)
+    if not specs:
+        raise ConfigError("eval: --tasks names no task set. Name some, as in --tasks aime2025,math500.")
+    found: dict[str, Spec] = {}
+    for spec in specs:
+        short = _name(spec.partition(",")[0])
+        found[_name(spec) if short in found else short] = spec
+    return found
+
+
+def _name(spec: str) -> str:
+    """Return a name for a task set that can be a folder's."""
+    return re.sub(r"[^\w.=-]+", "-", spec).strip("-.")[:80]

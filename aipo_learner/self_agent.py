@@ -1,0 +1,36 @@
+"""The policy's voice for `agents="self"`: its sampler answers in conversations of their own."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import cache
+
+from aipo_env import OWN_POLICY, Completion, Message
+from aipo_learner.samplers.base import Sampler
+from aipo_learner.samplers.hf_sampler import HFSampler
+
+
+def lend_voice(sampler: Sampler) -> None:
+    """Let agents of the running task, and of those it starts, speak with a sampler's weights."""
+
+    @cache
+    def voice() -> Sampler:
+        if not isinstance(sampler, HFSampler):
+            return sampler
+        # Its waves wait for every open conversation, and an episode's waits for its agent.
+        settings = {"temperature": sampler.temperature, "max_rows": sampler.max_rows}
+        return HFSampler(sampler.model, sampler.tokenizer, **settings)  # type: ignore[arg-type]
+
+    async def speak(
+        keys: Sequence[tuple[int, ...]], asked: Sequence[Sequence[Message]], max_tokens: int
+    ) -> Sequence[Completion]:
+        # The number tells its draws from those of the episode.
+        conversations = [voice().conversation((*key, 13)) for key in keys]
+        try:
+            for conversation, messages in zip(conversations, asked, strict=True):
+                conversation.open(messages)
+            return await asyncio.gather(*(one.complete((), max_tokens) for one in conversations))
+        finally:
+            for conversation in conversations:
+                conversation.close()
+
+    OWN_POLICY.set(speak)

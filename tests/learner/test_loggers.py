@@ -1,0 +1,55 @@
+"""Where metrics go beside metrics.jsonl."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from aipo_env import ConfigError
+from aipo_learner.loggers import Logger, log_to, open_loggers
+
+
+def test_tensorboard_and_a_resumed_run(tmp_path: Path):
+    for first_step, rows in ((0, [1.0, 2.0, 3.0]), (2, [4.0])):
+        loggers = open_loggers("tensorboard", tmp_path, {}, first_step)
+        for step, value in enumerate(rows, first_step):
+            log_to(loggers, {"reward": value}, step)
+        for logger in loggers.values():
+            logger.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in board.Scalars("reward")] == [(0, 1.0), (1, 2.0), (2, 4.0)]
+
+
+def test_none_of_them(tmp_path: Path):
+    assert open_loggers("", tmp_path, {}, 0) == {}
+
+
+def test_an_unknown_one(tmp_path: Path):
+    with pytest.raises(ConfigError, match="loggers: there is no 'wandbb'.*Did you mean 'wandb'"):
+        open_loggers("tensorboard,wandbb", tmp_path, {}, 0)
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])
+def test_one_that_is_not_installed(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, name, None)
+    with pytest.raises(ConfigError, match=rf"loggers: {name} cannot be imported.*pip install {name}"):
+        open_loggers(f" {name}", tmp_path, {}, 0)
+
+
+def test_one_that_fails_is_left_out(caplog: pytest.LogCaptureFixture):
+    def fail(row: dict[str, float], step: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    seen: list[tuple[dict[str, float], int]] = []
+    loggers = {
+        "bad": Logger(fail, lambda: None),
+        "good": Logger(lambda row, step: seen.append((row, step)), lambda: None),
+    }
+    with caplog.at_level(logging.WARNING, "aipo_learner"):
+        log_to(loggers, {"a": 1.0}, 0)
+        log_to(loggers, {"a": 2.0}, 1)
+    assert seen == [({"a": 1.0}, 0), ({"a": 2.0}, 1)]
+    assert caplog.messages == [
+        "the logger bad is left out from here on: OSError: [Errno 28] No space left on device"
+    ]

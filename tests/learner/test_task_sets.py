@@ -1,0 +1,208 @@
+"""`aipo eval` on benchmarks: small files of the real schemas, with contents of ours, through the real loaders."""
+
+import base64
+import csv
+import json
+import pickle
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from aipo_env import Completion, ConfigError, DataError, Message, PolicyError
+from aipo_learner.eval_options import EvalOptions, task_sets
+from aipo_learner.samplers.base import ChatFormat, Piece, TokenConversation
+from aipo_learner.task_sets import measure_task_sets
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the process sandbox needs Linux")
+
+
+class Knowing(TokenConversation):
+    """Knows every answer, and gives it in every second sample."""
+
+    def open(self, messages: Sequence[Message]) -> list[Piece]:
+        problem = messages[-1].content
+        answers = {
+            "seventy": "\\boxed{70}",
+            "$3+4$": "\\boxed{7}",
+            "square": "```python\nprint(int(input())**2)\n```",
+        }
+        self.answer = next((answer for words, answer in answers.items() if words in problem), "")
+        if "right 5" in problem:
+            (line,) = [line for line in problem.splitlines() if "right 5" in line]
+            self.answer = f"\\boxed{{{line[0]}}}"
+        return super().open(messages)
+
+    async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
+        text = self.answer if self.key[-1] % 2 == 0 else "\\boxed{no}"
+        token_ids = [*self.chat.tokenizer.encode(text, add_special_tokens=False), *self.end_ids]
+        return self.take(token_ids, [0.0] * len(token_ids), is_cut=False)
+
+    def close(self) -> None:
+        pass
+
+
+class KnowingSampler:
+    def __init__(self, tokenizer: Any) -> None:
+        self.chat = ChatFormat(tokenizer)
+
+    def conversation(self, key: tuple[int, ...]) -> Knowing:
+        return Knowing(self.chat, self.chat.end_ids(), key)
+
+    def close(self) -> None:
+        pass
+
+
+def pack(value: object) -> str:
+    return base64.b64encode(zlib.compress(pickle.dumps(json.dumps(value)))).decode()
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path) -> str:
+    """The four benchmarks of the issue, as `hf download` leaves them; returns what --tasks takes."""
+    aime = {"problem_idx": 1, "problem": "What is seventy?", "answer": 70, "problem_type": ["Number Theory"]}
+    math = {
+        "problem": "What is $3+4$?",
+        "solution": "It is $\\boxed{7}$.",
+        "answer": "7",
+        "subject": "Algebra",
+    }
+    gpqa = {
+        "Question": "Which?", "Correct Answer": "right 5", "Incorrect Answer 1": "wrong 1",
+        "Incorrect Answer 2": "wrong 2", "Incorrect Answer 3": "wrong 3", "Explanation": "because",
+        "High-level domain": "Physics", "Record ID": "rec5", "Canary String": "SYNTHETIC-CANARY-0",
+    }  # fmt: skip
+    code = {
+        "question_title": "Squares", "question_content": "Print the square.\n", "platform": "atcoder",
+        "question_id": "abc1_a", "contest_id": "abc1", "contest_date": "2024-08-03T00:00:00", "starter_code": "",
+        "difficulty": "easy", "metadata": "{}",
+        "public_test_cases": json.dumps([{"input": "3\n", "output": "9\n", "testtype": "stdin"}]),
+        "private_test_cases": pack([{"input": "4\n", "output": "16\n", "testtype": "stdin"}]),
+    }  # fmt: skip
+    folders = {name: tmp_path / name for name in ("aime2025", "math500", "gpqa_diamond", "livecodebench")}
+    for folder in folders.values():
+        folder.mkdir()
+    pq.write_table(pa.Table.from_pylist([aime]), folders["aime2025"] / "train-00000-of-00001.parquet")
+    (folders["math500"] / "test.jsonl").write_text(json.dumps({**math, "level": 2, "unique_id": "u"}) + "\n")
+    with (folders["gpqa_diamond"] / "gpqa_diamond.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(gpqa))
+        writer.writeheader()
+        writer.writerow(gpqa)
+    (folders["livecodebench"] / "test6.jsonl").write_text(json.dumps(code) + "\n")
+    specs = [f"{name},folder={folder}" for name, folder in folders.items()]
+    return ",".join(specs) + ",config=v6"
+
+
+@linux
+def test_the_four_benchmarks(benchmarks: str, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture):
+    out = tmp_path / "out"
+    options = EvalOptions(tasks=benchmarks, samples=4, out=out)
+    results = measure_task_sets(KnowingSampler(tokenizer), options, Console(width=200))
+    assert list(results) == ["aime2025", "math500", "gpqa_diamond", "livecodebench"]
+    for name, result in results.items():
+        row = result["unaided"]
+        assert (row["num_tasks"], row["mean@4"], row["pass@2"], row["pass@4"]) == (
+            1,
+            0.5,
+            pytest.approx(5 / 6),
+            1.0,
+        )
+        assert row["intervals"]["pass@4"] == [1.0, 1.0]
+        assert (row["num_truncated"], row["num_unverified"]) == (0, 0)
+        assert "aided" not in result
+        assert json.loads((out / name / "scores.json").read_text()) == result
+        assert len((out / name / "episodes.jsonl").read_text().splitlines()) == 1
+    assert "right 5" not in (out / "gpqa_diamond" / "episodes.jsonl").read_text()
+    assert results["math500"]["settings"] == {
+        "tasks": "math500",
+        "prompt": "Solve the problem step by step. Give the final answer in the form that the problem asks for, or in "
+        "\\boxed{} if it asks for none.",
+        "temperature": 1.0,
+        "max_policy_tokens": 1024,
+        "max_context_tokens": 4096,
+        "samples": 4,
+        "seed": 0,
+    }
+    printed = capsys.readouterr().out
+    assert "math500: prompt='Solve the problem step by step." in printed
+    assert "@4 0.500 (0.50–0.50)  @4 1.000 (1.00–1.00)  0%" in printed
+    assert "Mean over the 4 sets, alone: 0.500. Each set counts the same" in printed
+
+
+def test_one_set_lies_in_the_folder_itself(tokenizer: Any, tmp_path: Path):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text(
+        '{"id": "a", "prompt": "$3+4$", "answer": "7"}\n{"id": "b", "prompt": "?", "answer": "8"}\n'
+    )
+    options = EvalOptions(tasks=f"file:{tasks}", samples=1, out=tmp_path / "out")
+    result = measure_task_sets(KnowingSampler(tokenizer), options, Console(quiet=True))
+    assert [row["unaided"]["mean@1"] for row in result.values()] == [0.5]
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["unaided"]["num_tasks"] == 2
+
+
+def test_nothing_is_sampled_when_a_later_set_cannot_be_read(tokenizer: Any, tmp_path: Path):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text('{"id": "a", "prompt": "p", "answer": "1", "split": "train"}\n')
+    options = EvalOptions(tasks=f"toy,file:{tasks}", num_tasks=2, samples=1, out=tmp_path / "out")
+    with pytest.raises(DataError, match="no row belongs to the 'test' split"):
+        measure_task_sets(KnowingSampler(tokenizer), options, Console(quiet=True))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sets"),
+    [
+        ("aime2025,math500", {"aime2025": "aime2025", "math500": "math500"}),
+        (
+            "hf:a/b,prompt=question,limit=3, toy",
+            {"hf-a-b": "hf:a/b,prompt=question,limit=3", "toy": "toy"},
+        ),
+        (
+            "livecodebench,end=2024-08-01,livecodebench,start=2024-08-02",
+            {
+                "livecodebench": "livecodebench,end=2024-08-01",
+                "livecodebench-start=2024-08-02": "livecodebench,start=2024-08-02",
+            },
+        ),
+        ('{"type": "toy", "difficulty": 2}', {"type-toy-difficulty-2": {"type": "toy", "difficulty": 2}}),
+        ("file:../a b.jsonl", {"file-..-a-b.jsonl": "file:../a b.jsonl"}),
+    ],
+)
+def test_lists_of_task_sets(text: str, sets: dict[str, Any]):
+    assert task_sets(text) == sets
+
+
+def test_what_was_measured_is_kept_when_a_later_set_fails(
+    tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    class Failing(KnowingSampler):
+        def conversation(self, key: tuple[int, ...]) -> Knowing:
+            if (tmp_path / "toy" / "scores.json").is_file():
+                raise PolicyError("out of order")
+            return super().conversation(key)
+
+    options = EvalOptions(tasks="toy,shipped:science", num_tasks=1, samples=1, out=tmp_path)
+    with pytest.raises(PolicyError, match="out of order"):
+        measure_task_sets(Failing(tokenizer), options, Console(width=100))
+    assert " toy          alone   1      @1 0.000 (0.00–0.00)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"tasks": " , "}, "--tasks names no task set"),
+        ({"tasks": "aime25"}, "there is no 'aime25'"),
+        ({"samples": 0}, "samples=0 must be at least 1"),
+        ({"temperature": 0.0}, "temperature=0.0 must be positive"),
+        ({"aided": True, "agents": "none"}, "--aided with --agents none"),
+    ],
+)
+def test_what_is_refused(fields: dict[str, Any], message: str, tokenizer: Any):
+    with pytest.raises(ConfigError, match=message):
+        measure_task_sets(KnowingSampler(tokenizer), EvalOptions(**fields), Console(quiet=True))
