@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,8 +70,8 @@ OWN = {
 }
 
 
-def python_of(system: System, folder: Path) -> str:
-    """Return the interpreter a system runs in; make its virtual environment if need be.
+def python_of(system: System, folder: Path, beside: Sequence[str] = ()) -> str:
+    """Return the interpreter a system runs in; make its virtual environment, with what is beside it, if need be.
 
     Raises:
         RuntimeError: It cannot be installed.
@@ -81,7 +82,7 @@ def python_of(system: System, folder: Path) -> str:
     done = home / "installed"
     if not done.exists():
         venv.create(home, with_pip=True, clear=True)
-        command = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", system.requirement]
+        command = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", system.requirement, *beside]
         pip = subprocess.run(command, capture_output=True, text=True, check=False)
         if pip.returncode:
             raise RuntimeError(f"not installed: {pip.stderr.strip().splitlines()[-1]}")

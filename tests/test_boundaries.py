@@ -19,7 +19,7 @@ PACKAGES = ("aipo_env", "aipo_learner")
 # Each layer imports only from layers above it in this list, or from beside it without a cycle.
 # A name covers the module or package and everything inside it; "aipo_env" is the door alone.
 LAYERS = (
-    ("aipo_env.records", "aipo_env.episode", "aipo_env.errors"),
+    ("aipo_env.records", "aipo_env.episode", "aipo_env.errors", "aipo_env.stored"),
     ("aipo_env.codecs", "aipo_env.registry", "aipo_env.shipped"),
     ("aipo_env.tasks", "aipo_env.sandboxes", "aipo_env.toy.world"),
     ("aipo_env.verifiers",),
@@ -32,7 +32,7 @@ LAYERS = (
     ("aipo_env.vector", "aipo_env.runner"),
     ("aipo_env.checker", "aipo_env.grading", "aipo_env.play", "aipo_env.testing"),
     ("aipo_env",),
-    ("aipo_env.cli", "aipo_env.commands", "aipo_env.pytest_plugin"),
+    ("aipo_env.cli", "aipo_env.commands", "aipo_env.lint", "aipo_env.serving", "aipo_env.pytest_plugin"),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 
