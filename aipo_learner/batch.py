@@ -89,7 +89,7 @@ class Batch:
 
 def collate(rows: Sequence[Row], pad_token_id: int, device: torch.device | str = "cpu") -> Batch:
     """Pad rows on the right."""
-    width = max(len(row.token_ids) for row in rows)
+    width = max(1, *(len(row.token_ids) for row in rows))  # a prompt that fills the context leaves no token
 
     def padded(name: str, fill: float) -> Tensor:
         arrays = [getattr(row, name) for row in rows]

@@ -42,7 +42,9 @@ _MAY_CHANGE = {
     "episodes_every",
     "pool",
     "bounds",
+    "sampler",
     "max_sampler_gap",
+    "microbatch_tokens",
     "evaluation",
     "loggers",
 }
@@ -91,6 +93,7 @@ class Run:
     def _open(cls, config: TrainConfig) -> "Run":
         run = cls(config)
         settings = {key: value for key, value in config.to_dict().items() if key not in _MAY_CHANGE}
+        settings["compute"] = {"lora_rank": config.compute.lora_rank}  # the rest changes only rounding
         settings = json.loads(json.dumps({**settings, "initial_policy": run.initial_policy}))
         path = run.folder / "config.json"
         try:
@@ -244,6 +247,7 @@ class Run:
 
     def mark_best(self, step: int) -> None:
         """Let `best` in the run's folder stand for the policy after `step` steps, and keep its checkpoint."""
+        self.settle()
         self._best = self._at(step)
         if rank() == 0:
             self._link_best()
@@ -259,9 +263,13 @@ class Run:
     def _drop_old(self) -> None:
         """Delete all checkpoints but the newest and the best."""
         whole = sorted(path for path in self._checkpoints.glob("step-*") if _is_whole(path))
+        linked = (self.folder / "best").resolve().parent  # until the new best is whole
         for old in whole[: -self.config.keep_checkpoints]:
-            if old != self._best:
-                shutil.rmtree(old)
+            if old != self._best and old.resolve() != linked:
+                doomed = old.rename(
+                    old.with_suffix(".writing")
+                )  # what is half deleted is never taken for whole
+                shutil.rmtree(doomed)
 
     def _at(self, step: int) -> Path:
         return self._checkpoints / f"step-{step:06d}"

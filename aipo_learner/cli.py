@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional
 
-from aipo_env import ConfigError, choose
+from aipo_env import AGENTS, TASKS, ConfigError, choose, known_datasets, parse_spec
 from aipo_learner.config import TrainConfig
 from aipo_learner.demo import run_demo
 from aipo_learner.distributed import rank
@@ -47,7 +47,12 @@ def train(argv: list[str]) -> None:
     start, rest = tyro.cli(_Start, args=_without_help(argv), return_unknown_args=True, add_help=False)
     default = choose(RECIPES, start.recipe, "recipe")() if start.recipe else TrainConfig()
     if start.config:
-        default = TrainConfig.from_dict({**default.to_dict(), **_read_json(start.config)})
+        base, given = default.to_dict(), _read_json(start.config)
+        nested = ("objective", "source", "compute", "evaluation")
+        merged = {
+            name: {**base[name], **given[name]} for name in nested if isinstance(given.get(name), Mapping)
+        }
+        default = TrainConfig.from_dict({**base, **given, **merged})
     help_flag = [item for item in argv if item in ("-h", "--help")]
     config = tyro.cli(
         TrainConfig,
@@ -98,9 +103,19 @@ def _eval_defaults(policy: str) -> EvalOptions:
     folders = (Path(policy), Path(policy).parent)
     found = [path for path in folders if (path / "config.json").is_file() and (path / "checkpoints").is_dir()]
     run = _read_json(found[0] / "config.json") if found else {}
-    names = ("agents", "rules", "seed", "temperature", "trust_remote_code")
+    names = ("agents", "rules", "seed", "temperature")
     fields = {name: run[name] for name in names if name in run}
     tasks = run.get("environment", "toy")
+    by_role = fields.get("agents", "none")
+    agents = by_role.values() if isinstance(by_role, Mapping) and "type" not in by_role else [by_role]
+    for registry, spec in [(TASKS, tasks), *((AGENTS, agent) for agent in agents if agent != "none")]:
+        kind = parse_spec(spec, registry.kind)[0].partition(",")[0]
+        if kind not in registry.names() and kind.lower() not in known_datasets():
+            # A folder that somebody shares is data: what it names is not imported unasked.
+            raise ConfigError(
+                f"eval: {found[0] / 'config.json'} names the {registry.kind} {spec!r}, which is code of its own. If you "
+                "trust it, measure the policy's folder (checkpoints/step-…/policy) and name it yourself."
+            )
     return EvalOptions(policy=policy, tasks=tasks if isinstance(tasks, str) else json.dumps(tasks), **fields)
 
 

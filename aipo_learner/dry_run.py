@@ -116,6 +116,7 @@ def rehearse(config: TrainConfig, shape: PretrainedConfig, folder: Path, console
     small |= {"rules": {**config.rules, "max_policy_tokens": 24, "max_context_tokens": 8000}, "loggers": ""}
     small |= {
         "evaluation": EvaluationSchedule(),
+        "bounds": {},
         "held_out": (),
         "overlong_buffer": 0,
         "sampler": "transformers",
@@ -134,6 +135,8 @@ def rehearse(config: TrainConfig, shape: PretrainedConfig, folder: Path, console
 async def _ask(pool: AgentPool) -> None:
     """Ask each agent one question."""
     for kind in pool.agents:
+        if pool.agent_id(kind).startswith("self#"):
+            continue  # the rehearsal's policy answers for itself
         outcome = await pool.consult(AgentRequest(kind=kind, query="What is 2 + 2?"))
         if outcome.reply is None:
             raise AgentError(f"the {kind} agent gives no reply: {outcome.error}")
@@ -212,7 +215,8 @@ def estimate(
     activations = size.activation_bytes
     if again:
         activations = 4 * size.num_layers * size.hidden_size + size.activation_bytes / size.num_layers
-    has_own_weights = parse_spec(config.sampler, "sampler")[0] != "transformers"
+    kind, options = parse_spec(config.sampler, "sampler")
+    has_own_weights = kind != "transformers" and not {"", "url"} & options.keys()  # a server's are elsewhere
     state = (4 * size.num_params + 12 * size.num_trained) / num_gpus
     work = activations * config.microbatch_tokens
     # FSDP2 gathers one layer at a time; autocast keeps every copy of a trained weight for the whole pass.

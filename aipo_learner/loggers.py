@@ -57,6 +57,12 @@ def open_loggers(names: str, folder: Path, settings: Mapping[str, Any], first_st
                 f"loggers: {name} cannot be imported ({error}). Install it (pip install {name}), or leave it out of "
                 f"--loggers {names}."
             ) from error
+        except ConfigError:
+            raise
+        except Exception as error:  # each library has its own for a missing key or server
+            raise ConfigError(
+                f"loggers: {name} does not start: {error}. Mend it, or leave it out of --loggers {names}."
+            ) from error
     return loggers
 
 

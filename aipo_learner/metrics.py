@@ -1,5 +1,6 @@
 """Telemetry: what a step's episodes say, and where numbers go."""
 
+import contextlib
 import json
 import os
 import time
@@ -119,7 +120,8 @@ class MetricsLog:
         """Close what is open."""
         self._file.close()
         for logger in self._loggers.values():
-            logger.close()
+            with contextlib.suppress(Exception):  # must not change how the run ends
+                logger.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ def train(config: TrainConfig, console: Console | None = None, num_workers: int 
         batches = SampledBatches(config, scenario, sampler, run.step, run.queued_episodes(), workers)
         if config.source.is_stored:
             batches = StoredBatches(config, scenario, tokenizer)
-        held_out = held_out_scenario(config)
+        held_out = held_out_scenario(config) if config.evaluation.every else scenario
         log = MetricsLog(config, run.step, console)
         run.mark_best(best_step(log.scores))
         players, plays_here = workers or sampler, not workers and not config.source.is_stored

@@ -45,7 +45,9 @@ def episode_coefficients(
         found = agent_coefficient(
             logprobs, logprobs, batch.agent_logprobs, batch.advantages, config.objective
         )
-        coefficients.append(torch.where(batch.agent_mask, found, torch.nan)[0].cpu().numpy())
+        coefficients.append(
+            torch.where(batch.agent_mask, found, torch.nan)[0, : len(episode.tokens)].cpu().numpy()
+        )
     return coefficients
 
 

@@ -16,6 +16,7 @@ import aipo_learner.train as train_module
 from aipo_env import AgentReply, AgentRequest, CheckpointError, DataError, Journal, Outcome, data_folder
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
+from aipo_learner.forward import ComputeConfig
 from aipo_learner.metrics import read_metrics
 from aipo_learner.objective import ObjectiveConfig
 from aipo_learner.policy import load_policy, policy_folder
@@ -248,3 +249,29 @@ def test_the_journal_replays_what_was_paid_for(tmp_path: Path):
     assert again.get(request) is None
     again.close()
     assert path.read_text() == ""
+
+
+def test_the_best_so_far_is_kept_until_the_new_best_is_whole(tmp_path: Path):
+    run = Run(TrainConfig(out=tmp_path, keep_checkpoints=1))
+    for step in (25, 50, 75):
+        folder = tmp_path / "checkpoints" / f"step-{step:06d}"
+        (folder / "policy").mkdir(parents=True)
+        (folder / "state.pt").touch()
+        if step == 25:
+            run.mark_best(25)
+    run.mark_best(100)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step-000025", "step-000075"]
+    assert (tmp_path / "best").resolve() == tmp_path / "checkpoints" / "step-000025" / "policy"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"microbatch_tokens": 512}, {"compute": ComputeConfig(gradient_checkpointing=True)}]
+)
+def test_a_resumed_run_may_take_less_memory(changes: dict, tmp_path: Path):
+    with Run.open(TrainConfig(out=tmp_path)):
+        pass
+    (tmp_path / "checkpoints" / "step-000001" / "policy").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "step-000001" / "state.pt").touch()
+    with Run.open(TrainConfig(out=tmp_path, **changes)) as run:
+        assert run.step == 1

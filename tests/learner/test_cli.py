@@ -96,3 +96,29 @@ def test_eval_measures_a_run_on_its_own_tasks(tmp_path: Path, capsys):
     (name,) = json.loads((tmp_path / "run" / "scores.json").read_text())["unaided"]["num_correct"]
     assert name.startswith("toy-3-test-")
     assert "difficulty" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"environment": {"type": "subprocess:getoutput", "cmd": "touch {tmp}/ran"}},
+        {"environment": "toy", "agents": {"verify": "subprocess:getoutput:cmd=touch {tmp}/ran"}},
+    ],
+)
+def test_eval_runs_no_code_that_a_run_folder_names(settings: dict, tmp_path: Path):
+    (tmp_path / "checkpoints").mkdir()
+    text = json.dumps({"trust_remote_code": True, **settings}).replace("{tmp}", str(tmp_path))
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match="config.json names the .* which is code of its own"):
+        evaluate_command(["--policy", str(tmp_path), "--aided"])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_config_file_changes_single_nested_settings_of_a_recipe(tmp_path: Path, capsys):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"objective": {"kl_coef": 0.01}, "compute": {"lora_rank": 8}}))
+    train(["--recipe", "math_7b", "--config", str(path), "--print-config"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["objective"]["kl_coef"] == 0.01
+    assert printed["objective"]["clip_high"] == 0.28
+    assert printed["compute"] == {**printed["compute"], "lora_rank": 8, "gradient_checkpointing": True}

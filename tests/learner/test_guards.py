@@ -1,5 +1,6 @@
 """What a run says and keeps when a step fails."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,15 @@ def test_want_of_memory_in_sampling_names_the_knob(tmp_path: Path, monkeypatch: 
 def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="something else"), out_of_memory_explained("advice"):
         raise RuntimeError("something else")
+
+
+def test_a_mean_over_nothing_is_within_bounds():
+    check_bounds({"entropy": 0.5}, {"agent_p_mean": [0.1, None], "effective_sample_size": [0.1, None]})
+    with pytest.raises(ConfigError, match="bounds has 'kl_ref', which no update reports"):
+        check_bounds({"entropy": 0.5}, {"kl_ref": [None, 1]})
+
+
+def test_a_prompt_that_fills_the_context_ends_its_episodes_and_not_the_run(tmp_path: Path):
+    train(config(tmp_path, num_steps=1, rules={"max_context_tokens": 12}), Console(quiet=True))
+    [row] = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert row["groups/constant"] == 2
