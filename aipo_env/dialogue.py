@@ -74,7 +74,7 @@ class DialogueRules:
         object.__setattr__(self, "kinds", tuple(check_kind(kind) for kind in self.kinds))
         for kind, budget in self.budget_per_kind.items():
             _check_count(f"budget_per_kind[{kind!r}]", budget, 0)
-        check_budget("dialogue rules: reply_budget", self.reply_budget)
+        check_budget("dialogue rules: reply_budget", self.reply_budget, SPENT[1:])  # calls: consult_budget
         for name in ("max_turns", "max_policy_tokens", "max_context_tokens"):
             _check_count(name, getattr(self, name), 1)
         for name in ("consult_budget", "max_invalid"):
@@ -247,8 +247,7 @@ class Dialogue:
         )
 
     def _spend(self, kind: str, reply: Reply) -> None:
-        amounts = (reply.status == "answered", reply.num_tokens, reply.cost_usd)
-        for metric, amount in zip(SPENT, amounts, strict=True):
+        for metric, amount in zip(SPENT[1:], (reply.num_tokens, reply.cost_usd), strict=True):
             for name in counted(kind, metric):
                 self._spent[name] += amount
 

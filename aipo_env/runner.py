@@ -8,6 +8,7 @@ early and have what still runs ended before going on, open the iterator with `co
 """
 
 import asyncio
+import gc
 import sys
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
@@ -29,6 +30,9 @@ from aipo_env.tasks.base import task_index
 
 Policy = Callable[[Sequence[Message], tuple[str, ...], int], Awaitable[str | Completion]]
 """Takes the messages so far, the strings after which a turn ends and the most tokens a turn may have."""
+_GC_THRESHOLDS = (50_000, 20, 100)
+"""While episodes run. They leave no cycles behind, and a collection among a thousand of them, with all their messages,
+holds the event loop up for a tenth of a second."""
 _Finished = asyncio.Queue[tuple[int, Episode] | Exception]
 
 
@@ -137,6 +141,8 @@ class EpisodeRunner:
         # As many may wait to be taken as may run, so that a slow consumer holds the workers up.
         finished: _Finished = asyncio.Queue(self.concurrency)
         workers: list[asyncio.Task[None]] = []
+        thresholds = gc.get_threshold()
+        gc.set_threshold(*map(max, thresholds, _GC_THRESHOLDS))
         try:
             for _ in range(min(num, self.concurrency)):
                 workers.append(asyncio.create_task(self._work(positions, finished)))
@@ -147,6 +153,7 @@ class EpisodeRunner:
                     raise item
                 yield item
         finally:
+            gc.set_threshold(*thresholds)
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)

@@ -125,6 +125,7 @@ def _record(row: Any, kind: Any, place: str) -> Iterator[str]:
     if not isinstance(row, dict):
         yield f"{place or 'the line'} is {_short(row)}; an object is needed."
         return
+    may_lack = _MAY_LACK if kind is Episode else ()
     hints, known = _hints(kind), {item.name: item for item in fields(kind)}
     dot = f"{place}." if place else ""
     yield from (
@@ -132,9 +133,9 @@ def _record(row: Any, kind: Any, place: str) -> Iterator[str]:
     )
     for name, item in known.items():
         if name not in row:
-            if name not in _MAY_LACK and item.default is MISSING and item.default_factory is MISSING:
+            if name not in may_lack and item.default is MISSING and item.default_factory is MISSING:
                 yield f"{dot}{name} is missing."
-        elif row[name] is not None or name not in _MAY_LACK:
+        elif row[name] is not None or name not in may_lack:
             yield from _value(row[name], hints[name], dot + name)
 
 
@@ -192,7 +193,9 @@ def _fit(values: list[Any], column: str) -> bool:
 def _order(row: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the order of messages that are to become tokens."""
     roles = [message["role"] for message in row["messages"]]
-    if not row.get("tokens") and not re.fullmatch("s?u(au)*a?", "".join(role[0] for role in roles)):
+    if not (row.get("tokens") or {}).get("token_ids") and not re.fullmatch(
+        "s?u(au)*a?", "".join(role[0] for role in roles)
+    ):
         yield (
             f"messages: the roles are {_short(roles)}; without tokens they are to be user and assistant by turns, "
             "after a system message if there is one."
@@ -213,12 +216,12 @@ def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
     spans = (span for message in row["messages"] for span in message["spans"])
     return {
         "aided": any(span["author"] == Author.AGENT for span in spans),
-        "turns": [{"completion": text, "finish_reason": "stop"} for text in own],
         "consults": [],
         "verdict": None if reward is None else verdict,
         "reward": None,
         "stop_reason": "completed",
         **given,
+        "turns": given.get("turns") or [{"completion": text, "finish_reason": "stop"} for text in own],
         "tokens": {
             "token_ids": [],
             "author": [],

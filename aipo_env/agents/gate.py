@@ -52,6 +52,10 @@ class Gate:
         if start > now:
             await asyncio.sleep(start - now)
 
+    def is_free(self) -> bool:
+        """Return whether a call could be made at once."""
+        return not self.slots().locked() and time.monotonic() >= self._next
+
     def pause(self, pause_s: float) -> None:
         """Let nobody ask for so long."""
         self._next = max(self._next, time.monotonic() + pause_s)

@@ -65,6 +65,10 @@ class PoolLimits:
         if not self.hedge_quantile < 1:
             raise ConfigError(f"agent pool: hedge_quantile={self.hedge_quantile} must be below 1.")
         check_budget("agent pool: max_per_kind", self.max_per_kind)
+        if whole := [name for name in self.max_per_kind if not name.rpartition("/")[0]]:
+            raise ConfigError(
+                f"agent pool: max_per_kind has {whole[0]!r}; write 'verify/calls', or use max_calls."
+            )
         timings = ("rate", "retries", "backoff_s", "break_after", "hedge_s", "hedge_quantile", "batch_s")
         for name in (*timings, "max_calls", "max_tokens", "max_usd"):
             if not (getattr(self, name) is None or getattr(self, name) >= 0):
@@ -73,13 +77,13 @@ class PoolLimits:
             raise ConfigError(f"agent pool: when_spent={self.when_spent!r} must be 'unaided' or 'stop'.")
 
 
-def check_budget(what: str, budget: Mapping[str, float]) -> None:
-    """Raise ConfigError unless a budget maps "calls", "tokens" or "usd", behind "kind/" if at all, to limits."""
+def check_budget(what: str, budget: Mapping[str, float], metrics: tuple[str, ...] = SPENT) -> None:
+    """Raise ConfigError unless a budget maps metrics ("tokens", "usd"), behind "kind/" if at all, to limits."""
     if not isinstance(budget, Mapping):
         raise ConfigError(f'{what}={budget!r} must be an object like {{"verify/tokens": 1000}}.')
     for name, most in budget.items():
-        if (metric := str(name).rpartition("/")[2]) not in SPENT:
-            raise ConfigError(f"{what} has {name!r}. {suggest(metric, SPENT)}")
+        if (metric := str(name).rpartition("/")[2]) not in metrics:
+            raise ConfigError(f"{what} has {name!r}. {suggest(metric, metrics)}")
         if not isinstance(most, int | float) or not most >= 0:
             raise ConfigError(f"{what}[{name!r}]={most!r} must be a number, from 0 up.")
 

@@ -129,8 +129,6 @@ class AgentPool:
                     await asyncio.sleep(limits.backoff_s * 2 ** (attempt - 1) * share)
                 reply, error, pause_s = await self._attempt(agent, request, gate, watch)
                 if reply is not None:
-                    self._spend(request.kind, "tokens", reply.tokens)
-                    self._spend(request.kind, "usd", reply.cost_usd)
                     return Outcome(reply=reply, retries=attempt, seconds=time.monotonic() - start)
                 if pause_s > limits.deadline_s:
                     break
@@ -184,7 +182,9 @@ class AgentPool:
         calls = [asyncio.create_task(self._call(agent, request))]
         try:
             done, _ = await asyncio.wait(calls, timeout=gate.patience_s())
-            if not done and not gate.slots().locked() and not self._refusal(request, gate):
+            # What is optional neither waits nor ends the run.
+            is_free = gate.is_free() and not spent_limit(self._most, self.spent, request.kind)
+            if not done and is_free and not self._refusal(request, gate):
                 async with gate.slots():
                     await gate.turn()
                     calls.append(asyncio.create_task(self._call(agent, request)))
@@ -211,6 +211,9 @@ class AgentPool:
             return None, f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS], pause_s
         if not isinstance(reply, AgentReply):
             return None, f"no AgentReply, but {type(reply).__name__}", 0.0
+        # Here, because a reply that is empty, or comes second, is paid for too.
+        self._spend(request.kind, "tokens", reply.tokens)
+        self._spend(request.kind, "usd", reply.cost_usd)
         # Half a surrogate pair, as a JSON API may return it, is no text that a tokenizer takes.
         text = reply.text[:MAX_REPLY_CHARS].encode("utf-8", "replace").decode()
         if not text.strip():

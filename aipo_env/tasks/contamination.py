@@ -132,7 +132,8 @@ def without_contaminated(source: TaskSource, evaluation: Sequence[str]) -> TaskS
             f"every training task stands among {', '.join(evaluation)} too. Train on another source."
         )
     test = [source.task("test", index) for index in range(source.num_tasks("test") or 0)]
-    return TaskTable(str(source), {"train": train, "test": test}, {"stands in held-out tasks": len(found)})
+    skipped = {**getattr(source, "skipped", {}), "stands in held-out tasks": len(found)}
+    return TaskTable(getattr(source, "name", str(source)), {"train": train, "test": test}, skipped)
 
 
 def all_tasks(source: TaskSource, split: Split) -> Iterator[Task]:

@@ -16,8 +16,8 @@ from aipo_env.tools.arguments import check_name, read_arguments
 
 START_S = 30.0
 """A server that does not tell its tools by then is none."""
-_CLOSED = -32000
-"""The client's own error code: the connection is gone."""
+_LOST = ("Connection closed", "Session terminated", "Session not found", "Server returned an error response")
+"""How the client says that the connection is gone; the codes of these errors are servers' own, too."""
 
 
 class McpServer:
@@ -60,22 +60,26 @@ class McpServer:
             called = asyncio.run_coroutine_threadsafe(client.call_tool(name, dict(arguments)), loop)
             result = await asyncio.wrap_future(called)
         except Exception as error:
-            if getattr(error, "code", _CLOSED) != _CLOSED:  # the server's word on this call
-                return f"error: {error}"
+            told = str(error)
+            is_of_call = hasattr(error, "code") or told.startswith(("Tool ", "Invalid s"))
+            if (
+                is_of_call and told not in _LOST
+            ):  # the server's word on this call, or the client's on its result
+                return f"error: {told}"
             if self._opened is opened:
-                self.close()
+                self.close(0.0)
                 self._opened = self._open()
             raise
         text = "\n".join(getattr(block, "text", f"[{block.type}]") for block in result.content)
         return f"error: {text}" if result.is_error else text
 
-    def close(self) -> None:
-        """End the connection, and the command."""
+    def close(self, wait_s: float = 5.0) -> None:
+        """End the connection, and the command; wait so long until it has ended."""
         if self._opened.done() and not self._opened.exception():
             _, loop, ended = self._opened.result()
             if not loop.is_closed():
                 loop.call_soon_threadsafe(ended.set)
-                self._thread.join(5)
+                self._thread.join(wait_s)
 
     def _open(self) -> "Future[Any]":
         opened: Future[Any] = Future()
@@ -95,7 +99,8 @@ async def _hold(place: str, opened: "Future[Any]") -> None:
         is_address = place.startswith(("http://", "https://"))
         command, *arguments = [place] if is_address else shlex.split(place)
         server = place if is_address else StdioServerParameters(command=command, args=arguments)
-        async with Client(server) as client:
+        async with asyncio.timeout(START_S) as opening, Client(server) as client:
+            opening.reschedule(None)
             ended = asyncio.Event()
             opened.set_result((client, asyncio.get_running_loop(), ended))
             await ended.wait()

@@ -93,6 +93,7 @@ def test_contaminated_training_tasks_are_left_out(tmp_path: Path):
     kept = without_contaminated(build_source(train, 0), [evaluation])
     assert (kept.num_tasks("train"), kept.task("train", 0).id, kept.task("test", 0).id) == (1, "a", "c")
     assert kept.skipped == {"stands in held-out tasks": 1}
+    assert kept.name == build_source(train, 0).name
     path = tmp_path / "hashes.json"
     assert run("tasks", evaluation, "--hashes", str(path)) == 0
     assert isinstance(held_out(str(path)), ContaminationIndex)

@@ -156,7 +156,12 @@ def test_a_quick_call_is_made_once():
 
 
 def test_no_call_is_made_twice_where_there_is_no_place_or_no_budget():
-    for limits in ({"concurrency": 1}, {"max_calls": 1}):
+    for limits in (
+        {"concurrency": 1},
+        {"max_calls": 1},
+        {"max_calls": 1, "when_spent": "stop"},
+        {"rate": 0.1},
+    ):
         agent = Numbering(waits=(1,))
         outcome, _ = hedge(agent, deadline_s=0.1, **limits)
         assert texts([outcome]) == ["no reply within 0.1 s"]
@@ -173,6 +178,19 @@ def test_a_second_call_that_fails_leaves_the_first_its_time():
         return await call
 
     assert texts([asyncio.run(ask())]) == ["reply 1"]
+
+
+def test_a_reply_that_is_empty_is_paid_for():
+    class Thinker:
+        agent_id = "thinker"
+
+        async def reply(self, request: AgentRequest) -> AgentReply:
+            return AgentReply(text="", tokens=500, cost_usd=0.01)
+
+    pool = AgentPool({"knowledge": Thinker()}, PoolLimits(max_usd=0.02, backoff_s=0.0))
+    outcome = asyncio.run(pool.consult(request()))
+    assert outcome.error == "the run's budget for agents is spent: max_usd=0.02"
+    assert (pool.spent["calls"], pool.spent["tokens"], pool.spent["usd"]) == (2, 1000, 0.02)
 
 
 def test_what_takes_long_is_learnt_from_the_replies():
@@ -262,6 +280,11 @@ def test_a_role_has_a_budget_of_its_own_and_failures_take_none_of_it():
     assert dialogue.may_consult("reason")
 
 
+def test_a_budget_of_an_episode_in_calls_is_named_otherwise():
+    with pytest.raises(ConfigError, match="reply_budget has 'verify/calls'. Valid: tokens, usd"):
+        DialogueRules(reply_budget={"verify/calls": 1})
+
+
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
@@ -271,6 +294,7 @@ def test_a_role_has_a_budget_of_its_own_and_failures_take_none_of_it():
         ({"max_per_kind": 5}, 'max_per_kind=5 must be an object like {"verify/tokens": 1000}'),
         ({"max_per_kind": {"verify/token": 5}}, "max_per_kind has 'verify/token'.*Did you mean 'tokens'"),
         ({"max_per_kind": {"verify/usd": "5"}}, "must be a number, from 0 up"),
+        ({"max_per_kind": {"calls": 9}}, "max_per_kind has 'calls'; write 'verify/calls', or use max_calls"),
     ],
 )
 def test_limits_out_of_range_are_refused(limits: dict, message: str):

@@ -1,6 +1,7 @@
 """Free-running episodes: slots, groups, failures, deadlines, cancellation."""
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
 
@@ -371,3 +372,31 @@ def test_arguments_out_of_range_are_refused(options: dict[str, object], message:
     with pytest.raises(ConfigError) as error:
         EpisodeRunner(scenario(), answer, **options)
     assert str(error.value) == message
+
+
+def test_garbage_is_collected_more_rarely_while_episodes_run_and_as_before_after():
+    before, during = gc.get_threshold(), []
+
+    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+        during.append(gc.get_threshold()[0])
+        return "\\boxed{1}"
+
+    asyncio.run(collect(EpisodeRunner(scenario(), policy), 2))
+    assert during == [50_000, 50_000]
+    assert gc.get_threshold() == before
+
+
+def test_episodes_leave_no_cycles_behind():
+    runner = EpisodeRunner(build_scenario(), ask_toy, seed=1)
+
+    async def play() -> int:
+        await collect(runner, 5)  # what is kept from the first time on
+        gc.collect()
+        gc.disable()
+        await collect(runner, 50)
+        return gc.collect()
+
+    try:
+        assert asyncio.run(play()) < 50
+    finally:
+        gc.enable()

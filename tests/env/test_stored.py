@@ -91,6 +91,11 @@ def test_authors_follow_from_roles_or_are_named(tmp_path: Path):
     assert episode.verdict == Verdict(correct=True, reward=1, status="correct")
 
 
+def test_turns_follow_from_the_messages_where_there_are_none(tmp_path: Path):
+    [episode] = read_episodes(written(tmp_path, {**SHORTEST, "turns": []}))
+    assert [turn.completion for turn in episode.turns] == ["\\boxed{4}"]
+
+
 def test_what_a_token_record_lacks_follows_from_its_authors(tmp_path: Path):
     [episode] = read_episodes(written(tmp_path, {"task": TASK, "tokens": TOKENS, "reward": 0.0}))
     assert episode.tokens.turn.tolist() == [0, 0, 1, 1, 1]
@@ -145,6 +150,12 @@ def changed(path: str, value: Any, base: dict[str, Any] = CONSULTED) -> dict[str
         (changed("tokens", {"token_ids": [1]}), "tokens is {'token_ids': [1]}; an object with at least token_ids and author"),
         (changed("tokens.author", 5), "tokens.author is 5; a list is needed"),
         (changed("verdict", {"correct": 1}), "verdict.correct is 1; true or false is needed"),
+        (changed("verdict", {"correct": True, "status": "correct"}), "verdict.reward is missing"),
+        (changed("consults.0.tokens", None), "consults[0].tokens is None; a whole number"),
+        (
+            {"task": TASK, "messages": [], "tokens": {"token_ids": [], "author": []}},
+            "messages: the roles are []; without tokens",
+        ),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_with_its_line_and_field(tmp_path: Path, row: Any, fault: str, capsys):
