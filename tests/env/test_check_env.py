@@ -4,6 +4,8 @@ import gymnasium as gym
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+import aipo_env  # noqa: F401 which registers the environments
+
 IDS = [f"AIPO-{subject}{face}-v0" for subject in ("Math", "Code", "Science") for face in ("", "-Turn")]
 FORMS = [
     {"mode": "token", "obs": "flat"},

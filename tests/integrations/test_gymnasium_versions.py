@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.integrations
 @pytest.mark.parametrize("version", ["1.1.1", "1.2.2"])
 def test_check_env(version: str, venv: Callable[[str, Sequence[str]], Path]):
-    libraries = (f"gymnasium=={version}", "pytest>=9", "tiktoken>=0.12")
+    libraries = (f"gymnasium=={version}", "jinja2>=3.1", "pytest>=9", "tiktoken>=0.12")
     python = venv(f"gymnasium-{version}", libraries)
     tests = ROOT / "tests" / "env" / "test_check_env.py"
     command = [python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", tests]
