@@ -133,7 +133,7 @@ def test_an_attack_is_held_and_the_next_run_is_right(sandbox: DockerSandbox, nam
     result = run(sandbox, source)
     assert b"through" not in result.stdout, result
     assert result.status in ("ok", "runtime_error"), result
-    assert b"NameError" not in result.stderr and b"SyntaxError" not in result.stderr, "the attack never began"
+    assert not re.search(rb"NameError|SyntaxError", result.stderr), "the attack never began"
     assert run(sandbox, "print(1)").stdout == b"1\n"
 
 
