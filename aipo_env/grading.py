@@ -32,8 +32,7 @@ class Grader:
     """
 
     def __init__(self, kind: str, sandbox: str = "auto") -> None:
-        self._kind, self._sandbox = kind, sandbox
-        self._math, self._any = MathVerifier(), ByKind(sandbox)
+        self._kind, self._sandbox, self._any = kind, sandbox, ByKind(sandbox)
 
     async def grade(self, lines: Iterable[bytes]) -> AsyncIterator[dict[str, Any]]:
         """Yield a verdict per line, in order; of a line that cannot be graded, an "error" with its number.
@@ -63,13 +62,13 @@ class Grader:
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
         if "turns" in row and "verdict" in row:
             return asdict(await self._episode(Episode.from_dict(row)))
-        if self._kind == "code":
-            tests = {**row["task"], "hidden": row["task"].get("hidden") or row["task"]["tests"]}
-            task = Task(id=str(tests.get("id", "task")), prompt="-", answer="", kind="code", tests=tests)  # type: ignore[arg-type]
-            verifier = CodeVerifier(await open_sandbox(self._sandbox))
-            verdict, cases = await verifier.verify_program(task, _text(row, "code"))
-            return {**asdict(verdict), "tests": list(map(_case, cases))}
-        return asdict(await (self._math_row(row) if self._kind == "math" else self._choice_row(row)))
+        if self._kind != "code":
+            return asdict(await self._bare_row(row))
+        tests = {**row["task"], "hidden": row["task"].get("hidden") or row["task"]["tests"]}
+        task = Task(id=str(tests.get("id", "task")), prompt="-", answer="", kind="code", tests=tests)  # type: ignore[arg-type]
+        verifier = CodeVerifier(await open_sandbox(self._sandbox))
+        verdict, cases = await verifier.verify_program(task, _text(row, "code"))
+        return {**asdict(verdict), "tests": list(map(_case, cases))}
 
     async def _episode(self, episode: Episode) -> Verdict:
         if episode.task.withheld and episode.task.answer == episode.task.withheld:
@@ -79,19 +78,17 @@ class Grader:
             return judged("no_answer", reason=reason)
         return await self._any.verify(episode.task, episode.turns[-1].completion)
 
-    async def _math_row(self, row: dict[str, Any]) -> Verdict:
-        form = row.get("form", "response")
-        if form not in FORMS:
+    async def _bare_row(self, row: dict[str, Any]) -> Verdict:
+        gold = _text(row, "gold")
+        if self._kind == "choice":
+            options = tuple(row["options"] if "options" in row else LETTERS[: row["n_options"]])
+            task = Task(id="line", prompt="-", answer=gold, kind="choice", choices=options)
+            return await self._any.verify(task, _text(row, "response"))
+        if (form := row.get("form", "response")) not in FORMS:
             raise DataError(f"field 'form' is {form!r:.80}; use {' or '.join(FORMS)}")
-        gold, given = _text(row, "gold"), _text(row, "pred")
         if form == "answer":
-            return await self._math.grade(gold, given)
-        return await self._math.verify(Task(id="line", prompt="-", answer=gold), given)
-
-    async def _choice_row(self, row: dict[str, Any]) -> Verdict:
-        options = row["options"] if "options" in row else LETTERS[: row["n_options"]]
-        task = Task(id="line", prompt="-", answer=_text(row, "gold"), kind="choice", choices=tuple(options))
-        return await self._any.verify(task, _text(row, "response"))
+            return await MathVerifier().grade(gold, _text(row, "pred"))
+        return await self._any.verify(Task(id="line", prompt="-", answer=gold), _text(row, "pred"))
 
 
 def _text(row: dict[str, Any], field: str) -> str:

@@ -10,11 +10,10 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any
-from weakref import finalize
 
 from aipo_env.errors import SandboxUnavailable
 from aipo_env.sandboxes.base import LAYERS
-from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, ForkServers, layers_down_to, receive
+from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, Connection, ForkServers, layers_down_to
 
 DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -72,31 +71,29 @@ class DockerSandbox(ForkServers):
             **({"runtime": "runsc"} if is_gvisor else {}),
         }
         connect = partial(ContainerServer, client, options, docker.errors.DockerException)
-        layers = [layer for layer in layers_down_to(minimum) if layer != "namespaces"]
-        super().__init__("docker-runsc" if is_gvisor else "docker", connect, layers, num_servers)
+        name = "docker-runsc" if is_gvisor else "docker"
+        super().__init__(name, connect, layers_down_to(minimum)[1:], num_servers)
 
 
-class ContainerServer:
+class ContainerServer(Connection):
     """A server that is a container's only process, and the stream to it."""
 
     def __init__(self, client: Any, options: dict[str, Any], docker_error: type[Exception]) -> None:
         try:
-            container = client.containers.create(**options)
-            stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
-            self.container = container
-            self.kill = finalize(self, _remove, container, stream)
-            container.start()
+            self.container = client.containers.create(**options)
+            stream = self.container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+            super().__init__(getattr(stream, "_sock", stream), _remove, self.container, stream)
+            self.container.start()
         except docker_error as error:
             raise OSError(f"no container: {error}") from error
-        self.socket = getattr(stream, "_sock", stream)
         self._left = 0
 
-    def receive(self, size: int, wait_s: float) -> bytes:
+    def read(self, size: int, wait_s: float) -> bytes:
         data = bytearray()
         while len(data) < size:
             if not self._left:  # output comes in chunks, each behind a header with its length
-                self._left = int.from_bytes(receive(self.socket, _HEADER_BYTES, wait_s)[4:], "big")
-            chunk = receive(self.socket, min(self._left, size - len(data)), wait_s)
+                self._left = int.from_bytes(super().read(_HEADER_BYTES, wait_s)[4:], "big")
+            chunk = super().read(min(self._left, size - len(data)), wait_s)
             self._left -= len(chunk)
             data += chunk
         return bytes(data)

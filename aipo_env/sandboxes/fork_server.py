@@ -2,7 +2,6 @@
 
 import asyncio
 import marshal
-import math
 import os
 import signal
 import socket
@@ -13,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakSet, finalize
 
 from aipo_env.errors import ConfigError, SandboxUnavailable, suggest
@@ -30,7 +29,6 @@ _SLOW_TO_FORK = {"threading", "queue"}
 """Modules with work at every fork: a program that can read the library imports them itself."""
 MAX_FAILURES = 3
 """So many failures of the sandbox in a row are no chance."""
-_MODULES = ("child", "confine", "server")
 _BOOT = """
 import marshal, os, sys, types
 size, data = int.from_bytes(os.read(0, 8), "big"), b""
@@ -47,26 +45,43 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 """All there is: equal programs shall do equal things."""
 
 
-class Connection(Protocol):
-    """A server's process and the way to talk to it."""
+class Connection:
+    """A process that answers, and the way to talk to it: messages with their length in 8 bytes ahead.
 
-    socket: socket.socket
-    kill: "finalize[Any, Any]"
-    """Called, it ends the server for good; so does the end of this process."""
+    `num_runs` is for its user to count with.
 
-    def receive(self, size: int, wait_s: float) -> bytes:
-        """Return exactly `size` bytes, or raise OSError when it is gone or silent."""
+    Args:
+        end: Ends the process for good, called with `arguments`. The end of this process calls it too; a process
+            forked from it does not.
+    """
+
+    def __init__(self, channel: socket.socket, end: Callable[..., None], *arguments: Any) -> None:
+        self.socket, self.num_runs = channel, 0
+        self.kill = finalize(self, _end_own, os.getpid(), end, arguments)
+
+    def send(self, message: bytes) -> None:
+        """Send a message."""
+        self.socket.settimeout(START_S)
+        self.socket.sendall(len(message).to_bytes(8, "big") + message)
+
+    def receive(self, wait_s: float) -> bytes:
+        """Return the next message; raise OSError when the process is gone or silent for longer than `wait_s`."""
+        return self.read(int.from_bytes(self.read(8, wait_s), "big"), START_S)
+
+    def read(self, size: int, wait_s: float) -> bytes:
+        """Return exactly `size` bytes, or raise OSError as `receive` does."""
+        self.socket.settimeout(wait_s)
+        data = bytearray()
+        while len(data) < size:
+            if not (chunk := self.socket.recv(min(size - len(data), 2**20))):
+                raise ConnectionError("it ended")
+            data += chunk
+        return bytes(data)
 
 
-def receive(channel: socket.socket, size: int, wait_s: float) -> bytes:
-    """Return exactly `size` bytes from a socket; raise OSError when it ends or is silent for longer than `wait_s`."""
-    channel.settimeout(wait_s)
-    data = bytearray()
-    while len(data) < size:
-        if not (chunk := channel.recv(min(size - len(data), 2**20))):
-            raise ConnectionError("it ended")
-        data += chunk
-    return bytes(data)
+def _end_own(owner: int, end: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    if os.getpid() == owner:
+        end(*arguments)
 
 
 class ForkServers:
@@ -94,7 +109,7 @@ class ForkServers:
             self._settings = _settings(layer)
             self.layer = "+".join(filter(None, (name, layer)))
             try:
-                self._idle.append((self._start(), 0))
+                self._idle.append(self._start())
                 break
             except OSError as error:
                 faults.append(f"{layer}: {error}")
@@ -135,23 +150,17 @@ class ForkServers:
 
     def _reset(self) -> None:
         self._threads = ThreadPoolExecutor(self._num_servers, "aipo-sandbox")
-        self._idle: list[tuple[Connection, int]] = []
+        self._idle: list[Connection] = []
         self._servers: WeakSet[Connection] = WeakSet()
-
-    def _forget(self) -> None:
-        """Leave the servers to the process that this one was forked from."""
-        for server in list(self._servers):
-            server.kill.detach()
-        self._reset()
 
     def _start(self) -> Connection:
         """Start a server; raise OSError if it cannot set itself up."""
         server = self._connect()
         self._servers.add(server)
         try:
-            _send(server, _sources())
-            _send(server, self._settings)
-            if fault := _receive(server, START_S):
+            server.send(_sources())
+            server.send(self._settings)
+            if fault := server.receive(START_S):
                 raise OSError(fault.decode("utf-8", "replace"))
         except OSError:
             server.kill()
@@ -160,32 +169,31 @@ class ForkServers:
 
     def _run(self, program: Program, limits: Limits, held: list[Connection]) -> RunResult:
         """Have a server run a program, in a thread of its own."""
-        num_runs = 0
         try:
             try:
-                server, num_runs = self._idle.pop()
+                server = self._idle.pop()
             except IndexError:
                 server = self._start()
             held.append(server)
-            _send(server, _job(program, limits))
-            result = _read(_receive(server, 2 * START_S + limits.time_s), self.layer)
+            server.num_runs += 1
+            server.send(marshal.dumps({"start_s": START_S} | asdict(program) | asdict(limits)))
+            result = _read(server.receive(2 * START_S + limits.time_s), self.layer)
         except (OSError, struct.error) as error:
             result = RunResult("infra_error", self.layer, reason=f"the fork server is gone: {error}")
-        if held and (result.status == "infra_error" or num_runs + 1 >= MAX_RUNS):
-            held[0].kill()
+        if held and (result.status == "infra_error" or server.num_runs >= MAX_RUNS):
+            server.kill()
         elif held and server.kill.alive:
-            self._idle.append((server, num_runs + 1))
+            self._idle.append(server)
         return result
 
 
-def _forget_all() -> None:
+def _reset_all() -> None:
     for sandbox in list(_ALL):
-        sandbox._forget()
+        sandbox._reset()
 
 
 _ALL: WeakSet[ForkServers] = WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(after_in_child=_reset_all)  # or it would keep servers alive that their owner left
 
 
 def layers_down_to(minimum: str) -> tuple[str, ...]:
@@ -198,12 +206,10 @@ def layers_down_to(minimum: str) -> tuple[str, ...]:
 @cache
 def _sources() -> bytes:
     """Return the server's modules, for an interpreter that can read no file of ours."""
-    package = "aipo_env.sandboxes"
-    folder = Path(__file__).parent
-    texts = {
-        f"{package}.{name}": folder.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in _MODULES
-    }
-    return marshal.dumps({"aipo_env": "", package: "", **texts})
+    texts = {"aipo_env": "", "aipo_env.sandboxes": ""}
+    for name in ("child", "confine", "server"):
+        texts[f"aipo_env.sandboxes.{name}"] = Path(__file__).with_name(f"{name}.py").read_text("utf-8")
+    return marshal.dumps(texts)
 
 
 def _settings(layer: str) -> bytes:
@@ -217,49 +223,22 @@ def _settings(layer: str) -> bytes:
     return marshal.dumps({"layer": layer, "rules": rules, "modules": sorted(modules)})
 
 
-def _job(program: Program, limits: Limits) -> bytes:
-    more = {
-        "memory_bytes": limits.memory_mb * 2**20,
-        "cpu_s": math.ceil(limits.time_s) * limits.processes + 1,
-        "start_s": START_S,
-    }
-    return marshal.dumps(asdict(program) | asdict(limits) | more)
-
-
-def _send(server: Connection, message: bytes) -> None:
-    server.socket.settimeout(START_S)
-    server.socket.sendall(len(message).to_bytes(8, "big") + message)
-
-
-def _receive(server: Connection, wait_s: float) -> bytes:
-    return server.receive(int.from_bytes(server.receive(8, wait_s), "big"), START_S)
-
-
 def _read(reply: bytes, layer: str) -> RunResult:
     """Make a result of a server's reply."""
     ready, cause, code, seconds, num_stdout = REPLY.unpack_from(reply)
     stdout, stderr = reply[REPLY.size :][:num_stdout], reply[REPLY.size :][num_stdout:]
-    status, reason = _judge(code, stderr, ready, CAUSES[cause])
-    return RunResult(status, layer, code, stdout, stderr, seconds, reason)
-
-
-def _judge(code: int, stderr: bytes, ready: bool, cause: str) -> tuple[RunStatus, str]:
-    """Return the status of a run that is over, and why."""
     last_words = stderr[-300:].decode("utf-8", "replace").strip().rpartition("\n")[2]
-    if not ready:
-        return "infra_error", f"the process could not lock itself up: {last_words or f'exit status {code}'}"
-    if cause:
-        return (
-            ("timeout", "time limit reached")
-            if cause == "timeout"
-            else ("output_limit", "output limit reached")
-        )
     ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-    known: dict[int, tuple[RunStatus, str]] = {
+    known: dict[int | str, tuple[RunStatus, str]] = {
+        "timeout": ("timeout", "time limit reached"),
+        "output_limit": ("output_limit", "output limit reached"),
         0: ("ok", ""),
         EXIT_MEMORY: ("memory", "memory limit reached"),
         EXIT_COMPILE: ("compile_error", last_words),
         -signal.SIGXCPU: ("timeout", "time limit reached"),
         -signal.SIGKILL: ("memory", "killed from outside, as by a machine out of memory"),
     }
-    return known.get(code, ("runtime_error", last_words or ended))
+    status, reason = known.get(CAUSES[cause] or code, ("runtime_error", last_words or ended))
+    if not ready:
+        status, reason = "infra_error", f"the process could not lock itself up: {last_words or ended}"
+    return RunResult(status, layer, code, stdout, stderr, seconds, reason)

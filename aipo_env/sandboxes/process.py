@@ -8,12 +8,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from weakref import finalize
 
 from aipo_env.errors import SandboxUnavailable
 from aipo_env.sandboxes.base import LAYERS
-from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, ForkServers, layers_down_to, receive
+from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, Connection, ForkServers, layers_down_to
 from aipo_env.sandboxes.seccomp import filter_program
 
 
@@ -29,9 +27,8 @@ class ProcessSandbox(ForkServers):
 
     def __init__(self, minimum: str = LAYERS[-1], *, layers: Sequence[str] = ()) -> None:
         _check_machine("process")
-        super().__init__(
-            "", partial(LocalServer, [sys.executable, *PYTHON]), layers or layers_down_to(minimum)
-        )
+        connect = partial(LocalServer, [sys.executable, *PYTHON])
+        super().__init__("", connect, layers or layers_down_to(minimum))
 
 
 class BubblewrapSandbox(ForkServers):
@@ -46,19 +43,18 @@ class BubblewrapSandbox(ForkServers):
         if not (program := shutil.which("bwrap")):
             raise SandboxUnavailable("bubblewrap is not installed: its program is bwrap.")
         wall = f"{program} --unshare-all --die-with-parent --new-session --cap-drop ALL --proc /proc".split()
-        folders = {"/usr", "/lib", "/lib64", "/bin", sys.base_prefix, str(Path(sys.executable).parent)}
-        for folder in sorted(folders):
-            wall += ["--ro-bind-try", folder, folder]
         python = os.path.realpath(sys.executable)
-        layers = [layer for layer in layers_down_to(minimum) if layer != "namespaces"]
+        for folder in ("/usr", "/lib", "/lib64", "/bin", sys.base_prefix, os.path.dirname(sys.executable)):
+            wall += ["--ro-bind-try", folder, folder]
+        layers = layers_down_to(minimum)[1:]  # the wall is the strongest
         super().__init__("bubblewrap", partial(LocalServer, [*wall, python, *PYTHON]), layers)
 
 
-class LocalServer:
+class LocalServer(Connection):
     """A server that is a process of this machine, and the socket to it."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self.socket, theirs = socket.socketpair()
+        mine, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
                 command,
@@ -69,10 +65,7 @@ class LocalServer:
                 cwd="/",
                 start_new_session=True,
             )
-        self.kill = finalize(self, _end, self.process, self.socket)
-
-    def receive(self, size: int, wait_s: float) -> bytes:
-        return receive(self.socket, size, wait_s)
+        super().__init__(mine, _end, self.process, mine)
 
 
 def _end(process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:

@@ -77,9 +77,9 @@ def _open(spec: str, allow_unsafe: bool) -> Sandbox:
 async def survey() -> dict[str, str]:
     """Return, for each sandbox and layer, that it holds on this machine, or why not."""
     found = {}
-    makers: dict[str, Callable[[], Sandbox]] = {"bubblewrap": BubblewrapSandbox, "docker": DockerSandbox}
-    makers = {layer: partial(ProcessSandbox, layers=(layer,)) for layer in LAYERS} | makers
-    for name, make in makers.items():
+    layers: dict[str, Callable[..., Sandbox]]
+    layers = {layer: partial(ProcessSandbox, layers=(layer,)) for layer in LAYERS}
+    for name, make in (layers | {"bubblewrap": BubblewrapSandbox, "docker": DockerSandbox}).items():
         try:
             sandbox = await asyncio.to_thread(make)
             await self_test(sandbox)

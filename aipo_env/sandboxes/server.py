@@ -10,6 +10,7 @@ settings, its reply is empty, or says what failed.
 import fcntl
 import gc
 import marshal
+import math
 import os
 import resource
 import select
@@ -128,15 +129,16 @@ def _limits(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `child.lock`: what the layer offers of what the job may use."""
     has_own = settings["layer"] == "namespaces"
     many = job["processes"] > 1 and has_own
+    memory_bytes = job["memory_mb"] * 2**20
     limits = {
-        resource.RLIMIT_AS: settings["own_bytes"] + job["memory_bytes"],
-        resource.RLIMIT_STACK: job["memory_bytes"],
+        resource.RLIMIT_AS: settings["own_bytes"] + memory_bytes,
+        resource.RLIMIT_STACK: memory_bytes,
         resource.RLIMIT_FSIZE: job["disk_bytes"] * has_own,
         resource.RLIMIT_NPROC: (job["processes"] + _OWN_PROCESSES) * many,
         resource.RLIMIT_NOFILE: 64 if settings["path"] else 0,
     }
-    rules = settings["rules"][many]
-    return {"rules": rules, "parent": os.getpid(), "cpu_s": job["cpu_s"], "limits": limits}
+    cpu_s = math.ceil(job["time_s"]) * job["processes"] + 1
+    return {"rules": settings["rules"][many], "parent": os.getpid(), "cpu_s": cpu_s, "limits": limits}
 
 
 class _Run:

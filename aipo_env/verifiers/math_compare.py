@@ -8,7 +8,7 @@ from typing import Protocol
 from aipo_env.verifiers.math_forms import Form, read, spelled_out
 from aipo_env.verifiers.math_text import close, is_approximate, number
 
-_FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
+FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _WORDS = re.compile(r"(?=.*(?:[^\W\d_]{4}|[^\W\d_]{2,} [^\W\d_]{2}))[^\W\d_](?:[^\W\d_]|[\s,'.-])*")
 
 
@@ -139,7 +139,7 @@ def _same_chains(first: Form, second: Form, judge: Judge) -> bool:
 
 
 def _turned(form: Form) -> Form:
-    marks = tuple(_FLIPPED.get(mark, mark) for mark in form.marks[::-1])
+    marks = tuple(FLIPPED.get(mark, mark) for mark in form.marks[::-1])
     return replace(form, parts=form.parts[::-1], marks=marks)
 
 

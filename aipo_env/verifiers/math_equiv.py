@@ -10,21 +10,28 @@ import asyncio
 import os
 import re
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
-from aipo_env.records import Task, Verdict
+from aipo_env.records import Task, Verdict, VerdictStatus
 from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.math_compare import equivalent
 from aipo_env.verifiers.math_extract import extract
 from aipo_env.verifiers.math_extract import last_boxed as last_boxed
 from aipo_env.verifiers.math_text import MAX_CHARS, clean, number, screen
-from aipo_env.verifiers.workers import Reply, WorkerPool, shared_pool
+from aipo_env.verifiers.workers import shared_pool
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _MAX_CACHED = 50_000
 _VERDICTS: dict[tuple[str, str], Verdict] = {}
 """What was decided before: in a group of rollouts most answers are the same."""
+_REPLIES: dict[str, tuple[VerdictStatus, str]] = {
+    "correct": ("correct", ""),
+    "wrong": ("wrong", ""),
+    "bad gold": ("error", "the gold {!r} cannot be read"),
+    "timeout": ("timeout", "the comparison took too long and was killed"),
+    "memory": ("memory", "the comparison exhausted its process"),
+}
+"""What a worker's reply makes of an answer."""
 
 
 class Undecided(Exception):
@@ -64,7 +71,7 @@ def check_gold(gold: str) -> str:
         return f"it holds {reason}"
     if number(text) is not None:
         return ""
-    reply = _pool().submit("unreadable", text).result()
+    reply = shared_pool(os.getpid()).submit("unreadable", text).result()
     if reply.status != "answered":
         return "reading it takes too long"
     return f"it cannot be read: {reply.text}" if reply.text else ""
@@ -90,53 +97,35 @@ class MathVerifier:
     async def grade(self, gold: str, answer: str) -> Verdict:
         """Return the verdict on a bare answer."""
         if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
-            return _decided(int(answer) == int(gold), answer)
+            status: VerdictStatus = "correct" if int(answer) == int(gold) else "wrong"
+            return judged(status, extracted=answer, stage="value")
         if len(answer) > MAX_CHARS:
-            return _refused(answer, f"more than {MAX_CHARS} characters")
+            reason = f"the answer holds more than {MAX_CHARS} characters"
+            return judged("refused", extracted=answer[:200], reason=reason, stage="screen")
         if known := _VERDICTS.get((gold, answer)):
             return known
         if len(_VERDICTS) >= _MAX_CACHED:
             _VERDICTS.clear()
-        verdict = await self._compare(gold, answer)
+        verdict = await _compare(gold, answer)
         if verdict.status in ("correct", "wrong"):
             _VERDICTS[gold, answer] = verdict
         return verdict
 
-    async def _compare(self, gold: str, answer: str) -> Verdict:
-        texts = clean(gold), clean(answer)
-        if not texts[1]:
-            return judged("no_answer", extracted=answer[:200], reason="an empty answer")
-        try:
-            return _decided(_decide(*texts), answer)
-        except Undecided:
-            if reason := screen(texts[1]):
-                return _refused(answer, reason)
-        return _replied(await asyncio.wrap_future(_pool().submit("decide", *texts)), gold, answer)
+
+async def _compare(gold: str, answer: str) -> Verdict:
+    """Return the verdict of the first stage that can tell. An answer that exhausts its worker earns nothing."""
+    texts, shown = (clean(gold), clean(answer)), partial(judged, extracted=answer[:200])
+    if not texts[1]:
+        return shown("no_answer", reason="an empty answer")
+    try:
+        return shown("correct" if _decide(*texts) else "wrong", stage="value")
+    except Undecided:
+        if reason := screen(texts[1]):
+            return shown("refused", reason=f"the answer holds {reason}", stage="screen")
+    reply = await asyncio.wrap_future(shared_pool(os.getpid()).submit("decide", *texts))
+    status, reason = _REPLIES.get(reply.text or reply.status, _REPLIES["memory"])
+    return shown(status, reason=reason.format(gold[:80]), stage="algebra", isolation=reply.isolation)
 
 
 def _decide(gold: str, answer: str) -> bool:
     return equivalent(gold, answer, _NoAlgebra())
-
-
-def _pool() -> WorkerPool:
-    return shared_pool(Path(__file__).with_name("math_worker.py"), os.getpid())
-
-
-def _decided(correct: bool, answer: str) -> Verdict:
-    return judged("correct" if correct else "wrong", extracted=answer[:200], stage="value")
-
-
-def _refused(answer: str, reason: str) -> Verdict:
-    return judged("refused", extracted=answer[:200], reason=f"the answer holds {reason}", stage="screen")
-
-
-def _replied(reply: Reply, gold: str, answer: str) -> Verdict:
-    """Return the verdict that a worker's reply makes. An answer that exhausts its worker earns nothing."""
-    shown = partial(judged, extracted=answer[:200], stage="algebra", isolation=reply.isolation)
-    if reply.text in ("correct", "wrong"):
-        return shown("correct" if reply.text == "correct" else "wrong")
-    if reply.text == "bad gold":
-        return shown("error", reason=f"the gold {gold[:80]!r} cannot be read")
-    if reply.status == "timeout":
-        return shown("timeout", reason="the comparison took too long and was killed")
-    return shown("memory", reason="the comparison exhausted its process")

@@ -21,8 +21,7 @@ TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.S)
 _LINE = re.compile(
     r"(?:\b(?i:answer)\b[\s*_]*(?:is|are|:|=|equals)[\s*_]*(?::[\s*_]*)?|\b(?i:answer)\s+(?=\$|\\\()|(?:答案|答え)\s*(?:是|为|為|は)?\s*[:\uff1a]?)\s*(\S[^\n]*)"
 )
-_FINAL = re.compile(r"(?i:final answer)[\s*_]*(?:is|:)[^\n]*[0-9]")
-"""A last word after the last box replaces it."""
+_FINAL = re.compile(r"(?i:final)\s*\Z")
 _SPAN = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
 _VALUE = r"[-+]?(?:[$€£¥]\s*)?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)(?:\s*/\s*[0-9]+)?(?:\s*%)?"
 _VALUES = re.compile(rf"{_VALUE}(?:\s*(?:,|;|\band\b|\bor\b)+\s*{_VALUE})*")
@@ -64,7 +63,8 @@ def extract(text: str, *, unmarked: bool = False) -> tuple[str | None, str]:
         unmarked: Take the last expression of a reply that marks no answer at all.
     """
     text = without_thinking(text[-MAX_REPLY_CHARS:])
-    final = [line for line in _LINE.finditer(text) if text[: line.start()].rstrip().lower().endswith("final")]
+    stated = _LINE.finditer(text)
+    final = [line for line in stated if _FINAL.search(text, max(line.start() - 99, 0), line.start())]
     if (found := boxes(text)) and not (
         final and final[-1].start() > found[-1][1] and "\\boxed" not in final[-1][1]
     ):
@@ -112,9 +112,8 @@ def _pick(sentence: str) -> str | None:
             last = spans.pop()
             joined = f"{_inner(spans[-1])}, {joined or _inner(last)}"
         return None if _NEGATION.search(sentence[: spans[-1].start()]) else joined or _inner(spans[-1])
-    if len(_PROSE.findall(sentence)) < 2 or "\\" in sentence:
-        return sentence.rstrip(".")
-    if not (numbers := list(_VALUES.finditer(sentence))):
+    is_prose = len(_PROSE.findall(sentence)) > 1 and "\\" not in sentence
+    if not is_prose or not (numbers := list(_VALUES.finditer(sentence))):
         return sentence.rstrip(".")
     return None if _NEGATION.search(sentence[: numbers[-1].start()]) else numbers[-1].group()
 

@@ -17,7 +17,7 @@ from antlr4 import PredictionMode, Token  # type: ignore[import-untyped]
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from sympy.core.function import AppliedUndef
 
-from aipo_env.verifiers.math_compare import equivalent, values
+from aipo_env.verifiers.math_compare import FLIPPED, equivalent, values
 from aipo_env.verifiers.math_forms import Form, read
 from aipo_env.verifiers.math_text import is_approximate, number
 
@@ -42,7 +42,6 @@ _SETS = {"\\emptyset": sympy.S.EmptySet, "\\mathbb{R}": sympy.S.Reals, "\\mathbb
 
 
 _RELATIONS = {"<": sympy.Lt, ">": sympy.Gt, "\\le": sympy.Le, "\\ge": sympy.Ge, "\\ne": sympy.Ne}
-_TURNED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _STEPPED = (sympy.floor, sympy.ceiling, sympy.factorial, sympy.binomial, sympy.Mod)
 _DISCRETE = (*_STEPPED, sympy.sin, sympy.cos, sympy.Pow)
 
@@ -124,7 +123,7 @@ class Algebra:
             pairs = (one, other), (_numerator(one), _numerator(other))
             return mark == turned and any(_proportional(*pair, (1, -1)) for pair in pairs)
         sign = 1 if turned == mark else -1
-        return turned in (mark, _TURNED.get(mark)) and _proportional(one, other, (sign,))
+        return turned in (mark, FLIPPED.get(mark)) and _proportional(one, other, (sign,))
 
     def sets(self, first: Form, second: Form) -> bool | None:
         """Return whether two forms name the same set of real numbers; None where one of them names none."""

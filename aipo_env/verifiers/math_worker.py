@@ -1,9 +1,9 @@
 """The process that the workers are forked from: a script, started clean, that has loaded the algebra once.
 
-Descriptor 0 is a socket to the owner. First comes the module search path (4 bytes of length, JSON); then 4
-bytes with a socket attached ask for a worker on that socket, and 4 bytes without are a worker to kill. Each is
-answered by the worker's process id. A worker takes all its rights away, then answers requests: a length, then
-JSON `[question, argument, …]`; the reply is text in the same frame. Its first frame says what holds it.
+Descriptor 0 is a socket to the owner. Messages have their length in 8 bytes ahead. The first is the module search
+path; then 4 bytes with a socket attached ask for a worker on that socket, and 4 bytes without are a worker to kill.
+Each is answered by the worker's process id. A worker takes all its rights away, then answers messages, JSON
+`[question, argument, …]`, by text. Its first message says what holds it.
 """
 
 import gc
@@ -29,7 +29,7 @@ def main() -> None:
     """Load the algebra, then fork and kill workers until the owner hangs up."""
     control = socket.socket(fileno=0)
     os.dup2(2, 1)  # nothing that a library prints is an answer
-    size = int.from_bytes(control.recv(4, socket.MSG_WAITALL), "big")
+    size = int.from_bytes(control.recv(8, socket.MSG_WAITALL), "big")
     sys.path[:] = json.loads(control.recv(size, socket.MSG_WAITALL) or b"[]")
     # The package without what its door imports: the algebra needs none of it.
     door = ModuleType("aipo_env")
@@ -38,20 +38,16 @@ def main() -> None:
     from aipo_env.errors import SandboxUnavailable
     from aipo_env.sandboxes.seccomp import filter_program
     from aipo_env.verifiers.math_symbolic import decide, unreadable
+    from aipo_env.verifiers.math_text import TABLES
 
-    try:
+    rules = b""
+    with suppress(SandboxUnavailable):
         rules = filter_program(platform.machine()) if sys.platform == "linux" else b""
-    except SandboxUnavailable:
-        rules = b""
-    tables = json.loads(Path(__file__).with_name("math_tables.json").read_text(encoding="utf-8"))
-    for package in tables[
-        "sympy"
-    ].split():  # what is imported only when needed can be read no more in a worker
-        module = import_module(f"sympy.{package}")
-        for found in pkgutil.walk_packages(module.__path__, f"{module.__name__}."):
+    for package in TABLES["sympy"]:  # what is imported only when needed can be read no more in a worker
+        for found in pkgutil.walk_packages(import_module(package).__path__, f"{package}."):
             if ".tests" not in found.name and ".benchmarks" not in found.name:
                 import_module(found.name)
-    for gold, answer in tables["warm_up"]:
+    for gold, answer in TABLES["warm_up"]:
         decide(gold, answer)
         decide(answer, gold)
     gc.freeze()
@@ -86,14 +82,14 @@ def work(descriptor: int, rules: bytes, parent: int, questions: dict[str, Any]) 
                 lock(rules, parent, CPU_S, {resource.RLIMIT_AS: MEMORY_BYTES})
                 isolation = "seccomp"
         _give(isolation)
-        while request := requests.read(int.from_bytes(requests.read(4), "big")):
+        while request := requests.read(int.from_bytes(requests.read(8), "big")):
             question, *arguments = json.loads(request)
             _give(questions[question](*arguments))
     os._exit(0)
 
 
 def _give(text: str) -> None:
-    os.write(0, struct.pack(">I", len(text.encode())) + text.encode())
+    os.write(0, len(text.encode()).to_bytes(8, "big") + text.encode())
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ MAX_CHARS = 200_000
 """Only this much of the end of an answer is read."""
 MODES = {"stdin": ("tokens_by_line", "float_tokens_by_line"), "function": ("exact_json", "json_float")}
 """Ways to compare, by the kind of test; the first is the default."""
+_BLOCK = re.compile(r"(?ms)^[^\S\n]*```(`*[^`\n]*)$\n?(.*?)(?:(?:^|\n)[^\S\n]*```[^\S\n]*$|\Z)")
+"""A fenced block: what its fence names, and what it holds."""
+_PYTHON = ("", "python", "python3", "py")
 _DECIMAL = re.compile(rb"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
 
 
@@ -32,19 +35,8 @@ def read_program(text: str) -> tuple[str, bool]:
     A block whose fence names another language does not count; one that never ends reaches to the end.
     """
     text = without_thinking(text)[-MAX_CHARS:]
-    found: list[str] | None = None
-    block: list[str] | None = None
-    for line in text.split("\n"):
-        fence = line.strip()
-        if block is None and fence.startswith("```") and "`" not in fence.lstrip("`"):
-            block = []
-            if fence[3:].strip().lower() in ("", "python", "python3", "py"):
-                found = block
-        elif fence == "```":
-            block = None
-        elif block is not None:
-            block.append(line)
-    return (text, False) if found is None else ("\n".join(found), True)
+    blocks = [code for language, code in _BLOCK.findall(text) if language.strip().lower() in _PYTHON]
+    return (blocks[-1], True) if blocks else (text, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +81,18 @@ class CodeVerifier:
                 f"task {task.id!r}: tests: compare mode {mode!r}. {suggest(str(mode), modes)}"
             )
         limits = Limits(time_s=task.tests.time_limit_s, memory_mb=task.tests.memory_mb)
+        shown = partial(judged, extracted=source[:200], isolation=self._sandbox.layer)
+        if not source.strip():
+            return shown("no_answer", reason="no program"), []
         cases: list[CaseResult] = []
-        for test in task.tests.hidden if source.strip() else ():
+        for test in task.tests.hidden:
             run = await self._sandbox.run(_program(source, task.tests, test), limits)
-            cases.append(CaseResult(*_outcome(run, task.tests, test, mode), run))
-            if cases[-1].status != "correct":
-                break
-        status: VerdictStatus = cases[-1].status if cases else "no_answer"
-        shown = judged(
-            status,
-            extracted=source[:200],
-            reason=cases[-1].reason if cases else "no program",
-            stage=f"test {len(cases)} of {len(task.tests.hidden)}" if cases and status != "correct" else "",
-            isolation=self._sandbox.layer,
-        )
-        return shown, cases
+            status, reason = _outcome(run, task.tests, test, mode)
+            cases.append(CaseResult(status, reason, run))
+            if status != "correct":
+                stage = f"test {len(cases)} of {len(task.tests.hidden)}"
+                return shown(status, reason=reason, stage=stage), cases
+        return shown("correct"), cases
 
 
 def _program(source: str, tests: CodeTests, test: Any) -> Program:

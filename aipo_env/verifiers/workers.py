@@ -4,21 +4,21 @@ None is forked from this process: a clean one, started by its own script, has lo
 the workers, so that a new one is there in milliseconds. Threads and event loops share the pool.
 """
 
-import atexit
 import json
 import math
 import os
 import socket
 import sys
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, local
 from typing import Literal, NamedTuple
 
 from aipo_env.errors import VerifierError
+from aipo_env.sandboxes.fork_server import Connection
 from aipo_env.sandboxes.process import LocalServer
 
 DEADLINE_S = 1.0
@@ -26,6 +26,7 @@ DEADLINE_S = 1.0
 MAX_STARVED = 10
 """Deadlines that a worker gets while it has had less than half of one in processor time: others took the machine."""
 START_S = 300.0
+_COMMAND = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("math_worker.py"))]
 MAX_WORKERS, MAX_ANSWERS = 4, 2000
 """Processes at once, and answers after which one is replaced."""
 
@@ -39,133 +40,75 @@ class Reply(NamedTuple):
 
 
 class WorkerPool:
-    """Answers requests in worker processes. Starts at the first one.
+    """Answers requests in worker processes, one for each of its threads. Starts at the first request."""
 
-    Args:
-        script: Run by a bare interpreter; speaks the protocol of `math_worker`.
-    """
-
-    def __init__(self, script: Path, deadline_s: float = DEADLINE_S) -> None:
-        self._command = [sys.executable, "-I", "-S", "-B", str(script)]
-        self._deadline_s, self._owner, self._is_closed = deadline_s, os.getpid(), False
-        self._requests: SimpleQueue[tuple[Future[Reply], bytes] | None] = SimpleQueue()
-        self._lock, self._threads = Lock(), list[Thread]()
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1), "aipo-worker")
+        self._own, self._lock = local(), Lock()
         self._parent: LocalServer | None = None
 
     def submit(self, *request: str) -> "Future[Reply]":
         """Queue a request; the future's result says whether it was answered, or raises VerifierError."""
-        future: Future[Reply] = Future()
-        with self._lock:
-            if self._is_closed:
-                raise VerifierError("the pool is closed")
-            while len(self._threads) < min(MAX_WORKERS, os.cpu_count() or 1):
-                self._threads.append(Thread(target=self._serve, name="aipo-worker", daemon=True))
-                self._threads[-1].start()
-        self._requests.put((future, json.dumps(request).encode()))
-        return future
+        return self._threads.submit(self._answer, json.dumps(request).encode())
 
     def close(self) -> None:
-        """Kill every process of the pool and answer no more; in a fork's child, do nothing."""
-        with self._lock:
-            if self._owner != os.getpid() or self._is_closed:
-                return
-            self._is_closed = True
-            for _ in self._threads:
-                self._requests.put(None)
-            if self._parent:
-                self._parent.kill()
+        """Kill every process of the pool, which then takes no more requests."""
+        self._threads.shutdown(cancel_futures=True)
+        if self._parent:
+            self._parent.kill()
 
-    def _serve(self) -> None:
-        """Pass requests to one worker after another, in a thread of its own."""
-        worker: _Worker | None = None
-        for future, request in iter(self._requests.get, None):
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                worker, reply = self._answer(worker or self._start_worker(), request)
-                future.set_result(reply)
-            except Exception as error:
-                worker = None
-                fault = f"no worker process could be had: {type(error).__name__}: {error}"
-                future.set_exception(VerifierError(fault))
-        if worker:
-            worker.channel.close()
-
-    def _answer(self, worker: "_Worker", request: bytes) -> "tuple[_Worker, Reply]":
-        """Return a worker that is ready for the next request, and the reply to this one."""
-        for _ in range(2):  # a crash may be chance; the second is the request's doing
-            reply = worker.ask(request, self._deadline_s)
-            if reply.status == "answered" and worker.num_answers < MAX_ANSWERS:
-                break
-            worker.channel.close()
-            self._order(worker.pid.to_bytes(4, "big"))
-            worker = self._start_worker()
-            if reply.status != "crashed":
-                break
-        return worker, reply
-
-    def _start_worker(self) -> "_Worker":
-        mine, theirs = socket.socketpair()
-        with theirs:
-            try:
-                return _Worker(mine, self._order(bytes(4), theirs.fileno()))
-            except BaseException:
-                mine.close()
-                raise
+    def _answer(self, request: bytes) -> Reply:
+        """Have this thread's worker answer a request, and drop one that failed or has answered often enough."""
+        try:
+            for _ in range(2):  # a crash may be chance; the second is the request's doing
+                worker = self._own.worker = getattr(self._own, "worker", None) or _Worker(self._order)
+                reply = worker.ask(request)
+                if reply.status != "answered" or worker.num_runs >= MAX_ANSWERS:
+                    self._own.worker = None
+                    self._order(worker.pid.to_bytes(4, "big"))
+                if reply.status != "crashed":
+                    break
+        except Exception as error:
+            self._own.worker = None
+            fault = f"no worker process could be had: {type(error).__name__}: {error}"
+            raise VerifierError(fault) from error
+        return reply
 
     def _order(self, order: bytes, *descriptors: int) -> int:
         """Have the parent process fork a worker on a socket, or kill one by its id; return its id."""
         with self._lock:
-            if self._is_closed:
-                raise VerifierError("the pool is closed")
             if self._parent is None or self._parent.process.poll() is not None:
-                self._parent = self._start_parent()  # its workers died with the one before
+                parent = LocalServer(_COMMAND)  # its workers died with the one before
+                parent.send(json.dumps(sys.path).encode())
+                parent.read(4, START_S)
+                self._parent = parent
             socket.send_fds(self._parent.socket, [order], descriptors)
-            return int.from_bytes(self._parent.receive(4, START_S), "big")
-
-    def _start_parent(self) -> LocalServer:
-        """Start the process that forks the workers, with nothing of ours but the module search path."""
-        if not hasattr(os, "fork"):
-            raise VerifierError("algebra is checked in forked processes: use Linux or macOS")
-        parent = LocalServer(self._command)
-        path = json.dumps(sys.path).encode()
-        parent.socket.sendall(_frame(path))
-        parent.receive(4, START_S)
-        return parent
+            return int.from_bytes(self._parent.read(4, START_S), "big")
 
 
-class _Worker:
-    """One worker process and the socket to it. Its first frame says what holds it."""
+class _Worker(Connection):
+    """One worker process and the socket to it. Its first message says what holds it."""
 
-    def __init__(self, channel: socket.socket, pid: int) -> None:
-        self.channel, self.pid, self.num_answers = channel, pid, 0
-        self.channel.settimeout(START_S)
-        self.isolation = self._receive()
+    def __init__(self, order: Callable[..., int]) -> None:
+        mine, theirs = socket.socketpair()
+        super().__init__(mine, mine.close)
+        with theirs:
+            self.pid = order(bytes(4), theirs.fileno())
+        self.isolation = self.receive(START_S).decode()
 
-    def ask(self, request: bytes, deadline_s: float) -> Reply:
-        self.num_answers += 1
+    def ask(self, request: bytes) -> Reply:
+        self.num_runs += 1
         used_s = _cpu_s(self.pid)
         try:
-            self.channel.settimeout(deadline_s)
-            self.channel.sendall(_frame(request))
+            self.send(request)
             for _ in range(MAX_STARVED):
                 with suppress(TimeoutError):
-                    return Reply("answered", self.isolation, self._receive())
-                if not _cpu_s(self.pid) - used_s < deadline_s / 2:
+                    return Reply("answered", self.isolation, self.receive(DEADLINE_S).decode())
+                if not _cpu_s(self.pid) - used_s < DEADLINE_S / 2:
                     break
             return Reply("timeout", self.isolation)
         except OSError:
             return Reply("crashed", self.isolation)
-
-    def _receive(self) -> str:
-        """Return the next frame, which a worker writes at once, or raise OSError."""
-        if not self.channel.recv(1, socket.MSG_PEEK):
-            raise ConnectionError("the worker died")
-        return self.channel.recv(int.from_bytes(self.channel.recv(4), "big")).decode()
-
-
-def _frame(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big") + data
 
 
 def _cpu_s(pid: int) -> float:
@@ -178,8 +121,6 @@ def _cpu_s(pid: int) -> float:
 
 
 @cache
-def shared_pool(script: Path, process_id: int) -> WorkerPool:
-    """Return this process's pool for a script; a forked child gets one of its own."""
-    pool = WorkerPool(script)
-    atexit.register(pool.close)
-    return pool
+def shared_pool(process_id: int) -> WorkerPool:
+    """Return this process's pool; a forked child gets one of its own."""
+    return WorkerPool()
