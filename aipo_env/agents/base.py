@@ -57,9 +57,8 @@ class AgentReply:
         object.__setattr__(self, "logprobs", tuple(self.logprobs))
         if not all(type(token_id) is int and 0 <= token_id < 2**31 for token_id in self.token_ids):
             raise AgentError("an agent's reply has token_ids that are no token ids: whole numbers from 0 up")
-        if len(self.logprobs) not in (0, len(self.token_ids)) or not all(
-            isinstance(logprob, int | float) and -math.inf < logprob <= 0 for logprob in self.logprobs
-        ):
+        are_numbers = all(isinstance(one, int | float) and -math.inf < one <= 0 for one in self.logprobs)
+        if not are_numbers or len(self.logprobs) not in (0, len(self.token_ids)):
             raise AgentError("an agent's reply has logprobs that are not one number up to 0 for each token")
         if not isinstance(self.text, str):
             raise AgentError(f"an agent's reply must be text, got {type(self.text).__name__}")

@@ -55,10 +55,9 @@ class Batcher:
             if len(replies) != len(asked):
                 raise AgentError(f"{len(replies)} replies for {len(asked)} requests")
         except (Exception, SystemExit) as error:  # an agent may be somebody else's program
-            fault = error if isinstance(error, Exception) else AgentError(f"SystemExit: {error}")
-            replies = [fault] * len(asked)
+            replies = [error] * len(asked)
         for (_, future), reply in zip(asked, replies, strict=True):
-            if not future.done() and isinstance(reply, Exception):
+            if not future.done() and isinstance(reply, BaseException):
                 future.set_exception(reply)
             elif not future.done():
                 future.set_result(reply)

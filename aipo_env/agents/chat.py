@@ -8,9 +8,7 @@ of whatever is said about it. Nothing is retried here: that is the pool's busine
 """
 
 import asyncio
-import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -19,8 +17,9 @@ from functools import partial
 from typing import Any
 
 from aipo_env.agents.base import AgentReply, AgentRequest, RetryLater
-from aipo_env.agents.roles import role_prompts, role_question
-from aipo_env.errors import AgentError, ConfigError
+from aipo_env.agents.roles import role_prompts, role_question, version_hash
+from aipo_env.errors import AgentError, ConfigError, check_number, check_whole
+from aipo_env.tasks.rows import need
 from aipo_env.verifiers.math_extract import without_thinking
 
 MAX_BODY_BYTES = 2**21
@@ -34,7 +33,7 @@ MIN_KEY_CHARS = 8
 CHARS_PER_TOKEN = 8
 """A reply of more characters for each token it may have is cut as well: its server does not count."""
 _ADDRESS = re.compile(r"(.+?)@(https?://[^\s@?#]+)")
-_CLIENTS: dict[asyncio.AbstractEventLoop, dict[tuple[str, str], tuple[Any, AsyncGenerator[Any, None]]]] = {}
+_CLIENTS: dict[tuple[asyncio.AbstractEventLoop, str, str], tuple[Any, AsyncGenerator[Any, None]]] = {}
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。\uff01\uff1f\n]")
 
 
@@ -74,14 +73,13 @@ class ChatAgent:
             address = _ADDRESS.fullmatch(f"{self.model}@{self.url}" if self.url else self.model)
             if not address:  # which is not shown: it may hold a password
                 raise ConfigError(
-                    "agent 'openai': write openai:MODEL@URL, with a URL like http://localhost:8000/v1 that has "
-                    "no user name, password or query in it."
+                    "agent 'openai': write openai:MODEL@URL, as http://host:8000/v1, with no password or query."
                 )
             self.model, self.url = address.groups()
-        for name, low in (("max_tokens", 1), ("temperature", 0), ("price_in", 0), ("price_out", 0)):
-            value, kind = getattr(self, name), int if name == "max_tokens" else int | float
-            if value is not None and not (isinstance(value, kind) and low <= value < math.inf):
-                raise ConfigError(f"agent 'openai': {name}={value!r} must be a number, at least {low}.")
+        check_whole("agent 'openai': max_tokens", self.max_tokens, 1)
+        for name in ("temperature", "price_in", "price_out"):
+            if (value := getattr(self, name)) is not None:
+                check_number(f"agent 'openai': {name}", value)
         if not re.fullmatch(r"[A-Za-z_]\w*", self.key_env):
             raise ConfigError("agent 'openai': key_env must name an environment variable, not be the key.")
         if not _key(self.key_env) and (not self.url or self.key_env != "OPENAI_API_KEY"):
@@ -89,15 +87,11 @@ class ChatAgent:
                 f"agent 'openai': the environment variable {self.key_env} is not set. Let it hold the key of "
                 f"{self.url or 'the endpoint'}, or name a server that needs none: openai:MODEL@URL."
             )
-        try:
-            import openai.resources.chat.completions  # which it would load within the first call
-        except ImportError as error:
-            raise ConfigError("agent 'openai' needs openai: pip install \"aipo-rl[openai]\".") from error
-        self._openai = openai
+        # Otherwise it would be loaded within the first call.
+        need("openai.resources.chat.completions", '"aipo-rl[openai]"')
         self._prompts = role_prompts(self.prompts)
-        version = (self._prompts, self.max_tokens, self.temperature, dict(self.extra))
-        digest = hashlib.sha256(json.dumps(version, sort_keys=True, default=repr).encode()).hexdigest()
-        self.agent_id = f"openai:{self.model}#{digest[:8]}"
+        version = version_hash(self._prompts, self.max_tokens, self.temperature, dict(self.extra))
+        self.agent_id = f"openai:{self.model}#{version}"
         """The model, and a hash of the prompts and the sampling."""
 
     async def reply(self, request: AgentRequest) -> AgentReply:
@@ -110,9 +104,11 @@ class ChatAgent:
         wanted = {name: value for name, value in {**fields, **self.extra}.items() if value is not None}
         client = await _client(self.url, self.key_env)
         ask = client.chat.completions.with_streaming_response.create
+        system = {"role": "system", "content": self._prompts[request.kind]}
+        messages = [system, {"role": "user", "content": role_question(request)}]
         try:
-            async with ask(model=self.model, messages=self._messages(request), extra_body=wanted) as response:
-                body = await _read(response.iter_bytes(), MAX_BODY_BYTES)
+            async with ask(model=self.model, messages=messages, extra_body=wanted) as response:
+                body = await _read(response.iter_bytes())
         except Exception as error:
             raise self._told(error) from None  # a traceback could show the key
         if len(body) > MAX_BODY_BYTES:
@@ -121,14 +117,10 @@ class ChatAgent:
 
     def _told(self, error: Exception) -> AgentError:
         """Return what to tell of an error: the one behind it if the client wrapped it, without the key."""
-        is_wrapped = isinstance(error, self._openai.APIConnectionError)
+        is_wrapped = isinstance(error, need("openai").APIConnectionError)
         fault = (error.__cause__ if is_wrapped else None) or error
         told = _without_key(f"{type(fault).__name__}: {fault}", self.key_env)
         return fault if isinstance(fault, AgentError) else AgentError(told)
-
-    def _messages(self, request: AgentRequest) -> list[dict[str, str]]:
-        system = {"role": "system", "content": self._prompts[request.kind]}
-        return [system, {"role": "user", "content": role_question(request)}]
 
     def _take(self, body: bytes) -> AgentReply:
         """Make a reply of a response."""
@@ -142,36 +134,30 @@ class ChatAgent:
             text = _without_key(without_thinking(text).strip(), self.key_env)
             token_ids = choice.get("token_ids") or ()
             tokens = (choice.get("logprobs") or {}).get("content") or ()
-            logprobs = [token["logprob"] for token in tokens] if len(tokens) == len(token_ids) else ()
+            are_told = len(tokens) == len(token_ids)
+            logprobs = tuple(token["logprob"] for token in tokens if are_told)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise AgentError(f"the response is no chat completion: {_excerpt(body, self.key_env)}") from None
         most = CHARS_PER_TOKEN * self.max_tokens
-        if is_cut or len(text) > most:
-            text = whole_sentences(text[:most])
+        text = whole_sentences(text[:most]) if is_cut or len(text) > most else text
         cost = (num_in * self.price_in + num_out * self.price_out) / 1e6
-        return AgentReply(
-            text=text, tokens=num_out, cost_usd=cost, token_ids=token_ids, logprobs=tuple(logprobs)
-        )
+        return AgentReply(text=text, tokens=num_out, cost_usd=cost, token_ids=token_ids, logprobs=logprobs)
 
 
 async def _client(url: str, key_env: str) -> Any:
     """Return the running event loop's client of an endpoint; connections cannot be shared between loops."""
-    loop = asyncio.get_running_loop()
-    if loop not in _CLIENTS:
-        for ended in [known for known in list(_CLIENTS) if known.is_closed()]:
+    name = asyncio.get_running_loop(), url, _key(key_env)
+    if name not in _CLIENTS:
+        for ended in [known for known in list(_CLIENTS) if known[0].is_closed()]:
             del _CLIENTS[ended]
-        _CLIENTS[loop] = {}
-    clients, name = _CLIENTS[loop], (url, _key(key_env))
-    if name not in clients:
         opened = _open(url, key_env)
-        clients[name] = await anext(opened), opened
-    return clients[name][0]
+        _CLIENTS[name] = await anext(opened), opened
+    return _CLIENTS[name][0]
 
 
 async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
     """Open a client. A loop that ends closes its generators, and with this one the connections."""
-    import openai
-
+    openai = need("openai")
     hooks = {"response": [partial(_screen, key_env=key_env)]}
     # The pool has a deadline, and says how many calls there may be.
     options: Any = {"event_hooks": hooks, "follow_redirects": False, "timeout": None}
@@ -192,7 +178,7 @@ async def _screen(response: Any, key_env: str) -> None:
     if packing != "identity":
         raise AgentError(f"the response is packed: {packing[:40]!r}")
     if response.status_code != 200:
-        body = await _read(response.aiter_bytes(), MAX_BODY_BYTES)
+        body = await _read(response.aiter_bytes())
         fault = f"HTTP {response.status_code}: {_excerpt(body, key_env)}"
         wait_s = _seconds(response.headers.get("retry-after", ""))
         raise RetryLater(fault, wait_s) if wait_s else AgentError(fault)
@@ -218,12 +204,12 @@ def whole_sentences(text: str) -> str:
     return text[: ends[-1]].rstrip() if ends else text
 
 
-async def _read(chunks: AsyncIterator[bytes], most: int) -> bytes:
-    """Read to the end, or until there are more than `most` bytes."""
+async def _read(chunks: AsyncIterator[bytes]) -> bytes:
+    """Read to the end, or until there are more than `MAX_BODY_BYTES`."""
     body = bytearray()
     async for chunk in chunks:
         body += chunk
-        if len(body) > most:
+        if len(body) > MAX_BODY_BYTES:
             break
     return bytes(body)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from aipo_env.agents.base import AgentReply, AgentRequest
+from aipo_env.agents.base import Agent, AgentReply, AgentRequest
 from aipo_env.agents.notes import MAX_QUERY_CHARS, check_arithmetic
 from aipo_env.errors import AgentError
-from aipo_env.records import CodeTests, Task
+from aipo_env.records import Task
 from aipo_env.registry import AGENTS
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.tasks.base import TaskSource
@@ -48,28 +48,26 @@ class HandsAgent:
     sandbox: str = "auto"
 
     def __post_init__(self) -> None:
-        self._mind = self.agent and AGENTS.build(self.agent, source=self.source)
+        self._mind: Agent | None = self.agent and AGENTS.build(self.agent, source=self.source)
         self.agent_id = f"hands/{self._mind.agent_id}" if self._mind else "hands"
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Judge a claim: "right", "wrong at …" or "unsure", and why."""
-        found = "unknown"
-        if request.kind == "verify" and request.public_tests and read_program(request.query)[1]:
-            found = await self._run(request.query, request.public_tests)
-        elif request.kind == "verify":
-            found = await check_equations(request.query[:MAX_QUERY_CHARS])
+        found, told = "unknown", request.query
+        if request.kind == "verify":
+            found = await self._check(request)
+            told += f"\n\nA program checked what can be computed of the claim: {found}"
         if not self._mind or found.startswith("wrong"):
             return AgentReply(text=found, tokens=len(found.split()))
-        if request.kind == "verify":
-            told = f"{request.query}\n\nA program checked what can be computed of the claim: {found}"
-            request = replace(request, query=told)
-        reply: AgentReply = await self._mind.reply(request)
-        return reply
+        return await self._mind.reply(replace(request, query=told))
 
-    async def _run(self, claim: str, tests: CodeTests) -> str:
-        """Run a program on the public tests, which `tests` holds as the ones that decide."""
+    async def _check(self, request: AgentRequest) -> str:
+        """Run a program on the public tests, which the request holds as the ones that decide; else compute."""
+        tests = request.public_tests
+        if not tests or not read_program(request.query)[1]:
+            return await check_equations(request.query[:MAX_QUERY_CHARS])
         task = Task(id="claim", prompt="claim", answer="", kind="code", tests=tests)
-        verdict = await CodeVerifier(await open_sandbox(self.sandbox)).verify(task, claim)
+        verdict = await CodeVerifier(await open_sandbox(self.sandbox)).verify(task, request.query)
         if verdict.correct is None:
             raise AgentError(f"the program could not be run: {verdict.reason}")
         if verdict.correct:

@@ -35,13 +35,20 @@ def request_hash(request: AgentRequest) -> str:
 
 
 class Journal:
-    """Replies on disk by key. A line cut short by a crash is dropped; the call is made again."""
+    """Replies on disk by key. A line cut short by a crash is dropped; the call is made again.
+
+    Raises:
+        ConfigError: There is no folder for the file.
+    """
+
+    keeps_failures = False
 
     def __init__(self, path: Path) -> None:
+        if not path.parent.is_dir():
+            raise ConfigError(f"{path}: there is no folder {path.parent}. Make it first.")
         self.path = path
         self._kept: dict[tuple[str, str], Outcome] = {}
-        lines = path.read_bytes().splitlines() if path.is_file() else []
-        for line in lines:
+        for line in path.read_bytes().splitlines() if path.is_file() else ():
             try:
                 row = json.loads(line)
                 name, reply = (row.pop("key"), row.pop("hash")), row.pop("reply")
@@ -65,10 +72,8 @@ class Journal:
 
     def put(self, request: AgentRequest, outcome: Outcome) -> None:
         """Keep a reply; it is on its way to the disk when this returns. A failure is not kept."""
-        if outcome.reply:
-            self._keep(request, outcome)
-
-    def _keep(self, request: AgentRequest, outcome: Outcome) -> None:
+        if not outcome.reply and not self.keeps_failures:
+            return
         key, digest = str(request.key), request_hash(request)
         self._kept[key, digest] = outcome
         row = {"key": key, "hash": digest, **asdict(outcome)}
@@ -82,10 +87,10 @@ class Journal:
         """Forget what is in memory: the steps that asked are made."""
         self._kept.clear()
 
-    def clear(self, num_bytes: int | None = None) -> None:
-        """Forget everything, and drop the file's first bytes, or all: the steps that asked have been committed."""
+    def clear(self, num_bytes: int) -> None:
+        """Forget everything, and drop the file's first bytes: the steps that asked have been committed."""
         self.forget()
-        kept = b"" if num_bytes is None else self.path.read_bytes()[num_bytes:]
+        kept = self.path.read_bytes()[num_bytes:]
         self._file.truncate(0)
         self._file.write(kept)
 
@@ -108,14 +113,13 @@ class Cassette(Journal):
         DataError: The file to replay does not exist. ConfigError: there is no folder for a new one.
     """
 
+    keeps_failures = True
+
     def __init__(self, spec: str) -> None:
-        mode, _, name = spec.partition(":")
-        self.is_replay = mode == "replay"
-        path = Path(name if self.is_replay else spec).expanduser()
+        name = spec.removeprefix("replay:")
+        self.is_replay, path = name != spec, Path(name).expanduser()
         if self.is_replay and not path.is_file():
             raise DataError(f"cassette {path}: no such file. Record it: cassette={name!r}.")
-        if not path.parent.is_dir():
-            raise ConfigError(f"cassette {path}: there is no folder {path.parent}. Make it first.")
         super().__init__(path)
 
     def get(self, request: AgentRequest) -> Outcome | None:
@@ -124,7 +128,3 @@ class Cassette(Journal):
         if kept or not self.is_replay:
             return kept
         return Outcome(reply=None, error=f"cassette {self.path} holds no reply to this request: record it")
-
-    def put(self, request: AgentRequest, outcome: Outcome) -> None:
-        """Keep an outcome."""
-        self._keep(request, outcome)

@@ -1,6 +1,5 @@
 """A Knowledge Agent with a library: passages of your own .txt and .md files, each with its file and line."""
 
-import hashlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -9,7 +8,8 @@ from pathlib import Path
 from weakref import finalize
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.errors import ConfigError, DataError
+from aipo_env.agents.roles import version_hash
+from aipo_env.errors import ConfigError, DataError, check_whole
 
 MAX_PASSAGE_CHARS = 1_000
 """A longer paragraph is split at a line, or here."""
@@ -37,26 +37,20 @@ class Library:
 
     def __post_init__(self) -> None:
         root = Path(self.folder).expanduser()
-        if not isinstance(self.num, int) or self.num < 1:
-            raise ConfigError(f"agent 'library': num={self.num!r} must be a whole number, at least 1.")
-        if not root.is_dir():
-            raise DataError(f"agent 'library': {root} is no folder. Name one with .txt and .md files.")
+        check_whole("agent 'library': num", self.num, 1)
         passages = list(_passages(root))
         if not passages:
-            raise DataError(f"agent 'library': {root} holds no .txt or .md file with text in it.")
-        digest = hashlib.sha256(repr(passages).encode("utf-8", "replace")).hexdigest()
-        self.agent_id = f"library:{root.resolve().name}#{digest[:8]}"
+            raise DataError(f"agent 'library': {root} is no folder with .txt or .md files that hold text.")
+        self.agent_id = f"library:{root.resolve().name}#{version_hash(passages)}"
         """The folder's name and a hash of what is in it."""
         self._index = sqlite3.connect(":memory:", check_same_thread=False)
         finalize(self, self._index.close)
+        columns = "place UNINDEXED, text, tokenize=porter"
         try:
-            self._index.execute(
-                "CREATE VIRTUAL TABLE passages USING fts5(place UNINDEXED, text, tokenize=porter)"
-            )
+            self._index.execute(f"CREATE VIRTUAL TABLE passages USING fts5({columns})")
         except sqlite3.OperationalError as error:
             raise ConfigError(f"agent 'library': SQLite has no full-text search here: {error}.") from error
-        with self._index:
-            self._index.executemany("INSERT INTO passages VALUES (?, ?)", passages)
+        self._index.executemany("INSERT INTO passages VALUES (?, ?)", passages)
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Quote passages, best first, or say "unknown"."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aipo_env.errors import ConfigError, suggest
+from aipo_env.errors import ConfigError, check_choice, check_number, check_whole, suggest
 from aipo_env.records import CONSULT_KINDS
 
 SPENT = ("calls", "tokens", "usd")
@@ -58,23 +58,21 @@ class PoolLimits:
     when_spent: Literal["unaided", "stop"] = "unaided"
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise ConfigError(f"agent pool: concurrency={self.concurrency} must be at least 1.")
-        if not self.deadline_s > 0:
-            raise ConfigError(f"agent pool: deadline_s={self.deadline_s} must be positive.")
-        if not self.hedge_quantile < 1:
-            raise ConfigError(f"agent pool: hedge_quantile={self.hedge_quantile} must be below 1.")
+        for name, low in (("concurrency", 1), ("retries", 0), ("break_after", 0)):
+            check_whole(f"agent pool: {name}", getattr(self, name), low)
+        for name in ("rate", "backoff_s", "hedge_s", "batch_s"):
+            check_number(f"agent pool: {name}", getattr(self, name))
+        check_number("agent pool: deadline_s", self.deadline_s, low=0.001)
+        check_number("agent pool: hedge_quantile", self.hedge_quantile, high=0.999)
+        for name in SPENT:
+            if (most := getattr(self, f"max_{name}")) is not None:
+                check_number(f"agent pool: max_{name}", most)
         check_budget("agent pool: max_per_kind", self.max_per_kind)
-        if whole := [name for name in self.max_per_kind if not name.rpartition("/")[0]]:
+        if whole := [name for name in self.max_per_kind if "/" not in name]:
             raise ConfigError(
                 f"agent pool: max_per_kind has {whole[0]!r}; write 'verify/calls', or use max_calls."
             )
-        timings = ("rate", "retries", "backoff_s", "break_after", "hedge_s", "hedge_quantile", "batch_s")
-        for name in (*timings, "max_calls", "max_tokens", "max_usd"):
-            if not (getattr(self, name) is None or getattr(self, name) >= 0):
-                raise ConfigError(f"agent pool: {name}={getattr(self, name)} must not be negative.")
-        if self.when_spent not in ("unaided", "stop"):
-            raise ConfigError(f"agent pool: when_spent={self.when_spent!r} must be 'unaided' or 'stop'.")
+        check_choice("agent pool: when_spent", self.when_spent, ("unaided", "stop"))
 
 
 def check_budget(what: str, budget: Mapping[str, float], metrics: tuple[str, ...] = SPENT) -> None:
@@ -84,8 +82,7 @@ def check_budget(what: str, budget: Mapping[str, float], metrics: tuple[str, ...
     for name, most in budget.items():
         if (metric := str(name).rpartition("/")[2]) not in metrics:
             raise ConfigError(f"{what} has {name!r}. {suggest(metric, metrics)}")
-        if not isinstance(most, int | float) or not most >= 0:
-            raise ConfigError(f"{what}[{name!r}]={most!r} must be a number, from 0 up.")
+        check_number(f"{what}[{name!r}]", most)
 
 
 def counted(kind: str, metric: str) -> tuple[str, ...]:

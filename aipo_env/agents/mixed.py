@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.errors import ConfigError
-from aipo_env.records import Split
+from aipo_env.errors import ConfigError, check_number
 from aipo_env.registry import AGENTS
-from aipo_env.tasks.base import TaskSource
+from aipo_env.tasks.base import TaskSource, finite_tasks
 from aipo_env.verifiers.by_kind import ByKind
 
 _OPPOSITE = {"right": "wrong", "wrong": "right", "correct": "incorrect", "incorrect": "correct"}
@@ -32,13 +31,9 @@ class OracleAgent:
     agent_id = "oracle"
 
     def __post_init__(self) -> None:
-        splits: tuple[Split, ...] = ("train", "test")
-        places = [(split, i) for split in splits for i in range(self.source.num_tasks(split) or 0)]
-        if not places:
-            raise ConfigError(
-                "agents: 'oracle' needs a source with an end; for the toy world use 'scripted'."
-            )
-        self._tasks = {task.prompt: task for task in (self.source.task(*place) for place in places)}
+        self._tasks = {task.prompt: task for task in finite_tasks(self.source)}
+        if not self._tasks:
+            raise ConfigError("agents: 'oracle' needs a source with an end; for a toy world use 'scripted'.")
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Judge a claim."""
@@ -101,8 +96,7 @@ class WrongAgent:
     p: float = 0.3
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.p, int | float) and 0 <= self.p <= 1):
-            raise ConfigError(f"agent 'wrong': p={self.p!r} is no probability; use 0 to 1.")
+        check_number("agent 'wrong': p", self.p, high=1)
         self._mind = AGENTS.build(self.agent, source=self.source)
         self.agent_id = f"wrong/{self._mind.agent_id}"
 

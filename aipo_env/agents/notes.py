@@ -1,16 +1,15 @@
 """An agent without a model: it answers from the notes and hints that come with a source's tasks."""
 
 import ast
-import operator
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import add, mul, sub, truediv
 from typing import Any
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.errors import ConfigError
-from aipo_env.records import Split
-from aipo_env.tasks.base import TaskSource
+from aipo_env.tasks.base import TaskSource, finite_tasks
 
 MAX_QUERY_CHARS = 4_000
 """Only this much of a query is read."""
@@ -19,28 +18,35 @@ _TERM = r"[\d(](?:(?:[\d() +*/×÷−-]|\.(?=\d)){0,120}[\d)])?"
 _EQUATION = re.compile(
     rf"(?<![\w.^)\]}}%·!√+*/×÷−-])(?<![\d^)%·√+*/×÷−-] )({_TERM}) ?= ?(?=(-?{_TERM})(?![\w(^%·!√]|\.\d| ?[+*/×÷−-]))"
 )
-_OPERATORS: Any = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
+_OPERATORS: Any = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class NotesAgent:
-    """Answers any role's requests, and says so when it knows nothing.
+    """Answers any role's requests from `meta["notes"]` and `meta["hint"]` of every task of a finite source.
 
-    Args:
-        definitions: What a term means, for knowledge; every term that stands in a query is explained.
-        hints: The first step of a problem, for reason.
+    For knowledge every noted term that stands in a query is explained; for reason it gives the hint of the problem;
+    for verify it checks every `a op b = c` of the query exactly: "right;", "wrong at …;" or "unsure". It says so
+    when it knows nothing.
 
-    For verify it checks every `a op b = c` of the query exactly: "right;", "wrong at …;" or "unsure".
+    Raises:
+        ConfigError: The source is endless, or its tasks come without notes.
     """
 
-    definitions: dict[str, str]
-    hints: dict[str, str]
-    agent_id: str = "notes"
+    source: TaskSource
+    agent_id = "notes"
+
+    def __post_init__(self) -> None:
+        self._definitions: dict[str, str] = {}
+        self._hints: dict[str, str] = {}
+        for task in finite_tasks(self.source):
+            self._definitions |= task.meta.get("notes", {})
+            self._hints |= {task.prompt: task.meta["hint"]} if "hint" in task.meta else {}
+        if not self._definitions and not self._hints:
+            raise ConfigError(
+                "agents: 'notes' answers from meta.notes and meta.hint of the tasks, and this source has neither. "
+                "Use agents='none' or another agent with it."
+            )
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Answer one request."""
@@ -48,33 +54,11 @@ class NotesAgent:
         if request.kind == "verify":
             text = check_arithmetic(query)
         elif request.kind == "reason":
-            text = self.hints.get(request.problem, "unknown")
+            text = self._hints.get(request.problem, "unknown")
         else:
-            known = [f"{term}: {text}" for term, text in self.definitions.items() if _names(term, query)]
+            known = [f"{term}: {text}" for term, text in self._definitions.items() if _names(term, query)]
             text = "\n".join(known) or "unknown"
         return AgentReply(text=text, tokens=len(text.split()))
-
-
-def notes(source: TaskSource) -> NotesAgent:
-    """Return the agent that knows `meta["notes"]` and `meta["hint"]` of every task of a finite source.
-
-    Raises:
-        ConfigError: The source is endless, or its tasks come without notes.
-    """
-    definitions: dict[str, str] = {}
-    hints: dict[str, str] = {}
-    splits: tuple[Split, ...] = ("train", "test")
-    for split in splits:
-        for index in range(source.num_tasks(split) or 0):
-            task = source.task(split, index)
-            definitions |= task.meta.get("notes", {})
-            hints |= {task.prompt: task.meta["hint"]} if "hint" in task.meta else {}
-    if not definitions and not hints:
-        raise ConfigError(
-            "agents: 'notes' answers from meta.notes and meta.hint of the tasks, and this source has neither. "
-            "Use agents='none' or another agent with it."
-        )
-    return NotesAgent(definitions, hints)
 
 
 def check_arithmetic(text: str) -> str:

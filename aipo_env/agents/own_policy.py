@@ -5,15 +5,13 @@ What trains or evaluates a policy lends it its voice, for as long as it runs:
     token = OWN_POLICY.set(speak)
 """
 
-import hashlib
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.agents.roles import role_prompts, role_question
-from aipo_env.errors import AgentError, ConfigError
+from aipo_env.agents.roles import role_prompts, role_question, version_hash
+from aipo_env.errors import AgentError, check_whole
 from aipo_env.records import Author, Completion, Message, Span
 
 Speak = Callable[
@@ -41,13 +39,9 @@ class OwnPolicyAgent:
     prompts: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.max_tokens, int) or self.max_tokens < 1:
-            raise ConfigError(
-                f"agent 'self': max_tokens={self.max_tokens!r} must be a whole number from 1 up."
-            )
+        check_whole("agent 'self': max_tokens", self.max_tokens, 1)
         self._prompts = role_prompts(self.prompts)
-        version = json.dumps([self._prompts, self.max_tokens], sort_keys=True)
-        self.agent_id = f"self#{hashlib.sha256(version.encode()).hexdigest()[:8]}"
+        self.agent_id = f"self#{version_hash(self._prompts, self.max_tokens)}"
         """A hash of the prompts and the sampling."""
 
     async def reply(self, request: AgentRequest) -> AgentReply:
@@ -65,13 +59,13 @@ class OwnPolicyAgent:
             raise AgentError("agent 'self': an environment alone has no policy; train or evaluate one")
         asked = [self._messages(request) for request in requests]
         said = await speak([request.key for request in requests], asked, self.max_tokens)
-        return [
-            AgentReply(
-                text=one.text, tokens=len(one.token_ids), token_ids=one.token_ids, logprobs=one.logprobs
-            )
-            for one in said
-        ]
+        return [_as_reply(completion) for completion in said]
 
     def _messages(self, request: AgentRequest) -> tuple[Message, ...]:
         texts = ("system", self._prompts[request.kind]), ("user", role_question(request))
         return tuple(Message(role, (Span(text, Author.PROMPT),)) for role, text in texts)  # type: ignore[arg-type]
+
+
+def _as_reply(said: Completion) -> AgentReply:
+    ids = said.token_ids
+    return AgentReply(text=said.text, tokens=len(ids), token_ids=ids, logprobs=said.logprobs)

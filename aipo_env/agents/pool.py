@@ -24,7 +24,6 @@ from aipo_env.agents.journal import Outcome as Outcome
 from aipo_env.agents.journal import request_hash as request_hash
 from aipo_env.agents.limits import SPENT, counted, spent_limit
 from aipo_env.agents.limits import PoolLimits as PoolLimits
-from aipo_env.errors import ConfigError
 from aipo_env.records import CONSULT_KINDS
 
 MAX_REPLY_CHARS = 20_000
@@ -45,10 +44,7 @@ class AgentPool:
     """
 
     def __init__(
-        self,
-        agents: Mapping[str, Agent],
-        limits: PoolLimits | None = None,
-        journal: Journal | None = None,
+        self, agents: Mapping[str, Agent], limits: PoolLimits | None = None, journal: Journal | None = None
     ) -> None:
         self.limits = limits or PoolLimits()
         self.journal = journal
@@ -58,8 +54,9 @@ class AgentPool:
         totals = {name: getattr(self.limits, f"max_{name}") for name in SPENT}
         self._most: dict[str, float | None] = {**totals, **self.limits.max_per_kind}
         self._told: set[str] = set()
-        self._gates: dict[int, Gate] = {}
-        self._cache = open_cache(self.limits.cache) if self.limits.cache else None
+        self._gates = defaultdict[int, Gate](lambda: Gate(self.limits))
+        place = os.devnull if self.limits.cache == "memory" else self.limits.cache
+        self._cache = Journal(Path(place).expanduser()) if place else None
         self._asked: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[Outcome]] = {}
 
     def agent_id(self, kind: str) -> str:
@@ -76,14 +73,12 @@ class AgentPool:
         agent = self.agents.get(request.kind)
         if agent is None:
             return Outcome(reply=None, error=f"no agent for {request.kind!r}")
-        outcome = self.journal.get(request) if self.journal else None
-        if outcome is None:
-            if self._cache and request.kind in CONSULT_KINDS and not request.is_private:
-                outcome = await self._ask_once(agent, request, self._cache)
-            else:
-                outcome = await self._ask(agent, request)
-            if self.journal and not request.is_private:
-                self.journal.put(request, outcome)
+        if self.journal and (kept := self.journal.get(request)):
+            return kept
+        cache = self._cache if request.kind in CONSULT_KINDS and not request.is_private else None
+        outcome = await (self._ask_once(agent, request, cache) if cache else self._ask(agent, request))
+        if self.journal and not request.is_private:
+            self.journal.put(request, outcome)
         return outcome
 
     def _batched(self, agent: Agent) -> Agent:
@@ -120,7 +115,7 @@ class AgentPool:
     async def _ask(self, agent: Agent, request: AgentRequest) -> Outcome:
         """Ask until there is a reply or no further attempt."""
         start, error, attempt, limits = time.monotonic(), "", 0, self.limits
-        gate = self._gate(agent)
+        gate = self._gates[id(getattr(agent, "mind", agent))]  # one, though it is behind several roles
         with Watch(request, agent.agent_id) as watch:
             for attempt in range(limits.retries + 1):
                 if attempt:
@@ -135,13 +130,6 @@ class AgentPool:
                 gate.pause(pause_s)
         return Outcome(reply=None, error=error, retries=attempt, seconds=time.monotonic() - start)
 
-    def _gate(self, agent: Agent) -> Gate:
-        """Return the gate of an agent; one that is behind several roles has one."""
-        key = id(getattr(agent, "mind", agent))
-        if key not in self._gates:
-            self._gates[key] = Gate(self.limits)
-        return self._gates[key]
-
     def _spend(self, kind: str, name: str, amount: float) -> None:
         """Count what a role or a tool took; a tool is not counted with the agents."""
         for counted_name in counted(kind, name):
@@ -149,14 +137,13 @@ class AgentPool:
 
     def _refusal(self, request: AgentRequest, gate: Gate) -> str:
         """Return why an attempt is not made; count it otherwise."""
-        if name := spent_limit(self._most, self.spent, request.kind):
-            shown = name if "/" in name else f"max_{name}"
-            return self._stop(f"the run's budget for agents is spent: {shown}={self._most[name]}")
-        refusal = gate.refusal()
-        self._spend(request.kind, "calls", not refusal)
-        return refusal
-
-    def _stop(self, refusal: str) -> str:
+        name = spent_limit(self._most, self.spent, request.kind)
+        if not name:
+            refusal = gate.refusal()
+            self._spend(request.kind, "calls", not refusal)
+            return refusal
+        shown = name if "/" in name else f"max_{name}"
+        refusal = f"the run's budget for agents is spent: {shown}={self._most[name]}"
         if self.limits.when_spent == "stop":
             raise BudgetSpent(f"{refusal}. Raise it, or set when_spent to 'unaided', and resume.")
         if refusal not in self._told:
@@ -184,15 +171,15 @@ class AgentPool:
             done, _ = await asyncio.wait(calls, timeout=gate.patience_s())
             # What is optional neither waits nor ends the run.
             is_free = gate.is_free() and not spent_limit(self._most, self.spent, request.kind)
-            if not done and is_free and not self._refusal(request, gate):
-                async with gate.slots():
-                    await gate.turn()
-                    calls.append(asyncio.create_task(self._call(agent, request)))
-                    done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-            if not any(call.result()[0] for call in done):
-                done, _ = await asyncio.wait(calls)
-            answers = [call.result() for call in calls if call in done]
-            return next((answer for answer in answers if answer[0]), answers[0])
+            if done or not is_free or self._refusal(request, gate):
+                return await calls[0]
+            async with gate.slots():
+                await gate.turn()
+                calls.append(asyncio.create_task(self._call(agent, request)))
+                for call in asyncio.as_completed(calls):
+                    if (answer := await call)[0]:
+                        break
+                return answer
         finally:
             for call in calls:
                 call.cancel()
@@ -219,18 +206,6 @@ class AgentPool:
         if not text.strip():
             return None, "the reply is empty", 0.0
         return reply if text == reply.text else replace(reply, text=text, token_ids=(), logprobs=()), "", 0.0
-
-
-def open_cache(place: str) -> Journal:
-    """Open a journal for every run: a file, or for "memory" none.
-
-    Raises:
-        ConfigError: There is no folder for it.
-    """
-    path = Path(os.devnull if place == "memory" else place).expanduser()
-    if not path.parent.is_dir():
-        raise ConfigError(f"agent pool: cache={place!r}: there is no folder {path.parent}. Make it first.")
-    return Journal(path)
 
 
 def check_cancelled() -> None:

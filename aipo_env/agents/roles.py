@@ -1,12 +1,58 @@
-"""What a model is told in an agent's role: the role's prompt, and what the role may see of a request."""
+"""The three roles: what each agent is told, and what it may see of a request."""
 
+import hashlib
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
-from aipo_env.agents.base import AgentRequest
+from aipo_env.agents.base import Agent, AgentReply, AgentRequest
 from aipo_env.errors import ConfigError
-from aipo_env.records import CONSULT_KINDS
+from aipo_env.records import CONSULT_KINDS, ConsultKind
 
 _PARTS = {"knowledge": "Question", "reason": "Question", "verify": "Claim"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """Passes `mind` what the role may see."""
+
+    mind: Agent
+    kind: ClassVar[ConsultKind]
+
+    @property
+    def agent_id(self) -> str:
+        """Role and mind."""
+        return f"{self.kind}/{self.mind.agent_id}"
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        """Answer one request."""
+        return await self.mind.reply(request)
+
+
+class KnowledgeAgent(_Role):
+    """Gives a fact or a definition. It sees the query alone: a fact must not depend on the problem."""
+
+    kind = "knowledge"
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        """Answer the query."""
+        return await self.mind.reply(replace(request, problem="", trace=""))
+
+
+class ReasoningAgent(_Role):
+    """Gives the next step of a solution, not the answer: sees the problem, the trace and the question."""
+
+    kind = "reason"
+
+
+class VerifyAgent(_Role):
+    """Says whether a claim is right, where it goes wrong and why; never the answer.
+
+    It sees the problem, the trace and the claim. It is an agent, not a verifier: it has no gold.
+    """
+
+    kind = "verify"
 
 
 def role_prompts(folder: str) -> dict[str, str]:
@@ -24,6 +70,12 @@ def role_question(request: AgentRequest) -> str:
     asked = _PARTS[request.kind], request.query
     parts = (("Problem", request.problem), ("Work so far", request.trace), asked)
     return "\n\n".join(f"{name}:\n{text}" for name, text in parts if text)
+
+
+def version_hash(*parts: Any) -> str:
+    """Return eight hexadecimal digits that name a version of an agent: its prompts, its sampling, its texts."""
+    text = json.dumps(parts, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _read(path: Path) -> str:

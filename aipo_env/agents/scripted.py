@@ -2,25 +2,24 @@
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.errors import ConfigError
+from aipo_env.errors import ConfigError, check_number
 from aipo_env.tasks.base import TaskSource
 from aipo_env.tasks.toy import ToySource
-from aipo_env.toy.world import KIND_OF_NAME, Operator, World, draw_rule
+from aipo_env.toy.world import draw_rule
 
 _CLAIM = re.compile(r"(?<![a-z])([a-z]+)=([a-z]+)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class ScriptedAgent:
-    """Answers any role's requests about one toy world, exactly.
+    """Answers any role's requests about the world of a toy source, exactly.
 
     Args:
-        world: What the agent knows.
         wrong: Probability that a reply states a rule drawn at random instead of the true one.
         slow: Probability that a reply takes `slow_s` seconds.
         silent: Probability that no reply ever comes.
@@ -28,22 +27,22 @@ class ScriptedAgent:
     Faults are drawn from the request's seed: equal requests meet equal faults.
 
     Raises:
-        ConfigError: A probability is outside 0 to 1.
+        ConfigError: The source has no world to know, or a probability is outside 0 to 1.
     """
 
-    world: World
+    source: TaskSource
     wrong: float = 0.0
     slow: float = 0.0
     slow_s: float = 1.0
     silent: float = 0.0
-    agent_id: str = "scripted"
+    agent_id = "scripted"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.source, ToySource):
+            raise ConfigError("agents: 'scripted' knows toy worlds only; use agents='none' with this source.")
+        self._operators = self.source.world.operators
         for name in ("wrong", "slow", "silent"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(
-                    f"scripted agent: {name}={getattr(self, name)} is no probability; use 0 to 1."
-                )
+            check_number(f"scripted agent: {name}", getattr(self, name), high=1)
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Answer; "unknown;" when the query names nothing of this world."""
@@ -59,35 +58,14 @@ class ScriptedAgent:
     def _say(self, request: AgentRequest, lie: np.random.Generator | None) -> str:
         """Return the reply's text; with `lie`, about a rule drawn from it."""
         claim = _CLAIM.search(request.query)
-        operator = self.world.operators.get(claim.group(1) if claim else request.query.strip())
+        operator = self._operators.get(claim[1] if claim else request.query.strip())
         if operator is None:
             return "unknown;"
         if lie is not None:
-            operator = Operator(operator.name, operator.kind, draw_rule(operator.kind, operator.name, lie))
+            operator = replace(operator, rule=draw_rule(operator.kind, operator.name, lie))
+        first, *further = operator.statements()
         if request.kind == "verify":
-            right = claim is not None and claim.group(2) == operator.rule[0]
-            return "right;" if right else f"wrong at {operator.name};{operator.statements()[0]}"
-        if request.kind == "reason":
-            return operator.statements()[self._step(request, operator)]
-        return operator.statements()[0]
-
-    @staticmethod
-    def _step(request: AgentRequest, operator: Operator) -> int:
-        """Return the step that comes next: the second once the trace has taken the first."""
-        taken = f"{operator.name} first" in request.trace
-        return 1 if taken and KIND_OF_NAME[operator.name] == "reason" else 0
-
-
-def scripted(
-    source: TaskSource, wrong: float = 0.0, slow: float = 0.0, slow_s: float = 1.0, silent: float = 0.0
-) -> ScriptedAgent:
-    """Build the agent that knows the world of a source.
-
-    Raises:
-        ConfigError: The source has no world to know, or a probability is outside 0 to 1.
-    """
-    if not isinstance(source, ToySource):
-        raise ConfigError(
-            "agents: 'scripted' agents know toy worlds only; use agents='none' with this source."
-        )
-    return ScriptedAgent(source.world, wrong, slow, slow_s, silent)
+            right = claim is not None and claim[2] == operator.rule[0]
+            return "right;" if right else f"wrong at {operator.name};{first}"
+        is_taken = request.kind == "reason" and f"{operator.name} first" in request.trace
+        return further[0] if further and is_taken else first

@@ -1,10 +1,11 @@
 """What a codec is: how calls and replies look in text. Every codec scans in time linear in the text."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from aipo_env.records import Call, ConsultKind, Span
+from aipo_env.records import Author, Call, ConsultKind, Span
 
 AGENT_USES: Mapping[ConsultKind, str] = {
     "knowledge": "asks for a fact or definition; write a self-contained question",
@@ -35,6 +36,10 @@ class Parsed:
     num_forged: int = 0
 
 
+class Malformed(Exception):
+    """A call that cannot be read; the message tells the policy why."""
+
+
 class Codec(Protocol):
     """How calls and replies look in text. A codec is made with the tools there are: `TagsCodec(tools)`."""
 
@@ -61,3 +66,50 @@ class Codec(Protocol):
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         """Wrap a reply; the wrapper's author is the environment. No body can end its own wrapper."""
+
+
+def parsed(calls: Iterable[Call], num_forged: int) -> Parsed:
+    """Read calls to their end, or up to the first that is malformed, which spoils them all."""
+    try:
+        return Parsed(tuple(calls), "", num_forged)
+    except Malformed as fault:
+        return Parsed((), str(fault), num_forged)
+
+
+def marked_call(mark: re.Match[str], query: str) -> Call:
+    """Return the call that a mark opens; its last group is the name.
+
+    Raises:
+        Malformed: The query is empty.
+    """
+    if not query.strip():
+        raise Malformed(f"{mark[0]} holds no query")
+    return Call(mark[mark.lastindex or 0], query.strip())
+
+
+def paired(tags: Iterable[re.Match[str]]) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
+    """Yield each opening tag with its closing one; their groups are a slash, if any, and the name.
+
+    Raises:
+        Malformed: A tag stands where it must not, or the last is not closed.
+    """
+    opened: re.Match[str] | None = None
+    for tag in tags:
+        slash, name = tag.groups()
+        if opened and not slash:
+            raise Malformed(f"<{name}> stands inside <{opened[2]}>; calls cannot be nested")
+        if slash and not opened:
+            raise Malformed(f"</{name}> closes a call that was not opened")
+        if opened and opened[2] != name:
+            raise Malformed(f"<{opened[2]}> is closed by </{name}>")
+        if opened:
+            yield opened, tag
+        opened = None if slash else tag
+    if opened:
+        raise Malformed(f"<{opened[2]}> is not closed")
+
+
+def wrapped(opening: str, text: str, closing: str, body: Span) -> tuple[Span, ...]:
+    """Return a reply between its marks; `text` is how its body is written."""
+    inner = Span(text, body.author, body.agent_id, body.call_id, body.is_content)
+    return Span(opening, Author.ENV), inner, Span(closing, Author.ENV)

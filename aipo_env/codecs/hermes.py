@@ -13,10 +13,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aipo_env.codecs.base import AGENT_USES, Parsed, ToolSchema
-from aipo_env.records import CONSULT_KINDS, Author, Call, ConsultKind, Span
+from aipo_env.codecs.base import AGENT_USES, Malformed, Parsed, ToolSchema, paired, parsed, wrapped
+from aipo_env.records import CONSULT_KINDS, Call, ConsultKind, Span
 
-_MARK = re.compile(r"<(/?)tool_call>")
+_MARK = re.compile(r"<(/?)(tool_call)>")
 _REPLY_MARK = re.compile(r"</?tool_response\b", re.IGNORECASE)
 
 
@@ -31,7 +31,7 @@ class HermesCodec:
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
         """Return the part of the prompt that gives the functions' schemas and the form of a call."""
-        listed = "\n".join(json.dumps(schema) for schema in function_schemas(self.tools, kinds))
+        listed = "\n".join(json.dumps(schema) for schema in self.functions(kinds))
         return (
             f"# Tools\n\nYou may call functions when you are stuck, at most {budget} times. Their signatures "
             f"stand within <tools></tools> tags:\n<tools>\n{listed}\n</tools>\n\nTo call one, end your turn "
@@ -50,94 +50,64 @@ class HermesCodec:
 
     def parse(self, text: str) -> Parsed:
         """Read the calls of one completion; one malformed call spoils the turn."""
-        num_forged = len(_REPLY_MARK.findall(text))
-        pairs, fault = _pairs(text)
-        if fault:
-            return Parsed((), fault, num_forged)
-        calls = [read_call(text[opened.end() : closed.start()], self.tools) for opened, closed in pairs]
-        return parsed_calls(calls, num_forged)
+        pairs = paired(_MARK.finditer(text))
+        calls = (self._read(text[opened.end() : closed.start()]) for opened, closed in pairs)
+        return parsed(calls, len(_REPLY_MARK.findall(text)))
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
         """Return where calls begin and end in a completion, markup included; none if it is malformed."""
-        pairs = _pairs(text)[0] if self.parse(text).calls else []
+        pairs = paired(_MARK.finditer(text)) if self.parse(text).calls else ()
         return [(opened.start(), closed.end()) for opened, closed in pairs]
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         """Wrap a reply; its body is quoted, every `<` escaped, so that it cannot end its own wrapper."""
         opening = f'<tool_response>\n{{"name": {json.dumps(kind)}, "content": "'
-        return (Span(opening, Author.ENV), quoted(body), Span('"}\n</tool_response>', Author.ENV))
+        return wrapped(opening, quoted(body.text), '"}\n</tool_response>', body)
+
+    def functions(self, kinds: Sequence[ConsultKind]) -> list[dict[str, Any]]:
+        """Return `consult` and the tools as OpenAI-style function schemas."""
+        uses = "; ".join(f"{kind}: {AGENT_USES[kind]}" for kind in kinds)
+        kind = {"type": "string", "enum": list(kinds), "description": uses}
+        consult = ToolSchema("consult", "Consult an agent.", {"kind": kind, "query": {"type": "string"}})
+        return [_function(tool) for tool in ((consult, *self.tools) if kinds else self.tools)]
+
+    def _read(self, text: str) -> Call:
+        """Read a call's JSON text."""
+        try:
+            return self.as_call(json.loads(text))
+        except (ValueError, RecursionError):
+            raise Malformed('a call must be one JSON object, {"name": …, "arguments": {…}}') from None
+
+    def as_call(self, row: Any) -> Call:
+        """Return the call that an object of "name" and "arguments" is.
+
+        Raises:
+            Malformed: It is none.
+        """
+        row = row if isinstance(row, dict) else {}
+        name, arguments = row.get("name"), row.get("arguments")
+        names = ["consult", *(tool.name for tool in self.tools)]
+        if name not in names:
+            raise Malformed(f"'name' must be one of: {', '.join(names)}")
+        if not isinstance(arguments, dict):
+            raise Malformed("'arguments' must be a JSON object")
+        if name != "consult":
+            return Call(name, json.dumps(arguments, ensure_ascii=False))
+        kind, query = arguments.get("kind"), arguments.get("query")
+        if kind not in CONSULT_KINDS:
+            raise Malformed(f"'kind' must be one of: {', '.join(CONSULT_KINDS)}")
+        if not isinstance(query, str) or not query.strip():
+            raise Malformed("'query' must be text that is not empty")
+        return Call(kind, query.strip())
 
 
-def function_schemas(tools: Sequence[ToolSchema], kinds: Sequence[ConsultKind]) -> list[dict[str, Any]]:
-    """Return `consult` and the tools as OpenAI-style function schemas."""
-    uses = "; ".join(f"{kind}: {AGENT_USES[kind]}" for kind in kinds)
-    kind = {"type": "string", "enum": list(kinds), "description": uses}
-    consult = ToolSchema("consult", "Consult an agent.", {"kind": kind, "query": {"type": "string"}})
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": {
-                    "type": "object",
-                    "properties": dict(tool.parameters),
-                    "required": list(tool.parameters),
-                },
-            },
-        }
-        for tool in ([consult] if kinds else []) + list(tools)
-    ]
+def _function(tool: ToolSchema) -> dict[str, Any]:
+    properties = dict(tool.parameters)
+    parameters = {"type": "object", "properties": properties, "required": list(properties)}
+    function = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    return {"type": "function", "function": function}
 
 
-def read_call(text: str, tools: Sequence[ToolSchema]) -> Call | str:
-    """Read a call's JSON text; return the call, or what is wrong with it."""
-    try:
-        return as_call(json.loads(text), tools)
-    except (ValueError, RecursionError):
-        return 'a call must be one JSON object, {"name": …, "arguments": {…}}'
-
-
-def as_call(row: Any, tools: Sequence[ToolSchema]) -> Call | str:
-    """Return the call that an object of "name" and "arguments" is, or what is wrong with it."""
-    row = row if isinstance(row, dict) else {}
-    name, arguments = row.get("name"), row.get("arguments")
-    names = ["consult", *(tool.name for tool in tools)]
-    if name not in names:
-        return f"'name' must be one of: {', '.join(names)}"
-    if not isinstance(arguments, dict):
-        return "'arguments' must be a JSON object"
-    if name != "consult":
-        return Call(name, json.dumps(arguments, ensure_ascii=False))
-    kind, query = arguments.get("kind"), arguments.get("query")
-    if kind not in CONSULT_KINDS:
-        return f"'kind' must be one of: {', '.join(CONSULT_KINDS)}"
-    if not isinstance(query, str) or not query.strip():
-        return "'query' must be text that is not empty"
-    return Call(kind, query.strip())
-
-
-def parsed_calls(calls: Sequence[Call | str], num_forged: int) -> Parsed:
-    """Return the calls, or the first fault among them."""
-    fault = next((call for call in calls if isinstance(call, str)), "")
-    good = () if fault else tuple(call for call in calls if isinstance(call, Call))
-    return Parsed(good, fault, num_forged)
-
-
-def quoted(body: Span) -> Span:
-    """Return a reply's body as the inside of a JSON string without `<`."""
-    text = json.dumps(body.text, ensure_ascii=False)[1:-1].replace("<", "\\u003c")
-    return Span(text, body.author, body.agent_id, body.call_id, body.is_content)
-
-
-def _pairs(text: str) -> tuple[list[tuple[re.Match[str], re.Match[str]]], str]:
-    """Return opening and closing tags in pairs, or what is wrong with their order."""
-    marks = list(_MARK.finditer(text))
-    for number, mark in enumerate(marks):
-        if number % 2 and not mark.group(1):
-            return [], "<tool_call> stands inside <tool_call>; calls cannot be nested"
-        if not number % 2 and mark.group(1):
-            return [], "</tool_call> closes a call that was not opened"
-    if len(marks) % 2:
-        return [], "<tool_call> is not closed"
-    return list(zip(marks[::2], marks[1::2], strict=True)), ""
+def quoted(text: str) -> str:
+    """Return a text as the inside of a JSON string without `<`."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].replace("<", "\\u003c")

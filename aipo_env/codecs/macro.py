@@ -5,11 +5,11 @@ A call is `<|verify|>2+2=4` and the end of the turn; a further mark begins a fur
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from aipo_env.codecs.base import Parsed, ToolSchema
+from aipo_env.codecs.base import Parsed, ToolSchema, marked_call, parsed, wrapped
 from aipo_env.codecs.tags import TagsCodec
-from aipo_env.records import CONSULT_KINDS, Author, Call, ConsultKind, Span
+from aipo_env.records import CONSULT_KINDS, ConsultKind, Span
 
 _REPLY_MARK = re.compile(r"<\|/?reply\|>", re.IGNORECASE)
 
@@ -37,24 +37,19 @@ class MacroCodec(TagsCodec):
 
     def parse(self, text: str) -> Parsed:
         """Read the calls of one completion; one without a query spoils the turn."""
-        num_forged = len(_REPLY_MARK.findall(text))
-        marks = list(self._mark.finditer(text))
-        ends = [*(mark.start() for mark in marks[1:]), len(text)]
-        calls = []
-        for mark, end in zip(marks, ends, strict=False):
-            query = text[mark.end() : end].strip()
-            if not query:
-                return Parsed((), f"{mark.group()} holds no query", num_forged)
-            calls.append(Call(mark.group(1), query))
-        return Parsed(tuple(calls), "", num_forged)
+        calls = (marked_call(mark, text[mark.end() : end]) for mark, end in self._marks(text))
+        return parsed(calls, len(_REPLY_MARK.findall(text)))
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
         """Return where calls begin and end in a completion, marks included; none if it is malformed."""
-        starts = [mark.start() for mark in self._mark.finditer(text)] if self.parse(text).calls else []
-        return list(zip(starts, [*starts[1:], len(text)], strict=False))
+        marks = self._marks(text) if self.parse(text).calls else ()
+        return [(mark.start(), end) for mark, end in marks]
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         """Wrap a reply; marks inside it are broken up, so that it can neither end its wrapper nor call."""
-        safe = self._any_mark.sub(r"< \1", body.text)
-        inner = Span(safe, body.author, body.agent_id, body.call_id, body.is_content)
-        return (Span("<|reply|>", Author.ENV), inner, Span("<|/reply|>", Author.ENV))
+        return wrapped("<|reply|>", self._any_mark.sub(r"< \1", body.text), "<|/reply|>", body)
+
+    def _marks(self, text: str) -> Iterator[tuple[re.Match[str], int]]:
+        """Return the marks, each with where its query ends."""
+        marks = list(self._mark.finditer(text))
+        return zip(marks, [*(mark.start() for mark in marks[1:]), len(text)], strict=False)

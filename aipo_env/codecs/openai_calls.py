@@ -11,11 +11,12 @@ A reply is a line `{"role": "tool", "name": "verify", "content": "right;"}`.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
-from aipo_env.codecs.base import Parsed, ToolSchema
-from aipo_env.codecs.hermes import HermesCodec, as_call, function_schemas, parsed_calls, quoted
-from aipo_env.records import Author, Call, ConsultKind, Message, Span
+from aipo_env.codecs.base import Malformed, Parsed, parsed, wrapped
+from aipo_env.codecs.hermes import HermesCodec, quoted
+from aipo_env.records import Call, ConsultKind, Message, Span
 
 _OPENING = '{"role": "tool", "name": '
 _FORGED = re.compile(r'"role"\s*:\s*"tool"', re.IGNORECASE)
@@ -23,10 +24,6 @@ _FORGED = re.compile(r'"role"\s*:\s*"tool"', re.IGNORECASE)
 
 class OpenAICodec(HermesCodec):
     """The functions of `HermesCodec`; `functions(kinds)` is to be given to the API as `tools`."""
-
-    def functions(self, kinds: Sequence[ConsultKind]) -> list[dict[str, Any]]:
-        """Return the function schemas of `consult` and the tools."""
-        return function_schemas(self.tools, kinds)
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
         """Return the part of the prompt that explains when to call; the API explains how."""
@@ -42,9 +39,8 @@ class OpenAICodec(HermesCodec):
 
     def parse(self, text: str) -> Parsed:
         """Read the calls of one completion; one malformed call spoils the turn."""
-        message = _calling_message(text)
-        calls = [_read(call, self.tools) for call in message["tool_calls"]] if message else []
-        return parsed_calls(calls, len(_FORGED.findall(text)))
+        message = _calling_message(text) or {"tool_calls": ()}
+        return parsed(map(self._read_call, message["tool_calls"]), len(_FORGED.findall(text)))
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
         """Return where calls begin and end in a completion: such a message is a call as a whole."""
@@ -52,8 +48,18 @@ class OpenAICodec(HermesCodec):
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         """Wrap a reply in a line of its own; its body is quoted."""
-        opening = f'{_OPENING}{json.dumps(kind)}, "content": "'
-        return (Span(opening, Author.ENV), quoted(body), Span('"}\n', Author.ENV))
+        return wrapped(f'{_OPENING}{json.dumps(kind)}, "content": "', quoted(body.text), '"}\n', body)
+
+    def _read_call(self, call: Any) -> Call:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+            raise Malformed(
+                'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON object as text"}}'
+            )
+        try:
+            return self.as_call({**function, "arguments": json.loads(function["arguments"] or "{}")})
+        except (ValueError, RecursionError):
+            raise Malformed("'arguments' must be a JSON object, as text") from None
 
 
 def completion_text(message: Any) -> str:
@@ -75,45 +81,25 @@ def openai_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     A turn whose calls were malformed stays text, and so does what it was told.
     """
     rows: list[dict[str, Any]] = []
-    num_calls = 0
+    ids = (f"call_{number}" for number in count())
     for message in messages:
         asked = _calling_message(rows[-1]["content"]) if rows and rows[-1]["role"] == "assistant" else None
         if not asked or not message.content.startswith(_OPENING):
             rows.append({"role": message.role, "content": message.content})
             continue
-        ids = [f"call_{num_calls + number}" for number in range(len(asked["tool_calls"]))]
-        num_calls += len(ids)
-        calls = [
-            {"id": call_id, "type": "function", "function": call["function"]}
-            for call_id, call in zip(ids, asked["tool_calls"], strict=True)
-        ]
+        functions = [call["function"] for call in asked["tool_calls"]]
+        calls = [{"id": next(ids), "type": "function", "function": function} for function in functions]
         rows[-1] = {"role": "assistant", "content": asked.get("content"), "tool_calls": calls}
-        replies = [json.loads(line)["content"] for line in message.content.split("\n")[:-1]]
-        rows += [
-            {"role": "tool", "tool_call_id": call_id, "content": reply}
-            for call_id, reply in zip(ids, replies, strict=True)
-        ]
+        for call, line in zip(calls, message.content.split("\n")[:-1], strict=True):
+            rows.append({"role": "tool", "tool_call_id": call["id"], "content": json.loads(line)["content"]})
     return rows
 
 
 def _calling_message(text: str) -> dict[str, Any] | None:
     """Return the assistant message with calls that a text is; None if it is none."""
-    if not text.lstrip().startswith("{"):
-        return None
     try:
-        row = json.loads(text)
+        row = json.loads(text) if text.lstrip().startswith("{") else {}
     except (ValueError, RecursionError):
         return None
     calls = row.get("tool_calls") if row.get("role") == "assistant" else None
     return row if isinstance(calls, list) and calls else None
-
-
-def _read(call: Any, tools: Sequence[ToolSchema]) -> Call | str:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
-        return 'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON object as text"}}'
-    try:
-        arguments = json.loads(function["arguments"] or "{}")
-        return as_call({"name": function.get("name"), "arguments": arguments}, tools)
-    except (ValueError, RecursionError):
-        return "'arguments' must be a JSON object, as text"

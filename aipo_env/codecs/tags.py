@@ -6,8 +6,8 @@ A call is `<knowledge>What is a torsor?</knowledge>`, a reply `<reply from="know
 import re
 from collections.abc import Mapping, Sequence
 
-from aipo_env.codecs.base import AGENT_USES, Parsed, ToolSchema
-from aipo_env.records import CONSULT_KINDS, Author, Call, ConsultKind, Span
+from aipo_env.codecs.base import AGENT_USES, Parsed, ToolSchema, marked_call, paired, parsed, wrapped
+from aipo_env.records import CONSULT_KINDS, ConsultKind, Span
 
 _REPLY_MARK = re.compile(r"<(/?)(reply\b)", re.IGNORECASE)
 
@@ -52,45 +52,18 @@ class TagsCodec:
         A call is well formed when its tags match, nothing is nested in it and its query is not empty. One
         malformed call spoils the turn: nothing in it is executed.
         """
-        num_forged = len(_REPLY_MARK.findall(text))
-        calls: list[Call] = []
-        opened: re.Match[str] | None = None
-        for tag in self._tag.finditer(text):
-            closing, kind = tag.group(1) == "/", tag.group(2)
-            if not closing and opened is not None:
-                return Parsed(
-                    (),
-                    f"<{kind}> stands inside <{opened.group(2)}>; calls cannot be nested",
-                    num_forged,
-                )
-            if not closing:
-                opened = tag
-                continue
-            if opened is None:
-                return Parsed((), f"</{kind}> closes a call that was not opened", num_forged)
-            if opened.group(2) != kind:
-                return Parsed((), f"<{opened.group(2)}> is closed by </{kind}>", num_forged)
-            query = text[opened.end() : tag.start()].strip()
-            if not query:
-                return Parsed((), f"<{kind}> holds no query", num_forged)
-            calls.append(Call(kind, query))
-            opened = None
-        if opened is not None:
-            return Parsed((), f"<{opened.group(2)}> is not closed", num_forged)
-        return Parsed(tuple(calls), "", num_forged)
+        pairs = paired(self._tag.finditer(text))
+        calls = (marked_call(opened, text[opened.end() : closed.start()]) for opened, closed in pairs)
+        return parsed(calls, len(_REPLY_MARK.findall(text)))
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
         """Return where calls begin and end in a completion, markup included; none if it is malformed."""
-        if not self.parse(text).calls:
-            return []
-        tags = list(self._tag.finditer(text))
-        return [(opened.start(), closed.end()) for opened, closed in zip(tags[::2], tags[1::2], strict=True)]
+        pairs = paired(self._tag.finditer(text)) if self.parse(text).calls else ()
+        return [(opened.start(), closed.end()) for opened, closed in pairs]
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         """Wrap a reply; marks of a reply inside it are broken up, so that it cannot end its own wrapper."""
-        safe = _REPLY_MARK.sub(r"< \1\2", body.text)
-        inner = Span(safe, body.author, body.agent_id, body.call_id, body.is_content)
-        return (Span(f'<reply from="{kind}">', Author.ENV), inner, Span("</reply>", Author.ENV))
+        return wrapped(f'<reply from="{kind}">', _REPLY_MARK.sub(r"< \1\2", body.text), "</reply>", body)
 
 
 def _use(tool: ToolSchema) -> str:

@@ -1,9 +1,9 @@
 """What a task source is, the one that holds its tasks in memory, and in which order tasks are read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,8 +70,14 @@ def build_source(spec: Spec | TaskSource, seed: int) -> TaskSource:
     """
     if isinstance(spec, str) and spec.partition(",")[0].lower() in known_datasets():
         spec = f"hf:{spec}"
-    source: Any = TASKS.build(spec, seed=seed)
-    return source  # type: ignore[no-any-return]
+    return TASKS.build(spec, seed=seed)  # type: ignore[no-any-return]
+
+
+def finite_tasks(source: TaskSource) -> Iterator[Task]:
+    """Yield the training and the test tasks of a source; of an endless one, none."""
+    splits: tuple[Split, ...] = get_args(Split)
+    for split in splits:
+        yield from (source.task(split, index) for index in range(source.num_tasks(split) or 0))
 
 
 def task_index(source: TaskSource, split: Split, position: int, seed: int) -> int:

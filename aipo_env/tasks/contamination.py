@@ -45,9 +45,8 @@ class ContaminationIndex:
                 texts[text] = task.id
                 counts.update(runs)
                 words |= dict.fromkeys(runs, task.id)
-        return cls(
-            len(texts), texts | {run: name for run, name in words.items() if counts[run] < STOCK_PHRASE}
-        )
+        rare = {run: task_id for run, task_id in words.items() if counts[run] < STOCK_PHRASE}
+        return cls(len(texts), texts | rare)
 
     def save(self, path: Path) -> None:
         """Write the hash list as JSON."""
@@ -67,9 +66,7 @@ class ContaminationIndex:
                 raise ValueError(f"of {row['num_words']} words in a row, not {NUM_WORDS}")
             return cls(int(row["num_tasks"]), dict(row["hashes"]))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(
-                f"{path}: no hash list ({error}). Make one with ContaminationIndex.save."
-            ) from error
+            raise DataError(f"{path}: no hash list ({error}). Make one: aipo tasks --hashes.") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +80,8 @@ class ContaminationReport:
 
 def contaminated(tasks: Iterable[Task], index: ContaminationIndex) -> dict[str, str]:
     """Return the ids of the tasks that share text with an evaluation task, each with that one's id."""
-    matches = (
-        (task.id, next(filter(None, map(index.hashes.get, _hashes(task.prompt))), "")) for task in tasks
-    )
-    return {task_id: match for task_id, match in matches if match}
+    found = ((task.id, filter(None, map(index.hashes.get, _hashes(task.prompt)))) for task in tasks)
+    return {task_id: match for task_id, matches in found if (match := next(matches, None))}
 
 
 def check_contamination(
@@ -128,9 +123,7 @@ def without_contaminated(source: TaskSource, evaluation: Sequence[str]) -> TaskS
     found = check_contamination(source, map(held_out, evaluation)).found
     train = [task for task in all_tasks(source, "train") if task.id not in found]
     if not train:
-        raise DataError(
-            f"every training task stands among {', '.join(evaluation)} too. Train on another source."
-        )
+        raise DataError(f"every training task stands among {', '.join(evaluation)}. Train on another source.")
     test = [source.task("test", index) for index in range(source.num_tasks("test") or 0)]
     skipped = {**getattr(source, "skipped", {}), "stands in held-out tasks": len(found)}
     return TaskTable(getattr(source, "name", str(source)), {"train": train, "test": test}, skipped)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +36,6 @@ class Dataset:
         date: The column by which a window of days is chosen.
         is_repeated: Whether problems come several times; each is kept once.
         rows: How many rows there are by default; 0: unknown.
-        gated: Whether terms must be accepted before it can be downloaded.
     """
 
     id: str
@@ -58,7 +56,6 @@ class Dataset:
     rows: int = 0
     licence: str = ""
     no_republish: bool = False
-    gated: bool = False
 
     @property
     def columns(self) -> set[str]:
@@ -115,8 +112,8 @@ def _digest(text: str) -> bytes:
 def _text(row: Mapping[str, Any], paths: Sequence[str], what: str) -> str:
     """Return the first column that is filled; a number is written out, NaN is nothing."""
     for value in (_pick(row, path) for path in paths):
-        if isinstance(value, float) and math.isfinite(value):
-            value = int(value) if value.is_integer() else value
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             if str(value).strip() not in ("", "nan"):
                 return str(value).strip()

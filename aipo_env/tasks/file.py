@@ -28,9 +28,7 @@ class FileSource(TaskTable):
         for where, row in read_rows(path):
             split, task = _read_task(row, where)
             if task.id in ids:
-                raise DataError(
-                    f"{where}: the id {task.id!r} stands in an earlier row. Give each row its own."
-                )
+                raise DataError(f"{where}: the id {task.id!r} stands in an earlier row. Give each its own.")
             ids.add(task.id)
             for name in tasks if split is None else (split,):
                 tasks[name].append(task)
@@ -56,7 +54,5 @@ def _read_task(row: dict[str, Any], where: str) -> tuple[Split | None, Task]:
     except (ConfigError, DataError) as error:
         meta = row.get("meta")
         if isinstance(meta, dict) and meta.get("no_republish"):
-            raise DataError(
-                f"{where}: not a task; its text forbids republication and is not shown."
-            ) from None
+            raise DataError(f"{where}: no task; its text forbids republication and is not shown.") from None
         raise DataError(str(error) if isinstance(error, ConfigError) else f"{where}: {error}") from error

@@ -1,15 +1,16 @@
 """Tasks from datasets of the Hugging Face Hub, or from a folder that holds one."""
 
+import fnmatch
 import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from fnmatch import fnmatch
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from aipo_env.errors import ConfigError, DataError, suggest
+from aipo_env.errors import ConfigError, DataError, check_whole, suggest
 from aipo_env.records import Split, Task
 from aipo_env.tasks.base import TaskTable
 from aipo_env.tasks.datasets import Dataset, known_datasets
@@ -50,32 +51,21 @@ def hub_source(
     known = known_datasets()
     if "/" not in name and name.lower() not in known and not folder:
         raise ConfigError(f"hf: {name!r} is neither OWNER/NAME nor known. {suggest(name, known)}")
-    if not isinstance(limit, int) or limit < 0:
-        raise ConfigError(f"hf:{name}: limit={limit!r} must be a whole number, 0 for all.")
+    check_whole(f"hf:{name}: limit", limit)
     dataset = known.get(name.lower()) or Dataset(id=name)
     for day in filter(None, (start, end)):
         if not dataset.date or not re.fullmatch(r"\d{4}-\d\d-\d\d", str(day)):
             raise ConfigError(f"hf:{name}: {day!r} is no day like 2024-08-01, or the dataset has no dates.")
     role: Split = dataset.role if split in ("", dataset.split) else "train" if split == "train" else "test"
-    dataset = replace(
-        dataset,
-        role=role,
-        config=config or dataset.config,
-        split=split or dataset.split,
-        prompt=[prompt] if prompt else dataset.prompt,
-        answer=[answer] if answer else dataset.answer,
-        rows=0 if config or split or start or end or limit else dataset.rows,
-    )
+    num_rows = 0 if config or split or start or end or limit else dataset.rows
+    options: Any = {"config": config, "split": split, "prompt": [prompt], "answer": [answer]}
+    given = {key: value for key, value in options.items() if value not in ("", [""])}
+    dataset = replace(dataset, role=role, rows=num_rows, **given)
     paths = _in_folder(Path(folder).expanduser(), dataset) if folder else _fetch(dataset, revision)
-    tasks, skipped = _read(dataset, paths, (start, end or "~"), limit)
-    counts = "".join(f"; {count} left out: {reason}" for reason, count in skipped.items())
-    _log.info("hf:%s: %d tasks to %s with%s", name, len(tasks), role, counts)
-    return TaskTable(f"hf:{name}", {role: tasks}, skipped)
+    return _read(dataset, paths, (start, end or "~"), limit)
 
 
-def _read(
-    dataset: Dataset, paths: Iterable[Path], window: tuple[str, str], limit: int
-) -> tuple[list[Task], Counter[str]]:
+def _read(dataset: Dataset, paths: Iterable[Path], window: tuple[str, str], limit: int) -> TaskTable:
     """Return the tasks, and by reason how many rows were left out."""
     tasks: list[Task] = []
     seen: set[str] = set()
@@ -101,7 +91,9 @@ def _read(
         raise _fault(where, f"no task in {num_rows} rows; left out: {dict(skipped)}", row)
     if num_rows != dataset.rows > 0:
         _log.warning("%s has %d rows, where %d were expected", dataset.id, num_rows, dataset.rows)
-    return tasks, skipped
+    counts = "".join(f"; {count} left out: {reason}" for reason, count in skipped.items())
+    _log.info("hf:%s: %d tasks to %s with%s", dataset.id, len(tasks), dataset.role, counts)
+    return TaskTable(f"hf:{dataset.id}", {dataset.role: tasks}, skipped)
 
 
 def _unwanted(dataset: Dataset, row: dict[str, Any], window: tuple[str, str], seen: set[str]) -> str:
@@ -117,9 +109,8 @@ def _unwanted(dataset: Dataset, row: dict[str, Any], window: tuple[str, str], se
 
 def _fault(where: str, reason: object, row: dict[str, Any]) -> DataError:
     """Return an error that names the columns and shows nothing of what is in them."""
-    return DataError(
-        f"{where}: {reason}. Columns: {', '.join(map(str, row))}; name others with prompt=, answer=."
-    )
+    columns = ", ".join(map(str, row))
+    return DataError(f"{where}: {reason}. Columns: {columns}; name others with prompt=, answer=.")
 
 
 def choose_files(names: Iterable[str], dataset: Dataset) -> list[str]:
@@ -130,9 +121,9 @@ def choose_files(names: Iterable[str], dataset: Dataset) -> list[str]:
     """
     names = sorted(name for name in names if not re.search(r"(^|/)\.|dataset_infos", name))
     patterns = dataset.files.get(dataset.config, ())
-    listed = [[name for name in names if fnmatch(name, pattern)] for pattern in patterns]
+    listed = [fnmatch.filter(names, pattern) for pattern in patterns]
     if patterns and all(listed):
-        return [name for matches in listed for name in matches]
+        return list(chain.from_iterable(listed))
     for suffix in () if any(listed) else SUFFIXES:
         data = [name for name in names if name.endswith(suffix)]
         if dataset.config not in ("", "default"):
@@ -162,14 +153,9 @@ def _fetch(dataset: Dataset, revision: str) -> list[Path]:
     try:
         chosen = choose_files(api.list_repo_files(**where), dataset)
         return [Path(api.hf_hub_download(filename=name, **where)) for name in chosen]
-    except errors.GatedRepoError as error:
-        raise DataError(
-            f"hf:{dataset.id} is gated: accept its terms on its page of the Hugging Face Hub, then log in with "
-            "`hf auth login` or set HF_TOKEN."
-        ) from error
     except (OSError, errors.HFValidationError, errors.HTTPError) as error:
         fault = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
         raise DataError(
-            f"hf:{dataset.id} cannot be fetched ({fault}). Check id, revision and network, log in with "
-            "`hf auth login` if it is private, or give its files with folder=PATH."
+            f"hf:{dataset.id} cannot be fetched ({fault}). Check id, revision and network; accept its terms on its "
+            "page and log in with `hf auth login` or HF_TOKEN if it is gated; or give its files with folder=PATH."
         ) from error

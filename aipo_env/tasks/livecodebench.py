@@ -20,7 +20,7 @@ _PRELUDE = (
     + f"import {', '.join(_MODULES.split())}; sys.setrecursionlimit(50000)\n"
 )
 """What the benchmark puts before every program; starter code relies on it."""
-_PROGRAM = "Write a Python program that reads standard input and prints to standard output."
+_PROGRAM = "Write a Python program that reads standard input and prints to standard output. "
 _WHOLE = "Give it whole in one ```python block."
 
 
@@ -38,16 +38,10 @@ def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
         if not private.lstrip().startswith("["):
             private = _unpack(private)
         shown, kept = ([_test(test, bool(entry)) for test in read_json(text)] for text in (public, private))
-        form = (
-            f"Complete this class.\n```python\n{row['starter_code'].rstrip()}\n```\n"
-            if entry
-            else f"{_PROGRAM} "
-        )
-        prompt = f"{row['question_content'].strip()}\n\n{form}{_WHOLE}"
+        starter = f"Complete this class.\n```python\n{(row['starter_code'] or '').rstrip()}\n```\n"
+        prompt = f"{row['question_content'].strip()}\n\n{starter if entry else _PROGRAM}{_WHOLE}"
         if entry and not entry.isidentifier():
             raise Unusable("its func_name is no name")
-    except Unusable:
-        raise
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise Unusable(f"its tests cannot be read ({type(error).__name__})") from error
     tests = {

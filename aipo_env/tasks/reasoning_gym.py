@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aipo_env.errors import ConfigError, DataError
+from aipo_env.errors import ConfigError
 from aipo_env.records import Task
 from aipo_env.tasks.base import TaskTable
 from aipo_env.tasks.rows import need
@@ -21,7 +21,6 @@ def reasoning_gym_source(
 
     Raises:
         ConfigError: The library is missing, or refuses name or options.
-        DataError: No puzzle has a text for an answer.
     """
     library = need("reasoning_gym", "reasoning-gym")
     try:
@@ -40,10 +39,7 @@ def reasoning_gym_source(
         for index, entry in enumerate(drawn)
         if isinstance(entry["answer"], str) and entry["answer"].strip()
     }
-    if not tasks:
-        raise DataError(f"reasoning_gym:{name}: no puzzle has a text for an answer. Choose another dataset.")
-    train, test = (
-        [task for task in tasks.values() if task.meta["is_test"] == flag] for flag in (False, True)
-    )
+    train = [task for task in tasks.values() if not task.meta["is_test"]]
+    test = [task for task in tasks.values() if task.meta["is_test"]]
     skipped = {"repeated, or without an answer": len(drawn) - len(tasks)}
     return TaskTable(f"reasoning_gym:{name}", {"train": train, "test": test}, skipped)

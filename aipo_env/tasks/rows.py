@@ -13,7 +13,7 @@ SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 """What names of data files end in; where several hold the same data, the first is preferred."""
 
 
-class Unusable(ValueError):
+class Unusable(Exception):
     """A row that makes no task; the message is the reason and holds none of the row's text."""
 
 
@@ -26,7 +26,8 @@ def need(module: str, install: str = '"aipo-rl[data]"') -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ConfigError(f"{module} is needed and not installed: pip install {install}.") from error
+        name = module.partition(".")[0]
+        raise ConfigError(f"{name} is needed and not installed: pip install {install}.") from error
 
 
 def read_json(text: str | bytes) -> Any:
@@ -61,13 +62,12 @@ def read_rows(path: Path, columns: Collection[str] = ()) -> Iterator[tuple[str, 
     read = {".parquet": _parquet, ".csv": _csv}.get(path.suffix, _json)
     try:
         for number, row in enumerate(read(path, columns), 1):
-            if row is None:
+            where = f"{path}, {word} {number}"
+            if row is None:  # an empty line
                 continue
             if not isinstance(row, dict):
-                raise DataError(
-                    f"{path}, {word} {number}: a row must be an object, got {type(row).__name__}."
-                )
-            yield f"{path}, {word} {number}", row
+                raise DataError(f"{where}: a row must be an object, got {type(row).__name__}.")
+            yield where, row
     except (ConfigError, DataError):
         raise
     except (OSError, ValueError, NotImplementedError, csv.Error) as error:
@@ -93,7 +93,6 @@ def _csv(path: Path, columns: Collection[str]) -> Iterator[Any]:
 def _parquet(path: Path, columns: Collection[str]) -> Iterator[Any]:
     with need("pyarrow.parquet").ParquetFile(path) as file:
         has_all = set(columns) <= set(file.schema_arrow.names)
-        for batch in file.iter_batches(
-            batch_size=1024, columns=list(columns) if columns and has_all else None
-        ):
+        wanted = list(columns) if columns and has_all else None
+        for batch in file.iter_batches(batch_size=1024, columns=wanted):
             yield from batch.to_pylist()

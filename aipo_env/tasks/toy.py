@@ -20,14 +20,12 @@ class ToySource:
     def task(self, split: Split, index: int) -> Task:
         """Return problem `index`; kinds of bottleneck take turns."""
         problem = self.world.problem(split, index)
+        kind = self.world.kinds[index % len(self.world.kinds)]
         return Task(
             id=f"toy-{self.world.seed}-{split}-{index}",
             prompt=problem.text,
             answer=problem.answer,
-            meta={
-                "bottleneck": self.world.kinds[index % len(self.world.kinds)],
-                "difficulty": self.world.difficulty,
-            },
+            meta={"bottleneck": kind, "difficulty": self.world.difficulty},
             source="toy",
             licence="Apache-2.0",
         )

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from threading import Thread
 from typing import Any
@@ -45,10 +45,6 @@ class Tool:
 
     def __post_init__(self) -> None:
         check_name(self.agent_id)
-        if not inspect.getdoc(self.function):
-            raise ConfigError(
-                f"tool {self.agent_id!r}: it has no docstring; the policy is told its first line."
-            )
         _ = self.schema
 
     @property
@@ -59,6 +55,9 @@ class Tool:
     @cached_property
     def schema(self) -> ToolSchema:
         """The tool as a policy is told of it."""
+        description = inspect.getdoc(self.function)
+        if not description:
+            raise ConfigError(f"tool {self.agent_id!r}: it has no docstring, which tells what it is for.")
         try:
             signature = inspect.signature(self.function, eval_str=True)
         except Exception as error:  # an annotation may be any expression
@@ -75,19 +74,15 @@ class Tool:
                     "be given by name: no '*' and no '/'."
                 )
             parameters[name] = {"type": kind}
-        description = (inspect.getdoc(self.function) or "").splitlines()[0]
-        return ToolSchema(self.agent_id, description, parameters)
+        return ToolSchema(self.agent_id, description.splitlines()[0], parameters)
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Call the function with the arguments that the query holds."""
         try:
-            bound = inspect.signature(self.function).bind(
-                **read_arguments(request.query, self.schema.parameters)
-            )
-            if inspect.iscoroutinefunction(self.function):
-                result = await self.function(*bound.args, **bound.kwargs)
-            else:
-                result = await _in_thread(lambda: self.function(*bound.args, **bound.kwargs))
+            arguments = read_arguments(request.query, self.schema.parameters)
+            inspect.signature(self.function).bind(**arguments)  # says which is missing
+            call = partial(self.function, **arguments)
+            result = await (call() if inspect.iscoroutinefunction(self.function) else _in_thread(call))
             text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
         except Exception as error:  # somebody else's program, called with arguments that a model wrote
             text = f"error: {type(error).__name__}: {error}"
@@ -102,10 +97,9 @@ def _in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
     def run() -> None:
         try:
             outcome.set_result(work())
-        except StopIteration as error:  # which a future does not take
-            outcome.set_exception(RuntimeError(repr(error)))
         except BaseException as error:
-            outcome.set_exception(error)
+            # A future takes no StopIteration.
+            outcome.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
 
     Thread(target=run, name="aipo-tool", daemon=True).start()
     return asyncio.wrap_future(outcome)
@@ -117,12 +111,11 @@ def build_tool(spec: Any) -> Tool:
     Raises:
         ConfigError: The spec is unknown or has options, or the function is no tool.
     """
-    if isinstance(spec, Tool) or callable(spec):
-        return spec if isinstance(spec, Tool) else Tool(spec)
-    name, function, options = TOOLS.find(spec)
-    if options:
-        raise ConfigError(f"tool {name!r}: a function takes no options in its spec, got {options!r}.")
-    return function if isinstance(function, Tool) else Tool(function)
+    if not isinstance(spec, Tool) and not callable(spec):
+        name, spec, options = TOOLS.find(spec)
+        if options:
+            raise ConfigError(f"tool {name!r}: a function takes no options in its spec, got {options!r}.")
+    return spec if isinstance(spec, Tool) else Tool(spec)
 
 
 def build_tools(specs: Sequence[Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.codecs.base import ToolSchema
 from aipo_env.errors import ConfigError
+from aipo_env.tasks.rows import need
 from aipo_env.tools.arguments import check_name, read_arguments
 
 START_S = 30.0
@@ -31,12 +32,11 @@ class McpServer:
 
     def __init__(self, place: str) -> None:
         self.place = place
+        need("mcp", '"aipo-rl[mcp]"')
         self._opened = self._open()
         try:
             client, loop, _ = self._opened.result(START_S)
             listed = asyncio.run_coroutine_threadsafe(client.list_tools(), loop).result(START_S)
-        except ImportError as error:
-            raise ConfigError("tools: 'mcp:…' needs mcp: pip install \"aipo-rl[mcp]\".") from error
         except Exception as error:  # whatever a library or a server of somebody else's raises
             first: BaseException = error
             while isinstance(first, BaseExceptionGroup):
@@ -46,7 +46,7 @@ class McpServer:
                 f"tools: the MCP server {place!r} cannot be used: {fault}. Start it, or mend the address."
             ) from None
         atexit.register(self.close)
-        self.tools = [McpTool(self, tool.name, tool.description, tool.input_schema) for tool in listed.tools]
+        self.tools = [McpTool(self, tool) for tool in listed.tools]
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
         """Call a tool; an error of the tool is text.
@@ -61,10 +61,9 @@ class McpServer:
             result = await asyncio.wrap_future(called)
         except Exception as error:
             told = str(error)
+            # The server's word on this call, or the client's on its result.
             is_of_call = hasattr(error, "code") or told.startswith(("Tool ", "Invalid s"))
-            if (
-                is_of_call and told not in _LOST
-            ):  # the server's word on this call, or the client's on its result
+            if is_of_call and told not in _LOST:
                 return f"error: {told}"
             if self._opened is opened:
                 self.close(0.0)
@@ -84,9 +83,8 @@ class McpServer:
     def _open(self) -> "Future[Any]":
         opened: Future[Any] = Future()
         opened.set_running_or_notify_cancel()  # a caller that is cancelled must not cancel it
-        self._thread = Thread(
-            target=lambda: asyncio.run(_hold(self.place, opened)), name="aipo-mcp", daemon=True
-        )
+        hold = _hold(self.place, opened)
+        self._thread = Thread(target=asyncio.run, args=[hold], name="aipo-mcp", daemon=True)
         self._thread.start()
         return opened
 
@@ -116,14 +114,12 @@ class McpTool:
         ConfigError: Its name is no plain one, or an agent's role.
     """
 
-    def __init__(
-        self, server: McpServer, name: str, description: str | None, schema: Mapping[str, Any]
-    ) -> None:
-        self.agent_id, self._server, self._name = re.sub(r"\W", "_", name), server, name
+    def __init__(self, server: McpServer, tool: Any) -> None:
+        self.agent_id, self._server, self._name = re.sub(r"\W", "_", tool.name), server, tool.name
         check_name(self.agent_id)
-        properties = schema.get("properties") or {}
+        properties = tool.input_schema.get("properties") or {}
         parameters = {key: {"type": _type(part)} for key, part in properties.items()}
-        lines = (description or "").strip().splitlines() or [name]
+        lines = (tool.description or "").strip().splitlines() or [tool.name]
         self.schema = ToolSchema(self.agent_id, lines[0], parameters)
 
     async def reply(self, request: AgentRequest) -> AgentReply:
