@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from aipo_env import Episode, Session, StopReason
+from aipo_env import Episode, Session, StopReason, Task, Verdict, Verifier
 from aipo_learner.samplers.base import Conversation, Sampler
 from aipo_learner.self_agent import lend_voice
 
@@ -15,9 +16,22 @@ async def run_episodes(sessions: Sequence[Session], sampler: Sampler) -> list[Ep
     return await asyncio.gather(*map(_run_episode, sessions, conversations))
 
 
+@dataclass(frozen=True)
+class _AfterLeaving:
+    """Verifies once the conversation is closed: nobody waits in the sampler for a verdict."""
+
+    verifier: Verifier
+    conversation: Conversation
+
+    async def verify(self, task: Task, answer: str) -> Verdict:
+        self.conversation.close()
+        return await self.verifier.verify(task, answer)
+
+
 async def _run_episode(session: Session, conversation: Conversation) -> Episode:
     """Run one session to its end."""
     dialogue = session.dialogue
+    session.verifier = _AfterLeaving(session.verifier, conversation)
     try:
         pieces = conversation.open(session.open())
         while True:

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 
 from aipo_env import OWN_POLICY, Completion, Message
-from aipo_learner.samplers.base import Sampler
+from aipo_learner.samplers.base import Conversation, Sampler
 from aipo_learner.samplers.hf_sampler import HFSampler
 
 
@@ -16,7 +16,7 @@ def lend_voice(sampler: Sampler) -> None:
     def voice() -> Sampler:
         if not isinstance(sampler, HFSampler):
             return sampler
-        # Its waves wait for every open conversation, and an episode's waits for its agent.
+        # It waits for every open conversation, and an episode's waits for its agent.
         settings = {"temperature": sampler.temperature, "max_rows": sampler.max_rows}
         return HFSampler(sampler.model, sampler.tokenizer, **settings)  # type: ignore[arg-type]
 
@@ -25,12 +25,15 @@ def lend_voice(sampler: Sampler) -> None:
     ) -> Sequence[Completion]:
         # The number tells its draws from those of the episode.
         conversations = [voice().conversation((*key, 13)) for key in keys]
-        try:
-            for conversation, messages in zip(conversations, asked, strict=True):
-                conversation.open(messages)
-            return await asyncio.gather(*(one.complete((), max_tokens) for one in conversations))
-        finally:
-            for conversation in conversations:
-                conversation.close()
+        return await asyncio.gather(*map(partial(_say, max_tokens), conversations, asked))
 
     OWN_POLICY.set(speak)
+
+
+async def _say(max_tokens: int, conversation: Conversation, messages: Sequence[Message]) -> Completion:
+    """Have the policy write one turn. Others wait in the sampler until the conversation is closed."""
+    try:
+        conversation.open(messages)
+        return await conversation.complete((), max_tokens)
+    finally:
+        conversation.close()

@@ -15,7 +15,7 @@ Piece = tuple[list[int], Span]
 
 
 class Conversation(Protocol):
-    """One episode's running list of token ids."""
+    """One episode's running list of token ids. After a turn it goes on or is closed soon: others may wait for it."""
 
     def open(self, messages: Sequence[Message]) -> list[Piece]:
         """Start with a prompt; return the pieces it became."""

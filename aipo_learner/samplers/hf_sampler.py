@@ -1,12 +1,12 @@
 """A sampler on plain transformers: batched, keeps each conversation's KV cache, draws by key.
 
-Turns are sampled in *waves*: a wave starts when every open conversation waits for a completion. What is in
-a wave therefore depends on the conversations alone and never on when an agent's reply arrived, which is what
-makes a run repeatable bit for bit.
+Turns are decoded side by side, each in a row of its own. When four rows in ten have finished, decoding pauses
+until their conversations have come back with the next turn or have left; only then do those who wait join.
+What is decoded beside what therefore depends on the conversations alone and never on when an agent's reply
+arrived, which is what makes a run repeatable bit for bit.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -31,18 +31,18 @@ class HFConversation(TokenConversation):
     num_cached: int = 0
 
     async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
-        """Wait for the wave that samples this turn."""
+        """Wait until this turn is sampled."""
         return await self.sampler.enqueue(self, tuple(stop), max_tokens)
 
     def close(self) -> None:
         """Leave the sampler."""
         self.sampler.leave(self)
-        self.cache.clear()
+        self.cache = []
 
 
 @dataclass(eq=False)
 class _Turn:
-    """One row of a wave: what it may write, the draws it uses, what it has written."""
+    """One row: what it may write, the draws it uses, what it has written."""
 
     conversation: HFConversation
     stop: tuple[str, ...]
@@ -64,7 +64,7 @@ class HFSampler:
     """Samples turns with a transformers model at `temperature`.
 
     Args:
-        max_rows: Conversations decoded side by side; of a larger wave the rest wait, in key order, for free rows.
+        max_rows: Conversations decoded side by side; the others wait, in key order, for free rows.
     """
 
     def __init__(
@@ -83,9 +83,11 @@ class HFSampler:
         self.stops = StopFinder(tokenizer, end_ids(model, self.chat))
         self._open: set[HFConversation] = set()
         self._waiting: dict[HFConversation, _Turn] = {}
+        self._active: list[_Turn] = []
+        self._cache: RowCache | None = None
 
     def conversation(self, key: tuple[int, ...]) -> HFConversation:
-        """Register a conversation; from now on waves wait for it."""
+        """Register a conversation; from now on the others wait for it."""
         conversation = HFConversation(self.chat, self.stops.end_ids, key, sampler=self)
         self._open.add(conversation)
         return conversation
@@ -97,35 +99,46 @@ class HFSampler:
         """Forget a conversation; the others no longer wait for it."""
         self._open.discard(conversation)
         self._waiting.pop(conversation, None)
-        self._start_if_ready()
+        for turn in self._active:
+            if turn.conversation is conversation:
+                turn.finish_reason = "cancelled"
+        self._decode_if_ready()
 
     async def enqueue(
         self, conversation: HFConversation, stop: tuple[str, ...], max_tokens: int
     ) -> Completion:
-        """Queue a turn for the next wave."""
+        """Queue a turn."""
         future = asyncio.get_running_loop().create_future()
         draws = np.random.default_rng([*conversation.key, conversation.num_turns, 5]).random(max_tokens)
         self._waiting[conversation] = _Turn(conversation, stop, max_tokens, future, draws)
-        self._start_if_ready()
+        self._decode_if_ready()
         return await future
 
-    def _start_if_ready(self) -> None:
-        if self._waiting and len(self._waiting) == len(self._open):
-            turns = sorted(self._waiting.values(), key=lambda turn: turn.conversation.key)
-            self._waiting = {}
-            asyncio.get_running_loop().call_soon(self._run, turns)
+    def _going(self) -> list[int]:
+        return [row for row, turn in enumerate(self._active) if not turn.finish_reason]
 
-    def _run(self, turns: list[_Turn]) -> None:
-        """Sample a wave and hand out its completions."""
-        turns = [turn for turn in turns if not turn.future.done()]
+    def _is_ready(self) -> bool:
+        """Return whether every open conversation is here: it waits for a row, or has one."""
+        num_here = len(self._waiting) + len(self._going())
+        return num_here == len(self._open) > 0
+
+    def _decode_if_ready(self) -> None:
+        if self._is_ready():
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        """Decode until rows are free; hand out what their turns wrote."""
+        if not self._is_ready():  # an earlier call has decoded already
+            return
         try:
-            self._sample(turns)
+            finished = self._decode()
         except Exception as error:
-            for turn in turns:
+            for turn in [*self._active, *self._waiting.values()]:
                 if not turn.future.done():
                     turn.future.set_exception(error)
+            self._waiting, self._active, self._cache = {}, [], None
             return
-        for turn in turns:
+        for turn in finished:
             if not turn.future.done():
                 turn.future.set_result(self._finish(turn))
 
@@ -135,33 +148,50 @@ class HFSampler:
         is_cut = turn.finish_reason == "length"
         completion = conversation.take(turn.token_ids, turn.logprobs, is_cut=is_cut)
         if conversation.ended:
-            # Most often the final answer: its cache is not worth the memory, and can be made again.
             conversation.cache, conversation.num_cached = [], 0
         return completion
 
     @torch.inference_mode()
-    def _sample(self, turns: list[_Turn]) -> None:
-        """Decode a wave to its ends, `max_rows` turns at a time: those that wait take the rows of the finished."""
-        waiting = deque(turns)
-        active: list[_Turn] = []
-        cache: RowCache | None = None
-        while True:
-            going = [row for row, turn in enumerate(active) if not turn.finish_reason]
-            if len(going) <= 0.6 * len(active):
-                if cache is not None:
-                    # Beside newcomers, who goes on is gathered again; where there are none, it keeps its place.
-                    staying = set() if waiting else set(going)
-                    cache.release([row for row in range(len(active)) if row not in staying])
-                active = [active[row] for row in going]
-                if waiting:
-                    num_free = min(len(waiting), self.max_rows - len(active))
-                    active += [waiting.popleft() for _ in range(num_free)]
-                    cache = RowCache.gather(self.model, [turn.conversation for turn in active])
-                elif cache is not None:
-                    cache.keep(going)
-            if not active or cache is None:
-                return
+    def _decode(self) -> list[_Turn]:
+        """Give those who wait the free rows, then decode until at most 0.6 of the rows go on; return the others."""
+        ready = sorted(self._waiting.values(), key=lambda turn: turn.conversation.key)
+        newcomers = ready[: self.max_rows - len(self._active)]
+        if newcomers:
+            self._read_prompts([turn.conversation for turn in newcomers])
+            fresh = RowCache.gather(self.model, [turn.conversation for turn in newcomers])
+            self._draw(newcomers, self._forward(fresh, [turn.unfed() for turn in newcomers]))
+            if self._cache is None:
+                self._cache = fresh
+            else:
+                self._cache.join(fresh)
+            self._active += newcomers
+            self._waiting = {turn.conversation: turn for turn in ready[len(newcomers) :]}
+        cache, active = self._cache, self._active
+        assert cache is not None
+        while len(going := self._going()) > 0.6 * len(active):
             self._draw(active, self._forward(cache, [turn.unfed() for turn in active]))
+        finished = [row for row, turn in enumerate(active) if turn.finish_reason]
+        # What ended is most often the final answer: its cache is not worth the memory, and can be made again.
+        cache.release([row for row in finished if active[row].token_ids[-1] not in self.stops.end_ids])
+        cache.keep(going)
+        self._active, self._cache = [active[row] for row in going], cache if going else None
+        return [active[row] for row in finished]
+
+    def _read_prompts(self, conversations: Sequence[HFConversation]) -> None:
+        """Feed new conversations all of their prompts but the last token; equal ones, as those of a group, once."""
+        by_prompt: dict[tuple[int, ...], list[HFConversation]] = {}
+        for conversation in conversations:
+            if not conversation.num_cached:
+                by_prompt.setdefault(tuple(conversation.token_ids[:-1]), []).append(conversation)
+        shared = {prompt: alike for prompt, alike in by_prompt.items() if prompt and len(alike) > 1}
+        if not shared:
+            return
+        cache = RowCache.gather(self.model, [alike[0] for alike in shared.values()])
+        self._forward(cache, list(map(list, shared)))
+        cache.release(range(len(shared)))
+        for first, *others in shared.values():
+            for other in others:
+                other.cache, other.num_cached = first.cache, first.num_cached
 
     def _forward(self, cache: RowCache, fed: list[list[int]]) -> Tensor:
         """Feed each row its next tokens, padded on the left; return the logits after the last: [rows, vocab]."""

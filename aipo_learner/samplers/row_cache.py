@@ -109,6 +109,16 @@ class RowCache(Cache):
         self.lengths = self.lengths[index]
         self._tensors = [[tensor[index] for tensor in pair] for pair in self._tensors]
 
+    def join(self, other: "RowCache") -> None:
+        """Append another cache's rows."""
+        self.owners += other.owners
+        self.lengths = torch.cat([self.lengths, other.lengths])
+        self.width = max(self.width, other.width)
+        for own, others in zip(self._tensors, other._tensors, strict=True):
+            for part, pair in enumerate(zip(own, others, strict=True)):
+                longest = max(tensor.shape[1] for tensor in pair)
+                own[part] = torch.cat([_lengthened(tensor, longest) for tensor in pair])
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the length of the longest row."""
         return self.width
@@ -118,10 +128,12 @@ class RowCache(Cache):
         for pair in self._tensors:
             for part, tensor in enumerate(pair):
                 if tensor.shape[1] <= self.width:
-                    more = tensor.new_zeros(
-                        (len(tensor), self.width + _GROWTH - tensor.shape[1], *tensor.shape[2:])
-                    )
-                    pair[part] = torch.cat([tensor, more], dim=1)
+                    pair[part] = _lengthened(tensor, self.width + _GROWTH)
+
+
+def _lengthened(tensor: Tensor, num_positions: int) -> Tensor:
+    more = tensor.new_zeros((len(tensor), num_positions - tensor.shape[1], *tensor.shape[2:]))
+    return torch.cat([tensor, more], dim=1)
 
 
 def attention_masks(config: Any, positions: Tensor, width: int) -> Tensor | dict[str, Tensor]:

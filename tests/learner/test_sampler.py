@@ -1,6 +1,8 @@
 """The transformers sampler: exact ids, exact probabilities, a cache that survives consultations."""
 
 import asyncio
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from aipo_env import Author, Message, PolicyError, Scenario, Span, build_scenario
+from aipo_env import Author, Message, PolicyError, Scenario, Span, Task, Verdict, build_scenario
 from aipo_learner.batch import collate, episode_row
 from aipo_learner.policy import load_policy, token_logprobs
 from aipo_learner.rollouts import run_episodes
@@ -153,13 +155,71 @@ def test_stop_strings_spelled_in_many_tokens(text, ends):
     assert StopFinder(tokenizer).is_end(pieces, ("</verify>",)) is ends
 
 
-def test_turns_that_wait_take_the_rows_of_finished_ones(model, tokenizer, scenario, monkeypatch):
-    biased_towards_calls(model, tokenizer)
-    sampler, fed = HFSampler(model, tokenizer, max_rows=4), []
-    forward = sampler._forward
+def fed_by(sampler: HFSampler, monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
+    """Return the list to which every forward pass adds what each row was fed."""
+    fed, forward = [], sampler._forward
     monkeypatch.setattr(sampler, "_forward", lambda cache, ids: fed.append(ids) or forward(cache, ids))
+    return fed
+
+
+def test_turns_that_wait_take_the_rows_of_finished_ones(model, tokenizer, scenario, monkeypatch):
+    sampler = HFSampler(biased_towards_calls(model, tokenizer), tokenizer, max_rows=4)
+    fed = fed_by(sampler, monkeypatch)
     some = episodes_of(scenario, sampler, 10)
     assert max(map(len, fed)) == 4
-    assert any(len(ids) == 4 and {len(row) for row in ids} >= {1, 25} for ids in fed)
+    assert all(len(ids) == 1 for rows in fed[1:4] for ids in rows)
+    # Fewer than all rows read a prompt or a reply, and all are decoded on together.
+    assert any(len(rows[0]) > 1 and len(rows) < len(after) == 4 for rows, after in pairwise(fed))
     whole = episodes_of(scenario, HFSampler(model, tokenizer), 10)
     assert [e.tokens.token_ids.tolist() for e in some] == [e.tokens.token_ids.tolist() for e in whole]
+
+
+def test_equal_prompts_are_read_once(model, tokenizer, scenario, monkeypatch):
+    sampler = HFSampler(model, tokenizer)
+    task, fed = scenario.source.task("train", 3), fed_by(sampler, monkeypatch)
+    sessions = [scenario.session(task, aided=number < 3, key=(9, 0, 0, number)) for number in range(6)]
+    together = asyncio.run(run_episodes(sessions, sampler))
+    prompts = [episode.tokens.token_ids[~episode.tokens.policy_mask].tolist() for episode in together]
+    assert fed[0] == [prompts[0][:-1], prompts[3][:-1]]
+    assert fed[1] == [prompts[0][-1:]] * 3 + [prompts[3][-1:]] * 3
+    for number, episode in enumerate(together):
+        session = scenario.session(task, aided=number < 3, key=(9, 0, 0, number))
+        (alone,) = asyncio.run(run_episodes([session], HFSampler(model, tokenizer)))
+        assert alone.tokens.token_ids.tolist() == episode.tokens.token_ids.tolist()
+
+
+def test_nobody_waits_in_the_sampler_for_a_verdict(model, tokenizer, scenario):
+    class TogetherOnly:
+        """Judges when four answers are there."""
+
+        def __init__(self) -> None:
+            self.answers = asyncio.Barrier(4)
+
+        async def verify(self, task: Task, answer: str) -> Verdict:
+            await asyncio.wait_for(self.answers.wait(), 60)
+            return Verdict(correct=True, reward=1.0, status="ok")
+
+    sampler = HFSampler(model, tokenizer, max_rows=2)
+    sampler.stops.end_ids = set(range(len(tokenizer)))  # so every turn is an answer of one token
+    judged = replace(scenario, verifier=TogetherOnly())
+    episodes = episodes_of(judged, sampler, 4, aided=False)
+    assert [episode.reward for episode in episodes] == [1.0, 1.0, 1.0, 1.0]
+
+
+def test_whoever_leaves_midway_is_not_waited_for(model, tokenizer, scenario):
+    async def with_one_cancelled() -> list[object]:
+        sampler = HFSampler(biased_towards_calls(model, tokenizer), tokenizer)
+        first, *others = (
+            asyncio.create_task(
+                run_episodes(
+                    [scenario.session(scenario.source.task("train", i), aided=True, key=(9, i))], sampler
+                )
+            )
+            for i in range(6)
+        )
+        while not any(other.done() for other in others):
+            await asyncio.sleep(0)
+        first.cancel()
+        return await asyncio.gather(*others)
+
+    assert len(asyncio.run(with_one_cancelled())) == 5
