@@ -2,74 +2,114 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
 
-from aipo_env import Episode, Scenario, Session, task_index
+import numpy as np
+
+from aipo_env import Episode, Scenario, task_index
+from aipo_learner.background import BackgroundLoop
+from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
-from aipo_learner.distributed import gathered, share
+from aipo_learner.distributed import gathered, share, world_size
 from aipo_learner.independence import WithholdingPool, aided_flags, anneal
+from aipo_learner.interrupt import Abandoned, InterruptFlag
 from aipo_learner.rollouts import run_episodes
 from aipo_learner.samplers.base import Sampler
 
 Groups = list[list[Episode]]
 """Episodes by task: what advantages are taken over."""
+Playing = Coroutine[Any, Any, list[Episode]]
+Play = Callable[[int, Sequence[int], int], Playing]
+"""Plays some groups of a step with the weights that this process has at the call, of a version that it is told."""
 
 
-class Workers(Protocol):
-    """Plays the rollouts of some groups of a step elsewhere, with the weights that this process has."""
+class Batches:
+    """The batches of a run, a step's after another's; by default all are there."""
 
-    def play(self, step: int, groups: Sequence[int], policy_version: int) -> list[Episode]:
-        """Return the groups' episodes, in order."""
+    def take(self, step: int) -> Groups:
+        """Return the step's groups."""
+        raise NotImplementedError
+
+    def sample_ahead(self, step: int) -> None:
+        """Begin to sample what may be sampled while `step` is updated."""
+
+    def settle(self) -> None:
+        """Wait for what `sample_ahead` began. What is raised meanwhile gives it up."""
+
+    def queued(self) -> list[Episode]:
+        """Return the episodes that wait for their steps, in order: a checkpoint keeps them."""
+        return []
+
+    def close(self) -> None:
+        """End what is being sampled."""
 
 
-class SampledBatches:
+class SampledBatches(Batches):
     """Samples the batches of a run in order, each at most `max_staleness` steps before it is trained on.
 
     The batch of step s is sampled whole by the weights after max(0, s - max_staleness) steps, which is the
-    `policy_version` of all its tokens: no episode spans two versions.
+    `policy_version` of all its tokens: no episode spans two versions. With `is_apart`, where an update leaves the
+    weights that are sampled from as they are, it is sampled during the update of step s - max_staleness.
 
-    Args:
-        step: The first step to be made.
-        queued: Episodes of the batches from `step` on that were sampled before the last checkpoint.
-        workers: Who plays instead of `sampler`.
+    It begins with the batches that `run` has from before its last checkpoint.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        scenario: Scenario,
-        sampler: Sampler,
-        step: int,
-        queued: Sequence[Episode],
-        workers: Workers | None = None,
-    ) -> None:
-        self._config, self._scenario, self._sampler, self._workers = config, scenario, sampler, workers
+    def __init__(self, run: Run, play: Play, interrupt: InterruptFlag, *, is_apart: bool = False) -> None:
+        config, queued = run.config, run.queued_episodes()
+        self._config, self._play, self._interrupt = config, play, interrupt
         size = config.groups_per_step * config.group_size
-        self._queue = deque(list(queued[start : start + size]) for start in range(0, len(queued), size))
-        self._next = step + len(self._queue)
+        self._queue = deque(queued[start : start + size] for start in range(0, len(queued), size))
+        self._next = run.step + len(self._queue)
+        self._background = BackgroundLoop("ahead") if is_apart and config.source.max_staleness else None
+        self._ahead: Future[list[Episode]] | None = None
 
     def take(self, step: int) -> Groups:
-        """Sample, with the weights as they are, what is due by `step`; return that step's groups."""
-        last = min(step + self._config.source.max_staleness, self._config.num_steps - 1)
-        while self._next <= last:
-            groups = share(range(self._config.groups_per_step))
-            self._queue.append(gathered(self._play(self._next, groups, step)))
-            self._next += 1
+        """Sample, with the weights as they are, what is due and not sampled ahead; return the step's groups."""
+        last = step + self._config.source.max_staleness - (self._background is not None)
+        while self._next <= min(last, self._config.num_steps - 1):
+            self._keep(lambda: asyncio.run(self._begin(step)))
         episodes, size = self._queue.popleft(), self._config.group_size
         return [episodes[start : start + size] for start in range(0, len(episodes), size)]
+
+    def sample_ahead(self, step: int) -> None:
+        """Begin to sample the batch that is `max_staleness` steps ahead, with the weights as they are."""
+        if self._background and self._next < self._config.num_steps:
+            self._ahead = self._background.start(self._begin(step))
+
+    def settle(self) -> None:
+        """Wait for what `sample_ahead` began. What is raised meanwhile gives it up."""
+        ahead, self._ahead = self._ahead, None
+        if ahead:
+            self._keep(ahead.result)
 
     def queued(self) -> list[Episode]:
         """Return the episodes that wait for their steps, in order: a checkpoint keeps them."""
         return [episode for batch in self._queue for episode in batch]
 
-    def _play(self, step: int, groups: Sequence[int], policy_version: int) -> list[Episode]:
-        if self._workers:
-            return self._workers.play(step, groups, policy_version)
-        return play_groups(self._config, self._scenario, self._sampler, step, groups, policy_version)
+    def close(self) -> None:
+        """End what is being sampled. May be called twice."""
+        if self._background:
+            self._background.close()
+
+    def _keep(self, wait: Callable[[], list[Episode]]) -> None:
+        """Wait for this rank's part of a batch and queue the parts of all. If one of them is given up, all are."""
+        mine: list[Episode] | None = None
+        with suppress(Abandoned), self._interrupt.abandonable(together=True):
+            mine = wait()
+        parts = [part for part in gathered([mine]) if part is not None]
+        if len(parts) < world_size():
+            raise Abandoned
+        self._queue.append([episode for part in parts for episode in part])
+        self._next += 1
+
+    def _begin(self, policy_version: int) -> Playing:
+        return self._play(self._next, share(range(self._config.groups_per_step)), policy_version)
 
 
-def play_groups(
+async def play_groups(
     config: TrainConfig,
     scenario: Scenario,
     sampler: Sampler,
@@ -77,30 +117,30 @@ def play_groups(
     groups: Sequence[int],
     policy_version: int,
 ) -> list[Episode]:
-    """Play all rollouts of some groups of a step; who plays the others makes no difference to them."""
-    sessions = step_sessions(config, scenario, step, groups, policy_version=policy_version)
-    return asyncio.run(run_episodes(sessions, sampler))
+    """Play all rollouts of some groups of a step, group after group, each with its task and its keys.
 
-
-def step_sessions(
-    config: TrainConfig, scenario: Scenario, step: int, groups: Sequence[int], *, policy_version: int
-) -> list[Session]:
-    """Start the sessions of a step: group after group, each with its task and its keys."""
+    Who plays the others makes no difference to them.
+    """
     if isinstance(scenario.pool, WithholdingPool):
         scenario.pool.accept = anneal(config, step)
     sessions = []
     for group in groups:
         position = step * config.groups_per_step + group
-        index = task_index(scenario.source, "train", position, config.seed)
-        task = scenario.source.task("train", index)
+        task = scenario.source.task("train", task_index(scenario.source, "train", position, config.seed))
         for rollout, aided in enumerate(aided_flags(config, step)):
+            key, group_id = (config.seed, step, group, rollout), f"{step}-{group}"
             sessions.append(
-                scenario.session(
-                    task,
-                    aided=aided,
-                    key=(config.seed, step, group, rollout),
-                    group_id=f"{step}-{group}",
-                    policy_version=policy_version,
-                )
+                scenario.session(task, aided=aided, key=key, group_id=group_id, policy_version=policy_version)
             )
-    return sessions
+    return await run_episodes(sessions, sampler)
+
+
+def staleness(step: int, episodes: Sequence[Episode], *, is_stored: bool) -> dict[str, float]:
+    """Return by how many versions the policy's tokens are older than `step`: the mean, and the largest.
+
+    Of stored episodes, those whose tokens have versions of their own count; the others' may never have been set.
+    """
+    dated = [e for e in episodes if not is_stored or e.tokens.policy_version is not None]
+    versions = np.concatenate([[], *(e.policy_versions[e.tokens.policy_mask] for e in dated)])
+    ages = step - versions[versions >= 0]
+    return {"staleness": float(ages.mean()), "staleness_max": float(ages.max())} if len(ages) else {}

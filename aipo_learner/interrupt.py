@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from aipo_env import Interrupted, Terminated
@@ -18,9 +18,8 @@ class Abandoned(KeyboardInterrupt):
 class InterruptFlag:
     """While entered, the first Ctrl-C or SIGTERM only sets `requested`; the next one acts as usual.
 
-    Whoever sends a SIGTERM soon kills, so it also ends what runs in `abandonable`, at once; but not where
-    several processes train together, as the others would wait for this one. Outside the main thread, where
-    signals cannot be caught, nothing is done.
+    Whoever sends a SIGTERM soon kills, so it also ends what runs in `abandonable`, at once. Outside the main thread,
+    where signals cannot be caught, nothing is done.
     """
 
     def __init__(self) -> None:
@@ -34,22 +33,23 @@ class InterruptFlag:
             }
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def abandonable(self) -> Iterator[None]:
-        """Let a SIGTERM, also one that came before, raise Abandoned here."""
-        self._may_abandon = world_size() == 1
+    def abandonable(self, *, together: bool = False) -> Iterator[None]:
+        """Let a SIGTERM, also one that came before, raise Abandoned here.
+
+        Where several processes train, only `together`: who says so lets the others know, who would wait for this one.
+        """
+        before, self._may_abandon = self._may_abandon, together or world_size() == 1
         try:
             if self._is_terminated and self._may_abandon:
                 raise Abandoned
             yield
         finally:
-            self._may_abandon = False
+            self._may_abandon = before
 
     def error(self, message: str) -> Interrupted:
         """Return what to raise once all is saved: Terminated after a SIGTERM."""
@@ -62,4 +62,5 @@ class InterruptFlag:
         if number == signal.SIGTERM:
             self._is_terminated = True
             if self._may_abandon:
+                self._may_abandon = False  # the next one must not end the cleaning up
                 raise Abandoned

@@ -4,6 +4,7 @@ What an episode is follows from its step, group and rollout and from the weights
 worker that dies is replaced by Ray, and the groups that it had are played again from their beginning.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from aipo_env import ConfigError, Episode, Journal, PolicyError, Scenario
-from aipo_learner.batches import play_groups
+from aipo_learner.batches import Playing, play_groups
 from aipo_learner.config import TrainConfig
 from aipo_learner.distributed import parts
 from aipo_learner.samplers.base import Sampler
@@ -46,17 +47,20 @@ class RayWorker:
         path = Path(self._config.out, "journal.jsonl")
         # Read anew: it has what a worker that died was answered, and no more what a checkpoint has made useless.
         self._scenario.pool.journal = Journal(path) if path.parent.is_dir() else None
-        return play_groups(self._config, self._scenario, self._sampler, step, groups, policy_version)
+        work = play_groups(self._config, self._scenario, self._sampler, step, groups, policy_version)
+        return asyncio.run(work)
 
 
 class RayWorkers:
     """The workers of a run, in the cluster that RAY_ADDRESS names, or else on this machine.
 
     Raises:
-        ConfigError: Ray is not installed, or the cluster has too few CPUs or GPUs.
+        ConfigError: Ray is not installed, or the cluster has too few CPUs or GPUs, or episodes come from a file.
     """
 
     def __init__(self, number: int, config: TrainConfig, model: PreTrainedModel, build: Build) -> None:
+        if config.source.is_stored:
+            raise ConfigError(f"ray={number}: stored episodes leave nothing to sample. Leave --ray out.")
         try:
             import ray
         except ImportError as error:
@@ -79,11 +83,11 @@ class RayWorkers:
         )(RayWorker)  # fmt: skip
         self.workers = [make.remote(config, build) for _ in range(number)]
 
-    def play(self, step: int, groups: Sequence[int], policy_version: int) -> list[Episode]:
-        """Have all workers play their parts with the weights that the model has now.
+    def play(self, step: int, groups: Sequence[int], policy_version: int) -> Playing:
+        """Have all workers play their parts with the weights that the model has at the call.
 
         Raises:
-            PolicyError: A worker could not be made, or died again and again over the same groups.
+            PolicyError: When awaited: a worker could not be made, or died again and again over the same groups.
         """
         ray = self._ray
         if policy_version != self._version:
@@ -93,8 +97,12 @@ class RayWorkers:
             worker.play.remote(self._weights, step, list(part), policy_version)
             for worker, part in zip(self.workers, parts(groups, len(self.workers)), strict=True)
         ]
+        return self._played(step, calls)
+
+    async def _played(self, step: int, calls: Sequence[Any]) -> list[Episode]:
+        ray = self._ray
         try:
-            played = ray.get(calls)
+            played = await asyncio.gather(*calls)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayActorError as error:

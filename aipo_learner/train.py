@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -26,7 +26,7 @@ from aipo_env import (
 )
 from aipo_learner.advantages import group_advantages, is_dropped, overlong_penalty
 from aipo_learner.batch import Row, episode_row
-from aipo_learner.batches import Groups, SampledBatches
+from aipo_learner.batches import Batches, Groups, SampledBatches, play_groups, staleness
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.distributed import copy_weights, gathered, join_ranks, own_copy, rank, shard
@@ -42,7 +42,7 @@ from aipo_learner.reporting.annotations import episode_coefficients, write_coeff
 from aipo_learner.runtime import prepare
 from aipo_learner.samplers.base import ChatFormat, Sampler
 from aipo_learner.samplers.hf_sampler import HFSampler
-from aipo_learner.samplers.vllm_sampler import served_sampler, vllm_sampler
+from aipo_learner.samplers.vllm_sampler import VLLMSampler, served_sampler, vllm_sampler
 from aipo_learner.schedule import best_step, is_stalled
 from aipo_learner.scheduled_evaluation import held_out_metrics, held_out_scenario
 from aipo_learner.stored_episodes import StoredBatches, sft_config, sft_row
@@ -67,7 +67,6 @@ def train(config: TrainConfig, console: Console | None = None, num_workers: int 
         Interrupted: Ctrl-C; the step was finished and saved. Terminated: SIGTERM; likewise, except that
             episodes that were being sampled are sampled again.
     """
-    console = console or Console()
     prepare(config.num_threads)
     torch.manual_seed(config.seed)
     join_ranks()
@@ -81,25 +80,25 @@ def train(config: TrainConfig, console: Console | None = None, num_workers: int 
         sampler = build_sampler(config, model, tokenizer)
         scenario = _training_scenario(config, run.journal)
         workers = RayWorkers(num_workers, config, model, build_rollouts) if num_workers else None
-        batches: SampledBatches | StoredBatches
-        batches = SampledBatches(config, scenario, sampler, run.step, run.queued_episodes(), workers)
+        players, interrupt = workers or sampler, InterruptFlag()
+        batches: Batches = _sampled_batches(run, scenario, players, interrupt)
         if config.source.is_stored:
             batches = StoredBatches(config, scenario, tokenizer)
         held_out = held_out_scenario(config) if config.evaluation.every else scenario
-        log = MetricsLog(config, run.step, console)
+        log = MetricsLog(config, run.step, console or Console())
         run.mark_best(best_step(log.scores))
-        players, plays_here = workers or sampler, not workers and not config.source.is_stored
-        with InterruptFlag() as interrupt, closing(log), closing(sampler), closing(players):
+        plays_here = not workers and not config.source.is_stored
+        with interrupt, closing(log), closing(sampler), closing(players), closing(batches):
             for step in range(run.step, config.num_steps + 1):
                 # Here the weights are those after `step` steps, and nothing of the next is begun.
                 waiting = batches.queued()
                 is_interrupted = any(gathered([interrupt.requested]))
                 run.settle()
                 if step > run.step and (is_interrupted or _is_saved(config, step)):
-                    run.save(step, model, tokenizer, optimizer, waiting)
+                    run.save(step, model, tokenizer, optimizer, waiting, keep_journal=is_interrupted)
                 if is_interrupted and step < config.num_steps:
                     raise interrupt.error(_stopped(config, step))
-                gap: dict[str, float] = {}
+                gap, telemetry = dict[str, float](), dict[str, float]()
                 is_measured = config.evaluation.is_due(step, config.num_steps) and step not in log.scores
                 try:
                     with interrupt.abandonable(), out_of_memory_explained(sampling_advice(config)):
@@ -118,14 +117,12 @@ def train(config: TrainConfig, console: Console | None = None, num_workers: int 
                         run.save(step, model, tokenizer, optimizer, waiting, keep_journal=True)
                     raise interrupt.error(_stopped(config, step)) from None
                 episodes = [episode for group in groups for episode in group]
-                if step % config.episodes_every == 0 and rank() == 0:
-                    _keep_episodes(run.episodes_path(step), groups[0], model, config)
+                _keep_episodes(run, step, groups[0], model)
                 rows, counts = training_rows(config, scenario, groups, step, tokenizer)
-                if not config.source.is_stored:
-                    counts["staleness"] = step - episodes[0].policy_version
+                counts |= staleness(step, episodes, is_stored=config.source.is_stored)
+                batches.sample_ahead(step)
                 _set_learning_rate(optimizer, config, step)
                 settings, pad = sft_config(config), tokenizer.pad_token_id or 0
-                telemetry: dict[str, float] = {}
                 if rows:
                     with guarded_update(config, step, rows, episodes):
                         telemetry = update(
@@ -133,7 +130,11 @@ def train(config: TrainConfig, console: Console | None = None, num_workers: int 
                         )
                         check_bounds(telemetry, config.bounds)
                     copy_weights(forward.model, model)
-                seconds = {"seconds/rollouts": sampled - start, "seconds/update": time.monotonic() - sampled}
+                updated = time.monotonic()
+                with suppress(Abandoned), interrupt.abandonable():
+                    batches.settle()
+                seconds = {"seconds/rollouts": sampled - start + time.monotonic() - updated}
+                seconds["seconds/update"] = updated - sampled
                 log.write(step, episode_metrics(episodes) | counts | telemetry | gap | seconds)
 
 
@@ -159,6 +160,19 @@ def _forwards(
     return forwards[0], forwards[1] if len(forwards) > 1 else None
 
 
+def _sampled_batches(
+    run: Run, scenario: Scenario, players: RayWorkers | Sampler, interrupt: InterruptFlag
+) -> SampledBatches:
+    """Return the batches that the workers or the sampler play."""
+    if isinstance(players, RayWorkers):
+        play, is_apart = players.play, True
+    else:
+        play = partial(play_groups, run.config, scenario, players)
+        # By vLLM's own transfer, an engine that is brought up again is given the weights of that moment.
+        is_apart = isinstance(players, VLLMSampler) and players.weights == "file"
+    return SampledBatches(run, play, interrupt, is_apart=is_apart)
+
+
 def _is_saved(config: TrainConfig, step: int) -> bool:
     """Return whether the weights after `step` steps make a checkpoint; those that are evaluated always do."""
     is_evaluated = config.evaluation.is_due(step, config.num_steps)
@@ -172,12 +186,12 @@ def _stopped(config: TrainConfig, step: int) -> str:
     )
 
 
-def _keep_episodes(
-    path: Path, episodes: Sequence[Episode], model: PreTrainedModel, config: TrainConfig
-) -> None:
+def _keep_episodes(run: Run, step: int, episodes: Sequence[Episode], model: PreTrainedModel) -> None:
     """Keep episodes for the viewer, with the coefficients that the objective gives their agents' tokens."""
-    write_episodes(path, episodes)
-    write_coefficients(path, episode_coefficients(model, episodes, config))
+    if step % run.config.episodes_every == 0 and rank() == 0:
+        path = run.episodes_path(step)
+        write_episodes(path, episodes)
+        write_coefficients(path, episode_coefficients(model, episodes, run.config))
 
 
 def build_sampler(config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Sampler:

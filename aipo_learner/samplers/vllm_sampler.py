@@ -7,24 +7,22 @@ last bits of the numbers: equal runs are equal up to rounding, not bit for bit.
 import asyncio
 import contextlib
 import tempfile
-import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aipo_env import Completion, ConfigError, PolicyError
+from aipo_learner.background import BackgroundLoop
+from aipo_learner.distributed import world_size
 from aipo_learner.samplers.base import ChatFormat, TokenConversation, end_ids
 from aipo_learner.samplers.vllm_engine import PLAIN_SAMPLING, EngineFault, OwnEngine, Sampled
 from aipo_learner.samplers.vllm_server import ServedEngine
 from aipo_learner.samplers.vllm_weights import export_weights, open_transfer
-
-T = TypeVar("T")
 
 NUM_TRIES = 4
 """How often a turn is asked for before the run ends; the engine is brought up again in between."""
@@ -73,11 +71,9 @@ class VLLMSampler:
         self._scratch = tempfile.TemporaryDirectory(prefix="aipo-vllm-", dir=folder or None)
         self.folder = Path(self._scratch.name, "policy")
         self.num_starts = 0
-        self._loop = asyncio.new_event_loop()
         self._one_at_a_time = asyncio.Lock()
         self._transfer: Callable[[], None]
-        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
-        self._thread.start()
+        self._background = BackgroundLoop("vllm")
 
     def conversation(self, key: tuple[int, ...]) -> VLLMConversation:
         """Register a conversation."""
@@ -93,15 +89,15 @@ class VLLMSampler:
         """
         own: dict[str, Any] = {"seed": seed, "stop": list(stop), "max_tokens": max_tokens}
         own |= {"temperature": self.temperature, "stop_token_ids": sorted(self._end_ids)}
-        return await asyncio.wrap_future(self._submit(self._sample(list(token_ids), PLAIN_SAMPLING | own)))
+        return await asyncio.wrap_future(
+            self._background.start(self._sample(list(token_ids), PLAIN_SAMPLING | own))
+        )
 
     def close(self) -> None:
         """End the engine."""
-        if not self._loop.is_closed():
-            self._run(self.engine.close())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        if not self._background.loop.is_closed():
+            self._background.start(self.engine.close()).result()
+            self._background.close()
         self._scratch.cleanup()
 
     def take_weights(self) -> None:
@@ -112,11 +108,11 @@ class VLLMSampler:
         if not is_first:
             with contextlib.suppress(EngineFault):
                 if self.weights == "file":
-                    self._run(self.engine.reload(self.folder))
+                    self._background.start(self.engine.reload(self.folder)).result()
                 else:
                     self._transfer()
                 return
-        self._run(self._start(self.num_starts))
+        self._background.start(self._start(self.num_starts)).result()
 
     async def _start(self, seen: int) -> None:
         """Bring the engine up with the weights as they are, unless somebody did since `seen` was `num_starts`."""
@@ -124,7 +120,10 @@ class VLLMSampler:
             if seen == self.num_starts:
                 await self.engine.start(self.folder)
                 if self.weights != "file":
-                    client, workers = self.engine.weight_client(self._loop), await self.engine.num_workers()
+                    client, workers = (
+                        self.engine.weight_client(self._background.loop),
+                        await self.engine.num_workers(),
+                    )
                     arguments = (self.weights, client, self.model, workers)
                     self._transfer = await asyncio.to_thread(open_transfer, *arguments)
                     await asyncio.to_thread(self._transfer)
@@ -140,12 +139,6 @@ class VLLMSampler:
                 await self._start(seen)
         raise PolicyError(f"sampler: vLLM died {NUM_TRIES} times under one turn: {fault}")
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._submit(work).result()
-
-    def _submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
 
 def vllm_sampler(
     model: PreTrainedModel,
@@ -160,6 +153,11 @@ def vllm_sampler(
     """Build the sampler of the specs `vllm` and, with `is_served`, `vllm-serve`; `options` are the engine's."""
     if url := options.pop("", ""):  # what a spec has without a name has the name ""
         options["url"] = url
+    if options.get("url") and world_size() > 1:
+        raise ConfigError(
+            f"sampler: {options['url']} would be given the weights by each of {world_size()} ranks. Let every rank start "
+            "a server of its own, --sampler vllm-serve, or train on one rank."
+        )
     engine = ServedEngine(**options) if is_served or "url" in options else OwnEngine(**options)
     return VLLMSampler(model, tokenizer, engine, temperature=temperature, folder=folder, weights=weights)
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,37 @@ def test_a_probe_tells_whether_logits_are_capped_before_ranks_count_their_passes
     )  # fmt: skip
     forward(collate([row], 0))
     assert len(passes) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hanging", [(0, 1), (1,)])
+def test_sigterm_gives_up_the_sampling_of_all_ranks(tmp_path: Path, hanging: tuple[int, ...]):
+    """Ranks hang in the sampling of step 2, all of them or one for which the other waits."""
+    out = tmp_path / "run"
+    settings = config(out).to_dict() | {"num_steps": 4, "checkpoint_every": 4}
+    (tmp_path / "run.json").write_text(json.dumps(settings))
+    environment = ENVIRONMENT | {"HANGING": json.dumps(hanging), "HANGS": str(tmp_path)}
+    launch = [*LAUNCH, "--shutdown-timeout", "300", SCRIPT.with_name("ranks_hang.py"), tmp_path / "run.json"]
+    with subprocess.Popen(launch, env=environment, stderr=subprocess.PIPE, text=True) as ranks:
+        while len(list(tmp_path.glob("hangs-*"))) < len(hanging) and ranks.poll() is None:
+            time.sleep(0.1)
+        ranks.terminate()
+        _, errors = ranks.communicate(timeout=300)
+    assert f"stopped after step 2 of 4, which is saved in {out}" in errors
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000002"]
+    train(replace(config(out), num_steps=4, checkpoint_every=4), Console(quiet=True))
+    assert [row["step"] for row in read_metrics(out / "metrics.jsonl")] == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_one_server_of_vllm_is_not_shared_by_ranks(tmp_path: Path):
+    pytest.importorskip("openai")
+    done = subprocess.run(
+        [*LAUNCH, "-m", "aipo_env.cli", "train", "--sampler", "vllm:http://127.0.0.1:9", "--out", tmp_path / "run"],
+        env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "sampler: http://127.0.0.1:9 would be given the weights by each of 2 ranks" in done.stderr
 
 
 @pytest.mark.slow

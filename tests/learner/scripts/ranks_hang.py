@@ -1,0 +1,23 @@
+"""A rank of `aipo train` that, if it is one of $HANGING, hangs in the sampling of step 2."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import aipo_learner.batches
+from aipo_env.cli import main
+
+real, rank = aipo_learner.batches.run_episodes, int(os.environ["RANK"])
+
+
+async def hang(sessions, sampler):
+    if rank in json.loads(os.environ["HANGING"]) and any(session.key[1] == 2 for session in sessions):
+        Path(os.environ["HANGS"], f"hangs-{rank}").touch()
+        await asyncio.sleep(600)
+    return await real(sessions, sampler)
+
+
+aipo_learner.batches.run_episodes = hang
+sys.exit(main(["train", "--config", sys.argv[1]]))
