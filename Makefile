@@ -45,5 +45,5 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(VENV)/bin/pip
 
 # The second stamp: whoever can run the tests can run the demo.
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/pip
-	$(INSTALL) ".[learner,openai,docker,tokenizers,report,data,dev]"
+	$(INSTALL) ".[learner,openai,docker,tokenizers,report,data,lora,dev]"
 	touch $@ $(VENV)/demo.stamp

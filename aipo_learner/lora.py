@@ -20,8 +20,8 @@ def add_adapter(model: PreTrainedModel, rank: int) -> None:
         raise ConfigError(f'config: compute.lora_rank={rank} needs peft: pip install "aipo-rl[lora]".')
     from peft import LoraConfig, inject_adapter_in_model
 
-    targets = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, **targets), model)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    inject_adapter_in_model(config, model)
 
 
 def adapter_state(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -36,7 +36,7 @@ def merged_state(model: PreTrainedModel) -> dict[str, Tensor] | None:
     """
     if not hasattr(model, "peft_config"):
         return None
-    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.tuners.lora import Linear
 
     state = {
         name.replace(".base_layer.", "."): value
@@ -44,6 +44,6 @@ def merged_state(model: PreTrainedModel) -> dict[str, Tensor] | None:
         if ".lora_" not in name
     }
     for name, layer in model.named_modules():
-        if isinstance(layer, BaseTunerLayer):
+        if isinstance(layer, Linear):
             state[f"{name}.weight"] = state[f"{name}.weight"] + layer.get_delta_weight("default")
     return state

@@ -129,8 +129,15 @@ def test_ctrl_c_finishes_the_step(run: Run, uninterrupted: dict[str, Any], tmp_p
     assert same(outcome(out), uninterrupted)
 
 
-def test_a_second_ctrl_c_interrupts_at_once():
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def usual_ctrl_c() -> Iterator[Any]:
+    """Have Ctrl-C interrupt, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_interrupts_at_once(usual_ctrl_c: Any):
     with InterruptFlag() as interrupt:
         signal.raise_signal(signal.SIGINT)
         assert interrupt.requested
@@ -139,7 +146,7 @@ def test_a_second_ctrl_c_interrupts_at_once():
         assert interrupt.error("stopped").exit_code == 2
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is usual_ctrl_c
 
 
 def test_sigterm_ends_what_can_be_abandoned_and_nothing_else():
