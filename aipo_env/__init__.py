@@ -6,30 +6,18 @@ Everything public is imported from here; sub-modules may move.
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest, BudgetSpent, RetryLater
 from aipo_env.agents.chat import ChatAgent
 from aipo_env.agents.faults import CONSULT_OUTCOMES, consult_outcome
-from aipo_env.agents.knowledge import KnowledgeAgent
 from aipo_env.agents.notes import NotesAgent
 from aipo_env.agents.own_policy import OWN_POLICY, OwnPolicyAgent
 from aipo_env.agents.pool import AgentPool, Cassette, Journal, Outcome, PoolLimits
-from aipo_env.agents.reasoning import ReasoningAgent
+from aipo_env.agents.roles import KnowledgeAgent, ReasoningAgent, VerifyAgent
 from aipo_env.agents.scripted import ScriptedAgent
-from aipo_env.agents.verify import VerifyAgent
 from aipo_env.checker import check_agent, check_codec, check_task_source, check_tool, check_verifier
 from aipo_env.codecs.base import Codec, Parsed, ToolSchema
 from aipo_env.codecs.hermes import HermesCodec
 from aipo_env.codecs.macro import MacroCodec
 from aipo_env.codecs.openai_calls import OpenAICodec, completion_text, openai_messages
 from aipo_env.codecs.tags import TagsCodec
-from aipo_env.dialogue import (
-    Answer,
-    Consults,
-    Dialogue,
-    DialogueRules,
-    Ended,
-    Feedback,
-    Need,
-    PendingCall,
-    Reply,
-)
+from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback
 from aipo_env.envs.byte_tokenizer import ByteTokenizer
 from aipo_env.envs.spaces import UnicodeText
 from aipo_env.envs.token_env import TokenEnv
@@ -39,7 +27,6 @@ from aipo_env.envs.turn_env import TurnEnv
 from aipo_env.episode import Episode, TokenRecord, redact, write_episodes
 from aipo_env.errors import (
     AgentError,
-    AgentTimeout,
     AipoError,
     CheckpointError,
     ConfigError,
@@ -67,27 +54,8 @@ from aipo_env.records import (
     Turn,
     Verdict,
 )
-from aipo_env.registry import (
-    AGENTS,
-    CODECS,
-    TASKS,
-    TOOLS,
-    VERIFIERS,
-    Plugin,
-    Registry,
-    Spec,
-    choose,
-    construct,
-    parse_spec,
-)
-from aipo_env.render import (
-    episode_text,
-    episodes_html,
-    episodes_section,
-    escape_terminal,
-    html_templates,
-    messages_text,
-)
+from aipo_env.registry import AGENTS, CODECS, TASKS, TOOLS, VERIFIERS, Spec, choose, construct, parse_spec
+from aipo_env.render import episode_text, episodes_html, episodes_section, escape_terminal, html_templates
 from aipo_env.runner import EpisodeRunner, Group
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.self_test import open_sandbox
@@ -96,58 +64,38 @@ from aipo_env.session import Session, run_sync
 from aipo_env.shipped import data_folder
 from aipo_env.stored import lint_episodes, read_episodes
 from aipo_env.tasks.base import TaskSource, TaskTable, build_source, task_index
-from aipo_env.tasks.contamination import (
-    ContaminationIndex,
-    ContaminationReport,
-    all_tasks,
-    check_contamination,
-    contaminated,
-    without_contaminated,
-)
+from aipo_env.tasks.contamination import ContaminationIndex, check_contamination, without_contaminated
 from aipo_env.tasks.datasets import Dataset, known_datasets
 from aipo_env.tasks.file import FileSource
-from aipo_env.tasks.hub import hub_source
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import CannedAgent, FaultServer, FaultyAgent, ScriptedPolicy
 from aipo_env.tools.base import Tool
-from aipo_env.toy.world import (
-    MOVES,
-    OPERATOR_NAMES,
-    Operator,
-    Problem,
-    World,
-    add_codes,
-    believed_move,
-    draw_rule,
-    shift_of,
-)
+from aipo_env.toy.world import MOVES, OPERATOR_NAMES, Operator, Problem, World, add_codes, shift_of
 from aipo_env.vector import VectorEnv
 from aipo_env.verifiers.base import Verifier
-from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import ChoiceVerifier
 from aipo_env.verifiers.math_equiv import MathVerifier
 from aipo_env.verifiers.unit_tests import CodeVerifier
 
 # fmt: off
 __all__ = [
-    "AGENTS", "CODECS", "CONSULT_KINDS", "CONSULT_OUTCOMES", "MOVES", "OPERATOR_NAMES", "OWN_POLICY", "TASKS", "TOOLS", "TOY_RULES",
-    "VERIFIERS", "Agent", "AgentError", "AgentPool", "AgentReply", "AgentRequest", "AgentTimeout",
-    "AipoError", "Answer", "Author", "BudgetSpent", "ByKind", "ByteTokenizer", "Call", "CannedAgent",
-    "Cassette", "ChatAgent", "CheckpointError", "ChoiceVerifier", "CodeTests", "CodeVerifier", "Codec",
-    "Completion", "ConfigError", "Consult", "ConsultKind", "Consults", "ContaminationIndex",
-    "ContaminationReport", "DataError", "Dataset", "Dialogue", "DialogueRules", "Ended", "Episode",
-    "EpisodeRunner", "FaultServer", "FaultyAgent", "Feedback", "FileSource", "Group", "HermesCodec",
-    "Interrupted", "Journal", "KnowledgeAgent", "Limits", "MacroCodec", "MathVerifier", "Message", "Need",
-    "NotesAgent", "OpenAICodec", "Operator", "Outcome", "OwnPolicyAgent", "Parsed", "PendingCall", "Plugin", "PolicyError",
-    "PoolLimits", "Problem", "Program", "ReasoningAgent", "Registry", "Reply", "RetryLater", "RunResult",
-    "Sandbox", "SandboxUnavailable", "Scenario", "ScriptedAgent", "ScriptedPolicy", "Session", "Span", "Spec",
-    "Split", "StopReason", "TagsCodec", "Task", "TaskSource", "TaskTable", "Terminated", "TokenEnv",
-    "TokenRecord", "TokenSession", "Tokenizer", "Tool", "ToolSchema", "ToySource", "Turn", "TurnEnv",
-    "UnicodeText", "VectorEnv", "Verdict", "Verifier", "VerifierError", "VerifyAgent", "World", "add_codes",
-    "all_tasks", "believed_move", "build_agents", "build_scenario", "build_source", "check_agent",
-    "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier", "choose",
-    "completion_text", "construct", "consult_outcome", "contaminated", "data_folder", "draw_rule", "episode_text",
-    "episodes_html", "episodes_section", "escape_terminal", "html_templates", "hub_source", "known_datasets", "lint_episodes",
-    "messages_text", "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync",
+    "AGENTS", "CODECS", "CONSULT_KINDS", "CONSULT_OUTCOMES", "MOVES", "OPERATOR_NAMES", "OWN_POLICY", "TASKS",
+    "TOOLS", "TOY_RULES", "VERIFIERS", "Agent", "AgentError", "AgentPool", "AgentReply", "AgentRequest",
+    "AipoError", "Answer", "Author", "BudgetSpent", "ByteTokenizer", "Call", "CannedAgent", "Cassette",
+    "ChatAgent", "CheckpointError", "ChoiceVerifier", "CodeTests", "CodeVerifier", "Codec", "Completion",
+    "ConfigError", "Consult", "ConsultKind", "Consults", "ContaminationIndex", "DataError", "Dataset",
+    "Dialogue", "DialogueRules", "Ended", "Episode", "EpisodeRunner", "FaultServer", "FaultyAgent",
+    "Feedback", "FileSource", "Group", "HermesCodec", "Interrupted", "Journal", "KnowledgeAgent", "Limits",
+    "MacroCodec", "MathVerifier", "Message", "NotesAgent", "OpenAICodec", "Operator", "Outcome",
+    "OwnPolicyAgent", "Parsed", "PolicyError", "PoolLimits", "Problem", "Program",
+    "ReasoningAgent", "RetryLater", "RunResult", "Sandbox", "SandboxUnavailable", "Scenario",
+    "ScriptedAgent", "ScriptedPolicy", "Session", "Span", "Spec", "Split", "StopReason", "TagsCodec", "Task",
+    "TaskSource", "TaskTable", "Terminated", "TokenEnv", "TokenRecord", "TokenSession", "Tokenizer", "Tool",
+    "ToolSchema", "ToySource", "Turn", "TurnEnv", "UnicodeText", "VectorEnv", "Verdict", "Verifier",
+    "VerifierError", "VerifyAgent", "World", "add_codes", "build_agents", "build_scenario", "build_source",
+    "check_agent", "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier",
+    "choose", "completion_text", "construct", "consult_outcome", "data_folder", "episode_text",
+    "episodes_html", "episodes_section", "escape_terminal", "html_templates", "known_datasets",
+    "lint_episodes", "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync",
     "shift_of", "suggest", "task_index", "without_contaminated", "write_episodes",
 ]

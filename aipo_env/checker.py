@@ -97,9 +97,8 @@ def check_tool(tool: Any, *, arguments: Mapping[str, Any] | None = None) -> None
     given = arguments or {name: _VALUES[schema["type"]] for name, schema in parameters.items()}
     for asked in (given, *({**given, name: None} for name in parameters)):
         outcome = run_sync(pool.consult(AgentRequest(kind=built.agent_id, query=json.dumps(asked))))
-        _rule(
-            outcome.reply, f"{who}: given {asked}: {outcome.error}", "Return in time, or raise an Exception."
-        )
+        mend = "Return in time, or raise an Exception."
+        _rule(outcome.reply, f"{who}: given {asked}: {outcome.error}", mend)
         text = outcome.reply.text if outcome.reply else ""
         is_error = text.startswith("error:")
         _rule("JSON serializable" not in text, f"{who}: {text}", "Return text or what JSON has.")
@@ -130,9 +129,8 @@ def check_task_source(source: Spec | TaskSource, *, num: int = 100) -> None:
             try:
                 json.dumps(dict(task.meta), allow_nan=False)
             except (TypeError, ValueError) as error:
-                _rule(
-                    False, f"{who}: task{place}: meta has no JSON form: {error}", "Keep plain values in it."
-                )
+                fault = f"{who}: task{place}: meta has no JSON form: {error}"
+                raise AssertionError(f"{fault}. Keep plain values in it.") from error
         is_round = not size or built.task(split, size) == built.task(split, 0) != built.task(split, size - 1)
         _rule(is_round or size == 1, f"{who}: task {size} of {split} is not task 0", "Count round and round.")
     _rule(ids, f"{who}: neither split has a task", "Add tasks.")

@@ -1,6 +1,6 @@
-"""The command `aipo`. Other packages add commands by the entry-point group `aipo.commands`.
+"""The command `aipo`. Its own commands are functions whose arguments are read from the command line by tyro.
 
-Such an entry point is a function that takes the arguments as a list of texts and returns nothing; it is
+Other packages add commands by the entry-point group `aipo.commands`. Such an entry point is a function that takes the arguments as a list of texts and returns nothing; it is
 imported only when its command is called.
 """
 
@@ -8,25 +8,17 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
+import tyro
+
 from aipo_env.commands import agents, doctor, play, plugins, sandbox, tasks, verify, view
 from aipo_env.errors import AipoError, ConfigError, suggest
 from aipo_env.lint import lint
 from aipo_env.render import escape_terminal
 from aipo_env.serving import serve
 
-Command = Callable[[list[str]], None]
-
-OWN: dict[str, Command] = {
-    "play": play,
-    "view": view,
-    "lint": lint,
-    "plugins": plugins,
-    "tasks": tasks,
-    "agents": agents,
-    "verify": verify,
-    "sandbox": sandbox,
-    "serve": serve,
-    "doctor": doctor,
+OWN: dict[str, Callable[..., None]] = {
+    command.__name__: command
+    for command in (play, view, lint, plugins, tasks, agents, verify, sandbox, serve, doctor)
 }
 """The commands of this package."""
 EXTRAS = {"jinja2": "report", "pyarrow": "data"} | {n: n for n in ("mcp", "openai", "openenv", "vllm")}
@@ -59,7 +51,10 @@ def _run(arguments: list[str]) -> None:
     if name not in OWN and name not in plugged:
         raise ConfigError(f"there is no command {name!r}. {suggest(name, [*OWN, *plugged])}")
     try:
-        (OWN[name] if name in OWN else plugged[name].load())(rest)
+        if name in OWN:
+            tyro.cli(OWN[name], args=rest, prog=f"aipo {name}")
+        else:
+            plugged[name].load()(rest)
     except ModuleNotFoundError as error:
         raise _missing(name, error) from error
 
@@ -76,10 +71,8 @@ def _missing(command: str, error: ModuleNotFoundError) -> Exception:
     package = (error.name or "").split(".")[0]
     if package in ("", "aipo_env", "aipo_learner"):
         return error
-    extra = EXTRAS.get(package, "learner")
-    return ConfigError(
-        f'`aipo {command}` needs {package}, which is not installed: pip install "aipo-rl[{extra}]".'
-    )
+    mend = 'pip install "aipo-rl[{}]"'.format(EXTRAS.get(package, "learner"))
+    return ConfigError(f"`aipo {command}` needs {package}, which is not installed: {mend}.")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     messages = dialogue.open()
     need = dialogue.receive(completion)      # Consults | Answer | Feedback | Ended
-    message = dialogue.reply(replies)        # after Consults: what the policy sees next
+    message = dialogue.reply(consults)       # after Consults: what the policy sees next
 
 Limits, malformed calls, denied calls and forged markup are decided here and nowhere else.
 """
@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 
 from aipo_env.agents.limits import SPENT, check_budget, counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
-from aipo_env.errors import ConfigError
+from aipo_env.errors import check_choice, check_whole
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
     Call,
     Completion,
+    Consult,
     ConsultKind,
     ConsultStatus,
     Message,
@@ -26,7 +27,6 @@ from aipo_env.records import (
     StopReason,
     Task,
     Turn,
-    check_kind,
 )
 
 MAX_CALLS = 64
@@ -71,51 +71,26 @@ class DialogueRules:
     max_invalid: int = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kinds", tuple(check_kind(kind) for kind in self.kinds))
+        object.__setattr__(self, "kinds", tuple(self.kinds))
+        for role in self.kinds:
+            check_choice("dialogue rules: kind", role, CONSULT_KINDS)
         for kind, budget in self.budget_per_kind.items():
-            _check_count(f"budget_per_kind[{kind!r}]", budget, 0)
+            check_whole(f"dialogue rules: budget_per_kind[{kind!r}]", budget)
         check_budget("dialogue rules: reply_budget", self.reply_budget, SPENT[1:])  # calls: consult_budget
         for name in ("max_turns", "max_policy_tokens", "max_context_tokens"):
-            _check_count(name, getattr(self, name), 1)
+            check_whole(f"dialogue rules: {name}", getattr(self, name), 1)
         for name in ("consult_budget", "max_invalid"):
-            _check_count(name, getattr(self, name), 0)
-
-
-def _check_count(name: str, value: int, low: int) -> None:
-    if not isinstance(value, int) or value < low:
-        raise ConfigError(f"dialogue rules: {name}={value!r} must be a whole number, at least {low}.")
-
-
-@dataclass(frozen=True, slots=True)
-class PendingCall:
-    """A call with its number in the episode; a denied one is not executed."""
-
-    call: Call
-    call_id: int
-    denied: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of a call: the agent's text when answered, nothing otherwise.
-
-    `num_tokens` and `cost_usd` are the agent's own count; `token_ids` and `logprobs` the text as it was sampled.
-    """
-
-    status: ConsultStatus
-    text: str = ""
-    agent_id: str = ""
-    num_tokens: int = 0
-    cost_usd: float = 0.0
-    token_ids: tuple[int, ...] = ()
-    logprobs: tuple[float, ...] = ()
+            check_whole(f"dialogue rules: {name}", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
 class Consults:
-    """Answer these calls, then call `reply` with one `Reply` per call, in order."""
+    """Answer these calls, then call `reply` with the account of each, in order.
 
-    pending: tuple[PendingCall, ...]
+    Each is the beginning of its account: "denied", and then it is not executed, or "failed" until it is answered.
+    """
+
+    pending: tuple[Consult, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +127,7 @@ class Dialogue:
         self.num_context_tokens = 0
         self.num_forged = 0
         self.num_invalid = 0
-        self._pending: tuple[PendingCall, ...] = ()
+        self._pending: tuple[Consult, ...] = ()
         self._charged: Counter[str] = Counter()
         self._spent = defaultdict[str, float](float)
         self._num_calls = 0
@@ -164,9 +139,12 @@ class Dialogue:
 
     def open(self) -> tuple[Message, ...]:
         """Return the prompt."""
-        system = self._consult_prompt() if self.aided else self.rules.plain_prompt
-        texts = (("system", system), ("user", self.task.prompt))
-        return tuple(Message(role, (Span(text, Author.PROMPT),)) for role, text in texts)  # type: ignore[arg-type]
+        rules, system = self.rules, self.rules.plain_prompt
+        if self.aided:
+            instructions = self.codec.instructions(rules.kinds, rules.consult_budget)
+            system = rules.consult_prompt or f"{system}\n\n{instructions}"
+        prompt = Span(system, Author.PROMPT), Span(self.task.prompt, Author.PROMPT)
+        return Message("system", prompt[:1]), Message("user", prompt[1:])
 
     def stop_strings(self) -> tuple[str, ...]:
         """Return the strings after which the policy's turn ends."""
@@ -178,9 +156,7 @@ class Dialogue:
 
     def exhausted(self) -> StopReason | None:
         """Return the limit that forbids another completion, if one does."""
-        if self.token_limit():
-            return None
-        return self._token_reason()
+        return None if self.token_limit() else self._token_reason()
 
     def saw(self, num_tokens: int) -> None:
         """Count tokens that the policy did not sample towards the context."""
@@ -214,27 +190,28 @@ class Dialogue:
         self._pending = tuple(self._admit(call) for call in parsed.calls)
         return Consults(self._pending)
 
-    def reply(self, replies: Sequence[Reply]) -> Message:
-        """Take one reply per pending call; return what the policy sees. Only answered calls are charged."""
-        if len(replies) != len(self._pending):
-            raise ValueError(f"{len(replies)} replies for {len(self._pending)} pending calls")
+    def reply(self, consults: Sequence[Consult]) -> Message:
+        """Take what came of each pending call; return what the policy sees. Only answered calls are charged."""
+        if len(consults) != len(self._pending):
+            raise ValueError(f"{len(consults)} replies for {len(self._pending)} pending calls")
         spans: list[Span] = []
-        for pending, reply in zip(self._pending, replies, strict=True):
-            if reply.status != "answered" and not pending.denied:
-                self._charged[pending.call.kind] -= 1
-            self._spend(pending.call.kind, reply)
-            rendered = self.codec.render_reply(pending.call.kind, self._body(pending, reply))
-            spans += [_as_sampled(span, reply) for span in rendered]
+        for consult in consults:
+            if consult.status == "answered":
+                self._spend(consult)
+            elif consult.status != "denied":
+                self._charged[consult.kind] -= 1
+            rendered = self.codec.render_reply(consult.kind, self._body(consult))
+            spans += [_as_sampled(span, consult) for span in rendered]
         self._pending = ()
         return self._answer_turn(tuple(spans))
 
-    def _body(self, pending: PendingCall, reply: Reply) -> Span:
+    def _body(self, consult: Consult) -> Span:
         """Return the reply's text: the agent's, or one and the same notice for a failure and a leak."""
-        if reply.status == "answered":
-            author = Author.AGENT if pending.call.kind in CONSULT_KINDS else Author.TOOL
-            return Span(reply.text, author, reply.agent_id, pending.call_id, is_content=True)
-        notice = self.codec.denied if pending.denied else self.codec.unavailable
-        return Span(notice, Author.ENV, call_id=pending.call_id)
+        if consult.status == "answered":
+            author = Author.AGENT if consult.kind in CONSULT_KINDS else Author.TOOL
+            return Span(consult.reply, author, consult.agent_id, consult.call_id, is_content=True)
+        notice = self.codec.denied if consult.status == "denied" else self.codec.unavailable
+        return Span(notice, Author.ENV, call_id=consult.call_id)
 
     def may_consult(self, kind: str) -> bool:
         """Return whether a call to an agent's role or a tool is within the budgets."""
@@ -246,29 +223,25 @@ class Dialogue:
             and not spent_limit(self.rules.reply_budget, self._spent, kind)
         )
 
-    def _spend(self, kind: str, reply: Reply) -> None:
-        for metric, amount in zip(SPENT[1:], (reply.num_tokens, reply.cost_usd), strict=True):
-            for name in counted(kind, metric):
+    def _spend(self, consult: Consult) -> None:
+        for metric, amount in zip(SPENT[1:], (consult.tokens, consult.cost_usd), strict=True):
+            for name in counted(consult.kind, metric):
                 self._spent[name] += amount
 
-    def _admit(self, call: Call) -> PendingCall:
+    def _admit(self, call: Call) -> Consult:
         """Charge a call to the budgets, or deny it."""
-        denied = not self.may_consult(call.kind)
-        if not denied:
-            self._charged[call.kind] += 1
+        is_allowed = self.may_consult(call.kind)
+        self._charged[call.kind] += is_allowed
         self._num_calls += 1
-        return PendingCall(call, self._num_calls - 1, denied)
+        status: ConsultStatus = "failed" if is_allowed else "denied"
+        call_id, turn = self._num_calls - 1, len(self.turns)
+        return Consult(kind=call.kind, query=call.query, status=status, call_id=call_id, turn=turn)
 
     def _answer_turn(self, spans: tuple[Span, ...]) -> Message:
         """Record what came back in the last turn and return it as a message."""
         message = Message("user", spans)
-        last = self.turns[-1]
-        self.turns[-1] = Turn(last.completion, last.finish_reason, last.calls, message.content)
+        self.turns[-1] = replace(self.turns[-1], feedback=message.content)
         return message
-
-    def _consult_prompt(self) -> str:
-        instructions = self.codec.instructions(self.rules.kinds, self.rules.consult_budget)
-        return self.rules.consult_prompt or f"{self.rules.plain_prompt}\n\n{instructions}"
 
     def _token_reason(self) -> StopReason:
         overflow = self.context_left() < self._policy_tokens_left()
@@ -282,8 +255,8 @@ class Dialogue:
         return self.rules.max_context_tokens - self.num_context_tokens
 
 
-def _as_sampled(span: Span, reply: Reply) -> Span:
+def _as_sampled(span: Span, consult: Consult) -> Span:
     """Return a reply's body with the tokens it was sampled as; one that a codec had to change has none."""
-    if not reply.token_ids or not span.is_content or span.text != reply.text:
+    if not consult.token_ids or not span.is_content or span.text != consult.reply:
         return span
-    return replace(span, token_ids=reply.token_ids, logprobs=reply.logprobs)
+    return replace(span, token_ids=consult.token_ids, logprobs=consult.logprobs)

@@ -5,27 +5,20 @@ The token record holds the very ids that the policy sampled and saw, each with i
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aipo_env.records import (
-    Author,
-    Call,
-    Consult,
-    Message,
-    Span,
-    StopReason,
-    Task,
-    Turn,
-    Verdict,
-    json_float,
-)
+from aipo_env.records import Author, Call, Consult, Message, Span, StopReason, Task, Turn, Verdict
 
+Run = tuple[Sequence[int], int, int, int, Sequence[float], bool]
+"""Tokens that stand together: token_ids, author, call_id, turn, logprobs (none: unknown), is_content."""
 _DTYPES = {
     "token_ids": np.int32,
     "author": np.int8,
@@ -33,6 +26,7 @@ _DTYPES = {
     "turn": np.int16,
     "behaviour_logprobs": np.float32,
     "is_content": np.bool_,
+    "policy_version": np.int32,
 }
 
 
@@ -47,6 +41,8 @@ class TokenRecord:
         turn: int16[T], completions before this token; prompt tokens are in turn 0.
         behaviour_logprobs: float32[T], log-probability under whoever wrote the token; NaN means unknown.
         is_content: bool[T], true for the body of an agent's reply, false for its wrapper and all else.
+        policy_version: int32[T], the weights that sampled each of the policy's tokens, -1 elsewhere and where
+            unknown; None where it is the episode's for all of them.
 
     Raises:
         ValueError: The arrays differ in length.
@@ -58,14 +54,18 @@ class TokenRecord:
     turn: NDArray[np.int16]
     behaviour_logprobs: NDArray[np.float32]
     is_content: NDArray[np.bool_]
+    policy_version: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {name: len(getattr(self, name)) for name in _DTYPES}
+        lengths = {name: len(getattr(self, name)) for name in self._columns()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"token record arrays differ in length: {lengths}")
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    def _columns(self) -> list[str]:
+        return [name for name in _DTYPES if getattr(self, name) is not None]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TokenRecord) and all(
@@ -86,34 +86,29 @@ class TokenRecord:
     @classmethod
     def build(cls, columns: Mapping[str, Sequence[Any]]) -> "TokenRecord":
         """Build a record from one sequence per field; null log-probabilities become NaN."""
-        logprobs = [np.nan if value is None else value for value in columns["behaviour_logprobs"]]
-        return cls(**{
-            name: np.asarray(logprobs if name == "behaviour_logprobs" else columns[name], dtype)
-            for name, dtype in _DTYPES.items()
-        })  # fmt: skip
+        known = {name: dtype for name, dtype in _DTYPES.items() if name in columns}
+        return cls(**{name: np.asarray(columns[name], dtype) for name, dtype in known.items()})
 
     @classmethod
-    def join(
-        cls, runs: Sequence[tuple[Sequence[int], int, int, int, Sequence[float], bool]]
-    ) -> "TokenRecord":
-        """Join runs of (token_ids, author, call_id, turn, logprobs, is_content); no logprobs are unknown ones."""
+    def join(cls, runs: Sequence[Run]) -> "TokenRecord":
+        """Join runs of tokens."""
         sizes = [len(run[0]) for run in runs]
-        token_ids = itertools.chain.from_iterable(run[0] for run in runs)
-        logprobs = np.full(sum(sizes), np.nan, np.float32)
+        num_tokens = sum(sizes)
+        token_ids = np.fromiter(itertools.chain.from_iterable(run[0] for run in runs), np.int32, num_tokens)
+        logprobs = np.full(num_tokens, np.nan, np.float32)
         for run, end in zip(runs, itertools.accumulate(sizes), strict=True):
             logprobs[end - len(run[4]) : end] = run[4]
         spread: dict[str, Any] = {
             name: np.repeat(np.array([run[place] for run in runs], _DTYPES[name]), sizes)
             for place, name in ((1, "author"), (2, "call_id"), (3, "turn"), (5, "is_content"))
         }
-        return cls(
-            token_ids=np.fromiter(token_ids, np.int32, sum(sizes)), behaviour_logprobs=logprobs, **spread
-        )
+        return cls(token_ids=token_ids, behaviour_logprobs=logprobs, **spread)
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return plain lists; NaN becomes null."""
-        columns: dict[str, list[Any]] = {name: getattr(self, name).tolist() for name in _DTYPES}
-        columns["behaviour_logprobs"] = [json_float(value) for value in columns["behaviour_logprobs"]]
+        columns: dict[str, list[Any]] = {name: getattr(self, name).tolist() for name in self._columns()}
+        logprobs = columns["behaviour_logprobs"]
+        columns["behaviour_logprobs"] = [None if math.isnan(logprob) else logprob for logprob in logprobs]
         return columns
 
 
@@ -128,7 +123,7 @@ class Episode:
         group_id: Shared by the rollouts of one task in one step.
         num_forged: Marks of a reply that the policy wrote itself.
         num_invalid: Malformed turns.
-        policy_version: Optimiser steps behind the weights that sampled it.
+        policy_version: Optimiser steps behind the weights that sampled it, unless `tokens` has versions of its own.
     """
 
     task: Task
@@ -155,6 +150,13 @@ class Episode:
         """Whether the verifier accepted the answer."""
         return self.verdict is not None and bool(self.verdict.correct)
 
+    @property
+    def policy_versions(self) -> NDArray[np.int32]:
+        """int32[T], the weights that sampled each of the policy's tokens; -1 elsewhere and where unknown."""
+        if self.tokens.policy_version is not None:
+            return self.tokens.policy_version
+        return np.where(self.tokens.policy_mask, np.int32(self.policy_version), np.int32(-1))
+
     def __repr__(self) -> str:
         """No text: a repr ends in logs."""
         return f"Episode({self.task!r}, stop_reason={self.stop_reason.value!r}, reward={self.reward})"
@@ -167,29 +169,8 @@ class Episode:
         """
         if self.task.withheld and not reveal:
             return redact(self).to_dict(reveal=True)
-        return {
-            "task": {
-                **_flat(self.task),
-                "meta": dict(self.task.meta),
-                "tests": self.task.tests and _flat(self.task.tests),
-            },
-            "aided": self.aided,
-            "messages": [
-                {"role": m.role, "spans": [_span_dict(span) for span in m.spans]}
-                for m in self.messages
-            ],
-            "turns": [{**_flat(turn), "calls": [_flat(call) for call in turn.calls]} for turn in self.turns],
-            "consults": [_flat(consult) for consult in self.consults],
-            "tokens": self.tokens.to_dict(),
-            "verdict": None if self.verdict is None else _flat(self.verdict),
-            "reward": self.reward,
-            "reward_parts": dict(self.reward_parts),
-            "stop_reason": self.stop_reason.value,
-            "group_id": self.group_id,
-            "num_forged": self.num_forged,
-            "num_invalid": self.num_invalid,
-            "policy_version": self.policy_version,
-        }  # fmt: skip
+        row: dict[str, Any] = _plain(self)
+        return row
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Episode":
@@ -231,22 +212,30 @@ def redact(episode: Episode) -> Episode:
             for turn in episode.turns
         ),
         consults=tuple(
-            replace(c, query=notice, reply=c.reply and notice, error="") for c in episode.consults
+            replace(c, query=notice, reply=c.reply and notice, error="", token_ids=(), logprobs=())
+            for c in episode.consults
         ),
         tokens=replace(episode.tokens, token_ids=np.zeros_like(episode.tokens.token_ids)),
         verdict=episode.verdict and replace(episode.verdict, extracted="", reason=""),
     )
 
 
-def _flat(record: Any) -> dict[str, Any]:
-    """Return the fields of a record without descending into them."""
-    return {item.name: getattr(record, item.name) for item in fields(record)}
+def _plain(value: Any) -> Any:
+    """Return what JSON makes of a record and of all it holds, but sampled tokens: the token record has them."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, TokenRecord):
+        return value.to_dict()
+    if isinstance(value, (tuple, list)):
+        return list(map(_plain, value))
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {name: _plain(getattr(value, name)) for name in _recorded(value.__class__)}
 
 
-def _span_dict(span: Span) -> dict[str, Any]:
-    """Return a span's fields but its tokens, which the token record holds."""
-    kept = {name: value for name, value in _flat(span).items() if name not in ("token_ids", "logprobs")}
-    return {**kept, "author": int(span.author)}
+@cache
+def _recorded(kind: Any) -> list[str]:
+    return [item.name for item in fields(kind) if item.repr]
 
 
 def write_episodes(path: Path, episodes: Iterable[Episode], *, reveal: bool = False) -> None:

@@ -8,7 +8,6 @@ AipoError
 ├── Interrupted            Ctrl-C, after the work in hand was finished and saved
 │   └── Terminated         SIGTERM; the run is saved and wants to be started again (exit code 75)
 ├── AgentError             an agent gave no usable reply
-│   └── AgentTimeout       ... within its deadline
 ├── VerifierError          a verifier could not decide
 └── SandboxUnavailable     the sandbox cannot give its guarantee, so it refuses
 
@@ -17,7 +16,10 @@ line prints it without a traceback and exits with code 2 where nothing else is s
 """
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
 
 
 class AipoError(Exception):
@@ -56,10 +58,6 @@ class AgentError(AipoError):
     """An agent gave no usable reply."""
 
 
-class AgentTimeout(AgentError):
-    """An agent gave no reply within its deadline."""
-
-
 class VerifierError(AipoError):
     """A verifier could not decide."""
 
@@ -74,3 +72,28 @@ def suggest(value: str, valid: Iterable[str]) -> str:
     near = difflib.get_close_matches(value, options, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"Valid: {', '.join(options)}.{hint}"
+
+
+def check_whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> int:
+    """Return a whole number, of Python's or NumPy's, as `int`.
+
+    Raises:
+        ConfigError: It is none, or out of range; `what` names it.
+    """
+    if type(value) is bool or not isinstance(value, Integral) or not low <= int(value) <= high:
+        limits = f", at least {low}" if high == math.inf else f" from {low} to {high}"
+        raise ConfigError(f"{what}={value!r} must be a whole number{limits}.")
+    return int(value)
+
+
+def check_number(what: str, value: Any, low: float = 0, high: float = math.inf) -> None:
+    """Raise ConfigError unless `value` is a finite number in range; `what` names it."""
+    if not isinstance(value, int | float) or not low <= value <= high or value == math.inf:
+        limits = f", at least {low}" if high == math.inf else f" from {low} to {high}"
+        raise ConfigError(f"{what}={value!r} must be a number{limits}.")
+
+
+def check_choice(what: str, value: Any, valid: Iterable[str]) -> None:
+    """Raise ConfigError that lists the valid values unless `value` is one of them; `what` names it."""
+    if value not in (options := tuple(valid)):
+        raise ConfigError(f"{what}={value!r}. {suggest(str(value), options)}")

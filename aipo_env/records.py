@@ -1,12 +1,13 @@
 """The records that flow through an environment: small, frozen, checked at construction."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, get_args
 
-from aipo_env.errors import ConfigError, DataError, suggest
+from aipo_env.errors import DataError, suggest
 
 ConsultKind = Literal["knowledge", "reason", "verify"]
 """What a policy may consult: the Knowledge Agent, the Reasoning Agent or the Verify Agent."""
@@ -17,6 +18,8 @@ Split = Literal["train", "test"]
 
 FinishReason = Literal["stop", "length", "error"]
 """Why an engine ended one completion: a stop string or end token, the token limit, or a failure."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Author(IntEnum):
@@ -47,27 +50,17 @@ class StopReason(StrEnum):
     @property
     def is_truncated(self) -> bool:
         """True when a limit of ours ended the episode, not the policy."""
-        return self in _TRUNCATED
+        return self in _LIMITS | _FROM_OUTSIDE
 
     @property
     def is_error(self) -> bool:
         """True when something else than the policy failed; such an episode is not trained on."""
-        return self in _ERRORS
+        return self in _FAILURES | _FROM_OUTSIDE
 
 
-_TRUNCATED = {
-    StopReason.MAX_TURNS,
-    StopReason.MAX_SAMPLED_TOKENS,
-    StopReason.CONTEXT_OVERFLOW,
-    StopReason.ROLLOUT_TIMEOUT,
-    StopReason.CANCELLED,
-}
-_ERRORS = {
-    StopReason.ROLLOUT_TIMEOUT,
-    StopReason.CANCELLED,
-    StopReason.VERIFIER_ERROR,
-    StopReason.POLICY_ERROR,
-}
+_LIMITS = {StopReason.MAX_TURNS, StopReason.MAX_SAMPLED_TOKENS, StopReason.CONTEXT_OVERFLOW}
+_FROM_OUTSIDE = {StopReason.ROLLOUT_TIMEOUT, StopReason.CANCELLED}
+_FAILURES = {StopReason.VERIFIER_ERROR, StopReason.POLICY_ERROR}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,16 +96,14 @@ class CodeTests:
         if self.kind not in _TEST_PARTS:
             raise DataError(f"tests: field 'kind' is {self.kind!r}. {suggest(str(self.kind), _TEST_PARTS)}")
         parts = _TEST_PARTS[self.kind]
+        wanted = " and ".join(f"{part} ({kind.__name__})" for part, kind in parts.items())
         for name in ("public", "hidden"):
             rows: Any = getattr(self, name)
-            if not isinstance(rows, list | tuple):
-                raise DataError(f"tests: field {name!r} must be a list of objects, got {rows!r}.")
+            _check(isinstance(rows, list | tuple), f"tests: field {name!r}", "a list of objects", rows)
             for number, row in enumerate(rows):
-                if not isinstance(row, Mapping) or any(
-                    part not in row or not isinstance(row[part], kind) for part, kind in parts.items()
-                ):
-                    wanted = " and ".join(f"{part} ({kind.__name__})" for part, kind in parts.items())
-                    raise DataError(f"tests: {name}[{number}] must be an object with {wanted}, got {row!r}.")
+                has_all = isinstance(row, Mapping) and parts.keys() <= row.keys()
+                is_fit = has_all and all(isinstance(row[part], kind) for part, kind in parts.items())
+                _check(is_fit, f"tests: {name}[{number}]", f"an object with {wanted}", row)
             object.__setattr__(self, name, tuple(rows))
         if not self.hidden:
             raise DataError("tests: field 'hidden' holds no test, so nothing decides. Add at least one.")
@@ -120,10 +111,14 @@ class CodeTests:
             raise DataError("tests: a function task needs 'entry', the name of what is called.")
         for name in ("time_limit_s", "memory_mb"):
             value: Any = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise DataError(f"tests: field {name!r} must be a positive number, got {value!r}.")
-        if not isinstance(self.compare, Mapping):
-            raise DataError(f"tests: field 'compare' must be an object, got {self.compare!r}.")
+            is_positive = isinstance(value, int | float) and 0 < value < math.inf
+            _check(is_positive, f"tests: field {name!r}", "a positive number", value)
+        _check(isinstance(self.compare, Mapping), "tests: field 'compare'", "an object", self.compare)
+
+
+def _check(holds: bool, field: str, wanted: str, value: object) -> None:
+    if not holds:
+        raise DataError(f"{field} must be {wanted}, got {value!r}.")
 
 
 _TEST_PARTS: dict[str, dict[str, type]] = {
@@ -165,17 +160,15 @@ class Task:
             value = getattr(self, name)
             if name == "answer" and value == "" and self.tests is not None:
                 continue
-            if not isinstance(value, str) or not value.strip():
-                raise DataError(f"task {self.id!r}: field {name!r} must be non-empty text, got {value!r}.")
-            if not _is_unicode(value):
-                raise DataError(
-                    f"task {self.id!r}: field {name!r} holds half a surrogate pair, which no tokenizer reads."
-                )
+            is_text = isinstance(value, str) and value.strip() != ""
+            _check(is_text, f"task {self.id!r}: field {name!r}", "non-empty text", value)
+            if _SURROGATE.search(value):
+                fault = "holds half a surrogate pair, which no tokenizer reads"
+                raise DataError(f"task {self.id!r}: field {name!r} {fault}.")
         choices: Any = self.choices
-        if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
-            raise DataError(f"task {self.id!r}: field 'choices' must be a list of texts, got {choices!r}.")
-        if not isinstance(self.meta, Mapping):
-            raise DataError(f"task {self.id!r}: field 'meta' must be an object, got {self.meta!r}.")
+        are_texts = isinstance(choices, list | tuple) and all(isinstance(text, str) for text in choices)
+        _check(are_texts, f"task {self.id!r}: field 'choices'", "a list of texts", choices)
+        _check(isinstance(self.meta, Mapping), f"task {self.id!r}: field 'meta'", "an object", self.meta)
         object.__setattr__(self, "choices", tuple(choices))
         tests: Any = self.tests
         if isinstance(tests, Mapping):
@@ -262,12 +255,13 @@ class Consult:
         reply: What the agent said, before markup in it was broken up; empty unless answered.
         seconds: Wall-clock time of the call, retries included. Excluded from equality: it is no outcome.
         tokens: Tokens of the reply as the agent counts them; 0 when it does not.
+        token_ids, logprobs: As in `Span`, of the reply.
     """
 
     kind: str
-    agent_id: str
+    agent_id: str = ""
     query: str
-    reply: str
+    reply: str = ""
     status: ConsultStatus
     call_id: int
     turn: int
@@ -277,21 +271,13 @@ class Consult:
     prompt_hash: str = ""
     error: str = ""
     seconds: float = field(default=0.0, compare=False)
+    token_ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
 
-VerdictStatus = Literal[
-    "correct",
-    "wrong",
-    "no_answer",
-    "refused",
-    "timeout",
-    "memory",
-    "output_limit",
-    "runtime_error",
-    "compile_error",
-    "infra_error",
-    "error",
-]
+ProgramFault = Literal["timeout", "memory", "output_limit", "runtime_error", "compile_error", "infra_error"]
+"""Why a program that was run gave no output to judge."""
+VerdictStatus = Literal["correct", "wrong", "no_answer", "refused", "error", ProgramFault]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,24 +305,3 @@ class Turn:
     finish_reason: FinishReason
     calls: tuple[Call, ...] = ()
     feedback: str = ""
-
-
-def check_kind(kind: str) -> ConsultKind:
-    """Return `kind` if it names an agent role; raise ConfigError that lists the roles otherwise."""
-    for known in CONSULT_KINDS:
-        if kind == known:
-            return known
-    raise ConfigError(f"unknown consult kind {kind!r}. {suggest(str(kind), CONSULT_KINDS)}")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def json_float(value: float) -> float | None:
-    """Return a float that JSON can carry; NaN, which marks an unknown value, becomes null."""
-    return None if math.isnan(value) else float(value)

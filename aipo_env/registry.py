@@ -39,9 +39,7 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
         options = dict(spec)
         kind = options.pop("type", None)
         if not isinstance(kind, str):
-            raise ConfigError(
-                f"{what}: the spec {dict(spec)!r} needs a 'type', for example {{'type': 'toy'}}."
-            )
+            raise ConfigError(f"{what}: the spec {dict(spec)!r} needs a 'type', such as {{'type': 'toy'}}.")
         return kind, options
     if not isinstance(spec, str):
         raise ConfigError(f"{what}: {spec!r} is no spec; write 'name:option=value' or {{'type': 'name'}}.")
@@ -50,9 +48,7 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
     for number, item in enumerate(filter(None, rest.split(","))):
         option = _OPTION.fullmatch(item.strip())
         if option is None and number:
-            raise ConfigError(
-                f"{what}: {item!r} in {spec!r} is no option; write {kind}:name=value,name=value."
-            )
+            raise ConfigError(f"{what}: {item!r} in {spec!r} is no option; write {kind}:name=value,….")
         name, value = option.groups() if option else (FIRST, item)
         if name in options:
             raise ConfigError(f"{what}: {name!r} is given twice in {spec!r}.")
@@ -236,11 +232,10 @@ def _value(text: str) -> Any:
         return text
 
 
-AGENTS = Registry(
-    "agent",
-    {
-        "scripted": "aipo_env.agents.scripted:scripted",
-        "notes": "aipo_env.agents.notes:notes",
+_OWN = {
+    "agent": {
+        "scripted": "aipo_env.agents.scripted:ScriptedAgent",
+        "notes": "aipo_env.agents.notes:NotesAgent",
         "openai": "aipo_env.agents.chat:ChatAgent",
         "hands": "aipo_env.agents.hands:HandsAgent",
         "self": "aipo_env.agents.own_policy:OwnPolicyAgent",
@@ -249,33 +244,26 @@ AGENTS = Registry(
         "mix": "aipo_env.agents.mixed:MixedAgent",
         "wrong": "aipo_env.agents.mixed:WrongAgent",
     },
-)
-TOOLS = Registry("tool", {})
-VERIFIERS = Registry(
-    "verifier",
-    {
+    "tool": {},
+    "verifier": {
         "auto": "aipo_env.verifiers.by_kind:ByKind",
         "math": "aipo_env.verifiers.math_equiv:MathVerifier",
         "choice": "aipo_env.verifiers.choice:ChoiceVerifier",
     },
-)
-TASKS = Registry(
-    "task",
-    {
+    "task": {
         "toy": "aipo_env.tasks.toy:toy_source",
         "file": "aipo_env.tasks.file:FileSource",
         "shipped": "aipo_env.tasks.file:shipped",
         "hf": "aipo_env.tasks.hub:hub_source",
         "reasoning_gym": "aipo_env.tasks.reasoning_gym:reasoning_gym_source",
     },
-)
-CODECS = Registry(
-    "codec",
-    {
+    "codec": {
         "tags": "aipo_env.codecs.tags:TagsCodec",
         "hermes": "aipo_env.codecs.hermes:HermesCodec",
         "openai": "aipo_env.codecs.openai_calls:OpenAICodec",
         "macro": "aipo_env.codecs.macro:MacroCodec",
     },
-)
-REGISTRIES = (AGENTS, TOOLS, VERIFIERS, TASKS, CODECS)
+}
+"""Our own components, by kind and name."""
+REGISTRIES = tuple(Registry(kind, own) for kind, own in _OWN.items())
+AGENTS, TOOLS, VERIFIERS, TASKS, CODECS = REGISTRIES

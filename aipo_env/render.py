@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from aipo_env.episode import Episode, redact
 from aipo_env.errors import ConfigError
-from aipo_env.records import Author, Consult, Message, Task
+from aipo_env.records import Author, Message, Task
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -97,46 +97,12 @@ class Piece:
     coefficient: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A stretch of the transcript by the policy or by everybody else, and the consultations it asked for."""
-
-    label: str
-    pieces: tuple[Piece, ...]
-    consults: tuple[Consult, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """An episode as the page shows it."""
-
-    episode: Episode
-    blocks: tuple[Block, ...]
-    source: str
-    bottleneck: str
-    outcome: str
-
-
-def episodes_html(
-    episodes: Sequence[Episode],
-    *,
-    title: str,
-    tokens: Callable[[int], str] | None = None,
-    coefficients: Sequence[NDArray[np.floating[Any]]] | None = None,
-    sources: Sequence[str] | None = None,
-) -> str:
+def episodes_html(episodes: Sequence[Episode], *, title: str, **options: Any) -> str:
     """Return one HTML page that shows episodes and loads nothing from anywhere.
 
-    Args:
-        tokens: Decodes one token id; without it text is shown span by span, without what is known of tokens.
-        coefficients: float[T] per episode, what the objective multiplied each agent token by; NaN: not given.
-        sources: Where each episode comes from, in words; readers can filter by it.
-
-    Raises:
-        ConfigError: jinja2 is not installed.
-        ValueError: `coefficients` or `sources` do not match the episodes.
+    Options and errors as in `episodes_section`.
     """
-    section = episodes_section(episodes, tokens=tokens, coefficients=coefficients, sources=sources)
+    section = episodes_section(episodes, **options)
     return html_templates().get_template("episodes_page.html.j2").render(title=title, section=section)
 
 
@@ -149,7 +115,14 @@ def episodes_section(
 ) -> str:
     """Return the viewer alone, as jinja2 markup to put into a page made from `page.html.j2`.
 
-    Arguments and errors as in `episodes_html`.
+    Args:
+        tokens: Decodes one token id; without it text is shown span by span, without what is known of tokens.
+        coefficients: float[T] per episode, what the objective multiplied each agent token by; NaN: not given.
+        sources: Where each episode comes from, in words; readers can filter by it.
+
+    Raises:
+        ConfigError: jinja2 is not installed.
+        ValueError: `coefficients` or `sources` do not match the episodes.
     """
     for name, given in (("coefficients", coefficients), ("sources", sources)):
         if given is not None and len(given) != len(episodes):
@@ -159,8 +132,9 @@ def episodes_section(
         known = coefficients[index] if coefficients else np.full(len(episode.tokens), np.nan)
         if len(known) != len(episode.tokens):
             raise ValueError(f"episode {index}: {len(known)} coefficients for {len(episode.tokens)} tokens")
-        decode = None if episode.task.withheld else tokens
-        views.append(_view(redact(episode), decode, known, sources[index] if sources else ""))
+        decode, shown = None if episode.task.withheld else tokens, redact(episode)
+        pieces = _token_pieces(shown, decode, known) if decode else []
+        views.append(_view(shown, pieces or _span_pieces(shown), sources[index] if sources else ""))
     from markupsafe import Markup
 
     template = html_templates().get_template("episodes.html.j2")
@@ -177,9 +151,7 @@ def html_templates(*folders: Path) -> "Environment":
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
         from markupsafe import Markup
     except ImportError as error:
-        raise ConfigError(
-            'HTML pages need jinja2, which is not installed: pip install "aipo-rl[report]".'
-        ) from error
+        raise ConfigError('HTML pages need jinja2: pip install "aipo-rl[report]".') from error
     environment = Environment(
         loader=FileSystemLoader([*folders, _TEMPLATES]),
         autoescape=True,
@@ -205,21 +177,22 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{max(1.0, 1000 * seconds):.0f} ms"
 
 
-def _view(
-    episode: Episode,
-    tokens: Callable[[int], str] | None,
-    coefficients: NDArray[np.floating[Any]],
-    source: str,
-) -> View:
-    pieces = _token_pieces(episode, tokens, coefficients) if tokens else ()
+def _view(episode: Episode, pieces: Iterable[tuple["_Place", Piece]], source: str) -> dict[str, Any]:
+    """Return an episode as the page shows it: in blocks by the policy or by everybody else."""
     blocks = []
-    for (turn, _, is_policy), run in groupby(pieces or _span_pieces(episode), lambda item: item[0]):
+    for (turn, _, is_policy), run in groupby(pieces, lambda item: item[0]):
         label = f"Policy, turn {turn + 1}" if is_policy else "Returned" if turn else "Prompt"
-        asked = (c for c in episode.consults if is_policy and c.turn == turn + 1)
-        blocks.append(Block(label, tuple(piece for _, piece in run), tuple(asked)))
+        asked = [c for c in episode.consults if is_policy and c.turn == turn + 1]
+        blocks.append({"label": label, "pieces": [piece for _, piece in run], "consults": asked})
     outcome = "undecided" if episode.reward is None else "correct" if episode.correct else "wrong"
     bottleneck = str(episode.task.meta.get("bottleneck", ""))
-    return View(episode, tuple(blocks), source, bottleneck, outcome)
+    return {
+        "episode": episode,
+        "blocks": blocks,
+        "source": source,
+        "bottleneck": bottleneck,
+        "outcome": outcome,
+    }
 
 
 _Place = tuple[int, int, bool]

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import get_args
+from typing import Any, get_args
 
 from aipo_env.agents.base import BudgetSpent
 from aipo_env.agents.pool import check_cancelled
@@ -22,11 +22,10 @@ from aipo_env.envs.byte_tokenizer import ByteTokenizer
 from aipo_env.envs.token_session import TokenSession
 from aipo_env.envs.tokenizer import Tokenizer
 from aipo_env.episode import Episode
-from aipo_env.errors import ConfigError, SandboxUnavailable, suggest
+from aipo_env.errors import ConfigError, SandboxUnavailable, check_choice, check_whole
 from aipo_env.records import Completion, Message, Split, StopReason, Task, Verdict
 from aipo_env.scenario import Scenario
 from aipo_env.session import Session
-from aipo_env.tasks.base import task_index
 
 Policy = Callable[[Sequence[Message], tuple[str, ...], int], Awaitable[str | Completion]]
 """Takes the messages so far, the strings after which a turn ends and the most tokens a turn may have."""
@@ -44,14 +43,9 @@ class Group:
     episodes: tuple[Episode, ...]
 
     @property
-    def failed(self) -> tuple[Episode, ...]:
-        """The rollouts that ended by no doing of the policy; their `reward` is None."""
-        return tuple(episode for episode in self.episodes if episode.reward is None)
-
-    @property
     def is_whole(self) -> bool:
         """Whether every rollout has a reward. A group that is not whole is never trained on unseen."""
-        return not self.failed
+        return all(episode.reward is not None for episode in self.episodes)
 
 
 @dataclass(eq=False)
@@ -91,15 +85,10 @@ class EpisodeRunner:
 
     def __post_init__(self) -> None:
         for name, low in (("concurrency", 1), ("group_size", 1), ("seed", 0)):
-            number = getattr(self, name)
-            if type(number) is not int or number < low:
-                raise ConfigError(f"runner: {name}={number!r} must be a whole number, at least {low}.")
-        if self.split not in get_args(Split):
-            raise ConfigError(f"runner: split={self.split!r}. {suggest(str(self.split), get_args(Split))}")
+            check_whole(f"runner: {name}", getattr(self, name), low)
+        check_choice("runner: split", self.split, get_args(Split))
         if self.deadline_s is not None and not self.deadline_s > 0:
-            raise ConfigError(
-                f"runner: deadline_s={self.deadline_s!r} must be positive; None is no deadline."
-            )
+            raise ConfigError(f"runner: deadline_s={self.deadline_s!r} must be positive, or None for none.")
 
     async def episodes(self, num: int | None = None, *, start: int = 0) -> AsyncGenerator[Episode, None]:
         """Yield `num` episodes from number `start` on, as they finish; without end when `num` is None.
@@ -171,14 +160,8 @@ class EpisodeRunner:
     async def _play(self, position: int) -> Episode:
         """Play one episode to its end, whatever end that is."""
         group, rollout = divmod(position, self.group_size)
-        source = self.scenario.source
-        session = self.scenario.session(
-            source.task(self.split, task_index(source, self.split, group, self.seed)),
-            aided=self.aided,
-            key=(self.seed, group, rollout),
-            group_id=f"{self.seed}-{group}",
-            policy_version=self.policy_version,
-        )
+        options: dict[str, Any] = {"aided": self.aided, "policy_version": self.policy_version}
+        session = self.scenario.rollout(self.split, self.seed, group, rollout, **options)
         try:
             async with asyncio.timeout(self.deadline_s) as deadline:
                 self._running[session] = deadline

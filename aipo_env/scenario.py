@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from aipo_env.agents.base import Agent
-from aipo_env.agents.knowledge import KnowledgeAgent
 from aipo_env.agents.pool import AgentPool, Cassette, Journal, PoolLimits
-from aipo_env.agents.reasoning import ReasoningAgent
-from aipo_env.agents.verify import VerifyAgent
+from aipo_env.agents.roles import KnowledgeAgent, ReasoningAgent, VerifyAgent
 from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import DialogueRules
-from aipo_env.errors import ConfigError, suggest
-from aipo_env.records import CONSULT_KINDS, ConsultKind, Task
+from aipo_env.errors import ConfigError, check_choice
+from aipo_env.records import CONSULT_KINDS, Split, Task
 from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec, as_options, construct
 from aipo_env.session import Session
-from aipo_env.tasks.base import TaskSource, build_source
+from aipo_env.tasks.base import TaskSource, build_source, task_index
 from aipo_env.tasks.toy import ToySource
 from aipo_env.tools.base import build_tools
 from aipo_env.verifiers.base import Verifier
@@ -42,34 +40,30 @@ class Scenario:
     verifier: Verifier
     pool: AgentPool
 
-    def session(
+    def session(self, task: Task, **options: Any) -> Session:
+        """Start an episode on a task; options as in `Session`."""
+        return Session(task, self.rules, self.codec, self.pool, self.verifier, **options)
+
+    def rollout(
         self,
-        task: Task,
+        split: Split,
+        seed: int,
+        group: int,
+        number: int = 0,
         *,
-        aided: bool,
-        key: tuple[int, ...],
-        group_id: str = "",
-        policy_version: int = 0,
+        index: int | None = None,
+        **options: Any,
     ) -> Session:
-        """Start an episode on a task."""
-        return Session(
-            task,
-            self.rules,
-            self.codec,
-            self.pool,
-            self.verifier,
-            aided=aided,
-            key=key,
-            group_id=group_id,
-            policy_version=policy_version,
-        )
+        """Start rollout `number` of the task at position `group` of the reading that `seed` draws.
+
+        `index` chooses another task. Options as in `Session`.
+        """
+        index = task_index(self.source, split, group, seed) if index is None else index
+        key, group_id = (seed, group, number), f"{seed}-{group}"
+        return self.session(self.source.task(split, index), key=key, group_id=group_id, **options)
 
 
-_ROLES: dict[ConsultKind, Any] = {
-    "knowledge": KnowledgeAgent,
-    "reason": ReasoningAgent,
-    "verify": VerifyAgent,
-}
+_ROLES = {"knowledge": KnowledgeAgent, "reason": ReasoningAgent, "verify": VerifyAgent}
 
 
 def build_scenario(
@@ -93,7 +87,7 @@ def build_scenario(
             from roles to agents, or "none".
         tools: Functions to offer beside the agents, or specs that name them.
         verifier: Ground truth; "auto" takes the verifier of each task's kind.
-        codec: How consultations look in text.
+        codec: How consultations look in text: "tags", "hermes", "openai", "macro".
         rules: Fields of `DialogueRules` that differ from the source's defaults.
         pool: Fields of `PoolLimits` that differ from its defaults.
         seed: The toy world's, unless its spec gives one.
@@ -117,9 +111,7 @@ def build_scenario(
     limits = construct(PoolLimits, as_options(pool, "agent pool"), "agent pool")
     named = [name.rpartition("/")[0] for name in (*chosen.reply_budget, *limits.max_per_kind)]
     for name in (*chosen.budget_per_kind, *filter(None, named)):
-        if name not in CONSULT_KINDS and name not in functions:
-            valid = suggest(name, [*CONSULT_KINDS, *functions])
-            raise ConfigError(f"rules and pool: a budget is for {name!r}. {valid}")
+        check_choice("rules and pool: a budget's kind", name, (*CONSULT_KINDS, *functions))
     schemas = [tool.schema for tool in functions.values()]
     helpers = {**build_agents(agents, tasks), **functions}
     return Scenario(
@@ -139,17 +131,15 @@ def build_agents(spec: Any, source: TaskSource) -> dict[str, Agent]:
     """
     by_role = dict(spec) if isinstance(spec, Mapping) and "type" not in spec else dict.fromkeys(_ROLES, spec)
     for role in by_role:
-        if role not in _ROLES:
-            raise ConfigError(f"agents: there is no role {role!r}. {suggest(str(role), _ROLES)}")
+        check_choice("agents: role", role, _ROLES)
     minds: list[tuple[Any, Agent]] = []  # one agent for all roles that name the same
     roles: dict[str, Agent] = {}
     for role in CONSULT_KINDS:
         wanted = by_role.get(role, "none")
         if wanted == "none":
             continue
-        mind = next((mind for known, mind in minds if known == wanted), None)
-        if mind is None:
-            mind = AGENTS.build(wanted, source=source)
-            minds.append((wanted, mind))
+        known = [mind for name, mind in minds if name == wanted]
+        mind = known[0] if known else AGENTS.build(wanted, source=source)
+        minds.append((wanted, mind))
         roles[role] = _ROLES[role](mind)
     return roles

@@ -4,10 +4,8 @@ import copy
 import secrets
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Annotated, Any
 
-import tyro
 from tyro.conf import FlagCreatePairsOff, Positional
 
 from aipo_env.envs import make_environment
@@ -22,56 +20,50 @@ _RESULT = ("observation", "reward", "terminated", "truncated", "info")
 _Flag = Annotated[bool, FlagCreatePairsOff]
 
 
-@dataclass(frozen=True)
-class ServeOptions:
-    """Offer an environment to others; the policy is theirs."""
+def serve(
+    environment: Positional[str] = "AIPO-Math-Turn-v0",
+    mcp: _Flag = False,
+    openenv: _Flag = False,
+    stdio: _Flag = False,
+    source: str | None = None,
+    agents: str | None = None,
+    split: Split = "train",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+) -> None:
+    """Offer an environment to others, by MCP or OpenEnv.
 
-    environment: Positional[str] = "AIPO-Math-Turn-v0"
-    """Which: an id, behind "package:" if another package registers it."""
-    mcp: _Flag = False
-    """As two tools, reset and step, by the Model Context Protocol."""
-    openenv: _Flag = False
-    """As a server of OpenEnv; its clients play one episode at a time each."""
-    stdio: _Flag = False
-    """With --mcp: over standard input and output, for a client that starts this command."""
-    source: str | None = None
-    """Where tasks come from, if not as the environment has it."""
-    agents: str | None = None
-    """Who is consulted, if not as the environment has it."""
-    split: Split = "train"
-    """Training or held-out tasks."""
-    host: str = "127.0.0.1"
-    """The address to listen on. Nothing asks for a password: leave it on this machine, or behind a proxy."""
-    port: int = 8000
-    """The port."""
+    The policy is theirs.
 
-
-def serve(argv: list[str]) -> None:
-    """Offer an environment to others, by MCP or OpenEnv."""
-    options = tyro.cli(ServeOptions, args=argv, prog="aipo serve")
-    if options.mcp == options.openenv:
+    Args:
+        environment: Which: an id, behind "package:" if another package registers it.
+        mcp: As two tools, reset and step, by the Model Context Protocol.
+        openenv: As a server of OpenEnv; its clients play one episode at a time each.
+        stdio: With --mcp: over standard input and output, for a client that starts this command.
+        source: Where tasks come from, if not as the environment has it.
+        agents: Who is consulted, if not as the environment has it.
+        split: Training or held-out tasks.
+        host: The address to listen on. Nothing asks for a password: leave it on this machine, or behind a proxy.
+        port: The port.
+    """
+    if mcp == openenv:
         raise ConfigError("serve: choose --mcp or --openenv.")
-    chosen = {
-        "source": options.source,
-        "agents": options.agents,
-        "split": options.split,
-        "observation": "delta",
-    }
-    env = make_environment("serve", options.environment, chosen)
+    chosen = {"source": source, "agents": agents, "split": split, "observation": "delta"}
+    env = make_environment("serve", environment, chosen)
     if not isinstance(env, TurnEnv):
-        raise ConfigError(f"serve: {options.environment!r} is not played in turns; use one named …-Turn-v0.")
-    address = f"http://{options.host}:{options.port}"
-    if options.openenv:
+        raise ConfigError(f"serve: {environment!r} is not played in turns; use one named …-Turn-v0.")
+    address = f"http://{host}:{port}"
+    if openenv:
         app = openenv_app(env)
         import uvicorn  # which comes with it
 
         print(f"OpenEnv server: {address}", file=sys.stderr)
-        uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
-    elif options.stdio:
+        uvicorn.run(app, host=host, port=port, log_level="warning")
+    elif stdio:
         mcp_server(env).run("stdio")
     else:
         print(f"MCP server: {address}/mcp", file=sys.stderr)
-        mcp_server(env).run("streamable-http", host=options.host, port=options.port)
+        mcp_server(env).run("streamable-http", host=host, port=port)
 
 
 def mcp_server(env: TurnEnv) -> Any:

@@ -13,33 +13,22 @@ import os
 import re
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from functools import cache
 from threading import Thread
 from typing import Any, TypeVar
 
-from aipo_env.agents.base import AgentRequest
+from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.agents.pool import AgentPool, check_cancelled, request_hash
 from aipo_env.codecs.base import Codec
-from aipo_env.dialogue import (
-    Answer,
-    Consults,
-    Dialogue,
-    DialogueRules,
-    Ended,
-    Feedback,
-    PendingCall,
-    Reply,
-)
-from aipo_env.episode import Episode, TokenRecord
+from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback
+from aipo_env.episode import Episode, Run, TokenRecord
 from aipo_env.errors import SandboxUnavailable, VerifierError
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
-    CodeTests,
     Completion,
     Consult,
-    ConsultStatus,
     Message,
     Span,
     StopReason,
@@ -50,6 +39,7 @@ from aipo_env.verifiers.base import Verifier
 from aipo_env.verifiers.math_equiv import compare, last_boxed, normalise
 
 T = TypeVar("T")
+_NOTHING = AgentReply(text="")
 
 _BLANKS = re.compile(r"[\s$]+")
 MAX_BARE_ANSWER = 60
@@ -58,6 +48,7 @@ LONG_ANSWER = 6
 """Normalised characters from which an answer is looked for anywhere in a reply."""
 
 
+@dataclass(eq=False, repr=False)
 class Session:
     """One running episode.
 
@@ -67,27 +58,24 @@ class Session:
         group_id: Shared by the rollouts of one task in one step.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        rules: DialogueRules,
-        codec: Codec,
-        pool: AgentPool,
-        verifier: Verifier,
-        *,
-        aided: bool,
-        key: tuple[int, ...] = (0,),
-        group_id: str = "",
-        policy_version: int = 0,
-    ) -> None:
-        self.task, self.pool, self.verifier = task, pool, verifier
-        self.dialogue = Dialogue(task, rules, codec, aided=aided)
-        self.key, self.group_id, self.policy_version = key, group_id, policy_version
+    task: Task
+    rules: InitVar[DialogueRules]
+    codec: InitVar[Codec]
+    pool: AgentPool
+    verifier: Verifier
+    _: KW_ONLY
+    aided: InitVar[bool]
+    key: tuple[int, ...] = (0,)
+    group_id: str = ""
+    policy_version: int = 0
+
+    def __post_init__(self, rules: DialogueRules, codec: Codec, aided: bool) -> None:
+        self.dialogue = Dialogue(self.task, rules, codec, aided=aided)
         self.messages: list[Message] = []
         self.consults: list[Consult] = []
         self.verdict: Verdict | None = None
         self.stop_reason: StopReason | None = None
-        self._runs: list[tuple[Sequence[int], int, int, int, Sequence[float], bool]] = []
+        self._runs: list[Run] = []
 
     def open(self) -> tuple[Message, ...]:
         """Return the prompt."""
@@ -100,9 +88,7 @@ class Session:
 
         Only if they are the very tokens that the span's author sampled, its log-probabilities are theirs.
         """
-        is_sampled = tuple(token_ids) == span.token_ids[: len(token_ids)]
-        logprobs = span.logprobs[: len(token_ids)] if is_sampled else ()
-        self._append(token_ids, span.author, span.call_id, logprobs, span.is_content)
+        self._append(token_ids, span)
         self.dialogue.saw(len(token_ids))
 
     async def advance(self, completion: Completion) -> Message | None:
@@ -113,8 +99,9 @@ class Session:
         """
         if self.stop_reason is not None:
             raise RuntimeError(f"the episode is over: {self.stop_reason}")
-        self._append(completion.token_ids, Author.POLICY, -1, completion.logprobs, False)
-        self.messages.append(Message("assistant", (Span(completion.text, Author.POLICY),)))
+        token_ids, span = tuple(completion.token_ids), Span(completion.text, Author.POLICY)
+        self._append(token_ids, replace(span, token_ids=token_ids, logprobs=completion.logprobs))
+        self.messages.append(Message("assistant", (span,)))
         need = self.dialogue.receive(completion)
         if isinstance(need, Ended):
             self.stop_reason = need.reason
@@ -178,24 +165,17 @@ class Session:
 
     async def _consult(self, need: Consults) -> Message:
         """Answer the calls of one turn concurrently, in call order."""
-        trace = self._trace()
-        asked = [self._ask(pending, trace) for pending in need.pending]
+        trace = "\n".join(message.content for message in self.messages[2:])
+        asked = [self._ask(consult, trace) for consult in need.pending]
         # A single call, the usual case, needs no task of its own.
         return self.dialogue.reply([await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked))
 
-    async def _ask(self, pending: PendingCall, trace: str) -> Reply:
+    async def _ask(self, call: Consult, trace: str) -> Consult:
         """Ask one agent and write the account of it."""
-        call, turn = pending.call, len(self.dialogue.turns)
-        account: dict[str, Any] = {
-            "kind": call.kind,
-            "query": call.query,
-            "call_id": pending.call_id,
-            "turn": turn,
-        }
-        if pending.denied:
-            self.consults.append(Consult(agent_id="", reply="", status="denied", **account))
-            return Reply("denied")
-        key = (*self.key, pending.call_id)
+        if call.status == "denied":
+            self.consults.append(call)
+            return call
+        key, tests = (*self.key, call.call_id), self.task.tests if call.kind == "verify" else None
         request = AgentRequest(
             kind=call.kind,
             query=call.query,
@@ -205,32 +185,28 @@ class Session:
             key=key,
             is_private=bool(self.task.withheld),
             agent_id=self.pool.agent_id(call.kind),
-            public_tests=self._public_tests() if call.kind == "verify" else None,
+            public_tests=replace(tests, hidden=tests.public) if tests and tests.public else None,
         )
         outcome = await self.pool.consult(request)
-        agent_id = (outcome.reply and outcome.reply.agent_id) or request.agent_id
-        text = outcome.reply.text if outcome.reply else ""
-        is_agent = call.kind in CONSULT_KINDS
-        leaked = is_agent and bool(text) and leaks(text, self.task.answer, self._said(call.query))
-        status: ConsultStatus = "leaked" if leaked else "answered" if text else "failed"
-        self.consults.append(
-            Consult(
-                agent_id=agent_id,
-                reply="" if leaked else text,
-                status=status,
-                tokens=outcome.reply.tokens if outcome.reply else 0,
-                cost_usd=outcome.reply.cost_usd if outcome.reply else 0.0,
-                retries=outcome.retries,
-                prompt_hash=request_hash(request),
-                error=outcome.error,
-                seconds=outcome.seconds,
-                **account,
-            )
+        said = outcome.reply or _NOTHING
+        is_leak = call.kind in CONSULT_KINDS and leaks(said.text, self.task.answer, self._said(call.query))
+        shown = _NOTHING if is_leak else said
+        account = replace(
+            call,
+            agent_id=said.agent_id or request.agent_id,
+            reply=shown.text,
+            status="leaked" if is_leak else "answered" if said.text else "failed",
+            tokens=said.tokens,
+            cost_usd=said.cost_usd,
+            retries=outcome.retries,
+            prompt_hash=request_hash(request),
+            error=outcome.error,
+            seconds=outcome.seconds,
+            token_ids=shown.token_ids,
+            logprobs=shown.logprobs,
         )
-        if outcome.reply is None or status != "answered":
-            return Reply(status)
-        said = outcome.reply
-        return Reply(status, text, agent_id, said.tokens, said.cost_usd, said.token_ids, said.logprobs)
+        self.consults.append(account)
+        return account
 
     def _said(self, query: str) -> str:
         """Return the policy's own words that let a reply repeat the gold answer.
@@ -241,24 +217,11 @@ class Session:
             return query
         return "\n".join(message.content for message in self.messages if message.role == "assistant")
 
-    def _public_tests(self) -> CodeTests | None:
-        """Return the task's public tests, as tests that decide."""
-        tests = self.task.tests
-        return replace(tests, hidden=tests.public) if tests and tests.public else None
-
-    def _trace(self) -> str:
-        """Return what the policy wrote and was told so far."""
-        return "\n".join(message.content for message in self.messages[2:])
-
-    def _append(
-        self,
-        token_ids: Sequence[int],
-        author: Author,
-        call_id: int,
-        logprobs: Sequence[float],
-        is_content: bool,
-    ) -> None:
-        self._runs.append((token_ids, int(author), call_id, len(self.dialogue.turns), logprobs, is_content))
+    def _append(self, token_ids: Sequence[int], span: Span) -> None:
+        is_sampled = tuple(token_ids) == span.token_ids[: len(token_ids)]
+        logprobs = span.logprobs[: len(token_ids)] if is_sampled else ()
+        turn = len(self.dialogue.turns)
+        self._runs.append((token_ids, int(span.author), span.call_id, turn, logprobs, span.is_content))
 
 
 def leaks(reply: str, gold: str, said: str) -> bool:

@@ -34,6 +34,7 @@ _COLUMNS: dict[str, tuple[set[type], float, float]] = {
     "turn": ({int}, 0, 2**15 - 1),
     "behaviour_logprobs": ({float, int, type(None)}, -1e30, 1e-3),
     "is_content": ({bool}, False, True),
+    "policy_version": ({int}, -1, 2**31 - 1),
 }
 """The types of a token record's columns, and their least and greatest values."""
 
@@ -47,9 +48,7 @@ def read_episodes(path: Path) -> Iterator[Episode]:
     for number, episode, faults in _lines(path):
         if episode is None:
             more = f" `aipo lint {path}` lists all its faults." if len(faults) > 1 else ""
-            raise DataError(
-                f"{path}, line {number}: not an episode: {faults[0]} Mend or delete the line.{more}"
-            )
+            raise DataError(f"{path}, line {number}: not an episode: {faults[0]} Mend or delete it.{more}")
         yield episode
 
 
@@ -128,9 +127,8 @@ def _record(row: Any, kind: Any, place: str) -> Iterator[str]:
     may_lack = _MAY_LACK if kind is Episode else ()
     hints, known = _hints(kind), {item.name: item for item in fields(kind)}
     dot = f"{place}." if place else ""
-    yield from (
-        f"{dot}{name[:80]}: no such field. {suggest(name, known)}" for name in row if name not in known
-    )
+    unknown = (name for name in row if name not in known)
+    yield from (f"{dot}{name[:80]}: no such field. {suggest(name, known)}" for name in unknown)
     for name, item in known.items():
         if name not in row:
             if name not in may_lack and item.default is MISSING and item.default_factory is MISSING:
@@ -176,30 +174,22 @@ def _tokens(columns: Any) -> Iterator[str]:
             yield f"tokens.{name[:80]}: no such column. {suggest(name, _COLUMNS)}"
         elif not isinstance(column, list):
             yield f"tokens.{name} is {_short(column)}; a list is needed."
-        elif not _fit(column, name):
-            place = next(place for place, value in enumerate(column) if not _fit([value], name))
+        else:
             kinds, low, high = _COLUMNS[name]
-            null = " or null" if type(None) in kinds else ""
-            yield f"tokens.{name}[{place}] is {_short(column[place])}; {low} to {high}{null} is needed."
-
-
-def _fit(values: list[Any], column: str) -> bool:
-    """Return whether values may stand in a column."""
-    kinds, low, high = _COLUMNS[column]
-    known = [value for value in values if value is not None]
-    return set(map(type, values)) <= kinds and (not known or (low <= min(known) and max(known) <= high))
+            for place, value in enumerate(column):
+                if type(value) not in kinds or not (value is None or low <= value <= high):
+                    null = " or null" if type(None) in kinds else ""
+                    yield f"tokens.{name}[{place}] is {_short(value)}; {low} to {high}{null} is needed."
+                    break
 
 
 def _order(row: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the order of messages that are to become tokens."""
     roles = [message["role"] for message in row["messages"]]
-    if not (row.get("tokens") or {}).get("token_ids") and not re.fullmatch(
-        "s?u(au)*a?", "".join(role[0] for role in roles)
-    ):
-        yield (
-            f"messages: the roles are {_short(roles)}; without tokens they are to be user and assistant by turns, "
-            "after a system message if there is one."
-        )
+    is_by_turns = re.fullmatch("s?u(au)*a?", "".join(role[0] for role in roles))
+    if not is_by_turns and not (row.get("tokens") or {}).get("token_ids"):
+        needed = "user and assistant by turns, after a system message if there is one"
+        yield f"messages: the roles are {_short(roles)}; without tokens they are to be {needed}."
 
 
 def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,10 +237,11 @@ def _assumptions(episode: Episode) -> Iterator[str]:
         yield "every log-probability of the policy's tokens is 0: an unknown one is null."
     elif np.isnan(logprobs).any():
         yield "unknown log-probabilities: those tokens count as sampled by the policy at its update."
+    if (episode.policy_versions[~own] >= 0).any():
+        yield "tokens.policy_version is to be -1 where the policy did not write: it is not looked at there."
     if episode.reward is None:
-        yield "no reward: " + (
-            "its group is left out." if episode.stop_reason.is_error else "it is verified again."
-        )
+        what_then = "its group is left out" if episode.stop_reason.is_error else "it is verified again"
+        yield f"no reward: {what_then}."
     elif episode.reward_parts and abs(parts - episode.reward) > 1e-6:
         yield f"its reward is {episode.reward}, but reward_parts add up to {parts}."
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from aipo_env.envs import make_env
 from aipo_env.envs.episode_env import EpisodeEnv
-from aipo_env.errors import ConfigError
+from aipo_env.errors import ConfigError, check_whole
 from aipo_env.session import run_sync
 
 Batch = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
@@ -57,11 +57,10 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
     ) -> None:
         self._sent: dict[int, asyncio.Task[None]] = {}
         self._finished: asyncio.Queue[int] = asyncio.Queue()
-        if type(num_envs) is not int or num_envs < 1:
-            raise ConfigError(f"environment: num_envs={num_envs!r} must be a whole number, at least 1.")
+        self.num_envs = num_envs = check_whole("environment: num_envs", num_envs, 1)
         first = make_env(**options)
         self.envs: list[EpisodeEnv[Any, Any]] = [first, *(copy.copy(first) for _ in range(num_envs - 1))]
-        self.num_envs, self.max_episode_steps = num_envs, max_episode_steps
+        self.max_episode_steps = max_episode_steps
         self.autoreset_mode = vector.AutoresetMode(autoreset_mode)
         self.metadata = {**first.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = first.render_mode
@@ -115,9 +114,8 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         env_ids = [int(env_id) for env_id in env_ids]
         for env_id in env_ids:
             if env_id in self._sent or env_ids.count(env_id) > 1:
-                raise AlreadyPendingCallError(
-                    f"environment {env_id} is sent two actions; recv() first.", "send"
-                )
+                fault = f"environment {env_id} is sent two actions; recv() first."
+                raise AlreadyPendingCallError(fault, "send")
         run_sync(self._start(self._act(actions, env_ids), env_ids))
 
     def recv(self, min_ready: int = 1) -> Batch:
@@ -180,11 +178,7 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         size = len(env_ids)
         batch: vector.VectorEnv[Any, Any, Any] = vector.VectorEnv()
         batch.num_envs = size  # so that `_add_info` makes arrays of this size
-        rewards, terminations, truncations = (
-            np.zeros(size),
-            np.zeros(size, np.bool_),
-            np.zeros(size, np.bool_),
-        )
+        rewards, (terminations, truncations) = np.zeros(size), np.zeros((2, size), np.bool_)
         infos: dict[str, Any] = {}
         for row, env_id in enumerate(env_ids):
             if self._is_over[env_id]:

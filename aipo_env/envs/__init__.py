@@ -9,10 +9,10 @@ from typing import Any
 
 import gymnasium
 
-from aipo_env.envs.episode_env import EpisodeEnv, check_option
+from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.envs.token_env import TokenEnv
 from aipo_env.envs.turn_env import TurnEnv
-from aipo_env.errors import ConfigError
+from aipo_env.errors import ConfigError, check_choice
 
 _FACES: dict[str, type[EpisodeEnv[Any, Any]]] = {"token": TokenEnv, "turn": TurnEnv}
 _SUBJECTS = {
@@ -28,7 +28,7 @@ def make_env(*, mode: str = "token", **options: Any) -> EpisodeEnv[Any, Any]:
     Raises:
         ConfigError: An argument is unknown or out of range.
     """
-    check_option("mode", mode, tuple(_FACES))
+    check_choice("environment: mode", mode, _FACES)
     return _FACES[mode](**options)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from aipo_env.envs.byte_tokenizer import ByteTokenizer
 from aipo_env.envs.tokenizer import Tokenizer, added_macros
-from aipo_env.errors import ConfigError
+from aipo_env.errors import ConfigError, check_choice
 from aipo_env.shipped import data_folder
 
 AIPO_PATTERN = r" ?[A-Za-z]+|\d| ?[^\sA-Za-z\d]+|\s+"
@@ -46,16 +46,12 @@ class TiktokenTokenizer(Tokenizer):
 
     def __init__(self, name: str, macros: Mapping[str, tuple[str, str]]) -> None:
         tiktoken = _library("tiktoken")
-        known = ["aipo", *tiktoken.list_encoding_names()]
-        if name not in known:
-            raise ConfigError(f"tokenizer: there is no encoding {name!r}. Valid: {', '.join(known)}.")
+        check_choice("tokenizer: encoding", name, ["aipo", *tiktoken.list_encoding_names()])
         try:
             encoding = _aipo_encoding(tiktoken) if name == "aipo" else tiktoken.get_encoding(name)
         except OSError as error:  # what the downloads of tiktoken raise
-            raise ConfigError(
-                f"tokenizer: encoding {name!r} has to be downloaded, and that failed: {error}. "
-                "Use 'tiktoken:aipo', which ships."
-            ) from error
+            fault = f"encoding {name!r} has to be downloaded, and that failed: {error}"
+            raise ConfigError(f"tokenizer: {fault}. Use 'tiktoken:aipo', which ships.") from error
         self._encoding = encoding
         size = encoding.n_vocab
         super().__init__(size + len(macros), encoding.eot_token, added_macros(macros, size))
@@ -138,9 +134,8 @@ def _hf_folder(name: str) -> Path:
         hub = _library("huggingface_hub")
         return Path(hub.snapshot_download(name, allow_patterns=["tokenizer.json", "tokenizer_config.json"]))
     except (OSError, ValueError) as error:  # what the hub's errors derive from
-        raise ConfigError(
-            f"tokenizer: {name!r} is no folder here, and as an id it cannot be downloaded: {error}."
-        ) from error
+        fault = f"{name!r} is no folder here, and as an id it cannot be downloaded: {error}"
+        raise ConfigError(f"tokenizer: {fault}.") from error
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -3,26 +3,24 @@
 No rule of the dialogue is here; `Session` and `Dialogue` hold them.
 """
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, get_args
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.error import ResetNeeded
 
 from aipo_env.envs.byte_tokenizer import ByteTokenizer
 from aipo_env.envs.token_session import TokenSession
 from aipo_env.envs.tokenizer import Tokenizer
 from aipo_env.episode import Episode
-from aipo_env.errors import ConfigError, suggest
+from aipo_env.errors import ConfigError, check_choice, check_whole, suggest
 from aipo_env.records import Message, Split, StopReason
-from aipo_env.registry import Spec, as_options
+from aipo_env.registry import as_options
 from aipo_env.render import episode_text, episodes_html, messages_text
 from aipo_env.scenario import build_scenario
 from aipo_env.session import Session, run_sync
-from aipo_env.tasks.base import task_index
 
 ObsT = TypeVar("ObsT")
 ActT = TypeVar("ActT")
@@ -39,18 +37,12 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     """An environment whose actions end in turns of a `Session`.
 
     Args:
-        source: Where tasks come from: "toy", "toy:difficulty=2", "file:tasks.jsonl".
-        agents: Who is consulted: "scripted", "scripted:wrong=0.2", "none", or a mapping from roles to these.
-        tools: Functions that the policy may call, each named "module:function".
-        verifier: Ground truth; "auto" takes the verifier of each task's kind.
-        codec: How consultations look in text: "tags", "hermes", "openai", "macro".
         rules: Fields of `DialogueRules` that differ from the source's defaults and `BYTE_LIMITS`.
-        pool: Fields of `PoolLimits` that differ from its defaults.
         aided: Whether the policy is told of the agents and may consult.
         split: "train" or "test".
-        cassette: File from which agents' replies are repeated and to which they are recorded; see `Cassette`.
         render_mode: "human" prints messages as they come; "ansi" has `render` return the transcript, "html" a
             web page of the episode. "ansi_list" and "html_list" collect one per step.
+        scenario: `source`, `agents`, `tools`, `verifier`, `codec`, `pool`, `cassette`, as in `build_scenario`.
 
     Every argument has a JSON form, so that the environment's spec has one. `reset(seed=s)` and the resets after
     it play the episodes of an `EpisodeRunner` of that seed, one after another; without any seed, those of a seed
@@ -71,34 +63,18 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     def __init__(
         self,
         *,
-        source: Spec = "toy",
-        agents: Spec = "scripted",
-        tools: Sequence[Any] = (),
-        verifier: Spec = "auto",
-        codec: Spec = "tags",
         rules: Mapping[str, Any] | None = None,
-        pool: Mapping[str, Any] | None = None,
         aided: bool = True,
         split: Split = "train",
-        cassette: str | None = None,
         render_mode: str | None = None,
+        **scenario: Any,
     ) -> None:
-        check_option("split", split, get_args(Split))
+        check_choice("environment: split", split, get_args(Split))
         modes = self.metadata["render_modes"]
         if render_mode not in (None, *modes):
-            raise RenderModeError(
-                f"environment: render_mode={render_mode!r}. {suggest(str(render_mode), modes)}"
-            )
-        self.scenario = build_scenario(
-            source,
-            agents,
-            tools=tools,
-            verifier=verifier,
-            codec=codec,
-            rules={**BYTE_LIMITS, **as_options(rules, "dialogue rules")},
-            pool=pool,
-            cassette=cassette,
-        )
+            raise RenderModeError(f"environment: {render_mode=}. {suggest(str(render_mode), modes)}")
+        limits = {**BYTE_LIMITS, **as_options(rules, "dialogue rules")}
+        self.scenario = build_scenario(rules=limits, **scenario)
         self.tokenizer: Tokenizer = ByteTokenizer()
         self.aided, self.split, self.render_mode = aided, split, render_mode
         self._session: TokenSession | None = None
@@ -114,20 +90,13 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         Raises:
             ConfigError: The seed is no whole number from 0 to 2**63 - 1, or an option is unknown.
         """
-        seed = _checked_seed(seed)
+        seed = None if seed is None else check_whole("reset: seed", seed, 0, 2**63 - 1)
         super().reset(seed=seed)
         if seed is not None or self._series is None:
             self._series, self._position = int(self.np_random.integers(2**31)) if seed is None else seed, 0
-        series, position, source = self._series, self._position, self.scenario.source
-        index = _chosen_index(dict(options or {}), source.num_tasks(self.split))
-        if index is None:
-            index = task_index(source, self.split, position, series)
-        session = self.scenario.session(
-            source.task(self.split, index),
-            aided=self.aided,
-            key=(series, position, 0),
-            group_id=f"{series}-{position}",
-        )
+        index = _chosen_index(options or {}, self.scenario.source.num_tasks(self.split))
+        reading = (self.split, self._series, self._position)
+        session = self.scenario.rollout(*reading, index=index, aided=self.aided)
         self._session = TokenSession(session, self.tokenizer)
         self._position += 1
         self._clear()
@@ -242,30 +211,9 @@ def _so_far(session: Session) -> Episode:
     return replace(episode, task=replace(episode.task, answer="(not told before the end)"))
 
 
-def check_option(name: str, value: str, valid: tuple[str, ...]) -> None:
-    """Raise ConfigError that lists the valid values unless `value` is one of them."""
-    if value not in valid:
-        raise ConfigError(f"environment: {name}={value!r}. {suggest(str(value), valid)}")
-
-
-def _chosen_index(options: dict[str, Any], size: int | None) -> int | None:
+def _chosen_index(options: Mapping[str, Any], size: int | None) -> int | None:
     """Return the task that the options of `reset` choose, None when they choose none."""
-    index = options.pop("index", None)
-    if options:
-        raise ConfigError(f"reset: there is no option {next(iter(options))!r}. Valid: index.")
-    if index is None:
-        return None
-    is_whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
-    if not is_whole or not 0 <= index < (size or 2**31):
-        raise ConfigError(f"reset: index={index!r} must be a whole number from 0 to {(size or 2**31) - 1}.")
-    return int(index)
-
-
-def _checked_seed(seed: Any) -> int | None:
-    """Return the seed as `int`; one that cannot be honoured is refused."""
-    if seed is None:
-        return None
-    is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
-    if not is_whole or not 0 <= seed < 2**63:
-        raise ConfigError(f"reset: seed={seed!r} must be a whole number from 0 to 2**63 - 1, or None.")
-    return int(seed)
+    for name in options:
+        check_choice("reset: option", name, ("index",))
+    index = options.get("index")
+    return None if index is None else check_whole("reset: index", index, 0, (size or 2**31) - 1)

@@ -20,25 +20,23 @@ _Draw = tuple[int | None, NDArray[Any] | None] | None
 
 
 class UnicodeText(spaces.Text):
-    """Any text of `min_length` to `max_length` characters.
+    """Any text of at most `max_length` characters.
 
     Membership costs O(1). Samples are printable ASCII of at most 256 characters. It has no flat form.
     """
 
-    def __init__(
-        self, max_length: int, *, min_length: int = 0, seed: int | np.random.Generator | None = None
-    ) -> None:
-        super().__init__(max_length, min_length=min_length, charset=_PRINTABLE, seed=seed)
+    def __init__(self, max_length: int, *, seed: int | np.random.Generator | None = None) -> None:
+        super().__init__(max_length, min_length=0, charset=_PRINTABLE, seed=seed)
 
     def contains(self, x: Any) -> bool:
-        """Return whether `x` is a text of an allowed length."""
-        return isinstance(x, str) and self.min_length <= len(x) <= self.max_length
+        """Return whether `x` is a text that is not too long."""
+        return isinstance(x, str) and len(x) <= self.max_length
 
     def sample(self, mask: _Draw = None, probability: _Draw = None) -> str:
         """Draw a text; `mask` and `probability` as in `gymnasium.spaces.Text`, over printable ASCII."""
         if mask is None and probability is None:
-            longest = max(self.min_length, min(self.max_length, MAX_SAMPLED_CHARS))
-            mask = (int(self.np_random.integers(self.min_length, longest + 1)), None)
+            longest = min(self.max_length, MAX_SAMPLED_CHARS)
+            mask = (int(self.np_random.integers(longest + 1)), None)
         return super().sample(mask=mask, probability=probability)
 
     @property
@@ -47,29 +45,23 @@ class UnicodeText(spaces.Text):
         return False
 
     def __repr__(self) -> str:
-        return f"UnicodeText({self.min_length}, {self.max_length})"
+        return f"UnicodeText({self.max_length})"
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, UnicodeText)
-            and self.min_length == other.min_length
-            and self.max_length == other.max_length
-        )
+        return isinstance(other, UnicodeText) and self.max_length == other.max_length
 
 
 @create_shared_memory.register(UnicodeText)
 def _refuse_shared_memory(space: UnicodeText, n: int = 1, ctx: ModuleType = multiprocessing) -> NoReturn:
     """Refuse: gymnasium's own handler of Text returns the text that was there before the first reset."""
-    raise CustomSpaceError(
-        f"{space!r}: text cannot be put in shared memory. Make the AsyncVectorEnv with shared_memory=False."
-    )
+    mend = "Make the AsyncVectorEnv with shared_memory=False."
+    raise CustomSpaceError(f"{space!r}: text cannot be put in shared memory. {mend}")
 
 
 def _refuse_flat(space: UnicodeText, *_: Any) -> NoReturn:
     """Refuse: gymnasium's own handlers of Text make it an array as long as the longest text, of known letters."""
-    raise CustomSpaceError(
-        f"{space!r}: text has no flat form. Step an environment of tokens, made with mode='token'."
-    )
+    mend = "Step an environment of tokens, made with mode='token'."
+    raise CustomSpaceError(f"{space!r}: text has no flat form. {mend}")
 
 
 for _function in (spaces.flatdim, spaces.flatten, spaces.flatten_space):

@@ -12,8 +12,8 @@ from gymnasium.error import InvalidAction
 from numpy.typing import NDArray
 
 from aipo_env.envs.bpe_tokenizers import build_tokenizer
-from aipo_env.envs.episode_env import EpisodeEnv, check_option
-from aipo_env.errors import ConfigError
+from aipo_env.envs.episode_env import EpisodeEnv
+from aipo_env.errors import check_choice, check_whole
 from aipo_env.records import CONSULT_KINDS, Author
 
 Form = Literal["flat", "dict"]
@@ -47,12 +47,10 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
     def __init__(
         self, *, window: int = 512, obs: Form = "flat", tokenizer: str = "byte", **options: Any
     ) -> None:
-        if not isinstance(window, int) or isinstance(window, bool) or window < 1:
-            raise ConfigError(f"environment: window={window!r} must be a whole number, at least 1.")
-        check_option("obs", obs, get_args(Form))
+        check_choice("environment: obs", obs, get_args(Form))
+        self.window, self.obs = check_whole("environment: window", window, 1), obs
         super().__init__(**options)
         self.tokenizer = build_tokenizer(tokenizer, self.scenario.codec.macros(CONSULT_KINDS))
-        self.window, self.obs = window, obs
         self._num_tokens = num_tokens = self.tokenizer.num_tokens
         self.action_space = spaces.Discrete(num_tokens)
         tokens = spaces.Box(0, num_tokens - 1, (window,), np.int64)

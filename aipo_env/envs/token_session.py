@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from aipo_env.envs.byte_tokenizer import ByteTokenizer
 from aipo_env.envs.tokenizer import Tokenizer
-from aipo_env.records import Author, Completion, Message, Span
+from aipo_env.records import Author, Completion, FinishReason, Message, Span
 from aipo_env.session import Session, run_sync
 
 
@@ -39,10 +39,8 @@ class TokenSession:
 
     async def write_async(self, token_ids: Sequence[int], *, is_cut: bool = False) -> Message | None:
         """Take a turn in tokens; `is_cut` when the token limit ended it. Returns as `say` does."""
-        text = self.tokenizer.decode(token_ids)
-        return await self.take(
-            Completion(text, tuple(token_ids), finish_reason="length" if is_cut else "stop")
-        )
+        reason: FinishReason = "length" if is_cut else "stop"
+        return await self.take(Completion(self.tokenizer.decode(token_ids), tuple(token_ids), (), reason))
 
     async def take(self, completion: Completion) -> Message | None:
         """Take a turn as it was sampled; its `token_ids` are of this tokenizer. Returns as `say` does."""

@@ -7,8 +7,9 @@ from gymnasium import spaces
 from gymnasium.error import InvalidAction
 
 from aipo_env.codecs.openai_calls import OpenAICodec, completion_text
-from aipo_env.envs.episode_env import EpisodeEnv, check_option
+from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.envs.spaces import MAX_TEXT_CHARS, UnicodeText
+from aipo_env.errors import check_choice
 
 Observation = Literal["transcript", "delta", "messages"]
 
@@ -29,7 +30,7 @@ class TurnEnv(EpisodeEnv[Any, Any]):
     """
 
     def __init__(self, *, observation: Observation = "transcript", **options: Any) -> None:
-        check_option("observation", observation, get_args(Observation))
+        check_choice("environment: observation", observation, get_args(Observation))
         super().__init__(**options)
         rules = self.scenario.rules
         self.observation = observation
@@ -40,15 +41,13 @@ class TurnEnv(EpisodeEnv[Any, Any]):
 
     def _act(self, action: str | Mapping[str, Any]) -> Coroutine[Any, Any, Any] | None:
         running = self._running()
-        text = self._text(action) if isinstance(action, Mapping) else action
-        if not isinstance(text, str):
+        if isinstance(action, Mapping):
+            if action.get("tool_calls") and not isinstance(self.scenario.codec, OpenAICodec):
+                raise InvalidAction('a message with tool_calls: make the environment with codec="openai".')
+            action = completion_text(action)
+        if not isinstance(action, str):
             raise InvalidAction(f"the action must be text, got {type(action).__name__}")
-        return running.say_async(text) if running.session.stop_reason is None else None
-
-    def _text(self, message: Mapping[str, Any]) -> str:
-        if message.get("tool_calls") and not isinstance(self.scenario.codec, OpenAICodec):
-            raise InvalidAction('a message with tool_calls: make the environment with codec="openai".')
-        return completion_text(message)
+        return running.say_async(action) if running.session.stop_reason is None else None
 
     def _observe(self) -> Any:
         messages = self._running().session.messages

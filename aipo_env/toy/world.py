@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from aipo_env.errors import ConfigError, suggest
+from aipo_env.errors import ConfigError, check_choice, check_whole
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Split
 
 MAX_LUCK = 1.1e-3
@@ -46,7 +46,6 @@ OPERATOR_NAMES: dict[ConsultKind, tuple[str, ...]] = {
     for i, kind in enumerate(CONSULT_KINDS)
 }
 """The names a world draws its operators from; a name tells the kind of its bottleneck."""
-KIND_OF_NAME = {name: kind for kind, names in OPERATOR_NAMES.items() for name in names}
 
 
 def shift_of(move: str) -> str:
@@ -155,19 +154,15 @@ class World:
     kinds: tuple[ConsultKind, ...] = CONSULT_KINDS
 
     def __post_init__(self) -> None:
-        for field, low, high in (("num_operators", 1, MAX_OPERATORS), ("difficulty", 1, 3)):
-            value = getattr(self, field)
-            if not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(f"toy world: {field}={value!r} is out of range; use {low} to {high}.")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ConfigError(f"toy world: seed={self.seed!r} must be a whole number, at least 0.")
+        check_whole("toy world: num_operators", self.num_operators, 1, MAX_OPERATORS)
+        check_whole("toy world: difficulty", self.difficulty, 1, 3)
+        check_whole("toy world: seed", self.seed)
         kinds: Any = self.kinds
         object.__setattr__(self, "kinds", (kinds,) if isinstance(kinds, str) else tuple(kinds))
         if not self.kinds:
             raise ConfigError(f"toy world: kinds is empty. Valid: {', '.join(CONSULT_KINDS)}.")
         for kind in self.kinds:
-            if kind not in CONSULT_KINDS:
-                raise ConfigError(f"toy world: kinds holds {kind!r}. {suggest(kind, CONSULT_KINDS)}")
+            check_choice("toy world: kind", kind, CONSULT_KINDS)
 
     @cached_property
     def operators(self) -> dict[str, Operator]:

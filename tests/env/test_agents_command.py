@@ -87,7 +87,7 @@ def test_an_endpoint_that_hangs_ends_at_the_deadline(capsys: pytest.CaptureFixtu
         ("{", "agents: '{' cannot be used: JSONDecodeError("),
         ("nobody", "agent: there is no 'nobody'."),
         (f"{TYPE}:tiny@http://u:p@h/v1", "agent 'openai': write openai:MODEL@URL"),
-        ('{"teach": "scripted"}', "agents: there is no role 'teach'."),
+        ('{"teach": "scripted"}', "agents: role='teach'. Valid: knowledge, reason, verify."),
         ("json:JSONDecodeError", "agent 'json': JSONDecodeError.__init__() missing 3"),
     ],
 )

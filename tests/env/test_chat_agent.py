@@ -193,7 +193,7 @@ def test_a_spec_names_the_factory_and_its_options():
         ({"model": "m@http://user:secret@h/v1"}, "write openai:MODEL@URL"),
         ({"model": "m", "url": "ftp://secret"}, "write openai:MODEL@URL"),
         ({"model": "m", "url": "http://h/v1?key=secret"}, "write openai:MODEL@URL"),
-        ({"model": "m@http://h/v1", "max_tokens": 0}, "max_tokens=0 must be a number, at least 1"),
+        ({"model": "m@http://h/v1", "max_tokens": 0}, "max_tokens=0 must be a whole number, at least 1"),
         ({"model": "m@http://h/v1", "temperature": "hot"}, "temperature='hot' must be a number"),
         ({"model": "m@http://h/v1", "price_in": float("nan")}, "price_in=nan must be"),
         ({"model": "m@http://h/v1", "key_env": "sk-secret"}, "key_env must name an environment variable"),

@@ -5,16 +5,14 @@ import pytest
 from aipo_env import (
     Answer,
     Author,
-    Call,
     Completion,
     ConfigError,
+    Consult,
     Consults,
     Dialogue,
     DialogueRules,
     Ended,
     Feedback,
-    PendingCall,
-    Reply,
     Span,
     StopReason,
     TagsCodec,
@@ -33,13 +31,18 @@ def says(text: str, num_tokens: int = 0, finish_reason: str = "stop") -> Complet
     return Completion(text, tuple(range(num_tokens)), finish_reason=finish_reason)
 
 
+def reply(status: str, text: str = "", **fields: object) -> Consult:
+    call = {"kind": "knowledge", "query": "zura", "call_id": 0, "turn": 1}
+    return Consult(**{**call, "status": status, "reply": text, "agent_id": "k", **fields})
+
+
 def consult(dialogue: Dialogue, *statuses: str, text: str = ASK) -> list[bool]:
     """Say `text`, answer each of its calls with a status; return which calls were denied."""
     need = dialogue.receive(says(text))
     assert isinstance(need, Consults)
-    denied = [pending.denied for pending in need.pending]
+    denied = [pending.status == "denied" for pending in need.pending]
     texts = {"answered": "zura=#58#13;"}
-    dialogue.reply([Reply(status, texts.get(status, ""), "k") for status in statuses])
+    dialogue.reply([reply(status, texts.get(status, "")) for status in statuses])
     return denied
 
 
@@ -56,9 +59,9 @@ def test_prompt_of_an_aided_and_of_an_unaided_episode():
 def test_a_call_is_answered_and_the_reply_has_its_author():
     dialogue = start()
     assert dialogue.receive(says(f"Let me ask. {ASK}")) == Consults(
-        (PendingCall(Call("knowledge", "zura"), 0, denied=False),)
+        (Consult(kind="knowledge", query="zura", call_id=0, turn=1, status="failed"),)
     )
-    message = dialogue.reply([Reply("answered", "zura=#58#13;", "k")])
+    message = dialogue.reply([reply("answered", "zura=#58#13;")])
     assert message.role == "user"
     assert message.spans == (
         Span('<reply from="knowledge">', Author.ENV),
@@ -76,7 +79,7 @@ def test_replies_must_match_the_calls():
     dialogue = start()
     dialogue.receive(says(ASK))
     with pytest.raises(ValueError, match="2 replies for 1 pending calls"):
-        dialogue.reply([Reply("failed"), Reply("failed")])
+        dialogue.reply([reply("failed"), reply("failed")])
 
 
 def test_a_forged_reply_is_the_policys_own_words():
@@ -107,8 +110,10 @@ def test_nothing_of_a_malformed_turn_is_executed_or_charged():
 def test_over_the_budget_calls_are_denied_in_band_and_free():
     dialogue = start(consult_budget=1)
     assert consult(dialogue, "answered") == [False]
-    assert dialogue.receive(says(ASK)) == Consults((PendingCall(Call("knowledge", "zura"), 1, denied=True),))
-    message = dialogue.reply([Reply("denied")])
+    assert dialogue.receive(says(ASK)) == Consults(
+        (Consult(kind="knowledge", query="zura", call_id=1, turn=2, status="denied"),)
+    )
+    message = dialogue.reply([reply("denied")])
     assert message.content == '<reply from="knowledge">no consultations left</reply>'
     assert [span.author for span in message.spans] == [Author.ENV] * 3
     assert dialogue.num_consults == 1
@@ -152,7 +157,7 @@ def test_a_role_that_is_not_offered_is_denied():
 def test_what_was_not_answered_is_not_charged_and_reads_the_same(status: str):
     dialogue = start(consult_budget=1)
     dialogue.receive(says(ASK))
-    assert dialogue.reply([Reply(status)]).content == '<reply from="knowledge">unavailable</reply>'
+    assert dialogue.reply([reply(status)]).content == '<reply from="knowledge">unavailable</reply>'
     assert dialogue.num_consults == 0
     assert consult(dialogue, "answered") == [False]
 

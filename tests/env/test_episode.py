@@ -130,6 +130,22 @@ def test_masks():
     assert len(record()) == 3
 
 
+def test_tokens_of_several_versions_of_the_policy_come_back_exactly(tmp_path: Path):
+    path = tmp_path / "episodes.jsonl"
+    mixed = replace(episode(), tokens=record(policy_version=[-1, 2**31 - 1, -1]))
+    write_episodes(path, [mixed, episode()])
+    back, plain = read_episodes(path)
+    assert (back, plain) == (mixed, episode())
+    assert back != plain
+    assert back.tokens.policy_version.dtype.name == "int32"
+    assert back.policy_versions.tolist() == [-1, 2**31 - 1, -1]
+    assert plain.tokens.policy_version is None
+    assert plain.policy_versions.tolist() == [-1, 4, -1]
+    assert "policy_version" not in json.loads(path.read_text().splitlines()[1])["tokens"]
+    with pytest.raises(ValueError, match="differ in length"):
+        record(policy_version=[0])
+
+
 def test_arrays_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="differ in length"):
         record(turn=[0])

@@ -126,7 +126,10 @@ def test_the_parquet_branch(hub: Path):
 @pytest.mark.parametrize(
     ("spec", "fault"),
     [
-        ("hf:x/gated", "hf:x/gated is gated: accept its terms .* `hf auth login` or set HF_TOKEN"),
+        (
+            "hf:x/gated",
+            "hf:x/gated cannot be fetched .GatedRepoError: .* accept its terms .* `hf auth login` or HF_TOKEN",
+        ),
         ("hf:x/none", "hf:x/none cannot be fetched .RepositoryNotFoundError: .* Check id, revision"),
         (
             "hf:x/y,revision=v9",
@@ -299,7 +302,7 @@ def test_a_limit(tmp_path: Path):
         ("hf:math5000", "'math5000' is neither OWNER/NAME nor known. .* Did you mean 'math500'"),
         ("hf:x/y,start=2024-01-01", "'2024-01-01' is no day like 2024-08-01, or the dataset has no dates"),
         ("hf:livecodebench,end=May", "'May' is no day"),
-        ("hf:x/y,limit=-1", "limit=-1 must be a whole number, 0 for all"),
+        ("hf:x/y,limit=-1", "hf:x/y: limit=-1 must be a whole number, at least 0"),
         ("hf:x/y,splt=test", "there is no option 'splt'.* Did you mean 'split'"),
     ],
 )

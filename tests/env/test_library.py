@@ -105,9 +105,11 @@ def test_the_conformance_kit(folder: Path):
 
 
 def test_what_cannot_be_used_is_named(tmp_path: Path):
-    with pytest.raises(DataError, match=r"gone is no folder. Name one with .txt and .md files"):
+    with pytest.raises(DataError, match=r"gone is no folder with .txt or .md files"):
         Library(str(tmp_path / "gone"))
-    with pytest.raises(DataError, match=r"holds no .txt or .md file with text in it"):
+    with pytest.raises(
+        DataError, match=rf"{tmp_path.name} is no folder with .txt or .md files that hold text"
+    ):
         Library(str(tmp_path))
     with pytest.raises(ConfigError, match="num=0 must be a whole number, at least 1"):
         Library(str(tmp_path), num=0)

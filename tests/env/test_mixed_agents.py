@@ -111,8 +111,8 @@ def test_specs_within_specs():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: WrongAgent(TOY, "scripted", p=1.5), "p=1.5 is no probability"),
-        (lambda: WrongAgent(TOY, "scripted", p="often"), "p='often' is no probability"),
+        (lambda: WrongAgent(TOY, "scripted", p=1.5), "p=1.5 must be a number from 0 to 1"),
+        (lambda: WrongAgent(TOY, "scripted", p="often"), "p='often' must be a number from 0 to 1"),
         (lambda: WrongAgent(TOY, "nobody"), "there is no 'nobody'"),
         (lambda: MixedAgent(TOY, ["scripted"], (1, 2)), r"weights=\[1, 2\] must be one number from 0 up"),
         (lambda: MixedAgent(TOY, ["scripted", "scripted"], (1, -1)), r"weights=\[1, -1\]"),

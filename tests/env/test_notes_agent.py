@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from aipo_env import AgentRequest, ConfigError, Task, ToySource, World, run_sync
-from aipo_env.agents.notes import NotesAgent, check_arithmetic, notes
+from aipo_env.agents.notes import NotesAgent, check_arithmetic
 from aipo_env.records import ConsultKind, Split
 
 
@@ -26,7 +26,7 @@ class TwoTasks:
 
 
 def say(kind: ConsultKind, query: str, problem: str = "") -> str:
-    return run_sync(notes(TwoTasks()).reply(AgentRequest(kind=kind, query=query, problem=problem))).text
+    return run_sync(NotesAgent(TwoTasks()).reply(AgentRequest(kind=kind, query=query, problem=problem))).text
 
 
 def test_knowledge_explains_the_terms_of_a_query_from_all_tasks():
@@ -46,7 +46,7 @@ def test_verify_checks_arithmetic():
 
 
 def test_a_reply_counts_its_words():
-    agent = NotesAgent({}, {})
+    agent = NotesAgent(TwoTasks())
     reply = run_sync(agent.reply(AgentRequest(kind="verify", query="3 * 4 = 13")))
     assert (agent.agent_id, reply.tokens) == ("notes", 7)
 
@@ -59,7 +59,7 @@ def test_a_source_without_notes_is_refused(kind: str):
             return Task(id="x", prompt="x", answer="x")
 
     with pytest.raises(ConfigError, match="this source has neither. Use agents='none'"):
-        notes(Plain() if kind == "meta" else ToySource(World()))
+        NotesAgent(Plain() if kind == "meta" else ToySource(World()))
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_journal_cut_short_by_a_crash(tmp_path: Path):
     journal.close()
     journal = Journal(path)
     assert journal.get(request(key=(1,))).reply == AgentReply(text="asked again")
-    journal.clear()
+    journal.clear(journal.size())
     assert journal.get(request(key=(0,))) is None
     journal.put(request(key=(2,)), Outcome(reply=AgentReply(text="next step")))
     journal.close()
@@ -203,11 +203,11 @@ def test_a_journal_of_rubbish_is_passed_over(tmp_path: Path):
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"concurrency": 0}, "concurrency=0 must be at least 1"),
-        ({"deadline_s": 0.0}, "deadline_s=0.0 must be positive"),
-        ({"deadline_s": float("nan")}, "deadline_s=nan must be positive"),
-        ({"retries": -1}, "retries=-1 must not be negative"),
-        ({"backoff_s": -0.5}, "backoff_s=-0.5 must not be negative"),
+        ({"concurrency": 0}, "concurrency=0 must be a whole number, at least 1"),
+        ({"deadline_s": 0.0}, "deadline_s=0.0 must be a number, at least 0.001"),
+        ({"deadline_s": float("nan")}, "deadline_s=nan must be a number, at least 0.001"),
+        ({"retries": -1}, "retries=-1 must be a whole number, at least 0"),
+        ({"backoff_s": -0.5}, "backoff_s=-0.5 must be a number, at least 0"),
     ],
 )
 def test_limits_out_of_range_are_refused(limits: dict, message: str):
@@ -405,10 +405,10 @@ def test_a_stalled_call_is_in_the_log(monkeypatch: pytest.MonkeyPatch, caplog: p
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"rate": -1.0}, "rate=-1.0 must not be negative"),
-        ({"break_after": -1}, "break_after=-1 must not be negative"),
-        ({"max_usd": -0.5}, "max_usd=-0.5 must not be negative"),
-        ({"when_spent": "panic"}, "when_spent='panic' must be 'unaided' or 'stop'"),
+        ({"rate": -1.0}, "rate=-1.0 must be a number, at least 0"),
+        ({"break_after": -1}, "break_after=-1 must be a whole number, at least 0"),
+        ({"max_usd": -0.5}, "max_usd=-0.5 must be a number, at least 0"),
+        ({"when_spent": "panic"}, "when_spent='panic'. Valid: stop, unaided"),
     ],
 )
 def test_further_limits_out_of_range_are_refused(limits: dict, message: str):

@@ -21,8 +21,8 @@ from aipo_env import (
     build_scenario,
     run_sync,
 )
-from aipo_env.dialogue import Dialogue, DialogueRules, Reply
-from aipo_env.records import Completion, Task
+from aipo_env.dialogue import Dialogue, DialogueRules
+from aipo_env.records import Completion, Consult, Task
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import ScriptedPolicy
 from aipo_env.toy.world import World
@@ -273,9 +273,12 @@ def test_replies_of_an_episode_have_a_budget():
 def test_a_role_has_a_budget_of_its_own_and_failures_take_none_of_it():
     rules = DialogueRules(reply_budget={"verify/usd": 0.1}, consult_budget=9)
     dialogue = Dialogue(Task(id="t", prompt="p", answer="1"), rules, build_scenario().codec, aided=True)
-    for reply, may_ask in ((Reply("failed"), True), (Reply("answered", "right", cost_usd=0.1), False)):
+    call = {"kind": "verify", "query": "x", "call_id": 0, "turn": 1}
+    failed = Consult(**call, status="failed")
+    right = Consult(**call, status="answered", reply="right", cost_usd=0.1)
+    for consult, may_ask in ((failed, True), (right, False)):
         dialogue.receive(Completion("<verify>x</verify>"))
-        dialogue.reply([reply])
+        dialogue.reply([consult])
         assert dialogue.may_consult("verify") is may_ask
     assert dialogue.may_consult("reason")
 
@@ -288,12 +291,12 @@ def test_a_budget_of_an_episode_in_calls_is_named_otherwise():
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"hedge_s": -1.0}, "hedge_s=-1.0 must not be negative"),
-        ({"hedge_quantile": 1.0}, "hedge_quantile=1.0 must be below 1"),
-        ({"batch_s": -1.0}, "batch_s=-1.0 must not be negative"),
+        ({"hedge_s": -1.0}, "hedge_s=-1.0 must be a number, at least 0"),
+        ({"hedge_quantile": 1.0}, "hedge_quantile=1.0 must be a number from 0 to 0.999"),
+        ({"batch_s": -1.0}, "batch_s=-1.0 must be a number, at least 0"),
         ({"max_per_kind": 5}, 'max_per_kind=5 must be an object like {"verify/tokens": 1000}'),
         ({"max_per_kind": {"verify/token": 5}}, "max_per_kind has 'verify/token'.*Did you mean 'tokens'"),
-        ({"max_per_kind": {"verify/usd": "5"}}, "must be a number, from 0 up"),
+        ({"max_per_kind": {"verify/usd": "5"}}, "'5' must be a number, at least 0"),
         ({"max_per_kind": {"calls": 9}}, "max_per_kind has 'calls'; write 'verify/calls', or use max_calls"),
     ],
 )

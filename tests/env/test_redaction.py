@@ -26,12 +26,12 @@ from aipo_env import (
     build_scenario,
     episode_text,
     episodes_html,
-    messages_text,
     read_episodes,
     write_episodes,
 )
 from aipo_env.episode import redact
 from aipo_env.play import play
+from aipo_env.render import messages_text
 from aipo_env.tasks.base import TaskTable
 
 SECRET = "SECRET"

@@ -14,14 +14,13 @@ from aipo_env import (
     TOY_RULES,
     ConfigError,
     DialogueRules,
-    Plugin,
-    Registry,
     build_scenario,
     choose,
     construct,
     parse_spec,
     registry,
 )
+from aipo_env.registry import Plugin, Registry
 
 
 @pytest.mark.parametrize(
@@ -115,7 +114,7 @@ def test_a_file_has_the_general_rules_and_no_scripted_agents(tmp_path: Path):
     path = tmp_path / "tasks.jsonl"
     path.write_text('{"id": "a", "prompt": "1+1?", "answer": "2"}\n')
     assert build_scenario(f"file:{path}", "none").rules == DialogueRules()
-    with pytest.raises(ConfigError, match="'scripted' agents know toy worlds only; use agents='none'"):
+    with pytest.raises(ConfigError, match="'scripted' knows toy worlds only; use agents='none'"):
         build_scenario(f"file:{path}", "scripted")
 
 
@@ -124,14 +123,14 @@ def test_a_file_has_the_general_rules_and_no_scripted_agents(tmp_path: Path):
     [
         ({"agents": "scriptd"}, "agent: there is no 'scriptd'.*Did you mean 'scripted'"),
         ({"agents": "scripted:wrng=1"}, "there is no option 'wrng'.*Did you mean 'wrong'"),
-        ({"agents": "scripted:wrong=2"}, "wrong=2 is no probability"),
+        ({"agents": "scripted:wrong=2"}, "wrong=2 must be a number from 0 to 1"),
         (
             {"rules": {"max_turn": 3}},
             "dialogue rules: there is no option 'max_turn'.*Did you mean 'max_turns'",
         ),
-        ({"pool": {"max_per_kind": {"verfy/usd": 1}}}, "a budget is for 'verfy'.*Did you mean 'verify'"),
-        ({"rules": {"reply_budget": {"verfy/usd": 1}}}, "a budget is for 'verfy'.*Did you mean 'verify'"),
-        ({"rules": {"budget_per_kind": {"verfy": 1}}}, "a budget is for 'verfy'.*Did you mean 'verify'"),
+        ({"pool": {"max_per_kind": {"verfy/usd": 1}}}, "a budget's kind='verfy'.*Did you mean 'verify'"),
+        ({"rules": {"reply_budget": {"verfy/usd": 1}}}, "a budget's kind='verfy'.*Did you mean 'verify'"),
+        ({"rules": {"budget_per_kind": {"verfy": 1}}}, "a budget's kind='verfy'.*Did you mean 'verify'"),
         ({"rules": {"max_turns": "3"}}, "dialogue rules: max_turns='3' must be a whole number"),
         ({"rules": {"budget_per_kind": [1]}}, "dialogue rules: 'list' object has no attribute 'items'"),
         ({"pool": {"retries": -1}}, "agent pool: retries=-1"),

@@ -145,6 +145,7 @@ def changed(path: str, value: Any, base: dict[str, Any] = CONSULTED) -> dict[str
         (changed("stop_reason", "finished"), "stop_reason is 'finished'. Valid: cancelled"),
         (changed("tokens.author.1", 6), "tokens.author[1] is 6; 0 to 5 is needed"),
         (changed("tokens.behaviour_logprobs.1", 0.5), "tokens.behaviour_logprobs[1] is 0.5; -1e+30 to 0.001 or null is needed"),
+        (changed("tokens.policy_version", [-1, -2, -1, -1, 0]), "tokens.policy_version[1] is -2; -1 to 2147483647 is needed"),
         (changed("tokens.token_ids", [1]), "differ in length"),
         (changed("tokens.logprobs", []), "tokens.logprobs: no such column. Valid: author, beh"),
         (changed("tokens", {"token_ids": [1]}), "tokens is {'token_ids': [1]}; an object with at least token_ids and author"),
@@ -180,16 +181,18 @@ def test_notes_say_what_training_takes_for_granted(tmp_path: Path, capsys):
         {**CONSULTED, "tokens": zeros, "reward_parts": {"a": 0.5}},
         failed,
         failed,
+        {**CONSULTED, "tokens": {**TOKENS, "policy_version": [-1, 7, 7, -1, 8]}},
     ]
     path = written(tmp_path, *rows)
     assert main(["lint", str(path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "note: line 1 and 3 more: no tokens: its text is tokenised with the chat template of the policy in training.",
         "note: line 1: no reward: it is verified again.",
-        "note: line 3: unknown log-probabilities: those tokens count as sampled by the policy at its update.",
+        "note: line 3 and 1 more: unknown log-probabilities: those tokens count as sampled by the policy at its update.",
         "note: line 4: every log-probability of the policy's tokens is 0: an unknown one is null.",
         "note: line 4: its reward is 1, but reward_parts add up to 0.5.",
         "note: line 5 and 1 more: no reward: its group is left out.",
+        "note: line 7: tokens.policy_version is to be -1 where the policy did not write: it is not looked at there.",
         "note: 1 of 3 groups have equal rewards and teach nothing.",
         "note: 1 of 3 groups hold an episode without reward.",
         "note: 1 of 3 groups hold one episode, which is compared with nothing and teaches nothing.",

@@ -93,7 +93,7 @@ def test_files_that_are_not_there_or_empty(tmp_path: Path):
     [
         ("toys", "there is no 'toys'. Valid: file, hf, reasoning_gym, shipped, toy. Did you mean 'toy'"),
         ("toy:dificulty=2", "there is no option 'dificulty'.* Did you mean 'difficulty'"),
-        ("toy:difficulty=9", "difficulty=9 is out of range"),
+        ("toy:difficulty=9", "difficulty=9 must be a whole number from 1 to 3"),
         ({"type": "file"}, "missing 1 required positional argument: 'path'"),
         ({"type": "file", "path": "x", "pth": "y"}, "there is no option 'pth'"),
         ({"path": "x"}, "needs a 'type'"),
@@ -206,7 +206,7 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
         raise ImportError(f"No module named {module!r}")
 
     monkeypatch.setattr(rows, "import_module", absent)
-    with pytest.raises(ConfigError, match=r'pyarrow.parquet is needed .* pip install "aipo-rl\[data\]"'):
+    with pytest.raises(ConfigError, match=r'pyarrow is needed .* pip install "aipo-rl\[data\]"'):
         FileSource(path)
     with pytest.raises(ConfigError, match="huggingface_hub is needed and not installed"):
         build_source("hf:math_500", seed=0)
@@ -224,7 +224,7 @@ def test_what_ships(tmp_path: Path):
 
 def test_a_bad_row_that_forbids_republication_is_not_shown(tmp_path: Path):
     row = {**ROW, "prompt": "SECRET", "choices": "SECRET", "meta": {"no_republish": True}}
-    with pytest.raises(DataError, match="line 1: not a task; its text forbids republication") as caught:
+    with pytest.raises(DataError, match="line 1: no task; its text forbids republication") as caught:
         FileSource(write(tmp_path / "tasks.jsonl", row))
     assert "SECRET" not in str(caught.value)
     assert caught.value.__suppress_context__

@@ -13,13 +13,13 @@ from aipo_env import (
     ConfigError,
     Problem,
     ScriptedAgent,
+    ToySource,
     World,
     add_codes,
-    believed_move,
     run_sync,
     shift_of,
 )
-from aipo_env.toy.world import MAX_OPERATORS, luck, split_of
+from aipo_env.toy.world import MAX_OPERATORS, believed_move, luck, split_of
 
 
 def test_world_0():
@@ -110,9 +110,9 @@ def test_a_false_belief_is_never_the_rule():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_operators": 25}, "num_operators=25 is out of range; use 1 to 24"),
-        ({"num_operators": "two"}, "num_operators='two' is out of range"),
-        ({"difficulty": 0}, "difficulty=0 is out of range; use 1 to 3"),
+        ({"num_operators": 25}, "num_operators=25 must be a whole number from 1 to 24"),
+        ({"num_operators": "two"}, "num_operators='two' must be a whole number"),
+        ({"difficulty": 0}, "difficulty=0 must be a whole number from 1 to 3"),
         ({"seed": -1}, "seed=-1 must be a whole number, at least 0"),
         ({"seed": "x"}, "seed='x' must be a whole number"),
         ({"kinds": ()}, "kinds is empty. Valid: knowledge, reason, verify"),
@@ -150,11 +150,11 @@ def say(agent: ScriptedAgent, kind: str, query: str, trace: str = "", seed: int 
     ],
 )
 def test_the_scripted_agent_knows_its_world(kind: str, query: str, trace: str, text: str):
-    assert say(ScriptedAgent(World(seed=0)), kind, query, trace) == text
+    assert say(ScriptedAgent(ToySource(World(seed=0))), kind, query, trace) == text
 
 
 def test_a_wrong_agent_states_another_rule_in_the_same_form():
-    liar = ScriptedAgent(World(seed=0), wrong=1.0)
+    liar = ScriptedAgent(ToySource(World(seed=0)), wrong=1.0)
     lies = [say(liar, "knowledge", "mele", seed=seed) for seed in range(20)]
     assert all(len(lie) == len("mele=#78#25;") and lie.startswith("mele=#") for lie in lies)
     assert len(set(lies)) > 15
@@ -163,14 +163,14 @@ def test_a_wrong_agent_states_another_rule_in_the_same_form():
 
 
 def test_faults_come_at_their_rate_and_derive_from_the_seed():
-    sometimes = ScriptedAgent(World(seed=0), wrong=0.5)
+    sometimes = ScriptedAgent(ToySource(World(seed=0)), wrong=0.5)
     wrong = [say(sometimes, "knowledge", "mele", seed=seed) != "mele=#78#25;" for seed in range(200)]
     assert 70 < sum(wrong) < 130
 
 
 def test_a_silent_agent_never_replies_and_a_slow_one_does():
-    silent = run_sync(_reply_within(ScriptedAgent(World(seed=0), silent=1.0), 0.01))
-    slow = run_sync(_reply_within(ScriptedAgent(World(seed=0), slow=1.0, slow_s=0.001), 10.0))
+    silent = run_sync(_reply_within(ScriptedAgent(ToySource(World(seed=0)), silent=1.0), 0.01))
+    slow = run_sync(_reply_within(ScriptedAgent(ToySource(World(seed=0)), slow=1.0, slow_s=0.001), 10.0))
     assert (silent, slow and slow.text) == (None, "mele=#78#25;")
 
 
@@ -184,5 +184,5 @@ async def _reply_within(agent: ScriptedAgent, timeout_s: float) -> AgentReply | 
 @pytest.mark.parametrize("fault", ["wrong", "slow", "silent"])
 def test_a_fault_is_a_probability(fault: str):
     for value in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ConfigError, match=f"{fault}={value} is no probability"):
-            ScriptedAgent(World(seed=0), **{fault: value})
+        with pytest.raises(ConfigError, match=f"{fault}={value} must be a number from 0 to 1"):
+            ScriptedAgent(ToySource(World(seed=0)), **{fault: value})

@@ -348,7 +348,7 @@ def test_closing_cancels_what_was_sent():
         ({"seed": 1.5}, "reset: seed=1.5 must be a whole number"),
         ({"options": {"reset_mask": [True, False]}}, "reset_mask=\\[True, False\\] must be bool\\[2\\]"),
         ({"options": {"reset_mask": np.zeros(2, bool)}}, "true somewhere"),
-        ({"options": {"nonsense": 1}}, "there is no option 'nonsense'"),
+        ({"options": {"nonsense": 1}}, "reset: option='nonsense'. Valid: index"),
     ],
 )
 def test_resets_that_cannot_be_honoured_are_refused(reset: dict[str, Any], message: str):
