@@ -66,10 +66,5 @@ def mixture(tokens: AgentTokens) -> Tensor:
 
 
 AGENT_RULES: dict[str, Callable[[AgentTokens], Tensor]] = {
-    "floored": floored,
-    "masked": masked,
-    "on_policy": on_policy,
-    "plain_is": plain_is,
-    "luffy": luffy,
-    "mixture": mixture,
+    rule.__name__: rule for rule in (floored, masked, on_policy, plain_is, luffy, mixture)
 }

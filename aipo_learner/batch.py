@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aipo_env import Author, Episode
+from aipo_env import Episode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,47 +31,23 @@ class Row:
     advantage: float
 
 
-def episode_row(episode: Episode, advantage: float) -> Row:
-    """Return the row of an episode as it happened."""
-    tokens = episode.tokens
-    return Row(
-        token_ids=tokens.token_ids.astype(np.int64),
-        policy_mask=tokens.policy_mask,
-        agent_mask=tokens.agent_mask,
-        sampler_logprobs=_where(tokens.policy_mask, tokens.behaviour_logprobs),
-        agent_logprobs=_where(tokens.agent_mask, tokens.behaviour_logprobs),
-        advantage=advantage,
-    )
-
-
-def internalised_row(
-    episode: Episode, advantage: float, plain_prompt: Sequence[int], is_markup: NDArray[np.bool_]
+def episode_row(
+    episode: Episode, advantage: float, prompt: Sequence[int] = (), keep: NDArray[np.bool_] | None = None
 ) -> Row:
-    """Return the row of an episode as if the policy had needed no agent.
-
-    The plain prompt takes the place of the consult prompt; calls (`is_markup`: bool[T]), wrappers and
-    templates are left out; what agents said stays, as agent tokens, in the policy's own line of thought.
-    """
-    tokens = episode.tokens
-    keep = (tokens.policy_mask & ~is_markup) | tokens.agent_mask
-    head = len(plain_prompt)
-    own = np.concatenate([np.zeros(head, bool), (tokens.author == Author.POLICY)[keep]])
-    agent = np.concatenate([np.zeros(head, bool), tokens.agent_mask[keep]])
-    logprobs = np.concatenate([np.full(head, np.nan, np.float32), tokens.behaviour_logprobs[keep]])
+    """Return the row of an episode: after `prompt`, its tokens, or those of them that `keep` (bool[T]) marks."""
+    tokens, head = episode.tokens, len(prompt)
+    kept = slice(None) if keep is None else keep
+    policy_mask = np.concatenate([np.zeros(head, bool), tokens.policy_mask[kept]])
+    agent_mask = np.concatenate([np.zeros(head, bool), tokens.agent_mask[kept]])
+    logprobs = np.concatenate([np.full(head, np.nan, np.float32), tokens.behaviour_logprobs[kept]])
     return Row(
-        token_ids=np.concatenate(
-            [np.asarray(plain_prompt, np.int64), tokens.token_ids[keep].astype(np.int64)]
-        ),
-        policy_mask=own,
-        agent_mask=agent,
-        sampler_logprobs=_where(own, logprobs),
-        agent_logprobs=_where(agent, logprobs),
+        token_ids=np.concatenate([np.asarray(prompt, np.int64), tokens.token_ids[kept]]),
+        policy_mask=policy_mask,
+        agent_mask=agent_mask,
+        sampler_logprobs=np.where(policy_mask, logprobs, np.float32(np.nan)),
+        agent_logprobs=np.where(agent_mask, logprobs, np.float32(np.nan)),
         advantage=advantage,
     )
-
-
-def _where(mask: NDArray[np.bool_], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.where(mask, values, np.float32(np.nan))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,8 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,18 +34,9 @@ FORMAT = 1
 """Raised when a checkpoint of one version can no longer be read by the next."""
 
 _MAY_CHANGE = {
-    "out",
-    "keep_checkpoints",
-    "checkpoint_every",
-    "episodes_every",
-    "pool",
-    "bounds",
-    "sampler",
-    "max_sampler_gap",
-    "microbatch_tokens",
-    "evaluation",
-    "loggers",
-}
+    "out", "keep_checkpoints", "checkpoint_every", "episodes_every", "pool", "bounds", "sampler",
+    "max_sampler_gap", "microbatch_tokens", "evaluation", "loggers",
+}  # fmt: skip
 """Settings that a resumed run may have otherwise than the run it continues."""
 
 
@@ -60,79 +49,71 @@ class Run:
         self.config = config
         self.folder = config.out
         self._checkpoints = self.folder / "checkpoints"
-        self.step = max(
-            (_step_of(path) for path in self._checkpoints.glob("step-*") if _is_whole(path)),
-            default=0,
-        )
+        self.step = max((int(path.name[5:]) for path in self._whole()), default=0)
         self.initial_policy = policy_folder(config.policy)
-        self._lock = FolderLock()
         self._best: Path | None = None
-        self._unwritten: _Unwritten | None = None
+        self._writing: Future[Any] | None = None
+        self._num_journal_bytes = 0
 
     @classmethod
-    def open(cls, config: TrainConfig) -> "Run":
+    @contextlib.contextmanager
+    def open(cls, config: TrainConfig) -> Iterator["Run"]:
         """Open or start the run in `config.out`; rank 0 does, and the others read what it left.
 
         Raises:
             CheckpointError: The folder holds a run with other settings, or cannot be written, or is not the same
                 for all ranks.
         """
-        run = cls._open(config) if rank() == 0 else None
-        gathered([None])
-        if run is None:
-            run = cls(config)
-            run.journal = Journal(run.folder / "journal.jsonl")
-        if len(set(gathered([run.step]))) > 1:
-            raise CheckpointError(
-                f"{run.folder}: not all ranks see the checkpoint of step {run.step} in it. Put --out where all machines "
-                "see it."
-            )
-        return run
-
-    @classmethod
-    def _open(cls, config: TrainConfig) -> "Run":
         run = cls(config)
-        settings = {key: value for key, value in config.to_dict().items() if key not in _MAY_CHANGE}
-        settings["compute"] = {"lora_rank": config.compute.lora_rank}  # the rest changes only rounding
-        settings = json.loads(json.dumps({**settings, "initial_policy": run.initial_policy}))
-        path = run.folder / "config.json"
-        try:
-            (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
-            run._lock.take(run.folder)
-            run._checkpoints.mkdir(exist_ok=True)
-            before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and run.step else settings
-            run._check_same(before, settings)
-            for leftover in run._checkpoints.glob("*.writing"):
-                shutil.rmtree(leftover)
-            if not run.step:
-                if _holds_other(path, settings):
-                    # Replies of other agents to other questions.
-                    (run.folder / "journal.jsonl").unlink(missing_ok=True)
-                scratch = path.with_suffix(".writing")
-                scratch.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-                scratch.replace(path)
-            run.journal = Journal(run.folder / "journal.jsonl")
-        except (OSError, ValueError, CheckpointError) as error:
-            run._lock.close()
-            if isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(f"{run.folder}: the run's folder cannot be used: {error}") from error
-        return run
+        with contextlib.ExitStack() as stack:
+            if rank() == 0:
+                try:
+                    (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(locked(run.folder))
+                    run._prepare()
+                except (OSError, ValueError) as error:
+                    raise CheckpointError(
+                        f"{run.folder}: the run's folder cannot be used: {error}"
+                    ) from error
+            if len(set(gathered([run.step]))) > 1:
+                raise CheckpointError(
+                    f"{run.folder}: not all ranks see the checkpoint of step {run.step} in it. Put --out where all "
+                    "machines see it."
+                )
+            run.journal = stack.enter_context(contextlib.closing(Journal(run.folder / "journal.jsonl")))
+            try:
+                yield run
+            finally:
+                run.settle(wait=True)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.settle(wait=True)
-        finally:
-            self.journal.close()
-            self._lock.close()
+    def _prepare(self) -> None:
+        """Write down the settings of a new run, compare those of an old one, delete what was left half made."""
+        settings = {key: value for key, value in self.config.to_dict().items() if key not in _MAY_CHANGE}
+        settings["compute"] = {"lora_rank": self.config.compute.lora_rank}  # the rest changes only rounding
+        text = json.dumps({**settings, "initial_policy": self.initial_policy}, indent=2) + "\n"
+        path = self.folder / "config.json"
+        self._checkpoints.mkdir(exist_ok=True)
+        if self.step and path.is_file():
+            before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+            changes = [
+                f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+                for key in sorted({*before, *now})
+                if before.get(key) != now.get(key)
+            ]
+            if changes:
+                raise CheckpointError(
+                    f"{self.folder} holds a run with other settings ({'; '.join(changes)}). Use another --out, or "
+                    "delete the folder."
+                )
+        for leftover in self._checkpoints.glob("*.writing"):
+            shutil.rmtree(leftover)
+        if not self.step:
+            if path.is_file() and path.read_bytes() != text.encode():
+                # Replies of other agents to other questions.
+                (self.folder / "journal.jsonl").unlink(missing_ok=True)
+            scratch = path.with_suffix(".writing")
+            scratch.write_text(text, encoding="utf-8")
+            scratch.replace(path)
 
     def policy_path(self) -> str:
         """Return where the weights to start from are; adapters are put on the initial policy again."""
@@ -183,7 +164,7 @@ class Run:
     ) -> None:
         """Write the checkpoint after `step` steps, with the episodes that wait; drop old ones and the journal.
 
-        The journal is kept where agents were already asked for the next step. Several ranks write on while the
+        The journal is kept where agents were already asked for steps to come. Several ranks write on while the
         next steps are made, see `settle`.
 
         Raises:
@@ -202,9 +183,8 @@ class Run:
                     write_episodes(scratch / "queue.jsonl", queued, reveal=True)
             gathered([None])
             written = save_optimizer(scratch / "optimizer", model, optimizer)
-        num_bytes = 0 if keep_journal else self.journal.size()
-        self._unwritten = _Unwritten(written, num_bytes)
-        self.step = step
+        self._writing, self.step = written, step
+        self._num_journal_bytes = 0 if keep_journal else self.journal.size()
         self.settle()
         self.journal.forget()
 
@@ -214,13 +194,13 @@ class Run:
         Raises:
             CheckpointError: It could not be written; earlier checkpoints are untouched.
         """
-        if self._unwritten is None or not (wait or self._unwritten.written.done()):
+        if self._writing is None or not (wait or self._writing.done()):
             return
-        unwritten, self._unwritten = self._unwritten, None
+        written, self._writing = self._writing, None
         target = self._at(self.step)
         scratch = target.with_suffix(".writing")
         with self._unwritable_explained(self.step):
-            unwritten.written.result()
+            written.result()
             if rank():
                 return
             for path in scratch.rglob("*"):
@@ -228,10 +208,9 @@ class Run:
                     _sync(path)
             shutil.rmtree(target, ignore_errors=True)
             scratch.rename(target)
-        if unwritten.num_journal_bytes:
-            self.journal.clear(unwritten.num_journal_bytes)
-        self._link_best()
-        self._drop_old()
+        if self._num_journal_bytes:
+            self.journal.clear(self._num_journal_bytes)
+        self._keep_best()
 
     @contextlib.contextmanager
     def _unwritable_explained(self, step: int) -> Iterator[None]:
@@ -250,66 +229,43 @@ class Run:
         self.settle()
         self._best = self._at(step)
         if rank() == 0:
-            self._link_best()
-            self._drop_old()
+            self._keep_best()
 
-    def _link_best(self) -> None:
+    def _keep_best(self) -> None:
+        """Link the best checkpoint once it is whole; delete all others but the newest."""
         if self._best and _is_whole(self._best):
             scratch = self.folder / "best.writing"
             scratch.unlink(missing_ok=True)
             scratch.symlink_to(self._best.relative_to(self.folder) / "policy")
             scratch.replace(self.folder / "best")
-
-    def _drop_old(self) -> None:
-        """Delete all checkpoints but the newest and the best."""
-        whole = sorted(path for path in self._checkpoints.glob("step-*") if _is_whole(path))
         linked = (self.folder / "best").resolve().parent  # until the new best is whole
-        for old in whole[: -self.config.keep_checkpoints]:
+        for old in self._whole()[: -self.config.keep_checkpoints]:
             if old != self._best and old.resolve() != linked:
-                doomed = old.rename(
-                    old.with_suffix(".writing")
-                )  # what is half deleted is never taken for whole
-                shutil.rmtree(doomed)
+                # What is half deleted is never taken for whole.
+                shutil.rmtree(old.rename(old.with_suffix(".writing")))
 
     def _at(self, step: int) -> Path:
         return self._checkpoints / f"step-{step:06d}"
 
-    def _check_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        if differing:
-            shown = "; ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in differing)
-            raise CheckpointError(
-                f"{self.folder} holds a run with other settings ({shown}). Use another --out, or delete the folder."
-            )
+    def _whole(self) -> list[Path]:
+        return sorted(path for path in self._checkpoints.glob("step-*") if _is_whole(path))
 
 
-class FolderLock:
-    """Keeps other processes out of a folder for as long as this one lives."""
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder.
 
-    _file: IO[str] | None = None
-
-    def take(self, folder: Path) -> None:
-        """Lock the folder, or raise CheckpointError when another process has it."""
-        self._file = (folder / "lock").open("a", encoding="utf-8")
+    Raises:
+        CheckpointError: Another process is in it.
+    """
+    with (folder / "lock").open("a", encoding="utf-8") as file:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise CheckpointError(
                 f"{folder}: another process is training here. Wait for it, or use another --out."
             ) from error
-
-    def close(self) -> None:
-        """Let others in."""
-        if self._file:
-            self._file.close()
-
-
-@dataclass(frozen=True)
-class _Unwritten:
-    """A checkpoint on its way to the disk, and the size of the journal when it was taken."""
-
-    written: "Future[Any]"
-    num_journal_bytes: int
+        yield
 
 
 @contextlib.contextmanager
@@ -323,20 +279,8 @@ def _unreadable_explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _holds_other(path: Path, settings: dict[str, Any]) -> bool:
-    """Return whether a configuration file is there that is unreadable or holds other settings."""
-    try:
-        return path.is_file() and bool(json.loads(path.read_text(encoding="utf-8")) != settings)
-    except ValueError:
-        return True
-
-
 def _is_whole(path: Path) -> bool:
     return path.name[5:].isdecimal() and (path / "state.pt").is_file() and (path / "policy").is_dir()
-
-
-def _step_of(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))
 
 
 def _sync(path: Path) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from aipo_env import AGENTS, TASKS, ConfigError, choose, known_datasets, parse_spec
-from aipo_learner.config import TrainConfig
+from aipo_learner.config import TrainConfig, read_object
 from aipo_learner.demo import run_demo
 from aipo_learner.distributed import rank
 from aipo_learner.dry_run import dry_run
@@ -44,20 +44,14 @@ class _Start:
 
 def train(argv: list[str]) -> None:
     """Train a policy; a run found in --out is resumed."""
-    start, rest = tyro.cli(_Start, args=_without_help(argv), return_unknown_args=True, add_help=False)
+    start, rest = tyro.cli(_Start, args=argv, return_unknown_args=True, add_help=False)
     default = choose(RECIPES, start.recipe, "recipe")() if start.recipe else TrainConfig()
     if start.config:
-        base, given = default.to_dict(), _read_json(start.config)
-        nested = ("objective", "source", "compute", "evaluation")
-        merged = {
-            name: {**base[name], **given[name]} for name in nested if isinstance(given.get(name), Mapping)
-        }
-        default = TrainConfig.from_dict({**base, **given, **merged})
-    help_flag = [item for item in argv if item in ("-h", "--help")]
+        default = default.changed(_read_json(start.config))
     config = tyro.cli(
         TrainConfig,
         default=default,
-        args=rest + help_flag,
+        args=rest,
         prog="aipo train",
         description=f"Train a policy; a run found in --out is resumed. --recipe NAME starts from one of "
         f"{', '.join(RECIPES)}; --config FILE from a JSON file; --print-config prints and stops; "
@@ -66,12 +60,10 @@ def train(argv: list[str]) -> None:
     if start.ray < 0:
         raise ConfigError(f"train: ray={start.ray} must be at least 0.")
     if start.print_config:
-        print(json.dumps(config.to_dict(), indent=2))
-        return
+        return print(json.dumps(config.to_dict(), indent=2))
     console = Console()
     if start.dry_run:
-        dry_run(config, console)
-        return
+        return dry_run(config, console)
     run_training(config, console, start.ray)
     if rank() == 0:
         best = f". Best: {config.out / 'best'}" if (config.out / "best").exists() else ""
@@ -80,8 +72,12 @@ def train(argv: list[str]) -> None:
 
 def evaluate_command(argv: list[str]) -> None:
     """Measure a policy on task sets: mean@k and pass@k without agents, and with them where asked."""
-    named, _ = tyro.cli(_PolicyName, args=_without_help(argv), return_unknown_args=True, add_help=False)
-    options = tyro.cli(EvalOptions, default=_eval_defaults(named.policy), args=argv, prog="aipo eval")
+
+    def policy_name(*, policy: str = "tiny") -> str:
+        return policy
+
+    policy, _ = tyro.cli(policy_name, args=argv, return_unknown_args=True, add_help=False)
+    options = tyro.cli(EvalOptions, default=_eval_defaults(policy), args=argv, prog="aipo eval")
     prepare(options.num_threads)
     folder = policy_folder(options.policy)
     model, tokenizer = load_policy(folder, trust_remote_code=options.trust_remote_code)
@@ -89,13 +85,6 @@ def evaluate_command(argv: list[str]) -> None:
     with contextlib.closing(build_sampler(settings, model.eval(), tokenizer)) as sampler:
         sync_weights(sampler, model, settings.max_sampler_gap)
         measure_task_sets(sampler, options, Console())
-
-
-@dataclass(frozen=True, kw_only=True)
-class _PolicyName:
-    """What `aipo eval` must know before anything else."""
-
-    policy: str = "tiny"
 
 
 def _eval_defaults(policy: str) -> EvalOptions:
@@ -119,49 +108,40 @@ def _eval_defaults(policy: str) -> EvalOptions:
     return EvalOptions(policy=policy, tasks=tasks if isinstance(tasks, str) else json.dumps(tasks), **fields)
 
 
-@dataclass(frozen=True)
-class ReportOptions:
-    """Write one HTML page about a run, or about runs side by side."""
-
-    folder: Positional[Path]
-    """The --out folder of `aipo train` or `aipo demo`."""
-
-
 def report(argv: list[str]) -> None:
     """Write the HTML report of a run or of several."""
     from aipo_learner.reporting.report import write_report
 
-    options = tyro.cli(ReportOptions, args=argv, prog="aipo report")
-    Console().print(f"Report: {write_report(options.folder)}", highlight=False)
+    def of(folder: Positional[Path]) -> None:
+        """Write one HTML page about a run, or about runs side by side.
 
+        Args:
+            folder: The --out folder of `aipo train` or `aipo demo`.
+        """
+        Console().print(f"Report: {write_report(folder)}", highlight=False)
 
-@dataclass(frozen=True, kw_only=True)
-class DemoOptions:
-    """Train AIPO, masked and base at equal rollouts in the toy world, evaluate, report."""
-
-    seed: int = 0
-    """Draws the world, the tasks and every sample."""
-    out: Path = Path("runs/demo")
-    """Folder for runs, summary.json and report.html."""
+    tyro.cli(of, args=argv, prog="aipo report")
 
 
 def demo(argv: list[str]) -> None:
     """Run the whole demonstration."""
-    options = tyro.cli(DemoOptions, args=argv, prog="aipo demo")
-    run_demo(options.seed, options.out, Console())
 
+    def run(*, seed: int = 0, out: Path = Path("runs/demo")) -> None:
+        """Train AIPO, masked and base at equal rollouts in the toy world, evaluate, report.
 
-def _without_help(argv: list[str]) -> list[str]:
-    return [item for item in argv if item not in ("-h", "--help")]
+        Args:
+            seed: Draws the world, the tasks and every sample.
+            out: Folder for runs, summary.json and report.html.
+        """
+        run_demo(seed, out, Console())
+
+    tyro.cli(run, args=argv, prog="aipo demo")
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"config file {path}: {error}. Write one with: aipo train --print-config > {path}"
         ) from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"config file {path}: holds {type(values).__name__}, a JSON object is needed.")
-    return values

@@ -10,12 +10,23 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes
 from tyro.constructors import PrimitiveConstructorSpec
 
-from aipo_env import ConfigError, Spec, construct, suggest
+from aipo_env import ConfigError, Spec, construct
 from aipo_learner.advantages import BASELINES
 from aipo_learner.episode_source import EpisodeSource
 from aipo_learner.forward import ComputeConfig
 from aipo_learner.objective import ObjectiveConfig
 from aipo_learner.schedule import EvaluationSchedule
+from aipo_learner.settings import (
+    Bounds,
+    Count,
+    Limit,
+    Natural,
+    NotNegative,
+    OneOf,
+    Positive,
+    Share,
+    check_settings,
+)
 
 
 def read_spec(text: str) -> Spec:
@@ -24,10 +35,10 @@ def read_spec(text: str) -> Spec:
 
 
 def read_object(text: str) -> dict[str, Any]:
-    """Read a JSON object from the command line."""
+    """Read a JSON object from the command line or a file."""
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError(f"{text!r} is no JSON object")
+        raise ValueError(f"a JSON object is needed, this is one of type {type(value).__name__}")
     return value
 
 
@@ -58,7 +69,7 @@ class TrainConfig:
     """Run code that comes with the model. Off unless you have read it."""
     out: Path = Path("runs/train")
     """Folder for checkpoints, metrics and episodes; a run found there is resumed."""
-    seed: int = 0
+    seed: Natural = 0
     """Every draw of the run derives from it."""
     environment: SpecField = "toy"
     """Where tasks come from: "toy", "toy:difficulty=2", "file:tasks.jsonl"."""
@@ -74,59 +85,59 @@ class TrainConfig:
     sampler: SpecField = "auto"
     """What samples the policy's turns: "transformers", "vllm", "vllm-serve", "vllm:http://HOST:8000" (docs/samplers.md);
     "auto" is vllm where it is installed and has a GPU."""
-    max_sampler_gap: float = 0.5
+    max_sampler_gap: Limit = 0.5
     """Largest difference (nats) of a token's log-probability between learner and vLLM after each weight sync; beyond
     it the run stops."""
-    independence: str = "internalised"
+    independence: Annotated[str, OneOf(INDEPENDENCE_MODES)] = "internalised"
     """How the policy learns to do without agents: internalised (best in docs/sweeps.md), mixed, prompt_switch or
     accept_anneal."""
-    aided_share: float = 0.5
+    aided_share: Share = 0.5
     """Share of a group's rollouts that may consult (mixed, internalised); 0 trains without agents."""
-    anneal_from: float = 0.7
+    anneal_from: Share = 0.7
     """Part of the run after which the share, or the acceptance of replies, falls linearly to 0."""
-    num_steps: int = 100
+    num_steps: Count = 100
     """Optimiser steps of the run (batches of rollouts)."""
-    groups_per_step: int = 24
+    groups_per_step: Count = 24
     """Tasks per step."""
-    group_size: int = 8
+    group_size: Annotated[int, Bounds("a whole number, 2 or more", 2)] = 8
     """Rollouts per task."""
     source: OmitArgPrefixes[EpisodeSource] = field(default_factory=EpisodeSource)
     """Where episodes come from."""
-    updates_per_step: int = 1
+    updates_per_step: Count = 1
     """Optimiser updates made from each batch of rollouts."""
-    baseline: str = "split"
+    baseline: Annotated[str, OneOf(BASELINES)] = "split"
     """Whom a rollout is compared with: split, union or per_mode."""
-    consult_bonus: float = 0.0
+    consult_bonus: NotNegative = 0.0
     """Added to the reward of a correct episode that consulted; annealed with the share."""
-    consult_cost: float = 0.0
+    consult_cost: NotNegative = 0.0
     """Taken from the reward for every answered consultation."""
-    overlong_buffer: int = 0
+    overlong_buffer: Natural = 0
     """Tokens before the limit over which the length penalty of arXiv 2503.14476 grows; 0 is off."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Sampling temperature; log-probabilities are taken at it too."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """The loss."""
-    lr: float = 1e-6
+    lr: Positive = 1e-6
     """Peak learning rate of AdamW."""
-    warmup_steps: int = 10
+    warmup_steps: Natural = 10
     """Steps over which the rate rises linearly."""
-    lr_end: float = 1.0
+    lr_end: Share = 1.0
     """Part of the rate that is left at the end of the run; it falls linearly after warm-up."""
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """AdamW's."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Limit = 1.0
     """Gradients are scaled down to this norm."""
-    microbatch_tokens: int = 8192
+    microbatch_tokens: Count = 8192
     """Tokens per forward and backward pass, padding included; changes nothing but memory and speed."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """How the update is computed."""
-    num_threads: int = 2
+    num_threads: Count = 2
     """CPU threads of torch; part of what makes a run repeatable."""
-    checkpoint_every: int = 25
+    checkpoint_every: Count = 25
     """Steps between checkpoints, each a complete Hugging Face export."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """Checkpoints kept: the newest; the best by the scheduled evaluation is kept beside them."""
-    episodes_every: int = 10
+    episodes_every: Count = 10
     """Steps between those whose first group of episodes is kept for the viewer."""
     loggers: str = "tensorboard"
     """Where metrics go beside metrics.jsonl: any of tensorboard, wandb, trackio, mlflow, with commas between."""
@@ -136,52 +147,21 @@ class TrainConfig:
     """Metrics of the update that stop the run: {"entropy": [0.05, null], "kl_ref": [null, 1]}."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Path(self.out))
         held_out: object = self.held_out
         if isinstance(held_out, str):
             raise ConfigError(f"config: held_out={held_out!r} must be a list of names.")
         object.__setattr__(self, "held_out", tuple(self.held_out))  # JSON has lists
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if item.type is int and (not isinstance(value, int) or isinstance(value, bool)):
-                raise ConfigError(f"config: {item.name}={value!r} must be a whole number.")
         for name in ("rules", "pool", "bounds"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise ConfigError(
-                    f"config: {name}={getattr(self, name)!r} must be an object of names and values."
-                )
+            if not isinstance(value := getattr(self, name), Mapping):
+                raise ConfigError(f"config: {name}={value!r} must be an object of names and values.")
         for name, pair in self.bounds.items():
             is_pair = isinstance(pair, list | tuple) and len(pair) == 2
             if not is_pair or not all(value is None or isinstance(value, int | float) for value in pair):
                 raise ConfigError(
                     f"config: bounds has {pair!r} for {name!r}; write [low, high], null where there is none."
                 )
-        _check_choice("independence", self.independence, INDEPENDENCE_MODES)
-        _check_choice("baseline", self.baseline, BASELINES)
-        for name in ("aided_share", "anneal_from", "lr_end"):
-            _check_range(name, getattr(self, name), 0, 1)
-        for name in [
-            "num_steps",
-            "groups_per_step",
-            "updates_per_step",
-            "microbatch_tokens",
-            "num_threads",
-            "checkpoint_every",
-            "keep_checkpoints",
-            "episodes_every",
-        ]:
-            _check_range(name, getattr(self, name), 1)
-        _check_range("group_size", self.group_size, 2)
-        for name in (
-            "seed",
-            "consult_bonus",
-            "consult_cost",
-            "overlong_buffer",
-            "warmup_steps",
-            "weight_decay",
-        ):
-            _check_range(name, getattr(self, name), 0)
-        for name in ("lr", "temperature", "max_grad_norm", "max_sampler_gap"):
-            _check_range(name, getattr(self, name), 1e-12)
+        check_settings(self, "config: ")
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able dictionary that `from_dict` turns back."""
@@ -190,31 +170,13 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """Rebuild a configuration; unknown keys raise ConfigError that suggests the nearest."""
-        names = [item.name for item in dataclasses.fields(cls)]
-        for name in values:
-            if name not in names:
-                raise ConfigError(f"config: there is no {name!r}. {suggest(name, names)}")
-        fields = dict(values)
-        if "out" in fields:
-            fields["out"] = Path(fields["out"])
-        parts = {
-            "objective": ObjectiveConfig,
-            "source": EpisodeSource,
-            "compute": ComputeConfig,
-            "evaluation": EvaluationSchedule,
+        return cls().changed(values)
+
+    def changed(self, values: Mapping[str, Any]) -> "TrainConfig":
+        """Return a configuration with other values, of nested settings those that are named; raises as `from_dict`."""
+        nested = {
+            name: construct(type(part), {**vars(part), **values[name]}, name)
+            for name, part in vars(self).items()
+            if dataclasses.is_dataclass(part) and isinstance(values.get(name), Mapping)
         }
-        for name, part in parts.items():
-            if isinstance(fields.get(name), Mapping):
-                fields[name] = construct(part, fields[name], name)
-        return cls(**fields)
-
-
-def _check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        raise ConfigError(f"config: {name}={value!r}. {suggest(str(value), valid)}")
-
-
-def _check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    if not isinstance(value, int | float) or not low <= value <= high:
-        bound = f"from {low} to {high}" if high < float("inf") else f"{low} or more"
-        raise ConfigError(f"config: {name}={value!r} is out of range; use {bound}.")
+        return construct(TrainConfig, {**vars(self), **values, **nested}, "config")

@@ -40,7 +40,7 @@ def run_demo(
     out: Path,
     console: Console,
     arms: Mapping[str, TrainConfig] | None = None,
-    measure: Measure | None = None,
+    measure: Measure = Measure(),
 ) -> Path:
     """Train the arms, evaluate them on held-out tasks, write `summary.json` and `report.html`.
 
@@ -48,9 +48,10 @@ def run_demo(
     Returns the report's path.
     """
     arms = arms or {"aipo": toy(), "masked": toy_masked(), "base": toy_base()}
-    measure = measure or Measure()
     configs = {name: replace(config, seed=seed, out=out / name) for name, config in arms.items()}
-    summary: dict[str, Any] = {"arms": {}, "seed": seed, "versions": _versions()}
+    versions = {name: version(name) for name in ("aipo-rl", "torch", "transformers", "gymnasium", "numpy")}
+    versions = {"python": platform.python_version(), **versions}
+    summary: dict[str, Any] = {"arms": {}, "seed": seed, "versions": versions}
     first = next(iter(configs.values()))
     workers = min(len(arms), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -69,8 +70,9 @@ def run_demo(
     leader, *others = configs
     summary["against"] = {name: compare(alone[name], alone[leader]) for name in others}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    _print_outcome(summary, console)
     report = write_report(out)
-    _print_outcome(summary, report, console)
+    console.print(f"Report: {report}", highlight=False)
     return report
 
 
@@ -92,14 +94,8 @@ def _measure(policy: str, config: TrainConfig, folder: Path, measure: Measure) -
     scores = {}
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
     for column, num_samples in (("unaided", measure.samples), ("aided", measure.aided_samples)):
-        scores[column], episodes = evaluate(
-            sampler,
-            scenario,
-            num_tasks=measure.tasks,
-            num_samples=num_samples,
-            aided=column == "aided",
-            seed=config.seed,
-        )
+        sizes = {"num_tasks": measure.tasks, "num_samples": num_samples, "seed": config.seed}
+        scores[column], episodes = evaluate(sampler, scenario, aided=column == "aided", **sizes)
         path = folder / "episodes" / f"evaluation-{column}.jsonl"
         path.unlink(missing_ok=True)
         write_episodes(path, episodes[:6])
@@ -110,30 +106,22 @@ def _arm(
     before: Mapping[str, Scores], after: Mapping[str, Scores], config: TrainConfig, seconds: float
 ) -> dict[str, Any]:
     """Return an arm's part of the summary."""
+    both = {"before": before, "after": after}
     columns: dict[str, Any] = {
-        column: {"before": before[column].to_dict(), "after": after[column].to_dict()}
+        column: {when: scores[column].to_dict() for when, scores in both.items()}
         for column in ("unaided", "aided")
     }
     columns["unaided"]["change"] = compare(before["unaided"], after["unaided"])
     rows = read_metrics(config.out / "metrics.jsonl")
     timed = sum(row["seconds/rollouts"] + row["seconds/update"] for row in rows)
     return columns | {
-        "dependence_gap": {
-            "before": dependence_gap(before["unaided"], before["aided"]),
-            "after": dependence_gap(after["unaided"], after["aided"]),
-        },
+        "dependence_gap": {when: dependence_gap(**scores) for when, scores in both.items()},
         "rollouts": len(rows) * config.groups_per_step * config.group_size,
         "seconds": round(max(seconds, timed), 1),
     }
 
 
-def _versions() -> dict[str, str]:
-    names = ("aipo-rl", "torch", "transformers", "gymnasium", "numpy")
-    found = {name: version(name) for name in names}
-    return {"python": platform.python_version(), **found}
-
-
-def _print_outcome(summary: Mapping[str, Any], report: Path, console: Console) -> None:
+def _print_outcome(summary: Mapping[str, Any], console: Console) -> None:
     console.rule("alone, on held-out tasks")
     for name, arm in summary["arms"].items():
         was, now = (arm["unaided"][when]["pass@1"] for when in ("before", "after"))
@@ -143,8 +131,6 @@ def _print_outcome(summary: Mapping[str, Any], report: Path, console: Console) -
         console.print(f"{name:8} pass@1 {was:.3f} -> {now:.3f}   ({kinds})", highlight=False)
     for name, change in summary["against"].items():
         low, high = change["intervals"]["pass@1"]
-        difference = (
-            f"{change['difference']['pass@1']:+.3f} (95 % paired bootstrap {low:+.3f} to {high:+.3f})"
-        )
-        console.print(f"{next(iter(summary['arms']))} against {name}: {difference}", highlight=False)
-    console.print(f"Report: {report}", highlight=False)
+        mean = change["difference"]["pass@1"]
+        shown = f"{mean:+.3f} (95 % paired bootstrap {low:+.3f} to {high:+.3f})"
+        console.print(f"{next(iter(summary['arms']))} against {name}: {shown}", highlight=False)

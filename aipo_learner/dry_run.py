@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -76,9 +75,8 @@ def architecture(config: TrainConfig) -> PretrainedConfig:
     if config.policy in known:
         return AutoConfig.for_model(**known[config.policy])
     try:
-        return AutoConfig.from_pretrained(
-            policy_folder(config.policy), trust_remote_code=config.trust_remote_code
-        )
+        folder = policy_folder(config.policy)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError) as error:
         raise PolicyError(
             f"policy {config.policy!r} has no readable config.json here or on the Hub. Download its folder, or choose "
@@ -89,14 +87,14 @@ def architecture(config: TrainConfig) -> PretrainedConfig:
 def shrunk(shape: PretrainedConfig, vocabulary: int) -> PretrainedConfig:
     """Return the architecture with two narrow layers; what it shares among heads stays shared."""
     fields = shape.to_dict()
-    known = {name: value for name, value in _SMALL.items() if getattr(shape, name, None) is not None}
-    small = {shape.attribute_map.get(name, name): value for name, value in known.items()}
+    known = [name for name in _SMALL if getattr(shape, name, None) is not None]
+    small = {shape.attribute_map.get(name, name): _SMALL[name] for name in known}
     if fields.get("num_key_value_heads"):
         small["num_key_value_heads"] = 4 if shape.num_key_value_heads == shape.num_attention_heads else 2
     small |= {name: 0 for name in ("eos_token_id", "pad_token_id", "bos_token_id") if name in fields}
-    kept = {name: value for name, value in fields.items() if name not in ("layer_types", "architectures")}
-    kept |= {**small, "vocab_size": vocabulary, "dtype": "float32"}
-    return AutoConfig.for_model(**kept)
+    for derived in ("layer_types", "architectures"):
+        fields.pop(derived, None)
+    return AutoConfig.for_model(**{**fields, **small, "vocab_size": vocabulary, "dtype": "float32"})
 
 
 def rehearse(config: TrainConfig, shape: PretrainedConfig, folder: Path, console: Console) -> DialogueRules:
@@ -112,22 +110,18 @@ def rehearse(config: TrainConfig, shape: PretrainedConfig, folder: Path, console
     tokenizer, path = build_tokenizer(), folder / "rewarded.jsonl"
     torch.manual_seed(config.seed)
     save_policy(AutoModelForCausalLM.from_config(shrunk(shape, len(tokenizer))), tokenizer, folder / "policy")
-    small: dict[str, Any] = {"policy": str(folder / "policy"), "num_steps": 1, "groups_per_step": 1}
-    small |= {"rules": {**config.rules, "max_policy_tokens": 24, "max_context_tokens": 8000}, "loggers": ""}
-    small |= {
-        "evaluation": EvaluationSchedule(),
-        "bounds": {},
-        "held_out": (),
-        "overlong_buffer": 0,
-        "sampler": "transformers",
-    }
-    sampled = replace(config, **small, out=folder / "sampled", source=EpisodeSource())
+    rules = {**config.rules, "max_policy_tokens": 24, "max_context_tokens": 8000}
+    sampled = replace(
+        config, policy=str(folder / "policy"), out=folder / "sampled", num_steps=1, groups_per_step=1, rules=rules,
+        loggers="", bounds={}, held_out=(), overlong_buffer=0, sampler="transformers",
+        evaluation=EvaluationSchedule(), source=EpisodeSource(),
+    )  # fmt: skip
     train(sampled, Console(quiet=True))
     episodes = enumerate(read_episodes(sampled.out / "episodes" / "step-000000.jsonl"))
     rewarded = (replace(episode, reward=float(i % 2), reward_parts={}) for i, episode in episodes)
     write_episodes(path, rewarded, reveal=True)
-    updated = replace(sampled, out=folder / "updated", source=EpisodeSource(episodes=str(path)))
-    train(updated, Console(quiet=True))
+    source = EpisodeSource(episodes=str(path))
+    train(replace(sampled, out=folder / "updated", source=source), Console(quiet=True))
     console.print("One step of sampling, update and checkpoint was made with a random tiny policy.")
     return scenario.rules
 
@@ -209,12 +203,11 @@ def _kept_bytes(model: PreTrainedModel, num_tokens: int, is_cast: bool) -> int:
 def estimate(
     config: TrainConfig, rules: DialogueRules, size: Footprint, gpu: str, num_gpus: int
 ) -> tuple[str, ...]:
-    """Return a row of the table: `_COLUMNS` but the first. docs/scaling.md has the sums."""
+    """Return a row of the table: `_HEADERS` but the first. docs/scaling.md has the sums."""
     memory, flops, bandwidth = _GPUS[gpu]
     again = config.compute.gradient_checkpointing
-    activations = size.activation_bytes
-    if again:
-        activations = 4 * size.num_layers * size.hidden_size + size.activation_bytes / size.num_layers
+    per_layer = size.activation_bytes / size.num_layers
+    activations = 4 * size.num_layers * size.hidden_size + per_layer if again else size.activation_bytes
     kind, options = parse_spec(config.sampler, "sampler")
     has_own_weights = kind != "transformers" and not {"", "url"} & options.keys()  # a server's are elsewhere
     state = (4 * size.num_params + 12 * size.num_trained) / num_gpus
@@ -226,10 +219,8 @@ def estimate(
     usable = _SHARE_OF_MEMORY * memory * GIB
     shown = [f"{part / GIB:.1f}" for part in (state, work, copies)]
     shown.append(f"{(state + work + copies) / GIB:.1f} of {usable / GIB:.1f}")
-    context, num_episodes = (
-        rules.max_context_tokens,
-        math.ceil(config.groups_per_step * config.group_size / num_gpus),
-    )
+    context = rules.max_context_tokens
+    num_episodes = math.ceil(config.groups_per_step * config.group_size / num_gpus)
     at_once = min(num_episodes, int((usable - state - work - copies) // (context * size.cache_bytes)))
     if at_once < 1:
         return (*shown, "does not fit", "", "")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aipo_env import ConfigError, Spec
 from aipo_learner.config import JsonField, SpecField, read_spec
+from aipo_learner.settings import Count, Natural, Positive, check_settings
 
 _OPTION = re.compile(r"\s*[A-Za-z_]\w*\s*=")
 
@@ -27,29 +28,25 @@ class EvalOptions:
     """Who is then consulted."""
     rules: JsonField = field(default_factory=dict)
     """Fields of DialogueRules that differ from the environment's defaults, such as max_policy_tokens."""
-    num_tasks: int = 0
+    num_tasks: Natural = 0
     """Tasks of each set; 0 for all, which is 96 of an endless set."""
-    samples: int = 64
+    samples: Count = 64
     """Samples per task without agents; pass@k is given up to this k."""
-    aided_samples: int = 8
+    aided_samples: Count = 8
     """Samples per task with agents."""
     sampler: SpecField = "auto"
     """What samples the policy's turns."""
-    seed: int = 0
+    seed: Natural = 0
     """Draws the toy world, the order of tasks and every sample."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Sampling temperature; nothing else bends the distribution: no top-p, no top-k."""
-    num_threads: int = 2
+    num_threads: Count = 2
     """CPU threads of torch."""
     out: Path | None = None
     """Folder for scores.json and episodes.jsonl; of several sets, each has a folder of its own in it."""
 
     def __post_init__(self) -> None:
-        for name, low in (("num_tasks", 0), ("samples", 1), ("aided_samples", 1), ("num_threads", 1)):
-            if getattr(self, name) < low:
-                raise ConfigError(f"eval: {name}={getattr(self, name)} must be at least {low}.")
-        if not self.temperature > 0:
-            raise ConfigError(f"eval: temperature={self.temperature} must be positive.")
+        check_settings(self, "eval: ")
         if self.aided and self.agents == "none":
             raise ConfigError("eval: --aided with --agents none; name agents, or leave --aided out.")
 

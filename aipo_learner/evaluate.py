@@ -91,9 +91,9 @@ class Scores:
         }
 
 
-def interval(values: NDArray[np.float64], seed: int = 0) -> list[float]:
+def interval(values: NDArray[np.float64]) -> list[float]:
     """Return the 95 % percentile bootstrap interval of a mean over tasks."""
-    rng = np.random.default_rng([seed, 8])
+    rng = np.random.default_rng([0, 8])
     means = values[rng.integers(len(values), size=(NUM_RESAMPLES, len(values)))].mean(axis=1)
     return [float(x) for x in np.quantile(means, [0.025, 0.975])]
 
@@ -103,12 +103,7 @@ def compare(before: Scores, after: Scores) -> dict[str, Any]:
 
     Boundary gain is the share of tasks never solved before and solved at least once after; boundary loss the
     reverse.
-
-    Raises:
-        ValueError: The two are about different tasks.
     """
-    if before.task_ids != after.task_ids:
-        raise ValueError("scores of different tasks cannot be compared")
     differences = {k: after.pass_at(k) - before.pass_at(k) for k in before.ks() if k <= after.num_samples}
     was, now = before.num_correct > 0, after.num_correct > 0
     return {

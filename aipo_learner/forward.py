@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from aipo_env import ConfigError, PolicyError, suggest
+from aipo_env import PolicyError
 from aipo_learner.batch import Batch
 from aipo_learner.head_logprobs import token_logprobs_from_hidden
+from aipo_learner.settings import Natural, OneOf, check_settings
 
-LAYOUTS = ("auto", "padded", "packed")
-PRECISIONS = ("auto", "float32", "bfloat16")
 _FEW_LOGITS = 1 << 22
 """Up to so many logits, holding them all is faster than computing them twice."""
 
@@ -26,29 +25,22 @@ _FEW_LOGITS = 1 << 22
 class ComputeConfig:
     """How the update is computed; all but `lora_rank` change only memory, speed and rounding."""
 
-    layout: str = "auto"
+    layout: Annotated[str, OneOf(("auto", "padded", "packed"))] = "auto"
     """padded; or packed: the rows of a pass joined to one sequence without padding, its attention block-diagonal
     (flex_attention on a GPU). auto packs on a GPU, where the model can."""
-    precision: str = "auto"
+    precision: Annotated[str, OneOf(("auto", "float32", "bfloat16"))] = "auto"
     """float32; or bfloat16: layers computed by autocast, weights, gradients and head in float32. auto is bfloat16
     on a GPU."""
     gradient_checkpointing: bool = False
     """Keep only the inputs of each layer for the backward pass and compute the rest again."""
     compile_layers: bool = False
     """Compile each layer with torch.compile."""
-    lora_rank: int = 0
+    lora_rank: Natural = 0
     """Train adapters of this rank instead of the weights; exports are merged. They bear ten times the rate. 0 is
     off."""
 
     def __post_init__(self) -> None:
-        for name, valid in (("layout", LAYOUTS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in valid:
-                value = getattr(self, name)
-                raise ConfigError(f"config: compute.{name}={value!r}. {suggest(str(value), valid)}")
-        if not isinstance(self.lora_rank, int) or self.lora_rank < 0:
-            raise ConfigError(
-                f"config: compute.lora_rank={self.lora_rank!r} must be a whole number, 0 or more."
-            )
+        check_settings(self, "config: compute.")
 
 
 class LearnerForward:
@@ -98,10 +90,8 @@ class LearnerForward:
         if self.is_packed:
             # Positions start anew with every row: transformers takes that for a boundary.
             real = batch.attention_mask.bool()
-            inputs = {
-                "input_ids": batch.token_ids[real][None],
-                "position_ids": real.cumsum(-1)[real][None] - 1,
-            }
+            positions = real.cumsum(-1)[real][None] - 1
+            inputs = {"input_ids": batch.token_ids[real][None], "position_ids": positions}
             here = wanted[real][None]
         logprobs, entropy = self._at(here, inputs)
         nothing = torch.zeros(wanted.shape, device=logprobs.device)
@@ -176,11 +166,8 @@ class LearnerForward:
         rows = torch.arange(32, device=self.model.device).view(2, 16)
         wanted = torch.ones_like(rows, dtype=torch.bool)
         wanted[:, 0] = False
-        inputs = {
-            "input_ids": rows.view(1, 32),
-            "position_ids": torch.arange(16, device=rows.device).repeat(2)[None],
-        }
-        packed, _ = self._at(wanted.view(1, 32), inputs)
+        positions = torch.arange(16, device=rows.device).repeat(2)[None]
+        packed, _ = self._at(wanted.view(1, 32), {"input_ids": rows.view(1, 32), "position_ids": positions})
         alone, _ = self._at(wanted, {"input_ids": rows})
         return torch.allclose(packed, alone, atol=0.1 if self.is_bfloat16 else 1e-3)
 

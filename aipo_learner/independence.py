@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from aipo_env import AgentPool, AgentRequest, Author, Codec, Episode, Outcome
-from aipo_learner.batch import Row, internalised_row
+from aipo_learner.batch import Row, episode_row
 from aipo_learner.config import TrainConfig
 
 
@@ -53,12 +53,18 @@ def agent_free_row(
     codec: Codec,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Row | None:
-    """Return the agent-free form of a correct episode that consulted; None for any other."""
+    """Return the row of a correct episode that consulted as if it had needed no agent; None for any other.
+
+    The plain prompt takes the place of the consult prompt; calls, wrappers and templates are left out; what agents
+    said stays, as agent tokens, in the policy's own line of thought.
+    """
     answered = any(consult.status == "answered" for consult in episode.consults)
     clean = not episode.num_invalid and not episode.num_forged
     if not (episode.correct and answered and clean and advantage > 0):
         return None
-    return internalised_row(episode, advantage, plain_prompt, call_markup(episode, codec, tokenizer))
+    is_markup = call_markup(episode, codec, tokenizer)
+    keep = (episode.tokens.policy_mask & ~is_markup) | episode.tokens.agent_mask
+    return episode_row(episode, advantage, plain_prompt, keep)
 
 
 def call_markup(episode: Episode, codec: Codec, tokenizer: PreTrainedTokenizerBase) -> NDArray[np.bool_]:

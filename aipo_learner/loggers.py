@@ -50,18 +50,13 @@ def open_loggers(names: str, folder: Path, settings: Mapping[str, Any], first_st
     run = _Run(folder, path.read_text(encoding="utf-8"), dict(settings), first_step)
     loggers: dict[str, Logger] = {}
     for name in filter(None, names.replace(" ", "").split(",")):
+        opened = choose(_LOGGERS, name, "loggers")
         try:
-            loggers[name] = choose(_LOGGERS, name, "loggers")(run)
-        except ImportError as error:
-            raise ConfigError(
-                f"loggers: {name} cannot be imported ({error}). Install it (pip install {name}), or leave it out of "
-                f"--loggers {names}."
-            ) from error
-        except ConfigError:
-            raise
+            loggers[name] = opened(run)
         except Exception as error:  # each library has its own for a missing key or server
+            mend = f"Install it (pip install {name})" if isinstance(error, ImportError) else "Mend it"
             raise ConfigError(
-                f"loggers: {name} does not start: {error}. Mend it, or leave it out of --loggers {names}."
+                f"loggers: {name} does not start: {error}. {mend}, or leave it out of --loggers {names}."
             ) from error
     return loggers
 
@@ -120,9 +115,4 @@ def _mlflow(run: _Run) -> Logger:
     return Logger(log, lambda: client.set_terminated(run_id))
 
 
-_LOGGERS: dict[str, Callable[[_Run], Logger]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "trackio": _trackio,
-    "mlflow": _mlflow,
-}
+_LOGGERS = {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio, "mlflow": _mlflow}

@@ -17,6 +17,12 @@ from aipo_learner.distributed import rank
 from aipo_learner.loggers import log_to, open_loggers
 from aipo_learner.schedule import SCORE, best_step
 
+_SHOWN = {
+    "success/unaided": "alone", "success/aided": "aided",
+    "agent_p_mean": "p(agent)", "agent_below_floor_share": "below floor",
+}  # fmt: skip
+"""What the console says of a step, and in which words."""
+
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     """Return rates over the episodes of a step; a rate over nothing is left out.
@@ -90,13 +96,7 @@ class MetricsLog:
         self._put(step, row)
         per_step = (time.monotonic() - self.started) / (step + 1 - self.first_step)
         left = per_step * (self.num_steps - step - 1)
-        shown = (
-            ("success/unaided", "alone"),
-            ("success/aided", "aided"),
-            ("agent_p_mean", "p(agent)"),
-            ("agent_below_floor_share", "below floor"),
-        )
-        cells = "  ".join(f"{label} {row[name]:.2f}" for name, label in shown if name in row)
+        cells = "  ".join(f"{label} {row[name]:.2f}" for name, label in _SHOWN.items() if name in row)
         self._print(step + 1, f"{cells}  {left / 60:.1f} min left")
 
     def write_evaluation(self, num_steps: int, row: Mapping[str, float]) -> None:

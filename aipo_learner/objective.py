@@ -10,26 +10,11 @@ import torch
 from torch import Tensor
 
 from aipo_learner.agent_rules import AGENT_RULES, AgentTokens
-from aipo_learner.base_algorithms import (
-    BASE_ALGORITHMS,
-    PolicyTokens,
-    Surrogate,
-    bounded_exp,
-    episode_mean,
-    k3,
-)
+from aipo_learner.base_algorithms import BASE_ALGORITHMS, PolicyTokens, bounded_exp, episode_mean, k3
 from aipo_learner.objective_config import ObjectiveConfig
-from aipo_learner.objective_metrics import Metrics, merge_metrics, summarize
+from aipo_learner.objective_metrics import Metrics
 
-__all__ = [
-    "ObjectiveConfig",
-    "agent_coefficient",
-    "agent_normalizer",
-    "aipo_loss",
-    "merge_metrics",
-    "policy_normalizer",
-    "summarize",
-]
+__all__ = ["ObjectiveConfig", "agent_coefficient", "agent_normalizer", "aipo_loss", "policy_normalizer"]
 
 
 def aipo_loss(
@@ -63,18 +48,22 @@ def aipo_loss(
     Raises ValueError for a wrong shape or dtype, overlapping masks, `kl_coef` without
     `ref_logprobs`, a negative or NaN normalizer.
     """
-    _check_floats(
-        logprobs,
-        advantages,
-        old_logprobs=old_logprobs,
-        agent_logprobs=agent_logprobs,
-        sampler_logprobs=sampler_logprobs,
-        ref_logprobs=ref_logprobs,
-    )
-    _check_masks(logprobs, policy_mask=policy_mask, agent_mask=agent_mask)
+    if logprobs.dim() != 2 or logprobs.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"logprobs is {logprobs.dtype} of shape {list(logprobs.shape)}: it must be float32 "
+            "or float64 of shape [batch, tokens]."
+        )
+    advantages = _per_token(advantages.detach(), logprobs)
+    known = {
+        "agent_logprobs": agent_logprobs,
+        "sampler_logprobs": sampler_logprobs,
+        "ref_logprobs": ref_logprobs,
+    }
+    _check(logprobs, logprobs.dtype, old_logprobs=old_logprobs, advantages=advantages, **known)
+    _check(logprobs, torch.bool, policy_mask=policy_mask, agent_mask=agent_mask)
+    _check_overlap(policy_mask, agent_mask)
     if config.kl_coef and ref_logprobs is None:
         raise ValueError(f"kl_coef is {config.kl_coef}: pass ref_logprobs, or set kl_coef to 0.")
-    advantages = _per_token(advantages.detach(), logprobs)
     own = PolicyTokens(
         _select(policy_mask, logprobs),
         _select(policy_mask, old_logprobs.detach()),
@@ -121,8 +110,8 @@ def agent_coefficient(
     Arguments as in `aipo_loss`. c leaves out the advantage and its `negative_weight`; read it at
     agent tokens only, elsewhere it has no meaning.
     """
-    per_token = _per_token(advantages, logprobs)
-    tokens = _agent_tokens(logprobs, old_logprobs, agent_logprobs, per_token, config)
+    advantages = _per_token(advantages, logprobs)
+    tokens = _agent_tokens(logprobs, old_logprobs, agent_logprobs, advantages, config)
     return AGENT_RULES[config.agent_rule](tokens)
 
 
@@ -136,7 +125,12 @@ def _policy_term(
     """The policy tokens' part of the loss, and its metrics."""
     algorithm = BASE_ALGORITHMS[config.base]
     surrogate = algorithm.surrogate(own)
-    metrics = _policy_metrics(own, surrogate)
+    ratio = bounded_exp(own.logprobs - own.old_logprobs)
+    metrics = {
+        "policy_tokens": _count(own.mask, ratio),
+        "clip_count": _count(surrogate.clipped & own.mask, ratio),
+        "ratio_max": _select(own.mask, ratio).max(),
+    }
     share = _token_share(own, algorithm.averages_episode)
     weight = share
     if sampler_logprobs is not None:
@@ -180,15 +174,6 @@ def _sampler_correction(
     weight = bounded_exp(log_ratio).clamp(max=config.sampler_ratio_cap)
     used = _select(known, weight)
     return weight, metrics | {"sampler_weight_sum": used.sum(), "sampler_weight_square_sum": (used**2).sum()}
-
-
-def _policy_metrics(own: PolicyTokens, surrogate: Surrogate) -> Metrics:
-    ratio = bounded_exp(own.logprobs - own.old_logprobs)
-    return {
-        "policy_tokens": _count(own.mask, ratio),
-        "clip_count": _count(surrogate.clipped & own.mask, ratio),
-        "ratio_max": _select(own.mask, ratio).max(),
-    }
 
 
 def _agent_term(
@@ -273,37 +258,21 @@ def _per_token(advantages: Tensor, like: Tensor) -> Tensor:
     )
 
 
-def _check_floats(logprobs: Tensor, advantages: Tensor, **others: Tensor | None) -> None:
-    if logprobs.dim() != 2 or logprobs.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"logprobs is {logprobs.dtype} of shape {list(logprobs.shape)}: it must be float32 "
-            "or float64 of shape [batch, tokens]."
-        )
-    given = {name: tensor for name, tensor in others.items() if tensor is not None}
-    for name, tensor in given.items():
-        _check_shape(name, tensor, logprobs)
-    for name, tensor in {**given, "advantages": advantages}.items():
-        if tensor.dtype != logprobs.dtype:
-            raise ValueError(f"{name} is {tensor.dtype}: it must be {logprobs.dtype}, as logprobs.")
+def _check(like: Tensor, dtype: torch.dtype, **tensors: Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.shape != like.shape:
+            raise ValueError(
+                f"{name} has shape {list(tensor.shape)}: it must have the shape of logprobs, {list(like.shape)}."
+            )
+        if tensor is not None and tensor.dtype != dtype:
+            raise ValueError(f"{name} is {tensor.dtype}: it must be {dtype}.")
 
 
-def _check_masks(logprobs: Tensor, **masks: Tensor) -> None:
-    for name, mask in masks.items():
-        _check_shape(name, mask, logprobs)
-        if mask.dtype != torch.bool:
-            raise ValueError(f"{name} is {mask.dtype}: it must be torch.bool.")
-    both = masks["policy_mask"] & masks["agent_mask"]
+def _check_overlap(policy_mask: Tensor, agent_mask: Tensor) -> None:
+    both = policy_mask & agent_mask
     if both.any():
         row, token = both.nonzero()[0].tolist()
         raise ValueError(
             f"policy_mask and agent_mask, both {list(both.shape)}, overlap at {int(both.sum())} "
             f"tokens, the first in row {row} at token {token}: a token has one author."
-        )
-
-
-def _check_shape(name: str, tensor: Tensor, logprobs: Tensor) -> None:
-    if tensor.shape != logprobs.shape:
-        raise ValueError(
-            f"{name} has shape {list(tensor.shape)}: it must have the shape of logprobs, "
-            f"{list(logprobs.shape)}."
         )

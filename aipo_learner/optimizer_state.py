@@ -1,9 +1,7 @@
 """The optimiser's state on disk: safetensors by the names of parameters, a file of each rank, read by any number."""
 
-import contextlib
 import functools
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -37,7 +35,7 @@ def save_optimizer(folder: Path, model: PreTrainedModel, optimizer: torch.optim.
         assert isinstance(saving, Future)
         return saving
     if state:
-        with _without_warnings():
+        with warnings.catch_warnings(action="ignore"):  # torch remarks that there is one process only
             save(state, storage_writer=writer, no_dist=True)
     written: Future[Any] = Future()
     written.set_result(None)
@@ -59,13 +57,5 @@ def load_optimizer(folder: Path, model: PreTrainedModel, optimizer: torch.optim.
             moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
             optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
             state |= {f"{name}.{key}": value for key, value in optimizer.state[parameter].items()}
-    with _without_warnings():
+    with warnings.catch_warnings(action="ignore"):  # torch remarks that there is one process only
         load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=world_size() == 1)
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silence torch's remark that there is one process only."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -5,12 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from aipo_env import PolicyError, data_folder
@@ -39,16 +34,14 @@ def load_policy(
         raise PolicyError(
             f"policy {path!r} has no usable tokenizer: there is none of {', '.join(_TOKENIZER_FILES)} in it."
         )
+    part, options = "tokenizer", {"trust_remote_code": trust_remote_code}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        part, options = "model", {**options, "use_safetensors": True}
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **options)
     except Exception as error:  # transformers raises many kinds for one fault: the files are not there
-        raise PolicyError(f"policy {path!r} has no usable tokenizer: {_first_line(error)}") from error
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, trust_remote_code=trust_remote_code, use_safetensors=True
-        )
-    except Exception as error:
-        raise PolicyError(f"policy {path!r} has no usable model: {_first_line(error)}") from error
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise PolicyError(f"policy {path!r} has no usable {part}: {reason}") from error
     if not getattr(tokenizer, "chat_template", None):
         raise PolicyError(
             f"policy {path!r}: its tokenizer has no chat template. Put a chat_template.jinja beside it, or "
@@ -88,7 +81,3 @@ def token_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """Return what `LearnerForward` returns, with nothing but the defaults."""
     return LearnerForward(model, temperature=temperature)(batch)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

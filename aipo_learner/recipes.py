@@ -68,9 +68,5 @@ def math_7b_lora() -> TrainConfig:
 
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
-    "toy": toy,
-    "toy_masked": toy_masked,
-    "toy_base": toy_base,
-    "math_7b": math_7b,
-    "math_7b_lora": math_7b_lora,
+    recipe.__name__: recipe for recipe in (toy, toy_masked, toy_base, math_7b, math_7b_lora)
 }

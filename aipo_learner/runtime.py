@@ -17,9 +17,6 @@ def prepare(num_threads: int) -> None:
     torch.set_num_threads(num_threads)
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        for option, value in (
-            (_M_MMAP_THRESHOLD, 1 << 30),
-            (_M_TRIM_THRESHOLD, 1 << 31 - 1),
-            (_M_TOP_PAD, 1 << 26),
-        ):
-            libc.mallopt(option, min(value, 2**31 - 1))
+        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            libc.mallopt(option, 1 << 30)
+        libc.mallopt(_M_TOP_PAD, 1 << 26)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aipo_env import ConfigError
+from aipo_learner.settings import Count, Natural, check_settings
 
 SCORE = "eval/pass_at_1"
 """The metric by which weights are chosen: over held-out tasks, the mean share of correct episodes, alone."""
@@ -23,19 +23,14 @@ class EvaluationSchedule:
     Raises ConfigError naming the field, its value and the valid ones.
     """
 
-    every: int = 0
+    every: Natural = 0
     environment: str = ""
-    num_tasks: int = 48
-    num_samples: int = 4
-    patience: int = 0
+    num_tasks: Count = 48
+    num_samples: Count = 4
+    patience: Natural = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("every", 0), ("num_tasks", 1), ("num_samples", 1), ("patience", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ConfigError(
-                    f"config: evaluation.{name}={value!r} must be a whole number, {low} or more."
-                )
+        check_settings(self, "config: evaluation.")
 
     def is_due(self, step: int, num_steps: int) -> bool:
         """Return whether the weights after `step` of `num_steps` steps are evaluated."""

@@ -13,13 +13,13 @@ from transformers import PreTrainedTokenizerBase
 
 from aipo_env import Completion, DataError, Episode, Message, Scenario, Span, TokenRecord, read_episodes
 from aipo_learner.batch import Row, episode_row
-from aipo_learner.batches import Groups
+from aipo_learner.batches import Batches, Groups
 from aipo_learner.config import TrainConfig
 from aipo_learner.objective import ObjectiveConfig
 from aipo_learner.samplers.base import ChatFormat, Piece
 
 
-class StoredBatches:
+class StoredBatches(Batches):
     """The batches of a run on stored episodes: every epoch goes through the groups in an order of its own.
 
     Groups are the episodes of one `group_id` and task, wherever they stand. With `sft_episodes`, each correct
@@ -49,10 +49,6 @@ class StoredBatches:
         """Return the step's groups."""
         positions = range(step * self._size, (step + 1) * self._size)
         return [self._groups[self._place(position)] for position in positions]
-
-    def queued(self) -> list[Episode]:
-        """Return no episodes: none wait, all are in the file."""
-        return []
 
     def _place(self, position: int) -> int:
         epoch, within = divmod(position, len(self._groups))

@@ -103,10 +103,8 @@ def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
             table.add_row(f"  {kind}", label, str(part["num_tasks"]), *cells)
     console.print(table)
     for name, label, row in rows:
-        if row["num_unverified"]:
-            console.print(
-                f"{name}, {label}: {row['num_unverified']} samples are wrong for want of a verdict."
-            )
+        if number := row["num_unverified"]:
+            console.print(f"{name}, {label}: {number} samples are wrong for want of a verdict.")
     if len(results) > 1:
         mean_alone = np.mean([result["unaided"]["pass@1"] for result in results.values()])
         console.print(

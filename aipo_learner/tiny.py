@@ -20,38 +20,15 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 SPECIAL_TOKENS = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
-_WORDS = [
-    "Solve",
-    "You",
-    "may",
-    "consult",
-    "Apply",
-    "to",
-    "first",
-    "then",
-    "wrong",
-    "at",
-    "right",
-    "unknown",
-    "unavailable",
-    "no",
-    "consultations",
-    "left",
-    "reply",
-    "from",
-    "the",
-    "answer",
-    "a",
-    "code",
-    "is",
-    "of",
-    "and",
-]
+_WORDS = (
+    "Solve You may consult Apply to first then wrong at right unknown unavailable no consultations "
+    "left reply from the answer a code is of and"
+)
 
 
 def _vocabulary() -> Iterator[str]:
     """Yield every word that must be one token."""
-    for words in (_WORDS, MOVES, *OPERATOR_NAMES.values()):
+    for words in (_WORDS.split(), MOVES, *OPERATOR_NAMES.values()):
         yield from words
     yield from (f"#{pair:02d}" for pair in range(100))
 

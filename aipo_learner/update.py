@@ -10,13 +10,8 @@ from aipo_learner.batch import Batch, Row, collate, split_rows
 from aipo_learner.config import TrainConfig
 from aipo_learner.distributed import gathered, share_passes, whole, world_size
 from aipo_learner.forward import LearnerForward
-from aipo_learner.objective import (
-    agent_normalizer,
-    aipo_loss,
-    merge_metrics,
-    policy_normalizer,
-    summarize,
-)
+from aipo_learner.objective import agent_normalizer, aipo_loss, policy_normalizer
+from aipo_learner.objective_metrics import merge_metrics, summarize
 
 
 def update(

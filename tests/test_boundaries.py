@@ -41,7 +41,7 @@ TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 80
-MAX_CODE_LINES = 12_500
+MAX_CODE_LINES = 11_700
 
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:home|Users|root|work)/\w|\b[A-Z]:\\Users\b")
 REGISTRY_HOST = re.compile(

@@ -42,12 +42,9 @@ def episode_coefficients(
     for episode in episodes:
         batch = collate([episode_row(episode, 1.0)], 0, model.device)
         logprobs, _ = token_logprobs(model, batch, temperature=config.temperature)
-        found = agent_coefficient(
-            logprobs, logprobs, batch.agent_logprobs, batch.advantages, config.objective
-        )
-        coefficients.append(
-            torch.where(batch.agent_mask, found, torch.nan)[0, : len(episode.tokens)].cpu().numpy()
-        )
+        known = (batch.agent_logprobs, batch.advantages, config.objective)
+        found = torch.where(batch.agent_mask, agent_coefficient(logprobs, logprobs, *known), torch.nan)
+        coefficients.append(found[0, : len(episode.tokens)].cpu().numpy())
     return coefficients
 
 

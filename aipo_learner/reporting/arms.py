@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ class Arm:
         return ARMS.get(self.folder.name, ("", ""))[1]
 
     def number(self, *keys: str) -> float | None:
-        """Return a number of the summary."""
-        return number(self.summary, *keys)
+        """Return a finite number of the summary."""
+        found = lookup(self.summary, *keys)
+        return float(found) if is_number(found) else None
 
     def interval(self, *keys: str) -> tuple[float, float] | None:
         """Return an interval of the summary."""
@@ -68,6 +69,12 @@ class Arm:
     def largest_k(self) -> int | None:
         """The largest k of pass@k that was measured after training."""
         return max(measured_k(lookup(self.summary, "unaided", "after")), default=None)
+
+    @property
+    def bottlenecks(self) -> list[str]:
+        """The kinds of help that tasks are known to need, as measured after training."""
+        parts = lookup(self.summary, "unaided", "after", "by_bottleneck")
+        return list(parts) if isinstance(parts, Mapping) else []
 
     @property
     def consults(self) -> Counter[str]:
@@ -112,30 +119,27 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
 
     A folder with metrics of its own is a single run, whose summary is the `scores.json` of `aipo eval`.
     """
-    parts = lookup(summary, "arms")
-    parts = parts if isinstance(parts, Mapping) else {}
     if (folder / "metrics.jsonl").is_file():
         after = {column: {"after": summary[column]} for column in ("unaided", "aided") if column in summary}
-        yield Arm(folder=folder, style=0, summary=after, rows=_read_rows(folder))
+        yield Arm(folder=folder, style=0, summary=after, rows=read_metrics(folder / "metrics.jsonl"))
         return
+    parts = lookup(summary, "arms")
+    parts = parts if isinstance(parts, Mapping) else {}
     found = {*parts, *(path.parent.name for path in folder.glob("*/metrics.jsonl"))}
-    styles = {name: style for style, name in enumerate([*ARMS, *sorted(found - {*ARMS})]) if name in found}
-    rows = {name: _read_rows(folder / name) for name in styles}
-    totals = {name: number(parts, name, "rollouts") for name in styles if rows[name]}
-    known = all(totals.values())
-    for name, style in styles.items():
-        part = parts.get(name)
-        yield Arm(
+    arms = [
+        Arm(
             folder=folder / name,
             style=style % BEFORE_STYLE,
-            summary=part if isinstance(part, Mapping) else {},
-            rows=rows[name],
-            rollouts_per_step=(totals.get(name) or 1.0) / len(rows[name]) if known and rows[name] else 1.0,
+            summary=part if isinstance(part := parts.get(name), Mapping) else {},
+            rows=read_metrics(folder / name / "metrics.jsonl"),
         )
-
-
-def _read_rows(folder: Path) -> list[Mapping[str, Any]]:
-    return [row for row in read_metrics(folder / "metrics.jsonl") if isinstance(row, Mapping)]
+        for style, name in enumerate([*ARMS, *sorted(found - {*ARMS})])
+        if name in found
+    ]
+    are_known = all(arm.number("rollouts") for arm in arms if arm.rows)
+    for arm in arms:
+        total = arm.number("rollouts") if are_known and arm.rows else None
+        yield replace(arm, rollouts_per_step=total / len(arm.rows)) if total else arm
 
 
 def lookup(tree: Any, *keys: str) -> Any:
@@ -143,12 +147,6 @@ def lookup(tree: Any, *keys: str) -> Any:
     for key in keys:
         tree = tree.get(key) if isinstance(tree, Mapping) else None
     return tree
-
-
-def number(tree: Any, *keys: str) -> float | None:
-    """Return the finite number under nested keys, or None."""
-    found = lookup(tree, *keys)
-    return float(found) if is_number(found) else None
 
 
 def is_number(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """Small charts as inline SVG, coloured by the page: series `s0`, `s1`, … differ in colour and in dash."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -23,16 +23,6 @@ class Series:
     ys: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One row of a change chart: from `before`, where known, to `after`."""
-
-    name: str
-    style: int
-    before: float | None
-    after: float
 
 
 def smoothed(series: Series) -> Series:
@@ -72,33 +62,9 @@ def line_chart(
     parts += [plot.path(line, "faint") for line in faint]
     parts += [plot.path(line, "line") for line in lines]
     parts += [plot.marks(line) for line in lines if log2_x]
-    return _svg(label, HEIGHT, parts)
-
-
-def change_chart(groups: Sequence[tuple[str, Sequence[Change]]], *, label: str) -> str:
-    """Return an SVG of shares before (ring) and after (dot), one row per change, under group headings."""
-    left, right, pitch = 92, 62, 21
-    height = sum(24 + pitch * len(changes) for _, changes in groups) + 30
-
-    def x(share: float) -> float:
-        return left + (WIDTH - left - right) * min(1.0, max(0.0, share))
-
-    parts = [
-        f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="6" y2="{height - 22}"/>'
-        f'<text class="axis" x="{x(tick):.1f}" y="{height - 5}">{_percent(tick)}</text>'
-        for tick in (0, 0.25, 0.5, 0.75, 1)
-    ]
-    y = 0
-    for heading, changes in groups:
-        y += 18
-        parts.append(f'<text class="heading" x="0" y="{y}">{_text(heading)}</text>')
-        for change in changes:
-            y += pitch
-            parts.append(f'<text class="value" x="{left - 12}" y="{y}">{_text(change.name)}</text>')
-            parts.append(_change(change, x, y - 4))
-            parts.append(f'<text class="value" x="{WIDTH - 4}" y="{y}">{100 * change.after:.1f}%</text>')
-        y += 6
-    return _svg(label, height, parts)
+    return (
+        f'<svg role="img" aria-label="{_text(label)}" viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
+    )
 
 
 def legend_key(style: int) -> str:
@@ -151,16 +117,6 @@ class _Plot:
         return " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
 
 
-def _change(change: Change, x: Callable[[float], float], y: float) -> str:
-    kind, end = f"s{change.style % NUM_STYLES}", x(change.after)
-    dot = f'<circle class="dot {kind}" cx="{end:.1f}" cy="{y}" r="5"/>'
-    if change.before is None:
-        return dot
-    start = x(change.before)
-    line = f'<line class="line {kind}" x1="{start:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>'
-    return f'{line}<circle class="ring {kind}" cx="{start:.1f}" cy="{y}" r="4"/>{dot}'
-
-
 def _ticks(low: float, high: float) -> list[float]:
     """Return four to seven round numbers that enclose `low` and, but for one step, `high`."""
     raw = max(high - low, 1e-9) / 4
@@ -176,9 +132,3 @@ def _percent(value: float) -> str:
 
 def _text(text: str) -> str:
     return escape(escape_terminal(text))
-
-
-def _svg(label: str, height: int, parts: Sequence[str]) -> str:
-    return (
-        f'<svg role="img" aria-label="{_text(label)}" viewBox="0 0 {WIDTH} {height}">{"".join(parts)}</svg>'
-    )

@@ -1,14 +1,41 @@
 """The report's figures: each a chart with a title and one sentence that says what it means."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aipo_env import CONSULT_KINDS
-from aipo_learner.reporting.arms import Arm, lookup
-from aipo_learner.reporting.charts import Change, Series, change_chart, line_chart, smoothed
+from aipo_learner.reporting.arms import Arm
+from aipo_learner.reporting.charts import Series, line_chart, smoothed
 
 _KIND_STYLE = 3
 """Line styles of consult kinds begin here, so that no kind looks like an arm."""
+
+
+_SUCCESS = (
+    (
+        "success/unaided", "", "Success alone, in training",
+        "The share of training rollouts without agents that end right: what the policy can do by itself.",
+    ),
+    (
+        "success/aided", "", "Success with agents, in training",
+        "The share of rollouts that may consult and end right: how well the policy uses help.",
+    ),
+    (
+        "success/aided", "success/unaided", "Dependence gap, in training",
+        "Success with agents minus success alone: it closes as the policy comes to do without them.",
+    ),
+)  # fmt: skip
+"""Curves: a metric, another that is taken from it, the title, the caption."""
+_AGENT_TOKENS = (
+    (
+        "agent_p_mean", "", "Probability of agents' tokens",
+        "The mean probability that the policy itself gives to what its agents wrote: learning raises it.",
+    ),
+    (
+        "agent_below_floor_share", "", "Agents' tokens below the floor",
+        "The share too unlikely for plain importance sampling to teach them: here the floor acts.",
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,112 +48,70 @@ class Figure:
     legend: Sequence[tuple[str, int]] = ()
 
 
-def learning_figures(arms: Sequence[Arm]) -> list[Figure]:
-    """Success over training, alone and with agents, and the gap between the two."""
-    return [
-        *_curves(
+def figures(arms: Sequence[Arm]) -> dict[str, list[Figure]]:
+    """Return the figures of each section of the page."""
+    evaluated = sorted({name for arm in arms for row in arm.rows for name in row if name.startswith("eval/")})
+    return {
+        "ability": _ability_figures(arms),
+        "learning": [
+            *_curves(arms, _SUCCESS),
+            *_by_metric(
+                arms,
+                {name: name.removeprefix("eval/").replace("_at_", "@") for name in evaluated},
+                "Evaluation on schedule",
+                "The policy alone on held-out tasks, the same every time; answers that a limit cut off are “truncated”.",
+                share=True,
+            ),
+        ],
+        "agent_tokens": _curves(arms, _AGENT_TOKENS),
+        "consultation": _by_metric(
             arms,
-            lambda arm: arm.curve("success/unaided"),
-            "Success alone, in training",
-            "The share of training rollouts without agents that end right: what the policy can do by itself.",
+            {f"consult_rate/{kind}": kind for kind in CONSULT_KINDS},
+            "Consultations in training",
+            "Answered consultations per rollout that may consult, by kind of agent.",
+            share=False,
         ),
-        *_curves(
-            arms,
-            lambda arm: arm.curve("success/aided"),
-            "Success with agents, in training",
-            "The share of rollouts that may consult and end right: how well the policy uses help.",
-        ),
-        *_curves(
-            arms,
-            lambda arm: arm.curve("success/aided", minus="success/unaided"),
-            "Dependence gap, in training",
-            "Success with agents minus success alone: it closes as the policy comes to do without them.",
-        ),
-    ]
+    }
 
 
-def ability_figures(arms: Sequence[Arm]) -> list[Figure]:
-    """pass@k before and after, and pass@1 by the kind of help a task needs."""
+def _ability_figures(arms: Sequence[Arm]) -> list[Figure]:
+    """pass@k before and after."""
     after = [line for arm in arms if (line := arm.pass_at_k("after"))]
     before = [line for arm in arms if (line := arm.pass_at_k("before"))][:1]
+    lines = [*before, *after]
+    if not lines:
+        return []
+    figure = Figure(
+        title="pass@k alone, on held-out tasks",
+        caption="The chance that at least one of k answers is right: a curve that starts high needs no luck, one that "
+        "rises late many tries. Bands are 95% bootstrap intervals over tasks.",
+        svg=line_chart(lines, label="pass@k over k", x_label="k (answers per task)", log2_x=True),
+        legend=[(line.name, line.style) for line in lines],
+    )
+    return [figure]
+
+
+def _curves(arms: Sequence[Arm], curves: Sequence[tuple[str, str, str, str]]) -> list[Figure]:
+    """Return a figure for each curve, with a line for each arm that has it."""
     figures = []
-    if lines := [*before, *after]:
-        figures.append(
-            Figure(
-                title="pass@k alone, on held-out tasks",
-                caption="The chance that at least one of k answers is right: a curve that starts high needs "
-                "no luck, one that rises late many tries. Bands are 95% bootstrap intervals over tasks.",
-                svg=line_chart(lines, label="pass@k over k", x_label="k (answers per task)", log2_x=True),
-                legend=[(line.name, line.style) for line in lines],
-            )
-        )
-    measured = [lookup(arm.summary, "unaided", "after", "by_bottleneck") for arm in arms]
-    kinds = [kind for part in measured if isinstance(part, Mapping) for kind in part]
-    groups = [(kind, _changes(arms, kind)) for kind in dict.fromkeys(kinds)]
-    if groups := [(heading, changes) for heading, changes in groups if changes]:
-        figures.append(
-            Figure(
-                title="pass@1 alone, by the help a task needs",
-                caption="From before training (ring) to after (dot), by what the policy lacks at first: a "
-                "fact, a decomposition, or the correction of a belief.",
-                svg=change_chart(groups, label="pass@1 before and after by kind of help"),
-            )
-        )
+    for metric, minus, title, caption in curves:
+        lines = [line for arm in arms if (line := arm.curve(metric, minus=minus))]
+        figures += _figure(lines, title, caption, share=True, x_label=_x_label(arms))
     return figures
 
 
-def consultation_figures(arms: Sequence[Arm]) -> list[Figure]:
-    """Consultations per kind over training, one figure per arm."""
+def _by_metric(
+    arms: Sequence[Arm], names: Mapping[str, str], title: str, caption: str, *, share: bool
+) -> list[Figure]:
+    """Return a figure for each arm, with a line for each metric that it has, under its name."""
     figures = []
     for arm in arms:
         lines = []
-        for number, kind in enumerate(CONSULT_KINDS):
-            if line := arm.curve(f"consult_rate/{kind}"):
-                lines.append(replace(line, name=kind, style=_KIND_STYLE + number))
-        figures += _figure(
-            lines,
-            f"Consultations in training: {arm.title}",
-            "Answered consultations per rollout that may consult, by kind of agent.",
-            share=False,
-            x_label=_x_label(arms),
-        )
+        for number, (metric, name) in enumerate(names.items()):
+            if line := arm.curve(metric):
+                lines.append(replace(line, name=name, style=_KIND_STYLE + number))
+        figures += _figure(lines, f"{title}: {arm.title}", caption, share=share, x_label=_x_label(arms))
     return figures
-
-
-def agent_token_figures(arms: Sequence[Arm]) -> list[Figure]:
-    """What becomes of the agents' tokens under the policy."""
-    return [
-        *_curves(
-            arms,
-            lambda arm: arm.curve("agent_p_mean"),
-            "Probability of agents' tokens",
-            "The mean probability that the policy itself gives to what its agents wrote: learning raises it.",
-        ),
-        *_curves(
-            arms,
-            lambda arm: arm.curve("agent_below_floor_share"),
-            "Agents' tokens below the floor",
-            "The share too unlikely for plain importance sampling to teach them: here the floor acts.",
-        ),
-    ]
-
-
-def _changes(arms: Sequence[Arm], kind: str) -> list[Change]:
-    changes = []
-    for arm in arms:
-        keys = ("by_bottleneck", kind, "pass@1")
-        after = arm.number("unaided", "after", *keys)
-        if after is not None:
-            before = arm.number("unaided", "before", *keys)
-            changes.append(Change(name=arm.title, style=arm.style, before=before, after=after))
-    return changes
-
-
-def _curves(
-    arms: Sequence[Arm], curve: Callable[[Arm], Series | None], title: str, caption: str
-) -> list[Figure]:
-    lines = [line for arm in arms if (line := curve(arm))]
-    return _figure(lines, title, caption, share=True, x_label=_x_label(arms))
 
 
 def _figure(lines: Sequence[Series], title: str, caption: str, *, share: bool, x_label: str) -> list[Figure]:

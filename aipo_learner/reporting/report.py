@@ -1,6 +1,5 @@
 """The report of a comparison: its summary and its arms' metrics and episodes, as one self-contained page."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,12 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from aipo_env import DataError, Episode, episodes_section, html_templates, read_episodes
+from aipo_learner.config import read_object
 from aipo_learner.policy import policy_folder
 from aipo_learner.reporting.annotations import read_coefficients, token_decoder
 from aipo_learner.reporting.arms import Arm, read_arms
 from aipo_learner.reporting.charts import legend_key
-from aipo_learner.reporting.figures import (
-    ability_figures,
-    agent_token_figures,
-    consultation_figures,
-    learning_figures,
-)
+from aipo_learner.reporting.figures import figures
 
 _EVALUATION = "evaluation-*.jsonl"
 _PER_EVALUATION = 3
@@ -51,10 +46,8 @@ def write_report(folder: Path) -> Path:
         title=_headline(arms),
         comparison=_comparison(arms),
         arms=arms,
-        learning=learning_figures(arms),
-        ability=ability_figures(arms),
-        consultation=consultation_figures(arms),
-        agent_tokens=agent_token_figures(arms),
+        bottlenecks=list(dict.fromkeys(name for arm in arms for name in arm.bottlenecks)),
+        **figures(arms),
         outcomes=list(dict.fromkeys(name for arm in arms for name in arm.consults)),
         episodes=_episodes(folder, arms),
         differences=_differences(arms, summary.get("against")),
@@ -86,16 +79,13 @@ def _differences(arms: Sequence[Arm], against: object) -> list[str]:
 
 
 def _read_summary(path: Path) -> Mapping[str, Any]:
-    mend = "Run the command that wrote it again, or delete it."
     if not path.is_file():
         return {}
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}). {mend}") from error
-    if not isinstance(summary, Mapping):
-        raise DataError(f"{path}: must hold an object, holds {type(summary).__name__}. {mend}")
-    return summary
+        mend = "Run the command that wrote it again, or delete it."
+        raise DataError(f"{path}: no JSON object ({error}). {mend}") from error
 
 
 def _headline(arms: Sequence[Arm]) -> str:

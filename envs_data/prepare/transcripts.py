@@ -18,10 +18,9 @@ from aipo_env import (
     Problem,
     TagsCodec,
     add_codes,
-    believed_move,
-    draw_rule,
     shift_of,
 )
+from aipo_env.toy.world import believed_move, draw_rule
 
 ASSURANCE, DOUBT = 0.35, 0.12
 """Shares of lone verify problems in which the policy assures itself that its belief is right, or doubts it."""

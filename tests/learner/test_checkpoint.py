@@ -205,15 +205,15 @@ def test_a_checkpoint_of_another_format_is_refused(uninterrupted: Path, tmp_path
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path):
     settings = config(tmp_path / "run")
     holder = (
-        "import sys; from pathlib import Path; from aipo_learner.checkpoint import FolderLock\n"
-        "lock = FolderLock(); lock.take(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from aipo_learner.checkpoint import locked\n"
+        "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     settings.out.mkdir()
     command = [sys.executable, "-c", holder, str(settings.out)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "locked\n"
-        with pytest.raises(CheckpointError, match="another process is training here"):
-            Run.open(settings)
+        with pytest.raises(CheckpointError, match="another process is training here"), Run.open(settings):
+            pass
         other.stdin.close()
     with Run.open(settings) as run:
         assert run.step == 0
@@ -245,7 +245,7 @@ def test_the_journal_replays_what_was_paid_for(tmp_path: Path):
     again = Journal(path)
     assert again.get(request) == Outcome(reply=AgentReply(text="a", tokens=1))
     assert again.get(AgentRequest(kind="knowledge", query="other", key=(0, 1, 2, 3, 0))) is None
-    again.clear()
+    again.clear(again.size())
     assert again.get(request) is None
     again.close()
     assert path.read_text() == ""

@@ -49,7 +49,11 @@ def test_an_unknown_recipe_suggests_the_nearest():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "Expecting property name"), ("[1]", "holds list"), ('{"lrr": 1}', "there is no 'lrr'")],
+    [
+        ("{", "Expecting property name"),
+        ("[1]", "a JSON object is needed, this is one of type list"),
+        ('{"lrr": 1}', "there is no option 'lrr'"),
+    ],
 )
 def test_a_bad_config_file_is_named(tmp_path: Path, content: str, message: str):
     path = tmp_path / "config.json"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -34,23 +35,31 @@ def test_the_arms_of_the_demo_differ_in_one_thing_each():
     [
         ({"independence": "mixd"}, "Did you mean 'mixed'?"),
         ({"baseline": "group"}, "Valid: per_mode, split, union."),
-        ({"aided_share": 1.5}, "aided_share=1.5 is out of range; use from 0 to 1."),
-        ({"num_steps": 0}, "num_steps=0 is out of range; use 1 or more."),
-        ({"group_size": 1}, "group_size=1 is out of range; use 2 or more."),
-        ({"lr": -1.0}, "lr=-1.0 is out of range"),
-        ({"seed": -1}, "seed=-1 is out of range"),
-        ({"num_steps": 2.5}, "num_steps=2.5 must be a whole number."),
+        ({"aided_share": 1.5}, "aided_share=1.5 must be a number from 0 to 1."),
+        ({"num_steps": 0}, "num_steps=0 must be a whole number, 1 or more."),
+        ({"group_size": 1}, "group_size=1 must be a whole number, 2 or more."),
+        ({"lr": -1.0}, "lr=-1.0 must be a number above 0."),
+        ({"seed": -1}, "seed=-1 must be a whole number, 0 or more."),
+        ({"num_steps": 2.5}, "num_steps=2.5 must be a whole number, 1 or more."),
+        ({"lr": math.inf}, "lr=inf must be a number above 0."),
+        ({"num_threads": True}, "num_threads=True must be a whole number, 1 or more."),
+        (
+            {"evaluation": {"patience": -1}},
+            "config: evaluation.patience=-1 must be a whole number, 0 or more.",
+        ),
         ({"rules": [1]}, "rules=[1] must be an object of names and values."),
     ],
 )
 def test_bad_values_are_named(change, message):
     with pytest.raises(ConfigError) as caught:
-        TrainConfig(**change)
+        TrainConfig.from_dict(change)
     assert message in str(caught.value)
 
 
 def test_unknown_keys_suggest_the_nearest():
-    with pytest.raises(ConfigError, match="there is no 'group_sise'. Valid: .* Did you mean 'group_size'?"):
+    with pytest.raises(
+        ConfigError, match="config: there is no option 'group_sise'. Valid: .* Did you mean 'group_size'?"
+    ):
         TrainConfig.from_dict({"group_sise": 4})
     with pytest.raises(ConfigError, match="objective.*'flor'.*Did you mean 'floor'?"):
         TrainConfig.from_dict({"objective": {"flor": 0.2}})

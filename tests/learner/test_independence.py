@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import aipo_learner.train as train_module
-from aipo_env import AgentRequest, Interrupted, ScriptedAgent, World
+from aipo_env import AgentRequest, Interrupted, ScriptedAgent, ToySource, World
 from aipo_learner.config import TrainConfig
 from aipo_learner.independence import WithholdingPool
 from aipo_learner.metrics import read_metrics
@@ -19,7 +19,7 @@ from aipo_learner.train import train
 def test_replies_are_withheld_by_the_seed_of_the_request():
     world = World(seed=0)
     name = next(iter(world.operators))
-    pool = WithholdingPool({"knowledge": ScriptedAgent(world)})
+    pool = WithholdingPool({"knowledge": ScriptedAgent(ToySource(world))})
     requests = [AgentRequest(kind="knowledge", query=name, seed=seed) for seed in range(200)]
 
     def given(accept: float) -> list[bool]:

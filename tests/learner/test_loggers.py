@@ -33,7 +33,9 @@ def test_an_unknown_one(tmp_path: Path):
 @pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])
 def test_one_that_is_not_installed(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, name, None)
-    with pytest.raises(ConfigError, match=rf"loggers: {name} cannot be imported.*pip install {name}"):
+    with pytest.raises(
+        ConfigError, match=rf"loggers: {name} does not start: .*{name}.* Install it .pip install {name}."
+    ):
         open_loggers(f" {name}", tmp_path, {}, 0)
 
 

@@ -13,10 +13,9 @@ from aipo_learner.objective import (
     agent_coefficient,
     agent_normalizer,
     aipo_loss,
-    merge_metrics,
     policy_normalizer,
-    summarize,
 )
+from aipo_learner.objective_metrics import merge_metrics, summarize
 
 # Prompt, own words, the consult's wrapper, reply content, the wrapper's end, own words.
 AUTHORS = ["..pp.aaaa.ppp", "..ppppp.aa.p.", "..ppppppppp.."]

@@ -23,27 +23,32 @@ BATCH = {
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("base", "ppo", "base is 'ppo'.*grpo, dr_grpo, dapo, rloo, gspo, cispo, gppo"),
-        ("agent_rule", "", "agent_rule is ''.*floored, masked, on_policy, plain_is, luffy, mix"),
-        ("floor", -0.1, "floor is -0.1: it must be a finite number from 0 to ceiling=1.0"),
-        ("floor", 1.1, "floor is 1.1"),
-        ("floor", math.nan, "floor is nan"),
-        ("floor", "0.1", "floor is '0.1'"),
-        ("ceiling", 0.0, "ceiling is 0.0: it must be a finite number above 0"),
-        ("agent_weight", -1.0, "agent_weight is -1.0: it must be a finite number from 0 up"),
-        ("negative_weight", math.inf, "negative_weight is inf"),
-        ("clip_low", 1.5, "clip_low is 1.5: it must be a finite number from 0 to 1"),
-        ("clip_high", -0.2, "clip_high is -0.2"),
-        ("kl_coef", -1e-3, "kl_coef is -0.001"),
-        ("luffy_gamma", 0.0, "luffy_gamma is 0.0"),
-        ("max_policy_tokens", 0, "max_policy_tokens is 0: it must be a whole number from 1 up"),
-        ("max_policy_tokens", 2.5, "max_policy_tokens is 2.5"),
-        ("sampler_ratio_cap", 0.0, "sampler_ratio_cap is 0.0"),
-        ("sampler_ratio", "mean", "sampler_ratio is .mean.: it must be one of token, sequence, geometric"),
+        (
+            "base",
+            "ppo",
+            "base='ppo'. Valid: cispo, dapo, dr_grpo, gppo, grpo, gspo, rloo. Did you mean '.*po'",
+        ),
+        ("agent_rule", "", "agent_rule=''. Valid: floored, luffy, masked, mixture, on_policy, plain_is"),
+        ("floor", -0.1, "floor=-0.1 must be a number, 0 or more"),
+        ("floor", 1.1, "floor=1.1 must be at most ceiling=1.0"),
+        ("floor", math.nan, "floor=nan"),
+        ("floor", "0.1", "floor='0.1'"),
+        ("ceiling", 0.0, "ceiling=0.0 must be a number above 0"),
+        ("agent_weight", -1.0, "agent_weight=-1.0 must be a number, 0 or more"),
+        ("negative_weight", math.inf, "negative_weight=inf"),
+        ("clip_low", 1.5, "clip_low=1.5 must be a number from 0 to 1"),
+        ("clip_high", -0.2, "clip_high=-0.2"),
+        ("kl_coef", -1e-3, "kl_coef=-0.001"),
+        ("kl_coef", None, "kl_coef=None"),
+        ("luffy_gamma", 0.0, "luffy_gamma=0.0"),
+        ("max_policy_tokens", 0, "max_policy_tokens=0 must be a whole number, 1 or more"),
+        ("max_policy_tokens", 2.5, "max_policy_tokens=2.5"),
+        ("sampler_ratio_cap", 0.0, "sampler_ratio_cap=0.0"),
+        ("sampler_ratio", "mean", "sampler_ratio='mean'. Valid: geometric, sequence, token"),
     ],
 )
 def test_a_setting_out_of_range_is_named(field: str, value: object, message: str):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"config: objective.{message}"):
         ObjectiveConfig(**{field: value})
 
 

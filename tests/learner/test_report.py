@@ -153,7 +153,6 @@ def test_every_measurement_has_its_chart_and_caption(tmp_path: Path) -> None:
     titles = re.findall(r"<figure>\s*<h3>(.*?)</h3>", text)
     assert titles == [
         "pass@k alone, on held-out tasks",
-        "pass@1 alone, by the help a task needs",
         "Success alone, in training",
         "Success with agents, in training",
         "Dependence gap, in training",
@@ -162,7 +161,7 @@ def test_every_measurement_has_its_chart_and_caption(tmp_path: Path) -> None:
         "Consultations in training: AIPO",
     ]
     page = Page(text)
-    assert len(page.of("figcaption")) == 8
+    assert len(page.of("figcaption")) == 7
     assert all(caption.endswith(".") for caption in page.of("figcaption"))
 
 
@@ -201,7 +200,8 @@ def test_gap_and_rates_have_axes_of_their_own(tmp_path: Path) -> None:
 
 
 def test_table_lists_the_arms(tmp_path: Path) -> None:
-    rows = re.findall(r"<tr>(.*?)</tr>", report(run_folder(tmp_path)), re.DOTALL)[1:]
+    text = report(run_folder(tmp_path))
+    rows = re.findall(r"<tr>(.*?)</tr>", text[text.index("<h2>The arms</h2>") :], re.DOTALL)[1:]
     cells = [
         [
             " ".join(re.sub("<[^>]+>", " ", cell).split())
@@ -224,6 +224,15 @@ def test_table_lists_the_arms(tmp_path: Path) -> None:
     ]
 
 
+def test_pass_at_1_by_the_help_a_task_needs(tmp_path: Path) -> None:
+    text = report(run_folder(tmp_path))
+    table = text[text.index("By the help a task needs") :]
+    table = table[: table.index("</table>")]
+    assert re.findall(r'<th scope="col">(.*?)</th>', table) == ["Arm", "knowledge", "verify"]
+    cells = [re.sub("<[^>]+>", "", cell) for cell in re.findall("<td>(.*?)</td>", table)]
+    assert cells == ["87.4% before: 2.1%", "96.0% before: 11.0%", "4.3% before: 2.1%", "12.0% before: 11.0%"]
+
+
 def test_what_became_of_consultations_is_counted(tmp_path: Path) -> None:
     run_folder(tmp_path)
     assert "What became of its questions" not in report(tmp_path)
@@ -238,6 +247,22 @@ def test_what_became_of_consultations_is_counted(tmp_path: Path) -> None:
     heads = re.findall(r'<th scope="col">(.*?)</th>', table)
     assert heads == ["Arm", "answered", "429", "timeout", "retries"]
     assert re.findall("<td>(.*?)</td>", table) == ["1,234", "3", "2", "4"]
+
+
+def test_evaluations_on_schedule_are_one_figure_of_the_arm_that_has_them(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    assert "Evaluation on schedule" not in report(folder)
+    with (folder / "base" / "metrics.jsonl").open("a") as file:
+        for step, score in ((3, 0.25), (7, 0.5)):
+            row = {"step": step, "eval/pass_at_1": score, "eval/pass_at_4": 2 * score, "eval/truncated": 0.0}
+            file.write(json.dumps({**row, f"eval/{HOSTILE}": 0.1}) + "\n")
+    text = report(folder)
+    page = Page(text)
+    assert [title for title in page.of("h3") if "schedule" in title] == ["Evaluation on schedule: no agents"]
+    figure = text[text.index("Evaluation on schedule: no agents") :]
+    legend = re.findall(r"</svg> ([^<]*)</li>", figure[: figure.index("</ul>")])
+    assert legend[1:] == ["pass@1", "pass@4", "truncated"]
+    assert (page.tags.count("script"), page.tags.count("img")) == (1, 0)
 
 
 def test_viewer_shows_before_training_and_after(tmp_path: Path) -> None:
@@ -325,10 +350,10 @@ def test_a_single_run_is_reported_with_the_scores_of_its_evaluation(tmp_path: Pa
     ("content", "fault"),
     [
         (None, r"holds no run\. Give the --out folder of `aipo train`"),
-        ('{"arms": {', r"summary\.json: not JSON .*Run the command that wrote it again"),
+        ('{"arms": {', r"summary\.json: no JSON object .*Run the command that wrote it again"),
         ('{"arms": [1]}', r"holds no run"),
-        ("[]", r"summary\.json: must hold an object, holds list"),
-        (b"\xff\xfe", r"summary\.json: not JSON"),
+        ("[]", r"summary\.json: no JSON object .*of type list"),
+        (b"\xff\xfe", r"summary\.json: no JSON object"),
     ],
 )
 def test_unusable_summary_is_named_with_the_mend(

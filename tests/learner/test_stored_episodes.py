@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from aipo_env import (
     write_episodes,
 )
 from aipo_learner.batch import episode_row
-from aipo_learner.batches import SampledBatches
+from aipo_learner.batches import SampledBatches, play_groups
+from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.episode_source import EpisodeSource
 from aipo_learner.independence import call_markup
+from aipo_learner.interrupt import InterruptFlag
 from aipo_learner.metrics import read_metrics
 from aipo_learner.policy import load_policy, policy_folder
 from aipo_learner.samplers.base import ChatFormat
@@ -183,6 +186,30 @@ def test_training_on_the_episodes_of_a_run_repeats_it_bit_for_bit(sampled, tmp_p
     assert "staleness" not in row
 
 
+def test_versions_of_tokens_in_a_file_tell_their_staleness(sampled, tmp_path):
+    episodes = list(read_episodes(sampled[1]))
+    own = [episode.tokens.policy_mask for episode in episodes]
+    # Each episode's second half is of the next version; the last episode does not say.
+    versions = [np.where(mask, np.cumsum(mask) > mask.sum() // 2, -1).astype(np.int32) for mask in own]
+    dated = [
+        replace(episode, tokens=replace(episode.tokens, policy_version=column))
+        for episode, column in zip(episodes[:-1], versions[:-1], strict=True)
+    ]
+    write_episodes(tmp_path / "mixed.jsonl", [*dated, episodes[-1]], reveal=True)
+    settings = config(tmp_path / "run", episodes=str(tmp_path / "mixed.jsonl"), agents="none", num_steps=2)
+    train(settings, Console(quiet=True))
+    new = sum(int(mask.sum()) - int(mask.sum()) // 2 for mask in own[:-1])
+    share = new / sum(int(mask.sum()) for mask in own[:-1])
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["staleness"] for row in rows] == pytest.approx([-share, 1 - share])
+    assert [row["staleness_max"] for row in rows] == [0, 1]
+
+
+def test_ray_workers_have_nothing_to_do_where_episodes_are_stored(sampled, tmp_path):
+    with pytest.raises(ConfigError, match="ray=2: stored episodes leave nothing to sample. Leave --ray out."):
+        train(config(tmp_path / "run", episodes=str(sampled[1])), Console(quiet=True), 2)
+
+
 def test_without_log_probabilities_the_policy_at_the_update_counts_as_the_sampler(sampled, tmp_path):
     rows = [episode.to_dict() for episode in read_episodes(sampled[1])]
     for row in rows:
@@ -244,8 +271,10 @@ def test_only_one_source_of_episodes_may_be_named(tmp_path):
 
 def test_sampled_batches_can_be_written_and_trained_on(scenario, tmp_path):
     model, tokenizer = load_policy(policy_folder("tiny"))
-    made = SampledBatches(config(tmp_path), scenario, HFSampler(model.eval(), tokenizer), 0, [])
-    [group] = made.take(0)
+    settings = config(tmp_path)
+    play = partial(play_groups, settings, scenario, HFSampler(model.eval(), tokenizer))
+    with Run.open(settings) as run:
+        [group] = SampledBatches(run, play, InterruptFlag()).take(0)
     write_episodes(tmp_path / "one.jsonl", group, reveal=True)
     [again] = batches(tmp_path / "one.jsonl", scenario, tokenizer).take(0)
     assert again == group

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from aipo_env import CONSULT_KINDS, World, add_codes, believed_move, build_scenario, data_folder, shift_of
+from aipo_env import CONSULT_KINDS, World, add_codes, build_scenario, data_folder, shift_of
+from aipo_env.toy.world import believed_move
 from aipo_learner.evaluate import evaluate
 from aipo_learner.policy import load_policy
 from aipo_learner.samplers.hf_sampler import HFSampler
