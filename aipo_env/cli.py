@@ -1,7 +1,7 @@
 """The command `aipo`. Its own commands are functions whose arguments are read from the command line by tyro.
 
-Other packages add commands by the entry-point group `aipo.commands`. Such an entry point is a function that takes the arguments as a list of texts and returns nothing; it is
-imported only when its command is called.
+Other packages add commands by the entry-point group `aipo.commands`. Such an entry point is a function that takes
+the arguments as a list of texts and returns nothing; it is imported only when its command is called.
 """
 
 import sys

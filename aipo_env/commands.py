@@ -93,10 +93,7 @@ def view(file: Positional[Path], out: Path | None = None) -> None:
 
 
 def plugins() -> None:
-    """List the components that a spec can name, and what cannot be loaded.
-
-    Each with where it comes from, or why it cannot be loaded.
-    """
+    """List the components that a spec can name, and what cannot be loaded."""
     for plugin in (plugin for registry in REGISTRIES for plugin in registry.plugins()):
         fault = f": cannot be used: {plugin.error}" if plugin.error else ""
         line = f"{plugin.kind:9} {plugin.name:16} {plugin.origin}{fault}"
@@ -106,7 +103,7 @@ def plugins() -> None:
 def tasks(source: Positional[str], held_out: tuple[str, ...] = (), hashes: Path | None = None) -> None:
     """Count the tasks of a source, and find those that stand among held-out tasks too.
 
-    What was left out is counted with the reason.
+    Tasks that were left out are counted with the reason.
 
     Args:
         source: Where tasks come from: "hf:dapo_math_17k", "file:tasks.jsonl".

@@ -195,12 +195,12 @@ class Dialogue:
         if len(consults) != len(self._pending):
             raise ValueError(f"{len(consults)} replies for {len(self._pending)} pending calls")
         spans: list[Span] = []
-        for consult in consults:
+        for pending, consult in zip(self._pending, consults, strict=True):
             if consult.status == "answered":
                 self._spend(consult)
-            elif consult.status != "denied":
-                self._charged[consult.kind] -= 1
-            rendered = self.codec.render_reply(consult.kind, self._body(consult))
+            elif pending.status != "denied":
+                self._charged[pending.kind] -= 1
+            rendered = self.codec.render_reply(pending.kind, self._body(consult))
             spans += [_as_sampled(span, consult) for span in rendered]
         self._pending = ()
         return self._answer_turn(tuple(spans))
@@ -234,8 +234,8 @@ class Dialogue:
         self._charged[call.kind] += is_allowed
         self._num_calls += 1
         status: ConsultStatus = "failed" if is_allowed else "denied"
-        call_id, turn = self._num_calls - 1, len(self.turns)
-        return Consult(kind=call.kind, query=call.query, status=status, call_id=call_id, turn=turn)
+        place = {"call_id": self._num_calls - 1, "turn": len(self.turns)}
+        return Consult(kind=call.kind, agent_id="", query=call.query, reply="", status=status, **place)
 
     def _answer_turn(self, spans: tuple[Span, ...]) -> Message:
         """Record what came back in the last turn and return it as a message."""

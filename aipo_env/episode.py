@@ -7,7 +7,8 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,8 @@ def redact(episode: Episode) -> Episode:
         episode,
         task=replace(episode.task, prompt=notice, answer=notice, choices=(), tests=None, meta=meta),
         messages=tuple(
-            Message(m.role, tuple(replace(span, text=notice) for span in m.spans)) for m in episode.messages
+            Message(m.role, tuple(replace(span, text=notice, token_ids=(), logprobs=()) for span in m.spans))
+            for m in episode.messages
         ),
         turns=tuple(
             Turn(notice, turn.finish_reason, tuple(Call(call.kind, notice) for call in turn.calls), notice)
@@ -222,15 +224,17 @@ def redact(episode: Episode) -> Episode:
 
 def _plain(value: Any) -> Any:
     """Return what JSON makes of a record and of all it holds, but sampled tokens: the token record has them."""
-    if value is None or isinstance(value, (str, int, float)):
-        return value
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, TokenRecord):
         return value.to_dict()
     if isinstance(value, (tuple, list)):
         return list(map(_plain, value))
     if isinstance(value, Mapping):
         return dict(value)
-    return {name: _plain(getattr(value, name)) for name in _recorded(value.__class__)}
+    if is_dataclass(value):
+        return {name: _plain(getattr(value, name)) for name in _recorded(value.__class__)}
+    return value
 
 
 @cache

@@ -74,16 +74,18 @@ def suggest(value: str, valid: Iterable[str]) -> str:
     return f"Valid: {', '.join(options)}.{hint}"
 
 
-def check_whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> int:
-    """Return a whole number, of Python's or NumPy's, as `int`.
-
-    Raises:
-        ConfigError: It is none, or out of range; `what` names it.
-    """
-    if type(value) is bool or not isinstance(value, Integral) or not low <= int(value) <= high:
+def check_whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> None:
+    """Raise ConfigError unless `value` is an `int` in range; `what` names it."""
+    if type(value) is not int or not low <= value <= high:
         limits = f", at least {low}" if high == math.inf else f" from {low} to {high}"
         raise ConfigError(f"{what}={value!r} must be a whole number{limits}.")
-    return int(value)
+
+
+def whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> int:
+    """Return a whole number, of Python's or NumPy's, as `int`; raise ConfigError as `check_whole` does."""
+    number = int(value) if isinstance(value, Integral) and type(value) is not bool else value
+    check_whole(what, number, low, high)
+    return int(number)
 
 
 def check_number(what: str, value: Any, low: float = 0, high: float = math.inf) -> None:

@@ -259,9 +259,9 @@ class Consult:
     """
 
     kind: str
-    agent_id: str = ""
+    agent_id: str
     query: str
-    reply: str = ""
+    reply: str
     status: ConsultStatus
     call_id: int
     turn: int

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, get_args
+from typing import get_args
 
 from aipo_env.agents.base import BudgetSpent
 from aipo_env.agents.pool import check_cancelled
@@ -160,8 +160,9 @@ class EpisodeRunner:
     async def _play(self, position: int) -> Episode:
         """Play one episode to its end, whatever end that is."""
         group, rollout = divmod(position, self.group_size)
-        options: dict[str, Any] = {"aided": self.aided, "policy_version": self.policy_version}
-        session = self.scenario.rollout(self.split, self.seed, group, rollout, **options)
+        session = self.scenario.rollout(
+            self.split, self.seed, group, rollout, aided=self.aided, policy_version=self.policy_version
+        )
         try:
             async with asyncio.timeout(self.deadline_s) as deadline:
                 self._running[session] = deadline

@@ -31,9 +31,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
 ) -> None:
-    """Offer an environment to others, by MCP or OpenEnv.
-
-    The policy is theirs.
+    """Offer an environment to others' policies, by MCP or OpenEnv.
 
     Args:
         environment: Which: an id, behind "package:" if another package registers it.

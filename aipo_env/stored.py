@@ -125,7 +125,7 @@ def _record(row: Any, kind: Any, place: str) -> Iterator[str]:
         yield f"{place or 'the line'} is {_short(row)}; an object is needed."
         return
     may_lack = _MAY_LACK if kind is Episode else ()
-    hints, known = _hints(kind), {item.name: item for item in fields(kind)}
+    hints, known = _hints(kind), {item.name: item for item in fields(kind) if item.repr}
     dot = f"{place}." if place else ""
     unknown = (name for name in row if name not in known)
     yield from (f"{dot}{name[:80]}: no such field. {suggest(name, known)}" for name in unknown)

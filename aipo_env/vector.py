@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from aipo_env.envs import make_env
 from aipo_env.envs.episode_env import EpisodeEnv
-from aipo_env.errors import ConfigError, check_whole
+from aipo_env.errors import ConfigError, whole
 from aipo_env.session import run_sync
 
 Batch = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
@@ -57,7 +57,7 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
     ) -> None:
         self._sent: dict[int, asyncio.Task[None]] = {}
         self._finished: asyncio.Queue[int] = asyncio.Queue()
-        self.num_envs = num_envs = check_whole("environment: num_envs", num_envs, 1)
+        self.num_envs = num_envs = whole("environment: num_envs", num_envs, 1)
         first = make_env(**options)
         self.envs: list[EpisodeEnv[Any, Any]] = [first, *(copy.copy(first) for _ in range(num_envs - 1))]
         self.max_episode_steps = max_episode_steps

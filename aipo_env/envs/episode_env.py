@@ -15,7 +15,7 @@ from aipo_env.envs.byte_tokenizer import ByteTokenizer
 from aipo_env.envs.token_session import TokenSession
 from aipo_env.envs.tokenizer import Tokenizer
 from aipo_env.episode import Episode
-from aipo_env.errors import ConfigError, check_choice, check_whole, suggest
+from aipo_env.errors import ConfigError, check_choice, suggest, whole
 from aipo_env.records import Message, Split, StopReason
 from aipo_env.registry import as_options
 from aipo_env.render import episode_text, episodes_html, messages_text
@@ -25,6 +25,7 @@ from aipo_env.session import Session, run_sync
 ObsT = TypeVar("ObsT")
 ActT = TypeVar("ActT")
 
+_SCENARIO = ("source", "agents", "tools", "verifier", "codec", "pool", "cassette")
 BYTE_LIMITS = {"max_policy_tokens": 4096, "max_context_tokens": 16384}
 """Limits unless `rules` gives others: tokens are bytes here, about four to a token of a language model."""
 
@@ -69,6 +70,8 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         render_mode: str | None = None,
         **scenario: Any,
     ) -> None:
+        for name in scenario:
+            check_choice("environment: option", name, _SCENARIO)
         check_choice("environment: split", split, get_args(Split))
         modes = self.metadata["render_modes"]
         if render_mode not in (None, *modes):
@@ -90,7 +93,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         Raises:
             ConfigError: The seed is no whole number from 0 to 2**63 - 1, or an option is unknown.
         """
-        seed = None if seed is None else check_whole("reset: seed", seed, 0, 2**63 - 1)
+        seed = None if seed is None else whole("reset: seed", seed, 0, 2**63 - 1)
         super().reset(seed=seed)
         if seed is not None or self._series is None:
             self._series, self._position = int(self.np_random.integers(2**31)) if seed is None else seed, 0
@@ -216,4 +219,4 @@ def _chosen_index(options: Mapping[str, Any], size: int | None) -> int | None:
     for name in options:
         check_choice("reset: option", name, ("index",))
     index = options.get("index")
-    return None if index is None else check_whole("reset: index", index, 0, (size or 2**31) - 1)
+    return None if index is None else whole("reset: index", index, 0, (size or 2**31) - 1)

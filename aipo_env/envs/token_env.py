@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from aipo_env.envs.bpe_tokenizers import build_tokenizer
 from aipo_env.envs.episode_env import EpisodeEnv
-from aipo_env.errors import check_choice, check_whole
+from aipo_env.errors import check_choice, whole
 from aipo_env.records import CONSULT_KINDS, Author
 
 Form = Literal["flat", "dict"]
@@ -48,7 +48,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self, *, window: int = 512, obs: Form = "flat", tokenizer: str = "byte", **options: Any
     ) -> None:
         check_choice("environment: obs", obs, get_args(Form))
-        self.window, self.obs = check_whole("environment: window", window, 1), obs
+        self.window, self.obs = whole("environment: window", window, 1), obs
         super().__init__(**options)
         self.tokenizer = build_tokenizer(tokenizer, self.scenario.codec.macros(CONSULT_KINDS))
         self._num_tokens = num_tokens = self.tokenizer.num_tokens

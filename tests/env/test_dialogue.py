@@ -58,9 +58,7 @@ def test_prompt_of_an_aided_and_of_an_unaided_episode():
 
 def test_a_call_is_answered_and_the_reply_has_its_author():
     dialogue = start()
-    assert dialogue.receive(says(f"Let me ask. {ASK}")) == Consults(
-        (Consult(kind="knowledge", query="zura", call_id=0, turn=1, status="failed"),)
-    )
+    assert dialogue.receive(says(f"Let me ask. {ASK}")) == Consults((reply("failed", agent_id=""),))
     message = dialogue.reply([reply("answered", "zura=#58#13;")])
     assert message.role == "user"
     assert message.spans == (
@@ -110,9 +108,7 @@ def test_nothing_of_a_malformed_turn_is_executed_or_charged():
 def test_over_the_budget_calls_are_denied_in_band_and_free():
     dialogue = start(consult_budget=1)
     assert consult(dialogue, "answered") == [False]
-    assert dialogue.receive(says(ASK)) == Consults(
-        (Consult(kind="knowledge", query="zura", call_id=1, turn=2, status="denied"),)
-    )
+    assert dialogue.receive(says(ASK)) == Consults((reply("denied", agent_id="", call_id=1, turn=2),))
     message = dialogue.reply([reply("denied")])
     assert message.content == '<reply from="knowledge">no consultations left</reply>'
     assert [span.author for span in message.spans] == [Author.ENV] * 3
@@ -225,3 +221,10 @@ def test_without_agents_markup_is_plain_text():
 def test_rules_out_of_range_are_refused(rules: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         DialogueRules(**rules)
+
+
+def test_what_was_denied_gives_no_budget_back_whatever_a_driver_says_of_it():
+    dialogue = start(consult_budget=1)
+    assert consult(dialogue, "answered") == [False]
+    assert consult(dialogue, "failed") == [True]
+    assert not dialogue.may_consult("knowledge")

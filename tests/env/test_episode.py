@@ -224,3 +224,19 @@ def test_a_completion_is_checked_at_construction():
         Completion("a", (1, 2), (-0.5,))
     with pytest.raises(ValueError, match="an infinite logprob"):
         Completion("a", (1,), (float("-inf"),))
+
+
+def test_the_dictionary_holds_nothing_but_what_json_has():
+    def check(value: object) -> None:
+        assert type(value) in (dict, list, str, int, float, bool, type(None)), value
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            check(item)
+
+    check(episode().to_dict())
+    assert episode().to_dict()["messages"][0]["spans"][0]["author"] == 0
+
+
+def test_a_value_that_json_has_not_is_named(tmp_path: Path):
+    verdict = Verdict(correct=True, reward=np.float32(1), status="correct")
+    with pytest.raises(TypeError, match="float32 is not JSON serializable"):
+        write_episodes(tmp_path / "e.jsonl", [replace(episode(), verdict=verdict)])

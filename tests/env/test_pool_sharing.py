@@ -273,8 +273,8 @@ def test_replies_of_an_episode_have_a_budget():
 def test_a_role_has_a_budget_of_its_own_and_failures_take_none_of_it():
     rules = DialogueRules(reply_budget={"verify/usd": 0.1}, consult_budget=9)
     dialogue = Dialogue(Task(id="t", prompt="p", answer="1"), rules, build_scenario().codec, aided=True)
-    call = {"kind": "verify", "query": "x", "call_id": 0, "turn": 1}
-    failed = Consult(**call, status="failed")
+    call = {"kind": "verify", "query": "x", "call_id": 0, "turn": 1, "agent_id": "v"}
+    failed = Consult(**call, status="failed", reply="")
     right = Consult(**call, status="answered", reply="right", cost_usd=0.1)
     for consult, may_ask in ((failed, True), (right, False)):
         dialogue.receive(Completion("<verify>x</verify>"))

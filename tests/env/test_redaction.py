@@ -56,7 +56,7 @@ def episode(task: Task = TASK) -> Episode:
         messages=(
             Message("system", (Span(f"Solve. {SECRET}", Author.PROMPT),)),
             Message("assistant", (Span(SECRET, Author.POLICY),)),
-            Message("user", (Span("<r>", Author.ENV), Span(SECRET, Author.AGENT, "k", 0, is_content=True))),
+            Message("user", (Span("<r>", Author.ENV), Span(SECRET, Author.AGENT, "k", 0, True, (83, 69)))),
         ),
         turns=(Turn(SECRET, "stop", (Call("verify", SECRET),), SECRET), Turn(SECRET, "length")),
         consults=(
@@ -69,6 +69,8 @@ def episode(task: Task = TASK) -> Episode:
                 call_id=0,
                 turn=1,
                 error=SECRET,
+                token_ids=(83, 69),
+                logprobs=(-0.5, -0.5),
             ),
         ),
         tokens=TokenRecord.build(
@@ -126,6 +128,8 @@ def test_what_stays():
         "",
     )
     assert shown.tokens.token_ids.tolist() == [0, 0, 0]
+    assert (shown.consults[0].token_ids, shown.consults[0].logprobs) == ((), ())
+    assert all(span.token_ids == () for message in shown.messages for span in message.spans)
     assert shown.tokens.author.tolist() == [0, 1, 2]
     assert shown.tokens.behaviour_logprobs[1] == np.float32(-0.5)
     assert (shown.verdict.correct, shown.verdict.extracted, shown.verdict.reason) == (True, "", "")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import aclosing, suppress
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
 from aipo_env import (
@@ -361,6 +362,7 @@ def test_without_aid_the_markup_is_plain_text_and_the_version_is_recorded():
     [
         ({"concurrency": 0}, "runner: concurrency=0 must be a whole number, at least 1."),
         ({"group_size": True}, "runner: group_size=True must be a whole number, at least 1."),
+        ({"seed": np.int64(3)}, "runner: seed=np.int64(3) must be a whole number, at least 0."),
         ({"seed": -1}, "runner: seed=-1 must be a whole number, at least 0."),
         ({"deadline_s": 0}, "runner: deadline_s=0 must be positive, or None for none."),
         ({"split": "dev"}, "runner: split='dev'. Valid: test, train."),

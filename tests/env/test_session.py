@@ -118,11 +118,18 @@ def test_a_failing_agent_is_unavailable_recorded_and_free(fault: str):
 
 
 def test_a_reply_that_leaks_is_withheld_with_the_notice_of_a_failure():
-    leaked = run(ASK, "\\boxed{1}", agent=CannedAgent("The answer is 8534."))
+    class Leaking:
+        agent_id = "canned"
+
+        async def reply(self, request: AgentRequest) -> AgentReply:
+            return AgentReply(text="The answer is 8534.", tokens=4, token_ids=(8, 5), logprobs=(-1.0, -1.0))
+
+    leaked = run(ASK, "\\boxed{1}", agent=Leaking())
     failed = run(ASK, "\\boxed{1}", agent=FaultyAgent("raise"))
     assert leaked.messages == failed.messages
     assert (leaked.consults[0].status, leaked.consults[0].reply) == ("leaked", "")
     assert leaked.consults[0].tokens == 4
+    assert (leaked.consults[0].token_ids, leaked.consults[0].logprobs) == ((), ())
     assert not leaked.tokens.agent_mask.any()
 
 

@@ -221,6 +221,8 @@ def test_step_needs_a_running_episode():
         ({"split": "tests"}, "split='tests'.*Did you mean 'test'"),
         ({"render_mode": "rgb_array"}, "render_mode='rgb_array'. Valid: ansi, html, human"),
         ({"source": "toys"}, "Did you mean 'toy'"),
+        ({"agent": "none"}, "environment: option='agent'.*Did you mean 'agents'"),
+        ({"seed": 3}, "environment: option='seed'. Valid: agents, cassette, codec"),
         ({"rules": {"max_turn": 1}}, "Did you mean 'max_turns'"),
     ],
 )
