@@ -73,6 +73,7 @@ from aipo_env.tools.base import Tool
 from aipo_env.toy.world import MOVES, OPERATOR_NAMES, Operator, Problem, World, add_codes, shift_of
 from aipo_env.vector import VectorEnv
 from aipo_env.verifiers.base import Verifier
+from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import ChoiceVerifier
 from aipo_env.verifiers.math_equiv import MathVerifier
 from aipo_env.verifiers.unit_tests import CodeVerifier
@@ -81,7 +82,7 @@ from aipo_env.verifiers.unit_tests import CodeVerifier
 __all__ = [
     "AGENTS", "CODECS", "CONSULT_KINDS", "CONSULT_OUTCOMES", "MOVES", "OPERATOR_NAMES", "OWN_POLICY", "TASKS",
     "TOOLS", "TOY_RULES", "VERIFIERS", "Agent", "AgentError", "AgentPool", "AgentReply", "AgentRequest",
-    "AipoError", "Answer", "Author", "BudgetSpent", "ByteTokenizer", "Call", "CannedAgent", "Cassette",
+    "AipoError", "Answer", "Author", "BudgetSpent", "ByKind", "ByteTokenizer", "Call", "CannedAgent", "Cassette",
     "ChatAgent", "CheckpointError", "ChoiceVerifier", "CodeTests", "CodeVerifier", "Codec", "Completion",
     "ConfigError", "Consult", "ConsultKind", "Consults", "ContaminationIndex", "DataError", "Dataset",
     "Dialogue", "DialogueRules", "Ended", "Episode", "EpisodeRunner", "FaultServer", "FaultyAgent",

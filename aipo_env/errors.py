@@ -18,7 +18,7 @@ line prints it without a traceback and exits with code 2 where nothing else is s
 import difflib
 import math
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -89,8 +89,8 @@ def whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> int:
 
 
 def check_number(what: str, value: Any, low: float = 0, high: float = math.inf) -> None:
-    """Raise ConfigError unless `value` is a finite number in range; `what` names it."""
-    if not isinstance(value, int | float) or not low <= value <= high or value == math.inf:
+    """Raise ConfigError unless `value` is a number in range; `what` names it."""
+    if not isinstance(value, Real) or not low <= float(value) <= high:
         limits = f", at least {low}" if high == math.inf else f" from {low} to {high}"
         raise ConfigError(f"{what}={value!r} must be a number{limits}.")
 

@@ -63,12 +63,13 @@ class SampledBatches(Batches):
         size = config.groups_per_step * config.group_size
         self._queue = deque(queued[start : start + size] for start in range(0, len(queued), size))
         self._next = run.step + len(self._queue)
-        self._background = BackgroundLoop("ahead") if is_apart and config.source.max_staleness else None
+        self._may_overlap = is_apart and config.source.max_staleness > 0
+        self._background: BackgroundLoop | None = None
         self._ahead: Future[list[Episode]] | None = None
 
     def take(self, step: int) -> Groups:
         """Sample, with the weights as they are, what is due and not sampled ahead; return the step's groups."""
-        last = step + self._config.source.max_staleness - (self._background is not None)
+        last = step + self._config.source.max_staleness - self._may_overlap
         while self._next <= min(last, self._config.num_steps - 1):
             self._keep(lambda: asyncio.run(self._begin(step)))
         episodes, size = self._queue.popleft(), self._config.group_size
@@ -76,7 +77,8 @@ class SampledBatches(Batches):
 
     def sample_ahead(self, step: int) -> None:
         """Begin to sample the batch that is `max_staleness` steps ahead, with the weights as they are."""
-        if self._background and self._next < self._config.num_steps:
+        if self._may_overlap and self._next < self._config.num_steps:
+            self._background = self._background or BackgroundLoop("ahead")
             self._ahead = self._background.start(self._begin(step))
 
     def settle(self) -> None:

@@ -66,21 +66,19 @@ class Run:
         """
         run = cls(config)
         with contextlib.ExitStack() as stack:
-            if rank() == 0:
-                try:
+            try:
+                if rank() == 0:
                     (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
                     stack.enter_context(locked(run.folder))
                     run._prepare()
-                except (OSError, ValueError) as error:
+                if len(set(gathered([run.step]))) > 1:
                     raise CheckpointError(
-                        f"{run.folder}: the run's folder cannot be used: {error}"
-                    ) from error
-            if len(set(gathered([run.step]))) > 1:
-                raise CheckpointError(
-                    f"{run.folder}: not all ranks see the checkpoint of step {run.step} in it. Put --out where all "
-                    "machines see it."
-                )
-            run.journal = stack.enter_context(contextlib.closing(Journal(run.folder / "journal.jsonl")))
+                        f"{run.folder}: not all ranks see the checkpoint of step {run.step} in it. Put --out where "
+                        "all machines see it."
+                    )
+                run.journal = stack.enter_context(contextlib.closing(Journal(run.folder / "journal.jsonl")))
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"{run.folder}: the run's folder cannot be used: {error}") from error
             try:
                 yield run
             finally:

@@ -147,11 +147,13 @@ class TrainConfig:
     """Metrics of the update that stop the run: {"entropy": [0.05, null], "kl_ref": [null, 1]}."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))
-        held_out: object = self.held_out
-        if isinstance(held_out, str):
+        out, held_out = vars(self)["out"], vars(self)["held_out"]  # from a file they may be anything
+        if not isinstance(out, str | Path):
+            raise ConfigError(f"config: out={out!r} must be the path of a folder.")
+        if not isinstance(held_out, list | tuple):
             raise ConfigError(f"config: held_out={held_out!r} must be a list of names.")
-        object.__setattr__(self, "held_out", tuple(self.held_out))  # JSON has lists
+        object.__setattr__(self, "out", Path(out))
+        object.__setattr__(self, "held_out", tuple(held_out))  # JSON has lists
         for name in ("rules", "pool", "bounds"):
             if not isinstance(value := getattr(self, name), Mapping):
                 raise ConfigError(f"config: {name}={value!r} must be an object of names and values.")

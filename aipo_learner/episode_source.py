@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from aipo_env import ConfigError
+from aipo_learner.settings import Natural, check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeSource:
     """Where episodes come from; by default they are sampled when they are due."""
 
-    max_staleness: int = 0
+    max_staleness: Natural = 0
     """Steps that a batch may be sampled ahead of its update; its weights are then as many versions old."""
     episodes: str = ""
     """File of episodes to train on instead of sampling; `aipo lint` checks it, docs/episodes.md describes it."""
@@ -19,10 +20,7 @@ class EpisodeSource:
     """Whether agents' replies are imitated too."""
 
     def __post_init__(self) -> None:
-        if type(self.max_staleness) is not int or self.max_staleness < 0:
-            raise ConfigError(
-                f"config: max_staleness={self.max_staleness!r} must be a whole number, 0 or more."
-            )
+        check_settings(self, "config: source.")
         if sum(map(bool, (self.episodes, self.sft_episodes, self.max_staleness))) > 1:
             raise ConfigError("config: of episodes, sft_episodes and max_staleness only one can be set.")
 

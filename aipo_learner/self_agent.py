@@ -25,7 +25,11 @@ def lend_voice(sampler: Sampler) -> None:
     ) -> Sequence[Completion]:
         # The number tells its draws from those of the episode.
         conversations = [voice().conversation((*key, 13)) for key in keys]
-        return await asyncio.gather(*map(partial(_say, max_tokens), conversations, asked))
+        try:
+            return await asyncio.gather(*map(partial(_say, max_tokens), conversations, asked))
+        finally:
+            for conversation in conversations:
+                conversation.close()
 
     OWN_POLICY.set(speak)
 

@@ -28,9 +28,9 @@ class OneOf:
 Count = Annotated[int, Bounds("a whole number, 1 or more", 1)]
 Natural = Annotated[int, Bounds("a whole number, 0 or more")]
 Share = Annotated[float, Bounds("a number from 0 to 1", 0, 1)]
-NotNegative = Annotated[float, Bounds("a number, 0 or more")]
-Positive = Annotated[float, Bounds("a number above 0", 1e-12)]
-Limit = Annotated[float, Bounds("a number above 0", 1e-12, math.inf)]
+NotNegative = Annotated[float, Bounds("a finite number, 0 or more")]
+Positive = Annotated[float, Bounds("a finite number above 0", math.ulp(0.0))]
+Limit = Annotated[float, Bounds("a number above 0", math.ulp(0.0), math.inf)]
 
 
 def check_settings(settings: Any, place: str) -> None:

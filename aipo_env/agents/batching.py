@@ -57,7 +57,7 @@ class Batcher:
         except (Exception, SystemExit) as error:  # an agent may be somebody else's program
             replies = [error] * len(asked)
         for (_, future), reply in zip(asked, replies, strict=True):
-            if not future.done() and isinstance(reply, BaseException):
+            if not future.done() and isinstance(reply, Exception | SystemExit):
                 future.set_exception(reply)
             elif not future.done():
                 future.set_result(reply)

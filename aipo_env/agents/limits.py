@@ -80,7 +80,8 @@ def check_budget(what: str, budget: Mapping[str, float], metrics: tuple[str, ...
     if not isinstance(budget, Mapping):
         raise ConfigError(f'{what}={budget!r} must be an object like {{"verify/tokens": 1000}}.')
     for name, most in budget.items():
-        if (metric := str(name).rpartition("/")[2]) not in metrics:
+        kind, slash, metric = str(name).rpartition("/")
+        if metric not in metrics or bool(kind) != bool(slash):
             raise ConfigError(f"{what} has {name!r}. {suggest(metric, metrics)}")
         check_number(f"{what}[{name!r}]", most)
 

@@ -178,8 +178,8 @@ class AgentPool:
                 calls.append(asyncio.create_task(self._call(agent, request)))
                 for call in asyncio.as_completed(calls):
                     if (answer := await call)[0]:
-                        break
-                return answer
+                        return answer
+                return calls[0].result()  # with its own reason, and the pause that it may ask for
         finally:
             for call in calls:
                 call.cancel()

@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -70,9 +71,9 @@ class Connection:
 
     def read(self, size: int, wait_s: float) -> bytes:
         """Return exactly `size` bytes, or raise OSError as `receive` does."""
-        self.socket.settimeout(wait_s)
-        data = bytearray()
+        data, end = bytearray(), time.monotonic() + wait_s
         while len(data) < size:
+            self.socket.settimeout(max(0.001, end - time.monotonic()))
             if not (chunk := self.socket.recv(min(size - len(data), 2**20))):
                 raise ConnectionError("it ended")
             data += chunk

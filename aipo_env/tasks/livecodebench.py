@@ -38,8 +38,8 @@ def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
         if not private.lstrip().startswith("["):
             private = _unpack(private)
         shown, kept = ([_test(test, bool(entry)) for test in read_json(text)] for text in (public, private))
-        starter = f"Complete this class.\n```python\n{(row['starter_code'] or '').rstrip()}\n```\n"
-        prompt = f"{row['question_content'].strip()}\n\n{starter if entry else _PROGRAM}{_WHOLE}"
+        how = f"Complete this class.\n```python\n{row['starter_code'].rstrip()}\n```\n" if entry else _PROGRAM
+        prompt = f"{row['question_content'].strip()}\n\n{how}{_WHOLE}"
         if entry and not entry.isidentifier():
             raise Unusable("its func_name is no name")
     except (KeyError, ValueError, TypeError, AttributeError) as error:

@@ -39,6 +39,8 @@ def reasoning_gym_source(
         for index, entry in enumerate(drawn)
         if isinstance(entry["answer"], str) and entry["answer"].strip()
     }
+    if not tasks:
+        raise ConfigError(f"reasoning_gym:{name}: none of its puzzles has an answer. Choose another dataset.")
     train = [task for task in tasks.values() if not task.meta["is_test"]]
     test = [task for task in tasks.values() if task.meta["is_test"]]
     skipped = {"repeated, or without an answer": len(drawn) - len(tasks)}

@@ -35,7 +35,8 @@ def without_bad_golds(source: TaskSource) -> TaskSource:
         if tasks and not kept[split]:
             raise DataError(
                 f"{source.name}: no {split!r} task has a gold answer that can be read, for example "
-                f"{tasks[0].answer[:80]!r}: {fault(tasks[0])}. Mend the column that holds the answers, or name the verifier that reads them."
+                f"{tasks[0].answer[:80]!r}: {fault(tasks[0])}. Mend the column that holds the answers, or name the "
+                "verifier that reads them."
             )
     skipped = {**source.skipped, "gold answer that cannot be read": len(bad)}
     return TaskTable(source.name, kept, skipped)

@@ -4,17 +4,19 @@ None is forked from this process: a clean one, started by its own script, has lo
 the workers, so that a new one is there in milliseconds. Threads and event loops share the pool.
 """
 
+import atexit
 import json
 import math
 import os
 import socket
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from threading import Lock, local
+from queue import SimpleQueue
+from threading import Lock, Thread
 from typing import Literal, NamedTuple
 
 from aipo_env.errors import VerifierError
@@ -29,6 +31,7 @@ START_S = 300.0
 _COMMAND = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("math_worker.py"))]
 MAX_WORKERS, MAX_ANSWERS = 4, 2000
 """Processes at once, and answers after which one is replaced."""
+MAX_REPLY_BYTES = 2**20
 
 
 class Reply(NamedTuple):
@@ -43,40 +46,63 @@ class WorkerPool:
     """Answers requests in worker processes, one for each of its threads. Starts at the first request."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1), "aipo-worker")
-        self._own, self._lock = local(), Lock()
+        self._requests: SimpleQueue[tuple[Future[Reply], bytes] | None] = SimpleQueue()
+        self._lock, self._threads, self._is_closed = Lock(), list[Thread](), False
         self._parent: LocalServer | None = None
 
     def submit(self, *request: str) -> "Future[Reply]":
         """Queue a request; the future's result says whether it was answered, or raises VerifierError."""
-        return self._threads.submit(self._answer, json.dumps(request).encode())
+        future: Future[Reply] = Future()
+        with self._lock:
+            if self._is_closed:
+                raise VerifierError("the pool is closed")
+            while len(self._threads) < min(MAX_WORKERS, os.cpu_count() or 1):
+                # A daemon: what a model wrote must not keep this process from ending.
+                self._threads.append(Thread(target=self._serve, name="aipo-worker", daemon=True))
+                self._threads[-1].start()
+        self._requests.put((future, json.dumps(request).encode()))
+        return future
 
     def close(self) -> None:
         """Kill every process of the pool, which then takes no more requests."""
-        self._threads.shutdown(cancel_futures=True)
-        if self._parent:
-            self._parent.kill()
+        with self._lock:
+            self._is_closed = True
+            if self._parent:
+                self._parent.kill()
+        for _ in self._threads:
+            self._requests.put(None)
 
-    def _answer(self, request: bytes) -> Reply:
-        """Have this thread's worker answer a request, and drop one that failed or has answered often enough."""
-        try:
-            for _ in range(2):  # a crash may be chance; the second is the request's doing
-                worker = self._own.worker = getattr(self._own, "worker", None) or _Worker(self._order)
-                reply = worker.ask(request)
-                if reply.status != "answered" or worker.num_runs >= MAX_ANSWERS:
-                    self._own.worker = None
-                    self._order(worker.pid.to_bytes(4, "big"))
-                if reply.status != "crashed":
-                    break
-        except Exception as error:
-            self._own.worker = None
-            fault = f"no worker process could be had: {type(error).__name__}: {error}"
-            raise VerifierError(fault) from error
-        return reply
+    def _serve(self) -> None:
+        """Pass requests to one worker after another."""
+        worker: _Worker | None = None
+        for future, request in iter(self._requests.get, None):
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                worker, reply = self._answer(worker, request)
+                future.set_result(reply)
+            except Exception as error:
+                worker = None
+                fault = f"no worker process could be had: {type(error).__name__}: {error}"
+                future.set_exception(VerifierError(fault))
+
+    def _answer(self, worker: "_Worker | None", request: bytes) -> "tuple[_Worker | None, Reply]":
+        """Return the reply, and the worker unless it failed or has answered often enough."""
+        for _ in range(2):  # a crash may be chance; the second is the request's doing
+            worker = worker or _Worker(self._order)
+            reply = worker.ask(request)
+            if reply.status != "answered" or worker.num_runs >= MAX_ANSWERS:
+                self._order(worker.pid.to_bytes(4, "big"))
+                worker = None
+            if reply.status != "crashed":
+                break
+        return worker, reply
 
     def _order(self, order: bytes, *descriptors: int) -> int:
         """Have the parent process fork a worker on a socket, or kill one by its id; return its id."""
         with self._lock:
+            if self._is_closed:
+                raise VerifierError("the pool is closed")
             if self._parent is None or self._parent.process.poll() is not None:
                 parent = LocalServer(_COMMAND)  # its workers died with the one before
                 parent.send(json.dumps(sys.path).encode())
@@ -95,6 +121,12 @@ class _Worker(Connection):
         with theirs:
             self.pid = order(bytes(4), theirs.fileno())
         self.isolation = self.receive(START_S).decode()
+
+    def receive(self, wait_s: float) -> bytes:
+        """Return the next message, which a worker writes at once; one too long is none of ours."""
+        if (size := int.from_bytes(self.read(8, wait_s), "big")) > MAX_REPLY_BYTES:
+            raise ConnectionError(f"it announces {size} bytes")
+        return self.read(size, DEADLINE_S)
 
     def ask(self, request: bytes) -> Reply:
         self.num_runs += 1
@@ -123,4 +155,6 @@ def _cpu_s(pid: int) -> float:
 @cache
 def shared_pool(process_id: int) -> WorkerPool:
     """Return this process's pool; a forked child gets one of its own."""
-    return WorkerPool()
+    pool = WorkerPool()
+    atexit.register(pool.close)
+    return pool

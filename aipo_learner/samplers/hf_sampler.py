@@ -102,6 +102,8 @@ class HFSampler:
         for turn in self._active:
             if turn.conversation is conversation:
                 turn.finish_reason = "cancelled"
+        if not self._open:  # what an interruption left half done is nobody's any more
+            self._active, self._cache = [], None
         self._decode_if_ready()
 
     async def enqueue(
@@ -114,12 +116,9 @@ class HFSampler:
         self._decode_if_ready()
         return await future
 
-    def _going(self) -> list[int]:
-        return [row for row, turn in enumerate(self._active) if not turn.finish_reason]
-
     def _is_ready(self) -> bool:
         """Return whether every open conversation is here: it waits for a row, or has one."""
-        num_here = len(self._waiting) + len(self._going())
+        num_here = len(self._waiting) + sum(turn.conversation in self._open for turn in self._active)
         return num_here == len(self._open) > 0
 
     def _decode_if_ready(self) -> None:
@@ -127,7 +126,7 @@ class HFSampler:
             asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
-        """Decode until rows are free; hand out what their turns wrote."""
+        """Decode one token; once rows are free, hand out what their turns wrote."""
         if not self._is_ready():  # an earlier call has decoded already
             return
         try:
@@ -141,6 +140,7 @@ class HFSampler:
         for turn in finished:
             if not turn.future.done():
                 turn.future.set_result(self._finish(turn))
+        self._decode_if_ready()
 
     def _finish(self, turn: _Turn) -> Completion:
         """Close a turn and return it as a completion."""
@@ -153,7 +153,11 @@ class HFSampler:
 
     @torch.inference_mode()
     def _decode(self) -> list[_Turn]:
-        """Give those who wait the free rows, then decode until at most 0.6 of the rows go on; return the others."""
+        """Give those who wait the free rows, then decode a token of each row or free those that have finished.
+
+        Rows are freed, and their turns returned, when at most 0.6 of the rows go on. Between tokens others on the
+        event loop get their turn: verdicts, and whatever else has a deadline. Nobody joins there.
+        """
         ready = sorted(self._waiting.values(), key=lambda turn: turn.conversation.key)
         newcomers = ready[: self.max_rows - len(self._active)]
         if newcomers:
@@ -166,10 +170,16 @@ class HFSampler:
                 self._cache.join(fresh)
             self._active += newcomers
             self._waiting = {turn.conversation: turn for turn in ready[len(newcomers) :]}
-        cache, active = self._cache, self._active
-        assert cache is not None
-        while len(going := self._going()) > 0.6 * len(active):
-            self._draw(active, self._forward(cache, [turn.unfed() for turn in active]))
+        assert self._cache is not None
+        going = [row for row, turn in enumerate(self._active) if not turn.finish_reason]
+        if len(going) <= 0.6 * len(self._active):
+            return self._free(self._cache, going)
+        self._draw(self._active, self._forward(self._cache, [turn.unfed() for turn in self._active]))
+        return []
+
+    def _free(self, cache: RowCache, going: list[int]) -> list[_Turn]:
+        """Keep the rows that go on; return the turns of the others."""
+        active = self._active
         finished = [row for row, turn in enumerate(active) if turn.finish_reason]
         # What ended is most often the final answer: its cache is not worth the memory, and can be made again.
         cache.release([row for row in finished if active[row].token_ids[-1] not in self.stops.end_ids])

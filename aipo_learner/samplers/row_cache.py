@@ -15,7 +15,7 @@ _GROWTH = 64
 
 
 class Cached(Protocol):
-    """What owns a row between waves: per layer keys and values, each [tokens, heads, head size]."""
+    """What owns a row while it is not decoded: per layer keys and values, each [tokens, heads, head size]."""
 
     cache: list[tuple[Tensor, Tensor]]
     num_cached: int

@@ -120,10 +120,8 @@ class VLLMSampler:
             if seen == self.num_starts:
                 await self.engine.start(self.folder)
                 if self.weights != "file":
-                    client, workers = (
-                        self.engine.weight_client(self._background.loop),
-                        await self.engine.num_workers(),
-                    )
+                    client = self.engine.weight_client(self._background.loop)
+                    workers = await self.engine.num_workers()
                     arguments = (self.weights, client, self.model, workers)
                     self._transfer = await asyncio.to_thread(open_transfer, *arguments)
                     await asyncio.to_thread(self._transfer)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aipo_env import MathVerifier
+from aipo_env import MathVerifier, VerifierError
 from aipo_env.verifiers.workers import WorkerPool
 
 ENDLESS = r"\sum_{k=1}^{99999999} \frac{1}{k^{3}+\sqrt{k}}"
@@ -77,7 +77,7 @@ def test_close_ends_every_process():
     assert pool._parent
     pool.close()
     assert pool._parent.process.returncode is not None
-    with pytest.raises(RuntimeError, match="after shutdown"):
+    with pytest.raises(VerifierError, match="the pool is closed"):
         pool.submit("decide", "1", "1")
 
 
@@ -112,3 +112,14 @@ def test_the_environment_does_not_reach_the_workers(pool: WorkerPool, monkeypatc
     if not environment.exists():
         pytest.skip("no /proc here")
     assert b"canary" not in environment.read_bytes()
+
+
+def test_a_process_ends_while_answers_are_still_being_checked():
+    script = """
+from aipo_env.verifiers.workers import shared_pool
+pool = shared_pool(0)
+pool.submit("decide", "x+1", "1+x").result()
+for _ in range(40):
+    pool.submit("decide", "1", r"%s")
+"""
+    subprocess.run([sys.executable, "-c", script % ENDLESS], check=True, timeout=30)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aipo_env import (
+    Agent,
     AgentError,
     AgentPool,
     AgentReply,
@@ -136,7 +137,7 @@ def test_who_asked_first_may_leave():
     assert texts(asyncio.run(leave())) == ["reply 1"]
 
 
-def hedge(agent: Numbering, **limits: object) -> tuple[Outcome, AgentPool]:
+def hedge(agent: Agent, **limits: object) -> tuple[Outcome, AgentPool]:
     pool = AgentPool({"knowledge": agent}, PoolLimits(hedge_s=0.02, retries=0, **limits))
     return asyncio.run(pool.consult(request())), pool
 
@@ -166,6 +167,18 @@ def test_no_call_is_made_twice_where_there_is_no_place_or_no_budget():
         outcome, _ = hedge(agent, deadline_s=0.1, **limits)
         assert texts([outcome]) == ["no reply within 0.1 s"]
         assert len(agent.seeds) == 1
+
+
+def test_where_both_calls_fail_the_first_says_why():
+    class Failing:
+        agent_id, num_calls = "failing", 0
+
+        async def reply(self, request: AgentRequest) -> AgentReply:
+            self.num_calls += 1
+            await asyncio.sleep(0.05 * self.num_calls)
+            raise AgentError(f"fault {self.num_calls}")
+
+    assert texts([hedge(Failing())[0]]) == ["AgentError: fault 1"]
 
 
 def test_a_second_call_that_fails_leaves_the_first_its_time():
@@ -219,6 +232,8 @@ class Many:
         replies: list[AgentReply | Exception] = [AgentReply(text=f"{r.query}!") for r in requests]
         if self.fault == "one":
             replies[0] = AgentError("this one not")
+        if self.fault == "interrupt":
+            replies[0] = KeyboardInterrupt()
         return replies[1:] if self.fault == "few" else replies
 
 
@@ -237,6 +252,7 @@ def test_calls_to_a_local_model_are_gathered():
         ("raise", ["AgentError: boom", "AgentError: boom"]),
         ("few", ["AgentError: 1 replies for 2 requests"] * 2),
         ("one", ["AgentError: this one not", "1!"]),
+        ("interrupt", ["no AgentReply, but KeyboardInterrupt", "1!"]),
     ],
 )
 def test_a_batch_that_fails(fault: str, expected: list[str]):
@@ -297,6 +313,7 @@ def test_a_budget_of_an_episode_in_calls_is_named_otherwise():
         ({"max_per_kind": 5}, 'max_per_kind=5 must be an object like {"verify/tokens": 1000}'),
         ({"max_per_kind": {"verify/token": 5}}, "max_per_kind has 'verify/token'.*Did you mean 'tokens'"),
         ({"max_per_kind": {"verify/usd": "5"}}, "'5' must be a number, at least 0"),
+        ({"max_per_kind": {"/calls": 9}}, "max_per_kind has '/calls'. Valid: calls, tokens, usd"),
         ({"max_per_kind": {"calls": 9}}, "max_per_kind has 'calls'; write 'verify/calls', or use max_calls"),
     ],
 )

@@ -38,10 +38,10 @@ def test_the_arms_of_the_demo_differ_in_one_thing_each():
         ({"aided_share": 1.5}, "aided_share=1.5 must be a number from 0 to 1."),
         ({"num_steps": 0}, "num_steps=0 must be a whole number, 1 or more."),
         ({"group_size": 1}, "group_size=1 must be a whole number, 2 or more."),
-        ({"lr": -1.0}, "lr=-1.0 must be a number above 0."),
+        ({"lr": -1.0}, "lr=-1.0 must be a finite number above 0."),
         ({"seed": -1}, "seed=-1 must be a whole number, 0 or more."),
         ({"num_steps": 2.5}, "num_steps=2.5 must be a whole number, 1 or more."),
-        ({"lr": math.inf}, "lr=inf must be a number above 0."),
+        ({"lr": math.inf}, "lr=inf must be a finite number above 0."),
         ({"num_threads": True}, "num_threads=True must be a whole number, 1 or more."),
         (
             {"evaluation": {"patience": -1}},

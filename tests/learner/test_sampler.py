@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from aipo_env import Author, Message, PolicyError, Scenario, Span, Task, Verdict, build_scenario
+from aipo_env import Author, Completion, Message, PolicyError, Scenario, Span, Task, Verdict, build_scenario
 from aipo_learner.batch import collate, episode_row
 from aipo_learner.policy import load_policy, token_logprobs
 from aipo_learner.rollouts import run_episodes
 from aipo_learner.samplers.base import ChatFormat
-from aipo_learner.samplers.hf_sampler import HFSampler
+from aipo_learner.samplers.hf_sampler import HFConversation, HFSampler
 from aipo_learner.samplers.stops import StopFinder
 
 
@@ -223,3 +223,60 @@ def test_whoever_leaves_midway_is_not_waited_for(model, tokenizer, scenario):
         return await asyncio.gather(*others)
 
     assert len(asyncio.run(with_one_cancelled())) == 5
+
+
+def opened(sampler: HFSampler, scenario: Scenario, number: int) -> HFConversation:
+    conversation = sampler.conversation((1, number))
+    conversation.open(scenario.session(scenario.source.task("train", number), aided=True).open())
+    return conversation
+
+
+def test_rows_that_only_the_leaving_have_freed_do_not_stop_the_others(model, tokenizer, scenario):
+    async def last_one() -> Completion:
+        sampler = HFSampler(model, tokenizer)
+        sampler.stops.end_ids = set()
+        limits = (1, 1, 400, 40)
+        first, second, third, fourth = (opened(sampler, scenario, number) for number in range(4))
+        conversations = (first, second, third, fourth)
+        turns = [
+            asyncio.create_task(one.complete((), most))
+            for one, most in zip(conversations, limits, strict=True)
+        ]
+        await asyncio.gather(*turns[:2])
+        first.close()
+        turns[2].cancel()
+        await asyncio.sleep(0)
+        third.close()
+        second.close()
+        return await asyncio.wait_for(turns[3], 60)
+
+    assert len(asyncio.run(last_one()).token_ids) == 40
+
+
+def test_after_an_interruption_the_sampler_starts_anew(model, tokenizer, scenario, monkeypatch):
+    sampler = HFSampler(model, tokenizer)
+    draw, calls = sampler._draw, iter(range(10_000))
+
+    def interrupted(turns: list, logits: torch.Tensor) -> None:
+        if next(calls) == 20:
+            raise KeyboardInterrupt
+        draw(turns, logits)
+
+    monkeypatch.setattr(sampler, "_draw", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        episodes_of(scenario, sampler, 5)
+    again = episodes_of(scenario, sampler, 5)
+    assert again == episodes_of(scenario, HFSampler(model, tokenizer), 5)
+
+
+def test_others_on_the_event_loop_get_their_turn_while_rows_are_decoded(model, tokenizer, scenario):
+    async def ticks() -> int:
+        sampler, count = HFSampler(model, tokenizer), 0
+        sampler.stops.end_ids = set()
+        turn = asyncio.create_task(opened(sampler, scenario, 0).complete((), 100))
+        while not turn.done():
+            await asyncio.sleep(0)
+            count += 1
+        return count
+
+    assert 100 <= asyncio.run(ticks()) <= 110

@@ -1,6 +1,7 @@
 """The policy as its own agent, and tokens of agents whose probability is known."""
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aipo_env import (
+    OWN_POLICY,
     AgentReply,
     AgentRequest,
     Author,
@@ -26,6 +28,7 @@ from aipo_learner.policy import load_policy
 from aipo_learner.rollouts import run_episodes
 from aipo_learner.samplers.base import ChatFormat
 from aipo_learner.samplers.hf_sampler import HFSampler
+from aipo_learner.self_agent import lend_voice
 
 RULES = {"max_context_tokens": 900, "consult_budget": 3}
 
@@ -155,3 +158,16 @@ def test_tokens_that_are_not_the_text_do_not(tokenizer, fault: str):
     assert np.isnan(logprobs).all()
     if fault != "changed":
         assert tokenizer.decode(token_ids) == said.said.text
+
+
+def test_a_consultation_that_is_cancelled_before_it_speaks_does_not_silence_the_next(tiny):
+    async def second() -> Sequence[Completion]:
+        lend_voice(HFSampler(*tiny))
+        speak, asked = OWN_POLICY.get(), [[Message("user", (Span("2+2", Author.PROMPT),))]]
+        first = asyncio.create_task(speak([(1,)], asked, 6))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await asyncio.wait_for(speak([(2,)], asked, 6), 60)
+
+    [said] = asyncio.run(second())
+    assert 1 <= len(said.token_ids) <= 6

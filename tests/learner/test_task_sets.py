@@ -199,7 +199,7 @@ def test_what_was_measured_is_kept_when_a_later_set_fails(
         ({"tasks": " , "}, "--tasks names no task set"),
         ({"tasks": "aime25"}, "there is no 'aime25'"),
         ({"samples": 0}, "eval: samples=0 must be a whole number, 1 or more"),
-        ({"temperature": 0.0}, "eval: temperature=0.0 must be a number above 0"),
+        ({"temperature": 0.0}, "eval: temperature=0.0 must be a finite number above 0"),
         ({"aided": True, "agents": "none"}, "--aided with --agents none"),
     ],
 )
