@@ -234,8 +234,15 @@ class Dialogue:
         self._charged[call.kind] += is_allowed
         self._num_calls += 1
         status: ConsultStatus = "failed" if is_allowed else "denied"
-        place = {"call_id": self._num_calls - 1, "turn": len(self.turns)}
-        return Consult(kind=call.kind, agent_id="", query=call.query, reply="", status=status, **place)
+        return Consult(
+            kind=call.kind,
+            agent_id="",
+            query=call.query,
+            reply="",
+            status=status,
+            call_id=self._num_calls - 1,
+            turn=len(self.turns),
+        )
 
     def _answer_turn(self, spans: tuple[Span, ...]) -> Message:
         """Record what came back in the last turn and return it as a message."""

@@ -174,9 +174,9 @@ def test_where_both_calls_fail_the_first_says_why():
         agent_id, num_calls = "failing", 0
 
         async def reply(self, request: AgentRequest) -> AgentReply:
-            self.num_calls += 1
-            await asyncio.sleep(0.05 * self.num_calls)
-            raise AgentError(f"fault {self.num_calls}")
+            self.num_calls = number = self.num_calls + 1
+            await asyncio.sleep(0.05 * number)
+            raise AgentError(f"fault {number}")
 
     assert texts([hedge(Failing())[0]]) == ["AgentError: fault 1"]
 
