@@ -27,7 +27,7 @@ def lend_voice(sampler: Sampler) -> None:
         conversations = [voice().conversation((*key, 13)) for key in keys]
         try:
             return await asyncio.gather(*map(partial(_say, max_tokens), conversations, asked))
-        finally:
+        finally:  # what is cancelled before it begins does not close itself
             for conversation in conversations:
                 conversation.close()
 
