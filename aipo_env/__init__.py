@@ -3,7 +3,13 @@
 Everything public is imported from here; sub-modules may move.
 """
 
-from aipo_env.agents.base import Agent, AgentReply, AgentRequest, BudgetSpent, RetryLater
+from aipo_env.agents.base import (
+    Agent,
+    AgentReply,
+    AgentRequest,
+    BudgetSpent,
+    RetryLater,
+)
 from aipo_env.agents.chat import ChatAgent
 from aipo_env.agents.faults import CONSULT_OUTCOMES, consult_outcome
 from aipo_env.agents.notes import NotesAgent
@@ -11,7 +17,13 @@ from aipo_env.agents.own_policy import OWN_POLICY, OwnPolicyAgent
 from aipo_env.agents.pool import AgentPool, Cassette, Journal, Outcome, PoolLimits
 from aipo_env.agents.roles import KnowledgeAgent, ReasoningAgent, VerifyAgent
 from aipo_env.agents.scripted import ScriptedAgent
-from aipo_env.checker import check_agent, check_codec, check_task_source, check_tool, check_verifier
+from aipo_env.checker import (
+    check_agent,
+    check_codec,
+    check_task_source,
+    check_tool,
+    check_verifier,
+)
 from aipo_env.codecs.base import Codec, Parsed, ToolSchema
 from aipo_env.codecs.hermes import HermesCodec
 from aipo_env.codecs.macro import MacroCodec
@@ -54,8 +66,24 @@ from aipo_env.records import (
     Turn,
     Verdict,
 )
-from aipo_env.registry import AGENTS, CODECS, TASKS, TOOLS, VERIFIERS, Spec, choose, construct, parse_spec
-from aipo_env.render import episode_text, episodes_html, episodes_section, escape_terminal, html_templates
+from aipo_env.registry import (
+    AGENTS,
+    CODECS,
+    TASKS,
+    TOOLS,
+    VERIFIERS,
+    Spec,
+    choose,
+    construct,
+    parse_spec,
+)
+from aipo_env.render import (
+    episode_text,
+    episodes_html,
+    episodes_section,
+    escape_terminal,
+    html_templates,
+)
 from aipo_env.runner import EpisodeRunner, Group
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.self_test import open_sandbox
@@ -64,13 +92,25 @@ from aipo_env.session import Session, run_sync
 from aipo_env.shipped import data_folder
 from aipo_env.stored import lint_episodes, read_episodes
 from aipo_env.tasks.base import TaskSource, TaskTable, build_source, task_index
-from aipo_env.tasks.contamination import ContaminationIndex, check_contamination, without_contaminated
+from aipo_env.tasks.contamination import (
+    ContaminationIndex,
+    check_contamination,
+    without_contaminated,
+)
 from aipo_env.tasks.datasets import Dataset, known_datasets
 from aipo_env.tasks.file import FileSource
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import CannedAgent, FaultServer, FaultyAgent, ScriptedPolicy
 from aipo_env.tools.base import Tool
-from aipo_env.toy.world import MOVES, OPERATOR_NAMES, Operator, Problem, World, add_codes, shift_of
+from aipo_env.toy.world import (
+    MOVES,
+    OPERATOR_NAMES,
+    Operator,
+    Problem,
+    World,
+    add_codes,
+    shift_of,
+)
 from aipo_env.vector import VectorEnv
 from aipo_env.verifiers.base import Verifier
 from aipo_env.verifiers.by_kind import ByKind

@@ -16,7 +16,16 @@ from typing import Any, get_args
 from aipo_env.agents.base import Agent, AgentRequest
 from aipo_env.agents.pool import AgentPool, PoolLimits
 from aipo_env.codecs.base import Codec, Parsed, ToolSchema
-from aipo_env.records import CONSULT_KINDS, Author, Call, ConsultKind, Span, Split, Task, Verdict
+from aipo_env.records import (
+    CONSULT_KINDS,
+    Author,
+    Call,
+    ConsultKind,
+    Span,
+    Split,
+    Task,
+    Verdict,
+)
 from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec
 from aipo_env.session import run_sync
 from aipo_env.tasks.base import TaskSource, build_source
@@ -27,7 +36,15 @@ LIMITS = PoolLimits(deadline_s=20.0, retries=0)
 MAX_BLOCKED_S = 1.0
 MAX_PARSE_S = 5.0
 """Processor time for a text. A quadratic parser needs hours for a megabyte, so shorter ones come first."""
-ODD_TEXTS = ("", " \n", "\0\x1b[2J", "half \ud83d pair", "{" * 5_000, "\\boxed{" * 5_000, "9" * 100_000)
+ODD_TEXTS = (
+    "",
+    " \n",
+    "\0\x1b[2J",
+    "half \ud83d pair",
+    "{" * 5_000,
+    "\\boxed{" * 5_000,
+    "9" * 100_000,
+)
 """What models write when they go astray."""
 SUM = Task(id="sum", prompt="What is 6 times 7?", answer="42")
 
@@ -52,13 +69,29 @@ def check_agent(
     """
     built, who = AGENTS.build(agent, source=build_source(source, 0)), f"agent {agent!r}"
     agent_id = getattr(built, "agent_id", None)
-    _rule(isinstance(agent_id, str) and agent_id, f"{who}: agent_id is {agent_id!r}", "Give it a text.")
+    _rule(
+        isinstance(agent_id, str) and agent_id,
+        f"{who}: agent_id is {agent_id!r}",
+        "Give it a text.",
+    )
     pool = AgentPool({kind: built}, LIMITS)
-    run_sync(_check_replies(who, pool, AgentRequest(kind=kind, query=query, problem=SUM.prompt)))
+    run_sync(
+        _check_replies(
+            who, pool, AgentRequest(kind=kind, query=query, problem=SUM.prompt)
+        )
+    )
     for odd in ODD_TEXTS:
-        error = run_sync(pool.consult(AgentRequest(kind=kind, query=odd, problem=odd, trace=odd))).error
-        is_bad = error.startswith(("no AgentReply", "no reply within", "SystemExit", "the agent cancelled"))
-        _rule(not is_bad, f"{who}: asked {odd[:20]!r}: {error}", "Reply, or raise an Exception.")
+        error = run_sync(
+            pool.consult(AgentRequest(kind=kind, query=odd, problem=odd, trace=odd))
+        ).error
+        is_bad = error.startswith(
+            ("no AgentReply", "no reply within", "SystemExit", "the agent cancelled")
+        )
+        _rule(
+            not is_bad,
+            f"{who}: asked {odd[:20]!r}: {error}",
+            "Reply, or raise an Exception.",
+        )
 
 
 async def _check_replies(who: str, pool: AgentPool, request: AgentRequest) -> None:
@@ -68,21 +101,44 @@ async def _check_replies(who: str, pool: AgentPool, request: AgentRequest) -> No
         await asyncio.wait({call}, timeout=0.02)
         blocked_s = max(blocked_s, time.monotonic() - start - 0.02)
     reply, error = call.result().reply, call.result().error
-    _rule(reply, f"{who}: asked {request.query!r}: {error}", "Check it with a query that it answers.")
+    _rule(
+        reply,
+        f"{who}: asked {request.query!r}: {error}",
+        "Check it with a query that it answers.",
+    )
     mend = "Await what takes time, or run it by asyncio.to_thread."
-    _rule(blocked_s < MAX_BLOCKED_S, f"{who}: blocks the event loop for {blocked_s:.1f} s", mend)
+    _rule(
+        blocked_s < MAX_BLOCKED_S,
+        f"{who}: blocks the event loop for {blocked_s:.1f} s",
+        mend,
+    )
     if getattr(pool.agents[request.kind], "is_deterministic", False):
         mend = "Draw from `request.seed` alone, or drop is_deterministic."
         is_equal = (await pool.consult(request)).reply == reply
-        _rule(is_equal, f"{who}: is_deterministic, but equal requests get unequal replies", mend)
+        _rule(
+            is_equal,
+            f"{who}: is_deterministic, but equal requests get unequal replies",
+            mend,
+        )
     call = asyncio.ensure_future(pool.consult(request))
     await asyncio.sleep(0)
     if call.cancel():
         await asyncio.wait({call}, timeout=1.0)
-        _rule(call.cancelled(), f"{who}: goes on when cancelled", "Let asyncio.CancelledError pass.")
+        _rule(
+            call.cancelled(),
+            f"{who}: goes on when cancelled",
+            "Let asyncio.CancelledError pass.",
+        )
 
 
-_VALUES = {"string": "a", "integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}}
+_VALUES = {
+    "string": "a",
+    "integer": 1,
+    "number": 1.5,
+    "boolean": True,
+    "array": [],
+    "object": {},
+}
 
 
 def check_tool(tool: Any, *, arguments: Mapping[str, Any] | None = None) -> None:
@@ -94,16 +150,32 @@ def check_tool(tool: Any, *, arguments: Mapping[str, Any] | None = None) -> None
     built = build_tool(tool)
     who, parameters = f"tool {built.agent_id!r}", built.schema.parameters
     pool = AgentPool({built.agent_id: built}, LIMITS)
-    given = arguments or {name: _VALUES[schema["type"]] for name, schema in parameters.items()}
+    given = arguments or {
+        name: _VALUES[schema["type"]] for name, schema in parameters.items()
+    }
     for asked in (given, *({**given, name: None} for name in parameters)):
-        outcome = run_sync(pool.consult(AgentRequest(kind=built.agent_id, query=json.dumps(asked))))
+        outcome = run_sync(
+            pool.consult(AgentRequest(kind=built.agent_id, query=json.dumps(asked)))
+        )
         mend = "Return in time, or raise an Exception."
         _rule(outcome.reply, f"{who}: given {asked}: {outcome.error}", mend)
         text = outcome.reply.text if outcome.reply else ""
         is_error = text.startswith("error:")
-        _rule("JSON serializable" not in text, f"{who}: {text}", "Return text or what JSON has.")
-        _rule(asked is not arguments or not is_error, f"{who}: given {asked}: {text}", "Answer them.")
-        _rule(asked is given or is_error, f"{who}: takes {asked}", "Tell wrong arguments by an error.")
+        _rule(
+            "JSON serializable" not in text,
+            f"{who}: {text}",
+            "Return text or what JSON has.",
+        )
+        _rule(
+            asked is not arguments or not is_error,
+            f"{who}: given {asked}: {text}",
+            "Answer them.",
+        )
+        _rule(
+            asked is given or is_error,
+            f"{who}: takes {asked}",
+            "Tell wrong arguments by an error.",
+        )
 
 
 def check_task_source(source: Spec | TaskSource, *, num: int = 100) -> None:
@@ -116,23 +188,55 @@ def check_task_source(source: Spec | TaskSource, *, num: int = 100) -> None:
     split_of: dict[str, Split] = {}
     for split in get_args(Split):
         size = built.num_tasks(split)
-        is_size = size is None or (isinstance(size, int) and size >= 0 and size == built.num_tasks(split))
-        _rule(is_size, f"{who}: num_tasks({split!r}) is {size!r}", "Return a fixed count, or None.")
+        is_size = size is None or (
+            isinstance(size, int) and size >= 0 and size == built.num_tasks(split)
+        )
+        _rule(
+            is_size,
+            f"{who}: num_tasks({split!r}) is {size!r}",
+            "Return a fixed count, or None.",
+        )
         for index in range(num if size is None else min(num, size)):
-            task, again, place = built.task(split, index), built.task(split, index), f"({split!r}, {index})"
-            _rule(isinstance(task, Task), f"{who}: task{place} is {type(task).__name__}", "Return a Task.")
-            _rule(task == again, f"{who}: task{place} differs from call to call", "Draw by the index alone.")
-            _rule(task.id not in ids, f"{who}: the id {task.id!r} comes twice", "Make ids unique.")
+            task, again, place = (
+                built.task(split, index),
+                built.task(split, index),
+                f"({split!r}, {index})",
+            )
+            _rule(
+                isinstance(task, Task),
+                f"{who}: task{place} is {type(task).__name__}",
+                "Return a Task.",
+            )
+            _rule(
+                task == again,
+                f"{who}: task{place} differs from call to call",
+                "Draw by the index alone.",
+            )
+            _rule(
+                task.id not in ids,
+                f"{who}: the id {task.id!r} comes twice",
+                "Make ids unique.",
+            )
             other = split_of.setdefault(task.prompt, split)
-            _rule(other == split, f"{who}: task {task.id!r} is in both splits", "Keep the splits apart.")
+            _rule(
+                other == split,
+                f"{who}: task {task.id!r} is in both splits",
+                "Keep the splits apart.",
+            )
             ids.add(task.id)
             try:
                 json.dumps(dict(task.meta), allow_nan=False)
             except (TypeError, ValueError) as error:
                 fault = f"{who}: task{place}: meta has no JSON form: {error}"
                 raise AssertionError(f"{fault}. Keep plain values in it.") from error
-        is_round = not size or built.task(split, size) == built.task(split, 0) != built.task(split, size - 1)
-        _rule(is_round or size == 1, f"{who}: task {size} of {split} is not task 0", "Count round and round.")
+        is_round = not size or built.task(split, size) == built.task(
+            split, 0
+        ) != built.task(split, size - 1)
+        _rule(
+            is_round or size == 1,
+            f"{who}: task {size} of {split} is not task 0",
+            "Count round and round.",
+        )
     _rule(ids, f"{who}: neither split has a task", "Add tasks.")
 
 
@@ -150,34 +254,77 @@ def check_verifier(
         try:
             verdict, again = (run_sync(built.verify(task, text)) for _ in range(2))
         except (Exception, SystemExit) as error:
-            raise AssertionError(f"{where}, it raises {error!r}. Return a Verdict that says so.") from error
-        _rule(isinstance(verdict, Verdict), f"{where}, it returns {verdict!r}", "Return a Verdict.")
-        _rule(verdict == again, f"{where}, its verdicts differ", "Decide by the arguments alone.")
-        mend = "Accept the gold answer." if text == right else "Refuse what is not the gold answer."
+            raise AssertionError(
+                f"{where}, it raises {error!r}. Return a Verdict that says so."
+            ) from error
+        _rule(
+            isinstance(verdict, Verdict),
+            f"{where}, it returns {verdict!r}",
+            "Return a Verdict.",
+        )
+        _rule(
+            verdict == again,
+            f"{where}, its verdicts differ",
+            "Decide by the arguments alone.",
+        )
+        mend = (
+            "Accept the gold answer."
+            if text == right
+            else "Refuse what is not the gold answer."
+        )
         is_right = bool(verdict.correct) == bool(verdict.reward) == (text == right)
         _rule(is_right, f"{where}, it says {verdict}", mend)
 
 
-def check_codec(codec: Spec | Codec, *, write_call: Callable[[str, str], str] | None = None) -> None:
+def check_codec(
+    codec: Spec | Codec, *, write_call: Callable[[str, str], str] | None = None
+) -> None:
     """Check that calls are read as they were written, no reply ends its wrapper, and parsing is linear.
 
     Args:
         write_call: Writes a call from its kind and query; by default they stand between the codec's macros.
     """
-    built, who = CODECS.build(codec, tools=[ToolSchema("lookup", "Look a word up.")]), f"codec {codec!r}"
+    built, who = (
+        CODECS.build(codec, tools=[ToolSchema("lookup", "Look a word up.")]),
+        f"codec {codec!r}",
+    )
     macros = built.macros(CONSULT_KINDS)
-    _rule(write_call or macros, f"{who}: has no macros to write a call with", "Give `write_call`.")
+    _rule(
+        write_call or macros,
+        f"{who}: has no macros to write a call with",
+        "Give `write_call`.",
+    )
     write = write_call or (lambda kind, query: query.join(macros[kind]))
-    for call in (Call(kind, query) for kind in CONSULT_KINDS for query in (SUM.prompt, 'Is "x" =\n{1, é}?')):
+    for call in (
+        Call(kind, query)
+        for kind in CONSULT_KINDS
+        for query in (SUM.prompt, 'Is "x" =\n{1, é}?')
+    ):
         text, stops = write(call.kind, call.query), built.stop_strings(CONSULT_KINDS)
         parsed, spans = _parse(who, built, text), built.call_spans(text)
-        _rule(parsed.calls == (call,), f"{who}: {text!r} is read as {parsed}", f"It must be {call}.")
-        _rule(spans == [(0, len(text))], f"{who}: the call {text!r} spans {spans}", "Span it whole.")
+        _rule(
+            parsed.calls == (call,),
+            f"{who}: {text!r} is read as {parsed}",
+            f"It must be {call}.",
+        )
+        _rule(
+            spans == [(0, len(text))],
+            f"{who}: the call {text!r} spans {spans}",
+            "Span it whole.",
+        )
         ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
         is_stopped = not stops or min(ends, default=0) == len(text)
-        _rule(is_stopped, f"{who}: none of {stops} ends the call {text!r}", "Stop where a call ends.")
+        _rule(
+            is_stopped,
+            f"{who}: none of {stops} ends the call {text!r}",
+            "Stop where a call ends.",
+        )
     plain = _parse(who, built, "So it is \\boxed{42}.")
-    _rule(plain == Parsed(), f"{who}: a plain answer is read as {plain}", "Leave text without marks alone.")
+    _rule(
+        plain == Parsed(),
+        f"{who}: a plain answer is read as {plain}",
+        "Leave text without marks alone.",
+    )
     _check_wrapper(who, built)
     for piece in (text, text[:-1], text[1:], *"<{[\\\ud800\0 \na", '{"', "</"):
         for size in (2**14, 2**17, 2**20):
@@ -192,26 +339,50 @@ def _parse(who: str, codec: Codec, text: str) -> Parsed:
     try:
         return codec.parse(text)
     except Exception as error:
-        raise AssertionError(f"{who}: parse raises {error!r} on {text[:40]!r}. Call it malformed.") from error
+        raise AssertionError(
+            f"{who}: parse raises {error!r} on {text[:40]!r}. Call it malformed."
+        ) from error
 
 
 def _check_wrapper(who: str, codec: Codec) -> None:
     def render(text: str) -> tuple[str, str]:
         """Return the whole reply and what ends it."""
-        spans = codec.render_reply("verify", Span(text, Author.AGENT, "a", 3, is_content=True))
-        marks = [(span.author, span.agent_id, span.call_id) for span in spans if span.is_content]
+        spans = codec.render_reply(
+            "verify", Span(text, Author.AGENT, "a", 3, is_content=True)
+        )
+        marks = [
+            (span.author, span.agent_id, span.call_id)
+            for span in spans
+            if span.is_content
+        ]
         authors = {span.author for span in spans if not span.is_content}
         is_kept = marks == [(Author.AGENT, "a", 3)] and authors == {Author.ENV}
-        _rule(is_kept, f"{who}: a reply is {spans}", "Keep the body's marks; the wrapper is Author.ENV.")
+        _rule(
+            is_kept,
+            f"{who}: a reply is {spans}",
+            "Keep the body's marks; the wrapper is Author.ENV.",
+        )
         return "".join(span.text for span in spans), spans[-1].text
 
     reply, closing = render("fine")
     for hostile in (closing, closing.strip(), closing.upper()):
-        forged = render(f"fine{hostile}more")[0].casefold().startswith(reply.strip().casefold())
-        _rule(not forged, f"{who}: a reply that holds {hostile!r} ends there", "Break the mark up.")
+        forged = (
+            render(f"fine{hostile}more")[0]
+            .casefold()
+            .startswith(reply.strip().casefold())
+        )
+        _rule(
+            not forged,
+            f"{who}: a reply that holds {hostile!r} ends there",
+            "Break the mark up.",
+        )
     parsed = _parse(who, codec, reply)
     is_counted = parsed.num_forged and not parsed.calls
-    _rule(is_counted, f"{who}: a reply that the policy writes is read as {parsed}", "Set num_forged alone.")
+    _rule(
+        is_counted,
+        f"{who}: a reply that the policy writes is read as {parsed}",
+        "Set num_forged alone.",
+    )
 
 
 CHECKS: Mapping[str, Callable[..., None]] = {

@@ -10,7 +10,16 @@ from importlib.metadata import EntryPoint, entry_points
 
 import tyro
 
-from aipo_env.commands import agents, doctor, play, plugins, sandbox, tasks, verify, view
+from aipo_env.commands import (
+    agents,
+    doctor,
+    play,
+    plugins,
+    sandbox,
+    tasks,
+    verify,
+    view,
+)
 from aipo_env.errors import AipoError, ConfigError, suggest
 from aipo_env.lint import lint
 from aipo_env.render import escape_terminal
@@ -18,10 +27,23 @@ from aipo_env.serving import serve
 
 OWN: dict[str, Callable[..., None]] = {
     command.__name__: command
-    for command in (play, view, lint, plugins, tasks, agents, verify, sandbox, serve, doctor)
+    for command in (
+        play,
+        view,
+        lint,
+        plugins,
+        tasks,
+        agents,
+        verify,
+        sandbox,
+        serve,
+        doctor,
+    )
 }
 """The commands of this package."""
-EXTRAS = {"jinja2": "report", "pyarrow": "data"} | {n: n for n in ("mcp", "openai", "openenv", "vllm")}
+EXTRAS = {"jinja2": "report", "pyarrow": "data"} | {
+    n: n for n in ("mcp", "openai", "openenv", "vllm")
+}
 """The extra that installs a package; "learner" installs all others."""
 
 
@@ -34,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"aipo: {escape_terminal(str(error))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"aipo: {escape_terminal(str(error))}. What was written before is whole.", file=sys.stderr)
+        print(
+            f"aipo: {escape_terminal(str(error))}. What was written before is whole.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("aipo: interrupted. What was saved before is whole.", file=sys.stderr)
@@ -49,7 +74,9 @@ def _run(arguments: list[str]) -> None:
         return
     name, *rest = arguments
     if name not in OWN and name not in plugged:
-        raise ConfigError(f"there is no command {name!r}. {suggest(name, [*OWN, *plugged])}")
+        raise ConfigError(
+            f"there is no command {name!r}. {suggest(name, [*OWN, *plugged])}"
+        )
     try:
         if name in OWN:
             tyro.cli(OWN[name], args=rest, prog=f"aipo {name}")
@@ -61,8 +88,14 @@ def _run(arguments: list[str]) -> None:
 
 def _usage(plugged: dict[str, EntryPoint]) -> str:
     lines = ["usage: aipo COMMAND [OPTIONS]     aipo COMMAND --help says more", ""]
-    lines += [f"  {name:10} {(command.__doc__ or '').splitlines()[0]}" for name, command in OWN.items()]
-    lines += [f"  {name:10} from {entry.value.split('.')[0]}" for name, entry in sorted(plugged.items())]
+    lines += [
+        f"  {name:10} {(command.__doc__ or '').splitlines()[0]}"
+        for name, command in OWN.items()
+    ]
+    lines += [
+        f"  {name:10} from {entry.value.split('.')[0]}"
+        for name, entry in sorted(plugged.items())
+    ]
     return "\n".join(lines)
 
 
@@ -72,7 +105,9 @@ def _missing(command: str, error: ModuleNotFoundError) -> Exception:
     if package in ("", "aipo_env", "aipo_learner"):
         return error
     mend = 'pip install "aipo-rl[{}]"'.format(EXTRAS.get(package, "learner"))
-    return ConfigError(f"`aipo {command}` needs {package}, which is not installed: {mend}.")
+    return ConfigError(
+        f"`aipo {command}` needs {package}, which is not installed: {mend}."
+    )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,11 @@ from aipo_env.scenario import build_agents
 from aipo_env.session import leaks, run_sync
 from aipo_env.stored import read_episodes
 from aipo_env.tasks.base import build_source
-from aipo_env.tasks.contamination import ContaminationIndex, all_tasks, check_contamination
+from aipo_env.tasks.contamination import (
+    ContaminationIndex,
+    all_tasks,
+    check_contamination,
+)
 from aipo_env.tasks.contamination import held_out as held_out_index
 from aipo_env.verifiers.golds import without_bad_golds
 
@@ -80,7 +84,9 @@ def view(file: Positional[Path], out: Path | None = None) -> None:
     """
     page = out or file.with_suffix(".html")
     if page.resolve() == file.resolve():
-        raise ConfigError(f"view: the page would overwrite {file}; name another with --out.")
+        raise ConfigError(
+            f"view: the page would overwrite {file}; name another with --out."
+        )
     episodes = list(read_episodes(file))
     if not episodes:
         raise DataError(f"{file}: holds no episode.")
@@ -88,7 +94,9 @@ def view(file: Positional[Path], out: Path | None = None) -> None:
     try:
         page.write_text(html, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"view: the page cannot be written: {error}. Name another with --out.") from error
+        raise ConfigError(
+            f"view: the page cannot be written: {error}. Name another with --out."
+        ) from error
     print(f"Page: {page}")
 
 
@@ -100,7 +108,9 @@ def plugins() -> None:
         print(escape_terminal(" ".join(line.splitlines())))
 
 
-def tasks(source: Positional[str], held_out: tuple[str, ...] = (), hashes: Path | None = None) -> None:
+def tasks(
+    source: Positional[str], held_out: tuple[str, ...] = (), hashes: Path | None = None
+) -> None:
     """Count the tasks of a source, and find those that stand among held-out tasks too.
 
     Tasks that were left out are counted with the reason.
@@ -112,7 +122,9 @@ def tasks(source: Positional[str], held_out: tuple[str, ...] = (), hashes: Path 
     """
     found = without_bad_golds(build_source(source, 0))
     for split in get_args(Split):
-        print(f"{split:6} {'endless' if (num := found.num_tasks(split)) is None else num}")
+        print(
+            f"{split:6} {'endless' if (num := found.num_tasks(split)) is None else num}"
+        )
     for reason, num in getattr(found, "skipped", {}).items():
         print(f"left out: {num}, {reason}")
     if hashes:
@@ -131,7 +143,10 @@ def tasks(source: Positional[str], held_out: tuple[str, ...] = (), hashes: Path 
 
 
 def agents(
-    action: Positional[Literal["check"]], spec: Positional[str], source: str = "toy", deadline_s: float = 30.0
+    action: Positional[Literal["check"]],
+    spec: Positional[str],
+    source: str = "toy",
+    deadline_s: float = 30.0,
 ) -> None:
     """Ask agents a few questions and say whether they will do.
 
@@ -151,20 +166,32 @@ def agents(
         raise
     except Exception as error:  # not JSON, or somebody else's program
         raise ConfigError(f"agents: {spec!r} cannot be used: {error!r:.300}.") from None
-    rows = json.loads(Path(__file__).parent.joinpath("agents", "questions.json").read_text(encoding="utf-8"))
+    rows = json.loads(
+        Path(__file__)
+        .parent.joinpath("agents", "questions.json")
+        .read_text(encoding="utf-8")
+    )
     questions = [row for row in rows if row["request"]["kind"] in pool.agents]
     if not questions:
-        raise ConfigError(f"agents: {spec!r} names nobody to ask. Write openai:MODEL@URL.")
+        raise ConfigError(
+            f"agents: {spec!r} names nobody to ask. Write openai:MODEL@URL."
+        )
     outcomes = run_sync(_ask_all(pool, questions))
     num_good = sum(map(partial(_tell, pool), questions, outcomes))
     usage = f"{pool.spent['tokens']:g} tokens, ${pool.spent['usd']:.4f}"
-    print(f"{num_good} of {len(questions)} replies will do; {pool.spent['calls']:g} calls, {usage}.")
+    print(
+        f"{num_good} of {len(questions)} replies will do; {pool.spent['calls']:g} calls, {usage}."
+    )
     if silent := [outcome.error for outcome in outcomes if not outcome.reply]:
-        raise AgentError(f"agents: {len(silent)} of {len(questions)} questions got no reply: {silent[-1]}")
+        raise AgentError(
+            f"agents: {len(silent)} of {len(questions)} questions got no reply: {silent[-1]}"
+        )
 
 
 async def _ask_all(pool: AgentPool, questions: list[dict[str, Any]]) -> list[Outcome]:
-    requests = (AgentRequest(**row["request"], key=(i, 0)) for i, row in enumerate(questions))
+    requests = (
+        AgentRequest(**row["request"], key=(i, 0)) for i, row in enumerate(questions)
+    )
     return await asyncio.gather(*map(pool.consult, requests))
 
 
@@ -203,7 +230,9 @@ def verify(
         sandbox: Where programs are run: "auto", "process", "bubblewrap", "docker:IMAGE".
     """
     if out and out.resolve() == file.resolve():
-        raise ConfigError(f"verify: the verdicts would overwrite {file}; name another file with --out.")
+        raise ConfigError(
+            f"verify: the verdicts would overwrite {file}; name another file with --out."
+        )
     with (
         file.open("rb") as lines,
         out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout) as target,
@@ -233,9 +262,15 @@ def sandbox(
         backend: "auto", "process", "bubblewrap", "docker:IMAGE"; with a minimum, "process:minimum=landlock".
     """
     source = program.read_text(encoding="utf-8", errors="surrogateescape")
-    result = asdict(run_sync(_run(Program(source, stdin.read_bytes() if stdin else b""), limits, backend)))
+    result = asdict(
+        run_sync(
+            _run(Program(source, stdin.read_bytes() if stdin else b""), limits, backend)
+        )
+    )
     texts = {
-        name: value.decode("utf-8", "replace") for name, value in result.items() if isinstance(value, bytes)
+        name: value.decode("utf-8", "replace")
+        for name, value in result.items()
+        if isinstance(value, bytes)
     }
     print(json.dumps({**result, **texts}, indent=1))
 
@@ -244,7 +279,16 @@ async def _run(program: Program, limits: Limits, backend: str) -> RunResult:
     return await (await open_sandbox(backend)).run(program, limits)
 
 
-_PACKAGES = ("torch", "transformers", "safetensors", "tensorboard", "jinja2", "vllm", "openai", "mcp")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "tensorboard",
+    "jinja2",
+    "vllm",
+    "openai",
+    "mcp",
+)
 _NEEDS = {
     "train": ("torch", "transformers", "safetensors", "tensorboard"),
     "eval": ("torch", "transformers", "safetensors"),
@@ -268,8 +312,13 @@ def doctor() -> None:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "memory": _memory(),
-        **{name: _version(name) for name in ("aipo-rl", "gymnasium", "numpy", *_PACKAGES)},
-        "GPU": "nvidia-smi found" if shutil.which("nvidia-smi") else "none found (no nvidia-smi)",
+        **{
+            name: _version(name)
+            for name in ("aipo-rl", "gymnasium", "numpy", *_PACKAGES)
+        },
+        "GPU": "nvidia-smi found"
+        if shutil.which("nvidia-smi")
+        else "none found (no nvidia-smi)",
         **run_sync(survey()),
         "OPENAI_API_KEY": "set" if os.environ.get("OPENAI_API_KEY") else "not set",
         **{f"aipo {name}": _readiness(name) for name in sorted({*own, *plugged})},
@@ -293,5 +342,9 @@ def _version(distribution: str) -> str:
 
 
 def _readiness(command: str) -> str:
-    missing = [name for name in _NEEDS.get(command, ()) if importlib.util.find_spec(name) is None]
+    missing = [
+        name
+        for name in _NEEDS.get(command, ())
+        if importlib.util.find_spec(name) is None
+    ]
     return f"needs {', '.join(missing)}" if missing else "ready"

@@ -76,7 +76,9 @@ class DialogueRules:
             check_choice("dialogue rules: kind", role, CONSULT_KINDS)
         for kind, budget in self.budget_per_kind.items():
             check_whole(f"dialogue rules: budget_per_kind[{kind!r}]", budget)
-        check_budget("dialogue rules: reply_budget", self.reply_budget, SPENT[1:])  # calls: consult_budget
+        check_budget(
+            "dialogue rules: reply_budget", self.reply_budget, SPENT[1:]
+        )  # calls: consult_budget
         for name in ("max_turns", "max_policy_tokens", "max_context_tokens"):
             check_whole(f"dialogue rules: {name}", getattr(self, name), 1)
         for name in ("consult_budget", "max_invalid"):
@@ -120,7 +122,9 @@ Need = Consults | Answer | Feedback | Ended
 class Dialogue:
     """One episode's state. `aided=False` is deployment: plain prompt, markup is plain text."""
 
-    def __init__(self, task: Task, rules: DialogueRules, codec: Codec, *, aided: bool) -> None:
+    def __init__(
+        self, task: Task, rules: DialogueRules, codec: Codec, *, aided: bool
+    ) -> None:
         self.task, self.rules, self.codec, self.aided = task, rules, codec, aided
         self.turns: list[Turn] = []
         self.num_policy_tokens = 0
@@ -169,7 +173,9 @@ class Dialogue:
         self.num_context_tokens += len(completion.token_ids)
         parsed = self.codec.parse(completion.text) if self.aided else Parsed()
         if len(parsed.calls) > MAX_CALLS:
-            fault = f"{len(parsed.calls)} calls stand in one turn; at most {MAX_CALLS} may"
+            fault = (
+                f"{len(parsed.calls)} calls stand in one turn; at most {MAX_CALLS} may"
+            )
             parsed = Parsed((), fault, parsed.num_forged)
         self.num_forged += parsed.num_forged
         self.turns.append(Turn(completion.text, completion.finish_reason, parsed.calls))
@@ -193,7 +199,9 @@ class Dialogue:
     def reply(self, consults: Sequence[Consult]) -> Message:
         """Take what came of each pending call; return what the policy sees. Only answered calls are charged."""
         if len(consults) != len(self._pending):
-            raise ValueError(f"{len(consults)} replies for {len(self._pending)} pending calls")
+            raise ValueError(
+                f"{len(consults)} replies for {len(self._pending)} pending calls"
+            )
         spans: list[Span] = []
         for pending, consult in zip(self._pending, consults, strict=True):
             if consult.status == "answered":
@@ -209,8 +217,16 @@ class Dialogue:
         """Return the reply's text: the agent's, or one and the same notice for a failure and a leak."""
         if consult.status == "answered":
             author = Author.AGENT if consult.kind in CONSULT_KINDS else Author.TOOL
-            return Span(consult.reply, author, consult.agent_id, consult.call_id, is_content=True)
-        notice = self.codec.denied if consult.status == "denied" else self.codec.unavailable
+            return Span(
+                consult.reply,
+                author,
+                consult.agent_id,
+                consult.call_id,
+                is_content=True,
+            )
+        notice = (
+            self.codec.denied if consult.status == "denied" else self.codec.unavailable
+        )
         return Span(notice, Author.ENV, call_id=consult.call_id)
 
     def may_consult(self, kind: str) -> bool:
@@ -224,7 +240,9 @@ class Dialogue:
         )
 
     def _spend(self, consult: Consult) -> None:
-        for metric, amount in zip(SPENT[1:], (consult.tokens, consult.cost_usd), strict=True):
+        for metric, amount in zip(
+            SPENT[1:], (consult.tokens, consult.cost_usd), strict=True
+        ):
             for name in counted(consult.kind, metric):
                 self._spent[name] += amount
 
@@ -252,7 +270,9 @@ class Dialogue:
 
     def _token_reason(self) -> StopReason:
         overflow = self.context_left() < self._policy_tokens_left()
-        return StopReason.CONTEXT_OVERFLOW if overflow else StopReason.MAX_SAMPLED_TOKENS
+        return (
+            StopReason.CONTEXT_OVERFLOW if overflow else StopReason.MAX_SAMPLED_TOKENS
+        )
 
     def _policy_tokens_left(self) -> int:
         return self.rules.max_policy_tokens - self.num_policy_tokens

@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aipo_env.records import Author, Call, Consult, Message, Span, StopReason, Task, Turn, Verdict
+from aipo_env.records import (
+    Author,
+    Call,
+    Consult,
+    Message,
+    Span,
+    StopReason,
+    Task,
+    Turn,
+    Verdict,
+)
 
 Run = tuple[Sequence[int], int, int, int, Sequence[float], bool]
 """Tokens that stand together: token_ids, author, call_id, turn, logprobs (none: unknown), is_content."""
@@ -70,7 +80,11 @@ class TokenRecord:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TokenRecord) and all(
-            np.array_equal(getattr(self, name), getattr(other, name), equal_nan=name == "behaviour_logprobs")
+            np.array_equal(
+                getattr(self, name),
+                getattr(other, name),
+                equal_nan=name == "behaviour_logprobs",
+            )
             for name in _DTYPES
         )
 
@@ -88,28 +102,43 @@ class TokenRecord:
     def build(cls, columns: Mapping[str, Sequence[Any]]) -> "TokenRecord":
         """Build a record from one sequence per field; null log-probabilities become NaN."""
         known = {name: dtype for name, dtype in _DTYPES.items() if name in columns}
-        return cls(**{name: np.asarray(columns[name], dtype) for name, dtype in known.items()})
+        return cls(
+            **{name: np.asarray(columns[name], dtype) for name, dtype in known.items()}
+        )
 
     @classmethod
     def join(cls, runs: Sequence[Run]) -> "TokenRecord":
         """Join runs of tokens."""
         sizes = [len(run[0]) for run in runs]
         num_tokens = sum(sizes)
-        token_ids = np.fromiter(itertools.chain.from_iterable(run[0] for run in runs), np.int32, num_tokens)
+        token_ids = np.fromiter(
+            itertools.chain.from_iterable(run[0] for run in runs), np.int32, num_tokens
+        )
         logprobs = np.full(num_tokens, np.nan, np.float32)
         for run, end in zip(runs, itertools.accumulate(sizes), strict=True):
             logprobs[end - len(run[4]) : end] = run[4]
         spread: dict[str, Any] = {
-            name: np.repeat(np.array([run[place] for run in runs], _DTYPES[name]), sizes)
-            for place, name in ((1, "author"), (2, "call_id"), (3, "turn"), (5, "is_content"))
+            name: np.repeat(
+                np.array([run[place] for run in runs], _DTYPES[name]), sizes
+            )
+            for place, name in (
+                (1, "author"),
+                (2, "call_id"),
+                (3, "turn"),
+                (5, "is_content"),
+            )
         }
         return cls(token_ids=token_ids, behaviour_logprobs=logprobs, **spread)
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return plain lists; NaN becomes null."""
-        columns: dict[str, list[Any]] = {name: getattr(self, name).tolist() for name in self._columns()}
+        columns: dict[str, list[Any]] = {
+            name: getattr(self, name).tolist() for name in self._columns()
+        }
         logprobs = columns["behaviour_logprobs"]
-        columns["behaviour_logprobs"] = [None if math.isnan(logprob) else logprob for logprob in logprobs]
+        columns["behaviour_logprobs"] = [
+            None if math.isnan(logprob) else logprob for logprob in logprobs
+        ]
         return columns
 
 
@@ -156,7 +185,9 @@ class Episode:
         """int32[T], the weights that sampled each of the policy's tokens; -1 elsewhere and where unknown."""
         if self.tokens.policy_version is not None:
             return self.tokens.policy_version
-        return np.where(self.tokens.policy_mask, np.int32(self.policy_version), np.int32(-1))
+        return np.where(
+            self.tokens.policy_mask, np.int32(self.policy_version), np.int32(-1)
+        )
 
     def __repr__(self) -> str:
         """No text: a repr ends in logs."""
@@ -204,20 +235,47 @@ def redact(episode: Episode) -> Episode:
     meta = {"no_republish": True}
     return replace(
         episode,
-        task=replace(episode.task, prompt=notice, answer=notice, choices=(), tests=None, meta=meta),
+        task=replace(
+            episode.task,
+            prompt=notice,
+            answer=notice,
+            choices=(),
+            tests=None,
+            meta=meta,
+        ),
         messages=tuple(
-            Message(m.role, tuple(replace(span, text=notice, token_ids=(), logprobs=()) for span in m.spans))
+            Message(
+                m.role,
+                tuple(
+                    replace(span, text=notice, token_ids=(), logprobs=())
+                    for span in m.spans
+                ),
+            )
             for m in episode.messages
         ),
         turns=tuple(
-            Turn(notice, turn.finish_reason, tuple(Call(call.kind, notice) for call in turn.calls), notice)
+            Turn(
+                notice,
+                turn.finish_reason,
+                tuple(Call(call.kind, notice) for call in turn.calls),
+                notice,
+            )
             for turn in episode.turns
         ),
         consults=tuple(
-            replace(c, query=notice, reply=c.reply and notice, error="", token_ids=(), logprobs=())
+            replace(
+                c,
+                query=notice,
+                reply=c.reply and notice,
+                error="",
+                token_ids=(),
+                logprobs=(),
+            )
             for c in episode.consults
         ),
-        tokens=replace(episode.tokens, token_ids=np.zeros_like(episode.tokens.token_ids)),
+        tokens=replace(
+            episode.tokens, token_ids=np.zeros_like(episode.tokens.token_ids)
+        ),
         verdict=episode.verdict and replace(episode.verdict, extracted="", reason=""),
     )
 
@@ -233,7 +291,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     if is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in _recorded(value.__class__)}
+        return {
+            name: _plain(getattr(value, name)) for name in _recorded(value.__class__)
+        }
     return value
 
 
@@ -242,7 +302,9 @@ def _recorded(kind: Any) -> list[str]:
     return [item.name for item in fields(kind) if item.repr]
 
 
-def write_episodes(path: Path, episodes: Iterable[Episode], *, reveal: bool = False) -> None:
+def write_episodes(
+    path: Path, episodes: Iterable[Episode], *, reveal: bool = False
+) -> None:
     """Append episodes to a JSON-lines file; a last line that a crash cut short is not continued.
 
     `reveal` as in `Episode.to_dict`.
@@ -253,4 +315,9 @@ def write_episodes(path: Path, episodes: Iterable[Episode], *, reveal: bool = Fa
             existing.write(b"\n")
     with path.open("a", encoding="utf-8") as file:
         for episode in episodes:
-            file.write(json.dumps(episode.to_dict(reveal=reveal), ensure_ascii=True, allow_nan=False) + "\n")
+            file.write(
+                json.dumps(
+                    episode.to_dict(reveal=reveal), ensure_ascii=True, allow_nan=False
+                )
+                + "\n"
+            )

@@ -83,7 +83,11 @@ def check_whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> 
 
 def whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> int:
     """Return a whole number, of Python's or NumPy's, as `int`; raise ConfigError as `check_whole` does."""
-    number = value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
+    number = (
+        value
+        if isinstance(value, bool) or not isinstance(value, Integral)
+        else int(value)
+    )
     check_whole(what, number, low, high)
     return int(number)
 

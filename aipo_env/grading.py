@@ -40,7 +40,9 @@ class Grader:
         Raises:
             SandboxUnavailable: Programs are to be run, and no sandbox holds on this machine.
         """
-        numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        numbered = (
+            (number, line) for number, line in enumerate(lines, 1) if line.strip()
+        )
         while batch := list(itertools.islice(numbered, _AT_ONCE)):
             for verdict in await asyncio.gather(*itertools.starmap(self._line, batch)):
                 yield verdict
@@ -57,22 +59,35 @@ class Grader:
             reason = f"field {error} is missing"
         except Exception as error:
             reason = str(error)
-        return asdict(judged("error", reason=f"line {number}: {reason}")) | {"line": number}
+        return asdict(judged("error", reason=f"line {number}: {reason}")) | {
+            "line": number
+        }
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
         if "turns" in row and "verdict" in row:
             return asdict(await self._episode(Episode.from_dict(row)))
         if self._kind != "code":
             return asdict(await self._bare_row(row))
-        tests = {**row["task"], "hidden": row["task"].get("hidden") or row["task"]["tests"]}
-        task = Task(id=str(tests.get("id", "task")), prompt="-", answer="", kind="code", tests=tests)  # type: ignore[arg-type]
+        tests = {
+            **row["task"],
+            "hidden": row["task"].get("hidden") or row["task"]["tests"],
+        }
+        task = Task(
+            id=str(tests.get("id", "task")),
+            prompt="-",
+            answer="",
+            kind="code",
+            tests=tests,  # type: ignore[arg-type]
+        )
         verifier = CodeVerifier(await open_sandbox(self._sandbox))
         verdict, cases = await verifier.verify_program(task, _text(row, "code"))
         return {**asdict(verdict), "tests": list(map(_case, cases))}
 
     async def _episode(self, episode: Episode) -> Verdict:
         if episode.task.withheld and episode.task.answer == episode.task.withheld:
-            raise DataError(f"the gold of {episode.task.id!r} was withheld when the episode was stored")
+            raise DataError(
+                f"the gold of {episode.task.id!r} was withheld when the episode was stored"
+            )
         if episode.stop_reason not in _WITH_ANSWER or not episode.turns:
             reason = f"the episode ended before an answer: {episode.stop_reason.value}"
             return judged("no_answer", reason=reason)
@@ -81,14 +96,20 @@ class Grader:
     async def _bare_row(self, row: dict[str, Any]) -> Verdict:
         gold = _text(row, "gold")
         if self._kind == "choice":
-            options = tuple(row["options"] if "options" in row else LETTERS[: row["n_options"]])
-            task = Task(id="line", prompt="-", answer=gold, kind="choice", choices=options)
+            options = tuple(
+                row["options"] if "options" in row else LETTERS[: row["n_options"]]
+            )
+            task = Task(
+                id="line", prompt="-", answer=gold, kind="choice", choices=options
+            )
             return await self._any.verify(task, _text(row, "response"))
         if (form := row.get("form", "response")) not in FORMS:
             raise DataError(f"field 'form' is {form!r:.80}; use {' or '.join(FORMS)}")
         if form == "answer":
             return await MathVerifier().grade(gold, _text(row, "pred"))
-        return await self._any.verify(Task(id="line", prompt="-", answer=gold), _text(row, "pred"))
+        return await self._any.verify(
+            Task(id="line", prompt="-", answer=gold), _text(row, "pred")
+        )
 
 
 def _text(row: dict[str, Any], field: str) -> str:
@@ -99,5 +120,13 @@ def _text(row: dict[str, Any], field: str) -> str:
 
 def _case(case: CaseResult) -> dict[str, Any]:
     outputs = {"stdout": case.run.stdout, "stderr": case.run.stderr}
-    shown = {name: output[:MAX_SHOWN_BYTES].decode("utf-8", "replace") for name, output in outputs.items()}
-    return {"status": case.status, "reason": case.reason, **shown, "seconds": round(case.run.seconds, 4)}
+    shown = {
+        name: output[:MAX_SHOWN_BYTES].decode("utf-8", "replace")
+        for name, output in outputs.items()
+    }
+    return {
+        "status": case.status,
+        "reason": case.reason,
+        **shown,
+        "seconds": round(case.run.seconds, 4),
+    }

@@ -24,8 +24,16 @@ def lint(file: Positional[Path]) -> None:
         else:
             notes.setdefault(text, []).append(number)
     for text, numbers in notes.items():
-        where = f"line {numbers[0]}" + (f" and {len(numbers) - 1} more" if len(numbers) > 1 else "")
-        print(escape_terminal(f"note: {f'{where}: ' if numbers[0] else ''}{' '.join(text.split())}"))
+        where = f"line {numbers[0]}" + (
+            f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+        )
+        print(
+            escape_terminal(
+                f"note: {f'{where}: ' if numbers[0] else ''}{' '.join(text.split())}"
+            )
+        )
     if bad_lines:
-        raise DataError(f"{file}: {len(bad_lines)} lines cannot be used; training refuses the file.")
+        raise DataError(
+            f"{file}: {len(bad_lines)} lines cannot be used; training refuses the file."
+        )
     print("no errors")

@@ -8,7 +8,9 @@ from aipo_env.render import escape_terminal, messages_text
 from aipo_env.scenario import Scenario
 
 
-def play(scenario: Scenario, *, split: Split = "train", index: int = 0, aided: bool = True) -> Episode:
+def play(
+    scenario: Scenario, *, split: Split = "train", index: int = 0, aided: bool = True
+) -> Episode:
     """Play one task on standard input and output; return the episode.
 
     A turn ends after a line that closes a call, or at an empty line; in a code task, whose answer may hold
@@ -19,7 +21,9 @@ def play(scenario: Scenario, *, split: Split = "train", index: int = 0, aided: b
     """
     task = scenario.source.task(split, index)
     if task.withheld:
-        raise ConfigError(f"play: task {task.id!r}: {task.withheld}. Play a task of another source.")
+        raise ConfigError(
+            f"play: task {task.id!r}: {task.withheld}. Play a task of another source."
+        )
     session = scenario.session(task, aided=aided, key=(index,))
     running = TokenSession(session)
     print(messages_text(running.open()))
@@ -42,7 +46,11 @@ def _how_to(scenario: Scenario, aided: bool, end: str) -> str:
     rules = scenario.rules
     # A prompt of its own, for policies that know the protocol by heart, does not explain it to a person.
     is_brief = aided and rules.consult_prompt
-    protocol = f"\n{scenario.codec.instructions(rules.kinds, rules.consult_budget)}" if is_brief else ""
+    protocol = (
+        f"\n{scenario.codec.instructions(rules.kinds, rules.consult_budget)}"
+        if is_brief
+        else ""
+    )
     mark = 'A line with only "."' if end else "An empty line"
     form = "a program" if end else "in \\boxed{}"
     return (
@@ -68,10 +76,18 @@ def _outcome(episode: Episode) -> str:
     """Return how the episode ended, in one line."""
     if episode.verdict is None:
         return f"Ended without a verdict: {episode.stop_reason}."
-    status, extracted, reason = episode.verdict.status, episode.verdict.extracted, episode.verdict.reason
+    status, extracted, reason = (
+        episode.verdict.status,
+        episode.verdict.extracted,
+        episode.verdict.reason,
+    )
     return (
         f"Verdict: {status.replace('_', ' ')}"
         + (f" ({escape_terminal(reason)})." if reason else ".")
-        + (f" Your answer: {escape_terminal(extracted)}." if extracted and "\n" not in extracted else "")
+        + (
+            f" Your answer: {escape_terminal(extracted)}."
+            if extracted and "\n" not in extracted
+            else ""
+        )
         + (f" Consultations: {len(episode.consults)}." if episode.consults else "")
     )

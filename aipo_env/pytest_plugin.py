@@ -20,7 +20,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option `--aipo-plugins`."""
     told = "check every agent, tool, task source, verifier and codec that this installed package offers"
     group = parser.getgroup("aipo")
-    group.addoption("--aipo-plugins", action="append", default=[], metavar="PACKAGE", help=told)
+    group.addoption(
+        "--aipo-plugins", action="append", default=[], metavar="PACKAGE", help=told
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -30,13 +32,17 @@ def pytest_collection_modifyitems(
     """Add the checks, before others choose among the tests."""
     for package in config.getoption("aipo_plugins"):
         offered = [
-            PluginItem.from_parent(session, name=f"{plugin.kind} {plugin.name}", offer=(registry, plugin))
+            PluginItem.from_parent(
+                session, name=f"{plugin.kind} {plugin.name}", offer=(registry, plugin)
+            )
             for registry in REGISTRIES
             for plugin in registry.plugins()
             if canonicalize_name(plugin.origin.split()[0]) == canonicalize_name(package)
         ]
         if not offered:
-            raise pytest.UsageError(f"{package} offers no component. `aipo plugins` lists what is installed.")
+            raise pytest.UsageError(
+                f"{package} offers no component. `aipo plugins` lists what is installed."
+            )
         items += offered
 
 
@@ -54,7 +60,9 @@ class PluginItem(pytest.Item):
         _, made_by, _ = self.registry.find(self.plugin.name)
         CHECKS[self.plugin.kind](self.plugin.name, **getattr(made_by, "check_with", {}))
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+    def repr_failure(
+        self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None
+    ) -> Any:
         """Return the broken rule alone; anything else with its traceback."""
         told = isinstance(excinfo.value, AssertionError | AipoError)
         return str(excinfo.value) if told else super().repr_failure(excinfo, style)

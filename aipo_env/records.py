@@ -58,7 +58,11 @@ class StopReason(StrEnum):
         return self in _FAILURES | _FROM_OUTSIDE
 
 
-_LIMITS = {StopReason.MAX_TURNS, StopReason.MAX_SAMPLED_TOKENS, StopReason.CONTEXT_OVERFLOW}
+_LIMITS = {
+    StopReason.MAX_TURNS,
+    StopReason.MAX_SAMPLED_TOKENS,
+    StopReason.CONTEXT_OVERFLOW,
+}
 _FROM_OUTSIDE = {StopReason.ROLLOUT_TIMEOUT, StopReason.CANCELLED}
 _FAILURES = {StopReason.VERIFIER_ERROR, StopReason.POLICY_ERROR}
 
@@ -94,26 +98,48 @@ class CodeTests:
 
     def __post_init__(self) -> None:
         if self.kind not in _TEST_PARTS:
-            raise DataError(f"tests: field 'kind' is {self.kind!r}. {suggest(str(self.kind), _TEST_PARTS)}")
+            raise DataError(
+                f"tests: field 'kind' is {self.kind!r}. {suggest(str(self.kind), _TEST_PARTS)}"
+            )
         parts = _TEST_PARTS[self.kind]
-        wanted = " and ".join(f"{part} ({kind.__name__})" for part, kind in parts.items())
+        wanted = " and ".join(
+            f"{part} ({kind.__name__})" for part, kind in parts.items()
+        )
         for name in ("public", "hidden"):
             rows: Any = getattr(self, name)
-            _check(isinstance(rows, list | tuple), f"tests: field {name!r}", "a list of objects", rows)
+            _check(
+                isinstance(rows, list | tuple),
+                f"tests: field {name!r}",
+                "a list of objects",
+                rows,
+            )
             for number, row in enumerate(rows):
                 has_all = isinstance(row, Mapping) and parts.keys() <= row.keys()
-                is_fit = has_all and all(isinstance(row[part], kind) for part, kind in parts.items())
-                _check(is_fit, f"tests: {name}[{number}]", f"an object with {wanted}", row)
+                is_fit = has_all and all(
+                    isinstance(row[part], kind) for part, kind in parts.items()
+                )
+                _check(
+                    is_fit, f"tests: {name}[{number}]", f"an object with {wanted}", row
+                )
             object.__setattr__(self, name, tuple(rows))
         if not self.hidden:
-            raise DataError("tests: field 'hidden' holds no test, so nothing decides. Add at least one.")
+            raise DataError(
+                "tests: field 'hidden' holds no test, so nothing decides. Add at least one."
+            )
         if self.kind == "function" and not self.entry:
-            raise DataError("tests: a function task needs 'entry', the name of what is called.")
+            raise DataError(
+                "tests: a function task needs 'entry', the name of what is called."
+            )
         for name in ("time_limit_s", "memory_mb"):
             value: Any = getattr(self, name)
             is_positive = isinstance(value, int | float) and 0 < value < math.inf
             _check(is_positive, f"tests: field {name!r}", "a positive number", value)
-        _check(isinstance(self.compare, Mapping), "tests: field 'compare'", "an object", self.compare)
+        _check(
+            isinstance(self.compare, Mapping),
+            "tests: field 'compare'",
+            "an object",
+            self.compare,
+        )
 
 
 def _check(holds: bool, field: str, wanted: str, value: object) -> None:
@@ -161,19 +187,34 @@ class Task:
             if name == "answer" and value == "" and self.tests is not None:
                 continue
             is_text = isinstance(value, str) and value.strip() != ""
-            _check(is_text, f"task {self.id!r}: field {name!r}", "non-empty text", value)
+            _check(
+                is_text, f"task {self.id!r}: field {name!r}", "non-empty text", value
+            )
             if _SURROGATE.search(value):
                 fault = "holds half a surrogate pair, which no tokenizer reads"
                 raise DataError(f"task {self.id!r}: field {name!r} {fault}.")
         choices: Any = self.choices
-        are_texts = isinstance(choices, list | tuple) and all(isinstance(text, str) for text in choices)
-        _check(are_texts, f"task {self.id!r}: field 'choices'", "a list of texts", choices)
-        _check(isinstance(self.meta, Mapping), f"task {self.id!r}: field 'meta'", "an object", self.meta)
+        are_texts = isinstance(choices, list | tuple) and all(
+            isinstance(text, str) for text in choices
+        )
+        _check(
+            are_texts, f"task {self.id!r}: field 'choices'", "a list of texts", choices
+        )
+        _check(
+            isinstance(self.meta, Mapping),
+            f"task {self.id!r}: field 'meta'",
+            "an object",
+            self.meta,
+        )
         object.__setattr__(self, "choices", tuple(choices))
         tests: Any = self.tests
         if isinstance(tests, Mapping):
             known = CodeTests.__dataclass_fields__
-            given = {name: value for name, value in tests.items() if name in known and value is not None}
+            given = {
+                name: value
+                for name, value in tests.items()
+                if name in known and value is not None
+            }
             object.__setattr__(self, "tests", CodeTests(**given))
 
     def __repr__(self) -> str:
@@ -229,9 +270,13 @@ class Completion:
 
     def __post_init__(self) -> None:
         if len(self.logprobs) not in (0, len(self.token_ids)):
-            raise ValueError(f"{len(self.logprobs)} logprobs for {len(self.token_ids)} token ids")
+            raise ValueError(
+                f"{len(self.logprobs)} logprobs for {len(self.token_ids)} token ids"
+            )
         if any(math.isinf(logprob) for logprob in self.logprobs):
-            raise ValueError("an infinite logprob: a sampled token had a probability; unknown is NaN")
+            raise ValueError(
+                "an infinite logprob: a sampled token had a probability; unknown is NaN"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +320,13 @@ class Consult:
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
 
-ProgramFault = Literal["timeout", "memory", "output_limit", "runtime_error", "compile_error", "infra_error"]
+ProgramFault = Literal[
+    "timeout", "memory", "output_limit", "runtime_error", "compile_error", "infra_error"
+]
 """Why a program that was run gave no output to judge."""
-VerdictStatus = Literal["correct", "wrong", "no_answer", "refused", "error", ProgramFault]
+VerdictStatus = Literal[
+    "correct", "wrong", "no_answer", "refused", "error", ProgramFault
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +343,9 @@ class Verdict:
 
     def __post_init__(self) -> None:
         if self.reward is not None and not math.isfinite(self.reward):
-            raise ValueError(f"a verdict's reward is {self.reward}; it must be finite, or None for a failure")
+            raise ValueError(
+                f"a verdict's reward is {self.reward}; it must be finite, or None for a failure"
+            )
 
 
 @dataclass(frozen=True, slots=True)

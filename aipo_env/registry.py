@@ -39,16 +39,22 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
         options = dict(spec)
         kind = options.pop("type", None)
         if not isinstance(kind, str):
-            raise ConfigError(f"{what}: the spec {dict(spec)!r} needs a 'type', such as {{'type': 'toy'}}.")
+            raise ConfigError(
+                f"{what}: the spec {dict(spec)!r} needs a 'type', such as {{'type': 'toy'}}."
+            )
         return kind, options
     if not isinstance(spec, str):
-        raise ConfigError(f"{what}: {spec!r} is no spec; write 'name:option=value' or {{'type': 'name'}}.")
+        raise ConfigError(
+            f"{what}: {spec!r} is no spec; write 'name:option=value' or {{'type': 'name'}}."
+        )
     kind, _, rest = spec.partition(":")
     options = {}
     for number, item in enumerate(filter(None, rest.split(","))):
         option = _OPTION.fullmatch(item.strip())
         if option is None and number:
-            raise ConfigError(f"{what}: {item!r} in {spec!r} is no option; write {kind}:name=value,….")
+            raise ConfigError(
+                f"{what}: {item!r} in {spec!r} is no option; write {kind}:name=value,…."
+            )
         name, value = option.groups() if option else (FIRST, item)
         if name in options:
             raise ConfigError(f"{what}: {name!r} is given twice in {spec!r}.")
@@ -74,14 +80,20 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
         ConfigError: An option is unknown (the message suggests the nearest) or has a value of the wrong type.
     """
     parameters = inspect.signature(make).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    takes_any = any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+    )
     for name in options:
         if name not in parameters and not takes_any:
-            raise ConfigError(f"{what}: there is no option {name!r}. {suggest(name, parameters)}")
+            raise ConfigError(
+                f"{what}: there is no option {name!r}. {suggest(name, parameters)}"
+            )
     try:
         return make(**options)
     except (TypeError, AttributeError) as error:
-        raise ConfigError(f"{what}: {error}. Options given: {dict(options)!r}.") from error
+        raise ConfigError(
+            f"{what}: {error}. Options given: {dict(options)!r}."
+        ) from error
 
 
 def choose(table: Mapping[str, T], name: str, what: str) -> T:
@@ -100,8 +112,13 @@ def load_attribute(path: str, what: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         return attrgetter(attribute)(importlib.import_module(module))
-    except (Exception, SystemExit) as error:  # the module may be somebody else's program
-        raise ConfigError(f"{what}: {path!r} cannot be loaded: {type(error).__name__}: {error}.") from error
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # the module may be somebody else's program
+        raise ConfigError(
+            f"{what}: {path!r} cannot be loaded: {type(error).__name__}: {error}."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +156,16 @@ class Registry:
             ConfigError: The name is taken, or no name.
         """
         if not re.fullmatch(r"[A-Za-z][\w-]*", name):
-            raise ConfigError(f"{self.kind}: {name!r} is no name; use letters, digits, '-' and '_'.")
+            raise ConfigError(
+                f"{self.kind}: {name!r} is no name; use letters, digits, '-' and '_'."
+            )
 
         def keep(factory: T) -> T:
             known = self._added.get(name)
             if name in self._own or (known and _place(known) != _place(factory)):
-                raise ConfigError(f"{self.kind}: the name {name!r} is taken. Choose another.")
+                raise ConfigError(
+                    f"{self.kind}: the name {name!r} is taken. Choose another."
+                )
             self._added[name] = factory  # type: ignore[assignment]
             return factory
 
@@ -157,19 +178,28 @@ class Registry:
             ConfigError: There is none of that name, it cannot be loaded, or an option is wrong.
         """
         if spec is None or isinstance(spec, int | float | list | tuple):
-            raise ConfigError(f"{self.kind}: {spec!r} is no spec. {suggest(str(spec), self.names())}")
+            raise ConfigError(
+                f"{self.kind}: {spec!r} is no spec. {suggest(str(spec), self.names())}"
+            )
         if not isinstance(spec, str | Mapping):
             return spec
         name, factory, options = self.find(spec)
         if not callable(factory):
             if options:
-                raise ConfigError(f"{self.kind} {name!r}: it is no factory, so it takes no options.")
+                raise ConfigError(
+                    f"{self.kind} {name!r}: it is no factory, so it takes no options."
+                )
             return factory
         parameters = inspect.signature(factory).parameters
         if FIRST in options:
-            first = next((parameter for parameter in parameters if parameter not in at_hand), None)
+            first = next(
+                (parameter for parameter in parameters if parameter not in at_hand),
+                None,
+            )
             if first is None or first in options:
-                raise ConfigError(f"{self.kind}: {name!r} takes no value, got {options[FIRST]!r}.")
+                raise ConfigError(
+                    f"{self.kind}: {name!r} takes no value, got {options[FIRST]!r}."
+                )
             options[first] = options.pop(FIRST)
         given = {key: value for key, value in at_hand.items() if key in parameters}
         return construct(factory, {**given, **options}, f"{self.kind} {name!r}")
@@ -183,30 +213,49 @@ class Registry:
         name, options = parse_spec(spec, self.kind)
         if name in self._added:
             return name, self._added[name], options
-        path = self._own.get(name) or next((e.value for e in self._offered() if e.name == name), "")
+        path = self._own.get(name) or next(
+            (e.value for e in self._offered() if e.name == name), ""
+        )
         if not path and ":" in name:
             path = name
         elif not path and (rest := options.get(FIRST)):
             attribute, _, rest = rest.partition(":")
-            is_module = name in sys.modules or "." in name or (name and importlib.util.find_spec(name))
-            path = f"{name}:{attribute}" if attribute.isidentifier() and is_module else ""
+            is_module = (
+                name in sys.modules
+                or "." in name
+                or (name and importlib.util.find_spec(name))
+            )
+            path = (
+                f"{name}:{attribute}" if attribute.isidentifier() and is_module else ""
+            )
             options.pop(FIRST)
             options |= parse_spec(f"{name}:{rest}", self.kind)[1]
         if not path:
-            raise ConfigError(f"{self.kind}: there is no {name!r}. {suggest(name, self.names())}")
+            raise ConfigError(
+                f"{self.kind}: there is no {name!r}. {suggest(name, self.names())}"
+            )
         return name, load_attribute(path, self.kind), options
 
     def names(self) -> list[str]:
         """Return every short name there is."""
-        return sorted({*self._own, *self._added, *(entry.name for entry in self._offered())})
+        return sorted(
+            {*self._own, *self._added, *(entry.name for entry in self._offered())}
+        )
 
     def plugins(self) -> list[Plugin]:
         """Load everything and return what was found, from where, and what failed to load."""
         found = [Plugin(self.kind, name, "aipo_env") for name in self._own]
-        found += [Plugin(self.kind, name, make.__module__) for name, make in self._added.items()]
+        found += [
+            Plugin(self.kind, name, make.__module__)
+            for name, make in self._added.items()
+        ]
         for entry in self._offered():
-            origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
-            taken = next((plugin.origin for plugin in found if plugin.name == entry.name), "")
+            origin = (
+                f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+            )
+            taken = next(
+                (plugin.origin for plugin in found if plugin.name == entry.name), ""
+            )
             error = f"the name {entry.name!r} is taken by {taken}" if taken else ""
             try:
                 load_attribute(entry.value, self.kind)
@@ -218,11 +267,19 @@ class Registry:
     def _offered(self) -> list[EntryPoint]:
         """Return what installed packages offer, in the order in which names are given."""
         found = entry_points(group=f"aipo_env.{self.kind}s")
-        return sorted(found, key=lambda entry: (entry.name, entry.dist.name.lower() if entry.dist else ""))
+        return sorted(
+            found,
+            key=lambda entry: (
+                entry.name,
+                entry.dist.name.lower() if entry.dist else "",
+            ),
+        )
 
 
 def _place(factory: Any) -> tuple[str, str]:
-    return factory.__module__, getattr(factory, "__qualname__", type(factory).__qualname__)
+    return factory.__module__, getattr(
+        factory, "__qualname__", type(factory).__qualname__
+    )
 
 
 def _value(text: str) -> Any:

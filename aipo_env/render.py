@@ -61,14 +61,23 @@ def episode_text(episode: Episode) -> str:
     its mark, so that no text can imitate a mark.
     """
     episode = redact(episode)
-    lines = [_line("task", f"{episode.task.id}  ({'may consult' if episode.aided else 'alone'})")]
+    lines = [
+        _line(
+            "task",
+            f"{episode.task.id}  ({'may consult' if episode.aided else 'alone'})",
+        )
+    ]
     lines.append(messages_text(episode.messages))
     for consult in episode.consults:
         who = f"{consult.kind} {consult.agent_id}".strip()
-        account = f"turn {consult.turn}: {who}, {consult.status}, {consult.tokens} tokens"
+        account = (
+            f"turn {consult.turn}: {who}, {consult.status}, {consult.tokens} tokens"
+        )
         lines.append(_line("consult", account))
     if episode.verdict:
-        found = f", answer {episode.verdict.extracted}" if episode.verdict.extracted else ""
+        found = (
+            f", answer {episode.verdict.extracted}" if episode.verdict.extracted else ""
+        )
         lines.append(_line("verdict", episode.verdict.status.replace("_", " ") + found))
     reward = "none" if episode.reward is None else f"{episode.reward:g}"
     lines.append(_line("end", f"{episode.stop_reason}, reward {reward}"))
@@ -79,7 +88,9 @@ def messages_text(messages: Iterable[Message], task: Task | None = None) -> str:
     """Return messages as `episode_text` does: the transcript of an episode on `task` that is still running."""
     notice = task.withheld if task else ""
     spans = [span for message in messages for span in message.spans if span.text]
-    return "\n".join(_line(span.author.name.lower(), notice or span.text) for span in spans)
+    return "\n".join(
+        _line(span.author.name.lower(), notice or span.text) for span in spans
+    )
 
 
 def _line(mark: str, text: str) -> str:
@@ -103,7 +114,11 @@ def episodes_html(episodes: Sequence[Episode], *, title: str, **options: Any) ->
     Options and errors as in `episodes_section`.
     """
     section = episodes_section(episodes, **options)
-    return html_templates().get_template("episodes_page.html.j2").render(title=title, section=section)
+    return (
+        html_templates()
+        .get_template("episodes_page.html.j2")
+        .render(title=title, section=section)
+    )
 
 
 def episodes_section(
@@ -129,12 +144,22 @@ def episodes_section(
             raise ValueError(f"{len(given)} {name} for {len(episodes)} episodes")
     views = []
     for index, episode in enumerate(episodes):
-        known = coefficients[index] if coefficients else np.full(len(episode.tokens), np.nan)
+        known = (
+            coefficients[index]
+            if coefficients
+            else np.full(len(episode.tokens), np.nan)
+        )
         if len(known) != len(episode.tokens):
-            raise ValueError(f"episode {index}: {len(known)} coefficients for {len(episode.tokens)} tokens")
+            raise ValueError(
+                f"episode {index}: {len(known)} coefficients for {len(episode.tokens)} tokens"
+            )
         decode, shown = None if episode.task.withheld else tokens, redact(episode)
         pieces = _token_pieces(shown, decode, known) if decode else []
-        views.append(_view(shown, pieces or _span_pieces(shown), sources[index] if sources else ""))
+        views.append(
+            _view(
+                shown, pieces or _span_pieces(shown), sources[index] if sources else ""
+            )
+        )
     from markupsafe import Markup
 
     template = html_templates().get_template("episodes.html.j2")
@@ -151,7 +176,9 @@ def html_templates(*folders: Path) -> "Environment":
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
         from markupsafe import Markup
     except ImportError as error:
-        raise ConfigError('HTML pages need jinja2: pip install "aipo-rl[report]".') from error
+        raise ConfigError(
+            'HTML pages need jinja2: pip install "aipo-rl[report]".'
+        ) from error
     environment = Environment(
         loader=FileSystemLoader([*folders, _TEMPLATES]),
         autoescape=True,
@@ -170,21 +197,41 @@ def html_templates(*folders: Path) -> "Environment":
 
 def _harmless(value: Any) -> Any:
     """Escape what is not markup of ours; jinja2 applies this to every value, HTML escaping comes after it."""
-    return escape_terminal(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    return (
+        escape_terminal(value)
+        if isinstance(value, str) and not hasattr(value, "__html__")
+        else value
+    )
 
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{max(1.0, 1000 * seconds):.0f} ms"
 
 
-def _view(episode: Episode, pieces: Iterable[tuple["_Place", Piece]], source: str) -> dict[str, Any]:
+def _view(
+    episode: Episode, pieces: Iterable[tuple["_Place", Piece]], source: str
+) -> dict[str, Any]:
     """Return an episode as the page shows it: in blocks by the policy or by everybody else."""
     blocks = []
     for (turn, _, is_policy), run in groupby(pieces, lambda item: item[0]):
-        label = f"Policy, turn {turn + 1}" if is_policy else "Returned" if turn else "Prompt"
+        label = (
+            f"Policy, turn {turn + 1}"
+            if is_policy
+            else "Returned"
+            if turn
+            else "Prompt"
+        )
         asked = [c for c in episode.consults if is_policy and c.turn == turn + 1]
-        blocks.append({"label": label, "pieces": [piece for _, piece in run], "consults": asked})
-    outcome = "undecided" if episode.reward is None else "correct" if episode.correct else "wrong"
+        blocks.append(
+            {"label": label, "pieces": [piece for _, piece in run], "consults": asked}
+        )
+    outcome = (
+        "undecided"
+        if episode.reward is None
+        else "correct"
+        if episode.correct
+        else "wrong"
+    )
     bottleneck = str(episode.task.meta.get("bottleneck", ""))
     return {
         "episode": episode,
@@ -200,15 +247,31 @@ _Place = tuple[int, int, bool]
 
 
 def _token_pieces(
-    episode: Episode, tokens: Callable[[int], str], coefficients: NDArray[np.floating[Any]]
+    episode: Episode,
+    tokens: Callable[[int], str],
+    coefficients: NDArray[np.floating[Any]],
 ) -> list[tuple[_Place, Piece]]:
     record = episode.tokens
-    columns = (record.token_ids, record.author, record.turn, record.behaviour_logprobs, coefficients)
+    columns = (
+        record.token_ids,
+        record.author,
+        record.turn,
+        record.behaviour_logprobs,
+        coefficients,
+    )
     pieces = []
-    for token_id, author, turn, logprob, coefficient in zip(*(c.tolist() for c in columns), strict=True):
+    for token_id, author, turn, logprob, coefficient in zip(
+        *(c.tolist() for c in columns), strict=True
+    ):
         # A newline alone would leave nothing to point at.
         text = tokens(token_id).replace("\n", "⏎\n")
-        piece = Piece(text, Author(author).name.lower(), token_id, _known(logprob), _known(coefficient))
+        piece = Piece(
+            text,
+            Author(author).name.lower(),
+            token_id,
+            _known(logprob),
+            _known(coefficient),
+        )
         pieces.append(((turn, 0, author == Author.POLICY), piece))
     return pieces
 

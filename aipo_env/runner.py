@@ -27,7 +27,9 @@ from aipo_env.records import Completion, Message, Split, StopReason, Task, Verdi
 from aipo_env.scenario import Scenario
 from aipo_env.session import Session
 
-Policy = Callable[[Sequence[Message], tuple[str, ...], int], Awaitable[str | Completion]]
+Policy = Callable[
+    [Sequence[Message], tuple[str, ...], int], Awaitable[str | Completion]
+]
 """Takes the messages so far, the strings after which a turn ends and the most tokens a turn may have."""
 _GC_THRESHOLDS = (50_000, 20, 100)
 """While episodes run. They leave no cycles behind, and a collection among a thousand of them, with all their messages,
@@ -81,16 +83,22 @@ class EpisodeRunner:
     deadline_s: float | None = None
     tokenizer: Tokenizer = field(default_factory=ByteTokenizer)
     policy_version: int = 0
-    _running: dict[Session, asyncio.Timeout] = field(default_factory=dict, init=False, repr=False)
+    _running: dict[Session, asyncio.Timeout] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         for name, low in (("concurrency", 1), ("group_size", 1), ("seed", 0)):
             check_whole(f"runner: {name}", getattr(self, name), low)
         check_choice("runner: split", self.split, get_args(Split))
         if self.deadline_s is not None and not self.deadline_s > 0:
-            raise ConfigError(f"runner: deadline_s={self.deadline_s!r} must be positive, or None for none.")
+            raise ConfigError(
+                f"runner: deadline_s={self.deadline_s!r} must be positive, or None for none."
+            )
 
-    async def episodes(self, num: int | None = None, *, start: int = 0) -> AsyncGenerator[Episode, None]:
+    async def episodes(
+        self, num: int | None = None, *, start: int = 0
+    ) -> AsyncGenerator[Episode, None]:
         """Yield `num` episodes from number `start` on, as they finish; without end when `num` is None.
 
         Raises:
@@ -100,7 +108,9 @@ class EpisodeRunner:
             async for _, episode in finished:
                 yield episode
 
-    async def groups(self, num: int | None = None, *, start: int = 0) -> AsyncGenerator[Group, None]:
+    async def groups(
+        self, num: int | None = None, *, start: int = 0
+    ) -> AsyncGenerator[Group, None]:
         """Yield `num` groups from number `start` on, each when its last rollout has finished.
 
         Raises:
@@ -108,13 +118,17 @@ class EpisodeRunner:
         """
         size = self.group_size
         gathered: defaultdict[int, dict[int, Episode]] = defaultdict(dict)
-        async with aclosing(self._run(None if num is None else num * size, start * size)) as finished:
+        async with aclosing(
+            self._run(None if num is None else num * size, start * size)
+        ) as finished:
             async for position, episode in finished:
                 rollouts = gathered[position // size]
                 rollouts[position % size] = episode
                 if len(rollouts) == size:
                     del gathered[position // size]
-                    yield Group(episode.task, tuple(rollouts[number] for number in range(size)))
+                    yield Group(
+                        episode.task, tuple(rollouts[number] for number in range(size))
+                    )
 
     def cancel(self) -> None:
         """End the episodes that run now; they come as `cancelled`, and the next ones start."""
@@ -123,7 +137,9 @@ class EpisodeRunner:
                 session.abort(StopReason.CANCELLED)
                 deadline.reschedule(0)
 
-    async def _run(self, num: int | None, start: int) -> AsyncGenerator[tuple[int, Episode], None]:
+    async def _run(
+        self, num: int | None, start: int
+    ) -> AsyncGenerator[tuple[int, Episode], None]:
         """Yield episodes with their numbers as they finish."""
         num = sys.maxsize if num is None else num
         positions = iter(range(start, start + num))
@@ -135,7 +151,9 @@ class EpisodeRunner:
         try:
             for _ in range(min(num, self.concurrency)):
                 workers.append(asyncio.create_task(self._work(positions, finished)))
-                await asyncio.sleep(0)  # starting all in one go would hold up the event loop
+                await asyncio.sleep(
+                    0
+                )  # starting all in one go would hold up the event loop
             for _ in range(num):
                 item = await finished.get()
                 if isinstance(item, Exception):
@@ -161,7 +179,12 @@ class EpisodeRunner:
         """Play one episode to its end, whatever end that is."""
         group, rollout = divmod(position, self.group_size)
         session = self.scenario.rollout(
-            self.split, self.seed, group, rollout, aided=self.aided, policy_version=self.policy_version
+            self.split,
+            self.seed,
+            group,
+            rollout,
+            aided=self.aided,
+            policy_version=self.policy_version,
         )
         try:
             async with asyncio.timeout(self.deadline_s) as deadline:
@@ -169,12 +192,22 @@ class EpisodeRunner:
                 await self._turns(session)
         except (BudgetSpent, SandboxUnavailable):
             raise
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a policy may be anybody's program
+        except (
+            Exception,
+            SystemExit,
+            asyncio.CancelledError,
+        ) as error:  # a policy may be anybody's program
             check_cancelled()
             if session.stop_reason is None:
                 fault = f"{type(error).__name__}: {error}"
-                session.verdict = Verdict(correct=None, reward=None, status="error", reason=fault)
-                session.abort(StopReason.ROLLOUT_TIMEOUT if deadline.expired() else StopReason.POLICY_ERROR)
+                session.verdict = Verdict(
+                    correct=None, reward=None, status="error", reason=fault
+                )
+                session.abort(
+                    StopReason.ROLLOUT_TIMEOUT
+                    if deadline.expired()
+                    else StopReason.POLICY_ERROR
+                )
         finally:
             del self._running[session]
         return session.episode()
@@ -185,13 +218,19 @@ class EpisodeRunner:
         running.open()
         while session.stop_reason is None:
             dialogue = session.dialogue
-            said = await self.policy(tuple(session.messages), dialogue.stop_strings(), dialogue.token_limit())
+            said = await self.policy(
+                tuple(session.messages), dialogue.stop_strings(), dialogue.token_limit()
+            )
             check_cancelled()
             if isinstance(said, Completion):
                 token_ids = said.token_ids or tuple(running.tokenizer.encode(said.text))
-                running.tokenizer.decode(token_ids)  # which raises for ids of another tokenizer
+                running.tokenizer.decode(
+                    token_ids
+                )  # which raises for ids of another tokenizer
                 await running.take(replace(said, token_ids=token_ids))
             elif isinstance(said, str):
                 await running.say_async(said)
             else:
-                raise TypeError(f"the policy must return text or a Completion, got {type(said).__name__}")
+                raise TypeError(
+                    f"the policy must return text or a Completion, got {type(said).__name__}"
+                )

@@ -42,7 +42,9 @@ class Scenario:
 
     def session(self, task: Task, **options: Any) -> Session:
         """Start an episode on a task; options as in `Session`."""
-        return Session(task, self.rules, self.codec, self.pool, self.verifier, **options)
+        return Session(
+            task, self.rules, self.codec, self.pool, self.verifier, **options
+        )
 
     def rollout(
         self,
@@ -60,7 +62,9 @@ class Scenario:
         """
         index = task_index(self.source, split, group, seed) if index is None else index
         key, group_id = (seed, group, number), f"{seed}-{group}"
-        return self.session(self.source.task(split, index), key=key, group_id=group_id, **options)
+        return self.session(
+            self.source.task(split, index), key=key, group_id=group_id, **options
+        )
 
 
 _ROLES = {"knowledge": KnowledgeAgent, "reason": ReasoningAgent, "verify": VerifyAgent}
@@ -106,12 +110,22 @@ def build_scenario(
     # The toy's brief prompt explains neither tools nor how a call looks; the tiny policy knows tags by heart.
     is_brief = isinstance(tasks, ToySource) and not functions and codec == "tags"
     defaults = TOY_RULES if is_brief else DialogueRules()
-    fields = {name: getattr(defaults, name) for name in DialogueRules.__dataclass_fields__}
-    chosen = construct(DialogueRules, {**fields, **as_options(rules, "dialogue rules")}, "dialogue rules")
+    fields = {
+        name: getattr(defaults, name) for name in DialogueRules.__dataclass_fields__
+    }
+    chosen = construct(
+        DialogueRules,
+        {**fields, **as_options(rules, "dialogue rules")},
+        "dialogue rules",
+    )
     limits = construct(PoolLimits, as_options(pool, "agent pool"), "agent pool")
-    named = [name.rpartition("/")[0] for name in (*chosen.reply_budget, *limits.max_per_kind)]
+    named = [
+        name.rpartition("/")[0] for name in (*chosen.reply_budget, *limits.max_per_kind)
+    ]
     for name in (*chosen.budget_per_kind, *filter(None, named)):
-        check_choice("rules and pool: a budget's kind", name, (*CONSULT_KINDS, *functions))
+        check_choice(
+            "rules and pool: a budget's kind", name, (*CONSULT_KINDS, *functions)
+        )
     schemas = [tool.schema for tool in functions.values()]
     helpers = {**build_agents(agents, tasks), **functions}
     return Scenario(
@@ -129,7 +143,11 @@ def build_agents(spec: Any, source: TaskSource) -> dict[str, Agent]:
     Raises:
         ConfigError: A spec is unknown, or the agent cannot do with this source.
     """
-    by_role = dict(spec) if isinstance(spec, Mapping) and "type" not in spec else dict.fromkeys(_ROLES, spec)
+    by_role = (
+        dict(spec)
+        if isinstance(spec, Mapping) and "type" not in spec
+        else dict.fromkeys(_ROLES, spec)
+    )
     for role in by_role:
         check_choice("agents: role", role, _ROLES)
     minds: list[tuple[Any, Agent]] = []  # one agent for all roles that name the same

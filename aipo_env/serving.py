@@ -46,10 +46,17 @@ def serve(
     """
     if mcp == openenv:
         raise ConfigError("serve: choose --mcp or --openenv.")
-    chosen = {"source": source, "agents": agents, "split": split, "observation": "delta"}
+    chosen = {
+        "source": source,
+        "agents": agents,
+        "split": split,
+        "observation": "delta",
+    }
     env = make_environment("serve", environment, chosen)
     if not isinstance(env, TurnEnv):
-        raise ConfigError(f"serve: {environment!r} is not played in turns; use one named …-Turn-v0.")
+        raise ConfigError(
+            f"serve: {environment!r} is not played in turns; use one named …-Turn-v0."
+        )
     address = f"http://{host}:{port}"
     if openenv:
         app = openenv_app(env)
@@ -71,11 +78,15 @@ def mcp_server(env: TurnEnv) -> Any:
 
     resting: OrderedDict[str, TurnEnv] = OrderedDict()
 
-    async def reset(seed: int | None = None, index: int | None = None) -> dict[str, Any]:
+    async def reset(
+        seed: int | None = None, index: int | None = None
+    ) -> dict[str, Any]:
         """Start an episode, of a seed or of a task's index: its id, and the problem."""
         one, name = copy.copy(env), secrets.token_hex(8)
         try:
-            observation, info = one.reset(seed=seed, options={} if index is None else {"index": index})
+            observation, info = one.reset(
+                seed=seed, options={} if index is None else {"index": index}
+            )
         except ConfigError as error:
             raise ToolError(str(error)) from None
         resting[name] = one
@@ -88,13 +99,17 @@ def mcp_server(env: TurnEnv) -> Any:
         # An episode whose turn is being answered takes no other.
         one = resting.pop(episode, None)
         if one is None:
-            raise ToolError(f"there is no episode {episode!r} that waits for a turn; call reset")
+            raise ToolError(
+                f"there is no episode {episode!r} that waits for a turn; call reset"
+            )
         result = await take_turn(one, text)
         if not result["terminated"] and not result["truncated"]:
             resting[episode] = one
         return result
 
-    server = MCPServer("aipo", instructions="Call reset, then step until terminated or truncated.")
+    server = MCPServer(
+        "aipo", instructions="Call reset, then step until terminated or truncated."
+    )
     server.tool()(reset)
     server.tool()(step)
     return server
@@ -122,15 +137,23 @@ def openenv_app(env: TurnEnv) -> Any:
             super().__init__()
             self._env, self._state = copy.copy(env), State()
 
-        def reset(self, seed: int | None = None, episode_id: str | None = None, **options: Any) -> Seen:
+        def reset(
+            self, seed: int | None = None, episode_id: str | None = None, **options: Any
+        ) -> Seen:
             text, info = self._env.reset(seed=seed, options=options)
-            self._state = State(episode_id=episode_id or secrets.token_hex(8), step_count=0)
+            self._state = State(
+                episode_id=episode_id or secrets.token_hex(8), step_count=0
+            )
             return Seen(text=text, info=info)
 
-        def step(self, action: Turn, timeout_s: float | None = None, **options: Any) -> Seen:
+        def step(
+            self, action: Turn, timeout_s: float | None = None, **options: Any
+        ) -> Seen:
             return run_sync(self.step_async(action))
 
-        async def step_async(self, action: Turn, timeout_s: float | None = None, **options: Any) -> Seen:
+        async def step_async(
+            self, action: Turn, timeout_s: float | None = None, **options: Any
+        ) -> Seen:
             result = await take_turn(self._env, action.text)
             self._state.step_count += 1
             is_over = result["terminated"] or result["truncated"]

@@ -99,8 +99,13 @@ class Session:
         """
         if self.stop_reason is not None:
             raise RuntimeError(f"the episode is over: {self.stop_reason}")
-        token_ids, span = tuple(completion.token_ids), Span(completion.text, Author.POLICY)
-        self._append(token_ids, replace(span, token_ids=token_ids, logprobs=completion.logprobs))
+        token_ids, span = (
+            tuple(completion.token_ids),
+            Span(completion.text, Author.POLICY),
+        )
+        self._append(
+            token_ids, replace(span, token_ids=token_ids, logprobs=completion.logprobs)
+        )
         self.messages.append(Message("assistant", (span,)))
         need = self.dialogue.receive(completion)
         if isinstance(need, Ended):
@@ -109,7 +114,9 @@ class Session:
         if isinstance(need, Answer):
             await self._judge(need.text)
             return None
-        message = need.message if isinstance(need, Feedback) else await self._consult(need)
+        message = (
+            need.message if isinstance(need, Feedback) else await self._consult(need)
+        )
         self.messages.append(message)
         return message
 
@@ -153,29 +160,42 @@ class Session:
             self.verdict = verdict
         except SandboxUnavailable:
             raise
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # it may be somebody else's program
+        except (
+            Exception,
+            SystemExit,
+            asyncio.CancelledError,
+        ) as error:  # it may be somebody else's program
             check_cancelled()
             fault = f"{type(error).__name__}: {error}"
-            self.verdict = Verdict(correct=None, reward=None, status="error", reason=fault)
+            self.verdict = Verdict(
+                correct=None, reward=None, status="error", reason=fault
+            )
         if self.verdict.reward is None:
             self.stop_reason = StopReason.VERIFIER_ERROR
         else:
             answered = self.verdict.status != "no_answer"
-            self.stop_reason = StopReason.COMPLETED if answered else StopReason.NO_ANSWER
+            self.stop_reason = (
+                StopReason.COMPLETED if answered else StopReason.NO_ANSWER
+            )
 
     async def _consult(self, need: Consults) -> Message:
         """Answer the calls of one turn concurrently, in call order."""
         trace = "\n".join(message.content for message in self.messages[2:])
         asked = [self._ask(consult, trace) for consult in need.pending]
         # A single call, the usual case, needs no task of its own.
-        return self.dialogue.reply([await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked))
+        return self.dialogue.reply(
+            [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)
+        )
 
     async def _ask(self, call: Consult, trace: str) -> Consult:
         """Ask one agent and write the account of it."""
         if call.status == "denied":
             self.consults.append(call)
             return call
-        key, tests = (*self.key, call.call_id), self.task.tests if call.kind == "verify" else None
+        key, tests = (
+            (*self.key, call.call_id),
+            self.task.tests if call.kind == "verify" else None,
+        )
         request = AgentRequest(
             kind=call.kind,
             query=call.query,
@@ -185,11 +205,15 @@ class Session:
             key=key,
             is_private=bool(self.task.withheld),
             agent_id=self.pool.agent_id(call.kind),
-            public_tests=replace(tests, hidden=tests.public) if tests and tests.public else None,
+            public_tests=replace(tests, hidden=tests.public)
+            if tests and tests.public
+            else None,
         )
         outcome = await self.pool.consult(request)
         said = outcome.reply or _NOTHING
-        is_leak = call.kind in CONSULT_KINDS and leaks(said.text, self.task.answer, self._said(call.query))
+        is_leak = call.kind in CONSULT_KINDS and leaks(
+            said.text, self.task.answer, self._said(call.query)
+        )
         shown = _NOTHING if is_leak else said
         account = replace(
             call,
@@ -215,13 +239,17 @@ class Session:
         """
         if len(normalise(self.task.answer)) < LONG_ANSWER:
             return query
-        return "\n".join(message.content for message in self.messages if message.role == "assistant")
+        return "\n".join(
+            message.content for message in self.messages if message.role == "assistant"
+        )
 
     def _append(self, token_ids: Sequence[int], span: Span) -> None:
         is_sampled = tuple(token_ids) == span.token_ids[: len(token_ids)]
         logprobs = span.logprobs[: len(token_ids)] if is_sampled else ()
         turn = len(self.dialogue.turns)
-        self._runs.append((token_ids, int(span.author), span.call_id, turn, logprobs, span.is_content))
+        self._runs.append(
+            (token_ids, int(span.author), span.call_id, turn, logprobs, span.is_content)
+        )
 
 
 def leaks(reply: str, gold: str, said: str) -> bool:
@@ -236,11 +264,16 @@ def leaks(reply: str, gold: str, said: str) -> bool:
     if plain.isdecimal() and not any(map(str.isnumeric, reply)):
         return False  # no notation of a number does without: the usual case, and spares most of the work
     bare = reply.strip(" \t\r\n;")
-    given = (last_boxed(reply), bare if len(bare) <= MAX_BARE_ANSWER + len(gold) else "")
+    given = (
+        last_boxed(reply),
+        bare if len(bare) <= MAX_BARE_ANSWER + len(gold) else "",
+    )
     if any(compare(text, gold)[0] for text in given if text):
         return True
     stated = r"(?i:answer\s*(?:is|equals|:|=))[\s:=*_`$\"'(\[]*"
-    return _holds(plain, reply, stated) or (len(plain) >= LONG_ANSWER and _holds(plain, reply))
+    return _holds(plain, reply, stated) or (
+        len(plain) >= LONG_ANSWER and _holds(plain, reply)
+    )
 
 
 def _holds(answer: str, text: str, before: str = "") -> bool:
@@ -268,7 +301,9 @@ def _loop(process_id: int) -> asyncio.AbstractEventLoop:
         """Have what runs in the loop close its connections."""
         with suppress(TimeoutError):
             if os.getpid() == process_id:
-                asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(1)
+                asyncio.run_coroutine_threadsafe(
+                    loop.shutdown_asyncgens(), loop
+                ).result(1)
                 loop.call_soon_threadsafe(loop.stop)
                 thread.join(1)
 
@@ -287,7 +322,9 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
     loop = _loop(os.getpid())
     if asyncio._get_running_loop() is loop:
         work.close()
-        raise RuntimeError("run_sync() inside what run_sync() runs would wait for itself. Await the work.")
+        raise RuntimeError(
+            "run_sync() inside what run_sync() runs would wait for itself. Await the work."
+        )
     future = asyncio.run_coroutine_threadsafe(work, loop)
     try:
         return future.result()

@@ -20,8 +20,14 @@ def data_folder(name: str) -> Path:
     try:
         entries = json.loads(manifest.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{manifest}: the data manifest cannot be read ({error}). {mend}") from error
-    listed = {path: entry["sha256"] for path, entry in entries.items() if path.startswith(f"{name}/")}
+        raise DataError(
+            f"{manifest}: the data manifest cannot be read ({error}). {mend}"
+        ) from error
+    listed = {
+        path: entry["sha256"]
+        for path, entry in entries.items()
+        if path.startswith(f"{name}/")
+    }
     if not listed:
         raise DataError(f"{manifest}: lists nothing under {name!r}. {mend}")
     for path, sha256 in listed.items():
@@ -30,5 +36,7 @@ def data_folder(name: str) -> Path:
             raise DataError(f"{file}: missing, though the manifest lists it. {mend}")
         found = hashlib.sha256(file.read_bytes()).hexdigest()
         if found != sha256:
-            raise DataError(f"{file}: SHA-256 is {found[:12]}…, the manifest says {sha256[:12]}…. {mend}")
+            raise DataError(
+                f"{file}: SHA-256 is {found[:12]}…, the manifest says {sha256[:12]}…. {mend}"
+            )
     return root / name

@@ -47,8 +47,12 @@ def read_episodes(path: Path) -> Iterator[Episode]:
     """
     for number, episode, faults in _lines(path):
         if episode is None:
-            more = f" `aipo lint {path}` lists all its faults." if len(faults) > 1 else ""
-            raise DataError(f"{path}, line {number}: not an episode: {faults[0]} Mend or delete it.{more}")
+            more = (
+                f" `aipo lint {path}` lists all its faults." if len(faults) > 1 else ""
+            )
+            raise DataError(
+                f"{path}, line {number}: not an episode: {faults[0]} Mend or delete it.{more}"
+            )
         yield episode
 
 
@@ -63,9 +67,15 @@ def lint_episodes(path: Path) -> Iterator[tuple[int, str, str]]:
         yield from ((number, "error", fault) for fault in faults)
         if episode is not None:
             if episode.task.withheld and episode.task.prompt == episode.task.withheld:
-                yield number, "error", "its text was withheld when it was written: nothing to learn from."
+                yield (
+                    number,
+                    "error",
+                    "its text was withheld when it was written: nothing to learn from.",
+                )
             yield from ((number, "note", note) for note in _assumptions(episode))
-            groups.setdefault((episode.group_id, episode.task.id), []).append(episode.reward)
+            groups.setdefault((episode.group_id, episode.task.id), []).append(
+                episode.reward
+            )
     for kind, count in sorted(Counter(map(_group_kind, groups.values())).items()):
         yield 0, "note", f"{count} of {len(groups)} groups {kind}."
 
@@ -73,7 +83,9 @@ def lint_episodes(path: Path) -> Iterator[tuple[int, str, str]]:
 def _lines(path: Path) -> Iterator[tuple[int, Episode | None, list[str]]]:
     """Yield the number of each line, its episode or None, and its faults."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Give a .jsonl file of episodes, as `aipo train` writes them.")
+        raise DataError(
+            f"{path}: no such file. Give a .jsonl file of episodes, as `aipo train` writes them."
+        )
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             yield number, *_parse(line)
@@ -104,10 +116,16 @@ def _messages(messages: Any) -> Any:
         if isinstance(message, dict):
             is_turn = message.get("role") == "assistant"
             author = Author.ENV if is_turn else author
-            whole = {"text": message.get("content"), "author": Author.POLICY if is_turn else author}
+            whole = {
+                "text": message.get("content"),
+                "author": Author.POLICY if is_turn else author,
+            }
             spans = message.get("spans", [whole])
             rest = {name: value for name, value in message.items() if name != "content"}
-            message = {**rest, "spans": list(map(_span, spans)) if isinstance(spans, list) else spans}
+            message = {
+                **rest,
+                "spans": list(map(_span, spans)) if isinstance(spans, list) else spans,
+            }
         spanned.append(message)
     return spanned
 
@@ -128,10 +146,16 @@ def _record(row: Any, kind: Any, place: str) -> Iterator[str]:
     hints, known = _hints(kind), {item.name: item for item in fields(kind) if item.repr}
     dot = f"{place}." if place else ""
     unknown = (name for name in row if name not in known)
-    yield from (f"{dot}{name[:80]}: no such field. {suggest(name, known)}" for name in unknown)
+    yield from (
+        f"{dot}{name[:80]}: no such field. {suggest(name, known)}" for name in unknown
+    )
     for name, item in known.items():
         if name not in row:
-            if name not in may_lack and item.default is MISSING and item.default_factory is MISSING:
+            if (
+                name not in may_lack
+                and item.default is MISSING
+                and item.default_factory is MISSING
+            ):
                 yield f"{dot}{name} is missing."
         elif row[name] is not None or name not in may_lack:
             yield from _value(row[name], hints[name], dot + name)
@@ -148,7 +172,11 @@ def _value(value: Any, kind: Any, place: str) -> Iterator[str]:
             return
         items = enumerate(value) if isinstance(value, list) else value.items()
         for name, item in items:
-            yield from _value(item, parts[-1] if origin is Mapping else parts[0], f"{place}[{_short(name)}]")
+            yield from _value(
+                item,
+                parts[-1] if origin is Mapping else parts[0],
+                f"{place}[{_short(name)}]",
+            )
     elif origin in (Union, types.UnionType) and kind not in _KINDS:
         if value is not None:
             yield from _value(value, parts[0], place)
@@ -160,7 +188,9 @@ def _value(value: Any, kind: Any, place: str) -> Iterator[str]:
             yield f"{place} is {_short(value)}. {suggest(str(value), map(str, valid))}"
     elif kind is Any:
         json.dumps(value, allow_nan=False)
-    elif type(value) not in _KINDS[kind][0] or (isinstance(value, int | float) and not abs(value) < 2**31):
+    elif type(value) not in _KINDS[kind][0] or (
+        isinstance(value, int | float) and not abs(value) < 2**31
+    ):
         yield f"{place} is {_short(value)}; {_KINDS[kind][1]} is needed."
 
 
@@ -177,7 +207,9 @@ def _tokens(columns: Any) -> Iterator[str]:
         else:
             kinds, low, high = _COLUMNS[name]
             for place, value in enumerate(column):
-                if type(value) not in kinds or not (value is None or low <= value <= high):
+                if type(value) not in kinds or not (
+                    value is None or low <= value <= high
+                ):
                     null = " or null" if type(None) in kinds else ""
                     yield f"tokens.{name}[{place}] is {_short(value)}; {low} to {high}{null} is needed."
                     break
@@ -195,14 +227,32 @@ def _order(row: Mapping[str, Any]) -> Iterator[str]:
 def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checked row with all that it may leave out."""
     # An episode of ours that ended without a verdict says so by null.
-    given = {name: value for name, value in row.items() if value is not None or name == "verdict"}
-    written = [message["spans"] for message in row["messages"] if message["role"] == "assistant"]
-    own = ["".join(span["text"] for span in spans if span["author"] == Author.POLICY) for spans in written]
+    given = {
+        name: value
+        for name, value in row.items()
+        if value is not None or name == "verdict"
+    }
+    written = [
+        message["spans"]
+        for message in row["messages"]
+        if message["role"] == "assistant"
+    ]
+    own = [
+        "".join(span["text"] for span in spans if span["author"] == Author.POLICY)
+        for spans in written
+    ]
     columns, reward = given.get("tokens") or {}, given.get("reward")
     authors = columns.get("author", [])
-    ends = [now != Author.POLICY and before == Author.POLICY for before, now in itertools.pairwise(authors)]
+    ends = [
+        now != Author.POLICY and before == Author.POLICY
+        for before, now in itertools.pairwise(authors)
+    ]
     is_right = (reward or 0) > 0
-    verdict = {"correct": is_right, "reward": reward, "status": "correct" if is_right else "wrong"}
+    verdict = {
+        "correct": is_right,
+        "reward": reward,
+        "status": "correct" if is_right else "wrong",
+    }
     spans = (span for message in row["messages"] for span in message["spans"])
     return {
         "aided": any(span["author"] == Author.AGENT for span in spans),
@@ -211,7 +261,8 @@ def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
         "reward": None,
         "stop_reason": "completed",
         **given,
-        "turns": given.get("turns") or [{"completion": text, "finish_reason": "stop"} for text in own],
+        "turns": given.get("turns")
+        or [{"completion": text, "finish_reason": "stop"} for text in own],
         "tokens": {
             "token_ids": [],
             "author": [],
@@ -240,7 +291,11 @@ def _assumptions(episode: Episode) -> Iterator[str]:
     if (episode.policy_versions[~own] >= 0).any():
         yield "tokens.policy_version is to be -1 where the policy did not write: it is not looked at there."
     if episode.reward is None:
-        what_then = "its group is left out" if episode.stop_reason.is_error else "it is verified again"
+        what_then = (
+            "its group is left out"
+            if episode.stop_reason.is_error
+            else "it is verified again"
+        )
         yield f"no reward: {what_then}."
     elif episode.reward_parts and abs(parts - episode.reward) > 1e-6:
         yield f"its reward is {episode.reward}, but reward_parts add up to {parts}."

@@ -72,7 +72,9 @@ class FaultyAgent:
             await asyncio.Event().wait()
         if self.fault == "junk":
             return {"text": 5}  # type: ignore[return-value]
-        raise {"exit": SystemExit, "cancel": asyncio.CancelledError}.get(self.fault, ValueError)("boom")
+        raise {"exit": SystemExit, "cancel": asyncio.CancelledError}.get(
+            self.fault, ValueError
+        )("boom")
 
 
 _JUNK = {
@@ -114,14 +116,25 @@ class FaultServer:
         headers: Mapping[str, str] | None = None,
         choice: Mapping[str, Any] | None = None,
     ) -> None:
-        self.text, self.delay_s, self.headers, self.url = text, delay_s, headers or {}, ""
+        self.text, self.delay_s, self.headers, self.url = (
+            text,
+            delay_s,
+            headers or {},
+            "",
+        )
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.num_open = self.most_open = self.num_connections = 0
         self.choice = choice or {}
-        self._script, self._started, self._ended = cycle(script), Event(), asyncio.Event()
+        self._script, self._started, self._ended = (
+            cycle(script),
+            Event(),
+            asyncio.Event(),
+        )
 
     def __enter__(self) -> "FaultServer":
-        self._thread = Thread(target=asyncio.run, args=(self._serve(),), name="fault-server", daemon=True)
+        self._thread = Thread(
+            target=asyncio.run, args=(self._serve(),), name="fault-server", daemon=True
+        )
         self._thread.start()
         self._started.wait()
         return self
@@ -132,21 +145,27 @@ class FaultServer:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=4096)
+        server = await asyncio.start_server(
+            self._connection, "127.0.0.1", 0, backlog=4096
+        )
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         self._started.set()
         await self._ended.wait()
         server.close()
         await asyncio.sleep(0.01)  # for connections on their way in
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.num_connections += 1
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 lines = (line.partition(": ") for line in head.splitlines()[1:-1])
                 headers = {name.lower(): value for name, _, value in lines}
-                body = json.loads(await reader.readexactly(int(headers["content-length"])))
+                body = json.loads(
+                    await reader.readexactly(int(headers["content-length"]))
+                )
                 self.requests.append((headers, body))
                 self.num_open += 1
                 self.most_open = max(self.most_open, self.num_open)
@@ -158,19 +177,33 @@ class FaultServer:
         except (OSError, EOFError, asyncio.CancelledError):
             writer.transport.abort()
 
-    async def _respond(self, fault: str, headers: Mapping[str, str], writer: asyncio.StreamWriter) -> None:
+    async def _respond(
+        self, fault: str, headers: Mapping[str, str], writer: asyncio.StreamWriter
+    ) -> None:
         if fault == "reset":
             raise ConnectionResetError
         if fault == "hang":
             await asyncio.sleep(3600)
         text = "x" * 10_000_000 if fault == "huge" else self.text
-        message = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop", **self.choice}
+        message = {
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": "stop",
+            **self.choice,
+        }
         usage = {"prompt_tokens": 10, "completion_tokens": len(text.split())}
         body = json.dumps({"choices": [message], "usage": usage}).encode()
         status = int(fault) if fault.isdigit() else 200
-        body = _JUNK.get(fault, body) if status == 200 else f"refused: {headers['authorization']}".encode()
+        body = (
+            _JUNK.get(fault, body)
+            if status == 200
+            else f"refused: {headers['authorization']}".encode()
+        )
         length = 2**50 if fault in ("cut", "drip", "endless") else len(body)
-        sent = {"Content-Type": "application/json", "Content-Length": str(length), **self.headers}
+        sent = {
+            "Content-Type": "application/json",
+            "Content-Length": str(length),
+            **self.headers,
+        }
         if fault == "packed":
             sent["Content-Encoding"] = "gzip"
         head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())

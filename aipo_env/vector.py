@@ -16,7 +16,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium import vector
-from gymnasium.error import AlreadyPendingCallError, InvalidAction, NoAsyncCallError, ResetNeeded
+from gymnasium.error import (
+    AlreadyPendingCallError,
+    InvalidAction,
+    NoAsyncCallError,
+    ResetNeeded,
+)
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from numpy.typing import NDArray
 
@@ -25,7 +30,9 @@ from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.errors import ConfigError, whole
 from aipo_env.session import run_sync
 
-Batch = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+Batch = tuple[
+    Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+]
 """Observations, rewards [k], terminations [k], truncations [k], infos of k environments."""
 _Work = Coroutine[Any, Any, Any] | None
 
@@ -59,12 +66,18 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         self._finished: asyncio.Queue[int] = asyncio.Queue()
         self.num_envs = num_envs = whole("environment: num_envs", num_envs, 1)
         first = make_env(**options)
-        self.envs: list[EpisodeEnv[Any, Any]] = [first, *(copy.copy(first) for _ in range(num_envs - 1))]
+        self.envs: list[EpisodeEnv[Any, Any]] = [
+            first,
+            *(copy.copy(first) for _ in range(num_envs - 1)),
+        ]
         self.max_episode_steps = max_episode_steps
         self.autoreset_mode = vector.AutoresetMode(autoreset_mode)
         self.metadata = {**first.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = first.render_mode
-        self.single_action_space, self.single_observation_space = first.action_space, first.observation_space
+        self.single_action_space, self.single_observation_space = (
+            first.action_space,
+            first.observation_space,
+        )
         self.action_space = batch_space(first.action_space, num_envs)
         self.observation_space = batch_space(first.observation_space, num_envs)
         self._observations: list[Any] = [None] * num_envs
@@ -72,7 +85,10 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         self._is_over = [True] * num_envs
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Start episodes; environment i gets `seed + i`, or the i-th of a list.
 
@@ -82,12 +98,20 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         self._check_none_sent("reset")
         options = dict(options or {})
         mask = options.pop("reset_mask", np.ones(self.num_envs, np.bool_))
-        if getattr(mask, "dtype", None) != np.bool_ or mask.shape != (self.num_envs,) or not mask.any():
-            raise ConfigError(f"reset: reset_mask={mask!r} must be bool[{self.num_envs}], true somewhere.")
+        if (
+            getattr(mask, "dtype", None) != np.bool_
+            or mask.shape != (self.num_envs,)
+            or not mask.any()
+        ):
+            raise ConfigError(
+                f"reset: reset_mask={mask!r} must be bool[{self.num_envs}], true somewhere."
+            )
         seeds = _seeds(seed, self.num_envs)
         infos: dict[str, Any] = {}
         for env_id in np.flatnonzero(mask).tolist():
-            infos = self._add_info(infos, self._reset(env_id, seeds[env_id], options), env_id)
+            infos = self._add_info(
+                infos, self._reset(env_id, seeds[env_id], options), env_id
+            )
         return self._observe(range(self.num_envs)), infos
 
     def step(self, actions: Any) -> Batch:
@@ -145,25 +169,39 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
 
     def _act(self, actions: Sequence[Any], env_ids: Sequence[int]) -> list[_Work]:
         """Take the actions; return what has to be awaited for each."""
-        if len(actions) != len(env_ids) or not set(env_ids) <= set(range(self.num_envs)):
-            raise InvalidAction(f"{len(actions)} actions for environments {env_ids!r} of {self.num_envs}.")
+        if len(actions) != len(env_ids) or not set(env_ids) <= set(
+            range(self.num_envs)
+        ):
+            raise InvalidAction(
+                f"{len(actions)} actions for environments {env_ids!r} of {self.num_envs}."
+            )
         resets = self.autoreset_mode is vector.AutoresetMode.NEXT_STEP
         for env_id in env_ids:
-            if self._is_over[env_id] and (self._observations[env_id] is None or not resets):
-                raise ResetNeeded(f"environment {env_id} has no running episode: call reset() first.")
+            if self._is_over[env_id] and (
+                self._observations[env_id] is None or not resets
+            ):
+                raise ResetNeeded(
+                    f"environment {env_id} has no running episode: call reset() first."
+                )
         works: list[_Work] = []
         try:
             for env_id, action in zip(env_ids, actions, strict=True):
-                works.append(None if self._is_over[env_id] else self.envs[env_id]._act(action))
+                works.append(
+                    None if self._is_over[env_id] else self.envs[env_id]._act(action)
+                )
         except BaseException:
             for work in filter(None, works):
                 work.close()
             raise
         return works
 
-    def _reset(self, env_id: int, seed: int | None, options: dict[str, Any]) -> dict[str, Any]:
+    def _reset(
+        self, env_id: int, seed: int | None, options: dict[str, Any]
+    ) -> dict[str, Any]:
         """Reset one environment; return its info."""
-        self._observations[env_id], info = self.envs[env_id].reset(seed=seed, options=dict(options))
+        self._observations[env_id], info = self.envs[env_id].reset(
+            seed=seed, options=dict(options)
+        )
         self._num_steps[env_id], self._is_over[env_id] = 0, False
         return info
 
@@ -171,27 +209,39 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         """Return the batch of last observations."""
         space = self.single_observation_space
         empty: Any = create_empty_array(space, len(env_ids))
-        return concatenate(space, [self._observations[env_id] for env_id in env_ids], empty)
+        return concatenate(
+            space, [self._observations[env_id] for env_id in env_ids], empty
+        )
 
     def _results(self, env_ids: Sequence[int]) -> Batch:
         """Return the results of environments that have finished their step, and reset as the mode says."""
         size = len(env_ids)
         batch: vector.VectorEnv[Any, Any, Any] = vector.VectorEnv()
         batch.num_envs = size  # so that `_add_info` makes arrays of this size
-        rewards, (terminations, truncations) = np.zeros(size), np.zeros((2, size), np.bool_)
+        rewards, (terminations, truncations) = (
+            np.zeros(size),
+            np.zeros((2, size), np.bool_),
+        )
         infos: dict[str, Any] = {}
         for row, env_id in enumerate(env_ids):
             if self._is_over[env_id]:
                 info = self._reset(env_id, None, {})
             else:
-                observation, rewards[row], terminated, truncated, info = self.envs[env_id]._result()
+                observation, rewards[row], terminated, truncated, info = self.envs[
+                    env_id
+                ]._result()
                 self._observations[env_id] = observation
                 self._num_steps[env_id] += 1
                 truncated |= self._num_steps[env_id] == self.max_episode_steps
                 terminations[row], truncations[row] = terminated, truncated
                 self._is_over[env_id] = terminated or truncated
-                if self._is_over[env_id] and self.autoreset_mode is vector.AutoresetMode.SAME_STEP:
-                    infos = batch._add_info(infos, {"final_obs": observation, "final_info": info}, row)
+                if (
+                    self._is_over[env_id]
+                    and self.autoreset_mode is vector.AutoresetMode.SAME_STEP
+                ):
+                    infos = batch._add_info(
+                        infos, {"final_obs": observation, "final_info": info}, row
+                    )
                     info = self._reset(env_id, None, {})
             infos = batch._add_info(infos, info, row)
         return self._observe(env_ids), rewards, terminations, truncations, infos
@@ -234,5 +284,7 @@ def _seeds(seed: Any, num_envs: int) -> list[Any]:
         return [seed + env_id for env_id in range(num_envs)]
     seeds = list(seed) if isinstance(seed, Sequence | np.ndarray) else [seed] * num_envs
     if len(seeds) != num_envs:
-        raise ConfigError(f"reset: {len(seeds)} seeds for {num_envs} environments; give one for each.")
+        raise ConfigError(
+            f"reset: {len(seeds)} seeds for {num_envs} environments; give one for each."
+        )
     return seeds

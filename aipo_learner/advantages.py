@@ -10,7 +10,11 @@ STD_EPSILON = 1e-6
 
 
 def group_advantages(
-    rewards: Sequence[float], aided: Sequence[bool], *, base: str, baseline: str = "split"
+    rewards: Sequence[float],
+    aided: Sequence[bool],
+    *,
+    base: str,
+    baseline: str = "split",
 ) -> list[float]:
     """Advantages of one group, in the order of `rewards`.
 
@@ -26,7 +30,8 @@ def group_advantages(
     [0.75, -0.25, 0.0, 0.0]
     """
     return [
-        _advantage(row, _comparison_set(row, aided, baseline), rewards, base) for row in range(len(rewards))
+        _advantage(row, _comparison_set(row, aided, baseline), rewards, base)
+        for row in range(len(rewards))
     ]
 
 
@@ -34,18 +39,28 @@ def _comparison_set(row: int, aided: Sequence[bool], baseline: str) -> list[int]
     """The rows that `row` is compared with, itself included."""
     if baseline == "union" or (baseline == "split" and aided[row]):
         return list(range(len(aided)))
-    return [other for other in range(len(aided)) if bool(aided[other]) == bool(aided[row])]
+    return [
+        other for other in range(len(aided)) if bool(aided[other]) == bool(aided[row])
+    ]
 
 
-def _advantage(row: int, compared: list[int], rewards: Sequence[float], base: str) -> float:
-    averaged = [other for other in compared if other != row] if base == "rloo" else compared
+def _advantage(
+    row: int, compared: list[int], rewards: Sequence[float], base: str
+) -> float:
+    averaged = (
+        [other for other in compared if other != row] if base == "rloo" else compared
+    )
     if not averaged:
         return 0.0
     # The mean of differences, not the difference from a mean: equal rewards give 0 exactly.
-    gain = math.fsum(rewards[row] - rewards[other] for other in averaged) / len(averaged)
+    gain = math.fsum(rewards[row] - rewards[other] for other in averaged) / len(
+        averaged
+    )
     if base in WITHOUT_STD:
         return gain
-    return gain / (statistics.pstdev(rewards[other] for other in compared) + STD_EPSILON)
+    return gain / (
+        statistics.pstdev(rewards[other] for other in compared) + STD_EPSILON
+    )
 
 
 def is_dropped(advantages: Sequence[float]) -> bool:
@@ -53,7 +68,9 @@ def is_dropped(advantages: Sequence[float]) -> bool:
     return all(advantage == 0 for advantage in advantages)
 
 
-def overlong_penalty(num_policy_tokens: int, max_policy_tokens: int, buffer_tokens: int) -> float:
+def overlong_penalty(
+    num_policy_tokens: int, max_policy_tokens: int, buffer_tokens: int
+) -> float:
     """Reward term that punishes length softly (arXiv 2503.14476).
 
     0 up to `max_policy_tokens - buffer_tokens`, then linear down to -1 at `max_policy_tokens`.

@@ -66,5 +66,6 @@ def mixture(tokens: AgentTokens) -> Tensor:
 
 
 AGENT_RULES: dict[str, Callable[[AgentTokens], Tensor]] = {
-    rule.__name__: rule for rule in (floored, masked, on_policy, plain_is, luffy, mixture)
+    rule.__name__: rule
+    for rule in (floored, masked, on_policy, plain_is, luffy, mixture)
 }

@@ -28,5 +28,7 @@ class BackgroundLoop:
             self._thread.join()
 
     def _serve(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self.loop):  # at its end it cancels, and closes the loop
+        with asyncio.Runner(
+            loop_factory=lambda: self.loop
+        ):  # at its end it cancels, and closes the loop
             self.loop.run_forever()

@@ -42,7 +42,9 @@ def with_gradient(value: Tensor, slope: Tensor, variable: Tensor) -> Tensor:
 def k3(log_ratio: Tensor) -> Tensor:
     """The k3 estimate of KL(q || p) from `log p - log q` at tokens drawn from q; never negative."""
     bounded = log_ratio.detach().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return with_gradient(torch.expm1(bounded) - bounded, torch.expm1(bounded), log_ratio)
+    return with_gradient(
+        torch.expm1(bounded) - bounded, torch.expm1(bounded), log_ratio
+    )
 
 
 def token_ratio(tokens: PolicyTokens) -> Tensor:
@@ -58,7 +60,9 @@ def episode_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 def sequence_ratio(tokens: PolicyTokens) -> Tensor:
     """exp(mean log-ratio of the row) as value, with each token's own gradient (GSPO-token)."""
-    ratio = bounded_exp(episode_mean(tokens.logprobs - tokens.old_logprobs, tokens.mask))
+    ratio = bounded_exp(
+        episode_mean(tokens.logprobs - tokens.old_logprobs, tokens.mask)
+    )
     return with_gradient(ratio, ratio, tokens.logprobs)
 
 
@@ -69,9 +73,14 @@ def clip_ratio(ratio: Tensor, tokens: PolicyTokens) -> Tensor:
 
 def pessimistic(ratio: Tensor, tokens: PolicyTokens) -> Surrogate:
     """PPO's min(r A, clip(r) A): no gradient where the clip is the smaller."""
-    free, held = ratio * tokens.advantages, clip_ratio(ratio, tokens) * tokens.advantages
+    free, held = (
+        ratio * tokens.advantages,
+        clip_ratio(ratio, tokens) * tokens.advantages,
+    )
     clipped = held < free
-    return Surrogate(torch.minimum(free, held), free.detach().masked_fill(clipped, 0), clipped)
+    return Surrogate(
+        torch.minimum(free, held), free.detach().masked_fill(clipped, 0), clipped
+    )
 
 
 def clipped_token_ratio(tokens: PolicyTokens) -> Surrogate:

@@ -32,16 +32,23 @@ class Row:
 
 
 def episode_row(
-    episode: Episode, advantage: float, prompt: Sequence[int] = (), keep: NDArray[np.bool_] | None = None
+    episode: Episode,
+    advantage: float,
+    prompt: Sequence[int] = (),
+    keep: NDArray[np.bool_] | None = None,
 ) -> Row:
     """Return the row of an episode: after `prompt`, its tokens, or those of them that `keep` (bool[T]) marks."""
     tokens, head = episode.tokens, len(prompt)
     kept = slice(None) if keep is None else keep
     policy_mask = np.concatenate([np.zeros(head, bool), tokens.policy_mask[kept]])
     agent_mask = np.concatenate([np.zeros(head, bool), tokens.agent_mask[kept]])
-    logprobs = np.concatenate([np.full(head, np.nan, np.float32), tokens.behaviour_logprobs[kept]])
+    logprobs = np.concatenate(
+        [np.full(head, np.nan, np.float32), tokens.behaviour_logprobs[kept]]
+    )
     return Row(
-        token_ids=np.concatenate([np.asarray(prompt, np.int64), tokens.token_ids[kept]]),
+        token_ids=np.concatenate(
+            [np.asarray(prompt, np.int64), tokens.token_ids[kept]]
+        ),
         policy_mask=policy_mask,
         agent_mask=agent_mask,
         sampler_logprobs=np.where(policy_mask, logprobs, np.float32(np.nan)),
@@ -63,9 +70,13 @@ class Batch:
     advantages: Tensor
 
 
-def collate(rows: Sequence[Row], pad_token_id: int, device: torch.device | str = "cpu") -> Batch:
+def collate(
+    rows: Sequence[Row], pad_token_id: int, device: torch.device | str = "cpu"
+) -> Batch:
     """Pad rows on the right."""
-    width = max(1, *(len(row.token_ids) for row in rows))  # a prompt that fills the context leaves no token
+    width = max(
+        1, *(len(row.token_ids) for row in rows)
+    )  # a prompt that fills the context leaves no token
 
     def padded(name: str, fill: float) -> Tensor:
         arrays = [getattr(row, name) for row in rows]
@@ -77,16 +88,22 @@ def collate(rows: Sequence[Row], pad_token_id: int, device: torch.device | str =
     lengths = torch.tensor([len(row.token_ids) for row in rows], device=device)
     return Batch(
         token_ids=padded("token_ids", pad_token_id),
-        attention_mask=(torch.arange(width, device=device)[None] < lengths[:, None]).long(),
+        attention_mask=(
+            torch.arange(width, device=device)[None] < lengths[:, None]
+        ).long(),
         policy_mask=padded("policy_mask", False),
         agent_mask=padded("agent_mask", False),
         sampler_logprobs=padded("sampler_logprobs", np.nan),
         agent_logprobs=padded("agent_logprobs", np.nan),
-        advantages=torch.tensor([row.advantage for row in rows], dtype=torch.float32, device=device),
+        advantages=torch.tensor(
+            [row.advantage for row in rows], dtype=torch.float32, device=device
+        ),
     )
 
 
-def split_rows(rows: Sequence[Row], max_tokens: int, *, packed: bool = False) -> list[list[Row]]:
+def split_rows(
+    rows: Sequence[Row], max_tokens: int, *, packed: bool = False
+) -> list[list[Row]]:
     """Split rows into microbatches of at most `max_tokens` tokens, padding included; a longer row stands alone.
 
     Rows of similar length share a microbatch: at most a fifth of it is padding. Packed rows need none, and
@@ -96,7 +113,11 @@ def split_rows(rows: Sequence[Row], max_tokens: int, *, packed: bool = False) ->
     num_tokens = 0
     for row in sorted(rows, key=lambda row: len(row.token_ids)):
         length = len(row.token_ids)
-        num_tokens = num_tokens + length if packed or not parts else length * (len(parts[-1]) + 1)
+        num_tokens = (
+            num_tokens + length
+            if packed or not parts
+            else length * (len(parts[-1]) + 1)
+        )
         similar = packed or not parts or length <= 1.25 * len(parts[-1][0].token_ids)
         if parts and num_tokens <= max_tokens and similar:
             parts[-1].append(row)

@@ -57,11 +57,15 @@ class SampledBatches(Batches):
     It begins with the batches that `run` has from before its last checkpoint.
     """
 
-    def __init__(self, run: Run, play: Play, interrupt: InterruptFlag, *, is_apart: bool = False) -> None:
+    def __init__(
+        self, run: Run, play: Play, interrupt: InterruptFlag, *, is_apart: bool = False
+    ) -> None:
         config, queued = run.config, run.queued_episodes()
         self._config, self._play, self._interrupt = config, play, interrupt
         size = config.groups_per_step * config.group_size
-        self._queue = deque(queued[start : start + size] for start in range(0, len(queued), size))
+        self._queue = deque(
+            queued[start : start + size] for start in range(0, len(queued), size)
+        )
         self._next = run.step + len(self._queue)
         self._may_overlap = is_apart and config.source.max_staleness > 0
         self._background: BackgroundLoop | None = None
@@ -73,7 +77,9 @@ class SampledBatches(Batches):
         while self._next <= min(last, self._config.num_steps - 1):
             self._keep(lambda: asyncio.run(self._begin(step)))
         episodes, size = self._queue.popleft(), self._config.group_size
-        return [episodes[start : start + size] for start in range(0, len(episodes), size)]
+        return [
+            episodes[start : start + size] for start in range(0, len(episodes), size)
+        ]
 
     def sample_ahead(self, step: int) -> None:
         """Begin to sample the batch that is `max_staleness` steps ahead, with the weights as they are."""
@@ -108,7 +114,9 @@ class SampledBatches(Batches):
         self._next += 1
 
     def _begin(self, policy_version: int) -> Playing:
-        return self._play(self._next, share(range(self._config.groups_per_step)), policy_version)
+        return self._play(
+            self._next, share(range(self._config.groups_per_step)), policy_version
+        )
 
 
 async def play_groups(
@@ -128,21 +136,39 @@ async def play_groups(
     sessions = []
     for group in groups:
         position = step * config.groups_per_step + group
-        task = scenario.source.task("train", task_index(scenario.source, "train", position, config.seed))
+        task = scenario.source.task(
+            "train", task_index(scenario.source, "train", position, config.seed)
+        )
         for rollout, aided in enumerate(aided_flags(config, step)):
             key, group_id = (config.seed, step, group, rollout), f"{step}-{group}"
             sessions.append(
-                scenario.session(task, aided=aided, key=key, group_id=group_id, policy_version=policy_version)
+                scenario.session(
+                    task,
+                    aided=aided,
+                    key=key,
+                    group_id=group_id,
+                    policy_version=policy_version,
+                )
             )
     return await run_episodes(sessions, sampler)
 
 
-def staleness(step: int, episodes: Sequence[Episode], *, is_stored: bool) -> dict[str, float]:
+def staleness(
+    step: int, episodes: Sequence[Episode], *, is_stored: bool
+) -> dict[str, float]:
     """Return by how many versions the policy's tokens are older than `step`: the mean, and the largest.
 
     Of stored episodes, those whose tokens have versions of their own count; the others' may never have been set.
     """
-    dated = [e for e in episodes if not is_stored or e.tokens.policy_version is not None]
-    versions = np.concatenate([[], *(e.policy_versions[e.tokens.policy_mask] for e in dated)])
+    dated = [
+        e for e in episodes if not is_stored or e.tokens.policy_version is not None
+    ]
+    versions = np.concatenate(
+        [[], *(e.policy_versions[e.tokens.policy_mask] for e in dated)]
+    )
     ages = step - versions[versions >= 0]
-    return {"staleness": float(ages.mean()), "staleness_max": float(ages.max())} if len(ages) else {}
+    return (
+        {"staleness": float(ages.mean()), "staleness_max": float(ages.max())}
+        if len(ages)
+        else {}
+    )

@@ -76,9 +76,13 @@ class Run:
                         f"{run.folder}: not all ranks see the checkpoint of step {run.step} in it. Put --out where "
                         "all machines see it."
                     )
-                run.journal = stack.enter_context(contextlib.closing(Journal(run.folder / "journal.jsonl")))
+                run.journal = stack.enter_context(
+                    contextlib.closing(Journal(run.folder / "journal.jsonl"))
+                )
             except (OSError, ValueError) as error:
-                raise CheckpointError(f"{run.folder}: the run's folder cannot be used: {error}") from error
+                raise CheckpointError(
+                    f"{run.folder}: the run's folder cannot be used: {error}"
+                ) from error
             try:
                 yield run
             finally:
@@ -86,9 +90,18 @@ class Run:
 
     def _prepare(self) -> None:
         """Write down the settings of a new run, compare those of an old one, delete what was left half made."""
-        settings = {key: value for key, value in self.config.to_dict().items() if key not in _MAY_CHANGE}
-        settings["compute"] = {"lora_rank": self.config.compute.lora_rank}  # the rest changes only rounding
-        text = json.dumps({**settings, "initial_policy": self.initial_policy}, indent=2) + "\n"
+        settings = {
+            key: value
+            for key, value in self.config.to_dict().items()
+            if key not in _MAY_CHANGE
+        }
+        settings["compute"] = {
+            "lora_rank": self.config.compute.lora_rank
+        }  # the rest changes only rounding
+        text = (
+            json.dumps({**settings, "initial_policy": self.initial_policy}, indent=2)
+            + "\n"
+        )
         path = self.folder / "config.json"
         self._checkpoints.mkdir(exist_ok=True)
         if self.step and path.is_file():
@@ -143,7 +156,9 @@ class Run:
             )
         model.load_state_dict(state["adapter"], strict=False)
 
-    def restore_optimizer(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+    def restore_optimizer(
+        self, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+    ) -> None:
         """Load the state of the optimiser of `model`, which may be sharded, when the run is resumed."""
         if self.step:
             path = self._at(self.step) / "optimizer"
@@ -175,7 +190,11 @@ class Run:
                 shutil.rmtree(scratch, ignore_errors=True)
                 scratch.mkdir()
                 save_policy(model, tokenizer, scratch / "policy")
-                state = {"format": FORMAT, "step": step, "adapter": adapter_state(model)}
+                state = {
+                    "format": FORMAT,
+                    "step": step,
+                    "adapter": adapter_state(model),
+                }
                 torch.save(state, scratch / "state.pt")
                 if queued:
                     write_episodes(scratch / "queue.jsonl", queued, reveal=True)
@@ -246,7 +265,9 @@ class Run:
         return self._checkpoints / f"step-{step:06d}"
 
     def _whole(self) -> list[Path]:
-        return sorted(path for path in self._checkpoints.glob("step-*") if _is_whole(path))
+        return sorted(
+            path for path in self._checkpoints.glob("step-*") if _is_whole(path)
+        )
 
 
 @contextlib.contextmanager
@@ -278,7 +299,11 @@ def _unreadable_explained(path: Path) -> Iterator[None]:
 
 
 def _is_whole(path: Path) -> bool:
-    return path.name[5:].isdecimal() and (path / "state.pt").is_file() and (path / "policy").is_dir()
+    return (
+        path.name[5:].isdecimal()
+        and (path / "state.pt").is_file()
+        and (path / "policy").is_dir()
+    )
 
 
 def _sync(path: Path) -> None:

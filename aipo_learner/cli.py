@@ -45,7 +45,9 @@ class _Start:
 def train(argv: list[str]) -> None:
     """Train a policy; a run found in --out is resumed."""
     start, rest = tyro.cli(_Start, args=argv, return_unknown_args=True, add_help=False)
-    default = choose(RECIPES, start.recipe, "recipe")() if start.recipe else TrainConfig()
+    default = (
+        choose(RECIPES, start.recipe, "recipe")() if start.recipe else TrainConfig()
+    )
     if start.config:
         default = default.changed(_read_json(start.config))
     config = tyro.cli(
@@ -66,8 +68,12 @@ def train(argv: list[str]) -> None:
         return dry_run(config, console)
     run_training(config, console, start.ray)
     if rank() == 0:
-        best = f". Best: {config.out / 'best'}" if (config.out / "best").exists() else ""
-        console.print(f"Done. Policy: {policy_folder(str(config.out))}{best}", highlight=False)
+        best = (
+            f". Best: {config.out / 'best'}" if (config.out / "best").exists() else ""
+        )
+        console.print(
+            f"Done. Policy: {policy_folder(str(config.out))}{best}", highlight=False
+        )
 
 
 def evaluate_command(argv: list[str]) -> None:
@@ -76,13 +82,21 @@ def evaluate_command(argv: list[str]) -> None:
     def policy_name(*, policy: str = "tiny") -> str:
         return policy
 
-    policy, _ = tyro.cli(policy_name, args=argv, return_unknown_args=True, add_help=False)
-    options = tyro.cli(EvalOptions, default=_eval_defaults(policy), args=argv, prog="aipo eval")
+    policy, _ = tyro.cli(
+        policy_name, args=argv, return_unknown_args=True, add_help=False
+    )
+    options = tyro.cli(
+        EvalOptions, default=_eval_defaults(policy), args=argv, prog="aipo eval"
+    )
     prepare(options.num_threads)
     folder = policy_folder(options.policy)
     model, tokenizer = load_policy(folder, trust_remote_code=options.trust_remote_code)
-    settings = TrainConfig(policy=folder, sampler=options.sampler, temperature=options.temperature)
-    with contextlib.closing(build_sampler(settings, model.eval(), tokenizer)) as sampler:
+    settings = TrainConfig(
+        policy=folder, sampler=options.sampler, temperature=options.temperature
+    )
+    with contextlib.closing(
+        build_sampler(settings, model.eval(), tokenizer)
+    ) as sampler:
         sync_weights(sampler, model, settings.max_sampler_gap)
         measure_task_sets(sampler, options, Console())
 
@@ -90,14 +104,25 @@ def evaluate_command(argv: list[str]) -> None:
 def _eval_defaults(policy: str) -> EvalOptions:
     """Return defaults that measure a run's policy, or its `best`, in the run's own world."""
     folders = (Path(policy), Path(policy).parent)
-    found = [path for path in folders if (path / "config.json").is_file() and (path / "checkpoints").is_dir()]
+    found = [
+        path
+        for path in folders
+        if (path / "config.json").is_file() and (path / "checkpoints").is_dir()
+    ]
     run = _read_json(found[0] / "config.json") if found else {}
     names = ("agents", "rules", "seed", "temperature")
     fields = {name: run[name] for name in names if name in run}
     tasks = run.get("environment", "toy")
     by_role = fields.get("agents", "none")
-    agents = by_role.values() if isinstance(by_role, Mapping) and "type" not in by_role else [by_role]
-    for registry, spec in [(TASKS, tasks), *((AGENTS, agent) for agent in agents if agent != "none")]:
+    agents = (
+        by_role.values()
+        if isinstance(by_role, Mapping) and "type" not in by_role
+        else [by_role]
+    )
+    for registry, spec in [
+        (TASKS, tasks),
+        *((AGENTS, agent) for agent in agents if agent != "none"),
+    ]:
         kind = parse_spec(spec, registry.kind)[0].partition(",")[0]
         if kind not in registry.names() and kind.lower() not in known_datasets():
             # A folder that somebody shares is data: what it names is not imported unasked.
@@ -105,7 +130,11 @@ def _eval_defaults(policy: str) -> EvalOptions:
                 f"eval: {found[0] / 'config.json'} names the {registry.kind} {spec!r}, which is code of its own. If you "
                 "trust it, measure the policy's folder (checkpoints/step-…/policy) and name it yourself."
             )
-    return EvalOptions(policy=policy, tasks=tasks if isinstance(tasks, str) else json.dumps(tasks), **fields)
+    return EvalOptions(
+        policy=policy,
+        tasks=tasks if isinstance(tasks, str) else json.dumps(tasks),
+        **fields,
+    )
 
 
 def report(argv: list[str]) -> None:

@@ -38,18 +38,24 @@ def read_object(text: str) -> dict[str, Any]:
     """Read a JSON object from the command line or a file."""
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON object is needed, this is one of type {type(value).__name__}")
+        raise ValueError(
+            f"a JSON object is needed, this is one of type {type(value).__name__}"
+        )
     return value
 
 
-def _one_argument(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
+def _one_argument(
+    read: Callable[[str], Any], metavar: str
+) -> PrimitiveConstructorSpec[Any]:
     """Describe to tyro a value that is one argument, read by `read`."""
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
         instance_from_str=lambda arguments: read(arguments[0]),
         is_instance=lambda value: isinstance(value, str | Mapping),
-        str_from_instance=lambda value: [value if isinstance(value, str) else json.dumps(value)],
+        str_from_instance=lambda value: [
+            value if isinstance(value, str) else json.dumps(value)
+        ],
     )
 
 
@@ -147,7 +153,10 @@ class TrainConfig:
     """Metrics of the update that stop the run: {"entropy": [0.05, null], "kl_ref": [null, 1]}."""
 
     def __post_init__(self) -> None:
-        out, held_out = vars(self)["out"], vars(self)["held_out"]  # from a file they may be anything
+        out, held_out = (
+            vars(self)["out"],
+            vars(self)["held_out"],
+        )  # from a file they may be anything
         if not isinstance(out, str | Path):
             raise ConfigError(f"config: out={out!r} must be the path of a folder.")
         if not isinstance(held_out, list | tuple):
@@ -156,10 +165,14 @@ class TrainConfig:
         object.__setattr__(self, "held_out", tuple(held_out))  # JSON has lists
         for name in ("rules", "pool", "bounds"):
             if not isinstance(value := getattr(self, name), Mapping):
-                raise ConfigError(f"config: {name}={value!r} must be an object of names and values.")
+                raise ConfigError(
+                    f"config: {name}={value!r} must be an object of names and values."
+                )
         for name, pair in self.bounds.items():
             is_pair = isinstance(pair, list | tuple) and len(pair) == 2
-            if not is_pair or not all(value is None or isinstance(value, int | float) for value in pair):
+            if not is_pair or not all(
+                value is None or isinstance(value, int | float) for value in pair
+            ):
                 raise ConfigError(
                     f"config: bounds has {pair!r} for {name!r}; write [low, high], null where there is none."
                 )

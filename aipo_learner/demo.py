@@ -48,28 +48,43 @@ def run_demo(
     Returns the report's path.
     """
     arms = arms or {"aipo": toy(), "masked": toy_masked(), "base": toy_base()}
-    configs = {name: replace(config, seed=seed, out=out / name) for name, config in arms.items()}
-    versions = {name: version(name) for name in ("aipo-rl", "torch", "transformers", "gymnasium", "numpy")}
+    configs = {
+        name: replace(config, seed=seed, out=out / name)
+        for name, config in arms.items()
+    }
+    versions = {
+        name: version(name)
+        for name in ("aipo-rl", "torch", "transformers", "gymnasium", "numpy")
+    }
     versions = {"python": platform.python_version(), **versions}
     summary: dict[str, Any] = {"arms": {}, "seed": seed, "versions": versions}
     first = next(iter(configs.values()))
     workers = min(len(arms), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         baseline = pool.submit(_measure, first.policy, first, out / "before", measure)
-        jobs = {name: pool.submit(_run_arm, config, measure) for name, config in configs.items()}
+        jobs = {
+            name: pool.submit(_run_arm, config, measure)
+            for name, config in configs.items()
+        }
         try:
             alone = {}
             for name, job in jobs.items():
                 after, seconds = job.result()
                 alone[name] = after["unaided"]
-                summary["arms"][name] = _arm(baseline.result(), after, configs[name], seconds)
+                summary["arms"][name] = _arm(
+                    baseline.result(), after, configs[name], seconds
+                )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            console.print("Stopped. The same command goes on from the last checkpoints.")
+            console.print(
+                "Stopped. The same command goes on from the last checkpoints."
+            )
             raise
     leader, *others = configs
     summary["against"] = {name: compare(alone[name], alone[leader]) for name in others}
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (out / "summary.json").write_text(
+        json.dumps(summary, indent=2) + "\n", encoding="utf-8"
+    )
     _print_outcome(summary, console)
     report = write_report(out)
     console.print(f"Report: {report}", highlight=False)
@@ -84,18 +99,31 @@ def _run_arm(config: TrainConfig, measure: Measure) -> tuple[dict[str, Scores], 
     return _measure(str(config.out), config, config.out, measure), seconds
 
 
-def _measure(policy: str, config: TrainConfig, folder: Path, measure: Measure) -> dict[str, Scores]:
+def _measure(
+    policy: str, config: TrainConfig, folder: Path, measure: Measure
+) -> dict[str, Scores]:
     """Score a policy without agents and with; keep some episodes for the viewer."""
     prepare(config.num_threads)
     # Every arm is measured with agents too, the one that was trained without them as well.
-    scenario = build_scenario(config.environment, "scripted", rules=config.rules, seed=config.seed)
+    scenario = build_scenario(
+        config.environment, "scripted", rules=config.rules, seed=config.seed
+    )
     model, tokenizer = load_policy(policy_folder(policy))
     sampler = HFSampler(model, tokenizer)
     scores = {}
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
-    for column, num_samples in (("unaided", measure.samples), ("aided", measure.aided_samples)):
-        sizes = {"num_tasks": measure.tasks, "num_samples": num_samples, "seed": config.seed}
-        scores[column], episodes = evaluate(sampler, scenario, aided=column == "aided", **sizes)
+    for column, num_samples in (
+        ("unaided", measure.samples),
+        ("aided", measure.aided_samples),
+    ):
+        sizes = {
+            "num_tasks": measure.tasks,
+            "num_samples": num_samples,
+            "seed": config.seed,
+        }
+        scores[column], episodes = evaluate(
+            sampler, scenario, aided=column == "aided", **sizes
+        )
         path = folder / "episodes" / f"evaluation-{column}.jsonl"
         path.unlink(missing_ok=True)
         write_episodes(path, episodes[:6])
@@ -103,7 +131,10 @@ def _measure(policy: str, config: TrainConfig, folder: Path, measure: Measure) -
 
 
 def _arm(
-    before: Mapping[str, Scores], after: Mapping[str, Scores], config: TrainConfig, seconds: float
+    before: Mapping[str, Scores],
+    after: Mapping[str, Scores],
+    config: TrainConfig,
+    seconds: float,
 ) -> dict[str, Any]:
     """Return an arm's part of the summary."""
     both = {"before": before, "after": after}
@@ -115,7 +146,9 @@ def _arm(
     rows = read_metrics(config.out / "metrics.jsonl")
     timed = sum(row["seconds/rollouts"] + row["seconds/update"] for row in rows)
     return columns | {
-        "dependence_gap": {when: dependence_gap(**scores) for when, scores in both.items()},
+        "dependence_gap": {
+            when: dependence_gap(**scores) for when, scores in both.items()
+        },
         "rollouts": len(rows) * config.groups_per_step * config.group_size,
         "seconds": round(max(seconds, timed), 1),
     }
@@ -126,11 +159,16 @@ def _print_outcome(summary: Mapping[str, Any], console: Console) -> None:
     for name, arm in summary["arms"].items():
         was, now = (arm["unaided"][when]["pass@1"] for when in ("before", "after"))
         kinds = ", ".join(
-            f"{kind} {row['pass@1']:.2f}" for kind, row in arm["unaided"]["after"]["by_bottleneck"].items()
+            f"{kind} {row['pass@1']:.2f}"
+            for kind, row in arm["unaided"]["after"]["by_bottleneck"].items()
         )
-        console.print(f"{name:8} pass@1 {was:.3f} -> {now:.3f}   ({kinds})", highlight=False)
+        console.print(
+            f"{name:8} pass@1 {was:.3f} -> {now:.3f}   ({kinds})", highlight=False
+        )
     for name, change in summary["against"].items():
         low, high = change["intervals"]["pass@1"]
         mean = change["difference"]["pass@1"]
         shown = f"{mean:+.3f} (95 % paired bootstrap {low:+.3f} to {high:+.3f})"
-        console.print(f"{next(iter(summary['arms']))} against {name}: {shown}", highlight=False)
+        console.print(
+            f"{next(iter(summary['arms']))} against {name}: {shown}", highlight=False
+        )

@@ -39,7 +39,9 @@ def join_ranks() -> None:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE
+    )
     atexit.register(dist.destroy_process_group)
 
 
@@ -72,7 +74,9 @@ def gathered(items: Sequence[T]) -> list[T]:
     return [item for part in of_ranks for item in part]
 
 
-def share_passes(passes: Sequence[list[Row]]) -> tuple[Sequence[list[Row]], Sequence[list[Row]]]:
+def share_passes(
+    passes: Sequence[list[Row]],
+) -> tuple[Sequence[list[Row]], Sequence[list[Row]]]:
     """Return this rank's microbatches, and one with a row in which no token counts if others have one more.
 
     All ranks must make as many passes, because they gather the weights of the layers together.

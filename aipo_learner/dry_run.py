@@ -13,7 +13,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from aipo_env import (
     AgentError,
@@ -61,7 +66,9 @@ def dry_run(config: TrainConfig, console: Console) -> None:
     title = f"{config.policy}: {size.num_params / 1e9:.2f} billion weights; GiB per GPU; {episodes}"
     table = Table(*_HEADERS.split("|"), title=title)
     for num_gpus, gpu in product((1, 8), _GPUS):
-        table.add_row(f"{num_gpus} x {gpu}", *estimate(config, rules, size, gpu, num_gpus))
+        table.add_row(
+            f"{num_gpus} x {gpu}", *estimate(config, rules, size, gpu, num_gpus)
+        )
     console.print(table)
 
 
@@ -71,12 +78,16 @@ def architecture(config: TrainConfig) -> PretrainedConfig:
     Raises:
         PolicyError: It is in none of them.
     """
-    known = json.loads(Path(__file__).with_name("architectures.json").read_text(encoding="utf-8"))
+    known = json.loads(
+        Path(__file__).with_name("architectures.json").read_text(encoding="utf-8")
+    )
     if config.policy in known:
         return AutoConfig.for_model(**known[config.policy])
     try:
         folder = policy_folder(config.policy)
-        return AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+        return AutoConfig.from_pretrained(
+            folder, trust_remote_code=config.trust_remote_code
+        )
     except (OSError, ValueError) as error:
         raise PolicyError(
             f"policy {config.policy!r} has no readable config.json here or on the Hub. Download its folder, or choose "
@@ -90,26 +101,46 @@ def shrunk(shape: PretrainedConfig, vocabulary: int) -> PretrainedConfig:
     known = [name for name in _SMALL if getattr(shape, name, None) is not None]
     small = {shape.attribute_map.get(name, name): _SMALL[name] for name in known}
     if fields.get("num_key_value_heads"):
-        small["num_key_value_heads"] = 4 if shape.num_key_value_heads == shape.num_attention_heads else 2
-    small |= {name: 0 for name in ("eos_token_id", "pad_token_id", "bos_token_id") if name in fields}
+        small["num_key_value_heads"] = (
+            4 if shape.num_key_value_heads == shape.num_attention_heads else 2
+        )
+    small |= {
+        name: 0
+        for name in ("eos_token_id", "pad_token_id", "bos_token_id")
+        if name in fields
+    }
     for derived in ("layer_types", "architectures"):
         fields.pop(derived, None)
-    return AutoConfig.for_model(**{**fields, **small, "vocab_size": vocabulary, "dtype": "float32"})
+    return AutoConfig.for_model(
+        **{**fields, **small, "vocab_size": vocabulary, "dtype": "float32"}
+    )
 
 
-def rehearse(config: TrainConfig, shape: PretrainedConfig, folder: Path, console: Console) -> DialogueRules:
+def rehearse(
+    config: TrainConfig, shape: PretrainedConfig, folder: Path, console: Console
+) -> DialogueRules:
     """Sample one group, then make one update from its episodes as if half of them had been right."""
     pool = {**config.pool, "retries": 0}
     try:
-        scenario = build_scenario(config.environment, config.agents, rules=config.rules, pool=pool)
+        scenario = build_scenario(
+            config.environment, config.agents, rules=config.rules, pool=pool
+        )
         run_sync(_ask(scenario.pool))
     except (AgentError, DataError) as error:
-        console.print(f"The toy world and its agents stand in: {error}", highlight=False, markup=False)
+        console.print(
+            f"The toy world and its agents stand in: {error}",
+            highlight=False,
+            markup=False,
+        )
         config = replace(config, environment="toy", agents="scripted")
         scenario = build_scenario(config.environment, config.agents, rules=config.rules)
     tokenizer, path = build_tokenizer(), folder / "rewarded.jsonl"
     torch.manual_seed(config.seed)
-    save_policy(AutoModelForCausalLM.from_config(shrunk(shape, len(tokenizer))), tokenizer, folder / "policy")
+    save_policy(
+        AutoModelForCausalLM.from_config(shrunk(shape, len(tokenizer))),
+        tokenizer,
+        folder / "policy",
+    )
     rules = {**config.rules, "max_policy_tokens": 24, "max_context_tokens": 8000}
     sampled = replace(
         config, policy=str(folder / "policy"), out=folder / "sampled", num_steps=1, groups_per_step=1, rules=rules,
@@ -118,11 +149,16 @@ def rehearse(config: TrainConfig, shape: PretrainedConfig, folder: Path, console
     )  # fmt: skip
     train(sampled, Console(quiet=True))
     episodes = enumerate(read_episodes(sampled.out / "episodes" / "step-000000.jsonl"))
-    rewarded = (replace(episode, reward=float(i % 2), reward_parts={}) for i, episode in episodes)
+    rewarded = (
+        replace(episode, reward=float(i % 2), reward_parts={})
+        for i, episode in episodes
+    )
     write_episodes(path, rewarded, reveal=True)
     source = EpisodeSource(episodes=str(path))
     train(replace(sampled, out=folder / "updated", source=source), Console(quiet=True))
-    console.print("One step of sampling, update and checkpoint was made with a random tiny policy.")
+    console.print(
+        "One step of sampling, update and checkpoint was made with a random tiny policy."
+    )
     return scenario.rules
 
 
@@ -158,19 +194,40 @@ class Footprint:
     token_flops: float
 
 
-def measure(shape: PretrainedConfig, config: TrainConfig, max_context_tokens: int) -> Footprint:
+def measure(
+    shape: PretrainedConfig, config: TrainConfig, max_context_tokens: int
+) -> Footprint:
     """Measure an architecture on tensors that have a size and no memory."""
     with FakeTensorMode():
         model = AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
         is_cast = config.compute.precision != "float32"
-        first, second = (_kept_bytes(model, num_tokens, is_cast) for num_tokens in (256, 512))
-    num_params, per_token = sum(p.numel() for p in model.parameters()), (second - first) / 256
+        first, second = (
+            _kept_bytes(model, num_tokens, is_cast) for num_tokens in (256, 512)
+        )
+    num_params, per_token = (
+        sum(p.numel() for p in model.parameters()),
+        (second - first) / 256,
+    )
     head = model.get_output_embeddings()
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    rank_size = sum(module.in_features + module.out_features for module in linear if module is not head)
-    head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    num_shared = getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
-    attention = shape.num_hidden_layers * shape.num_attention_heads * head_dim * max_context_tokens
+    rank_size = sum(
+        module.in_features + module.out_features
+        for module in linear
+        if module is not head
+    )
+    head_dim = (
+        getattr(shape, "head_dim", None)
+        or shape.hidden_size // shape.num_attention_heads
+    )
+    num_shared = (
+        getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
+    )
+    attention = (
+        shape.num_hidden_layers
+        * shape.num_attention_heads
+        * head_dim
+        * max_context_tokens
+    )
     return Footprint(
         num_params=num_params,
         num_trained=config.compute.lora_rank * rank_size or num_params,
@@ -185,7 +242,9 @@ def measure(shape: PretrainedConfig, config: TrainConfig, max_context_tokens: in
 
 def _kept_bytes(model: PreTrainedModel, num_tokens: int, is_cast: bool) -> int:
     """Return the bytes that a forward pass keeps for the backward pass, beside the weights themselves."""
-    mask = torch.zeros(1, 1, num_tokens, num_tokens, dtype=torch.bfloat16 if is_cast else torch.float32)
+    mask = torch.zeros(
+        1, 1, num_tokens, num_tokens, dtype=torch.bfloat16 if is_cast else torch.float32
+    )
     own = {tensor.untyped_storage()._cdata for tensor in (mask, *model.parameters())}
     kept: dict[int, Tensor] = {}
 
@@ -197,7 +256,11 @@ def _kept_bytes(model: PreTrainedModel, num_tokens: int, is_cast: bool) -> int:
     with saved_tensors_hooks(keep, lambda tensor: tensor), cast:
         ids = torch.zeros(1, num_tokens, dtype=torch.long)
         model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own)
+    return sum(
+        tensor.untyped_storage().nbytes()
+        for place, tensor in kept.items()
+        if place not in own
+    )
 
 
 def estimate(
@@ -207,9 +270,15 @@ def estimate(
     memory, flops, bandwidth = _GPUS[gpu]
     again = config.compute.gradient_checkpointing
     per_layer = size.activation_bytes / size.num_layers
-    activations = 4 * size.num_layers * size.hidden_size + per_layer if again else size.activation_bytes
+    activations = (
+        4 * size.num_layers * size.hidden_size + per_layer
+        if again
+        else size.activation_bytes
+    )
     kind, options = parse_spec(config.sampler, "sampler")
-    has_own_weights = kind != "transformers" and not {"", "url"} & options.keys()  # a server's are elsewhere
+    has_own_weights = (
+        kind != "transformers" and not {"", "url"} & options.keys()
+    )  # a server's are elsewhere
     state = (4 * size.num_params + 12 * size.num_trained) / num_gpus
     work = activations * config.microbatch_tokens
     # FSDP2 gathers one layer at a time; autocast keeps every copy of a trained weight for the whole pass.
@@ -221,11 +290,27 @@ def estimate(
     shown.append(f"{(state + work + copies) / GIB:.1f} of {usable / GIB:.1f}")
     context = rules.max_context_tokens
     num_episodes = math.ceil(config.groups_per_step * config.group_size / num_gpus)
-    at_once = min(num_episodes, int((usable - state - work - copies) // (context * size.cache_bytes)))
+    at_once = min(
+        num_episodes,
+        int((usable - state - work - copies) // (context * size.cache_bytes)),
+    )
     if at_once < 1:
         return (*shown, "does not fit", "", "")
     per_token = 2 * size.num_params + at_once * context / 2 * size.cache_bytes
     waves = math.ceil(num_episodes / at_once)
-    rollouts_s = waves * rules.max_policy_tokens * per_token / (_SHARE_OF_BANDWIDTH * bandwidth)
-    update_s = num_episodes * context * size.token_flops * (4 if again else 3) / (_SHARE_OF_FLOPS * flops)
-    return (*shown, f"{at_once} of {num_episodes}", f"{rollouts_s / 60:.1f}", f"{update_s / 60:.1f}")
+    rollouts_s = (
+        waves * rules.max_policy_tokens * per_token / (_SHARE_OF_BANDWIDTH * bandwidth)
+    )
+    update_s = (
+        num_episodes
+        * context
+        * size.token_flops
+        * (4 if again else 3)
+        / (_SHARE_OF_FLOPS * flops)
+    )
+    return (
+        *shown,
+        f"{at_once} of {num_episodes}",
+        f"{rollouts_s / 60:.1f}",
+        f"{update_s / 60:.1f}",
+    )

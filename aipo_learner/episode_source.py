@@ -22,7 +22,9 @@ class EpisodeSource:
     def __post_init__(self) -> None:
         check_settings(self, "config: source.")
         if sum(map(bool, (self.episodes, self.sft_episodes, self.max_staleness))) > 1:
-            raise ConfigError("config: of episodes, sft_episodes and max_staleness only one can be set.")
+            raise ConfigError(
+                "config: of episodes, sft_episodes and max_staleness only one can be set."
+            )
 
     @property
     def is_stored(self) -> bool:

@@ -48,7 +48,9 @@ class EvalOptions:
     def __post_init__(self) -> None:
         check_settings(self, "eval: ")
         if self.aided and self.agents == "none":
-            raise ConfigError("eval: --aided with --agents none; name agents, or leave --aided out.")
+            raise ConfigError(
+                "eval: --aided with --agents none; name agents, or leave --aided out."
+            )
 
 
 def task_sets(text: str) -> dict[str, Spec]:
@@ -69,7 +71,9 @@ def task_sets(text: str) -> dict[str, Spec]:
         else:
             specs.append(part)
     if not specs:
-        raise ConfigError("eval: --tasks names no task set. Name some, as in --tasks aime2025,math500.")
+        raise ConfigError(
+            "eval: --tasks names no task set. Name some, as in --tasks aime2025,math500."
+        )
     found: dict[str, Spec] = {}
     for spec in specs:
         short = _name(spec.partition(",")[0])

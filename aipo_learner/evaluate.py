@@ -28,9 +28,13 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
         ValueError: Not 1 <= k <= num_samples, or not 0 <= num_correct <= num_samples.
     """
     if not 1 <= k <= num_samples:
-        raise ValueError(f"pass_at_k: k={k} must be from 1 to num_samples={num_samples}.")
+        raise ValueError(
+            f"pass_at_k: k={k} must be from 1 to num_samples={num_samples}."
+        )
     if not 0 <= num_correct <= num_samples:
-        raise ValueError(f"pass_at_k: num_correct={num_correct} must be from 0 to num_samples={num_samples}.")
+        raise ValueError(
+            f"pass_at_k: num_correct={num_correct} must be from 0 to num_samples={num_samples}."
+        )
     if num_samples - num_correct < k:
         return 1.0
     missing = np.arange(num_samples - num_correct + 1, num_samples + 1)
@@ -59,7 +63,9 @@ class Scores:
 
     def pass_at(self, k: int) -> NDArray[np.float64]:
         """Return pass@k of every task: float64[tasks]."""
-        return np.array([pass_at_k(self.num_samples, int(c), k) for c in self.num_correct])
+        return np.array(
+            [pass_at_k(self.num_samples, int(c), k) for c in self.num_correct]
+        )
 
     def ks(self) -> list[int]:
         """Return the powers of two up to the number of samples, 256 at most."""
@@ -69,7 +75,9 @@ class Scores:
         """Return the tasks of one kind of bottleneck."""
         keep = [i for i, name in enumerate(self.bottlenecks) if name == bottleneck]
         names = tuple(self.task_ids[i] for i in keep)
-        return Scores(names, (bottleneck,) * len(keep), self.num_correct[keep], self.num_samples)
+        return Scores(
+            names, (bottleneck,) * len(keep), self.num_correct[keep], self.num_samples
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return means, 95 % bootstrap intervals over tasks, and the same by bottleneck."""
@@ -77,12 +85,19 @@ class Scores:
         row["intervals"] = {f"pass@{k}": interval(self.pass_at(k)) for k in self.ks()}
         kinds = [kind for kind in CONSULT_KINDS if kind in self.bottlenecks]
         row["by_bottleneck"] = {kind: self.subset(kind)._means() for kind in kinds}
-        row |= {"num_truncated": self.num_truncated, "num_unverified": self.num_unverified}
-        row["num_correct"] = dict(zip(self.task_ids, self.num_correct.tolist(), strict=True))
+        row |= {
+            "num_truncated": self.num_truncated,
+            "num_unverified": self.num_unverified,
+        }
+        row["num_correct"] = dict(
+            zip(self.task_ids, self.num_correct.tolist(), strict=True)
+        )
         return row
 
     def _means(self) -> dict[str, Any]:
-        means: dict[str, Any] = {f"pass@{k}": float(self.pass_at(k).mean()) for k in self.ks()}
+        means: dict[str, Any] = {
+            f"pass@{k}": float(self.pass_at(k).mean()) for k in self.ks()
+        }
         means[f"mean@{self.num_samples}"] = means["pass@1"]
         return means | {
             "never_solved": float((self.num_correct == 0).mean()),
@@ -94,7 +109,9 @@ class Scores:
 def interval(values: NDArray[np.float64]) -> list[float]:
     """Return the 95 % percentile bootstrap interval of a mean over tasks."""
     rng = np.random.default_rng([0, 8])
-    means = values[rng.integers(len(values), size=(NUM_RESAMPLES, len(values)))].mean(axis=1)
+    means = values[rng.integers(len(values), size=(NUM_RESAMPLES, len(values)))].mean(
+        axis=1
+    )
     return [float(x) for x in np.quantile(means, [0.025, 0.975])]
 
 
@@ -104,7 +121,11 @@ def compare(before: Scores, after: Scores) -> dict[str, Any]:
     Boundary gain is the share of tasks never solved before and solved at least once after; boundary loss the
     reverse.
     """
-    differences = {k: after.pass_at(k) - before.pass_at(k) for k in before.ks() if k <= after.num_samples}
+    differences = {
+        k: after.pass_at(k) - before.pass_at(k)
+        for k in before.ks()
+        if k <= after.num_samples
+    }
     was, now = before.num_correct > 0, after.num_correct > 0
     return {
         "difference": {f"pass@{k}": float(d.mean()) for k, d in differences.items()},
@@ -120,7 +141,13 @@ def dependence_gap(unaided: Scores, aided: Scores) -> float:
 
 
 def evaluate(
-    sampler: Sampler, scenario: Scenario, *, num_tasks: int, num_samples: int, aided: bool, seed: int
+    sampler: Sampler,
+    scenario: Scenario,
+    *,
+    num_tasks: int,
+    num_samples: int,
+    aided: bool,
+    seed: int,
 ) -> tuple[Scores, list[Episode]]:
     """Sample `num_tasks` held-out tasks; return the scores and the first episode of each task.
 
@@ -129,16 +156,25 @@ def evaluate(
     """
     held = scenario.source.num_tasks("test") or num_tasks or _TASKS_OF_AN_ENDLESS_SOURCE
     num_tasks = min(num_tasks or held, held)
-    indices = [task_index(scenario.source, "test", position, seed) for position in range(num_tasks)]
+    indices = [
+        task_index(scenario.source, "test", position, seed)
+        for position in range(num_tasks)
+    ]
     tasks = [scenario.source.task("test", index) for index in indices]
-    jobs = [(number, sample) for number in range(num_tasks) for sample in range(num_samples)]
+    jobs = [
+        (number, sample) for number in range(num_tasks) for sample in range(num_samples)
+    ]
     num_correct = np.zeros(num_tasks, np.int64)
     num_truncated = num_unverified = 0
     firsts: list[Episode] = []
     for start in range(0, len(jobs), _SESSIONS_AT_ONCE):
         chunk = jobs[start : start + _SESSIONS_AT_ONCE]
         sessions = [
-            scenario.session(tasks[number], aided=aided, key=(seed, 1_000_000 + aided, number, sample))
+            scenario.session(
+                tasks[number],
+                aided=aided,
+                key=(seed, 1_000_000 + aided, number, sample),
+            )
             for number, sample in chunk
         ]
         episodes = gathered(asyncio.run(run_episodes(share(sessions), sampler)))
@@ -150,4 +186,6 @@ def evaluate(
                 firsts.append(episode)
     kinds = tuple(str(task.meta.get("bottleneck", "")) for task in tasks)
     names = tuple(task.id for task in tasks)
-    return Scores(names, kinds, num_correct, num_samples, num_truncated, num_unverified), firsts
+    return Scores(
+        names, kinds, num_correct, num_samples, num_truncated, num_unverified
+    ), firsts

@@ -56,21 +56,33 @@ class LearnerForward:
     """
 
     def __init__(
-        self, model: PreTrainedModel, config: ComputeConfig | None = None, *, temperature: float = 1.0
+        self,
+        model: PreTrainedModel,
+        config: ComputeConfig | None = None,
+        *,
+        temperature: float = 1.0,
     ) -> None:
         config = config or ComputeConfig()
         self.model, self.temperature = model, temperature
         self.head = model.get_output_embeddings()
         on_gpu = model.device.type == "cuda"
-        self.is_bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and on_gpu)
+        self.is_bfloat16 = config.precision == "bfloat16" or (
+            config.precision == "auto" and on_gpu
+        )
         if self.is_bfloat16 and on_gpu:
             # The head's float32 products in TF32: in full they would take most of the step.
             torch.set_float32_matmul_precision("high")
         # A head of another kind, or with a bias, keeps its own forward method.
-        self._is_plain_head = isinstance(self.head, nn.Linear) and self.head.bias is None
+        self._is_plain_head = (
+            isinstance(self.head, nn.Linear) and self.head.bias is None
+        )
         self._layers = dict(_layer_forwards(model, config))
-        self._attention = "flex_attention" if on_gpu and model._supports_flex_attn else ""
-        self.is_packed = config.layout == "packed" or (config.layout == "auto" and bool(self._attention))
+        self._attention = (
+            "flex_attention" if on_gpu and model._supports_flex_attn else ""
+        )
+        self.is_packed = config.layout == "packed" or (
+            config.layout == "auto" and bool(self._attention)
+        )
         if self.is_packed and not self._keeps_rows_apart():
             if config.layout == "packed":
                 raise PolicyError(
@@ -91,11 +103,16 @@ class LearnerForward:
             # Positions start anew with every row: transformers takes that for a boundary.
             real = batch.attention_mask.bool()
             positions = real.cumsum(-1)[real][None] - 1
-            inputs = {"input_ids": batch.token_ids[real][None], "position_ids": positions}
+            inputs = {
+                "input_ids": batch.token_ids[real][None],
+                "position_ids": positions,
+            }
             here = wanted[real][None]
         logprobs, entropy = self._at(here, inputs)
         nothing = torch.zeros(wanted.shape, device=logprobs.device)
-        return nothing.masked_scatter(wanted, logprobs), nothing.masked_scatter(wanted, entropy)
+        return nothing.masked_scatter(wanted, logprobs), nothing.masked_scatter(
+            wanted, entropy
+        )
 
     @torch.no_grad()
     def probe_head(self) -> None:
@@ -106,7 +123,9 @@ class LearnerForward:
         wanted = torch.tensor([[False, True]], device=self.model.device)
         self._at(wanted, {"input_ids": wanted.long()}, is_probe=True)
 
-    def _at(self, wanted: Tensor, inputs: dict[str, Tensor], is_probe: bool = False) -> tuple[Tensor, Tensor]:
+    def _at(
+        self, wanted: Tensor, inputs: dict[str, Tensor], is_probe: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Return float32[N] log-probabilities and entropies of the N wanted tokens: bool[rows, width]."""
         targets = inputs["input_ids"][wanted]
         # The state before a token predicts it; the first of a row is never wanted.
@@ -121,7 +140,9 @@ class LearnerForward:
                 states = hidden[before].to(self.head.weight.dtype)
                 if not is_chunked:
                     return own_forward(states[None])
-                pair = token_logprobs_from_hidden(states / self.temperature, self.head.weight, targets)
+                pair = token_logprobs_from_hidden(
+                    states / self.temperature, self.head.weight, targets
+                )
                 made.append(torch.stack([part[None] for part in pair], dim=-1))
                 return made[0]
 
@@ -167,7 +188,10 @@ class LearnerForward:
         wanted = torch.ones_like(rows, dtype=torch.bool)
         wanted[:, 0] = False
         positions = torch.arange(16, device=rows.device).repeat(2)[None]
-        packed, _ = self._at(wanted.view(1, 32), {"input_ids": rows.view(1, 32), "position_ids": positions})
+        packed, _ = self._at(
+            wanted.view(1, 32),
+            {"input_ids": rows.view(1, 32), "position_ids": positions},
+        )
         alone, _ = self._at(wanted, {"input_ids": rows})
         return torch.allclose(packed, alone, atol=0.1 if self.is_bfloat16 else 1e-3)
 
@@ -178,7 +202,11 @@ def _layer_forwards(
     """Yield each decoder layer with the `forward` method that the learner gives it."""
     if not config.gradient_checkpointing and not config.compile_layers:
         return
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, GradientCheckpointingLayer)
+    ]
     if not layers:
         raise PolicyError(
             "compute.gradient_checkpointing and compute.compile_layers: no layers of a "

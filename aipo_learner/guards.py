@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from aipo_env import ConfigError, Episode, PolicyError, parse_spec, suggest, write_episodes
+from aipo_env import (
+    ConfigError,
+    Episode,
+    PolicyError,
+    parse_spec,
+    suggest,
+    write_episodes,
+)
 from aipo_learner.batch import Row
 from aipo_learner.config import TrainConfig
 from aipo_learner.distributed import rank
@@ -32,7 +39,11 @@ def guarded_update(
         place.unlink(missing_ok=True)
         write_episodes(place, episodes)
         fields = [
-            {f.name: torch.as_tensor(getattr(row, f.name)) for f in dataclasses.fields(row)} for row in rows
+            {
+                f.name: torch.as_tensor(getattr(row, f.name))
+                for f in dataclasses.fields(row)
+            }
+            for row in rows
         ]
         torch.save({"step": step, "rows": fields}, place.with_suffix(".pt"))
         raise PolicyError(
@@ -41,7 +52,9 @@ def guarded_update(
         ) from error
 
 
-def check_bounds(telemetry: Mapping[str, float], bounds: Mapping[str, Sequence[float | None]]) -> None:
+def check_bounds(
+    telemetry: Mapping[str, float], bounds: Mapping[str, Sequence[float | None]]
+) -> None:
     """Compare the telemetry of an update with `TrainConfig.bounds`.
 
     Raises:
@@ -67,11 +80,18 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     """Turn torch's want of memory into ConfigError that says what to change."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # on CPU, torch has no error of its own for it
-        is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+    except (
+        MemoryError,
+        RuntimeError,
+    ) as error:  # on CPU, torch has no error of its own for it
+        is_memory = isinstance(
+            error, MemoryError | torch.OutOfMemoryError
+        ) or "allocate memory" in str(error)
         if not is_memory:
             raise
-        raise ConfigError(f"out of memory: {str(error).splitlines()[0]} {advice}") from error
+        raise ConfigError(
+            f"out of memory: {str(error).splitlines()[0]} {advice}"
+        ) from error
 
 
 def sampling_advice(config: TrainConfig) -> str:
@@ -79,7 +99,9 @@ def sampling_advice(config: TrainConfig) -> str:
     kind, options = parse_spec(config.sampler, "sampler")
     if kind not in ("auto", "transformers"):
         return "It happened while episodes were sampled: lower gpu_memory_utilization in --sampler."
-    num_rows = min(options.get("max_rows", 256), config.groups_per_step * config.group_size)
+    num_rows = min(
+        options.get("max_rows", 256), config.groups_per_step * config.group_size
+    )
     return (
         f"It happened while {num_rows} episodes were sampled side by side; the cache needs memory in proportion. Halve "
         f"them: --sampler transformers:max_rows={num_rows // 2 or 1}."
@@ -101,6 +123,4 @@ def update_advice(config: TrainConfig, rows: Sequence[Row]) -> str:
     )
     if not config.compute.gradient_checkpointing:
         return f"{alone} Use --compute.gradient-checkpointing, which keeps the activations of one layer at a time."
-    return (
-        f"{alone} Lower max_context_tokens in --rules to {longest // 2}, which halves it, or train with LoRA."
-    )
+    return f"{alone} Lower max_context_tokens in --rules to {longest // 2}, which halves it, or train with LoRA."

@@ -11,7 +11,9 @@ _CHUNK = {"cpu": 1 << 20, "cuda": 1 << 25}
 _CHUNK_TOKENS = 512
 
 
-def token_logprobs_from_hidden(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def token_logprobs_from_hidden(
+    hidden: Tensor, weight: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the log-probability of each target token, and the entropy (nats) of the distribution there.
 
     Computed in float32 in chunks over tokens and vocabulary, forward and backward, so that neither [T, V]
@@ -32,9 +34,13 @@ def token_logprobs_from_hidden(hidden: Tensor, weight: Tensor, targets: Tensor) 
 
 class _HeadLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
         # mass and weighted sum e^(logit - highest) over the vocabulary, and that times the logit.
-        mass, weighted, picked = torch.zeros(3, len(hidden), dtype=torch.float32, device=hidden.device)
+        mass, weighted, picked = torch.zeros(
+            3, len(hidden), dtype=torch.float32, device=hidden.device
+        )
         highest = torch.full_like(mass, -torch.inf)
         for first, head, rows in _chunks(hidden, weight):
             logits = hidden[rows].float() @ head.T
@@ -45,7 +51,9 @@ class _HeadLogprobs(torch.autograd.Function):
             weighted[rows] = weighted[rows] * shrink + powers.mul_(logits).sum(-1)
             highest[rows] = raised
             here, column = _columns(targets[rows], first, len(head))
-            picked[rows] = torch.where(here, logits.gather(-1, column)[:, 0], picked[rows])
+            picked[rows] = torch.where(
+                here, logits.gather(-1, column)[:, 0], picked[rows]
+            )
         normaliser = highest + mass.log()
         entropy = normaliser - weighted / mass
         ctx.save_for_backward(hidden, weight, targets, normaliser)
@@ -54,13 +62,20 @@ class _HeadLogprobs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(
+        ctx: Any, grad: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None]:
         hidden, weight, targets, normaliser = ctx.saved_tensors
         grad_hidden = torch.zeros_like(hidden, dtype=torch.float32)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         for first, head, rows in _chunks(hidden, weight):
             states = hidden[rows].float()
-            slope = (states @ head.T).sub_(normaliser[rows, None]).exp_().mul_(-grad[rows, None])
+            slope = (
+                (states @ head.T)
+                .sub_(normaliser[rows, None])
+                .exp_()
+                .mul_(-grad[rows, None])
+            )
             here, column = _columns(targets[rows], first, len(head))
             slope.scatter_add_(-1, column, torch.where(here, grad[rows], 0.0)[:, None])
             grad_hidden[rows] += slope @ head

@@ -67,7 +67,9 @@ def agent_free_row(
     return episode_row(episode, advantage, plain_prompt, keep)
 
 
-def call_markup(episode: Episode, codec: Codec, tokenizer: PreTrainedTokenizerBase) -> NDArray[np.bool_]:
+def call_markup(
+    episode: Episode, codec: Codec, tokenizer: PreTrainedTokenizerBase
+) -> NDArray[np.bool_]:
     """Mark the policy's tokens that ask an agent or end a turn before the last: bool[T]."""
     tokens = episode.tokens
     marked = np.zeros(len(tokens), bool)
@@ -77,7 +79,11 @@ def call_markup(episode: Episode, codec: Codec, tokenizer: PreTrainedTokenizerBa
         token_ids = tokens.token_ids[own].tolist()
         # A token decoded alone may lose a blank or half a character: lengths are those of growing prefixes.
         ends = np.array(
-            [len(str(tokenizer.decode(token_ids[:n]))) for n in range(1, len(token_ids) + 1)], int
+            [
+                len(str(tokenizer.decode(token_ids[:n])))
+                for n in range(1, len(token_ids) + 1)
+            ],
+            int,
         )
         starts = np.concatenate([[0], ends])[: len(ends)]
         for begin, end in codec.call_spans(episode.turns[turn].completion):

@@ -24,12 +24,15 @@ class InterruptFlag:
 
     def __init__(self) -> None:
         self.requested = self._is_terminated = self._may_abandon = False
-        self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+        self._before: dict[
+            int, Callable[[int, FrameType | None], Any] | int | None
+        ] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {
-                number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
+                number: signal.signal(number, self._note)
+                for number in (signal.SIGINT, signal.SIGTERM)
             }
         return self
 
@@ -57,7 +60,9 @@ class InterruptFlag:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        if world_size() == 1:  # torchrun hands on what its processes were sent already, and kills in the end
+        if (
+            world_size() == 1
+        ):  # torchrun hands on what its processes were sent already, and kills in the end
             signal.signal(number, self._before[number])
         if number == signal.SIGTERM:
             self._is_terminated = True

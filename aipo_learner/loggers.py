@@ -35,7 +35,9 @@ class _Run:
         return f"{self.folder.name}-{self.id[:4]}"
 
 
-def open_loggers(names: str, folder: Path, settings: Mapping[str, Any], first_step: int) -> dict[str, Logger]:
+def open_loggers(
+    names: str, folder: Path, settings: Mapping[str, Any], first_step: int
+) -> dict[str, Logger]:
     """Open the loggers that `names` lists, as in "tensorboard,wandb"; "" is none.
 
     A resumed run goes on in what it logged to before, known by `folder/run_id`. Addresses, modes and keys are
@@ -53,8 +55,14 @@ def open_loggers(names: str, folder: Path, settings: Mapping[str, Any], first_st
         opened = choose(_LOGGERS, name, "loggers")
         try:
             loggers[name] = opened(run)
-        except Exception as error:  # each library has its own for a missing key or server
-            mend = f"Install it (pip install {name})" if isinstance(error, ImportError) else "Mend it"
+        except (
+            Exception
+        ) as error:  # each library has its own for a missing key or server
+            mend = (
+                f"Install it (pip install {name})"
+                if isinstance(error, ImportError)
+                else "Mend it"
+            )
             raise ConfigError(
                 f"loggers: {name} does not start: {error}. {mend}, or leave it out of --loggers {names}."
             ) from error
@@ -66,8 +74,15 @@ def log_to(loggers: dict[str, Logger], row: Mapping[str, float], step: int) -> N
     for name, logger in list(loggers.items()):
         try:
             logger.log(dict(row), step)
-        except Exception as error:  # each library has its own for a full disk or a lost server
-            _log.warning("the logger %s is left out from here on: %s: %s", name, type(error).__name__, error)
+        except (
+            Exception
+        ) as error:  # each library has its own for a full disk or a lost server
+            _log.warning(
+                "the logger %s is left out from here on: %s: %s",
+                name,
+                type(error).__name__,
+                error,
+            )
             del loggers[name]
 
 
@@ -87,7 +102,12 @@ def _wandb(run: _Run) -> Logger:
     import wandb
 
     opened = wandb.init(
-        project=_PROJECT, name=run.name, id=run.id, dir=run.folder, resume="allow", config=run.settings
+        project=_PROJECT,
+        name=run.name,
+        id=run.id,
+        dir=run.folder,
+        resume="allow",
+        config=run.settings,
     )
     return Logger(lambda row, step: opened.log(row, step=step), opened.finish)
 
@@ -95,7 +115,9 @@ def _wandb(run: _Run) -> Logger:
 def _trackio(run: _Run) -> Logger:
     import trackio
 
-    opened = trackio.init(project=_PROJECT, name=run.name, resume="allow", config=run.settings)
+    opened = trackio.init(
+        project=_PROJECT, name=run.name, resume="allow", config=run.settings
+    )
     return Logger(lambda row, step: opened.log(row, step=step), opened.finish)
 
 
@@ -104,8 +126,12 @@ def _mlflow(run: _Run) -> Logger:
 
     client = mlflow.MlflowClient()
     found = mlflow.set_experiment(_PROJECT)
-    same = client.search_runs([found.experiment_id], f"attributes.run_name = '{run.name}'")
-    opened = same[0] if same else client.create_run(found.experiment_id, run_name=run.name)
+    same = client.search_runs(
+        [found.experiment_id], f"attributes.run_name = '{run.name}'"
+    )
+    opened = (
+        same[0] if same else client.create_run(found.experiment_id, run_name=run.name)
+    )
     run_id = opened.info.run_id
 
     def log(row: dict[str, float], step: int) -> None:
@@ -115,4 +141,9 @@ def _mlflow(run: _Run) -> Logger:
     return Logger(log, lambda: client.set_terminated(run_id))
 
 
-_LOGGERS = {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio, "mlflow": _mlflow}
+_LOGGERS = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "trackio": _trackio,
+    "mlflow": _mlflow,
+}

@@ -17,16 +17,22 @@ def add_adapter(model: PreTrainedModel, rank: int) -> None:
         ConfigError: peft is not installed.
     """
     if find_spec("peft") is None:
-        raise ConfigError(f'config: compute.lora_rank={rank} needs peft: pip install "aipo-rl[lora]".')
+        raise ConfigError(
+            f'config: compute.lora_rank={rank} needs peft: pip install "aipo-rl[lora]".'
+        )
     from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     inject_adapter_in_model(config, model)
 
 
 def adapter_state(model: PreTrainedModel) -> dict[str, Tensor]:
     """Return the adapters' weights by name; none of a model without adapters."""
-    return {name: value for name, value in model.state_dict().items() if ".lora_" in name}
+    return {
+        name: value for name, value in model.state_dict().items() if ".lora_" in name
+    }
 
 
 def merged_state(model: PreTrainedModel) -> dict[str, Tensor] | None:
@@ -45,5 +51,7 @@ def merged_state(model: PreTrainedModel) -> dict[str, Tensor] | None:
     }
     for name, layer in model.named_modules():
         if isinstance(layer, Linear):
-            state[f"{name}.weight"] = state[f"{name}.weight"] + layer.get_delta_weight("default")
+            state[f"{name}.weight"] = state[f"{name}.weight"] + layer.get_delta_weight(
+                "default"
+            )
     return state

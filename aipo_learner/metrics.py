@@ -42,7 +42,9 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         "success/consulted": [e.correct for e in aided if consulted[id(e)]],
         "success/not_consulted": [e.correct for e in aided if not consulted[id(e)]],
         "reward": [e.reward for e in episodes if e.reward is not None],
-        "policy_tokens_per_episode": [int(e.tokens.policy_mask.sum()) for e in episodes],
+        "policy_tokens_per_episode": [
+            int(e.tokens.policy_mask.sum()) for e in episodes
+        ],
         "turns": [len(e.turns) for e in episodes],
         "forged_marks": [e.num_forged for e in episodes],
         "invalid_turns": [e.num_invalid for e in episodes],
@@ -55,18 +57,23 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         parts[f"consult_status/{status}"] = [c.status == status for c in consults]
     for difficulty in {e.task.meta.get("difficulty") for e in aided} - {None}:
         parts[f"consult_rate/difficulty_{difficulty}"] = [
-            len(e.consults) for e in aided if e.task.meta.get("difficulty") == difficulty
+            len(e.consults)
+            for e in aided
+            if e.task.meta.get("difficulty") == difficulty
         ]
     for kind in CONSULT_KINDS:
         parts[f"consult_rate/{kind}"] = [
-            sum(c.kind == kind and c.status == "answered" for c in e.consults) for e in aided
+            sum(c.kind == kind and c.status == "answered" for c in e.consults)
+            for e in aided
         ]
         for name, some in (("aided", aided), ("unaided", alone)):
             mine = [e.correct for e in some if e.task.meta.get("bottleneck") == kind]
             parts[f"success/{kind}/{name}"] = [float(x) for x in mine]
     outcomes = Counter(f"consults/{consult_outcome(consult)}" for consult in consults)
     outcomes["consults/retries"] = sum(consult.retries for consult in consults)
-    return {name: sum(values) / len(values) for name, values in parts.items() if values} | outcomes
+    return {
+        name: sum(values) / len(values) for name, values in parts.items() if values
+    } | outcomes
 
 
 class MetricsLog:
@@ -78,7 +85,11 @@ class MetricsLog:
 
     def __init__(self, config: TrainConfig, first_step: int, console: Console) -> None:
         self.path, self.num_steps = config.out / "metrics.jsonl", config.num_steps
-        self.console, self.started, self.first_step = console, time.monotonic(), first_step
+        self.console, self.started, self.first_step = (
+            console,
+            time.monotonic(),
+            first_step,
+        )
         kept = [row for row in read_metrics(self.path) if row["step"] < first_step]
         self.scores = {row["step"] + 1: row[SCORE] for row in kept if SCORE in row}
         if rank():  # rank 0 writes for all
@@ -86,9 +97,13 @@ class MetricsLog:
             self._file = Path(os.devnull).open("a", encoding="utf-8")  # noqa: SIM115
             return
         scratch = self.path.with_suffix(".writing")
-        scratch.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        scratch.write_text(
+            "".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8"
+        )
         scratch.replace(self.path)
-        self._loggers = open_loggers(config.loggers, config.out, config.to_dict(), first_step)
+        self._loggers = open_loggers(
+            config.loggers, config.out, config.to_dict(), first_step
+        )
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
@@ -96,7 +111,9 @@ class MetricsLog:
         self._put(step, row)
         per_step = (time.monotonic() - self.started) / (step + 1 - self.first_step)
         left = per_step * (self.num_steps - step - 1)
-        cells = "  ".join(f"{label} {row[name]:.2f}" for name, label in _SHOWN.items() if name in row)
+        cells = "  ".join(
+            f"{label} {row[name]:.2f}" for name, label in _SHOWN.items() if name in row
+        )
         self._print(step + 1, f"{cells}  {left / 60:.1f} min left")
 
     def write_evaluation(self, num_steps: int, row: Mapping[str, float]) -> None:
@@ -104,7 +121,9 @@ class MetricsLog:
         self.scores[num_steps] = row[SCORE]
         self._put(num_steps - 1, row)
         best = best_step(self.scores)
-        shown = f"pass@1 {row[SCORE]:.3f}  best {self.scores[best]:.3f} after step {best}"
+        shown = (
+            f"pass@1 {row[SCORE]:.3f}  best {self.scores[best]:.3f} after step {best}"
+        )
         self._print(num_steps, f"held-out tasks, alone: {shown}")
 
     def _put(self, step: int, row: Mapping[str, float]) -> None:
@@ -114,7 +133,9 @@ class MetricsLog:
 
     def _print(self, num_steps: int, text: str) -> None:
         run = self.path.parent.name
-        self.console.print(f"{run}  step {num_steps}/{self.num_steps}  {text}", highlight=False)
+        self.console.print(
+            f"{run}  step {num_steps}/{self.num_steps}  {text}", highlight=False
+        )
 
     def close(self) -> None:
         """Close what is open."""

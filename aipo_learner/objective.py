@@ -10,11 +10,23 @@ import torch
 from torch import Tensor
 
 from aipo_learner.agent_rules import AGENT_RULES, AgentTokens
-from aipo_learner.base_algorithms import BASE_ALGORITHMS, PolicyTokens, bounded_exp, episode_mean, k3
+from aipo_learner.base_algorithms import (
+    BASE_ALGORITHMS,
+    PolicyTokens,
+    bounded_exp,
+    episode_mean,
+    k3,
+)
 from aipo_learner.objective_config import ObjectiveConfig
 from aipo_learner.objective_metrics import Metrics
 
-__all__ = ["ObjectiveConfig", "agent_coefficient", "agent_normalizer", "aipo_loss", "policy_normalizer"]
+__all__ = [
+    "ObjectiveConfig",
+    "agent_coefficient",
+    "agent_normalizer",
+    "aipo_loss",
+    "policy_normalizer",
+]
 
 
 def aipo_loss(
@@ -59,11 +71,19 @@ def aipo_loss(
         "sampler_logprobs": sampler_logprobs,
         "ref_logprobs": ref_logprobs,
     }
-    _check(logprobs, logprobs.dtype, old_logprobs=old_logprobs, advantages=advantages, **known)
+    _check(
+        logprobs,
+        logprobs.dtype,
+        old_logprobs=old_logprobs,
+        advantages=advantages,
+        **known,
+    )
     _check(logprobs, torch.bool, policy_mask=policy_mask, agent_mask=agent_mask)
     _check_overlap(policy_mask, agent_mask)
     if config.kl_coef and ref_logprobs is None:
-        raise ValueError(f"kl_coef is {config.kl_coef}: pass ref_logprobs, or set kl_coef to 0.")
+        raise ValueError(
+            f"kl_coef is {config.kl_coef}: pass ref_logprobs, or set kl_coef to 0."
+        )
     own = PolicyTokens(
         _select(policy_mask, logprobs),
         _select(policy_mask, old_logprobs.detach()),
@@ -71,11 +91,15 @@ def aipo_loss(
         policy_mask,
         *config.clip_bounds(),
     )
-    policy_loss, policy_metrics = _policy_term(own, config, sampler_logprobs, ref_logprobs, policy_normalizer)
+    policy_loss, policy_metrics = _policy_term(
+        own, config, sampler_logprobs, ref_logprobs, policy_normalizer
+    )
     agent_loss, agent_metrics = _agent_term(
         _select(agent_mask, logprobs),
         _select(agent_mask, old_logprobs.detach()),
-        None if agent_logprobs is None else _select(agent_mask, agent_logprobs.detach()),
+        None
+        if agent_logprobs is None
+        else _select(agent_mask, agent_logprobs.detach()),
         _select(agent_mask, advantages),
         agent_mask,
         config,
@@ -86,10 +110,14 @@ def aipo_loss(
 
 def policy_normalizer(policy_mask: Tensor, config: ObjectiveConfig) -> float:
     """Z_policy of a whole batch, from its `[batch, tokens]` mask; over ranks, add them up."""
-    return BASE_ALGORITHMS[config.base].normalizer(policy_mask, config.max_policy_tokens)
+    return BASE_ALGORITHMS[config.base].normalizer(
+        policy_mask, config.max_policy_tokens
+    )
 
 
-def agent_normalizer(agent_mask: Tensor, advantages: Tensor, config: ObjectiveConfig) -> float:
+def agent_normalizer(
+    agent_mask: Tensor, advantages: Tensor, config: ObjectiveConfig
+) -> float:
     """Z_agent of a whole batch: the agent tokens whose weight times advantage is not 0.
 
     `advantages` is `[batch]` or `[batch, tokens]`; over ranks, add the normalizers up.
@@ -134,7 +162,9 @@ def _policy_term(
     share = _token_share(own, algorithm.averages_episode)
     weight = share
     if sampler_logprobs is not None:
-        sampler_weight, sampler_metrics = _sampler_correction(own, sampler_logprobs, config)
+        sampler_weight, sampler_metrics = _sampler_correction(
+            own, sampler_logprobs, config
+        )
         weight = share * sampler_weight
         metrics |= sampler_metrics
     objective = surrogate.objective * weight
@@ -165,7 +195,10 @@ def _sampler_correction(
     """
     known = own.mask & ~sampler_logprobs.isnan()
     log_ratio = _select(known, own.old_logprobs - sampler_logprobs.detach())
-    metrics = {"kl_sampler_sum": k3(log_ratio).sum(), "sampler_tokens": _count(known, log_ratio)}
+    metrics = {
+        "kl_sampler_sum": k3(log_ratio).sum(),
+        "sampler_tokens": _count(known, log_ratio),
+    }
     level = config.sampler_ratio or ("geometric" if config.base == "gspo" else "token")
     if level == "geometric":
         log_ratio = episode_mean(log_ratio, own.mask)
@@ -173,7 +206,10 @@ def _sampler_correction(
         log_ratio = log_ratio.sum(-1, keepdim=True)
     weight = bounded_exp(log_ratio).clamp(max=config.sampler_ratio_cap)
     used = _select(known, weight)
-    return weight, metrics | {"sampler_weight_sum": used.sum(), "sampler_weight_square_sum": (used**2).sum()}
+    return weight, metrics | {
+        "sampler_weight_sum": used.sum(),
+        "sampler_weight_square_sum": (used**2).sum(),
+    }
 
 
 def _agent_term(
@@ -197,7 +233,9 @@ def _agent_term(
         "agent_push": _divide(logit_push, z, "agent_normalizer"),
         "agent_tokens": _count(mask, logprobs),
         "agent_p_sum": _select(mask, tokens.p).sum(),
-        "agent_below_floor": _count(mask & (tokens.agent_ratio < config.floor), logprobs),
+        "agent_below_floor": _count(
+            mask & (tokens.agent_ratio < config.floor), logprobs
+        ),
         "agent_coefficient_sum": _select(mask, coefficient).sum(),
     }
 
@@ -242,7 +280,9 @@ def _count(mask: Tensor, like: Tensor) -> Tensor:
 def _divide(total: Tensor, normalizer: float, name: str) -> Tensor:
     """`total / normalizer`; 0, gradient included, when there is nothing to normalise by."""
     if not 0 <= normalizer < math.inf:
-        raise ValueError(f"{name} is {normalizer}: it must be a finite number, 0 or more.")
+        raise ValueError(
+            f"{name} is {normalizer}: it must be a finite number, 0 or more."
+        )
     return total / normalizer if normalizer else total * 0.0
 
 

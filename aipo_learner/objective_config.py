@@ -6,7 +6,14 @@ from typing import Annotated
 from aipo_env import ConfigError
 from aipo_learner.agent_rules import AGENT_RULES
 from aipo_learner.base_algorithms import BASE_ALGORITHMS
-from aipo_learner.settings import Bounds, Count, NotNegative, OneOf, Positive, check_settings
+from aipo_learner.settings import (
+    Bounds,
+    Count,
+    NotNegative,
+    OneOf,
+    Positive,
+    check_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,16 @@ class ObjectiveConfig:
     luffy_gamma: Positive = 0.1
     max_policy_tokens: Count = 1024
     sampler_ratio_cap: Positive = 2.0
-    sampler_ratio: Annotated[str | None, OneOf(("token", "sequence", "geometric"))] = None
+    sampler_ratio: Annotated[str | None, OneOf(("token", "sequence", "geometric"))] = (
+        None
+    )
 
     def __post_init__(self) -> None:
         check_settings(self, "config: objective.")
         if self.floor > self.ceiling:
-            raise ConfigError(f"config: objective.floor={self.floor} must be at most ceiling={self.ceiling}.")
+            raise ConfigError(
+                f"config: objective.floor={self.floor} must be at most ceiling={self.ceiling}."
+            )
 
     def clip_bounds(self) -> tuple[float, float]:
         """`clip_low` and `clip_high`, the base algorithm's own where they are None."""

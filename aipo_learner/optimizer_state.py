@@ -9,7 +9,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from transformers import PreTrainedModel
@@ -17,15 +20,21 @@ from transformers import PreTrainedModel
 from aipo_learner.distributed import world_size
 
 
-def save_optimizer(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> "Future[Any]":
+def save_optimizer(
+    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+) -> "Future[Any]":
     """Write AdamW's state as safetensors, each rank its shards, by the names of the parameters in `model`.
 
     On several ranks the state is only copied when this returns; the future ends once all ranks have written.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = [
+        parameter for group in optimizer.param_groups for parameter in group["params"]
+    ]
     state = {
         f"{name}.{key}": value
-        for (name, _), parameter in zip(model.named_parameters(), parameters, strict=True)
+        for (name, _), parameter in zip(
+            model.named_parameters(), parameters, strict=True
+        )
         for key, value in optimizer.state.get(parameter, {}).items()
     }
     folder.mkdir(exist_ok=True)
@@ -35,7 +44,9 @@ def save_optimizer(folder: Path, model: PreTrainedModel, optimizer: torch.optim.
         assert isinstance(saving, Future)
         return saving
     if state:
-        with warnings.catch_warnings(action="ignore"):  # torch remarks that there is one process only
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # torch remarks that there is one process only
             save(state, storage_writer=writer, no_dist=True)
     written: Future[Any] = Future()
     written.set_result(None)
@@ -48,14 +59,27 @@ def _saving_group() -> dist.ProcessGroup:
     return dist.new_group(backend="gloo")
 
 
-def load_optimizer(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(
+    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+) -> None:
     """Read what `save_optimizer` wrote on any number of ranks."""
     saved = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     state: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         if f"{name}.step" in saved:
-            moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+            moments = {
+                key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")
+            }
             optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
-            state |= {f"{name}.{key}": value for key, value in optimizer.state[parameter].items()}
-    with warnings.catch_warnings(action="ignore"):  # torch remarks that there is one process only
-        load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=world_size() == 1)
+            state |= {
+                f"{name}.{key}": value
+                for key, value in optimizer.state[parameter].items()
+            }
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # torch remarks that there is one process only
+        load(
+            state,
+            storage_reader=HuggingFaceStorageReader(str(folder)),
+            no_dist=world_size() == 1,
+        )

@@ -5,18 +5,31 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from aipo_env import PolicyError, data_folder
 from aipo_learner.batch import Batch
 from aipo_learner.forward import LearnerForward
-from aipo_learner.head_logprobs import token_logprobs_from_hidden as token_logprobs_from_hidden
+from aipo_learner.head_logprobs import (
+    token_logprobs_from_hidden as token_logprobs_from_hidden,
+)
 from aipo_learner.lora import merged_state
 
 disable_progress_bar()
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+)
 
 
 def load_policy(
@@ -28,9 +41,15 @@ def load_policy(
         PolicyError: There is no such model, no tokenizer, no chat template or no end token.
     """
     local = Path(path)
-    if not local.is_dir() and (local.is_absolute() or path.startswith(".") or path.count("/") != 1):
-        raise PolicyError(f"policy {path!r}: no such folder. Give a Hugging Face model folder or hub name.")
-    if local.is_dir() and not any((local / name).is_file() for name in _TOKENIZER_FILES):
+    if not local.is_dir() and (
+        local.is_absolute() or path.startswith(".") or path.count("/") != 1
+    ):
+        raise PolicyError(
+            f"policy {path!r}: no such folder. Give a Hugging Face model folder or hub name."
+        )
+    if local.is_dir() and not any(
+        (local / name).is_file() for name in _TOKENIZER_FILES
+    ):
         raise PolicyError(
             f"policy {path!r} has no usable tokenizer: there is none of {', '.join(_TOKENIZER_FILES)} in it."
         )
@@ -38,8 +57,12 @@ def load_policy(
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
         part, options = "model", {**options, "use_safetensors": True}
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **options)
-    except Exception as error:  # transformers raises many kinds for one fault: the files are not there
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, **options
+        )
+    except (
+        Exception
+    ) as error:  # transformers raises many kinds for one fault: the files are not there
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise PolicyError(f"policy {path!r} has no usable {part}: {reason}") from error
     if not getattr(tokenizer, "chat_template", None):
@@ -48,7 +71,9 @@ def load_policy(
             "use the instruction-tuned version of the model."
         )
     if tokenizer.eos_token_id is None:
-        raise PolicyError(f"policy {path!r}: its tokenizer names no end-of-turn token (eos_token).")
+        raise PolicyError(
+            f"policy {path!r}: its tokenizer names no end-of-turn token (eos_token)."
+        )
     if torch.cuda.is_available():
         torch.nn.Module.cuda(model)
     return model, tokenizer
@@ -66,7 +91,9 @@ def policy_folder(name: str) -> str:
     return str(exports[-1]) if exports else name
 
 
-def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+def save_policy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path
+) -> None:
     """Write a Hugging Face folder in the model's own dtype; `path` is replaced only once all is written."""
     scratch = path.with_name(path.name + ".writing")
     shutil.rmtree(scratch, ignore_errors=True)

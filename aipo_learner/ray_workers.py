@@ -36,18 +36,24 @@ class RayWorker:
         self._model, self._sampler, self._scenario = build(config)
         self._version = -1
 
-    def play(self, weights: Weights, step: int, groups: Sequence[int], policy_version: int) -> list[Episode]:
+    def play(
+        self, weights: Weights, step: int, groups: Sequence[int], policy_version: int
+    ) -> list[Episode]:
         """Take the weights unless they are there already, and play some groups of a step."""
         if policy_version != self._version:
             with torch.no_grad():
-                for parameter, values in zip(self._model.parameters(), weights, strict=True):
+                for parameter, values in zip(
+                    self._model.parameters(), weights, strict=True
+                ):
                     parameter.copy_(torch.tensor(values))
             sync_weights(self._sampler, self._model, self._config.max_sampler_gap)
             self._version = policy_version
         path = Path(self._config.out, "journal.jsonl")
         # Read anew: it has what a worker that died was answered, and no more what a checkpoint has made useless.
         self._scenario.pool.journal = Journal(path) if path.parent.is_dir() else None
-        work = play_groups(self._config, self._scenario, self._sampler, step, groups, policy_version)
+        work = play_groups(
+            self._config, self._scenario, self._sampler, step, groups, policy_version
+        )
         return asyncio.run(work)
 
 
@@ -58,13 +64,19 @@ class RayWorkers:
         ConfigError: Ray is not installed, or the cluster has too few CPUs or GPUs, or episodes come from a file.
     """
 
-    def __init__(self, number: int, config: TrainConfig, model: PreTrainedModel, build: Build) -> None:
+    def __init__(
+        self, number: int, config: TrainConfig, model: PreTrainedModel, build: Build
+    ) -> None:
         if config.source.is_stored:
-            raise ConfigError(f"ray={number}: stored episodes leave nothing to sample. Leave --ray out.")
+            raise ConfigError(
+                f"ray={number}: stored episodes leave nothing to sample. Leave --ray out."
+            )
         try:
             import ray
         except ImportError as error:
-            raise ConfigError(f'ray={number} needs Ray: pip install "aipo-rl[ray]".') from error
+            raise ConfigError(
+                f'ray={number} needs Ray: pip install "aipo-rl[ray]".'
+            ) from error
         self._ray: Any = ray
         self._model, self._version = model, -1
         self._weights: Any = None
@@ -91,11 +103,16 @@ class RayWorkers:
         """
         ray = self._ray
         if policy_version != self._version:
-            weights = [parameter.detach().cpu().numpy() for parameter in self._model.parameters()]
+            weights = [
+                parameter.detach().cpu().numpy()
+                for parameter in self._model.parameters()
+            ]
             self._weights, self._version = ray.put(weights), policy_version
         calls = [
             worker.play.remote(self._weights, step, list(part), policy_version)
-            for worker, part in zip(self.workers, parts(groups, len(self.workers)), strict=True)
+            for worker, part in zip(
+                self.workers, parts(groups, len(self.workers)), strict=True
+            )
         ]
         return self._played(step, calls)
 

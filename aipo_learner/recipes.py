@@ -48,7 +48,11 @@ def math_7b() -> TrainConfig:
         environment="hf:dapo_math_17k",
         held_out=("hf:aime_2024", "hf:aime_2025", "hf:math_500"),
         agents="openai:Qwen/Qwen3-30B-A3B-Instruct-2507@http://localhost:8001/v1",
-        rules={"consult_budget": 3, "max_policy_tokens": 8192, "max_context_tokens": 12_288},
+        rules={
+            "consult_budget": 3,
+            "max_policy_tokens": 8192,
+            "max_context_tokens": 12_288,
+        },
         num_steps=300,
         groups_per_step=256,
         group_size=8,
@@ -56,7 +60,9 @@ def math_7b() -> TrainConfig:
         warmup_steps=20,
         microbatch_tokens=12_288,
         compute=ComputeConfig(gradient_checkpointing=True),
-        objective=ObjectiveConfig(base="dr_grpo", clip_low=0.2, clip_high=0.28, max_policy_tokens=8192),
+        objective=ObjectiveConfig(
+            base="dr_grpo", clip_low=0.2, clip_high=0.28, max_policy_tokens=8192
+        ),
     )
 
 
@@ -64,9 +70,16 @@ def math_7b_lora() -> TrainConfig:
     """The same on one GPU: adapters are trained, with a batch of 32 x 8."""
     config = math_7b()
     compute = replace(config.compute, lora_rank=32)
-    return replace(config, out=Path("runs/math_7b_lora"), groups_per_step=32, lr=1e-5, compute=compute)
+    return replace(
+        config,
+        out=Path("runs/math_7b_lora"),
+        groups_per_step=32,
+        lr=1e-5,
+        compute=compute,
+    )
 
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
-    recipe.__name__: recipe for recipe in (toy, toy_masked, toy_base, math_7b, math_7b_lora)
+    recipe.__name__: recipe
+    for recipe in (toy, toy_masked, toy_base, math_7b, math_7b_lora)
 }

@@ -43,7 +43,9 @@ async def _run_episode(session: Session, conversation: Conversation) -> Episode:
             if reason := dialogue.exhausted():
                 session.abort(reason)
                 break
-            completion = await conversation.complete(dialogue.stop_strings(), dialogue.token_limit())
+            completion = await conversation.complete(
+                dialogue.stop_strings(), dialogue.token_limit()
+            )
             message = await session.advance(completion)
             if message is None:
                 break

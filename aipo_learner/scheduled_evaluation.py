@@ -24,11 +24,18 @@ def held_out_scenario(config: TrainConfig) -> Scenario:
     return scenario
 
 
-def held_out_metrics(config: TrainConfig, scenario: Scenario, sampler: Sampler) -> dict[str, float]:
+def held_out_metrics(
+    config: TrainConfig, scenario: Scenario, sampler: Sampler
+) -> dict[str, float]:
     """Sample the held-out tasks; return mean pass@1, pass@k, and the share that a limit cut off."""
     num_tasks, num_samples = config.evaluation.num_tasks, config.evaluation.num_samples
     scores, _ = evaluate(
-        sampler, scenario, num_tasks=num_tasks, num_samples=num_samples, aided=False, seed=config.seed
+        sampler,
+        scenario,
+        num_tasks=num_tasks,
+        num_samples=num_samples,
+        aided=False,
+        seed=config.seed,
     )
     return {
         SCORE: float(scores.pass_at(1).mean()),

@@ -21,12 +21,16 @@ def lend_voice(sampler: Sampler) -> None:
         return HFSampler(sampler.model, sampler.tokenizer, **settings)  # type: ignore[arg-type]
 
     async def speak(
-        keys: Sequence[tuple[int, ...]], asked: Sequence[Sequence[Message]], max_tokens: int
+        keys: Sequence[tuple[int, ...]],
+        asked: Sequence[Sequence[Message]],
+        max_tokens: int,
     ) -> Sequence[Completion]:
         # The number tells its draws from those of the episode.
         conversations = [voice().conversation((*key, 13)) for key in keys]
         try:
-            return await asyncio.gather(*map(partial(_say, max_tokens), conversations, asked))
+            return await asyncio.gather(
+                *map(partial(_say, max_tokens), conversations, asked)
+            )
         finally:  # what is cancelled before it begins does not close itself
             for conversation in conversations:
                 conversation.close()
@@ -34,7 +38,9 @@ def lend_voice(sampler: Sampler) -> None:
     OWN_POLICY.set(speak)
 
 
-async def _say(max_tokens: int, conversation: Conversation, messages: Sequence[Message]) -> Completion:
+async def _say(
+    max_tokens: int, conversation: Conversation, messages: Sequence[Message]
+) -> Completion:
     """Have the policy write one turn. Others wait in the sampler until the conversation is closed."""
     try:
         conversation.open(messages)

@@ -46,8 +46,12 @@ def check_settings(settings: Any, place: str) -> None:
             continue
         for rule in getattr(kind, "__metadata__", ()):
             if isinstance(rule, OneOf) and value not in rule.names:
-                raise ConfigError(f"{place}{item.name}={value!r}. {suggest(str(value), rule.names)}")
-            if isinstance(rule, Bounds) and not _is_within(value, rule, is_whole=kind.__origin__ is int):
+                raise ConfigError(
+                    f"{place}{item.name}={value!r}. {suggest(str(value), rule.names)}"
+                )
+            if isinstance(rule, Bounds) and not _is_within(
+                value, rule, is_whole=kind.__origin__ is int
+            ):
                 raise ConfigError(f"{place}{item.name}={value!r} must be {rule.text}.")
 
 

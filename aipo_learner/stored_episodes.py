@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from aipo_env import Completion, DataError, Episode, Message, Scenario, Span, TokenRecord, read_episodes
+from aipo_env import (
+    Completion,
+    DataError,
+    Episode,
+    Message,
+    Scenario,
+    Span,
+    TokenRecord,
+    read_episodes,
+)
 from aipo_learner.batch import Row, episode_row
 from aipo_learner.batches import Batches, Groups
 from aipo_learner.config import TrainConfig
@@ -29,7 +38,12 @@ class StoredBatches(Batches):
         DataError: The file cannot be read, its tokens are not the policy's, or nothing in it can be used.
     """
 
-    def __init__(self, config: TrainConfig, scenario: Scenario, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        scenario: Scenario,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
         self._seed, source = config.seed, config.source
         path = Path(source.sft_episodes or source.episodes)
         episodes = asyncio.run(_completed(path, scenario, tokenizer))
@@ -39,11 +53,15 @@ class StoredBatches(Batches):
         else:
             by_task: dict[tuple[str, str], list[Episode]] = {}
             for episode in episodes:
-                by_task.setdefault((episode.group_id, episode.task.id), []).append(episode)
+                by_task.setdefault((episode.group_id, episode.task.id), []).append(
+                    episode
+                )
             self._groups, self._size = list(by_task.values()), config.groups_per_step
         if not self._groups:
             wanted = "correct episode" if source.sft_episodes else "episode"
-            raise DataError(f"{path}: holds no {wanted}, so there is nothing to train on. Give another file.")
+            raise DataError(
+                f"{path}: holds no {wanted}, so there is nothing to train on. Give another file."
+            )
 
     def take(self, step: int) -> Groups:
         """Return the step's groups."""
@@ -67,7 +85,11 @@ def sft_config(config: TrainConfig) -> TrainConfig:
     """
     if not config.source.sft_episodes:
         return config
-    return replace(config, objective=ObjectiveConfig(base="cispo", agent_rule="masked"), updates_per_step=1)
+    return replace(
+        config,
+        objective=ObjectiveConfig(base="cispo", agent_rule="masked"),
+        updates_per_step=1,
+    )
 
 
 def sft_row(episode: Episode, *, agent_tokens: bool) -> Row:
@@ -75,13 +97,17 @@ def sft_row(episode: Episode, *, agent_tokens: bool) -> Row:
     row = episode_row(episode, 1.0)
     return replace(
         row,
-        policy_mask=row.policy_mask | row.agent_mask if agent_tokens else row.policy_mask,
+        policy_mask=row.policy_mask | row.agent_mask
+        if agent_tokens
+        else row.policy_mask,
         agent_mask=np.zeros_like(row.agent_mask),
         sampler_logprobs=np.full_like(row.sampler_logprobs, np.nan),
     )
 
 
-async def _completed(path: Path, scenario: Scenario, tokenizer: PreTrainedTokenizerBase) -> list[Episode]:
+async def _completed(
+    path: Path, scenario: Scenario, tokenizer: PreTrainedTokenizerBase
+) -> list[Episode]:
     """Read a file; give its episodes the tokens and the rewards that they lack."""
     episodes = []
     for number, episode in enumerate(read_episodes(path), 1):
@@ -100,26 +126,39 @@ async def _completed(path: Path, scenario: Scenario, tokenizer: PreTrainedTokeni
     return await asyncio.gather(*(_judged(episode, scenario) for episode in episodes))
 
 
-def tokenised(episode: Episode, scenario: Scenario, tokenizer: PreTrainedTokenizerBase) -> TokenRecord:
+def tokenised(
+    episode: Episode, scenario: Scenario, tokenizer: PreTrainedTokenizerBase
+) -> TokenRecord:
     """Return the tokens of an episode's messages in the policy's chat format; log-probabilities are unknown.
 
     A turn of the policy that closes with no stop string of the scenario's counts as ended by the policy itself:
     its end token is the policy's.
     """
     chat = ChatFormat(tokenizer)
-    stops = scenario.session(episode.task, aided=episode.aided, key=(0,)).dialogue.stop_strings()
-    messages = [Message(message.role, tuple(map(_encodable, message.spans))) for message in episode.messages]
+    stops = scenario.session(
+        episode.task, aided=episode.aided, key=(0,)
+    ).dialogue.stop_strings()
+    messages = [
+        Message(message.role, tuple(map(_encodable, message.spans)))
+        for message in episode.messages
+    ]
     opening = list(takewhile(lambda message: message.role != "assistant", messages))
     runs: list[Any] = []
 
     def record(pieces: list[Piece], turn: int) -> None:
-        runs.extend((ids, span.author, span.call_id, turn, (), span.is_content) for ids, span in pieces)
+        runs.extend(
+            (ids, span.author, span.call_id, turn, (), span.is_content)
+            for ids, span in pieces
+        )
 
     record(chat.prompt(opening), 0)
     num_turns, ended = 0, False
     for message in messages[len(opening) :]:
         if message.role == "assistant":
-            cut = any(turn.finish_reason != "stop" for turn in episode.turns[num_turns : num_turns + 1])
+            cut = any(
+                turn.finish_reason != "stop"
+                for turn in episode.turns[num_turns : num_turns + 1]
+            )
             ended = not cut and not message.content.endswith(stops)
             record(chat.written(message, ended=ended), num_turns)
             num_turns += 1

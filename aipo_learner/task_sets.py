@@ -15,7 +15,9 @@ from aipo_learner.evaluate import dependence_gap, evaluate
 from aipo_learner.samplers.base import Sampler
 
 
-def measure_task_sets(sampler: Sampler, options: EvalOptions, console: Console) -> dict[str, dict[str, Any]]:
+def measure_task_sets(
+    sampler: Sampler, options: EvalOptions, console: Console
+) -> dict[str, dict[str, Any]]:
     """Measure the policy on each set, print a table, and return the scores by set.
 
     What was measured is written, and in the end printed, even when a later set fails.
@@ -30,7 +32,9 @@ def measure_task_sets(sampler: Sampler, options: EvalOptions, console: Console) 
     }
     for scenario in scenarios.values():
         if scenario.source.num_tasks("test") == 0:
-            scenario.source.task("test", 0)  # raises, and says which tasks there are instead
+            scenario.source.task(
+                "test", 0
+            )  # raises, and says which tasks there are instead
     results: dict[str, dict[str, Any]] = {}
     try:
         for name, scenario in scenarios.items():
@@ -40,7 +44,11 @@ def measure_task_sets(sampler: Sampler, options: EvalOptions, console: Console) 
             scores, episodes = _measure(sampler, scenario, options)
             results[name] = {**scores, "settings": {"tasks": name, **settings}}
             if options.out:
-                _write(options.out / name if len(scenarios) > 1 else options.out, results[name], episodes)
+                _write(
+                    options.out / name if len(scenarios) > 1 else options.out,
+                    results[name],
+                    episodes,
+                )
     finally:
         if results:
             _print(results, console)
@@ -64,18 +72,29 @@ def _measure(
     sampler: Sampler, scenario: Scenario, options: EvalOptions
 ) -> tuple[dict[str, Any], list[Episode]]:
     common: dict[str, Any] = {"num_tasks": options.num_tasks, "seed": options.seed}
-    unaided, episodes = evaluate(sampler, scenario, num_samples=options.samples, aided=False, **common)
+    unaided, episodes = evaluate(
+        sampler, scenario, num_samples=options.samples, aided=False, **common
+    )
     result: dict[str, Any] = {"unaided": unaided.to_dict()}
     if options.aided:
-        aided, more = evaluate(sampler, scenario, num_samples=options.aided_samples, aided=True, **common)
-        result |= {"aided": aided.to_dict(), "dependence_gap": dependence_gap(unaided, aided)}
+        aided, more = evaluate(
+            sampler, scenario, num_samples=options.aided_samples, aided=True, **common
+        )
+        result |= {
+            "aided": aided.to_dict(),
+            "dependence_gap": dependence_gap(unaided, aided),
+        }
         episodes += more
     return result, episodes
 
 
-def _write(folder: Path, result: Mapping[str, Any], episodes: Sequence[Episode]) -> None:
+def _write(
+    folder: Path, result: Mapping[str, Any], episodes: Sequence[Episode]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scores.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (folder / "scores.json").write_text(
+        json.dumps(result, indent=2) + "\n", encoding="utf-8"
+    )
     path = folder / "episodes.jsonl"
     path.unlink(missing_ok=True)
     write_episodes(path, episodes)
@@ -96,7 +115,11 @@ def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
         highest = list(row["intervals"])[-1]
         mean, best = f"@{row['num_samples']}", highest.removeprefix("pass")
         cut_off = f"{row['num_truncated'] / row['num_samples'] / row['num_tasks']:.0%}"
-        cells = (f"{mean} {_with_interval(row, 'pass@1')}", f"{best} {_with_interval(row, highest)}", cut_off)
+        cells = (
+            f"{mean} {_with_interval(row, 'pass@1')}",
+            f"{best} {_with_interval(row, highest)}",
+            cut_off,
+        )
         table.add_row(name, label, str(row["num_tasks"]), *cells)
         for kind, part in row["by_bottleneck"].items():
             cells = (f"{mean} {part['pass@1']:.3f}", f"{best} {part[highest]:.3f}", "")
@@ -104,9 +127,13 @@ def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     console.print(table)
     for name, label, row in rows:
         if number := row["num_unverified"]:
-            console.print(f"{name}, {label}: {number} samples are wrong for want of a verdict.")
+            console.print(
+                f"{name}, {label}: {number} samples are wrong for want of a verdict."
+            )
     if len(results) > 1:
-        mean_alone = np.mean([result["unaided"]["pass@1"] for result in results.values()])
+        mean_alone = np.mean(
+            [result["unaided"]["pass@1"] for result in results.values()]
+        )
         console.print(
             f"Mean over the {len(results)} sets, alone: {mean_alone:.3f}. Each set counts the same, whatever its size "
             "and kind, so compare policies set by set first.",

@@ -8,7 +8,15 @@ holds the consult markup as single tokens; a chat template that only appends.
 from collections.abc import Iterator
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from aipo_env import CONSULT_KINDS, MOVES, OPERATOR_NAMES, TagsCodec

@@ -29,9 +29,21 @@ from aipo_learner.batch import Row, episode_row
 from aipo_learner.batches import Batches, Groups, SampledBatches, play_groups, staleness
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
-from aipo_learner.distributed import copy_weights, gathered, join_ranks, own_copy, rank, shard
+from aipo_learner.distributed import (
+    copy_weights,
+    gathered,
+    join_ranks,
+    own_copy,
+    rank,
+    shard,
+)
 from aipo_learner.forward import LearnerForward
-from aipo_learner.guards import check_bounds, guarded_update, out_of_memory_explained, sampling_advice
+from aipo_learner.guards import (
+    check_bounds,
+    guarded_update,
+    out_of_memory_explained,
+    sampling_advice,
+)
 from aipo_learner.independence import WithholdingPool, agent_free_row, anneal
 from aipo_learner.interrupt import Abandoned, InterruptFlag
 from aipo_learner.lora import add_adapter
@@ -56,7 +68,9 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 }
 
 
-def train(config: TrainConfig, console: Console | None = None, num_workers: int = 0) -> None:
+def train(
+    config: TrainConfig, console: Console | None = None, num_workers: int = 0
+) -> None:
     """Train to the end of `config.num_steps`, from the last checkpoint in `config.out` if there is one.
 
     With `num_workers`, so many Ray actors sample in its place. Started by torchrun, every rank does its share.
@@ -75,11 +89,17 @@ def train(config: TrainConfig, console: Console | None = None, num_workers: int 
         run.restore(model)
         forward, reference = _forwards(config, model, run.initial_policy)
         weights = forward.model.parameters()
-        optimizer = torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(
+            weights, lr=config.lr, weight_decay=config.weight_decay
+        )
         run.restore_optimizer(forward.model, optimizer)
         sampler = build_sampler(config, model, tokenizer)
         scenario = _training_scenario(config, run.journal)
-        workers = RayWorkers(num_workers, config, model, build_rollouts) if num_workers else None
+        workers = (
+            RayWorkers(num_workers, config, model, build_rollouts)
+            if num_workers
+            else None
+        )
         players, interrupt = workers or sampler, InterruptFlag()
         batches: Batches = _sampled_batches(run, scenario, players, interrupt)
         if config.source.is_stored:
@@ -88,33 +108,63 @@ def train(config: TrainConfig, console: Console | None = None, num_workers: int 
         log = MetricsLog(config, run.step, console or Console())
         run.mark_best(best_step(log.scores))
         plays_here = not workers and not config.source.is_stored
-        with interrupt, closing(log), closing(sampler), closing(players), closing(batches):
+        with (
+            interrupt,
+            closing(log),
+            closing(sampler),
+            closing(players),
+            closing(batches),
+        ):
             for step in range(run.step, config.num_steps + 1):
                 # Here the weights are those after `step` steps, and nothing of the next is begun.
                 waiting = batches.queued()
                 is_interrupted = any(gathered([interrupt.requested]))
                 run.settle()
                 if step > run.step and (is_interrupted or _is_saved(config, step)):
-                    run.save(step, model, tokenizer, optimizer, waiting, keep_journal=is_interrupted)
+                    run.save(
+                        step,
+                        model,
+                        tokenizer,
+                        optimizer,
+                        waiting,
+                        keep_journal=is_interrupted,
+                    )
                 if is_interrupted and step < config.num_steps:
                     raise interrupt.error(_stopped(config, step))
                 gap, telemetry = dict[str, float](), dict[str, float]()
-                is_measured = config.evaluation.is_due(step, config.num_steps) and step not in log.scores
+                is_measured = (
+                    config.evaluation.is_due(step, config.num_steps)
+                    and step not in log.scores
+                )
                 try:
-                    with interrupt.abandonable(), out_of_memory_explained(sampling_advice(config)):
+                    with (
+                        interrupt.abandonable(),
+                        out_of_memory_explained(sampling_advice(config)),
+                    ):
                         if is_measured or (plays_here and step < config.num_steps):
                             gap = sync_weights(sampler, model, config.max_sampler_gap)
                         if is_measured:
-                            log.write_evaluation(step, held_out_metrics(config, held_out, sampler))
+                            log.write_evaluation(
+                                step, held_out_metrics(config, held_out, sampler)
+                            )
                             run.mark_best(best_step(log.scores))
-                        if step == config.num_steps or is_stalled(log.scores, config.evaluation.patience):
+                        if step == config.num_steps or is_stalled(
+                            log.scores, config.evaluation.patience
+                        ):
                             break
                         start = time.monotonic()
                         groups = batches.take(step)
                         sampled = time.monotonic()
                 except Abandoned:
                     if step > run.step:
-                        run.save(step, model, tokenizer, optimizer, waiting, keep_journal=True)
+                        run.save(
+                            step,
+                            model,
+                            tokenizer,
+                            optimizer,
+                            waiting,
+                            keep_journal=True,
+                        )
                     raise interrupt.error(_stopped(config, step)) from None
                 episodes = [episode for group in groups for episode in group]
                 _keep_episodes(run, step, groups[0], model)
@@ -126,19 +176,30 @@ def train(config: TrainConfig, console: Console | None = None, num_workers: int 
                 if rows:
                     with guarded_update(config, step, rows, episodes):
                         telemetry = update(
-                            forward, optimizer, rows, settings, pad_token_id=pad, reference=reference
+                            forward,
+                            optimizer,
+                            rows,
+                            settings,
+                            pad_token_id=pad,
+                            reference=reference,
                         )
                         check_bounds(telemetry, config.bounds)
                     copy_weights(forward.model, model)
                 updated = time.monotonic()
                 with suppress(Abandoned), interrupt.abandonable():
                     batches.settle()
-                seconds = {"seconds/rollouts": sampled - start + time.monotonic() - updated}
+                seconds = {
+                    "seconds/rollouts": sampled - start + time.monotonic() - updated
+                }
                 seconds["seconds/update"] = updated - sampled
-                log.write(step, episode_metrics(episodes) | counts | telemetry | gap | seconds)
+                log.write(
+                    step, episode_metrics(episodes) | counts | telemetry | gap | seconds
+                )
 
 
-def _whole_policy(config: TrainConfig, path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _whole_policy(
+    config: TrainConfig, path: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the policy to sample from, with adapters if they are what is trained."""
     model, tokenizer = load_policy(path, trust_remote_code=config.trust_remote_code)
     if config.compute.lora_rank:
@@ -153,15 +214,23 @@ def _forwards(
     """Return the learner's forward passes of the policy and, where the loss needs it, of the initial one."""
     models = [own_copy(model)]
     if config.objective.kl_coef:
-        models += [load_policy(initial_policy, trust_remote_code=config.trust_remote_code)[0]]
-    forwards = [LearnerForward(each, config.compute, temperature=config.temperature) for each in models]
+        models += [
+            load_policy(initial_policy, trust_remote_code=config.trust_remote_code)[0]
+        ]
+    forwards = [
+        LearnerForward(each, config.compute, temperature=config.temperature)
+        for each in models
+    ]
     for forward in forwards:
         shard(forward)
     return forwards[0], forwards[1] if len(forwards) > 1 else None
 
 
 def _sampled_batches(
-    run: Run, scenario: Scenario, players: RayWorkers | Sampler, interrupt: InterruptFlag
+    run: Run,
+    scenario: Scenario,
+    players: RayWorkers | Sampler,
+    interrupt: InterruptFlag,
 ) -> SampledBatches:
     """Return the batches that the workers or the sampler play."""
     if isinstance(players, RayWorkers):
@@ -176,7 +245,9 @@ def _sampled_batches(
 def _is_saved(config: TrainConfig, step: int) -> bool:
     """Return whether the weights after `step` steps make a checkpoint; those that are evaluated always do."""
     is_evaluated = config.evaluation.is_due(step, config.num_steps)
-    return step % config.checkpoint_every == 0 or step == config.num_steps or is_evaluated
+    return (
+        step % config.checkpoint_every == 0 or step == config.num_steps or is_evaluated
+    )
 
 
 def _stopped(config: TrainConfig, step: int) -> str:
@@ -186,7 +257,9 @@ def _stopped(config: TrainConfig, step: int) -> str:
     )
 
 
-def _keep_episodes(run: Run, step: int, episodes: Sequence[Episode], model: PreTrainedModel) -> None:
+def _keep_episodes(
+    run: Run, step: int, episodes: Sequence[Episode], model: PreTrainedModel
+) -> None:
     """Keep episodes for the viewer, with the coefficients that the objective gives their agents' tokens."""
     if step % run.config.episodes_every == 0 and rank() == 0:
         path = run.episodes_path(step)
@@ -194,7 +267,9 @@ def _keep_episodes(run: Run, step: int, episodes: Sequence[Episode], model: PreT
         write_coefficients(path, episode_coefficients(model, episodes, run.config))
 
 
-def build_sampler(config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Sampler:
+def build_sampler(
+    config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> Sampler:
     """Build the sampler that `config.sampler` names; "auto" is vLLM where it is installed and has a GPU."""
     kind, options = parse_spec(config.sampler, "sampler")
     if kind == "auto":
@@ -209,7 +284,11 @@ def build_rollouts(config: TrainConfig) -> tuple[PreTrainedModel, Sampler, Scena
     """Build what a worker in another process plays episodes with; it is given the policy's weights later."""
     prepare(config.num_threads)
     model, tokenizer = _whole_policy(config, policy_folder(config.policy))
-    return model, build_sampler(config, model, tokenizer), _training_scenario(config, None)
+    return (
+        model,
+        build_sampler(config, model, tokenizer),
+        _training_scenario(config, None),
+    )
 
 
 def training_rows(
@@ -224,7 +303,11 @@ def training_rows(
     A group with a failed episode is left out whole: its baseline would be another than intended.
     """
     if config.source.sft_episodes:
-        rows = [sft_row(e, agent_tokens=config.source.sft_agent_tokens) for group in groups for e in group]
+        rows = [
+            sft_row(e, agent_tokens=config.source.sft_agent_tokens)
+            for group in groups
+            for e in group
+        ]
         return rows, {"rows": len(rows)}
     rows = []
     num_partial = num_constant = 0
@@ -242,11 +325,16 @@ def training_rows(
             num_constant += 1
             continue
         rows += [
-            episode_row(episode, advantage) for episode, advantage in zip(group, advantages, strict=True)
+            episode_row(episode, advantage)
+            for episode, advantage in zip(group, advantages, strict=True)
         ]
         if config.independence == "internalised":
             rows += _agent_free_rows(scenario, group, advantages, tokenizer)
-    return rows, {"groups/partial": num_partial, "groups/constant": num_constant, "rows": len(rows)}
+    return rows, {
+        "groups/partial": num_partial,
+        "groups/constant": num_constant,
+        "rows": len(rows),
+    }
 
 
 def _agent_free_rows(
@@ -257,7 +345,11 @@ def _agent_free_rows(
 ) -> list[Row]:
     """Return the agent-free forms of a group's correct aided episodes."""
     plain = scenario.session(group[0].task, aided=False, key=(0,)).open()
-    prompt = [token_id for token_ids, _ in ChatFormat(tokenizer).prompt(plain) for token_id in token_ids]
+    prompt = [
+        token_id
+        for token_ids, _ in ChatFormat(tokenizer).prompt(plain)
+        for token_id in token_ids
+    ]
     candidates = [
         agent_free_row(episode, advantage, prompt, scenario.codec, tokenizer)
         for episode, advantage in zip(group, advantages, strict=True)
@@ -265,7 +357,9 @@ def _agent_free_rows(
     return [row for row in candidates if row is not None]
 
 
-def _reward(config: TrainConfig, scenario: Scenario, episode: Episode, step: int) -> float:
+def _reward(
+    config: TrainConfig, scenario: Scenario, episode: Episode, step: int
+) -> float:
     """Return the verdict's reward and the optional terms."""
     answered = sum(consult.status == "answered" for consult in episode.consults)
     reward = float(episode.reward or 0.0) - config.consult_cost * answered
@@ -273,7 +367,9 @@ def _reward(config: TrainConfig, scenario: Scenario, episode: Episode, step: int
         reward += config.consult_bonus * anneal(config, step)
     if config.overlong_buffer:
         num_tokens = int(episode.tokens.policy_mask.sum())
-        reward += overlong_penalty(num_tokens, scenario.rules.max_policy_tokens, config.overlong_buffer)
+        reward += overlong_penalty(
+            num_tokens, scenario.rules.max_policy_tokens, config.overlong_buffer
+        )
     return reward
 
 
@@ -296,16 +392,24 @@ def _training_scenario(config: TrainConfig, journal: Journal | None) -> Scenario
             f"config: overlong_buffer={config.overlong_buffer} is more than the rules' max_policy_tokens="
             f"{scenario.rules.max_policy_tokens}; use at most that."
         )
-    scenario = replace(scenario, source=without_contaminated(scenario.source, config.held_out))
+    scenario = replace(
+        scenario, source=without_contaminated(scenario.source, config.held_out)
+    )
     if config.independence != "accept_anneal":
         return scenario
-    pool: AgentPool = WithholdingPool(scenario.pool.agents, scenario.pool.limits, journal)
+    pool: AgentPool = WithholdingPool(
+        scenario.pool.agents, scenario.pool.limits, journal
+    )
     return replace(scenario, pool=pool)
 
 
-def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+def _set_learning_rate(
+    optimizer: torch.optim.Optimizer, config: TrainConfig, step: int
+) -> None:
     """Set the rate of a step: a linear rise over `warmup_steps`, then a linear fall to `lr_end` of the peak."""
     rise = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    fallen = max(0, step + 1 - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)
+    fallen = max(0, step + 1 - config.warmup_steps) / max(
+        1, config.num_steps - config.warmup_steps
+    )
     for group in optimizer.param_groups:
         group["lr"] = config.lr * rise * (1 - (1 - config.lr_end) * fallen)

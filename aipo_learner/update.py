@@ -27,11 +27,23 @@ def update(
 
     The first pass is made at the weights of the step's start; its log-probabilities are the old ones.
     """
-    mine, idle = share_passes(split_rows(rows, config.microbatch_tokens, packed=forward.is_packed))
+    mine, idle = share_passes(
+        split_rows(rows, config.microbatch_tokens, packed=forward.is_packed)
+    )
     device = forward.model.device
     batches = [collate(part, pad_token_id, device) for part in mine]
-    z_policy = sum(gathered([policy_normalizer(batch.policy_mask, config.objective) for batch in batches]))
-    z_agents = [agent_normalizer(batch.agent_mask, batch.advantages, config.objective) for batch in batches]
+    z_policy = sum(
+        gathered(
+            [
+                policy_normalizer(batch.policy_mask, config.objective)
+                for batch in batches
+            ]
+        )
+    )
+    z_agents = [
+        agent_normalizer(batch.agent_mask, batch.advantages, config.objective)
+        for batch in batches
+    ]
     z_agent = sum(gathered(z_agents))
     batches += [collate(part, pad_token_id, device) for part in idle]
     references = [_reference_logprobs(reference, batch) for batch in batches]
@@ -59,9 +71,15 @@ def update(
             )
             # FSDP2 takes the mean of the ranks' gradients; the normalizers are made for their sum.
             (loss * world_size()).backward()
-            metrics_of_parts.append({name: value.cpu() for name, value in metrics.items()})
+            metrics_of_parts.append(
+                {name: value.cpu() for name, value in metrics.items()}
+            )
             entropy_sum += entropy[batch.policy_mask].sum().item()
-        norm = whole(torch.nn.utils.clip_grad_norm_(forward.model.parameters(), config.max_grad_norm))
+        norm = whole(
+            torch.nn.utils.clip_grad_norm_(
+                forward.model.parameters(), config.max_grad_norm
+            )
+        )
         if not norm.isfinite():
             raise PolicyError(
                 f"the gradient is not finite (norm {norm.item()}); the weights were left as they are. Lower lr or "
@@ -69,11 +87,17 @@ def update(
             )
         optimizer.step()
         if number == 0:
-            telemetry = summarize(merge_metrics(gathered(metrics_of_parts))) | {"grad_norm": norm.item()}
-            telemetry["entropy"] = sum(gathered([entropy_sum])) / max(1.0, telemetry["policy_tokens"])
+            telemetry = summarize(merge_metrics(gathered(metrics_of_parts))) | {
+                "grad_norm": norm.item()
+            }
+            telemetry["entropy"] = sum(gathered([entropy_sum])) / max(
+                1.0, telemetry["policy_tokens"]
+            )
     return telemetry
 
 
 @torch.no_grad()
-def _reference_logprobs(reference: LearnerForward | None, batch: Batch) -> Tensor | None:
+def _reference_logprobs(
+    reference: LearnerForward | None, batch: Batch
+) -> Tensor | None:
     return None if reference is None else reference(batch)[0]

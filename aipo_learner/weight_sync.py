@@ -15,7 +15,9 @@ _NUM_DRAWS = 4
 _DRAW_TOKENS = 16
 
 
-def sync_weights(sampler: Sampler, model: PreTrainedModel, max_gap: float) -> dict[str, float]:
+def sync_weights(
+    sampler: Sampler, model: PreTrainedModel, max_gap: float
+) -> dict[str, float]:
     """Give the sampler the weights of `model`; return `kl_sampler/max_gap`, see `sampler_gap`.
 
     The transformers sampler shares the model: nothing to do, nothing to report.
@@ -46,10 +48,15 @@ def sampler_gap(sampler: VLLMSampler, model: PreTrainedModel) -> float:
     `kl_sampler`, in the telemetry of the update, is the mean k3 over what was trained on.
     """
     message = Message("user", (Span(_PROMPT, Author.PROMPT),))
-    prompt = [token_id for piece, _ in sampler.chat.prompt([message]) for token_id in piece]
+    prompt = [
+        token_id for piece, _ in sampler.chat.prompt([message]) for token_id in piece
+    ]
 
     async def draw() -> list[tuple[list[int], list[float], bool]]:
-        turns = [sampler.sample(prompt, seed=seed, max_tokens=_DRAW_TOKENS) for seed in range(_NUM_DRAWS)]
+        turns = [
+            sampler.sample(prompt, seed=seed, max_tokens=_DRAW_TOKENS)
+            for seed in range(_NUM_DRAWS)
+        ]
         return await asyncio.gather(*turns)
 
     gaps = []

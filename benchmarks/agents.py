@@ -61,14 +61,21 @@ def serve(script: list[str], delay_s: float) -> None:
 
 async def pooled(url: str, num: int, concurrency: int, deadline_s: float = 60.0) -> int:
     """Ask through the pool; return how many replies came."""
-    limits = PoolLimits(concurrency=concurrency, retries=0, break_after=0, deadline_s=deadline_s)
+    limits = PoolLimits(
+        concurrency=concurrency, retries=0, break_after=0, deadline_s=deadline_s
+    )
     pool = AgentPool({"verify": ChatAgent("tiny", url)}, limits)
-    requests = (AgentRequest(kind="verify", query=f"{n} + 1 = {n + 1}", key=(n, 0)) for n in range(num))
+    requests = (
+        AgentRequest(kind="verify", query=f"{n} + 1 = {n + 1}", key=(n, 0))
+        for n in range(num)
+    )
     outcomes = await asyncio.gather(*map(pool.consult, requests))
     return sum(outcome.reply is not None for outcome in outcomes)
 
 
-async def episodes(url: str, num: int, concurrency: int, deadline_s: float = 60.0) -> int:
+async def episodes(
+    url: str, num: int, concurrency: int, deadline_s: float = 60.0
+) -> int:
     """Play whole episodes; return how many replies came."""
     limits = {
         "concurrency": concurrency,
@@ -78,8 +85,14 @@ async def episodes(url: str, num: int, concurrency: int, deadline_s: float = 60.
     }
     scenario = build_scenario(agents={"verify": ChatAgent("tiny", url)}, pool=limits)
     runner = EpisodeRunner(scenario, speak, concurrency=concurrency)
-    played = [episode async for group in runner.groups(num) for episode in group.episodes]
-    return sum(consult.status == "answered" for episode in played for consult in episode.consults)
+    played = [
+        episode async for group in runner.groups(num) for episode in group.episodes
+    ]
+    return sum(
+        consult.status == "answered"
+        for episode in played
+        for consult in episode.consults
+    )
 
 
 async def speak(messages: Any, stop: Any, limit: Any) -> str:
@@ -90,7 +103,10 @@ async def speak(messages: Any, stop: Any, limit: Any) -> str:
 async def plain(url: str, num: int, concurrency: int) -> int:
     """Ask by the client alone, with a semaphore, as one would write it."""
     slots = asyncio.Semaphore(concurrency)
-    system = {"role": "system", "content": (Path(__file__).parents[1] / PROMPT).read_text().strip()}
+    system = {
+        "role": "system",
+        "content": (Path(__file__).parents[1] / PROMPT).read_text().strip(),
+    }
     try:
         http: Any = openai.DefaultAioHttpClient()
     except RuntimeError:
@@ -126,24 +142,41 @@ def work(way: str, url: str, num: int, concurrency: int) -> None:
     """Run one way in this process and print what it took."""
     # Where calls hang they are given up, later where so many at once share the server's one core.
     limit = {"deadline_s": max(2.0, concurrency / 32)} if way.endswith("faults") else {}
-    asyncio.run(WAYS[way](url, min(64, num), concurrency, **limit))  # whatever is loaded late is loaded now
+    asyncio.run(
+        WAYS[way](url, min(64, num), concurrency, **limit)
+    )  # whatever is loaded late is loaded now
     start, start_cpu = time.perf_counter(), time.process_time()
     answered = asyncio.run(WAYS[way](url, num, concurrency, **limit))
     wall_s, cpu_s = time.perf_counter() - start, time.process_time() - start_cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"answered": answered, "wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": peak_mb}))
+    print(
+        json.dumps(
+            {"answered": answered, "wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": peak_mb}
+        )
+    )
 
 
-def command_of(way: str, url: str, num: int, concurrency: int, venvs: Path) -> list[str]:
+def command_of(
+    way: str, url: str, num: int, concurrency: int, venvs: Path
+) -> list[str]:
     """Return the program that runs one way."""
     if way != "verifiers":
         return [sys.executable, __file__, "work", way, url, str(num), str(concurrency)]
     prompt = (Path(__file__).parents[1] / PROMPT).read_text().strip()
     program = Path(__file__).with_name("peers") / "run_verifiers_agents.py"
-    return [str(venvs / VERIFIERS / "bin/python"), str(program), url, str(num), str(concurrency), prompt]
+    return [
+        str(venvs / VERIFIERS / "bin/python"),
+        str(program),
+        url,
+        str(num),
+        str(concurrency),
+        prompt,
+    ]
 
 
-def measure(way: str, num: int, concurrency: int, delay_s: float, venvs: Path) -> dict[str, float]:
+def measure(
+    way: str, num: int, concurrency: int, delay_s: float, venvs: Path
+) -> dict[str, float]:
     """Run one way against a fresh server, each in a process of its own."""
     script = ["reply"]
     if way.endswith("faults"):
@@ -158,7 +191,9 @@ def measure(way: str, num: int, concurrency: int, delay_s: float, venvs: Path) -
         assert server.stdout is not None
         url = server.stdout.readline().strip()
         arguments = command_of(way, url, num, concurrency, venvs)
-        done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, env=ENVIRONMENT)
+        done = subprocess.run(
+            arguments, stdout=subprocess.PIPE, text=True, check=True, env=ENVIRONMENT
+        )
         server.communicate()
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -174,7 +209,10 @@ def table(rows: list[dict[str, Any]], num: int) -> str:
     ]
     for row in rows:
         clean = next(
-            r for r in rows if r["way"] == row["way"].partition(",")[0] and r["at once"] == row["at once"]
+            r
+            for r in rows
+            if r["way"] == row["way"].partition(",")[0]
+            and r["at once"] == row["at once"]
         )
         # replies a second, over the share of good calls times the rate without faults
         against = f"{clean['wall_s'] / row['wall_s']:.2f}" if row is not clean else ""
@@ -193,7 +231,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--at-once", type=int, nargs="+", default=[64, 2_000])
     parser.add_argument(
-        "--venvs", type=Path, help="folder of the peers' environments; without one they are left out"
+        "--venvs",
+        type=Path,
+        help="folder of the peers' environments; without one they are left out",
     )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -206,9 +246,13 @@ def main() -> None:
         runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for _ in range(options.repeats):
             for way, taken in runs.items():
-                taken.append(measure(way, options.num, concurrency, options.delay_s, venvs))
+                taken.append(
+                    measure(way, options.num, concurrency, options.delay_s, venvs)
+                )
         for way, taken in runs.items():
-            middle = {name: statistics.median(run[name] for run in taken) for name in taken[0]}
+            middle = {
+                name: statistics.median(run[name] for run in taken) for name in taken[0]
+            }
             rows.append({"at once": concurrency, "way": way, **middle})
     print(table(rows, options.num))
     if options.out:

@@ -51,18 +51,39 @@ SYSTEMS = (
     System("VectorEnv send/recv", ("run_aipo.py", "--system", "send_recv"), 20),
     System("VectorEnv step", ("run_aipo.py", "--system", "vector"), 6),
     System("one environment", ("run_aipo.py", "--system", "env"), 20, slots=1),
-    System("gymnasium AsyncVectorEnv", ("run_aipo.py", "--system", "gymnasium_async"), 6, max_slots=64),
+    System(
+        "gymnasium AsyncVectorEnv",
+        ("run_aipo.py", "--system", "gymnasium_async"),
+        6,
+        max_slots=64,
+    ),
     System("GEM 0.1.0 AsyncVectorEnv", ("run_gem.py",), 6, "gem-llm==0.1.0"),
     System("verifiers 0.1.9", ("run_verifiers.py",), 20, "verifiers==0.1.9"),
     System("OpenEnv 0.10.0", ("run_openenv.py",), 20, "openenv==0.10.0"),
 )
 OWN = {
-    "token environment, random policy": ("--system", "tokens", "--slots", "1", "--episodes", "1"),
+    "token environment, random policy": (
+        "--system",
+        "tokens",
+        "--slots",
+        "1",
+        "--episodes",
+        "1",
+    ),
     "event loop, 1,000 sessions, 1 s agents": (
         *("--system", "lag", "--slots", "1000", "--episodes", "5000", "--delay-s", "1"),
     ),
     "event loop, 1,000 bare tasks of the same delays and work": (
-        *("--system", "bare_lag", "--slots", "1000", "--episodes", "5000", "--delay-s", "1"),
+        *(
+            "--system",
+            "bare_lag",
+            "--slots",
+            "1000",
+            "--episodes",
+            "5000",
+            "--delay-s",
+            "1",
+        ),
     ),
     "event loop, 1,000 sessions, 50 ms agents": (
         *("--system", "lag", "--slots", "1000", "--episodes", "5000"),
@@ -82,7 +103,15 @@ def python_of(system: System, folder: Path, beside: Sequence[str] = ()) -> str:
     done = home / "installed"
     if not done.exists():
         venv.create(home, with_pip=True, clear=True)
-        command = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", system.requirement, *beside]
+        command = [
+            str(home / "bin/python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            system.requirement,
+            *beside,
+        ]
         pip = subprocess.run(command, capture_output=True, text=True, check=False)
         if pip.returncode:
             raise RuntimeError(f"not installed: {pip.stderr.strip().splitlines()[-1]}")
@@ -93,28 +122,43 @@ def python_of(system: System, folder: Path, beside: Sequence[str] = ()) -> str:
 def run(command: list[str]) -> dict[str, Any]:
     """Run one program; return its result line, or what went wrong."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=900
+        )
     except subprocess.TimeoutExpired:
         return {"error": "no result within 900 s"}
     if done.returncode or not done.stdout.strip():
-        return {"error": f"failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"}
+        return {
+            "error": f"failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"
+        }
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
 
 
-def run_scene(system: System, slots: int, tail: bool, options: argparse.Namespace) -> dict[str, Any]:
+def run_scene(
+    system: System, slots: int, tail: bool, options: argparse.Namespace
+) -> dict[str, Any]:
     """Run a system once in a scene; a failure is a row that says why."""
     if slots > system.max_slots:
         return {"error": f"not run: {slots} slots are {slots} processes"}
     slots = system.slots or slots
     episodes = max(1, int(system.episodes_per_slot * slots * options.scale))
-    load = ["--slots", str(slots), "--episodes", str(episodes), "--seed", str(options.seed)]
+    load = [
+        "--slots",
+        str(slots),
+        "--episodes",
+        str(episodes),
+        "--seed",
+        str(options.seed),
+    ]
     try:
         python = python_of(system, options.venvs.expanduser().resolve())
     except RuntimeError as error:
         return {"error": str(error)}
     program, *arguments = system.command
-    return run([python, str(PEERS / program), *arguments, *load, *(["--tail"] if tail else [])])
+    return run(
+        [python, str(PEERS / program), *arguments, *load, *(["--tail"] if tail else [])]
+    )
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -138,25 +182,47 @@ def show(results: dict[str, dict[str, Any]], own: dict[str, dict[str, Any]]) -> 
             if "error" in row:
                 print(f"| {name} | {row['error']} | | |")
             else:
-                cells = (f"{row['rate']:.0f}", f"{row['of_bound']:.2f}", f"{row['cpu_ms_per_episode']:.2f}")
+                cells = (
+                    f"{row['rate']:.0f}",
+                    f"{row['of_bound']:.2f}",
+                    f"{row['cpu_ms_per_episode']:.2f}",
+                )
                 print("|", name, "|", " | ".join(cells), "|")
     print("\n| of our own | |\n|---|---|")
     for name, row in own.items():
-        wanted = [f"{key} {row[key]:.1f}" for key in row if key.startswith(("lag", "steps"))]
+        wanted = [
+            f"{key} {row[key]:.1f}" for key in row if key.startswith(("lag", "steps"))
+        ]
         print(f"| {name} | {row.get('error') or ', '.join(wanted)} |")
 
 
 def main() -> None:
     """Run everything, print the tables, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--venvs", type=Path, required=True, help="folder of the peers' virtual environments")
+    parser.add_argument(
+        "--venvs",
+        type=Path,
+        required=True,
+        help="folder of the peers' virtual environments",
+    )
     parser.add_argument("--out", type=Path, default=Path("throughput.json"))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the episodes, for a quick look")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="share of the episodes, for a quick look",
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", default=[], help="parts of names of systems")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="parts of names of systems"
+    )
     options = parser.parse_args()
-    chosen = [s for s in SYSTEMS if not options.only or any(part in s.name for part in options.only)]
+    chosen = [
+        s
+        for s in SYSTEMS
+        if not options.only or any(part in s.name for part in options.only)
+    ]
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
     own_rows: dict[str, list[dict[str, Any]]] = {}
     for repeat in range(options.repeats):
@@ -165,12 +231,19 @@ def main() -> None:
             for system in chosen:
                 row = run_scene(system, slots, tail, options)
                 rows.setdefault(scene, {}).setdefault(system.name, []).append(row)
-                print(repeat, scene, system.name, row.get("error") or f"{row['rate']:.1f}", flush=True)
+                print(
+                    repeat,
+                    scene,
+                    system.name,
+                    row.get("error") or f"{row['rate']:.1f}",
+                    flush=True,
+                )
         for name, arguments in OWN.items():
             row = run([sys.executable, str(PEERS / "run_aipo.py"), *arguments])
             own_rows.setdefault(name, []).append(row)
     results = {
-        scene: {name: summary(runs) for name, runs in systems.items()} for scene, systems in rows.items()
+        scene: {name: summary(runs) for name, runs in systems.items()}
+        for scene, systems in rows.items()
     }
     own = {name: summary(runs) for name, runs in own_rows.items()}
     show(results, own)
@@ -181,7 +254,9 @@ def main() -> None:
         "command": sys.argv[1:],
     }
     options.out.write_text(
-        json.dumps({"about": about, "results": results, "own": own, "runs": rows}, indent=1)
+        json.dumps(
+            {"about": about, "results": results, "own": own, "runs": rows}, indent=1
+        )
     )
 
 

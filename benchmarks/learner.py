@@ -21,7 +21,9 @@ from typing import Any
 import torch
 from env_throughput import PEERS, System, python_of, run
 
-PINS = tuple(f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers"))
+PINS = tuple(
+    f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers")
+)
 AIPO = System("this project", ("run_aipo_learner.py",), 0)
 TRL = System("TRL 1.16.0", ("run_trl.py",), 0, "trl==1.16.0")
 COLUMNS = {
@@ -48,26 +50,36 @@ def scenes(options: argparse.Namespace) -> dict[str, list[str]]:
     ]
     if torch.cuda.is_available():
         size += ["--shape", "0.5b", "--row-tokens", "4096"]
-    names = ("update",) if torch.cuda.is_available() else ("consulting", "plain", "update")
+    names = (
+        ("update",) if torch.cuda.is_available() else ("consulting", "plain", "update")
+    )
     return {name: ["--scene", name, *size] for name in options.scenes or names}
 
 
 def median(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the run in the middle by samples per second, or the first that failed."""
     failed = [row for row in rows if "error" in row]
-    return failed[0] if failed else sorted(rows, key=lambda row: row["samples_per_s"])[len(rows) // 2]
+    return (
+        failed[0]
+        if failed
+        else sorted(rows, key=lambda row: row["samples_per_s"])[len(rows) // 2]
+    )
 
 
 def show(results: dict[str, dict[str, dict[str, Any]]]) -> None:
     """Print the tables in Markdown."""
     for scene, systems in results.items():
-        print(f"\n**{scene}**\n\n| | {' | '.join(systems)} |\n|---|{'---|' * len(systems)}")
+        print(
+            f"\n**{scene}**\n\n| | {' | '.join(systems)} |\n|---|{'---|' * len(systems)}"
+        )
         for row in systems.values():
             if "error" in row:
                 print(row["error"])
         for key, title in COLUMNS.items():
             if all(key in row for row in systems.values()):
-                print(f"| {title} | {' | '.join(f'{row[key]:.3g}' for row in systems.values())} |")
+                print(
+                    f"| {title} | {' | '.join(f'{row[key]:.3g}' for row in systems.values())} |"
+                )
         ours, trl = systems[AIPO.name], systems[TRL.name]
         for key in ("samples_per_s", "policy_tokens_per_s"):
             if key in ours and key in trl:
@@ -77,10 +89,14 @@ def show(results: dict[str, dict[str, dict[str, Any]]]) -> None:
 def main() -> None:
     """Run everything, print the tables, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--venvs", type=Path, required=True, help="folder of TRL's virtual environment")
+    parser.add_argument(
+        "--venvs", type=Path, required=True, help="folder of TRL's virtual environment"
+    )
     parser.add_argument("--out", type=Path, default=Path("learner.json"))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=4, help="steps of a run; the first warms up")
+    parser.add_argument(
+        "--steps", type=int, default=4, help="steps of a run; the first warms up"
+    )
     parser.add_argument("--samples", type=int, default=64, help="episodes of a step")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--scenes", nargs="*", default=[])
@@ -90,20 +106,29 @@ def main() -> None:
         options.repeats, options.steps, options.samples = 1, 2, 16
     pythons = {
         AIPO.name: python_of(AIPO, options.venvs),
-        TRL.name: python_of(TRL, options.venvs.expanduser().resolve(), (*PINS, "jmespath")),
+        TRL.name: python_of(
+            TRL, options.venvs.expanduser().resolve(), (*PINS, "jmespath")
+        ),
     }
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for repeat in range(options.repeats):
         for scene, arguments in scenes(options).items():
             for system in (AIPO, TRL):
                 program = str(PEERS / system.command[0])
-                row = run([pythons[system.name], program, *arguments, "--seed", str(repeat)])
+                row = run(
+                    [pythons[system.name], program, *arguments, "--seed", str(repeat)]
+                )
                 runs.setdefault(scene, {}).setdefault(system.name, []).append(row)
                 print(
-                    repeat, scene, system.name, row.get("error") or f"{row['samples_per_s']:.3g}", flush=True
+                    repeat,
+                    scene,
+                    system.name,
+                    row.get("error") or f"{row['samples_per_s']:.3g}",
+                    flush=True,
                 )
     results = {
-        scene: {name: median(rows) for name, rows in systems.items()} for scene, systems in runs.items()
+        scene: {name: median(rows) for name, rows in systems.items()}
+        for scene, systems in runs.items()
     }
     show(results)
     about = {
@@ -113,7 +138,9 @@ def main() -> None:
         "versions": PINS,
         "command": sys.argv[1:],
     }
-    options.out.write_text(json.dumps({"about": about, "results": results, "runs": runs}, indent=1))
+    options.out.write_text(
+        json.dumps({"about": about, "results": results, "runs": runs}, indent=1)
+    )
 
 
 if __name__ == "__main__":

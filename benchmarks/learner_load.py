@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 SHAPES = {
@@ -31,7 +39,10 @@ QUERY_TOKENS, ANSWER_TOKENS, MAX_TOKENS, BUDGET = 24, 64, 512, 3
 REPLY = "It holds if the sum of both sides is even, so look at the last digit of each first."
 CALLS = {
     "aipo": ("<knowledge>", "</knowledge>"),
-    "trl": ('<tool_call>\n{"name": "consult", "arguments": {"query": "', '"}}\n</tool_call>'),
+    "trl": (
+        '<tool_call>\n{"name": "consult", "arguments": {"query": "',
+        '"}}\n</tool_call>',
+    ),
 }
 ANSWERS = ("\\boxed{1}", "\\boxed{2}")
 
@@ -53,12 +64,16 @@ class Load:
 def parse_load() -> Load:
     """Read the command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--scene", choices=("consulting", "plain", "update"), default="consulting")
+    parser.add_argument(
+        "--scene", choices=("consulting", "plain", "update"), default="consulting"
+    )
     parser.add_argument("--shape", choices=tuple(SHAPES), default="3m")
     parser.add_argument("--samples", type=int, default=64, help="episodes of a step")
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--steps", type=int, default=4, help="the first only warms up")
-    parser.add_argument("--row-tokens", type=int, default=256, help="longest row of the scene update")
+    parser.add_argument(
+        "--row-tokens", type=int, default=256, help="longest row of the scene update"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     return Load(**vars(parser.parse_args()))
@@ -92,9 +107,15 @@ def rows(load: Load) -> list[tuple[list[int], int]]:
     """Return token ids and prompt length of each sample of the scene `update`, of lognormal length."""
     rng = random.Random(load.seed)
     vocabulary = SHAPES[load.shape][-1]
-    lengths = [min(1.0, rng.lognormvariate(-0.9, 0.5)) * load.row_tokens for _ in range(load.samples)]
+    lengths = [
+        min(1.0, rng.lognormvariate(-0.9, 0.5)) * load.row_tokens
+        for _ in range(load.samples)
+    ]
     return [
-        ([rng.randrange(100, vocabulary) for _ in range(max(16, int(n)))], max(4, int(n / 8)))
+        (
+            [rng.randrange(100, vocabulary) for _ in range(max(16, int(n)))],
+            max(4, int(n / 8)),
+        )
         for n in lengths
     ]
 
@@ -126,10 +147,16 @@ def write_policy(folder: Path, load: Load, system: str, chat_template: str) -> N
 
 
 @torch.no_grad()
-def _make_chain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, load: Load, system: str) -> None:
+def _make_chain(
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, load: Load, system: str
+) -> None:
     """Write the chain's transition probabilities into embeddings and head."""
     opened, closed = CALLS[system]
-    consult, query, answer = (0.5 if load.scene == "consulting" else 0.0), 1 / QUERY_TOKENS, 1 / ANSWER_TOKENS
+    consult, query, answer = (
+        (0.5 if load.scene == "consulting" else 0.0),
+        1 / QUERY_TOKENS,
+        1 / ANSWER_TOKENS,
+    )
     chain = {
         "\n": {opened: consult, "b": 1 - consult},
         opened: {"a": 1.0},
@@ -139,7 +166,10 @@ def _make_chain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, loa
         ANSWERS[0]: {"<|im_end|>": 1.0},
         ANSWERS[1]: {"<|im_end|>": 1.0},
     }
-    ids = {text: tokenizer.encode(text, add_special_tokens=False) for text in [*chain, "<|im_end|>"]}
+    ids = {
+        text: tokenizer.encode(text, add_special_tokens=False)
+        for text in [*chain, "<|im_end|>"]
+    }
     assert all(len(found) == 1 for found in ids.values()), ids
     width = model.config.hidden_size
     # Orthogonal directions, so that one token's successors say nothing of another's.
@@ -150,7 +180,9 @@ def _make_chain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, loa
         for successor, share in successors.items():
             if share:
                 logit = 20 + math.log(share)
-                model.lm_head.weight[ids[successor][0]] += direction * logit / math.sqrt(width)
+                model.lm_head.weight[ids[successor][0]] += (
+                    direction * logit / math.sqrt(width)
+                )
 
 
 def _tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
@@ -170,8 +202,12 @@ def _tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([SYSTEM, VOCABULARY, REPLY, *map(task, range(100))], trainer)
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for call in CALLS.values() for text in call])
+    tokenizer.train_from_iterator(
+        [SYSTEM, VOCABULARY, REPLY, *map(task, range(100))], trainer
+    )
+    tokenizer.add_tokens(
+        [AddedToken(text, normalized=False) for call in CALLS.values() for text in call]
+    )
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ANSWERS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -183,7 +219,9 @@ def _tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
     )
 
 
-def report(load: Load, seconds: list[float], counts: dict[str, float], num_weights: int) -> None:
+def report(
+    load: Load, seconds: list[float], counts: dict[str, float], num_weights: int
+) -> None:
     """Print one JSON object: what a step took (the first left out), and what it did."""
     step_s = statistics.median(seconds[1:])
     on_gpu = torch.cuda.is_available()
@@ -203,7 +241,9 @@ def report(load: Load, seconds: list[float], counts: dict[str, float], num_weigh
         row["policy_tokens_per_s"] = counts["policy_tokens"] / step_s
     if "update_s" in counts:
         # Two operations per weight and token forward, four backward; attention itself is left out.
-        row["mfu"] = 6 * num_weights * counts["row_tokens"] / counts["update_s"] / peak_flops()
+        row["mfu"] = (
+            6 * num_weights * counts["row_tokens"] / counts["update_s"] / peak_flops()
+        )
         row["update_tokens_per_s"] = counts["row_tokens"] / counts["update_s"]
     print(json.dumps(row))
 

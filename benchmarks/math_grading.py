@@ -39,7 +39,9 @@ class Ours:
 
     def __call__(self, row: dict[str, Any]) -> bool | None:
         if row["form"] == "response" or "boxed" in row["pred"]:
-            work = self.verifier.verify(Task(id="t", prompt="p", answer=row["gold"]), row["pred"])
+            work = self.verifier.verify(
+                Task(id="t", prompt="p", answer=row["gold"]), row["pred"]
+            )
         else:
             work = self.verifier.grade(row["gold"], row["pred"])
         verdict = self.loop.run_until_complete(work)
@@ -56,7 +58,11 @@ def math_verify_grader() -> Grader:
 
     def grade(row: dict[str, Any]) -> bool | None:
         gold = parse(f"${row['gold']}$")
-        pred = row["pred"] if row["form"] == "response" or "boxed" in row["pred"] else f"${row['pred']}$"
+        pred = (
+            row["pred"]
+            if row["form"] == "response" or "boxed" in row["pred"]
+            else f"${row['pred']}$"
+        )
         return bool(verify(gold, parse(pred)))
 
     return grade
@@ -68,8 +74,12 @@ def trl_grader() -> Grader:
 
     def grade(row: dict[str, Any]) -> bool | None:
         is_marked = row["form"] == "response" or "boxed" in row["pred"]
-        text = row["pred"] if is_marked else f"\\boxed{{{row['pred']}}}"  # it reads marked answers only
-        rewards = accuracy_reward([[{"role": "assistant", "content": text}]], [f"${row['gold']}$"])
+        text = (
+            row["pred"] if is_marked else f"\\boxed{{{row['pred']}}}"
+        )  # it reads marked answers only
+        rewards = accuracy_reward(
+            [[{"role": "assistant", "content": text}]], [f"${row['gold']}$"]
+        )
         return bool(rewards[0])
 
     return grade
@@ -81,11 +91,17 @@ def string_rules_grader() -> Grader:
     def strip(text: str) -> str:
         boxed = re.findall(r"\\boxed\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}", text)
         text = boxed[-1] if boxed else text
-        text = re.sub(r"\\(?:left|right|[,;! ])|\\text\{[^{}]*\}|[\s$]|\\%|%|\^\{?\\circ\}?", "", text)
+        text = re.sub(
+            r"\\(?:left|right|[,;! ])|\\text\{[^{}]*\}|[\s$]|\\%|%|\^\{?\\circ\}?",
+            "",
+            text,
+        )
         return re.sub(r"\\[dt]frac", r"\\frac", text).rstrip(".")
 
     def value(text: str) -> Fraction | None:
-        text = re.sub(r"\\frac\{(-?\d{1,99})\}\{(\d{1,99})\}", r"\1/\2", text).replace(",", "")
+        text = re.sub(r"\\frac\{(-?\d{1,99})\}\{(\d{1,99})\}", r"\1/\2", text).replace(
+            ",", ""
+        )
         try:
             return Fraction(text) if len(text) < 200 else None
         except (ValueError, ZeroDivisionError):
@@ -139,7 +155,10 @@ def measure(grader: Grader, rows: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.perf_counter()
         given = grader(row)
         seconds = time.perf_counter() - start
-        tier, right = row["tier"], given is row["expected"] or (given is None and not row["expected"])
+        tier, right = (
+            row["tier"],
+            given is row["expected"] or (given is None and not row["expected"]),
+        )
         counts[f"{tier} n"] += 1
         counts[f"{tier} right"] += right
         if tier == "core":
@@ -157,7 +176,9 @@ def measure(grader: Grader, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         **counts,
         "core/s": round(len(core_times) / sum(core_times), 1) if core_times else 0,
-        "p99 ms": round(core_times[int(len(core_times) * 0.99)] * 1000, 1) if core_times else 0,
+        "p99 ms": round(core_times[int(len(core_times) * 0.99)] * 1000, 1)
+        if core_times
+        else 0,
         "slowest bomb s": round(slowest, 2),
         "wrong": wrong,
     }
@@ -178,7 +199,9 @@ async def verify_all(rows: list[dict[str, Any]]) -> None:
         await verifier.verify(Task(id="t", prompt="p", answer=row["gold"]), row["pred"])
 
 
-def show(name: str, rows: list[dict[str, Any]], graders: dict[str, Grader], *, verbose: bool) -> None:
+def show(
+    name: str, rows: list[dict[str, Any]], graders: dict[str, Grader], *, verbose: bool
+) -> None:
     """Print one table."""
     columns = (
         "core",
@@ -203,7 +226,11 @@ def show(name: str, rows: list[dict[str, Any]], graders: dict[str, Grader], *, v
         for column in columns:
             if f"{column} n" in result:
                 right, total = result[f"{column} right"], result[f"{column} n"]
-                share = f" ({100 * right / total:.1f} %)" if column in ("core", "held-out") else ""
+                share = (
+                    f" ({100 * right / total:.1f} %)"
+                    if column in ("core", "held-out")
+                    else ""
+                )
                 cells.append(f"{right}/{total}{share}")
             else:
                 cells.append(str(result.get(column, "–")))
@@ -214,56 +241,87 @@ def show(name: str, rows: list[dict[str, Any]], graders: dict[str, Grader], *, v
 
 def read(path: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [row for row in rows if row.get("tier", "core") in ("core", "spoof", "injection", "bomb")]
+    return [
+        row
+        for row in rows
+        if row.get("tier", "core") in ("core", "spoof", "injection", "bomb")
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--public", type=Path, help="a labelled file of yours")
     parser.add_argument(
-        "--mix", type=Path, help="answers to time, say MATH-500's against themselves and each other"
+        "--mix",
+        type=Path,
+        help="answers to time, say MATH-500's against themselves and each other",
     )
     parser.add_argument("--only-ours", action="store_true")
-    parser.add_argument("--verbose", action="store_true", help="name the rows that were graded wrong")
+    parser.add_argument(
+        "--verbose", action="store_true", help="name the rows that were graded wrong"
+    )
     options = parser.parse_args()
     graders: dict[str, Grader] = {"ours": Ours()}
     if not options.only_ours:
         graders["math-verify, in process"] = math_verify_grader()
-        graders["math-verify, killed after 5 s"] = Killable(math_verify_grader, PEER_LIMIT_S)
+        graders["math-verify, killed after 5 s"] = Killable(
+            math_verify_grader, PEER_LIMIT_S
+        )
         graders["string rules"] = string_rules_grader()
         try:
             import trl  # noqa: F401
 
-            graders["TRL accuracy reward, killed after 5 s"] = Killable(trl_grader, PEER_LIMIT_S)
+            graders["TRL accuracy reward, killed after 5 s"] = Killable(
+                trl_grader, PEER_LIMIT_S
+            )
         except ImportError:
             print("TRL is not installed: its accuracy reward is left out.")
-    graders["ours"]({"gold": "x+1", "pred": "1+x", "form": "answer"})  # the pool is warm from here
+    graders["ours"](
+        {"gold": "x+1", "pred": "1+x", "form": "answer"}
+    )  # the pool is warm from here
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as folder:
         canary = Path(folder) / "executed"
-        own = [row | {"pred": row["pred"].replace("/tmp/aipo_pwned", str(canary))} for row in read(OWN)]
-        in_process = {label: grader for label, grader in graders.items() if "in process" in label}
+        own = [
+            row | {"pred": row["pred"].replace("/tmp/aipo_pwned", str(canary))}
+            for row in read(OWN)
+        ]
+        in_process = {
+            label: grader for label, grader in graders.items() if "in process" in label
+        }
         show(
             "own cases",
             own,
             {k: v for k, v in graders.items() if k not in in_process},
             verbose=options.verbose,
         )
-        if in_process:  # where nothing could end a peer that a bomb holds in native code
+        if (
+            in_process
+        ):  # where nothing could end a peer that a bomb holds in native code
             harmless = [row for row in own if row["tier"] != "bomb"]
-            show("own cases without bombs", harmless, in_process, verbose=options.verbose)
+            show(
+                "own cases without bombs", harmless, in_process, verbose=options.verbose
+            )
         print("injections executed:", int(canary.exists()))
     if options.public:
-        show(options.public.stem, read(options.public), graders, verbose=options.verbose)
+        show(
+            options.public.stem, read(options.public), graders, verbose=options.verbose
+        )
     print("\n## Speed, answers/s")
     integers = [
-        {"gold": str(n), "pred": f"So \\boxed{{{n + (n % 3 == 0)}}}.", "form": "response"}
+        {
+            "gold": str(n),
+            "pred": f"So \\boxed{{{n + (n % 3 == 0)}}}.",
+            "form": "response",
+        }
         for n in range(1000)
     ] * 10
     start, own_start = time.perf_counter(), time.process_time()
     graders["ours"].loop.run_until_complete(verify_all(integers))  # type: ignore[attr-defined]
     wall, own = time.perf_counter() - start, time.process_time() - own_start
-    print(f"AIME integers: {len(integers) / wall:,.0f} ({len(integers) / own:,.0f} per CPU second)")
+    print(
+        f"AIME integers: {len(integers) / wall:,.0f} ({len(integers) / own:,.0f} per CPU second)"
+    )
     if options.mix:
         mix = read(options.mix)
         for label, grader in graders.items():

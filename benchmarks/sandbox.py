@@ -31,8 +31,27 @@ from aipo_env.sandboxes.process import BubblewrapSandbox, ProcessSandbox
 
 SOURCE = "a, b = map(int, input().split())\nprint(a + b)"
 STDIN, STDOUT = b"1 2\n", b"3\n"
-BWRAP = ("--unshare-all", "--die-with-parent", "--new-session", "--ro-bind", "/", "/", "--proc", "/proc")
-CONTAINER = ("--network", "none", "--read-only", "--cap-drop", "ALL", "--user", "65534", "--memory", "1g")
+BWRAP = (
+    "--unshare-all",
+    "--die-with-parent",
+    "--new-session",
+    "--ro-bind",
+    "/",
+    "/",
+    "--proc",
+    "/proc",
+)
+CONTAINER = (
+    "--network",
+    "none",
+    "--read-only",
+    "--cap-drop",
+    "ALL",
+    "--user",
+    "65534",
+    "--memory",
+    "1g",
+)
 NAME = f"aipo-benchmark-{os.getpid()}"
 Run = Callable[[], bytes]
 
@@ -40,7 +59,11 @@ Run = Callable[[], bytes]
 def command(*words: str) -> bytes:
     """Run one command to its end."""
     return subprocess.run(
-        words, input=STDIN, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        words,
+        input=STDIN,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
     ).stdout
 
 
@@ -95,7 +118,17 @@ def _guard() -> None:
         "unlink",
     ):
         setattr(os, name, None)
-    for name in ("chdir", "chmod", "chown", "chroot", "truncate", "replace", "putenv", "setuid", "getcwd"):
+    for name in (
+        "chdir",
+        "chmod",
+        "chown",
+        "chroot",
+        "truncate",
+        "replace",
+        "putenv",
+        "setuid",
+        "getcwd",
+    ):
         setattr(os, name, None)
     for name in ("move", "rmtree", "chown"):
         setattr(shutil, name, None)
@@ -107,10 +140,18 @@ def systems(image: str) -> Iterator[tuple[str, Callable[[], Run], float]]:
     """Yield name, how to make ready, and the share of the rounds' runs that it gets (slow ones get fewer)."""
     python = os.path.realpath(sys.executable)
     for layer in ("namespaces", "landlock", "seccomp"):
-        yield f"process, {layer}", partial(_open, partial(ProcessSandbox, layers=(layer,))), 1.0
+        yield (
+            f"process, {layer}",
+            partial(_open, partial(ProcessSandbox, layers=(layer,))),
+            1.0,
+        )
     yield "docker (ours)", partial(_open, partial(DockerSandbox, image)), 1.0
     yield "bubblewrap (ours)", partial(_open, BubblewrapSandbox), 1.0
-    yield "python -I -S", lambda: partial(command, python, "-I", "-S", "-c", SOURCE), 0.5
+    yield (
+        "python -I -S",
+        lambda: partial(command, python, "-I", "-S", "-c", SOURCE),
+        0.5,
+    )
     yield "python -I", lambda: partial(command, python, "-I", "-c", SOURCE), 0.5
     yield (
         "bwrap, python -I -S",
@@ -119,7 +160,19 @@ def systems(image: str) -> Iterator[tuple[str, Callable[[], Run], float]]:
     )
     yield "guard in a fork of the trainer", lambda: guarded, 0.5
     yield "docker exec", partial(_container, image), 0.1
-    run = ("docker", "run", "--rm", "-i", *CONTAINER, image, "python", "-I", "-S", "-c", SOURCE)
+    run = (
+        "docker",
+        "run",
+        "--rm",
+        "-i",
+        *CONTAINER,
+        image,
+        "python",
+        "-I",
+        "-S",
+        "-c",
+        SOURCE,
+    )
     yield "docker run", lambda: partial(command, *run), 0.05
 
 
@@ -130,7 +183,9 @@ def _open(make: Callable[[], Sandbox]) -> Run:
 def _container(image: str) -> Run:
     start = ("docker", "run", "-d", "--rm", "-i", "--name", NAME, *CONTAINER, image)
     command(*start, "python", "-c", "import time; time.sleep(3600)")
-    return partial(command, "docker", "exec", "-i", NAME, "python", "-I", "-S", "-c", SOURCE)
+    return partial(
+        command, "docker", "exec", "-i", NAME, "python", "-I", "-S", "-c", SOURCE
+    )
 
 
 def measure(run: Run, num_runs: int, num_threads: int) -> dict[str, Any]:
@@ -143,7 +198,9 @@ def measure(run: Run, num_runs: int, num_threads: int) -> dict[str, Any]:
         seconds.append(time.perf_counter() - start)
     with ThreadPoolExecutor(num_threads) as threads:
         start = time.perf_counter()
-        wrong = sum(found != STDOUT for found in threads.map(lambda _: run(), range(num_runs)))
+        wrong = sum(
+            found != STDOUT for found in threads.map(lambda _: run(), range(num_runs))
+        )
         rate = num_runs / (time.perf_counter() - start)
     if wrong:
         raise RuntimeError(f"{wrong} runs gave another result")
@@ -152,15 +209,36 @@ def measure(run: Run, num_runs: int, num_threads: int) -> dict[str, Any]:
 
 def table(results: dict[str, list[dict[str, Any]]], faults: dict[str, str]) -> str:
     """Return Markdown: medians over rounds, and how often as fast as `python -I -S`."""
-    rates = {name: statistics.median(r["rate"] for r in rounds) for name, rounds in results.items()}
-    lines = ["| | runs/s | × python -I -S | ms, median | ms, 95 % |", "|---|---|---|---|---|"]
+    rates = {
+        name: statistics.median(r["rate"] for r in rounds)
+        for name, rounds in results.items()
+    }
+    lines = [
+        "| | runs/s | × python -I -S | ms, median | ms, 95 % |",
+        "|---|---|---|---|---|",
+    ]
     for name, rounds in results.items():
         seconds = sorted(value for r in rounds for value in r["seconds"])
-        middle, high = statistics.median(seconds), seconds[int(0.95 * (len(seconds) - 1))]
-        times = f"{rates[name] / rates['python -I -S']:.2f}" if "python -I -S" in rates else ""
-        lines.append(f"| {name} | {rates[name]:.1f} | {times} | {1e3 * middle:.1f} | {1e3 * high:.1f} |")
+        middle, high = (
+            statistics.median(seconds),
+            seconds[int(0.95 * (len(seconds) - 1))],
+        )
+        times = (
+            f"{rates[name] / rates['python -I -S']:.2f}"
+            if "python -I -S" in rates
+            else ""
+        )
+        lines.append(
+            f"| {name} | {rates[name]:.1f} | {times} | {1e3 * middle:.1f} | {1e3 * high:.1f} |"
+        )
     return "\n".join(
-        [*lines, *(f"| {name} | not measured: {fault} | | | |" for name, fault in faults.items())]
+        [
+            *lines,
+            *(
+                f"| {name} | not measured: {fault} | | | |"
+                for name, fault in faults.items()
+            ),
+        ]
     )
 
 
@@ -170,7 +248,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--image", default=DEFAULT_IMAGE)
-    parser.add_argument("--runs", type=int, default=200, help="of the fast systems, in each round")
+    parser.add_argument(
+        "--runs", type=int, default=200, help="of the fast systems, in each round"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -189,14 +269,20 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, (run, num_runs) in ready.items():
             # A fork of a process with threads may hang in one of their locks: one at a time.
-            results[name].append(measure(run, num_runs, 1 if run is guarded else num_threads))
+            results[name].append(
+                measure(run, num_runs, 1 if run is guarded else num_threads)
+            )
     command("docker", "kill", NAME)
     about = f"{platform.processor() or platform.machine()}, {num_threads} cores, Python {platform.python_version()}"
     load = os.getloadavg()[0]
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {about}, load {load:.1f}\n\n{table(results, faults)}")
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {about}, load {load:.1f}\n\n{table(results, faults)}"
+    )
     if options.out:
         options.out.write_text(
-            json.dumps({"about": about, "load": load, "results": results, "faults": faults})
+            json.dumps(
+                {"about": about, "load": load, "results": results, "faults": faults}
+            )
         )
 
 

@@ -21,7 +21,9 @@ TAIL_SHARE, TAIL_FACTOR = 0.1, 10
 class Load:
     """How many consultations each episode makes and how long each takes; equal arguments, equal load."""
 
-    def __init__(self, slots: int, episodes: int, tail: bool, seed: int, delay_s: float) -> None:
+    def __init__(
+        self, slots: int, episodes: int, tail: bool, seed: int, delay_s: float
+    ) -> None:
         rng = random.Random(seed)
         self.slots, self.episodes, self.seed = slots, episodes, seed
         self.delays_s = [
@@ -44,7 +46,9 @@ class Load:
 
     def delay_s(self, turn: str) -> float:
         """Return how long the agent takes for the call in a turn, or for its query alone."""
-        episode, call = turn.removeprefix("<knowledge>").removesuffix("</knowledge>").split(".")
+        episode, call = (
+            turn.removeprefix("<knowledge>").removesuffix("</knowledge>").split(".")
+        )
         return self.delays_s[int(episode)][int(call)]
 
     @property
@@ -64,7 +68,9 @@ def parse_load(**more: dict[str, Any]) -> tuple[Load, argparse.Namespace]:
     for name, settings in more.items():
         parser.add_argument(f"--{name}", **settings)
     options = parser.parse_args()
-    load = Load(options.slots, options.episodes, options.tail, options.seed, options.delay_s)
+    load = Load(
+        options.slots, options.episodes, options.tail, options.seed, options.delay_s
+    )
     return load, options
 
 
@@ -72,7 +78,12 @@ class Slots:
     """The policy of a vector environment: which episode each slot plays and at which turn it is."""
 
     def __init__(self, load: Load) -> None:
-        self.load, self.num_started, self.num_finished, self.num_consults = load, 0, 0, 0
+        self.load, self.num_started, self.num_finished, self.num_consults = (
+            load,
+            0,
+            0,
+            0,
+        )
         self.episode, self.turns = [0] * load.slots, [0] * load.slots
         for slot in range(load.slots):
             self.begin(slot)
@@ -102,10 +113,15 @@ def clock() -> Iterator[dict[str, float]]:
     measured: dict[str, float] = {}
     start, start_cpu = time.perf_counter(), _cpu_s()
     yield measured
-    measured["wall_s"], measured["cpu_s"] = time.perf_counter() - start, _cpu_s() - start_cpu
+    measured["wall_s"], measured["cpu_s"] = (
+        time.perf_counter() - start,
+        _cpu_s() - start_cpu,
+    )
 
 
-def report(load: Load, measured: dict[str, float], episodes: int, consults: int) -> None:
+def report(
+    load: Load, measured: dict[str, float], episodes: int, consults: int
+) -> None:
     """Print the result line."""
     row = {"episodes": episodes, "consults": consults, "bound": load.bound, **measured}
     row["rate"] = episodes / row["wall_s"]

@@ -26,4 +26,6 @@ for seed in range(3):
         is_over = terminated or truncated
     num_correct += info["episode_record"].correct
 print(env.render())
-print(f"{num_correct} of 3 correct, the last after {info['consults_used']} consultation")
+print(
+    f"{num_correct} of 3 correct, the last after {info['consults_used']} consultation"
+)

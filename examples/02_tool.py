@@ -11,7 +11,9 @@ def digit_sum(code: str, times: int) -> int:
 
 
 # In a configuration, which holds no functions: tools=["my_package:digit_sum"].
-env = gym.make("AIPO-Math-Turn-v0", tools=[digit_sum], agents="none", observation="delta")
+env = gym.make(
+    "AIPO-Math-Turn-v0", tools=[digit_sum], agents="none", observation="delta"
+)
 observation, info = env.reset(seed=0)
 print(observation)
 for action in (
@@ -22,5 +24,9 @@ for action in (
     print(">", action)
     observation, reward, terminated, truncated, info = env.step(action)
     print(observation)
-print([consult.reply for consult in info["episode_record"].consults], reward, info["stop_reason"])
+print(
+    [consult.reply for consult in info["episode_record"].consults],
+    reward,
+    info["stop_reason"],
+)
 aipo_env.check_tool(digit_sum, arguments={"code": "0808", "times": 2})

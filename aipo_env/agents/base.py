@@ -55,17 +55,36 @@ class AgentReply:
     def __post_init__(self) -> None:
         object.__setattr__(self, "token_ids", tuple(self.token_ids))
         object.__setattr__(self, "logprobs", tuple(self.logprobs))
-        if not all(type(token_id) is int and 0 <= token_id < 2**31 for token_id in self.token_ids):
-            raise AgentError("an agent's reply has token_ids that are no token ids: whole numbers from 0 up")
-        are_numbers = all(isinstance(one, int | float) and -math.inf < one <= 0 for one in self.logprobs)
+        if not all(
+            type(token_id) is int and 0 <= token_id < 2**31
+            for token_id in self.token_ids
+        ):
+            raise AgentError(
+                "an agent's reply has token_ids that are no token ids: whole numbers from 0 up"
+            )
+        are_numbers = all(
+            isinstance(one, int | float) and -math.inf < one <= 0
+            for one in self.logprobs
+        )
         if not are_numbers or len(self.logprobs) not in (0, len(self.token_ids)):
-            raise AgentError("an agent's reply has logprobs that are not one number up to 0 for each token")
+            raise AgentError(
+                "an agent's reply has logprobs that are not one number up to 0 for each token"
+            )
         if not isinstance(self.text, str):
-            raise AgentError(f"an agent's reply must be text, got {type(self.text).__name__}")
+            raise AgentError(
+                f"an agent's reply must be text, got {type(self.text).__name__}"
+            )
         if not isinstance(self.tokens, int) or self.tokens < 0:
-            raise AgentError(f"an agent's reply has tokens={self.tokens!r}; use a whole number from 0 up")
-        if not isinstance(self.cost_usd, int | float) or not 0 <= self.cost_usd < math.inf:
-            raise AgentError(f"an agent's reply has cost_usd={self.cost_usd!r}; use a number from 0 up")
+            raise AgentError(
+                f"an agent's reply has tokens={self.tokens!r}; use a whole number from 0 up"
+            )
+        if (
+            not isinstance(self.cost_usd, int | float)
+            or not 0 <= self.cost_usd < math.inf
+        ):
+            raise AgentError(
+                f"an agent's reply has cost_usd={self.cost_usd!r}; use a number from 0 up"
+            )
 
 
 @runtime_checkable

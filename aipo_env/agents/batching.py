@@ -14,7 +14,9 @@ _Waiting = list[tuple[AgentRequest, "asyncio.Future[Any]"]]
 class BatchAgent(Agent, Protocol):
     """An agent that rather answers many requests at once."""
 
-    async def reply_many(self, requests: Sequence[AgentRequest]) -> Sequence[AgentReply | Exception]:
+    async def reply_many(
+        self, requests: Sequence[AgentRequest]
+    ) -> Sequence[AgentReply | Exception]:
         """Answer each request, or say for which there is no answer; raise if there is none for any."""
 
 
@@ -54,7 +56,10 @@ class Batcher:
                 replies = await self._mind.reply_many([request for request, _ in asked])
             if len(replies) != len(asked):
                 raise AgentError(f"{len(replies)} replies for {len(asked)} requests")
-        except (Exception, SystemExit) as error:  # an agent may be somebody else's program
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # an agent may be somebody else's program
             replies = [error] * len(asked)
         for (_, future), reply in zip(asked, replies, strict=True):
             if not future.done() and isinstance(reply, Exception | SystemExit):

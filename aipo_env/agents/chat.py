@@ -33,7 +33,9 @@ MIN_KEY_CHARS = 8
 CHARS_PER_TOKEN = 8
 """A reply of more characters for each token it may have is cut as well: its server does not count."""
 _ADDRESS = re.compile(r"(.+?)@(https?://[^\s@?#]+)")
-_CLIENTS: dict[tuple[asyncio.AbstractEventLoop, str, str], tuple[Any, AsyncGenerator[Any, None]]] = {}
+_CLIENTS: dict[
+    tuple[asyncio.AbstractEventLoop, str, str], tuple[Any, AsyncGenerator[Any, None]]
+] = {}
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。\uff01\uff1f\n]")
 
 
@@ -70,7 +72,9 @@ class ChatAgent:
 
     def __post_init__(self) -> None:
         if self.url or "@http" in self.model:
-            address = _ADDRESS.fullmatch(f"{self.model}@{self.url}" if self.url else self.model)
+            address = _ADDRESS.fullmatch(
+                f"{self.model}@{self.url}" if self.url else self.model
+            )
             if not address:  # which is not shown: it may hold a password
                 raise ConfigError(
                     "agent 'openai': write openai:MODEL@URL, as http://host:8000/v1, with no password or query."
@@ -81,8 +85,12 @@ class ChatAgent:
             if (value := getattr(self, name)) is not None:
                 check_number(f"agent 'openai': {name}", value)
         if not re.fullmatch(r"[A-Za-z_]\w*", self.key_env):
-            raise ConfigError("agent 'openai': key_env must name an environment variable, not be the key.")
-        if not _key(self.key_env) and (not self.url or self.key_env != "OPENAI_API_KEY"):
+            raise ConfigError(
+                "agent 'openai': key_env must name an environment variable, not be the key."
+            )
+        if not _key(self.key_env) and (
+            not self.url or self.key_env != "OPENAI_API_KEY"
+        ):
             raise ConfigError(
                 f"agent 'openai': the environment variable {self.key_env} is not set. Let it hold the key of "
                 f"{self.url or 'the endpoint'}, or name a server that needs none: openai:MODEL@URL."
@@ -90,7 +98,9 @@ class ChatAgent:
         # Otherwise it would be loaded within the first call.
         need("openai.resources.chat.completions", '"aipo-rl[openai]"')
         self._prompts = role_prompts(self.prompts)
-        version = version_hash(self._prompts, self.max_tokens, self.temperature, dict(self.extra))
+        version = version_hash(
+            self._prompts, self.max_tokens, self.temperature, dict(self.extra)
+        )
         self.agent_id = f"openai:{self.model}#{version}"
         """The model, and a hash of the prompts and the sampling."""
 
@@ -100,14 +110,24 @@ class ChatAgent:
         Raises:
             AgentError: There was none that can be used. RetryLater: the endpoint said when to ask again.
         """
-        fields = {"max_tokens": self.max_tokens, "temperature": self.temperature, "seed": request.seed}
-        wanted = {name: value for name, value in {**fields, **self.extra}.items() if value is not None}
+        fields = {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "seed": request.seed,
+        }
+        wanted = {
+            name: value
+            for name, value in {**fields, **self.extra}.items()
+            if value is not None
+        }
         client = await _client(self.url, self.key_env)
         ask = client.chat.completions.with_streaming_response.create
         system = {"role": "system", "content": self._prompts[request.kind]}
         messages = [system, {"role": "user", "content": role_question(request)}]
         try:
-            async with ask(model=self.model, messages=messages, extra_body=wanted) as response:
+            async with ask(
+                model=self.model, messages=messages, extra_body=wanted
+            ) as response:
                 body = await _read(response.iter_bytes())
         except Exception as error:
             raise self._told(error) from None  # a traceback could show the key
@@ -130,18 +150,29 @@ class ChatAgent:
             text = choice["message"]["content"] or ""
             is_cut = choice.get("finish_reason") == "length"
             usage = data.get("usage") or {}
-            num_in, num_out = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+            num_in, num_out = (
+                _count(usage.get("prompt_tokens")),
+                _count(usage.get("completion_tokens")),
+            )
             text = _without_key(without_thinking(text).strip(), self.key_env)
             token_ids = choice.get("token_ids") or ()
             tokens = (choice.get("logprobs") or {}).get("content") or ()
             are_told = len(tokens) == len(token_ids)
             logprobs = tuple(token["logprob"] for token in tokens if are_told)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise AgentError(f"the response is no chat completion: {_excerpt(body, self.key_env)}") from None
+            raise AgentError(
+                f"the response is no chat completion: {_excerpt(body, self.key_env)}"
+            ) from None
         most = CHARS_PER_TOKEN * self.max_tokens
         text = whole_sentences(text[:most]) if is_cut or len(text) > most else text
         cost = (num_in * self.price_in + num_out * self.price_out) / 1e6
-        return AgentReply(text=text, tokens=num_out, cost_usd=cost, token_ids=token_ids, logprobs=logprobs)
+        return AgentReply(
+            text=text,
+            tokens=num_out,
+            cost_usd=cost,
+            token_ids=token_ids,
+            logprobs=logprobs,
+        )
 
 
 async def _client(url: str, key_env: str) -> Any:
@@ -164,11 +195,19 @@ async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
     options["verify"] = not url.startswith("http://")  # certificates take long to load
     limits = type(openai.DEFAULT_CONNECTION_LIMITS)
     try:
-        http: Any = openai.DefaultAioHttpClient(**options, limits=limits(max_connections=MAX_CONNECTIONS))
+        http: Any = openai.DefaultAioHttpClient(
+            **options, limits=limits(max_connections=MAX_CONNECTIONS)
+        )
     except RuntimeError:  # aiohttp is not installed
         http = openai.DefaultAsyncHttpxClient(**options)
-    options = {"http_client": http, "max_retries": 0, "default_headers": {"Accept-Encoding": "identity"}}
-    async with openai.AsyncOpenAI(api_key=_key(key_env) or "none", base_url=url or None, **options) as client:
+    options = {
+        "http_client": http,
+        "max_retries": 0,
+        "default_headers": {"Accept-Encoding": "identity"},
+    }
+    async with openai.AsyncOpenAI(
+        api_key=_key(key_env) or "none", base_url=url or None, **options
+    ) as client:
         yield client
 
 
@@ -195,7 +234,9 @@ def _without_key(text: str, key_env: str) -> str:
 
 def _excerpt(body: bytes, key_env: str) -> str:
     """Return the beginning of a response without the key, which some endpoints repeat."""
-    return repr(_without_key(body.decode("utf-8", "replace"), key_env)[:MAX_SHOWN_CHARS])
+    return repr(
+        _without_key(body.decode("utf-8", "replace"), key_env)[:MAX_SHOWN_CHARS]
+    )
 
 
 def whole_sentences(text: str) -> str:
@@ -220,4 +261,8 @@ def _count(value: object) -> int:
 
 def _seconds(retry_after: str) -> float:
     """Read the header Retry-After; 0 for a date, which few endpoints send, and for anything else."""
-    return float(retry_after) if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", retry_after) else 0.0
+    return (
+        float(retry_after)
+        if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", retry_after)
+        else 0.0
+    )

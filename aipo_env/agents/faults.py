@@ -23,4 +23,7 @@ def consult_outcome(consult: Consult) -> str:
     """Return the status of a consultation, or for a failed one, the kind of its last fault."""
     if consult.status != "failed":
         return consult.status
-    return next((kind for kind, sign in _FAULTS.items() if re.search(sign, consult.error)), "other")
+    return next(
+        (kind for kind, sign in _FAULTS.items() if re.search(sign, consult.error)),
+        "other",
+    )

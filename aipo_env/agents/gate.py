@@ -40,7 +40,11 @@ class Gate:
         """Return what limits the calls of the running event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._slots:
-            self._slots = {known: slots for known, slots in self._slots.items() if not known.is_closed()}
+            self._slots = {
+                known: slots
+                for known, slots in self._slots.items()
+                if not known.is_closed()
+            }
             self._slots[loop] = asyncio.Semaphore(self._limits.concurrency)
         return self._slots[loop]
 
@@ -67,7 +71,9 @@ class Gate:
             return ""
         if now < self._reopens:
             return f"not asked: it failed {self._num_failed} times in a row"
-        self._reopens = now + BREAK_S  # this call tries, the others wait for what becomes of it
+        self._reopens = (
+            now + BREAK_S
+        )  # this call tries, the others wait for what becomes of it
         return ""
 
     def patience_s(self) -> float | None:
@@ -81,7 +87,11 @@ class Gate:
         self._num_failed = 0 if is_answered else self._num_failed + 1
         self._took_s.extend([seconds] if is_answered else [])
         if not is_answered and self._num_failed == self._limits.break_after:
-            LOG.warning("an agent failed %d times in a row: left alone for %g s", self._num_failed, BREAK_S)
+            LOG.warning(
+                "an agent failed %d times in a row: left alone for %g s",
+                self._num_failed,
+                BREAK_S,
+            )
         self._reopens = time.monotonic() + BREAK_S
 
 
@@ -92,7 +102,10 @@ class Watch:
 
     def __init__(self, request: AgentRequest, agent_id: str) -> None:
         *episode, call = request.key or (0,)
-        self._start, self._call = time.monotonic(), ("-".join(map(str, episode)), call, agent_id)
+        self._start, self._call = (
+            time.monotonic(),
+            ("-".join(map(str, episode)), call, agent_id),
+        )
 
     def __enter__(self) -> "Watch":
         self._timer = asyncio.get_running_loop().call_later(STALL_S, self._tell)
@@ -103,5 +116,10 @@ class Watch:
 
     def _tell(self) -> None:
         age_s = time.monotonic() - self._start
-        LOG.warning("stalled: episode %s, call %d, agent %s: %s, for %.0f s", *self._call, self.phase, age_s)
+        LOG.warning(
+            "stalled: episode %s, call %d, agent %s: %s, for %.0f s",
+            *self._call,
+            self.phase,
+            age_s,
+        )
         self._timer = asyncio.get_running_loop().call_later(STALL_S, self._tell)

@@ -22,7 +22,9 @@ from aipo_env.verifiers.math_text import clean, screen
 from aipo_env.verifiers.unit_tests import CodeVerifier, read_program
 
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_STATEMENT_END = re.compile(r"[,;](?!\d)|\\\\|\\q?quad|\\text\{[^{}]*\}|\\(?:implies|Rightarrow|to)\b")
+_STATEMENT_END = re.compile(
+    r"[,;](?!\d)|\\\\|\\q?quad|\\text\{[^{}]*\}|\\(?:implies|Rightarrow|to)\b"
+)
 _EQUALS = re.compile(r"(?<![<>!:=~])&?=(?!=)")
 # Only what is exact can be wrong: a decimal may be rounded, an equation with a letter may hold for some value.
 _EXACT = re.compile(
@@ -48,7 +50,9 @@ class HandsAgent:
     sandbox: str = "auto"
 
     def __post_init__(self) -> None:
-        self._mind: Agent | None = self.agent and AGENTS.build(self.agent, source=self.source)
+        self._mind: Agent | None = self.agent and AGENTS.build(
+            self.agent, source=self.source
+        )
         self.agent_id = f"hands/{self._mind.agent_id}" if self._mind else "hands"
 
     async def reply(self, request: AgentRequest) -> AgentReply:
@@ -67,7 +71,9 @@ class HandsAgent:
         if not tests or not read_program(request.query)[1]:
             return await check_equations(request.query[:MAX_QUERY_CHARS])
         task = Task(id="claim", prompt="claim", answer="", kind="code", tests=tests)
-        verdict = await CodeVerifier(await open_sandbox(self.sandbox)).verify(task, request.query)
+        verdict = await CodeVerifier(await open_sandbox(self.sandbox)).verify(
+            task, request.query
+        )
         if verdict.correct is None:
             raise AgentError(f"the program could not be run: {verdict.reason}")
         if verdict.correct:
@@ -79,11 +85,15 @@ async def check_equations(claim: str) -> str:
     """Say whether the equations of a claim hold, in plain arithmetic or in LaTeX, up to the first that does not."""
     num_held, end = 0, 0
     for formula in [*_FORMULA.finditer(claim), None]:
-        found = check_arithmetic(claim[end : formula.start() if formula else len(claim)])
+        found = check_arithmetic(
+            claim[end : formula.start() if formula else len(claim)]
+        )
         if found.startswith("wrong"):
             return found
         num_held += found.startswith("right")
-        for left, right in _equations(formula[formula.lastindex or 0]) if formula else ():
+        for left, right in (
+            _equations(formula[formula.lastindex or 0]) if formula else ()
+        ):
             status = (await MathVerifier().grade(left, right)).status
             if status == "wrong" and _EXACT.fullmatch(left) and _EXACT.fullmatch(right):
                 return f"wrong at {left} = {right};"
@@ -98,6 +108,16 @@ def _equations(formula: str) -> Iterator[tuple[str, str]]:
         sides = [side.strip() for side in _EQUALS.split(statement)]
         for left, right in pairwise(sides):
             texts = formula, left, right
-            is_whole = all(text.count(a) == text.count(b) for text in texts for a, b in ("()", "{}"))
-            if left and right and left != right and is_whole and not any(screen(clean(s)) for s in texts[1:]):
+            is_whole = all(
+                text.count(a) == text.count(b)
+                for text in texts
+                for a, b in ("()", "{}")
+            )
+            if (
+                left
+                and right
+                and left != right
+                and is_whole
+                and not any(screen(clean(s)) for s in texts[1:])
+            ):
                 yield left, right

@@ -29,7 +29,14 @@ class Outcome:
 
 def request_hash(request: AgentRequest) -> str:
     """Return 16 hexadecimal digits that name what an agent was shown, and which version of which agent."""
-    parts = (request.kind, request.query, request.problem, request.trace, str(request.seed), request.agent_id)
+    parts = (
+        request.kind,
+        request.query,
+        request.problem,
+        request.trace,
+        str(request.seed),
+        request.agent_id,
+    )
     shown = "\x1f".join(parts)
     return hashlib.sha256(shown.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -45,7 +52,9 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         if not path.parent.is_dir():
-            raise ConfigError(f"{path}: there is no folder {path.parent}. Make it first.")
+            raise ConfigError(
+                f"{path}: there is no folder {path.parent}. Make it first."
+            )
         self.path = path
         self._kept: dict[tuple[str, str], Outcome] = {}
         for line in path.read_bytes().splitlines() if path.is_file() else ():
@@ -119,7 +128,9 @@ class Cassette(Journal):
         name = spec.removeprefix("replay:")
         self.is_replay, path = name != spec, Path(name).expanduser()
         if self.is_replay and not path.is_file():
-            raise DataError(f"cassette {path}: no such file. Record it: cassette={name!r}.")
+            raise DataError(
+                f"cassette {path}: no such file. Record it: cassette={name!r}."
+            )
         super().__init__(path)
 
     def get(self, request: AgentRequest) -> Outcome | None:
@@ -127,4 +138,7 @@ class Cassette(Journal):
         kept = super().get(request)
         if kept or not self.is_replay:
             return kept
-        return Outcome(reply=None, error=f"cassette {self.path} holds no reply to this request: record it")
+        return Outcome(
+            reply=None,
+            error=f"cassette {self.path} holds no reply to this request: record it",
+        )

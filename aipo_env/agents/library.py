@@ -40,7 +40,9 @@ class Library:
         check_whole("agent 'library': num", self.num, 1)
         passages = list(_passages(root))
         if not passages:
-            raise DataError(f"agent 'library': {root} is no folder with .txt or .md files that hold text.")
+            raise DataError(
+                f"agent 'library': {root} is no folder with .txt or .md files that hold text."
+            )
         self.agent_id = f"library:{root.resolve().name}#{version_hash(passages)}"
         """The folder's name and a hash of what is in it."""
         self._index = sqlite3.connect(":memory:", check_same_thread=False)
@@ -49,17 +51,23 @@ class Library:
         try:
             self._index.execute(f"CREATE VIRTUAL TABLE passages USING fts5({columns})")
         except sqlite3.OperationalError as error:
-            raise ConfigError(f"agent 'library': SQLite has no full-text search here: {error}.") from error
+            raise ConfigError(
+                f"agent 'library': SQLite has no full-text search here: {error}."
+            ) from error
         self._index.executemany("INSERT INTO passages VALUES (?, ?)", passages)
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Quote passages, best first, or say "unknown"."""
         # Quoted, so that no word is an operator of the query language.
-        words = dict.fromkeys(word.lower() for word in _WORD.findall(request.query[:4_000]))
+        words = dict.fromkeys(
+            word.lower() for word in _WORD.findall(request.query[:4_000])
+        )
         wanted = " OR ".join(f'"{word}"' for word in list(words)[:MAX_WORDS])
         query = "SELECT place, text FROM passages WHERE passages MATCH ? ORDER BY rank, rowid LIMIT ?"
         found = self._index.execute(query, (wanted or '""', self.num)).fetchall()
-        text = "\n\n".join(f"[{place}] {passage}" for place, passage in found) or "unknown"
+        text = (
+            "\n\n".join(f"[{place}] {passage}" for place, passage in found) or "unknown"
+        )
         return AgentReply(text=text, tokens=len(text.split()))
 
 
@@ -71,11 +79,18 @@ def _passages(root: Path) -> Iterator[tuple[str, str]]:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
-            raise DataError(f"agent 'library': {path} cannot be read as UTF-8 text: {error}.") from error
+            raise DataError(
+                f"agent 'library': {path} cannot be read as UTF-8 text: {error}."
+            ) from error
         start, passage = 1, ""
         for number, line in enumerate([*lines, ""], 1):
-            if passage and (not line.strip() or len(passage) + len(line) > MAX_PASSAGE_CHARS):
-                yield f"{path.relative_to(root).as_posix()}:{start}", passage[:MAX_PASSAGE_CHARS]
+            if passage and (
+                not line.strip() or len(passage) + len(line) > MAX_PASSAGE_CHARS
+            ):
+                yield (
+                    f"{path.relative_to(root).as_posix()}:{start}",
+                    passage[:MAX_PASSAGE_CHARS],
+                )
                 passage = ""
             start = start if passage else number
             passage += ("\n" if passage else "") + line.strip()

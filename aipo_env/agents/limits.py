@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aipo_env.errors import ConfigError, check_choice, check_number, check_whole, suggest
+from aipo_env.errors import (
+    ConfigError,
+    check_choice,
+    check_number,
+    check_whole,
+    suggest,
+)
 from aipo_env.records import CONSULT_KINDS
 
 SPENT = ("calls", "tokens", "usd")
@@ -75,10 +81,14 @@ class PoolLimits:
         check_choice("agent pool: when_spent", self.when_spent, ("unaided", "stop"))
 
 
-def check_budget(what: str, budget: Mapping[str, float], metrics: tuple[str, ...] = SPENT) -> None:
+def check_budget(
+    what: str, budget: Mapping[str, float], metrics: tuple[str, ...] = SPENT
+) -> None:
     """Raise ConfigError unless a budget maps metrics ("tokens", "usd"), behind "kind/" if at all, to limits."""
     if not isinstance(budget, Mapping):
-        raise ConfigError(f'{what}={budget!r} must be an object like {{"verify/tokens": 1000}}.')
+        raise ConfigError(
+            f'{what}={budget!r} must be an object like {{"verify/tokens": 1000}}.'
+        )
     for name, most in budget.items():
         kind, slash, metric = str(name).rpartition("/")
         if metric not in metrics or bool(kind) != bool(slash):
@@ -88,10 +98,14 @@ def check_budget(what: str, budget: Mapping[str, float], metrics: tuple[str, ...
 
 def counted(kind: str, metric: str) -> tuple[str, ...]:
     """Return the names under which something is counted; what tools take is not counted with the agents'."""
-    return (f"{kind}/{metric}", metric) if kind in CONSULT_KINDS else (f"{kind}/{metric}",)
+    return (
+        (f"{kind}/{metric}", metric) if kind in CONSULT_KINDS else (f"{kind}/{metric}",)
+    )
 
 
-def spent_limit(budget: Mapping[str, float | None], spent: Mapping[str, float], kind: str) -> str:
+def spent_limit(
+    budget: Mapping[str, float | None], spent: Mapping[str, float], kind: str
+) -> str:
     """Return the limit that forbids another call of a role or tool; empty: none does."""
     for name in (name for metric in SPENT for name in counted(kind, metric)):
         most = budget.get(name)

@@ -13,7 +13,12 @@ from aipo_env.registry import AGENTS
 from aipo_env.tasks.base import TaskSource, finite_tasks
 from aipo_env.verifiers.by_kind import ByKind
 
-_OPPOSITE = {"right": "wrong", "wrong": "right", "correct": "incorrect", "incorrect": "correct"}
+_OPPOSITE = {
+    "right": "wrong",
+    "wrong": "right",
+    "correct": "incorrect",
+    "incorrect": "correct",
+}
 _FACT = re.compile(rf"\b(?:{'|'.join(_OPPOSITE)})\b|\d(?!\d)", re.IGNORECASE)
 
 
@@ -33,7 +38,9 @@ class OracleAgent:
     def __post_init__(self) -> None:
         self._tasks = {task.prompt: task for task in finite_tasks(self.source)}
         if not self._tasks:
-            raise ConfigError("agents: 'oracle' needs a source with an end; for a toy world use 'scripted'.")
+            raise ConfigError(
+                "agents: 'oracle' needs a source with an end; for a toy world use 'scripted'."
+            )
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Judge a claim."""
@@ -42,7 +49,10 @@ class OracleAgent:
             return AgentReply(text="unknown")
         verdict = await ByKind().verify(task, request.query)
         is_open = verdict.correct is None or verdict.status == "no_answer"
-        return AgentReply(text="unsure" if is_open else "right;" if verdict.correct else "wrong;", tokens=1)
+        return AgentReply(
+            text="unsure" if is_open else "right;" if verdict.correct else "wrong;",
+            tokens=1,
+        )
 
 
 @dataclass(eq=False)
@@ -65,9 +75,13 @@ class MixedAgent:
         self._minds = [AGENTS.build(agent, source=self.source) for agent in self.agents]
         self.agent_id = f"mix({', '.join(mind.agent_id for mind in self._minds)})"
         shares = [*self.weights] or [1] * len(self._minds)
-        are_numbers = all(isinstance(share, int | float) and 0 <= share < np.inf for share in shares)
+        are_numbers = all(
+            isinstance(share, int | float) and 0 <= share < np.inf for share in shares
+        )
         if len(shares) != len(self._minds) or not are_numbers or not sum(shares):
-            raise ConfigError(f"agent 'mix': weights={shares!r} must be one number from 0 up per agent.")
+            raise ConfigError(
+                f"agent 'mix': weights={shares!r} must be one number from 0 up per agent."
+            )
         self._shares = np.divide(shares, sum(shares))
 
     async def reply(self, request: AgentRequest) -> AgentReply:
@@ -107,7 +121,9 @@ class WrongAgent:
         if rng.random() >= self.p:
             return replace(reply, agent_id=reply.agent_id or self._mind.agent_id)
         text = _FACT.sub(lambda fact: _spoiled(fact[0], rng), reply.text)
-        return replace(reply, text=text, agent_id=self.agent_id, token_ids=(), logprobs=())
+        return replace(
+            reply, text=text, agent_id=self.agent_id, token_ids=(), logprobs=()
+        )
 
 
 def _spoiled(fact: str, rng: np.random.Generator) -> str:

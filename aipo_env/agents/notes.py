@@ -41,7 +41,9 @@ class NotesAgent:
         self._hints: dict[str, str] = {}
         for task in finite_tasks(self.source):
             self._definitions |= task.meta.get("notes", {})
-            self._hints |= {task.prompt: task.meta["hint"]} if "hint" in task.meta else {}
+            self._hints |= (
+                {task.prompt: task.meta["hint"]} if "hint" in task.meta else {}
+            )
         if not self._definitions and not self._hints:
             raise ConfigError(
                 "agents: 'notes' answers from meta.notes and meta.hint of the tasks, and this source has neither. "
@@ -56,7 +58,11 @@ class NotesAgent:
         elif request.kind == "reason":
             text = self._hints.get(request.problem, "unknown")
         else:
-            known = [f"{term}: {text}" for term, text in self._definitions.items() if _names(term, query)]
+            known = [
+                f"{term}: {text}"
+                for term, text in self._definitions.items()
+                if _names(term, query)
+            ]
             text = "\n".join(known) or "unknown"
         return AgentReply(text=text, tokens=len(text.split()))
 
@@ -93,4 +99,6 @@ def _value(term: str) -> Fraction | None:
 
 
 def _names(term: str, query: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(term)}(?!\w)", query, re.IGNORECASE) is not None
+    return (
+        re.search(rf"(?<!\w){re.escape(term)}(?!\w)", query, re.IGNORECASE) is not None
+    )

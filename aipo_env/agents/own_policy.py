@@ -15,7 +15,8 @@ from aipo_env.errors import AgentError, check_whole
 from aipo_env.records import Author, Completion, Message, Span
 
 Speak = Callable[
-    [Sequence[tuple[int, ...]], Sequence[Sequence[Message]], int], Awaitable[Sequence[Completion]]
+    [Sequence[tuple[int, ...]], Sequence[Sequence[Message]], int],
+    Awaitable[Sequence[Completion]],
 ]
 """Continues conversations, each with a key that its draws derive from, by at most so many tokens."""
 OWN_POLICY: ContextVar[Speak] = ContextVar("OWN_POLICY")
@@ -56,16 +57,23 @@ class OwnPolicyAgent:
         """
         speak = OWN_POLICY.get(None)
         if speak is None:
-            raise AgentError("agent 'self': an environment alone has no policy; train or evaluate one")
+            raise AgentError(
+                "agent 'self': an environment alone has no policy; train or evaluate one"
+            )
         asked = [self._messages(request) for request in requests]
-        said = await speak([request.key for request in requests], asked, self.max_tokens)
+        said = await speak(
+            [request.key for request in requests], asked, self.max_tokens
+        )
         return [_as_reply(completion) for completion in said]
 
     def _messages(self, request: AgentRequest) -> tuple[Message, ...]:
-        texts = ("system", self._prompts[request.kind]), ("user", role_question(request))
-        return tuple(Message(role, (Span(text, Author.PROMPT),)) for role, text in texts)  # type: ignore[arg-type]
+        system = Span(self._prompts[request.kind], Author.PROMPT)
+        question = Span(role_question(request), Author.PROMPT)
+        return Message("system", (system,)), Message("user", (question,))
 
 
 def _as_reply(said: Completion) -> AgentReply:
     ids = said.token_ids
-    return AgentReply(text=said.text, tokens=len(ids), token_ids=ids, logprobs=said.logprobs)
+    return AgentReply(
+        text=said.text, tokens=len(ids), token_ids=ids, logprobs=said.logprobs
+    )

@@ -15,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from aipo_env.agents.base import Agent, AgentReply, AgentRequest, BudgetSpent, RetryLater
+from aipo_env.agents.base import (
+    Agent,
+    AgentReply,
+    AgentRequest,
+    BudgetSpent,
+    RetryLater,
+)
 from aipo_env.agents.batching import Batcher
 from aipo_env.agents.gate import LOG, Gate, Watch
 from aipo_env.agents.journal import Cassette as Cassette
@@ -44,7 +50,10 @@ class AgentPool:
     """
 
     def __init__(
-        self, agents: Mapping[str, Agent], limits: PoolLimits | None = None, journal: Journal | None = None
+        self,
+        agents: Mapping[str, Agent],
+        limits: PoolLimits | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.limits = limits or PoolLimits()
         self.journal = journal
@@ -57,7 +66,9 @@ class AgentPool:
         self._gates = defaultdict[int, Gate](lambda: Gate(self.limits))
         place = os.devnull if self.limits.cache == "memory" else self.limits.cache
         self._cache = Journal(Path(place).expanduser()) if place else None
-        self._asked: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[Outcome]] = {}
+        self._asked: dict[
+            tuple[asyncio.AbstractEventLoop, str], asyncio.Task[Outcome]
+        ] = {}
 
     def agent_id(self, kind: str) -> str:
         """Return the name of the agent behind a role, or of a tool."""
@@ -75,8 +86,16 @@ class AgentPool:
             return Outcome(reply=None, error=f"no agent for {request.kind!r}")
         if self.journal and (kept := self.journal.get(request)):
             return kept
-        cache = self._cache if request.kind in CONSULT_KINDS and not request.is_private else None
-        outcome = await (self._ask_once(agent, request, cache) if cache else self._ask(agent, request))
+        cache = (
+            self._cache
+            if request.kind in CONSULT_KINDS and not request.is_private
+            else None
+        )
+        outcome = await (
+            self._ask_once(agent, request, cache)
+            if cache
+            else self._ask(agent, request)
+        )
         if self.journal and not request.is_private:
             self.journal.put(request, outcome)
         return outcome
@@ -87,17 +106,30 @@ class AgentPool:
         if not callable(getattr(mind, "reply_many", None)):
             return agent
         batcher = self._batchers.setdefault(id(mind), Batcher(mind, self.limits))
-        return replace(agent, mind=batcher) if mind is not agent and is_dataclass(agent) else batcher
+        return (
+            replace(agent, mind=batcher)
+            if mind is not agent and is_dataclass(agent)
+            else batcher
+        )
 
-    async def _ask_once(self, agent: Agent, request: AgentRequest, cache: Journal) -> Outcome:
+    async def _ask_once(
+        self, agent: Agent, request: AgentRequest, cache: Journal
+    ) -> Outcome:
         """Ask, unless the same was asked before or is being asked: then the reply is that one, and free."""
-        request = replace(request, seed=int(request_hash(replace(request, seed=0))[:8], 16))
-        place, name = replace(request, key=()), (asyncio.get_running_loop(), request_hash(request))
+        request = replace(
+            request, seed=int(request_hash(replace(request, seed=0))[:8], 16)
+        )
+        place, name = (
+            replace(request, key=()),
+            (asyncio.get_running_loop(), request_hash(request)),
+        )
         if (outcome := cache.get(place)) is None:
             is_first = name not in self._asked
             if is_first:
                 # A task of its own: whoever asked first may be cancelled while others wait.
-                self._asked[name] = asyncio.create_task(self._ask_and_keep(agent, request, cache))
+                self._asked[name] = asyncio.create_task(
+                    self._ask_and_keep(agent, request, cache)
+                )
                 self._asked[name].add_done_callback(lambda _: self._asked.pop(name))
             outcome = await asyncio.shield(self._asked[name])
             if is_first:
@@ -105,7 +137,9 @@ class AgentPool:
         reply = outcome.reply and replace(outcome.reply, cost_usd=0.0)
         return replace(outcome, reply=reply, retries=0, seconds=0.0)
 
-    async def _ask_and_keep(self, agent: Agent, request: AgentRequest, cache: Journal) -> Outcome:
+    async def _ask_and_keep(
+        self, agent: Agent, request: AgentRequest, cache: Journal
+    ) -> Outcome:
         outcome = await self._ask(agent, request)
         # Weights in training say something else tomorrow, and their log-probabilities are known.
         if outcome.reply and not outcome.reply.logprobs:
@@ -115,20 +149,28 @@ class AgentPool:
     async def _ask(self, agent: Agent, request: AgentRequest) -> Outcome:
         """Ask until there is a reply or no further attempt."""
         start, error, attempt, limits = time.monotonic(), "", 0, self.limits
-        gate = self._gates[id(getattr(agent, "mind", agent))]  # one, though it is behind several roles
+        gate = self._gates[
+            id(getattr(agent, "mind", agent))
+        ]  # one, though it is behind several roles
         with Watch(request, agent.agent_id) as watch:
             for attempt in range(limits.retries + 1):
                 if attempt:
                     watch.phase = "waiting to retry"
-                    share = np.random.default_rng([request.seed, 5, attempt]).uniform(0.5, 1.5)
+                    share = np.random.default_rng([request.seed, 5, attempt]).uniform(
+                        0.5, 1.5
+                    )
                     await asyncio.sleep(limits.backoff_s * 2 ** (attempt - 1) * share)
                 reply, error, pause_s = await self._attempt(agent, request, gate, watch)
                 if reply is not None:
-                    return Outcome(reply=reply, retries=attempt, seconds=time.monotonic() - start)
+                    return Outcome(
+                        reply=reply, retries=attempt, seconds=time.monotonic() - start
+                    )
                 if pause_s > limits.deadline_s:
                     break
                 gate.pause(pause_s)
-        return Outcome(reply=None, error=error, retries=attempt, seconds=time.monotonic() - start)
+        return Outcome(
+            reply=None, error=error, retries=attempt, seconds=time.monotonic() - start
+        )
 
     def _spend(self, kind: str, name: str, amount: float) -> None:
         """Count what a role or a tool took; a tool is not counted with the agents."""
@@ -145,13 +187,17 @@ class AgentPool:
         shown = name if "/" in name else f"max_{name}"
         refusal = f"the run's budget for agents is spent: {shown}={self._most[name]}"
         if self.limits.when_spent == "stop":
-            raise BudgetSpent(f"{refusal}. Raise it, or set when_spent to 'unaided', and resume.")
+            raise BudgetSpent(
+                f"{refusal}. Raise it, or set when_spent to 'unaided', and resume."
+            )
         if refusal not in self._told:
             LOG.warning("%s; the run goes on unaided", refusal)
         self._told.add(refusal)
         return refusal
 
-    async def _attempt(self, agent: Agent, request: AgentRequest, gate: Gate, watch: Watch) -> Answer:
+    async def _attempt(
+        self, agent: Agent, request: AgentRequest, gate: Gate, watch: Watch
+    ) -> Answer:
         """Make one attempt when it is its turn."""
         watch.phase = "waiting for its turn"
         async with gate.slots():
@@ -160,7 +206,11 @@ class AgentPool:
                 return None, refusal, math.inf
             watch.phase, start = "asked", time.monotonic()
             is_hedged = self.limits.hedge_s or self.limits.hedge_quantile
-            answer = await (self._hedge(agent, request, gate) if is_hedged else self._call(agent, request))
+            answer = await (
+                self._hedge(agent, request, gate)
+                if is_hedged
+                else self._call(agent, request)
+            )
             gate.took(answer[0] is not None, time.monotonic() - start)
         return answer
 
@@ -170,7 +220,9 @@ class AgentPool:
         try:
             done, _ = await asyncio.wait(calls, timeout=gate.patience_s())
             # What is optional neither waits nor ends the run.
-            is_free = gate.is_free() and not spent_limit(self._most, self.spent, request.kind)
+            is_free = gate.is_free() and not spent_limit(
+                self._most, self.spent, request.kind
+            )
             if done or not is_free or self._refusal(request, gate):
                 return await calls[0]
             async with gate.slots():
@@ -179,7 +231,9 @@ class AgentPool:
                 for call in asyncio.as_completed(calls):
                     if (answer := await call)[0]:
                         return answer
-                return calls[0].result()  # with its own reason, and the pause that it may ask for
+                return calls[
+                    0
+                ].result()  # with its own reason, and the pause that it may ask for
         finally:
             for call in calls:
                 call.cancel()
@@ -191,7 +245,10 @@ class AgentPool:
         except asyncio.CancelledError:
             check_cancelled()
             return None, "the agent cancelled itself", 0.0
-        except (Exception, SystemExit) as error:  # an agent may be somebody else's program
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # an agent may be somebody else's program
             if deadline.expired():
                 return None, f"no reply within {self.limits.deadline_s} s", 0.0
             pause_s = error.retry_after_s if isinstance(error, RetryLater) else 0.0
@@ -205,7 +262,13 @@ class AgentPool:
         text = reply.text[:MAX_REPLY_CHARS].encode("utf-8", "replace").decode()
         if not text.strip():
             return None, "the reply is empty", 0.0
-        return reply if text == reply.text else replace(reply, text=text, token_ids=(), logprobs=()), "", 0.0
+        return (
+            reply
+            if text == reply.text
+            else replace(reply, text=text, token_ids=(), logprobs=()),
+            "",
+            0.0,
+        )
 
 
 def check_cancelled() -> None:

@@ -82,4 +82,6 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        raise ConfigError(f"agents: the prompt {path} cannot be read: {error}.") from error
+        raise ConfigError(
+            f"agents: the prompt {path} cannot be read: {error}."
+        ) from error

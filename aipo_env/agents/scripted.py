@@ -39,7 +39,9 @@ class ScriptedAgent:
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, ToySource):
-            raise ConfigError("agents: 'scripted' knows toy worlds only; use agents='none' with this source.")
+            raise ConfigError(
+                "agents: 'scripted' knows toy worlds only; use agents='none' with this source."
+            )
         self._operators = self.source.world.operators
         for name in ("wrong", "slow", "silent"):
             check_number(f"scripted agent: {name}", getattr(self, name), high=1)
@@ -62,10 +64,14 @@ class ScriptedAgent:
         if operator is None:
             return "unknown;"
         if lie is not None:
-            operator = replace(operator, rule=draw_rule(operator.kind, operator.name, lie))
+            operator = replace(
+                operator, rule=draw_rule(operator.kind, operator.name, lie)
+            )
         first, *further = operator.statements()
         if request.kind == "verify":
             right = claim is not None and claim[2] == operator.rule[0]
             return "right;" if right else f"wrong at {operator.name};{first}"
-        is_taken = request.kind == "reason" and f"{operator.name} first" in request.trace
+        is_taken = (
+            request.kind == "reason" and f"{operator.name} first" in request.trace
+        )
         return further[0] if further and is_taken else first

@@ -87,7 +87,9 @@ def marked_call(mark: re.Match[str], query: str) -> Call:
     return Call(mark[mark.lastindex or 0], query.strip())
 
 
-def paired(tags: Iterable[re.Match[str]]) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
+def paired(
+    tags: Iterable[re.Match[str]],
+) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
     """Yield each opening tag with its closing one; their groups are a slash, if any, and the name.
 
     Raises:
@@ -97,7 +99,9 @@ def paired(tags: Iterable[re.Match[str]]) -> Iterator[tuple[re.Match[str], re.Ma
     for tag in tags:
         slash, name = tag.groups()
         if opened and not slash:
-            raise Malformed(f"<{name}> stands inside <{opened[2]}>; calls cannot be nested")
+            raise Malformed(
+                f"<{name}> stands inside <{opened[2]}>; calls cannot be nested"
+            )
         if slash and not opened:
             raise Malformed(f"</{name}> closes a call that was not opened")
         if opened and opened[2] != name:

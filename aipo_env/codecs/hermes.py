@@ -13,7 +13,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aipo_env.codecs.base import AGENT_USES, Malformed, Parsed, ToolSchema, paired, parsed, wrapped
+from aipo_env.codecs.base import (
+    AGENT_USES,
+    Malformed,
+    Parsed,
+    ToolSchema,
+    paired,
+    parsed,
+    wrapped,
+)
 from aipo_env.records import CONSULT_KINDS, Call, ConsultKind, Span
 
 _MARK = re.compile(r"<(/?)(tool_call)>")
@@ -51,7 +59,9 @@ class HermesCodec:
     def parse(self, text: str) -> Parsed:
         """Read the calls of one completion; one malformed call spoils the turn."""
         pairs = paired(_MARK.finditer(text))
-        calls = (self._read(text[opened.end() : closed.start()]) for opened, closed in pairs)
+        calls = (
+            self._read(text[opened.end() : closed.start()]) for opened, closed in pairs
+        )
         return parsed(calls, len(_REPLY_MARK.findall(text)))
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
@@ -68,15 +78,22 @@ class HermesCodec:
         """Return `consult` and the tools as OpenAI-style function schemas."""
         uses = "; ".join(f"{kind}: {AGENT_USES[kind]}" for kind in kinds)
         kind = {"type": "string", "enum": list(kinds), "description": uses}
-        consult = ToolSchema("consult", "Consult an agent.", {"kind": kind, "query": {"type": "string"}})
-        return [_function(tool) for tool in ((consult, *self.tools) if kinds else self.tools)]
+        consult = ToolSchema(
+            "consult", "Consult an agent.", {"kind": kind, "query": {"type": "string"}}
+        )
+        return [
+            _function(tool)
+            for tool in ((consult, *self.tools) if kinds else self.tools)
+        ]
 
     def _read(self, text: str) -> Call:
         """Read a call's JSON text."""
         try:
             return self.as_call(json.loads(text))
         except (ValueError, RecursionError):
-            raise Malformed('a call must be one JSON object, {"name": …, "arguments": {…}}') from None
+            raise Malformed(
+                'a call must be one JSON object, {"name": …, "arguments": {…}}'
+            ) from None
 
     def as_call(self, row: Any) -> Call:
         """Return the call that an object of "name" and "arguments" is.
@@ -103,8 +120,16 @@ class HermesCodec:
 
 def _function(tool: ToolSchema) -> dict[str, Any]:
     properties = dict(tool.parameters)
-    parameters = {"type": "object", "properties": properties, "required": list(properties)}
-    function = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    parameters = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+    }
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": parameters,
+    }
     return {"type": "function", "function": function}
 
 

@@ -19,7 +19,9 @@ class MacroCodec(TagsCodec):
 
     def __init__(self, tools: Sequence[ToolSchema] = ()) -> None:
         super().__init__(tools)
-        names = "|".join(map(re.escape, (*CONSULT_KINDS, *(tool.name for tool in tools))))
+        names = "|".join(
+            map(re.escape, (*CONSULT_KINDS, *(tool.name for tool in tools)))
+        )
         self._mark = re.compile(rf"<\|({names})\|>")
         self._any_mark = re.compile(rf"<(\|/?(?:reply|{names})\|>)", re.IGNORECASE)
 
@@ -33,11 +35,16 @@ class MacroCodec(TagsCodec):
 
     def macros(self, kinds: Sequence[ConsultKind]) -> Mapping[str, tuple[str, str]]:
         """Return the mark by kind and tool; nothing closes a call."""
-        return {name: (f"<|{name}|>", "") for name in (*kinds, *(tool.name for tool in self.tools))}
+        return {
+            name: (f"<|{name}|>", "")
+            for name in (*kinds, *(tool.name for tool in self.tools))
+        }
 
     def parse(self, text: str) -> Parsed:
         """Read the calls of one completion; one without a query spoils the turn."""
-        calls = (marked_call(mark, text[mark.end() : end]) for mark, end in self._marks(text))
+        calls = (
+            marked_call(mark, text[mark.end() : end]) for mark, end in self._marks(text)
+        )
         return parsed(calls, len(_REPLY_MARK.findall(text)))
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
@@ -47,9 +54,13 @@ class MacroCodec(TagsCodec):
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         """Wrap a reply; marks inside it are broken up, so that it can neither end its wrapper nor call."""
-        return wrapped("<|reply|>", self._any_mark.sub(r"< \1", body.text), "<|/reply|>", body)
+        return wrapped(
+            "<|reply|>", self._any_mark.sub(r"< \1", body.text), "<|/reply|>", body
+        )
 
     def _marks(self, text: str) -> Iterator[tuple[re.Match[str], int]]:
         """Return the marks, each with where its query ends."""
         marks = list(self._mark.finditer(text))
-        return zip(marks, [*(mark.start() for mark in marks[1:]), len(text)], strict=False)
+        return zip(
+            marks, [*(mark.start() for mark in marks[1:]), len(text)], strict=False
+        )

@@ -40,7 +40,9 @@ class OpenAICodec(HermesCodec):
     def parse(self, text: str) -> Parsed:
         """Read the calls of one completion; one malformed call spoils the turn."""
         message = _calling_message(text) or {"tool_calls": ()}
-        return parsed(map(self._read_call, message["tool_calls"]), len(_FORGED.findall(text)))
+        return parsed(
+            map(self._read_call, message["tool_calls"]), len(_FORGED.findall(text))
+        )
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
         """Return where calls begin and end in a completion: such a message is a call as a whole."""
@@ -48,16 +50,25 @@ class OpenAICodec(HermesCodec):
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         """Wrap a reply in a line of its own; its body is quoted."""
-        return wrapped(f'{_OPENING}{json.dumps(kind)}, "content": "', quoted(body.text), '"}\n', body)
+        return wrapped(
+            f'{_OPENING}{json.dumps(kind)}, "content": "',
+            quoted(body.text),
+            '"}\n',
+            body,
+        )
 
     def _read_call(self, call: Any) -> Call:
         function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        if not isinstance(function, dict) or not isinstance(
+            function.get("arguments"), str
+        ):
             raise Malformed(
                 'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON object as text"}}'
             )
         try:
-            return self.as_call({**function, "arguments": json.loads(function["arguments"] or "{}")})
+            return self.as_call(
+                {**function, "arguments": json.loads(function["arguments"] or "{}")}
+            )
         except (ValueError, RecursionError):
             raise Malformed("'arguments' must be a JSON object, as text") from None
 
@@ -71,7 +82,11 @@ def completion_text(message: Any) -> str:
     row = dict(message if isinstance(message, Mapping) else message.model_dump())
     if not row.get("tool_calls"):
         return str(row.get("content") or "")
-    row = {"role": "assistant", "content": row.get("content"), "tool_calls": row["tool_calls"]}
+    row = {
+        "role": "assistant",
+        "content": row.get("content"),
+        "tool_calls": row["tool_calls"],
+    }
     return json.dumps(row, ensure_ascii=False)
 
 
@@ -83,15 +98,32 @@ def openai_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     ids = (f"call_{number}" for number in count())
     for message in messages:
-        asked = _calling_message(rows[-1]["content"]) if rows and rows[-1]["role"] == "assistant" else None
+        asked = (
+            _calling_message(rows[-1]["content"])
+            if rows and rows[-1]["role"] == "assistant"
+            else None
+        )
         if not asked or not message.content.startswith(_OPENING):
             rows.append({"role": message.role, "content": message.content})
             continue
         functions = [call["function"] for call in asked["tool_calls"]]
-        calls = [{"id": next(ids), "type": "function", "function": function} for function in functions]
-        rows[-1] = {"role": "assistant", "content": asked.get("content"), "tool_calls": calls}
+        calls = [
+            {"id": next(ids), "type": "function", "function": function}
+            for function in functions
+        ]
+        rows[-1] = {
+            "role": "assistant",
+            "content": asked.get("content"),
+            "tool_calls": calls,
+        }
         for call, line in zip(calls, message.content.split("\n")[:-1], strict=True):
-            rows.append({"role": "tool", "tool_call_id": call["id"], "content": json.loads(line)["content"]})
+            rows.append(
+                {
+                    "role": "tool",
+                    "tool_call_id": call["id"],
+                    "content": json.loads(line)["content"],
+                }
+            )
     return rows
 
 

@@ -6,7 +6,15 @@ A call is `<knowledge>What is a torsor?</knowledge>`, a reply `<reply from="know
 import re
 from collections.abc import Mapping, Sequence
 
-from aipo_env.codecs.base import AGENT_USES, Parsed, ToolSchema, marked_call, paired, parsed, wrapped
+from aipo_env.codecs.base import (
+    AGENT_USES,
+    Parsed,
+    ToolSchema,
+    marked_call,
+    paired,
+    parsed,
+    wrapped,
+)
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Span
 
 _REPLY_MARK = re.compile(r"<(/?)(reply\b)", re.IGNORECASE)
@@ -20,12 +28,16 @@ class TagsCodec:
 
     def __init__(self, tools: Sequence[ToolSchema] = ()) -> None:
         self.tools = tuple(tools)
-        names = "|".join(map(re.escape, (*CONSULT_KINDS, *(tool.name for tool in tools))))
+        names = "|".join(
+            map(re.escape, (*CONSULT_KINDS, *(tool.name for tool in tools)))
+        )
         self._tag = re.compile(rf"<(/?)({names})>")
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
         """Return the part of the prompt that explains how to consult."""
-        uses = {kind: AGENT_USES[kind] for kind in kinds} | {tool.name: _use(tool) for tool in self.tools}
+        uses = {kind: AGENT_USES[kind] for kind in kinds} | {
+            tool.name: _use(tool) for tool in self.tools
+        }
         listed = "\n".join(f"<{name}>…</{name}> {use}." for name, use in uses.items())
         return (
             f"When you are stuck you may consult an agent, at most {budget} times, by ending your turn with "
@@ -53,7 +65,10 @@ class TagsCodec:
         malformed call spoils the turn: nothing in it is executed.
         """
         pairs = paired(self._tag.finditer(text))
-        calls = (marked_call(opened, text[opened.end() : closed.start()]) for opened, closed in pairs)
+        calls = (
+            marked_call(opened, text[opened.end() : closed.start()])
+            for opened, closed in pairs
+        )
         return parsed(calls, len(_REPLY_MARK.findall(text)))
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
@@ -63,12 +78,20 @@ class TagsCodec:
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         """Wrap a reply; marks of a reply inside it are broken up, so that it cannot end its own wrapper."""
-        return wrapped(f'<reply from="{kind}">', _REPLY_MARK.sub(r"< \1\2", body.text), "</reply>", body)
+        return wrapped(
+            f'<reply from="{kind}">',
+            _REPLY_MARK.sub(r"< \1\2", body.text),
+            "</reply>",
+            body,
+        )
 
 
 def _use(tool: ToolSchema) -> str:
     """Return what a tool is for, and how its arguments are written when they are not one text."""
     if [schema.get("type") for schema in tool.parameters.values()] == ["string"]:
         return tool.description.rstrip(".")
-    wanted = ", ".join(f"{name}: {schema.get('type', 'any')}" for name, schema in tool.parameters.items())
+    wanted = ", ".join(
+        f"{name}: {schema.get('type', 'any')}"
+        for name, schema in tool.parameters.items()
+    )
     return f"{tool.description.rstrip('.')}; write a JSON object with {wanted or 'nothing'}"

@@ -46,15 +46,25 @@ class TiktokenTokenizer(Tokenizer):
 
     def __init__(self, name: str, macros: Mapping[str, tuple[str, str]]) -> None:
         tiktoken = _library("tiktoken")
-        check_choice("tokenizer: encoding", name, ["aipo", *tiktoken.list_encoding_names()])
+        check_choice(
+            "tokenizer: encoding", name, ["aipo", *tiktoken.list_encoding_names()]
+        )
         try:
-            encoding = _aipo_encoding(tiktoken) if name == "aipo" else tiktoken.get_encoding(name)
+            encoding = (
+                _aipo_encoding(tiktoken)
+                if name == "aipo"
+                else tiktoken.get_encoding(name)
+            )
         except OSError as error:  # what the downloads of tiktoken raise
             fault = f"encoding {name!r} has to be downloaded, and that failed: {error}"
-            raise ConfigError(f"tokenizer: {fault}. Use 'tiktoken:aipo', which ships.") from error
+            raise ConfigError(
+                f"tokenizer: {fault}. Use 'tiktoken:aipo', which ships."
+            ) from error
         self._encoding = encoding
         size = encoding.n_vocab
-        super().__init__(size + len(macros), encoding.eot_token, added_macros(macros, size))
+        super().__init__(
+            size + len(macros), encoding.eot_token, added_macros(macros, size)
+        )
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, no control tokens; half a surrogate pair becomes U+FFFD."""
@@ -79,7 +89,9 @@ class HFTokenizer(Tokenizer):
 
     def __init__(self, name: str, macros: Mapping[str, tuple[str, str]]) -> None:
         folder = _hf_folder(name)
-        settings, config = (_json(folder / file) for file in ("tokenizer.json", "tokenizer_config.json"))
+        settings, config = (
+            _json(folder / file) for file in ("tokenizer.json", "tokenizer_config.json")
+        )
         end = config.get("eos_token")
         end = end.get("content") if isinstance(end, dict) else end
         added = {token["content"]: token for token in settings.get("added_tokens", [])}
@@ -97,9 +109,15 @@ class HFTokenizer(Tokenizer):
         self._hf.no_padding()
         ids = {kind: (added[marks[0]]["id"], marks) for kind, marks in found.items()}
         super().__init__(1 + max(self._hf.get_vocab().values()), added[end]["id"], ids)
-        spelled = {token_id for text in (*added, " ".join(added)) for token_id in self.encode(text)}
+        spelled = {
+            token_id
+            for text in (*added, " ".join(added))
+            for token_id in self.encode(text)
+        }
         if spelled & {self.end_id, *self._marks}:
-            raise ConfigError(f"tokenizer: in {name!r} plain text can become a control token. Use another.")
+            raise ConfigError(
+                f"tokenizer: in {name!r} plain text can become a control token. Use another."
+            )
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, no control tokens; half a surrogate pair becomes `?`."""
@@ -114,16 +132,24 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ConfigError(f'tokenizer: {name} is not installed. pip install "aipo-rl[tokenizers]"') from error
+        raise ConfigError(
+            f'tokenizer: {name} is not installed. pip install "aipo-rl[tokenizers]"'
+        ) from error
 
 
 def _aipo_encoding(tiktoken: Any) -> Any:
     """Return our own encoding; its ranks were trained by `envs_data.prepare.tokenizer`."""
-    lines = (data_folder("tokenizer") / "aipo.tiktoken").read_text(encoding="ascii").splitlines()
+    lines = (
+        (data_folder("tokenizer") / "aipo.tiktoken")
+        .read_text(encoding="ascii")
+        .splitlines()
+    )
     pairs = (line.split() for line in lines)
     ranks = {base64.b64decode(token): int(rank) for token, rank in pairs}
     special = {"<|endoftext|>": len(ranks)}
-    return tiktoken.Encoding("aipo", pat_str=AIPO_PATTERN, mergeable_ranks=ranks, special_tokens=special)
+    return tiktoken.Encoding(
+        "aipo", pat_str=AIPO_PATTERN, mergeable_ranks=ranks, special_tokens=special
+    )
 
 
 def _hf_folder(name: str) -> Path:
@@ -132,9 +158,15 @@ def _hf_folder(name: str) -> Path:
         return Path(name)
     try:
         hub = _library("huggingface_hub")
-        return Path(hub.snapshot_download(name, allow_patterns=["tokenizer.json", "tokenizer_config.json"]))
+        return Path(
+            hub.snapshot_download(
+                name, allow_patterns=["tokenizer.json", "tokenizer_config.json"]
+            )
+        )
     except (OSError, ValueError) as error:  # what the hub's errors derive from
-        fault = f"{name!r} is no folder here, and as an id it cannot be downloaded: {error}"
+        fault = (
+            f"{name!r} is no folder here, and as an id it cannot be downloaded: {error}"
+        )
         raise ConfigError(f"tokenizer: {fault}.") from error
 
 

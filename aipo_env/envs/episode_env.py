@@ -59,7 +59,10 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         ConfigError: An argument or option is unknown or out of range. DataError: a task file cannot be read.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["human", "ansi", "html"], "render_fps": 4}  # noqa: RUF012
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["human", "ansi", "html"],
+        "render_fps": 4,
+    }
 
     def __init__(
         self,
@@ -75,7 +78,9 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         check_choice("environment: split", split, get_args(Split))
         modes = self.metadata["render_modes"]
         if render_mode not in (None, *modes):
-            raise RenderModeError(f"environment: {render_mode=}. {suggest(str(render_mode), modes)}")
+            raise RenderModeError(
+                f"environment: {render_mode=}. {suggest(str(render_mode), modes)}"
+            )
         limits = {**BYTE_LIMITS, **as_options(rules, "dialogue rules")}
         self.scenario = build_scenario(rules=limits, **scenario)
         self.tokenizer: Tokenizer = ByteTokenizer()
@@ -96,7 +101,10 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         seed = None if seed is None else whole("reset: seed", seed, 0, 2**63 - 1)
         super().reset(seed=seed)
         if seed is not None or self._series is None:
-            self._series, self._position = int(self.np_random.integers(2**31)) if seed is None else seed, 0
+            self._series, self._position = (
+                int(self.np_random.integers(2**31)) if seed is None else seed,
+                0,
+            )
         index = _chosen_index(options or {}, self.scenario.source.num_tasks(self.split))
         reading = (self.split, self._series, self._position)
         session = self.scenario.rollout(*reading, index=index, aided=self.aided)
@@ -143,15 +151,23 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             ConfigError: A page is asked for, and jinja2 is not installed.
         """
         if self.render_mode is None:
-            modes = " or ".join(f'render_mode="{mode}"' for mode in self.metadata["render_modes"])
-            gym.logger.warn(f"render() does nothing: make the environment with {modes}.")
+            modes = " or ".join(
+                f'render_mode="{mode}"' for mode in self.metadata["render_modes"]
+            )
+            gym.logger.warn(
+                f"render() does nothing: make the environment with {modes}."
+            )
         if self.render_mode in (None, "human") or self._session is None:
             return None
         session = self._session.session
         if self.render_mode == "html":
             return episodes_html([_so_far(session)], title=session.task.id)
         is_over = session.stop_reason is not None
-        return episode_text(session.episode()) if is_over else messages_text(session.messages, session.task)
+        return (
+            episode_text(session.episode())
+            if is_over
+            else messages_text(session.messages, session.task)
+        )
 
     def _running(self) -> TokenSession:
         """Return the running session.
@@ -160,7 +176,9 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             ResetNeeded: There is none: `reset` was not called yet, or the episode is over.
         """
         if self._session is None or self._is_over:
-            raise ResetNeeded("step() without a running episode: call reset() first, and after each episode.")
+            raise ResetNeeded(
+                "step() without a running episode: call reset() first, and after each episode."
+            )
         return self._session
 
     def _clear(self) -> None:
@@ -197,7 +215,10 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             return self._observe(), 0.0, False, False, self._info()
         self._note()
         episode = session.episode()
-        info = self._info() | {"stop_reason": episode.stop_reason.value, "episode_record": episode}
+        info = self._info() | {
+            "stop_reason": episode.stop_reason.value,
+            "episode_record": episode,
+        }
         truncated = episode.stop_reason.is_truncated
         observation = self._observe()
         self._is_over = True
@@ -211,7 +232,9 @@ def _so_far(session: Session) -> Episode:
     running = copy(session)
     running.abort(StopReason.CANCELLED)
     episode = running.episode()
-    return replace(episode, task=replace(episode.task, answer="(not told before the end)"))
+    return replace(
+        episode, task=replace(episode.task, answer="(not told before the end)")
+    )
 
 
 def _chosen_index(options: Mapping[str, Any], size: int | None) -> int | None:
@@ -219,4 +242,6 @@ def _chosen_index(options: Mapping[str, Any], size: int | None) -> int | None:
     for name in options:
         check_choice("reset: option", name, ("index",))
     index = options.get("index")
-    return None if index is None else whole("reset: index", index, 0, (size or 2**31) - 1)
+    return (
+        None if index is None else whole("reset: index", index, 0, (size or 2**31) - 1)
+    )

@@ -25,7 +25,9 @@ class UnicodeText(spaces.Text):
     Membership costs O(1). Samples are printable ASCII of at most 256 characters. It has no flat form.
     """
 
-    def __init__(self, max_length: int, *, seed: int | np.random.Generator | None = None) -> None:
+    def __init__(
+        self, max_length: int, *, seed: int | np.random.Generator | None = None
+    ) -> None:
         super().__init__(max_length, min_length=0, charset=_PRINTABLE, seed=seed)
 
     def contains(self, x: Any) -> bool:
@@ -52,7 +54,9 @@ class UnicodeText(spaces.Text):
 
 
 @create_shared_memory.register(UnicodeText)
-def _refuse_shared_memory(space: UnicodeText, n: int = 1, ctx: ModuleType = multiprocessing) -> NoReturn:
+def _refuse_shared_memory(
+    space: UnicodeText, n: int = 1, ctx: ModuleType = multiprocessing
+) -> NoReturn:
     """Refuse: gymnasium's own handler of Text returns the text that was there before the first reset."""
     mend = "Make the AsyncVectorEnv with shared_memory=False."
     raise CustomSpaceError(f"{space!r}: text cannot be put in shared memory. {mend}")

@@ -45,12 +45,19 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
     """
 
     def __init__(
-        self, *, window: int = 512, obs: Form = "flat", tokenizer: str = "byte", **options: Any
+        self,
+        *,
+        window: int = 512,
+        obs: Form = "flat",
+        tokenizer: str = "byte",
+        **options: Any,
     ) -> None:
         check_choice("environment: obs", obs, get_args(Form))
         self.window, self.obs = whole("environment: window", window, 1), obs
         super().__init__(**options)
-        self.tokenizer = build_tokenizer(tokenizer, self.scenario.codec.macros(CONSULT_KINDS))
+        self.tokenizer = build_tokenizer(
+            tokenizer, self.scenario.codec.macros(CONSULT_KINDS)
+        )
         self._num_tokens = num_tokens = self.tokenizer.num_tokens
         self.action_space = spaces.Discrete(num_tokens)
         tokens = spaces.Box(0, num_tokens - 1, (window,), np.int64)
@@ -64,14 +71,22 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._macro_ids = frozenset(self.tokenizer.macro_ids.values())
         self._plain_mask = np.ones(num_tokens, np.int8)
         self._plain_mask[list(self._macro_ids)] = 0
-        self._stops = self.scenario.codec.stop_strings(self.scenario.rules.kinds) if self.aided else ()
+        self._stops = (
+            self.scenario.codec.stop_strings(self.scenario.rules.kinds)
+            if self.aided
+            else ()
+        )
         self._may_stop = cache(self._closes_stop)
         self._allow(self._plain_mask)
 
     def _allow(self, mask: NDArray[np.int8]) -> None:
         """Set the mask, and what `info` shows of it: JSON has no arrays."""
         self._mask = mask
-        self._shown_mask = {"action_mask": tuple(mask.tolist())} if len(mask) <= MAX_MASK_TOKENS else {}
+        self._shown_mask = (
+            {"action_mask": tuple(mask.tolist())}
+            if len(mask) <= MAX_MASK_TOKENS
+            else {}
+        )
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return bool[V], the token ids of use in the next step."""
@@ -93,13 +108,17 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         except TypeError:
             token_id = -1
         if not 0 <= token_id < self._num_tokens:
-            raise InvalidAction(f"the action {action!r} is no token id; use one of {self.action_space}")
+            raise InvalidAction(
+                f"the action {action!r} is no token id; use one of {self.action_space}"
+            )
         if running.session.stop_reason is not None:
             return None
         self._turn.append(token_id)
         self._tokens.append(token_id)
         self._authors.append(Author.POLICY)
-        is_ended = token_id == self.tokenizer.end_id or (self._may_stop(token_id) and self._has_stop())
+        is_ended = token_id == self.tokenizer.end_id or (
+            self._may_stop(token_id) and self._has_stop()
+        )
         if is_ended or len(self._turn) >= self._limit:
             turn, self._turn = self._turn, []
             return running.write_async(turn, is_cut=not is_ended)
@@ -121,12 +140,16 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
     def _askable(self) -> list[str]:
         """Return the kinds and tools of macro tokens whose call would be answered."""
         dialogue, agents = self._running().session.dialogue, self.scenario.pool.agents
-        known = [kind for kind in self.tokenizer.macro_ids if self.aided and kind in agents]
+        known = [
+            kind for kind in self.tokenizer.macro_ids if self.aided and kind in agents
+        ]
         return [kind for kind in known if dialogue.may_consult(kind)]
 
     def _closes_stop(self, token_id: int) -> bool:
         """Return whether a stop string can end in this token."""
-        return any(stop[-1] in self.tokenizer.decode([token_id]) for stop in self._stops)
+        return any(
+            stop[-1] in self.tokenizer.decode([token_id]) for stop in self._stops
+        )
 
     def _has_stop(self) -> bool:
         """Return whether the policy ended its turn, as a sampler with these stop strings would."""
@@ -145,6 +168,8 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         return {
             "tokens": tokens,
             "author": np.frombuffer(self._authors[-self.window :], np.int8),
-            "length": np.array([min(len(self._tokens) - self.window, self.window)], np.int64),
+            "length": np.array(
+                [min(len(self._tokens) - self.window, self.window)], np.int64
+            ),
             "action_mask": self._mask.copy(),
         }

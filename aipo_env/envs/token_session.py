@@ -37,10 +37,14 @@ class TokenSession:
             return await self.write_async(token_ids[:limit], is_cut=True)
         return await self.take(Completion(text, tuple(token_ids)))
 
-    async def write_async(self, token_ids: Sequence[int], *, is_cut: bool = False) -> Message | None:
+    async def write_async(
+        self, token_ids: Sequence[int], *, is_cut: bool = False
+    ) -> Message | None:
         """Take a turn in tokens; `is_cut` when the token limit ended it. Returns as `say` does."""
         reason: FinishReason = "length" if is_cut else "stop"
-        return await self.take(Completion(self.tokenizer.decode(token_ids), tuple(token_ids), (), reason))
+        return await self.take(
+            Completion(self.tokenizer.decode(token_ids), tuple(token_ids), (), reason)
+        )
 
     async def take(self, completion: Completion) -> Message | None:
         """Take a turn as it was sampled; its `token_ids` are of this tokenizer. Returns as `say` does."""

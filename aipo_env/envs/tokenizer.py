@@ -19,11 +19,19 @@ class Tokenizer(ABC):
     """
 
     def __init__(
-        self, num_tokens: int, end_id: int, macros: Mapping[str, tuple[int, tuple[str, str]]]
+        self,
+        num_tokens: int,
+        end_id: int,
+        macros: Mapping[str, tuple[int, tuple[str, str]]],
     ) -> None:
         self.num_tokens, self.end_id = num_tokens, end_id
-        self.macro_ids: Mapping[str, int] = {kind: token_id for kind, (token_id, _) in macros.items()}
-        self._marks = {token_id: [mark.encode() for mark in marks] for token_id, marks in macros.values()}
+        self.macro_ids: Mapping[str, int] = {
+            kind: token_id for kind, (token_id, _) in macros.items()
+        }
+        self._marks = {
+            token_id: [mark.encode() for mark in marks]
+            for token_id, marks in macros.values()
+        }
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -45,7 +53,9 @@ class Tokenizer(ABC):
         data, plain, closing, start = bytearray(), list[int](), b"", 0
         for token_id in token_ids:
             if not 0 <= token_id < self.num_tokens:
-                raise ValueError(f"token id {token_id} is not in 0 to {self.num_tokens - 1}")
+                raise ValueError(
+                    f"token id {token_id} is not in 0 to {self.num_tokens - 1}"
+                )
             if token_id != self.end_id and token_id not in self._marks:
                 plain.append(token_id)
                 continue
@@ -70,6 +80,11 @@ class Tokenizer(ABC):
         return [*spans, ([self.end_id], Span("", Author.TEMPLATE))]
 
 
-def added_macros(macros: Mapping[str, tuple[str, str]], first: int) -> dict[str, tuple[int, tuple[str, str]]]:
+def added_macros(
+    macros: Mapping[str, tuple[str, str]], first: int
+) -> dict[str, tuple[int, tuple[str, str]]]:
     """Number macro tokens that are added behind a vocabulary, from `first` on."""
-    return {kind: (first + number, marks) for number, (kind, marks) in enumerate(macros.items())}
+    return {
+        kind: (first + number, marks)
+        for number, (kind, marks) in enumerate(macros.items())
+    }

@@ -29,30 +29,47 @@ class TurnEnv(EpisodeEnv[Any, Any]):
     is cut where `max_policy_tokens` or `max_context_tokens` falls, which truncates the episode.
     """
 
-    def __init__(self, *, observation: Observation = "transcript", **options: Any) -> None:
+    def __init__(
+        self, *, observation: Observation = "transcript", **options: Any
+    ) -> None:
         check_choice("environment: observation", observation, get_args(Observation))
         super().__init__(**options)
         rules = self.scenario.rules
         self.observation = observation
-        self.action_space = UnicodeText(min(rules.max_policy_tokens, rules.max_context_tokens))
+        self.action_space = UnicodeText(
+            min(rules.max_policy_tokens, rules.max_context_tokens)
+        )
         text = UnicodeText(MAX_TEXT_CHARS)
         message = spaces.Dict({"role": UnicodeText(16), "content": text})
-        self.observation_space = spaces.Sequence(message) if observation == "messages" else text
+        self.observation_space = (
+            spaces.Sequence(message) if observation == "messages" else text
+        )
 
     def _act(self, action: str | Mapping[str, Any]) -> Coroutine[Any, Any, Any] | None:
         running = self._running()
         if isinstance(action, Mapping):
-            if action.get("tool_calls") and not isinstance(self.scenario.codec, OpenAICodec):
-                raise InvalidAction('a message with tool_calls: make the environment with codec="openai".')
+            if action.get("tool_calls") and not isinstance(
+                self.scenario.codec, OpenAICodec
+            ):
+                raise InvalidAction(
+                    'a message with tool_calls: make the environment with codec="openai".'
+                )
             action = completion_text(action)
         if not isinstance(action, str):
             raise InvalidAction(f"the action must be text, got {type(action).__name__}")
-        return running.say_async(action) if running.session.stop_reason is None else None
+        return (
+            running.say_async(action) if running.session.stop_reason is None else None
+        )
 
     def _observe(self) -> Any:
         messages = self._running().session.messages
         if self.observation == "delta":
-            return "\n\n".join(message.content for message in self._new if message.role != "assistant")
+            return "\n\n".join(
+                message.content for message in self._new if message.role != "assistant"
+            )
         if self.observation == "messages":
-            return tuple({"role": message.role, "content": message.content} for message in messages)
+            return tuple(
+                {"role": message.role, "content": message.content}
+                for message in messages
+            )
         return "\n\n".join(f"{message.role}: {message.content}" for message in messages)

@@ -19,7 +19,13 @@ from typing import Literal, Protocol, runtime_checkable
 from aipo_env.errors import ConfigError
 
 RunStatus = Literal[
-    "ok", "timeout", "memory", "output_limit", "runtime_error", "compile_error", "infra_error"
+    "ok",
+    "timeout",
+    "memory",
+    "output_limit",
+    "runtime_error",
+    "compile_error",
+    "infra_error",
 ]
 """How a run ended; "ok" is exit status 0 within the limits and says nothing about the output."""
 
@@ -54,7 +60,9 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             if not getattr(self, name) > 0:
-                raise ConfigError(f"sandbox limits: {name}={getattr(self, name)!r} must be positive.")
+                raise ConfigError(
+                    f"sandbox limits: {name}={getattr(self, name)!r} must be positive."
+                )
 
 
 @dataclass(frozen=True, slots=True)

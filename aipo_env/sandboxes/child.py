@@ -64,7 +64,12 @@ def lock(rules: bytes, parent: int, cpu_s: int, limits: dict[int, int]) -> None:
         limits: Of `resource`: by its number, as far as there are such rights left. It gets no file, process or core
             dump for which there is none.
     """
-    nothing = (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE, resource.RLIMIT_CORE)
+    nothing = (
+        resource.RLIMIT_FSIZE,
+        resource.RLIMIT_NPROC,
+        resource.RLIMIT_NOFILE,
+        resource.RLIMIT_CORE,
+    )
     wanted = dict.fromkeys(nothing, 0) | limits
     for which, value in wanted.items():
         hard = resource.getrlimit(which)[1]
@@ -108,7 +113,13 @@ def run(source: str, entry: str, limits: dict[str, Any], path: list[str]) -> Non
     os.write(channel, READY)
     try:
         code = compile(source, "<program>", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, MemoryError, OverflowError, RecursionError) as error:
+    except (
+        SyntaxError,
+        ValueError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         sys.__excepthook__(type(error), error.with_traceback(None), None)
         os._exit(EXIT_COMPILE)
     try:

@@ -28,7 +28,10 @@ PACKAGES = ("site-packages", "dist-packages")
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
     """Mount as mount(2) does, or raise OSError."""
     texts = (text.encode() or None for text in (source, target, kind))
-    check(libc.mount(*texts, ctypes.c_ulong(flags), options.encode() or None), f"mount on {target}")
+    check(
+        libc.mount(*texts, ctypes.c_ulong(flags), options.encode() or None),
+        f"mount on {target}",
+    )
 
 
 def enter_namespaces() -> None:
@@ -49,7 +52,11 @@ def enter_namespaces() -> None:
         check(libc.prctl(4, 1, 0, 0, 0), "prctl")  # or the files below stay root's
     user, group = os.geteuid(), os.getegid()
     check(libc.unshare(_NEW_MOUNTS | _NEW_OTHERS), "unshare")
-    maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+    maps = {
+        "setgroups": "deny",
+        "uid_map": f"{user} {user} 1",
+        "gid_map": f"{group} {group} 1",
+    }
     for name, text in maps.items():
         file = os.open(f"self/{name}", os.O_WRONLY, dir_fd=processes)
         os.write(file, text.encode())
@@ -78,7 +85,13 @@ def _make_root() -> None:
     mount("", place, "", _REMOUNT | _BIND | _READ_ONLY | _NO_SUID | _NO_DEV | kept)
     for name in PACKAGES:
         if os.path.isdir(f"{place}/{name}"):
-            mount("tmpfs", f"{place}/{name}", "tmpfs", _READ_ONLY | _NO_SUID | _NO_DEV, "size=4k")
+            mount(
+                "tmpfs",
+                f"{place}/{name}",
+                "tmpfs",
+                _READ_ONLY | _NO_SUID | _NO_DEV,
+                "size=4k",
+            )
     os.chdir(root)
     check(libc.syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
     check(libc.umount2(b".", _DETACH), "umount")
@@ -109,15 +122,21 @@ def restrict_files() -> None:
     """
     version = check(libc.syscall(_LANDLOCK_CREATE, None, 0, 1), "landlock")
     everything = struct.pack("@Q", (1 << min(12 + version, 15) + (version > 4)) - 1)
-    rules = check(libc.syscall(_LANDLOCK_CREATE, everything, len(everything), 0), "landlock")
+    rules = check(
+        libc.syscall(_LANDLOCK_CREATE, everything, len(everything), 0), "landlock"
+    )
     folders = [(LIBRARY, _READ_FOLDER)]
     for entry in os.scandir(LIBRARY):
         if entry.name not in PACKAGES and not entry.is_symlink():
-            folders.append((entry.path, _READ_FILE | (_READ_FOLDER if entry.is_dir() else 0)))
+            folders.append(
+                (entry.path, _READ_FILE | (_READ_FOLDER if entry.is_dir() else 0))
+            )
     for path, allowed in folders:
         place = os.open(path, os.O_PATH)
         rule = struct.pack("=Qi", allowed, place)
-        check(libc.syscall(_LANDLOCK_ADD, rules, 1, rule, 0), f"landlock rule for {path}")
+        check(
+            libc.syscall(_LANDLOCK_ADD, rules, 1, rule, 0), f"landlock rule for {path}"
+        )
         os.close(place)
     check(libc.prctl(38, 1, 0, 0, 0), "prctl")
     check(libc.syscall(_LANDLOCK_RESTRICT, rules, 0), "landlock")

@@ -13,7 +13,13 @@ from typing import Any
 
 from aipo_env.errors import SandboxUnavailable
 from aipo_env.sandboxes.base import LAYERS
-from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, Connection, ForkServers, layers_down_to
+from aipo_env.sandboxes.fork_server import (
+    ENVIRONMENT,
+    PYTHON,
+    Connection,
+    ForkServers,
+    layers_down_to,
+)
 
 DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -41,15 +47,21 @@ class DockerSandbox(ForkServers):
     ) -> None:
         host = os.environ.get("DOCKER_HOST", DEFAULT_HOST)
         if host.startswith(_LOCAL) and not os.path.exists(host.removeprefix(_LOCAL)):
-            raise SandboxUnavailable(f"no Docker engine answers at {host}. Start one, or set DOCKER_HOST.")
+            raise SandboxUnavailable(
+                f"no Docker engine answers at {host}. Start one, or set DOCKER_HOST."
+            )
         try:
             docker = import_module("docker")
             client = docker.from_env()
             is_gvisor = "runsc" in client.info()["Runtimes"]
         except ImportError:
-            raise SandboxUnavailable('docker is not installed: pip install "aipo-rl[docker]".') from None
+            raise SandboxUnavailable(
+                'docker is not installed: pip install "aipo-rl[docker]".'
+            ) from None
         except (docker.errors.DockerException, OSError) as error:
-            raise SandboxUnavailable(f"no Docker engine answers at {host}: {error}.") from error
+            raise SandboxUnavailable(
+                f"no Docker engine answers at {host}: {error}."
+            ) from error
         options = {
             "image": image,
             "entrypoint": ["python"],
@@ -70,7 +82,9 @@ class DockerSandbox(ForkServers):
             "log_config": {"type": "none"},
             **({"runtime": "runsc"} if is_gvisor else {}),
         }
-        connect = partial(ContainerServer, client, options, docker.errors.DockerException)
+        connect = partial(
+            ContainerServer, client, options, docker.errors.DockerException
+        )
         name = "docker-runsc" if is_gvisor else "docker"
         super().__init__(name, connect, layers_down_to(minimum)[1:], num_servers)
 
@@ -78,11 +92,17 @@ class DockerSandbox(ForkServers):
 class ContainerServer(Connection):
     """A server that is a container's only process, and the stream to it."""
 
-    def __init__(self, client: Any, options: dict[str, Any], docker_error: type[Exception]) -> None:
+    def __init__(
+        self, client: Any, options: dict[str, Any], docker_error: type[Exception]
+    ) -> None:
         try:
             self.container = client.containers.create(**options)
-            stream = self.container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
-            super().__init__(getattr(stream, "_sock", stream), _remove, self.container, stream)
+            stream = self.container.attach_socket(
+                params={"stdin": 1, "stdout": 1, "stream": 1}
+            )
+            super().__init__(
+                getattr(stream, "_sock", stream), _remove, self.container, stream
+            )
             self.container.start()
         except docker_error as error:
             raise OSError(f"no container: {error}") from error
@@ -91,8 +111,12 @@ class ContainerServer(Connection):
     def read(self, size: int, wait_s: float) -> bytes:
         data = bytearray()
         while len(data) < size:
-            if not self._left:  # output comes in chunks, each behind a header with its length
-                self._left = int.from_bytes(super().read(_HEADER_BYTES, wait_s)[4:], "big")
+            if (
+                not self._left
+            ):  # output comes in chunks, each behind a header with its length
+                self._left = int.from_bytes(
+                    super().read(_HEADER_BYTES, wait_s)[4:], "big"
+                )
             chunk = super().read(min(self._left, size - len(data)), wait_s)
             self._left -= len(chunk)
             data += chunk

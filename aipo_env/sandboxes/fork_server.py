@@ -40,7 +40,18 @@ for name, source in marshal.loads(data).items():
     exec(compile(source, name, "exec"), vars(module))
 module.main()
 """
-PYTHON = ["-S", "-s", "-P", "-B", "-X", "utf8", "-X", "int_max_str_digits=0", "-c", _BOOT]
+PYTHON = [
+    "-S",
+    "-s",
+    "-P",
+    "-B",
+    "-X",
+    "utf8",
+    "-X",
+    "int_max_str_digits=0",
+    "-c",
+    _BOOT,
+]
 """Arguments of the interpreter: nobody's packages, no size limit on integers."""
 ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 """All there is: equal programs shall do equal things."""
@@ -56,7 +67,9 @@ class Connection:
             forked from it does not.
     """
 
-    def __init__(self, channel: socket.socket, end: Callable[..., None], *arguments: Any) -> None:
+    def __init__(
+        self, channel: socket.socket, end: Callable[..., None], *arguments: Any
+    ) -> None:
         self.socket, self.num_runs = channel, 0
         self.kill = finalize(self, _end_own, os.getpid(), end, arguments)
 
@@ -99,9 +112,17 @@ class ForkServers:
     """
 
     def __init__(
-        self, name: str, connect: Callable[[], Connection], layers: Sequence[str], num_servers: int = 0
+        self,
+        name: str,
+        connect: Callable[[], Connection],
+        layers: Sequence[str],
+        num_servers: int = 0,
     ) -> None:
-        num_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        num_cores = (
+            len(os.sched_getaffinity(0))
+            if sys.platform == "linux"
+            else os.cpu_count() or 1
+        )
         self._connect, self._num_servers = connect, num_servers or num_cores
         self._num_failures = 0
         self._reset()
@@ -134,7 +155,9 @@ class ForkServers:
             for server in held:
                 server.kill()
             raise
-        self._num_failures = self._num_failures + 1 if result.status == "infra_error" else 0
+        self._num_failures = (
+            self._num_failures + 1 if result.status == "infra_error" else 0
+        )
         if self._num_failures >= MAX_FAILURES:
             raise SandboxUnavailable(
                 f"the sandbox ({self.layer}) failed {self._num_failures} times in a row, at last: {result.reason}. "
@@ -168,7 +191,9 @@ class ForkServers:
             raise
         return server
 
-    def _run(self, program: Program, limits: Limits, held: list[Connection]) -> RunResult:
+    def _run(
+        self, program: Program, limits: Limits, held: list[Connection]
+    ) -> RunResult:
         """Have a server run a program, in a thread of its own."""
         try:
             try:
@@ -177,10 +202,14 @@ class ForkServers:
                 server = self._start()
             held.append(server)
             server.num_runs += 1
-            server.send(marshal.dumps({"start_s": START_S} | asdict(program) | asdict(limits)))
+            server.send(
+                marshal.dumps({"start_s": START_S} | asdict(program) | asdict(limits))
+            )
             result = _read(server.receive(2 * START_S + limits.time_s), self.layer)
         except (OSError, struct.error) as error:
-            result = RunResult("infra_error", self.layer, reason=f"the fork server is gone: {error}")
+            result = RunResult(
+                "infra_error", self.layer, reason=f"the fork server is gone: {error}"
+            )
         if held and (result.status == "infra_error" or server.num_runs >= MAX_RUNS):
             server.kill()
         elif held and server.kill.alive:
@@ -194,13 +223,17 @@ def _reset_all() -> None:
 
 
 _ALL: WeakSet[ForkServers] = WeakSet()
-os.register_at_fork(after_in_child=_reset_all)  # or it would keep servers alive that their owner left
+os.register_at_fork(
+    after_in_child=_reset_all
+)  # or it would keep servers alive that their owner left
 
 
 def layers_down_to(minimum: str) -> tuple[str, ...]:
     """Return the layers that are good enough, strongest first; raise ConfigError for an unknown one."""
     if minimum not in LAYERS:
-        raise ConfigError(f"sandbox: there is no layer {minimum!r}. {suggest(minimum, LAYERS)}")
+        raise ConfigError(
+            f"sandbox: there is no layer {minimum!r}. {suggest(minimum, LAYERS)}"
+        )
     return LAYERS[: LAYERS.index(minimum) + 1]
 
 
@@ -209,16 +242,23 @@ def _sources() -> bytes:
     """Return the server's modules, for an interpreter that can read no file of ours."""
     texts = {"aipo_env": "", "aipo_env.sandboxes": ""}
     for name in ("child", "confine", "server"):
-        texts[f"aipo_env.sandboxes.{name}"] = Path(__file__).with_name(f"{name}.py").read_text("utf-8")
+        texts[f"aipo_env.sandboxes.{name}"] = (
+            Path(__file__).with_name(f"{name}.py").read_text("utf-8")
+        )
     return marshal.dumps(texts)
 
 
 def _settings(layer: str) -> bytes:
     rules = {
-        machine: [b"" if layer == "none" else filter_program(machine, layer, many) for many in (False, True)]
+        machine: [
+            b"" if layer == "none" else filter_program(machine, layer, many)
+            for many in (False, True)
+        ]
         for machine in tables()
     }
-    modules = set(Path(__file__).with_name("modules.txt").read_text(encoding="utf-8").split())
+    modules = set(
+        Path(__file__).with_name("modules.txt").read_text(encoding="utf-8").split()
+    )
     if layer != "seccomp":
         modules -= _SLOW_TO_FORK
     return marshal.dumps({"layer": layer, "rules": rules, "modules": sorted(modules)})
@@ -229,7 +269,9 @@ def _read(reply: bytes, layer: str) -> RunResult:
     ready, cause, code, seconds, num_stdout = REPLY.unpack_from(reply)
     stdout, stderr = reply[REPLY.size :][:num_stdout], reply[REPLY.size :][num_stdout:]
     last_words = stderr[-300:].decode("utf-8", "replace").strip().rpartition("\n")[2]
-    ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    ended = (
+        f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    )
     known: dict[int | str, tuple[RunStatus, str]] = {
         "timeout": ("timeout", "time limit reached"),
         "output_limit": ("output_limit", "output limit reached"),
@@ -237,9 +279,17 @@ def _read(reply: bytes, layer: str) -> RunResult:
         EXIT_MEMORY: ("memory", "memory limit reached"),
         EXIT_COMPILE: ("compile_error", last_words),
         -signal.SIGXCPU: ("timeout", "time limit reached"),
-        -signal.SIGKILL: ("memory", "killed from outside, as by a machine out of memory"),
+        -signal.SIGKILL: (
+            "memory",
+            "killed from outside, as by a machine out of memory",
+        ),
     }
-    status, reason = known.get(CAUSES[cause] or code, ("runtime_error", last_words or ended))
+    status, reason = known.get(
+        CAUSES[cause] or code, ("runtime_error", last_words or ended)
+    )
     if not ready:
-        status, reason = "infra_error", f"the process could not lock itself up: {last_words or ended}"
+        status, reason = (
+            "infra_error",
+            f"the process could not lock itself up: {last_words or ended}",
+        )
     return RunResult(status, layer, code, stdout, stderr, seconds, reason)

@@ -11,7 +11,13 @@ from functools import partial
 
 from aipo_env.errors import SandboxUnavailable
 from aipo_env.sandboxes.base import LAYERS
-from aipo_env.sandboxes.fork_server import ENVIRONMENT, PYTHON, Connection, ForkServers, layers_down_to
+from aipo_env.sandboxes.fork_server import (
+    ENVIRONMENT,
+    PYTHON,
+    Connection,
+    ForkServers,
+    layers_down_to,
+)
 from aipo_env.sandboxes.seccomp import filter_program
 
 
@@ -25,7 +31,9 @@ class ProcessSandbox(ForkServers):
         SandboxUnavailable: This is not Linux on x86-64 or aarch64, or no layer can be set up.
     """
 
-    def __init__(self, minimum: str = LAYERS[-1], *, layers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, minimum: str = LAYERS[-1], *, layers: Sequence[str] = ()
+    ) -> None:
         _check_machine("process")
         connect = partial(LocalServer, [sys.executable, *PYTHON])
         super().__init__("", connect, layers or layers_down_to(minimum))
@@ -41,13 +49,24 @@ class BubblewrapSandbox(ForkServers):
     def __init__(self, minimum: str = LAYERS[-1]) -> None:
         _check_machine("bubblewrap")
         if not (program := shutil.which("bwrap")):
-            raise SandboxUnavailable("bubblewrap is not installed: its program is bwrap.")
+            raise SandboxUnavailable(
+                "bubblewrap is not installed: its program is bwrap."
+            )
         wall = f"{program} --unshare-all --die-with-parent --new-session --cap-drop ALL --proc /proc".split()
         python = os.path.realpath(sys.executable)
-        for folder in ("/usr", "/lib", "/lib64", "/bin", sys.base_prefix, os.path.dirname(sys.executable)):
+        for folder in (
+            "/usr",
+            "/lib",
+            "/lib64",
+            "/bin",
+            sys.base_prefix,
+            os.path.dirname(sys.executable),
+        ):
             wall += ["--ro-bind-try", folder, folder]
         layers = layers_down_to(minimum)[1:]  # the wall is the strongest
-        super().__init__("bubblewrap", partial(LocalServer, [*wall, python, *PYTHON]), layers)
+        super().__init__(
+            "bubblewrap", partial(LocalServer, [*wall, python, *PYTHON]), layers
+        )
 
 
 class LocalServer(Connection):
@@ -76,5 +95,7 @@ def _end(process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
 
 def _check_machine(name: str) -> None:
     if sys.platform != "linux":
-        raise SandboxUnavailable(f"the {name} sandbox needs Linux, this is {sys.platform}.")
+        raise SandboxUnavailable(
+            f"the {name} sandbox needs Linux, this is {sys.platform}."
+        )
     filter_program(platform.machine())

@@ -21,7 +21,10 @@ _CLONE3 = 435
 _FORBIDDEN_BITS = {"openat": (2, 0o20001103), "clone": (0, 0x7E02A000)}
 """Argument and bits that must not be set in it: opening for writing, creating or truncating (where a layer offers no
 scratch files); new namespaces, another parent, tracing."""
-FILE_CALLS: dict[str, tuple[str, ...]] = {"landlock": ("landlock",), "namespaces": ("landlock", "namespaces")}
+FILE_CALLS: dict[str, tuple[str, ...]] = {
+    "landlock": ("landlock",),
+    "namespaces": ("landlock", "namespaces"),
+}
 """The groups of `syscalls.json` that a layer adds to "seccomp"."""
 
 
@@ -31,7 +34,9 @@ def tables() -> dict[str, dict[str, Any]]:
     return dict(json.loads(text))
 
 
-def filter_program(machine: str, layer: str = "seccomp", processes: bool = False) -> bytes:
+def filter_program(
+    machine: str, layer: str = "seccomp", processes: bool = False
+) -> bytes:
     """Return the filter for a machine as `platform.machine()` names it, 8 bytes an instruction.
 
     Args:
@@ -46,9 +51,19 @@ def filter_program(machine: str, layer: str = "seccomp", processes: bool = False
             f"the process sandbox knows the system calls of {' and '.join(known)}, not of {machine!r}. "
             "Run code tasks on such a machine."
         )
-    groups = ("seccomp", *FILE_CALLS.get(layer, ()), *(("processes",) if processes else ()))
-    calls = {name: number for group in groups for name, number in known[machine][group].items()}
-    checked = {name: _FORBIDDEN_BITS[name] for name in _FORBIDDEN_BITS.keys() & calls.keys()}
+    groups = (
+        "seccomp",
+        *FILE_CALLS.get(layer, ()),
+        *(("processes",) if processes else ()),
+    )
+    calls = {
+        name: number
+        for group in groups
+        for name, number in known[machine][group].items()
+    }
+    checked = {
+        name: _FORBIDDEN_BITS[name] for name in _FORBIDDEN_BITS.keys() & calls.keys()
+    }
     if layer == "namespaces":
         del checked["openat"]
     plain = sorted(calls[name] for name in calls.keys() - checked.keys())

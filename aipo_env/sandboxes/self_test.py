@@ -79,7 +79,9 @@ async def survey() -> dict[str, str]:
     found = {}
     layers: dict[str, Callable[..., Sandbox]]
     layers = {layer: partial(ProcessSandbox, layers=(layer,)) for layer in LAYERS}
-    for name, make in (layers | {"bubblewrap": BubblewrapSandbox, "docker": DockerSandbox}).items():
+    for name, make in (
+        layers | {"bubblewrap": BubblewrapSandbox, "docker": DockerSandbox}
+    ).items():
         try:
             sandbox = await asyncio.to_thread(make)
             await self_test(sandbox)
@@ -96,16 +98,24 @@ async def self_test(sandbox: Sandbox) -> None:
     Raises:
         SandboxUnavailable: One got through, or did not run.
     """
-    attacks = json.loads(Path(__file__).with_name("breakouts.json").read_text(encoding="utf-8"))
+    attacks = json.loads(
+        Path(__file__).with_name("breakouts.json").read_text(encoding="utf-8")
+    )
     with tempfile.TemporaryDirectory(prefix="aipo-") as folder:
         canary = Path(folder, "canary")
         canary.write_text("canary")
         start = _START.format(canary=str(canary), parent=os.getpid())
-        limits = [Limits(**_LIMITS | attack.get("limits", {})) for attack in attacks.values()]
+        limits = [
+            Limits(**_LIMITS | attack.get("limits", {})) for attack in attacks.values()
+        ]
         programs = [Program(start + attack["source"]) for attack in attacks.values()]
         results = await asyncio.gather(*map(sandbox.run, programs, limits))
     pairs = zip(attacks, results, strict=True)
-    faults = [f"{name} ({fault})" for name, result in pairs if (fault := _fault(attacks[name], result))]
+    faults = [
+        f"{name} ({fault})"
+        for name, result in pairs
+        if (fault := _fault(attacks[name], result))
+    ]
     if faults:
         sandbox.close()
         raise SandboxUnavailable(

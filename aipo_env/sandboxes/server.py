@@ -105,7 +105,11 @@ def _run(job: dict[str, Any], settings: dict[str, Any]) -> bytes:
     with open(given, "wb", closefd=False) as file:
         file.write(job["stdin"])
     os.lseek(given, 0, os.SEEK_SET)
-    fcntl.fcntl(given, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+    fcntl.fcntl(
+        given,
+        fcntl.F_ADD_SEALS,
+        fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK,
+    )
     theirs, limits = [given, *(pipe[1] for pipe in pipes)], _limits(job, settings)
     program = os.fork()
     if not program:
@@ -122,7 +126,11 @@ def _run(job: dict[str, Any], settings: dict[str, Any]) -> bytes:
     run.hear_out()
     code = run.await_end(program)
     seconds, (stdout, stderr) = time.monotonic() - run.start, run.outputs
-    return REPLY.pack(run.ready, CAUSES.index(run.cause), code, seconds, len(stdout)) + stdout + stderr
+    return (
+        REPLY.pack(run.ready, CAUSES.index(run.cause), code, seconds, len(stdout))
+        + stdout
+        + stderr
+    )
 
 
 def _limits(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -138,14 +146,22 @@ def _limits(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         resource.RLIMIT_NOFILE: 64 if settings["path"] else 0,
     }
     cpu_s = math.ceil(job["time_s"]) * job["processes"] + 1
-    return {"rules": settings["rules"][many], "parent": os.getpid(), "cpu_s": cpu_s, "limits": limits}
+    return {
+        "rules": settings["rules"][many],
+        "parent": os.getpid(),
+        "cpu_s": cpu_s,
+        "limits": limits,
+    }
 
 
 class _Run:
     """A running program as its supervisor sees it: two pipes, a deadline, what it has said."""
 
     def __init__(self, pipes: list[int], job: dict[str, Any], alone: bool) -> None:
-        self.job, self._alone = job, alone  # alone: all processes to be seen are the program's and the server
+        self.job, self._alone = (
+            job,
+            alone,
+        )  # alone: all processes to be seen are the program's and the server
         self.ready, self.cause = False, ""
         self.start = time.monotonic()
         self.deadline = self.start + job["start_s"]
@@ -172,7 +188,11 @@ class _Run:
     def _hear(self, pipe: int) -> bool:
         """Keep some of an output; return whether there may be more."""
         chunk = os.read(pipe, 2**16)
-        if not self.ready and self._kept[pipe] is self.outputs[0] and chunk.startswith(child.READY):
+        if (
+            not self.ready
+            and self._kept[pipe] is self.outputs[0]
+            and chunk.startswith(child.READY)
+        ):
             self.ready, chunk = True, chunk[1:]
             self.start = time.monotonic()
             self.deadline = self.start + self.job["time_s"]

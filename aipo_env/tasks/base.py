@@ -52,7 +52,9 @@ class TaskTable:
             DataError: The split is empty.
         """
         if not self.num_tasks(split):
-            held = ", ".join(f"{name} {len(tasks)}" for name, tasks in self.tasks.items())
+            held = ", ".join(
+                f"{name} {len(tasks)}" for name, tasks in self.tasks.items()
+            )
             raise DataError(
                 f"{self.name}: no row belongs to the {split!r} split (tasks held: {held or 'none'}). Ask for "
                 "another split or source; rows of a file of yours belong to both unless they have a 'split'."
@@ -77,7 +79,9 @@ def finite_tasks(source: TaskSource) -> Iterator[Task]:
     """Yield the training and the test tasks of a source; of an endless one, none."""
     splits: tuple[Split, ...] = get_args(Split)
     for split in splits:
-        yield from (source.task(split, index) for index in range(source.num_tasks(split) or 0))
+        yield from (
+            source.task(split, index) for index in range(source.num_tasks(split) or 0)
+        )
 
 
 def task_index(source: TaskSource, split: Split, position: int, seed: int) -> int:

@@ -45,13 +45,21 @@ class ContaminationIndex:
                 texts[text] = task.id
                 counts.update(runs)
                 words |= dict.fromkeys(runs, task.id)
-        rare = {run: task_id for run, task_id in words.items() if counts[run] < STOCK_PHRASE}
+        rare = {
+            run: task_id for run, task_id in words.items() if counts[run] < STOCK_PHRASE
+        }
         return cls(len(texts), texts | rare)
 
     def save(self, path: Path) -> None:
         """Write the hash list as JSON."""
-        row = {"num_words": NUM_WORDS, "num_tasks": self.num_tasks, "hashes": dict(self.hashes)}
-        path.write_text(json.dumps(row, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+        row = {
+            "num_words": NUM_WORDS,
+            "num_tasks": self.num_tasks,
+            "hashes": dict(self.hashes),
+        }
+        path.write_text(
+            json.dumps(row, indent=0, sort_keys=True) + "\n", encoding="utf-8"
+        )
 
     @classmethod
     def load(cls, path: Path) -> "ContaminationIndex":
@@ -63,10 +71,14 @@ class ContaminationIndex:
         try:
             row = json.loads(path.read_bytes())
             if row["num_words"] != NUM_WORDS:
-                raise ValueError(f"of {row['num_words']} words in a row, not {NUM_WORDS}")
+                raise ValueError(
+                    f"of {row['num_words']} words in a row, not {NUM_WORDS}"
+                )
             return cls(int(row["num_tasks"]), dict(row["hashes"]))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"{path}: no hash list ({error}). Make one: aipo tasks --hashes.") from error
+            raise DataError(
+                f"{path}: no hash list ({error}). Make one: aipo tasks --hashes."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +92,13 @@ class ContaminationReport:
 
 def contaminated(tasks: Iterable[Task], index: ContaminationIndex) -> dict[str, str]:
     """Return the ids of the tasks that share text with an evaluation task, each with that one's id."""
-    found = ((task.id, filter(None, map(index.hashes.get, _hashes(task.prompt)))) for task in tasks)
-    return {task_id: match for task_id, matches in found if (match := next(matches, None))}
+    found = (
+        (task.id, filter(None, map(index.hashes.get, _hashes(task.prompt))))
+        for task in tasks
+    )
+    return {
+        task_id: match for task_id, matches in found if (match := next(matches, None))
+    }
 
 
 def check_contamination(
@@ -109,7 +126,11 @@ def held_out(name: str) -> "TaskSource | ContaminationIndex":
     Raises:
         ConfigError: There is no such source. DataError: the file is no hash list.
     """
-    return ContaminationIndex.load(Path(name)) if name.endswith(".json") else build_source(name, 0)
+    return (
+        ContaminationIndex.load(Path(name))
+        if name.endswith(".json")
+        else build_source(name, 0)
+    )
 
 
 def without_contaminated(source: TaskSource, evaluation: Sequence[str]) -> TaskSource:
@@ -123,10 +144,16 @@ def without_contaminated(source: TaskSource, evaluation: Sequence[str]) -> TaskS
     found = check_contamination(source, map(held_out, evaluation)).found
     train = [task for task in all_tasks(source, "train") if task.id not in found]
     if not train:
-        raise DataError(f"every training task stands among {', '.join(evaluation)}. Train on another source.")
-    test = [source.task("test", index) for index in range(source.num_tasks("test") or 0)]
+        raise DataError(
+            f"every training task stands among {', '.join(evaluation)}. Train on another source."
+        )
+    test = [
+        source.task("test", index) for index in range(source.num_tasks("test") or 0)
+    ]
     skipped = {**getattr(source, "skipped", {}), "stands in held-out tasks": len(found)}
-    return TaskTable(getattr(source, "name", str(source)), {"train": train, "test": test}, skipped)
+    return TaskTable(
+        getattr(source, "name", str(source)), {"train": train, "test": test}, skipped
+    )
 
 
 def all_tasks(source: TaskSource, split: Split) -> Iterator[Task]:
@@ -137,7 +164,9 @@ def all_tasks(source: TaskSource, split: Split) -> Iterator[Task]:
     """
     size = source.num_tasks(split)
     if size is None:
-        raise ConfigError(f"{source!r} is endless, so its tasks cannot be listed. Choose a finite source.")
+        raise ConfigError(
+            f"{source!r} is endless, so its tasks cannot be listed. Choose a finite source."
+        )
     # An empty split says so itself when it is asked for a task.
     yield from (source.task(split, index) for index in range(size or 1))
 
@@ -145,6 +174,12 @@ def all_tasks(source: TaskSource, split: Split) -> Iterator[Task]:
 def _hashes(text: str) -> list[str]:
     """Return hashes of a text and of every run of words in it; case, spacing and punctuation do not count."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-    runs = {" ".join(words[start : start + NUM_WORDS]) for start in range(len(words) - NUM_WORDS + 1)}
+    runs = {
+        " ".join(words[start : start + NUM_WORDS])
+        for start in range(len(words) - NUM_WORDS + 1)
+    }
     whole = "".join(words)
-    return [hashlib.blake2b(part.encode(), digest_size=8).hexdigest() for part in (whole, *sorted(runs))]
+    return [
+        hashlib.blake2b(part.encode(), digest_size=8).hexdigest()
+        for part in (whole, *sorted(runs))
+    ]

@@ -13,8 +13,21 @@ from aipo_env.records import Split, Task
 from aipo_env.tasks.livecodebench import read_problem
 from aipo_env.tasks.rows import Unusable
 
-PROMPT_COLUMNS = ("problem", "Problem", "question", "Question", "prompt.0.content", "prompt")
-ANSWER_COLUMNS = ("answer", "Answer", "expected_answer", "reward_model.ground_truth", "solution.boxed")
+PROMPT_COLUMNS = (
+    "problem",
+    "Problem",
+    "question",
+    "Question",
+    "prompt.0.content",
+    "prompt",
+)
+ANSWER_COLUMNS = (
+    "answer",
+    "Answer",
+    "expected_answer",
+    "reward_model.ground_truth",
+    "solution.boxed",
+)
 """Where problem and answer are looked for in a dataset that the table lacks."""
 
 
@@ -60,8 +73,16 @@ class Dataset:
     @property
     def columns(self) -> set[str]:
         """All that is read of a row."""
-        paths = (*self.prompt, *self.answer, *self.choices, *self.only, *self.meta.values())
-        return set() if self.read != "columns" else {path.split(".")[0] for path in paths}
+        paths = (
+            *self.prompt,
+            *self.answer,
+            *self.choices,
+            *self.only,
+            *self.meta.values(),
+        )
+        return (
+            set() if self.read != "columns" else {path.split(".")[0] for path in paths}
+        )
 
     def task(self, row: Mapping[str, Any]) -> Task:
         """Return the task of a row; its id is the hash of its prompt.
@@ -69,13 +90,21 @@ class Dataset:
         Raises:
             Unusable: The row makes none. DataError: as `Task`.
         """
-        fields = read_problem(row) if self.read == "livecodebench" else self._fields(row)
+        fields = (
+            read_problem(row) if self.read == "livecodebench" else self._fields(row)
+        )
         found = {name: _pick(row, path) for name, path in self.meta.items()}
-        meta = {name: v if isinstance(v, str | int) else str(v) for name, v in found.items() if v is not None}
+        meta = {
+            name: v if isinstance(v, str | int) else str(v)
+            for name, v in found.items()
+            if v is not None
+        }
         meta |= {"no_republish": True} if self.no_republish else {}
         name = self.names[0] if self.names else self.id.rpartition("/")[2]
         task_id = f"{name}-{_digest(fields['prompt']).hex()[:16]}"
-        return Task(**fields, id=task_id, meta=meta, source=self.id, licence=self.licence)
+        return Task(
+            **fields, id=task_id, meta=meta, source=self.id, licence=self.licence
+        )
 
     def problem(self, row: Mapping[str, Any]) -> str:
         """Return the row's problem as it stands, by which repeated ones are known."""
@@ -89,12 +118,23 @@ class Dataset:
             return {"prompt": prompt, "answer": _text(row, self.answer, "answer")}
         options = [_text(row, [path], "option") for path in self.choices]
         # By the problem alone, so that letters are the same in every run, order and selection.
-        order = sorted(range(len(options)), key=lambda index: _digest(f"{index} {prompt}"))
+        order = sorted(
+            range(len(options)), key=lambda index: _digest(f"{index} {prompt}")
+        )
         choices = [options[index] for index in order]
-        listed = "".join(f"\n{chr(65 + number)}) {choice}" for number, choice in enumerate(choices))
+        listed = "".join(
+            f"\n{chr(65 + number)}) {choice}" for number, choice in enumerate(choices)
+        )
         answer = chr(65 + order.index(0))
-        prompt = f"{prompt}\n{listed}\n\nGive the letter of the right option in \\boxed{{}}."
-        return {"prompt": prompt, "answer": answer, "kind": "choice", "choices": choices}
+        prompt = (
+            f"{prompt}\n{listed}\n\nGive the letter of the right option in \\boxed{{}}."
+        )
+        return {
+            "prompt": prompt,
+            "answer": answer,
+            "kind": "choice",
+            "choices": choices,
+        }
 
 
 @cache
@@ -102,7 +142,11 @@ def known_datasets() -> dict[str, Dataset]:
     """Return the table by id and by short name, in lower case."""
     text = files("envs_data").joinpath("datasets.json").read_text(encoding="utf-8")
     table = [Dataset(**entry) for entry in json.loads(text)]
-    return {name.lower(): dataset for dataset in table for name in (dataset.id, *dataset.names)}
+    return {
+        name.lower(): dataset
+        for dataset in table
+        for name in (dataset.id, *dataset.names)
+    }
 
 
 def _digest(text: str) -> bytes:
@@ -131,7 +175,9 @@ def _pick(row: Mapping[str, Any], path: str) -> Any:
         elif isinstance(value, list) and step.isdigit():
             value = value[int(step)] if int(step) < len(value) else None
         else:
-            value = _boxed(value) if isinstance(value, str) and step == "boxed" else None
+            value = (
+                _boxed(value) if isinstance(value, str) and step == "boxed" else None
+            )
     return value
 
 

@@ -28,7 +28,9 @@ class FileSource(TaskTable):
         for where, row in read_rows(path):
             split, task = _read_task(row, where)
             if task.id in ids:
-                raise DataError(f"{where}: the id {task.id!r} stands in an earlier row. Give each its own.")
+                raise DataError(
+                    f"{where}: the id {task.id!r} stands in an earlier row. Give each its own."
+                )
             ids.add(task.id)
             for name in tasks if split is None else (split,):
                 tasks[name].append(task)
@@ -45,14 +47,22 @@ def _read_task(row: dict[str, Any], where: str) -> tuple[Split | None, Task]:
     row = {name: value for name, value in row.items() if value is not None}
     split = row.pop("split", None)
     if split not in (None, "train", "test"):
-        raise DataError(f'{where}: field \'split\' is {split!r}; use "train", "test" or leave it out.')
+        raise DataError(
+            f'{where}: field \'split\' is {split!r}; use "train", "test" or leave it out.'
+        )
     for field in ("id", "prompt", "answer"):
         if field not in row:
-            raise DataError(f"{where}: field {field!r} is missing. A row needs id, prompt and answer.")
+            raise DataError(
+                f"{where}: field {field!r} is missing. A row needs id, prompt and answer."
+            )
     try:
         return split, construct(Task, row, where)
     except (ConfigError, DataError) as error:
         meta = row.get("meta")
         if isinstance(meta, dict) and meta.get("no_republish"):
-            raise DataError(f"{where}: no task; its text forbids republication and is not shown.") from None
-        raise DataError(str(error) if isinstance(error, ConfigError) else f"{where}: {error}") from error
+            raise DataError(
+                f"{where}: no task; its text forbids republication and is not shown."
+            ) from None
+        raise DataError(
+            str(error) if isinstance(error, ConfigError) else f"{where}: {error}"
+        ) from error

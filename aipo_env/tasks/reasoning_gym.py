@@ -24,9 +24,13 @@ def reasoning_gym_source(
     """
     library = need("reasoning_gym", "reasoning-gym")
     try:
-        drawn = list(library.create_dataset(name, size=size + num_test, seed=seed, **options))
+        drawn = list(
+            library.create_dataset(name, size=size + num_test, seed=seed, **options)
+        )
     except Exception as error:  # whatever its many datasets make of options
-        raise ConfigError(f"reasoning_gym:{name}, {options!r}: the library refuses ({error}).") from error
+        raise ConfigError(
+            f"reasoning_gym:{name}, {options!r}: the library refuses ({error})."
+        ) from error
     tasks = {
         entry["question"]: Task(
             id=f"{name}-{seed}-{index}",
@@ -40,7 +44,9 @@ def reasoning_gym_source(
         if isinstance(entry["answer"], str) and entry["answer"].strip()
     }
     if not tasks:
-        raise ConfigError(f"reasoning_gym:{name}: none of its puzzles has an answer. Choose another dataset.")
+        raise ConfigError(
+            f"reasoning_gym:{name}: none of its puzzles has an answer. Choose another dataset."
+        )
     train = [task for task in tasks.values() if not task.meta["is_test"]]
     test = [task for task in tasks.values() if task.meta["is_test"]]
     skipped = {"repeated, or without an answer": len(drawn) - len(tasks)}

@@ -27,7 +27,9 @@ def need(module: str, install: str = '"aipo-rl[data]"') -> Any:
         return import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
-        raise ConfigError(f"{name} is needed and not installed: pip install {install}.") from error
+        raise ConfigError(
+            f"{name} is needed and not installed: pip install {install}."
+        ) from error
 
 
 def read_json(text: str | bytes) -> Any:
@@ -46,7 +48,9 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
-def read_rows(path: Path, columns: Collection[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(
+    path: Path, columns: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows of a file, each with where it stands: "tasks.jsonl, line 3".
 
     Args:
@@ -57,7 +61,9 @@ def read_rows(path: Path, columns: Collection[str] = ()) -> Iterator[tuple[str, 
         DataError: The file is missing or damaged; the message names it and the row.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Give a file of tasks: {', '.join(SUFFIXES)}.")
+        raise DataError(
+            f"{path}: no such file. Give a file of tasks: {', '.join(SUFFIXES)}."
+        )
     word, number = "row" if path.suffix in (".parquet", ".csv") else "line", 0
     read = {".parquet": _parquet, ".csv": _csv}.get(path.suffix, _json)
     try:
@@ -66,13 +72,17 @@ def read_rows(path: Path, columns: Collection[str] = ()) -> Iterator[tuple[str, 
             if row is None:  # an empty line
                 continue
             if not isinstance(row, dict):
-                raise DataError(f"{where}: a row must be an object, got {type(row).__name__}.")
+                raise DataError(
+                    f"{where}: a row must be an object, got {type(row).__name__}."
+                )
             yield where, row
     except (ConfigError, DataError):
         raise
     except (OSError, ValueError, NotImplementedError, csv.Error) as error:
         kind = "JSON" if word == "line" else path.suffix[1:]
-        raise DataError(f"{path}, {word} {number + 1}: not {kind} ({error}). Mend or delete it.") from error
+        raise DataError(
+            f"{path}, {word} {number + 1}: not {kind} ({error}). Mend or delete it."
+        ) from error
 
 
 def _json(path: Path, columns: Collection[str]) -> Iterator[Any]:

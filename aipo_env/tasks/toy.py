@@ -32,7 +32,10 @@ class ToySource:
 
 
 def toy_source(
-    seed: int = 0, num_operators: int = 4, difficulty: int = 1, kinds: Sequence[str] | str = CONSULT_KINDS
+    seed: int = 0,
+    num_operators: int = 4,
+    difficulty: int = 1,
+    kinds: Sequence[str] | str = CONSULT_KINDS,
 ) -> ToySource:
     """Build the source from the fields of `World`."""
     return ToySource(World(seed, num_operators, difficulty, kinds))  # type: ignore[arg-type]

@@ -57,16 +57,23 @@ class Tool:
         """The tool as a policy is told of it."""
         description = inspect.getdoc(self.function)
         if not description:
-            raise ConfigError(f"tool {self.agent_id!r}: it has no docstring, which tells what it is for.")
+            raise ConfigError(
+                f"tool {self.agent_id!r}: it has no docstring, which tells what it is for."
+            )
         try:
             signature = inspect.signature(self.function, eval_str=True)
         except Exception as error:  # an annotation may be any expression
-            raise ConfigError(f"tool {self.agent_id!r}: its types cannot be read: {error!r}.") from error
+            raise ConfigError(
+                f"tool {self.agent_id!r}: its types cannot be read: {error!r}."
+            ) from error
         parameters = {}
         for name, parameter in signature.parameters.items():
             hint = parameter.annotation
             kind = JSON_TYPES.get(typing.get_origin(hint) or hint)
-            is_named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            is_named = parameter.kind in (
+                parameter.POSITIONAL_OR_KEYWORD,
+                parameter.KEYWORD_ONLY,
+            )
             if kind is None or not is_named:
                 wanted = ", ".join(known.__name__ for known in JSON_TYPES)
                 raise ConfigError(
@@ -82,9 +89,19 @@ class Tool:
             arguments = read_arguments(request.query, self.schema.parameters)
             inspect.signature(self.function).bind(**arguments)  # says which is missing
             call = partial(self.function, **arguments)
-            result = await (call() if inspect.iscoroutinefunction(self.function) else _in_thread(call))
-            text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-        except Exception as error:  # somebody else's program, called with arguments that a model wrote
+            result = await (
+                call()
+                if inspect.iscoroutinefunction(self.function)
+                else _in_thread(call)
+            )
+            text = (
+                result
+                if isinstance(result, str)
+                else json.dumps(result, ensure_ascii=False)
+            )
+        except (
+            Exception
+        ) as error:  # somebody else's program, called with arguments that a model wrote
             text = f"error: {type(error).__name__}: {error}"
         return AgentReply(text=text or "(nothing)")
 
@@ -99,7 +116,9 @@ def _in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
             outcome.set_result(work())
         except BaseException as error:
             # A future takes no StopIteration.
-            outcome.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+            outcome.set_exception(
+                RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+            )
 
     Thread(target=run, name="aipo-tool", daemon=True).start()
     return asyncio.wrap_future(outcome)
@@ -114,7 +133,9 @@ def build_tool(spec: Any) -> Tool:
     if not isinstance(spec, Tool) and not callable(spec):
         name, spec, options = TOOLS.find(spec)
         if options:
-            raise ConfigError(f"tool {name!r}: a function takes no options in its spec, got {options!r}.")
+            raise ConfigError(
+                f"tool {name!r}: a function takes no options in its spec, got {options!r}."
+            )
     return spec if isinstance(spec, Tool) else Tool(spec)
 
 
@@ -125,7 +146,9 @@ def build_tools(specs: Sequence[Any]) -> dict[str, Any]:
         ConfigError: As `build_tool`, two have one name, or a server cannot be used.
     """
     if isinstance(specs, str) or not isinstance(specs, Sequence):
-        raise ConfigError(f"tools: {specs!r} must be a list of functions or of their names.")
+        raise ConfigError(
+            f"tools: {specs!r} must be a list of functions or of their names."
+        )
     tools: dict[str, Any] = {}
     for tool in chain.from_iterable(map(_offered, specs)):
         if tool.agent_id in tools:

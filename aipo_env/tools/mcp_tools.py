@@ -17,7 +17,12 @@ from aipo_env.tools.arguments import check_name, read_arguments
 
 START_S = 30.0
 """A server that does not tell its tools by then is none."""
-_LOST = ("Connection closed", "Session terminated", "Session not found", "Server returned an error response")
+_LOST = (
+    "Connection closed",
+    "Session terminated",
+    "Session not found",
+    "Server returned an error response",
+)
 """How the client says that the connection is gone; the codes of these errors are servers' own, too."""
 
 
@@ -36,8 +41,12 @@ class McpServer:
         self._opened = self._open()
         try:
             client, loop, _ = self._opened.result(START_S)
-            listed = asyncio.run_coroutine_threadsafe(client.list_tools(), loop).result(START_S)
-        except Exception as error:  # whatever a library or a server of somebody else's raises
+            listed = asyncio.run_coroutine_threadsafe(client.list_tools(), loop).result(
+                START_S
+            )
+        except (
+            Exception
+        ) as error:  # whatever a library or a server of somebody else's raises
             first: BaseException = error
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
@@ -57,19 +66,25 @@ class McpServer:
         opened = self._opened
         try:
             client, loop, _ = await asyncio.wrap_future(opened)
-            called = asyncio.run_coroutine_threadsafe(client.call_tool(name, dict(arguments)), loop)
+            called = asyncio.run_coroutine_threadsafe(
+                client.call_tool(name, dict(arguments)), loop
+            )
             result = await asyncio.wrap_future(called)
         except Exception as error:
             told = str(error)
             # The server's word on this call, or the client's on its result.
-            is_of_call = hasattr(error, "code") or told.startswith(("Tool ", "Invalid s"))
+            is_of_call = hasattr(error, "code") or told.startswith(
+                ("Tool ", "Invalid s")
+            )
             if is_of_call and told not in _LOST:
                 return f"error: {told}"
             if self._opened is opened:
                 self.close(0.0)
                 self._opened = self._open()
             raise
-        text = "\n".join(getattr(block, "text", f"[{block.type}]") for block in result.content)
+        text = "\n".join(
+            getattr(block, "text", f"[{block.type}]") for block in result.content
+        )
         return f"error: {text}" if result.is_error else text
 
     def close(self, wait_s: float = 5.0) -> None:
@@ -84,7 +99,9 @@ class McpServer:
         opened: Future[Any] = Future()
         opened.set_running_or_notify_cancel()  # a caller that is cancelled must not cancel it
         hold = _hold(self.place, opened)
-        self._thread = Thread(target=asyncio.run, args=[hold], name="aipo-mcp", daemon=True)
+        self._thread = Thread(
+            target=asyncio.run, args=[hold], name="aipo-mcp", daemon=True
+        )
         self._thread.start()
         return opened
 
@@ -96,7 +113,11 @@ async def _hold(place: str, opened: "Future[Any]") -> None:
 
         is_address = place.startswith(("http://", "https://"))
         command, *arguments = [place] if is_address else shlex.split(place)
-        server = place if is_address else StdioServerParameters(command=command, args=arguments)
+        server = (
+            place
+            if is_address
+            else StdioServerParameters(command=command, args=arguments)
+        )
         async with asyncio.timeout(START_S) as opening, Client(server) as client:
             opening.reschedule(None)
             ended = asyncio.Event()
@@ -115,7 +136,11 @@ class McpTool:
     """
 
     def __init__(self, server: McpServer, tool: Any) -> None:
-        self.agent_id, self._server, self._name = re.sub(r"\W", "_", tool.name), server, tool.name
+        self.agent_id, self._server, self._name = (
+            re.sub(r"\W", "_", tool.name),
+            server,
+            tool.name,
+        )
         check_name(self.agent_id)
         properties = tool.input_schema.get("properties") or {}
         parameters = {key: {"type": _type(part)} for key, part in properties.items()}
@@ -128,7 +153,9 @@ class McpTool:
             arguments = read_arguments(request.query, self.schema.parameters)
         except ValueError as error:
             return AgentReply(text=f"error: {error}")
-        return AgentReply(text=await self._server.call(self._name, arguments) or "(nothing)")
+        return AgentReply(
+            text=await self._server.call(self._name, arguments) or "(nothing)"
+        )
 
 
 def _type(schema: Any) -> str:

@@ -34,7 +34,9 @@ MAX_OPERATORS = 24
 def _names(count: int) -> tuple[str, ...]:
     """Return `count` distinct two-syllable names in a fixed, well-mixed order."""
     starts, vowels, middles, ends = "bdklmnrtvz", "aeiou", "lmnrvz", "aeo"
-    everything = [a + b + c + d for a in starts for b in vowels for c in middles for d in ends]
+    everything = [
+        a + b + c + d for a in starts for b in vowels for c in middles for d in ends
+    ]
     return tuple(everything[(index * 41) % len(everything)] for index in range(count))
 
 
@@ -61,7 +63,9 @@ def believed_move(operator: str) -> str:
 
 def add_codes(code: str, shift: str) -> str:
     """Add two codes digit by digit, modulo 10: `add_codes("3799", "5802") == "8591"`."""
-    return "".join(str((int(a) + int(b)) % 10) for a, b in zip(code, shift, strict=True))
+    return "".join(
+        str((int(a) + int(b)) % 10) for a, b in zip(code, shift, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,10 @@ class Operator:
     def statements(self) -> tuple[str, ...]:
         """Return the sentences that state the rule, in the order a solution needs them."""
         if self.kind == "reason":
-            return (f"{self.name} first {self.rule[0]};", f"{self.name} then {self.rule[1]};")
+            return (
+                f"{self.name} first {self.rule[0]};",
+                f"{self.name} then {self.rule[1]};",
+            )
         return (f"{self.name}={self.rule[0]};",)
 
     def shifts(self) -> tuple[str, ...]:
@@ -113,7 +120,9 @@ def split_of(start: str, names: Sequence[str]) -> Split:
     return "test" if digest[0] % 5 == 0 else "train"
 
 
-def draw_rule(kind: ConsultKind, name: str, rng: np.random.Generator) -> tuple[str, ...]:
+def draw_rule(
+    kind: ConsultKind, name: str, rng: np.random.Generator
+) -> tuple[str, ...]:
     """Draw a rule for an operator; a verify operator never gets the move it is believed to be."""
     if kind == "knowledge":
         return (f"#{rng.integers(100):02d}#{rng.integers(100):02d}",)
@@ -126,7 +135,10 @@ def draw_rule(kind: ConsultKind, name: str, rng: np.random.Generator) -> tuple[s
 @cache
 def _sums() -> Counter[str]:
     """Count the pairs of different moves by what they come to together."""
-    return Counter(add_codes(shift_of(one), shift_of(other)) for one, other in permutations(MOVES, 2))
+    return Counter(
+        add_codes(shift_of(one), shift_of(other))
+        for one, other in permutations(MOVES, 2)
+    )
 
 
 def luck(rule: tuple[str, ...]) -> float:
@@ -158,9 +170,13 @@ class World:
         check_whole("toy world: difficulty", self.difficulty, 1, 3)
         check_whole("toy world: seed", self.seed)
         kinds: Any = self.kinds
-        object.__setattr__(self, "kinds", (kinds,) if isinstance(kinds, str) else tuple(kinds))
+        object.__setattr__(
+            self, "kinds", (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        )
         if not self.kinds:
-            raise ConfigError(f"toy world: kinds is empty. Valid: {', '.join(CONSULT_KINDS)}.")
+            raise ConfigError(
+                f"toy world: kinds is empty. Valid: {', '.join(CONSULT_KINDS)}."
+            )
         for kind in self.kinds:
             check_choice("toy world: kind", kind, CONSULT_KINDS)
 
@@ -183,11 +199,20 @@ class World:
         """Return problem `index` of a split; kinds take turns, so any run of indices is balanced."""
         rng = np.random.default_rng([self.seed, 2, split == "test", index])
         kind = self.kinds[index % len(self.kinds)]
-        mine = [operator for operator in self.operators.values() if operator.kind == kind]
-        usable = [operator for operator in self.operators.values() if operator.kind in self.kinds]
+        mine = [
+            operator for operator in self.operators.values() if operator.kind == kind
+        ]
+        usable = [
+            operator
+            for operator in self.operators.values()
+            if operator.kind in self.kinds
+        ]
         while True:
             chosen = [mine[int(rng.integers(len(mine)))]]
-            chosen += [usable[int(rng.integers(len(usable)))] for _ in range(self.difficulty - 1)]
+            chosen += [
+                usable[int(rng.integers(len(usable)))]
+                for _ in range(self.difficulty - 1)
+            ]
             rng.shuffle(chosen)
             start = f"{rng.integers(10_000):04d}"
             if split_of(start, [operator.name for operator in chosen]) == split:

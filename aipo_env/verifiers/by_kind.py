@@ -19,7 +19,10 @@ class ByKind:
 
     def __init__(self, sandbox: str = "auto", allow_unsafe: bool = False) -> None:
         self._sandbox, self._allow_unsafe = sandbox, allow_unsafe
-        self._verifiers: dict[str, Verifier] = {"math": MathVerifier(), "choice": ChoiceVerifier()}
+        self._verifiers: dict[str, Verifier] = {
+            "math": MathVerifier(),
+            "choice": ChoiceVerifier(),
+        }
 
     async def verify(self, task: Task, text: str) -> Verdict:
         """Return the verdict of the task's verifier.
@@ -29,7 +32,9 @@ class ByKind:
             SandboxUnavailable: A code task, and no sandbox holds on this machine.
         """
         if task.kind == "code" and "code" not in self._verifiers:
-            self._verifiers["code"] = CodeVerifier(await open_sandbox(self._sandbox, self._allow_unsafe))
+            self._verifiers["code"] = CodeVerifier(
+                await open_sandbox(self._sandbox, self._allow_unsafe)
+            )
         if task.kind not in self._verifiers:
             kinds = {"code", *self._verifiers}
             raise ConfigError(

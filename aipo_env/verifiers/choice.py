@@ -16,12 +16,18 @@ _STATED = re.compile(
     r"(?i:\banswer|\bcorrect (?:option|choice))(?: is\b|[^\w\n]{0,9}[:=])[\s:*_]{0,20}(?![\s:*_])([^\n]{0,300})"
     r"|(?:答案[是为: ]{1,3}|选[择: ]{0,3})([^\n]{0,300})"
 )
-_LABEL = re.compile(r"([(\[]?)([A-Za-z])(?:[)\].:,]|\s*[-–—]|\s+(?=\()|$)\s*(.*)", re.DOTALL)
+_LABEL = re.compile(
+    r"([(\[]?)([A-Za-z])(?:[)\].:,]|\s*[-–—]|\s+(?=\()|$)\s*(.*)", re.DOTALL
+)
 _LETTER = re.compile(r"(?<![\w'’])[A-Z](?![\w'’])")
 _ARTICLE = re.compile(r"\bA (?!is\b|as\b|because\b|since\b)[a-z]")
 _DRESS = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\b|\\[()\[\],;! ]|[*_`${}\"“”]")
-_DENIED = re.compile(r"(?i)\b(?:not|except|neither|never|wrong|incorrect)\b|n['’]t\b|\\ne|≠|不")
-_RETRACTED = re.compile(r"(?i)\b(?:wait|actually|correction|hmm|scratch that|on second thought)\b|\bno,")
+_DENIED = re.compile(
+    r"(?i)\b(?:not|except|neither|never|wrong|incorrect)\b|n['’]t\b|\\ne|≠|不"
+)
+_RETRACTED = re.compile(
+    r"(?i)\b(?:wait|actually|correction|hmm|scratch that|on second thought)\b|\bno,"
+)
 
 
 def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
@@ -40,7 +46,9 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     return letter, "" if letter else fault or "no option was chosen"
 
 
-def _settled(text: str, places: list[Place], choices: tuple[str, ...]) -> tuple[str, str]:
+def _settled(
+    text: str, places: list[Place], choices: tuple[str, ...]
+) -> tuple[str, str]:
     """Return what the last place says that speaks of an option, with those before it that "or" joins to it."""
     settled, start = "", 0
     for place in reversed(places):
@@ -64,7 +72,10 @@ def _taken_back(letter: str, rest: str, choices: tuple[str, ...]) -> bool:
 
 
 def _places(pattern: re.Pattern[str], text: str) -> list[Place]:
-    return [(*found.span(), next(filter(None, found.groups()), "")) for found in pattern.finditer(text)]
+    return [
+        (*found.span(), next(filter(None, found.groups()), ""))
+        for found in pattern.finditer(text)
+    ]
 
 
 def _read(place: str, choices: tuple[str, ...]) -> tuple[str, str]:
@@ -90,20 +101,34 @@ def _read_label(place: str, choices: tuple[str, ...]) -> tuple[str, str]:
         return _valid(label.group(2).upper(), choices)
     if len(named := _named(place, choices)) == 1:
         return named[0], ""
-    if label and (label.group(1) or label.group(2).isupper()) and (named := _named(label.group(3), choices)):
+    if (
+        label
+        and (label.group(1) or label.group(2).isupper())
+        and (named := _named(label.group(3), choices))
+    ):
         letter = label.group(2).upper()
-        return (letter, "") if letter in named else ("", "the letter and the text name different options")
+        return (
+            (letter, "")
+            if letter in named
+            else ("", "the letter and the text name different options")
+        )
     return "", ""
 
 
 def _valid(letter: str, choices: tuple[str, ...]) -> tuple[str, str]:
-    return (letter, "") if letter in LETTERS[: len(choices)] else ("", f"{letter} is no option")
+    return (
+        (letter, "")
+        if letter in LETTERS[: len(choices)]
+        else ("", f"{letter} is no option")
+    )
 
 
 def _named(text: str, choices: tuple[str, ...]) -> list[str]:
     """Return the letters of the options that have this text."""
     return [
-        letter for letter, choice in zip(LETTERS, choices, strict=False) if _plain(choice) == _plain(text)
+        letter
+        for letter, choice in zip(LETTERS, choices, strict=False)
+        if _plain(choice) == _plain(text)
     ]
 
 
@@ -112,7 +137,12 @@ def _undress(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"\s", "", _undress(normalize("NFKC", text))).casefold().removeprefix("(").removesuffix(")")
+    return (
+        re.sub(r"\s", "", _undress(normalize("NFKC", text)))
+        .casefold()
+        .removeprefix("(")
+        .removesuffix(")")
+    )
 
 
 class ChoiceVerifier:

@@ -30,7 +30,10 @@ def without_bad_golds(source: TaskSource) -> TaskSource:
 
     if not (bad := {task.id for task in everything if fault(task)}):
         return source
-    kept = {split: [task for task in tasks if not fault(task)] for split, tasks in source.tasks.items()}
+    kept = {
+        split: [task for task in tasks if not fault(task)]
+        for split, tasks in source.tasks.items()
+    }
     for split, tasks in source.tasks.items():
         if tasks and not kept[split]:
             raise DataError(

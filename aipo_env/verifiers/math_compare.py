@@ -9,7 +9,9 @@ from aipo_env.verifiers.math_forms import Form, read, spelled_out
 from aipo_env.verifiers.math_text import close, is_approximate, number
 
 FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
-_WORDS = re.compile(r"(?=.*(?:[^\W\d_]{4}|[^\W\d_]{2,} [^\W\d_]{2}))[^\W\d_](?:[^\W\d_]|[\s,'.-])*")
+_WORDS = re.compile(
+    r"(?=.*(?:[^\W\d_]{4}|[^\W\d_]{2,} [^\W\d_]{2}))[^\W\d_](?:[^\W\d_]|[\s,'.-])*"
+)
 
 
 class Judge(Protocol):
@@ -33,13 +35,18 @@ def same(gold: Form, answer: Form, judge: Judge, rename: bool = False) -> bool:
     golds, answers = values(gold), values(answer)
     if len(golds) != 1 or len(answers) != 1:
         return _same_lists(gold, answer, golds, answers, judge)
-    gold, answer = _collapsed(golds[0], answers[0], judge), _collapsed(answers[0], golds[0], judge)
+    gold, answer = (
+        _collapsed(golds[0], answers[0], judge),
+        _collapsed(answers[0], golds[0], judge),
+    )
     if gold.kind == answer.kind == "group":
         marks_agree = gold.marks == answer.marks or len(gold.parts) != 2
         return marks_agree and _all_same(gold.parts, answer.parts, judge, rename)
     kinds = {gold.kind, answer.kind}
     if kinds == {"group", "scalar"} and "\\mathbb" not in gold.text + answer.text:
-        return "\\begin" in gold.text + answer.text and _same_vectors(gold, answer, judge)
+        return "\\begin" in gold.text + answer.text and _same_vectors(
+            gold, answer, judge
+        )
     if gold.kind == answer.kind == "scalar":
         return same_scalars(gold.text, answer.text, judge, rename)
     first, second = _as_relation(gold, answer), _as_relation(answer, gold)
@@ -63,29 +70,41 @@ def same_scalars(first: str, second: str, judge: Judge, rename: bool) -> bool:
         return first == second
     numbers = number(first), number(second)
     if numbers[0] is not None and numbers[1] is not None:
-        return close(numbers[0], numbers[1], approximate=is_approximate(first) or is_approximate(second))
+        return close(
+            numbers[0],
+            numbers[1],
+            approximate=is_approximate(first) or is_approximate(second),
+        )
     words = _WORDS.fullmatch(first), _WORDS.fullmatch(second)
     if any(words):
         return all(words) and first.lower().split() == second.lower().split()
     return judge.scalars(first, second, rename)
 
 
-def _all_same(golds: Sequence[Form], answers: Sequence[Form], judge: Judge, rename: bool = False) -> bool:
+def _all_same(
+    golds: Sequence[Form], answers: Sequence[Form], judge: Judge, rename: bool = False
+) -> bool:
     return len(golds) == len(answers) and all(
         same(*pair, judge, rename) for pair in zip(golds, answers, strict=True)
     )
 
 
-def _same_lists(gold: Form, answer: Form, golds: list[Form], answers: list[Form], judge: Judge) -> bool:
+def _same_lists(
+    gold: Form, answer: Form, golds: list[Form], answers: list[Form], judge: Judge
+) -> bool:
     """Compare solution lists: in any order, unless labels or the brackets of one side give the order."""
     for one, other, entries in ((gold, answer, answers), (answer, gold, golds)):
         if one.kind == "group" and other.kind == "list" and len(values(one)) == 1:
             return one.marks == ("(", ")") and _all_same(one.parts, entries, judge)
-    has_conditions = any(form.kind in ("relation", "union", "without") for form in golds + answers)
+    has_conditions = any(
+        form.kind in ("relation", "union", "without") for form in golds + answers
+    )
     if has_conditions and (verdict := judge.sets(gold, answer)) is not None:
         return verdict
     if len(answers) > len(golds):
-        answers = list({re.sub(r"\s", "", form.text): form for form in answers}.values())
+        answers = list(
+            {re.sub(r"\s", "", form.text): form for form in answers}.values()
+        )
     if len(golds) != len(answers):
         return False
     labels = [[form.label for form in forms] for forms in (golds, answers)]
@@ -107,13 +126,22 @@ def _same_vectors(gold: Form, answer: Form, judge: Judge) -> bool:
     """Compare a tuple with a matrix of one row or column."""
     group, matrix = (gold, answer) if gold.kind == "group" else (answer, gold)
     between = "&" if "&" in matrix.text else r"\\"
-    column = r"\begin{pmatrix}" + between.join(part.text for part in group.parts) + r"\end{pmatrix}"
+    column = (
+        r"\begin{pmatrix}"
+        + between.join(part.text for part in group.parts)
+        + r"\end{pmatrix}"
+    )
     return judge.scalars(column, matrix.text, False)
 
 
 def _as_relation(form: Form, other: Form) -> Form:
     """Return a labelled formula as the equation it came from, if the other is an equation too."""
-    if form.kind == "scalar" and form.label and other.kind == "relation" and number(form.text) is None:
+    if (
+        form.kind == "scalar"
+        and form.label
+        and other.kind == "relation"
+        and number(form.text) is None
+    ):
         return Form("relation", form.text, (Form("scalar", form.label), form), ("=",))
     return form
 
@@ -131,9 +159,15 @@ def _same_chains(first: Form, second: Form, judge: Judge) -> bool:
     """Compare chains like `a < b <= c` side by side, read from the left or from the right."""
     for chain in (second, _turned(second)):
         if first.marks == chain.marks:
-            sides = [(one.text, two.text) for one, two in zip(first.parts, chain.parts, strict=True)]
+            sides = [
+                (one.text, two.text)
+                for one, two in zip(first.parts, chain.parts, strict=True)
+            ]
             is_chain = len(first.marks) > 1  # of two sides, only the difference counts
-            if all(one == two or (is_chain and same_scalars(one, two, judge, False)) for one, two in sides):
+            if all(
+                one == two or (is_chain and same_scalars(one, two, judge, False))
+                for one, two in sides
+            ):
                 return True
     return False
 

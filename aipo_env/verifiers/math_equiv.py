@@ -101,7 +101,9 @@ class MathVerifier:
             return judged(status, extracted=answer, stage="value")
         if len(answer) > MAX_CHARS:
             reason = f"the answer holds more than {MAX_CHARS} characters"
-            return judged("refused", extracted=answer[:200], reason=reason, stage="screen")
+            return judged(
+                "refused", extracted=answer[:200], reason=reason, stage="screen"
+            )
         if known := _VERDICTS.get((gold, answer)):
             return known
         if len(_VERDICTS) >= _MAX_CACHED:
@@ -124,7 +126,12 @@ async def _compare(gold: str, answer: str) -> Verdict:
             return shown("refused", reason=f"the answer holds {reason}", stage="screen")
     reply = await asyncio.wrap_future(shared_pool(os.getpid()).submit("decide", *texts))
     status, reason = _REPLIES.get(reply.text or reply.status, _REPLIES["memory"])
-    return shown(status, reason=reason.format(gold[:80]), stage="algebra", isolation=reply.isolation)
+    return shown(
+        status,
+        reason=reason.format(gold[:80]),
+        stage="algebra",
+        isolation=reply.isolation,
+    )
 
 
 def _decide(gold: str, answer: str) -> bool:

@@ -8,7 +8,9 @@ import re
 
 MAX_REPLY_CHARS = 200_000
 """Only this much of the end of a reply is read."""
-_THOUGHT = re.compile(r"</?(?:think|thinking|reasoning|thought)>|<\|(?:begin|end)_of_thought\|>")
+_THOUGHT = re.compile(
+    r"</?(?:think|thinking|reasoning|thought)>|<\|(?:begin|end)_of_thought\|>"
+)
 _BRACE = re.compile(r"\\[{}]|\\f?box(?:ed)?\s*\{|[{}]")
 _MARK = re.compile(r"[\s${}]|\\(?:[\[\]();, ]|q?quad|text)")
 _JOINT = re.compile(
@@ -27,7 +29,9 @@ _VALUE = r"[-+]?(?:[$€£¥]\s*)?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)(?:\s*/\
 _VALUES = re.compile(rf"{_VALUE}(?:\s*(?:,|;|\band\b|\bor\b)+\s*{_VALUE})*")
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z']{2,}")
 _SENTENCE_END = re.compile(r"(?<=[\w$)}])\.\s+(?=[A-Z])")
-_CLOSING = re.compile(r"(?:I hope it is correct|<\|im_(?:end|start)\|>|<\|endoftext\|>|</s>).*$", re.S)
+_CLOSING = re.compile(
+    r"(?:I hope it is correct|<\|im_(?:end|start)\|>|<\|endoftext\|>|</s>).*$", re.S
+)
 _NEGATION = re.compile(
     r"(?:\bnot|\bcannot|n't|\bneither|\bnor|\bnever|\bdiffers? from|\\neq?)\s*(?:equal\s*(?:to)?|be|a|an|the)?\s*$"
 )
@@ -37,7 +41,9 @@ def boxes(text: str) -> list[Place]:
     """Return start, end and content of every balanced `\\boxed{…}` that holds no other, in order."""
     opened: list[tuple[int, int, bool]] = []
     found: list[Place] = []
-    for brace in _BRACE.finditer(text, max(text.find("box") - 2, 0) if "box" in text else len(text)):
+    for brace in _BRACE.finditer(
+        text, max(text.find("box") - 2, 0) if "box" in text else len(text)
+    ):
         mark = brace.group()
         if mark in ("\\{", "\\}"):
             continue
@@ -64,7 +70,11 @@ def extract(text: str, *, unmarked: bool = False) -> tuple[str | None, str]:
     """
     text = without_thinking(text[-MAX_REPLY_CHARS:])
     stated = _LINE.finditer(text)
-    final = [line for line in stated if _FINAL.search(text, max(line.start() - 99, 0), line.start())]
+    final = [
+        line
+        for line in stated
+        if _FINAL.search(text, max(line.start() - 99, 0), line.start())
+    ]
     if (found := boxes(text)) and not (
         final and final[-1].start() > found[-1][1] and "\\boxed" not in final[-1][1]
     ):
@@ -75,7 +85,11 @@ def extract(text: str, *, unmarked: bool = False) -> tuple[str | None, str]:
     if lines := _LINE.findall(text):
         return _pick(_SENTENCE_END.split(lines[-1])[0]), "line"
     lines = [line for line in text.splitlines() if line.strip()]
-    return (_pick(_SENTENCE_END.split(lines[-1].strip())[-1]) if lines and unmarked else None), "end"
+    return (
+        _pick(_SENTENCE_END.split(lines[-1].strip())[-1])
+        if lines and unmarked
+        else None
+    ), "end"
 
 
 def without_thinking(text: str) -> str:
@@ -111,11 +125,19 @@ def _pick(sentence: str) -> str | None:
         while len(spans) > 1 and joins(sentence[spans[-2].end() : spans[-1].start()]):
             last = spans.pop()
             joined = f"{_inner(spans[-1])}, {joined or _inner(last)}"
-        return None if _NEGATION.search(sentence[: spans[-1].start()]) else joined or _inner(spans[-1])
+        return (
+            None
+            if _NEGATION.search(sentence[: spans[-1].start()])
+            else joined or _inner(spans[-1])
+        )
     is_prose = len(_PROSE.findall(sentence)) > 1 and "\\" not in sentence
     if not is_prose or not (numbers := list(_VALUES.finditer(sentence))):
         return sentence.rstrip(".")
-    return None if _NEGATION.search(sentence[: numbers[-1].start()]) else numbers[-1].group()
+    return (
+        None
+        if _NEGATION.search(sentence[: numbers[-1].start()])
+        else numbers[-1].group()
+    )
 
 
 def _inner(span: re.Match[str]) -> str:

@@ -12,7 +12,9 @@ Kind = Literal["scalar", "list", "set", "group", "union", "without", "relation"]
 MAX_PARTS = 64
 """Longer lists are not read, and more choices of signs not spelled out."""
 
-_SEPARATOR = re.compile(r"\s*(?:[,;]\s*(?:(?:and|or)\b)?|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*")
+_SEPARATOR = re.compile(
+    r"\s*(?:[,;]\s*(?:(?:and|or)\b)?|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*"
+)
 _SEMICOLON = re.compile(r"\s*;\s*")
 _RATIO = re.compile(r"\s*:\s*")
 _UNION = re.compile(r"\s*\\cup(?![A-Za-z])\s*")
@@ -20,7 +22,9 @@ _WITHOUT = re.compile(
     r"\s*\\setminus(?![A-Za-z])\s*|(?<=\\\})\s*-\s*(?=\\\{)|(?<=\\mathbb\{R\})\s*-\s*(?=\\\{)"
 )
 _SIGN = re.compile(r"\\([pm])(?:(?<=p)m|(?<=m)p)(?![A-Za-z])")
-_RELATION = re.compile(r"\s*(\\(?:le|ge|ne|in|equiv|approx|to|implies|iff)(?![A-Za-z])|[=<>])\s*")
+_RELATION = re.compile(
+    r"\s*(\\(?:le|ge|ne|in|equiv|approx|to|implies|iff)(?![A-Za-z])|[=<>])\s*"
+)
 _SUCH_THAT = re.compile(r"\s*(?:\\mid(?![A-Za-z])|[|:])\s*")
 _BRACKET = re.compile(
     r"\\(?:begin|end)\{\w+\*?\}|\\(?:langle|lfloor|lceil)(?![A-Za-z])|\\(?:rangle|rfloor|rceil)(?![A-Za-z])|\\[{}]|[][(){}]"
@@ -32,7 +36,9 @@ _LABEL = re.compile(
     rf"|\(\s*{_NAME}(?:\([a-z]\))?(?:\s*,\s*{_NAME}(?:\([a-z]\))?)*\s*\)|[A-Za-z]{{2,}}(?: [A-Za-z]+)*)"
 )
 _WORD_LABEL = re.compile(r"([A-Za-z]{4,}(?: [A-Za-z]+)*)\s*:\s*(.+)")
-_MEMBERSHIP = re.compile(r"\(?\s*(?:for\s+)?[a-zA-Z]\s*\\in\s*\\mathbb\{[ZN]\}\s*\)?|[a-z] is an integer")
+_MEMBERSHIP = re.compile(
+    r"\(?\s*(?:for\s+)?[a-zA-Z]\s*\\in\s*\\mathbb\{[ZN]\}\s*\)?|[a-z] is an integer"
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,11 @@ def split_top(text: str, pattern: re.Pattern[str]) -> list[str]:
         if depths[found.start()] == 0 and found.end() > found.start():
             parts += [text[start : found.start()], *found.groups()]
             start = found.end()
-    return [part.strip() for part in [*parts, text[start:]]] if len(parts) < 2 * MAX_PARTS else [text]
+    return (
+        [part.strip() for part in [*parts, text[start:]]]
+        if len(parts) < 2 * MAX_PARTS
+        else [text]
+    )
 
 
 def read(text: str, depth: int = 0) -> Form:
@@ -85,9 +95,21 @@ def read(text: str, depth: int = 0) -> Form:
     if len(parts := [part for part in split_top(text, _SEPARATOR) if part]) > 1:
         groups = [read(group, depth + 1) for group in split_top(text, _SEMICOLON)]
         if 1 < len(groups) < len(parts):  # x=1, y=2; x=3, y=4
-            return Form("list", text, tuple(replace(form, kind="group", marks=("(", ")")) for form in groups))
-        forms = [read(drop_units(part), depth + 1) for part in parts if not _MEMBERSHIP.fullmatch(part)]
-        return replace(forms[0], is_family=True) if len(forms) == 1 else Form("list", text, tuple(forms))
+            return Form(
+                "list",
+                text,
+                tuple(replace(form, kind="group", marks=("(", ")")) for form in groups),
+            )
+        forms = [
+            read(drop_units(part), depth + 1)
+            for part in parts
+            if not _MEMBERSHIP.fullmatch(part)
+        ]
+        return (
+            replace(forms[0], is_family=True)
+            if len(forms) == 1
+            else Form("list", text, tuple(forms))
+        )
     if word := _WORD_LABEL.fullmatch(text):
         return _labelled(read(word[2], depth + 1), word[1])
     if len(sides := split_top(text, _RELATION)) > 1:
@@ -109,7 +131,11 @@ def _read_relation(text: str, sides: list[str], depth: int) -> Form:
         operators, terms = operators[:-1], terms[:-1]
     if operators == ["\\approx"]:
         named = _LABEL.fullmatch(terms[0])
-        return _labelled(read(terms[1], depth + 1), terms[0]) if named else read(terms[0], depth + 1)
+        return (
+            _labelled(read(terms[1], depth + 1), terms[0])
+            if named
+            else read(terms[0], depth + 1)
+        )
     if operators == ["\\in"] and terms[0]:
         return _labelled(read(terms[1], depth + 1), terms[0])
     if set(operators) <= {"=", "\\approx"} and terms[0] and terms[-1]:
@@ -117,7 +143,12 @@ def _read_relation(text: str, sides: list[str], depth: int) -> Form:
             return _labelled(read(terms[-1], depth + 1), terms[0])
         if len(terms) == 2 and is_label(terms[1], terms[0]):
             return _labelled(read(terms[0], depth + 1), terms[1])
-    return Form("relation", text, tuple(Form("scalar", term) for term in terms), tuple(operators))
+    return Form(
+        "relation",
+        text,
+        tuple(Form("scalar", term) for term in terms),
+        tuple(operators),
+    )
 
 
 def is_label(text: str, value: str) -> bool:
@@ -125,16 +156,27 @@ def is_label(text: str, value: str) -> bool:
     if not _LABEL.fullmatch(text) or re.fullmatch(r"[a-z]{2,3}", text):
         return False
     name = re.escape(text)
-    return re.search(rf"(?<![A-Za-z\\_]){name}(?![A-Za-z_])", value) is None or "(" in text or len(text) > 2
+    return (
+        re.search(rf"(?<![A-Za-z\\_]){name}(?![A-Za-z_])", value) is None
+        or "(" in text
+        or len(text) > 2
+    )
 
 
 def _labelled(form: Form, label: str) -> Form:
-    return replace(form, label=label, is_family=form.is_family or (label.endswith(")") and label[0] != "("))
+    return replace(
+        form,
+        label=label,
+        is_family=form.is_family or (label.endswith(")") and label[0] != "("),
+    )
 
 
 def _read_bracketed(text: str, depth: int) -> Form:
     """Return a set, tuple or interval, or the scalar that is left."""
-    opened, closed = re.match(r"\\\{|\\langle|[({[]", text), re.search(r"(?:\\\}|\\rangle|[])}])$", text)
+    opened, closed = (
+        re.match(r"\\\{|\\langle|[({[]", text),
+        re.search(r"(?:\\\}|\\rangle|[])}])$", text),
+    )
     if opened and closed and opened.end() <= closed.start():
         inner = text[opened.end() : closed.start()].strip()
         if _depths(inner)[1]:
@@ -150,7 +192,9 @@ def _read_inner(text: str, inner: str, mark: str, closing: str, depth: int) -> F
         return Form("set", text, tuple(read(part, depth + 1) for part in parts))
     parts = split_top(inner, re.compile(r"\s*[,;]\s*"))
     if len(parts) == 1 or mark == "{":
-        return read(inner, depth + 1) if mark in "({" and inner else Form("scalar", text)
+        return (
+            read(inner, depth + 1) if mark in "({" and inner else Form("scalar", text)
+        )
     marks = mark.replace("\\langle", "("), closing.replace("\\rangle", ")")
     return Form("group", text, tuple(read(part, depth + 1) for part in parts), marks)
 
@@ -163,7 +207,9 @@ def spelled_out(form: Form) -> Iterator[Form]:
             text = _SIGN.sub(lambda found, signs=signs: signs[found[1]], form.text)  # type: ignore[misc]
             yield _labelled(read(text.removeprefix("+")), form.label)
     elif has_sign and form.kind == "group":
-        for parts in islice(product(*(tuple(spelled_out(part)) for part in form.parts)), MAX_PARTS):
+        for parts in islice(
+            product(*(tuple(spelled_out(part)) for part in form.parts)), MAX_PARTS
+        ):
             text = form.marks[0] + ",".join(part.text for part in parts) + form.marks[1]
             yield replace(form, text=text, parts=parts)
     else:

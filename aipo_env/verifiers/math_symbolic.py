@@ -34,14 +34,26 @@ _ARGUMENT = re.compile(
 """The parser takes all of a product for the argument of a function."""
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _DEGREES = re.compile(r"([0-9]+|\\frac\{[0-9]+\}\{[0-9]+\})\s*\^\\circ")
-_GREEK = re.compile(r"\\(?:pi|alpha|beta|gamma|theta|lambda|mu|rho|sigma|phi|varphi|omega)|[a-zA-Z]")
+_GREEK = re.compile(
+    r"\\(?:pi|alpha|beta|gamma|theta|lambda|mu|rho|sigma|phi|varphi|omega)|[a-zA-Z]"
+)
 _SCRIPTED = re.compile(r"(\\[a-zA-Z]+|[a-zA-Z])(_(?:\{[^{}]*\}|\w))?(?=(\s*\^)?)")
 _INFINITE = re.compile(r"[-+]?\s*(?:\\infty|oo|inf(?:inity)?)")
 _DEGREE = sympy.pi / 180
-_SETS = {"\\emptyset": sympy.S.EmptySet, "\\mathbb{R}": sympy.S.Reals, "\\mathbb{Z}": sympy.S.Integers}
+_SETS = {
+    "\\emptyset": sympy.S.EmptySet,
+    "\\mathbb{R}": sympy.S.Reals,
+    "\\mathbb{Z}": sympy.S.Integers,
+}
 
 
-_RELATIONS = {"<": sympy.Lt, ">": sympy.Gt, "\\le": sympy.Le, "\\ge": sympy.Ge, "\\ne": sympy.Ne}
+_RELATIONS = {
+    "<": sympy.Lt,
+    ">": sympy.Gt,
+    "\\le": sympy.Le,
+    "\\ge": sympy.Ge,
+    "\\ne": sympy.Ne,
+}
 _STEPPED = (sympy.floor, sympy.ceiling, sympy.factorial, sympy.binomial, sympy.Mod)
 _DISCRETE = (*_STEPPED, sympy.sin, sympy.cos, sympy.Pow)
 
@@ -63,15 +75,29 @@ def parse(text: str) -> Any:
         return -sympy.oo if text[0] == "-" else sympy.oo
     if text in _SETS:
         return _SETS[text]
-    latex = _DECIMAL.sub(lambda found: f"\\frac{{{found[1]}{found[2]}}}{{{10 ** len(found[2])}}}", text)
+    latex = _DECIMAL.sub(
+        lambda found: f"\\frac{{{found[1]}{found[2]}}}{{{10 ** len(found[2])}}}", text
+    )
     latex = latex.replace(":", "/").replace("\\mathrm{i}", "i").replace("'", "_{prime}")
-    latex = _SCRIPTED.sub(_renamed_symbol, _ARGUMENT.sub(r"\1(\2)", latex.removeprefix("+")))
+    latex = _SCRIPTED.sub(
+        _renamed_symbol, _ARGUMENT.sub(r"\1(\2)", latex.removeprefix("+"))
+    )
     if _TRIGONOMETRIC.search(latex):
         latex = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", latex)
     try:
         parsed = _parse_expression(latex.replace("^\\circ", ""))
-        if hasattr(parsed, "free_symbols") and "\\sum" not in text and "\\prod" not in text:
-            parsed = parsed.subs({symbol: sympy.I for symbol in parsed.free_symbols if symbol.name == "i"})
+        if (
+            hasattr(parsed, "free_symbols")
+            and "\\sum" not in text
+            and "\\prod" not in text
+        ):
+            parsed = parsed.subs(
+                {
+                    symbol: sympy.I
+                    for symbol in parsed.free_symbols
+                    if symbol.name == "i"
+                }
+            )
         return parsed.doit()
     except Exception as error:  # the parser raises whatever it likes
         raise Unreadable(text[:80]) from error
@@ -91,7 +117,9 @@ def _parse_expression(latex: str) -> Any:
     """Parse one expression in ANTLR's fast mode, which takes a tenth of the time and cannot read integrals."""
     converter = _Latex2Sympy(None, is_real=None, config=_CONFIG)
     parser = converter.create_parser(latex)
-    parser._interp.predictionMode = PredictionMode.LL if "\\int" in latex else PredictionMode.SLL
+    parser._interp.predictionMode = (
+        PredictionMode.LL if "\\int" in latex else PredictionMode.SLL
+    )
     tree = parser.expr()
     if parser.getCurrentToken().type != Token.EOF:
         raise ValueError("text after the expression")
@@ -112,7 +140,9 @@ class Algebra:
 
     def relations(self, first: Form, second: Form) -> bool:
         """Return whether two relations have the same solutions, or a value is an equation solved for one unknown."""
-        if len(first.parts) != 2 or (second.kind == "relation" and len(second.parts) != 2):
+        if len(first.parts) != 2 or (
+            second.kind == "relation" and len(second.parts) != 2
+        ):
             return False
         terms = [parse(part.text) for part in first.parts + second.parts]
         one, mark = terms[0] - terms[1], first.marks[0]
@@ -121,16 +151,22 @@ class Algebra:
         other, turned = terms[2] - terms[3], second.marks[0]
         if mark in ("=", "\\ne"):
             pairs = (one, other), (_numerator(one), _numerator(other))
-            return mark == turned and any(_proportional(*pair, (1, -1)) for pair in pairs)
+            return mark == turned and any(
+                _proportional(*pair, (1, -1)) for pair in pairs
+            )
         sign = 1 if turned == mark else -1
-        return turned in (mark, FLIPPED.get(mark)) and _proportional(one, other, (sign,))
+        return turned in (mark, FLIPPED.get(mark)) and _proportional(
+            one, other, (sign,)
+        )
 
     def sets(self, first: Form, second: Form) -> bool | None:
         """Return whether two forms name the same set of real numbers; None where one of them names none."""
         with suppress(Unreadable):
             one, other = _as_set(first), _as_set(second)
             if one is not None and other is not None:
-                return bool(one == other or one.symmetric_difference(other) == sympy.S.EmptySet)
+                return bool(
+                    one == other or one.symmetric_difference(other) == sympy.S.EmptySet
+                )
         return None
 
 
@@ -140,23 +176,37 @@ def equal(one: Any, other: Any, digits: int = 0) -> bool:
         return one.shape == other.shape and all(map(equal, one.flat(), other.flat()))
     if not (isinstance(one, sympy.Expr) and isinstance(other, sympy.Expr)):
         return bool(one == other)
-    if one.has(sympy.nan, sympy.zoo, sympy.oo) or other.has(sympy.nan, sympy.zoo, sympy.oo):
+    if one.has(sympy.nan, sympy.zoo, sympy.oo) or other.has(
+        sympy.nan, sympy.zoo, sympy.oo
+    ):
         return one == other and not one.has(sympy.nan, sympy.zoo)
     if one == other or (one.is_Rational and other.is_Rational and not digits):
         return bool(one == other)
     symbols = sorted(one.free_symbols | other.free_symbols, key=str)
-    precision = digits or min(MIN_DIGITS + 2 * int(_height(one) + _height(other)), MAX_DIGITS)
+    precision = digits or min(
+        MIN_DIGITS + 2 * int(_height(one) + _height(other)), MAX_DIGITS
+    )
     if not symbols:
         return _holds(one, other, [{}], precision)
-    if _holds(one, other, [_point(symbols, sign) for sign in (1, 1, 1, -1, -1)], precision):
+    if _holds(
+        one, other, [_point(symbols, sign) for sign in (1, 1, 1, -1, -1)], precision
+    ):
         return True
-    points = [{symbol: sympy.Integer(_RANDOM.randrange(5, 60)) for symbol in symbols} for _ in range(6)]
-    is_discrete = all(symbol.name in _INTEGERS for symbol in symbols) and (one - other).has(*_DISCRETE)
+    points = [
+        {symbol: sympy.Integer(_RANDOM.randrange(5, 60)) for symbol in symbols}
+        for _ in range(6)
+    ]
+    is_discrete = all(symbol.name in _INTEGERS for symbol in symbols) and (
+        one - other
+    ).has(*_DISCRETE)
     return is_discrete and _holds(one, other, points, precision)
 
 
 def _point(symbols: Iterable[Any], sign: int = 1) -> dict[Any, Any]:
-    return {symbol: sympy.Rational(sign * _RANDOM.randrange(20_000, 400_000), 99_991) for symbol in symbols}
+    return {
+        symbol: sympy.Rational(sign * _RANDOM.randrange(20_000, 400_000), 99_991)
+        for symbol in symbols
+    }
 
 
 def _holds(one: Any, other: Any, points: list[dict[Any, Any]], precision: int) -> bool:
@@ -166,12 +216,18 @@ def _holds(one: Any, other: Any, points: list[dict[Any, Any]], precision: int) -
     return len(agreed) == len(points) and agreed.count(True) >= min(2, len(points))
 
 
-def _agree_at(one: Any, other: Any, point: dict[Any, Any], precision: int) -> bool | None:
+def _agree_at(
+    one: Any, other: Any, point: dict[Any, Any], precision: int
+) -> bool | None:
     """Return whether two expressions agree at a point; None where one of them is not real or not defined."""
     first, second = (part.evalf(precision + 10, subs=point) for part in (one, other))
     if point and not (first.is_number and second.is_number):
-        first, second = (part.subs(point).doit().evalf(precision + 10) for part in (one, other))
-    if not (first.is_number and second.is_number and first.is_finite and second.is_finite):
+        first, second = (
+            part.subs(point).doit().evalf(precision + 10) for part in (one, other)
+        )
+    if not (
+        first.is_number and second.is_number and first.is_finite and second.is_finite
+    ):
         return None
     if point and min(point.values()) < 0 and not (first.is_real and second.is_real):
         return None
@@ -194,11 +250,16 @@ def _height(expression: Any) -> float:
 
 def _renamed(one: Any, other: Any, digits: int) -> bool:
     """Compare two expressions up to the names of the variables that they do not share."""
-    own, foreign = (sorted(a.free_symbols - b.free_symbols, key=str) for a, b in ((one, other), (other, one)))
+    own, foreign = (
+        sorted(a.free_symbols - b.free_symbols, key=str)
+        for a, b in ((one, other), (other, one))
+    )
     if len(own) != len(foreign) or not 1 <= len(own) <= 3:
         return False
     choices = (dict(zip(foreign, names, strict=True)) for names in permutations(own))
-    return any(equal(one, other.subs(choice, simultaneous=True), digits) for choice in choices)
+    return any(
+        equal(one, other.subs(choice, simultaneous=True), digits) for choice in choices
+    )
 
 
 def _numerator(expression: Any) -> Any:
@@ -210,16 +271,24 @@ def _proportional(one: Any, other: Any, signs: tuple[int, ...]) -> bool:
     if one.free_symbols != other.free_symbols or not one.free_symbols:
         return False
     factor = (one / other).subs(_point(one.free_symbols)).doit()
-    return bool(factor.is_real and sympy.sign(factor) in signs) and equal(one, factor * other)
+    return bool(factor.is_real and sympy.sign(factor) in signs) and equal(
+        one, factor * other
+    )
 
 
 def _solves(equation: Any, value: Any) -> bool:
     """Return whether a value is what an equation, linear in the one unknown that the value lacks, gives for it."""
     unknowns = equation.free_symbols - value.free_symbols
-    if len(unknowns) != 1 or not value.free_symbols or value.free_symbols - equation.free_symbols:
+    if (
+        len(unknowns) != 1
+        or not value.free_symbols
+        or value.free_symbols - equation.free_symbols
+    ):
         return False
     polynomial = sympy.Poly(equation, unknowns.pop())
-    return polynomial.degree() == 1 and equal(-polynomial.all_coeffs()[1] / polynomial.all_coeffs()[0], value)
+    return polynomial.degree() == 1 and equal(
+        -polynomial.all_coeffs()[1] / polynomial.all_coeffs()[0], value
+    )
 
 
 def _as_set(form: Form) -> Any:
@@ -242,7 +311,11 @@ def _as_set(form: Form) -> Any:
     if form.kind == "without":
         return sets[0] - sets[1]
     # Of several conditions, "not equal" takes away from the others.
-    cuts = [found for found, part in zip(sets, form.parts, strict=True) if part.marks == ("\\ne",)]
+    cuts = [
+        found
+        for found, part in zip(sets, form.parts, strict=True)
+        if part.marks == ("\\ne",)
+    ]
     kept = [found for found in sets if found not in cuts] or [sympy.S.Reals]
     return sympy.Intersection(sympy.Union(*kept), *cuts)
 
@@ -250,7 +323,9 @@ def _as_set(form: Form) -> Any:
 def _solutions(form: Form) -> Any:
     """Return the real solutions of a chain of inequalities in one unknown, or None when there are no such."""
     whole, terms = sympy.S.Reals, [parse(part.text) for part in form.parts]
-    (*unknowns,) = set().union(*(term.atoms(AppliedUndef) or term.free_symbols for term in terms))
+    (*unknowns,) = set().union(
+        *(term.atoms(AppliedUndef) or term.free_symbols for term in terms)
+    )
     if not set(form.marks) <= _RELATIONS.keys() or len(unknowns) != 1:
         return None
     real = sympy.Symbol("x", real=True)
@@ -268,7 +343,9 @@ def decide(gold: str, answer: str) -> str:
         return "wrong" if not unreadable(gold) else "bad gold"
     except MemoryError:
         return "memory"
-    except Exception:  # sympy gives up in many ways; what it cannot compare is not shown to be right
+    except (
+        Exception
+    ):  # sympy gives up in many ways; what it cannot compare is not shown to be right
         return "wrong"
 
 
@@ -285,4 +362,8 @@ def unreadable(gold: str) -> str:
 
 
 def _leaves(form: Form) -> list[Form]:
-    return [leaf for part in form.parts for leaf in _leaves(part)] if form.parts else values(form)
+    return (
+        [leaf for part in form.parts for leaf in _leaves(part)]
+        if form.parts
+        else values(form)
+    )

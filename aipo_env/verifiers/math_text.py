@@ -12,7 +12,9 @@ from pathlib import Path
 
 MAX_CHARS = 2000
 """A longer answer is refused."""
-TABLES = json.loads(Path(__file__).with_name("math_tables.json").read_text(encoding="utf-8"))
+TABLES = json.loads(
+    Path(__file__).with_name("math_tables.json").read_text(encoding="utf-8")
+)
 MAX_DEPTH = 30
 _BOMBS: dict[str, str] = TABLES["bombs"]
 _BOMB = re.compile("|".join(f"({pattern})" for pattern in _BOMBS.values()))
@@ -25,7 +27,9 @@ _ALTERNATIVES = {
     "LONG": "|".join(unit for unit in _UNITS if len(unit) > 1),
 }
 _CHARACTERS = re.compile("|".join(map(re.escape, TABLES["characters"])))
-_CJK_TAIL = re.compile(r"(?<=[0-9}%)a-zA-Z])\s*[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+\s*[.,]?\s*$")
+_CJK_TAIL = re.compile(
+    r"(?<=[0-9}%)a-zA-Z])\s*[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+\s*[.,]?\s*$"
+)
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _WRAPPER = re.compile(rf"\\(?:{TABLES['wrappers']})\s*\{{([^{{}}]*)\}}")
 _WORD_TAIL = re.compile(
@@ -35,13 +39,19 @@ _WORD_TAIL = re.compile(
 
 def _rules(name: str) -> list[tuple[re.Pattern[str], str]]:
     """Return the rewriting rules of a table, in the order in which they are applied."""
-    fill = partial(re.sub, "|".join(_ALTERNATIVES), lambda word: _ALTERNATIVES[word.group()])
+    fill = partial(
+        re.sub, "|".join(_ALTERNATIVES), lambda word: _ALTERNATIVES[word.group()]
+    )
     return [(re.compile(fill(rule)), new) for rule, new in TABLES[name]]
 
 
-_SPELLING, _NOTATION, _UNITS_BEHIND = map(_rules, ("spelling", "notation", "units_behind"))
+_SPELLING, _NOTATION, _UNITS_BEHIND = map(
+    _rules, ("spelling", "notation", "units_behind")
+)
 
-_DIGITS = r"(?:[0-9]{1,300}|[0-9]{1,3}(?:,[0-9]{3}){1,100}|[0-9]{1,3}(?: [0-9]{3}){1,100})"
+_DIGITS = (
+    r"(?:[0-9]{1,300}|[0-9]{1,3}(?:,[0-9]{3}){1,100}|[0-9]{1,3}(?: [0-9]{3}){1,100})"
+)
 _PLAIN = re.compile(rf"([+-]*)\s*({_DIGITS})?(?:\.([0-9]{{0,300}}))?")
 _REPEATING = re.compile(
     r"([+-]?)([0-9]{0,300})\.([0-9]{0,300})(?:\\overline\{([0-9]{1,300})\}|\(([0-9]{1,300})\)|\\dot\{([0-9])\})(?:\.\.\.|\\[lc]?dots)?"
@@ -50,7 +60,10 @@ _FRACTION = re.compile(
     rf"([+-]?)\s*({_DIGITS})?\s*(?:\\frac\{{([^{{}}]*)\}}\{{([^{{}}]*)\}}|(?<=[0-9] )([0-9]{{1,300}})/([0-9]{{1,300}}))"
 )
 _SLASH = re.compile(r"(\(?[^/()]*\)?)\s*(?:/|:|\\div)\s*(\(?[^/()]*\)?)")
-_POWER = re.compile(r"(?:(.*?[0-9.}])\s*(?:\\times|\\cdot|\*))?\s*([0-9]{1,6})\^\{?(-?[0-9]{1,3})\}?", re.S)
+_POWER = re.compile(
+    r"(?:(.*?[0-9.}])\s*(?:\\times|\\cdot|\*))?\s*([0-9]{1,6})\^\{?(-?[0-9]{1,3})\}?",
+    re.S,
+)
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]{1,300}(?:\.[0-9]{1,300})?[eE][+-]?[0-9]{1,3}")
 _BASE = re.compile(r"(-?)([A-Z]{0,9}[0-9][0-9A-Z]{0,290})_\{?([0-9]{1,2})\}?")
 _LONG_DECIMAL = re.compile(r"[0-9][0-9,]*\.[0-9]+|\.[0-9]+")
@@ -60,12 +73,18 @@ _LONG_DECIMAL = re.compile(r"[0-9][0-9,]*\.[0-9]+|\.[0-9]+")
 def clean(text: str) -> str:
     """Return an answer in one spelling: LaTeX without sizes, fonts, currency, units and ornaments."""
     if not text.isascii():
-        text = _CHARACTERS.sub(lambda found: str(TABLES["characters"][found.group()]), text)[:MAX_CHARS]
+        text = _CHARACTERS.sub(
+            lambda found: str(TABLES["characters"][found.group()]), text
+        )[:MAX_CHARS]
         text = _CJK_TAIL.sub("", text)
     text = _apply(_SPELLING, text)
-    text = _COMMAND.sub(lambda found: str(TABLES["synonyms"].get(found[1], found[0])), text)
+    text = _COMMAND.sub(
+        lambda found: str(TABLES["synonyms"].get(found[1], found[0])), text
+    )
     for _ in range(5):
-        text, changed = _WRAPPER.subn(lambda found: found[1] if len(found[1]) < 2 else f" {found[1]} ", text)
+        text, changed = _WRAPPER.subn(
+            lambda found: found[1] if len(found[1]) < 2 else f" {found[1]} ", text
+        )
         if not changed:
             break
     return drop_units(_apply(_NOTATION, text))
@@ -75,7 +94,11 @@ def drop_units(text: str) -> str:
     """Drop what stands behind a number: degrees stay, ordinals, units and words of no consequence go."""
     text = _apply(_UNITS_BEHIND, text)
     tail = _WORD_TAIL.fullmatch(text)
-    return tail[1] if tail and not _CONNECTIVES & set(re.findall(r"[a-z]+", tail[2].lower())) else text
+    return (
+        tail[1]
+        if tail and not _CONNECTIVES & set(re.findall(r"[a-z]+", tail[2].lower()))
+        else text
+    )
 
 
 def screen(text: str) -> str:
@@ -84,10 +107,16 @@ def screen(text: str) -> str:
         return f"more than {MAX_CHARS} characters"
     if found := _BOMB.search(text):
         return list(_BOMBS)[(found.lastindex or 1) - 1]
-    depths = accumulate(1 if mark in "({[" else -1 for mark in re.findall(r"[({\[\])}]", text))
+    depths = accumulate(
+        1 if mark in "({[" else -1 for mark in re.findall(r"[({\[\])}]", text)
+    )
     if max(depths, default=0) > MAX_DEPTH:
         return f"brackets nested deeper than {MAX_DEPTH}"
-    return "a matrix that is too large" if text.count("&") > 100 or text.count("\\\\") > 100 else ""
+    return (
+        "a matrix that is too large"
+        if text.count("&") > 100 or text.count("\\\\") > 100
+        else ""
+    )
 
 
 def _apply(rules: list[tuple[re.Pattern[str], str]], text: str) -> str:
@@ -106,7 +135,9 @@ def number(text: str) -> Fraction | None:
     text = text.strip()
     if (plain := _PLAIN.fullmatch(text)) and (plain[2] or plain[3]):
         sign = -1 if plain[1].count("-") % 2 else 1
-        return sign * Fraction(re.sub("[, ]", "", plain[2] or "0") + "." + (plain[3] or "0"))
+        return sign * Fraction(
+            re.sub("[, ]", "", plain[2] or "0") + "." + (plain[3] or "0")
+        )
     if not text or len(text) > 700 or not re.match(r"[-+0-9.(\\{A-Z]", text):
         return None
     if text[-1] == "%":
@@ -141,7 +172,9 @@ def _read_repeating(text: str) -> Fraction | None:
     if not (found := _REPEATING.fullmatch(text)):
         return None
     cycle = found[4] or found[5] or found[6]
-    digits = int((found[2] + found[3]) or "0") + Fraction(int(cycle), 10 ** len(cycle) - 1)
+    digits = int((found[2] + found[3]) or "0") + Fraction(
+        int(cycle), 10 ** len(cycle) - 1
+    )
     value = Fraction(digits, 10 ** len(found[3]))
     return -value if found[1] == "-" else value
 
@@ -159,14 +192,21 @@ def _read_power(text: str) -> Fraction | None:
 def _read_base(text: str) -> Fraction | None:
     found = _BASE.fullmatch(text)
     try:
-        return Fraction(int(found[1] + found[2], int(found[3]))) if found and int(found[3]) > 1 else None
+        return (
+            Fraction(int(found[1] + found[2], int(found[3])))
+            if found and int(found[3]) > 1
+            else None
+        )
     except ValueError:
         return None
 
 
 def is_approximate(text: str) -> bool:
     """Return whether a text holds a decimal of at least six significant digits, which may be rounded."""
-    return any(len(re.sub("[.,]", "", found).lstrip("0")) >= 6 for found in _LONG_DECIMAL.findall(text))
+    return any(
+        len(re.sub("[.,]", "", found).lstrip("0")) >= 6
+        for found in _LONG_DECIMAL.findall(text)
+    )
 
 
 def close(first: Fraction, second: Fraction, *, approximate: bool) -> bool:

@@ -43,8 +43,12 @@ def main() -> None:
     rules = b""
     with suppress(SandboxUnavailable):
         rules = filter_program(platform.machine()) if sys.platform == "linux" else b""
-    for package in TABLES["sympy"]:  # what is imported only when needed can be read no more in a worker
-        for found in pkgutil.walk_packages(import_module(package).__path__, f"{package}."):
+    for package in TABLES[
+        "sympy"
+    ]:  # what is imported only when needed can be read no more in a worker
+        for found in pkgutil.walk_packages(
+            import_module(package).__path__, f"{package}."
+        ):
             if ".tests" not in found.name and ".benchmarks" not in found.name:
                 import_module(found.name)
     for gold, answer in TABLES["warm_up"]:
@@ -59,10 +63,17 @@ def main() -> None:
             os._exit(0)
         if passed:
             if not (pid := os.fork()):
-                work(passed[0], rules, parent, {"decide": decide, "unreadable": unreadable})
+                work(
+                    passed[0],
+                    rules,
+                    parent,
+                    {"decide": decide, "unreadable": unreadable},
+                )
             os.close(passed[0])
             workers.add(pid)
-        elif (pid := int.from_bytes(message, "big")) in workers:  # no other process, whatever is asked
+        elif (
+            pid := int.from_bytes(message, "big")
+        ) in workers:  # no other process, whatever is asked
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             workers.remove(pid)

@@ -21,9 +21,14 @@ from aipo_env.verifiers.math_extract import without_thinking
 
 MAX_CHARS = 200_000
 """Only this much of the end of an answer is read."""
-MODES = {"stdin": ("tokens_by_line", "float_tokens_by_line"), "function": ("exact_json", "json_float")}
+MODES = {
+    "stdin": ("tokens_by_line", "float_tokens_by_line"),
+    "function": ("exact_json", "json_float"),
+}
 """Ways to compare, by the kind of test; the first is the default."""
-_BLOCK = re.compile(r"(?ms)^[^\S\n]*```(`*[^`\n]*)$\n?(.*?)(?:(?:^|\n)[^\S\n]*```[^\S\n]*$|\Z)")
+_BLOCK = re.compile(
+    r"(?ms)^[^\S\n]*```(`*[^`\n]*)$\n?(.*?)(?:(?:^|\n)[^\S\n]*```[^\S\n]*$|\Z)"
+)
 """A fenced block: what its fence names, and what it holds."""
 _PYTHON = ("", "python", "python3", "py")
 _DECIMAL = re.compile(rb"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
@@ -35,7 +40,11 @@ def read_program(text: str) -> tuple[str, bool]:
     A block whose fence names another language does not count; one that never ends reaches to the end.
     """
     text = without_thinking(text)[-MAX_CHARS:]
-    blocks = [code for language, code in _BLOCK.findall(text) if language.strip().lower() in _PYTHON]
+    blocks = [
+        code
+        for language, code in _BLOCK.findall(text)
+        if language.strip().lower() in _PYTHON
+    ]
     return (blocks[-1], True) if blocks else (text, False)
 
 
@@ -63,10 +72,16 @@ class CodeVerifier:
         source, is_block = read_program(text)
         verdict, _ = await self.verify_program(task, source)
         if verdict.status == "compile_error" and not is_block:
-            return replace(verdict, status="no_answer", reason="no fenced code, and the whole is no program")
+            return replace(
+                verdict,
+                status="no_answer",
+                reason="no fenced code, and the whole is no program",
+            )
         return verdict
 
-    async def verify_program(self, task: Task, source: str) -> tuple[Verdict, list[CaseResult]]:
+    async def verify_program(
+        self, task: Task, source: str
+    ) -> tuple[Verdict, list[CaseResult]]:
         """Return the verdict on a bare program, and the tests it was put to.
 
         Raises:
@@ -102,17 +117,23 @@ def _program(source: str, tests: CodeTests, test: Any) -> Program:
     return Program(source, json.dumps(test["args"]).encode(), tests.entry)
 
 
-def _outcome(result: RunResult, tests: CodeTests, test: Any, mode: str) -> tuple[VerdictStatus, str]:
+def _outcome(
+    result: RunResult, tests: CodeTests, test: Any, mode: str
+) -> tuple[VerdictStatus, str]:
     """Return what a run says about the program, and why."""
     if result.status != "ok":
         return result.status, result.reason
     if tests.kind == "function" and not result.stdout:
         return "runtime_error", f"the program ended before {tests.entry} returned"
     rtol, atol = tests.compare.get("rtol", 1e-6), tests.compare.get("atol", 1e-9)
-    near = partial(math.isclose, rel_tol=rtol, abs_tol=atol) if "float" in mode else None
+    near = (
+        partial(math.isclose, rel_tol=rtol, abs_tol=atol) if "float" in mode else None
+    )
     try:
         if tests.kind == "stdin":
-            same = _alike(_tokens(result.stdout), _tokens(test["output"].encode()), near)
+            same = _alike(
+                _tokens(result.stdout), _tokens(test["output"].encode()), near
+            )
         else:
             same = _alike(json.loads(result.stdout), encode(test["expected"]), near)
     except (ValueError, OverflowError, RecursionError):
@@ -124,17 +145,29 @@ def _tokens(output: bytes) -> list[list[bytes]]:
     return [line.split() for line in output.rstrip().split(b"\n")]
 
 
-def _alike(found: Any, expected: Any, near: Callable[[float, float], bool] | None) -> bool:
+def _alike(
+    found: Any, expected: Any, near: Callable[[float, float], bool] | None
+) -> bool:
     """Compare tokens, or plain data in the form of `encode`; numbers by `near` if given."""
     if isinstance(found, list) and isinstance(expected, list):
         pairs = zip(found, expected, strict=False)
-        return len(found) == len(expected) and all(_alike(one, other, near) for one, other in pairs)
-    if isinstance(found, dict) and isinstance(expected, dict) and found.keys() == expected.keys() == {"dict"}:
+        return len(found) == len(expected) and all(
+            _alike(one, other, near) for one, other in pairs
+        )
+    if (
+        isinstance(found, dict)
+        and isinstance(expected, dict)
+        and found.keys() == expected.keys() == {"dict"}
+    ):
         return _alike(found["dict"], expected["dict"], near)
     one, other = _number(found), _number(expected)
     if near is None or one is None or other is None:
         return bool(found == expected)
-    return one == other if isinstance(one, int) and isinstance(other, int) else near(one, other)
+    return (
+        one == other
+        if isinstance(one, int) and isinstance(other, int)
+        else near(one, other)
+    )
 
 
 def _number(value: Any) -> float | None:
@@ -142,7 +175,9 @@ def _number(value: Any) -> float | None:
     try:
         if isinstance(value, bytes):
             return (
-                (float if value.strip(b"+-0123456789") else int)(value) if _DECIMAL.fullmatch(value) else None
+                (float if value.strip(b"+-0123456789") else int)(value)
+                if _DECIMAL.fullmatch(value)
+                else None
             )
         return float(value["float"]) if "float" in value else int(value["int"], 16)
     except (TypeError, ValueError, KeyError):

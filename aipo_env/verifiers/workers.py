@@ -28,7 +28,13 @@ DEADLINE_S = 1.0
 MAX_STARVED = 10
 """Deadlines that a worker gets while it has had less than half of one in processor time: others took the machine."""
 START_S = 300.0
-_COMMAND = [sys.executable, "-I", "-S", "-B", str(Path(__file__).with_name("math_worker.py"))]
+_COMMAND = [
+    sys.executable,
+    "-I",
+    "-S",
+    "-B",
+    str(Path(__file__).with_name("math_worker.py")),
+]
 MAX_WORKERS, MAX_ANSWERS = 4, 2000
 """Processes at once, and answers after which one is replaced."""
 MAX_REPLY_BYTES = 2**20
@@ -58,7 +64,9 @@ class WorkerPool:
                 raise VerifierError("the pool is closed")
             while len(self._threads) < min(MAX_WORKERS, os.cpu_count() or 1):
                 # A daemon: what a model wrote must not keep this process from ending.
-                self._threads.append(Thread(target=self._serve, name="aipo-worker", daemon=True))
+                self._threads.append(
+                    Thread(target=self._serve, name="aipo-worker", daemon=True)
+                )
                 self._threads[-1].start()
         self._requests.put((future, json.dumps(request).encode()))
         return future
@@ -83,10 +91,14 @@ class WorkerPool:
                 future.set_result(reply)
             except Exception as error:
                 worker = None
-                fault = f"no worker process could be had: {type(error).__name__}: {error}"
+                fault = (
+                    f"no worker process could be had: {type(error).__name__}: {error}"
+                )
                 future.set_exception(VerifierError(fault))
 
-    def _answer(self, worker: "_Worker | None", request: bytes) -> "tuple[_Worker | None, Reply]":
+    def _answer(
+        self, worker: "_Worker | None", request: bytes
+    ) -> "tuple[_Worker | None, Reply]":
         """Return the reply, and the worker unless it failed or has answered often enough."""
         for _ in range(2):  # a crash may be chance; the second is the request's doing
             worker = worker or _Worker(self._order)
@@ -135,7 +147,9 @@ class _Worker(Connection):
             self.send(request)
             for _ in range(MAX_STARVED):
                 with suppress(TimeoutError):
-                    return Reply("answered", self.isolation, self.receive(DEADLINE_S).decode())
+                    return Reply(
+                        "answered", self.isolation, self.receive(DEADLINE_S).decode()
+                    )
                 if not _cpu_s(self.pid) - used_s < DEADLINE_S / 2:
                     break
             return Reply("timeout", self.isolation)
@@ -146,7 +160,12 @@ class _Worker(Connection):
 def _cpu_s(pid: int) -> float:
     """Return the processor time a process has had; not a number where this cannot be told."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="ascii")
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return math.nan
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

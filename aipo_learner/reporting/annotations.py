@@ -43,18 +43,27 @@ def episode_coefficients(
         batch = collate([episode_row(episode, 1.0)], 0, model.device)
         logprobs, _ = token_logprobs(model, batch, temperature=config.temperature)
         known = (batch.agent_logprobs, batch.advantages, config.objective)
-        found = torch.where(batch.agent_mask, agent_coefficient(logprobs, logprobs, *known), torch.nan)
+        found = torch.where(
+            batch.agent_mask, agent_coefficient(logprobs, logprobs, *known), torch.nan
+        )
         coefficients.append(found[0, : len(episode.tokens)].cpu().numpy())
     return coefficients
 
 
 def write_coefficients(path: Path, coefficients: Sequence[NDArray[np.float32]]) -> None:
     """Write the coefficients of the episodes in `path` (`….jsonl`) beside them, as `….coefficients.json`."""
-    rows = [[None if math.isnan(value) else value for value in row.tolist()] for row in coefficients]
-    path.with_suffix(".coefficients.json").write_text(json.dumps(rows), encoding="utf-8")
+    rows = [
+        [None if math.isnan(value) else value for value in row.tolist()]
+        for row in coefficients
+    ]
+    path.with_suffix(".coefficients.json").write_text(
+        json.dumps(rows), encoding="utf-8"
+    )
 
 
-def read_coefficients(path: Path, episodes: Sequence[Episode]) -> list[NDArray[np.float32]]:
+def read_coefficients(
+    path: Path, episodes: Sequence[Episode]
+) -> list[NDArray[np.float32]]:
     """Return float32[T] per episode in `path`, from the file beside it; NaN where unknown, or without a file.
 
     Raises:
@@ -62,12 +71,23 @@ def read_coefficients(path: Path, episodes: Sequence[Episode]) -> list[NDArray[n
     """
     beside = path.with_suffix(".coefficients.json")
     if not beside.is_file():
-        return [np.full(len(episode.tokens), np.nan, np.float32) for episode in episodes]
+        return [
+            np.full(len(episode.tokens), np.nan, np.float32) for episode in episodes
+        ]
     try:
         rows = json.loads(beside.read_text(encoding="utf-8"))
-        arrays = [np.array([np.nan if v is None else v for v in row], np.float32) for row in rows]
+        arrays = [
+            np.array([np.nan if v is None else v for v in row], np.float32)
+            for row in rows
+        ]
     except (TypeError, ValueError) as error:
-        raise DataError(f"{beside}: no lists of coefficients ({error}). Delete the file.") from error
-    if [len(array) for array in arrays] != [len(episode.tokens) for episode in episodes]:
-        raise DataError(f"{beside}: does not fit the episodes in {path.name}. Delete the file.")
+        raise DataError(
+            f"{beside}: no lists of coefficients ({error}). Delete the file."
+        ) from error
+    if [len(array) for array in arrays] != [
+        len(episode.tokens) for episode in episodes
+    ]:
+        raise DataError(
+            f"{beside}: does not fit the episodes in {path.name}. Delete the file."
+        )
     return arrays

@@ -55,14 +55,21 @@ class Arm:
     def interval(self, *keys: str) -> tuple[float, float] | None:
         """Return an interval of the summary."""
         bounds = lookup(self.summary, *keys)
-        if isinstance(bounds, list) and len(bounds) == 2 and all(is_number(bound) for bound in bounds):
+        if (
+            isinstance(bounds, list)
+            and len(bounds) == 2
+            and all(is_number(bound) for bound in bounds)
+        ):
             return float(bounds[0]), float(bounds[1])
         return None
 
     @property
     def gap(self) -> float | None:
         """The dependence gap: pass@1 with agents minus pass@1 without, after training."""
-        aided, alone = self.number("aided", "after", "pass@1"), self.number("unaided", "after", "pass@1")
+        aided, alone = (
+            self.number("aided", "after", "pass@1"),
+            self.number("unaided", "after", "pass@1"),
+        )
         return None if aided is None or alone is None else aided - alone
 
     @property
@@ -88,7 +95,9 @@ class Arm:
     def curve(self, name: str, *, minus: str = "") -> Series | None:
         """Return a metric over training, less another one if named."""
         needed = ["step", name, *([minus] if minus else [])]
-        rows = [row for row in self.rows if all(is_number(row.get(key)) for key in needed)]
+        rows = [
+            row for row in self.rows if all(is_number(row.get(key)) for key in needed)
+        ]
         if not rows:
             return None
         xs = [(row["step"] + 1) * self.rollouts_per_step for row in rows]
@@ -120,8 +129,17 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
     A folder with metrics of its own is a single run, whose summary is the `scores.json` of `aipo eval`.
     """
     if (folder / "metrics.jsonl").is_file():
-        after = {column: {"after": summary[column]} for column in ("unaided", "aided") if column in summary}
-        yield Arm(folder=folder, style=0, summary=after, rows=read_metrics(folder / "metrics.jsonl"))
+        after = {
+            column: {"after": summary[column]}
+            for column in ("unaided", "aided")
+            if column in summary
+        }
+        yield Arm(
+            folder=folder,
+            style=0,
+            summary=after,
+            rows=read_metrics(folder / "metrics.jsonl"),
+        )
         return
     parts = lookup(summary, "arms")
     parts = parts if isinstance(parts, Mapping) else {}
@@ -151,7 +169,11 @@ def lookup(tree: Any, *keys: str) -> Any:
 
 def is_number(value: Any) -> bool:
     """Return whether a JSON value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
 
 
 def measured_k(measured: Any) -> list[int]:
@@ -159,6 +181,8 @@ def measured_k(measured: Any) -> list[int]:
     if not isinstance(measured, Mapping):
         return []
     ks = [
-        key.removeprefix("pass@") for key in measured if key.startswith("pass@") and is_number(measured[key])
+        key.removeprefix("pass@")
+        for key in measured
+        if key.startswith("pass@") and is_number(measured[key])
     ]
     return sorted(int(k) for k in ks if k.isascii() and k.isdigit() and int(k) > 0)

@@ -28,7 +28,9 @@ class Series:
 def smoothed(series: Series) -> Series:
     """Return the centred moving mean over about a fifteenth of the series."""
     reach = len(series.ys) // 30
-    windows = [series.ys[max(0, i - reach) : i + reach + 1] for i in range(len(series.ys))]
+    windows = [
+        series.ys[max(0, i - reach) : i + reach + 1] for i in range(len(series.ys))
+    ]
     means = [sum(window) / len(window) for window in windows]
     return Series(name=series.name, style=series.style, xs=series.xs, ys=means)
 
@@ -51,20 +53,27 @@ def line_chart(
         log2_x: x is a power of two each, on a logarithmic axis; points are marked.
     """
     xs = [x for line in lines for x in line.xs]
-    ys = [y for line in (*lines, *faint) for part in (line.ys, line.low, line.high) for y in part]
+    ys = [
+        y
+        for line in (*lines, *faint)
+        for part in (line.ys, line.low, line.high)
+        for y in part
+    ]
     y_ticks = _ticks(min(0.0, *ys), 1.0 if share else max(ys) or 1.0)
     x_ticks = sorted(set(xs)) if log2_x else _ticks(0, max(xs))
     plot = _Plot((x_ticks[0], max(xs)), (y_ticks[0], y_ticks[-1]), log2_x)
-    parts = [plot.row(tick, _percent(tick) if share else f"{tick:g}") for tick in y_ticks]
+    parts = [
+        plot.row(tick, _percent(tick) if share else f"{tick:g}") for tick in y_ticks
+    ]
     parts += [plot.column(tick, f"{tick:,.0f}") for tick in x_ticks if tick <= max(xs)]
-    parts += [f'<text class="axis" x="{(_LEFT + WIDTH - _RIGHT) / 2:.0f}" y="{HEIGHT - 5}">{x_label}</text>']
+    parts += [
+        f'<text class="axis" x="{(_LEFT + WIDTH - _RIGHT) / 2:.0f}" y="{HEIGHT - 5}">{x_label}</text>'
+    ]
     parts += [plot.band(line) for line in lines if line.low]
     parts += [plot.path(line, "faint") for line in faint]
     parts += [plot.path(line, "line") for line in lines]
     parts += [plot.marks(line) for line in lines if log2_x]
-    return (
-        f'<svg role="img" aria-label="{_text(label)}" viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
-    )
+    return f'<svg role="img" aria-label="{_text(label)}" viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
 
 
 def legend_key(style: int) -> str:
@@ -82,17 +91,23 @@ class _Plot:
     log2_x: bool
 
     def x(self, value: float) -> float:
-        low, high, at = (math.log2(x) if self.log2_x else x for x in (*self.x_range, value))
+        low, high, at = (
+            math.log2(x) if self.log2_x else x for x in (*self.x_range, value)
+        )
         return _LEFT + (at - low) / ((high - low) or 1) * (WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
         low, high = self.y_range
-        return HEIGHT - _BOTTOM - (value - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
+        return (
+            HEIGHT - _BOTTOM - (value - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
+        )
 
     def row(self, tick: float, text: str) -> str:
         y, kind = self.y(tick), "grid zero" if tick == 0 else "grid"
         grid = f'<line class="{kind}" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        return f'{grid}<text class="value" x="{_LEFT - 8}" y="{y + 4:.1f}">{text}</text>'
+        return (
+            f'{grid}<text class="value" x="{_LEFT - 8}" y="{y + 4:.1f}">{text}</text>'
+        )
 
     def column(self, tick: float, text: str) -> str:
         return f'<text class="axis" x="{self.x(tick):.1f}" y="{HEIGHT - _BOTTOM + 18}">{text}</text>'
@@ -100,10 +115,14 @@ class _Plot:
     def path(self, line: Series, kind: str) -> str:
         stride = -(-len(line.xs) // _MAX_POINTS)
         points = self._points(line.xs[::stride], line.ys[::stride])
-        return f'<polyline class="{kind} s{line.style % NUM_STYLES}" points="{points}"/>'
+        return (
+            f'<polyline class="{kind} s{line.style % NUM_STYLES}" points="{points}"/>'
+        )
 
     def band(self, line: Series) -> str:
-        around = self._points([*line.xs, *reversed(line.xs)], [*line.high, *reversed(line.low)])
+        around = self._points(
+            [*line.xs, *reversed(line.xs)], [*line.high, *reversed(line.low)]
+        )
         return f'<polygon class="band s{line.style % NUM_STYLES}" points="{around}"/>'
 
     def marks(self, line: Series) -> str:
@@ -114,14 +133,18 @@ class _Plot:
         )
 
     def _points(self, xs: Sequence[float], ys: Sequence[float]) -> str:
-        return " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
+        return " ".join(
+            f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in zip(xs, ys, strict=True)
+        )
 
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return four to seven round numbers that enclose `low` and, but for one step, `high`."""
     raw = max(high - low, 1e-9) / 4
     scale = 10.0 ** math.floor(math.log10(raw))
-    step = next(scale * factor for factor in (1, 2, 2.5, 5, 10) if scale * factor >= raw * 0.99)
+    step = next(
+        scale * factor for factor in (1, 2, 2.5, 5, 10) if scale * factor >= raw * 0.99
+    )
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(index * step, 10) for index in range(first, last + 1)]
 

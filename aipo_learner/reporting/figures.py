@@ -50,14 +50,25 @@ class Figure:
 
 def figures(arms: Sequence[Arm]) -> dict[str, list[Figure]]:
     """Return the figures of each section of the page."""
-    evaluated = sorted({name for arm in arms for row in arm.rows for name in row if name.startswith("eval/")})
+    evaluated = sorted(
+        {
+            name
+            for arm in arms
+            for row in arm.rows
+            for name in row
+            if name.startswith("eval/")
+        }
+    )
     return {
         "ability": _ability_figures(arms),
         "learning": [
             *_curves(arms, _SUCCESS),
             *_by_metric(
                 arms,
-                {name: name.removeprefix("eval/").replace("_at_", "@") for name in evaluated},
+                {
+                    name: name.removeprefix("eval/").replace("_at_", "@")
+                    for name in evaluated
+                },
                 "Evaluation on schedule",
                 "The policy alone on held-out tasks, the same every time; answers that a limit cut off are “truncated”.",
                 share=True,
@@ -85,13 +96,17 @@ def _ability_figures(arms: Sequence[Arm]) -> list[Figure]:
         title="pass@k alone, on held-out tasks",
         caption="The chance that at least one of k answers is right: a curve that starts high needs no luck, one that "
         "rises late many tries. Bands are 95% bootstrap intervals over tasks.",
-        svg=line_chart(lines, label="pass@k over k", x_label="k (answers per task)", log2_x=True),
+        svg=line_chart(
+            lines, label="pass@k over k", x_label="k (answers per task)", log2_x=True
+        ),
         legend=[(line.name, line.style) for line in lines],
     )
     return [figure]
 
 
-def _curves(arms: Sequence[Arm], curves: Sequence[tuple[str, str, str, str]]) -> list[Figure]:
+def _curves(
+    arms: Sequence[Arm], curves: Sequence[tuple[str, str, str, str]]
+) -> list[Figure]:
     """Return a figure for each curve, with a line for each arm that has it."""
     figures = []
     for metric, minus, title, caption in curves:
@@ -101,7 +116,12 @@ def _curves(arms: Sequence[Arm], curves: Sequence[tuple[str, str, str, str]]) ->
 
 
 def _by_metric(
-    arms: Sequence[Arm], names: Mapping[str, str], title: str, caption: str, *, share: bool
+    arms: Sequence[Arm],
+    names: Mapping[str, str],
+    title: str,
+    caption: str,
+    *,
+    share: bool,
 ) -> list[Figure]:
     """Return a figure for each arm, with a line for each metric that it has, under its name."""
     figures = []
@@ -110,11 +130,15 @@ def _by_metric(
         for number, (metric, name) in enumerate(names.items()):
             if line := arm.curve(metric):
                 lines.append(replace(line, name=name, style=_KIND_STYLE + number))
-        figures += _figure(lines, f"{title}: {arm.title}", caption, share=share, x_label=_x_label(arms))
+        figures += _figure(
+            lines, f"{title}: {arm.title}", caption, share=share, x_label=_x_label(arms)
+        )
     return figures
 
 
-def _figure(lines: Sequence[Series], title: str, caption: str, *, share: bool, x_label: str) -> list[Figure]:
+def _figure(
+    lines: Sequence[Series], title: str, caption: str, *, share: bool, x_label: str
+) -> list[Figure]:
     """Return a figure of curves, smoothed over the values they are made from; none without lines."""
     if not lines:
         return []

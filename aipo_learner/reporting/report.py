@@ -38,7 +38,9 @@ def write_report(folder: Path) -> Path:
     versions = summary.get("versions")
     arms = list(read_arms(folder, summary))
     if not arms:
-        raise DataError(f"{folder}: holds no run. Give the --out folder of `aipo train` or `aipo demo`.")
+        raise DataError(
+            f"{folder}: holds no run. Give the --out folder of `aipo train` or `aipo demo`."
+        )
     templates = html_templates(Path(__file__).parent / "templates")
     templates.filters["percent"] = _percent
     templates.globals["legend_key"] = lambda style: Markup(legend_key(style))
@@ -46,7 +48,9 @@ def write_report(folder: Path) -> Path:
         title=_headline(arms),
         comparison=_comparison(arms),
         arms=arms,
-        bottlenecks=list(dict.fromkeys(name for arm in arms for name in arm.bottlenecks)),
+        bottlenecks=list(
+            dict.fromkeys(name for arm in arms for name in arm.bottlenecks)
+        ),
         **figures(arms),
         outcomes=list(dict.fromkeys(name for arm in arms for name in arm.consults)),
         episodes=_episodes(folder, arms),
@@ -91,7 +95,9 @@ def _read_summary(path: Path) -> Mapping[str, Any]:
 def _headline(arms: Sequence[Arm]) -> str:
     """Return what was measured of the arm in question, in a sentence."""
     for arm in arms:
-        before, after = (arm.number("unaided", when, "pass@1") for when in ("before", "after"))
+        before, after = (
+            arm.number("unaided", when, "pass@1") for when in ("before", "after")
+        )
         if arm.folder.name == "aipo" and before is not None and after is not None:
             now, was = _percent(after), _percent(before)
             return f"Alone, the policy solves {now} of unseen tasks; before training, {was}"
@@ -101,11 +107,17 @@ def _headline(arms: Sequence[Arm]) -> str:
 def _comparison(arms: Sequence[Arm]) -> str:
     """Return what the arms beside it came to, in a sentence."""
     parts = [
-        f"{_percent(after)} with “{arm.title}”" + (f" ({arm.description})" if arm.description else "")
+        f"{_percent(after)} with “{arm.title}”"
+        + (f" ({arm.description})" if arm.description else "")
         for arm in arms
-        if arm.folder.name != "aipo" and (after := arm.number("unaided", "after", "pass@1")) is not None
+        if arm.folder.name != "aipo"
+        and (after := arm.number("unaided", "after", "pass@1")) is not None
     ]
-    return f"For comparison, the policy alone came to {' and '.join(parts)}." if parts else ""
+    return (
+        f"For comparison, the policy alone came to {' and '.join(parts)}."
+        if parts
+        else ""
+    )
 
 
 def _percent(share: float | None) -> str:
@@ -115,7 +127,10 @@ def _percent(share: float | None) -> str:
 def _evaluation(arms: Sequence[Arm]) -> Mapping[str, float]:
     """Return how many tasks and answers each pass@k was measured on, where known."""
     for arm in arms:
-        sizes = {name: arm.number("unaided", "after", name) for name in ("num_tasks", "num_samples")}
+        sizes = {
+            name: arm.number("unaided", "after", name)
+            for name in ("num_tasks", "num_samples")
+        }
         if known := {name: size for name, size in sizes.items() if size is not None}:
             return known
     return {}
@@ -125,20 +140,36 @@ def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
     """Return the viewer: evaluation before training, then each arm's training and evaluation."""
     shown: list[tuple[str, Episode, NDArray[np.float32]]] = []
     for path in sorted((folder / "before" / "episodes").glob(_EVALUATION)):
-        shown += [("before training", *found) for found in _read(path)[:_PER_EVALUATION]]
+        shown += [
+            ("before training", *found) for found in _read(path)[:_PER_EVALUATION]
+        ]
     for arm in arms:
         steps = sorted((arm.folder / "episodes").glob("step-*.jsonl"))
         # The beginning, the middle and the end.
         for path in dict.fromkeys(steps[i] for i in (0, len(steps) // 2, -1) if steps):
-            source = f"{arm.title}, step {path.stem.removeprefix('step-').lstrip('0') or 0}"
-            first_of_mode = {episode.aided: (episode, known) for episode, known in reversed(_read(path))}
-            shown += [(source, *first_of_mode[aided]) for aided in (True, False) if aided in first_of_mode]
+            source = (
+                f"{arm.title}, step {path.stem.removeprefix('step-').lstrip('0') or 0}"
+            )
+            first_of_mode = {
+                episode.aided: (episode, known)
+                for episode, known in reversed(_read(path))
+            }
+            shown += [
+                (source, *first_of_mode[aided])
+                for aided in (True, False)
+                if aided in first_of_mode
+            ]
         for path in sorted((arm.folder / "episodes").glob(_EVALUATION)):
-            shown += [(f"{arm.title}, after training", *found) for found in _read(path)[:_PER_EVALUATION]]
+            shown += [
+                (f"{arm.title}, after training", *found)
+                for found in _read(path)[:_PER_EVALUATION]
+            ]
     if not shown:
         return ""
     sources, episodes, coefficients = zip(*shown, strict=True)
-    return episodes_section(episodes, tokens=_decoder(arms), coefficients=coefficients, sources=sources)
+    return episodes_section(
+        episodes, tokens=_decoder(arms), coefficients=coefficients, sources=sources
+    )
 
 
 def _read(path: Path) -> list[tuple[Episode, NDArray[np.float32]]]:

@@ -43,7 +43,9 @@ class Sampler(Protocol):
 def end_ids(model: PreTrainedModel, chat: "ChatFormat") -> set[int]:
     """Return the tokens that end a turn: the chat format's, and those of the model's generation settings."""
     ends = getattr(model.generation_config, "eos_token_id", None)
-    return chat.end_ids() | set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+    return chat.end_ids() | set(
+        ends if isinstance(ends, list) else [] if ends is None else [ends]
+    )
 
 
 def _slot(index: int) -> str:
@@ -86,14 +88,22 @@ class ChatFormat:
         """Return a turn of the policy that is known by its text; where it `ended` by itself, its end token too."""
         pieces = [(self._ids(span), span) for span in message.spans]
         if ended:
-            end = self._encode(self._end_text, special=True) or [int(self.tokenizer.eos_token_id)]
+            end = self._encode(self._end_text, special=True) or [
+                int(self.tokenizer.eos_token_id)
+            ]
             pieces.append((end, Span(self._end_text, Author.POLICY)))
         return [piece for piece in pieces if piece[0]]
 
     def end_ids(self) -> set[int]:
         """Return the tokens that end a turn: the tokenizer's end token, and the template's if it has its own."""
-        own = self.tokenizer.convert_tokens_to_ids(self._end_text) if self._end_text else None
-        return {int(self.tokenizer.eos_token_id)} | ({int(own)} if isinstance(own, int) else set())
+        own = (
+            self.tokenizer.convert_tokens_to_ids(self._end_text)
+            if self._end_text
+            else None
+        )
+        return {int(self.tokenizer.eos_token_id)} | (
+            {int(own)} if isinstance(own, int) else set()
+        )
 
     @cached_property
     def _end_text(self) -> str:
@@ -106,8 +116,12 @@ class ChatFormat:
     @cached_property
     def _takes_system(self) -> bool:
         try:
-            return _slot(0) in self._render(["system", "user"], add_generation_prompt=True)
-        except Exception:  # templates refuse a system turn by raising whatever they like
+            return _slot(0) in self._render(
+                ["system", "user"], add_generation_prompt=True
+            )
+        except (
+            Exception
+        ):  # templates refuse a system turn by raising whatever they like
             return False
 
     @cached_property
@@ -122,7 +136,9 @@ class ChatFormat:
         return whole[len(opened + _slot(1)) :]
 
     def _render(self, roles: Sequence[str], *, add_generation_prompt: bool) -> str:
-        messages = [{"role": role, "content": _slot(index)} for index, role in enumerate(roles)]
+        messages = [
+            {"role": role, "content": _slot(index)} for index, role in enumerate(roles)
+        ]
         try:
             text = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=add_generation_prompt
@@ -140,7 +156,9 @@ class ChatFormat:
             if index % 2:
                 pieces += [(self._ids(span), span) for span in spans[int(text)]]
             elif text:
-                pieces.append((self._encode(text, special=True), Span(text, Author.TEMPLATE)))
+                pieces.append(
+                    (self._encode(text, special=True), Span(text, Author.TEMPLATE))
+                )
         return [piece for piece in pieces if piece[0]]
 
     def _ids(self, span: Span) -> list[int]:
@@ -148,18 +166,31 @@ class ChatFormat:
         sampled = list(span.token_ids)
         while sampled and sampled[-1] in self._special_ids:
             sampled.pop()
-        is_known = sampled and self._special_ids.isdisjoint(sampled) and max(sampled) < len(self.tokenizer)
-        if is_known and self.tokenizer.decode(sampled, skip_special_tokens=False) == span.text:
+        is_known = (
+            sampled
+            and self._special_ids.isdisjoint(sampled)
+            and max(sampled) < len(self.tokenizer)
+        )
+        if (
+            is_known
+            and self.tokenizer.decode(sampled, skip_special_tokens=False) == span.text
+        ):
             return sampled
         return self._encode(span.text, special=False)
 
     @cached_property
     def _special_ids(self) -> set[int]:
         added = self.tokenizer.added_tokens_decoder.items()
-        return {*self.tokenizer.all_special_ids, *(token_id for token_id, token in added if token.special)}
+        return {
+            *self.tokenizer.all_special_ids,
+            *(token_id for token_id, token in added if token.special),
+        }
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
-        options: dict[str, Any] = {"add_special_tokens": False, "split_special_tokens": not special}
+        options: dict[str, Any] = {
+            "add_special_tokens": False,
+            "split_special_tokens": not special,
+        }
         return list(self.tokenizer.encode(text, **options))
 
 
@@ -182,14 +213,18 @@ class TokenConversation:
         """Add a message after the policy's turn."""
         return self._extend(self.chat.suffix(message, ended=self.ended))
 
-    def take(self, token_ids: Sequence[int], logprobs: Sequence[float], *, is_cut: bool) -> Completion:
+    def take(
+        self, token_ids: Sequence[int], logprobs: Sequence[float], *, is_cut: bool
+    ) -> Completion:
         """Close a turn and return it as a completion; the end token is sampled but is not text."""
         self.num_turns += 1
         self.token_ids += token_ids
         self.ended = token_ids[-1] in self.end_ids
         written = token_ids[:-1] if self.ended else token_ids
         return Completion(
-            text=str(self.chat.tokenizer.decode(list(written), skip_special_tokens=False)),
+            text=str(
+                self.chat.tokenizer.decode(list(written), skip_special_tokens=False)
+            ),
             token_ids=tuple(token_ids),
             logprobs=tuple(logprobs),
             finish_reason="length" if is_cut else "stop",

@@ -57,7 +57,10 @@ class _Turn:
         """Return the tokens that the model has not seen yet; a finished row is fed nothing but padding."""
         if self.finish_reason:
             return []
-        return self.token_ids[-1:] or self.conversation.token_ids[self.conversation.num_cached :]
+        return (
+            self.token_ids[-1:]
+            or self.conversation.token_ids[self.conversation.num_cached :]
+        )
 
 
 class HFSampler:
@@ -111,14 +114,20 @@ class HFSampler:
     ) -> Completion:
         """Queue a turn."""
         future = asyncio.get_running_loop().create_future()
-        draws = np.random.default_rng([*conversation.key, conversation.num_turns, 5]).random(max_tokens)
-        self._waiting[conversation] = _Turn(conversation, stop, max_tokens, future, draws)
+        draws = np.random.default_rng(
+            [*conversation.key, conversation.num_turns, 5]
+        ).random(max_tokens)
+        self._waiting[conversation] = _Turn(
+            conversation, stop, max_tokens, future, draws
+        )
         self._decode_if_ready()
         return await future
 
     def _is_ready(self) -> bool:
         """Return whether every open conversation is here: it waits for a row, or has one."""
-        num_here = len(self._waiting) + sum(turn.conversation in self._open for turn in self._active)
+        num_here = len(self._waiting) + sum(
+            turn.conversation in self._open for turn in self._active
+        )
         return num_here == len(self._open) > 0
 
     def _decode_if_ready(self) -> None:
@@ -162,19 +171,28 @@ class HFSampler:
         newcomers = ready[: self.max_rows - len(self._active)]
         if newcomers:
             self._read_prompts([turn.conversation for turn in newcomers])
-            fresh = RowCache.gather(self.model, [turn.conversation for turn in newcomers])
-            self._draw(newcomers, self._forward(fresh, [turn.unfed() for turn in newcomers]))
+            fresh = RowCache.gather(
+                self.model, [turn.conversation for turn in newcomers]
+            )
+            self._draw(
+                newcomers, self._forward(fresh, [turn.unfed() for turn in newcomers])
+            )
             if self._cache is None:
                 self._cache = fresh
             else:
                 self._cache.join(fresh)
             self._active += newcomers
-            self._waiting = {turn.conversation: turn for turn in ready[len(newcomers) :]}
+            self._waiting = {
+                turn.conversation: turn for turn in ready[len(newcomers) :]
+            }
         assert self._cache is not None
         going = [row for row, turn in enumerate(self._active) if not turn.finish_reason]
         if len(going) <= 0.6 * len(self._active):
             return self._free(self._cache, going)
-        self._draw(self._active, self._forward(self._cache, [turn.unfed() for turn in self._active]))
+        self._draw(
+            self._active,
+            self._forward(self._cache, [turn.unfed() for turn in self._active]),
+        )
         return []
 
     def _free(self, cache: RowCache, going: list[int]) -> list[_Turn]:
@@ -182,9 +200,18 @@ class HFSampler:
         active = self._active
         finished = [row for row, turn in enumerate(active) if turn.finish_reason]
         # What ended is most often the final answer: its cache is not worth the memory, and can be made again.
-        cache.release([row for row in finished if active[row].token_ids[-1] not in self.stops.end_ids])
+        cache.release(
+            [
+                row
+                for row in finished
+                if active[row].token_ids[-1] not in self.stops.end_ids
+            ]
+        )
         cache.keep(going)
-        self._active, self._cache = [active[row] for row in going], cache if going else None
+        self._active, self._cache = (
+            [active[row] for row in going],
+            cache if going else None,
+        )
         return [active[row] for row in finished]
 
     def _read_prompts(self, conversations: Sequence[HFConversation]) -> None:
@@ -192,8 +219,14 @@ class HFSampler:
         by_prompt: dict[tuple[int, ...], list[HFConversation]] = {}
         for conversation in conversations:
             if not conversation.num_cached:
-                by_prompt.setdefault(tuple(conversation.token_ids[:-1]), []).append(conversation)
-        shared = {prompt: alike for prompt, alike in by_prompt.items() if prompt and len(alike) > 1}
+                by_prompt.setdefault(tuple(conversation.token_ids[:-1]), []).append(
+                    conversation
+                )
+        shared = {
+            prompt: alike
+            for prompt, alike in by_prompt.items()
+            if prompt and len(alike) > 1
+        }
         if not shared:
             return
         cache = RowCache.gather(self.model, [alike[0] for alike in shared.values()])
@@ -207,7 +240,9 @@ class HFSampler:
         """Feed each row its next tokens, padded on the left; return the logits after the last: [rows, vocab]."""
         width = max(map(len, fed))
         pad = self.tokenizer.pad_token_id or 0
-        token_ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in fed], device=self.model.device)
+        token_ids = torch.tensor(
+            [[pad] * (width - len(ids)) + ids for ids in fed], device=self.model.device
+        )
         positions = cache.place([len(ids) for ids in fed], width)
         out = self.model(
             input_ids=token_ids,
@@ -223,11 +258,20 @@ class HFSampler:
         """Draw one token per row by inverting its cumulative distribution at the row's own draw."""
         scores = torch.log_softmax(logits / self.temperature, dim=-1)
         cumulative = scores.exp().double().cumsum(-1)
-        draws = [turn.draws[min(len(turn.token_ids), turn.max_tokens - 1)] for turn in turns]
-        target = torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None] * cumulative[:, -1:]
-        drawn = torch.searchsorted(cumulative, target, right=True).clamp(max=scores.shape[-1] - 1)
+        draws = [
+            turn.draws[min(len(turn.token_ids), turn.max_tokens - 1)] for turn in turns
+        ]
+        target = (
+            torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None]
+            * cumulative[:, -1:]
+        )
+        drawn = torch.searchsorted(cumulative, target, right=True).clamp(
+            max=scores.shape[-1] - 1
+        )
         logprobs = scores.gather(-1, drawn)[:, 0].tolist()
-        for turn, token_id, logprob in zip(turns, drawn[:, 0].tolist(), logprobs, strict=True):
+        for turn, token_id, logprob in zip(
+            turns, drawn[:, 0].tolist(), logprobs, strict=True
+        ):
             if turn.finish_reason:
                 continue
             turn.token_ids.append(token_id)

@@ -31,7 +31,9 @@ class RowCache(Cache):
     def __init__(self, owners: Sequence[Cached], device: torch.device) -> None:
         super().__init__(layers=[])
         self.owners = list(owners)
-        self.lengths = torch.tensor([owner.num_cached for owner in owners], device=device)
+        self.lengths = torch.tensor(
+            [owner.num_cached for owner in owners], device=device
+        )
         self.width = 0
         self._tensors: list[list[Tensor]] = []
         self._slots: Tensor | None = None
@@ -44,9 +46,14 @@ class RowCache(Cache):
         for layer in range(num_layers):
             pair = []
             for part in (0, 1):
-                held = [owner.cache[layer][part] if owner.cache else None for owner in owners]
+                held = [
+                    owner.cache[layer][part] if owner.cache else None
+                    for owner in owners
+                ]
                 like = next(tensor for tensor in held if tensor is not None)
-                stacked = like.new_zeros((len(owners), int(cache.lengths.max()) + 1, *like.shape[1:]))
+                stacked = like.new_zeros(
+                    (len(owners), int(cache.lengths.max()) + 1, *like.shape[1:])
+                )
                 for row, tensor in enumerate(held):
                     if tensor is not None:
                         stacked[row, : len(tensor)] = tensor
@@ -70,7 +77,12 @@ class RowCache(Cache):
         return positions
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
         """Write [rows, heads, width, head size] at the reserved positions; return all that rows hold."""
         rows = torch.arange(len(key_states), device=key_states.device)[:, None]
@@ -87,9 +99,14 @@ class RowCache(Cache):
                     value_states.new_zeros((*shape[:3], value_states.shape[3])),
                 ]
             )
-        for tensor, states in zip(self._tensors[layer_idx], (key_states, value_states), strict=True):
+        for tensor, states in zip(
+            self._tensors[layer_idx], (key_states, value_states), strict=True
+        ):
             tensor[rows, self._slots] = states.transpose(1, 2)
-        keys, values = (tensor[:, : self.width].transpose(1, 2) for tensor in self._tensors[layer_idx])
+        keys, values = (
+            tensor[:, : self.width].transpose(1, 2)
+            for tensor in self._tensors[layer_idx]
+        )
         return keys, values
 
     def release(self, rows: Sequence[int]) -> None:
@@ -99,7 +116,8 @@ class RowCache(Cache):
             owner = self.owners[row]
             owner.num_cached = lengths[row]
             owner.cache = [
-                (k[row, : lengths[row]].clone(), v[row, : lengths[row]].clone()) for k, v in self._tensors
+                (k[row, : lengths[row]].clone(), v[row, : lengths[row]].clone())
+                for k, v in self._tensors
             ]
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -132,11 +150,15 @@ class RowCache(Cache):
 
 
 def _lengthened(tensor: Tensor, num_positions: int) -> Tensor:
-    more = tensor.new_zeros((len(tensor), num_positions - tensor.shape[1], *tensor.shape[2:]))
+    more = tensor.new_zeros(
+        (len(tensor), num_positions - tensor.shape[1], *tensor.shape[2:])
+    )
     return torch.cat([tensor, more], dim=1)
 
 
-def attention_masks(config: Any, positions: Tensor, width: int) -> Tensor | dict[str, Tensor]:
+def attention_masks(
+    config: Any, positions: Tensor, width: int
+) -> Tensor | dict[str, Tensor]:
     """Return what each fed token may see: [rows, 1, fed, width], by layer type where there are several.
 
     Raises:
@@ -158,7 +180,10 @@ def attention_masks(config: Any, positions: Tensor, width: int) -> Tensor | dict
         return _shaped(near, config)
     if kinds == {"full_attention"}:
         return _shaped(full, config)
-    return {"full_attention": _shaped(full, config), "sliding_attention": _shaped(near, config)}
+    return {
+        "full_attention": _shaped(full, config),
+        "sliding_attention": _shaped(near, config),
+    }
 
 
 def _shaped(mask: Tensor, config: Any) -> Tensor:
@@ -166,4 +191,6 @@ def _shaped(mask: Tensor, config: Any) -> Tensor:
     mask = mask[:, None]
     if config._attn_implementation != "eager":
         return mask
-    return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
+    return torch.zeros(mask.shape, device=mask.device).masked_fill(
+        ~mask, torch.finfo(torch.float32).min
+    )

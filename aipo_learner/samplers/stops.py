@@ -10,7 +10,9 @@ from transformers import PreTrainedTokenizerBase
 class StopFinder:
     """Finds ends of turns without decoding every token: most tokens hold no last character of a stop string."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, extra_end_ids: Iterable[int] = ()) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, extra_end_ids: Iterable[int] = ()
+    ) -> None:
         self.tokenizer = tokenizer
         self.end_ids = {int(tokenizer.eos_token_id), *extra_end_ids}
         self._text_of = cache(self._decode_one)
@@ -24,7 +26,9 @@ class StopFinder:
             return False
         tail = self._decode(token_ids[-32:])
         before = len(tail) - len(last)
-        return any(tail.find(string, max(0, before - len(string) + 1)) >= 0 for string in stop)
+        return any(
+            tail.find(string, max(0, before - len(string) + 1)) >= 0 for string in stop
+        )
 
     def _decode_one(self, token_id: int) -> str:
         return self._decode([token_id])

@@ -21,8 +21,17 @@ from aipo_learner.samplers.vllm_weights import OwnWeightClient
 Sampled = tuple[list[int], list[float], bool]
 """Token ids with their log-probabilities (nats), and whether the turn was cut at its token limit."""
 
-PLAIN_SAMPLING: dict[str, Any] = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-PLAIN_SAMPLING |= {"logprobs": 0, "skip_special_tokens": False, "spaces_between_special_tokens": False}
+PLAIN_SAMPLING: dict[str, Any] = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+}
+PLAIN_SAMPLING |= {
+    "logprobs": 0,
+    "skip_special_tokens": False,
+    "spaces_between_special_tokens": False,
+}
 """Said with every request: a server would else take what the model's folder recommends for chats."""
 
 ENVIRONMENT = {
@@ -40,7 +49,10 @@ class EngineFault(Exception):
 
 def engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of an engine that we start: exact on CPU, with room for the learner on a GPU."""
-    ours: dict[str, Any] = {"generation_config": "vllm", "logprobs_mode": "processed_logprobs"}
+    ours: dict[str, Any] = {
+        "generation_config": "vllm",
+        "logprobs_mode": "processed_logprobs",
+    }
     if torch.cuda.is_available():
         ours |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.4}
     else:
@@ -78,26 +90,37 @@ class OwnEngine:
         except Exception as error:  # an option that it does not have, no memory, a model that it cannot run
             raise PolicyError(f"sampler: vLLM does not start: {error}") from error
 
-    async def generate(self, token_ids: Sequence[int], sampling: Mapping[str, Any]) -> Sampled:
+    async def generate(
+        self, token_ids: Sequence[int], sampling: Mapping[str, Any]
+    ) -> Sampled:
         """Continue `token_ids`. Raises EngineFault, or PolicyError for a request that can never be served."""
-        final_only = importlib.import_module("vllm.sampling_params").RequestOutputKind.FINAL_ONLY
+        final_only = importlib.import_module(
+            "vllm.sampling_params"
+        ).RequestOutputKind.FINAL_ONLY
         settings = self._vllm.SamplingParams(**sampling, output_kind=final_only)
         output: Any = None
         try:
-            async for result in self._llm.generate({"prompt_token_ids": token_ids}, settings, uuid4().hex):
+            async for result in self._llm.generate(
+                {"prompt_token_ids": token_ids}, settings, uuid4().hex
+            ):
                 output = result.outputs[0]
         except ValueError as error:
             raise PolicyError(f"sampler: vLLM refuses a turn: {error}") from error
         except Exception as error:  # its kinds of death have many names
             raise EngineFault(str(error)) from error
-        logprobs = [step[i].logprob for i, step in zip(output.token_ids, output.logprobs, strict=True)]
+        logprobs = [
+            step[i].logprob
+            for i, step in zip(output.token_ids, output.logprobs, strict=True)
+        ]
         return list(output.token_ids), logprobs, output.finish_reason == "length"
 
     async def reload(self, folder: Path) -> None:
         """Take the weights of a model folder and forget what was cached under the old ones."""
         try:
             await self._llm.pause_generation(mode="wait")
-            await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+            await self._llm.collective_rpc(
+                "reload_weights", kwargs={"weights_path": str(folder)}
+            )
             await self._llm.resume_generation()
         except Exception as error:
             raise EngineFault(str(error)) from error

@@ -20,7 +20,12 @@ from aipo_env import Completion, ConfigError, PolicyError
 from aipo_learner.background import BackgroundLoop
 from aipo_learner.distributed import world_size
 from aipo_learner.samplers.base import ChatFormat, TokenConversation, end_ids
-from aipo_learner.samplers.vllm_engine import PLAIN_SAMPLING, EngineFault, OwnEngine, Sampled
+from aipo_learner.samplers.vllm_engine import (
+    PLAIN_SAMPLING,
+    EngineFault,
+    OwnEngine,
+    Sampled,
+)
 from aipo_learner.samplers.vllm_server import ServedEngine
 from aipo_learner.samplers.vllm_weights import export_weights, open_transfer
 
@@ -36,8 +41,12 @@ class VLLMConversation(TokenConversation):
 
     async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
         """Ask for the turn, again if the engine dies under it."""
-        seed = int(np.random.SeedSequence([*self.key, self.num_turns, 5]).generate_state(1)[0])
-        sampled = await self.sampler.sample(self.token_ids, seed=seed, stop=stop, max_tokens=max_tokens)
+        seed = int(
+            np.random.SeedSequence([*self.key, self.num_turns, 5]).generate_state(1)[0]
+        )
+        sampled = await self.sampler.sample(
+            self.token_ids, seed=seed, stop=stop, max_tokens=max_tokens
+        )
         return self.take(sampled[0], sampled[1], is_cut=sampled[2])
 
     def close(self) -> None:
@@ -63,12 +72,16 @@ class VLLMSampler:
         weights: str = "file",
     ) -> None:
         if weights not in ("file", "ipc", "nccl"):
-            raise ConfigError(f"sampler: weights={weights!r} must be 'file', 'ipc' or 'nccl'.")
+            raise ConfigError(
+                f"sampler: weights={weights!r} must be 'file', 'ipc' or 'nccl'."
+            )
         self.model, self.tokenizer, self.engine = model, tokenizer, engine
         self.temperature, self.weights = temperature, weights
         self.chat = ChatFormat(tokenizer)
         self._end_ids = end_ids(model, self.chat)
-        self._scratch = tempfile.TemporaryDirectory(prefix="aipo-vllm-", dir=folder or None)
+        self._scratch = tempfile.TemporaryDirectory(
+            prefix="aipo-vllm-", dir=folder or None
+        )
         self.folder = Path(self._scratch.name, "policy")
         self.num_starts = 0
         self._one_at_a_time = asyncio.Lock()
@@ -80,15 +93,27 @@ class VLLMSampler:
         return VLLMConversation(self.chat, self._end_ids, key, sampler=self)
 
     async def sample(
-        self, token_ids: Sequence[int], *, seed: int, stop: Sequence[str] = (), max_tokens: int
+        self,
+        token_ids: Sequence[int],
+        *,
+        seed: int,
+        stop: Sequence[str] = (),
+        max_tokens: int,
     ) -> Sampled:
         """Continue `token_ids` to the end of a turn.
 
         Raises:
             PolicyError: The engine refuses, or died under the request again and again.
         """
-        own: dict[str, Any] = {"seed": seed, "stop": list(stop), "max_tokens": max_tokens}
-        own |= {"temperature": self.temperature, "stop_token_ids": sorted(self._end_ids)}
+        own: dict[str, Any] = {
+            "seed": seed,
+            "stop": list(stop),
+            "max_tokens": max_tokens,
+        }
+        own |= {
+            "temperature": self.temperature,
+            "stop_token_ids": sorted(self._end_ids),
+        }
         return await asyncio.wrap_future(
             self._background.start(self._sample(list(token_ids), PLAIN_SAMPLING | own))
         )
@@ -104,7 +129,9 @@ class VLLMSampler:
         """Give the engine the weights of `model`; bring it up the first time, and again if it is gone."""
         is_first = self.num_starts == 0
         if is_first or self.weights == "file":
-            export_weights(self.model, self.tokenizer, self.folder, untie=self.weights == "file")
+            export_weights(
+                self.model, self.tokenizer, self.folder, untie=self.weights == "file"
+            )
         if not is_first:
             with contextlib.suppress(EngineFault):
                 if self.weights == "file":
@@ -127,7 +154,9 @@ class VLLMSampler:
                     await asyncio.to_thread(self._transfer)
                 self.num_starts += 1
 
-    async def _sample(self, token_ids: list[int], sampling: Mapping[str, Any]) -> Sampled:
+    async def _sample(
+        self, token_ids: list[int], sampling: Mapping[str, Any]
+    ) -> Sampled:
         for _ in range(NUM_TRIES):
             seen = self.num_starts
             try:
@@ -135,7 +164,9 @@ class VLLMSampler:
             except EngineFault as error:
                 fault = error
                 await self._start(seen)
-        raise PolicyError(f"sampler: vLLM died {NUM_TRIES} times under one turn: {fault}")
+        raise PolicyError(
+            f"sampler: vLLM died {NUM_TRIES} times under one turn: {fault}"
+        )
 
 
 def vllm_sampler(
@@ -156,8 +187,19 @@ def vllm_sampler(
             f"sampler: {options['url']} would be given the weights by each of {world_size()} ranks. Let every rank start "
             "a server of its own, --sampler vllm-serve, or train on one rank."
         )
-    engine = ServedEngine(**options) if is_served or "url" in options else OwnEngine(**options)
-    return VLLMSampler(model, tokenizer, engine, temperature=temperature, folder=folder, weights=weights)
+    engine = (
+        ServedEngine(**options)
+        if is_served or "url" in options
+        else OwnEngine(**options)
+    )
+    return VLLMSampler(
+        model,
+        tokenizer,
+        engine,
+        temperature=temperature,
+        folder=folder,
+        weights=weights,
+    )
 
 
 served_sampler = partial(vllm_sampler, is_served=True)

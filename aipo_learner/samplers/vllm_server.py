@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from aipo_env import ConfigError, PolicyError
-from aipo_learner.samplers.vllm_engine import ENVIRONMENT, EngineFault, Sampled, engine_options
+from aipo_learner.samplers.vllm_engine import (
+    ENVIRONMENT,
+    EngineFault,
+    Sampled,
+    engine_options,
+)
 from aipo_learner.samplers.vllm_weights import free_port
 
 _POLL_S = 0.5
@@ -50,7 +55,9 @@ class ServedEngine:
                 'sampler: a vLLM server needs openai: pip install "aipo-rl[openai]".'
             ) from error
         if url and options:
-            raise ConfigError(f"sampler: options {sorted(options)} are for a server of ours, not for {url}.")
+            raise ConfigError(
+                f"sampler: options {sorted(options)} are for a server of ours, not for {url}."
+            )
         places = [os.environ.get("PATH", ""), str(Path(sys.executable).parent)]
         self._program = shutil.which(command, path=os.pathsep.join(places))
         if not url and not self._program:
@@ -65,7 +72,9 @@ class ServedEngine:
         self._refusals = openai.APIError
         # One for all servers that we start after another: requests in flight must not lose it under them.
         key = os.environ.get("VLLM_API_KEY") or "none"
-        self._client = openai.AsyncOpenAI(api_key=key, base_url=url or None, max_retries=0, timeout=request_s)
+        self._client = openai.AsyncOpenAI(
+            api_key=key, base_url=url or None, max_retries=0, timeout=request_s
+        )
 
     async def start(self, folder: Path) -> None:
         """Start our server, or wait for the other and give it the weights of a model folder."""
@@ -75,7 +84,9 @@ class ServedEngine:
             self._launch(folder, log)
         loop, fault = asyncio.get_running_loop(), ""
         deadline = loop.time() + self._startup_s
-        while loop.time() < deadline and (self._process is None or self._process.poll() is None):
+        while loop.time() < deadline and (
+            self._process is None or self._process.poll() is None
+        ):
             try:
                 self._model = (await self._ask("get", "/v1/models"))["data"][0]["id"]
                 if not self._is_ours:
@@ -84,17 +95,34 @@ class ServedEngine:
             except EngineFault as error:
                 fault = str(error)
                 await asyncio.sleep(_POLL_S)
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if self._is_ours else []
-        told = [line for line in lines if "Error: " in line][:3] or lines[-3:] or [fault]
+        lines = (
+            log.read_text(encoding="utf-8", errors="replace").splitlines()
+            if self._is_ours
+            else []
+        )
+        told = (
+            [line for line in lines if "Error: " in line][:3] or lines[-3:] or [fault]
+        )
         raise PolicyError(
             f"sampler: no vLLM serves at {self.url} within {self._startup_s:g} s, or it ended: {' | '.join(told)}"
         )
 
-    async def generate(self, token_ids: Sequence[int], sampling: Mapping[str, Any]) -> Sampled:
+    async def generate(
+        self, token_ids: Sequence[int], sampling: Mapping[str, Any]
+    ) -> Sampled:
         """Continue `token_ids`. Raises EngineFault, or PolicyError for a request that can never be served."""
-        body = {"model": self._model, "prompt": token_ids, "return_token_ids": True, **sampling}
+        body = {
+            "model": self._model,
+            "prompt": token_ids,
+            "return_token_ids": True,
+            **sampling,
+        }
         choice = (await self._ask("post", "/v1/completions", body))["choices"][0]
-        return choice["token_ids"], choice["logprobs"]["token_logprobs"], choice["finish_reason"] == "length"
+        return (
+            choice["token_ids"],
+            choice["logprobs"]["token_logprobs"],
+            choice["finish_reason"] == "length",
+        )
 
     async def reload(self, folder: Path) -> None:
         """Take the weights of a model folder and forget what was cached under the old ones."""
@@ -105,7 +133,9 @@ class ServedEngine:
 
     def weight_client(self, loop: asyncio.AbstractEventLoop) -> Any:
         """Return a `VLLMWeightSyncClient`, which blocks."""
-        return importlib.import_module("vllm.distributed.weight_transfer").HTTPVLLMWeightSyncClient(self.url)
+        return importlib.import_module(
+            "vllm.distributed.weight_transfer"
+        ).HTTPVLLMWeightSyncClient(self.url)
 
     async def num_workers(self) -> int:
         """Return the number of processes that hold weights."""
@@ -130,8 +160,16 @@ class ServedEngine:
     def _launch(self, folder: Path, log: Path) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        flags = ["serve", str(folder), "--host=127.0.0.1", f"--port={port}", "--served-model-name=policy"]
-        for name, value in engine_options({"uvicorn_log_level": "warning", **self._options}).items():
+        flags = [
+            "serve",
+            str(folder),
+            "--host=127.0.0.1",
+            f"--port={port}",
+            "--served-model-name=policy",
+        ]
+        for name, value in engine_options(
+            {"uvicorn_log_level": "warning", **self._options}
+        ).items():
             flag = name.replace("_", "-")
             text = value if isinstance(value, str) else json.dumps(value)
             switch = f"--{flag}" if value else f"--no-{flag}"
@@ -149,8 +187,12 @@ class ServedEngine:
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
         options = {} if body is None else {"body": body}
         try:
-            return await getattr(self._client, method)(self.url + path, cast_to=object, **options)
+            return await getattr(self._client, method)(
+                self.url + path, cast_to=object, **options
+            )
         except self._faults as error:
-            raise EngineFault(f"{self.url}{path}: {error.__cause__ or error}") from error
+            raise EngineFault(
+                f"{self.url}{path}: {error.__cause__ or error}"
+            ) from error
         except self._refusals as error:
             raise PolicyError(f"sampler: {self.url}{path} refuses: {error}") from error

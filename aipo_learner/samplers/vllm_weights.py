@@ -16,7 +16,11 @@ from aipo_learner.policy import save_policy
 
 
 def export_weights(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, *, untie: bool
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    untie: bool,
 ) -> None:
     """Write the model folder that an engine loads, of which vLLM reads every .safetensors file.
 
@@ -29,11 +33,15 @@ def export_weights(
         head = {"lm_head.weight": model.get_output_embeddings().weight.detach()}
         save_file(head, folder / "lm_head.safetensors", metadata={"format": "pt"})
         path = folder / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8")) | {"tie_word_embeddings": False}
+        config = json.loads(path.read_text(encoding="utf-8")) | {
+            "tie_word_embeddings": False
+        }
         path.write_text(json.dumps(config), encoding="utf-8")
 
 
-def open_transfer(backend: str, client: Any, model: PreTrainedModel, num_workers: int) -> Callable[[], None]:
+def open_transfer(
+    backend: str, client: Any, model: PreTrainedModel, num_workers: int
+) -> Callable[[], None]:
     """Return what sends the weights of `model` by vLLM's own weight transfer; to be called outside an event loop.
 
     Args:
@@ -42,12 +50,16 @@ def open_transfer(backend: str, client: Any, model: PreTrainedModel, num_workers
         num_workers: The processes that hold weights.
     """
     transfer = importlib.import_module("vllm.distributed.weight_transfer")
-    engines = importlib.import_module(f"vllm.distributed.weight_transfer.{backend}_engine")
+    engines = importlib.import_module(
+        f"vllm.distributed.weight_transfer.{backend}_engine"
+    )
     if backend == "ipc":
         info = engines.IPCTrainerInitInfo(rank=0, packed=True)
     else:
         address = os.environ.get("MASTER_ADDR", "127.0.0.1")
-        info = engines.NCCLTrainerInitInfo(address, free_port(), num_workers + 1, rank=0)
+        info = engines.NCCLTrainerInitInfo(
+            address, free_port(), num_workers + 1, rank=0
+        )
     trainer = transfer.WeightTransferTrainerFactory.trainer_init(
         info, client=client, source=transfer.ModuleSource(model)
     )

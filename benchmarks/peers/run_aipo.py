@@ -53,7 +53,9 @@ class Tasks:
 def build_runner(load: Load) -> EpisodeRunner:
     """Return a runner with as many slots and agents as the load has slots."""
 
-    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+    async def policy(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> str:
         return load.turn(int(messages[1].content), len(messages) // 2 - 1)
 
     options = {"rules": {"consult_budget": 5}, "pool": {"concurrency": load.slots}}
@@ -99,7 +101,10 @@ async def run_lag(load: Load, system: str) -> None:
     Replies take half to one and a half times as long as the load says, as a language model's do.
     """
     rng = np.random.default_rng(load.seed)
-    load.delays_s = [[delay_s * rng.uniform(0.5, 1.5) for delay_s in delays] for delays in load.delays_s]
+    load.delays_s = [
+        [delay_s * rng.uniform(0.5, 1.5) for delay_s in delays]
+        for delays in load.delays_s
+    ]
     lags_s: list[float] = []
 
     async def run_runner() -> None:
@@ -150,7 +155,9 @@ def run_vector(load: Load, system: str) -> None:
                 ids = infos["env_id"].tolist()
             else:
                 _, _, terminated, truncated, _ = envs.step(actions)
-            for slot, is_over in zip(ids, np.logical_or(terminated, truncated).tolist(), strict=True):
+            for slot, is_over in zip(
+                ids, np.logical_or(terminated, truncated).tolist(), strict=True
+            ):
                 slots.observe(slot, is_over)
     report(load, measured, slots.num_finished, slots.num_consults)
     envs.close()
@@ -159,7 +166,10 @@ def run_vector(load: Load, system: str) -> None:
 def run_env(load: Load) -> None:
     """One environment, stepped by `step`."""
     env = gym.make(
-        "AIPO-Math-Turn-v0", source=Tasks(load.episodes), agents=SlowAgent(load), rules={"consult_budget": 5}
+        "AIPO-Math-Turn-v0",
+        source=Tasks(load.episodes),
+        agents=SlowAgent(load),
+        rules={"consult_budget": 5},
     )
     env.reset(seed=load.seed)
     env.step("\\boxed{1}")
@@ -176,7 +186,9 @@ def run_env(load: Load) -> None:
 def run_tokens(load: Load, num_steps: int = 400_000) -> None:
     """The token environment with toy agents, and a policy that draws every token uniformly."""
     env = gym.make("AIPO-Math-v0", window=128, disable_env_checker=True)
-    actions = np.random.default_rng(load.seed).integers(env.action_space.n, size=num_steps)
+    actions = np.random.default_rng(load.seed).integers(
+        env.action_space.n, size=num_steps
+    )
     env.reset(seed=load.seed)
     num_episodes = num_consults = 0
     with clock() as measured:

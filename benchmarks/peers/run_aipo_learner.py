@@ -21,7 +21,17 @@ from aipo_learner.train import train
 from aipo_learner.update import update
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from learner_load import BUDGET, MAX_TOKENS, REPLY, Load, parse_load, report, rows, task, write_policy
+from learner_load import (
+    BUDGET,
+    MAX_TOKENS,
+    REPLY,
+    Load,
+    parse_load,
+    report,
+    rows,
+    task,
+    write_policy,
+)
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -79,7 +89,9 @@ def whole_steps(load: Load, folder: Path) -> tuple[list[float], dict[str, float]
     steps = read_metrics(config.out / "metrics.jsonl")
     seconds = [row["seconds/rollouts"] + row["seconds/update"] for row in steps]
     (kept,) = (config.out / "episodes").glob("*.jsonl")
-    prompts = [int(episode.tokens.policy_mask.argmax()) for episode in read_episodes(kept)]
+    prompts = [
+        int(episode.tokens.policy_mask.argmax()) for episode in read_episodes(kept)
+    ]
     counts = {
         "prompt_tokens": load.samples * statistics.mean(prompts),
         "policy_tokens": statistics.mean(row["policy_tokens"] for row in steps[1:]),
@@ -93,7 +105,9 @@ def updates(load: Load, folder: Path) -> tuple[list[float], dict[str, float]]:
     """Run updates on given rows; return seconds per step and counts."""
     prepare(load.threads)
     model, _ = load_policy(str(folder / "policy"))
-    forward = LearnerForward(model, ComputeConfig(compile_layers=model.device.type == "cuda"))
+    forward = LearnerForward(
+        model, ComputeConfig(compile_layers=model.device.type == "cuda")
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     config = TrainConfig(group_size=load.group_size)
     batch = []
@@ -118,7 +132,10 @@ def updates(load: Load, folder: Path) -> tuple[list[float], dict[str, float]]:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     num_tokens = sum(len(row.token_ids) for row in batch)
-    return seconds, {"row_tokens": num_tokens, "update_s": statistics.median(seconds[1:])}
+    return seconds, {
+        "row_tokens": num_tokens,
+        "update_s": statistics.median(seconds[1:]),
+    }
 
 
 if __name__ == "__main__":

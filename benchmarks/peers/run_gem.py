@@ -41,7 +41,9 @@ def run(load: Load) -> None:
     slots = Slots(load)
     with clock() as measured:
         while slots.num_finished < load.episodes:
-            _, _, terminated, _, _ = envs.step([slots.act(slot) for slot in range(load.slots)])
+            _, _, terminated, _, _ = envs.step(
+                [slots.act(slot) for slot in range(load.slots)]
+            )
             for slot, is_over in enumerate(terminated.tolist()):
                 slots.observe(slot, is_over)
     report(load, measured, slots.num_finished, slots.num_consults)

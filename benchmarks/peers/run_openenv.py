@@ -33,13 +33,19 @@ class ConsultEnv(Environment):
 
     SUPPORTS_CONCURRENT_SESSIONS = True
 
-    def reset(self, seed: int | None = None, episode_id: str | None = None, **options: Any) -> Seen:
+    def reset(
+        self, seed: int | None = None, episode_id: str | None = None, **options: Any
+    ) -> Seen:
         return Seen(text="1 + 0 = ?")
 
-    def step(self, action: Turn, timeout_s: float | None = None, **options: Any) -> Seen:
+    def step(
+        self, action: Turn, timeout_s: float | None = None, **options: Any
+    ) -> Seen:
         raise NotImplementedError
 
-    async def step_async(self, action: Turn, timeout_s: float | None = None, **options: Any) -> Seen:
+    async def step_async(
+        self, action: Turn, timeout_s: float | None = None, **options: Any
+    ) -> Seen:
         if action.text.startswith("<knowledge>"):
             await asyncio.sleep(LOAD.delay_s(action.text))
             return Seen(text="It holds.", done=False, reward=0.0)
@@ -63,10 +69,16 @@ async def play(client: Any, episodes: Any) -> int:
 
 
 async def run(port: int) -> None:
-    clients = [GenericEnvClient(base_url=f"http://127.0.0.1:{port}") for _ in range(LOAD.slots)]
+    clients = [
+        GenericEnvClient(base_url=f"http://127.0.0.1:{port}") for _ in range(LOAD.slots)
+    ]
     for start in range(0, LOAD.slots, 32):
-        await asyncio.gather(*(client.connect() for client in clients[start : start + 32]))
-    await asyncio.gather(*(play(client, [index % LOAD.episodes]) for index, client in enumerate(clients)))
+        await asyncio.gather(
+            *(client.connect() for client in clients[start : start + 32])
+        )
+    await asyncio.gather(
+        *(play(client, [index % LOAD.episodes]) for index, client in enumerate(clients))
+    )
     with clock() as measured:
         episodes = iter(range(LOAD.episodes))
         consults = await asyncio.gather(*(play(client, episodes) for client in clients))
@@ -80,7 +92,9 @@ def serve() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error")
+    )
     Thread(target=server.run, daemon=True).start()
     for _ in count():
         with socket.socket() as probe:

@@ -66,8 +66,13 @@ class Clock(TrainerCallback):
 
 def reward(completions: list[Any], **row: Any) -> list[float]:
     """1 for the right answer; in the scene `update`, by chance."""
-    texts = [c if isinstance(c, str) else c[-1].get("content") or "" for c in completions]
-    return [float(ANSWERS[0] in text or (ANSWERS[1] not in text and random.random() < 0.5)) for text in texts]
+    texts = [
+        c if isinstance(c, str) else c[-1].get("content") or "" for c in completions
+    ]
+    return [
+        float(ANSWERS[0] in text or (ANSWERS[1] not in text and random.random() < 0.5))
+        for text in texts
+    ]
 
 
 def given_rows(load: Load) -> Any:
@@ -97,7 +102,9 @@ def main(load: Load, folder: Path) -> None:
     config = GRPOConfig(
         output_dir=str(folder / "out"),
         per_device_train_batch_size=load.samples if not on_gpu else 2 * load.group_size,
-        gradient_accumulation_steps=1 if not on_gpu else load.samples // (2 * load.group_size),
+        gradient_accumulation_steps=1
+        if not on_gpu
+        else load.samples // (2 * load.group_size),
         num_generations=load.group_size,
         max_completion_length=MAX_TOKENS if load.scene != "update" else load.row_tokens,
         max_tool_calling_iterations=BUDGET,
@@ -113,7 +120,12 @@ def main(load: Load, folder: Path) -> None:
         seed=load.seed,
     )
     questions = [
-        {"prompt": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": task(index)}]}
+        {
+            "prompt": [
+                {"role": "system", "content": SYSTEM},
+                {"role": "user", "content": task(index)},
+            ]
+        }
         for index in range(1000)
     ]
     clock = Clock()
@@ -128,8 +140,13 @@ def main(load: Load, folder: Path) -> None:
         rollout_func=given_rows(load) if load.scene == "update" else None,
     )
     trainer.train()
-    steps = [row for row in trainer.state.log_history if "completions/mean_length" in row]
-    num_policy_tokens = statistics.mean(row["completions/mean_length"] for row in steps[1:]) * load.samples
+    steps = [
+        row for row in trainer.state.log_history if "completions/mean_length" in row
+    ]
+    num_policy_tokens = (
+        statistics.mean(row["completions/mean_length"] for row in steps[1:])
+        * load.samples
+    )
     num_tokens = (steps[-1]["num_tokens"] - steps[0]["num_tokens"]) / (len(steps) - 1)
     counts: dict[str, float] = {
         "prompt_tokens": num_tokens - num_policy_tokens,
@@ -137,7 +154,10 @@ def main(load: Load, folder: Path) -> None:
     }
     if load.scene == "update":
         num_tokens = sum(len(ids) for ids, _ in rows(load))
-        counts = {"row_tokens": num_tokens, "update_s": statistics.median(clock.seconds[1:])}
+        counts = {
+            "row_tokens": num_tokens,
+            "update_s": statistics.median(clock.seconds[1:]),
+        }
     report(load, clock.seconds, counts, num_weights)
 
 

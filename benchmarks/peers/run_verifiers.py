@@ -38,7 +38,12 @@ def client(load: Load) -> Any:
     async def create(messages: list, **options: Any) -> ChatCompletion:
         text = load.turn(int(messages[0]["content"]), len(messages) // 2)
         message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": None}
+        choice = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": message,
+            "logprobs": None,
+        }
         return ChatCompletion.model_construct(
             id="1",
             created=0,
@@ -55,7 +60,9 @@ def client(load: Load) -> Any:
             ).choices,
         )
 
-    return SimpleNamespace(base_url="", chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+    return SimpleNamespace(
+        base_url="", chat=SimpleNamespace(completions=SimpleNamespace(create=create))
+    )
 
 
 def reward(completion: list, answer: str, **options: Any) -> float:
@@ -66,7 +73,9 @@ async def run(load: Load) -> None:
     logging.disable(logging.WARNING)
     from datasets import Dataset
 
-    rows = Dataset.from_list([{"question": str(index), "answer": "1"} for index in range(load.episodes)])
+    rows = Dataset.from_list(
+        [{"question": str(index), "answer": "1"} for index in range(load.episodes)]
+    )
     env = ConsultEnv(load, dataset=rows, rubric=vf.Rubric(funcs=[reward]))
     inputs = env.get_dataset().to_list()
     options = {

@@ -27,7 +27,9 @@ class ConsultEnv(vf.MultiTurnEnv):
     async def env_response(self, messages: list, state: dict, **options: Any) -> list:
         system = {"role": "system", "content": self.prompt}
         user = {"role": "user", "content": f"Claim:\n{messages[-1]['content']}"}
-        said = await self.agent.chat.completions.create(model="tiny", messages=[system, user], max_tokens=512)
+        said = await self.agent.chat.completions.create(
+            model="tiny", messages=[system, user], max_tokens=512
+        )
         self.num_answered += bool(said.choices[0].message.content)
         return [{"role": "user", "content": said.choices[0].message.content}]
 
@@ -55,8 +57,12 @@ async def run(url: str, num: int, concurrency: int, prompt: str) -> dict[str, fl
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
-    rows = Dataset.from_list([{"question": str(index), "answer": "1"} for index in range(num)])
-    async with openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0, timeout=600.0) as agent:
+    rows = Dataset.from_list(
+        [{"question": str(index), "answer": "1"} for index in range(num)]
+    )
+    async with openai.AsyncOpenAI(
+        api_key="none", base_url=url, max_retries=0, timeout=600.0
+    ) as agent:
         env = ConsultEnv(agent, prompt, dataset=rows, rubric=vf.Rubric(funcs=[reward]))
         inputs = env.get_dataset().to_list()
         policy: Any = SimpleNamespace(completions=SimpleNamespace(create=create))
@@ -73,7 +79,12 @@ async def run(url: str, num: int, concurrency: int, prompt: str) -> dict[str, fl
         await env.generate(inputs, **options)
         wall_s, cpu_s = time.perf_counter() - start, time.process_time() - start_cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"answered": env.num_answered, "wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": peak_mb}
+    return {
+        "answered": env.num_answered,
+        "wall_s": wall_s,
+        "cpu_s": cpu_s,
+        "peak_mb": peak_mb,
+    }
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def integers(rng: random.Random, low: int, high: int, most: int = 6) -> list[int
 
 def lines(*rows: Any) -> str:
     return "".join(
-        " ".join(map(str, row)) + "\n" if isinstance(row, list | tuple) else f"{row}\n" for row in rows
+        " ".join(map(str, row)) + "\n" if isinstance(row, list | tuple) else f"{row}\n"
+        for row in rows
     )
 
 
@@ -335,7 +336,9 @@ def draw_numbers(rng: random.Random) -> str:
         digits = word(rng, "0123456789", 17)
         doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[::-2])
         check = -(doubled + sum(int(digit) for digit in digits[-2::-2])) % 10
-        numbers.append(digits + (str(check) if rng.random() < 0.5 else rng.choice("0123456789")))
+        numbers.append(
+            digits + (str(check) if rng.random() < 0.5 else rng.choice("0123456789"))
+        )
     return lines(*numbers)
 
 
@@ -354,7 +357,10 @@ def draw_words(rng: random.Random) -> str:
 
 def draw_matrix(rng: random.Random) -> str:
     rows, columns = rng.randint(1, 5), rng.randint(1, 5)
-    return lines([rows, columns], *([rng.randint(-9, 99) for _ in range(columns)] for _ in range(rows)))
+    return lines(
+        [rows, columns],
+        *([rng.randint(-9, 99) for _ in range(columns)] for _ in range(rows)),
+    )
 
 
 SPIRAL = """top, bottom, left, right = 0, rows - 1, 0, columns - 1
@@ -626,16 +632,25 @@ def problem(family: Family, number: int) -> dict[str, Any]:
             inputs.append(drawn)
     inputs = [inputs[-1], inputs[1], inputs[0], *inputs[2:-1]]
     if family.entry:
-        tests = [{"args": given, "expected": answer(family, source, given)} for given in inputs]
+        tests = [
+            {"args": given, "expected": answer(family, source, given)}
+            for given in inputs
+        ]
         form = f"Write a Python function {family.entry} of one argument."
         examples = [
             f"{family.entry}({json.dumps(test['args'][0])}) returns {json.dumps(test['expected'])}"
             for test in tests
         ]
     else:
-        tests = [{"input": given, "output": answer(family, source, given)} for given in inputs]
+        tests = [
+            {"input": given, "output": answer(family, source, given)}
+            for given in inputs
+        ]
         form = "Write a Python program that reads standard input and prints to standard output."
-        examples = [f"Input:\n{test['input']}Output:\n{test['output'].rstrip()}" for test in tests]
+        examples = [
+            f"Input:\n{test['input']}Output:\n{test['output'].rstrip()}"
+            for test in tests
+        ]
     shown = "\n\n".join(examples[:NUM_PUBLIC])
     return {
         "id": f"code-{family.name}-{number}",
@@ -659,7 +674,9 @@ def problem(family: Family, number: int) -> dict[str, Any]:
 def reference(task_id: str) -> str:
     """Return the reference solution of a task."""
     name, _, number = task_id.removeprefix("code-").rpartition("-")
-    return next(family for family in FAMILIES if family.name == name).asks[int(number)][1]
+    return next(family for family in FAMILIES if family.name == name).asks[int(number)][
+        1
+    ]
 
 
 def rows() -> list[dict[str, Any]]:

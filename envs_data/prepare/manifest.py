@@ -25,11 +25,20 @@ def main() -> None:
             if not path.is_file():
                 continue
             content = path.read_bytes()
-            entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            entry = {
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "bytes": len(content),
+            }
             if path.suffix == ".jsonl":
                 entry["rows"] = content.count(b"\n")
-            files[path.relative_to(ROOT).as_posix()] = {**entry, "licence": "Apache-2.0", "origin": origin}
-    (ROOT / "manifest.json").write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
+            files[path.relative_to(ROOT).as_posix()] = {
+                **entry,
+                "licence": "Apache-2.0",
+                "origin": origin,
+            }
+    (ROOT / "manifest.json").write_text(
+        json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ def with_unit(unit: str, right: Any, *wrong: Any) -> tuple[str, list[str]]:
 
 def kinetic_energy(m: int, v: int) -> tuple[str, str, list[str]]:
     text = f"A body of mass {m} kg moves at {v} m/s. What is its kinetic energy?"
-    return text, *with_unit("J", Fraction(m * v * v, 2), m * v * v, m * v, Fraction(m * v, 2))
+    return text, *with_unit(
+        "J", Fraction(m * v * v, 2), m * v * v, m * v, Fraction(m * v, 2)
+    )
 
 
 def power(u: int, r: int) -> tuple[str, str, list[str]]:
@@ -75,7 +77,9 @@ def density(m: int, v: int) -> tuple[str, str, list[str]]:
 
 def parallel(a: int, b: int) -> tuple[str, str, list[str]]:
     text = f"Two resistors of {a} Ω and {b} Ω are connected in parallel. What is their equivalent resistance?"
-    return text, *with_unit("Ω", Fraction(a * b, a + b), a + b, Fraction(a + b, 2), Fraction(a + b, a * b))
+    return text, *with_unit(
+        "Ω", Fraction(a * b, a + b), a + b, Fraction(a + b, 2), Fraction(a + b, a * b)
+    )
 
 
 def collision(m1: int, v1: int, m2: int) -> tuple[str, str, list[str]]:
@@ -84,7 +88,9 @@ def collision(m1: int, v1: int, m2: int) -> tuple[str, str, list[str]]:
         "common speed?"
     )
     energy = (Fraction(m1 * v1 * v1, m1 + m2)) ** 0.5
-    return text, *with_unit("m/s", Fraction(m1 * v1, m1 + m2), v1, Fraction(m1 * v1, m2), energy)
+    return text, *with_unit(
+        "m/s", Fraction(m1 * v1, m1 + m2), v1, Fraction(m1 * v1, m2), energy
+    )
 
 
 def heat(m: int, low: int, high: int) -> tuple[str, str, list[str]]:
@@ -93,10 +99,14 @@ def heat(m: int, low: int, high: int) -> tuple[str, str, list[str]]:
         "4.2 kJ/(kg·K)."
     )
     c = Fraction(42, 10)
-    return text, *with_unit("kJ", m * c * (high - low), m * c * high, c * (high - low), m * (high - low))
+    return text, *with_unit(
+        "kJ", m * c * (high - low), m * c * high, c * (high - low), m * (high - low)
+    )
 
 
-def moles(compound: str, molar: Fraction, light: Fraction, n: Fraction) -> tuple[str, str, list[str]]:
+def moles(
+    compound: str, molar: Fraction, light: Fraction, n: Fraction
+) -> tuple[str, str, list[str]]:
     text = f"How many moles are {amount(molar * n, 'g')} of {compound} (molar mass {amount(molar, 'g/mol')})?"
     return text, *with_unit("mol", n, molar * molar * n, 1 / n, molar * n / light)
 
@@ -112,10 +122,14 @@ def dilution(c: Fraction, v1: int, v2: int) -> tuple[str, str, list[str]]:
         f"Water is added to {v1} mL of a solution of {amount(c, 'mol/L')} until there are {v2} mL. What is the "
         "concentration now?"
     )
-    return text, *with_unit("mol/L", c * v1 / v2, c * v2 / v1, c * v1 / (v1 + v2), c * v1 / (v2 - v1))
+    return text, *with_unit(
+        "mol/L", c * v1 / v2, c * v2 / v1, c * v1 / (v1 + v2), c * v1 / (v2 - v1)
+    )
 
 
-def ion(symbol: str, name: str, z: int, a: int, charge: int) -> tuple[str, str, list[str]]:
+def ion(
+    symbol: str, name: str, z: int, a: int, charge: int
+) -> tuple[str, str, list[str]]:
     sign = "+" if charge > 0 else "−"
     text = f"How many electrons has the ion {symbol} with the charge {abs(charge)}{sign}, of atomic number {z} and mass number {a}?"
     return text, *with_unit("", z - charge, z, z + charge, a - z)
@@ -125,12 +139,18 @@ def warming(v: int, t1: int, t2: int) -> tuple[str, str, list[str]]:
     text = f"A gas takes up {v} L at {t1} °C. What is its volume at {t2} °C and the same pressure? Take 0 °C as 273 K."
     warm, cold = t2 + 273, t1 + 273
     return text, *with_unit(
-        "L", Fraction(v * warm, cold), Fraction(v * t2, t1), Fraction(v * cold, warm), v + t2 - t1
+        "L",
+        Fraction(v * warm, cold),
+        Fraction(v * t2, t1),
+        Fraction(v * cold, warm),
+        v + t2 - t1,
     )
 
 
 def transcription(template: str) -> tuple[str, str, list[str]]:
-    text = f"A template strand of DNA reads 3'-{template}-5'. Which mRNA is made from it?"
+    text = (
+        f"A template strand of DNA reads 3'-{template}-5'. Which mRNA is made from it?"
+    )
     paired = template.translate(str.maketrans("ACGT", "UGCA"))
     wrong = [paired.replace("U", "T"), template.replace("T", "U"), paired[::-1]]
     return text, f"5'-{paired}-3'", [f"5'-{strand}-3'" for strand in wrong]
@@ -147,9 +167,7 @@ def cross(
 
 
 def growth(n: int, minutes: int, hours: int) -> tuple[str, str, list[str]]:
-    text = (
-        f"A culture of {n} bacteria doubles every {minutes} minutes. How many are there after {hours} hours?"
-    )
+    text = f"A culture of {n} bacteria doubles every {minutes} minutes. How many are there after {hours} hours?"
     times = hours * 60 // minutes
     return text, *with_unit("", n * 2**times, n * 2 * times, n * 2**hours, n * times**2)
 
@@ -162,7 +180,9 @@ def coding(n: int) -> tuple[str, str, list[str]]:
 def magnification(image_mm: int, real_um: int) -> tuple[str, str, list[str]]:
     text = f"A cell of {real_um} µm measures {image_mm} mm on a drawing. What is the magnification?"
     times = Fraction(image_mm * 1000, real_um)
-    options = with_unit("", times, Fraction(image_mm, real_um), times / 10, image_mm * real_um)
+    options = with_unit(
+        "", times, Fraction(image_mm, real_um), times / 10, image_mm * real_um
+    )
     return text, f"{options[0]}×", [f"{value}×" for value in options[1]]
 
 
@@ -350,7 +370,10 @@ def rows() -> list[dict[str, Any]]:
             random.Random(text).shuffle(choices)
             choices.insert(LETTERS.index(letter), right)
             assert len(set(choices)) == 4, choices
-            options = "\n".join(f"{name}) {choice}" for name, choice in zip(LETTERS, choices, strict=True))
+            options = "\n".join(
+                f"{name}) {choice}"
+                for name, choice in zip(LETTERS, choices, strict=True)
+            )
             found.append({
                 "id": f"science-{family.name}-{number}",
                 "prompt": f"{text}\n\n{options}\n\nGive the letter of the right option in \\boxed{{}}.",

@@ -13,7 +13,11 @@ import numpy as np
 import torch
 import tyro
 from rich.console import Console
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from tyro.conf import arg
 
 from aipo_env import CONSULT_KINDS, PolicyError, build_scenario
@@ -23,7 +27,12 @@ from aipo_learner.policy import load_policy, save_policy, token_logprobs
 from aipo_learner.runtime import prepare
 from aipo_learner.samplers.hf_sampler import HFSampler
 from aipo_learner.tiny import build_model, build_tokenizer
-from envs_data.prepare.transcripts import Transcript, draw_drill, draw_recital, draw_transcript
+from envs_data.prepare.transcripts import (
+    Transcript,
+    draw_drill,
+    draw_recital,
+    draw_transcript,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +61,15 @@ class WarmstartConfig:
 
 def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -> Row:
     """Return a transcript as a row that is learnt from the first assistant token on."""
-    messages = [{"role": role, "content": content} for role, content in transcript.messages]
+    messages = [
+        {"role": role, "content": content} for role, content in transcript.messages
+    ]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     token_ids = np.asarray(tokenizer.encode(text, add_special_tokens=False), np.int64)
-    start = int(np.argmax(token_ids == tokenizer.convert_tokens_to_ids("<|assistant|>"))) + 1
+    start = (
+        int(np.argmax(token_ids == tokenizer.convert_tokens_to_ids("<|assistant|>")))
+        + 1
+    )
     learnt = np.arange(len(token_ids)) >= start
     nothing = np.full(len(token_ids), np.nan, np.float32)
     return Row(
@@ -85,7 +99,9 @@ class Lessons:
             return [draw_drill(self.rng, self.top) for _ in range(count)]
         num_recitals = round(count * self.config.recital_share)
         recitals = [draw_recital(self.rng) for _ in range(num_recitals)]
-        return recitals + [draw_transcript(self.rng) for _ in range(count - num_recitals)]
+        return recitals + [
+            draw_transcript(self.rng) for _ in range(count - num_recitals)
+        ]
 
     def heard(self, step: int, loss: float) -> None:
         """Take the loss of a step. Of a page's 15 tokens per sum, 8 are digits nobody can predict."""
@@ -93,7 +109,11 @@ class Lessons:
             return
         guessing = 4 * (math.log(10) + math.log(self.top)) / 15
         excess = loss - guessing
-        self.recent_loss = excess if self.recent_loss == math.inf else 0.8 * self.recent_loss + 0.2 * excess
+        self.recent_loss = (
+            excess
+            if self.recent_loss == math.inf
+            else 0.8 * self.recent_loss + 0.2 * excess
+        )
         if self.recent_loss < 0.06 and self.top < 10:
             self.top, self.recent_loss = self.top + 2, math.inf
         mastered = self.top == 10 and self.recent_loss < 0.02
@@ -105,14 +125,20 @@ def teach(
 ) -> Iterator[float]:
     """Teach the model in place, yielding the mean loss in nats of every step."""
     lessons = Lessons(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01
+    )
     for step in range(config.num_steps):
         warmup = min(1.0, (step + 1) / 50)
         decay = min(1.0, (config.num_steps - step) / (0.4 * config.num_steps))
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * warmup * decay * (0.75 if lessons.drilling else 1.0)
+            group["lr"] = (
+                config.lr * warmup * decay * (0.75 if lessons.drilling else 1.0)
+            )
         rows = [transcript_row(transcript, tokenizer) for transcript in lessons.draw()]
-        loss = _learn(model, optimizer, rows, tokenizer.pad_token_id, config.microbatch_tokens)
+        loss = _learn(
+            model, optimizer, rows, tokenizer.pad_token_id, config.microbatch_tokens
+        )
         lessons.heard(step, loss)
         yield loss
 
@@ -146,14 +172,20 @@ GATES = (
 
 
 def gate_scores(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int, num_tasks: int, num_samples: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    num_tasks: int,
+    num_samples: int,
 ) -> dict[str, Any]:
     """Measure a policy for the gates in the world of `seed`."""
     scenario = build_scenario("toy", seed=seed)
     sampler = HFSampler(model, tokenizer)
     common: dict[str, Any] = {"num_tasks": num_tasks, "seed": seed}
     aided, _ = evaluate(sampler, scenario, num_samples=16, aided=True, **common)
-    unaided, _ = evaluate(sampler, scenario, num_samples=num_samples, aided=False, **common)
+    unaided, _ = evaluate(
+        sampler, scenario, num_samples=num_samples, aided=False, **common
+    )
     return {"aided": aided.to_dict(), "unaided": unaided.to_dict()}
 
 
@@ -167,13 +199,17 @@ def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> N
     model = build_model(tokenizer, config.seed)
     for step, loss in enumerate(teach(model, tokenizer, config)):
         if step % 50 == 0:
-            console.print(f"step {step}/{config.num_steps}  loss {loss:.3f}", highlight=False)
+            console.print(
+                f"step {step}/{config.num_steps}  loss {loss:.3f}", highlight=False
+            )
     out.parent.mkdir(parents=True, exist_ok=True)
     save_policy(model.bfloat16(), tokenizer, out)
     scores = gate_scores(*load_policy(str(out)), seed=1, num_tasks=48, num_samples=256)
     faults = [fault for gate in GATES if (fault := gate.fault(scores))]
     if faults:
-        raise PolicyError(f"{out}: the policy does not pass its gates: {'; '.join(faults)}.")
+        raise PolicyError(
+            f"{out}: the policy does not pass its gates: {'; '.join(faults)}."
+        )
     console.print(f"Passed all gates. Policy: {out}", highlight=False)
 
 
@@ -181,7 +217,9 @@ def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> N
 class WarmstartOptions:
     """Teach the tiny policy from scratch and hold it to its gates."""
 
-    out: Annotated[Path, arg(help="Folder for the Hugging Face model.")] = Path("runs/tiny_policy")
+    out: Annotated[Path, arg(help="Folder for the Hugging Face model.")] = Path(
+        "runs/tiny_policy"
+    )
     seed: Annotated[int, arg(help="Draws the weights and the transcripts.")] = 0
     num_threads: Annotated[int, arg(help="CPU threads of torch.")] = 2
 

@@ -13,7 +13,15 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from aipo_env import CODECS, CONSULT_KINDS, MOVES, DialogueRules, ToySource, World, shift_of
+from aipo_env import (
+    CODECS,
+    CONSULT_KINDS,
+    MOVES,
+    DialogueRules,
+    ToySource,
+    World,
+    shift_of,
+)
 from aipo_env.envs.bpe_tokenizers import AIPO_PATTERN
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +38,9 @@ def texts() -> Iterator[str]:
             + CODECS.build(name, tools=()).instructions(CONSULT_KINDS, 3)
         )
     for folder in ("code", "science"):
-        for line in (ROOT / folder / "tasks.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in (
+            (ROOT / folder / "tasks.jsonl").read_text(encoding="utf-8").splitlines()
+        ):
             row = json.loads(line)
             yield row["prompt"]
             for term, definition in row["meta"]["notes"].items():
@@ -47,15 +57,23 @@ def texts() -> Iterator[str]:
 
 def train(num_merges: int) -> list[bytes]:
     """Return the tokens in the order of their ranks; of equally frequent ones the greater comes first."""
-    counts = Counter(word for text in texts() for word in re.findall(AIPO_PATTERN, text))
-    words = [([bytes([byte]) for byte in word.encode()], count) for word, count in sorted(counts.items())]
+    counts = Counter(
+        word for text in texts() for word in re.findall(AIPO_PATTERN, text)
+    )
+    words = [
+        ([bytes([byte]) for byte in word.encode()], count)
+        for word, count in sorted(counts.items())
+    ]
     tokens = {bytes([byte]): None for byte in range(256)}
     for _ in range(num_merges):
         found: Counter[bytes] = Counter()
         for parts, count in words:
             for left, right in pairwise(parts):
                 found[left + right] += count
-        best = max((token for token in found if token not in tokens), key=lambda token: (found[token], token))
+        best = max(
+            (token for token in found if token not in tokens),
+            key=lambda token: (found[token], token),
+        )
         tokens[best] = None
         words = [(merged(parts, best), count) for parts, count in words]
     return list(tokens)
@@ -74,7 +92,10 @@ def merged(parts: list[bytes], token: bytes) -> list[bytes]:
 
 def main() -> None:
     """Train and write."""
-    lines = [f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(train(NUM_MERGES))]
+    lines = [
+        f"{base64.b64encode(token).decode()} {rank}\n"
+        for rank, token in enumerate(train(NUM_MERGES))
+    ]
     (ROOT / "tokenizer").mkdir(exist_ok=True)
     (ROOT / "tokenizer" / "aipo.tiktoken").write_text("".join(lines), encoding="ascii")
 

@@ -54,7 +54,10 @@ class Writer:
         self.codec = TagsCodec()
         self.code = problem.start
         prompt = TOY_RULES.consult_prompt if aided else TOY_RULES.plain_prompt
-        self.messages: list[tuple[str, str]] = [("system", prompt), ("user", problem.text)]
+        self.messages: list[tuple[str, str]] = [
+            ("system", prompt),
+            ("user", problem.text),
+        ]
         self.written = ""
 
     def ask(self, kind: str, query: str, reply: str) -> bool:
@@ -75,7 +78,9 @@ class Writer:
 
     def state(self, operator: Operator, step: int) -> str:
         """Write or be told step `step` of an operator's rule; return the shift it amounts to."""
-        told = self.aided and self.ask(operator.kind, operator.name, operator.statements()[step])
+        told = self.aided and self.ask(
+            operator.kind, operator.name, operator.statements()[step]
+        )
         if not told:
             guess = draw_rule(operator.kind, operator.name, self.rng)
             operator = replace(operator, rule=guess)
@@ -102,10 +107,14 @@ class Writer:
         if not self.aided:
             mood = self.rng.random()
             corrected = mood < DOUBT
-            self.written += verdict if corrected else "right;" if mood < DOUBT + ASSURANCE else ""
+            self.written += (
+                verdict if corrected else "right;" if mood < DOUBT + ASSURANCE else ""
+            )
         else:
             right = self.rng.random() < 0.15
-            answered = self.ask("verify", f"{operator.name}={belief}", "right;" if right else verdict)
+            answered = self.ask(
+                "verify", f"{operator.name}={belief}", "right;" if right else verdict
+            )
             corrected = answered and not right
         if corrected:
             self.code = start
@@ -131,7 +140,9 @@ def draw_drill(rng: np.random.Generator, top: int) -> Transcript:
     """
     sums = []
     for _ in range(5):
-        code, shift = ("".join(map(str, rng.integers(0, high, 4))) for high in (10, top))
+        code, shift = (
+            "".join(map(str, rng.integers(0, high, 4))) for high in (10, top)
+        )
         sums.append(f"{code}+{shift}={add_codes(code, shift)};")
     return Transcript((("system", "Solve."), ("assistant", "".join(sums))))
 
@@ -143,7 +154,9 @@ def draw_recital(rng: np.random.Generator) -> Transcript:
     """
     code, page = f"{rng.integers(10_000):04d}", ""
     for _ in range(5):
-        name = OPERATOR_NAMES["verify"][int(rng.integers(len(OPERATOR_NAMES["verify"])))]
+        name = OPERATOR_NAMES["verify"][
+            int(rng.integers(len(OPERATOR_NAMES["verify"])))
+        ]
         worked, total = _recite(name, code, rng)
         page += worked
         if rng.random() < 1 / 3:

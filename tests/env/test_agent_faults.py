@@ -34,7 +34,9 @@ from aipo_env.agents.chat import MAX_BODY_BYTES, ChatAgent
 
 TASK = Task(id="t", prompt="What is 6 times 1021?", answer="6126")
 ASK = "<verify>6000 + 126 is right?</verify>"
-RULES = DialogueRules(plain_prompt="Solve.", consult_prompt="Solve. You may consult.", consult_budget=2)
+RULES = DialogueRules(
+    plain_prompt="Solve.", consult_prompt="Solve. You may consult.", consult_budget=2
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +47,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def play(server: FaultServer, **limits: Any) -> Episode:
     """Play an episode that asks twice and then answers."""
-    chosen = PoolLimits(**{"deadline_s": 30.0, "retries": 0, "backoff_s": 0.0, **limits})
+    chosen = PoolLimits(
+        **{"deadline_s": 30.0, "retries": 0, "backoff_s": 0.0, **limits}
+    )
     pool = AgentPool({"verify": VerifyAgent(ChatAgent("tiny", server.url))}, chosen)
     session = Session(TASK, RULES, TagsCodec(), pool, MathVerifier(), aided=True)
     return ScriptedPolicy([ASK, ASK, "\\boxed{6126}"]).run(session)
@@ -71,12 +75,17 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("fault", "error"), FAULTS.items())
-def test_a_fault_is_unavailable_told_free_and_mended_by_the_next_call(fault: str, error: str):
+def test_a_fault_is_unavailable_told_free_and_mended_by_the_next_call(
+    fault: str, error: str
+):
     with FaultServer([fault, "reply"], text="right.") as server:
         episode = play(server)
     first, second = episode.consults
     assert (first.status, first.reply, first.tokens) == ("failed", "", 0)
-    if not error.startswith("AgentError: RemoteProtocolError") or "RemoteProtocolError" in first.error:
+    if (
+        not error.startswith("AgentError: RemoteProtocolError")
+        or "RemoteProtocolError" in first.error
+    ):
         assert first.error.startswith(error)
     assert episode.messages[3].content == '<reply from="verify">unavailable</reply>'
     assert (second.status, second.reply) == ("answered", "right.")
@@ -93,8 +102,13 @@ OUTCOMES = {
 @pytest.mark.parametrize(("fault", "outcome"), OUTCOMES.items())
 def test_each_fault_is_counted_by_its_kind(fault: str, outcome: str):
     with FaultServer([fault]) as server:
-        episode = play(server, deadline_s=0.3 if fault == "hang" else 30.0, break_after=1)
-    assert [consult_outcome(consult) for consult in episode.consults] == [outcome, "refused"]
+        episode = play(
+            server, deadline_s=0.3 if fault == "hang" else 30.0, break_after=1
+        )
+    assert [consult_outcome(consult) for consult in episode.consults] == [
+        outcome,
+        "refused",
+    ]
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])
@@ -123,10 +137,14 @@ def test_the_pause_that_an_endpoint_asks_for_is_kept():
 def test_nobody_waits_for_an_hour():
     with FaultServer(["429"], headers={"Retry-After": "3600"}) as server:
         episode = play(server, retries=5)
-    assert [(consult.status, consult.retries) for consult in episode.consults] == [("failed", 0)] * 2
+    assert [(consult.status, consult.retries) for consult in episode.consults] == [
+        ("failed", 0)
+    ] * 2
 
 
-@pytest.mark.parametrize("wait", ["nan", "inf", "-5", "soon", "", "Fri, 31 Dec 2100 23:59:59 GMT", "9" * 400])
+@pytest.mark.parametrize(
+    "wait", ["nan", "inf", "-5", "soon", "", "Fri, 31 Dec 2100 23:59:59 GMT", "9" * 400]
+)
 def test_junk_for_a_pause_is_none(wait: str):
     with FaultServer(["429", "reply"], headers={"Retry-After": wait}) as server:
         episode = play(server, retries=1)
@@ -194,9 +212,13 @@ def test_a_run_with_three_failures_in_ten_loses_no_episode():
         groups = asyncio.run(run())
     episodes = [episode for group in groups for episode in group.episodes]
     assert all(group.is_whole and len(group.episodes) == 4 for group in groups)
-    assert sorted(Counter(episode.group_id for episode in episodes).values()) == [4] * 30
+    assert (
+        sorted(Counter(episode.group_id for episode in episodes).values()) == [4] * 30
+    )
     assert policy.num_turns == 240
-    statuses = Counter(consult.status for episode in episodes for consult in episode.consults)
+    statuses = Counter(
+        consult.status for episode in episodes for consult in episode.consults
+    )
     assert statuses.total() == len(server.requests) == 120
     assert statuses == {"answered": 84, "failed": 36}
     assert scenario.pool.spent["calls"] == 120

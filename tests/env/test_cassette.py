@@ -63,7 +63,9 @@ def written(folder: Path, episode: Episode) -> bytes:
 def test_a_rerun_is_byte_for_byte_the_recorded_run(tmp_path: Path, prefix: str):
     cassette, agent = tmp_path / "replies.jsonl", Moody()
     recorded = play(str(cassette), agent)
-    assert [(c.kind, c.status, c.reply, c.error, c.retries) for c in recorded.consults] == [
+    assert [
+        (c.kind, c.status, c.reply, c.error, c.retries) for c in recorded.consults
+    ] == [
         ("knowledge", "answered", "reply 1", "", 0),
         ("reason", "failed", "", "ConnectionError: call 3 was refused", 1),
         ("twice", "answered", "8", "", 0),
@@ -72,7 +74,11 @@ def test_a_rerun_is_byte_for_byte_the_recorded_run(tmp_path: Path, prefix: str):
     num_rows = len(cassette.read_text().splitlines())
     again = play(f"{prefix}{cassette}", agent)
     assert written(tmp_path, again) == written(tmp_path, recorded)
-    assert (agent.num_calls, num_rows, len(cassette.read_text().splitlines())) == (3, 3, 3)
+    assert (agent.num_calls, num_rows, len(cassette.read_text().splitlines())) == (
+        3,
+        3,
+        3,
+    )
 
 
 def test_without_a_cassette_the_runs_differ():
@@ -84,7 +90,12 @@ def test_what_is_not_on_the_cassette_is_asked_and_added(tmp_path: Path):
     cassette, agent = tmp_path / "replies.jsonl", CannedAgent("fine")
     play(str(cassette), agent)
     play(str(cassette), agent, key=(1,))
-    assert [request.key for request in agent.requests] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [request.key for request in agent.requests] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    ]
     keys = [json.loads(line)["key"] for line in cassette.read_text().splitlines()]
     assert sorted(keys) == ["(0, 0)", "(0, 1)", "(0, 2)", "(1, 0)", "(1, 1)", "(1, 2)"]
 
@@ -104,7 +115,9 @@ def test_a_replay_never_asks(tmp_path: Path):
     assert cassette.read_bytes() == before
 
 
-def test_another_request_under_the_same_key_is_not_answered_from_the_cassette(tmp_path: Path):
+def test_another_request_under_the_same_key_is_not_answered_from_the_cassette(
+    tmp_path: Path,
+):
     cassette = tmp_path / "replies.jsonl"
     play(str(cassette), CannedAgent("fine"))
     scenario = build_scenario(agents="scripted", cassette=f"replay:{cassette}")
@@ -123,9 +136,13 @@ def test_a_line_cut_short_is_asked_again(tmp_path: Path):
 
 
 def test_a_cassette_that_cannot_be_used_is_named(tmp_path: Path):
-    with pytest.raises(DataError, match=r"gone.jsonl: no such file. Record it: cassette='.*gone.jsonl'"):
+    with pytest.raises(
+        DataError, match=r"gone.jsonl: no such file. Record it: cassette='.*gone.jsonl'"
+    ):
         build_scenario(cassette=f"replay:{tmp_path}/gone.jsonl")
-    with pytest.raises(ConfigError, match="there is no folder .*nowhere. Make it first"):
+    with pytest.raises(
+        ConfigError, match="there is no folder .*nowhere. Make it first"
+    ):
         build_scenario(cassette=f"{tmp_path}/nowhere/replies.jsonl")
 
 

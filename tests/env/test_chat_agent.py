@@ -28,7 +28,12 @@ from aipo_env.agents.chat import ChatAgent
 KEY = "sk-test-4f7a91"
 SLOW = PoolLimits(deadline_s=60.0, retries=0)
 REQUEST = AgentRequest(
-    kind="verify", query="So x = 4.", problem="What is x?", trace="I tried.", seed=11, key=(0, 1)
+    kind="verify",
+    query="So x = 4.",
+    problem="What is x?",
+    trace="I tried.",
+    seed=11,
+    key=(0, 1),
 )
 
 
@@ -73,7 +78,9 @@ def test_each_role_sees_its_part(kind: str, begins: str, shown: str):
     with FaultServer() as server:
         mind = ChatAgent("tiny", server.url)
         roles = build_agents(mind, ToySource(World()))
-        request = AgentRequest(kind=kind, query="So x = 4.", problem="What is x?", trace="I tried.")
+        request = AgentRequest(
+            kind=kind, query="So x = 4.", problem="What is x?", trace="I tried."
+        )
         asyncio.run(roles[kind].reply(request))
     [(_, body)] = server.requests
     assert body["messages"][0]["content"].startswith(begins)
@@ -89,7 +96,12 @@ def test_prompts_of_your_own_change_the_version_and_the_hash(tmp_path: Path):
     assert body["messages"][0] == {"role": "system", "content": "Be brief, verify."}
     ids = {
         ChatAgent("m", "http://h/v1", **options).agent_id
-        for options in ({}, {"prompts": str(tmp_path)}, {"temperature": 0.0}, {"max_tokens": 9})
+        for options in (
+            {},
+            {"prompts": str(tmp_path)},
+            {"temperature": 0.0},
+            {"max_tokens": 9},
+        )
     }
     assert len(ids) == 4
     assert all(name.startswith("openai:m#") for name in ids)
@@ -106,7 +118,15 @@ def test_tokens_have_a_price():
 
 def test_further_fields_are_added_and_taken_away():
     with FaultServer() as server:
-        ask(server, extra={"max_tokens": None, "max_completion_tokens": 7, "seed": None, "top_k": 3})
+        ask(
+            server,
+            extra={
+                "max_tokens": None,
+                "max_completion_tokens": 7,
+                "seed": None,
+                "top_k": 3,
+            },
+        )
     [(_, body)] = server.requests
     del body["messages"]
     assert body == {"model": "tiny", "max_completion_tokens": 7, "top_k": 3}
@@ -117,7 +137,9 @@ def sampled(token_ids: object, logprobs: object) -> dict:
 
 
 def test_what_a_server_sampled_is_kept_if_it_tells():
-    choice = sampled([7, 8], [{"token": "fi", "logprob": -0.5}, {"token": "ne", "logprob": -1}])
+    choice = sampled(
+        [7, 8], [{"token": "fi", "logprob": -0.5}, {"token": "ne", "logprob": -1}]
+    )
     with FaultServer(choice=choice) as server:
         reply = ask(server, extra={"logprobs": True, "return_token_ids": True})
     assert (reply.text, reply.token_ids, reply.logprobs) == ("fine", (7, 8), (-0.5, -1))
@@ -136,12 +158,25 @@ def test_what_a_server_sampled_is_kept_if_it_tells():
         ([2**31], [{"logprob": -1}], "token_ids that are no token ids"),
         (5, [], "the response is no chat completion"),
         ([7], ["x"], "the response is no chat completion"),
-        ([7], [{"logprob": 0.5}], "logprobs that are not one number up to 0 for each token"),
-        ([7], [{"logprob": None}], "logprobs that are not one number up to 0 for each token"),
+        (
+            [7],
+            [{"logprob": 0.5}],
+            "logprobs that are not one number up to 0 for each token",
+        ),
+        (
+            [7],
+            [{"logprob": None}],
+            "logprobs that are not one number up to 0 for each token",
+        ),
     ],
 )
-def test_tokens_that_are_none_are_no_reply(token_ids: object, logprobs: object, message: str):
-    with FaultServer(choice=sampled(token_ids, logprobs)) as server, pytest.raises(AgentError, match=message):
+def test_tokens_that_are_none_are_no_reply(
+    token_ids: object, logprobs: object, message: str
+):
+    with (
+        FaultServer(choice=sampled(token_ids, logprobs)) as server,
+        pytest.raises(AgentError, match=message),
+    ):
         ask(server)
 
 
@@ -183,8 +218,15 @@ def test_an_address_in_one_or_two_parts(model: str, url: str):
 
 def test_a_spec_names_the_factory_and_its_options():
     name = "openai" if "openai" in AGENTS.names() else "aipo_env.agents.chat:ChatAgent"
-    agent = AGENTS.build(f"{name}:tiny@http://h/v1,temperature=0.7,max_tokens=50", source=None)
-    assert (agent.model, agent.url, agent.temperature, agent.max_tokens) == ("tiny", "http://h/v1", 0.7, 50)
+    agent = AGENTS.build(
+        f"{name}:tiny@http://h/v1,temperature=0.7,max_tokens=50", source=None
+    )
+    assert (agent.model, agent.url, agent.temperature, agent.max_tokens) == (
+        "tiny",
+        "http://h/v1",
+        0.7,
+        50,
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,11 +235,23 @@ def test_a_spec_names_the_factory_and_its_options():
         ({"model": "m@http://user:secret@h/v1"}, "write openai:MODEL@URL"),
         ({"model": "m", "url": "ftp://secret"}, "write openai:MODEL@URL"),
         ({"model": "m", "url": "http://h/v1?key=secret"}, "write openai:MODEL@URL"),
-        ({"model": "m@http://h/v1", "max_tokens": 0}, "max_tokens=0 must be a whole number, at least 1"),
-        ({"model": "m@http://h/v1", "temperature": "hot"}, "temperature='hot' must be a number"),
+        (
+            {"model": "m@http://h/v1", "max_tokens": 0},
+            "max_tokens=0 must be a whole number, at least 1",
+        ),
+        (
+            {"model": "m@http://h/v1", "temperature": "hot"},
+            "temperature='hot' must be a number",
+        ),
         ({"model": "m@http://h/v1", "price_in": float("nan")}, "price_in=nan must be"),
-        ({"model": "m@http://h/v1", "key_env": "sk-secret"}, "key_env must name an environment variable"),
-        ({"model": "m@http://h/v1", "key_env": "NOT_SET_9"}, "variable NOT_SET_9 is not set"),
+        (
+            {"model": "m@http://h/v1", "key_env": "sk-secret"},
+            "key_env must name an environment variable",
+        ),
+        (
+            {"model": "m@http://h/v1", "key_env": "NOT_SET_9"},
+            "variable NOT_SET_9 is not set",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named_without_secrets(options: dict, message: str):
@@ -208,7 +262,9 @@ def test_what_cannot_be_used_is_named_without_secrets(options: dict, message: st
 
 def test_a_key_is_needed_where_the_endpoint_has_no_url(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(ConfigError, match="the environment variable OPENAI_API_KEY is not set"):
+    with pytest.raises(
+        ConfigError, match="the environment variable OPENAI_API_KEY is not set"
+    ):
         ChatAgent("gpt")
     with FaultServer() as server:
         assert ask(server).text == "fine"
@@ -233,7 +289,9 @@ def test_the_key_is_nowhere(caplog: pytest.LogCaptureFixture):
     for fault, text in (("401", ""), ("reply", f"your key is {KEY}"), ("garbage", "")):
         with FaultServer([fault], text=text) as server:
             agent = ChatAgent("tiny", server.url)
-            said.append(asyncio.run(AgentPool({"verify": agent}, SLOW).consult(REQUEST)))
+            said.append(
+                asyncio.run(AgentPool({"verify": agent}, SLOW).consult(REQUEST))
+            )
             said += [agent, vars(agent)]
     assert KEY not in repr(said)
     assert KEY not in caplog.text
@@ -262,12 +320,17 @@ def test_connections_are_kept_within_a_loop_and_closed_with_it():
 
 def test_many_calls_at_once_are_limited_by_the_pool():
     async def ask_all(pool: AgentPool) -> list:
-        requests = (AgentRequest(kind="verify", query=str(number), key=(number, 0)) for number in range(100))
+        requests = (
+            AgentRequest(kind="verify", query=str(number), key=(number, 0))
+            for number in range(100)
+        )
         return await asyncio.gather(*map(pool.consult, requests))
 
     with FaultServer(delay_s=0.05) as server:
         limits = PoolLimits(concurrency=8, deadline_s=60.0, retries=0)
-        outcomes = asyncio.run(ask_all(AgentPool({"verify": ChatAgent("tiny", server.url)}, limits)))
+        outcomes = asyncio.run(
+            ask_all(AgentPool({"verify": ChatAgent("tiny", server.url)}, limits))
+        )
     assert {outcome.reply.text for outcome in outcomes} == {"fine"}
     assert len({body["messages"][1]["content"] for _, body in server.requests}) == 100
     assert 1 < server.most_open <= 8

@@ -6,7 +6,11 @@ from gymnasium.utils.env_checker import check_env
 
 import aipo_env  # noqa: F401 which registers the environments
 
-IDS = [f"AIPO-{subject}{face}-v0" for subject in ("Math", "Code", "Science") for face in ("", "-Turn")]
+IDS = [
+    f"AIPO-{subject}{face}-v0"
+    for subject in ("Math", "Code", "Science")
+    for face in ("", "-Turn")
+]
 FORMS = [
     {"mode": "token", "obs": "flat"},
     {"mode": "token", "obs": "dict"},
@@ -25,14 +29,19 @@ def test_check_env(name: str, form: dict, aided: bool, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("codec", ["hermes", "openai", "macro"])
 @pytest.mark.parametrize("mode", ["token", "turn"])
-def test_check_env_with_other_codecs(codec: str, mode: str, capsys: pytest.CaptureFixture):
+def test_check_env_with_other_codecs(
+    codec: str, mode: str, capsys: pytest.CaptureFixture
+):
     check_env(gym.make("AIPO-Math-v0", codec=codec, mode=mode).unwrapped)
 
 
 @pytest.mark.parametrize(
-    "options", [{"window": 1}, {"source": "toy:difficulty=3"}, {"tokenizer": "tiktoken:aipo"}]
+    "options",
+    [{"window": 1}, {"source": "toy:difficulty=3"}, {"tokenizer": "tiktoken:aipo"}],
 )
-def test_check_env_of_other_token_environments(options: dict, capsys: pytest.CaptureFixture):
+def test_check_env_of_other_token_environments(
+    options: dict, capsys: pytest.CaptureFixture
+):
     check_env(gym.make("AIPO-Math-v0", **options).unwrapped)
 
 

@@ -27,7 +27,13 @@ from aipo_env import (
     Verdict,
     checker,
 )
-from aipo_env.checker import check_agent, check_codec, check_task_source, check_tool, check_verifier
+from aipo_env.checker import (
+    check_agent,
+    check_codec,
+    check_task_source,
+    check_tool,
+    check_verifier,
+)
 from aipo_env.codecs.hermes import HermesCodec
 from aipo_env.codecs.macro import MacroCodec
 from aipo_env.codecs.openai_calls import OpenAICodec
@@ -59,7 +65,9 @@ class Agent:
             await asyncio.Event().wait()
         if not request.query.strip():
             raise ValueError("no query")
-        return AgentReply(text=f"It is {next(self.count) if self.way == 'moody' else 42}.")
+        return AgentReply(
+            text=f"It is {next(self.count) if self.way == 'moody' else 42}."
+        )
 
     async def shielded(self) -> None:
         try:
@@ -78,10 +86,16 @@ def test_agents_that_keep_to_the_protocol():
 @pytest.mark.parametrize(
     ("agent", "message"),
     [
-        (Agent("moody"), "equal requests get unequal replies. Draw from `request.seed` alone"),
+        (
+            Agent("moody"),
+            "equal requests get unequal replies. Draw from `request.seed` alone",
+        ),
         (Agent("deaf"), "goes on when cancelled. Let asyncio.CancelledError pass"),
         (Agent("exits"), "asked '': SystemExit: 1. Reply, or raise an Exception"),
-        (Agent("hangs"), "asked '99999999999999999999': no reply within 0.3 s. Reply, or raise"),
+        (
+            Agent("hangs"),
+            "asked '99999999999999999999': no reply within 0.3 s. Reply, or raise",
+        ),
         (CannedAgent("fine", agent_id=""), "agent_id is ''. Give it a text"),
         (
             FaultyAgent("raise"),
@@ -136,9 +150,21 @@ def test_tools_that_keep_to_the_protocol():
 @pytest.mark.parametrize(
     ("tool", "arguments", "message"),
     [
-        (half, {"number": 3}, r"given {'number': 3}: error: ValueError: odd. Answer them"),
-        (half, {"numbr": 4}, "the arguments must be a JSON object with number. Answer them"),
-        (unjson, None, "Object of type set is not JSON serializable. Return text or what JSON has"),
+        (
+            half,
+            {"number": 3},
+            r"given {'number': 3}: error: ValueError: odd. Answer them",
+        ),
+        (
+            half,
+            {"numbr": 4},
+            "the arguments must be a JSON object with number. Answer them",
+        ),
+        (
+            unjson,
+            None,
+            "Object of type set is not JSON serializable. Return text or what JSON has",
+        ),
         (leave, None, "SystemExit: 1. Return in time, or raise an Exception"),
         (linger, None, "no reply within 0.3 s. Return in time"),
     ],
@@ -182,14 +208,23 @@ def test_sources_that_keep_to_the_protocol():
     ("ways", "message"),
     [
         ({"junk": True}, r"task\('train', 0\) is dict. Return a Task"),
-        ({"random": True}, r"task\('train', 0\) differs from call to call. Draw by the index alone"),
+        (
+            {"random": True},
+            r"task\('train', 0\) differs from call to call. Draw by the index alone",
+        ),
         ({"id": "same"}, "the id 'same' comes twice. Make ids unique"),
         ({"prefix": "both"}, "task 'test-0' is in both splits. Keep the splits apart"),
         ({"extra": 1}, "task 3 of train is not task 0. Count round and round"),
-        ({"sizes": {"train": 3, "test": 1.5}}, r"num_tasks\('test'\) is 1.5. Return a fixed count, or None"),
+        (
+            {"sizes": {"train": 3, "test": 1.5}},
+            r"num_tasks\('test'\) is 1.5. Return a fixed count, or None",
+        ),
         ({"sizes": {"train": -1, "test": 2}}, r"num_tasks\('train'\) is -1"),
         ({"sizes": {"train": 0, "test": 0}}, "neither split has a task"),
-        ({"meta": {"when": Source}}, "meta has no JSON form: .* Keep plain values in it"),
+        (
+            {"meta": {"when": Source}},
+            "meta has no JSON form: .* Keep plain values in it",
+        ),
         ({"meta": {"x": float("nan")}}, "meta has no JSON form"),
     ],
 )
@@ -211,16 +246,27 @@ class Judge:
         if self.way == "junk":
             return True
         if self.way == "moody":
-            return Verdict(correct=True, reward=1.0, status="correct", reason=str(next(self.count)))
+            return Verdict(
+                correct=True, reward=1.0, status="correct", reason=str(next(self.count))
+            )
         if self.way in ("yes", "no"):
             correct = self.way == "yes"
-            return Verdict(correct=correct, reward=float(correct), status="correct" if correct else "wrong")
+            return Verdict(
+                correct=correct,
+                reward=float(correct),
+                status="correct" if correct else "wrong",
+            )
         return verdict
 
 
 def test_verifiers_that_keep_to_the_protocol():
     check_verifier("math")
-    check_verifier(Judge(""), task=Task(id="a", prompt="?", answer="x"), right="\\boxed{x}", wrong=["x"])
+    check_verifier(
+        Judge(""),
+        task=Task(id="a", prompt="?", answer="x"),
+        right="\\boxed{x}",
+        wrong=["x"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,8 +278,14 @@ def test_verifiers_that_keep_to_the_protocol():
         ),
         ("junk", "it returns True. Return a Verdict"),
         ("moody", "its verdicts differ. Decide by the arguments alone"),
-        ("yes", r"given '.*43}', it says Verdict\(correct=True.* Refuse what is not the gold answer"),
-        ("no", r"given '.*42}', it says Verdict\(correct=False.* Accept the gold answer"),
+        (
+            "yes",
+            r"given '.*43}', it says Verdict\(correct=True.* Refuse what is not the gold answer",
+        ),
+        (
+            "no",
+            r"given '.*42}', it says Verdict\(correct=False.* Accept the gold answer",
+        ),
     ],
 )
 def test_verifiers_that_break_a_rule(way: str, message: str):
@@ -247,9 +299,16 @@ def hermes_call(kind: str, query: str) -> str:
 
 
 def openai_call(kind: str, query: str) -> str:
-    function = {"name": "consult", "arguments": json.dumps({"kind": kind, "query": query})}
+    function = {
+        "name": "consult",
+        "arguments": json.dumps({"kind": kind, "query": query}),
+    }
     return json.dumps(
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "function": function}]}
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "function": function}],
+        }
     )
 
 
@@ -275,17 +334,26 @@ class Tags(TagsCodec):
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
         spans = super().call_spans(text)
-        return [(begin + 1, end) for begin, end in spans] if self.way == "spans" else spans
+        return (
+            [(begin + 1, end) for begin, end in spans] if self.way == "spans" else spans
+        )
 
     def parse(self, text: str) -> Parsed:
         parsed = super().parse(text)
         if self.way == "raises":
             text.encode()
         if self.way == "strips":
-            return Parsed(tuple(Call(call.kind, call.query.replace("\n", " ")) for call in parsed.calls))
+            return Parsed(
+                tuple(
+                    Call(call.kind, call.query.replace("\n", " "))
+                    for call in parsed.calls
+                )
+            )
         if self.way == "greedy" and "boxed" in text:
             return Parsed((Call("verify", text),))
-        return Parsed(parsed.calls, parsed.malformed) if self.way == "forged" else parsed
+        return (
+            Parsed(parsed.calls, parsed.malformed) if self.way == "forged" else parsed
+        )
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         opening, inner, closing = super().render_reply(kind, body)
@@ -304,7 +372,10 @@ class Tags(TagsCodec):
         ("spans", r"spans \[\(1, 41\)\]. Span it whole"),
         ("strips", r"is read as Parsed.* It must be Call"),
         ("greedy", "a plain answer is read as .* Leave text without marks alone"),
-        ("forged", "a reply that the policy writes is read as Parsed.* Set num_forged alone"),
+        (
+            "forged",
+            "a reply that the policy writes is read as Parsed.* Set num_forged alone",
+        ),
         ("open wrapper", "a reply that holds '</reply>' ends there. Break the mark up"),
         ("anonymous", "Keep the body's marks; the wrapper is Author.ENV"),
         ("raises", "parse raises UnicodeEncodeError.* Call it malformed"),
@@ -324,5 +395,7 @@ def test_a_codec_whose_time_grows_with_the_square(monkeypatch: pytest.MonkeyPatc
             return super().parse(text)
 
     monkeypatch.setattr(checker, "time", clock)
-    with pytest.raises(AssertionError, match=r"131072 characters of .* take 8 s. Scan the text once"):
+    with pytest.raises(
+        AssertionError, match=r"131072 characters of .* take 8 s. Scan the text once"
+    ):
         check_codec(Quadratic())

@@ -122,25 +122,47 @@ def test_equal_options_are_named_by_letter_only():
 
 @pytest.mark.parametrize(
     ("text", "status", "reward"),
-    [("\\boxed{B}", "correct", 1.0), ("\\boxed{C}", "wrong", 0.0), ("\\boxed{A or B}", "no_answer", 0.0)],
+    [
+        ("\\boxed{B}", "correct", 1.0),
+        ("\\boxed{C}", "wrong", 0.0),
+        ("\\boxed{A or B}", "no_answer", 0.0),
+    ],
 )
 def test_verdicts(text: str, status: str, reward: float):
     verdict = run_sync(ChoiceVerifier().verify(TASK, text))
-    assert (verdict.status, verdict.reward, verdict.correct) == (status, reward, reward == 1.0)
+    assert (verdict.status, verdict.reward, verdict.correct) == (
+        status,
+        reward,
+        reward == 1.0,
+    )
 
 
-@pytest.mark.parametrize(("gold", "choices"), [("E", CHOICES), ("b", CHOICES), ("A", ()), ("AB", CHOICES)])
+@pytest.mark.parametrize(
+    ("gold", "choices"), [("E", CHOICES), ("b", CHOICES), ("A", ()), ("AB", CHOICES)]
+)
 def test_a_gold_that_is_no_option_is_an_error(gold: str, choices: tuple[str, ...]):
     task = Task(id="q", prompt="?", answer=gold, kind="choice", choices=choices)
     with pytest.raises(
-        VerifierError, match=f"task 'q': the answer '{gold}' is no letter of its {len(choices)}"
+        VerifierError,
+        match=f"task 'q': the answer '{gold}' is no letter of its {len(choices)}",
     ):
         run_sync(ChoiceVerifier().verify(task, "\\boxed{A}"))
 
 
 @pytest.mark.parametrize(
     "unit",
-    ["\\boxed{", "\\boxed{{{}", "answer is ", "A ", "(((((", "<answer>", "选", "ﷺ", "answer::::", "</think>"],
+    [
+        "\\boxed{",
+        "\\boxed{{{}",
+        "answer is ",
+        "A ",
+        "(((((",
+        "<answer>",
+        "选",
+        "ﷺ",
+        "answer::::",
+        "</think>",
+    ],
 )
 def test_long_hostile_texts_take_no_time(unit: str):
     start = time.process_time()

@@ -32,7 +32,9 @@ def lack(argv: list[str]) -> None:
 
 
 def lack_of_ours(argv: list[str]) -> None:
-    raise ModuleNotFoundError("No module named 'aipo_learner.gone'", name="aipo_learner.gone")
+    raise ModuleNotFoundError(
+        "No module named 'aipo_learner.gone'", name="aipo_learner.gone"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +50,9 @@ def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
         "ours": f"{here}:lack_of_ours",
         "train": "package_that_is_not_there.cli:train",
     }
-    entries = [EntryPoint(name, value, "aipo.commands") for name, value in targets.items()]
+    entries = [
+        EntryPoint(name, value, "aipo.commands") for name, value in targets.items()
+    ]
     monkeypatch.setattr(cli, "entry_points", lambda group: entries)
 
 
@@ -67,7 +71,10 @@ def test_usage_lists_every_command_and_imports_none(capsys: pytest.CaptureFixtur
         assert run(*argv) == 0
         out = capsys.readouterr().out
         assert "  play       Be the policy: solve a task in the terminal" in out
-        assert "  plugins    List the components that a spec can name, and what cannot be loaded.\n" in out
+        assert (
+            "  plugins    List the components that a spec can name, and what cannot be loaded.\n"
+            in out
+        )
         assert "  train      from package_that_is_not_there\n" in out
 
 
@@ -81,12 +88,18 @@ def test_an_unknown_command_is_named_with_the_nearest(capsys: pytest.CaptureFixt
 
 def test_an_error_of_ours_is_one_harmless_paragraph(capsys: pytest.CaptureFixture):
     assert run("fail") == 2
-    assert capsys.readouterr() == ("", "aipo: checkpoint 3: cut short.\\u001b[2J Delete it.\n")
+    assert capsys.readouterr() == (
+        "",
+        "aipo: checkpoint 3: cut short.\\u001b[2J Delete it.\n",
+    )
 
 
 def test_ctrl_c(capsys: pytest.CaptureFixture):
     assert run("interrupt") == 2
-    assert capsys.readouterr() == ("", "aipo: interrupted. What was saved before is whole.\n")
+    assert capsys.readouterr() == (
+        "",
+        "aipo: interrupted. What was saved before is whole.\n",
+    )
 
 
 def test_a_missing_package_names_its_extra(capsys: pytest.CaptureFixture):
@@ -115,9 +128,17 @@ def test_arguments_come_from_the_command_line(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     "argv",
-    [("play", "--sorce", "toy"), ("play", "--index", "x"), ("view",), ("plugins", "x"), ("doctor", "x")],
+    [
+        ("play", "--sorce", "toy"),
+        ("play", "--index", "x"),
+        ("view",),
+        ("plugins", "x"),
+        ("doctor", "x"),
+    ],
 )
-def test_bad_arguments_exit_with_2(argv: tuple[str, ...], capsys: pytest.CaptureFixture):
+def test_bad_arguments_exit_with_2(
+    argv: tuple[str, ...], capsys: pytest.CaptureFixture
+):
     with pytest.raises(SystemExit) as stopped:
         run(*argv)
     assert stopped.value.code == 2
@@ -128,16 +149,30 @@ def test_bad_arguments_exit_with_2(argv: tuple[str, ...], capsys: pytest.Capture
     ("argv", "message"),
     [
         (("play", "--source", "toys"), "aipo: task: there is no 'toys'. Valid: file, "),
-        (("play", "AIPO-Maths-Turn-v0"), "aipo: play: 'AIPO-Maths-Turn-v0' cannot be made: Environment"),
-        (("play", "gone:A-v0"), "aipo: play: 'gone:A-v0' cannot be made: No module named 'gone'"),
-        (("play", "CartPole-v1"), "aipo: play: 'CartPole-v1' has no tasks to solve in words."),
-        (("play", "wordless-v0"), "aipo: play: 'wordless-v0' has no tasks to solve in words."),
+        (
+            ("play", "AIPO-Maths-Turn-v0"),
+            "aipo: play: 'AIPO-Maths-Turn-v0' cannot be made: Environment",
+        ),
+        (
+            ("play", "gone:A-v0"),
+            "aipo: play: 'gone:A-v0' cannot be made: No module named 'gone'",
+        ),
+        (
+            ("play", "CartPole-v1"),
+            "aipo: play: 'CartPole-v1' has no tasks to solve in words.",
+        ),
+        (
+            ("play", "wordless-v0"),
+            "aipo: play: 'wordless-v0' has no tasks to solve in words.",
+        ),
         (("play", "--source", "file:gone.jsonl"), "aipo: gone.jsonl: no such file."),
         (("play", "--index", "-1"), "aipo: play: index=-1 must not be negative."),
         (("view", "gone.jsonl"), "aipo: gone.jsonl: no such file."),
     ],
 )
-def test_what_cannot_be_used_is_named(argv: tuple[str, ...], message: str, capsys: pytest.CaptureFixture):
+def test_what_cannot_be_used_is_named(
+    argv: tuple[str, ...], message: str, capsys: pytest.CaptureFixture
+):
     assert run(*argv) == 2
     assert capsys.readouterr().err.startswith(message)
 
@@ -161,7 +196,10 @@ def wordless() -> Iterator[None]:
     ],
 )
 def test_play_takes_tasks_and_agents_from_an_environment(
-    argv: tuple[str, ...], shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    argv: tuple[str, ...],
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ):
     monkeypatch.setattr("sys.stdin", io.StringIO("\\boxed{1}\n\n"))
     assert run("play", *argv) == 0
@@ -182,7 +220,9 @@ def test_view_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture):
     scenario = build_scenario()
     session = scenario.session(scenario.source.task("train", 0), aided=True, key=(0,))
     file = tmp_path / "episodes.jsonl"
-    write_episodes(file, [ScriptedPolicy(["<script>alert(1)</script>\\boxed{7623}"]).run(session)])
+    write_episodes(
+        file, [ScriptedPolicy(["<script>alert(1)</script>\\boxed{7623}"]).run(session)]
+    )
     assert run("view", str(file)) == 0
     assert capsys.readouterr().out == f"Page: {tmp_path}/episodes.html\n"
     page = (tmp_path / "episodes.html").read_text(encoding="utf-8")
@@ -193,7 +233,9 @@ def test_view_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert (tmp_path / "other.html").read_text(encoding="utf-8") == page
 
 
-def test_view_says_where_it_cannot_write_and_what_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_view_says_where_it_cannot_write_and_what_is_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
     file = tmp_path / "episodes.jsonl"
     file.write_text("")
     assert run("view", str(file)) == 2
@@ -216,7 +258,11 @@ def test_doctor_says_what_runs_and_keeps_secrets(
     out = capsys.readouterr().out
     assert "OPENAI_API_KEY  set\n" in out
     assert "sk-secret" not in out
-    rows = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith("aipo "))
+    rows = dict(
+        line.split(maxsplit=1)
+        for line in out.splitlines()
+        if not line.startswith("aipo ")
+    )
     assert rows["python"].startswith("3.")
     assert rows["gymnasium"][0] == "1"
     assert "aipo play       ready\n" in out

@@ -32,9 +32,15 @@ from aipo_env.codecs.macro import MacroCodec
 from aipo_env.codecs.openai_calls import OpenAICodec, completion_text, openai_messages
 
 DISTANCE = ToolSchema(
-    "distance", "Distance of two numbers.", {"a": {"type": "number"}, "b": {"type": "number"}}
+    "distance",
+    "Distance of two numbers.",
+    {"a": {"type": "number"}, "b": {"type": "number"}},
 )
-HERMES, OPENAI, MACRO = HermesCodec([DISTANCE]), OpenAICodec([DISTANCE]), MacroCodec([DISTANCE])
+HERMES, OPENAI, MACRO = (
+    HermesCodec([DISTANCE]),
+    OpenAICodec([DISTANCE]),
+    MacroCodec([DISTANCE]),
+)
 NEW = [HERMES, OPENAI, MACRO]
 
 
@@ -44,7 +50,11 @@ def hermes(name: str, arguments: object) -> str:
 
 def openai(*calls: tuple[str, object], content: str | None = None) -> str:
     rows = [
-        {"id": f"id{i}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        {
+            "id": f"id{i}",
+            "type": "function",
+            "function": {"name": name, "arguments": json.dumps(arguments)},
+        }
         for i, (name, arguments) in enumerate(calls)
     ]
     return json.dumps({"role": "assistant", "content": content, "tool_calls": rows})
@@ -54,7 +64,9 @@ VERIFY = {"kind": "verify", "query": " 2+2=4 "}
 
 
 def test_they_are_made_by_name():
-    assert [type(CODECS.build(name, tools=[])) for name in ("hermes", "openai", "macro")] == [
+    assert [
+        type(CODECS.build(name, tools=[])) for name in ("hermes", "openai", "macro")
+    ] == [
         HermesCodec,
         OpenAICodec,
         MacroCodec,
@@ -64,20 +76,38 @@ def test_they_are_made_by_name():
 @pytest.mark.parametrize(
     ("codec", "text"),
     [
-        (HERMES, f"So. {hermes('consult', VERIFY)}{hermes('distance', {'a': 1, 'b': 2.5})}"),
-        (OPENAI, openai(("consult", VERIFY), ("distance", {"a": 1, "b": 2.5}), content="So.")),
+        (
+            HERMES,
+            f"So. {hermes('consult', VERIFY)}{hermes('distance', {'a': 1, 'b': 2.5})}",
+        ),
+        (
+            OPENAI,
+            openai(
+                ("consult", VERIFY), ("distance", {"a": 1, "b": 2.5}), content="So."
+            ),
+        ),
         (MACRO, 'So. <|verify|> 2+2=4 <|distance|>{"a": 1, "b": 2.5}\n'),
     ],
 )
 def test_calls_are_read_in_order(codec, text):
-    assert codec.parse(text) == Parsed((Call("verify", "2+2=4"), Call("distance", '{"a": 1, "b": 2.5}')))
+    assert codec.parse(text) == Parsed(
+        (Call("verify", "2+2=4"), Call("distance", '{"a": 1, "b": 2.5}'))
+    )
     assert codec.parse(f"{text}").num_forged == 0
 
 
 @pytest.mark.parametrize("codec", NEW)
 @pytest.mark.parametrize(
     "text",
-    ["", "\\boxed{4}", '{"a": 1}', '{"role": "assistant", "content": "4"}', "[1]", "{", "<|end|><tool>"],
+    [
+        "",
+        "\\boxed{4}",
+        '{"a": 1}',
+        '{"role": "assistant", "content": "4"}',
+        "[1]",
+        "{",
+        "<|end|><tool>",
+    ],
 )
 def test_text_without_a_call_is_an_answer(codec, text):
     assert codec.parse(text) == Parsed()
@@ -98,7 +128,10 @@ def test_a_call_counts_in_a_thinking_part_too():
             "<tool_call><tool_call></tool_call>",
             "<tool_call> stands inside <tool_call>; calls cannot be nested",
         ),
-        ("<tool_call>x</tool_call>", 'a call must be one JSON object, {"name": …, "arguments": {…}}'),
+        (
+            "<tool_call>x</tool_call>",
+            'a call must be one JSON object, {"name": …, "arguments": {…}}',
+        ),
         ("<tool_call>[]</tool_call>", "'name' must be one of: consult, distance"),
         (hermes("verify", {}), "'name' must be one of: consult, distance"),
         (hermes("consult", "x"), "'arguments' must be a JSON object"),
@@ -110,9 +143,18 @@ def test_a_call_counts_in_a_thinking_part_too():
             hermes("consult", {"kind": ["verify"], "query": "x"}),
             "'kind' must be one of: knowledge, reason, verify",
         ),
-        (hermes("consult", {"kind": "verify"}), "'query' must be text that is not empty"),
-        (hermes("consult", {"kind": "verify", "query": " "}), "'query' must be text that is not empty"),
-        (hermes("consult", {"kind": "verify", "query": 4}), "'query' must be text that is not empty"),
+        (
+            hermes("consult", {"kind": "verify"}),
+            "'query' must be text that is not empty",
+        ),
+        (
+            hermes("consult", {"kind": "verify", "query": " "}),
+            "'query' must be text that is not empty",
+        ),
+        (
+            hermes("consult", {"kind": "verify", "query": 4}),
+            "'query' must be text that is not empty",
+        ),
     ],
 )
 def test_malformed_hermes_calls_are_explained(text: str, fault: str):
@@ -124,14 +166,26 @@ def test_malformed_hermes_calls_are_explained(text: str, fault: str):
 @pytest.mark.parametrize(
     ("calls", "fault"),
     [
-        ([5], 'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON object as text"}}'),
+        (
+            [5],
+            'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON object as text"}}',
+        ),
         (
             [{"function": {"name": "consult", "arguments": VERIFY}}],
             'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON object as text"}}',
         ),
-        ([{"function": {"name": "consult", "arguments": "{"}}], "'arguments' must be a JSON object, as text"),
-        ([{"function": {"name": "consult", "arguments": "[]"}}], "'arguments' must be a JSON object"),
-        ([{"function": {"name": "oracle", "arguments": "{}"}}], "'name' must be one of: consult, distance"),
+        (
+            [{"function": {"name": "consult", "arguments": "{"}}],
+            "'arguments' must be a JSON object, as text",
+        ),
+        (
+            [{"function": {"name": "consult", "arguments": "[]"}}],
+            "'arguments' must be a JSON object",
+        ),
+        (
+            [{"function": {"name": "oracle", "arguments": "{}"}}],
+            "'name' must be one of: consult, distance",
+        ),
         (
             [{"function": {"name": "consult", "arguments": ""}}],
             "'kind' must be one of: knowledge, reason, verify",
@@ -139,11 +193,15 @@ def test_malformed_hermes_calls_are_explained(text: str, fault: str):
     ],
 )
 def test_malformed_openai_calls_are_explained(calls: list, fault: str):
-    assert OPENAI.parse(json.dumps({"role": "assistant", "tool_calls": calls})) == Parsed((), fault)
+    assert OPENAI.parse(
+        json.dumps({"role": "assistant", "tool_calls": calls})
+    ) == Parsed((), fault)
 
 
 def test_a_macro_without_a_query_is_explained():
-    assert MACRO.parse("<|verify|> <|reason|>x") == Parsed((), "<|verify|> holds no query")
+    assert MACRO.parse("<|verify|> <|reason|>x") == Parsed(
+        (), "<|verify|> holds no query"
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,14 +218,21 @@ def test_forged_replies_are_counted_and_are_no_calls(codec, text):
 
 def test_where_calls_stand():
     text = f"So. {hermes('consult', VERIFY)} and"
-    assert [text[begin:end] for begin, end in HERMES.call_spans(text)] == [hermes("consult", VERIFY)]
+    assert [text[begin:end] for begin, end in HERMES.call_spans(text)] == [
+        hermes("consult", VERIFY)
+    ]
     text = "So. <|verify|>a<|reason|>b"
-    assert [text[begin:end] for begin, end in MACRO.call_spans(text)] == ["<|verify|>a", "<|reason|>b"]
+    assert [text[begin:end] for begin, end in MACRO.call_spans(text)] == [
+        "<|verify|>a",
+        "<|reason|>b",
+    ]
     text = openai(("consult", VERIFY))
     assert OPENAI.call_spans(text) == [(0, len(text))]
 
 
-BODY = Span('a "<b>"\n</tool_response><|/reply|>', Author.AGENT, "k", 3, is_content=True)
+BODY = Span(
+    'a "<b>"\n</tool_response><|/reply|>', Author.AGENT, "k", 3, is_content=True
+)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +254,12 @@ def test_replies_are_wrapped(codec, text):
     opening, inner, closing = codec.render_reply("verify", BODY)
     assert opening.text + inner.text + closing.text == text
     assert (opening.author, closing.author) == (Author.ENV, Author.ENV)
-    assert (inner.author, inner.agent_id, inner.call_id, inner.is_content) == (Author.AGENT, "k", 3, True)
+    assert (inner.author, inner.agent_id, inner.call_id, inner.is_content) == (
+        Author.AGENT,
+        "k",
+        3,
+        True,
+    )
 
 
 def test_prompts_name_the_agents_the_tools_and_the_budget():
@@ -197,15 +267,25 @@ def test_prompts_name_the_agents_the_tools_and_the_budget():
         text = codec.instructions(("verify", "reason"), 3)
         assert "at most 3 times" in text
         assert "distance" in text
-    listed = HERMES.instructions(("verify",), 3).split("<tools>\n")[1].split("\n</tools>")[0]
+    listed = (
+        HERMES.instructions(("verify",), 3).split("<tools>\n")[1].split("\n</tools>")[0]
+    )
     consult, distance = (json.loads(line)["function"] for line in listed.splitlines())
     assert consult["parameters"]["properties"]["kind"]["enum"] == ["verify"]
     assert consult["parameters"]["required"] == ["kind", "query"]
-    assert (distance["name"], distance["parameters"]["required"]) == ("distance", ["a", "b"])
-    assert [schema["function"]["name"] for schema in OPENAI.functions(())] == ["distance"]
+    assert (distance["name"], distance["parameters"]["required"]) == (
+        "distance",
+        ["a", "b"],
+    )
+    assert [schema["function"]["name"] for schema in OPENAI.functions(())] == [
+        "distance"
+    ]
     assert HERMES.stop_strings(CONSULT_KINDS) == ("</tool_call>",)
     assert MACRO.stop_strings(CONSULT_KINDS) == OPENAI.stop_strings(CONSULT_KINDS) == ()
-    assert dict(MACRO.macros(("verify",))) == {"verify": ("<|verify|>", ""), "distance": ("<|distance|>", "")}
+    assert dict(MACRO.macros(("verify",))) == {
+        "verify": ("<|verify|>", ""),
+        "distance": ("<|distance|>", ""),
+    }
     assert HERMES.macros(CONSULT_KINDS) == OPENAI.macros(CONSULT_KINDS) == {}
 
 
@@ -222,18 +302,29 @@ def test_any_text_can_be_parsed(text: str):
     for codec in NEW:
         parsed = codec.parse(text)
         assert not (parsed.calls and parsed.malformed)
-        assert len(codec.call_spans(text)) == (1 if codec is OPENAI and parsed.calls else len(parsed.calls))
+        assert len(codec.call_spans(text)) == (
+            1 if codec is OPENAI and parsed.calls else len(parsed.calls)
+        )
         assert all(call.query.strip() for call in parsed.calls)
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=3))
 def test_no_reply_calls_or_ends_its_wrapper(bodies: list[str]):
-    wrapped = [[codec.render_reply("verify", Span(body, Author.AGENT)) for body in bodies] for codec in NEW]
-    texts = ["".join(span.text for spans in replies for span in spans) for replies in wrapped]
+    wrapped = [
+        [codec.render_reply("verify", Span(body, Author.AGENT)) for body in bodies]
+        for codec in NEW
+    ]
+    texts = [
+        "".join(span.text for spans in replies for span in spans) for replies in wrapped
+    ]
     for codec, text in zip(NEW, texts, strict=True):
         parsed = codec.parse(text)
         assert (parsed.calls, parsed.malformed) == ((), "")
-    assert texts[0].count("</tool_response>") == texts[2].count("<|/reply|>") == len(bodies)
+    assert (
+        texts[0].count("</tool_response>")
+        == texts[2].count("<|/reply|>")
+        == len(bodies)
+    )
     contents = [
         json.loads(part.split("</tool_response>")[0])["content"]
         for part in texts[0].split("<tool_response>")[1:]
@@ -275,8 +366,14 @@ def test_hostile_text_of_a_megabyte(text: str):
 def test_arguments_nested_as_deep_as_can_be_read():
     text = openai(("distance", {"a": "DEEP"}))
     depths = range(sys.getrecursionlimit() - 300, sys.getrecursionlimit() + 1)
-    parsed = [OPENAI.parse(text.replace('\\"DEEP\\"', "[" * depth + "]" * depth)) for depth in depths]
-    assert {(len(each.calls), bool(each.malformed)) for each in parsed} == {(1, False), (0, True)}
+    parsed = [
+        OPENAI.parse(text.replace('\\"DEEP\\"', "[" * depth + "]" * depth))
+        for depth in depths
+    ]
+    assert {(len(each.calls), bool(each.malformed)) for each in parsed} == {
+        (1, False),
+        (0, True),
+    }
 
 
 class LastFirst:
@@ -301,10 +398,23 @@ class LastFirst:
 @pytest.mark.parametrize(
     ("codec", "text"),
     [
-        (HERMES, "".join(hermes("consult", {"kind": "verify", "query": query}) for query in "abc")),
-        (OPENAI, openai(*[("consult", {"kind": "verify", "query": query}) for query in "abc"])),
+        (
+            HERMES,
+            "".join(
+                hermes("consult", {"kind": "verify", "query": query}) for query in "abc"
+            ),
+        ),
+        (
+            OPENAI,
+            openai(
+                *[("consult", {"kind": "verify", "query": query}) for query in "abc"]
+            ),
+        ),
         (MACRO, "<|verify|>a<|verify|>b<|verify|>c"),
-        (CODECS.build("tags"), "<verify>a</verify><verify>b</verify><verify>c</verify>"),
+        (
+            CODECS.build("tags"),
+            "<verify>a</verify><verify>b</verify><verify>c</verify>",
+        ),
     ],
 )
 def test_calls_of_one_turn_are_asked_together_and_answered_in_order(codec, text):
@@ -312,18 +422,27 @@ def test_calls_of_one_turn_are_asked_together_and_answered_in_order(codec, text)
         agent = LastFirst(3)
         task = Task(id="t", prompt="1+1?", answer="2")
         session = Session(
-            task, DialogueRules(), codec, AgentPool({"verify": agent}), MathVerifier(), aided=True
+            task,
+            DialogueRules(),
+            codec,
+            AgentPool({"verify": agent}),
+            MathVerifier(),
+            aided=True,
         )
         session.open()
         message = await session.advance(Completion(text))
         await session.advance(Completion("\\boxed{2}"))
-        asked = [(consult.call_id, consult.reply) for consult in session.episode().consults]
+        asked = [
+            (consult.call_id, consult.reply) for consult in session.episode().consults
+        ]
         return agent.order, asked, message.content
 
     order, asked, content = asyncio.run(main())
     assert order == ["c", "b", "a"]
     assert asked == [(0, "about a"), (1, "about b"), (2, "about c")]
-    assert content.index("about a") < content.index("about b") < content.index("about c")
+    assert (
+        content.index("about a") < content.index("about b") < content.index("about c")
+    )
 
 
 class Dumps:
@@ -337,8 +456,12 @@ class Dumps:
 
 
 def test_an_openai_message_becomes_a_completion():
-    assert completion_text({"role": "assistant", "content": "\\boxed{4}"}) == "\\boxed{4}"
-    assert completion_text({"role": "assistant", "content": None, "tool_calls": []}) == ""
+    assert (
+        completion_text({"role": "assistant", "content": "\\boxed{4}"}) == "\\boxed{4}"
+    )
+    assert (
+        completion_text({"role": "assistant", "content": None, "tool_calls": []}) == ""
+    )
     row = json.loads(openai(("consult", VERIFY), content="é"))
     text = completion_text(Dumps({**row, "refusal": None, "audio": None}))
     assert json.loads(text) == row
@@ -352,7 +475,8 @@ def test_a_transcript_becomes_openai_messages():
     session = Session(task, rules, OPENAI, pool, MathVerifier(), aided=True)
     bad = openai(("oracle", {}))
     asks = openai(
-        ("consult", {"kind": "verify", "query": "x\u2028y"}), ("consult", {"kind": "reason", "query": "y"})
+        ("consult", {"kind": "verify", "query": "x\u2028y"}),
+        ("consult", {"kind": "reason", "query": "y"}),
     )
     ScriptedPolicy([bad, asks, "\\boxed{2}"]).run(session)
     calls = json.loads(asks)["tool_calls"]
@@ -373,6 +497,6 @@ def test_a_transcript_becomes_openai_messages():
         {"role": "tool", "tool_call_id": "call_1", "content": "unavailable"},
         {"role": "assistant", "content": "\\boxed{2}"},
     ]
-    assert openai_messages([Message("user", (Span('{"role": "tool", ', Author.PROMPT),))]) == [
-        {"role": "user", "content": '{"role": "tool", '}
-    ]
+    assert openai_messages(
+        [Message("user", (Span('{"role": "tool", ', Author.PROMPT),))]
+    ) == [{"role": "user", "content": '{"role": "tool", '}]

@@ -33,7 +33,9 @@ def says(text: str, num_tokens: int = 0, finish_reason: str = "stop") -> Complet
 
 def reply(status: str, text: str = "", **fields: object) -> Consult:
     call = {"kind": "knowledge", "query": "zura", "call_id": 0, "turn": 1}
-    return Consult(**{**call, "status": status, "reply": text, "agent_id": "k", **fields})
+    return Consult(
+        **{**call, "status": status, "reply": text, "agent_id": "k", **fields}
+    )
 
 
 def consult(dialogue: Dialogue, *statuses: str, text: str = ASK) -> list[bool]:
@@ -53,12 +55,16 @@ def test_prompt_of_an_aided_and_of_an_unaided_episode():
     assert system.spans[0].author == user.spans[0].author == Author.PROMPT
     assert start(aided=False, plain_prompt="Solve.").open()[0].content == "Solve."
     explained = start(plain_prompt="Solve.", kinds=("verify",)).open()[0].content
-    assert explained.startswith("Solve.\n\nWhen you are stuck you may consult an agent, at most 3 times")
+    assert explained.startswith(
+        "Solve.\n\nWhen you are stuck you may consult an agent, at most 3 times"
+    )
 
 
 def test_a_call_is_answered_and_the_reply_has_its_author():
     dialogue = start()
-    assert dialogue.receive(says(f"Let me ask. {ASK}")) == Consults((reply("failed", agent_id=""),))
+    assert dialogue.receive(says(f"Let me ask. {ASK}")) == Consults(
+        (reply("failed", agent_id=""),)
+    )
     message = dialogue.reply([reply("answered", "zura=#58#13;")])
     assert message.role == "user"
     assert message.spans == (
@@ -92,7 +98,10 @@ def test_malformed_turns_are_explained_until_there_are_too_many():
     dialogue = start(max_invalid=2)
     need = dialogue.receive(says("<knowledge>zura"))
     assert isinstance(need, Feedback)
-    assert need.message.content == "Malformed call: <knowledge> is not closed. Nothing was asked."
+    assert (
+        need.message.content
+        == "Malformed call: <knowledge> is not closed. Nothing was asked."
+    )
     assert need.message.spans[0].author == Author.ENV
     assert isinstance(dialogue.receive(says("<verify></verify>")), Feedback)
     assert dialogue.receive(says("</verify>")) == Ended(StopReason.PARSE_ERROR)
@@ -108,7 +117,9 @@ def test_nothing_of_a_malformed_turn_is_executed_or_charged():
 def test_over_the_budget_calls_are_denied_in_band_and_free():
     dialogue = start(consult_budget=1)
     assert consult(dialogue, "answered") == [False]
-    assert dialogue.receive(says(ASK)) == Consults((reply("denied", agent_id="", call_id=1, turn=2),))
+    assert dialogue.receive(says(ASK)) == Consults(
+        (reply("denied", agent_id="", call_id=1, turn=2),)
+    )
     message = dialogue.reply([reply("denied")])
     assert message.content == '<reply from="knowledge">no consultations left</reply>'
     assert [span.author for span in message.spans] == [Author.ENV] * 3
@@ -117,7 +128,11 @@ def test_over_the_budget_calls_are_denied_in_band_and_free():
 
 def test_the_budget_counts_within_one_turn():
     dialogue = start(consult_budget=2)
-    assert consult(dialogue, "answered", "answered", "denied", text=ASK * 3) == [False, False, True]
+    assert consult(dialogue, "answered", "answered", "denied", text=ASK * 3) == [
+        False,
+        False,
+        True,
+    ]
     assert dialogue.num_consults == 2
 
 
@@ -153,7 +168,10 @@ def test_a_role_that_is_not_offered_is_denied():
 def test_what_was_not_answered_is_not_charged_and_reads_the_same(status: str):
     dialogue = start(consult_budget=1)
     dialogue.receive(says(ASK))
-    assert dialogue.reply([reply(status)]).content == '<reply from="knowledge">unavailable</reply>'
+    assert (
+        dialogue.reply([reply(status)]).content
+        == '<reply from="knowledge">unavailable</reply>'
+    )
     assert dialogue.num_consults == 0
     assert consult(dialogue, "answered") == [False]
 
@@ -170,11 +188,15 @@ def test_token_limits_name_the_nearer_one():
     dialogue = start(max_policy_tokens=10, max_context_tokens=100)
     dialogue.saw(40)
     assert dialogue.token_limit() == 10
-    assert dialogue.receive(says("abc", 10, "length")) == Ended(StopReason.MAX_SAMPLED_TOKENS)
+    assert dialogue.receive(says("abc", 10, "length")) == Ended(
+        StopReason.MAX_SAMPLED_TOKENS
+    )
     dialogue = start(max_policy_tokens=50, max_context_tokens=100)
     dialogue.saw(60)
     assert dialogue.token_limit() == 40
-    assert dialogue.receive(says("abc", 40, "length")) == Ended(StopReason.CONTEXT_OVERFLOW)
+    assert dialogue.receive(says("abc", 40, "length")) == Ended(
+        StopReason.CONTEXT_OVERFLOW
+    )
 
 
 def test_what_the_policy_wrote_and_saw_fills_the_context():
@@ -193,7 +215,10 @@ def test_an_exhausted_episode_says_why():
     assert dialogue.exhausted() == StopReason.MAX_SAMPLED_TOKENS
     dialogue = start(max_policy_tokens=50, max_context_tokens=100)
     dialogue.saw(130)
-    assert (dialogue.token_limit(), dialogue.exhausted()) == (0, StopReason.CONTEXT_OVERFLOW)
+    assert (dialogue.token_limit(), dialogue.exhausted()) == (
+        0,
+        StopReason.CONTEXT_OVERFLOW,
+    )
 
 
 def test_an_engine_that_failed_ends_the_episode():
@@ -213,7 +238,10 @@ def test_without_agents_markup_is_plain_text():
     [
         ({"max_turns": 0}, "max_turns=0 must be a whole number, at least 1"),
         ({"max_policy_tokens": 2.5}, "max_policy_tokens=2.5 must be a whole number"),
-        ({"consult_budget": -1}, "consult_budget=-1 must be a whole number, at least 0"),
+        (
+            {"consult_budget": -1},
+            "consult_budget=-1 must be a whole number, at least 0",
+        ),
         ({"budget_per_kind": {"verify": -2}}, r"budget_per_kind\['verify'\]=-2"),
         ({"kinds": ["knowlege"]}, "Did you mean 'knowledge'"),
     ],

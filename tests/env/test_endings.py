@@ -172,4 +172,6 @@ def test_endings(name: str, mode: str):
         episode.num_invalid,
     )
     assert terminated is not truncated
-    assert episode.reward == (None if expected.stop_reason == "verifier_error" else reward)
+    assert episode.reward == (
+        None if expected.stop_reason == "verifier_error" else reward
+    )

@@ -45,14 +45,27 @@ def record(**columns: list) -> TokenRecord:
 def episode(text: str = "a") -> Episode:
     return Episode(
         task=Task(
-            id="t", prompt="p" + text.replace("\ud800", ""), answer="8", choices=["x", "y"], meta={"n": [1.5]}
+            id="t",
+            prompt="p" + text.replace("\ud800", ""),
+            answer="8",
+            choices=["x", "y"],
+            meta={"n": [1.5]},
         ),
         aided=True,
         messages=(
             Message("system", (Span(text, Author.PROMPT),)),
-            Message("user", (Span(text, Author.ENV), Span(text, Author.AGENT, "k", 0, is_content=True))),
+            Message(
+                "user",
+                (
+                    Span(text, Author.ENV),
+                    Span(text, Author.AGENT, "k", 0, is_content=True),
+                ),
+            ),
         ),
-        turns=(Turn(text, "stop", (Call("knowledge", text),), text), Turn(text, "length")),
+        turns=(
+            Turn(text, "stop", (Call("knowledge", text),), text),
+            Turn(text, "length"),
+        ),
         consults=(
             Consult(
                 kind="verify",
@@ -77,11 +90,17 @@ def episode(text: str = "a") -> Episode:
     )
 
 
-@pytest.mark.parametrize("text", ["", "héllo \N{SNOWMAN}", pytest.param(HOSTILE, id="hostile")])
+@pytest.mark.parametrize(
+    "text", ["", "héllo \N{SNOWMAN}", pytest.param(HOSTILE, id="hostile")]
+)
 def test_json_lines_give_back_the_same_episode(tmp_path: Path, text: str):
     path = tmp_path / "episodes.jsonl"
     failed = replace(
-        episode(text), verdict=None, reward=None, reward_parts={}, stop_reason=StopReason.CANCELLED
+        episode(text),
+        verdict=None,
+        reward=None,
+        reward_parts={},
+        stop_reason=StopReason.CANCELLED,
     )
     write_episodes(path, [episode(text)])
     write_episodes(path, [failed])
@@ -96,13 +115,19 @@ def test_what_comes_back_has_its_types(tmp_path: Path):
     write_episodes(path, [episode()])
     [back] = read_episodes(path)
     tokens = back.tokens
-    assert [getattr(tokens, name).dtype.name for name in ("token_ids", "author", "call_id", "turn")] == [
+    assert [
+        getattr(tokens, name).dtype.name
+        for name in ("token_ids", "author", "call_id", "turn")
+    ] == [
         "int32",
         "int8",
         "int32",
         "int16",
     ]
-    assert (tokens.behaviour_logprobs.dtype.name, tokens.is_content.dtype.name) == ("float32", "bool")
+    assert (tokens.behaviour_logprobs.dtype.name, tokens.is_content.dtype.name) == (
+        "float32",
+        "bool",
+    )
     assert np.isnan(tokens.behaviour_logprobs).tolist() == [True, False, True]
     assert tokens.behaviour_logprobs[1] == np.float32(-0.1)
     assert back.consults[0].seconds == 0.25
@@ -141,7 +166,9 @@ def test_tokens_of_several_versions_of_the_policy_come_back_exactly(tmp_path: Pa
     assert back.policy_versions.tolist() == [-1, 2**31 - 1, -1]
     assert plain.tokens.policy_version is None
     assert plain.policy_versions.tolist() == [-1, 4, -1]
-    assert "policy_version" not in json.loads(path.read_text().splitlines()[1])["tokens"]
+    assert (
+        "policy_version" not in json.loads(path.read_text().splitlines()[1])["tokens"]
+    )
     with pytest.raises(ValueError, match="differ in length"):
         record(policy_version=[0])
 
@@ -176,7 +203,9 @@ def row(**fields: object) -> bytes:
         (b"[1]", "the line is .1.; an object is needed"),
         (b"{}", "task is missing"),
         pytest.param(
-            row(stop_reason="bored"), "stop_reason is 'bored'. Valid: cancelled, completed", id="enum"
+            row(stop_reason="bored"),
+            "stop_reason is 'bored'. Valid: cancelled, completed",
+            id="enum",
         ),
         pytest.param(row(extra=1), "extra: no such field", id="extra"),
         pytest.param(row(task={"choices": []}), "task.id is missing", id="task"),
@@ -185,14 +214,20 @@ def row(**fields: object) -> bytes:
             r"tokens.token_ids.0. is 1099511627776; 0 to 2147483647 is needed",
             id="int32",
         ),
-        pytest.param(row(tokens={**record().to_dict(), "author": [0]}), "differ in length", id="length"),
+        pytest.param(
+            row(tokens={**record().to_dict(), "author": [0]}),
+            "differ in length",
+            id="length",
+        ),
         pytest.param(b"[" * 100_000, "recursion", id="deep"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: bytes, fault: str):
     path = tmp_path / "episodes.jsonl"
     path.write_bytes(row() + b"\n" + line + b"\n")
-    with pytest.raises(DataError, match=rf"episodes\.jsonl, line 2: not an episode: .*{fault}"):
+    with pytest.raises(
+        DataError, match=rf"episodes\.jsonl, line 2: not an episode: .*{fault}"
+    ):
         list(read_episodes(path))
 
 
@@ -229,7 +264,13 @@ def test_a_completion_is_checked_at_construction():
 def test_the_dictionary_holds_nothing_but_what_json_has():
     def check(value: object) -> None:
         assert type(value) in (dict, list, str, int, float, bool, type(None)), value
-        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        for item in (
+            value.values()
+            if isinstance(value, dict)
+            else value
+            if isinstance(value, list)
+            else ()
+        ):
             check(item)
 
     check(episode().to_dict())

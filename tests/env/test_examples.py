@@ -31,7 +31,10 @@ def test_there_is_an_expectation_for_every_example():
 def test_an_example_runs(script: Path, tmp_path: Path):
     if script.name in NEEDS and not find_spec(NEEDS[script.name]):
         pytest.skip(f"{NEEDS[script.name]} is not installed")
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
     run = subprocess.run(
         [sys.executable, str(script)],
         cwd=tmp_path,
@@ -53,5 +56,7 @@ def test_an_example_is_short_and_says_what_it_is(script: Path):
 
 @pytest.mark.parametrize("name", sorted(LINES))
 def test_a_component_of_ones_own_takes_few_lines(name: str):
-    source = (ROOT / "examples" / "aipo_chem" / "aipo_chem" / name).read_text(encoding="utf-8")
+    source = (ROOT / "examples" / "aipo_chem" / "aipo_chem" / name).read_text(
+        encoding="utf-8"
+    )
     assert len(source.splitlines()) <= LINES[name]

@@ -17,7 +17,10 @@ import pytest
 
 from aipo_env import ConfigError, DataError, build_source
 
-ROWS = [{"problem": "What is 1 + 1?", "answer": "2"}, {"problem": "What is 2 + 2?", "answer": "4"}]
+ROWS = [
+    {"problem": "What is 1 + 1?", "answer": "2"},
+    {"problem": "What is 2 + 2?", "answer": "4"},
+]
 
 
 def parquet(path: Path, rows: list[dict]) -> None:
@@ -31,11 +34,15 @@ def lines(path: Path, rows: list[dict]) -> None:
 
 
 def read(folder: Path, name: str = "x/y", **options: object):
-    return build_source({"type": "hf", "name": name, "folder": str(folder), **options}, seed=0)
+    return build_source(
+        {"type": "hf", "name": name, "folder": str(folder), **options}, seed=0
+    )
 
 
 def prompts(source) -> list[str]:
-    return [source.task("train", index).prompt for index in range(source.num_tasks("train"))]
+    return [
+        source.task("train", index).prompt for index in range(source.num_tasks("train"))
+    ]
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -49,9 +56,13 @@ class Hub(BaseHTTPRequestHandler):
         owner, name, verb, rest = rest.split("/", 3)
         repo = self.folder / owner / name
         if not repo.is_dir() or name == "gated":
-            code, fault = (403, "GatedRepo") if name == "gated" else (404, "RepoNotFound")
+            code, fault = (
+                (403, "GatedRepo") if name == "gated" else (404, "RepoNotFound")
+            )
             return self._send(code, b"", {"X-Error-Code": fault})
-        revision = next((r for r in ("refs/convert/parquet", "main") if rest.startswith(r)), "")
+        revision = next(
+            (r for r in ("refs/convert/parquet", "main") if rest.startswith(r)), ""
+        )
         if not (repo / revision).is_dir() or not revision:
             return self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
         if verb == "tree":
@@ -65,9 +76,13 @@ class Hub(BaseHTTPRequestHandler):
                 }
                 for p in paths
             ]
-            return self._send(200, json.dumps(files).encode(), {"Content-Type": "application/json"})
+            return self._send(
+                200, json.dumps(files).encode(), {"Content-Type": "application/json"}
+            )
         content = (repo / rest).read_bytes()
-        return self._send(200, content, {"ETag": f'"{len(content)}"', "X-Repo-Commit": "a" * 40})
+        return self._send(
+            200, content, {"ETag": f'"{len(content)}"', "X-Repo-Commit": "a" * 40}
+        )
 
     do_HEAD = do_GET
 
@@ -92,7 +107,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     address = f"http://127.0.0.1:{server.server_port}"
     for name, value in {
         "ENDPOINT": address,
-        "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+        "HUGGINGFACE_CO_URL_TEMPLATE": address
+        + "/{repo_id}/resolve/{revision}/{filename}",
         "HF_HUB_CACHE": str(tmp_path / "cache"),
     }.items():
         monkeypatch.setattr(huggingface_hub.constants, name, value)
@@ -110,10 +126,17 @@ def test_a_dataset_is_fetched(hub: Path):
     source = build_source("hf:x/y", seed=0)
     assert (source.num_tasks("train"), source.num_tasks("test")) == (2, 0)
     task = source.task("train", 1)
-    assert (task.prompt, task.answer, task.kind, task.source) == ("What is 2 + 2?", "4", "math", "x/y")
+    assert (task.prompt, task.answer, task.kind, task.source) == (
+        "What is 2 + 2?",
+        "4",
+        "math",
+        "x/y",
+    )
     assert task.id.startswith("y-")
     assert len(task.id) == 18
-    with pytest.raises(DataError, match=r"no row belongs to the 'test' split \(tasks held: train 2\)"):
+    with pytest.raises(
+        DataError, match=r"no row belongs to the 'test' split \(tasks held: train 2\)"
+    ):
         source.task("test", 0)
 
 
@@ -130,13 +153,19 @@ def test_the_parquet_branch(hub: Path):
             "hf:x/gated",
             "hf:x/gated cannot be fetched .GatedRepoError: .* accept its terms .* `hf auth login` or HF_TOKEN",
         ),
-        ("hf:x/none", "hf:x/none cannot be fetched .RepositoryNotFoundError: .* Check id, revision"),
+        (
+            "hf:x/none",
+            "hf:x/none cannot be fetched .RepositoryNotFoundError: .* Check id, revision",
+        ),
         (
             "hf:x/y,revision=v9",
             "hf:x/y cannot be fetched .RevisionNotFoundError: .* give its files with folder=",
         ),
         ("hf:x y/z", "hf:x y/z cannot be fetched .HFValidationError"),
-        ("hf:x/y", "x/y: no data files, or not all, of config='' and split='train' among README.md"),
+        (
+            "hf:x/y",
+            "x/y: no data files, or not all, of config='' and split='train' among README.md",
+        ),
     ],
 )
 def test_what_cannot_be_had_is_explained(hub: Path, spec: str, fault: str):
@@ -148,7 +177,9 @@ def test_what_cannot_be_had_is_explained(hub: Path, spec: str, fault: str):
 
 def test_a_network_that_is_down(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match="hf:x/y cannot be fetched .* give its files with folder=PATH"):
+    with pytest.raises(
+        DataError, match="hf:x/y cannot be fetched .* give its files with folder=PATH"
+    ):
         build_source("hf:x/y", seed=0)
 
 
@@ -156,28 +187,46 @@ def test_a_network_that_is_down(monkeypatch: pytest.MonkeyPatch):
     ("names", "options", "chosen"),
     [
         (["problems.jsonl"], {}, "problems.jsonl"),
-        (["data/train.jsonl", "data/test.jsonl", "data/dev.jsonl"], {}, "data/train.jsonl"),
+        (
+            ["data/train.jsonl", "data/test.jsonl", "data/dev.jsonl"],
+            {},
+            "data/train.jsonl",
+        ),
         (["train.jsonl", "test.jsonl", "test2.jsonl"], {"split": "test"}, "test.jsonl"),
-        (["en/train-0.jsonl", "en/test-0.jsonl", "cn/train-0.jsonl"], {"config": "cn"}, "cn/train-0.jsonl"),
+        (
+            ["en/train-0.jsonl", "en/test-0.jsonl", "cn/train-0.jsonl"],
+            {"config": "cn"},
+            "cn/train-0.jsonl",
+        ),
         (["AIME-I.jsonl", "AIME-II.jsonl"], {"config": "AIME-I"}, "AIME-I.jsonl"),
-        ([".cache/train.jsonl", "train.jsonl", "dataset_infos.json"], {}, "train.jsonl"),
+        (
+            [".cache/train.jsonl", "train.jsonl", "dataset_infos.json"],
+            {},
+            "train.jsonl",
+        ),
         (["a/train.csv", "a/train.json"], {}, "a/train.json"),
     ],
 )
-def test_files_are_found_by_the_words_in_their_names(tmp_path: Path, names: list, options: dict, chosen: str):
+def test_files_are_found_by_the_words_in_their_names(
+    tmp_path: Path, names: list, options: dict, chosen: str
+):
     for name in names:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"problem": name, "answer": "1"}) + "\n")
     source = read(tmp_path, **options)
     split = "test" if options.get("split") == "test" else "train"
-    assert [source.task(split, index).prompt for index in range(source.num_tasks(split))] == [chosen]
+    assert [
+        source.task(split, index).prompt for index in range(source.num_tasks(split))
+    ] == [chosen]
 
 
 @pytest.mark.parametrize("options", [{"split": "test"}, {"config": "fr"}])
 def test_another_part_is_never_read_instead(tmp_path: Path, options: dict):
     lines(tmp_path / "en" / "train.jsonl", ROWS)
-    with pytest.raises(DataError, match=r"no data files, or not all, .* among en/train\.jsonl"):
+    with pytest.raises(
+        DataError, match=r"no data files, or not all, .* among en/train\.jsonl"
+    ):
         read(tmp_path, **options)
 
 
@@ -188,13 +237,19 @@ def test_every_format_gives_the_same_tasks(tmp_path: Path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "train.json").write_text("\n" + json.dumps(ROWS, indent=2))
     (tmp_path / "e").mkdir()
-    with (tmp_path / "e" / "train.csv").open("w", newline="", encoding="utf-8-sig") as file:
+    with (tmp_path / "e" / "train.csv").open(
+        "w", newline="", encoding="utf-8-sig"
+    ) as file:
         writer = csv.DictWriter(file, ["problem", "answer"])
         writer.writeheader()
         writer.writerows(ROWS)
     for name in "abcde":
         source = read(tmp_path / name)
-        assert [source.task("train", index).answer for index in range(3)] == ["2", "4", "2"]
+        assert [source.task("train", index).answer for index in range(3)] == [
+            "2",
+            "4",
+            "2",
+        ]
         assert prompts(source) == ["What is 1 + 1?", "What is 2 + 2?"]
 
 
@@ -204,10 +259,29 @@ def test_every_format_gives_the_same_tasks(tmp_path: Path):
         ({"Question": "q?", "Answer": 7}, "7"),
         ({"question": "q?", "answer": 7.0}, "7"),
         ({"question": "q?", "answer": 2.5}, "2.5"),
-        ({"prompt": [{"role": "user", "content": "q?"}], "reward_model": {"ground_truth": "x^2"}}, "x^2"),
-        ({"prompt": "q?", "solution": r"so \boxed{1}, no: \boxed{\frac{1}{2}} {"}, r"\frac{1}{2}"),
-        ({"problem": "", "question": "q?", "answer": None, "solution": r"\boxed{3}"}, "3"),
-        ({"problem": " q? ", "answer": float("nan"), "expected_answer": "½ \N{SNOWMAN}"}, "½ \N{SNOWMAN}"),
+        (
+            {
+                "prompt": [{"role": "user", "content": "q?"}],
+                "reward_model": {"ground_truth": "x^2"},
+            },
+            "x^2",
+        ),
+        (
+            {"prompt": "q?", "solution": r"so \boxed{1}, no: \boxed{\frac{1}{2}} {"},
+            r"\frac{1}{2}",
+        ),
+        (
+            {"problem": "", "question": "q?", "answer": None, "solution": r"\boxed{3}"},
+            "3",
+        ),
+        (
+            {
+                "problem": " q? ",
+                "answer": float("nan"),
+                "expected_answer": "½ \N{SNOWMAN}",
+            },
+            "½ \N{SNOWMAN}",
+        ),
     ],
 )
 def test_usual_columns_are_found(tmp_path: Path, row: dict, answer: str):
@@ -218,13 +292,16 @@ def test_usual_columns_are_found(tmp_path: Path, row: dict, answer: str):
 
 def test_columns_can_be_named(tmp_path: Path):
     lines(
-        tmp_path / "train.jsonl", [{"in.put": "q?", "out": {"gold": ["5"]}, "problem": "no", "answer": "no"}]
+        tmp_path / "train.jsonl",
+        [{"in.put": "q?", "out": {"gold": ["5"]}, "problem": "no", "answer": "no"}],
     )
     task = read(tmp_path, prompt="in.put", answer="out.gold.0").task("train", 0)
     assert (task.prompt, task.answer) == ("q?", "5")
 
 
-def test_rows_without_an_answer_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_rows_without_an_answer_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     bad = [
         {"problem": "a"},
         {"problem": "b", "answer": ""},
@@ -263,24 +340,35 @@ def test_a_benchmark_is_read_whole_or_not_at_all(tmp_path: Path):
 def test_columns_that_are_not_there(tmp_path: Path):
     parquet(tmp_path / "train.parquet", [{"id": 1, "text": "SECRET"}])
     with pytest.raises(
-        DataError, match=r"no task in 1 rows; left out: .'no problem': 1.\. Columns: id, text;"
+        DataError,
+        match=r"no task in 1 rows; left out: .'no problem': 1.\. Columns: id, text;",
     ):
         read(tmp_path)
-    with pytest.raises(DataError, match=r"left out: .'no answer': 1.\. Columns: id, text;"):
+    with pytest.raises(
+        DataError, match=r"left out: .'no answer': 1.\. Columns: id, text;"
+    ):
         read(tmp_path, prompt="text", answer="gold")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "fault"),
     [
-        ("train.parquet", b"PAR1 no parquet", r"train\.parquet, row 1: not parquet .*Mend or delete it"),
+        (
+            "train.parquet",
+            b"PAR1 no parquet",
+            r"train\.parquet, row 1: not parquet .*Mend or delete it",
+        ),
         (
             "train.jsonl",
             b'{"problem": "p", "answer": NaN}',
             r"train\.jsonl, line 1: not JSON .NaN is no JSON",
         ),
         ("train.jsonl", b'{"a": 1}\n[1]', "line 2: a row must be an object, got list"),
-        ("train.json", b"[" * 100_000, r"train\.json, line 1: not JSON .nested too deeply"),
+        (
+            "train.json",
+            b"[" * 100_000,
+            r"train\.json, line 1: not JSON .nested too deeply",
+        ),
         ("train.csv", b"problem,answer\n\xff\xfe,1\n", r"train\.csv, row 1: not csv"),
         ("train.csv", b'problem,answer\n"a"b,1\n', r"train\.csv, row 1: not csv"),
     ],
@@ -292,15 +380,24 @@ def test_damaged_files_are_named(tmp_path: Path, name: str, content: bytes, faul
 
 
 def test_a_limit(tmp_path: Path):
-    lines(tmp_path / "train.jsonl", [{"problem": f"p{n}", "answer": "1"} for n in range(9)])
+    lines(
+        tmp_path / "train.jsonl",
+        [{"problem": f"p{n}", "answer": "1"} for n in range(9)],
+    )
     assert prompts(read(tmp_path, limit=3)) == ["p0", "p1", "p2"]
 
 
 @pytest.mark.parametrize(
     ("spec", "fault"),
     [
-        ("hf:math5000", "'math5000' is neither OWNER/NAME nor known. .* Did you mean 'math500'"),
-        ("hf:x/y,start=2024-01-01", "'2024-01-01' is no day like 2024-08-01, or the dataset has no dates"),
+        (
+            "hf:math5000",
+            "'math5000' is neither OWNER/NAME nor known. .* Did you mean 'math500'",
+        ),
+        (
+            "hf:x/y,start=2024-01-01",
+            "'2024-01-01' is no day like 2024-08-01, or the dataset has no dates",
+        ),
         ("hf:livecodebench,end=May", "'May' is no day"),
         ("hf:x/y,limit=-1", "hf:x/y: limit=-1 must be a whole number, at least 0"),
         ("hf:x/y,splt=test", "there is no option 'splt'.* Did you mean 'split'"),

@@ -69,7 +69,14 @@ SETS = [
     (
         "aime_2024",
         "data/train-00000-of-00001.parquet",
-        {"id": 60, "problem": "p", "solution": "s", "answer": "204", "url": "u", "year": "2024"},
+        {
+            "id": 60,
+            "problem": "p",
+            "solution": "s",
+            "answer": "204",
+            "url": "u",
+            "year": "2024",
+        },
         "204",
         {"year": "2024", "url": "u"},
     ),
@@ -90,12 +97,29 @@ SETS = [
     (
         "aime_2025",
         "data/train-00000-of-00001.parquet",
-        {"problem_idx": 1, "problem": "p", "answer": 70, "problem_type": ["Number Theory"]},
+        {
+            "problem_idx": 1,
+            "problem": "p",
+            "answer": 70,
+            "problem_type": ["Number Theory"],
+        },
         "70",
         {"number": 1},
     ),
-    ("math-ai/aime25", "test.jsonl", {"problem": "p", "answer": "70", "id": "0"}, "70", {}),
-    ("opencompass/AIME2025", "aime2025-I.jsonl", {"question": "p", "answer": "70"}, "70", {}),
+    (
+        "math-ai/aime25",
+        "test.jsonl",
+        {"problem": "p", "answer": "70", "id": "0"},
+        "70",
+        {},
+    ),
+    (
+        "opencompass/AIME2025",
+        "aime2025-I.jsonl",
+        {"question": "p", "answer": "70"},
+        "70",
+        {},
+    ),
     (
         "aime_2026",
         "data/train-00000-of-00001.parquet",
@@ -125,11 +149,22 @@ SETS = [
         {"subject": "Algebra", "level": 2, "number": "test/algebra/1.json"},
     ),
     ("dapo_math_17k", "data/dapo-math-17k.parquet", verl("p", "34"), "34", {}),
-    ("BytedTsinghua-SIA/AIME-2024", "data/aime-2024.parquet", verl("p", "34"), "34", {}),
+    (
+        "BytedTsinghua-SIA/AIME-2024",
+        "data/aime-2024.parquet",
+        verl("p", "34"),
+        "34",
+        {},
+    ),
     (
         "open-r1/DAPO-Math-17k-Processed",
         "all/train-00000-of-00001.parquet",
-        {"prompt": "p", "solution": "34", "data_source": "math_dapo", "ability": "MATH"},
+        {
+            "prompt": "p",
+            "solution": "34",
+            "data_source": "math_dapo",
+            "ability": "MATH",
+        },
         "34",
         {},
     ),
@@ -140,7 +175,13 @@ SETS = [
         "9",
         {"subject": "Algebra", "origin": "olympiads", "number": "p"},
     ),
-    ("deepscaler", "deepscaler.json", {"problem": "p", "answer": "-2/3", "solution": "s"}, "-2/3", {}),
+    (
+        "deepscaler",
+        "deepscaler.json",
+        {"problem": "p", "answer": "-2/3", "solution": "s"},
+        "-2/3",
+        {},
+    ),
 ]
 
 
@@ -155,16 +196,26 @@ def write(path: Path, rows: list[dict]) -> None:
             writer.writerows(rows)
     else:
         is_list = path.suffix == ".json"
-        text = json.dumps(rows) if is_list else "".join(json.dumps(row) + "\n" for row in rows)
+        text = (
+            json.dumps(rows)
+            if is_list
+            else "".join(json.dumps(row) + "\n" for row in rows)
+        )
         path.write_text(text, encoding="utf-8")
 
 
 def read(folder: Path, name: str, **options: object):
-    return build_source({"type": "hf", "name": name, "folder": str(folder), **options}, seed=0)
+    return build_source(
+        {"type": "hf", "name": name, "folder": str(folder), **options}, seed=0
+    )
 
 
-@pytest.mark.parametrize(("name", "file", "row", "answer", "meta"), SETS, ids=[row[0] for row in SETS])
-def test_every_schema(tmp_path: Path, name: str, file: str, row: dict, answer: str, meta: dict):
+@pytest.mark.parametrize(
+    ("name", "file", "row", "answer", "meta"), SETS, ids=[row[0] for row in SETS]
+)
+def test_every_schema(
+    tmp_path: Path, name: str, file: str, row: dict, answer: str, meta: dict
+):
     write(tmp_path / file, [row])
     dataset = known_datasets()[name.lower()]
     source = read(tmp_path, name)
@@ -186,9 +237,16 @@ def test_the_table_itself():
         "livecodebench/code_generation_lite",
         "lighteval/code_generation_lite",
     }
-    assert all(dataset.licence and dataset.role in ("train", "test") for dataset in table.values())
-    assert [name for name, dataset in table.items() if dataset.no_republish] == ["Idavidrein/gpqa"]
-    assert {dataset.names[0]: dataset.rows for dataset in table.values() if dataset.names} == {
+    assert all(
+        dataset.licence and dataset.role in ("train", "test")
+        for dataset in table.values()
+    )
+    assert [name for name, dataset in table.items() if dataset.no_republish] == [
+        "Idavidrein/gpqa"
+    ]
+    assert {
+        dataset.names[0]: dataset.rows for dataset in table.values() if dataset.names
+    } == {
         "aime_2024": 30,
         "aime_2025": 30,
         "aime_2026": 30,
@@ -202,38 +260,59 @@ def test_the_table_itself():
     }
 
 
-def test_a_benchmark_of_another_size_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_benchmark_of_another_size_is_noticed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     write(tmp_path / "test.jsonl", [MATH_500])
     with caplog.at_level(logging.WARNING, "aipo_env"):
         read(tmp_path, "math_500", limit=1)
         assert not caplog.records
         read(tmp_path, "HuggingFaceH4/math-500")
-    assert caplog.messages == ["HuggingFaceH4/MATH-500 has 1 rows, where 500 were expected"]
+    assert caplog.messages == [
+        "HuggingFaceH4/MATH-500 has 1 rows, where 500 were expected"
+    ]
 
 
 def test_both_halves_of_an_aime(tmp_path: Path):
     write(tmp_path / "aime2025-I.jsonl", [{"question": "one", "answer": "1"}])
     write(tmp_path / "aime2025-II.jsonl", [{"question": "two", "answer": "2"}])
     assert read(tmp_path, "opencompass/AIME2025").num_tasks("test") == 2
-    assert read(tmp_path, "opencompass/AIME2025", config="AIME2025-II").task("test", 0).prompt == "two"
+    assert (
+        read(tmp_path, "opencompass/AIME2025", config="AIME2025-II")
+        .task("test", 0)
+        .prompt
+        == "two"
+    )
 
 
 def test_dapo_is_taken_once_and_without_its_answer_format(tmp_path: Path):
     rows = [verl("What is\n\n$1+1$?", "2", 0), verl("Second?", "5", 1)] * 50
     write(tmp_path / "data" / "dapo-math-17k.parquet", rows)
     source = read(tmp_path, "dapo_math_17k")
-    assert [source.task("train", index).prompt for index in range(2)] == ["What is\n\n$1+1$?", "Second?"]
+    assert [source.task("train", index).prompt for index in range(2)] == [
+        "What is\n\n$1+1$?",
+        "Second?",
+    ]
     assert source.num_tasks("train") == 2
     assert source.skipped == {"repeated": 98}
 
 
 def test_openr1_without_proofs_and_multiple_choice(tmp_path: Path):
-    rows = [openr1("a", "1"), openr1("b", "A", "MCQ"), openr1("c", "proof", "proof"), openr1("d", "")]
+    rows = [
+        openr1("a", "1"),
+        openr1("b", "A", "MCQ"),
+        openr1("c", "proof", "proof"),
+        openr1("d", ""),
+    ]
     write(tmp_path / "data" / "train-00000-of-00010.parquet", rows)
     write(tmp_path / "all" / "train-00000-of-00020.parquet", [openr1("e", "1")])
     source = read(tmp_path, "openr1_math")
     assert source.num_tasks("train") == 1
-    assert source.skipped == {"question_type is MCQ": 1, "question_type is proof": 1, "no answer": 1}
+    assert source.skipped == {
+        "question_type is MCQ": 1,
+        "question_type is proof": 1,
+        "no answer": 1,
+    }
     assert read(tmp_path, "openr1_math", config="all").task("train", 0).prompt == "e"
 
 
@@ -271,15 +350,28 @@ def test_gpqa_options_are_shuffled_by_the_question(tmp_path: Path):
     for number, task in enumerate(tasks):
         assert task.kind == "choice"
         assert task.choices["ABCD".index(task.answer)] == f"right {number}"
-        assert sorted(task.choices)[1:] == ["wrong 1", "wrong 2, [with brackets]", "wrong 3"]
-    assert all(70 < count < 130 for count in Counter(task.answer for task in tasks).values())
+        assert sorted(task.choices)[1:] == [
+            "wrong 1",
+            "wrong 2, [with brackets]",
+            "wrong 3",
+        ]
+    assert all(
+        70 < count < 130 for count in Counter(task.answer for task in tasks).values()
+    )
     first = tasks[0]
-    listed = "\n".join(f"{letter}) {text}" for letter, text in zip("ABCD", first.choices, strict=True))
+    listed = "\n".join(
+        f"{letter}) {text}" for letter, text in zip("ABCD", first.choices, strict=True)
+    )
     assert (
         first.prompt
         == f"Made-up question 0?\n\n{listed}\n\nGive the letter of the right option in \\boxed{{}}."
     )
-    assert first.meta == {"domain": "Physics", "number": "rec0", "canary": CANARY, "no_republish": True}
+    assert first.meta == {
+        "domain": "Physics",
+        "number": "rec0",
+        "canary": CANARY,
+        "no_republish": True,
+    }
     assert "question" not in first.id
     assert first.withheld == "[withheld: Idavidrein/gpqa forbids republication]"
     write(tmp_path / "gpqa_diamond.csv", [gpqa(7), gpqa(0)])
@@ -287,10 +379,16 @@ def test_gpqa_options_are_shuffled_by_the_question(tmp_path: Path):
 
 
 def test_a_fault_in_gpqa_shows_no_text(tmp_path: Path):
-    row = {**gpqa(0), "Question": "SECRET", "Correct Answer": "", "Incorrect Answer 1": "SECRET"}
+    row = {
+        **gpqa(0),
+        "Question": "SECRET",
+        "Correct Answer": "",
+        "Incorrect Answer 1": "SECRET",
+    }
     write(tmp_path / "gpqa_diamond.csv", [gpqa(1), row])
     with pytest.raises(
-        DataError, match=r"gpqa_diamond\.csv, row 2: no option\. Columns: Question, Correct"
+        DataError,
+        match=r"gpqa_diamond\.csv, row 2: no option\. Columns: Question, Correct",
     ) as caught:
         read(tmp_path, "gpqa_diamond")
     assert "SECRET" not in str(caught.value)

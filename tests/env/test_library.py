@@ -49,7 +49,14 @@ def test_the_best_come_first_and_no_more_than_wanted(folder: Path):
         ]
         or found[0] == "[algebra.txt:4] Groups have an identity."
     )
-    assert len(ask(Library(str(folder), num=2), "a group of waves and sound is a set").split("\n\n")) == 2
+    assert (
+        len(
+            ask(
+                Library(str(folder), num=2), "a group of waves and sound is a set"
+            ).split("\n\n")
+        )
+        == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,12 @@ def test_many_questions_at_once(folder: Path):
 
     async def ask_all() -> set[str]:
         request = AgentRequest(kind="knowledge", query="torsor")
-        return {reply.text for reply in await asyncio.gather(*(library.reply(request) for _ in range(50)))}
+        return {
+            reply.text
+            for reply in await asyncio.gather(
+                *(library.reply(request) for _ in range(50))
+            )
+        }
 
     assert len(asyncio.run(ask_all())) == 1
 
@@ -108,7 +120,8 @@ def test_what_cannot_be_used_is_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"gone is no folder with .txt or .md files"):
         Library(str(tmp_path / "gone"))
     with pytest.raises(
-        DataError, match=rf"{tmp_path.name} is no folder with .txt or .md files that hold text"
+        DataError,
+        match=rf"{tmp_path.name} is no folder with .txt or .md files that hold text",
     ):
         Library(str(tmp_path))
     with pytest.raises(ConfigError, match="num=0 must be a whole number, at least 1"):

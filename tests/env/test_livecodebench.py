@@ -62,12 +62,16 @@ def test_a_program():
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_every_packing_of_the_private_tests(protocol: int):
-    assert read_problem(row(private_test_cases=pack(json.dumps(MORE), protocol))) == read_problem(row())
+    assert read_problem(
+        row(private_test_cases=pack(json.dumps(MORE), protocol))
+    ) == read_problem(row())
     assert read_problem(row(private_test_cases=json.dumps(MORE))) == read_problem(row())
 
 
 def test_a_function():
-    starter = "class Solution:\n    def isIn(self, xs: List[int], s: str) -> bool:\n        "
+    starter = (
+        "class Solution:\n    def isIn(self, xs: List[int], s: str) -> bool:\n        "
+    )
     given = row(
         starter_code=starter,
         public_test_cases=json.dumps(CALLS),
@@ -108,13 +112,22 @@ class Attack:
         (pack(b"[]", 0), "a pickle with GLOBAL"),
         (pack(12), "a pickle with BININT1"),
         (pack(json.dumps(MORE)[:-1]), "its tests cannot be read .JSONDecodeError"),
-        (base64.b64encode(zlib.compress(b"r\xff\xff\xff\x7f.")).decode(), "its tests cannot be read"),
-        (base64.b64encode(zlib.compress(b"\x8d" + b"\xff" * 8 + b"x.")).decode(), "its tests cannot be read"),
+        (
+            base64.b64encode(zlib.compress(b"r\xff\xff\xff\x7f.")).decode(),
+            "its tests cannot be read",
+        ),
+        (
+            base64.b64encode(zlib.compress(b"\x8d" + b"\xff" * 8 + b"x.")).decode(),
+            "its tests cannot be read",
+        ),
         (
             base64.b64encode(zlib.compress(b"no pickle")).decode(),
             "its private tests are a pickle with|cannot be read",
         ),
-        (base64.b64encode(zlib.compress(b"x" * 1000)[:-8]).decode(), "cut short or larger"),
+        (
+            base64.b64encode(zlib.compress(b"x" * 1000)[:-8]).decode(),
+            "cut short or larger",
+        ),
         (base64.b64encode(b"no zlib").decode(), "no zlib data in base64"),
         ("not base64!", "no zlib data in base64"),
         ("", "its tests cannot be read|cut short"),
@@ -126,7 +139,9 @@ class Attack:
     ],
     ids=range(18),
 )
-def test_hostile_and_damaged_private_tests(private: object, fault: str, tmp_path: Path, monkeypatch):
+def test_hostile_and_damaged_private_tests(
+    private: object, fault: str, tmp_path: Path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Unusable, match=fault):
         read_problem(row(private_test_cases=private))
@@ -142,7 +157,10 @@ def test_hostile_and_damaged_private_tests(private: object, fault: str, tmp_path
             "KeyError|JSONDecode|no name",
         ),
         (
-            {"public_test_cases": '[{"input": "1", "output": "NaN"}]', "metadata": '{"func_name": "f"}'},
+            {
+                "public_test_cases": '[{"input": "1", "output": "NaN"}]',
+                "metadata": '{"func_name": "f"}',
+            },
             "ValueError",
         ),
         ({"question_content": None}, "AttributeError"),
@@ -160,7 +178,10 @@ def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch):
 
 
 def read(folder: Path, **options: object):
-    return build_source({"type": "hf", "name": "livecodebench", "folder": str(folder), **options}, seed=0)
+    return build_source(
+        {"type": "hf", "name": "livecodebench", "folder": str(folder), **options},
+        seed=0,
+    )
 
 
 @pytest.fixture
@@ -168,7 +189,10 @@ def releases(tmp_path: Path) -> Path:
     """One problem per file of the six releases, a month apart."""
     for number in range(1, 7):
         name = "test.jsonl" if number == 1 else f"test{number}.jsonl"
-        fields = {"question_content": f"Problem {number}", "contest_date": f"2024-0{number}-01T00:00:00"}
+        fields = {
+            "question_content": f"Problem {number}",
+            "contest_date": f"2024-0{number}-01T00:00:00",
+        }
         (tmp_path / name).write_text(json.dumps(row(**fields)) + "\n")
     return tmp_path
 
@@ -187,7 +211,10 @@ def releases(tmp_path: Path) -> Path:
 )
 def test_releases_and_windows(releases: Path, options: dict, numbers: list[int]):
     source = read(releases, **options)
-    found = [source.task("test", index).prompt[8] for index in range(source.num_tasks("test"))]
+    found = [
+        source.task("test", index).prompt[8]
+        for index in range(source.num_tasks("test"))
+    ]
     assert found == [str(number) for number in numbers]
     task = source.task("test", 0)
     assert task.tests.hidden[1] == {"input": "4\n", "output": "16\n"}
@@ -197,7 +224,9 @@ def test_releases_and_windows(releases: Path, options: dict, numbers: list[int])
 
 def test_a_release_with_a_file_missing(releases: Path):
     (releases / "test2.jsonl").unlink()
-    with pytest.raises(DataError, match="no data files, or not all, of config='release_v6'"):
+    with pytest.raises(
+        DataError, match="no data files, or not all, of config='release_v6'"
+    ):
         read(releases)
     assert read(releases, config="v6").num_tasks("test") == 1
 
@@ -209,16 +238,28 @@ def test_parquet_files_by_config(tmp_path: Path):
     for name in ("release_v5", "release_v6"):
         (tmp_path / name).mkdir()
         pq.write_table(
-            pa.Table.from_pylist([row(question_content=name)]), tmp_path / name / "test-00000.parquet"
+            pa.Table.from_pylist([row(question_content=name)]),
+            tmp_path / name / "test-00000.parquet",
         )
-    assert read(tmp_path, config="release_v6").task("test", 0).prompt.startswith("release_v6")
-    assert read(tmp_path, config="release_v5").task("test", 0).prompt.startswith("release_v5")
+    assert (
+        read(tmp_path, config="release_v6")
+        .task("test", 0)
+        .prompt.startswith("release_v6")
+    )
+    assert (
+        read(tmp_path, config="release_v5")
+        .task("test", 0)
+        .prompt.startswith("release_v5")
+    )
 
 
 def test_a_problem_that_cannot_be_read_stops_the_benchmark(tmp_path: Path):
     bad = row(private_test_cases=pack(Attack()))
-    (tmp_path / "test6.jsonl").write_text(json.dumps(row()) + "\n" + json.dumps(bad) + "\n")
+    (tmp_path / "test6.jsonl").write_text(
+        json.dumps(row()) + "\n" + json.dumps(bad) + "\n"
+    )
     with pytest.raises(
-        DataError, match=r"test6\.jsonl, line 2: its private tests are a pickle with STACK_GLOBAL"
+        DataError,
+        match=r"test6\.jsonl, line 2: its private tests are a pickle with STACK_GLOBAL",
     ):
         read(tmp_path, config="v6")

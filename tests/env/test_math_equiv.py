@@ -16,7 +16,9 @@ from aipo_env.verifiers.math_text import clean, number, screen
 
 CASES = [
     json.loads(line)
-    for line in (Path(__file__).parent / "data/math_cases.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in (Path(__file__).parent / "data/math_cases.jsonl")
+    .read_text(encoding="utf-8")
+    .splitlines()
 ]
 
 
@@ -25,7 +27,9 @@ def grade(gold: str, answer: str) -> Verdict:
 
 
 def verify(gold: str, text: str, *, unmarked: bool = False) -> Verdict:
-    return run_sync(MathVerifier(unmarked).verify(Task(id="t", prompt="p", answer=gold), text))
+    return run_sync(
+        MathVerifier(unmarked).verify(Task(id="t", prompt="p", answer=gold), text)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +40,19 @@ def verdicts() -> dict[str, Verdict]:
         verifier = MathVerifier(unmarked=True)
         return await asyncio.gather(
             *(
-                verifier.verify(Task(id="t", prompt="p", answer=case["gold"]), case["pred"])
+                verifier.verify(
+                    Task(id="t", prompt="p", answer=case["gold"]), case["pred"]
+                )
                 if case["form"] == "response" or "boxed" in case["pred"]
                 else verifier.grade(case["gold"], case["pred"])
                 for case in CASES
             )
         )
 
-    return {case["id"]: verdict for case, verdict in zip(CASES, run_sync(all_verdicts()), strict=True)}
+    return {
+        case["id"]: verdict
+        for case, verdict in zip(CASES, run_sync(all_verdicts()), strict=True)
+    }
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
@@ -267,11 +276,15 @@ def test_verdicts(gold: str, text: str, status: str, stage: str):
         ("(x-1)e^{x}", "\\int x e^{x} dx", "correct"),
     ],
 )
-def test_integrals_need_nothing_that_a_locked_worker_cannot_load(gold: str, answer: str, status: str):
+def test_integrals_need_nothing_that_a_locked_worker_cannot_load(
+    gold: str, answer: str, status: str
+):
     assert grade(gold, answer).status == status
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are locked up on Linux only")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="workers are locked up on Linux only"
+)
 def test_algebra_runs_locked_up():
     assert grade("\\sqrt{8}", "2\\sqrt{2}").isolation == "seccomp"
     assert grade("8", "8").isolation == "none"
@@ -301,5 +314,7 @@ def test_the_algebra_is_never_imported_here():
         "assert run_sync(v.grade('\\\\sqrt{8}', '2\\\\sqrt{2}')).correct; assert run_sync(v.grade('7', '7')).correct;"
         "print({'sympy', 'antlr4', 'math_verify', 'latex2sympy2_extended'} & set(sys.modules))"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert run.stdout == "set()\n"

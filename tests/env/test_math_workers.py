@@ -61,7 +61,9 @@ def test_a_cancelled_request_leaves_the_pool_at_work(pool: WorkerPool):
     ask(pool, "x+1", "1+x")
 
     async def cancel() -> None:
-        waiting = asyncio.ensure_future(asyncio.wrap_future(pool.submit("decide", "1", ENDLESS)))
+        waiting = asyncio.ensure_future(
+            asyncio.wrap_future(pool.submit("decide", "1", ENDLESS))
+        )
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -101,10 +103,14 @@ if not (child := os.fork()):
 assert os.waitpid(child, 0)[1] == 0
 assert grade(3) == "correct"
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], check=True, timeout=120
+    )
 
 
-def test_the_environment_does_not_reach_the_workers(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_does_not_reach_the_workers(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("AIPO_SECRET", "canary")
     ask(pool, "x+1", "1+x")
     assert pool._parent

@@ -30,14 +30,26 @@ SOURCE = TaskTable(
     "two",
     {
         "train": (TASK,),
-        "test": (Task(id="b", prompt="Which?", answer="B", kind="choice", choices=("x", "y")),),
+        "test": (
+            Task(
+                id="b", prompt="Which?", answer="B", kind="choice", choices=("x", "y")
+            ),
+        ),
     },
 )
 TOY = ToySource(World())
 
 
-def say(agent: Any, query: str, kind: str = "verify", problem: str = TASK.prompt, seed: int = 0) -> Any:
-    return run_sync(agent.reply(AgentRequest(kind=kind, query=query, problem=problem, seed=seed)))
+def say(
+    agent: Any,
+    query: str,
+    kind: str = "verify",
+    problem: str = TASK.prompt,
+    seed: int = 0,
+) -> Any:
+    return run_sync(
+        agent.reply(AgentRequest(kind=kind, query=query, problem=problem, seed=seed))
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,18 +84,26 @@ def test_a_wrong_agent_is_wrong_as_often_as_it_is_told():
         assert verdict == "Wrong:"
         assert (one[0], other[0], total[0]) == ("1", "3", "4")
         assert (one != "12", other != "30", total != "42") == (True, True, True)
-    assert {reply.text for reply in replies if reply.agent_id == "canned"} == {"Right: 12 + 30 = 42."}
+    assert {reply.text for reply in replies if reply.agent_id == "canned"} == {
+        "Right: 12 + 30 = 42."
+    }
     assert replies == [say(agent, "q", seed=seed) for seed in range(400)]
 
 
 def test_a_mixture_asks_by_its_weights():
-    parts = [CannedAgent("a", "one"), CannedAgent("b", "two"), CannedAgent("c", "three")]
+    parts = [
+        CannedAgent("a", "one"),
+        CannedAgent("b", "two"),
+        CannedAgent("c", "three"),
+    ]
     agent = MixedAgent(TOY, parts, (3, 1, 0))
     assert agent.agent_id == "mix(one, two, three)"
     spoke = Counter(say(agent, "q", seed=seed).agent_id for seed in range(400))
     assert spoke["three"] == 0
     assert 260 <= spoke["one"] <= 340
-    assert set(Counter(say(MixedAgent(TOY, parts), "q", seed=s).text for s in range(50))) == {"a", "b", "c"}
+    assert set(
+        Counter(say(MixedAgent(TOY, parts), "q", seed=s).text for s in range(50))
+    ) == {"a", "b", "c"}
 
 
 def test_the_record_names_who_spoke():
@@ -92,7 +112,9 @@ def test_the_record_names_who_spoke():
     pool = AgentPool({"verify": VerifyAgent(agent)})
     session = Session(TASK, rules, TagsCodec(), pool, MathVerifier(), aided=True)
     episode = ScriptedPolicy(["<verify>x</verify>", "\\boxed{42}"]).run(session)
-    assert [(consult.agent_id, consult.reply) for consult in episode.consults] == [("wrong/canned", "wrong;")]
+    assert [(consult.agent_id, consult.reply) for consult in episode.consults] == [
+        ("wrong/canned", "wrong;")
+    ]
     [span] = [span for span in episode.messages[3].spans if span.is_content]
     assert span.agent_id == "wrong/canned"
 
@@ -111,11 +133,23 @@ def test_specs_within_specs():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: WrongAgent(TOY, "scripted", p=1.5), "p=1.5 must be a number from 0 to 1"),
-        (lambda: WrongAgent(TOY, "scripted", p="often"), "p='often' must be a number from 0 to 1"),
+        (
+            lambda: WrongAgent(TOY, "scripted", p=1.5),
+            "p=1.5 must be a number from 0 to 1",
+        ),
+        (
+            lambda: WrongAgent(TOY, "scripted", p="often"),
+            "p='often' must be a number from 0 to 1",
+        ),
         (lambda: WrongAgent(TOY, "nobody"), "there is no 'nobody'"),
-        (lambda: MixedAgent(TOY, ["scripted"], (1, 2)), r"weights=\[1, 2\] must be one number from 0 up"),
-        (lambda: MixedAgent(TOY, ["scripted", "scripted"], (1, -1)), r"weights=\[1, -1\]"),
+        (
+            lambda: MixedAgent(TOY, ["scripted"], (1, 2)),
+            r"weights=\[1, 2\] must be one number from 0 up",
+        ),
+        (
+            lambda: MixedAgent(TOY, ["scripted", "scripted"], (1, -1)),
+            r"weights=\[1, -1\]",
+        ),
         (lambda: MixedAgent(TOY, ["scripted"], ("x",)), r"weights=\['x'\]"),
         (lambda: MixedAgent(TOY, []), r"weights=\[\] must be"),
     ],

@@ -26,12 +26,19 @@ class TwoTasks:
 
 
 def say(kind: ConsultKind, query: str, problem: str = "") -> str:
-    return run_sync(NotesAgent(TwoTasks()).reply(AgentRequest(kind=kind, query=query, problem=problem))).text
+    return run_sync(
+        NotesAgent(TwoTasks()).reply(
+            AgentRequest(kind=kind, query=query, problem=problem)
+        )
+    ).text
 
 
 def test_knowledge_explains_the_terms_of_a_query_from_all_tasks():
     assert say("knowledge", "what is a Train Term?") == "train term: what train means"
-    assert say("knowledge", "test term and pH") == "pH: a logarithm\ntest term: what test means"
+    assert (
+        say("knowledge", "test term and pH")
+        == "pH: a logarithm\ntest term: what test means"
+    )
     assert say("knowledge", "train terms, alpha") == "unknown"
     assert say("knowledge", "") == "unknown"
 
@@ -101,7 +108,9 @@ def test_check_arithmetic(text: str, said: str):
     assert check_arithmetic(text) == said
 
 
-@pytest.mark.parametrize("unit", ["(", "1 ", "1+", "9", "1=", "1 = ", "((1)", ") ", "1.", "1*1=1 ", "1,000"])
+@pytest.mark.parametrize(
+    "unit", ["(", "1 ", "1+", "9", "1=", "1 = ", "((1)", ") ", "1.", "1*1=1 ", "1,000"]
+)
 def test_long_hostile_queries_take_no_time(unit: str):
     start = time.process_time()
     assert say("verify", unit * (1_000_000 // len(unit))) in ("right;", "unsure")

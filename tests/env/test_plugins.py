@@ -39,7 +39,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plugins")
     shutil.copytree(CHEM, folder / "source")
     site = folder / "site"
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    options = [
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--disable-pip-version-check",
+    ]
     install = [
         sys.executable,
         "-m",
@@ -54,7 +60,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     info = site / "broken_chem-2.5.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Broken_Chem\nVersion: 2.5\n")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: Broken_Chem\nVersion: 2.5\n"
+    )
     (info / "entry_points.txt").write_text(BROKEN)
     (site / "broken_chem.py").write_text('raise RuntimeError("no\\nlicence \\x1b[2J")')
     (site / "lenient.py").write_text(LENIENT)
@@ -104,18 +112,29 @@ def test_an_environment_an_agent_and_a_tool_are_used_by_name(site: Path):
 
 
 def test_it_can_be_played(site: Path):
-    play = ["-m", "aipo_env.cli", "play", "aipo_chem:Chem/AIPO-Masses-Turn-v0", "--index", "3"]
+    play = [
+        "-m",
+        "aipo_env.cli",
+        "play",
+        "aipo_chem:Chem/AIPO-Masses-Turn-v0",
+        "--index",
+        "3",
+    ]
     done = run(site, *play, stdin="<knowledge>C</knowledge>\n\\boxed{1}\n\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert "   agent │ C has 12 g/mol\n" in done.stdout
     assert done.stdout.endswith("Verdict: wrong. Your answer: 1. Consultations: 1.\n")
 
 
-def test_what_is_installed_is_listed_with_where_it_is_from_and_what_is_wrong(site: Path):
+def test_what_is_installed_is_listed_with_where_it_is_from_and_what_is_wrong(
+    site: Path,
+):
     done = run(site, "-m", "aipo_env.cli", "plugins")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    fault = "agent: 'broken_chem:{}' cannot be loaded: RuntimeError: no licence \\u001b[2J."
+    fault = (
+        "agent: 'broken_chem:{}' cannot be loaded: RuntimeError: no licence \\u001b[2J."
+    )
     for line in (
         "agent     scripted         aipo_env",
         "agent     chemist          aipo-chem 0.1.0",
@@ -145,7 +164,10 @@ def test_pytest_names_the_rules_that_are_broken(site: Path):
     done = check(site, "--aipo-plugins", "broken-chem")
     assert done.returncode == 1
     assert "4 failed" in done.stdout
-    assert "agent alchemist cannot be used: agent: 'broken_chem:Alchemist' cannot be loaded" in done.stdout
+    assert (
+        "agent alchemist cannot be used: agent: 'broken_chem:Alchemist' cannot be loaded"
+        in done.stdout
+    )
     assert "tool 'dumps': parameter 'obj' must be typed as one of str" in done.stdout
     assert "given '\\\\boxed{43}', it says Verdict(correct=True" in done.stdout
     assert "Refuse what is not the gold answer." in done.stdout
@@ -153,7 +175,15 @@ def test_pytest_names_the_rules_that_are_broken(site: Path):
 
 
 def test_checks_are_chosen_as_tests_are(site: Path):
-    done = check(site, "--aipo-plugins", "aipo-chem", "--aipo-plugins", "broken-chem", "-k", "chem and task")
+    done = check(
+        site,
+        "--aipo-plugins",
+        "aipo-chem",
+        "--aipo-plugins",
+        "broken-chem",
+        "-k",
+        "chem and task",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 6 deselected" in done.stdout
 
@@ -161,4 +191,7 @@ def test_checks_are_chosen_as_tests_are(site: Path):
 def test_a_package_without_components_is_named(site: Path):
     done = check(site, "--aipo-plugins", "pluggy")
     assert done.returncode == 4
-    assert "pluggy offers no component. `aipo plugins` lists what is installed." in done.stderr
+    assert (
+        "pluggy offers no component. `aipo plugins` lists what is installed."
+        in done.stderr
+    )

@@ -33,7 +33,9 @@ def request(query: str = "zura", key: tuple[int, ...] = (0, 0)) -> AgentRequest:
     return AgentRequest(kind="knowledge", query=query, key=key)
 
 
-def ask(agent: object, limits: PoolLimits = QUICK, journal: Journal | None = None) -> Outcome:
+def ask(
+    agent: object, limits: PoolLimits = QUICK, journal: Journal | None = None
+) -> Outcome:
     return run_sync(AgentPool({"knowledge": agent}, limits, journal).consult(request()))
 
 
@@ -45,7 +47,9 @@ def test_a_reply_comes_with_its_account():
 
 def test_no_agent_behind_a_role():
     pool = AgentPool({})
-    assert run_sync(pool.consult(request())) == Outcome(reply=None, error="no agent for 'knowledge'")
+    assert run_sync(pool.consult(request())) == Outcome(
+        reply=None, error="no agent for 'knowledge'"
+    )
     assert pool.agent_id("knowledge") == ""
 
 
@@ -63,7 +67,11 @@ def test_whatever_an_agent_does_is_an_outcome(fault: str, error: str):
     outcome = ask(FaultyAgent(fault))
     assert (outcome.reply, outcome.error, outcome.retries) == (None, error, 1)
     mended = ask(FaultyAgent(fault, times=1))
-    assert (mended.reply, mended.error, mended.retries) == (AgentReply(text="fine"), "", 1)
+    assert (mended.reply, mended.error, mended.retries) == (
+        AgentReply(text="fine"),
+        "",
+        1,
+    )
 
 
 @dataclass
@@ -128,11 +136,15 @@ def test_calls_in_flight_are_limited_in_every_event_loop():
     pool = AgentPool({"knowledge": agent}, PoolLimits(concurrency=2, retries=0))
 
     async def ask_six() -> list[Outcome]:
-        return await asyncio.gather(*(pool.consult(request(str(number))) for number in range(6)))
+        return await asyncio.gather(
+            *(pool.consult(request(str(number))) for number in range(6))
+        )
 
     for _ in range(2):  # a training run opens a new event loop for every step
         outcomes = asyncio.run(ask_six())
-        assert [outcome.reply and outcome.reply.text for outcome in outcomes] == list("012345")
+        assert [outcome.reply and outcome.reply.text for outcome in outcomes] == list(
+            "012345"
+        )
         assert agent.most == 2
 
 
@@ -189,12 +201,16 @@ def test_a_journal_cut_short_by_a_crash(tmp_path: Path):
     assert journal.get(request(key=(0,))) is None
     journal.put(request(key=(2,)), Outcome(reply=AgentReply(text="next step")))
     journal.close()
-    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == ["(2,)"]
+    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == [
+        "(2,)"
+    ]
 
 
 def test_a_journal_of_rubbish_is_passed_over(tmp_path: Path):
     path = tmp_path / "journal.jsonl"
-    path.write_bytes(b'\xff\xfe\n[]\n{"key": 1}\n{"key": "(0,)", "hash": "x", "reply": {"text": 3}}\n')
+    path.write_bytes(
+        b'\xff\xfe\n[]\n{"key": 1}\n{"key": "(0,)", "hash": "x", "reply": {"text": 3}}\n'
+    )
     journal = Journal(path)
     assert journal.get(request(key=(0,))) is None
     journal.close()
@@ -205,7 +221,10 @@ def test_a_journal_of_rubbish_is_passed_over(tmp_path: Path):
     [
         ({"concurrency": 0}, "concurrency=0 must be a whole number, at least 1"),
         ({"deadline_s": 0.0}, "deadline_s=0.0 must be a number, at least 0.001"),
-        ({"deadline_s": float("nan")}, "deadline_s=nan must be a number, at least 0.001"),
+        (
+            {"deadline_s": float("nan")},
+            "deadline_s=nan must be a number, at least 0.001",
+        ),
         ({"retries": -1}, "retries=-1 must be a whole number, at least 0"),
         ({"backoff_s": -0.5}, "backoff_s=-0.5 must be a number, at least 0"),
     ],
@@ -234,12 +253,16 @@ class Busy:
 
 
 async def ask_many(pool: AgentPool, num: int) -> list[Outcome]:
-    return await asyncio.gather(*(pool.consult(request(str(n), (n, 0))) for n in range(num)))
+    return await asyncio.gather(
+        *(pool.consult(request(str(n), (n, 0))) for n in range(num))
+    )
 
 
 def test_a_pause_that_an_agent_asks_for_is_kept_by_all():
     agent = Busy(0.3)
-    pool = AgentPool({"knowledge": agent}, PoolLimits(concurrency=1, retries=1, backoff_s=0.0))
+    pool = AgentPool(
+        {"knowledge": agent}, PoolLimits(concurrency=1, retries=1, backoff_s=0.0)
+    )
     outcomes = asyncio.run(ask_many(pool, 3))
     assert {outcome.reply.text for outcome in outcomes} == {"fine"}
     assert sorted(outcome.retries for outcome in outcomes) == [0, 0, 1]
@@ -259,7 +282,9 @@ def test_retries_are_drawn_from_the_seed(monkeypatch: pytest.MonkeyPatch):
         waits.append(delay_s)
 
     monkeypatch.setattr("aipo_env.agents.pool.asyncio.sleep", note)
-    pool = AgentPool({"knowledge": FaultyAgent("raise")}, PoolLimits(retries=3, backoff_s=1.0))
+    pool = AgentPool(
+        {"knowledge": FaultyAgent("raise")}, PoolLimits(retries=3, backoff_s=1.0)
+    )
     for seed in (1, 1, 2):
         asyncio.run(pool.consult(AgentRequest(kind="knowledge", query="q", seed=seed)))
     assert waits[:3] == waits[3:6]
@@ -297,7 +322,9 @@ def test_one_agent_behind_several_roles_has_one_limit():
 
     async def ask_all() -> None:
         kinds = ("knowledge", "reason", "verify") * 3
-        await asyncio.gather(*(pool.consult(AgentRequest(kind=kind, query="q")) for kind in kinds))
+        await asyncio.gather(
+            *(pool.consult(AgentRequest(kind=kind, query="q")) for kind in kinds)
+        )
 
     asyncio.run(ask_all())
     assert agent.most == 2
@@ -309,13 +336,21 @@ def test_an_agent_that_keeps_failing_is_left_alone_and_tried_again(
     agent = FaultyAgent("raise", times=4)
     pool = AgentPool({"knowledge": agent}, PoolLimits(retries=0, break_after=3))
     errors = [run_sync(pool.consult(request())).error for _ in range(6)]
-    assert errors == ["ValueError: boom"] * 3 + ["not asked: it failed 3 times in a row"] * 3
+    assert (
+        errors
+        == ["ValueError: boom"] * 3 + ["not asked: it failed 3 times in a row"] * 3
+    )
     assert caplog.messages == ["an agent failed 3 times in a row: left alone for 30 s"]
     assert pool.spent["calls"] == 3
     clock = time.monotonic() + 31
     monkeypatch.setattr("aipo_env.agents.gate.time.monotonic", lambda: clock)
-    assert run_sync(pool.consult(request())).error == "ValueError: boom"  # the one that tries
-    assert run_sync(pool.consult(request())).error == "not asked: it failed 4 times in a row"
+    assert (
+        run_sync(pool.consult(request())).error == "ValueError: boom"
+    )  # the one that tries
+    assert (
+        run_sync(pool.consult(request())).error
+        == "not asked: it failed 4 times in a row"
+    )
     clock += 31
     assert run_sync(pool.consult(request())).reply.text == "fine"
     assert run_sync(pool.consult(request())).reply.text == "fine"
@@ -329,11 +364,14 @@ def test_those_who_wait_for_a_dead_agent_are_let_go():
     outcomes = asyncio.run(ask_many(pool, 200))
     assert pool.spent["calls"] == 4
     assert [outcome.error for outcome in outcomes[:4]] == ["no reply within 0.1 s"] * 4
-    assert {outcome.error for outcome in outcomes[4:]} == {"not asked: it failed 4 times in a row"}
+    assert {outcome.error for outcome in outcomes[4:]} == {
+        "not asked: it failed 4 times in a row"
+    }
 
 
 @pytest.mark.parametrize(
-    ("budget", "num_answered"), [({"max_calls": 3}, 3), ({"max_tokens": 7}, 3), ({"max_usd": 1.0}, 2)]
+    ("budget", "num_answered"),
+    [({"max_calls": 3}, 3), ({"max_tokens": 7}, 3), ({"max_usd": 1.0}, 2)],
 )
 def test_a_spent_budget_leaves_the_run_unaided(
     budget: dict, num_answered: int, caplog: pytest.LogCaptureFixture
@@ -341,14 +379,20 @@ def test_a_spent_budget_leaves_the_run_unaided(
     [(name, most)] = budget.items()
     pool = AgentPool({"knowledge": Busy(0.0, times=0)}, PoolLimits(**budget))
     outcomes = [run_sync(pool.consult(request(str(n)))) for n in range(5)]
-    assert [bool(outcome.reply) for outcome in outcomes] == [True] * num_answered + [False] * (
-        5 - num_answered
-    )
+    assert [bool(outcome.reply) for outcome in outcomes] == [True] * num_answered + [
+        False
+    ] * (5 - num_answered)
     told = f"the run's budget for agents is spent: {name}={most}"
     assert outcomes[-1].error == told
     assert caplog.messages == [f"{told}; the run goes on unaided"]
-    spent = {"calls": num_answered, "tokens": 3 * num_answered, "usd": 0.5 * num_answered}
-    assert pool.spent == spent | {f"knowledge/{metric}": amount for metric, amount in spent.items()}
+    spent = {
+        "calls": num_answered,
+        "tokens": 3 * num_answered,
+        "usd": 0.5 * num_answered,
+    }
+    assert pool.spent == spent | {
+        f"knowledge/{metric}": amount for metric, amount in spent.items()
+    }
 
 
 def test_a_spent_budget_stops_the_run_if_wanted():
@@ -356,7 +400,8 @@ def test_a_spent_budget_stops_the_run_if_wanted():
     pool = AgentPool({"knowledge": Busy(0.0, times=0)}, limits)
     assert run_sync(pool.consult(request())).reply.text == "fine"
     with pytest.raises(
-        BudgetSpent, match="max_calls=1. Raise it, or set when_spent to 'unaided', and resume"
+        BudgetSpent,
+        match="max_calls=1. Raise it, or set when_spent to 'unaided', and resume",
     ):
         run_sync(pool.consult(request("another")))
 
@@ -367,14 +412,22 @@ def test_retries_count_and_tools_do_not():
         PoolLimits(max_calls=2, retries=4, backoff_s=0.0),
     )
     outcome = run_sync(pool.consult(request()))
-    assert (outcome.error, outcome.retries) == ("the run's budget for agents is spent: max_calls=2", 2)
-    assert run_sync(pool.consult(AgentRequest(kind="lookup", query="q"))).reply.text == "found"
+    assert (outcome.error, outcome.retries) == (
+        "the run's budget for agents is spent: max_calls=2",
+        2,
+    )
+    assert (
+        run_sync(pool.consult(AgentRequest(kind="lookup", query="q"))).reply.text
+        == "found"
+    )
     assert pool.spent["calls"] == 2
 
 
 def test_a_reply_from_the_journal_is_free(tmp_path: Path):
     journal = Journal(tmp_path / "journal.jsonl")
-    pool = AgentPool({"knowledge": Busy(0.0, times=0)}, PoolLimits(max_calls=1), journal)
+    pool = AgentPool(
+        {"knowledge": Busy(0.0, times=0)}, PoolLimits(max_calls=1), journal
+    )
     for _ in range(3):
         assert run_sync(pool.consult(request())).reply.text == "fine"
     journal.close()
@@ -382,18 +435,29 @@ def test_a_reply_from_the_journal_is_free(tmp_path: Path):
 
 def test_another_version_of_an_agent_gets_nothing_from_the_journal(tmp_path: Path):
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.put(replace(request(), agent_id="openai:m#1"), Outcome(reply=AgentReply(text="paid")))
+    journal.put(
+        replace(request(), agent_id="openai:m#1"),
+        Outcome(reply=AgentReply(text="paid")),
+    )
     assert journal.get(replace(request(), agent_id="openai:m#1")).reply.text == "paid"
     assert journal.get(replace(request(), agent_id="openai:m#2")) is None
     journal.close()
 
 
-def test_a_stalled_call_is_in_the_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+def test_a_stalled_call_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     monkeypatch.setattr("aipo_env.agents.gate.STALL_S", 0.05)
-    pool = AgentPool({"knowledge": FaultyAgent("hang")}, PoolLimits(concurrency=1, deadline_s=0.4, retries=0))
+    pool = AgentPool(
+        {"knowledge": FaultyAgent("hang")},
+        PoolLimits(concurrency=1, deadline_s=0.4, retries=0),
+    )
 
     async def both() -> None:
-        await asyncio.gather(pool.consult(request(key=(7, 3, 1, 0))), pool.consult(request(key=(7, 3, 2, 5))))
+        await asyncio.gather(
+            pool.consult(request(key=(7, 3, 1, 0))),
+            pool.consult(request(key=(7, 3, 2, 5))),
+        )
 
     asyncio.run(both())
     lines = [line.rpartition(", for ")[0] for line in caplog.messages]

@@ -56,9 +56,18 @@ def episode(task: Task = TASK) -> Episode:
         messages=(
             Message("system", (Span(f"Solve. {SECRET}", Author.PROMPT),)),
             Message("assistant", (Span(SECRET, Author.POLICY),)),
-            Message("user", (Span("<r>", Author.ENV), Span(SECRET, Author.AGENT, "k", 0, True, (83, 69)))),
+            Message(
+                "user",
+                (
+                    Span("<r>", Author.ENV),
+                    Span(SECRET, Author.AGENT, "k", 0, True, (83, 69)),
+                ),
+            ),
         ),
-        turns=(Turn(SECRET, "stop", (Call("verify", SECRET),), SECRET), Turn(SECRET, "length")),
+        turns=(
+            Turn(SECRET, "stop", (Call("verify", SECRET),), SECRET),
+            Turn(SECRET, "length"),
+        ),
         consults=(
             Consult(
                 kind="verify",
@@ -83,7 +92,9 @@ def episode(task: Task = TASK) -> Episode:
                 "is_content": [False, False, True],
             }
         ),
-        verdict=Verdict(correct=True, reward=1.0, status="correct", extracted=SECRET, reason=SECRET),
+        verdict=Verdict(
+            correct=True, reward=1.0, status="correct", extracted=SECRET, reason=SECRET
+        ),
         reward=1.0,
         reward_parts={"verdict": 1.0},
         stop_reason=StopReason.COMPLETED,
@@ -100,8 +111,12 @@ def test_no_door_lets_text_out(tmp_path: Path):
         "text": episode_text(episode()),
         "running": messages_text(episode().messages, TASK),
         "page": episodes_html([episode()], title="t"),
-        "tokens": episodes_html([episode()], title="t", tokens=lambda token: SECRET if token else "zero"),
-        "from file": episodes_html(list(read_episodes(path)), title="t", tokens=lambda token: SECRET),
+        "tokens": episodes_html(
+            [episode()], title="t", tokens=lambda token: SECRET if token else "zero"
+        ),
+        "from file": episodes_html(
+            list(read_episodes(path)), title="t", tokens=lambda token: SECRET
+        ),
         "repr": repr(episode()) + repr(TASK),
     }
     for door, text in doors.items():
@@ -118,22 +133,47 @@ def test_what_stays():
         "choice",
     )
     assert (shown.task.prompt, shown.task.answer) == (NOTICE, NOTICE)
-    assert (shown.task.choices, shown.task.tests, shown.task.meta) == ((), None, {"no_republish": True})
-    assert [span.text for message in shown.messages for span in message.spans] == [NOTICE] * 4
-    assert [span.author for message in shown.messages for span in message.spans] == [0, 1, 4, 2]
+    assert (shown.task.choices, shown.task.tests, shown.task.meta) == (
+        (),
+        None,
+        {"no_republish": True},
+    )
+    assert [span.text for message in shown.messages for span in message.spans] == [
+        NOTICE
+    ] * 4
+    assert [span.author for message in shown.messages for span in message.spans] == [
+        0,
+        1,
+        4,
+        2,
+    ]
     assert shown.turns[0] == Turn(NOTICE, "stop", (Call("verify", NOTICE),), NOTICE)
-    assert (shown.consults[0].status, shown.consults[0].reply, shown.consults[0].error) == (
+    assert (
+        shown.consults[0].status,
+        shown.consults[0].reply,
+        shown.consults[0].error,
+    ) == (
         "answered",
         NOTICE,
         "",
     )
     assert shown.tokens.token_ids.tolist() == [0, 0, 0]
     assert (shown.consults[0].token_ids, shown.consults[0].logprobs) == ((), ())
-    assert all(span.token_ids == () for message in shown.messages for span in message.spans)
+    assert all(
+        span.token_ids == () for message in shown.messages for span in message.spans
+    )
     assert shown.tokens.author.tolist() == [0, 1, 2]
     assert shown.tokens.behaviour_logprobs[1] == np.float32(-0.5)
-    assert (shown.verdict.correct, shown.verdict.extracted, shown.verdict.reason) == (True, "", "")
-    assert (shown.reward, shown.stop_reason, shown.group_id) == (1.0, StopReason.COMPLETED, "3-1")
+    assert (shown.verdict.correct, shown.verdict.extracted, shown.verdict.reason) == (
+        True,
+        "",
+        "",
+    )
+    assert (shown.reward, shown.stop_reason, shown.group_id) == (
+        1.0,
+        StopReason.COMPLETED,
+        "3-1",
+    )
     assert redact(shown) == shown
 
 
@@ -156,7 +196,9 @@ def test_other_tasks_are_shown(meta: dict):
 
 def test_it_is_not_played(capsys: pytest.CaptureFixture):
     scenario = build_scenario(TaskTable("up", {"train": [TASK]}), "none")
-    with pytest.raises(ConfigError, match="task 'up-1': .withheld: made/up forbids republication"):
+    with pytest.raises(
+        ConfigError, match="task 'up-1': .withheld: made/up forbids republication"
+    ):
         play(scenario)
     assert capsys.readouterr().out == ""
 
@@ -164,9 +206,13 @@ def test_it_is_not_played(capsys: pytest.CaptureFixture):
 @pytest.mark.parametrize(("task", "num_rows"), [(TASK, 0), (replace(TASK, meta={}), 1)])
 def test_a_cassette_keeps_no_reply_about_it(tmp_path: Path, task: Task, num_rows: int):
     cassette, agent = tmp_path / "replies.jsonl", CannedAgent("the question says so")
-    scenario = build_scenario(TaskTable("up", {"train": [task]}), agent, cassette=str(cassette))
+    scenario = build_scenario(
+        TaskTable("up", {"train": [task]}), agent, cassette=str(cassette)
+    )
     session = scenario.session(task, aided=True, key=(0,))
     found = ScriptedPolicy(["<knowledge>what?</knowledge>", "\\boxed{B}"]).run(session)
     assert [consult.reply for consult in found.consults] == ["the question says so"]
     assert [request.is_private for request in agent.requests] == [not num_rows]
-    assert (len(cassette.read_text().splitlines()) if cassette.exists() else 0) == num_rows
+    assert (
+        len(cassette.read_text().splitlines()) if cassette.exists() else 0
+    ) == num_rows

@@ -29,10 +29,16 @@ from aipo_env.registry import Plugin, Registry
         ("scripted", ("scripted", {})),
         ("scripted:", ("scripted", {})),
         ("scripted:wrong=0.2,slow=1", ("scripted", {"wrong": 0.2, "slow": 1})),
-        ("x: a = true,b=null,c=two words,d=a=b", ("x", {"a": True, "b": None, "c": "two words", "d": "a=b"})),
+        (
+            "x: a = true,b=null,c=two words,d=a=b",
+            ("x", {"a": True, "b": None, "c": "two words", "d": "a=b"}),
+        ),
         ({"type": "scripted", "wrong": 0.2}, ("scripted", {"wrong": 0.2})),
         ("file:some/tasks.jsonl", ("file", {"": "some/tasks.jsonl"})),
-        ("openai:m/M-1@http://h:8/v1,tokens=9", ("openai", {"": "m/M-1@http://h:8/v1", "tokens": 9})),
+        (
+            "openai:m/M-1@http://h:8/v1,tokens=9",
+            ("openai", {"": "m/M-1@http://h:8/v1", "tokens": 9}),
+        ),
     ],
 )
 def test_both_forms_of_a_spec(spec: object, parsed: tuple):
@@ -79,7 +85,8 @@ class Thing:
 def test_construct_names_the_option():
     assert construct(Thing, {"size": 3}, "thing") == Thing(3)
     with pytest.raises(
-        ConfigError, match=r"thing: there is no option 'sise'. Valid: name, size. Did you mean 'size'"
+        ConfigError,
+        match=r"thing: there is no option 'sise'. Valid: name, size. Did you mean 'size'",
     ):
         construct(Thing, {"sise": 3}, "thing")
     with pytest.raises(ConfigError, match=r"thing: .*missing 1 required"):
@@ -93,13 +100,16 @@ def test_construct_names_the_option():
 def test_choose_suggests_the_nearest():
     assert choose({"a": 1}, "a", "letter") == 1
     with pytest.raises(
-        ConfigError, match=r"letter: there is no 'alpa'. Valid: alpha, beta. Did you mean 'alpha'"
+        ConfigError,
+        match=r"letter: there is no 'alpa'. Valid: alpha, beta. Did you mean 'alpha'",
     ):
         choose({"alpha": 1, "beta": 2}, "alpa", "letter")
 
 
 def test_a_scenario_from_specs():
-    scenario = build_scenario("toy:difficulty=2", "scripted:wrong=0.5", rules={"max_turns": 3}, seed=4)
+    scenario = build_scenario(
+        "toy:difficulty=2", "scripted:wrong=0.5", rules={"max_turns": 3}, seed=4
+    )
     assert scenario.rules.max_turns == 3
     assert scenario.rules.plain_prompt == TOY_RULES.plain_prompt == "Solve."
     assert [scenario.pool.agent_id(kind) for kind in CONSULT_KINDS] == [
@@ -114,25 +124,48 @@ def test_a_file_has_the_general_rules_and_no_scripted_agents(tmp_path: Path):
     path = tmp_path / "tasks.jsonl"
     path.write_text('{"id": "a", "prompt": "1+1?", "answer": "2"}\n')
     assert build_scenario(f"file:{path}", "none").rules == DialogueRules()
-    with pytest.raises(ConfigError, match="'scripted' knows toy worlds only; use agents='none'"):
+    with pytest.raises(
+        ConfigError, match="'scripted' knows toy worlds only; use agents='none'"
+    ):
         build_scenario(f"file:{path}", "scripted")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"agents": "scriptd"}, "agent: there is no 'scriptd'.*Did you mean 'scripted'"),
-        ({"agents": "scripted:wrng=1"}, "there is no option 'wrng'.*Did you mean 'wrong'"),
+        (
+            {"agents": "scriptd"},
+            "agent: there is no 'scriptd'.*Did you mean 'scripted'",
+        ),
+        (
+            {"agents": "scripted:wrng=1"},
+            "there is no option 'wrng'.*Did you mean 'wrong'",
+        ),
         ({"agents": "scripted:wrong=2"}, "wrong=2 must be a number from 0 to 1"),
         (
             {"rules": {"max_turn": 3}},
             "dialogue rules: there is no option 'max_turn'.*Did you mean 'max_turns'",
         ),
-        ({"pool": {"max_per_kind": {"verfy/usd": 1}}}, "a budget's kind='verfy'.*Did you mean 'verify'"),
-        ({"rules": {"reply_budget": {"verfy/usd": 1}}}, "a budget's kind='verfy'.*Did you mean 'verify'"),
-        ({"rules": {"budget_per_kind": {"verfy": 1}}}, "a budget's kind='verfy'.*Did you mean 'verify'"),
-        ({"rules": {"max_turns": "3"}}, "dialogue rules: max_turns='3' must be a whole number"),
-        ({"rules": {"budget_per_kind": [1]}}, "dialogue rules: 'list' object has no attribute 'items'"),
+        (
+            {"pool": {"max_per_kind": {"verfy/usd": 1}}},
+            "a budget's kind='verfy'.*Did you mean 'verify'",
+        ),
+        (
+            {"rules": {"reply_budget": {"verfy/usd": 1}}},
+            "a budget's kind='verfy'.*Did you mean 'verify'",
+        ),
+        (
+            {"rules": {"budget_per_kind": {"verfy": 1}}},
+            "a budget's kind='verfy'.*Did you mean 'verify'",
+        ),
+        (
+            {"rules": {"max_turns": "3"}},
+            "dialogue rules: max_turns='3' must be a whole number",
+        ),
+        (
+            {"rules": {"budget_per_kind": [1]}},
+            "dialogue rules: 'list' object has no attribute 'items'",
+        ),
         ({"pool": {"retries": -1}}, "agent pool: retries=-1"),
         ({"pool": {"retry": 1}}, "agent pool: there is no option 'retry'"),
     ],
@@ -170,7 +203,12 @@ def pumps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Registry:
     monkeypatch.setitem(sys.modules, "pumps", module)
     (tmp_path / "exits.py").write_text("raise SystemExit(3)")
     monkeypatch.syspath_prepend(tmp_path)
-    offers = {"hand": "pumps:Pump", "gone": "gone_pumps:Pump", "exit": "exits:Pump", "own": "pumps:READY"}
+    offers = {
+        "hand": "pumps:Pump",
+        "gone": "gone_pumps:Pump",
+        "exit": "exits:Pump",
+        "own": "pumps:READY",
+    }
     monkeypatch.setattr(
         registry,
         "entry_points",
@@ -212,17 +250,26 @@ def test_a_live_object_is_the_component(pumps: Registry):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("owm", "pump: there is no 'owm'. Valid: exit, gone, hand, own. Did you mean 'own'"),
+        (
+            "owm",
+            "pump: there is no 'owm'. Valid: exit, gone, hand, own. Did you mean 'own'",
+        ),
         ("owm:size", "pump: there is no 'owm'. Valid: .* Did you mean 'own'"),
         ("owm:tasks.jsonl", "pump: there is no 'owm'"),
         ("", "pump: there is no ''"),
         (":x", "pump: there is no ''"),
-        ("own:litre=3", "pump 'own': there is no option 'litre'.*Did you mean 'litres'"),
+        (
+            "own:litre=3",
+            "pump 'own': there is no option 'litre'.*Did you mean 'litres'",
+        ),
         ("own:3,litres=4", "pump: 'own' takes no value, got '3'"),
         ("pumps:no_value:3", "pump: 'pumps' takes no value, got '3'"),
         ("pumps:READY:3", "pump 'pumps': it is no factory, so it takes no options"),
         ("pumps:Pmp", "pump: 'pumps:Pmp' cannot be loaded: AttributeError: .*'Pmp'"),
-        ("pumps.no:Pump", "pump: 'pumps.no:Pump' cannot be loaded: ModuleNotFoundError"),
+        (
+            "pumps.no:Pump",
+            "pump: 'pumps.no:Pump' cannot be loaded: ModuleNotFoundError",
+        ),
         (
             "gone",
             "pump: 'gone_pumps:Pump' cannot be loaded: ModuleNotFoundError: No module named 'gone_pumps'",
@@ -239,7 +286,12 @@ def test_a_broken_package_breaks_no_other_name(pumps: Registry):
     assert pumps.names() == ["exit", "gone", "hand", "own"]
     assert pumps.build("hand") == Pump()
     assert pumps.plugins() == [
-        Plugin("pump", "exit", "exits:Pump", "pump: 'exits:Pump' cannot be loaded: SystemExit: 3."),
+        Plugin(
+            "pump",
+            "exit",
+            "exits:Pump",
+            "pump: 'exits:Pump' cannot be loaded: SystemExit: 3.",
+        ),
         Plugin(
             "pump",
             "gone",
@@ -252,7 +304,9 @@ def test_a_broken_package_breaks_no_other_name(pumps: Registry):
     ]
 
 
-def test_nothing_is_looked_up_for_a_name_of_our_own(monkeypatch: pytest.MonkeyPatch, pumps: Registry):
+def test_nothing_is_looked_up_for_a_name_of_our_own(
+    monkeypatch: pytest.MonkeyPatch, pumps: Registry
+):
     monkeypatch.setattr(registry, "entry_points", None)
     assert pumps.build("own") == Pump()
 
@@ -264,7 +318,9 @@ def test_a_decorator_gives_a_short_name(pumps: Registry):
 
     assert made(1, 2) == Pump(1, 2)
     assert pumps.build("my-pump:litres=2", seed=5) == Pump(2, 5)
-    assert pumps.register("my-pump")(made) is made  # as a notebook's cell that runs again
+    assert (
+        pumps.register("my-pump")(made) is made
+    )  # as a notebook's cell that runs again
     assert "my-pump" in pumps.names()
     assert Plugin("pump", "my-pump", __name__) in pumps.plugins()
 
@@ -287,7 +343,10 @@ def test_a_name_is_given_once(pumps: Registry, name: str, message: str):
 def test_what_is_registered_goes_before_what_is_installed(pumps: Registry):
     pumps.register("hand")(no_value)
     assert pumps.build("hand:", seed=3) == Pump()
-    assert Plugin("pump", "hand", "pumps:Pump", f"the name 'hand' is taken by {__name__}") in pumps.plugins()
+    assert (
+        Plugin("pump", "hand", "pumps:Pump", f"the name 'hand' is taken by {__name__}")
+        in pumps.plugins()
+    )
 
 
 def test_two_packages_of_one_name_have_a_fixed_winner(monkeypatch: pytest.MonkeyPatch):
@@ -298,7 +357,8 @@ def test_two_packages_of_one_name_have_a_fixed_winner(monkeypatch: pytest.Monkey
             self.name = name
 
     entries = [
-        EntryPoint("fast", "json:loads", "g")._for(Distribution(name)) for name in ("b-pumps", "a-pumps")
+        EntryPoint("fast", "json:loads", "g")._for(Distribution(name))
+        for name in ("b-pumps", "a-pumps")
     ]
     monkeypatch.setattr(registry, "entry_points", lambda group: entries)
     assert Registry("pump", {}).plugins() == [

@@ -29,17 +29,35 @@ SCRIPT = "</script><script>alert(1)</script>"
 IMAGE = '"><img src=x onerror=alert(2)>'
 STEERING = "\x1b[2Jred\u202eevil\x00\ud800\u200b\u2028\x7f\x9b"
 SEEN_STEERING = r"\u001b[2Jred\u202eevil\u0000\ud800\u200b\u2028\u007f\u009b"
-WORDS = {10: "Solve.", 11: SCRIPT, 12: IMAGE, 13: STEERING, 14: "tool", 15: "<|end|>", 16: "\n"}
+WORDS = {
+    10: "Solve.",
+    11: SCRIPT,
+    12: IMAGE,
+    13: STEERING,
+    14: "tool",
+    15: "<|end|>",
+    16: "\n",
+}
 
 
 def consult(status: str, call_id: int, **fields: object) -> Consult:
-    account = {"kind": "verify", "agent_id": IMAGE, "query": SCRIPT, "reply": "", "tokens": 1, "turn": 1}
+    account = {
+        "kind": "verify",
+        "agent_id": IMAGE,
+        "query": SCRIPT,
+        "reply": "",
+        "tokens": 1,
+        "turn": 1,
+    }
     return Consult(status=status, call_id=call_id, **{**account, **fields})  # type: ignore[arg-type]
 
 
 def hostile() -> Episode:
     """Return an episode in which every author, and every field that a model can reach, is hostile."""
-    spans = (Span('<reply from="verify">', Author.ENV), Span(STEERING, Author.AGENT, IMAGE, 0, True))
+    spans = (
+        Span('<reply from="verify">', Author.ENV),
+        Span(STEERING, Author.AGENT, IMAGE, 0, True),
+    )
     prompt, policy, agent, tool, env, template = Author
     record = TokenRecord.build({
         "token_ids": [10, 11, 15, 12, 13, 14, 16],
@@ -50,12 +68,17 @@ def hostile() -> Episode:
         "is_content": [False, False, False, False, True, False, False],
     })  # fmt: skip
     return Episode(
-        task=Task(id=IMAGE, prompt=SCRIPT, answer="\u202e42", meta={"bottleneck": IMAGE}),
+        task=Task(
+            id=IMAGE, prompt=SCRIPT, answer="\u202e42", meta={"bottleneck": IMAGE}
+        ),
         aided=True,
         messages=(
             Message("system", (Span("Solve.", Author.PROMPT),)),
             Message("assistant", (Span(f"{SCRIPT}\n policy │ forged", Author.POLICY),)),
-            Message("user", (*spans, Span("42", Author.TOOL), Span("<|end|>", Author.TEMPLATE))),
+            Message(
+                "user",
+                (*spans, Span("42", Author.TOOL), Span("<|end|>", Author.TEMPLATE)),
+            ),
             Message("assistant", (Span(IMAGE, Author.POLICY),)),
         ),
         turns=(Turn(SCRIPT, "stop"), Turn(IMAGE, "stop")),
@@ -66,7 +89,9 @@ def hostile() -> Episode:
             consult("denied", 3),
         ),
         tokens=record,
-        verdict=Verdict(correct=False, reward=0.0, status="wrong", extracted=SCRIPT, reason=IMAGE),
+        verdict=Verdict(
+            correct=False, reward=0.0, status="wrong", extracted=SCRIPT, reason=IMAGE
+        ),
         reward=0.0,
         stop_reason=StopReason.COMPLETED,
     )
@@ -97,8 +122,14 @@ class Page(HTMLParser):
         ("\x1b]0;title\x07", r"\u001b]0;title\u0007"),
         ("a\rb\tc\x00\x7f\x85\x9b", r"a\u000db\u0009c\u0000\u007f\u0085\u009b"),
         ("\u202a\u202b\u202c\u202d\u202e", r"\u202a\u202b\u202c\u202d\u202e"),
-        ("\u2066\u2067\u2068\u2069\u200e\u200f\u061c", r"\u2066\u2067\u2068\u2069\u200e\u200f\u061c"),
-        ("\u200b\u200c\u200d\u2060\ufeff\u00ad", r"\u200b\u200c\u200d\u2060\ufeff\u00ad"),
+        (
+            "\u2066\u2067\u2068\u2069\u200e\u200f\u061c",
+            r"\u2066\u2067\u2068\u2069\u200e\u200f\u061c",
+        ),
+        (
+            "\u200b\u200c\u200d\u2060\ufeff\u00ad",
+            r"\u200b\u200c\u200d\u2060\ufeff\u00ad",
+        ),
         ("a\u2028b\u2029", r"a\u2028b\u2029"),
         ("\ud800 \udfff", r"\ud800 \udfff"),
         ("\U000e0041", r"\U000e0041"),
@@ -131,7 +162,9 @@ def test_text_marks_every_author_and_escapes_them() -> None:
 
 
 def test_text_of_an_undecided_episode_has_no_reward() -> None:
-    episode = replace(hostile(), verdict=None, reward=None, stop_reason=StopReason.POLICY_ERROR)
+    episode = replace(
+        hostile(), verdict=None, reward=None, stop_reason=StopReason.POLICY_ERROR
+    )
     assert episode_text(episode).endswith("     end │ policy_error, reward none")
 
 
@@ -147,7 +180,9 @@ def test_page_neutralises_a_hostile_episode(by_token: bool) -> None:
     assert page.tags.count("script") == 1
     assert "img" not in page.tags
     assert not [name for name, _ in page.attributes if name.startswith("on")]
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069]", text)
+    assert not re.search(
+        r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069]", text
+    )
     assert text.encode("utf-8")
     assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert 'data-bottleneck="&#34;&gt;&lt;img src=x onerror=alert(2)&gt;"' in text
@@ -158,7 +193,11 @@ def test_page_neutralises_a_hostile_episode(by_token: bool) -> None:
 def test_page_loads_nothing_and_allows_its_own_script_only() -> None:
     text = episodes_html([hostile()], title="Episodes")
     page = Page(text)
-    urls = [value for name, value in page.attributes if name in ("src", "href", "action", "srcset", "data")]
+    urls = [
+        value
+        for name, value in page.attributes
+        if name in ("src", "href", "action", "srcset", "data")
+    ]
     assert urls == ["data:,", "#episode-1"]
     assert "http" not in text.replace("http-equiv", "")
     assert "url(" not in text
@@ -179,12 +218,22 @@ def test_allowed_script_is_the_one_in_the_page() -> None:
 
 
 def test_tokens_carry_id_logprob_and_coefficient() -> None:
-    coefficients = [np.array([np.nan, np.nan, np.nan, np.nan, 0.1, np.nan, np.nan], np.float32)]
+    coefficients = [
+        np.array([np.nan, np.nan, np.nan, np.nan, 0.1, np.nan, np.nan], np.float32)
+    ]
     words = {**WORDS, 11: "hello", 13: "a fact"}
-    text = episodes_html([hostile()], title="t", tokens=words.__getitem__, coefficients=coefficients)
+    text = episodes_html(
+        [hostile()], title="t", tokens=words.__getitem__, coefficients=coefficients
+    )
     assert '<span class="token prompt" data-id="10">Solve.</span>' in text
-    assert '<span class="token policy" data-id="11" data-logprob="-0.250">hello</span>' in text
-    assert '<span class="token agent" data-id="13" data-coefficient="0.1">a fact</span>' in text
+    assert (
+        '<span class="token policy" data-id="11" data-logprob="-0.250">hello</span>'
+        in text
+    )
+    assert (
+        '<span class="token agent" data-id="13" data-coefficient="0.1">a fact</span>'
+        in text
+    )
     assert '<span class="token policy" data-id="16">⏎\n</span>' in text
 
 
@@ -192,7 +241,9 @@ def test_consultations_say_what_became_of_them() -> None:
     text = episodes_html([hostile()], title="t", tokens=WORDS.__getitem__)
     for status in ("answered", "failed", "leaked", "denied"):
         assert (
-            text.count(f'<section class="consult {status}" aria-label="Consultation of the Verify Agent">')
+            text.count(
+                f'<section class="consult {status}" aria-label="Consultation of the Verify Agent">'
+            )
             == 1
         )
     assert "1.2 s · 7 tokens" in text
@@ -207,7 +258,11 @@ def test_blocks_follow_the_turns() -> None:
         text = episodes_html([hostile()], title="t", tokens=tokens)
         labels = re.findall(r'<span class="label">([^<]*)</span>', text)
         assert labels == ["Prompt", "Policy, turn 1", "Returned", "Policy, turn 2"]
-        assert text.index("Policy, turn 1") < text.index('class="consult answered"') < text.index("Returned")
+        assert (
+            text.index("Policy, turn 1")
+            < text.index('class="consult answered"')
+            < text.index("Returned")
+        )
 
 
 def test_list_offers_filters() -> None:
@@ -219,16 +274,28 @@ def test_list_offers_filters() -> None:
     )
     undecided = replace(right, verdict=None, reward=None)
     text = episodes_html([right, undecided], title="t", sources=["step 0", "step 10"])
-    assert '<li data-source="step 0" data-bottleneck="reason" data-outcome="correct">' in text
-    assert '<li data-source="step 10" data-bottleneck="reason" data-outcome="undecided">' in text
-    assert re.findall(r'<select name="(\w+)">', text) == ["source", "bottleneck", "outcome"]
+    assert (
+        '<li data-source="step 0" data-bottleneck="reason" data-outcome="correct">'
+        in text
+    )
+    assert (
+        '<li data-source="step 10" data-bottleneck="reason" data-outcome="undecided">'
+        in text
+    )
+    assert re.findall(r'<select name="(\w+)">', text) == [
+        "source",
+        "bottleneck",
+        "outcome",
+    ]
     assert text.count('<option value="reason">') == 1
     assert "no verdict" in text
 
 
 def test_section_goes_into_a_page_as_it_is() -> None:
     section = episodes_section([hostile()])
-    assert html_templates().from_string("{{ section }}").render(section=section) == section
+    assert (
+        html_templates().from_string("{{ section }}").render(section=section) == section
+    )
 
 
 def test_values_that_do_not_match_are_refused() -> None:
@@ -240,7 +307,9 @@ def test_values_that_do_not_match_are_refused() -> None:
         episodes_html([hostile()], title="t", coefficients=[np.zeros(3)])
 
 
-def test_text_needs_no_jinja2_and_pages_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_needs_no_jinja2_and_pages_name_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
     assert episode_text(hostile())
     with pytest.raises(ConfigError, match=r'pip install "aipo-rl\[report\]"'):

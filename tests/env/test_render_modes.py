@@ -29,7 +29,9 @@ def test_a_page_of_a_running_episode_keeps_the_answer_to_itself():
     assert "Consultation of the twice tool" in page
 
 
-@pytest.mark.parametrize(("mode", "begin"), [("ansi", "  prompt │ Solve."), ("html", "<!doctype html>")])
+@pytest.mark.parametrize(
+    ("mode", "begin"), [("ansi", "  prompt │ Solve."), ("html", "<!doctype html>")]
+)
 @pytest.mark.parametrize("name", ["AIPO-Math-Turn-v0", "AIPO-Math-v0"])
 def test_a_list_holds_one_rendering_per_step(name: str, mode: str, begin: str):
     pytest.importorskip("jinja2")
@@ -58,7 +60,9 @@ def test_without_jinja2_the_mend_is_named(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("prefix", ["", "replay:"])
 def test_episodes_repeat_byte_for_byte_from_a_cassette(tmp_path: Path, prefix: str):
     written = []
-    for number, spec in enumerate((f"{tmp_path}/replies.jsonl", f"{prefix}{tmp_path}/replies.jsonl")):
+    for number, spec in enumerate(
+        (f"{tmp_path}/replies.jsonl", f"{prefix}{tmp_path}/replies.jsonl")
+    ):
         env = gym.make("AIPO-Math-Turn-v0", tools=[twice], cassette=spec)
         env.reset(seed=5)
         *_, info = [env.step(action)[-1] for action in ACTIONS]

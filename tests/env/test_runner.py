@@ -28,7 +28,9 @@ from aipo_env import (
 from aipo_env.runner import EpisodeRunner, Group
 
 ASK = "<knowledge>mele</knowledge>"
-FIVE = [Task(id=f"t{number}", prompt=f"task {number}", answer="1") for number in range(5)]
+FIVE = [
+    Task(id=f"t{number}", prompt=f"task {number}", answer="1") for number in range(5)
+]
 
 
 class Tasks:
@@ -64,11 +66,15 @@ def scenario(agent: object = None) -> Scenario:
     return build_scenario(Tasks(FIVE), agent or CannedAgent("fine"))
 
 
-async def ask_once(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+async def ask_once(
+    messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+) -> str:
     return ASK if messages[-1].content.startswith("task") else "\\boxed{1}"
 
 
-async def answer(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+async def answer(
+    messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+) -> str:
     return "\\boxed{1}"
 
 
@@ -85,16 +91,22 @@ def others() -> set[asyncio.Task]:
 
 
 def test_every_task_of_a_finite_source_comes_once_an_epoch_in_an_order_drawn_from_the_seed():
-    episodes = asyncio.run(collect(EpisodeRunner(scenario(), answer, concurrency=1, seed=3), 10))
+    episodes = asyncio.run(
+        collect(EpisodeRunner(scenario(), answer, concurrency=1, seed=3), 10)
+    )
     ids = [episode.task.id for episode in episodes]
     assert sorted(ids[:5]) == sorted(ids[5:]) == ["t0", "t1", "t2", "t3", "t4"]
-    again = asyncio.run(collect(EpisodeRunner(scenario(), answer, concurrency=1, seed=3), 3, start=7))
+    again = asyncio.run(
+        collect(EpisodeRunner(scenario(), answer, concurrency=1, seed=3), 3, start=7)
+    )
     assert [episode.task.id for episode in again] == ids[7:]
     assert [episode.group_id for episode in again] == ["3-7", "3-8", "3-9"]
 
 
 def test_an_episode_is_the_one_a_session_of_the_same_key_gives():
-    runner = EpisodeRunner(build_scenario(), ask_toy, concurrency=4, group_size=2, seed=9)
+    runner = EpisodeRunner(
+        build_scenario(), ask_toy, concurrency=4, group_size=2, seed=9
+    )
     groups = asyncio.run(collect_groups(runner, 2))
     for number, group in enumerate(groups):
         for rollout, episode in enumerate(group.episodes):
@@ -102,15 +114,23 @@ def test_an_episode_is_the_one_a_session_of_the_same_key_gives():
                 group.task, aided=True, key=(9, number, rollout), group_id=f"9-{number}"
             )
             assert episode == ScriptedPolicy((ASK, "\\boxed{1}")).run(session)
-    hashes = {episode.consults[0].prompt_hash for group in groups for episode in group.episodes}
+    hashes = {
+        episode.consults[0].prompt_hash
+        for group in groups
+        for episode in group.episodes
+    }
     assert len(hashes) == 4, "each rollout draws its agents' seeds for itself"
 
 
-@pytest.mark.parametrize(("source", "agents"), [("toy", "scripted"), ("shipped:science", "notes")])
+@pytest.mark.parametrize(
+    ("source", "agents"), [("toy", "scripted"), ("shipped:science", "notes")]
+)
 def test_an_environment_plays_the_episodes_of_a_runner_of_its_seed_one_after_another(
     source: str, agents: str
 ):
-    env = gym.make("AIPO-Math-Turn-v0", source=source, agents=agents, disable_env_checker=True)
+    env = gym.make(
+        "AIPO-Math-Turn-v0", source=source, agents=agents, disable_env_checker=True
+    )
     played = []
     for number in range(3):
         env.reset(seed=None if number else 5)
@@ -122,15 +142,21 @@ def test_an_environment_plays_the_episodes_of_a_runner_of_its_seed_one_after_ano
     assert len({episode.task.id for episode in played}) == 3
 
 
-async def ask_toy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+async def ask_toy(
+    messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+) -> str:
     return ASK if len(messages) == 2 else "\\boxed{1}"
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 64])
 def test_concurrency_changes_no_episode(concurrency: int):
-    runner = EpisodeRunner(build_scenario(), ask_toy, concurrency=concurrency, group_size=3)
+    runner = EpisodeRunner(
+        build_scenario(), ask_toy, concurrency=concurrency, group_size=3
+    )
     groups = asyncio.run(collect_groups(runner, 4))
-    one_by_one = asyncio.run(collect_groups(EpisodeRunner(build_scenario(), ask_toy, group_size=3), 4))
+    one_by_one = asyncio.run(
+        collect_groups(EpisodeRunner(build_scenario(), ask_toy, group_size=3), 4)
+    )
     assert sorted(groups, key=lambda group: group.task.id) == sorted(
         one_by_one, key=lambda group: group.task.id
     )
@@ -139,11 +165,15 @@ def test_concurrency_changes_no_episode(concurrency: int):
 def test_the_policy_is_told_the_stop_strings_and_how_much_it_may_say():
     told = []
 
-    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+    async def policy(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> str:
         told.append(([message.role for message in messages], stop, max_tokens))
         return ASK if len(messages) == 2 else "\\boxed{1}"
 
-    built = build_scenario(Tasks(FIVE), CannedAgent("fine"), rules={"max_policy_tokens": 40})
+    built = build_scenario(
+        Tasks(FIVE), CannedAgent("fine"), rules={"max_policy_tokens": 40}
+    )
     asyncio.run(collect(EpisodeRunner(built, policy), 1))
     closing = ("</knowledge>", "</reason>", "</verify>")
     assert told == [
@@ -153,13 +183,19 @@ def test_the_policy_is_told_the_stop_strings_and_how_much_it_may_say():
 
 
 def test_a_completion_keeps_its_ids_and_text_is_cut_at_the_limit():
-    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> Completion:
+    async def policy(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> Completion:
         return Completion("\\boxed{1}", (7, 8, 9), (-0.5, -1.0, 0.0))
 
-    async def long(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+    async def long(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> str:
         return "x" * 9999
 
-    async def text_only(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> Completion:
+    async def text_only(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> Completion:
         return Completion("ab", finish_reason="length")
 
     [episode] = asyncio.run(collect(EpisodeRunner(scenario(), policy), 1))
@@ -168,7 +204,10 @@ def test_a_completion_keeps_its_ids_and_text_is_cut_at_the_limit():
     assert episode.tokens.token_ids[own].tolist() == [7, 8, 9]
     assert episode.tokens.behaviour_logprobs[own].tolist() == [-0.5, -1.0, 0.0]
     [cut] = asyncio.run(collect(EpisodeRunner(scenario(), long), 1))
-    assert (cut.stop_reason, cut.tokens.policy_mask.sum()) == (StopReason.MAX_SAMPLED_TOKENS, 1024)
+    assert (cut.stop_reason, cut.tokens.policy_mask.sum()) == (
+        StopReason.MAX_SAMPLED_TOKENS,
+        1024,
+    )
     [short] = asyncio.run(collect(EpisodeRunner(scenario(), text_only), 1))
     assert short.tokens.token_ids[short.tokens.policy_mask].tolist() == [97, 98]
     assert short.stop_reason == StopReason.MAX_SAMPLED_TOKENS
@@ -176,8 +215,12 @@ def test_a_completion_keeps_its_ids_and_text_is_cut_at_the_limit():
 
 @pytest.mark.parametrize("token_ids", [(300,), (2**40,), ("a",)])
 def test_ids_of_another_tokenizer_fail_their_rollout_alone(token_ids: tuple):
-    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> Completion:
-        return Completion("\\boxed{1}", token_ids if messages[1].content == "task 0" else ())
+    async def policy(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> Completion:
+        return Completion(
+            "\\boxed{1}", token_ids if messages[1].content == "task 0" else ()
+        )
 
     episodes = asyncio.run(collect(EpisodeRunner(scenario(), policy), 5))
     assert sorted(str(episode.reward) for episode in episodes) == ["1.0"] * 4 + ["None"]
@@ -187,11 +230,15 @@ def test_a_slot_that_falls_free_is_filled_while_the_others_wait():
     async def run() -> None:
         agent = GatedAgent()
 
-        async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+        async def policy(
+            messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+        ) -> str:
             asks = messages[1].content in ("task 0", "task 1") and len(messages) == 2
             return ASK if asks else "\\boxed{1}"
 
-        async with aclosing(EpisodeRunner(scenario(agent), policy, concurrency=3).episodes(5)) as episodes:
+        async with aclosing(
+            EpisodeRunner(scenario(agent), policy, concurrency=3).episodes(5)
+        ) as episodes:
             quick = [(await anext(episodes)).task.id for _ in range(3)]
             assert sorted(quick) == ["t2", "t3", "t4"]
             assert agent.num_waiting == 2
@@ -205,18 +252,24 @@ def test_a_slot_that_falls_free_is_filled_while_the_others_wait():
 def test_a_failing_rollout_stops_neither_its_siblings_nor_hides():
     calls = iter(range(4))
 
-    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+    async def policy(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> str:
         if next(calls) == 1:
             raise ValueError("the engine is gone")
         return "\\boxed{1}"
 
-    [group] = asyncio.run(collect_groups(EpisodeRunner(scenario(), policy, group_size=4), 1))
+    [group] = asyncio.run(
+        collect_groups(EpisodeRunner(scenario(), policy, group_size=4), 1)
+    )
     assert not group.is_whole
     assert [episode.reward for episode in group.episodes] == [1.0, None, 1.0, 1.0]
     failed = group.episodes[1]
     assert failed.stop_reason == StopReason.POLICY_ERROR
     assert failed.verdict.reason == "ValueError: the engine is gone"
-    [whole] = asyncio.run(collect_groups(EpisodeRunner(scenario(), answer, group_size=4), 1))
+    [whole] = asyncio.run(
+        collect_groups(EpisodeRunner(scenario(), answer, group_size=4), 1)
+    )
     assert whole.is_whole
 
 
@@ -230,18 +283,24 @@ def test_a_failing_rollout_stops_neither_its_siblings_nor_hides():
     ],
 )
 def test_whatever_a_policy_does_is_data(fault: BaseException | None, reason: str):
-    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> None:
+    async def policy(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> None:
         if fault:
             raise fault
 
-    [episode] = asyncio.run(collect(EpisodeRunner(scenario(), policy, deadline_s=60), 1))
+    [episode] = asyncio.run(
+        collect(EpisodeRunner(scenario(), policy, deadline_s=60), 1)
+    )
     assert (episode.stop_reason, episode.reward) == (StopReason.POLICY_ERROR, None)
     assert episode.verdict.reason == reason
 
 
 @pytest.mark.parametrize("where", ["policy", "swallowing policy", "agent"])
 def test_a_straggler_ends_at_the_deadline(where: str):
-    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+    async def policy(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> str:
         if where == "agent":
             return ASK
         try:
@@ -252,11 +311,18 @@ def test_a_straggler_ends_at_the_deadline(where: str):
         return ASK
 
     async def run() -> list[Episode]:
-        return await collect(EpisodeRunner(scenario(GatedAgent()), policy, deadline_s=0.01), 2)
+        return await collect(
+            EpisodeRunner(scenario(GatedAgent()), policy, deadline_s=0.01), 2
+        )
 
     for episode in asyncio.run(run()):
-        assert (episode.stop_reason, episode.reward) == (StopReason.ROLLOUT_TIMEOUT, None)
-        assert [turn.completion for turn in episode.turns] == ([ASK] if where == "agent" else [])
+        assert (episode.stop_reason, episode.reward) == (
+            StopReason.ROLLOUT_TIMEOUT,
+            None,
+        )
+        assert [turn.completion for turn in episode.turns] == (
+            [ASK] if where == "agent" else []
+        )
 
 
 def test_cancel_ends_what_runs_and_the_rest_goes_on():
@@ -269,8 +335,13 @@ def test_cancel_ends_what_runs_and_the_rest_goes_on():
                 await asyncio.sleep(0)
             runner.cancel()
             agent.gate.set()
-            reasons = [(await first).stop_reason, *[episode.stop_reason async for episode in episodes]]
-        assert sorted(reasons) == [StopReason.CANCELLED] * 2 + [StopReason.COMPLETED] * 2
+            reasons = [
+                (await first).stop_reason,
+                *[episode.stop_reason async for episode in episodes],
+            ]
+        assert (
+            sorted(reasons) == [StopReason.CANCELLED] * 2 + [StopReason.COMPLETED] * 2
+        )
 
     asyncio.run(run())
 
@@ -280,7 +351,9 @@ def test_closing_early_ends_what_runs_and_leaves_no_task(num: int | None):
     async def run() -> None:
         agent = GatedAgent()
 
-        async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+        async def policy(
+            messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+        ) -> str:
             return "\\boxed{1}" if messages[1].content == "task 0" else ASK
 
         runner = EpisodeRunner(scenario(agent), policy, concurrency=8)
@@ -293,7 +366,9 @@ def test_closing_early_ends_what_runs_and_leaves_no_task(num: int | None):
 
 
 def test_a_policy_that_keeps_cancellation_to_itself_does_not_hold_up_closing():
-    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+    async def policy(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> str:
         if messages[1].content == "task 0":
             return "\\boxed{1}"
         with suppress(asyncio.CancelledError):
@@ -301,7 +376,9 @@ def test_a_policy_that_keeps_cancellation_to_itself_does_not_hold_up_closing():
         return ASK
 
     async def run() -> None:
-        async with aclosing(EpisodeRunner(scenario(), policy, concurrency=5).episodes()) as episodes:
+        async with aclosing(
+            EpisodeRunner(scenario(), policy, concurrency=5).episodes()
+        ) as episodes:
             await anext(episodes)
         assert others() == set()
 
@@ -311,7 +388,9 @@ def test_a_policy_that_keeps_cancellation_to_itself_does_not_hold_up_closing():
 def test_cancelling_the_consumer_leaves_no_task():
     async def run() -> None:
         agent = GatedAgent()
-        consumer = asyncio.create_task(collect(EpisodeRunner(scenario(agent), ask_once), 5))
+        consumer = asyncio.create_task(
+            collect(EpisodeRunner(scenario(agent), ask_once), 5)
+        )
         while agent.num_waiting < 5:
             await asyncio.sleep(0)
         consumer.cancel()
@@ -325,13 +404,17 @@ def test_cancelling_the_consumer_leaves_no_task():
 def test_a_slow_consumer_holds_the_runner_up():
     num_said = 0
 
-    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+    async def policy(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> str:
         nonlocal num_said
         num_said += 1
         return "\\boxed{1}"
 
     async def run() -> None:
-        async with aclosing(EpisodeRunner(scenario(), policy, concurrency=2).episodes()) as episodes:
+        async with aclosing(
+            EpisodeRunner(scenario(), policy, concurrency=2).episodes()
+        ) as episodes:
             await anext(episodes)
             for _ in range(100):
                 await asyncio.sleep(0)
@@ -354,15 +437,28 @@ def test_without_aid_the_markup_is_plain_text_and_the_version_is_recorded():
     runner = EpisodeRunner(scenario(), ask_once, aided=False, split="test")
     runner.policy_version = 7
     [episode] = asyncio.run(collect(runner, 1))
-    assert (episode.aided, episode.stop_reason, episode.policy_version) == (False, StopReason.NO_ANSWER, 7)
+    assert (episode.aided, episode.stop_reason, episode.policy_version) == (
+        False,
+        StopReason.NO_ANSWER,
+        7,
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"concurrency": 0}, "runner: concurrency=0 must be a whole number, at least 1."),
-        ({"group_size": True}, "runner: group_size=True must be a whole number, at least 1."),
-        ({"seed": np.int64(3)}, "runner: seed=np.int64(3) must be a whole number, at least 0."),
+        (
+            {"concurrency": 0},
+            "runner: concurrency=0 must be a whole number, at least 1.",
+        ),
+        (
+            {"group_size": True},
+            "runner: group_size=True must be a whole number, at least 1.",
+        ),
+        (
+            {"seed": np.int64(3)},
+            "runner: seed=np.int64(3) must be a whole number, at least 0.",
+        ),
         ({"seed": -1}, "runner: seed=-1 must be a whole number, at least 0."),
         ({"deadline_s": 0}, "runner: deadline_s=0 must be positive, or None for none."),
         ({"split": "dev"}, "runner: split='dev'. Valid: test, train."),
@@ -377,7 +473,9 @@ def test_arguments_out_of_range_are_refused(options: dict[str, object], message:
 def test_garbage_is_collected_more_rarely_while_episodes_run_and_as_before_after():
     before, during = gc.get_threshold(), []
 
-    async def policy(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+    async def policy(
+        messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+    ) -> str:
         during.append(gc.get_threshold()[0])
         return "\\boxed{1}"
 

@@ -32,7 +32,9 @@ def layer(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each test runs with every layer that can be had here, and behind bubblewrap."""
     behind = request.param == "bubblewrap"
     try:
-        OPEN[:] = [BubblewrapSandbox() if behind else ProcessSandbox(layers=(request.param,))]
+        OPEN[:] = [
+            BubblewrapSandbox() if behind else ProcessSandbox(layers=(request.param,))
+        ]
     except SandboxUnavailable as error:
         pytest.skip(str(error))
     yield request.param
@@ -43,7 +45,9 @@ def sandbox() -> Sandbox:
     return OPEN[0]
 
 
-def run(source: str, stdin: bytes = b"", entry: str = "", limits: Limits = SMALL) -> RunResult:
+def run(
+    source: str, stdin: bytes = b"", entry: str = "", limits: Limits = SMALL
+) -> RunResult:
     return run_sync(sandbox().run(Program(source, stdin, entry), limits))
 
 
@@ -58,7 +62,12 @@ def printed(source: str, stdin: bytes = b"") -> bytes:
 
 def test_a_program_runs():
     result = run("print(6 * 7)")
-    assert (result.status, result.exit_code, result.stdout, result.stderr) == ("ok", 0, b"42\n", b"")
+    assert (result.status, result.exit_code, result.stdout, result.stderr) == (
+        "ok",
+        0,
+        b"42\n",
+        b"",
+    )
     assert (result.layer, result.reason) == (sandbox().layer, "")
     assert 0 < result.seconds < 30
 
@@ -84,9 +93,7 @@ def test_every_ordinary_way_of_reading(read: str):
 def test_the_usual_modules_can_be_imported():
     names = "math collections itertools heapq bisect functools re string random fractions decimal json sys io operator"
     names += " collections.abc statistics typing dataclasses datetime copy cmath array enum textwrap hashlib os time contextlib"
-    source = (
-        f"import {', '.join(names.split())}\nprint(datetime.datetime.strptime('2020-02-29', '%Y-%m-%d').day)"
-    )
+    source = f"import {', '.join(names.split())}\nprint(datetime.datetime.strptime('2020-02-29', '%Y-%m-%d').day)"
     assert printed(source) == b"29\n"
 
 
@@ -234,8 +241,14 @@ def test_a_method_is_called_on_a_fresh_object():
             "class E:\n    def __eq__(self, other): return True\ndef f(x): return E()",
             "a result of type E has no",
         ),
-        ("class L(list): pass\ndef f(x): return L()", "a result of type L has no JSON form"),
-        ("class I(int): pass\ndef f(x): return I()", "a result of type I has no JSON form"),
+        (
+            "class L(list): pass\ndef f(x): return L()",
+            "a result of type L has no JSON form",
+        ),
+        (
+            "class I(int): pass\ndef f(x): return I()",
+            "a result of type I has no JSON form",
+        ),
         ("def f(x):\n    x = []\n    x.append(x)\n    return x", "RecursionError"),
         ("def f(x): return f", "a result of type function has no JSON form"),
     ],
@@ -261,7 +274,9 @@ def test_encode():
 # Attacks. Each prints "through" if the kernel let it do what it must not. They do no harm where they succeed:
 # system calls get arguments for which the kernel, once it lets them in, finds another fault than EPERM.
 
-ATTACKS: dict[str, str] = json.loads(Path(__file__).with_name("data").joinpath("attacks.json").read_text())
+ATTACKS: dict[str, str] = json.loads(
+    Path(__file__).with_name("data").joinpath("attacks.json").read_text()
+)
 CTYPES = (
     (Path(__file__).with_name("data") / "attack_prelude.txt")
     .read_text()
@@ -272,7 +287,9 @@ NAMES_ARE_NO_SECRET["bubblewrap+landlock"] = NAMES_ARE_NO_SECRET["landlock"]
 
 
 def attack(name: str, folder: Path) -> str:
-    source = ATTACKS[name].replace("PARENT", str(os.getpid())).replace("FOLDER", str(folder))
+    source = (
+        ATTACKS[name].replace("PARENT", str(os.getpid())).replace("FOLDER", str(folder))
+    )
     return source.replace("CTYPES\n", CTYPES)
 
 
@@ -296,7 +313,9 @@ def test_an_attack_is_held_and_the_next_run_is_right(
     result = run(attack(name, tmp_path))
     assert b"through" not in result.stdout, result
     assert result.status in ("ok", "runtime_error"), result
-    assert not re.search(rb"NameError|SyntaxError", result.stderr), "the attack never began"
+    assert not re.search(rb"NameError|SyntaxError", result.stderr), (
+        "the attack never began"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["aipo_attack.py"]
     assert canary.read_text() == "x = 1"
     assert printed("print(1)") == b"1\n"
@@ -320,12 +339,21 @@ def test_machine_code_of_another_architecture_kills():
 
 def test_no_status_of_a_program_is_a_failure_of_the_sandbox():
     for code in (1, 2, 120, 126, 137, 213, 214, 255):
-        assert run(f"import os\nos._exit({code})").status in ("runtime_error", "compile_error", "memory")
+        assert run(f"import os\nos._exit({code})").status in (
+            "runtime_error",
+            "compile_error",
+            "memory",
+        )
 
 
 def test_two_programs_share_nothing():
-    assert printed("import builtins, sys\nbuiltins.left = sys.left = 1\nprint(1)") == b"1\n"
     assert (
-        printed("import builtins, sys\nprint(hasattr(builtins, 'left'), hasattr(sys, 'left'))")
+        printed("import builtins, sys\nbuiltins.left = sys.left = 1\nprint(1)")
+        == b"1\n"
+    )
+    assert (
+        printed(
+            "import builtins, sys\nprint(hasattr(builtins, 'left'), hasattr(sys, 'left'))"
+        )
         == b"False False\n"
     )

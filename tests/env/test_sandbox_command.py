@@ -8,16 +8,23 @@ import pytest
 
 from aipo_env import cli
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the process sandbox needs Linux")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the process sandbox needs Linux"
+)
 
 
-def test_a_program_is_run_and_its_result_printed(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_program_is_run_and_its_result_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
     program, given = tmp_path / "program.py", tmp_path / "input"
     program.write_text(
         "import sys\nprint(input()[::-1], flush=True)\nsys.stdout.buffer.write(b'\\xff')\nsys.exit(3)"
     )
     given.write_bytes(b"abc\n")
-    assert cli.main(["sandbox", "--time-s", "30", "--stdin", str(given), str(program)]) == 0
+    assert (
+        cli.main(["sandbox", "--time-s", "30", "--stdin", str(given), str(program)])
+        == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert 0 < result.pop("seconds") < 30
     assert result.pop("layer") in ("namespaces", "landlock", "seccomp")
@@ -40,7 +47,13 @@ def test_a_program_is_run_and_its_result_printed(tmp_path: Path, capsys: pytest.
         ([], "x = '\udcff'", "compile_error"),
     ],
 )
-def test_limits(options: list[str], source: str, status: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_limits(
+    options: list[str],
+    source: str,
+    status: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+):
     program = tmp_path / "program.py"
     program.write_text(source, errors="surrogateescape")
     assert cli.main(["sandbox", *(options or ["--time-s", "30"]), str(program)]) == 0
@@ -62,7 +75,14 @@ def test_unusable_arguments(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 def test_doctor_says_which_sandboxes_hold(capsys: pytest.CaptureFixture):
     assert cli.main(["doctor"]) == 0
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.strip())
+    lines = dict(
+        line.split(maxsplit=1)
+        for line in capsys.readouterr().out.splitlines()
+        if line.strip()
+    )
     for layer in ("namespaces", "landlock", "seccomp"):
-        assert lines[layer] == f"a sandbox that holds: {layer}" or "set up here" in lines[layer]
+        assert (
+            lines[layer] == f"a sandbox that holds: {layer}"
+            or "set up here" in lines[layer]
+        )
     assert {"bubblewrap", "docker"} <= lines.keys()

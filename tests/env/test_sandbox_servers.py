@@ -45,7 +45,9 @@ def namespaces() -> Iterator[ProcessSandbox]:
     made.close()
 
 
-def run(sandbox: Sandbox, source: str, limits: Limits = SMALL, stdin: bytes = b"") -> RunResult:
+def run(
+    sandbox: Sandbox, source: str, limits: Limits = SMALL, stdin: bytes = b""
+) -> RunResult:
     return run_sync(sandbox.run(Program(source, stdin), limits))
 
 
@@ -57,14 +59,18 @@ def test_programs_run_side_by_side(sandbox: ProcessSandbox):
         sources = [Program(f"print({number})") for number in range(12)]
         return await asyncio.gather(*(sandbox.run(source, SMALL) for source in sources))
 
-    assert [result.stdout for result in asyncio.run(many())] == [f"{n}\n".encode() for n in range(12)]
+    assert [result.stdout for result in asyncio.run(many())] == [
+        f"{n}\n".encode() for n in range(12)
+    ]
 
 
 def test_event_loops_and_threads_share_a_sandbox(sandbox: ProcessSandbox):
     outputs: dict[int, bytes] = {}
 
     def work(number: int) -> None:
-        outputs[number] = asyncio.run(sandbox.run(Program(f"print({number})"), SMALL)).stdout
+        outputs[number] = asyncio.run(
+            sandbox.run(Program(f"print({number})"), SMALL)
+        ).stdout
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for thread in threads:
@@ -93,7 +99,9 @@ print(before, os.waitpid(child, 0)[1], answer(3))
 
 
 def test_a_forked_process_gets_servers_of_its_own():
-    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], capture_output=True, text=True, check=False
+    )
     assert done.stdout == "b'1\\n' 0 b'3\\n'\n", done.stderr
 
 
@@ -105,7 +113,10 @@ def servers() -> set[int]:
     found = set()
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            ours = int(place.joinpath("stat").read_text().rpartition(")")[2].split()[1]) == os.getpid()
+            ours = (
+                int(place.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+                == os.getpid()
+            )
             if ours and b"import marshal" in place.joinpath("cmdline").read_bytes():
                 found.add(int(place.name))
         except OSError:
@@ -118,7 +129,9 @@ def below(number: int) -> set[int]:
     found, parents = {number}, {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(place.name)] = int(place.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(place.name)] = int(
+                place.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            )
         except OSError:
             continue
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
@@ -130,13 +143,19 @@ def await_end(numbers: set[int]) -> None:
     deadline = time.monotonic() + 20
     for number in numbers:
         status = Path("/proc", str(number), "stat")
-        while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        while (
+            status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("layer", "num_processes"), [("namespaces", 4), ("seccomp", 3)])
-def test_a_cancelled_run_is_killed_and_its_server_replaced(layer: str, num_processes: int):
+@pytest.mark.parametrize(
+    ("layer", "num_processes"), [("namespaces", 4), ("seccomp", 3)]
+)
+def test_a_cancelled_run_is_killed_and_its_server_replaced(
+    layer: str, num_processes: int
+):
     known = servers()
     try:
         sandbox = ProcessSandbox(layers=(layer,))
@@ -145,7 +164,9 @@ def test_a_cancelled_run_is_killed_and_its_server_replaced(layer: str, num_proce
     (mine,) = servers() - known
 
     async def cancelled() -> set[int]:
-        work = asyncio.create_task(sandbox.run(Program("while True: pass"), Limits(time_s=60)))
+        work = asyncio.create_task(
+            sandbox.run(Program("while True: pass"), Limits(time_s=60))
+        )
         while len(tree := below(mine)) < num_processes:
             await asyncio.sleep(0.01)
         work.cancel()
@@ -189,7 +210,10 @@ def test_a_program_dies_with_the_owner(layer: str):
     except SandboxUnavailable as error:
         pytest.skip(str(error))
     done = subprocess.run(
-        [sys.executable, "-c", DYING_OWNER, layer], capture_output=True, text=True, check=False
+        [sys.executable, "-c", DYING_OWNER, layer],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     numbers = {int(number) for number in done.stdout.split()}
     assert len(numbers) >= 3, done.stderr
@@ -200,7 +224,9 @@ def test_a_server_is_replaced_after_many_runs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fork_server, "MAX_RUNS", 2)
     known = servers()
     sandbox = ProcessSandbox()
-    seen = [servers() - known for _ in range(4) if run(sandbox, "print(1)").status == "ok"]
+    seen = [
+        servers() - known for _ in range(4) if run(sandbox, "print(1)").status == "ok"
+    ]
     first, second, third, fourth = seen
     assert len(first) == len(third) == 1
     assert (second, fourth) == (set(), set())
@@ -234,7 +260,10 @@ def test_three_failures_in_a_row_are_no_chance(monkeypatch: pytest.MonkeyPatch):
         result = run(sandbox, "print(1)")
         assert (result.status, result.stdout) == ("infra_error", b"")
         assert result.reason == "the fork server is gone: no more processes"
-    with pytest.raises(SandboxUnavailable, match="failed 3 times in a row, at last: .*no more processes"):
+    with pytest.raises(
+        SandboxUnavailable,
+        match="failed 3 times in a row, at last: .*no more processes",
+    ):
         run(sandbox, "print(1)")
     assert len(started) == 3
     sandbox._connect = connect
@@ -244,7 +273,9 @@ def test_three_failures_in_a_row_are_no_chance(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_server_that_dies_under_a_run_is_an_infra_error(sandbox: ProcessSandbox):
     async def killed() -> RunResult:
-        work = asyncio.create_task(sandbox.run(Program("while True: pass"), Limits(time_s=60)))
+        work = asyncio.create_task(
+            sandbox.run(Program("while True: pass"), Limits(time_s=60))
+        )
         while not (busy := [n for n in servers() if len(below(n)) >= 3]):
             await asyncio.sleep(0.01)
         os.kill(busy[0], 9)
@@ -286,10 +317,16 @@ print(os.read(heard, 100).decode())
 
 
 @pytest.mark.parametrize(
-    ("script", "output"), [(LOCKED, "True 0 1\n"), (ORPHAN, "the parent is gone\n")], ids=["locked", "orphan"]
+    ("script", "output"),
+    [(LOCKED, "True 0 1\n"), (ORPHAN, "the parent is gone\n")],
+    ids=["locked", "orphan"],
 )
-def test_a_locked_process_has_no_rights_no_core_dump_and_no_life_of_its_own(script: str, output: str):
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+def test_a_locked_process_has_no_rights_no_core_dump_and_no_life_of_its_own(
+    script: str, output: str
+):
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.stdout == output, done.stderr
 
 
@@ -321,7 +358,9 @@ def test_memory_holds_nothing_of_earlier_programs(sandbox: ProcessSandbox):
     token = os.urandom(20).hex().encode()
     for _ in range(3):
         assert run(sandbox, "print(input() * 50)", stdin=token).stdout.startswith(token)
-    dump = run(sandbox, SCAN, Limits(time_s=60.0, memory_mb=512, output_bytes=2**29)).stdout
+    dump = run(
+        sandbox, SCAN, Limits(time_s=60.0, memory_mb=512, output_bytes=2**29)
+    ).stdout
     assert b"never sees one itself" in dump  # what the server knows is found
     assert token not in dump
 
@@ -331,7 +370,10 @@ def test_scratch_files_are_gone_at_the_next_run(namespaces: ProcessSandbox):
     clean = run(namespaces, state).stdout
     assert clean.startswith(b"/tmp [] 0.0")
     leave = "import os\nos.mkdir('a')\nos.mkdir('a/b')\nopen('a/b/c', 'w').write('x' * 10**6)\nopen('/tmp/d', 'w')"
-    assert run(namespaces, leave + "\nprint(sorted(os.listdir('.')))").stdout == b"['a', 'd']\n"
+    assert (
+        run(namespaces, leave + "\nprint(sorted(os.listdir('.')))").stdout
+        == b"['a', 'd']\n"
+    )
     assert run(namespaces, state).stdout == clean
     assert run(namespaces, "open('x', 'w')\nimport os\nos.remove('x')").status == "ok"
     assert run(namespaces, state).stdout == clean
@@ -360,7 +402,10 @@ def test_scratch_is_limited(namespaces: ProcessSandbox, source: str):
     result = run(namespaces, source, limits)
     assert result.status == "runtime_error", result
     assert b"OSError" in result.stderr or b"PermissionError" in result.stderr
-    assert run(namespaces, "open('x', 'wb').write(bytes(2**20))\nprint(1)", limits).stdout == b"1\n"
+    assert (
+        run(namespaces, "open('x', 'wb').write(bytes(2**20))\nprint(1)", limits).stdout
+        == b"1\n"
+    )
 
 
 COUNT = """
@@ -398,13 +443,20 @@ def test_what_a_program_started_ends_with_it(namespaces: ProcessSandbox, source:
     limits = Limits(time_s=1.0, processes=4)
     result = run(namespaces, source, limits)
     assert result.status in ("timeout", "ok"), result
-    assert run(namespaces, COUNT, Limits(time_s=30.0, memory_mb=512, processes=4)).stdout == b"4\n"
+    assert (
+        run(namespaces, COUNT, Limits(time_s=30.0, memory_mb=512, processes=4)).stdout
+        == b"4\n"
+    )
 
 
 def test_new_namespaces_are_no_way_out(namespaces: ProcessSandbox):
     source = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nNUMBER = {'x86_64': 56}.get('MACHINE', 220)\n"
     source += "for flag in (0x10000000, 0x20000, 0x8000, 0x2000):\n    libc.syscall(NUMBER, flag | 17, None, None, None, None)\n    print(ctypes.get_errno())"
-    result = run(namespaces, source.replace("MACHINE", platform.machine()), Limits(time_s=30.0, processes=4))
+    result = run(
+        namespaces,
+        source.replace("MACHINE", platform.machine()),
+        Limits(time_s=30.0, processes=4),
+    )
     assert result.stdout == b"1\n1\n1\n1\n"
 
 
@@ -415,9 +467,13 @@ def test_a_sandbox_that_holds_is_opened():
     sandbox = run_sync(open_sandbox("process"))
     assert isinstance(sandbox, Sandbox)
     assert run_sync(open_sandbox("process")) is sandbox
-    with pytest.raises(ConfigError, match="there is no 'proces'.*Did you mean 'process'"):
+    with pytest.raises(
+        ConfigError, match="there is no 'proces'.*Did you mean 'process'"
+    ):
         run_sync(open_sandbox("proces"))
-    with pytest.raises(ConfigError, match="there is no layer 'seccom'.*Did you mean 'seccomp'"):
+    with pytest.raises(
+        ConfigError, match="there is no layer 'seccom'.*Did you mean 'seccomp'"
+    ):
         run_sync(open_sandbox("process:minimum=seccom"))
     with pytest.raises(ConfigError, match="there is no option 'image'"):
         run_sync(open_sandbox("process:python"))
@@ -434,12 +490,16 @@ def leaky(monkeypatch: pytest.MonkeyPatch) -> ProcessSandbox:
 
 def test_a_sandbox_that_leaks_is_refused(monkeypatch: pytest.MonkeyPatch):
     sandbox = leaky(monkeypatch)
-    with pytest.raises(SandboxUnavailable, match=r"signal the parent \(got through\)") as refusal:
+    with pytest.raises(
+        SandboxUnavailable, match=r"signal the parent \(got through\)"
+    ) as refusal:
         run_sync(self_test.self_test(sandbox))
     assert "run an honest program" not in str(refusal.value)
 
 
-def test_a_set_up_that_fails_is_no_result_of_the_program(monkeypatch: pytest.MonkeyPatch):
+def test_a_set_up_that_fails_is_no_result_of_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(fork_server, "filter_program", lambda *_: b"\0" * 8)
     broken = ProcessSandbox(layers=("seccomp",))
     result = run(broken, "print(1)")
@@ -452,7 +512,9 @@ def test_a_set_up_that_fails_is_no_result_of_the_program(monkeypatch: pytest.Mon
         run_sync(self_test.self_test(broken))
 
 
-def test_a_layer_that_cannot_be_set_up_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch):
+def test_a_layer_that_cannot_be_set_up_gives_way_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+):
     source = fork_server._sources()
     cripple = source.replace(b"check(libc.unshare(", b"check(-1 + 0*(     ")
     assert cripple != source
@@ -462,7 +524,8 @@ def test_a_layer_that_cannot_be_set_up_gives_way_to_the_next(monkeypatch: pytest
     assert sandbox.layer in ("landlock", "seccomp")
     sandbox.close()
     with pytest.raises(
-        SandboxUnavailable, match="no sandbox .process. can be set up here: namespaces: OSError"
+        SandboxUnavailable,
+        match="no sandbox .process. can be set up here: namespaces: OSError",
     ):
         ProcessSandbox("namespaces")
 
@@ -476,22 +539,34 @@ def test_only_the_user_can_ask_for_no_sandbox(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(SandboxUnavailable, match="nothing holds here"):
         asyncio.run(open_sandbox())
     sandbox = asyncio.run(open_sandbox(allow_unsafe=True))
-    result = asyncio.run(sandbox.run(Program("import os\nprint(os.getpid() > 0)"), SMALL))
+    result = asyncio.run(
+        sandbox.run(Program("import os\nprint(os.getpid() > 0)"), SMALL)
+    )
     assert (result.status, result.stdout, result.layer) == ("ok", b"True\n", "none")
     task = Task(
-        id="t", prompt="?", answer="", kind="code", tests=CodeTests(hidden=({"input": "", "output": "1"},))
+        id="t",
+        prompt="?",
+        answer="",
+        kind="code",
+        tests=CodeTests(hidden=({"input": "", "output": "1"},)),
     )
-    verdict = asyncio.run(CodeVerifier(sandbox).verify(task, "```python\nprint(1)\n```"))
+    verdict = asyncio.run(
+        CodeVerifier(sandbox).verify(task, "```python\nprint(1)\n```")
+    )
     assert (verdict.status, verdict.isolation) == ("correct", "none")
     sandbox.close()
 
 
 def test_other_systems_and_machines_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(process.platform, "machine", lambda: "riscv64")
-    with pytest.raises(SandboxUnavailable, match="x86_64 and aarch64, not of 'riscv64'"):
+    with pytest.raises(
+        SandboxUnavailable, match="x86_64 and aarch64, not of 'riscv64'"
+    ):
         ProcessSandbox()
     monkeypatch.setattr(process.sys, "platform", "plan9")
-    with pytest.raises(SandboxUnavailable, match="the process sandbox needs Linux, this is plan9"):
+    with pytest.raises(
+        SandboxUnavailable, match="the process sandbox needs Linux, this is plan9"
+    ):
         ProcessSandbox()
 
 
@@ -516,6 +591,7 @@ def test_bubblewrap_holds_or_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_docker_without_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(
-        SandboxUnavailable, match="no Docker engine answers at unix://.*Start one, or set DOCKER_HOST"
+        SandboxUnavailable,
+        match="no Docker engine answers at unix://.*Start one, or set DOCKER_HOST",
     ):
         DockerSandbox()

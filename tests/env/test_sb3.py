@@ -36,7 +36,9 @@ def test_sb3_finds_no_fault(options: dict):
 
 
 def weights(algorithm: BaseAlgorithm) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in algorithm.policy.parameters()])
+    return torch.cat(
+        [parameter.detach().flatten() for parameter in algorithm.policy.parameters()]
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,9 @@ def weights(algorithm: BaseAlgorithm) -> torch.Tensor:
 )
 def test_a_few_updates(kind: type[BaseAlgorithm], policy: str, obs: str):
     env = gym.make(ID, window=16, obs=obs, rules={"max_policy_tokens": 24})
-    algorithm = kind(policy, env, n_steps=64, batch_size=32, n_epochs=2, seed=0, device="cpu")
+    algorithm = kind(
+        policy, env, n_steps=64, batch_size=32, n_epochs=2, seed=0, device="cpu"
+    )
     before = weights(algorithm)
     algorithm.learn(128)
     moved = weights(algorithm) - before
@@ -64,7 +68,9 @@ def test_a_few_updates(kind: type[BaseAlgorithm], policy: str, obs: str):
 
 def test_masked_tokens_are_never_sampled():
     env = gym.make(ID, window=8, aided=False)
-    algorithm = MaskablePPO("MlpPolicy", env, n_steps=1024, n_epochs=1, seed=0, device="cpu")
+    algorithm = MaskablePPO(
+        "MlpPolicy", env, n_steps=1024, n_epochs=1, seed=0, device="cpu"
+    )
     algorithm.learn(1024)
     assert algorithm.rollout_buffer.actions.max() < KNOWLEDGE
     assert algorithm.rollout_buffer.action_masks.sum(-1).tolist() == [257.0] * 1024
@@ -74,9 +80,13 @@ class CountsRightDigits:
     """A verifier of our own: a bare code earns the share of its digits that are right."""
 
     async def verify(self, task: Task, text: str) -> Verdict:
-        right = sum(given == gold for given, gold in zip(text, task.answer, strict=False))
+        right = sum(
+            given == gold for given, gold in zip(text, task.answer, strict=False)
+        )
         status = "correct" if text == task.answer else "wrong"
-        return Verdict(correct=text == task.answer, reward=right / len(task.answer), status=status)
+        return Verdict(
+            correct=text == task.answer, reward=right / len(task.answer), status=status
+        )
 
 
 class OnlyCodes(gym.Wrapper):
@@ -109,7 +119,11 @@ class Embedding(BaseFeaturesExtractor):
 
 def code_env(split: str = "train") -> gym.Env:
     """The easiest level: one operator, a shift that is always the same, no agents."""
-    options = {"source": "toy:num_operators=1,kinds=knowledge", "aided": False, "split": split}
+    options = {
+        "source": "toy:num_operators=1,kinds=knowledge",
+        "aided": False,
+        "split": split,
+    }
     return OnlyCodes(gym.make(ID, window=8, verifier=CountsRightDigits(), **options))
 
 
@@ -119,7 +133,9 @@ def mean_reward(algorithm: MaskablePPO, num_episodes: int = 40) -> float:
     for seed in range(num_episodes):
         observation, is_over = env.reset(seed=seed)[0], False
         while not is_over:
-            action, _ = algorithm.predict(observation, action_masks=env.action_masks(), deterministic=True)
+            action, _ = algorithm.predict(
+                observation, action_masks=env.action_masks(), deterministic=True
+            )
             observation, reward, terminated, truncated, _ = env.step(action)
             is_over = terminated or truncated
         total += reward

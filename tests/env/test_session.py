@@ -48,7 +48,9 @@ def session(
     key: tuple[int, ...] = (0,),
 ) -> Session:
     pool = AgentPool({kind: agent} if agent else {}, QUICK)
-    return Session(task, rules, TagsCodec(), pool, verifier or MathVerifier(), aided=aided, key=key)
+    return Session(
+        task, rules, TagsCodec(), pool, verifier or MathVerifier(), aided=aided, key=key
+    )
 
 
 def run(*texts: str, agent: object = None, **options: object) -> Episode:
@@ -64,23 +66,42 @@ def test_a_whole_episode():
         '<reply from="knowledge">zura=#58#13;</reply>',
         "\\boxed{8534}",
     ]
-    assert (episode.stop_reason, episode.reward, episode.correct) == (StopReason.COMPLETED, 1.0, True)
+    assert (episode.stop_reason, episode.reward, episode.correct) == (
+        StopReason.COMPLETED,
+        1.0,
+        True,
+    )
     assert episode.reward_parts == {"verdict": 1.0}
     [consult] = episode.consults
-    assert (consult.status, consult.reply, consult.agent_id) == ("answered", "zura=#58#13;", "canned")
-    assert (consult.query, consult.call_id, consult.turn, consult.tokens) == ("zura", 0, 1, 1)
+    assert (consult.status, consult.reply, consult.agent_id) == (
+        "answered",
+        "zura=#58#13;",
+        "canned",
+    )
+    assert (consult.query, consult.call_id, consult.turn, consult.tokens) == (
+        "zura",
+        0,
+        1,
+        1,
+    )
 
 
 def test_no_answer_is_not_a_wrong_answer():
     assert run("I give up.").stop_reason == StopReason.NO_ANSWER
     wrong = run("\\boxed{1}")
-    assert (wrong.stop_reason, wrong.reward, wrong.correct) == (StopReason.COMPLETED, 0.0, False)
+    assert (wrong.stop_reason, wrong.reward, wrong.correct) == (
+        StopReason.COMPLETED,
+        0.0,
+        False,
+    )
 
 
 def test_authors_partition_the_tokens():
     tokens = run(f"a{ASK}", "\\boxed{8534}", agent=CannedAgent("zura;")).tokens
     text = {
-        author: bytes(i for i in tokens.token_ids[tokens.author == author].tolist() if i < 256).decode()
+        author: bytes(
+            i for i in tokens.token_ids[tokens.author == author].tolist() if i < 256
+        ).decode()
         for author in Author
     }
     assert text == {
@@ -109,7 +130,9 @@ def test_logprobs_are_kept_and_unknown_ones_are_nan():
 
 @pytest.mark.parametrize("fault", ["raise", "exit", "cancel", "hang", "junk"])
 def test_a_failing_agent_is_unavailable_recorded_and_free(fault: str):
-    episode = run(ASK, ASK, "\\boxed{8534}", agent=FaultyAgent(fault, times=1), rules=RULES)
+    episode = run(
+        ASK, ASK, "\\boxed{8534}", agent=FaultyAgent(fault, times=1), rules=RULES
+    )
     assert episode.messages[3].content == '<reply from="knowledge">unavailable</reply>'
     assert episode.messages[5].content == '<reply from="knowledge">fine</reply>'
     assert [consult.status for consult in episode.consults] == ["failed", "answered"]
@@ -122,7 +145,12 @@ def test_a_reply_that_leaks_is_withheld_with_the_notice_of_a_failure():
         agent_id = "canned"
 
         async def reply(self, request: AgentRequest) -> AgentReply:
-            return AgentReply(text="The answer is 8534.", tokens=4, token_ids=(8, 5), logprobs=(-1.0, -1.0))
+            return AgentReply(
+                text="The answer is 8534.",
+                tokens=4,
+                token_ids=(8, 5),
+                logprobs=(-1.0, -1.0),
+            )
 
     leaked = run(ASK, "\\boxed{1}", agent=Leaking())
     failed = run(ASK, "\\boxed{1}", agent=FaultyAgent("raise"))
@@ -149,12 +177,20 @@ def test_several_calls_are_answered_in_order():
 
 def test_who_sees_what():
     trace = "I tried.<{0}>is it so?</{0}>"
-    for kind, role in (("knowledge", KnowledgeAgent), ("reason", ReasoningAgent), ("verify", VerifyAgent)):
+    for kind, role in (
+        ("knowledge", KnowledgeAgent),
+        ("reason", ReasoningAgent),
+        ("verify", VerifyAgent),
+    ):
         mind = CannedAgent("yes;")
         run(trace.format(kind), "\\boxed{1}", agent=role(mind), kind=kind)
         [request] = mind.requests
         assert request.query == "is it so?"
-        seen = ("", "") if kind == "knowledge" else ("Apply zura to 3721.", trace.format(kind))
+        seen = (
+            ("", "")
+            if kind == "knowledge"
+            else ("Apply zura to 3721.", trace.format(kind))
+        )
         assert (request.problem, request.trace) == seen
         assert "8534" not in repr(request)
 
@@ -188,7 +224,10 @@ class Judge:
         (SystemExit(3), "SystemExit: 3"),
         (asyncio.CancelledError(), "CancelledError: "),
         (None, "VerifierError: no Verdict, but NoneType"),
-        (Verdict(correct=None, reward=None, status="timeout", reason="too long"), "too long"),
+        (
+            Verdict(correct=None, reward=None, status="timeout", reason="too long"),
+            "too long",
+        ),
     ],
 )
 def test_a_verifier_that_fails_gives_no_reward(result: object, reason: str):
@@ -205,11 +244,21 @@ def test_a_verdict_must_have_a_finite_reward():
 
 def test_limits_end_the_episode_without_a_verdict():
     episode = run("<verify>", "<verify>", rules=DialogueRules(max_invalid=1))
-    assert (episode.stop_reason, episode.reward, episode.verdict) == (StopReason.PARSE_ERROR, 0.0, None)
+    assert (episode.stop_reason, episode.reward, episode.verdict) == (
+        StopReason.PARSE_ERROR,
+        0.0,
+        None,
+    )
     episode = run("x" * 41, rules=DialogueRules(max_policy_tokens=40))
-    assert (episode.stop_reason, episode.turns[0].completion) == (StopReason.MAX_SAMPLED_TOKENS, "x" * 40)
+    assert (episode.stop_reason, episode.turns[0].completion) == (
+        StopReason.MAX_SAMPLED_TOKENS,
+        "x" * 40,
+    )
     assert episode.turns[0].finish_reason == "length"
-    assert run("x", rules=DialogueRules(max_context_tokens=20)).stop_reason == StopReason.CONTEXT_OVERFLOW
+    assert (
+        run("x", rules=DialogueRules(max_context_tokens=20)).stop_reason
+        == StopReason.CONTEXT_OVERFLOW
+    )
 
 
 def test_an_aborted_episode_is_kept_and_has_no_reward():
@@ -218,7 +267,11 @@ def test_an_aborted_episode_is_kept_and_has_no_reward():
     running.abort(StopReason.CANCELLED)
     running.abort(StopReason.POLICY_ERROR)
     episode = running.episode()
-    assert (episode.stop_reason, episode.reward, episode.turns) == (StopReason.CANCELLED, None, ())
+    assert (episode.stop_reason, episode.reward, episode.turns) == (
+        StopReason.CANCELLED,
+        None,
+        (),
+    )
 
 
 def test_a_session_is_used_in_order():
@@ -255,7 +308,9 @@ def _answer() -> None:
     assert run("\\boxed{8534}").reward == 1.0
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="no fork here"
+)
 def test_run_sync_works_in_a_forked_child():
     _answer()
     child = multiprocessing.get_context("fork").Process(target=_answer)

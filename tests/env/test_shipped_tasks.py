@@ -24,7 +24,9 @@ def tasks(name: str, split: str) -> list[Task]:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_the_files_are_what_their_scripts_write(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_files_are_what_their_scripts_write(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     shipped = MAKERS[name].FOLDER / "tasks.jsonl"
     monkeypatch.setattr(MAKERS[name], "FOLDER", tmp_path)
     MAKERS[name].main()
@@ -35,8 +37,14 @@ def test_the_files_are_what_their_scripts_write(name: str, tmp_path: Path, monke
 def test_the_splits_are_halves_that_share_no_problem(name: str, half: int):
     train, test = tasks(name, "train"), tasks(name, "test")
     assert (len(train), len(test)) == (half, half)
-    assert len({task.prompt for task in train + test}) == len({task.id for task in train + test}) == 2 * half
-    assert {(task.source, task.licence) for task in train + test} == {(f"aipo-{name}", "Apache-2.0")}
+    assert (
+        len({task.prompt for task in train + test})
+        == len({task.id for task in train + test})
+        == 2 * half
+    )
+    assert {(task.source, task.licence) for task in train + test} == {
+        (f"aipo-{name}", "Apache-2.0")
+    }
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -44,13 +52,20 @@ def test_every_task_has_notes_for_terms_and_a_hint(name: str):
     for task in tasks(name, "train") + tasks(name, "test"):
         assert task.meta["hint"].endswith("."), task.id
         assert task.meta["notes"], task.id
-        assert all(text and text != term for term, text in task.meta["notes"].items()), task.id
+        assert all(
+            text and text != term for term, text in task.meta["notes"].items()
+        ), task.id
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_science_options_are_balanced_and_distinct(split: str):
     found = tasks("science", split)
-    assert Counter(task.answer for task in found) == {"A": 10, "B": 10, "C": 10, "D": 10}
+    assert Counter(task.answer for task in found) == {
+        "A": 10,
+        "B": 10,
+        "C": 10,
+        "D": 10,
+    }
     for task in found:
         assert len({choice.casefold() for choice in task.choices}) == 4, task.id
         assert all(
@@ -90,7 +105,9 @@ def test_science_options_are_balanced_and_distinct(split: str):
 )
 def test_science_golds_worked_by_hand(task_id: str, right: str):
     task = next(
-        t for t in tasks("science", "train") + tasks("science", "test") if t.id == f"science-{task_id}"
+        t
+        for t in tasks("science", "train") + tasks("science", "test")
+        if t.id == f"science-{task_id}"
     )
     assert task.choices["ABCD".index(task.answer)] == right
 
@@ -98,18 +115,33 @@ def test_science_golds_worked_by_hand(task_id: str, right: str):
 def test_science_answers_are_accepted_by_letter_and_by_text():
     for task in tasks("science", "test"):
         text = task.choices["ABCD".index(task.answer)]
-        for said in (f"\\boxed{{{task.answer}}}", f"Answer: {task.answer}) {text}", f"\\boxed{{{text}}}"):
-            assert run_sync(ChoiceVerifier().verify(task, said)).status == "correct", (task.id, said)
+        for said in (
+            f"\\boxed{{{task.answer}}}",
+            f"Answer: {task.answer}) {text}",
+            f"\\boxed{{{text}}}",
+        ):
+            assert run_sync(ChoiceVerifier().verify(task, said)).status == "correct", (
+                task.id,
+                said,
+            )
 
 
 def test_code_tasks_are_tested_and_show_no_hidden_test():
     for task in tasks("code", "train") + tasks("code", "test"):
         assert task.tests
-        assert (len(task.tests.public), len(task.tests.hidden), task.answer) == (2, 6, "")
-        outputs = [json.dumps(test.get("output", test.get("expected"))) for test in task.tests.hidden]
+        assert (len(task.tests.public), len(task.tests.hidden), task.answer) == (
+            2,
+            6,
+            "",
+        )
+        outputs = [
+            json.dumps(test.get("output", test.get("expected")))
+            for test in task.tests.hidden
+        ]
         assert len(set(outputs)) > 1, f"{task.id}: a constant passes"
         given = [
-            json.dumps(test.get("input", test.get("args"))) for test in task.tests.public + task.tests.hidden
+            json.dumps(test.get("input", test.get("args")))
+            for test in task.tests.public + task.tests.hidden
         ]
         assert len(set(given)) == 8, task.id
 
@@ -118,16 +150,23 @@ def test_no_code_task_shows_only_empty_results():
     for task in tasks("code", "train") + tasks("code", "test"):
         assert task.tests
         assert any(
-            test.get("output") or test.get("expected") not in ([], "", None) for test in task.tests.public
+            test.get("output") or test.get("expected") not in ([], "", None)
+            for test in task.tests.public
         ), task.id
 
 
 @pytest.mark.parametrize("name", ["ion", "free-fall", "ph", "moles"])
 def test_the_four_questions_of_a_family_have_different_golds(name: str):
     found = [
-        t for t in tasks("science", "train") + tasks("science", "test") if t.id.startswith(f"science-{name}-")
+        t
+        for t in tasks("science", "train") + tasks("science", "test")
+        if t.id.startswith(f"science-{name}-")
     ]
-    assert len({task.choices["ABCD".index(task.answer)] for task in found}) == len(found) == 4
+    assert (
+        len({task.choices["ABCD".index(task.answer)] for task in found})
+        == len(found)
+        == 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,9 +184,16 @@ def test_the_four_questions_of_a_family_have_different_golds(name: str):
         ("moving-average-0", [[1, 2, 4]], [1.5, 3.0]),
     ],
 )
-def test_reference_functions_worked_by_hand(task_id: str, call: list[object], expected: object):
-    family = next(f for f in code_tasks.FAMILIES if f.name == task_id.rpartition("-")[0])
-    assert code_tasks.answer(family, code_tasks.reference(f"code-{task_id}"), call) == expected
+def test_reference_functions_worked_by_hand(
+    task_id: str, call: list[object], expected: object
+):
+    family = next(
+        f for f in code_tasks.FAMILIES if f.name == task_id.rpartition("-")[0]
+    )
+    assert (
+        code_tasks.answer(family, code_tasks.reference(f"code-{task_id}"), call)
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,11 +215,18 @@ def test_reference_functions_worked_by_hand(task_id: str, call: list[object], ex
     ],
 )
 def test_reference_programs_worked_by_hand(task_id: str, given: str, expected: str):
-    family = next(f for f in code_tasks.FAMILIES if f.name == task_id.rpartition("-")[0])
-    assert code_tasks.answer(family, code_tasks.reference(f"code-{task_id}"), given) == expected
+    family = next(
+        f for f in code_tasks.FAMILIES if f.name == task_id.rpartition("-")[0]
+    )
+    assert (
+        code_tasks.answer(family, code_tasks.reference(f"code-{task_id}"), given)
+        == expected
+    )
 
 
-SANDBOXED = pytest.mark.skipif(sys.platform != "linux", reason="the process sandbox needs Linux")
+SANDBOXED = pytest.mark.skipif(
+    sys.platform != "linux", reason="the process sandbox needs Linux"
+)
 
 
 def statuses(found: list[Task], solved: list[Task]) -> list[str]:
@@ -182,7 +235,9 @@ def statuses(found: list[Task], solved: list[Task]) -> list[str]:
     async def all_verdicts() -> list[str]:
         verifier = CodeVerifier(ProcessSandbox())
         texts = [f"```python\n{code_tasks.reference(task.id)}```" for task in solved]
-        works = [verifier.verify(task, text) for task, text in zip(found, texts, strict=True)]
+        works = [
+            verifier.verify(task, text) for task, text in zip(found, texts, strict=True)
+        ]
         return [verdict.status for verdict in await asyncio.gather(*works)]
 
     return run_sync(all_verdicts())

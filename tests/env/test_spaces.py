@@ -25,14 +25,21 @@ def test_samples_are_short_printable_and_follow_the_seed():
     space = UnicodeText(10**6, seed=3)
     samples = [space.sample() for _ in range(50)]
     assert max(map(len, samples)) <= 256
-    assert all(sample in space and sample.replace("\n", "").isprintable() for sample in samples)
+    assert all(
+        sample in space and sample.replace("\n", "").isprintable() for sample in samples
+    )
     assert len(set(samples)) > 40
     again = UnicodeText(10**6, seed=3)
     assert [again.sample() for _ in range(50)] == samples
 
 
 def test_samples_keep_to_the_bounds():
-    assert {len(UnicodeText(3, seed=seed).sample()) for seed in range(30)} == {0, 1, 2, 3}
+    assert {len(UnicodeText(3, seed=seed).sample()) for seed in range(30)} == {
+        0,
+        1,
+        2,
+        3,
+    }
     assert len(UnicodeText(500).sample(mask=(7, None))) == 7
 
 
@@ -50,7 +57,10 @@ def test_it_is_small_and_compares_by_bounds():
 def test_vector_environments_batch_it_but_not_in_shared_memory():
     space = UnicodeText(10)
     assert batch_space(space, 2) == gym.spaces.Tuple((space, space))
-    with pytest.raises(CustomSpaceError, match=r"text cannot be put in shared memory.*shared_memory=False"):
+    with pytest.raises(
+        CustomSpaceError,
+        match=r"text cannot be put in shared memory.*shared_memory=False",
+    ):
         create_shared_memory(space, n=2)
 
 
@@ -61,7 +71,9 @@ def test_an_asynchronous_vector_of_texts_refuses_shared_memory():
 
 def test_text_has_no_flat_form():
     text = UnicodeText(3)
-    refused = r"text has no flat form. Step an environment of tokens, made with mode='token'"
+    refused = (
+        r"text has no flat form. Step an environment of tokens, made with mode='token'"
+    )
     with pytest.raises(CustomSpaceError, match=refused):
         gym.spaces.flatdim(text)
     with pytest.raises(CustomSpaceError, match=refused):

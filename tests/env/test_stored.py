@@ -97,18 +97,32 @@ def test_turns_follow_from_the_messages_where_there_are_none(tmp_path: Path):
 
 
 def test_what_a_token_record_lacks_follows_from_its_authors(tmp_path: Path):
-    [episode] = read_episodes(written(tmp_path, {"task": TASK, "tokens": TOKENS, "reward": 0.0}))
+    [episode] = read_episodes(
+        written(tmp_path, {"task": TASK, "tokens": TOKENS, "reward": 0.0})
+    )
     assert episode.tokens.turn.tolist() == [0, 0, 1, 1, 1]
     assert episode.tokens.call_id.tolist() == [-1] * 5
     assert episode.tokens.agent_mask.tolist() == [False, False, True, False, False]
-    assert [math.isnan(x) for x in episode.tokens.behaviour_logprobs] == [True, False, True, True, True]
+    assert [math.isnan(x) for x in episode.tokens.behaviour_logprobs] == [
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
     assert episode.verdict == Verdict(correct=False, reward=0.0, status="wrong")
 
 
-def test_an_episode_of_ours_that_ended_without_a_verdict_comes_back_without(tmp_path: Path):
+def test_an_episode_of_ours_that_ended_without_a_verdict_comes_back_without(
+    tmp_path: Path,
+):
     [made] = read_episodes(written(tmp_path, {**CONSULTED, "tokens": TOKENS}))
     cut = replace(
-        made, verdict=None, reward=0.0, reward_parts={"verdict": 0.0}, stop_reason=StopReason.MAX_TURNS
+        made,
+        verdict=None,
+        reward=0.0,
+        reward_parts={"verdict": 0.0},
+        stop_reason=StopReason.MAX_TURNS,
     )
     write_episodes(tmp_path / "cut.jsonl", [cut])
     assert list(read_episodes(tmp_path / "cut.jsonl")) == [cut]
@@ -159,7 +173,9 @@ def changed(path: str, value: Any, base: dict[str, Any] = CONSULTED) -> dict[str
         ),
     ],
 )  # fmt: skip
-def test_a_fault_is_named_with_its_line_and_field(tmp_path: Path, row: Any, fault: str, capsys):
+def test_a_fault_is_named_with_its_line_and_field(
+    tmp_path: Path, row: Any, fault: str, capsys
+):
     path = written(tmp_path, SHORTEST, row)
     assert main(["lint", str(path)]) == 2
     out = capsys.readouterr()
@@ -202,11 +218,16 @@ def test_notes_say_what_training_takes_for_granted(tmp_path: Path, capsys):
 
 def test_a_text_withheld_at_writing_is_an_error(tmp_path: Path, capsys):
     [episode] = read_episodes(
-        written(tmp_path, {**CONSULTED, "task": {**TASK, "meta": {"no_republish": True}}})
+        written(
+            tmp_path, {**CONSULTED, "task": {**TASK, "meta": {"no_republish": True}}}
+        )
     )
     write_episodes(tmp_path / "shown.jsonl", [episode])
     assert main(["lint", str(tmp_path / "shown.jsonl")]) == 2
-    assert "shown.jsonl:1: its text was withheld when it was written" in capsys.readouterr().out
+    assert (
+        "shown.jsonl:1: its text was withheld when it was written"
+        in capsys.readouterr().out
+    )
 
 
 HOSTILE = st.one_of(
@@ -219,13 +240,27 @@ HOSTILE = st.one_of(
 def places(value: Any) -> list[tuple[Any, Any]]:
     """Every (container, key) in a JSON value."""
     items = list(value.items() if isinstance(value, dict) else enumerate(value))
-    inner = [pair for _, item in items if isinstance(item, dict | list) for pair in places(item)]
+    inner = [
+        pair
+        for _, item in items
+        if isinstance(item, dict | list)
+        for pair in places(item)
+    ]
     return [(value, key) for key, _ in items] + inner
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), base=st.sampled_from([SHORTEST, CONSULTED, {**CONSULTED, "tokens": TOKENS}]))
-def test_no_line_brings_the_linter_down_and_what_it_passes_can_be_read(tmp_path: Path, data, base):
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    data=st.data(),
+    base=st.sampled_from([SHORTEST, CONSULTED, {**CONSULTED, "tokens": TOKENS}]),
+)
+def test_no_line_brings_the_linter_down_and_what_it_passes_can_be_read(
+    tmp_path: Path, data, base
+):
     row = copy.deepcopy(base)
     for _ in range(data.draw(st.integers(1, 3))):
         container, key = data.draw(st.sampled_from(places(row) or [(row, "task")]))
@@ -242,7 +277,11 @@ def test_no_line_brings_the_linter_down_and_what_it_passes_can_be_read(tmp_path:
         assert list(read_episodes(tmp_path / "again.jsonl")) == [episode]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(line=st.binary(max_size=60))
 def test_any_bytes_are_linted(tmp_path: Path, line: bytes):
     (tmp_path / "bytes.jsonl").write_bytes(line)
@@ -253,5 +292,7 @@ def test_any_bytes_are_linted(tmp_path: Path, line: bytes):
 @pytest.mark.parametrize("depth", [400, 900, 990, 999, 5000])
 def test_deep_nesting_is_a_fault(tmp_path: Path, depth: int):
     path = tmp_path / "deep.jsonl"
-    path.write_text(json.dumps(SHORTEST)[:-1] + ', "tokens": ' + "[" * depth + "]" * depth + "}\n")
+    path.write_text(
+        json.dumps(SHORTEST)[:-1] + ', "tokens": ' + "[" * depth + "]" * depth + "}\n"
+    )
     assert [severity for _, severity, _ in lint_episodes(path)] == ["error"]

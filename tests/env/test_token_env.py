@@ -67,7 +67,12 @@ def test_a_whole_episode():
     env = gym.make(ID, window=48)
     observation, info = env.reset(seed=0, options={"index": 0})
     assert observation.tolist() == [END] * 4 + PROMPT
-    assert facts(info) == {"task_id": "toy-0-train-0", "turn": 0, "num_policy_tokens": 0, "consults_used": 0}
+    assert facts(info) == {
+        "task_id": "toy-0-train-0",
+        "turn": 0,
+        "num_policy_tokens": 0,
+        "consults_used": 0,
+    }
 
     observation, *_, info = env.step(KNOWLEDGE)
     assert observation.tolist() == [END] * 3 + PROMPT + [KNOWLEDGE]
@@ -76,17 +81,31 @@ def test_a_whole_episode():
     observation, reward, terminated, truncated, info = play(env, call[1:])
     assert observation.tolist() == (PROMPT + call + REPLY)[-48:]
     assert (reward, terminated, truncated) == (0.0, False, False)
-    assert facts(info) == {"task_id": "toy-0-train-0", "turn": 1, "num_policy_tokens": 6, "consults_used": 1}
+    assert facts(info) == {
+        "task_id": "toy-0-train-0",
+        "turn": 1,
+        "num_policy_tokens": 6,
+        "consults_used": 1,
+    }
 
     answer = [*ids("\\boxed{7623}"), END]
     observation, reward, terminated, truncated, info = play(env, answer)
     assert observation.tolist() == (PROMPT + call + REPLY + answer)[-48:]
     assert (reward, terminated, truncated) == (1.0, True, False)
-    assert (info["stop_reason"], info["num_policy_tokens"], info["turn"]) == ("completed", 19, 2)
+    assert (info["stop_reason"], info["num_policy_tokens"], info["turn"]) == (
+        "completed",
+        19,
+        2,
+    )
     episode = info["episode_record"]
     assert episode.tokens.token_ids.tolist() == PROMPT + call + REPLY + answer
-    assert episode.tokens.token_ids[episode.tokens.policy_mask].tolist() == call + answer
-    assert [turn.completion for turn in episode.turns] == ["<knowledge>mele</knowledge>", "\\boxed{7623}"]
+    assert (
+        episode.tokens.token_ids[episode.tokens.policy_mask].tolist() == call + answer
+    )
+    assert [turn.completion for turn in episode.turns] == [
+        "<knowledge>mele</knowledge>",
+        "\\boxed{7623}",
+    ]
     assert (episode.tokens.author == Author.TEMPLATE).sum() == 3
 
 
@@ -117,7 +136,9 @@ def test_malformed_macro_calls_are_explained():
 
 
 def test_an_end_of_turn_as_the_last_token_is_an_end():
-    _, _, terminated, truncated, info = play(start(rules={"max_policy_tokens": 5}), [*ids("abcd"), END])
+    _, _, terminated, truncated, info = play(
+        start(rules={"max_policy_tokens": 5}), [*ids("abcd"), END]
+    )
     assert (terminated, truncated, info["stop_reason"]) == (True, False, "no_answer")
 
 
@@ -168,13 +189,17 @@ def test_misuse_is_named():
         env.step(np.int64(1))
     env.reset()
     for action in (260, -1, 1.5, "a", None, [1], np.array([1, 2])):
-        with pytest.raises(InvalidAction, match=r"is no token id; use one of Discrete\(260\)"):
+        with pytest.raises(
+            InvalidAction, match=r"is no token id; use one of Discrete\(260\)"
+        ):
             env.step(action)
     env.step(np.int64(END))
     with pytest.raises(ResetNeeded):
         env.step(np.int64(1))
     for window in (0, 2.5, "8"):
-        with pytest.raises(ConfigError, match=f"window={window!r} must be a whole number"):
+        with pytest.raises(
+            ConfigError, match=f"window={window!r} must be a whole number"
+        ):
             TokenEnv(window=window)
 
 
@@ -193,18 +218,32 @@ ALL, NONE = {KNOWLEDGE: 1, REASON: 1, VERIFY: 1}, {KNOWLEDGE: 0, REASON: 0, VERI
         ({}, ALL, ALL),
         ({"aided": False}, NONE, NONE),
         ({"agents": "none"}, NONE, NONE),
-        ({"agents": {"knowledge": "scripted"}}, {**NONE, KNOWLEDGE: 1}, {**NONE, KNOWLEDGE: 1}),
+        (
+            {"agents": {"knowledge": "scripted"}},
+            {**NONE, KNOWLEDGE: 1},
+            {**NONE, KNOWLEDGE: 1},
+        ),
         ({"rules": {"consult_budget": 0}}, NONE, NONE),
         ({"rules": {"consult_budget": 1}}, ALL, NONE),
         ({"rules": {"budget_per_kind": {"knowledge": 1}}}, ALL, {**ALL, KNOWLEDGE: 0}),
-        ({"rules": {"kinds": ["verify", "knowledge"]}}, {**ALL, REASON: 0}, {**ALL, REASON: 0}),
+        (
+            {"rules": {"kinds": ["verify", "knowledge"]}},
+            {**ALL, REASON: 0},
+            {**ALL, REASON: 0},
+        ),
         ({"codec": "macro"}, ALL, ALL),
     ],
 )
-def test_macros_are_masked_where_they_ask_nothing(options: dict, at_first: dict, after_a_call: dict):
+def test_macros_are_masked_where_they_ask_nothing(
+    options: dict, at_first: dict, after_a_call: dict
+):
     env = gym.make(ID, **options)
     info = env.reset(seed=0, options={"index": 0})[1]
-    assert allowed(info["action_mask"]) == allowed(env.unwrapped.action_masks()) == at_first
+    assert (
+        allowed(info["action_mask"])
+        == allowed(env.unwrapped.action_masks())
+        == at_first
+    )
     assert env.unwrapped.action_masks().dtype == np.bool_
     if not options.get("aided", True):
         return
@@ -220,7 +259,11 @@ def test_large_vocabularies_have_no_mask_in_info(monkeypatch: pytest.MonkeyPatch
     env = start(obs="dict")
     observation, *_, info = env.step(65)
     assert "action_mask" not in info
-    assert allowed(observation["action_mask"]) == allowed(env.unwrapped.action_masks()) == ALL
+    assert (
+        allowed(observation["action_mask"])
+        == allowed(env.unwrapped.action_masks())
+        == ALL
+    )
 
 
 def test_a_dictionary_tells_who_wrote_what():
@@ -279,7 +322,8 @@ TINY = {"tokenizer": f"hf:{data_folder('tiny_policy')}", "window": 64}
 
 
 @pytest.mark.parametrize(
-    ("options", "codec"), [(AIPO, "tags"), (TINY, "tags"), (AIPO, "macro"), (AIPO, "hermes")]
+    ("options", "codec"),
+    [(AIPO, "tags"), (TINY, "tags"), (AIPO, "macro"), (AIPO, "hermes")],
 )
 def test_a_whole_episode_in_tokens_of_a_language_model(options: dict, codec: str):
     env = gym.make(ID, **options, codec=codec)
@@ -293,7 +337,11 @@ def test_a_whole_episode_in_tokens_of_a_language_model(options: dict, codec: str
     spelled = tokenizer.encode(text) + ([tokenizer.end_id] if codec == "macro" else [])
     assert play(env, spelled)[4]["consults_used"] == 1
     if tokenizer.macro_ids:
-        macro = [tokenizer.macro_ids["knowledge"], *tokenizer.encode("mele"), tokenizer.end_id]
+        macro = [
+            tokenizer.macro_ids["knowledge"],
+            *tokenizer.encode("mele"),
+            tokenizer.end_id,
+        ]
         assert play(env, macro)[4]["consults_used"] == 2
     answer = [*tokenizer.encode("\\boxed{7623}"), tokenizer.end_id]
     _, reward, terminated, _, info = play(env, answer)
@@ -305,10 +353,14 @@ def test_a_whole_episode_in_tokens_of_a_language_model(options: dict, codec: str
 
 def bpe(folder: Path, merges: list[tuple[str, str]]) -> str:
     """Save a tokenizer of bytes, these merges and an end token that is the first id; return its spec."""
-    tokens = dict.fromkeys(["<|end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)])
+    tokens = dict.fromkeys(
+        ["<|end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
+    )
     vocabulary = {token: number for number, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=False
+    )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|end|>"])
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -329,14 +381,21 @@ PAIRS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_si
 TURNS = st.one_of(
     st.lists(st.integers(0, 10**6), max_size=20),
     st.sampled_from(
-        ["<knowledge>mele</knowledge>", "é <verify>", "<reason>mele</reason>\U0001f600", "\\boxed{1}"]
+        [
+            "<knowledge>mele</knowledge>",
+            "é <verify>",
+            "<reason>mele</reason>\U0001f600",
+            "\\boxed{1}",
+        ]
     ),
 )
 
 
 @settings(max_examples=40, deadline=None)
 @given(PAIRS, st.lists(TURNS, min_size=1, max_size=6))
-def test_what_the_policy_wrote_stands_unchanged_whatever_its_tokens(pairs: list, turns: list):
+def test_what_the_policy_wrote_stands_unchanged_whatever_its_tokens(
+    pairs: list, turns: list
+):
     words = sorted(set("<>/knowledgmlvrifysa#;{}\\bx01"))
     merges: dict[tuple[str, str], None] = {}
     for left, right in pairs:
@@ -344,12 +403,16 @@ def test_what_the_policy_wrote_stands_unchanged_whatever_its_tokens(pairs: list,
         merges[pair] = None
         words.append("".join(pair))
     with TemporaryDirectory() as folder:
-        env = TokenEnv(tokenizer=bpe(Path(folder), list(merges)), window=1000, obs="dict")
+        env = TokenEnv(
+            tokenizer=bpe(Path(folder), list(merges)), window=1000, obs="dict"
+        )
     env.reset(seed=0, options={"index": 0})
     tokenizer, written, is_over = env.tokenizer, [], False
     for turn in [*turns, [], [], []]:
         token_ids = (
-            tokenizer.encode(turn) if isinstance(turn, str) else [i % tokenizer.num_tokens for i in turn]
+            tokenizer.encode(turn)
+            if isinstance(turn, str)
+            else [i % tokenizer.num_tokens for i in turn]
         )
         for token_id in (*token_ids, tokenizer.end_id):
             if not is_over:
@@ -371,15 +434,24 @@ def test_what_the_policy_wrote_stands_unchanged_whatever_its_tokens(pairs: list,
     template = tokens.token_ids[tokens.author == Author.TEMPLATE]
     assert set(template.tolist()) <= {tokenizer.end_id}
     for consult in episode.consults:
-        reply = tokens.token_ids[(tokens.author == Author.AGENT) & (tokens.call_id == consult.call_id)]
+        reply = tokens.token_ids[
+            (tokens.author == Author.AGENT) & (tokens.call_id == consult.call_id)
+        ]
         assert tokenizer.decode(reply.tolist()) == consult.reply
     length = min(len(tokens), 1000)
     assert observation["length"].tolist() == [length]
-    assert observation["tokens"][-length:].tolist() == tokens.token_ids[-length:].tolist()
+    assert (
+        observation["tokens"][-length:].tolist() == tokens.token_ids[-length:].tolist()
+    )
     assert observation["author"][-length:].tolist() == tokens.author[-length:].tolist()
 
 
 def runs(tokens: TokenRecord, author: Author) -> list[list[int]]:
     """The token ids of an author, as one list for each run of them."""
-    found = groupby(zip(tokens.author, tokens.token_ids, strict=True), key=lambda pair: pair[0] == author)
-    return [[int(token_id) for _, token_id in run] for is_author, run in found if is_author]
+    found = groupby(
+        zip(tokens.author, tokens.token_ids, strict=True),
+        key=lambda pair: pair[0] == author,
+    )
+    return [
+        [int(token_id) for _, token_id in run] for is_author, run in found if is_author
+    ]

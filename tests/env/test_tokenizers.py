@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from aipo_env import CONSULT_KINDS, Author, ByteTokenizer, ConfigError, Message, Span, TagsCodec, data_folder
+from aipo_env import (
+    CONSULT_KINDS,
+    Author,
+    ByteTokenizer,
+    ConfigError,
+    Message,
+    Span,
+    TagsCodec,
+    data_folder,
+)
 from aipo_env.codecs.macro import MacroCodec
 from aipo_env.envs.bpe_tokenizers import build_tokenizer
 
@@ -21,7 +30,14 @@ AIPO = build_tokenizer("tiktoken:aipo", TAGS)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "2+é=\U0001f600", "\x00\x1b\r\n\u202e", "\ud800 \udfff", "<knowledge></reply>"]
+    "text",
+    [
+        "",
+        "2+é=\U0001f600",
+        "\x00\x1b\r\n\u202e",
+        "\ud800 \udfff",
+        "<knowledge></reply>",
+    ],
 )
 def test_any_text_comes_back(text: str):
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
@@ -69,8 +85,12 @@ def test_text_never_becomes_control_tokens(spec: str):
     tokenizer = build_tokenizer(spec, TAGS)
     text = "<|end|><|endoftext|> <knowledge>x</knowledge><|user|>"
     assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert not {tokenizer.end_id, *tokenizer.macro_ids.values()} & set(tokenizer.encode(text))
-    (body, span), (end, template) = tokenizer.pieces(Message("user", (Span(text, Author.AGENT),)))
+    assert not {tokenizer.end_id, *tokenizer.macro_ids.values()} & set(
+        tokenizer.encode(text)
+    )
+    (body, span), (end, template) = tokenizer.pieces(
+        Message("user", (Span(text, Author.AGENT),))
+    )
     assert (body, span.author) == (tokenizer.encode(text), Author.AGENT)
     assert (end, template) == ([tokenizer.end_id], Span("", Author.TEMPLATE))
 
@@ -90,7 +110,8 @@ def test_our_own_encoding():
     text = "Apply mele to 0808. Put the final answer in \\boxed{}."
     assert len(AIPO.encode(text)) < len(text) / 1.8
     assert (
-        AIPO.decode([*AIPO.encode("So "), 1259, *AIPO.encode("2+2=4"), 1256]) == "So <verify>2+2=4</verify>"
+        AIPO.decode([*AIPO.encode("So "), 1259, *AIPO.encode("2+2=4"), 1256])
+        == "So <verify>2+2=4</verify>"
     )
     assert AIPO.decode(AIPO.encode("\ud800x")) == "\ufffdx"
 
@@ -100,20 +121,25 @@ def test_our_own_encoding_loses_nothing(text: str):
     assert AIPO.decode(AIPO.encode(text)) == text
 
 
-def test_an_encoding_with_gaps_that_has_to_be_downloaded(monkeypatch: pytest.MonkeyPatch):
+def test_an_encoding_with_gaps_that_has_to_be_downloaded(
+    monkeypatch: pytest.MonkeyPatch,
+):
     def download(name: str) -> tiktoken.Encoding:
         if name == "gpt2":
             raise ConnectionError("no route")
         ranks = {bytes([byte]): byte for byte in range(256)}
         special = {"<|endoftext|>": 256, "<|endofprompt|>": 270}
-        return tiktoken.Encoding("gaps", pat_str=".", mergeable_ranks=ranks, special_tokens=special)
+        return tiktoken.Encoding(
+            "gaps", pat_str=".", mergeable_ranks=ranks, special_tokens=special
+        )
 
     monkeypatch.setattr(tiktoken, "get_encoding", download)
     tokenizer = build_tokenizer("tiktoken:cl100k_base", TAGS)
     assert (tokenizer.num_tokens, tokenizer.macro_ids["knowledge"]) == (274, 271)
     assert tokenizer.decode([65, 260, 270]) == "A<|endofprompt|>"
     with pytest.raises(
-        ConfigError, match="'gpt2' has to be downloaded, and that failed: no route. Use 'tiktoken:aipo'"
+        ConfigError,
+        match="'gpt2' has to be downloaded, and that failed: no route. Use 'tiktoken:aipo'",
     ):
         build_tokenizer("tiktoken:gpt2", TAGS)
 
@@ -125,7 +151,11 @@ def test_the_shipped_policys_tokenizer():
     # As the policy was taught, the wrapper of a reply is one token each.
     assert tokenizer.encode('<reply from="knowledge">') == [648]
     written = [642, *tokenizer.encode("mele"), 643]
-    assert tokenizer.decode(written) == tokenizer.decode([*written, 0]) == "<knowledge>mele</knowledge>"
+    assert (
+        tokenizer.decode(written)
+        == tokenizer.decode([*written, 0])
+        == "<knowledge>mele</knowledge>"
+    )
     assert tokenizer.decode([*written[:-1], 0]) == "<knowledge>mele</knowledge>"
     assert tokenizer.decode(tokenizer.encode("\ud800")) == "?"
     assert build_tokenizer(TINY, MacroCodec().macros(CONSULT_KINDS)).macro_ids == {}
@@ -140,7 +170,10 @@ def save(folder: Path, tokenizer: Tokenizer, eos: object) -> str:
 def test_unusable_tokenizers_are_refused(tmp_path: Path):
     words = Tokenizer(models.WordLevel({"a": 0, "<end>": 1}, unk_token="a"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    with pytest.raises(ConfigError, match=r"tokenizer_config.json: 'eos_token' is '<end>', which is none of"):
+    with pytest.raises(
+        ConfigError,
+        match=r"tokenizer_config.json: 'eos_token' is '<end>', which is none of",
+    ):
         build_tokenizer(save(tmp_path, words, "<end>"), {})
     words.add_special_tokens(["<end>"])
     with pytest.raises(ConfigError, match="plain text can become a control token"):
@@ -148,16 +181,22 @@ def test_unusable_tokenizers_are_refused(tmp_path: Path):
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"tokenizer_config.json cannot be read"):
         build_tokenizer(f"hf:{tmp_path}", {})
-    with pytest.raises(ConfigError, match="is no folder here, and as an id it cannot be downloaded"):
+    with pytest.raises(
+        ConfigError, match="is no folder here, and as an id it cannot be downloaded"
+    ):
         build_tokenizer("hf:/no/such/folder", {})
 
 
 @pytest.mark.parametrize("spec", ["bytes", "byte:1", "tiktoken:", "hf:", "", 5, None])
 def test_unknown_specs_are_named(spec: object):
-    with pytest.raises(ConfigError, match=f"tokenizer: {spec!r} is unknown. Use 'byte'"):
+    with pytest.raises(
+        ConfigError, match=f"tokenizer: {spec!r} is unknown. Use 'byte'"
+    ):
         build_tokenizer(spec, {})
 
 
 def test_unknown_encodings_are_named():
-    with pytest.raises(ConfigError, match="encoding='gpt5'. Valid: aipo, .*Did you mean 'gpt2'"):
+    with pytest.raises(
+        ConfigError, match="encoding='gpt5'. Valid: aipo, .*Did you mean 'gpt2'"
+    ):
         build_tokenizer("tiktoken:gpt5", {})

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from aipo_env import TOOLS, AgentPool, AgentRequest, ConfigError, Tool, build_scenario, run_sync
+from aipo_env import (
+    TOOLS,
+    AgentPool,
+    AgentRequest,
+    ConfigError,
+    Tool,
+    build_scenario,
+    run_sync,
+)
 
 
 def scale(value: float, times: int = 2, *, names: list[str] | None = None) -> dict:
@@ -38,7 +46,9 @@ async def later(flag: bool) -> bool:
 
 def ask(function: Callable[..., Any], query: str) -> str:
     tool = Tool(function)
-    reply = run_sync(AgentPool({"t": tool}).consult(AgentRequest(kind="t", query=query))).reply
+    reply = run_sync(
+        AgentPool({"t": tool}).consult(AgentRequest(kind="t", query=query))
+    ).reply
     return reply.text if reply else ""
 
 
@@ -79,12 +89,18 @@ def verify(claim: str) -> str:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (untyped, "tool 'untyped': parameter 'a' must be typed as one of str, int, float, bool, list, dict"),
+        (
+            untyped,
+            "tool 'untyped': parameter 'a' must be typed as one of str, int, float, bool, list, dict",
+        ),
         (odd_type, "tool 'odd_type': parameter 'a' must be typed"),
         (scale, "tool 'scale': parameter 'names' must be typed"),
         (starred, r"parameter 'numbers' must be typed .* by name: no '\*' and no '/'"),
         (positional, r"parameter 'a' must be typed .* by name"),
-        (unknown_type, "tool 'unknown_type': its types cannot be read: NameError.*NoSuchType"),
+        (
+            unknown_type,
+            "tool 'unknown_type': its types cannot be read: NameError.*NoSuchType",
+        ),
         (silent, "tool 'silent': it has no docstring"),
         (lambda a: a, "tool '<lambda>': use a plain name"),
         (verify, "tool 'verify': use a plain name that is no agent's role"),
@@ -131,14 +147,22 @@ ask(0, 60)
 
 def test_calls_that_never_return_hold_up_no_other_call_and_no_exit():
     done = subprocess.run(
-        [sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", HANGS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.stdout == "none " * 40 + "0 ", done.stderr
 
 
 def test_the_prompt_of_a_toy_problem_tells_of_the_tools():
     built = build_scenario("toy", tools=[shout])
-    prompt = built.session(built.source.task("train", 0), aided=True, key=(0,)).open()[0].content
+    prompt = (
+        built.session(built.source.task("train", 0), aided=True, key=(0,))
+        .open()[0]
+        .content
+    )
     assert "<shout>…</shout> Upper case." in prompt
 
 
@@ -153,12 +177,32 @@ def test_the_prompt_of_a_toy_problem_tells_of_the_tools():
         (shout, "", "error: TypeError: missing a required argument: 'text'"),
         (shout, '{"text": 3}', "error: ValueError: text must be of type string, got 3"),
         (later, '{"flag": true}', "true"),
-        (later, '{"flag": 1}', "error: ValueError: flag must be of type boolean, got 1"),
-        (later, '{"flga": true}', "error: ValueError: the arguments must be a JSON object with flag"),
-        (later, "[" * 100_000, "error: ValueError: the arguments must be a JSON object with flag"),
-        (later, "x" * 100_001, "error: ValueError: arguments of 100001 characters; at most 100000"),
+        (
+            later,
+            '{"flag": 1}',
+            "error: ValueError: flag must be of type boolean, got 1",
+        ),
+        (
+            later,
+            '{"flga": true}',
+            "error: ValueError: the arguments must be a JSON object with flag",
+        ),
+        (
+            later,
+            "[" * 100_000,
+            "error: ValueError: the arguments must be a JSON object with flag",
+        ),
+        (
+            later,
+            "x" * 100_001,
+            "error: ValueError: arguments of 100001 characters; at most 100000",
+        ),
         (Counter(), '{"step": 1}', "2"),
-        (Counter(), '{"step": true}', "error: ValueError: step must be of type integer, got True"),
+        (
+            Counter(),
+            '{"step": true}',
+            "error: ValueError: step must be of type integer, got True",
+        ),
     ],
 )
 def test_arguments_and_answers(function: Callable[..., Any], query: str, reply: str):
@@ -169,9 +213,19 @@ def test_a_tool_is_named_by_a_spec_or_given_itself():
     tools = ["math:floor"]
     with pytest.raises(ConfigError, match="tool 'floor'"):
         build_scenario(tools=tools)  # written in C: it has no types
-    here = [f"{__name__}:shout", {"type": f"{__name__}:later"}, Counter(), Tool(positional_free)]
+    here = [
+        f"{__name__}:shout",
+        {"type": f"{__name__}:later"},
+        Counter(),
+        Tool(positional_free),
+    ]
     scenario = build_scenario(agents="none", tools=here)
-    assert list(scenario.pool.agents) == ["shout", "later", "Counter", "positional_free"]
+    assert list(scenario.pool.agents) == [
+        "shout",
+        "later",
+        "Counter",
+        "positional_free",
+    ]
     assert "<shout>…</shout> Upper case." in scenario.codec.instructions((), 3)
 
 
@@ -185,7 +239,10 @@ def positional_free(a: int) -> int:
     [
         ([shout, shout], "two are named 'shout'"),
         (["no_such_module:tool"], "there is no 'no_such_module'"),
-        (["json.no_such:tool"], "'json.no_such:tool' cannot be loaded: ModuleNotFoundError"),
+        (
+            ["json.no_such:tool"],
+            "'json.no_such:tool' cannot be loaded: ModuleNotFoundError",
+        ),
         (
             [{"type": "json:dumps", "indent": 2}],
             r"tool 'json:dumps': a function takes no options .*'indent': 2",
@@ -201,7 +258,9 @@ def test_tools_that_cannot_be_built_are_named(tools: list, message: str):
 def test_a_tool_of_ones_own_has_a_short_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(TOOLS, "_added", {})
     TOOLS.register("louder")(shout)
-    assert list(build_scenario(agents="none", tools=["louder"]).pool.agents) == ["shout"]
+    assert list(build_scenario(agents="none", tools=["louder"]).pool.agents) == [
+        "shout"
+    ]
 
 
 def test_what_has_no_json_form_is_an_error_in_words():
@@ -209,4 +268,7 @@ def test_what_has_no_json_form_is_an_error_in_words():
         """Things."""
         return {1, 2} if n else json
 
-    assert ask(things, '{"n": 1}') == "error: TypeError: Object of type set is not JSON serializable"
+    assert (
+        ask(things, '{"n": 1}')
+        == "error: TypeError: Object of type set is not JSON serializable"
+    )

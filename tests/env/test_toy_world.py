@@ -41,7 +41,11 @@ def test_codes_are_added_digit_by_digit():
 def test_rules_are_applied_in_order():
     world = World(seed=0)
     problem = Problem("3721", (world.operators["rire"], world.operators["riva"]))
-    assert (shift_of("vora"), shift_of("deza"), shift_of("nire")) == ("4260", "2220", "8347")
+    assert (shift_of("vora"), shift_of("deza"), shift_of("nire")) == (
+        "4260",
+        "2220",
+        "8347",
+    )
     assert problem.answer == "7448"  # 3721, 7981, 9101, 7448
 
 
@@ -62,9 +66,13 @@ def test_rules_depend_on_the_seed_and_not_on_the_problems():
     world = World(seed=3)
     assert World(seed=3, difficulty=3, kinds=("verify",)).operators == world.operators
     assert World(seed=4).operators != world.operators
-    rules = {problem.operators[0].rule for problem in (world.problem("train", i) for i in range(0, 300, 3))}
+    rules = {
+        problem.operators[0].rule
+        for problem in (world.problem("train", i) for i in range(0, 300, 3))
+    }
     assert rules == {
-        problem.operators[0].rule for problem in (world.problem("test", i) for i in range(0, 300, 3))
+        problem.operators[0].rule
+        for problem in (world.problem("test", i) for i in range(0, 300, 3))
     }
 
 
@@ -75,14 +83,21 @@ def test_no_problem_is_in_both_splits(seed: int, difficulty: int):
     test = {world.problem("test", index).text for index in range(600)}
     assert not train & test
     assert len(test) > 300
-    assert all(len(world.problem("test", index).operators) == difficulty for index in range(30))
+    assert all(
+        len(world.problem("test", index).operators) == difficulty for index in range(30)
+    )
 
 
 def test_the_split_of_a_problem_is_the_same_in_every_world():
     for seed in range(3):
         for index in range(50):
             problem = World(seed=seed).problem("test", index)
-            assert split_of(problem.start, [operator.name for operator in problem.operators]) == "test"
+            assert (
+                split_of(
+                    problem.start, [operator.name for operator in problem.operators]
+                )
+                == "test"
+            )
 
 
 def test_kinds_take_turns_and_indices_are_unlimited():
@@ -91,14 +106,18 @@ def test_kinds_take_turns_and_indices_are_unlimited():
     assert kinds == ["knowledge", "reason", "verify"] * 2
     assert world.problem("train", 10**9) == World(seed=0).problem("train", 10**9)
     only = World(seed=0, kinds=("reason",), difficulty=2)
-    assert {operator.kind for index in range(20) for operator in only.problem("train", index).operators} == {
-        "reason"
-    }
+    assert {
+        operator.kind
+        for index in range(20)
+        for operator in only.problem("train", index).operators
+    } == {"reason"}
 
 
 def test_a_false_belief_is_never_the_rule():
     for seed in range(60):
-        for operator in World(seed=seed, num_operators=MAX_OPERATORS).operators.values():
+        for operator in World(
+            seed=seed, num_operators=MAX_OPERATORS
+        ).operators.values():
             if operator.kind == "verify":
                 assert operator.rule[0] in MOVES
                 assert operator.rule[0] != believed_move(operator.name)
@@ -128,8 +147,12 @@ def test_one_kind_may_be_given_as_text():
     assert World(kinds="verify").kinds == ("verify",)
 
 
-def say(agent: ScriptedAgent, kind: str, query: str, trace: str = "", seed: int = 0) -> str:
-    return run_sync(agent.reply(AgentRequest(kind=kind, query=query, trace=trace, seed=seed))).text
+def say(
+    agent: ScriptedAgent, kind: str, query: str, trace: str = "", seed: int = 0
+) -> str:
+    return run_sync(
+        agent.reply(AgentRequest(kind=kind, query=query, trace=trace, seed=seed))
+    ).text
 
 
 @pytest.mark.parametrize(
@@ -149,14 +172,18 @@ def say(agent: ScriptedAgent, kind: str, query: str, trace: str = "", seed: int 
         pytest.param("verify", "a" * 1_000_000, "", "unknown;", id="a million letters"),
     ],
 )
-def test_the_scripted_agent_knows_its_world(kind: str, query: str, trace: str, text: str):
+def test_the_scripted_agent_knows_its_world(
+    kind: str, query: str, trace: str, text: str
+):
     assert say(ScriptedAgent(ToySource(World(seed=0))), kind, query, trace) == text
 
 
 def test_a_wrong_agent_states_another_rule_in_the_same_form():
     liar = ScriptedAgent(ToySource(World(seed=0)), wrong=1.0)
     lies = [say(liar, "knowledge", "mele", seed=seed) for seed in range(20)]
-    assert all(len(lie) == len("mele=#78#25;") and lie.startswith("mele=#") for lie in lies)
+    assert all(
+        len(lie) == len("mele=#78#25;") and lie.startswith("mele=#") for lie in lies
+    )
     assert len(set(lies)) > 15
     assert lies == [say(liar, "knowledge", "mele", seed=seed) for seed in range(20)]
     assert say(liar, "verify", "riva=nire") != "right;"
@@ -164,19 +191,30 @@ def test_a_wrong_agent_states_another_rule_in_the_same_form():
 
 def test_faults_come_at_their_rate_and_derive_from_the_seed():
     sometimes = ScriptedAgent(ToySource(World(seed=0)), wrong=0.5)
-    wrong = [say(sometimes, "knowledge", "mele", seed=seed) != "mele=#78#25;" for seed in range(200)]
+    wrong = [
+        say(sometimes, "knowledge", "mele", seed=seed) != "mele=#78#25;"
+        for seed in range(200)
+    ]
     assert 70 < sum(wrong) < 130
 
 
 def test_a_silent_agent_never_replies_and_a_slow_one_does():
-    silent = run_sync(_reply_within(ScriptedAgent(ToySource(World(seed=0)), silent=1.0), 0.01))
-    slow = run_sync(_reply_within(ScriptedAgent(ToySource(World(seed=0)), slow=1.0, slow_s=0.001), 10.0))
+    silent = run_sync(
+        _reply_within(ScriptedAgent(ToySource(World(seed=0)), silent=1.0), 0.01)
+    )
+    slow = run_sync(
+        _reply_within(
+            ScriptedAgent(ToySource(World(seed=0)), slow=1.0, slow_s=0.001), 10.0
+        )
+    )
     assert (silent, slow and slow.text) == (None, "mele=#78#25;")
 
 
 async def _reply_within(agent: ScriptedAgent, timeout_s: float) -> AgentReply | None:
     try:
-        return await asyncio.wait_for(agent.reply(AgentRequest(kind="knowledge", query="mele")), timeout_s)
+        return await asyncio.wait_for(
+            agent.reply(AgentRequest(kind="knowledge", query="mele")), timeout_s
+        )
     except TimeoutError:
         return None
 
@@ -184,5 +222,7 @@ async def _reply_within(agent: ScriptedAgent, timeout_s: float) -> AgentReply | 
 @pytest.mark.parametrize("fault", ["wrong", "slow", "silent"])
 def test_a_fault_is_a_probability(fault: str):
     for value in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ConfigError, match=f"{fault}={value} must be a number from 0 to 1"):
+        with pytest.raises(
+            ConfigError, match=f"{fault}={value} must be a number from 0 to 1"
+        ):
             ScriptedAgent(ToySource(World(seed=0)), **{fault: value})

@@ -26,15 +26,27 @@ def test_a_whole_episode_as_a_transcript():
     observation, info = env.reset(seed=0, options={"index": 0})
     prompt = "system: Solve. You may consult.\n\nuser: Apply mele to 0808."
     assert observation == prompt
-    assert info == {"task_id": "toy-0-train-0", "turn": 0, "num_policy_tokens": 0, "consults_used": 0}
+    assert info == {
+        "task_id": "toy-0-train-0",
+        "turn": 0,
+        "num_policy_tokens": 0,
+        "consults_used": 0,
+    }
 
     observation, reward, terminated, truncated, info = env.step(ASK)
     asked = f'{prompt}\n\nassistant: {ASK}\n\nuser: <reply from="knowledge">mele=#78#25;</reply>'
     assert observation == asked
     assert (reward, terminated, truncated) == (0.0, False, False)
-    assert info == {"task_id": "toy-0-train-0", "turn": 1, "num_policy_tokens": 27, "consults_used": 1}
+    assert info == {
+        "task_id": "toy-0-train-0",
+        "turn": 1,
+        "num_policy_tokens": 27,
+        "consults_used": 1,
+    }
 
-    observation, reward, terminated, truncated, info = env.step("0808+7825=7623;\\boxed{7623}")
+    observation, reward, terminated, truncated, info = env.step(
+        "0808+7825=7623;\\boxed{7623}"
+    )
     assert observation == f"{asked}\n\nassistant: 0808+7825=7623;\\boxed{{7623}}"
     assert (reward, terminated, truncated) == (1.0, True, False)
     episode = info.pop("episode_record")
@@ -47,17 +59,23 @@ def test_a_whole_episode_as_a_transcript():
     }
     assert isinstance(episode, Episode)
     assert episode.correct
-    assert bytes(episode.tokens.token_ids[episode.tokens.policy_mask].tolist()).decode() == (
-        f"{ASK}0808+7825=7623;\\boxed{{7623}}"
-    )
+    assert bytes(
+        episode.tokens.token_ids[episode.tokens.policy_mask].tolist()
+    ).decode() == (f"{ASK}0808+7825=7623;\\boxed{{7623}}")
     assert (episode.tokens.author == Author.AGENT).sum() == len("mele=#78#25;")
 
 
 def test_delta_shows_what_is_new():
     env = gym.make(ID, observation="delta")
-    assert env.reset(options={"index": 0})[0] == "Solve. You may consult.\n\nApply mele to 0808."
+    assert (
+        env.reset(options={"index": 0})[0]
+        == "Solve. You may consult.\n\nApply mele to 0808."
+    )
     assert env.step(ASK)[0] == '<reply from="knowledge">mele=#78#25;</reply>'
-    assert env.step("<verify>")[0] == "Malformed call: <verify> is not closed. Nothing was asked."
+    assert (
+        env.step("<verify>")[0]
+        == "Malformed call: <verify> is not closed. Nothing was asked."
+    )
     assert env.step("\\boxed{1}")[0] == ""
 
 
@@ -73,13 +91,19 @@ def test_messages_hold_roles_and_contents():
         {"role": "user", "content": "Apply mele to 0808."},
     )
     assert env.reset(options={"index": 0})[0] == prompt
-    assert env.step("\\boxed{1}")[0] == (*prompt, {"role": "assistant", "content": "\\boxed{1}"})
+    assert env.step("\\boxed{1}")[0] == (
+        *prompt,
+        {"role": "assistant", "content": "\\boxed{1}"},
+    )
 
 
 def test_any_text_is_an_action():
     text = "\x00\ud800\U0001f600\u202e"
     info = start().step(text)[4]
-    assert (info["stop_reason"], info["num_policy_tokens"]) == ("no_answer", 1 + 3 + 4 + 3)
+    assert (info["stop_reason"], info["num_policy_tokens"]) == (
+        "no_answer",
+        1 + 3 + 4 + 3,
+    )
     assert info["episode_record"].turns[0].completion == text
     assert start().step("")[4]["stop_reason"] == "no_answer"
 
@@ -97,7 +121,11 @@ def test_equal_seeds_give_equal_episodes():
         env = gym.make(ID, agents="scripted:wrong=0.5", source="toy:difficulty=2")
         seen: list[object] = [env.reset(seed=seed)]
         for _ in range(3):
-            seen += [env.step(ASK), env.step("<verify>riva=nire</verify>"), env.step("\\boxed{1}")]
+            seen += [
+                env.step(ASK),
+                env.step("<verify>riva=nire</verify>"),
+                env.step("\\boxed{1}"),
+            ]
             seen.append(env.reset())
         return seen
 
@@ -113,8 +141,14 @@ def test_choosing_a_task_changes_no_later_draw():
 
 
 def test_splits_and_worlds():
-    assert start(split="test").unwrapped.reset(options={"index": 0})[1]["task_id"] == "toy-0-test-0"
-    assert start(source="toy:seed=4").reset(options={"index": 0})[1]["task_id"] == "toy-4-train-0"
+    assert (
+        start(split="test").unwrapped.reset(options={"index": 0})[1]["task_id"]
+        == "toy-0-test-0"
+    )
+    assert (
+        start(source="toy:seed=4").reset(options={"index": 0})[1]["task_id"]
+        == "toy-4-train-0"
+    )
     assert start(aided=False).unwrapped.stop_strings == ()
     assert start().unwrapped.stop_strings == ("</knowledge>", "</reason>", "</verify>")
 
@@ -142,12 +176,21 @@ def test_a_cassette_repeats_what_agents_said(tmp_path: Path):
 
 def test_info_gives_nothing_away_before_the_end():
     env = start()
-    infos = [env.reset(options={"index": 0})[1], env.step(ASK)[4], env.step("<verify>")[4]]
+    infos = [
+        env.reset(options={"index": 0})[1],
+        env.step(ASK)[4],
+        env.step("<verify>")[4],
+    ]
     assert "7623" not in json.dumps(infos)
 
 
 def test_the_spec_has_a_json_form():
-    env = gym.make(ID, source={"type": "toy", "difficulty": 2}, rules={"max_turns": 3}, observation="delta")
+    env = gym.make(
+        ID,
+        source={"type": "toy", "difficulty": 2},
+        rules={"max_turns": 3},
+        observation="delta",
+    )
     spec = gym.envs.registration.EnvSpec.from_json(env.spec.to_json())
     again = gym.make(spec)
     assert again.unwrapped.scenario.rules.max_turns == 3
@@ -175,7 +218,10 @@ def test_statistics_wrappers_find_their_key_free():
 
 def test_ansi_shows_the_transcript_harmlessly():
     env = start(render_mode="ansi")
-    assert env.render() == "  prompt │ Solve. You may consult.\n  prompt │ Apply mele to 0808."
+    assert (
+        env.render()
+        == "  prompt │ Solve. You may consult.\n  prompt │ Apply mele to 0808."
+    )
     env.step("\x1b[2J\u202e\\boxed{1}")
     assert "  policy │ \\u001b[2J\\u202e\\boxed{1}\n" in env.render()
     assert env.render().endswith("     end │ completed, reward 0")
@@ -183,7 +229,10 @@ def test_ansi_shows_the_transcript_harmlessly():
 
 def test_human_prints_messages_as_they_come(capsys: pytest.CaptureFixture):
     env = start(render_mode="human")
-    assert capsys.readouterr().out == "  prompt │ Solve. You may consult.\n  prompt │ Apply mele to 0808.\n"
+    assert (
+        capsys.readouterr().out
+        == "  prompt │ Solve. You may consult.\n  prompt │ Apply mele to 0808.\n"
+    )
     env.step(f"\x07{ASK}")
     assert capsys.readouterr().out == (
         f"  policy │ \\u0007{ASK}\n"
@@ -193,12 +242,25 @@ def test_human_prints_messages_as_they_come(capsys: pytest.CaptureFixture):
     assert capsys.readouterr().out == ""
 
 
-def test_human_prints_nothing_that_must_not_be_republished(tmp_path: Path, capsys: pytest.CaptureFixture):
-    row = {"id": "a", "prompt": "SECRET", "answer": "2", "source": "x/y", "meta": {"no_republish": True}}
+def test_human_prints_nothing_that_must_not_be_republished(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    row = {
+        "id": "a",
+        "prompt": "SECRET",
+        "answer": "2",
+        "source": "x/y",
+        "meta": {"no_republish": True},
+    }
     (tmp_path / "tasks.jsonl").write_text(json.dumps(row))
-    start(source=f"file:{tmp_path / 'tasks.jsonl'}", agents="none", render_mode="human").step("SECRET")
+    start(
+        source=f"file:{tmp_path / 'tasks.jsonl'}", agents="none", render_mode="human"
+    ).step("SECRET")
     mark = "[withheld: x/y forbids republication]"
-    assert capsys.readouterr().out == f"  prompt │ {mark}\n  prompt │ {mark}\n  policy │ {mark}\n"
+    assert (
+        capsys.readouterr().out
+        == f"  prompt │ {mark}\n  prompt │ {mark}\n  policy │ {mark}\n"
+    )
 
 
 def test_step_needs_a_running_episode():
@@ -219,7 +281,10 @@ def test_step_needs_a_running_episode():
     [
         ({"observation": "delat"}, "observation='delat'.*Did you mean 'delta'"),
         ({"split": "tests"}, "split='tests'.*Did you mean 'test'"),
-        ({"render_mode": "rgb_array"}, "render_mode='rgb_array'. Valid: ansi, html, human"),
+        (
+            {"render_mode": "rgb_array"},
+            "render_mode='rgb_array'. Valid: ansi, html, human",
+        ),
         ({"source": "toys"}, "Did you mean 'toy'"),
         ({"agent": "none"}, "environment: option='agent'.*Did you mean 'agents'"),
         ({"seed": 3}, "environment: option='seed'. Valid: agents, cassette, codec"),
@@ -231,7 +296,9 @@ def test_bad_arguments_are_named(options: dict, message: str):
         TurnEnv(**options)
 
 
-@pytest.mark.parametrize("options", [{"idx": 3}, {"index": -1}, {"index": "a"}, {"index": True}])
+@pytest.mark.parametrize(
+    "options", [{"idx": 3}, {"index": -1}, {"index": "a"}, {"index": True}]
+)
 def test_bad_options_of_reset_are_named(options: dict):
     with pytest.raises(ConfigError, match=r"reset: .*index"):
         TurnEnv().reset(options=options)
@@ -247,10 +314,18 @@ def call(name: str, arguments: dict) -> dict:
 def test_an_openai_message_is_an_action():
     env = start(codec="openai", observation="delta", tools=["aipo_env:add_codes"])
     observation = env.step(call("consult", {"kind": "knowledge", "query": "mele"}))[0]
-    assert observation == '{"role": "tool", "name": "knowledge", "content": "mele=#78#25;"}\n'
+    assert (
+        observation
+        == '{"role": "tool", "name": "knowledge", "content": "mele=#78#25;"}\n'
+    )
     observation = env.step(call("add_codes", {"code": "0808", "shift": "7825"}))[0]
     assert observation == '{"role": "tool", "name": "add_codes", "content": "7623"}\n'
-    assert env.step({"role": "assistant", "content": "\\boxed{7623}", "tool_calls": None})[1] == 1.0
+    assert (
+        env.step({"role": "assistant", "content": "\\boxed{7623}", "tool_calls": None})[
+            1
+        ]
+        == 1.0
+    )
 
 
 def test_structured_calls_need_their_codec():
@@ -274,8 +349,15 @@ def test_every_option_has_a_json_form():
         "tools": ["aipo_env:add_codes"],
         "verifier": "math",
         "codec": "hermes",
-        "agents": {"knowledge": "scripted", "verify": {"type": "scripted", "wrong": 0.5}},
-        "rules": {"max_turns": 3, "kinds": ["knowledge"], "budget_per_kind": {"add_codes": 1}},
+        "agents": {
+            "knowledge": "scripted",
+            "verify": {"type": "scripted", "wrong": 0.5},
+        },
+        "rules": {
+            "max_turns": 3,
+            "kinds": ["knowledge"],
+            "budget_per_kind": {"add_codes": 1},
+        },
         "pool": {"deadline_s": 5},
         "split": "test",
         "aided": True,
@@ -288,11 +370,14 @@ def test_every_option_has_a_json_form():
 
 
 @pytest.mark.parametrize("name", ["AIPO-Math-v0", ID])
-@pytest.mark.parametrize("seed", [-1, 1.0, True, 2**63, "1", np.float64(1), np.bool_(1)])
+@pytest.mark.parametrize(
+    "seed", [-1, 1.0, True, 2**63, "1", np.float64(1), np.bool_(1)]
+)
 def test_a_seed_is_honoured_or_refused(name: str, seed: object):
     env = gym.make(name)
     with pytest.raises(
-        ConfigError, match=f"reset: seed={re.escape(repr(seed))} must be a whole number from 0"
+        ConfigError,
+        match=f"reset: seed={re.escape(repr(seed))} must be a whole number from 0",
     ):
         env.reset(seed=seed)
     assert env.reset(seed=np.int64(7))[1]["task_id"] == env.reset(seed=7)[1]["task_id"]

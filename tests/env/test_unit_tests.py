@@ -13,20 +13,26 @@ from aipo_env.sandboxes.process import ProcessSandbox
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.unit_tests import CodeVerifier, read_program
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="the process sandbox needs Linux")
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="the process sandbox needs Linux"
+)
 
 TESTS = ({"input": "1 2\n", "output": "3\n"}, {"input": "10 -4\n", "output": "6\n"})
 SUM = "a, b = map(int, input().split())\nprint(a + b)"
 
 
-def stdin_task(*tests: dict[str, str], compare: dict[str, Any] | None = None, **fields: Any) -> Task:
+def stdin_task(
+    *tests: dict[str, str], compare: dict[str, Any] | None = None, **fields: Any
+) -> Task:
     return Task(
         id="t", prompt="?", answer="", kind="code", tests=CodeTests(hidden=tests or TESTS, compare=compare or {}, **fields)
     )  # fmt: skip
 
 
 def function_task(
-    *pairs: tuple[list[Any], Any], compare: dict[str, Any] | None = None, entry: str = "f"
+    *pairs: tuple[list[Any], Any],
+    compare: dict[str, Any] | None = None,
+    entry: str = "f",
 ) -> Task:
     tests = tuple({"args": args, "expected": expected} for args, expected in pairs)
     return Task(
@@ -60,7 +66,10 @@ def fenced(source: str) -> str:
         ("```python\nx = 1\n```\n```text\n5\n```", ("x = 1", True)),
         ("```python\nx = 1\n```\n```\n5\n```", ("5", True)),
         ("```python\nx = 1", ("x = 1", True)),
-        ("```python\ns = '''\n  ```python\n'''\n```", ("s = '''\n  ```python\n'''", True)),
+        (
+            "```python\ns = '''\n  ```python\n'''\n```",
+            ("s = '''\n  ```python\n'''", True),
+        ),
         ("```python\n```", ("", True)),
         ("````python\nx = 1\n```", ("````python\nx = 1\n```", False)),
         ("print(1)", ("print(1)", False)),
@@ -80,7 +89,11 @@ def test_read_program(text: str, program: tuple[str, bool]):
 def test_a_right_program_passes():
     verdict = verify(stdin_task(), fenced(SUM))
     assert (verdict.status, verdict.reward, verdict.correct) == ("correct", 1.0, True)
-    assert (verdict.isolation, verdict.stage, verdict.extracted) == (sandbox().layer, "", SUM)
+    assert (verdict.isolation, verdict.stage, verdict.extracted) == (
+        sandbox().layer,
+        "",
+        SUM,
+    )
     assert verify(stdin_task(), SUM).status == "correct"
 
 
@@ -91,28 +104,74 @@ def test_a_right_program_passes():
         (fenced("print(3)"), "wrong", "test 2 of 2", "another result than expected"),
         (fenced("print(0)"), "wrong", "test 1 of 2", "another result than expected"),
         (fenced("pass"), "wrong", "test 1 of 2", "another result than expected"),
-        (fenced("import sys\nsys.exit(0)"), "wrong", "test 1 of 2", "another result than expected"),
-        (fenced("import os\nos._exit(0)"), "wrong", "test 1 of 2", "another result than expected"),
-        (fenced("print(3)\n1 / 0"), "runtime_error", "test 1 of 2", "ZeroDivisionError: division by zero"),
-        (fenced("x = ("), "compile_error", "test 1 of 2", "SyntaxError: '(' was never closed"),
+        (
+            fenced("import sys\nsys.exit(0)"),
+            "wrong",
+            "test 1 of 2",
+            "another result than expected",
+        ),
+        (
+            fenced("import os\nos._exit(0)"),
+            "wrong",
+            "test 1 of 2",
+            "another result than expected",
+        ),
+        (
+            fenced("print(3)\n1 / 0"),
+            "runtime_error",
+            "test 1 of 2",
+            "ZeroDivisionError: division by zero",
+        ),
+        (
+            fenced("x = ("),
+            "compile_error",
+            "test 1 of 2",
+            "SyntaxError: '(' was never closed",
+        ),
         (fenced("while True: pass"), "timeout", "test 1 of 2", "time limit reached"),
         (fenced("x = [0] * 10 ** 10"), "memory", "test 1 of 2", "memory limit reached"),
-        (fenced("while True: print(1)"), "output_limit", "test 1 of 2", "output limit reached"),
-        (fenced("print(open('/etc/passwd').read())"), "runtime_error", "test 1 of 2", "/etc/passwd"),
-        ("I cannot do this.", "no_answer", "test 1 of 2", "no fenced code, and the whole is no program"),
+        (
+            fenced("while True: print(1)"),
+            "output_limit",
+            "test 1 of 2",
+            "output limit reached",
+        ),
+        (
+            fenced("print(open('/etc/passwd').read())"),
+            "runtime_error",
+            "test 1 of 2",
+            "/etc/passwd",
+        ),
+        (
+            "I cannot do this.",
+            "no_answer",
+            "test 1 of 2",
+            "no fenced code, and the whole is no program",
+        ),
         ("", "no_answer", "", "no program"),
         ("```python\n\n```", "no_answer", "", "no program"),
     ],
 )
-def test_what_fails_earns_nothing_and_says_why(text: str, status: str, stage: str, reason: str):
-    verdict = verify(stdin_task(time_limit_s=1.0 if status == "timeout" else 30.0), text)
-    assert (verdict.status, verdict.reward, verdict.correct, verdict.stage) == (status, 0.0, False, stage)
+def test_what_fails_earns_nothing_and_says_why(
+    text: str, status: str, stage: str, reason: str
+):
+    verdict = verify(
+        stdin_task(time_limit_s=1.0 if status == "timeout" else 30.0), text
+    )
+    assert (verdict.status, verdict.reward, verdict.correct, verdict.stage) == (
+        status,
+        0.0,
+        False,
+        stage,
+    )
     assert reason in verdict.reason
 
 
 @linux
 def test_a_prelude_stands_before_the_program():
-    tests = CodeTests(hidden=({"input": "", "output": "3"},), prelude="x = 3\n", time_limit_s=30.0)
+    tests = CodeTests(
+        hidden=({"input": "", "output": "3"},), prelude="x = 3\n", time_limit_s=30.0
+    )
     task = Task(id="t", prompt="?", answer="", kind="code", tests=tests)
     verdict = verify(task, fenced("print(x)"))
     assert (verdict.status, verdict.extracted) == ("correct", "print(x)")
@@ -138,7 +197,11 @@ class BrokenSandbox:
 
 def test_a_sandbox_that_fails_says_nothing_about_the_program():
     verdict = run_sync(CodeVerifier(BrokenSandbox()).verify(stdin_task(), SUM))
-    assert (verdict.status, verdict.reward, verdict.correct) == ("infra_error", None, None)
+    assert (verdict.status, verdict.reward, verdict.correct) == (
+        "infra_error",
+        None,
+        None,
+    )
     assert (verdict.reason, verdict.isolation) == ("no prctl", "broken")
 
 
@@ -148,25 +211,41 @@ class RecordingSandbox(BrokenSandbox):
 
     async def run(self, program: Program, limits: Limits) -> RunResult:
         self.seen.append((program, limits))
-        return RunResult(status="ok", exit_code=0, stdout=b"3\n", stderr=b"", seconds=0.0, layer="x")
+        return RunResult(
+            status="ok", exit_code=0, stdout=b"3\n", stderr=b"", seconds=0.0, layer="x"
+        )
 
 
 def test_the_program_is_given_one_input_and_no_output():
     sandbox = RecordingSandbox()
-    run_sync(CodeVerifier(sandbox).verify(stdin_task(time_limit_s=3.0, memory_mb=99), fenced(SUM)))
+    run_sync(
+        CodeVerifier(sandbox).verify(
+            stdin_task(time_limit_s=3.0, memory_mb=99), fenced(SUM)
+        )
+    )
     limits = Limits(time_s=3.0, memory_mb=99)
-    assert sandbox.seen == [(Program(SUM, b"1 2\n"), limits), (Program(SUM, b"10 -4\n"), limits)]
+    assert sandbox.seen == [
+        (Program(SUM, b"1 2\n"), limits),
+        (Program(SUM, b"10 -4\n"), limits),
+    ]
     sandbox = RecordingSandbox()
-    run_sync(CodeVerifier(sandbox).verify(function_task(([1, "x"], 987)), "def f(): pass"))
-    assert sandbox.seen == [(Program("def f(): pass", b'[1, "x"]', "f"), Limits(time_s=30.0))]
+    run_sync(
+        CodeVerifier(sandbox).verify(function_task(([1, "x"], 987)), "def f(): pass")
+    )
+    assert sandbox.seen == [
+        (Program("def f(): pass", b'[1, "x"]', "f"), Limits(time_s=30.0))
+    ]
 
 
 def test_a_task_that_cannot_be_verified():
     verifier = CodeVerifier(BrokenSandbox())
     with pytest.raises(VerifierError, match="task 't': a code task needs 'tests'"):
-        run_sync(verifier.verify(Task(id="t", prompt="?", answer="x", kind="code"), SUM))
+        run_sync(
+            verifier.verify(Task(id="t", prompt="?", answer="x", kind="code"), SUM)
+        )
     with pytest.raises(
-        VerifierError, match="task 't': tests: compare mode 'exact_json'. Valid: float_tokens_by_line"
+        VerifierError,
+        match="task 't': tests: compare mode 'exact_json'. Valid: float_tokens_by_line",
     ):
         run_sync(verifier.verify(stdin_task(compare={"mode": "exact_json"}), SUM))
 
@@ -193,7 +272,9 @@ def test_a_task_that_cannot_be_verified():
         ("\u00e4\n".encode(), "\u00e4\n", True),
     ],
 )
-def test_outputs_are_compared_by_line_and_token(output: bytes, expected: str, same: bool):
+def test_outputs_are_compared_by_line_and_token(
+    output: bytes, expected: str, same: bool
+):
     source = f"import sys\nsys.stdout.buffer.write({output!r})"
     verdict = verify(stdin_task({"input": "", "output": expected}), fenced(source))
     assert verdict.status == ("correct" if same else "wrong")
@@ -219,7 +300,9 @@ def test_outputs_are_compared_by_line_and_token(output: bytes, expected: str, sa
 def test_numbers_may_differ_where_the_task_says_so(output: str, same: bool):
     compare = {"mode": "float_tokens_by_line", "rtol": 1e-4, "atol": 0.0}
     task = stdin_task({"input": "", "output": "0.333333333 x\n2\n"}, compare=compare)
-    assert verify(task, fenced(f"print({output!r})")).status == ("correct" if same else "wrong")
+    assert verify(task, fenced(f"print({output!r})")).status == (
+        "correct" if same else "wrong"
+    )
 
 
 @linux
@@ -250,7 +333,9 @@ def test_numbers_may_differ_where_the_task_says_so(output: str, same: bool):
         ("[0] * 300_000", [], "output_limit"),
     ],
 )
-def test_results_are_compared_by_value_and_exact_type(result: str, expected: Any, status: str):
+def test_results_are_compared_by_value_and_exact_type(
+    result: str, expected: Any, status: str
+):
     task = function_task(([0], expected))
     assert verify(task, fenced(f"def f(x):\n    return {result}")).status == status
 
@@ -272,9 +357,12 @@ def test_results_are_compared_by_value_and_exact_type(result: str, expected: Any
 )
 def test_results_with_a_tolerance(result: str, same: bool):
     task = function_task(
-        ([], [0.3, 5, {"k": 2.0}]), compare={"mode": "json_float", "rtol": 1e-6, "atol": 1e-9}
+        ([], [0.3, 5, {"k": 2.0}]),
+        compare={"mode": "json_float", "rtol": 1e-6, "atol": 1e-9},
     )
-    assert verify(task, fenced(f"def f():\n    return {result}")).status == ("correct" if same else "wrong")
+    assert verify(task, fenced(f"def f():\n    return {result}")).status == (
+        "correct" if same else "wrong"
+    )
 
 
 @linux
@@ -296,10 +384,17 @@ def test_a_tolerance_is_for_floats_and_integers_are_exact(
 ):
     text = "1" + "0" * 5000 if expected == 10**5000 else str(expected)
     compare = {"rtol": 1e-5, "atol": 0.0}
-    task = stdin_task({"input": "", "output": text}, compare={"mode": "float_tokens_by_line", **compare})
-    assert verify(task, fenced(f"print({printed!r})")).status == ("correct" if same else "wrong")
+    task = stdin_task(
+        {"input": "", "output": text},
+        compare={"mode": "float_tokens_by_line", **compare},
+    )
+    assert verify(task, fenced(f"print({printed!r})")).status == (
+        "correct" if same else "wrong"
+    )
     task = function_task(([], expected), compare={"mode": "json_float", **compare})
-    assert verify(task, fenced(f"def f():\n    return {returned}")).status == ("correct" if same else "wrong")
+    assert verify(task, fenced(f"def f():\n    return {returned}")).status == (
+        "correct" if same else "wrong"
+    )
 
 
 @linux
@@ -348,9 +443,17 @@ SPOOFS = {
 @pytest.mark.parametrize("mode", ["exact_json", "json_float"])
 @pytest.mark.parametrize("name", SPOOFS)
 def test_a_spoof_earns_nothing(name: str, mode: str):
-    verdict = verify(function_task(([1000], 987654321), compare={"mode": mode}), fenced(SPOOFS[name]))
+    verdict = verify(
+        function_task(([1000], 987654321), compare={"mode": mode}), fenced(SPOOFS[name])
+    )
     assert (verdict.reward, verdict.correct) == (0.0, False), verdict
-    assert verdict.status in ("wrong", "runtime_error", "output_limit", "memory", "timeout"), verdict
+    assert verdict.status in (
+        "wrong",
+        "runtime_error",
+        "output_limit",
+        "memory",
+        "timeout",
+    ), verdict
 
 
 @linux
@@ -370,17 +473,25 @@ def test_every_kind_of_task_finds_its_verifier():
 
     async def all_kinds() -> list[Verdict]:
         verifier = ByKind()
-        works = [verifier.verify(math, "\\boxed{7}"), verifier.verify(choice, "\\boxed{B}")]
+        works = [
+            verifier.verify(math, "\\boxed{7}"),
+            verifier.verify(choice, "\\boxed{B}"),
+        ]
         works += [verifier.verify(stdin_task(), fenced(SUM)) for _ in range(3)]
         return await asyncio.gather(*works)
 
     verdicts = asyncio.run(all_kinds())
     assert [verdict.status for verdict in verdicts] == ["correct"] * 5
-    assert [verdict.isolation for verdict in verdicts] == ["none", "none", *[sandbox().layer] * 3]
+    assert [verdict.isolation for verdict in verdicts] == [
+        "none",
+        "none",
+        *[sandbox().layer] * 3,
+    ]
 
 
 def test_a_kind_without_a_verifier():
     with pytest.raises(
-        ConfigError, match="task 'x': there is no kind 'mth'. Valid: choice, code, math. Did you mean 'math'"
+        ConfigError,
+        match="task 'x': there is no kind 'mth'. Valid: choice, code, math. Did you mean 'math'",
     ):
         run_sync(ByKind().verify(Task(id="x", prompt="?", answer="1", kind="mth"), "1"))

@@ -12,7 +12,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.error import AlreadyPendingCallError, InvalidAction, NoAsyncCallError, ResetNeeded
+from gymnasium.error import (
+    AlreadyPendingCallError,
+    InvalidAction,
+    NoAsyncCallError,
+    ResetNeeded,
+)
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from aipo_env import (
@@ -54,17 +59,27 @@ def tokens(num_envs: int, step: int) -> np.ndarray:
 def same(left: Any, right: Any) -> bool:
     """Whether two observations or infos are equal, arrays of objects and dtypes included."""
     if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+        return left.keys() == right.keys() and all(
+            same(left[key], right[key]) for key in left
+        )
     if isinstance(left, np.ndarray):
         if left.dtype != right.dtype or left.shape != right.shape:
             return False
-        return np.array_equal(left, right) if left.dtype != object else all(map(same, left, right))
+        return (
+            np.array_equal(left, right)
+            if left.dtype != object
+            else all(map(same, left, right))
+        )
     return type(left) is type(right) and left == right
 
 
-def trajectory(envs: gym.vector.VectorEnv, actions: Callable[[int, int], Any], num_steps: int) -> list[Any]:
+def trajectory(
+    envs: gym.vector.VectorEnv, actions: Callable[[int, int], Any], num_steps: int
+) -> list[Any]:
     history: list[Any] = [envs.reset(seed=11)]
-    history += [envs.step(actions(envs.num_envs, step)) for step in range(1, num_steps + 1)]
+    history += [
+        envs.step(actions(envs.num_envs, step)) for step in range(1, num_steps + 1)
+    ]
     envs.close()
     return history
 
@@ -87,7 +102,11 @@ def assert_same(left: list[Any], right: list[Any]) -> None:
     ],
 )
 def test_equal_seeds_give_what_gymnasiums_own_vector_gives(
-    face: str, options: dict[str, Any], actions: Callable[[int, int], Any], num_steps: int, mode: str
+    face: str,
+    options: dict[str, Any],
+    actions: Callable[[int, int], Any],
+    num_steps: int,
+    mode: str,
 ):
     options = {"agents": AGENTS, **options}
     native = gym.make_vec(face, num_envs=4, autoreset_mode=mode, **options)
@@ -103,8 +122,13 @@ def test_equal_seeds_give_what_gymnasiums_own_vector_gives(
 
 def test_equal_seeds_give_what_processes_give():
     options = {"agents": AGENTS}
-    spawned = AsyncVectorEnv([lambda: gym.make(TURN, **options)] * 2, shared_memory=False)
-    assert_same(trajectory(VectorEnv(2, mode="turn", **options), turns, 6), trajectory(spawned, turns, 6))
+    spawned = AsyncVectorEnv(
+        [lambda: gym.make(TURN, **options)] * 2, shared_memory=False
+    )
+    assert_same(
+        trajectory(VectorEnv(2, mode="turn", **options), turns, 6),
+        trajectory(spawned, turns, 6),
+    )
 
 
 def test_sent_and_received_episodes_are_those_of_step():
@@ -123,7 +147,10 @@ def test_sent_and_received_episodes_are_those_of_step():
             )
             assert infos["task_id"][row] == expected[4]["task_id"][env_id]
             if terminations[row]:
-                assert infos["episode_record"][row] == expected[4]["episode_record"][env_id]
+                assert (
+                    infos["episode_record"][row]
+                    == expected[4]["episode_record"][env_id]
+                )
             step[env_id] += 1
         again = [env_id for env_id in infos["env_id"].tolist() if step[env_id] <= 8]
         if again:
@@ -139,7 +166,9 @@ print(test_vector.digest())
 """
 
 
-async def answer_second(messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int) -> str:
+async def answer_second(
+    messages: Sequence[Message], stop: tuple[str, ...], max_tokens: int
+) -> str:
     return ASK if len(messages) == 2 else "\\boxed{1}"
 
 
@@ -150,7 +179,11 @@ async def collect(runner: EpisodeRunner) -> list[Episode]:
 def digest() -> str:
     """A hash of everything but wall-clock times that a vector environment and a runner give."""
     history = trajectory(VectorEnv(3, mode="turn", agents=AGENTS), turns, 8)
-    episodes = [episode for *_, infos in history[1:] for episode in infos.get("episode_record", ())]
+    episodes = [
+        episode
+        for *_, infos in history[1:]
+        for episode in infos.get("episode_record", ())
+    ]
     runner = EpisodeRunner(build_scenario(agents=AGENTS), answer_second, group_size=2)
     episodes += asyncio.run(collect(runner))
     rows = [episode.to_dict() for episode in episodes if episode]
@@ -233,7 +266,9 @@ def test_a_list_of_seeds_and_a_chosen_task():
     _, infos = envs.reset(seed=[5, 5])
     assert infos["task_id"][0] == infos["task_id"][1]
     assert envs.reset(seed=4)[1]["task_id"][1] == infos["task_id"][0]
-    assert envs.reset(options={"index": 3})[1]["task_id"].tolist() == ["toy-0-train-3"] * 2
+    assert (
+        envs.reset(options={"index": 3})[1]["task_id"].tolist() == ["toy-0-train-3"] * 2
+    )
     assert envs.reset(seed=np.array([5, 4]))[1]["task_id"][0] == infos["task_id"][0]
 
 
@@ -275,7 +310,9 @@ def test_max_episode_steps_truncates():
 
 
 def test_gymnasiums_wrappers_and_render_take_it():
-    envs = gym.wrappers.vector.RecordEpisodeStatistics(gym.make_vec(TURN, num_envs=2, render_mode="ansi"))
+    envs = gym.wrappers.vector.RecordEpisodeStatistics(
+        gym.make_vec(TURN, num_envs=2, render_mode="ansi")
+    )
     envs.reset(seed=0)
     *_, infos = envs.step(("\\boxed{1}", ASK))
     assert infos["episode"]["l"].tolist() == [1, 0]
@@ -298,13 +335,19 @@ def test_stepping_and_sending_are_not_mixed():
     envs.reset(seed=0)
     with pytest.raises(NoAsyncCallError, match="min_ready=1 must be from 1 to 0"):
         envs.recv()
-    with pytest.raises(AlreadyPendingCallError, match="environment 1 is sent two actions"):
+    with pytest.raises(
+        AlreadyPendingCallError, match="environment 1 is sent two actions"
+    ):
         envs.send([ASK, ASK], [1, 1])
     envs.send([ASK], [1])
     for call in (lambda: envs.step((ASK, ASK)), lambda: envs.reset(seed=0)):
-        with pytest.raises(AlreadyPendingCallError, match="1 results of send.. are still to come"):
+        with pytest.raises(
+            AlreadyPendingCallError, match="1 results of send.. are still to come"
+        ):
             call()
-    with pytest.raises(AlreadyPendingCallError, match="environment 1 is sent two actions"):
+    with pytest.raises(
+        AlreadyPendingCallError, match="environment 1 is sent two actions"
+    ):
         envs.send([ASK], [1])
     with pytest.raises(NoAsyncCallError, match="min_ready=2 must be from 1 to 1"):
         envs.recv(min_ready=2)
@@ -346,16 +389,23 @@ def test_closing_cancels_what_was_sent():
         ({"seed": [1]}, "reset: 1 seeds for 2 environments; give one for each."),
         ({"seed": True}, "reset: seed=True must be a whole number"),
         ({"seed": 1.5}, "reset: seed=1.5 must be a whole number"),
-        ({"options": {"reset_mask": [True, False]}}, "reset_mask=\\[True, False\\] must be bool\\[2\\]"),
+        (
+            {"options": {"reset_mask": [True, False]}},
+            "reset_mask=\\[True, False\\] must be bool\\[2\\]",
+        ),
         ({"options": {"reset_mask": np.zeros(2, bool)}}, "true somewhere"),
         ({"options": {"nonsense": 1}}, "reset: option='nonsense'. Valid: index"),
     ],
 )
-def test_resets_that_cannot_be_honoured_are_refused(reset: dict[str, Any], message: str):
+def test_resets_that_cannot_be_honoured_are_refused(
+    reset: dict[str, Any], message: str
+):
     with pytest.raises(ConfigError, match=message):
         VectorEnv(2).reset(**reset)
 
 
 def test_the_number_of_environments_must_be_one():
-    with pytest.raises(ConfigError, match="num_envs=0 must be a whole number, at least 1"):
+    with pytest.raises(
+        ConfigError, match="num_envs=0 must be a whole number, at least 1"
+    ):
         VectorEnv(0)

@@ -9,11 +9,16 @@ import pytest
 
 from aipo_env import ScriptedPolicy, build_scenario, cli, write_episodes
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="the process sandbox needs Linux")
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="the process sandbox needs Linux"
+)
 
 SUM = {
     "kind": "stdin",
-    "tests": [{"input": "1 2\n", "output": "3\n"}, {"input": "10 -4\n", "output": "6\n"}],
+    "tests": [
+        {"input": "1 2\n", "output": "3\n"},
+        {"input": "10 -4\n", "output": "6\n"},
+    ],
     "compare": {"mode": "tokens_by_line"},
     "time_limit_s": 30.0,
     "memory_mb": 256,
@@ -29,7 +34,12 @@ TWICE = {
 
 def graded(folder: Path, kind: str, *lines: Any) -> list[dict[str, Any]]:
     path, out = folder / "lines.jsonl", folder / "verdicts.jsonl"
-    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    path.write_text(
+        "".join(
+            (line if isinstance(line, str) else json.dumps(line)) + "\n"
+            for line in lines
+        )
+    )
     assert cli.main(["verify", "--kind", kind, str(path), "--out", str(out)]) == 0
     verdicts = [json.loads(line) for line in out.read_text().splitlines()]
     for verdict in verdicts:
@@ -38,10 +48,17 @@ def graded(folder: Path, kind: str, *lines: Any) -> list[dict[str, Any]]:
 
 
 def outcomes(verdicts: list[dict[str, Any]]) -> list[tuple[Any, Any, str]]:
-    return [(verdict["correct"], verdict["reward"], verdict["status"]) for verdict in verdicts]
+    return [
+        (verdict["correct"], verdict["reward"], verdict["status"])
+        for verdict in verdicts
+    ]
 
 
-RIGHT, WRONG, ERROR = (True, 1.0, "correct"), (False, 0.0, "wrong"), (None, None, "error")
+RIGHT, WRONG, ERROR = (
+    (True, 1.0, "correct"),
+    (False, 0.0, "wrong"),
+    (None, None, "error"),
+)
 
 
 def test_math(tmp_path: Path):
@@ -131,24 +148,53 @@ def test_a_bad_line_is_named_and_the_rest_go_on(tmp_path: Path):
     ]
     verdicts = graded(tmp_path, "math", *lines)
     assert outcomes(verdicts) == [RIGHT, ERROR, RIGHT, *[ERROR] * 6, RIGHT]
-    assert [verdict.get("line") for verdict in verdicts] == [None, 2, None, 4, 5, 6, 7, 8, 9, None]
+    assert [verdict.get("line") for verdict in verdicts] == [
+        None,
+        2,
+        None,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+        None,
+    ]
     assert verdicts[3]["reason"] == "line 4: [1] is no JSON object"
     assert verdicts[4]["reason"] == "line 5: field 'pred' is missing"
-    assert verdicts[5]["reason"] == "line 6: field 'form' is 'x'; use answer or response"
+    assert (
+        verdicts[5]["reason"] == "line 6: field 'form' is 'x'; use answer or response"
+    )
     assert verdicts[6]["reason"] == "line 7: field 'pred' must be text, got 7"
 
 
 @pytest.mark.parametrize(
     ("kind", "row", "reason"),
     [
-        ("choice", {"gold": "Z", "n_options": 2, "response": "A"}, "'Z' is no letter of its 2 choices"),
+        (
+            "choice",
+            {"gold": "Z", "n_options": 2, "response": "A"},
+            "'Z' is no letter of its 2 choices",
+        ),
         ("choice", {"gold": "A", "response": "A"}, "field 'n_options' is missing"),
         ("choice", {"gold": "A", "n_options": "2", "response": "A"}, "slice indices"),
-        ("code", {"task": {"kind": "stdin", "tests": []}, "code": "1"}, "'hidden' holds no test"),
-        ("code", {"task": {"kind": "x", "tests": [{}]}, "code": "1"}, "field 'kind' is 'x'"),
+        (
+            "code",
+            {"task": {"kind": "stdin", "tests": []}, "code": "1"},
+            "'hidden' holds no test",
+        ),
+        (
+            "code",
+            {"task": {"kind": "x", "tests": [{}]}, "code": "1"},
+            "field 'kind' is 'x'",
+        ),
         ("code", {"code": "1"}, "field 'task' is missing"),
         ("code", {"task": SUM}, "field 'code' is missing"),
-        ("code", {"task": {**SUM, "compare": {"mode": "eval"}}, "code": "1"}, "compare mode 'eval'"),
+        (
+            "code",
+            {"task": {**SUM, "compare": {"mode": "eval"}}, "code": "1"},
+            "compare mode 'eval'",
+        ),
     ],
 )
 def test_what_a_line_lacks(kind: str, row: dict[str, Any], reason: str, tmp_path: Path):
@@ -168,7 +214,10 @@ def test_stored_episodes_are_graded_again(tmp_path: Path):
     ]
     write_episodes(path, episodes)
     assert cli.main(["verify", "--kind", "math", str(path), "--out", str(out)]) == 0
-    assert [json.loads(line)["status"] for line in out.read_text().splitlines()] == ["correct", "wrong"]
+    assert [json.loads(line)["status"] for line in out.read_text().splitlines()] == [
+        "correct",
+        "wrong",
+    ]
 
 
 def test_unusable_files_and_arguments(tmp_path: Path, capsys: pytest.CaptureFixture):

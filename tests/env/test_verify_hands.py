@@ -39,10 +39,16 @@ RIGHT = "right in what can be computed;"
     ("claim", "said"),
     [
         (r"So $\frac{1}{2}+\frac{1}{3}=\frac{5}{6}$.", RIGHT),
-        (r"So $\frac{1}{2}+\frac{1}{3}=\frac{2}{5}$.", r"wrong at \frac{1}{2}+\frac{1}{3} = \frac{2}{5};"),
+        (
+            r"So $\frac{1}{2}+\frac{1}{3}=\frac{2}{5}$.",
+            r"wrong at \frac{1}{2}+\frac{1}{3} = \frac{2}{5};",
+        ),
         (r"$2^{10} = 1024 = 32 \cdot 32$", RIGHT),
         (r"$2^{10} = 1024 = 32 \cdot 31$", r"wrong at 1024 = 32 \cdot 31;"),
-        (r"\(\sqrt{50} = 5\sqrt{2}\) and \[\binom{5}{2} = 9\]", r"wrong at \binom{5}{2} = 9;"),
+        (
+            r"\(\sqrt{50} = 5\sqrt{2}\) and \[\binom{5}{2} = 9\]",
+            r"wrong at \binom{5}{2} = 9;",
+        ),
         (r"$(x+1)^2 = x^2+2x+1$", RIGHT),
         (r"$(x+1)^2 = x^2+1$", "unsure"),  # which holds for x = 0
         (r"Let $x = 5$.", "unsure"),
@@ -76,7 +82,11 @@ def test_equations(claim: str, said: str):
 )
 def test_a_hostile_claim_ends(claim: str):
     start = time.process_time()
-    assert run_sync(check_equations(claim)) in ("unsure", RIGHT, "wrong at " + claim[1:-1] + ";")
+    assert run_sync(check_equations(claim)) in (
+        "unsure",
+        RIGHT,
+        "wrong at " + claim[1:-1] + ";",
+    )
     assert time.process_time() - start < 5
 
 
@@ -86,12 +96,20 @@ def say(request: AgentRequest, mind: object = None) -> str:
 
 def test_a_mind_is_told_what_was_found_and_answers_the_other_roles():
     mind = CannedAgent("unsure, it is not complete.")
-    assert say(AgentRequest(kind="verify", query="$2+2=4$ so $x=4$"), mind) == "unsure, it is not complete."
+    assert (
+        say(AgentRequest(kind="verify", query="$2+2=4$ so $x=4$"), mind)
+        == "unsure, it is not complete."
+    )
     assert mind.requests[0].query == (
         f"$2+2=4$ so $x=4$\n\nA program checked what can be computed of the claim: {RIGHT}"
     )
-    assert say(AgentRequest(kind="verify", query="$2+2=5$"), mind) == "wrong at 2+2 = 5;"
-    assert say(AgentRequest(kind="reason", query="What next?"), mind) == "unsure, it is not complete."
+    assert (
+        say(AgentRequest(kind="verify", query="$2+2=5$"), mind) == "wrong at 2+2 = 5;"
+    )
+    assert (
+        say(AgentRequest(kind="reason", query="What next?"), mind)
+        == "unsure, it is not complete."
+    )
     assert [request.query for request in mind.requests[1:]] == ["What next?"]
     assert say(AgentRequest(kind="knowledge", query="What is x?")) == "unknown"
     assert hands(mind).agent_id == "hands/canned"
@@ -120,7 +138,12 @@ def claim(body: str) -> tuple[str, object]:
     agent = hands(seen) if body == "return 2 * x" else hands()
     verifier = CodeVerifier(run_sync(open_sandbox()))
     session = Session(
-        TASK, RULES, TagsCodec(), AgentPool({"verify": VerifyAgent(agent)}, LIMITS), verifier, aided=True
+        TASK,
+        RULES,
+        TagsCodec(),
+        AgentPool({"verify": VerifyAgent(agent)}, LIMITS),
+        verifier,
+        aided=True,
     )
     episode = ScriptedPolicy([f"<verify>{program}</verify>", program]).run(session)
     [consult] = episode.consults
@@ -134,14 +157,27 @@ def test_a_program_is_run_on_the_public_tests_only():
     )
     assert request.public_tests.hidden == TESTS.public
     assert "4242" not in repr(request)
-    assert claim("return 4")[0] == "wrong at public test 2 of 2: another result than expected"
-    assert claim("return 1 / 0")[0] == "wrong at public test 1 of 2: ZeroDivisionError: division by zero"
+    assert (
+        claim("return 4")[0]
+        == "wrong at public test 2 of 2: another result than expected"
+    )
+    assert (
+        claim("return 1 / 0")[0]
+        == "wrong at public test 1 of 2: ZeroDivisionError: division by zero"
+    )
 
 
 def test_other_roles_get_no_tests():
     mind = CannedAgent("yes")
     pool = AgentPool(build_agents(mind, ToySource(World())), LIMITS)
-    session = Session(TASK, RULES, TagsCodec(), pool, CodeVerifier(run_sync(open_sandbox())), aided=True)
+    session = Session(
+        TASK,
+        RULES,
+        TagsCodec(),
+        pool,
+        CodeVerifier(run_sync(open_sandbox())),
+        aided=True,
+    )
     asks = "<knowledge>a</knowledge><reason>b</reason><verify>c</verify>"
     ScriptedPolicy([asks, "no"]).run(session)
     tests = {request.kind: request.public_tests for request in mind.requests}
@@ -152,6 +188,8 @@ def test_other_roles_get_no_tests():
 
 def test_many_claims_at_once_do_not_block_the_loop():
     async def ask_all() -> list[str]:
-        return await asyncio.gather(*(check_equations(f"${n} + {n} = {2 * n}$") for n in range(2, 40)))
+        return await asyncio.gather(
+            *(check_equations(f"${n} + {n} = {2 * n}$") for n in range(2, 40))
+        )
 
     assert set(asyncio.run(ask_all())) == {RIGHT}

@@ -14,7 +14,9 @@ SCRIPTS = Path(__file__).parent / "scripts"
 
 
 @pytest.fixture
-def run_script(venv: Callable[[str, Sequence[str]], Path], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def run_script(
+    venv: Callable[[str, Sequence[str]], Path], tmp_path: Path
+) -> Callable[..., dict[str, Any]]:
     """Return a function that runs `scripts/step_NAME.py`, warnings being errors, and returns what it prints.
 
     Without requirements it runs beside the tests.

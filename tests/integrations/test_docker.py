@@ -40,7 +40,15 @@ CTYPES = (
     .read_text()
     .replace("MACHINE", repr(platform.machine()))
 )
-NOT_NEEDED = {"site-packages", "dist-packages", "test", "tests", "idlelib", "ensurepip", "__pycache__"}
+NOT_NEEDED = {
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idlelib",
+    "ensurepip",
+    "__pycache__",
+}
 
 
 @cache
@@ -52,19 +60,29 @@ def image() -> str:
 
     folder, program = Path(os.__file__).parent, Path(sys.executable).resolve()
     linked = subprocess.run(
-        ["ldd", program, *folder.glob("lib-dynload/*.so")], capture_output=True, text=True, check=True
+        ["ldd", program, *folder.glob("lib-dynload/*.so")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     libraries = set(re.findall(r"(?<=\s)/[^\s:]+(?= \()", linked.stdout))
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", dereference=True) as archive:
-        archive.add(folder, filter=lambda entry: None if NOT_NEEDED & set(Path(entry.name).parts) else entry)
+        archive.add(
+            folder,
+            filter=lambda entry: (
+                None if NOT_NEEDED & set(Path(entry.name).parts) else entry
+            ),
+        )
         for path in (program, *libraries):
             archive.add(path)
         link = tarfile.TarInfo("usr/local/bin/python")
         link.type, link.linkname = tarfile.SYMTYPE, str(program)
         archive.addfile(link)
     client = docker.from_env()
-    client.api.import_image_from_data(stream.getvalue(), repository="aipo-test-python", tag="latest")
+    client.api.import_image_from_data(
+        stream.getvalue(), repository="aipo-test-python", tag="latest"
+    )
     client.close()
     return "aipo-test-python:latest"
 
@@ -86,7 +104,11 @@ def sandbox() -> Iterator[DockerSandbox]:
 
 
 def run(
-    sandbox: DockerSandbox, source: str, limits: Limits = SMALL, stdin: bytes = b"", entry: str = ""
+    sandbox: DockerSandbox,
+    source: str,
+    limits: Limits = SMALL,
+    stdin: bytes = b"",
+    entry: str = "",
 ) -> RunResult:
     return run_sync(sandbox.run(Program(source, stdin, entry), limits))
 
@@ -96,7 +118,10 @@ def containers() -> list[dict[str, object]]:
     import docker
 
     client = docker.from_env()
-    found = [container.attrs for container in client.containers.list(all=True, filters={"ancestor": image()})]
+    found = [
+        container.attrs
+        for container in client.containers.list(all=True, filters={"ancestor": image()})
+    ]
     client.close()
     return found
 
@@ -113,10 +138,18 @@ def test_programs_run_and_end_as_elsewhere(sandbox: DockerSandbox):
     big = b"\x00\xff\n" * 10**6
     limits = Limits(time_s=30.0, memory_mb=64, output_bytes=2**22)
     assert (
-        run(sandbox, "import sys\nsys.stdout.buffer.write(sys.stdin.buffer.read())", limits, big).stdout
+        run(
+            sandbox,
+            "import sys\nsys.stdout.buffer.write(sys.stdin.buffer.read())",
+            limits,
+            big,
+        ).stdout
         == big
     )
-    assert run(sandbox, "def f(x): return x + 1", stdin=b"[1]", entry="f").stdout == b'{"int": "0x2"}'
+    assert (
+        run(sandbox, "def f(x): return x + 1", stdin=b"[1]", entry="f").stdout
+        == b'{"int": "0x2"}'
+    )
 
 
 def test_it_passes_its_self_test(sandbox: DockerSandbox):
@@ -129,11 +162,18 @@ def test_an_attack_says_when_a_call_is_let_through(sandbox: DockerSandbox):
 
 @pytest.mark.parametrize("name", sorted(ATTACKS.keys() - HARMLESS))
 def test_an_attack_is_held_and_the_next_run_is_right(sandbox: DockerSandbox, name: str):
-    source = ATTACKS[name].replace("PARENT", "1").replace("FOLDER", "/tmp").replace("CTYPES\n", CTYPES)
+    source = (
+        ATTACKS[name]
+        .replace("PARENT", "1")
+        .replace("FOLDER", "/tmp")
+        .replace("CTYPES\n", CTYPES)
+    )
     result = run(sandbox, source)
     assert b"through" not in result.stdout, result
     assert result.status in ("ok", "runtime_error"), result
-    assert not re.search(rb"NameError|SyntaxError", result.stderr), "the attack never began"
+    assert not re.search(rb"NameError|SyntaxError", result.stderr), (
+        "the attack never began"
+    )
     assert run(sandbox, "print(1)").stdout == b"1\n"
 
 
@@ -142,14 +182,20 @@ def test_the_container_is_hardened(sandbox: DockerSandbox):
     (attributes,) = containers()
     host = attributes["HostConfig"]
     assert isinstance(host, dict)
-    assert (host["NetworkMode"], host["ReadonlyRootfs"], host["CapDrop"]) == ("none", True, ["ALL"])
+    assert (host["NetworkMode"], host["ReadonlyRootfs"], host["CapDrop"]) == (
+        "none",
+        True,
+        ["ALL"],
+    )
     assert (host["PidsLimit"], host["Memory"], host["MemorySwap"]) == (64, 2**31, 2**31)
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert not host["Privileged"]
     assert not host["Binds"]
 
 
-def test_a_container_is_replaced_after_many_runs_and_after_a_failure(monkeypatch: pytest.MonkeyPatch):
+def test_a_container_is_replaced_after_many_runs_and_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(fork_server, "MAX_RUNS", 2)
     try:
         sandbox = DockerSandbox(image(), num_servers=1)
@@ -158,7 +204,9 @@ def test_a_container_is_replaced_after_many_runs_and_after_a_failure(monkeypatch
     seen = []
     for _ in range(3):
         assert run(sandbox, "print(1)").stdout == b"1\n"
-        seen.append({server.container.id for server in sandbox._servers if server.kill.alive})
+        seen.append(
+            {server.container.id for server in sandbox._servers if server.kill.alive}
+        )
     assert [len(ids) for ids in seen] == [1, 0, 1]
     assert not seen[0] & seen[2]
     sandbox._idle[0].kill()
@@ -169,7 +217,9 @@ def test_a_container_is_replaced_after_many_runs_and_after_a_failure(monkeypatch
 
 def test_a_cancelled_run_ends_its_container(sandbox: DockerSandbox):
     async def cancelled() -> None:
-        work = asyncio.create_task(sandbox.run(Program("while True: pass"), Limits(time_s=300)))
+        work = asyncio.create_task(
+            sandbox.run(Program("while True: pass"), Limits(time_s=300))
+        )
         await asyncio.sleep(1)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -191,7 +241,12 @@ os._exit(9)
 
 
 def test_a_container_ends_with_its_owner(sandbox: DockerSandbox):
-    done = subprocess.run([sys.executable, "-c", OWNER, image()], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", OWNER, image()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert len(done.stdout.strip()) == 64, done.stderr
     deadline = time.monotonic() + 30
     while done.stdout.strip() in {attributes["Id"] for attributes in containers()}:

@@ -17,5 +17,7 @@ def test_check_env(version: str, venv: Callable[[str, Sequence[str]], Path]):
     python = venv(f"gymnasium-{version}", libraries)
     tests = ROOT / "tests" / "env" / "test_check_env.py"
     command = [python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", tests]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-5000:]

@@ -16,6 +16,13 @@ def test_a_resumed_run_goes_on_in_the_same_place(
     name: str, venv: Callable[[str, Sequence[str]], Path], tmp_path: Path
 ):
     python = venv("loggers", ("wandb==0.31.0", "trackio==0.43.0", "mlflow==3.17.2"))
-    done = subprocess.run([python, SCRIPT, name, tmp_path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, SCRIPT, name, tmp_path], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "held.json").read_text()) == {"0": 1.0, "1": 2.0, "2": 3.0, "3": 4.0}
+    assert json.loads((tmp_path / "held.json").read_text()) == {
+        "0": 1.0,
+        "1": 2.0,
+        "2": 3.0,
+        "3": 4.0,
+    }

@@ -16,7 +16,9 @@ REPLY = '<reply from="knowledge">mele=#78#25;</reply>'
 def run(python: Path, script: str) -> dict[str, Any]:
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"}
     command = [python, SCRIPTS / script]
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, env=settings, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -41,13 +43,18 @@ def test_tools_of_an_mcp_server(mcp: Path):
             ["answered", "QUIET"],
             ["answered", "error: Error executing tool fail: no luck"],
             ["answered", "error: a must be of type integer, got 'x'"],
-            ["answered", "error: Error executing tool add: 1 validation error for addArguments"],
+            [
+                "answered",
+                "error: Error executing tool add: 1 validation error for addArguments",
+            ],
         ],
         "authors": [tool],
     }
     assert result["restart"] == ["died", "3", "3"]
     away, unknown = result["refused"]
-    assert away.startswith("tools: the MCP server 'http://127.0.0.1:1/mcp' cannot be used: Connect")
+    assert away.startswith(
+        "tools: the MCP server 'http://127.0.0.1:1/mcp' cannot be used: Connect"
+    )
     assert "'no-such-command-here' cannot be used: FileNotFoundError" in unknown
 
 
@@ -57,17 +64,32 @@ def test_an_environment_as_mcp_tools(mcp: Path):
     assert result["tools"] == ["reset", "step"]
     assert result["is_repeatable"]
     assert result["over_http"]
-    assert (result["asked"]["observation"], result["asked"]["terminated"]) == (REPLY, False)
+    assert (result["asked"]["observation"], result["asked"]["terminated"]) == (
+        REPLY,
+        False,
+    )
     assert result["asked"]["info"]["consults_used"] == 1
     ended = result["ended"]
-    assert (ended["reward"], ended["terminated"], ended["truncated"]) == (0.0, True, False)
-    assert sorted(ended["info"]) == ["consults_used", "num_policy_tokens", "stop_reason", "task_id", "turn"]
+    assert (ended["reward"], ended["terminated"], ended["truncated"]) == (
+        0.0,
+        True,
+        False,
+    )
+    assert sorted(ended["info"]) == [
+        "consults_used",
+        "num_policy_tokens",
+        "stop_reason",
+        "task_id",
+        "turn",
+    ]
     assert result["after"].endswith("that waits for a turn; call reset")
     assert "index=-1 must be a whole number" in result["chosen"]
 
 
 @pytest.mark.integrations
-def test_an_environment_as_an_openenv_server(venv: Callable[[str, Sequence[str]], Path]):
+def test_an_environment_as_an_openenv_server(
+    venv: Callable[[str, Sequence[str]], Path],
+):
     result = run(venv("openenv", ["openenv==0.10.0"]), "openenv_play.py")
     first, asked, ended, num_steps = result["one"]
     assert first[0].startswith("Solve. You may consult.")

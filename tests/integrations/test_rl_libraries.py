@@ -20,7 +20,10 @@ def test_the_documentation_shows_tested_code():
     here = Path(__file__).parent
     document = (here.parents[1] / "docs" / "rl_libraries.md").read_text()
     scripts = [lines(path.read_text()) for path in here.glob("scripts/step_*.py")]
-    blocks = [lines(block) for block in re.findall(r"```python\n(.*?)```", document, re.DOTALL)]
+    blocks = [
+        lines(block)
+        for block in re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    ]
     assert len(blocks) == len(scripts) == 6
     for block in blocks:
         # Every line stands in one script, in this order; a script may do more in between.

@@ -61,7 +61,9 @@ def chatml_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerF
 
 @pytest.fixture(params=["llama", "qwen2"])
 def foreign_policy(
-    request: pytest.FixtureRequest, tmp_path: Path, chatml_tokenizer: PreTrainedTokenizerFast
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    chatml_tokenizer: PreTrainedTokenizerFast,
 ) -> Path:
     """A folder with a tiny random Llama or Qwen2 and its own tokenizer and template."""
     torch.manual_seed(1)

@@ -33,7 +33,9 @@ def test_each_baseline_without_std(baseline: str, expected: list[float]):
         ("per_mode", [1 / 2, 1 / 2, -1, 1, -1 / 2, -1 / 2]),
     ],
 )
-def test_each_baseline_leaving_the_episode_itself_out(baseline: str, expected: list[float]):
+def test_each_baseline_leaving_the_episode_itself_out(
+    baseline: str, expected: list[float]
+):
     got = group_advantages(REWARDS, AIDED, base="rloo", baseline=baseline)
     assert got == pytest.approx(expected, rel=1e-12)
 
@@ -53,7 +55,9 @@ def test_the_std_is_over_the_same_set_as_the_mean():
 
 def test_grpo_in_one_number():
     got = group_advantages([1, 0, 0, 0], [False] * 4, base="grpo")
-    assert got == pytest.approx([1.7320468, -0.5773489, -0.5773489, -0.5773489], rel=1e-6)
+    assert got == pytest.approx(
+        [1.7320468, -0.5773489, -0.5773489, -0.5773489], rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("base", BASE_ALGORITHMS)
@@ -66,7 +70,9 @@ def test_split_rewards_help_while_the_unaided_half_fails(base: str):
 
 @pytest.mark.parametrize("base", BASE_ALGORITHMS)
 def test_per_mode_gives_no_signal_when_every_aided_episode_is_right(base: str):
-    got = group_advantages([1, 1, 0, 0], [True, True, False, False], base=base, baseline="per_mode")
+    got = group_advantages(
+        [1, 1, 0, 0], [True, True, False, False], base=base, baseline="per_mode"
+    )
     assert is_dropped(got)
 
 
@@ -83,7 +89,9 @@ def test_equal_rewards_give_exactly_0(base: str, baseline: str, reward: float):
 @pytest.mark.parametrize("baseline", ["split", "union", "per_mode"])
 def test_a_set_of_one_gives_0(base: str, baseline: str):
     assert group_advantages([1.0], [True], base=base, baseline=baseline) == [0.0]
-    got = group_advantages([1.0, 0.0, 1.0], [True, True, False], base=base, baseline="split")
+    got = group_advantages(
+        [1.0, 0.0, 1.0], [True, True, False], base=base, baseline="split"
+    )
     assert got[2] == 0.0
 
 

@@ -56,7 +56,14 @@ def push(rule: str, advantage: float, **settings: float) -> list[float]:
 
 
 def test_the_tables_name_every_rule():
-    assert list(PUSHES) == ["masked", "on_policy", "plain_is", "floored", "luffy", "mixture"]
+    assert list(PUSHES) == [
+        "masked",
+        "on_policy",
+        "plain_is",
+        "floored",
+        "luffy",
+        "mixture",
+    ]
     assert set(PUSHES) == set(AGENT_RULES)
 
 
@@ -76,7 +83,9 @@ def test_push_by_autograd_is_exact_where_the_table_is(rule: str):
 def test_time_until_a_token_is_as_likely_as_not(rule: str, floor: float, start: int):
     """dz/dt = c(p) (1 - p), so the time from z0 to z = 0 is the integral of dz / (c (1 - p))."""
     first = 10.0 ** -(start + 2)
-    logits = torch.linspace(math.log(first / (1 - first)), 0, 200_001, dtype=torch.float64)
+    logits = torch.linspace(
+        math.log(first / (1 - first)), 0, 200_001, dtype=torch.float64
+    )
     logprobs = torch.nn.functional.logsigmoid(logits)[None]
     coefficient = agent_coefficient(
         logprobs,
@@ -96,7 +105,9 @@ def test_a_negative_advantage_leaves_agent_tokens_untouched_by_default(rule: str
 
 def test_a_negative_weight_scales_a_push_without_floor():
     expected = [-0.5 * p for p in PROBABILITIES]
-    assert push("floored", -1.0, negative_weight=0.5) == pytest.approx(expected, rel=1e-12)
+    assert push("floored", -1.0, negative_weight=0.5) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_floor_and_ceiling_of_1_are_advantage_weighted_imitation():
@@ -113,7 +124,9 @@ def test_the_ceiling_bounds_a_token_the_agent_thought_unlikely():
 
     def coefficient(rule: str, advantage: float = 1.0) -> float:
         config = ObjectiveConfig(agent_rule=rule, ceiling=2.0)
-        return agent_coefficient(logprobs, logprobs, agent_logprobs, advantage * one, config).item()
+        return agent_coefficient(
+            logprobs, logprobs, agent_logprobs, advantage * one, config
+        ).item()
 
     assert coefficient("floored") == 2.0
     assert coefficient("floored", -1.0) == 2.0
@@ -125,7 +138,9 @@ def test_the_ceiling_bounds_a_token_the_agent_thought_unlikely():
 def test_an_unknown_agent_probability_counts_as_1():
     logprobs = row([0.3, 0.3]).log()
     agent_logprobs = row([math.nan, math.log(0.6)])
-    coefficient = agent_coefficient(logprobs, logprobs, agent_logprobs, torch.ones(1), ObjectiveConfig())
+    coefficient = agent_coefficient(
+        logprobs, logprobs, agent_logprobs, torch.ones(1), ObjectiveConfig()
+    )
     assert coefficient.tolist() == [pytest.approx([0.3, 0.5])]
 
 
@@ -143,6 +158,8 @@ def test_on_policy_follows_the_ratio_without_a_clip():
 @pytest.mark.parametrize("rule", AGENT_RULES)
 def test_a_logprob_rounded_above_0_is_a_probability_of_1(rule: str):
     logprobs = torch.tensor([[2e-7]])
-    coefficient = agent_coefficient(logprobs, logprobs, None, torch.ones(1), ObjectiveConfig(agent_rule=rule))
+    coefficient = agent_coefficient(
+        logprobs, logprobs, None, torch.ones(1), ObjectiveConfig(agent_rule=rule)
+    )
     expected = {"masked": 0.0, "mixture": 0.0, "luffy": 0.1 / 1.1**2}.get(rule, 1.0)
     assert coefficient.item() == pytest.approx(expected, rel=1e-5, abs=1e-9)

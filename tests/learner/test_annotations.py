@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from aipo_env import Author, DataError, Episode, StopReason, Task, TokenRecord, write_episodes
+from aipo_env import (
+    Author,
+    DataError,
+    Episode,
+    StopReason,
+    Task,
+    TokenRecord,
+    write_episodes,
+)
 from aipo_learner.config import TrainConfig
 from aipo_learner.objective import ObjectiveConfig
 from aipo_learner.reporting.annotations import (
@@ -35,8 +43,12 @@ def episode() -> Episode:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("rule", "expected"), [("floored", 0.25), ("masked", 0.0), ("on_policy", 1.0)])
-def test_coefficients_are_the_rules_own_at_agent_tokens_only(rule: str, expected: float) -> None:
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("floored", 0.25), ("masked", 0.0), ("on_policy", 1.0)]
+)
+def test_coefficients_are_the_rules_own_at_agent_tokens_only(
+    rule: str, expected: float
+) -> None:
     model = build_model(build_tokenizer(), seed=0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -44,7 +56,9 @@ def test_coefficients_are_the_rules_own_at_agent_tokens_only(rule: str, expected
     config = TrainConfig(objective=ObjectiveConfig(agent_rule=rule, floor=0.25))
     [found] = episode_coefficients(model, [episode()], config)
     assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, np.array([NAN, NAN, expected, NAN], np.float32))
+    np.testing.assert_array_equal(
+        found, np.array([NAN, NAN, expected, NAN], np.float32)
+    )
 
 
 def test_coefficients_come_back_from_beside_the_episodes(tmp_path: Path) -> None:
@@ -56,7 +70,9 @@ def test_coefficients_come_back_from_beside_the_episodes(tmp_path: Path) -> None
         "step-000010.coefficients.json",
         "step-000010.jsonl",
     ]
-    for found, expected in zip(read_coefficients(path, [episode(), episode()]), written, strict=True):
+    for found, expected in zip(
+        read_coefficients(path, [episode(), episode()]), written, strict=True
+    ):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -73,9 +89,13 @@ def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
         ("[[0.5]]", "does not fit the episodes"),
     ],
 )
-def test_corrupt_coefficients_are_named(tmp_path: Path, content: str, fault: str) -> None:
+def test_corrupt_coefficients_are_named(
+    tmp_path: Path, content: str, fault: str
+) -> None:
     (tmp_path / "step-000010.coefficients.json").write_text(content)
-    with pytest.raises(DataError, match=rf"step-000010\.coefficients\.json: {fault}.*Delete the file"):
+    with pytest.raises(
+        DataError, match=rf"step-000010\.coefficients\.json: {fault}.*Delete the file"
+    ):
         read_coefficients(tmp_path / "step-000010.jsonl", [episode()])
 
 

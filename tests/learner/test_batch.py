@@ -42,12 +42,22 @@ def test_collate_pads_on_the_right():
 def test_split_rows_keeps_to_the_budget_and_loses_nothing():
     rows = [row(n) for n in (9, 3, 30, 4, 3, 8)]
     parts = split_rows(rows, max_tokens=16)
-    assert [[len(r.token_ids) for r in part] for part in parts] == [[3, 3], [4], [8], [9], [30]]
+    assert [[len(r.token_ids) for r in part] for part in parts] == [
+        [3, 3],
+        [4],
+        [8],
+        [9],
+        [30],
+    ]
 
 
-def spoken(scenario: Scenario, tokenizer, turns: list[str], index: int, aided: bool = True):
+def spoken(
+    scenario: Scenario, tokenizer, turns: list[str], index: int, aided: bool = True
+):
     """Run an episode whose policy says `turns`, through the real template and tokenizer."""
-    session: Session = scenario.session(scenario.source.task("train", index), aided=aided, key=(0, 0, 0, 0))
+    session: Session = scenario.session(
+        scenario.source.task("train", index), aided=aided, key=(0, 0, 0, 0)
+    )
     chat = ChatFormat(tokenizer)
     pieces = chat.prompt(session.open())
     for text in turns:
@@ -56,7 +66,9 @@ def spoken(scenario: Scenario, tokenizer, turns: list[str], index: int, aided: b
         ids = tokenizer.encode(text, add_special_tokens=False)
         if "</" not in text:
             ids += [tokenizer.eos_token_id]
-        message = run_sync(session.advance(Completion(text, tuple(ids), (-0.5,) * len(ids))))
+        message = run_sync(
+            session.advance(Completion(text, tuple(ids), (-0.5,) * len(ids)))
+        )
         if message is None:
             break
         pieces = chat.suffix(message, ended=False)
@@ -81,22 +93,31 @@ def test_agent_free_form_keeps_the_reply_and_drops_the_markup(scenario, tokenize
         f"<|system|>Solve.<|end|>{statement}so \\boxed{{{problem.answer}}}<|end|>"
     )
     assert tokenizer.decode(made.token_ids[made.agent_mask]) == statement
-    assert tokenizer.decode(made.token_ids[made.policy_mask]) == f"so \\boxed{{{problem.answer}}}<|end|>"
+    assert (
+        tokenizer.decode(made.token_ids[made.policy_mask])
+        == f"so \\boxed{{{problem.answer}}}<|end|>"
+    )
     assert not np.isnan(made.sampler_logprobs[made.policy_mask]).any()
     assert np.isnan(made.sampler_logprobs[~made.policy_mask]).all()
 
 
-def test_only_correct_consulting_episodes_with_an_advantage_are_internalised(scenario, tokenizer):
+def test_only_correct_consulting_episodes_with_an_advantage_are_internalised(
+    scenario, tokenizer
+):
     episode, problem = solved(scenario, tokenizer)
     alone = spoken(scenario, tokenizer, [f"\\boxed{{{problem.answer}}}"], index=0)
-    wrong = spoken(scenario, tokenizer, ["<knowledge>x</knowledge>", "\\boxed{1}"], index=0)
+    wrong = spoken(
+        scenario, tokenizer, ["<knowledge>x</knowledge>", "\\boxed{1}"], index=0
+    )
     assert agent_free_row(episode, 0.0, [1], scenario.codec, tokenizer) is None
     assert agent_free_row(alone, 1.0, [1], scenario.codec, tokenizer) is None
     assert agent_free_row(wrong, 1.0, [1], scenario.codec, tokenizer) is None
 
 
 def test_call_markup_leaves_the_words_before_a_call(scenario, tokenizer):
-    episode = spoken(scenario, tokenizer, ["a code <reason>zelo</reason>", "\\boxed{1}"], index=1)
+    episode = spoken(
+        scenario, tokenizer, ["a code <reason>zelo</reason>", "\\boxed{1}"], index=1
+    )
     marked = call_markup(episode, scenario.codec, tokenizer)
     assert tokenizer.decode(episode.tokens.token_ids[marked]) == "<reason>zelo</reason>"
 
@@ -110,7 +131,13 @@ def test_masks_of_a_row_follow_the_authors(scenario, tokenizer):
 
 
 def config(**changes) -> TrainConfig:
-    defaults = {"independence": "mixed", "group_size": 4, "groups_per_step": 1, "num_steps": 10, "lr": 1e-2}
+    defaults = {
+        "independence": "mixed",
+        "group_size": 4,
+        "groups_per_step": 1,
+        "num_steps": 10,
+        "lr": 1e-2,
+    }
     return TrainConfig(**{**defaults, **changes})
 
 
@@ -141,7 +168,9 @@ def test_a_group_with_a_failed_episode_is_left_out_whole(scenario, tokenizer):
     wrong = spoken(scenario, tokenizer, ["\\boxed{1}"], index=0, aided=False)
     failed = dataclasses.replace(wrong, reward=None)
     whole, partial = [episode, wrong, wrong, wrong], [episode, wrong, wrong, failed]
-    rows, counts = training_rows(config(groups_per_step=2), scenario, [whole, partial], 0, tokenizer)
+    rows, counts = training_rows(
+        config(groups_per_step=2), scenario, [whole, partial], 0, tokenizer
+    )
     assert len(rows) == 4
     assert counts == {"groups/partial": 1, "groups/constant": 0, "rows": 4}
     rows, counts = training_rows(config(), scenario, [[wrong] * 4], 0, tokenizer)
@@ -154,13 +183,21 @@ def test_the_update_does_not_depend_on_the_microbatches(model, tokenizer, scenar
 
     episode, _ = solved(scenario, tokenizer)
     wrong = spoken(scenario, tokenizer, ["a code \\boxed{1}"], index=0, aided=False)
-    rows = [episode_row(episode, 1.0), episode_row(wrong, -0.5), episode_row(episode, 0.25)]
+    rows = [
+        episode_row(episode, 1.0),
+        episode_row(wrong, -0.5),
+        episode_row(episode, 0.25),
+    ]
     weights = []
     for budget in (10_000, 1):
         twin = copy.deepcopy(model).double()
         optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
-        settings = config(microbatch_tokens=budget, objective=ObjectiveConfig(base="dapo"))
-        telemetry = update(LearnerForward(twin), optimizer, rows, settings, pad_token_id=0)
+        settings = config(
+            microbatch_tokens=budget, objective=ObjectiveConfig(base="dapo")
+        )
+        telemetry = update(
+            LearnerForward(twin), optimizer, rows, settings, pad_token_id=0
+        )
         weights.append(torch.cat([p.detach().flatten() for p in twin.parameters()]))
     assert torch.allclose(weights[0], weights[1], atol=1e-6)
     assert telemetry["agent_tokens"] == 10.0

@@ -13,7 +13,15 @@ from safetensors.torch import load_file
 
 import aipo_learner.checkpoint as checkpoint_module
 import aipo_learner.train as train_module
-from aipo_env import AgentReply, AgentRequest, CheckpointError, DataError, Journal, Outcome, data_folder
+from aipo_env import (
+    AgentReply,
+    AgentRequest,
+    CheckpointError,
+    DataError,
+    Journal,
+    Outcome,
+    data_folder,
+)
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.forward import ComputeConfig
@@ -39,7 +47,9 @@ def config(out: Path, **changes) -> TrainConfig:
         "episodes_every": 2,
         "num_threads": 1,
         "lr": 1e-3,
-        "objective": ObjectiveConfig(base="dr_grpo", agent_rule="floored", negative_weight=0.5),
+        "objective": ObjectiveConfig(
+            base="dr_grpo", agent_rule="floored", negative_weight=0.5
+        ),
     }
     return TrainConfig(**{**defaults, **changes})
 
@@ -68,19 +78,32 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_training_changes_the_weights_and_keeps_every_record(uninterrupted: Path):
     before = load_file(data_folder("tiny_policy") / "model.safetensors")
-    assert any(not torch.equal(before[name], tensor) for name, tensor in weights(uninterrupted).items())
-    assert [row["step"] for row in read_metrics(uninterrupted / "metrics.jsonl")] == [0, 1, 2, 3]
+    assert any(
+        not torch.equal(before[name], tensor)
+        for name, tensor in weights(uninterrupted).items()
+    )
+    assert [row["step"] for row in read_metrics(uninterrupted / "metrics.jsonl")] == [
+        0,
+        1,
+        2,
+        3,
+    ]
     assert sorted(p.name for p in (uninterrupted / "episodes").iterdir()) == [
         "step-000000.coefficients.json",
         "step-000000.jsonl",
         "step-000002.coefficients.json",
         "step-000002.jsonl",
     ]
-    assert sorted(p.name for p in (uninterrupted / "checkpoints").iterdir()) == ["step-000002", "step-000004"]
+    assert sorted(p.name for p in (uninterrupted / "checkpoints").iterdir()) == [
+        "step-000002",
+        "step-000004",
+    ]
     assert (uninterrupted / "journal.jsonl").read_text() == ""
 
 
-def test_a_run_stopped_by_an_error_resumes_bit_equal(uninterrupted: Path, tmp_path: Path, monkeypatch):
+def test_a_run_stopped_by_an_error_resumes_bit_equal(
+    uninterrupted: Path, tmp_path: Path, monkeypatch
+):
     out = tmp_path / "run"
     calls = {"n": 0}
     real = train_module.training_rows
@@ -101,9 +124,15 @@ def test_a_run_stopped_by_an_error_resumes_bit_equal(uninterrupted: Path, tmp_pa
 
 
 def test_a_finished_run_has_nothing_left_to_do(uninterrupted: Path):
-    before = (Path(policy_folder(str(uninterrupted))) / "model.safetensors").stat().st_mtime_ns
+    before = (
+        (Path(policy_folder(str(uninterrupted))) / "model.safetensors")
+        .stat()
+        .st_mtime_ns
+    )
     train(config(uninterrupted), Console(quiet=True))
-    assert (Path(policy_folder(str(uninterrupted))) / "model.safetensors").stat().st_mtime_ns == before
+    assert (
+        Path(policy_folder(str(uninterrupted))) / "model.safetensors"
+    ).stat().st_mtime_ns == before
 
 
 def test_other_settings_in_the_same_folder_are_refused(uninterrupted: Path):
@@ -117,7 +146,9 @@ def scored(monkeypatch: pytest.MonkeyPatch):
 
     def score(*values: float) -> None:
         left = iter(values)
-        monkeypatch.setattr(train_module, "held_out_metrics", lambda *_: {SCORE: next(left)})
+        monkeypatch.setattr(
+            train_module, "held_out_metrics", lambda *_: {SCORE: next(left)}
+        )
 
     return score
 
@@ -125,16 +156,32 @@ def scored(monkeypatch: pytest.MonkeyPatch):
 def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path: Path, scored):
     scored(0.1, 0.5, 0.5, 0.2)
     out = tmp_path / "run"
-    train(config(out, keep_checkpoints=1, evaluation=EvaluationSchedule(every=1)), Console(quiet=True))
-    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["step-000002", "step-000004"]
+    train(
+        config(out, keep_checkpoints=1, evaluation=EvaluationSchedule(every=1)),
+        Console(quiet=True),
+    )
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == [
+        "step-000002",
+        "step-000004",
+    ]
     assert os.readlink(out / "best") == "checkpoints/step-000002/policy"
     assert load_policy(str(out / "best"))[1].eos_token == "<|end|>"
-    assert [row[SCORE] for row in read_metrics(out / "metrics.jsonl")] == [0.1, 0.5, 0.5, 0.2]
+    assert [row[SCORE] for row in read_metrics(out / "metrics.jsonl")] == [
+        0.1,
+        0.5,
+        0.5,
+        0.2,
+    ]
     shutil.rmtree(out / "checkpoints" / "step-000002")
-    train(config(out, keep_checkpoints=1, evaluation=EvaluationSchedule(every=1)), Console(quiet=True))
+    train(
+        config(out, keep_checkpoints=1, evaluation=EvaluationSchedule(every=1)),
+        Console(quiet=True),
+    )
 
 
-def test_a_run_that_no_longer_gets_better_stops_and_stays_stopped(tmp_path: Path, scored):
+def test_a_run_that_no_longer_gets_better_stops_and_stays_stopped(
+    tmp_path: Path, scored
+):
     scored(0.5, 0.2, 0.5, 0.9)
     out = tmp_path / "run"
     for patience, expected in ((2, 3), (2, 3), (3, 4)):
@@ -155,13 +202,19 @@ def test_a_schedule_without_held_out_tasks_is_refused_at_once(tmp_path: Path):
         aided_share=0.0,
         evaluation=EvaluationSchedule(every=1),
     )
-    with pytest.raises(DataError, match="has no held-out tasks.*--evaluation.environment"):
+    with pytest.raises(
+        DataError, match="has no held-out tasks.*--evaluation.environment"
+    ):
         train(settings, Console(quiet=True))
 
 
 def test_what_an_evaluation_measures(model, tokenizer, tmp_path: Path):
-    settings = config(tmp_path, evaluation=EvaluationSchedule(every=1, num_tasks=3, num_samples=2))
-    row = held_out_metrics(settings, held_out_scenario(settings), HFSampler(model, tokenizer))
+    settings = config(
+        tmp_path, evaluation=EvaluationSchedule(every=1, num_tasks=3, num_samples=2)
+    )
+    row = held_out_metrics(
+        settings, held_out_scenario(settings), HFSampler(model, tokenizer)
+    )
     assert set(row) == {"eval/pass_at_1", "eval/pass_at_2", "eval/truncated"}
     assert row["eval/pass_at_1"] == 0.0
     assert 0.0 <= row["eval/truncated"] <= 1.0
@@ -181,7 +234,9 @@ def test_a_truncated_checkpoint_says_how_to_go_on(uninterrupted: Path, tmp_path:
     out = copied(uninterrupted, tmp_path)
     state = out / "checkpoints" / "step-000004" / "state.pt"
     state.write_bytes(state.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match=r"Delete .*step-000004 to resume one checkpoint earlier"):
+    with pytest.raises(
+        CheckpointError, match=r"Delete .*step-000004 to resume one checkpoint earlier"
+    ):
         train(config(out), Console(quiet=True))
     shutil.rmtree(state.parent)
     train(config(out), Console(quiet=True))
@@ -190,15 +245,21 @@ def test_a_truncated_checkpoint_says_how_to_go_on(uninterrupted: Path, tmp_path:
 
 def test_a_half_written_checkpoint_is_ignored(uninterrupted: Path, tmp_path: Path):
     out = copied(uninterrupted, tmp_path)
-    (out / "checkpoints" / "step-000004").rename(out / "checkpoints" / "step-000004.writing")
+    (out / "checkpoints" / "step-000004").rename(
+        out / "checkpoints" / "step-000004.writing"
+    )
     train(config(out), Console(quiet=True))
     same_run(out, uninterrupted)
 
 
-def test_a_checkpoint_of_another_format_is_refused(uninterrupted: Path, tmp_path: Path, monkeypatch):
+def test_a_checkpoint_of_another_format_is_refused(
+    uninterrupted: Path, tmp_path: Path, monkeypatch
+):
     out = copied(uninterrupted, tmp_path)
     monkeypatch.setattr(checkpoint_module, "FORMAT", 2)
-    with pytest.raises(CheckpointError, match="written in format 1, this version reads 2"):
+    with pytest.raises(
+        CheckpointError, match="written in format 1, this version reads 2"
+    ):
         train(config(out), Console(quiet=True))
 
 
@@ -210,16 +271,23 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path):
     )
     settings.out.mkdir()
     command = [sys.executable, "-c", holder, str(settings.out)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "locked\n"
-        with pytest.raises(CheckpointError, match="another process is training here"), Run.open(settings):
+        with (
+            pytest.raises(CheckpointError, match="another process is training here"),
+            Run.open(settings),
+        ):
             pass
         other.stdin.close()
     with Run.open(settings) as run:
         assert run.step == 0
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint(uninterrupted: Path, tmp_path: Path, monkeypatch):
+def test_a_full_disk_leaves_the_previous_checkpoint(
+    uninterrupted: Path, tmp_path: Path, monkeypatch
+):
     out = copied(uninterrupted, tmp_path)
     settings = config(out)
     tokenizer = build_tokenizer()
@@ -230,9 +298,15 @@ def test_a_full_disk_leaves_the_previous_checkpoint(uninterrupted: Path, tmp_pat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint_module.torch, "save", full)
-    with Run.open(settings) as run, pytest.raises(CheckpointError, match="No space left on device"):
+    with (
+        Run.open(settings) as run,
+        pytest.raises(CheckpointError, match="No space left on device"),
+    ):
         run.save(5, model, tokenizer, optimizer)
-    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["step-000002", "step-000004"]
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == [
+        "step-000002",
+        "step-000004",
+    ]
 
 
 def test_the_journal_replays_what_was_paid_for(tmp_path: Path):
@@ -244,7 +318,10 @@ def test_the_journal_replays_what_was_paid_for(tmp_path: Path):
     path.write_text(path.read_text() + '{"key": "(0, 1', encoding="utf-8")
     again = Journal(path)
     assert again.get(request) == Outcome(reply=AgentReply(text="a", tokens=1))
-    assert again.get(AgentRequest(kind="knowledge", query="other", key=(0, 1, 2, 3, 0))) is None
+    assert (
+        again.get(AgentRequest(kind="knowledge", query="other", key=(0, 1, 2, 3, 0)))
+        is None
+    )
     again.clear(again.size())
     assert again.get(request) is None
     again.close()
@@ -262,11 +339,17 @@ def test_the_best_so_far_is_kept_until_the_new_best_is_whole(tmp_path: Path):
     run.mark_best(100)
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-000025", "step-000075"]
-    assert (tmp_path / "best").resolve() == tmp_path / "checkpoints" / "step-000025" / "policy"
+    assert (
+        tmp_path / "best"
+    ).resolve() == tmp_path / "checkpoints" / "step-000025" / "policy"
 
 
 @pytest.mark.parametrize(
-    "changes", [{"microbatch_tokens": 512}, {"compute": ComputeConfig(gradient_checkpointing=True)}]
+    "changes",
+    [
+        {"microbatch_tokens": 512},
+        {"compute": ComputeConfig(gradient_checkpointing=True)},
+    ],
 )
 def test_a_resumed_run_may_take_less_memory(changes: dict, tmp_path: Path):
     with Run.open(TrainConfig(out=tmp_path)):

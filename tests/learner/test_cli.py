@@ -15,10 +15,18 @@ def test_print_config_can_be_read_back(capsys, tmp_path: Path):
     assert printed["lr"] == 0.5
     assert printed["objective"]["agent_rule"] == "floored"
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"lr": 0.25, "environment": {"type": "toy", "difficulty": 2}}))
-    train(["--recipe", "toy", "--config", str(path), "--num-steps", "3", "--print-config"])
+    path.write_text(
+        json.dumps({"lr": 0.25, "environment": {"type": "toy", "difficulty": 2}})
+    )
+    train(
+        ["--recipe", "toy", "--config", str(path), "--num-steps", "3", "--print-config"]
+    )
     printed = json.loads(capsys.readouterr().out)
-    assert (printed["lr"], printed["num_steps"], printed["environment"]["difficulty"]) == (0.25, 3, 2)
+    assert (
+        printed["lr"],
+        printed["num_steps"],
+        printed["environment"]["difficulty"],
+    ) == (0.25, 3, 2)
 
 
 def test_specs_and_objects_are_single_arguments(capsys):
@@ -83,7 +91,10 @@ def test_eval_writes_scores_and_episodes(tmp_path: Path, capsys):
     assert scores["unaided"]["num_tasks"] == 3
     assert set(scores["unaided"]["by_bottleneck"]) == {"knowledge", "reason", "verify"}
     assert scores["aided"]["num_samples"] == 2
-    assert scores["dependence_gap"] == scores["aided"]["pass@1"] - scores["unaided"]["pass@1"]
+    assert (
+        scores["dependence_gap"]
+        == scores["aided"]["pass@1"] - scores["unaided"]["pass@1"]
+    )
     assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 6
     assert "temperature=1.0" in capsys.readouterr().out
 
@@ -95,9 +106,22 @@ def test_eval_measures_a_run_on_its_own_tasks(tmp_path: Path, capsys):
          "--groups-per-step", "1", "--group-size", "2", "--num-threads", "1", "--loggers", ""]
     )  # fmt: skip
     evaluate_command(
-        ["--policy", out, "--num-tasks", "1", "--samples", "1", "--num-threads", "1", "--out", out]
+        [
+            "--policy",
+            out,
+            "--num-tasks",
+            "1",
+            "--samples",
+            "1",
+            "--num-threads",
+            "1",
+            "--out",
+            out,
+        ]
     )
-    (name,) = json.loads((tmp_path / "run" / "scores.json").read_text())["unaided"]["num_correct"]
+    (name,) = json.loads((tmp_path / "run" / "scores.json").read_text())["unaided"][
+        "num_correct"
+    ]
     assert name.startswith("toy-3-test-")
     assert "difficulty" in capsys.readouterr().out
 
@@ -106,23 +130,38 @@ def test_eval_measures_a_run_on_its_own_tasks(tmp_path: Path, capsys):
     "settings",
     [
         {"environment": {"type": "subprocess:getoutput", "cmd": "touch {tmp}/ran"}},
-        {"environment": "toy", "agents": {"verify": "subprocess:getoutput:cmd=touch {tmp}/ran"}},
+        {
+            "environment": "toy",
+            "agents": {"verify": "subprocess:getoutput:cmd=touch {tmp}/ran"},
+        },
     ],
 )
 def test_eval_runs_no_code_that_a_run_folder_names(settings: dict, tmp_path: Path):
     (tmp_path / "checkpoints").mkdir()
-    text = json.dumps({"trust_remote_code": True, **settings}).replace("{tmp}", str(tmp_path))
+    text = json.dumps({"trust_remote_code": True, **settings}).replace(
+        "{tmp}", str(tmp_path)
+    )
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ConfigError, match="config.json names the .* which is code of its own"):
+    with pytest.raises(
+        ConfigError, match="config.json names the .* which is code of its own"
+    ):
         evaluate_command(["--policy", str(tmp_path), "--aided"])
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_config_file_changes_single_nested_settings_of_a_recipe(tmp_path: Path, capsys):
+def test_a_config_file_changes_single_nested_settings_of_a_recipe(
+    tmp_path: Path, capsys
+):
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"objective": {"kl_coef": 0.01}, "compute": {"lora_rank": 8}}))
+    path.write_text(
+        json.dumps({"objective": {"kl_coef": 0.01}, "compute": {"lora_rank": 8}})
+    )
     train(["--recipe", "math_7b", "--config", str(path), "--print-config"])
     printed = json.loads(capsys.readouterr().out)
     assert printed["objective"]["kl_coef"] == 0.01
     assert printed["objective"]["clip_high"] == 0.28
-    assert printed["compute"] == {**printed["compute"], "lora_rank": 8, "gradient_checkpointing": True}
+    assert printed["compute"] == {
+        **printed["compute"],
+        "lora_rank": 8,
+        "gradient_checkpointing": True,
+    }

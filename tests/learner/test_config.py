@@ -25,7 +25,9 @@ def test_recipes_survive_json(name):
 def test_the_arms_of_the_demo_differ_in_one_thing_each():
     aipo, masked, base = toy().to_dict(), toy_masked().to_dict(), toy_base().to_dict()
     assert {k for k in aipo if aipo[k] != masked[k]} == {"objective"}
-    changed = {k for k in aipo["objective"] if aipo["objective"][k] != masked["objective"][k]}
+    changed = {
+        k for k in aipo["objective"] if aipo["objective"][k] != masked["objective"][k]
+    }
     assert changed == {"agent_rule"}
     assert {k for k in aipo if aipo[k] != base[k]} == {"agents", "aided_share"}
 
@@ -58,7 +60,8 @@ def test_bad_values_are_named(change, message):
 
 def test_unknown_keys_suggest_the_nearest():
     with pytest.raises(
-        ConfigError, match="config: there is no option 'group_sise'. Valid: .* Did you mean 'group_size'?"
+        ConfigError,
+        match="config: there is no option 'group_sise'. Valid: .* Did you mean 'group_size'?",
     ):
         TrainConfig.from_dict({"group_sise": 4})
     with pytest.raises(ConfigError, match="objective.*'flor'.*Did you mean 'floor'?"):
@@ -67,7 +70,10 @@ def test_unknown_keys_suggest_the_nearest():
 
 def test_specs_from_the_command_line():
     assert read_spec("toy:difficulty=2") == "toy:difficulty=2"
-    assert read_spec('{"type": "toy", "difficulty": 2}') == {"type": "toy", "difficulty": 2}
+    assert read_spec('{"type": "toy", "difficulty": 2}') == {
+        "type": "toy",
+        "difficulty": 2,
+    }
 
 
 def test_out_is_a_path():

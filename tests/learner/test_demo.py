@@ -14,14 +14,21 @@ def test_three_arms_are_trained_measured_and_reported(tmp_path: Path, capsys):
     small = {"num_steps": 2, "groups_per_step": 2, "group_size": 4}
     arms = {"aipo": toy(), "masked": toy_masked(), "base": toy_base()}
     arms = {name: replace(config, **small) for name, config in arms.items()}
-    page = run_demo(3, tmp_path, Console(), arms, Measure(tasks=3, samples=4, aided_samples=2))
+    page = run_demo(
+        3, tmp_path, Console(), arms, Measure(tasks=3, samples=4, aided_samples=2)
+    )
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["seed"] == 3
     assert list(summary["arms"]) == ["aipo", "masked", "base"]
     for arm in summary["arms"].values():
         assert arm["rollouts"] == 16
         assert arm["unaided"]["before"] == summary["arms"]["aipo"]["unaided"]["before"]
-        assert set(arm["unaided"]["after"]) >= {"pass@1", "pass@4", "intervals", "by_bottleneck"}
+        assert set(arm["unaided"]["after"]) >= {
+            "pass@1",
+            "pass@4",
+            "intervals",
+            "by_bottleneck",
+        }
         assert arm["aided"]["after"]["num_samples"] == 2
     assert set(summary["against"]) == {"masked", "base"}
     assert page == tmp_path / "report.html"

@@ -27,8 +27,19 @@ from aipo_learner.policy import policy_folder
 from aipo_learner.train import train
 
 SCRIPT = Path(__file__).parent / "scripts" / "ranks_train.py"
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+LAUNCH = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(sys.path),
+    "OMP_NUM_THREADS": "1",
+}
 
 
 def config(out: Path) -> TrainConfig:
@@ -68,12 +79,16 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", ["two", "one-two", "two-one"])
 def test_any_number_of_ranks_makes_the_same_run(runs: Path, name: str):
-    alone, others = (read_metrics(runs / run / "metrics.jsonl") for run in ("one", name))
+    alone, others = (
+        read_metrics(runs / run / "metrics.jsonl") for run in ("one", name)
+    )
     assert [row["step"] for row in others] == [0, 1]
     assert all(row["policy_tokens"] > 0 and row["agent_tokens"] > 0 for row in alone)
     for row, other in zip(alone, others, strict=True):
         names = [name for name in row if "seconds" not in name]
-        assert {n: other[n] for n in names} == pytest.approx({n: row[n] for n in names}, rel=1e-3, abs=1e-6)
+        assert {n: other[n] for n in names} == pytest.approx(
+            {n: row[n] for n in names}, rel=1e-3, abs=1e-6
+        )
         assert other["loss"] == pytest.approx(row["loss"], rel=1e-5)
     first, second = weights(runs / "one"), weights(runs / name)
     start = weights(Path(policy_folder("tiny")))
@@ -87,14 +102,21 @@ def test_the_episodes_are_those_of_one_rank(runs: Path):
     for step in range(2):
         alone, others = (
             [(e.group_id, [m.content for m in e.messages]) for e in read_episodes(path)]
-            for path in (runs / run / "episodes" / f"step-00000{step}.jsonl" for run in ("one", "two"))
+            for path in (
+                runs / run / "episodes" / f"step-00000{step}.jsonl"
+                for run in ("one", "two")
+            )
         )
         assert alone == others
 
 
 def test_rank_0_writes_and_every_rank_saves_its_shards(runs: Path):
     checkpoint = runs / "two" / "checkpoints" / "step-000002"
-    assert sorted(path.name for path in checkpoint.iterdir()) == ["optimizer", "policy", "state.pt"]
+    assert sorted(path.name for path in checkpoint.iterdir()) == [
+        "optimizer",
+        "policy",
+        "state.pt",
+    ]
     shards = [load_file(path) for path in sorted((checkpoint / "optimizer").iterdir())]
     name = "model.embed_tokens.weight.exp_avg"
     rows = [shard[name].shape[0] for shard in shards]
@@ -115,9 +137,17 @@ def test_one_rank_does_everything():
     assert gathered([1, 2]) == [1, 2]
 
 
-def test_the_journal_keeps_what_ranks_wrote_after_a_checkpoint_was_begun(tmp_path: Path):
-    first, second = (AgentRequest(kind="knowledge", query="q", key=(0, step, 0, 0, 0)) for step in (1, 2))
-    rank_0, rank_1 = Journal(tmp_path / "journal.jsonl"), Journal(tmp_path / "journal.jsonl")
+def test_the_journal_keeps_what_ranks_wrote_after_a_checkpoint_was_begun(
+    tmp_path: Path,
+):
+    first, second = (
+        AgentRequest(kind="knowledge", query="q", key=(0, step, 0, 0, 0))
+        for step in (1, 2)
+    )
+    rank_0, rank_1 = (
+        Journal(tmp_path / "journal.jsonl"),
+        Journal(tmp_path / "journal.jsonl"),
+    )
     rank_0.put(first, Outcome(reply=AgentReply(text="a", tokens=1)))
     num_bytes = rank_0.size()
     rank_1.put(second, Outcome(reply=AgentReply(text="b", tokens=1)))
@@ -132,10 +162,19 @@ def test_the_journal_keeps_what_ranks_wrote_after_a_checkpoint_was_begun(tmp_pat
 
 def test_a_probe_tells_whether_logits_are_capped_before_ranks_count_their_passes():
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     model = Gemma2ForCausalLM(
         Gemma2Config(
-            vocab_size=70_000, head_dim=8, num_key_value_heads=2, final_logit_softcapping=5.0, **sizes
+            vocab_size=70_000,
+            head_dim=8,
+            num_key_value_heads=2,
+            final_logit_softcapping=5.0,
+            **sizes,
         )
     ).eval()
     passes = []
@@ -156,15 +195,27 @@ def test_a_probe_tells_whether_logits_are_capped_before_ranks_count_their_passes
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hanging", [(0, 1), (1,)])
-def test_sigterm_gives_up_the_sampling_of_all_ranks(tmp_path: Path, hanging: tuple[int, ...]):
+def test_sigterm_gives_up_the_sampling_of_all_ranks(
+    tmp_path: Path, hanging: tuple[int, ...]
+):
     """Ranks hang in the sampling of step 2, all of them or one for which the other waits."""
     out = tmp_path / "run"
     settings = config(out).to_dict() | {"num_steps": 4, "checkpoint_every": 4}
     (tmp_path / "run.json").write_text(json.dumps(settings))
     environment = ENVIRONMENT | {"HANGING": json.dumps(hanging), "HANGS": str(tmp_path)}
-    launch = [*LAUNCH, "--shutdown-timeout", "300", SCRIPT.with_name("ranks_hang.py"), tmp_path / "run.json"]
-    with subprocess.Popen(launch, env=environment, stderr=subprocess.PIPE, text=True) as ranks:
-        while len(list(tmp_path.glob("hangs-*"))) < len(hanging) and ranks.poll() is None:
+    launch = [
+        *LAUNCH,
+        "--shutdown-timeout",
+        "300",
+        SCRIPT.with_name("ranks_hang.py"),
+        tmp_path / "run.json",
+    ]
+    with subprocess.Popen(
+        launch, env=environment, stderr=subprocess.PIPE, text=True
+    ) as ranks:
+        while (
+            len(list(tmp_path.glob("hangs-*"))) < len(hanging) and ranks.poll() is None
+        ):
             time.sleep(0.1)
         ranks.terminate()
         _, errors = ranks.communicate(timeout=300)
@@ -182,7 +233,10 @@ def test_one_server_of_vllm_is_not_shared_by_ranks(tmp_path: Path):
         env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode != 0
-    assert "sampler: http://127.0.0.1:9 would be given the weights by each of 2 ranks" in done.stderr
+    assert (
+        "sampler: http://127.0.0.1:9 would be given the weights by each of 2 ranks"
+        in done.stderr
+    )
 
 
 @pytest.mark.slow
@@ -201,4 +255,6 @@ def test_sigterm_ends_the_step_on_all_ranks_and_saves_it(tmp_path: Path):
     last = read_metrics(out / "metrics.jsonl")[-1]["step"] + 1
     assert 2 <= last < 40
     assert f"stopped after step {last} of 40, which is saved in {out}" in errors
-    assert [path.name for path in (out / "checkpoints").iterdir()] == [f"step-{last:06d}"]
+    assert [path.name for path in (out / "checkpoints").iterdir()] == [
+        f"step-{last:06d}"
+    ]

@@ -12,7 +12,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from aipo_env import DialogueRules, PolicyError
 from aipo_env.cli import main
 from aipo_learner.config import TrainConfig
-from aipo_learner.dry_run import Footprint, architecture, dry_run, estimate, measure, shrunk
+from aipo_learner.dry_run import (
+    Footprint,
+    architecture,
+    dry_run,
+    estimate,
+    measure,
+    shrunk,
+)
 from aipo_learner.episode_source import EpisodeSource
 from aipo_learner.forward import ComputeConfig
 from aipo_learner.recipes import RECIPES
@@ -27,13 +34,19 @@ from aipo_learner.recipes import RECIPES
         ("meta-llama/Llama-3.2-3B-Instruct", 3_212_749_824),
     ],
 )
-def test_known_architectures_have_the_published_number_of_weights(policy: str, num_params: int):
+def test_known_architectures_have_the_published_number_of_weights(
+    policy: str, num_params: int
+):
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(architecture(TrainConfig(policy=policy)))
+        model = AutoModelForCausalLM.from_config(
+            architecture(TrainConfig(policy=policy))
+        )
     assert sum(p.numel() for p in model.parameters()) == num_params
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama", "gemma2", "mistral", "gpt2", "qwen3_moe"])
+@pytest.mark.parametrize(
+    "kind", ["qwen2", "qwen3", "llama", "gemma2", "mistral", "gpt2", "qwen3_moe"]
+)
 def test_a_shrunk_architecture_is_small_and_works(kind: str):
     small = shrunk(AutoConfig.for_model(kind), 100)
     model = AutoModelForCausalLM.from_config(small)
@@ -45,11 +58,18 @@ def test_a_shrunk_architecture_is_small_and_works(kind: str):
 def test_heads_that_share_keys_still_share_them():
     shape = architecture(TrainConfig(policy="Qwen/Qwen2.5-7B-Instruct"))
     small = shrunk(shape, 100)
-    assert (small.num_attention_heads, small.num_key_value_heads, small.num_hidden_layers) == (4, 2, 2)
+    assert (
+        small.num_attention_heads,
+        small.num_key_value_heads,
+        small.num_hidden_layers,
+    ) == (4, 2, 2)
 
 
 def test_an_unknown_policy_is_named(tmp_path: Path, monkeypatch):
-    with pytest.raises(PolicyError, match=r"nowhere' has no readable config.json.*Qwen/Qwen2.5-7B-Instruct"):
+    with pytest.raises(
+        PolicyError,
+        match=r"nowhere' has no readable config.json.*Qwen/Qwen2.5-7B-Instruct",
+    ):
         architecture(TrainConfig(policy=str(tmp_path / "nowhere")))
 
 
@@ -67,13 +87,17 @@ def test_what_a_forward_pass_keeps_grows_with_tokens_and_layers():
     assert small.cast_bytes < 5000
     assert measure(one, TrainConfig(), 1000).activation_bytes < small.activation_bytes
     # Weights of the layers in bfloat16: 2 bytes of 4 * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 128).
-    assert measure(one, TrainConfig(), 1000).cast_bytes == pytest.approx(2 * 4 * 36_864, rel=0.05)
+    assert measure(one, TrainConfig(), 1000).cast_bytes == pytest.approx(
+        2 * 4 * 36_864, rel=0.05
+    )
     # 2 * 2 bytes * 4 layers * 2 heads of 16.
     assert small.cache_bytes == 4 * 4 * 2 * 16
     # 2 * (weights of layers and head + 4 layers * 64 * 1000 of attention to half of 1000 tokens).
     assert small.token_flops == 2 * (4 * 36_864 + 6400 + 256_000)
     adapted = measure(one, TrainConfig(compute=ComputeConfig(lora_rank=8)), 1000)
-    assert adapted.num_trained == 8 * 4 * (64 + 64 + 2 * (64 + 32) + 64 + 64 + 3 * (64 + 128))
+    assert adapted.num_trained == 8 * 4 * (
+        64 + 64 + 2 * (64 + 32) + 64 + 64 + 3 * (64 + 128)
+    )
     assert small.num_trained == small.num_params
 
 
@@ -96,7 +120,12 @@ def test_the_table_adds_up():
     reading = 8192 * (2 * 2**33 + 8 * 2**13 * 2**17) / (0.6 * 3.35e12) / 60
     computing = 8 * 2**14 * 2e10 * 4 / (0.4 * 989e12) / 60
     assert row[5:] == (f"{reading:.1f}", f"{computing:.1f}")
-    assert estimate(config, RULES, SIZE, "H100 80 GB", 1)[3:] == ("147.0 of 71.3", "does not fit", "", "")
+    assert estimate(config, RULES, SIZE, "H100 80 GB", 1)[3:] == (
+        "147.0 of 71.3",
+        "does not fit",
+        "",
+        "",
+    )
 
 
 def test_without_checkpointing_all_activations_and_all_casts_are_held():
@@ -110,7 +139,9 @@ def test_another_sampler_holds_weights_of_its_own():
     assert estimate(config, RULES, lora, "H200", 1)[:3] == ("32.0", "24.0", "16.0")
 
 
-def test_a_rehearsal_makes_a_step_and_does_without_what_is_out_of_reach(foreign_policy: Path, tmp_path: Path):
+def test_a_rehearsal_makes_a_step_and_does_without_what_is_out_of_reach(
+    foreign_policy: Path, tmp_path: Path
+):
     console = Console(record=True, width=200, file=io.StringIO())
     config = TrainConfig(
         policy=str(foreign_policy), agents="openai:m@http://127.0.0.1:9/v1", out=tmp_path / "run",
@@ -118,13 +149,21 @@ def test_a_rehearsal_makes_a_step_and_does_without_what_is_out_of_reach(foreign_
     )  # fmt: skip
     dry_run(config, console)
     said = console.export_text()
-    assert "The toy world and its agents stand in: the knowledge agent gives no reply" in said
-    assert "One step of sampling, update and checkpoint was made with a random tiny policy." in said
+    assert (
+        "The toy world and its agents stand in: the knowledge agent gives no reply"
+        in said
+    )
+    assert (
+        "One step of sampling, update and checkpoint was made with a random tiny policy."
+        in said
+    )
     assert "8 x H100 80 GB" in said
     assert not config.out.exists()
 
 
-def test_the_recipes_rehearse_from_the_command_line(capsys, tmp_path: Path, monkeypatch):
+def test_the_recipes_rehearse_from_the_command_line(
+    capsys, tmp_path: Path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--recipe", "toy", "--dry-run"]) == 0
     assert "random tiny policy" in capsys.readouterr().out
@@ -135,9 +174,16 @@ def test_the_large_recipes_are_the_setting_that_they_name():
     for name in ("math_7b", "math_7b_lora"):
         config = RECIPES[name]()
         assert TrainConfig.from_dict(config.to_dict()) == config
-        assert (config.policy, config.rules["consult_budget"]) == ("Qwen/Qwen2.5-7B-Instruct", 3)
+        assert (config.policy, config.rules["consult_budget"]) == (
+            "Qwen/Qwen2.5-7B-Instruct",
+            3,
+        )
         assert config.objective.clip_bounds() == (0.2, 0.28)
         assert config.objective.kl_coef == 0
-    assert (config.groups_per_step, config.group_size, config.compute.lora_rank) == (32, 8, 32)
+    assert (config.groups_per_step, config.group_size, config.compute.lora_rank) == (
+        32,
+        8,
+        32,
+    )
     whole = RECIPES["math_7b"]()
     assert (whole.lr, whole.groups_per_step, whole.group_size) == (1e-6, 256, 8)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from aipo_env import build_scenario
-from aipo_learner.evaluate import Scores, compare, dependence_gap, evaluate, interval, pass_at_k
+from aipo_learner.evaluate import (
+    Scores,
+    compare,
+    dependence_gap,
+    evaluate,
+    interval,
+    pass_at_k,
+)
 from aipo_learner.samplers.hf_sampler import HFSampler
 
 
@@ -29,7 +36,9 @@ def test_pass_at_k_is_the_mean_over_all_subsets():
     outcomes = [1, 0, 0, 1, 0, 0, 0]
     for k in range(1, 8):
         subsets = list(itertools.combinations(outcomes, k))
-        assert pass_at_k(7, 2, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
+        assert pass_at_k(7, 2, k) == pytest.approx(
+            sum(any(s) for s in subsets) / len(subsets)
+        )
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(4, 1, 0), (4, 1, 5), (4, 5, 1), (4, -1, 1)])
@@ -77,11 +86,22 @@ def test_dependence_gap():
 def test_evaluation_is_on_held_out_tasks_and_repeatable(model, tokenizer):
     scenario = build_scenario("toy", seed=5)
     runs = [
-        evaluate(HFSampler(model, tokenizer), scenario, num_tasks=3, num_samples=2, aided=False, seed=5)
+        evaluate(
+            HFSampler(model, tokenizer),
+            scenario,
+            num_tasks=3,
+            num_samples=2,
+            aided=False,
+            seed=5,
+        )
         for _ in range(2)
     ]
     (first, episodes), (second, _) = runs
-    assert first.task_ids == ("toy-5-test-5000015", "toy-5-test-5000016", "toy-5-test-5000017")
+    assert first.task_ids == (
+        "toy-5-test-5000015",
+        "toy-5-test-5000016",
+        "toy-5-test-5000017",
+    )
     assert first.bottlenecks == ("verify", "knowledge", "reason")
     assert first.num_correct.tolist() == second.num_correct.tolist()
     assert [episode.aided for episode in episodes] == [False] * 3

@@ -26,7 +26,11 @@ NUM_GROUPS, GROUP_SIZE, NUM_STEPS = 4, 4, 3
 def script() -> list[str]:
     """Three of ten requests fail, each in another way than the one before."""
     rounds = [FAULTS[n : n + 3] for n in range(0, len(FAULTS), 3)]
-    return [item for faults in rounds for item in ["reply", "reply", *faults, *["reply"] * 5]]
+    return [
+        item
+        for faults in rounds
+        for item in ["reply", "reply", *faults, *["reply"] * 5]
+    ]
 
 
 def config(folder: Path, server: FaultServer) -> TrainConfig:
@@ -62,7 +66,13 @@ def test_it_loses_nothing_trains_no_partial_group_and_tells_it_all(
         assert row["rows"] == (NUM_GROUPS - row["groups/constant"]) * GROUP_SIZE
     counts = Counter()
     for row in rows:
-        counts.update({name.removeprefix("consults/"): n for name, n in row.items() if "consults/" in name})
+        counts.update(
+            {
+                name.removeprefix("consults/"): n
+                for name, n in row.items()
+                if "consults/" in name
+            }
+        )
     # Every consultation of every episode is one request, and one more for each retry.
     retries, denied = counts.pop("retries"), counts.pop("denied", 0)
     assert counts.total() + retries == len(requests) >= 40
@@ -70,7 +80,11 @@ def test_it_loses_nothing_trains_no_partial_group_and_tells_it_all(
     assert counts["answered"] > 0.6 * counts.total()
     assert retries > 0.2 * counts.total()
     assert set(counts) > {"answered"}
-    kept = [e for path in sorted(tmp_path.glob("episodes/step-*.jsonl")) for e in read_episodes(path)]
+    kept = [
+        e
+        for path in sorted(tmp_path.glob("episodes/step-*.jsonl"))
+        for e in read_episodes(path)
+    ]
     assert len(kept) == NUM_STEPS * GROUP_SIZE
     assert all(episode.reward is not None for episode in kept)
     table = write_report(tmp_path).read_text()

@@ -40,9 +40,13 @@ SIZES = {
 CONFIGS: dict[str, PretrainedConfig] = {
     "qwen3": Qwen3Config(**SIZES, tie_word_embeddings=True),
     "llama": LlamaConfig(**SIZES, tie_word_embeddings=False),
-    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, pad_token_id=0),
+    "gpt2": GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, pad_token_id=0
+    ),
     # Caps its logits, and has layers with a window shorter than the rows.
-    "gemma2": Gemma2Config(**SIZES, final_logit_softcapping=2.0, sliding_window=4, query_pre_attn_scalar=16),
+    "gemma2": Gemma2Config(
+        **SIZES, final_logit_softcapping=2.0, sliding_window=4, query_pre_attn_scalar=16
+    ),
     # Scales its logits.
     "cohere": CohereConfig(**SIZES, logit_scale=0.25),
     # Has a bias in its head.
@@ -79,7 +83,9 @@ def drawn_row(length: int, seed: int) -> Row:
 ROWS = [drawn_row(length, seed) for seed, length in enumerate((9, 14, 12, 5))]
 
 
-def by_full_logits(model: PreTrainedModel, batch: Batch, temperature: float) -> tuple[torch.Tensor, ...]:
+def by_full_logits(
+    model: PreTrainedModel, batch: Batch, temperature: float
+) -> tuple[torch.Tensor, ...]:
     """Row by row, without padding: what the pass has to equal."""
     wanted = batch.policy_mask | batch.agent_mask
     logprobs, entropy = torch.zeros(wanted.shape), torch.zeros(wanted.shape)
@@ -107,29 +113,41 @@ def test_every_model_gives_what_full_logits_give(
 ):
     monkeypatch.setattr(forward_module, "_FEW_LOGITS", few_logits)
     model, batch = build(name), collate(ROWS, pad_token_id=0)
-    logprobs, entropy = LearnerForward(model, ComputeConfig(layout=layout), temperature=0.7)(batch)
+    logprobs, entropy = LearnerForward(
+        model, ComputeConfig(layout=layout), temperature=0.7
+    )(batch)
     wanted_logprobs, wanted_entropy = by_full_logits(model, batch, 0.7)
     assert logprobs.dtype == torch.float32
     assert not entropy.requires_grad
     torch.testing.assert_close(logprobs, wanted_logprobs, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(entropy, wanted_entropy, rtol=1e-4, atol=1e-5)
     ours, theirs = gradients(model, logprobs), gradients(model, wanted_logprobs)
-    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
+    torch.testing.assert_close(
+        ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item()
+    )
 
 
-@pytest.mark.parametrize(("name", "is_chunked"), [("qwen3", True), ("gemma2", False), ("phi", False)])
-def test_the_chunked_head_is_used_where_it_is_exact(name: str, is_chunked: bool, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "is_chunked"), [("qwen3", True), ("gemma2", False), ("phi", False)]
+)
+def test_the_chunked_head_is_used_where_it_is_exact(
+    name: str, is_chunked: bool, monkeypatch
+):
     monkeypatch.setattr(forward_module, "_FEW_LOGITS", 0)
     forward = LearnerForward(build(name))
     widths: list[int] = []
-    forward.model.lm_head.register_forward_hook(lambda module, args, out: widths.append(out.shape[-1]))
+    forward.model.lm_head.register_forward_hook(
+        lambda module, args, out: widths.append(out.shape[-1])
+    )
     forward(collate(ROWS, pad_token_id=0))
     assert widths[-1] == (2 if is_chunked else VOCABULARY)
 
 
 def test_the_model_is_left_as_it_was():
     model = build("qwen3")
-    LearnerForward(model, ComputeConfig(gradient_checkpointing=True))(collate(ROWS, pad_token_id=0))
+    LearnerForward(model, ComputeConfig(gradient_checkpointing=True))(
+        collate(ROWS, pad_token_id=0)
+    )
     assert not any("forward" in vars(module) for module in model.modules())
     assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, VOCABULARY)
 
@@ -140,7 +158,8 @@ def test_gradient_checkpointing_keeps_only_the_inputs_of_layers():
     for compute in (ComputeConfig(), ComputeConfig(gradient_checkpointing=True)):
         sizes: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor
+            lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor,
+            lambda tensor: tensor,
         ):
             logprobs, _ = LearnerForward(model, compute)(batch)
         kept.append(len(sizes))
@@ -158,7 +177,9 @@ def test_compiled_layers_give_the_same():
     plain, _ = token_logprobs(model, batch)
     torch.testing.assert_close(logprobs, plain, rtol=1e-4, atol=1e-5)
     ours, theirs = gradients(model, logprobs), gradients(model, plain)
-    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
+    torch.testing.assert_close(
+        ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item()
+    )
 
 
 def test_bfloat16_computes_layers_in_it_and_keeps_weights_gradients_and_head_in_float32():
@@ -167,7 +188,9 @@ def test_bfloat16_computes_layers_in_it_and_keeps_weights_gradients_and_head_in_
     model.model.layers[0].mlp.up_proj.register_forward_hook(
         lambda module, args, out: seen.update(layer=out.dtype)
     )
-    model.lm_head.register_forward_hook(lambda module, args, out: seen.update(head=out.dtype))
+    model.lm_head.register_forward_hook(
+        lambda module, args, out: seen.update(head=out.dtype)
+    )
     logprobs, _ = LearnerForward(model, ComputeConfig(precision="bfloat16"))(batch)
     assert seen == {"layer": torch.bfloat16, "head": torch.float32}
     logprobs.sum().backward()
@@ -178,8 +201,15 @@ def test_bfloat16_computes_layers_in_it_and_keeps_weights_gradients_and_head_in_
 
 
 def test_a_recurrent_model_is_not_packed():
-    sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}
-    model = AutoModelForCausalLM.from_config(MambaConfig(**sizes, pad_token_id=0)).eval()
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "state_size": 4,
+    }
+    model = AutoModelForCausalLM.from_config(
+        MambaConfig(**sizes, pad_token_id=0)
+    ).eval()
     with pytest.raises(PolicyError, match="packed rows of a mamba see each other"):
         LearnerForward(model, ComputeConfig(layout="packed"))
     assert not LearnerForward(model).is_packed
@@ -187,25 +217,35 @@ def test_a_recurrent_model_is_not_packed():
 
 def test_packed_rows_share_a_microbatch_whatever_their_lengths():
     parts = split_rows(ROWS, 26, packed=True)
-    assert [[len(row.token_ids) for row in part] for part in parts] == [[5, 9, 12], [14]]
+    assert [[len(row.token_ids) for row in part] for part in parts] == [
+        [5, 9, 12],
+        [14],
+    ]
 
 
-@pytest.mark.parametrize("compute", [{"layout": "packed"}, {"gradient_checkpointing": True}])
+@pytest.mark.parametrize(
+    "compute", [{"layout": "packed"}, {"gradient_checkpointing": True}]
+)
 def test_an_update_changes_weights_by_the_same_whatever_computes_it(compute: dict):
     weights = []
     for choice in ({}, compute):
         model = copy.deepcopy(build("qwen3")).double()
         forward = LearnerForward(model, ComputeConfig(**choice))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        update(forward, optimizer, ROWS, TrainConfig(microbatch_tokens=30), pad_token_id=0)
+        update(
+            forward, optimizer, ROWS, TrainConfig(microbatch_tokens=30), pad_token_id=0
+        )
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-6)
 
 
 def test_a_wrong_choice_is_named():
     with pytest.raises(
-        ConfigError, match=r"compute.layout='pakced'. Valid: auto, packed, padded. Did you mean 'packed'"
+        ConfigError,
+        match=r"compute.layout='pakced'. Valid: auto, packed, padded. Did you mean 'packed'",
     ):
         TrainConfig.from_dict({"compute": {"layout": "pakced"}})
-    with pytest.raises(ConfigError, match="compute.lora_rank=-1 must be a whole number, 0 or more"):
+    with pytest.raises(
+        ConfigError, match="compute.lora_rank=-1 must be a whole number, 0 or more"
+    ):
         ComputeConfig(lora_rank=-1)

@@ -22,7 +22,9 @@ WAYS = ({}, {"gradient_checkpointing": True}, {"layout": "packed"})
 
 
 def compare(rank: int, port: int, name: str, head_alone: bool) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2"
+    )
     dist.init_process_group("gloo")
     torch.set_num_threads(1)
     forward_module._FEW_LOGITS = 0
@@ -39,15 +41,20 @@ def compare(rank: int, port: int, name: str, head_alone: bool) -> None:
         torch.testing.assert_close(logprobs, wanted, rtol=1e-4, atol=1e-5)
         theirs = gradients(whole, wanted)
         model.zero_grad()
-        (logprobs * torch.linspace(-1, 1, logprobs.numel()).view(logprobs.shape)).sum().backward()
+        (
+            logprobs * torch.linspace(-1, 1, logprobs.numel()).view(logprobs.shape)
+        ).sum().backward()
         ours = torch.cat([p.grad.full_tensor().flatten() for p in model.parameters()])
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item()
+        )
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "head_alone"), [("qwen3", False), ("llama", False), ("llama", True), ("gemma2", False)]
+    ("name", "head_alone"),
+    [("qwen3", False), ("llama", False), ("llama", True), ("gemma2", False)],
 )
 def test_a_sharded_model_gives_what_the_whole_one_gives(name: str, head_alone: bool):
     with socket.socket() as probe:

@@ -18,14 +18,23 @@ from aipo_learner.train import train
 
 
 def config(out: Path, **changes: Any) -> TrainConfig:
-    fields = {"num_steps": 3, "groups_per_step": 2, "group_size": 4, "num_threads": 1, "loggers": ""}
+    fields = {
+        "num_steps": 3,
+        "groups_per_step": 2,
+        "group_size": 4,
+        "num_threads": 1,
+        "loggers": "",
+    }
     return TrainConfig(out=out, **{**fields, **changes})
 
 
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        ({"entropy": [0.1, None]}, r"entropy is 0.05, out of its bounds 0.1 to None. Lower lr"),
+        (
+            {"entropy": [0.1, None]},
+            r"entropy is 0.05, out of its bounds 0.1 to None. Lower lr",
+        ),
         ({"kl_ref": [None, 1]}, "kl_ref is 3, out of its bounds None to 1"),
         ({"loss": [None, 1]}, "loss is nan, out of its bounds None to 1"),
     ],
@@ -39,16 +48,20 @@ def test_a_metric_out_of_bounds_stops_the_run(bounds: dict[str, Any], message: s
 def test_metrics_within_bounds_and_unknown_ones():
     check_bounds({"entropy": 0.5}, {"entropy": [0.5, 0.5]})
     with pytest.raises(
-        ConfigError, match="bounds has 'entopy', which no update reports.*Did you mean 'entropy'"
+        ConfigError,
+        match="bounds has 'entopy', which no update reports.*Did you mean 'entropy'",
     ):
         check_bounds({"entropy": 0.5}, {"entopy": [0, None]})
 
 
 @pytest.mark.parametrize(
-    "bad", [{"entropy": 1}, {"entropy": [1]}, {"entropy": ["a", None]}, {"entropy": "12"}]
+    "bad",
+    [{"entropy": 1}, {"entropy": [1]}, {"entropy": ["a", None]}, {"entropy": "12"}],
 )
 def test_bounds_are_pairs(bad: dict[str, Any], tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"bounds has .* for 'entropy'; write \[low, high\]"):
+    with pytest.raises(
+        ConfigError, match=r"bounds has .* for 'entropy'; write \[low, high\]"
+    ):
         config(tmp_path, bounds=bad)
 
 
@@ -71,12 +84,16 @@ def test_a_collapse_keeps_the_batch_for_inspection(tmp_path: Path):
     assert (out / "checkpoints" / "step-000003").is_dir()
 
 
-def test_a_gradient_that_is_not_finite_keeps_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_gradient_that_is_not_finite_keeps_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def infinite(*args: Any, **kwargs: Any) -> torch.Tensor:
         return torch.tensor(float("inf"))
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", infinite)
-    with pytest.raises(PolicyError, match=r"step 1: the gradient is not finite \(norm inf\).*aipo view"):
+    with pytest.raises(
+        PolicyError, match=r"step 1: the gradient is not finite \(norm inf\).*aipo view"
+    ):
         train(config(tmp_path / "run"), Console(quiet=True))
     assert (tmp_path / "run" / "failed" / "step-000000.pt").is_file()
 
@@ -94,35 +111,65 @@ def test_want_of_memory_in_an_update_names_the_knob(
     failing: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(train_module, "update", failing)
-    with pytest.raises(ConfigError, match="--microbatch-tokens 8192; 4096 needs 50% less"):
+    with pytest.raises(
+        ConfigError, match="--microbatch-tokens 8192; 4096 needs 50% less"
+    ):
         train(config(tmp_path / "run"), Console(quiet=True))
     with pytest.raises(
-        ConfigError, match="longest row, [0-9]+ tokens, alone .*--compute.gradient-checkpointing"
+        ConfigError,
+        match="longest row, [0-9]+ tokens, alone .*--compute.gradient-checkpointing",
     ):
         train(config(tmp_path / "other", microbatch_tokens=8), Console(quiet=True))
     compute = ComputeConfig(gradient_checkpointing=True)
-    with pytest.raises(ConfigError, match="Lower max_context_tokens in --rules to [0-9]+, which halves it"):
-        train(config(tmp_path / "third", microbatch_tokens=8, compute=compute), Console(quiet=True))
+    with pytest.raises(
+        ConfigError,
+        match="Lower max_context_tokens in --rules to [0-9]+, which halves it",
+    ):
+        train(
+            config(tmp_path / "third", microbatch_tokens=8, compute=compute),
+            Console(quiet=True),
+        )
 
 
-def test_want_of_memory_in_sampling_names_the_knob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_want_of_memory_in_sampling_names_the_knob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(train_module.SampledBatches, "take", too_large)
-    with pytest.raises(ConfigError, match="tried to allocate .* bytes.*--sampler transformers:max_rows=4"):
+    with pytest.raises(
+        ConfigError,
+        match="tried to allocate .* bytes.*--sampler transformers:max_rows=4",
+    ):
         train(config(tmp_path / "run"), Console(quiet=True))
 
 
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="something else"), out_of_memory_explained("advice"):
+    with (
+        pytest.raises(RuntimeError, match="something else"),
+        out_of_memory_explained("advice"),
+    ):
         raise RuntimeError("something else")
 
 
 def test_a_mean_over_nothing_is_within_bounds():
-    check_bounds({"entropy": 0.5}, {"agent_p_mean": [0.1, None], "effective_sample_size": [0.1, None]})
-    with pytest.raises(ConfigError, match="bounds has 'kl_ref', which no update reports"):
+    check_bounds(
+        {"entropy": 0.5},
+        {"agent_p_mean": [0.1, None], "effective_sample_size": [0.1, None]},
+    )
+    with pytest.raises(
+        ConfigError, match="bounds has 'kl_ref', which no update reports"
+    ):
         check_bounds({"entropy": 0.5}, {"kl_ref": [None, 1]})
 
 
-def test_a_prompt_that_fills_the_context_ends_its_episodes_and_not_the_run(tmp_path: Path):
-    train(config(tmp_path, num_steps=1, rules={"max_context_tokens": 12}), Console(quiet=True))
-    [row] = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+def test_a_prompt_that_fills_the_context_ends_its_episodes_and_not_the_run(
+    tmp_path: Path,
+):
+    train(
+        config(tmp_path, num_steps=1, rules={"max_context_tokens": 12}),
+        Console(quiet=True),
+    )
+    [row] = [
+        json.loads(line)
+        for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ]
     assert row["groups/constant"] == 2

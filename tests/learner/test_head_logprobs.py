@@ -11,7 +11,9 @@ import aipo_learner.head_logprobs as head_logprobs
 from aipo_learner.policy import token_logprobs_from_hidden
 
 
-def drawn(tokens: int, width: int, vocabulary: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
+def drawn(
+    tokens: int, width: int, vocabulary: int, seed: int = 0
+) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(tokens, width, generator=generator)
     weight = torch.randn(vocabulary, width, generator=generator)
@@ -29,15 +31,24 @@ def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch):
     got = torch.autograd.grad((logprobs * pull).sum(), (hidden, weight))
 
     full = torch.log_softmax(hidden @ weight.T, -1)
-    wanted = torch.autograd.grad((full.gather(-1, targets[:, None])[:, 0] * pull).sum(), (hidden, weight))
-    torch.testing.assert_close(logprobs, full.gather(-1, targets[:, None])[:, 0], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(entropy, -(full.exp() * full).sum(-1), rtol=1e-4, atol=1e-5)
+    wanted = torch.autograd.grad(
+        (full.gather(-1, targets[:, None])[:, 0] * pull).sum(), (hidden, weight)
+    )
+    torch.testing.assert_close(
+        logprobs, full.gather(-1, targets[:, None])[:, 0], rtol=1e-5, atol=1e-5
+    )
+    torch.testing.assert_close(
+        entropy, -(full.exp() * full).sum(-1), rtol=1e-4, atol=1e-5
+    )
     for ours, theirs in zip(got, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_a_worked_value():
-    hidden, weight = torch.tensor([[1.0]]), torch.tensor([[0.0], [torch.tensor(3.0).log()]])
+    hidden, weight = (
+        torch.tensor([[1.0]]),
+        torch.tensor([[0.0], [torch.tensor(3.0).log()]]),
+    )
     logprobs, entropy = token_logprobs_from_hidden(hidden, weight, torch.tensor([1]))
     assert logprobs.item() == pytest.approx(-0.287682, abs=1e-6)  # log(3/4)
     assert entropy.item() == pytest.approx(0.562335, abs=1e-6)
@@ -49,9 +60,14 @@ def test_huge_logits_and_half_precision():
     logprobs, entropy = token_logprobs_from_hidden(hidden * 1e4, weight, targets)
     assert torch.isfinite(logprobs).all()
     assert torch.isfinite(entropy).all()
-    half, head = hidden.detach().bfloat16().requires_grad_(), weight.detach().bfloat16().requires_grad_()
+    half, head = (
+        hidden.detach().bfloat16().requires_grad_(),
+        weight.detach().bfloat16().requires_grad_(),
+    )
     logprobs, _ = token_logprobs_from_hidden(half, head, targets)
-    full = torch.log_softmax(half.float() @ head.float().T, -1).gather(-1, targets[:, None])[:, 0]
+    full = torch.log_softmax(half.float() @ head.float().T, -1).gather(
+        -1, targets[:, None]
+    )[:, 0]
     torch.testing.assert_close(logprobs, full, rtol=1e-5, atol=1e-5)
     logprobs.sum().backward()
     assert half.grad.dtype == head.grad.dtype == torch.bfloat16
@@ -75,8 +91,12 @@ print(json.dumps({"extra": (after - before) * 1024 - gradient, "full": 3 * T * V
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is counted in KiB on Linux only")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="ru_maxrss is counted in KiB on Linux only"
+)
 def test_peak_memory_is_at_most_an_eighth_of_full_logits():
-    run = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True
+    )
     measured = json.loads(run.stdout)
     assert measured["extra"] <= measured["full"] / 8

@@ -18,7 +18,11 @@ def test_tensorboard_and_a_resumed_run(tmp_path: Path):
         for logger in loggers.values():
             logger.close()
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(event.step, event.value) for event in board.Scalars("reward")] == [(0, 1.0), (1, 2.0), (2, 4.0)]
+    assert [(event.step, event.value) for event in board.Scalars("reward")] == [
+        (0, 1.0),
+        (1, 2.0),
+        (2, 4.0),
+    ]
 
 
 def test_none_of_them(tmp_path: Path):
@@ -26,15 +30,20 @@ def test_none_of_them(tmp_path: Path):
 
 
 def test_an_unknown_one(tmp_path: Path):
-    with pytest.raises(ConfigError, match="loggers: there is no 'wandbb'.*Did you mean 'wandb'"):
+    with pytest.raises(
+        ConfigError, match="loggers: there is no 'wandbb'.*Did you mean 'wandb'"
+    ):
         open_loggers("tensorboard,wandbb", tmp_path, {}, 0)
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])
-def test_one_that_is_not_installed(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+def test_one_that_is_not_installed(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(__import__("sys").modules, name, None)
     with pytest.raises(
-        ConfigError, match=rf"loggers: {name} does not start: .*{name}.* Install it .pip install {name}."
+        ConfigError,
+        match=rf"loggers: {name} does not start: .*{name}.* Install it .pip install {name}.",
     ):
         open_loggers(f" {name}", tmp_path, {}, 0)
 

@@ -18,12 +18,17 @@ from aipo_learner.train import train
 
 def test_without_peft_the_message_says_what_to_install(model, monkeypatch):
     monkeypatch.setattr("aipo_learner.lora.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r'compute.lora_rank=4 needs peft: pip install "aipo-rl\[lora\]"'):
+    with pytest.raises(
+        ConfigError,
+        match=r'compute.lora_rank=4 needs peft: pip install "aipo-rl\[lora\]"',
+    ):
         add_adapter(model, 4)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_an_export_is_the_plain_model_that_computes_the_same(foreign_policy: Path, tmp_path: Path):
+def test_an_export_is_the_plain_model_that_computes_the_same(
+    foreign_policy: Path, tmp_path: Path
+):
     model, tokenizer = load_policy(str(foreign_policy))
     names, ids = set(model.state_dict()), torch.arange(12)[None]
     before = model(ids).logits
@@ -42,7 +47,9 @@ def test_an_export_is_the_plain_model_that_computes_the_same(foreign_policy: Pat
     plain, _ = load_policy(str(tmp_path / "exported"))
     assert set(plain.state_dict()) == names
     torch.testing.assert_close(plain(ids).logits, trained, rtol=1e-4, atol=1e-5)
-    assert torch.equal(model(ids).logits, trained)  # nothing was merged into the model itself
+    assert torch.equal(
+        model(ids).logits, trained
+    )  # nothing was merged into the model itself
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -64,7 +71,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path):
     shutil.rmtree(tmp_path / "resumed/checkpoints/step-000004")
     train(config("resumed"), Console(quiet=True))
     files = [
-        tmp_path / out / "checkpoints/step-000004/policy/model.safetensors" for out in ("whole", "resumed")
+        tmp_path / out / "checkpoints/step-000004/policy/model.safetensors"
+        for out in ("whole", "resumed")
     ]
     one, other = (load_file(file) for file in files)
     assert all(torch.equal(one[name], other[name]) for name in one)

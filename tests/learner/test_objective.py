@@ -45,7 +45,9 @@ def make_batch(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     }
 
 
-def run(batch: dict[str, Tensor], config: ObjectiveConfig) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def run(
+    batch: dict[str, Tensor], config: ObjectiveConfig
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     logprobs = batch["logprobs"].clone().requires_grad_()
     loss, metrics = aipo_loss(**{**batch, "logprobs": logprobs}, config=config)
     loss.backward()
@@ -53,7 +55,8 @@ def run(batch: dict[str, Tensor], config: ObjectiveConfig) -> tuple[Tensor, Tens
 
 
 def assert_same_bits(
-    one: tuple[Tensor, Tensor, dict[str, Tensor]], other: tuple[Tensor, Tensor, dict[str, Tensor]]
+    one: tuple[Tensor, Tensor, dict[str, Tensor]],
+    other: tuple[Tensor, Tensor, dict[str, Tensor]],
 ) -> None:
     assert torch.equal(one[0], other[0])
     assert torch.equal(one[1], other[1])
@@ -104,7 +107,10 @@ def test_grpo_on_its_own_tokens_in_numbers():
     )
     loss.backward()
     assert loss.item() == pytest.approx(-((1.1 + 1.2) / 2 - (0.8 + 0.9) / 2) / 2)
-    assert logprobs.grad.tolist() == [pytest.approx([-0.275, 0]), pytest.approx([0, 0.225])]
+    assert logprobs.grad.tolist() == [
+        pytest.approx([-0.275, 0]),
+        pytest.approx([0, 0.225]),
+    ]
     assert summarize(metrics)["clip_fraction"] == 0.5
 
 
@@ -116,7 +122,9 @@ def test_the_ends_of_the_floor(floor: float, rule: str | None):
     batch["agent_logprobs"] = torch.full((3, TOKENS), math.nan, dtype=torch.float64)
     loss, gradient, _ = run(batch, ObjectiveConfig(floor=floor))
     if rule:
-        assert_same_bits((loss, gradient, {}), run(batch, ObjectiveConfig(agent_rule=rule)))
+        assert_same_bits(
+            (loss, gradient, {}), run(batch, ObjectiveConfig(agent_rule=rule))
+        )
         return
     logprobs = batch["logprobs"].clone().requires_grad_()
     imitation = -(batch["advantages"][:, None] * logprobs)[mask("a")].sum() / 6
@@ -128,7 +136,9 @@ def test_the_ends_of_the_floor(floor: float, rule: str | None):
 @every_base
 @every_rule
 @pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf], ids=str)
-def test_garbage_in_masked_positions_changes_nothing(base: str, rule: str, garbage: float):
+def test_garbage_in_masked_positions_changes_nothing(
+    base: str, rule: str, garbage: float
+):
     batch, config = make_batch(), ObjectiveConfig(base, rule, kl_coef=0.1)
     batch["advantages"] = batch["advantages"][:, None].expand(3, TOKENS)
     dirty = dict(batch)
@@ -149,7 +159,9 @@ def test_garbage_in_masked_positions_changes_nothing(base: str, rule: str, garba
 @every_rule
 @pytest.mark.parametrize("log_ratio", [80.0, -80.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_extreme_log_ratios_stay_finite(base: str, rule: str, log_ratio: float, dtype: torch.dtype):
+def test_extreme_log_ratios_stay_finite(
+    base: str, rule: str, log_ratio: float, dtype: torch.dtype
+):
     batch = make_batch(dtype)
     batch["logprobs"] = batch["logprobs"] - (80 if log_ratio < 0 else 0)
     others = ("old_logprobs", "agent_logprobs", "sampler_logprobs", "ref_logprobs")
@@ -181,7 +193,10 @@ def test_the_sequence_ratio_of_gspo_ignores_agent_tokens():
     batch, config = make_batch(), ObjectiveConfig("gspo", "masked")
     # Half the clip's width, so that every episode's ratio is inside it.
     batch["old_logprobs"] = batch["logprobs"] - 1.5e-4
-    other = {**batch, "old_logprobs": torch.where(mask("a"), -30.0, batch["old_logprobs"])}
+    other = {
+        **batch,
+        "old_logprobs": torch.where(mask("a"), -30.0, batch["old_logprobs"]),
+    }
     got = run(other, config)
     assert_same_bits(got, run(batch, config))
     assert got[1][mask("p")].count_nonzero() == mask("p").sum()
@@ -206,7 +221,9 @@ def test_a_row_without_policy_tokens_contributes_0():
 def test_unknown_sampler_logprobs_weigh_1():
     batch = make_batch()
     batch["sampler_logprobs"] = torch.full((3, TOKENS), math.nan, dtype=torch.float64)
-    without = {name: value for name, value in batch.items() if name != "sampler_logprobs"}
+    without = {
+        name: value for name, value in batch.items() if name != "sampler_logprobs"
+    }
     for base in BASE_ALGORITHMS:
         config = ObjectiveConfig(base)
         got = run(batch, config)
@@ -217,7 +234,9 @@ def test_unknown_sampler_logprobs_weigh_1():
 @every_base
 def test_the_sampler_weight_is_capped_and_spares_agent_tokens(base: str):
     batch, config = make_batch(), ObjectiveConfig(base)
-    without = {name: value for name, value in batch.items() if name != "sampler_logprobs"}
+    without = {
+        name: value for name, value in batch.items() if name != "sampler_logprobs"
+    }
     batch["sampler_logprobs"] = batch["old_logprobs"] - math.log(5)
     _, plain, _ = run(without, config)
     _, capped, metrics = run(batch, config)
@@ -240,7 +259,10 @@ def test_the_sampler_weight_is_capped_and_spares_agent_tokens(base: str):
     ],
 )
 def test_policy_normalizer(base: str, expected: float):
-    assert policy_normalizer(mask("p"), ObjectiveConfig(base, max_policy_tokens=50)) == expected
+    assert (
+        policy_normalizer(mask("p"), ObjectiveConfig(base, max_policy_tokens=50))
+        == expected
+    )
 
 
 def test_agent_normalizer_counts_weighted_tokens():
@@ -259,7 +281,10 @@ def test_advantages_may_be_given_per_token():
 
 
 def test_only_logprobs_receive_a_gradient():
-    batch = {name: value.requires_grad_(value.is_floating_point()) for name, value in make_batch().items()}
+    batch = {
+        name: value.requires_grad_(value.is_floating_point())
+        for name, value in make_batch().items()
+    }
     loss, metrics = aipo_loss(**batch, config=ObjectiveConfig(kl_coef=0.1))
     loss.backward()
     with_gradient = [name for name, value in batch.items() if value.grad is not None]
@@ -317,11 +342,17 @@ def test_clips_left_out_are_the_base_algorithms_own():
     assert bounds["grpo"] == bounds["dr_grpo"] == (0.2, 0.2)
     assert bounds["dapo"] == bounds["cispo"] == bounds["gppo"] == (0.2, 0.28)
     assert bounds["gspo"] == (3e-4, 4e-4)
-    assert ObjectiveConfig("dapo", clip_low=0.0, clip_high=0.5).clip_bounds() == (0.0, 0.5)
+    assert ObjectiveConfig("dapo", clip_low=0.0, clip_high=0.5).clip_bounds() == (
+        0.0,
+        0.5,
+    )
 
 
 def test_the_coefficient_shown_is_the_one_that_pushes():
-    batch, config = make_batch(), ObjectiveConfig(agent_rule="mixture", agent_weight=2.0)
+    batch, config = (
+        make_batch(),
+        ObjectiveConfig(agent_rule="mixture", agent_weight=2.0),
+    )
     coefficient = agent_coefficient(
         batch["logprobs"],
         batch["old_logprobs"],

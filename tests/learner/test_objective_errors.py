@@ -28,7 +28,11 @@ BATCH = {
             "ppo",
             "base='ppo'. Valid: cispo, dapo, dr_grpo, gppo, grpo, gspo, rloo. Did you mean '.*po'",
         ),
-        ("agent_rule", "", "agent_rule=''. Valid: floored, luffy, masked, mixture, on_policy, plain_is"),
+        (
+            "agent_rule",
+            "",
+            "agent_rule=''. Valid: floored, luffy, masked, mixture, on_policy, plain_is",
+        ),
         ("floor", -0.1, "floor=-0.1 must be a finite number, 0 or more"),
         ("floor", 1.1, "floor=1.1 must be at most ceiling=1.0"),
         ("floor", math.nan, "floor=nan"),
@@ -41,10 +45,18 @@ BATCH = {
         ("kl_coef", -1e-3, "kl_coef=-0.001"),
         ("kl_coef", None, "kl_coef=None"),
         ("luffy_gamma", 0.0, "luffy_gamma=0.0"),
-        ("max_policy_tokens", 0, "max_policy_tokens=0 must be a whole number, 1 or more"),
+        (
+            "max_policy_tokens",
+            0,
+            "max_policy_tokens=0 must be a whole number, 1 or more",
+        ),
         ("max_policy_tokens", 2.5, "max_policy_tokens=2.5"),
         ("sampler_ratio_cap", 0.0, "sampler_ratio_cap=0.0"),
-        ("sampler_ratio", "mean", "sampler_ratio='mean'. Valid: geometric, sequence, token"),
+        (
+            "sampler_ratio",
+            "mean",
+            "sampler_ratio='mean'. Valid: geometric, sequence, token",
+        ),
     ],
 )
 def test_a_setting_out_of_range_is_named(field: str, value: object, message: str):
@@ -57,13 +69,33 @@ def test_a_setting_out_of_range_is_named(field: str, value: object, message: str
     [
         ("logprobs", torch.zeros(3), r"logprobs is torch.float32 of shape \[3\]"),
         ("logprobs", torch.zeros(3, 13).bfloat16(), "logprobs is torch.bfloat16"),
-        ("old_logprobs", torch.zeros(3, 2).double(), r"old_logprobs has shape \[3, 2\].*\[3, 13\]"),
-        ("ref_logprobs", torch.zeros(1, 13).double(), r"ref_logprobs has shape \[1, 13\]"),
-        ("sampler_logprobs", torch.zeros(3, 13), "sampler_logprobs is torch.float32.*float64"),
+        (
+            "old_logprobs",
+            torch.zeros(3, 2).double(),
+            r"old_logprobs has shape \[3, 2\].*\[3, 13\]",
+        ),
+        (
+            "ref_logprobs",
+            torch.zeros(1, 13).double(),
+            r"ref_logprobs has shape \[1, 13\]",
+        ),
+        (
+            "sampler_logprobs",
+            torch.zeros(3, 13),
+            "sampler_logprobs is torch.float32.*float64",
+        ),
         ("agent_logprobs", torch.zeros(3, 13), "agent_logprobs is torch.float32"),
-        ("advantages", torch.zeros(13).double(), r"advantages has shape \[13\].*\[3\].*\[3, 13\]"),
+        (
+            "advantages",
+            torch.zeros(13).double(),
+            r"advantages has shape \[13\].*\[3\].*\[3, 13\]",
+        ),
         ("advantages", torch.zeros(3), "advantages is torch.float32"),
-        ("policy_mask", torch.zeros(3, 13), "policy_mask is torch.float32: it must be torch.bool"),
+        (
+            "policy_mask",
+            torch.zeros(3, 13),
+            "policy_mask is torch.float32: it must be torch.bool",
+        ),
         ("agent_mask", torch.zeros(3, 9).bool(), r"agent_mask has shape \[3, 9\]"),
         (
             "agent_mask",

@@ -8,7 +8,12 @@ from torch import Tensor
 
 from aipo_learner.agent_rules import AGENT_RULES
 from aipo_learner.base_algorithms import BASE_ALGORITHMS
-from aipo_learner.objective import ObjectiveConfig, agent_normalizer, aipo_loss, policy_normalizer
+from aipo_learner.objective import (
+    ObjectiveConfig,
+    agent_normalizer,
+    aipo_loss,
+    policy_normalizer,
+)
 from aipo_learner.objective_metrics import merge_metrics
 
 CLIPS = {
@@ -37,7 +42,9 @@ def make_batch(seed: int = 0, spread: float = 0.4) -> dict[str, Tensor]:
     return {
         "logprobs": logprobs,
         "old_logprobs": logprobs + spread * normal(),
-        "advantages": torch.tensor([1.0, -0.7, 0.0, 2.0, 1.5, -1.2], dtype=torch.float64),
+        "advantages": torch.tensor(
+            [1.0, -0.7, 0.0, 2.0, 1.5, -1.2], dtype=torch.float64
+        ),
         "policy_mask": author == 1,
         "agent_mask": author == 2,
         "agent_logprobs": torch.where(unknown, math.nan, -normal().abs()),
@@ -74,24 +81,35 @@ def naive_policy_term(
 ) -> Tensor:
     log_p, old = batch["logprobs"][i], batch["old_logprobs"][i]
     known = [math.isfinite(batch["sampler_logprobs"][i, u]) for u in range(TOKENS)]
-    drift = [(old[u] - batch["sampler_logprobs"][i, u]) if known[u] else 0.0 for u in range(TOKENS)]
+    drift = [
+        (old[u] - batch["sampler_logprobs"][i, u]) if known[u] else 0.0
+        for u in range(TOKENS)
+    ]
     if config.base == "gspo":
         s = torch.exp(sum(log_p[u] - old[u] for u in mine) / len(mine)).detach()
         r = s * torch.exp(log_p[t]) / torch.exp(log_p[t]).detach()
-        weight = min(math.exp(sum(drift[u] for u in mine) / len(mine)), config.sampler_ratio_cap)
+        weight = min(
+            math.exp(sum(drift[u] for u in mine) / len(mine)), config.sampler_ratio_cap
+        )
     else:
         r = torch.exp(log_p[t] - old[t])
         weight = min(math.exp(drift[t]), config.sampler_ratio_cap)
     x = batch["ref_logprobs"][i, t] - log_p[t]
     k3 = torch.exp(x) - x - 1
-    return weight * naive_surrogate(r, log_p[t], batch["advantages"][i], config) - (config.kl_coef * k3)
+    return weight * naive_surrogate(r, log_p[t], batch["advantages"][i], config) - (
+        config.kl_coef * k3
+    )
 
 
-def naive_surrogate(r: Tensor, log_p: Tensor, a: Tensor, config: ObjectiveConfig) -> Tensor:
+def naive_surrogate(
+    r: Tensor, log_p: Tensor, a: Tensor, config: ObjectiveConfig
+) -> Tensor:
     if config.base == "rloo":
         return r * a
     low, high = CLIPS[config.base]
-    held = r if 1 - low <= r <= 1 + high else r.new_tensor(1 - low if r < 1 else 1 + high)
+    held = (
+        r if 1 - low <= r <= 1 + high else r.new_tensor(1 - low if r < 1 else 1 + high)
+    )
     if config.base == "cispo":
         return held.detach() * a * log_p
     if config.base == "gppo":
@@ -99,7 +117,9 @@ def naive_surrogate(r: Tensor, log_p: Tensor, a: Tensor, config: ObjectiveConfig
     return r * a if r * a <= held * a else held * a
 
 
-def naive_agent_term(batch: dict[str, Tensor], i: int, t: int, config: ObjectiveConfig) -> tuple[Tensor, int]:
+def naive_agent_term(
+    batch: dict[str, Tensor], i: int, t: int, config: ObjectiveConfig
+) -> tuple[Tensor, int]:
     log_p, a = batch["logprobs"][i, t], batch["advantages"][i].item()
     p, o = math.exp(log_p.item()), math.exp(batch["old_logprobs"][i, t])
     agent_logprob = batch["agent_logprobs"][i, t].item()
@@ -157,22 +177,32 @@ def test_a_loop_over_tokens_gives_the_same_loss_and_gradient(base: str, rule: st
 
 
 @every_base_and_rule
-@pytest.mark.parametrize("sizes", [[6], [1] * 6, [2, 3, 1]], ids=["whole", "ones", "uneven"])
+@pytest.mark.parametrize(
+    "sizes", [[6], [1] * 6, [2, 3, 1]], ids=["whole", "ones", "uneven"]
+)
 def test_microbatches_add_up_to_the_batch(base: str, rule: str, sizes: list[int]):
     batch, config = make_batch(), make_config(base, rule)
     loss, gradient, metrics = loss_and_gradient(batch, config)
     given = {
         "policy_normalizer": policy_normalizer(batch["policy_mask"], config),
-        "agent_normalizer": agent_normalizer(batch["agent_mask"], batch["advantages"], config),
+        "agent_normalizer": agent_normalizer(
+            batch["agent_mask"], batch["advantages"], config
+        ),
     }
     split = {name: tensor.split(sizes) for name, tensor in batch.items()}
     parts = [
         loss_and_gradient({name: split[name][k] for name in split}, config, **given)
         for k in range(len(sizes))
     ]
-    torch.testing.assert_close(sum(part[0] for part in parts), loss, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(torch.cat([part[1] for part in parts]), gradient, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(merge_metrics(part[2] for part in parts), metrics, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        sum(part[0] for part in parts), loss, rtol=1e-12, atol=1e-14
+    )
+    torch.testing.assert_close(
+        torch.cat([part[1] for part in parts]), gradient, rtol=1e-12, atol=1e-14
+    )
+    torch.testing.assert_close(
+        merge_metrics(part[2] for part in parts), metrics, rtol=1e-12, atol=1e-14
+    )
 
 
 @every_base_and_rule
@@ -183,4 +213,6 @@ def test_the_push_in_the_metrics_is_the_gradient_at_the_logit(base: str, rule: s
     logit_gradient = gradient.abs() * (1 - batch["logprobs"].exp())
     for author in ("policy", "agent"):
         expected = logit_gradient[batch[f"{author}_mask"]].sum()
-        torch.testing.assert_close(metrics[f"{author}_push"], expected, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(
+            metrics[f"{author}_push"], expected, rtol=1e-12, atol=1e-14
+        )

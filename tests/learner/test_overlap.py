@@ -30,7 +30,11 @@ class FolderEngine:
     """Samples with the weights in the folder that it was handed, one request after another."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.tokenizer, self.events, self.served = tokenizer, list[str](), threading.Semaphore(0)
+        self.tokenizer, self.events, self.served = (
+            tokenizer,
+            list[str](),
+            threading.Semaphore(0),
+        )
         self.num_running, self.is_held, self.fault = 0, False, ""
 
     async def start(self, folder: Path) -> None:
@@ -44,7 +48,9 @@ class FolderEngine:
         model = AutoModelForCausalLM.from_pretrained(folder, tie_word_embeddings=True)
         self.sampler = HFSampler(model.eval(), self.tokenizer)
 
-    async def generate(self, token_ids: Sequence[int], sampling: Mapping[str, Any]) -> Sampled:
+    async def generate(
+        self, token_ids: Sequence[int], sampling: Mapping[str, Any]
+    ) -> Sampled:
         self.num_running += 1
         try:
             async with self.turn:
@@ -54,11 +60,17 @@ class FolderEngine:
                     raise PolicyError(self.fault)
                 conversation = self.sampler.conversation((sampling["seed"],))
                 conversation.token_ids += token_ids
-                done = await conversation.complete(sampling["stop"], sampling["max_tokens"])
+                done = await conversation.complete(
+                    sampling["stop"], sampling["max_tokens"]
+                )
                 conversation.close()
                 self.events.append("turn")
                 self.served.release()
-                return list(done.token_ids), list(done.logprobs), done.finish_reason == "length"
+                return (
+                    list(done.token_ids),
+                    list(done.logprobs),
+                    done.finish_reason == "length",
+                )
         finally:
             self.num_running -= 1
 
@@ -67,7 +79,9 @@ class FolderEngine:
 
 
 @pytest.fixture
-def engine(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> FolderEngine:
+def engine(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> FolderEngine:
     made = FolderEngine(tokenizer)
 
     def build(**fixed: Any) -> VLLMSampler:
@@ -85,7 +99,9 @@ def config(out: Path) -> TrainConfig:
     )  # fmt: skip
 
 
-def around_updates(monkeypatch: pytest.MonkeyPatch, engine: FolderEngine, during: Any) -> None:
+def around_updates(
+    monkeypatch: pytest.MonkeyPatch, engine: FolderEngine, during: Any
+) -> None:
     """Have `during` called, with the number of the update, while an update is made."""
     real, numbers = train_module.update, iter(range(100))
 
@@ -102,9 +118,12 @@ def around_updates(monkeypatch: pytest.MonkeyPatch, engine: FolderEngine, during
 
 def outcome(out: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     rows = [
-        {k: v for k, v in row.items() if "seconds" not in k} for row in read_metrics(out / "metrics.jsonl")
+        {k: v for k, v in row.items() if "seconds" not in k}
+        for row in read_metrics(out / "metrics.jsonl")
     ]
-    return rows, load_file(out / "checkpoints" / f"step-{NUM_STEPS:06d}" / "policy" / "model.safetensors")
+    return rows, load_file(
+        out / "checkpoints" / f"step-{NUM_STEPS:06d}" / "policy" / "model.safetensors"
+    )
 
 
 def logprob_gap(episode: Episode, policy: Path) -> float:
@@ -114,7 +133,9 @@ def logprob_gap(episode: Episode, policy: Path) -> float:
     with torch.no_grad():
         scores = model(token_ids[None]).logits[0, :-1].log_softmax(-1)
     own = torch.tensor(episode.tokens.policy_mask[1:])
-    gaps = scores.gather(1, token_ids[1:, None])[:, 0] - torch.tensor(episode.tokens.behaviour_logprobs[1:])
+    gaps = scores.gather(1, token_ids[1:, None])[:, 0] - torch.tensor(
+        episode.tokens.behaviour_logprobs[1:]
+    )
     return gaps[own].abs().max().item()
 
 
@@ -125,22 +146,36 @@ def test_the_next_batch_is_sampled_during_the_update_by_the_weights_it_names(
         while engine.served.acquire(blocking=False):
             pass
         if number < NUM_STEPS - 1:
-            assert engine.served.acquire(timeout=120), "nothing was sampled during the update"
+            assert engine.served.acquire(timeout=120), (
+                "nothing was sampled during the update"
+            )
 
     around_updates(monkeypatch, engine, wait_for_a_turn)
     train(config(tmp_path / "run"), Console(quiet=True))
     names = [event for event in engine.events if event not in ("turn", "closed")]
-    assert names == [name for n in range(NUM_STEPS) for name in ("sync", f"update {n}", "updated")]
+    assert names == [
+        name for n in range(NUM_STEPS) for name in ("sync", f"update {n}", "updated")
+    ]
     begun = [engine.events.index(f"update {n}") for n in range(NUM_STEPS)]
     assert [engine.events[place + 1] for place in begun] == ["turn"] * 3 + ["updated"]
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert [(row["staleness"], row["staleness_max"]) for row in rows] == [(0, 0), (1, 1), (1, 1), (1, 1)]
+    assert [(row["staleness"], row["staleness_max"]) for row in rows] == [
+        (0, 0),
+        (1, 1),
+        (1, 1),
+        (1, 1),
+    ]
     policies = [
         Path(train_module.policy_folder("tiny")),
-        *(tmp_path / "run" / "checkpoints" / f"step-{n:06d}" / "policy" for n in range(1, NUM_STEPS)),
+        *(
+            tmp_path / "run" / "checkpoints" / f"step-{n:06d}" / "policy"
+            for n in range(1, NUM_STEPS)
+        ),
     ]
     for step, version in enumerate([0, 0, 1, 2]):
-        episodes = list(read_episodes(tmp_path / "run" / "episodes" / f"step-{step:06d}.jsonl"))
+        episodes = list(
+            read_episodes(tmp_path / "run" / "episodes" / f"step-{step:06d}.jsonl")
+        )
         assert {episode.policy_version for episode in episodes} == {version}
         gaps = [logprob_gap(episodes[-1], policy) for policy in policies]
         assert [gap < 1e-4 for gap in gaps] == [n == version for n in range(NUM_STEPS)]
@@ -160,9 +195,21 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         with pytest.raises(KeyboardInterrupt):
             train(config(tmp_path / "cut"), Console(quiet=True))
     assert engine.num_running == 0
-    assert len(list(read_episodes(tmp_path / "cut" / "checkpoints" / "step-000002" / "queue.jsonl"))) == 4
+    assert (
+        len(
+            list(
+                read_episodes(
+                    tmp_path / "cut" / "checkpoints" / "step-000002" / "queue.jsonl"
+                )
+            )
+        )
+        == 4
+    )
     train(config(tmp_path / "cut"), Console(quiet=True))
-    (rows, weights), (again, others) = outcome(tmp_path / "whole"), outcome(tmp_path / "cut")
+    (rows, weights), (again, others) = (
+        outcome(tmp_path / "whole"),
+        outcome(tmp_path / "cut"),
+    )
     assert rows == again
     assert all(torch.equal(weights[name], others[name]) for name in weights)
 
@@ -181,7 +228,9 @@ def test_sigterm_gives_up_what_is_sampled_ahead_and_saves_the_step(
             train(config(tmp_path / "run"), Console(quiet=True))
     assert engine.num_running == 0
     assert "ahead" not in [thread.name for thread in threading.enumerate()]
-    assert not (tmp_path / "run" / "checkpoints" / "step-000002" / "queue.jsonl").exists()
+    assert not (
+        tmp_path / "run" / "checkpoints" / "step-000002" / "queue.jsonl"
+    ).exists()
     engine.is_held = False
     train(config(tmp_path / "run"), Console(quiet=True))
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
@@ -198,4 +247,6 @@ def test_a_fault_while_sampling_ahead_ends_the_run(
     with pytest.raises(PolicyError, match="the engine refuses"):
         train(config(tmp_path / "run"), Console(quiet=True))
     assert engine.num_running == 0
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000001"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [
+        "step-000001"
+    ]

@@ -48,16 +48,24 @@ def test_pickled_weights_are_refused(foreign_policy: Path):
         load_policy(str(foreign_policy))
 
 
-def test_saving_replaces_a_folder_only_when_all_is_written(foreign_policy: Path, monkeypatch):
+def test_saving_replaces_a_folder_only_when_all_is_written(
+    foreign_policy: Path, monkeypatch
+):
     model, tokenizer = load_policy(str(foreign_policy))
     before = (foreign_policy / "model.safetensors").read_bytes()
-    monkeypatch.setattr(tokenizer, "save_pretrained", lambda path: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(
+        tokenizer,
+        "save_pretrained",
+        lambda path: (_ for _ in ()).throw(OSError(28, "full")),
+    )
     with pytest.raises(OSError, match="full"):
         save_policy(model, tokenizer, foreign_policy)
     assert (foreign_policy / "model.safetensors").read_bytes() == before
 
 
-def test_any_causal_lm_trains_with_its_own_tokenizer_and_template(foreign_policy: Path, tmp_path: Path):
+def test_any_causal_lm_trains_with_its_own_tokenizer_and_template(
+    foreign_policy: Path, tmp_path: Path
+):
     out = tmp_path / "run"
     config = TrainConfig(
         policy=str(foreign_policy),

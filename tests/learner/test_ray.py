@@ -43,7 +43,9 @@ def test_a_killed_worker_is_replaced_and_nothing_lost_or_counted_twice(
 
 def test_without_ray_the_extra_is_named(monkeypatch, tmp_path: Path):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(ConfigError, match=r'ray=2 needs Ray: pip install "aipo-rl\[ray\]"'):
+    with pytest.raises(
+        ConfigError, match=r'ray=2 needs Ray: pip install "aipo-rl\[ray\]"'
+    ):
         train(["--ray", "2", "--out", str(tmp_path)])
 
 

@@ -62,11 +62,19 @@ class Page(HTMLParser):
 
 
 def measured(first: float, last: float) -> dict[str, Any]:
-    block: dict[str, Any] = {"pass@1": first, "pass@2": (first + last) / 2, "pass@4": last}
-    block["intervals"] = {
-        f"pass@{k}": [block[f"pass@{k}"] - 0.01, block[f"pass@{k}"] + 0.01] for k in (1, 2, 4)
+    block: dict[str, Any] = {
+        "pass@1": first,
+        "pass@2": (first + last) / 2,
+        "pass@4": last,
     }
-    block["by_bottleneck"] = {"knowledge": {"pass@1": first}, "verify": {"pass@1": last}}
+    block["intervals"] = {
+        f"pass@{k}": [block[f"pass@{k}"] - 0.01, block[f"pass@{k}"] + 0.01]
+        for k in (1, 2, 4)
+    }
+    block["by_bottleneck"] = {
+        "knowledge": {"pass@1": first},
+        "verify": {"pass@1": last},
+    }
     return block | {"num_tasks": 96, "num_samples": 64}
 
 
@@ -90,7 +98,13 @@ def summary() -> dict[str, Any]:
 
 def episode(text: str = "hello", *, aided: bool = True) -> Episode:
     consult = Consult(
-        kind="knowledge", agent_id="a", query=text, reply=text, status="answered", call_id=0, turn=1
+        kind="knowledge",
+        agent_id="a",
+        query=text,
+        reply=text,
+        status="answered",
+        call_id=0,
+        turn=1,
     )
     return Episode(
         task=Task(id="t", prompt="p", answer="1", meta={"bottleneck": "knowledge"}),
@@ -114,20 +128,40 @@ def episode(text: str = "hello", *, aided: bool = True) -> Episode:
 
 def run_folder(folder: Path, what: dict[str, Any] | None = None) -> Path:
     """Write a run of two arms with four steps each, one of which lacks a metric."""
-    (folder / "summary.json").write_text(json.dumps(summary() if what is None else what))
+    (folder / "summary.json").write_text(
+        json.dumps(summary() if what is None else what)
+    )
     for name in ("aipo", "base"):
         (folder / name / "episodes").mkdir(parents=True)
-        rows: list[dict[str, float]] = [{"step": step, "success/unaided": 0.1 * step} for step in range(4)]
+        rows: list[dict[str, float]] = [
+            {"step": step, "success/unaided": 0.1 * step} for step in range(4)
+        ]
         if name == "aipo":
             for row in rows[1:]:
-                row |= {"success/aided": 0.9, "consult_rate/knowledge": 1.5, "consult_rate/verify": 0.0}
+                row |= {
+                    "success/aided": 0.9,
+                    "consult_rate/knowledge": 1.5,
+                    "consult_rate/verify": 0.0,
+                }
                 row |= {"agent_p_mean": 0.2, "agent_below_floor_share": 0.6}
-        (folder / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        write_episodes(folder / name / "episodes" / "step-000000.jsonl", [episode(), episode(aided=False)])
-        write_episodes(folder / name / "episodes" / "step-000030.jsonl", [episode(aided=False)])
-        write_episodes(folder / name / "episodes" / "evaluation-aided.jsonl", [episode()] * 6)
+        (folder / name / "metrics.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows)
+        )
+        write_episodes(
+            folder / name / "episodes" / "step-000000.jsonl",
+            [episode(), episode(aided=False)],
+        )
+        write_episodes(
+            folder / name / "episodes" / "step-000030.jsonl", [episode(aided=False)]
+        )
+        write_episodes(
+            folder / name / "episodes" / "evaluation-aided.jsonl", [episode()] * 6
+        )
     (folder / "before" / "episodes").mkdir(parents=True)
-    write_episodes(folder / "before" / "episodes" / "evaluation-unaided.jsonl", [episode(aided=False)] * 2)
+    write_episodes(
+        folder / "before" / "episodes" / "evaluation-unaided.jsonl",
+        [episode(aided=False)] * 2,
+    )
     return folder
 
 
@@ -139,7 +173,9 @@ def report(folder: Path) -> str:
 
 def test_headline_gives_the_measured_numbers(tmp_path: Path) -> None:
     page = Page(report(run_folder(tmp_path)))
-    assert page.of("h1") == ["Alone, the policy solves 87.4% of unseen tasks; before training, 2.1%"]
+    assert page.of("h1") == [
+        "Alone, the policy solves 87.4% of unseen tasks; before training, 2.1%"
+    ]
     assert page.of("title")[:1] == page.of("h1")
     lead = " ".join(page.of("p"))
     assert "For comparison, the policy alone came to 4.3% with “no agents”" in lead
@@ -172,7 +208,10 @@ def chart(text: str, title: str) -> str:
 def test_curves_stand_where_the_numbers_are(tmp_path: Path) -> None:
     success = chart(report(run_folder(tmp_path)), "Success alone, in training")
     # 384 rollouts in 4 steps: quarters of 380 units from 46. Shares of 0 to 30%: of 198 units up from 208.
-    assert '<polyline class="line s0" points="141.0,208.0 236.0,188.2 331.0,168.4 426.0,148.6"/>' in success
+    assert (
+        '<polyline class="line s0" points="141.0,208.0 236.0,188.2 331.0,168.4 426.0,148.6"/>'
+        in success
+    )
     assert '<polyline class="line s2"' in success
     assert ">rollouts</text>" in success
     assert re.findall(r"</svg> ([\w ]+)</li>", success) == ["AIPO", "no agents"]
@@ -181,7 +220,11 @@ def test_curves_stand_where_the_numbers_are(tmp_path: Path) -> None:
 def test_pass_at_k_is_logarithmic_with_bands(tmp_path: Path) -> None:
     ability = chart(report(run_folder(tmp_path)), "pass@k alone, on held-out tasks")
     assert "<title>AIPO, after: 87.4% at 1</title>" in ability
-    assert re.findall(r'class="dot s0" cx="([\d.]+)"', ability) == ["46.0", "236.0", "426.0"]
+    assert re.findall(r'class="dot s0" cx="([\d.]+)"', ability) == [
+        "46.0",
+        "236.0",
+        "426.0",
+    ]
     assert ability.count('<polygon class="band') == 3
     assert re.findall(r"</svg> ([\w ,]+)</li>", ability) == [
         "before training",
@@ -201,7 +244,9 @@ def test_gap_and_rates_have_axes_of_their_own(tmp_path: Path) -> None:
 
 def test_table_lists_the_arms(tmp_path: Path) -> None:
     text = report(run_folder(tmp_path))
-    rows = re.findall(r"<tr>(.*?)</tr>", text[text.index("<h2>The arms</h2>") :], re.DOTALL)[1:]
+    rows = re.findall(
+        r"<tr>(.*?)</tr>", text[text.index("<h2>The arms</h2>") :], re.DOTALL
+    )[1:]
     cells = [
         [
             " ".join(re.sub("<[^>]+>", " ", cell).split())
@@ -220,7 +265,16 @@ def test_table_lists_the_arms(tmp_path: Path) -> None:
             "95.1% before: 93.8%",
             "7.7%",
         ],
-        ["no agents", "384", "1.5", "2.1% 1.1% to 3.1%", "4.3% 3.3% to 5.3%", "12.0% k = 4", "–", "–"],
+        [
+            "no agents",
+            "384",
+            "1.5",
+            "2.1% 1.1% to 3.1%",
+            "4.3% 3.3% to 5.3%",
+            "12.0% k = 4",
+            "–",
+            "–",
+        ],
     ]
 
 
@@ -228,19 +282,43 @@ def test_pass_at_1_by_the_help_a_task_needs(tmp_path: Path) -> None:
     text = report(run_folder(tmp_path))
     table = text[text.index("By the help a task needs") :]
     table = table[: table.index("</table>")]
-    assert re.findall(r'<th scope="col">(.*?)</th>', table) == ["Arm", "knowledge", "verify"]
-    cells = [re.sub("<[^>]+>", "", cell) for cell in re.findall("<td>(.*?)</td>", table)]
-    assert cells == ["87.4% before: 2.1%", "96.0% before: 11.0%", "4.3% before: 2.1%", "12.0% before: 11.0%"]
+    assert re.findall(r'<th scope="col">(.*?)</th>', table) == [
+        "Arm",
+        "knowledge",
+        "verify",
+    ]
+    cells = [
+        re.sub("<[^>]+>", "", cell) for cell in re.findall("<td>(.*?)</td>", table)
+    ]
+    assert cells == [
+        "87.4% before: 2.1%",
+        "96.0% before: 11.0%",
+        "4.3% before: 2.1%",
+        "12.0% before: 11.0%",
+    ]
 
 
 def test_what_became_of_consultations_is_counted(tmp_path: Path) -> None:
     run_folder(tmp_path)
     assert "What became of its questions" not in report(tmp_path)
     rows = [
-        {"step": 0, "consults/answered": 1200, "consults/429": 3, "consults/retries": 4},
-        {"step": 1, "consults/answered": 34, "consults/timeout": 2, "consults/leaked": None, "consults/x": 5},
+        {
+            "step": 0,
+            "consults/answered": 1200,
+            "consults/429": 3,
+            "consults/retries": 4,
+        },
+        {
+            "step": 1,
+            "consults/answered": 34,
+            "consults/timeout": 2,
+            "consults/leaked": None,
+            "consults/x": 5,
+        },
     ]
-    (tmp_path / "base" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "base" / "metrics.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows)
+    )
     text = report(tmp_path)
     table = text[text.index("What became of its questions") :]
     table = table[: table.index("</table>")]
@@ -249,16 +327,25 @@ def test_what_became_of_consultations_is_counted(tmp_path: Path) -> None:
     assert re.findall("<td>(.*?)</td>", table) == ["1,234", "3", "2", "4"]
 
 
-def test_evaluations_on_schedule_are_one_figure_of_the_arm_that_has_them(tmp_path: Path) -> None:
+def test_evaluations_on_schedule_are_one_figure_of_the_arm_that_has_them(
+    tmp_path: Path,
+) -> None:
     folder = run_folder(tmp_path)
     assert "Evaluation on schedule" not in report(folder)
     with (folder / "base" / "metrics.jsonl").open("a") as file:
         for step, score in ((3, 0.25), (7, 0.5)):
-            row = {"step": step, "eval/pass_at_1": score, "eval/pass_at_4": 2 * score, "eval/truncated": 0.0}
+            row = {
+                "step": step,
+                "eval/pass_at_1": score,
+                "eval/pass_at_4": 2 * score,
+                "eval/truncated": 0.0,
+            }
             file.write(json.dumps({**row, f"eval/{HOSTILE}": 0.1}) + "\n")
     text = report(folder)
     page = Page(text)
-    assert [title for title in page.of("h3") if "schedule" in title] == ["Evaluation on schedule: no agents"]
+    assert [title for title in page.of("h3") if "schedule" in title] == [
+        "Evaluation on schedule: no agents"
+    ]
     figure = text[text.index("Evaluation on schedule: no agents") :]
     legend = re.findall(r"</svg> ([^<]*)</li>", figure[: figure.index("</ul>")])
     assert legend[1:] == ["pass@1", "pass@4", "truncated"]
@@ -278,7 +365,9 @@ def test_page_loads_nothing(tmp_path: Path) -> None:
     text = report(run_folder(tmp_path))
     page = Page(text)
     loading = [
-        (tag, value) for tag, name, value in page.attributes if name in ("src", "href", "srcset", "action")
+        (tag, value)
+        for tag, name, value in page.attributes
+        if name in ("src", "href", "srcset", "action")
     ]
     assert {value for tag, value in loading if tag != "a"} == {"data:,"}
     assert all(value.startswith("#episode-") for tag, value in loading if tag == "a")
@@ -292,8 +381,12 @@ def test_hostile_names_and_episodes_are_escaped(tmp_path: Path) -> None:
     what["arms"]["base"]["unaided"]["after"]["by_bottleneck"][HOSTILE] = {"pass@1": 0.5}
     what |= {"seed": HOSTILE, "versions": {HOSTILE: HOSTILE}}
     folder = run_folder(tmp_path, what)
-    write_episodes(folder / "aipo" / "episodes" / "step-000000.jsonl", [episode(HOSTILE)] * 2)
-    write_episodes(folder / "aipo" / "episodes" / "step-000060.jsonl", [episode(HOSTILE)])
+    write_episodes(
+        folder / "aipo" / "episodes" / "step-000000.jsonl", [episode(HOSTILE)] * 2
+    )
+    write_episodes(
+        folder / "aipo" / "episodes" / "step-000060.jsonl", [episode(HOSTILE)]
+    )
     text = report(folder)
     page = Page(text)
     assert "img" not in page.tags
@@ -303,7 +396,12 @@ def test_hostile_names_and_episodes_are_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", [{"arms": {"aipo": {}}}, {"arms": {"aipo": None}}, {"arms": {"a": [1]}, "against": 3}]
+    "what",
+    [
+        {"arms": {"aipo": {}}},
+        {"arms": {"aipo": None}},
+        {"arms": {"a": [1]}, "against": 3},
+    ],
 )
 def test_missing_pieces_are_left_out(tmp_path: Path, what: dict[str, Any]) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(what))
@@ -316,7 +414,11 @@ def test_missing_pieces_are_left_out(tmp_path: Path, what: dict[str, Any]) -> No
 
 def test_values_of_another_type_count_as_missing(tmp_path: Path) -> None:
     what = summary()
-    what["arms"]["aipo"]["unaided"]["after"] |= {"pass@1": "high", "intervals": 3, "by_bottleneck": 5}
+    what["arms"]["aipo"]["unaided"]["after"] |= {
+        "pass@1": "high",
+        "intervals": 3,
+        "by_bottleneck": 5,
+    }
     what["arms"]["aipo"]["rollouts"] = None
     what["versions"] = ["2.13.0"]
     text = report(run_folder(tmp_path, what))
@@ -327,22 +429,36 @@ def test_values_of_another_type_count_as_missing(tmp_path: Path) -> None:
 def test_one_arm_of_another_name_is_enough(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps({"arms": {}}))
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "metrics.jsonl").write_text('{"step": 0, "success/unaided": 0.5}\n{"step": 1, "succ')
+    (tmp_path / "mine" / "metrics.jsonl").write_text(
+        '{"step": 0, "success/unaided": 0.5}\n{"step": 1, "succ'
+    )
     text = report(tmp_path)
-    assert re.findall(r"</svg> ([\w ]+)</li>", chart(text, "Success alone, in training")) == ["mine"]
+    assert re.findall(
+        r"</svg> ([\w ]+)</li>", chart(text, "Success alone, in training")
+    ) == ["mine"]
 
 
 def test_no_two_arms_share_a_line_style(tmp_path: Path) -> None:
     arms = read_arms(tmp_path, {"arms": {"y": {}, "base": {}, "x": {}}})
-    assert [(arm.folder.name, arm.style) for arm in arms] == [("base", 2), ("x", 3), ("y", 4)]
+    assert [(arm.folder.name, arm.style) for arm in arms] == [
+        ("base", 2),
+        ("x", 3),
+        ("y", 4),
+    ]
 
 
-def test_a_single_run_is_reported_with_the_scores_of_its_evaluation(tmp_path: Path) -> None:
+def test_a_single_run_is_reported_with_the_scores_of_its_evaluation(
+    tmp_path: Path,
+) -> None:
     run = run_folder(tmp_path) / "base"
     text = report(run)
-    assert re.findall(r"</svg> ([\w ]+)</li>", chart(text, "Success alone, in training")) == ["no agents"]
+    assert re.findall(
+        r"</svg> ([\w ]+)</li>", chart(text, "Success alone, in training")
+    ) == ["no agents"]
     assert 'class="tile' not in text
-    (run / "scores.json").write_text(json.dumps({"unaided": summary()["arms"]["base"]["unaided"]["after"]}))
+    (run / "scores.json").write_text(
+        json.dumps({"unaided": summary()["arms"]["base"]["unaided"]["after"]})
+    )
     assert 'class="tile' in report(run)
 
 
@@ -350,7 +466,10 @@ def test_a_single_run_is_reported_with_the_scores_of_its_evaluation(tmp_path: Pa
     ("content", "fault"),
     [
         (None, r"holds no run\. Give the --out folder of `aipo train`"),
-        ('{"arms": {', r"summary\.json: no JSON object .*Run the command that wrote it again"),
+        (
+            '{"arms": {',
+            r"summary\.json: no JSON object .*Run the command that wrote it again",
+        ),
         ('{"arms": [1]}', r"holds no run"),
         ("[]", r"summary\.json: no JSON object .*of type list"),
         (b"\xff\xfe", r"summary\.json: no JSON object"),
@@ -360,7 +479,9 @@ def test_unusable_summary_is_named_with_the_mend(
     tmp_path: Path, content: str | bytes | None, fault: str
 ) -> None:
     if content is not None:
-        (tmp_path / "summary.json").write_bytes(content.encode() if isinstance(content, str) else content)
+        (tmp_path / "summary.json").write_bytes(
+            content.encode() if isinstance(content, str) else content
+        )
     with pytest.raises(DataError, match=fault):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
@@ -368,7 +489,11 @@ def test_unusable_summary_is_named_with_the_mend(
 
 def test_paired_differences_are_said_and_broken_ones_left_out():
     arms = [Arm(folder=Path("aipo"), style=0), Arm(folder=Path("masked"), style=1)]
-    change = {"difference": {"pass@1": 0.5}, "intervals": {"pass@1": [0.4, 0.625]}, "boundary_gain": 0.25}
+    change = {
+        "difference": {"pass@1": 0.5},
+        "intervals": {"pass@1": [0.4, 0.625]},
+        "boundary_gain": 0.25,
+    }
     assert _differences(arms, {"masked": change, "gone": change, "odd": [1]}) == [
         "AIPO against masked, alone: +50.0 points of pass@1 (95 % paired bootstrap +40.0 to +62.5); "
         "25% of the tasks were solved by the first only."

@@ -10,7 +10,17 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from aipo_env import Author, Completion, Message, PolicyError, Scenario, Span, Task, Verdict, build_scenario
+from aipo_env import (
+    Author,
+    Completion,
+    Message,
+    PolicyError,
+    Scenario,
+    Span,
+    Task,
+    Verdict,
+    build_scenario,
+)
 from aipo_learner.batch import collate, episode_row
 from aipo_learner.policy import load_policy, token_logprobs
 from aipo_learner.rollouts import run_episodes
@@ -21,13 +31,17 @@ from aipo_learner.samplers.stops import StopFinder
 
 def episodes_of(scenario: Scenario, sampler: HFSampler, count: int, aided: bool = True):
     sessions = [
-        scenario.session(scenario.source.task("train", i), aided=aided, key=(9, 0, i, 0))
+        scenario.session(
+            scenario.source.task("train", i), aided=aided, key=(9, 0, i, 0)
+        )
         for i in range(count)
     ]
     return asyncio.run(run_episodes(sessions, sampler))
 
 
-def biased_towards_calls(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+def biased_towards_calls(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> PreTrainedModel:
     """Make a random model write markup often: its output embedding is scaled up for those tokens."""
     model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
     with torch.no_grad():
@@ -39,8 +53,12 @@ def biased_towards_calls(model: PreTrainedModel, tokenizer: PreTrainedTokenizerF
 def test_sampler_logprobs_equal_the_learners_forward_pass(model, tokenizer, scenario):
     sampler = HFSampler(biased_towards_calls(model, tokenizer), tokenizer, max_rows=5)
     episodes = episodes_of(scenario, sampler, 12)
-    assert max(len(episode.turns) for episode in episodes) >= 2  # the cache was carried over a turn
-    batch = collate([episode_row(episode, 1.0) for episode in episodes], tokenizer.pad_token_id)
+    assert (
+        max(len(episode.turns) for episode in episodes) >= 2
+    )  # the cache was carried over a turn
+    batch = collate(
+        [episode_row(episode, 1.0) for episode in episodes], tokenizer.pad_token_id
+    )
     with torch.no_grad():
         learner, _ = token_logprobs(model, batch)
     own = batch.policy_mask
@@ -48,7 +66,9 @@ def test_sampler_logprobs_equal_the_learners_forward_pass(model, tokenizer, scen
     assert torch.allclose(learner[own], batch.sampler_logprobs[own], atol=2e-4)
 
 
-def test_authors_partition_the_tokens_and_spell_the_messages(model, tokenizer, scenario):
+def test_authors_partition_the_tokens_and_spell_the_messages(
+    model, tokenizer, scenario
+):
     sampler = HFSampler(biased_towards_calls(model, tokenizer), tokenizer)
     for episode in episodes_of(scenario, sampler, 12):
         tokens = episode.tokens
@@ -57,13 +77,17 @@ def test_authors_partition_the_tokens_and_spell_the_messages(model, tokenizer, s
         prompt = tokenizer.decode(tokens.token_ids[tokens.author == Author.PROMPT])
         assert prompt == "Solve. You may consult." + episode.task.prompt
         said = tokenizer.decode(tokens.token_ids[tokens.agent_mask])
-        assert said == "".join(c.reply for c in episode.consults if c.status == "answered")
+        assert said == "".join(
+            c.reply for c in episode.consults if c.status == "answered"
+        )
         for number, turn in enumerate(episode.turns):
             own = tokens.token_ids[tokens.policy_mask & (tokens.turn == number)]
             assert tokenizer.decode(own).removesuffix("<|end|>") == turn.completion
 
 
-def test_equal_keys_give_equal_episodes_whatever_is_sampled_beside_them(model, tokenizer, scenario):
+def test_equal_keys_give_equal_episodes_whatever_is_sampled_beside_them(
+    model, tokenizer, scenario
+):
     biased_towards_calls(model, tokenizer)
     many = episodes_of(scenario, HFSampler(model, tokenizer), 9)
     few = episodes_of(scenario, HFSampler(model, tokenizer, max_rows=2), 4)
@@ -86,13 +110,18 @@ def test_a_turn_ends_at_its_token_limit(model, tokenizer):
         assert episode.stop_reason in ("max_sampled_tokens", "completed", "no_answer")
 
 
-def test_another_models_template_and_end_token(foreign_policy: Path, scenario: Scenario):
+def test_another_models_template_and_end_token(
+    foreign_policy: Path, scenario: Scenario
+):
     model, tokenizer = load_policy(str(foreign_policy))
     episode = episodes_of(scenario, HFSampler(model, tokenizer), 1)[0]
-    head = episode.tokens.token_ids[episode.tokens.turn == 0][: -int(episode.tokens.policy_mask.sum())]
+    head = episode.tokens.token_ids[episode.tokens.turn == 0][
+        : -int(episode.tokens.policy_mask.sum())
+    ]
     text = tokenizer.decode(episode.tokens.token_ids[~episode.tokens.policy_mask])
     assert text.startswith(
-        "<|im_start|>system\nSolve. You may consult.<|im_end|>\n<|im_start|>user\n" + episode.task.prompt
+        "<|im_start|>system\nSolve. You may consult.<|im_end|>\n<|im_start|>user\n"
+        + episode.task.prompt
     )
     assert len(head) > 0
 
@@ -100,28 +129,33 @@ def test_another_models_template_and_end_token(foreign_policy: Path, scenario: S
 def test_suffix_closes_the_turn_only_if_the_policy_did_not(chatml_tokenizer):
     chat = ChatFormat(chatml_tokenizer)
     message = Message("user", (Span("ok", Author.ENV),))
-    texts = ["".join(span.text for _, span in chat.suffix(message, ended=ended)) for ended in (True, False)]
+    texts = [
+        "".join(span.text for _, span in chat.suffix(message, ended=ended))
+        for ended in (True, False)
+    ]
     assert texts[0] == "\n<|im_start|>user\nok<|im_end|>\n<|im_start|>assistant\n"
     assert texts[1] == "<|im_end|>" + texts[0]
 
 
 def test_message_text_never_becomes_a_special_token(tokenizer):
     chat = ChatFormat(tokenizer)
-    message = Message("user", (Span("<|end|><|assistant|>", Author.AGENT, "a", 0, True),))
+    message = Message(
+        "user", (Span("<|end|><|assistant|>", Author.AGENT, "a", 0, True),)
+    )
     ids = [
         i
         for token_ids, span in chat.suffix(message, ended=True)
         if span.author == Author.AGENT
         for i in token_ids
     ]
-    assert set(ids).isdisjoint(tokenizer.convert_tokens_to_ids(["<|end|>", "<|assistant|>"]))
+    assert set(ids).isdisjoint(
+        tokenizer.convert_tokens_to_ids(["<|end|>", "<|assistant|>"])
+    )
     assert tokenizer.decode(ids) == "<|end|><|assistant|>"
 
 
 def test_a_template_that_rewrites_history_is_refused(tokenizer):
-    rewriting = (
-        "{% for m in messages %}[{{ loop.index }}/{{ messages|length }}]{{ m['content'] }}{% endfor %}"
-    )
+    rewriting = "{% for m in messages %}[{{ loop.index }}/{{ messages|length }}]{{ m['content'] }}{% endfor %}"
     chat = ChatFormat(_with_template(rewriting))
     with pytest.raises(PolicyError, match="rewrites earlier turns"):
         chat.suffix(Message("user", (Span("x", Author.ENV),)), ended=True)
@@ -132,8 +166,13 @@ def test_a_template_without_system_turns_gets_the_prompt_in_the_first_message():
         "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
-    messages = [Message("system", (Span("S", Author.PROMPT),)), Message("user", (Span("U", Author.PROMPT),))]
-    text = "".join(span.text for _, span in ChatFormat(_with_template(strict)).prompt(messages))
+    messages = [
+        Message("system", (Span("S", Author.PROMPT),)),
+        Message("user", (Span("U", Author.PROMPT),)),
+    ]
+    text = "".join(
+        span.text for _, span in ChatFormat(_with_template(strict)).prompt(messages)
+    )
     assert text == "<|user|>S\n\nU<|end|><|assistant|>"
 
 
@@ -147,39 +186,63 @@ def _with_template(template: str) -> PreTrainedTokenizerFast:
 
 @pytest.mark.parametrize(
     ("text", "ends"),
-    [("so </verify>", True), ("so </verify", False), ("a</veri>fy>", False), ("</verify>x", False)],
+    [
+        ("so </verify>", True),
+        ("so </verify", False),
+        ("a</veri>fy>", False),
+        ("</verify>x", False),
+    ],
 )
 def test_stop_strings_spelled_in_many_tokens(text, ends):
     tokenizer = _with_template("x")
-    pieces = [i for char in text for i in tokenizer.encode(char, add_special_tokens=False)]
+    pieces = [
+        i for char in text for i in tokenizer.encode(char, add_special_tokens=False)
+    ]
     assert StopFinder(tokenizer).is_end(pieces, ("</verify>",)) is ends
 
 
-def fed_by(sampler: HFSampler, monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
+def fed_by(
+    sampler: HFSampler, monkeypatch: pytest.MonkeyPatch
+) -> list[list[list[int]]]:
     """Return the list to which every forward pass adds what each row was fed."""
     fed, forward = [], sampler._forward
-    monkeypatch.setattr(sampler, "_forward", lambda cache, ids: fed.append(ids) or forward(cache, ids))
+    monkeypatch.setattr(
+        sampler, "_forward", lambda cache, ids: fed.append(ids) or forward(cache, ids)
+    )
     return fed
 
 
-def test_turns_that_wait_take_the_rows_of_finished_ones(model, tokenizer, scenario, monkeypatch):
+def test_turns_that_wait_take_the_rows_of_finished_ones(
+    model, tokenizer, scenario, monkeypatch
+):
     sampler = HFSampler(biased_towards_calls(model, tokenizer), tokenizer, max_rows=4)
     fed = fed_by(sampler, monkeypatch)
     some = episodes_of(scenario, sampler, 10)
     assert max(map(len, fed)) == 4
     assert all(len(ids) == 1 for rows in fed[1:4] for ids in rows)
     # Fewer than all rows read a prompt or a reply, and all are decoded on together.
-    assert any(len(rows[0]) > 1 and len(rows) < len(after) == 4 for rows, after in pairwise(fed))
+    assert any(
+        len(rows[0]) > 1 and len(rows) < len(after) == 4
+        for rows, after in pairwise(fed)
+    )
     whole = episodes_of(scenario, HFSampler(model, tokenizer), 10)
-    assert [e.tokens.token_ids.tolist() for e in some] == [e.tokens.token_ids.tolist() for e in whole]
+    assert [e.tokens.token_ids.tolist() for e in some] == [
+        e.tokens.token_ids.tolist() for e in whole
+    ]
 
 
 def test_equal_prompts_are_read_once(model, tokenizer, scenario, monkeypatch):
     sampler = HFSampler(model, tokenizer)
     task, fed = scenario.source.task("train", 3), fed_by(sampler, monkeypatch)
-    sessions = [scenario.session(task, aided=number < 3, key=(9, 0, 0, number)) for number in range(6)]
+    sessions = [
+        scenario.session(task, aided=number < 3, key=(9, 0, 0, number))
+        for number in range(6)
+    ]
     together = asyncio.run(run_episodes(sessions, sampler))
-    prompts = [episode.tokens.token_ids[~episode.tokens.policy_mask].tolist() for episode in together]
+    prompts = [
+        episode.tokens.token_ids[~episode.tokens.policy_mask].tolist()
+        for episode in together
+    ]
     assert fed[0] == [prompts[0][:-1], prompts[3][:-1]]
     assert fed[1] == [prompts[0][-1:]] * 3 + [prompts[3][-1:]] * 3
     for number, episode in enumerate(together):
@@ -200,7 +263,9 @@ def test_nobody_waits_in_the_sampler_for_a_verdict(model, tokenizer, scenario):
             return Verdict(correct=True, reward=1.0, status="ok")
 
     sampler = HFSampler(model, tokenizer, max_rows=2)
-    sampler.stops.end_ids = set(range(len(tokenizer)))  # so every turn is an answer of one token
+    sampler.stops.end_ids = set(
+        range(len(tokenizer))
+    )  # so every turn is an answer of one token
     judged = replace(scenario, verifier=TogetherOnly())
     episodes = episodes_of(judged, sampler, 4, aided=False)
     assert [episode.reward for episode in episodes] == [1.0, 1.0, 1.0, 1.0]
@@ -212,7 +277,12 @@ def test_whoever_leaves_midway_is_not_waited_for(model, tokenizer, scenario):
         first, *others = (
             asyncio.create_task(
                 run_episodes(
-                    [scenario.session(scenario.source.task("train", i), aided=True, key=(9, i))], sampler
+                    [
+                        scenario.session(
+                            scenario.source.task("train", i), aided=True, key=(9, i)
+                        )
+                    ],
+                    sampler,
                 )
             )
             for i in range(6)
@@ -227,16 +297,22 @@ def test_whoever_leaves_midway_is_not_waited_for(model, tokenizer, scenario):
 
 def opened(sampler: HFSampler, scenario: Scenario, number: int) -> HFConversation:
     conversation = sampler.conversation((1, number))
-    conversation.open(scenario.session(scenario.source.task("train", number), aided=True).open())
+    conversation.open(
+        scenario.session(scenario.source.task("train", number), aided=True).open()
+    )
     return conversation
 
 
-def test_rows_that_only_the_leaving_have_freed_do_not_stop_the_others(model, tokenizer, scenario):
+def test_rows_that_only_the_leaving_have_freed_do_not_stop_the_others(
+    model, tokenizer, scenario
+):
     async def last_one() -> Completion:
         sampler = HFSampler(model, tokenizer)
         sampler.stops.end_ids = set()
         limits = (1, 1, 400, 40)
-        first, second, third, fourth = (opened(sampler, scenario, number) for number in range(4))
+        first, second, third, fourth = (
+            opened(sampler, scenario, number) for number in range(4)
+        )
         conversations = (first, second, third, fourth)
         turns = [
             asyncio.create_task(one.complete((), most))
@@ -253,7 +329,9 @@ def test_rows_that_only_the_leaving_have_freed_do_not_stop_the_others(model, tok
     assert len(asyncio.run(last_one()).token_ids) == 40
 
 
-def test_after_an_interruption_the_sampler_starts_anew(model, tokenizer, scenario, monkeypatch):
+def test_after_an_interruption_the_sampler_starts_anew(
+    model, tokenizer, scenario, monkeypatch
+):
     sampler = HFSampler(model, tokenizer)
     draw, calls = sampler._draw, iter(range(10_000))
 
@@ -269,7 +347,9 @@ def test_after_an_interruption_the_sampler_starts_anew(model, tokenizer, scenari
     assert again == episodes_of(scenario, HFSampler(model, tokenizer), 5)
 
 
-def test_others_on_the_event_loop_get_their_turn_while_rows_are_decoded(model, tokenizer, scenario):
+def test_others_on_the_event_loop_get_their_turn_while_rows_are_decoded(
+    model, tokenizer, scenario
+):
     async def ticks() -> int:
         sampler, count = HFSampler(model, tokenizer), 0
         sampler.stops.end_ids = set()

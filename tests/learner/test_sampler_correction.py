@@ -20,7 +20,9 @@ def run(sampler: Tensor, **settings) -> tuple[Tensor, Tensor, dict[str, float]]:
     logprobs = OLD.clone().requires_grad_()
     config = ObjectiveConfig(**{"base": "dapo", "agent_rule": "on_policy", **settings})
     advantages = torch.ones(1, dtype=torch.float64)
-    loss, metrics = aipo_loss(logprobs, OLD, advantages, OWN, ~OWN, config, sampler_logprobs=sampler)
+    loss, metrics = aipo_loss(
+        logprobs, OLD, advantages, OWN, ~OWN, config, sampler_logprobs=sampler
+    )
     loss.backward()
     return loss.detach(), logprobs.grad, summarize(metrics)
 
@@ -43,7 +45,9 @@ def test_own_tokens_carry_the_truncated_weight(settings, weights):
 
 def test_gspo_weighs_an_episode_by_its_geometric_mean_and_may_be_told_otherwise():
     weights = {
-        level: (-3 * run(OLD - RATIOS.log(), base="gspo", sampler_ratio=level)[1][OWN]).tolist()
+        level: (
+            -3 * run(OLD - RATIOS.log(), base="gspo", sampler_ratio=level)[1][OWN]
+        ).tolist()
         for level in (None, "geometric", "token")
     }
     assert weights[None] == weights["geometric"] == pytest.approx([2 ** (1 / 3)] * 3)
@@ -62,7 +66,9 @@ def test_what_stands_at_an_agents_tokens_never_enters_the_ratios(level):
 
 
 def test_the_effective_sample_size_is_one_where_nothing_drifted_and_falls_with_the_weights_spread():
-    assert run(torch.where(OWN, OLD, NAN))[2]["effective_sample_size"] == pytest.approx(1.0)
+    assert run(torch.where(OWN, OLD, NAN))[2]["effective_sample_size"] == pytest.approx(
+        1.0
+    )
     # Weights 2 and 0.5 of the two known tokens: 2.5^2 / (2 * 4.25).
     drifted = run(OLD - RATIOS.log())[2]
     assert drifted["effective_sample_size"] == pytest.approx(6.25 / 8.5)

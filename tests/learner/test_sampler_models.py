@@ -37,16 +37,23 @@ SIZES = {
 
 def build(kind: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     torch.manual_seed(2)
-    ids = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
+    ids = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": 0,
+    }
     if kind == "eager llama":
-        return LlamaForCausalLM(LlamaConfig(**SIZES, **ids, attn_implementation="eager"))
+        return LlamaForCausalLM(
+            LlamaConfig(**SIZES, **ids, attn_implementation="eager")
+        )
     if kind == "mistral with a window of 8":
         return MistralForCausalLM(MistralConfig(**SIZES, **ids, sliding_window=8))
     return Gemma2ForCausalLM(Gemma2Config(**SIZES, **ids, sliding_window=8))
 
 
 @pytest.mark.parametrize(
-    "kind", ["eager llama", "mistral with a window of 8", "gemma2 with two kinds of layer"]
+    "kind",
+    ["eager llama", "mistral with a window of 8", "gemma2 with two kinds of layer"],
 )
 def test_the_sampler_agrees_with_the_learner(
     kind: str, tokenizer: PreTrainedTokenizerFast, scenario: Scenario
@@ -54,7 +61,8 @@ def test_the_sampler_agrees_with_the_learner(
     model = build(kind, tokenizer).eval()
     sampler = HFSampler(model, tokenizer)
     sessions = [
-        scenario.session(scenario.source.task("train", i), aided=True, key=(1, 0, i, 0)) for i in range(4)
+        scenario.session(scenario.source.task("train", i), aided=True, key=(1, 0, i, 0))
+        for i in range(4)
     ]
     episodes = asyncio.run(run_episodes(sessions, sampler))
     batch = collate([episode_row(episode, 1.0) for episode in episodes], 0)
@@ -66,10 +74,13 @@ def test_the_sampler_agrees_with_the_learner(
 
 
 def test_other_kinds_of_layer_are_refused_by_name():
-    config = LlamaConfig(layer_types=["full_attention", "full_attention"], num_hidden_layers=2)
+    config = LlamaConfig(
+        layer_types=["full_attention", "full_attention"], num_hidden_layers=2
+    )
     config.layer_types = ["linear_attention", "full_attention"]
     with pytest.raises(
-        PolicyError, match="cannot run llama: it has layers of type full_attention, linear_attention"
+        PolicyError,
+        match="cannot run llama: it has layers of type full_attention, linear_attention",
     ):
         attention_masks(config, torch.zeros(1, 1, dtype=torch.long), 1)
 
@@ -82,5 +93,7 @@ def test_the_templates_own_end_token_ends_a_turn():
     )
     chat = ChatFormat(tokenizer)
     closing, end = tokenizer.convert_tokens_to_ids(["<|user|>", "<|end|>"])
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>"]})
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<|user|>", "<|assistant|>"]}
+    )
     assert chat.end_ids() == {closing, end}

@@ -44,7 +44,8 @@ def rollouts(tiny, agents="self:max_tokens=6", **pool) -> list[Episode]:
     scenario = build_scenario("toy", agents, rules=RULES, pool=pool, seed=5)
     sampler = HFSampler(*tiny)
     sessions = [
-        scenario.session(scenario.source.task("train", i), aided=True, key=(9, 0, i, 0)) for i in range(16)
+        scenario.session(scenario.source.task("train", i), aided=True, key=(9, 0, i, 0))
+        for i in range(16)
     ]
     return asyncio.run(run_episodes(sessions, sampler))
 
@@ -53,7 +54,10 @@ def test_its_words_are_an_agents_and_their_probabilities_are_exact(tiny):
     model, tokenizer = tiny
     episodes = rollouts(tiny)
     answered = [
-        (e, c) for e in episodes for c in e.consults if (c.status, c.kind) == ("answered", "knowledge")
+        (e, c)
+        for e in episodes
+        for c in e.consults
+        if (c.status, c.kind) == ("answered", "knowledge")
     ]
     assert len(answered) >= 4
     prompts, chat, num_exact = OwnPolicyAgent()._prompts, ChatFormat(tokenizer), 0
@@ -73,12 +77,18 @@ def test_its_words_are_an_agents_and_their_probabilities_are_exact(tiny):
         ]
         before = [token_id for ids, _ in chat.prompt(asked) for token_id in ids]
         with torch.no_grad():
-            logits = model(torch.tensor([before + said])).logits[0, len(before) - 1 : -1]
-        expected = torch.log_softmax(logits.float(), -1).gather(-1, torch.tensor(said)[:, None])[:, 0]
+            logits = model(torch.tensor([before + said])).logits[
+                0, len(before) - 1 : -1
+            ]
+        expected = torch.log_softmax(logits.float(), -1).gather(
+            -1, torch.tensor(said)[:, None]
+        )[:, 0]
         assert np.allclose(tokens.behaviour_logprobs[mine], expected.numpy(), atol=2e-4)
         num_exact += 1
     assert num_exact >= 2
-    batch = collate([episode_row(episode, 1.0) for episode in episodes], tokenizer.pad_token_id)
+    batch = collate(
+        [episode_row(episode, 1.0) for episode in episodes], tokenizer.pad_token_id
+    )
     assert (~batch.agent_logprobs.isnan() & batch.agent_mask).sum() >= 5
     assert batch.agent_logprobs[~batch.agent_mask].isnan().all()
 
@@ -86,16 +96,22 @@ def test_its_words_are_an_agents_and_their_probabilities_are_exact(tiny):
 def test_a_run_is_repeatable_and_no_episode_waits_for_another(tiny):
     first = rollouts(tiny)
     assert rollouts(tiny) == first
-    assert {c.status for e in rollouts(tiny, concurrency=2) for c in e.consults} >= {"answered"}
+    assert {c.status for e in rollouts(tiny, concurrency=2) for c in e.consults} >= {
+        "answered"
+    }
     mixed = rollouts(tiny, {"type": "mix", "agents": ["self:max_tokens=6", "scripted"]})
-    assert {c.agent_id.partition("#")[0] for e in mixed for c in e.consults if c.reply} == {
+    assert {
+        c.agent_id.partition("#")[0] for e in mixed for c in e.consults if c.reply
+    } == {
         "self",
         "scripted",
     }
 
 
 def test_an_environment_alone_has_no_policy():
-    with pytest.raises(Exception, match="agent 'self': an environment alone has no policy"):
+    with pytest.raises(
+        Exception, match="agent 'self': an environment alone has no policy"
+    ):
         run_sync(OwnPolicyAgent().reply(AgentRequest(kind="reason", query="q")))
 
 
@@ -106,7 +122,9 @@ class Sampled:
 
     def __init__(self, text: str, token_ids: list[int]) -> None:
         logprobs = [-0.5 * n for n in range(len(token_ids))]
-        self.said = AgentReply(text=text, token_ids=tuple(token_ids), logprobs=tuple(logprobs))
+        self.said = AgentReply(
+            text=text, token_ids=tuple(token_ids), logprobs=tuple(logprobs)
+        )
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         return self.said
@@ -120,19 +138,25 @@ def record(tokenizer, agent: Sampled) -> tuple[list[int], list[float]]:
     for ids, span in chat.prompt(session.open()):
         session.record(ids, span)
 
-    message = run_sync(session.advance(Completion("<knowledge>zelo</knowledge>", (1, 2), (-1.0, -1.0))))
+    message = run_sync(
+        session.advance(Completion("<knowledge>zelo</knowledge>", (1, 2), (-1.0, -1.0)))
+    )
     for ids, span in chat.suffix(message, ended=False):
         session.record(ids, span)
     session.abort(StopReason.CANCELLED)
     episode = session.episode()
     assert Episode.from_dict(episode.to_dict()) == episode
     mine = episode.tokens.agent_mask
-    return episode.tokens.token_ids[mine].tolist(), episode.tokens.behaviour_logprobs[mine].tolist()
+    return episode.tokens.token_ids[mine].tolist(), episode.tokens.behaviour_logprobs[
+        mine
+    ].tolist()
 
 
 def test_tokens_enter_the_record_as_they_were_sampled(tokenizer):
     whole = tokenizer.encode("zelo=#1#2;", add_special_tokens=False)
-    pieces = [i for c in "zelo=#1#2;" for i in tokenizer.encode(c, add_special_tokens=False)]
+    pieces = [
+        i for c in "zelo=#1#2;" for i in tokenizer.encode(c, add_special_tokens=False)
+    ]
     assert pieces != whole  # another way to write the same
     assert record(tokenizer, Sampled("zelo=#1#2;", pieces)) == (
         pieces,
@@ -151,7 +175,9 @@ def test_tokens_that_are_not_the_text_do_not(tokenizer, fault: str):
         "text": Sampled(text, tokenizer.encode("#", add_special_tokens=False)),
         "special": Sampled(tokenizer.decode([special, *ids]), [special, *ids]),
         "beyond": Sampled(text, [2**31 - 1]),
-        "changed": Sampled("</reply>", tokenizer.encode("</reply>", add_special_tokens=False)),
+        "changed": Sampled(
+            "</reply>", tokenizer.encode("</reply>", add_special_tokens=False)
+        ),
     }[fault]
     token_ids, logprobs = record(tokenizer, said)
     assert special not in token_ids
@@ -160,10 +186,15 @@ def test_tokens_that_are_not_the_text_do_not(tokenizer, fault: str):
         assert tokenizer.decode(token_ids) == said.said.text
 
 
-def test_a_consultation_that_is_cancelled_before_it_speaks_does_not_silence_the_next(tiny):
+def test_a_consultation_that_is_cancelled_before_it_speaks_does_not_silence_the_next(
+    tiny,
+):
     async def second() -> Sequence[Completion]:
         lend_voice(HFSampler(*tiny))
-        speak, asked = OWN_POLICY.get(), [[Message("user", (Span("2+2", Author.PROMPT),))]]
+        speak, asked = (
+            OWN_POLICY.get(),
+            [[Message("user", (Span("2+2", Author.PROMPT),))]],
+        )
         first = asyncio.create_task(speak([(1,)], asked, 6))
         await asyncio.sleep(0)
         first.cancel()

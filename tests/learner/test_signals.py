@@ -43,15 +43,33 @@ def config(out: Path) -> dict[str, Any]:
 def run() -> Iterator[Run]:
     """Run `aipo train` in a process of its own, with a signal at a moment; return its exit code."""
     script = Path(__file__).with_name("run_and_signal.py")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+    }
     with subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as server:
 
         def order(
-            out: Path, moment: str = "", nth: int = 0, delay_s: float = 0.0, sent: str = "SIGKILL"
+            out: Path,
+            moment: str = "",
+            nth: int = 0,
+            delay_s: float = 0.0,
+            sent: str = "SIGKILL",
         ) -> int:
-            line = {"config": config(out), "moment": moment, "nth": nth, "delay_s": delay_s, "signal": sent}
+            line = {
+                "config": config(out),
+                "moment": moment,
+                "nth": nth,
+                "delay_s": delay_s,
+                "signal": sent,
+            }
             server.stdin.write(json.dumps(line) + "\n")
             server.stdin.flush()
             return int(server.stdout.readline())
@@ -71,11 +89,14 @@ def outcome(out: Path) -> dict[str, Any]:
     """Everything that a run leaves but times."""
     rows = read_metrics(out / "metrics.jsonl")
     return {
-        "metrics": [{k: v for k, v in row.items() if "seconds" not in k} for row in rows],
+        "metrics": [
+            {k: v for k, v in row.items() if "seconds" not in k} for row in rows
+        ],
         "checkpoints": sorted(path.name for path in (out / "checkpoints").iterdir()),
         "best": os.readlink(out / "best"),
         "policies": {
-            path.parts[-3]: load_file(path) for path in out.glob("checkpoints/*/policy/*.safetensors")
+            path.parts[-3]: load_file(path)
+            for path in out.glob("checkpoints/*/policy/*.safetensors")
         },
         "journal": (out / "journal.jsonl").read_text(),
         "episodes": sorted(path.name for path in (out / "episodes").iterdir()),
@@ -88,18 +109,27 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
         k: v for k, v in other.items() if k != "policies"
     }
     return all(
-        torch.equal(policies[step][name], others[step][name]) for step in policies for name in policies[step]
+        torch.equal(policies[step][name], others[step][name])
+        for step in policies
+        for name in policies[step]
     )
 
 
 def test_the_run_that_others_are_compared_with(uninterrupted: dict[str, Any]):
     assert [row["step"] for row in uninterrupted["metrics"]] == [0, 1, 2, 3]
-    assert ["eval/pass_at_1" in row for row in uninterrupted["metrics"]] == [False, False, True, True]
+    assert ["eval/pass_at_1" in row for row in uninterrupted["metrics"]] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert uninterrupted["checkpoints"] == ["step-000003", "step-000004"]
     assert uninterrupted["journal"] == ""
 
 
-def test_a_run_killed_in_sampling_update_and_saving(run: Run, uninterrupted: dict[str, Any], tmp_path: Path):
+def test_a_run_killed_in_sampling_update_and_saving(
+    run: Run, uninterrupted: dict[str, Any], tmp_path: Path
+):
     out = tmp_path / "run"
     assert run(out, "rollouts", nth=1, delay_s=0.02) == -9
     assert run(out, "update", nth=1, delay_s=0.01) == -9
@@ -108,7 +138,9 @@ def test_a_run_killed_in_sampling_update_and_saving(run: Run, uninterrupted: dic
     assert same(outcome(out), uninterrupted)
 
 
-@pytest.mark.parametrize(("moment", "nth"), [("rollouts", 1), ("update", 0), ("evaluation", 0)])
+@pytest.mark.parametrize(
+    ("moment", "nth"), [("rollouts", 1), ("update", 0), ("evaluation", 0)]
+)
 def test_sigterm_saves_at_once_and_asks_to_be_queued_again(
     run: Run, uninterrupted: dict[str, Any], tmp_path: Path, moment: str, nth: int
 ):
@@ -120,7 +152,9 @@ def test_sigterm_saves_at_once_and_asks_to_be_queued_again(
     assert same(outcome(out), uninterrupted)
 
 
-def test_ctrl_c_finishes_the_step(run: Run, uninterrupted: dict[str, Any], tmp_path: Path):
+def test_ctrl_c_finishes_the_step(
+    run: Run, uninterrupted: dict[str, Any], tmp_path: Path
+):
     out = tmp_path / "run"
     assert run(out, "rollouts", nth=0, delay_s=0.01, sent="SIGINT") == 2
     assert len(read_metrics(out / "metrics.jsonl")) == 1
@@ -163,14 +197,25 @@ def test_sigterm_ends_what_can_be_abandoned_and_nothing_else():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_a_run_killed_at_random_moments(run: Run, uninterrupted: dict[str, Any], tmp_path: Path, seed: int):
+def test_a_run_killed_at_random_moments(
+    run: Run, uninterrupted: dict[str, Any], tmp_path: Path, seed: int
+):
     """Five kills each, at moments of different kinds in random order; twenty in all."""
     rng = random.Random(seed)
-    longest = {"rollouts": 0.2, "update": 0.1, "save": 0.03, "commit": 0.02, "sync": 0.02, "evaluation": 0.1}
+    longest = {
+        "rollouts": 0.2,
+        "update": 0.1,
+        "save": 0.03,
+        "commit": 0.02,
+        "sync": 0.02,
+        "evaluation": 0.1,
+    }
     number, codes = 0, list[int]()
     for moment in rng.sample(MOMENTS, 5):
         delay_s = rng.uniform(0, longest[moment])
-        while (code := run(tmp_path / str(number), moment, rng.randrange(2), delay_s)) == 0:
+        while (
+            code := run(tmp_path / str(number), moment, rng.randrange(2), delay_s)
+        ) == 0:
             # It was over before the moment came; the next run meets it.
             assert same(outcome(tmp_path / str(number)), uninterrupted)
             number += 1

@@ -68,11 +68,14 @@ def test_a_resumed_run_trains_on_the_batches_that_were_sampled_ahead(
     with pytest.raises(KeyboardInterrupt):
         train(config(tmp_path / "run"), Console(quiet=True))
     monkeypatch.undo()
-    queues = [path.parent.name for path in tmp_path.glob("run/checkpoints/*/queue.jsonl")]
+    queues = [
+        path.parent.name for path in tmp_path.glob("run/checkpoints/*/queue.jsonl")
+    ]
     assert queues == ([] if stopped_in == 2 else ["step-000002"])
     train(config(tmp_path / "run"), Console(quiet=True))
     first, second = (
-        load_file(Path(policy_folder(str(out))) / "model.safetensors") for out in (stale, tmp_path / "run")
+        load_file(Path(policy_folder(str(out))) / "model.safetensors")
+        for out in (stale, tmp_path / "run")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert untimed(stale) == untimed(tmp_path / "run")

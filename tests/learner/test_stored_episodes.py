@@ -43,13 +43,21 @@ def config(out: Path, **changes: Any) -> TrainConfig:
         "out": out, "num_steps": 1, "groups_per_step": 1, "group_size": 8, "num_threads": 1, "lr": 1e-3,
         "episodes_every": 1, "independence": "mixed", "seed": 5,
     }  # fmt: skip
-    named = {name: changes.pop(name) for name in list(changes) if name in EpisodeSource.__dataclass_fields__}
+    named = {
+        name: changes.pop(name)
+        for name in list(changes)
+        if name in EpisodeSource.__dataclass_fields__
+    }
     return TrainConfig(**{**defaults, **changes}, source=EpisodeSource(**named))
 
 
-def spoken(scenario: Scenario, tokenizer: Any, turns: list[str], aided: bool = True) -> Episode:
+def spoken(
+    scenario: Scenario, tokenizer: Any, turns: list[str], aided: bool = True
+) -> Episode:
     """An episode whose policy says `turns`, through the real template and tokenizer."""
-    session = scenario.session(scenario.source.task("train", 0), aided=aided, key=(0,), group_id="g")
+    session = scenario.session(
+        scenario.source.task("train", 0), aided=aided, key=(0,), group_id="g"
+    )
     chat = ChatFormat(tokenizer)
     pieces = chat.prompt(session.open())
     for text in turns:
@@ -58,7 +66,9 @@ def spoken(scenario: Scenario, tokenizer: Any, turns: list[str], aided: bool = T
         ids = tokenizer.encode(text, add_special_tokens=False)
         ended = not text.endswith(">")
         ids += [tokenizer.eos_token_id] * ended
-        message = run_sync(session.advance(Completion(text, tuple(ids), (-0.5,) * len(ids))))
+        message = run_sync(
+            session.advance(Completion(text, tuple(ids), (-0.5,) * len(ids)))
+        )
         if message is None:
             break
         pieces = chat.suffix(message, ended=ended)
@@ -75,17 +85,27 @@ def stored(tmp_path: Path, *rows: Any) -> Path:
     return path
 
 
-def batches(path: Path, scenario: Scenario, tokenizer: Any, **changes: Any) -> StoredBatches:
-    return StoredBatches(config(path, episodes=str(path), **changes), scenario, tokenizer)
+def batches(
+    path: Path, scenario: Scenario, tokenizer: Any, **changes: Any
+) -> StoredBatches:
+    return StoredBatches(
+        config(path, episodes=str(path), **changes), scenario, tokenizer
+    )
 
 
 def test_a_text_becomes_the_tokens_that_the_policy_would_have_had(scenario, tokenizer):
     name = scenario.source.world.problem("train", 0).operators[0].name
-    turns = ["a code", f"first <knowledge>{name}</knowledge>", f"so \\boxed{{{answer(scenario)}}}"]
+    turns = [
+        "a code",
+        f"first <knowledge>{name}</knowledge>",
+        f"so \\boxed{{{answer(scenario)}}}",
+    ]
     for aided, said in ((True, turns[1:]), (True, turns), (False, turns[2:])):
         episode = spoken(scenario, tokenizer, said, aided=aided)
         made = tokenised(episode, scenario, tokenizer)
-        unknown = replace(episode.tokens, behaviour_logprobs=np.full(len(made), np.nan, np.float32))
+        unknown = replace(
+            episode.tokens, behaviour_logprobs=np.full(len(made), np.nan, np.float32)
+        )
         assert made == unknown
     assert made.policy_mask.sum() > 0
 
@@ -98,7 +118,9 @@ def test_a_turn_that_was_cut_off_gets_no_end_token(scenario, tokenizer):
     assert tokenised(cut, scenario, tokenizer).token_ids[-1] != end
 
 
-def test_half_a_surrogate_pair_is_tokenised_as_a_replacement(scenario, tokenizer, tmp_path):
+def test_half_a_surrogate_pair_is_tokenised_as_a_replacement(
+    scenario, tokenizer, tmp_path
+):
     messages = [
         {"role": "user", "content": "x \ud800"},
         {"role": "assistant", "content": "\udfff \\boxed{1}"},
@@ -108,13 +130,17 @@ def test_half_a_surrogate_pair_is_tokenised_as_a_replacement(scenario, tokenizer
     assert len(episode.tokens) > 5
 
 
-def test_a_missing_reward_is_verified_and_a_failed_episode_stays_without(scenario, tokenizer, tmp_path):
+def test_a_missing_reward_is_verified_and_a_failed_episode_stays_without(
+    scenario, tokenizer, tmp_path
+):
     gold = answer(scenario)
     right = spoken(scenario, tokenizer, [f"\\boxed{{{gold}}}"], aided=False).to_dict()
     wrong = spoken(scenario, tokenizer, ["\\boxed{1}"], aided=False).to_dict()
     lacking = [{**row, "reward": None, "verdict": None} for row in (right, wrong)]
     failed = {**lacking[0], "stop_reason": "policy_error"}
-    graded = {name: value for name, value in right.items() if name != "verdict"} | {"reward": 0.25}
+    graded = {name: value for name, value in right.items() if name != "verdict"} | {
+        "reward": 0.25
+    }
     path = stored(tmp_path, *lacking, failed, graded)
     [group] = batches(path, scenario, tokenizer).take(0)
     assert [episode.reward for episode in group] == [1.0, 0.0, None, 0.25]
@@ -135,32 +161,48 @@ def test_every_epoch_reads_every_group_once(scenario, tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tokens": {"token_ids": [1, 10**6], "author": [0, 1]}}, "line 1: token id 1000000 is not among"),
+        (
+            {"tokens": {"token_ids": [1, 10**6], "author": [0, 1]}},
+            "line 1: token id 1000000 is not among",
+        ),
         ({"aided": 1}, "line 1: not an episode: aided is 1"),
     ],
 )
-def test_what_the_policy_cannot_learn_from_is_named(scenario, tokenizer, tmp_path, change, message):
+def test_what_the_policy_cannot_learn_from_is_named(
+    scenario, tokenizer, tmp_path, change, message
+):
     row = spoken(scenario, tokenizer, ["\\boxed{1}"], aided=False).to_dict()
     with pytest.raises(DataError, match=message):
         batches(stored(tmp_path, {**row, **change}), scenario, tokenizer)
 
 
-def test_an_empty_file_and_one_whose_text_was_withheld_are_refused(scenario, tokenizer, tmp_path):
+def test_an_empty_file_and_one_whose_text_was_withheld_are_refused(
+    scenario, tokenizer, tmp_path
+):
     with pytest.raises(DataError, match=r"made\.jsonl: holds no episode"):
         batches(stored(tmp_path), scenario, tokenizer)
     episode = spoken(scenario, tokenizer, ["\\boxed{1}"], aided=False)
     secret = replace(episode, task=replace(episode.task, meta={"no_republish": True}))
-    with pytest.raises(DataError, match="line 1: the text was withheld when it was written"):
+    with pytest.raises(
+        DataError, match="line 1: the text was withheld when it was written"
+    ):
         batches(stored(tmp_path, secret.to_dict()), scenario, tokenizer)
 
 
 def test_turns_that_the_tokens_do_not_have_are_harmless(scenario, tokenizer, tmp_path):
     row = spoken(scenario, tokenizer, ["\\boxed{1}"], aided=False).to_dict()
     path = stored(
-        tmp_path, {**row, "turns": [{"completion": "<reason>x</reason>", "finish_reason": "stop"}] * 3}
+        tmp_path,
+        {
+            **row,
+            "turns": [{"completion": "<reason>x</reason>", "finish_reason": "stop"}]
+            * 3,
+        },
     )
     [[episode]] = batches(path, scenario, tokenizer).take(0)
-    assert call_markup(episode, scenario.codec, tokenizer).shape == (len(episode.tokens),)
+    assert call_markup(episode, scenario.codec, tokenizer).shape == (
+        len(episode.tokens),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +220,10 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 def test_training_on_the_episodes_of_a_run_repeats_it_bit_for_bit(sampled, tmp_path):
     run, episodes = sampled
     assert len({episode.reward for episode in read_episodes(episodes)}) == 2
-    train(config(tmp_path / "run", episodes=str(episodes), agents="none"), Console(quiet=True))
+    train(
+        config(tmp_path / "run", episodes=str(episodes), agents="none"),
+        Console(quiet=True),
+    )
     before, after = weights(run), weights(tmp_path / "run")
     assert all(torch.equal(before[name], after[name]) for name in before)
     [row] = read_metrics(tmp_path / "run" / "metrics.jsonl")
@@ -190,13 +235,21 @@ def test_versions_of_tokens_in_a_file_tell_their_staleness(sampled, tmp_path):
     episodes = list(read_episodes(sampled[1]))
     own = [episode.tokens.policy_mask for episode in episodes]
     # Each episode's second half is of the next version; the last episode does not say.
-    versions = [np.where(mask, np.cumsum(mask) > mask.sum() // 2, -1).astype(np.int32) for mask in own]
+    versions = [
+        np.where(mask, np.cumsum(mask) > mask.sum() // 2, -1).astype(np.int32)
+        for mask in own
+    ]
     dated = [
         replace(episode, tokens=replace(episode.tokens, policy_version=column))
         for episode, column in zip(episodes[:-1], versions[:-1], strict=True)
     ]
     write_episodes(tmp_path / "mixed.jsonl", [*dated, episodes[-1]], reveal=True)
-    settings = config(tmp_path / "run", episodes=str(tmp_path / "mixed.jsonl"), agents="none", num_steps=2)
+    settings = config(
+        tmp_path / "run",
+        episodes=str(tmp_path / "mixed.jsonl"),
+        agents="none",
+        num_steps=2,
+    )
     train(settings, Console(quiet=True))
     new = sum(int(mask.sum()) - int(mask.sum()) // 2 for mask in own[:-1])
     share = new / sum(int(mask.sum()) for mask in own[:-1])
@@ -206,24 +259,38 @@ def test_versions_of_tokens_in_a_file_tell_their_staleness(sampled, tmp_path):
 
 
 def test_ray_workers_have_nothing_to_do_where_episodes_are_stored(sampled, tmp_path):
-    with pytest.raises(ConfigError, match="ray=2: stored episodes leave nothing to sample. Leave --ray out."):
-        train(config(tmp_path / "run", episodes=str(sampled[1])), Console(quiet=True), 2)
+    with pytest.raises(
+        ConfigError,
+        match="ray=2: stored episodes leave nothing to sample. Leave --ray out.",
+    ):
+        train(
+            config(tmp_path / "run", episodes=str(sampled[1])), Console(quiet=True), 2
+        )
 
 
-def test_without_log_probabilities_the_policy_at_the_update_counts_as_the_sampler(sampled, tmp_path):
+def test_without_log_probabilities_the_policy_at_the_update_counts_as_the_sampler(
+    sampled, tmp_path
+):
     rows = [episode.to_dict() for episode in read_episodes(sampled[1])]
     for row in rows:
         del row["tokens"]["behaviour_logprobs"]
-    train(config(tmp_path / "run", episodes=str(stored(tmp_path, *rows))), Console(quiet=True))
+    train(
+        config(tmp_path / "run", episodes=str(stored(tmp_path, *rows))),
+        Console(quiet=True),
+    )
     [row] = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert "effective_sample_size" not in row
     before, after = weights(sampled[0]), weights(tmp_path / "run")
     assert all(torch.allclose(before[name], after[name], atol=1e-4) for name in before)
 
 
-def test_a_row_of_imitation_holds_the_policys_tokens_and_if_wanted_the_agents(scenario, tokenizer):
+def test_a_row_of_imitation_holds_the_policys_tokens_and_if_wanted_the_agents(
+    scenario, tokenizer
+):
     name = scenario.source.world.problem("train", 0).operators[0].name
-    episode = spoken(scenario, tokenizer, [f"<knowledge>{name}</knowledge>", "\\boxed{1}"])
+    episode = spoken(
+        scenario, tokenizer, [f"<knowledge>{name}</knowledge>", "\\boxed{1}"]
+    )
     plain, both = (sft_row(episode, agent_tokens=flag) for flag in (False, True))
     tokens = episode.tokens
     assert (plain.policy_mask == tokens.policy_mask).all()
@@ -236,7 +303,9 @@ def test_a_row_of_imitation_holds_the_policys_tokens_and_if_wanted_the_agents(sc
 
 
 @pytest.mark.parametrize("agent_tokens", [False, True])
-def test_imitation_descends_the_cross_entropy_of_the_correct_episodes(sampled, tmp_path, agent_tokens):
+def test_imitation_descends_the_cross_entropy_of_the_correct_episodes(
+    sampled, tmp_path, agent_tokens
+):
     settings = config(
         tmp_path / "sft", sft_episodes=str(sampled[1]), sft_agent_tokens=agent_tokens, num_steps=3,
         group_size=4, warmup_steps=0, updates_per_step=2, objective={"base": "gspo"},
@@ -253,19 +322,29 @@ def test_imitation_descends_the_cross_entropy_of_the_correct_episodes(sampled, t
     total, count = 0.0, 0
     for [episode] in groups:
         ids = torch.tensor(episode.tokens.token_ids.astype(np.int64))
-        wanted = episode_row(episode, 1.0).policy_mask | (agent_tokens & episode.tokens.agent_mask)
+        wanted = episode_row(episode, 1.0).policy_mask | (
+            agent_tokens & episode.tokens.agent_mask
+        )
         with torch.no_grad():
             logits = model(ids[None]).logits[0, :-1]
         each = torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none")
-        total, count = total + each[torch.tensor(wanted[1:])].sum().item(), count + int(wanted.sum())
+        total, count = (
+            total + each[torch.tensor(wanted[1:])].sum().item(),
+            count + int(wanted.sum()),
+        )
     assert losses[0] == pytest.approx(total / count, rel=1e-4)
     # The policy's own words are near certain already; the agents' are not.
     assert losses[0] < 1e-3 if not agent_tokens else losses[2] < 0.9 * losses[0]
 
 
 def test_only_one_source_of_episodes_may_be_named(tmp_path):
-    for two in ({"episodes": "a", "sft_episodes": "b"}, {"episodes": "a", "max_staleness": 1}):
-        with pytest.raises(ConfigError, match="of episodes, sft_episodes and max_staleness only one"):
+    for two in (
+        {"episodes": "a", "sft_episodes": "b"},
+        {"episodes": "a", "max_staleness": 1},
+    ):
+        with pytest.raises(
+            ConfigError, match="of episodes, sft_episodes and max_staleness only one"
+        ):
             config(tmp_path, **two)
 
 

@@ -20,7 +20,9 @@ from aipo_learner.eval_options import EvalOptions, task_sets
 from aipo_learner.samplers.base import ChatFormat, Piece, TokenConversation
 from aipo_learner.task_sets import measure_task_sets
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="the process sandbox needs Linux")
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="the process sandbox needs Linux"
+)
 
 
 class Knowing(TokenConversation):
@@ -33,7 +35,9 @@ class Knowing(TokenConversation):
             "$3+4$": "\\boxed{7}",
             "square": "```python\nprint(int(input())**2)\n```",
         }
-        self.answer = next((answer for words, answer in answers.items() if words in problem), "")
+        self.answer = next(
+            (answer for words, answer in answers.items() if words in problem), ""
+        )
         if "right 5" in problem:
             (line,) = [line for line in problem.splitlines() if "right 5" in line]
             self.answer = f"\\boxed{{{line[0]}}}"
@@ -41,7 +45,10 @@ class Knowing(TokenConversation):
 
     async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
         text = self.answer if self.key[-1] % 2 == 0 else "\\boxed{no}"
-        token_ids = [*self.chat.tokenizer.encode(text, add_special_tokens=False), *self.end_ids]
+        token_ids = [
+            *self.chat.tokenizer.encode(text, add_special_tokens=False),
+            *self.end_ids,
+        ]
         return self.take(token_ids, [0.0] * len(token_ids), is_cut=False)
 
     def close(self) -> None:
@@ -66,7 +73,12 @@ def pack(value: object) -> str:
 @pytest.fixture
 def benchmarks(tmp_path: Path) -> str:
     """The four benchmarks of the issue, as `hf download` leaves them; returns what --tasks takes."""
-    aime = {"problem_idx": 1, "problem": "What is seventy?", "answer": 70, "problem_type": ["Number Theory"]}
+    aime = {
+        "problem_idx": 1,
+        "problem": "What is seventy?",
+        "answer": 70,
+        "problem_type": ["Number Theory"],
+    }
     math = {
         "problem": "What is $3+4$?",
         "solution": "It is $\\boxed{7}$.",
@@ -85,11 +97,19 @@ def benchmarks(tmp_path: Path) -> str:
         "public_test_cases": json.dumps([{"input": "3\n", "output": "9\n", "testtype": "stdin"}]),
         "private_test_cases": pack([{"input": "4\n", "output": "16\n", "testtype": "stdin"}]),
     }  # fmt: skip
-    folders = {name: tmp_path / name for name in ("aime2025", "math500", "gpqa_diamond", "livecodebench")}
+    folders = {
+        name: tmp_path / name
+        for name in ("aime2025", "math500", "gpqa_diamond", "livecodebench")
+    }
     for folder in folders.values():
         folder.mkdir()
-    pq.write_table(pa.Table.from_pylist([aime]), folders["aime2025"] / "train-00000-of-00001.parquet")
-    (folders["math500"] / "test.jsonl").write_text(json.dumps({**math, "level": 2, "unique_id": "u"}) + "\n")
+    pq.write_table(
+        pa.Table.from_pylist([aime]),
+        folders["aime2025"] / "train-00000-of-00001.parquet",
+    )
+    (folders["math500"] / "test.jsonl").write_text(
+        json.dumps({**math, "level": 2, "unique_id": "u"}) + "\n"
+    )
     with (folders["gpqa_diamond"] / "gpqa_diamond.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(gpqa))
         writer.writeheader()
@@ -100,7 +120,9 @@ def benchmarks(tmp_path: Path) -> str:
 
 
 @linux
-def test_the_four_benchmarks(benchmarks: str, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_the_four_benchmarks(
+    benchmarks: str, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture
+):
     out = tmp_path / "out"
     options = EvalOptions(tasks=benchmarks, samples=4, out=out)
     results = measure_task_sets(KnowingSampler(tokenizer), options, Console(width=200))
@@ -143,13 +165,22 @@ def test_one_set_lies_in_the_folder_itself(tokenizer: Any, tmp_path: Path):
     options = EvalOptions(tasks=f"file:{tasks}", samples=1, out=tmp_path / "out")
     result = measure_task_sets(KnowingSampler(tokenizer), options, Console(quiet=True))
     assert [row["unaided"]["mean@1"] for row in result.values()] == [0.5]
-    assert json.loads((tmp_path / "out" / "scores.json").read_text())["unaided"]["num_tasks"] == 2
+    assert (
+        json.loads((tmp_path / "out" / "scores.json").read_text())["unaided"][
+            "num_tasks"
+        ]
+        == 2
+    )
 
 
-def test_nothing_is_sampled_when_a_later_set_cannot_be_read(tokenizer: Any, tmp_path: Path):
+def test_nothing_is_sampled_when_a_later_set_cannot_be_read(
+    tokenizer: Any, tmp_path: Path
+):
     tasks = tmp_path / "tasks.jsonl"
     tasks.write_text('{"id": "a", "prompt": "p", "answer": "1", "split": "train"}\n')
-    options = EvalOptions(tasks=f"toy,file:{tasks}", num_tasks=2, samples=1, out=tmp_path / "out")
+    options = EvalOptions(
+        tasks=f"toy,file:{tasks}", num_tasks=2, samples=1, out=tmp_path / "out"
+    )
     with pytest.raises(DataError, match="no row belongs to the 'test' split"):
         measure_task_sets(KnowingSampler(tokenizer), options, Console(quiet=True))
     assert not (tmp_path / "out").exists()
@@ -170,7 +201,10 @@ def test_nothing_is_sampled_when_a_later_set_cannot_be_read(tokenizer: Any, tmp_
                 "livecodebench-start=2024-08-02": "livecodebench,start=2024-08-02",
             },
         ),
-        ('{"type": "toy", "difficulty": 2}', {"type-toy-difficulty-2": {"type": "toy", "difficulty": 2}}),
+        (
+            '{"type": "toy", "difficulty": 2}',
+            {"type-toy-difficulty-2": {"type": "toy", "difficulty": 2}},
+        ),
         ("file:../a b.jsonl", {"file-..-a-b.jsonl": "file:../a b.jsonl"}),
     ],
 )
@@ -187,10 +221,14 @@ def test_what_was_measured_is_kept_when_a_later_set_fails(
                 raise PolicyError("out of order")
             return super().conversation(key)
 
-    options = EvalOptions(tasks="toy,shipped:science", num_tasks=1, samples=1, out=tmp_path)
+    options = EvalOptions(
+        tasks="toy,shipped:science", num_tasks=1, samples=1, out=tmp_path
+    )
     with pytest.raises(PolicyError, match="out of order"):
         measure_task_sets(Failing(tokenizer), options, Console(width=100))
-    assert " toy          alone   1      @1 0.000 (0.00–0.00)" in capsys.readouterr().out
+    assert (
+        " toy          alone   1      @1 0.000 (0.00–0.00)" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,4 +243,6 @@ def test_what_was_measured_is_kept_when_a_later_set_fails(
 )
 def test_what_is_refused(fields: dict[str, Any], message: str, tokenizer: Any):
     with pytest.raises(ConfigError, match=message):
-        measure_task_sets(KnowingSampler(tokenizer), EvalOptions(**fields), Console(quiet=True))
+        measure_task_sets(
+            KnowingSampler(tokenizer), EvalOptions(**fields), Console(quiet=True)
+        )

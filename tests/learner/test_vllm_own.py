@@ -16,7 +16,12 @@ def run(python: Path, name: str, out: Path, timeout_s: float) -> dict[str, Any]:
     settings = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
     command = [python, SCRIPTS / f"vllm_{name}.py", out]
     done = subprocess.run(
-        command, env=settings, capture_output=True, text=True, check=False, timeout=timeout_s
+        command,
+        env=settings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -34,7 +34,11 @@ def sampler(vllm_python: Path) -> Iterator[VLLMSampler]:
     """The shipped policy behind a server of ours, with room for prompts that are spelled in bytes."""
     model, tokenizer = load_policy(policy_folder("tiny"))
     model.config.max_position_embeddings = 4096
-    settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"}
+    settings = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "OMP_NUM_THREADS": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
     with pytest.MonkeyPatch.context() as environment:
         for name, value in settings.items():
             environment.setenv(name, value)
@@ -70,7 +74,8 @@ def shaken(sampler: VLLMSampler) -> None:
 
 def episodes_of(sampler: VLLMSampler, scenario: Scenario, count: int) -> list[Episode]:
     sessions = [
-        scenario.session(scenario.source.task("train", i), aided=True, key=(9, 0, i, 0)) for i in range(count)
+        scenario.session(scenario.source.task("train", i), aided=True, key=(9, 0, i, 0))
+        for i in range(count)
     ]
     return asyncio.run(run_episodes(sessions, sampler))
 
@@ -82,15 +87,23 @@ def ids_of(episodes: list[Episode]) -> list[list[int]]:
 def test_turns_are_ids_with_the_learners_probabilities(sampler: VLLMSampler):
     episodes = episodes_of(sampler, build_scenario("toy", seed=5), 12)
     assert max(len(episode.turns) for episode in episodes) >= 2
-    batch = collate([episode_row(episode, 1.0) for episode in episodes], sampler.tokenizer.pad_token_id)
+    batch = collate(
+        [episode_row(episode, 1.0) for episode in episodes],
+        sampler.tokenizer.pad_token_id,
+    )
     with torch.no_grad():
         learner, _ = token_logprobs(sampler.model, batch)
     own = batch.policy_mask
     assert own.sum() > 40
     assert torch.allclose(learner[own], batch.sampler_logprobs[own], atol=1e-4)
     consulting = [turn for episode in episodes for turn in episode.turns[:-1]]
-    assert all(turn.completion.endswith(("</knowledge>", "</verify>", "</reason>")) for turn in consulting)
-    final = [sampler.tokenizer.decode(episode.tokens.token_ids[-1:]) for episode in episodes]
+    assert all(
+        turn.completion.endswith(("</knowledge>", "</verify>", "</reason>"))
+        for turn in consulting
+    )
+    final = [
+        sampler.tokenizer.decode(episode.tokens.token_ids[-1:]) for episode in episodes
+    ]
     assert set(final) == {"<|end|>"}
 
 
@@ -114,13 +127,17 @@ def test_new_weights_replace_all_the_old_ones(
     assert 0 < sync_weights(sampler, sampler.model, 0.5)["kl_sampler/max_gap"] < 1e-3
 
 
-def test_a_server_that_keeps_its_weights_stops_the_run(sampler: VLLMSampler, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_keeps_its_weights_stops_the_run(
+    sampler: VLLMSampler, monkeypatch: pytest.MonkeyPatch
+):
     async def nothing(folder: Path) -> None:
         return None
 
     shaken(sampler)
     monkeypatch.setattr(sampler.engine, "reload", nothing)
-    with pytest.raises(PolicyError, match="from the learner's; max_sampler_gap allows 0.5"):
+    with pytest.raises(
+        PolicyError, match="from the learner's; max_sampler_gap allows 0.5"
+    ):
         sync_weights(sampler, sampler.model, 0.5)
 
 
@@ -129,23 +146,31 @@ def test_what_a_server_refuses_is_told(sampler: VLLMSampler):
         asyncio.run(sampler.sample([5, 6], seed=1, max_tokens=5000))
 
 
-def test_a_killed_server_is_replaced_and_its_turns_are_sampled_again(sampler: VLLMSampler):
+def test_a_killed_server_is_replaced_and_its_turns_are_sampled_again(
+    sampler: VLLMSampler,
+):
     shaken(sampler)
     sync_weights(sampler, sampler.model, 1e-3)
     scenario = build_scenario("toy", seed=5, rules={"max_policy_tokens": 150})
     calm, starts = episodes_of(sampler, scenario, 48), sampler.num_starts
-    killer = threading.Timer(0.4, os.kill, (sampler.engine._process.pid, signal.SIGKILL))
+    killer = threading.Timer(
+        0.4, os.kill, (sampler.engine._process.pid, signal.SIGKILL)
+    )
     killer.start()
     episodes = episodes_of(sampler, scenario, 48)
     killer.join()
     assert sampler.num_starts == starts + 1
-    assert [episode.task.id for episode in episodes] == [episode.task.id for episode in calm]
+    assert [episode.task.id for episode in episodes] == [
+        episode.task.id for episode in calm
+    ]
     # Rounding depends on what shares a batch, and may turn a draw.
     assert sum(map(list.__eq__, ids_of(episodes), ids_of(calm))) >= 46
     assert sampler_gap(sampler, sampler.model) < 1e-3
 
 
-def test_a_chat_model_behind_the_server_is_consulted_in_a_training_step(sampler: VLLMSampler, tmp_path: Path):
+def test_a_chat_model_behind_the_server_is_consulted_in_a_training_step(
+    sampler: VLLMSampler, tmp_path: Path
+):
     prompts = tmp_path / "prompts"
     prompts.mkdir()
     for kind in ("knowledge", "reason", "verify"):
@@ -179,22 +204,41 @@ def test_a_chat_model_behind_the_server_is_consulted_in_a_training_step(sampler:
 def test_the_servers_tool_calls_are_those_of_the_hermes_codec(
     sampler: VLLMSampler, monkeypatch: pytest.MonkeyPatch
 ):
-    scenario = build_scenario("toy", codec="hermes", seed=5, rules={"max_policy_tokens": 120})
-    session = scenario.session(scenario.source.task("train", 0), aided=True, key=(9, 0, 0, 0))
+    scenario = build_scenario(
+        "toy", codec="hermes", seed=5, rules={"max_policy_tokens": 120}
+    )
+    session = scenario.session(
+        scenario.source.task("train", 0), aided=True, key=(9, 0, 0, 0)
+    )
     chat = ChatFormat(sampler.tokenizer)
     asked = [{"role": "user", "content": "Ask."}]
-    plain = sampler.tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
-    prompts = [[i for piece, _ in chat.prompt(session.open()) for i in piece], list(plain)]
-    teach(sampler, prompts, sampler.tokenizer.encode(CALL + "<|end|>", add_special_tokens=False))
+    plain = sampler.tokenizer.apply_chat_template(
+        asked, add_generation_prompt=True, return_dict=False
+    )
+    prompts = [
+        [i for piece, _ in chat.prompt(session.open()) for i in piece],
+        list(plain),
+    ]
+    teach(
+        sampler,
+        prompts,
+        sampler.tokenizer.encode(CALL + "<|end|>", add_special_tokens=False),
+    )
     monkeypatch.setattr(sampler, "temperature", 0.1)
     sync_weights(sampler, sampler.model, 1e-3)
 
     [episode] = episodes_of(sampler, scenario, 1)
     assert episode.turns[0].completion == CALL
-    assert (episode.consults[0].kind, episode.consults[0].query) == ("knowledge", "mele")
+    assert (episode.consults[0].kind, episode.consults[0].query) == (
+        "knowledge",
+        "mele",
+    )
 
     client = openai.OpenAI(base_url=f"{sampler.engine.url}/v1", api_key="none")
-    schema = {"type": "function", "function": {"name": "consult", "parameters": {"type": "object"}}}
+    schema = {
+        "type": "function",
+        "function": {"name": "consult", "parameters": {"type": "object"}},
+    }
     with client:
         message = client.chat.completions.create(
             model="policy", messages=asked, tools=[schema], temperature=0

@@ -13,7 +13,11 @@ class Chemist:
     async def reply(self, request: AgentRequest) -> AgentReply:
         symbol, _, claimed = request.query.partition("=")
         mass = str(MASSES[symbol.strip()])
-        return AgentReply(text="right" if claimed.strip() == mass else f"{symbol.strip()} has {mass} g/mol")
+        return AgentReply(
+            text="right"
+            if claimed.strip() == mass
+            else f"{symbol.strip()} has {mass} g/mol"
+        )
 
 
 Chemist.check_with = {"query": "C"}  # what the conformance kit asks it

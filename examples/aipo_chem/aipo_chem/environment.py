@@ -15,11 +15,17 @@ class MolarMasses:
 
     def task(self, split: Split, index: int) -> Task:
         rng = np.random.default_rng([index, 11])
-        counts = dict(zip(MASSES, (1 + rng.integers(60, size=len(MASSES))).tolist(), strict=True))
+        counts = dict(
+            zip(MASSES, (1 + rng.integers(60, size=len(MASSES))).tolist(), strict=True)
+        )
         counts["S"] = 2 * counts["S"] + (split == "test")
         formula = "".join(f"{symbol}{count}" for symbol, count in counts.items())
         mass = sum(MASSES[symbol] * count for symbol, count in counts.items())
-        return Task(id=f"chem-{formula}", prompt=f"Molar mass of {formula}, in g/mol?", answer=str(mass))
+        return Task(
+            id=f"chem-{formula}",
+            prompt=f"Molar mass of {formula}, in g/mol?",
+            answer=str(mass),
+        )
 
 
 options = {"source": "chem", "agents": "chemist", "tools": ["atomic_mass"]}

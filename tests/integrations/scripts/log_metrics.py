@@ -20,7 +20,10 @@ run = folder / "mine"
 run.mkdir()
 for first_step, values in ((0, [1.0, 2.0, 3.0]), (2, [3.0, 4.0])):
     loggers = open_loggers(
-        name, run, {"lr": 0.5, "out": str(run), "agents": {"type": "scripted"}}, first_step
+        name,
+        run,
+        {"lr": 0.5, "out": str(run), "agents": {"type": "scripted"}},
+        first_step,
     )
     for step, value in enumerate(values, first_step):
         log_to(loggers, {"success/unaided": value}, step)
@@ -37,12 +40,18 @@ def held() -> dict[int, float]:
         wandb.teardown()  # the process that writes has ended when this returns
         points = {}
         for path in sorted(run.glob("wandb/offline-run-*/*.wandb")):
-            data, place = path.read_bytes(), 7  # a file header, then records: checksum, length, type, message
+            data, place = (
+                path.read_bytes(),
+                7,
+            )  # a file header, then records: checksum, length, type, message
             while place + 7 <= len(data):
                 _, length, _ = struct.unpack_from("<IHB", data, place)
                 record = wandb_internal_pb2.Record()
                 record.ParseFromString(data[place + 7 : place + 7 + length])
-                row = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
+                row = {
+                    item.key or item.nested_key[0]: item.value_json
+                    for item in record.history.item
+                }
                 if "success/unaided" in row:
                     points[int(row["_step"])] = float(row["success/unaided"])
                 place += 7 + length
@@ -51,7 +60,11 @@ def held() -> dict[int, float]:
         import sqlite3
 
         (path,) = (folder / "trackio").glob("*.db")
-        rows = sqlite3.connect(path).execute("SELECT step, metrics FROM metrics").fetchall()
+        rows = (
+            sqlite3.connect(path)
+            .execute("SELECT step, metrics FROM metrics")
+            .fetchall()
+        )
         return {step: json.loads(metrics)["success/unaided"] for step, metrics in rows}
     import mlflow
 

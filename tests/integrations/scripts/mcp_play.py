@@ -23,10 +23,16 @@ async def call(client: Client, name: str, **arguments: object) -> dict:
 
 
 async def main() -> None:
-    async with Client(StdioServerParameters(command=sys.executable, args=[*COMMAND, "--stdio"])) as client:
+    async with Client(
+        StdioServerParameters(command=sys.executable, args=[*COMMAND, "--stdio"])
+    ) as client:
         tools = sorted(tool.name for tool in (await client.list_tools()).tools)
-        first, twin, other = [await call(client, "reset", seed=seed) for seed in (3, 3, 4)]
-        asked = await call(client, "step", episode=first["episode"], text="<knowledge>mele</knowledge>")
+        first, twin, other = [
+            await call(client, "reset", seed=seed) for seed in (3, 3, 4)
+        ]
+        asked = await call(
+            client, "step", episode=first["episode"], text="<knowledge>mele</knowledge>"
+        )
         ended = await call(client, "step", episode=first["episode"], text="\\boxed{1}")
         after = await call(client, "step", episode=first["episode"], text="again")
         chosen = await call(client, "reset", index=-1)
@@ -41,13 +47,19 @@ async def main() -> None:
         async with Client(f"http://127.0.0.1:{PORT}/mcp") as client:
             started = await call(client, "reset", seed=3)
             answered = await call(
-                client, "step", episode=started["episode"], text="<knowledge>mele</knowledge>"
+                client,
+                "step",
+                episode=started["episode"],
+                text="<knowledge>mele</knowledge>",
             )
         server.terminate()
     result = {
-        "over_http": started["observation"] == first["observation"] and answered == asked,
+        "over_http": started["observation"] == first["observation"]
+        and answered == asked,
         "tools": tools,
-        "is_repeatable": first["observation"] == twin["observation"] != other["observation"],
+        "is_repeatable": first["observation"]
+        == twin["observation"]
+        != other["observation"],
         "asked": asked,
         "ended": ended,
         "after": after["error"],

@@ -12,7 +12,15 @@ from openenv.core import GenericEnvClient
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     PORT = probe.getsockname()[1]
-COMMAND = [sys.executable, "-m", "aipo_env.cli", "serve", "--openenv", "--port", str(PORT)]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "aipo_env.cli",
+    "serve",
+    "--openenv",
+    "--port",
+    str(PORT),
+]
 
 
 async def play(seed: int) -> list:
@@ -24,14 +32,22 @@ async def play(seed: int) -> list:
     state = await client.state()
     await client.close()
     steps = [
-        [s.observation["text"], s.reward, s.done, s.observation["truncated"]] for s in (first, asked, ended)
+        [s.observation["text"], s.reward, s.done, s.observation["truncated"]]
+        for s in (first, asked, ended)
     ]
-    return [*steps, state["step_count"] if isinstance(state, dict) else state.step_count]
+    return [
+        *steps,
+        state["step_count"] if isinstance(state, dict) else state.step_count,
+    ]
 
 
 async def main() -> None:
     one, twin, other = await asyncio.gather(play(3), play(3), play(4))
-    print(json.dumps({"one": one, "is_repeatable": one == twin, "differs": one[0] != other[0]}))
+    print(
+        json.dumps(
+            {"one": one, "is_repeatable": one == twin, "differs": one[0] != other[0]}
+        )
+    )
 
 
 with subprocess.Popen(COMMAND) as server:

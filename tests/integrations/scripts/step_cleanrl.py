@@ -40,10 +40,16 @@ for _ in range(NUM_UPDATES):
             hidden = body(next_obs / envs.single_action_space.n)
             choice = Categorical(logits=actor(hidden))
             actions[step] = action = choice.sample()
-            logprobs[step], values[step] = choice.log_prob(action), critic(hidden).flatten()
+            logprobs[step], values[step] = (
+                choice.log_prob(action),
+                critic(hidden).flatten(),
+            )
         seen, reward, terminated, truncated, infos = envs.step(action.numpy())
         rewards[step] = torch.tensor(reward)
-        next_obs, next_done = torch.Tensor(seen), torch.Tensor(np.logical_or(terminated, truncated))
+        next_obs, next_done = (
+            torch.Tensor(seen),
+            torch.Tensor(np.logical_or(terminated, truncated)),
+        )
         if "final_info" in infos:
             ended = infos["final_info"]["_episode"]
             lengths += infos["final_info"]["episode"]["l"][ended].tolist()
@@ -62,7 +68,9 @@ for _ in range(NUM_UPDATES):
     choice = Categorical(logits=actor(hidden))
     ratio = (choice.log_prob(actions.flatten()) - logprobs.flatten()).exp()
     weight = advantages.flatten()
-    policy_loss = -torch.min(weight * ratio, weight * ratio.clamp(1 - CLIP, 1 + CLIP)).mean()
+    policy_loss = -torch.min(
+        weight * ratio, weight * ratio.clamp(1 - CLIP, 1 + CLIP)
+    ).mean()
     value_loss = 0.5 * (critic(hidden).flatten() - returns.flatten()).square().mean()
     loss = policy_loss - 0.01 * choice.entropy().mean() + 0.5 * value_loss
     optimizer.zero_grad()

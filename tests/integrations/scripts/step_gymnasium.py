@@ -20,8 +20,15 @@ def token_steps(envs: VectorEnv) -> list[object]:
     rng = np.random.default_rng(0)
     seen = [envs.reset(seed=7)[0].tolist()]
     for _ in range(200):
-        observations, rewards, terminations, truncations, infos = envs.step(rng.integers(260, size=3))
-        seen += [observations.tolist(), rewards.tolist(), terminations.tolist(), truncations.tolist()]
+        observations, rewards, terminations, truncations, infos = envs.step(
+            rng.integers(260, size=3)
+        )
+        seen += [
+            observations.tolist(),
+            rewards.tolist(),
+            terminations.tolist(),
+            truncations.tolist(),
+        ]
         seen += [infos["num_policy_tokens"].tolist()]
     envs.close()
     return seen
@@ -43,7 +50,10 @@ def turn_steps(*, in_processes: bool) -> list[object]:
 
 def main() -> None:
     turns = [turn_steps(in_processes=True), turn_steps(in_processes=False)]
-    tokens = [token_steps(kind([make_token_env] * 3)) for kind in (SyncVectorEnv, AsyncVectorEnv)]
+    tokens = [
+        token_steps(kind([make_token_env] * 3))
+        for kind in (SyncVectorEnv, AsyncVectorEnv)
+    ]
     try:
         AsyncVectorEnv([make_turn_env] * 2)
         refusal = ""

@@ -15,7 +15,9 @@ highest = int(rollout["action"].argmax(-1).max())
 rewards = {}
 for is_categorical in (True, False):
     torch.manual_seed(0)
-    env = GymEnv("aipo_env:AIPO-Math-v0", window=32, categorical_action_encoding=is_categorical)
+    env = GymEnv(
+        "aipo_env:AIPO-Math-v0", window=32, categorical_action_encoding=is_categorical
+    )
     env.set_seed(0)
     check_env_specs(env)
     rollout = env.rollout(max_steps=20, break_when_any_done=False)

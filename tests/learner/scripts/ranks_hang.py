@@ -13,7 +13,9 @@ real, rank = aipo_learner.batches.run_episodes, int(os.environ["RANK"])
 
 
 async def hang(sessions, sampler):
-    if rank in json.loads(os.environ["HANGING"]) and any(session.key[1] == 2 for session in sessions):
+    if rank in json.loads(os.environ["HANGING"]) and any(
+        session.key[1] == 2 for session in sessions
+    ):
         Path(os.environ["HANGS"], f"hangs-{rank}").touch()
         await asyncio.sleep(600)
     return await real(sessions, sampler)

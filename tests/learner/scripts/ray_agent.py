@@ -13,7 +13,11 @@ class NotingAgent:
     agent_id = "noting"
 
     def __init__(self, folder: str, source: TaskSource) -> None:
-        self._folder, self._mind, self._num_replies = Path(folder), AGENTS.build("scripted", source=source), 0
+        self._folder, self._mind, self._num_replies = (
+            Path(folder),
+            AGENTS.build("scripted", source=source),
+            0,
+        )
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         if request.key[1] == 1:

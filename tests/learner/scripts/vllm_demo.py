@@ -18,7 +18,9 @@ def main(out: Path) -> None:
     arms = {name: replace(config, sampler=sampler) for name, config in arms.items()}
     run_demo(0, out, Console(quiet=True), arms)
     summary = json.loads((out / "summary.json").read_text())
-    reached = {name: arm["unaided"]["after"]["pass@1"] for name, arm in summary["arms"].items()}
+    reached = {
+        name: arm["unaided"]["after"]["pass@1"] for name, arm in summary["arms"].items()
+    }
     print(json.dumps({"reached": reached, "against": summary["against"]}))
 
 

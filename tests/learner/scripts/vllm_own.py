@@ -25,12 +25,17 @@ from aipo_learner.train import train
 def surface() -> dict[str, object]:
     """Return what `open_transfer` relies on, which needs GPUs to run."""
     nccl = NCCLTrainerInitInfo("127.0.0.1", 29500, 3, rank=0)
-    clients = (OwnWeightClient(None, None), HTTPVLLMWeightSyncClient("http://127.0.0.1:1"))
+    clients = (
+        OwnWeightClient(None, None),
+        HTTPVLLMWeightSyncClient("http://127.0.0.1:1"),
+    )
     return {
         "nccl": [nccl.backend, nccl.master_address, nccl.master_port, nccl.world_size],
         "ipc": IPCTrainerInitInfo(rank=0, packed=True).backend,
         "is_client": [isinstance(client, VLLMWeightSyncClient) for client in clients],
-        "init": list(inspect.signature(WeightTransferTrainerFactory.trainer_init).parameters),
+        "init": list(
+            inspect.signature(WeightTransferTrainerFactory.trainer_init).parameters
+        ),
         "source": list(inspect.signature(ModuleSource).parameters),
     }
 
@@ -41,7 +46,10 @@ def main(out: Path) -> None:
     small = {"num_steps": 3, "groups_per_step": 2, "group_size": 4, "num_threads": 1}
     train(replace(toy(), out=out, sampler=sampler, **small), Console(quiet=True))
     names = ("step", "kl_sampler", "kl_sampler/max_gap", "failed_episodes")
-    rows = [{name: row[name] for name in names if name in row} for row in read_metrics(out / "metrics.jsonl")]
+    rows = [
+        {name: row[name] for name in names if name in row}
+        for row in read_metrics(out / "metrics.jsonl")
+    ]
     print(json.dumps({"rows": rows, "surface": surface()}))
 
 
