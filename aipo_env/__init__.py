@@ -30,13 +30,11 @@ from aipo_env.codecs.macro import MacroCodec
 from aipo_env.codecs.openai_calls import OpenAICodec, completion_text, openai_messages
 from aipo_env.codecs.tags import TagsCodec
 from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback
-from aipo_env.envs.byte_tokenizer import ByteTokenizer
+from aipo_env.drive import begin, finish, play, take_turn
 from aipo_env.envs.spaces import UnicodeText
 from aipo_env.envs.token_env import TokenEnv
-from aipo_env.envs.token_session import TokenSession
-from aipo_env.envs.tokenizer import Tokenizer
 from aipo_env.envs.turn_env import TurnEnv
-from aipo_env.episode import Episode, TokenRecord, redact, write_episodes
+from aipo_env.episode import Episode, Run, TokenRecord, redact, write_episodes
 from aipo_env.errors import (
     AgentError,
     AipoError,
@@ -50,6 +48,14 @@ from aipo_env.errors import (
     VerifierError,
     suggest,
 )
+from aipo_env.event_loop import (
+    Running,
+    in_process_loop,
+    process_loop,
+    run_sync,
+    start,
+)
+from aipo_env.keys import Key, Salt, evaluation_key, free_key, keyed_rng, rollout_key
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
@@ -88,7 +94,7 @@ from aipo_env.runner import EpisodeRunner, Group
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.scenario import TOY_RULES, Scenario, build_agents, build_scenario
-from aipo_env.session import Session, run_sync
+from aipo_env.session import Session
 from aipo_env.shipped import data_folder
 from aipo_env.stored import lint_episodes, read_episodes
 from aipo_env.tasks.base import TaskSource, TaskTable, build_source, task_index
@@ -101,6 +107,9 @@ from aipo_env.tasks.datasets import Dataset, known_datasets
 from aipo_env.tasks.file import FileSource
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import CannedAgent, FaultServer, FaultyAgent, ScriptedPolicy
+from aipo_env.threads import all_of
+from aipo_env.tokenizers.base import Piece, Tokenizer
+from aipo_env.tokenizers.bytes import ByteTokenizer
 from aipo_env.tools.base import Tool
 from aipo_env.toy.world import (
     MOVES,
@@ -117,26 +126,163 @@ from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import ChoiceVerifier
 from aipo_env.verifiers.math_equiv import MathVerifier
 from aipo_env.verifiers.unit_tests import CodeVerifier
+from aipo_env.voice import PolicyFault, TextPolicy, TextVoice, TextVoices, Voice, Voices
 
-# fmt: off
 __all__ = [
-    "AGENTS", "CODECS", "CONSULT_KINDS", "CONSULT_OUTCOMES", "MOVES", "OPERATOR_NAMES", "OWN_POLICY", "TASKS",
-    "TOOLS", "TOY_RULES", "VERIFIERS", "Agent", "AgentError", "AgentPool", "AgentReply", "AgentRequest",
-    "AipoError", "Answer", "Author", "BudgetSpent", "ByKind", "ByteTokenizer", "Call", "CannedAgent", "Cassette",
-    "ChatAgent", "CheckpointError", "ChoiceVerifier", "CodeTests", "CodeVerifier", "Codec", "Completion",
-    "ConfigError", "Consult", "ConsultKind", "Consults", "ContaminationIndex", "DataError", "Dataset",
-    "Dialogue", "DialogueRules", "Ended", "Episode", "EpisodeRunner", "FaultServer", "FaultyAgent",
-    "Feedback", "FileSource", "Group", "HermesCodec", "Interrupted", "Journal", "KnowledgeAgent", "Limits",
-    "MacroCodec", "MathVerifier", "Message", "NotesAgent", "OpenAICodec", "Operator", "Outcome",
-    "OwnPolicyAgent", "Parsed", "PolicyError", "PoolLimits", "Problem", "Program",
-    "ReasoningAgent", "RetryLater", "RunResult", "Sandbox", "SandboxUnavailable", "Scenario",
-    "ScriptedAgent", "ScriptedPolicy", "Session", "Span", "Spec", "Split", "StopReason", "TagsCodec", "Task",
-    "TaskSource", "TaskTable", "Terminated", "TokenEnv", "TokenRecord", "TokenSession", "Tokenizer", "Tool",
-    "ToolSchema", "ToySource", "Turn", "TurnEnv", "UnicodeText", "VectorEnv", "Verdict", "Verifier",
-    "VerifierError", "VerifyAgent", "World", "add_codes", "build_agents", "build_scenario", "build_source",
-    "check_agent", "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier",
-    "choose", "completion_text", "construct", "consult_outcome", "data_folder", "episode_text",
-    "episodes_html", "episodes_section", "escape_terminal", "html_templates", "known_datasets",
-    "lint_episodes", "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync",
-    "shift_of", "suggest", "task_index", "without_contaminated", "write_episodes",
+    "AGENTS",
+    "CODECS",
+    "CONSULT_KINDS",
+    "CONSULT_OUTCOMES",
+    "MOVES",
+    "OPERATOR_NAMES",
+    "OWN_POLICY",
+    "TASKS",
+    "TOOLS",
+    "TOY_RULES",
+    "VERIFIERS",
+    "Agent",
+    "AgentError",
+    "AgentPool",
+    "AgentReply",
+    "AgentRequest",
+    "AipoError",
+    "Answer",
+    "Author",
+    "BudgetSpent",
+    "ByKind",
+    "ByteTokenizer",
+    "Call",
+    "CannedAgent",
+    "Cassette",
+    "ChatAgent",
+    "CheckpointError",
+    "ChoiceVerifier",
+    "CodeTests",
+    "CodeVerifier",
+    "Codec",
+    "Completion",
+    "ConfigError",
+    "Consult",
+    "ConsultKind",
+    "Consults",
+    "ContaminationIndex",
+    "DataError",
+    "Dataset",
+    "Dialogue",
+    "DialogueRules",
+    "Ended",
+    "Episode",
+    "EpisodeRunner",
+    "FaultServer",
+    "FaultyAgent",
+    "Feedback",
+    "FileSource",
+    "Group",
+    "HermesCodec",
+    "Interrupted",
+    "Journal",
+    "Key",
+    "KnowledgeAgent",
+    "Limits",
+    "MacroCodec",
+    "MathVerifier",
+    "Message",
+    "NotesAgent",
+    "OpenAICodec",
+    "Operator",
+    "Outcome",
+    "OwnPolicyAgent",
+    "Parsed",
+    "Piece",
+    "PolicyError",
+    "PolicyFault",
+    "PoolLimits",
+    "Problem",
+    "Program",
+    "ReasoningAgent",
+    "RetryLater",
+    "Run",
+    "RunResult",
+    "Running",
+    "Salt",
+    "Sandbox",
+    "SandboxUnavailable",
+    "Scenario",
+    "ScriptedAgent",
+    "ScriptedPolicy",
+    "Session",
+    "Span",
+    "Spec",
+    "Split",
+    "StopReason",
+    "TagsCodec",
+    "Task",
+    "TaskSource",
+    "TaskTable",
+    "Terminated",
+    "TextPolicy",
+    "TextVoice",
+    "TextVoices",
+    "TokenEnv",
+    "TokenRecord",
+    "Tokenizer",
+    "Tool",
+    "ToolSchema",
+    "ToySource",
+    "Turn",
+    "TurnEnv",
+    "UnicodeText",
+    "VectorEnv",
+    "Verdict",
+    "Verifier",
+    "VerifierError",
+    "VerifyAgent",
+    "Voice",
+    "Voices",
+    "World",
+    "add_codes",
+    "all_of",
+    "begin",
+    "build_agents",
+    "build_scenario",
+    "build_source",
+    "check_agent",
+    "check_codec",
+    "check_contamination",
+    "check_task_source",
+    "check_tool",
+    "check_verifier",
+    "choose",
+    "completion_text",
+    "construct",
+    "consult_outcome",
+    "data_folder",
+    "episode_text",
+    "episodes_html",
+    "episodes_section",
+    "escape_terminal",
+    "evaluation_key",
+    "finish",
+    "free_key",
+    "html_templates",
+    "in_process_loop",
+    "keyed_rng",
+    "known_datasets",
+    "lint_episodes",
+    "open_sandbox",
+    "openai_messages",
+    "parse_spec",
+    "play",
+    "process_loop",
+    "read_episodes",
+    "redact",
+    "rollout_key",
+    "run_sync",
+    "shift_of",
+    "start",
+    "suggest",
+    "take_turn",
+    "task_index",
+    "without_contaminated",
+    "write_episodes",
 ]

@@ -16,6 +16,7 @@ from typing import Any, get_args
 from aipo_env.agents.base import Agent, AgentRequest
 from aipo_env.agents.pool import AgentPool, PoolLimits
 from aipo_env.codecs.base import Codec, Parsed, ToolSchema
+from aipo_env.event_loop import run_sync
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
@@ -27,7 +28,6 @@ from aipo_env.records import (
     Verdict,
 )
 from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec
-from aipo_env.session import run_sync
 from aipo_env.tasks.base import TaskSource, build_source
 from aipo_env.tools.base import build_tool
 from aipo_env.verifiers.base import Verifier

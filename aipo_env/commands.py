@@ -27,15 +27,15 @@ from aipo_env.agents.pool import AgentPool, PoolLimits
 from aipo_env.envs import make_environment
 from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.errors import AgentError, AipoError, ConfigError, DataError
+from aipo_env.event_loop import run_sync
 from aipo_env.grading import Grader
-from aipo_env.play import play as play_task
+from aipo_env.leaks import leaks
 from aipo_env.records import Split
 from aipo_env.registry import REGISTRIES
 from aipo_env.render import episodes_html, escape_terminal
 from aipo_env.sandboxes.base import Limits, Program, RunResult
 from aipo_env.sandboxes.self_test import open_sandbox, survey
 from aipo_env.scenario import build_agents
-from aipo_env.session import leaks, run_sync
 from aipo_env.stored import read_episodes
 from aipo_env.tasks.base import build_source
 from aipo_env.tasks.contamination import (
@@ -44,6 +44,7 @@ from aipo_env.tasks.contamination import (
     check_contamination,
 )
 from aipo_env.tasks.contamination import held_out as held_out_index
+from aipo_env.terminal import play_in_terminal
 from aipo_env.verifiers.golds import without_bad_golds
 
 
@@ -72,7 +73,7 @@ def play(
     env = make_environment("play", environment, {"source": source, "agents": agents})
     if not isinstance(env, EpisodeEnv):
         raise ConfigError(f"play: {environment!r} has no tasks to solve in words.")
-    play_task(env.scenario, split=split, index=index, aided=aided)
+    play_in_terminal(env.scenario, split=split, index=index, aided=aided)
 
 
 def view(file: Positional[Path], out: Path | None = None) -> None:

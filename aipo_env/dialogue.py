@@ -2,7 +2,10 @@
 
     messages = dialogue.open()
     need = dialogue.receive(completion)      # Consults | Answer | Feedback | Ended
-    message = dialogue.reply(consults)       # after Consults: what the policy sees next
+    consult = dialogue.account(consult)      # for each of the Consults, once it was answered
+    message = dialogue.reply(consults)       # after all of them: what the policy sees next
+
+`fits`, `saw` and `exhausted` count the tokens that the policy is shown.
 
 Limits, malformed calls, denied calls and forged markup are decided here and nowhere else.
 """
@@ -14,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from aipo_env.agents.limits import SPENT, check_budget, counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
 from aipo_env.errors import check_choice, check_whole
+from aipo_env.leaks import is_long, leaks
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
@@ -135,6 +139,7 @@ class Dialogue:
         self._charged: Counter[str] = Counter()
         self._spent = defaultdict[str, float](float)
         self._num_calls = 0
+        self._accounts: dict[int, Consult] = {}
 
     @property
     def num_consults(self) -> int:
@@ -162,8 +167,17 @@ class Dialogue:
         """Return the limit that forbids another completion, if one does."""
         return None if self.token_limit() else self._token_reason()
 
+    @property
+    def consults(self) -> tuple[Consult, ...]:
+        """The accounts of all calls so far that have ended, in the order of the calls."""
+        return tuple(self._accounts[call_id] for call_id in sorted(self._accounts))
+
+    def fits(self, num_tokens: int) -> bool:
+        """Return whether the policy may be shown so many tokens; if not, the context overflows."""
+        return num_tokens <= self.context_left()
+
     def saw(self, num_tokens: int) -> None:
-        """Count tokens that the policy did not sample towards the context."""
+        """Count tokens that the policy was shown, and did not sample, towards the context."""
         self.num_context_tokens += num_tokens
 
     def receive(self, completion: Completion) -> Need:
@@ -212,6 +226,30 @@ class Dialogue:
             spans += [_as_sampled(span, consult) for span in rendered]
         self._pending = ()
         return self._answer_turn(tuple(spans))
+
+    def account(self, consult: Consult) -> Consult:
+        """Take what came of one call into the record; return it as `reply` is to have it.
+
+        An agent's reply that gives the gold answer away is withheld: the call leaked.
+        """
+        is_agent = consult.status == "answered" and consult.kind in CONSULT_KINDS
+        if is_agent and leaks(
+            consult.reply, self.task.answer, self._said(consult.query)
+        ):
+            consult = replace(
+                consult, status="leaked", reply="", token_ids=(), logprobs=()
+            )
+        self._accounts[consult.call_id] = consult
+        return consult
+
+    def _said(self, query: str) -> str:
+        """Return the policy's own words that let a reply repeat the gold answer.
+
+        A short answer counts as said in this very query only: a policy that has listed all digits has said nothing.
+        """
+        if not is_long(self.task.answer):
+            return query
+        return "\n".join(turn.completion for turn in self.turns)
 
     def _body(self, consult: Consult) -> Span:
         """Return the reply's text: the agent's, or one and the same notice for a failure and a leak."""

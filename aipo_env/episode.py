@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,18 @@ from aipo_env.records import (
     Verdict,
 )
 
-Run = tuple[Sequence[int], int, int, int, Sequence[float], bool]
-"""Tokens that stand together: token_ids, author, call_id, turn, logprobs (none: unknown), is_content."""
+
+class Run(NamedTuple):
+    """Tokens of one author that stand together; without `logprobs` these are unknown."""
+
+    token_ids: Sequence[int]
+    author: int
+    call_id: int
+    turn: int
+    logprobs: Sequence[float]
+    is_content: bool
+
+
 _DTYPES = {
     "token_ids": np.int32,
     "author": np.int8,
@@ -109,26 +119,25 @@ class TokenRecord:
     @classmethod
     def join(cls, runs: Sequence[Run]) -> "TokenRecord":
         """Join runs of tokens."""
-        sizes = [len(run[0]) for run in runs]
+        sizes = [len(run.token_ids) for run in runs]
         num_tokens = sum(sizes)
-        token_ids = np.fromiter(
-            itertools.chain.from_iterable(run[0] for run in runs), np.int32, num_tokens
-        )
+        all_ids = itertools.chain.from_iterable(run.token_ids for run in runs)
         logprobs = np.full(num_tokens, np.nan, np.float32)
         for run, end in zip(runs, itertools.accumulate(sizes), strict=True):
-            logprobs[end - len(run[4]) : end] = run[4]
-        spread: dict[str, Any] = {
-            name: np.repeat(
-                np.array([run[place] for run in runs], _DTYPES[name]), sizes
-            )
-            for place, name in (
-                (1, "author"),
-                (2, "call_id"),
-                (3, "turn"),
-                (5, "is_content"),
-            )
-        }
-        return cls(token_ids=token_ids, behaviour_logprobs=logprobs, **spread)
+            logprobs[end - len(run.logprobs) : end] = run.logprobs
+
+        def spread(values: list[int], dtype: type) -> NDArray[Any]:
+            """Repeat the value of each run for all its tokens."""
+            return np.repeat(np.array(values, dtype), sizes)
+
+        return cls(
+            token_ids=np.fromiter(all_ids, np.int32, num_tokens),
+            author=spread([run.author for run in runs], np.int8),
+            call_id=spread([run.call_id for run in runs], np.int32),
+            turn=spread([run.turn for run in runs], np.int16),
+            behaviour_logprobs=logprobs,
+            is_content=spread([run.is_content for run in runs], np.bool_),
+        )
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return plain lists; NaN becomes null."""

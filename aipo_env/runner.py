@@ -1,36 +1,37 @@
-"""Runs many episodes at once with no barrier between them: a slot that falls free is filled at once.
+"""Runs many episodes at once.
 
     runner = EpisodeRunner(build_scenario(), policy, concurrency=64, group_size=8)
     async for group in runner.groups(100): ...
 
-A rollout that fails is an episode that says so, with `reward` None; it stops nothing else. To leave the loop
-early and have what still runs ended before going on, open the iterator with `contextlib.aclosing`.
+`episodes` and `groups` know no barrier: a slot that falls free is filled at once. `wave`
+opens every episode before the first turn and waits for the last, so that what a sampler
+decodes together depends on the episodes alone.
+
+A rollout that fails is an episode that says so, with `reward` None; it stops nothing
+else. To leave the loop early and have what still runs ended before going on, open the
+iterator with `contextlib.aclosing`.
 """
 
 import asyncio
 import gc
 import sys
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import KW_ONLY, dataclass, field
 from typing import get_args
 
-from aipo_env.agents.base import BudgetSpent
-from aipo_env.agents.pool import check_cancelled
-from aipo_env.envs.byte_tokenizer import ByteTokenizer
-from aipo_env.envs.token_session import TokenSession
-from aipo_env.envs.tokenizer import Tokenizer
+from aipo_env.drive import begin, finish
 from aipo_env.episode import Episode
-from aipo_env.errors import ConfigError, SandboxUnavailable, check_choice, check_whole
-from aipo_env.records import Completion, Message, Split, StopReason, Task, Verdict
+from aipo_env.errors import ConfigError, check_choice, check_whole
+from aipo_env.records import Split, StopReason, Task
 from aipo_env.scenario import Scenario
 from aipo_env.session import Session
+from aipo_env.threads import all_of, check_cancelled
+from aipo_env.tokenizers.base import Tokenizer
+from aipo_env.tokenizers.bytes import ByteTokenizer
+from aipo_env.voice import TextPolicy, TextVoices, Voice, Voices
 
-Policy = Callable[
-    [Sequence[Message], tuple[str, ...], int], Awaitable[str | Completion]
-]
-"""Takes the messages so far, the strings after which a turn ends and the most tokens a turn may have."""
 _GC_THRESHOLDS = (50_000, 20, 100)
 """While episodes run. They leave no cycles behind, and a collection among a thousand of them, with all their messages,
 holds the event loop up for a tenth of a second."""
@@ -55,16 +56,20 @@ class EpisodeRunner:
     """Plays the tasks of a scenario with a policy.
 
     Args:
-        policy: Says text, which is encoded by `tokenizer` and cut at the limit, or a `Completion`, whose token
-            ids, if it has any, are kept as they are and must be that tokenizer's.
+        policy: What gives each episode its voice, as a sampler does; or a function that
+            says text, which is encoded by `tokenizer` and cut at the limit, or a
+            `Completion`, whose token ids, if it has any, are kept as they are and must be
+            that tokenizer's.
         concurrency: Episodes at once. The agents' own limit is the scenario's `PoolLimits.concurrency`.
         group_size: Rollouts per task. They share the task and differ in the last part of their key,
             (seed, group, rollout).
         seed: Draws the order of a finite source's tasks and whatever agents draw.
         aided: Whether the policy is told of the agents and may consult.
         deadline_s: Seconds after which an episode is ended with `rollout_timeout`; None: never.
-        tokenizer: Encodes what the policy is shown.
+        tokenizer: Encodes what a function is shown and says. Bytes unless another is
+            given, and then the rules' limits of tokens count bytes.
         policy_version: Put on episodes that start after it is set.
+        on_episode: Called with each episode as it ends.
 
     Equal seeds and a policy that says the same give equal episodes, at any concurrency.
 
@@ -73,7 +78,7 @@ class EpisodeRunner:
     """
 
     scenario: Scenario
-    policy: Policy
+    policy: TextPolicy | Voices
     _: KW_ONLY
     concurrency: int = 64
     group_size: int = 1
@@ -83,6 +88,7 @@ class EpisodeRunner:
     deadline_s: float | None = None
     tokenizer: Tokenizer = field(default_factory=ByteTokenizer)
     policy_version: int = 0
+    on_episode: Callable[[Episode], None] | None = None
     _running: dict[Session, asyncio.Timeout] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -95,6 +101,10 @@ class EpisodeRunner:
             raise ConfigError(
                 f"runner: deadline_s={self.deadline_s!r} must be positive, or None for none."
             )
+        if isinstance(self.policy, Voices):
+            self._voices: Voices = self.policy
+        else:
+            self._voices = TextVoices(self.policy, self.tokenizer)
 
     async def episodes(
         self, num: int | None = None, *, start: int = 0
@@ -130,6 +140,46 @@ class EpisodeRunner:
                         episode.task, tuple(rollouts[number] for number in range(size))
                     )
 
+    async def wave(self, sessions: Sequence[Session]) -> list[Episode]:
+        """Play sessions side by side, whatever `concurrency` is; return their episodes in order.
+
+        All voices are there, and all prompts shown, before the first turn is written.
+        """
+        voices = [self._voices.voice(session.key) for session in sessions]
+        pairs = list(zip(sessions, voices, strict=True))
+        with _rare_collections():
+            try:
+                for session, voice in pairs:
+                    begin(session, voice)
+                return await all_of(
+                    self._finish(session, voice) for session, voice in pairs
+                )
+            finally:
+                for voice in voices:
+                    voice.close()
+
+    async def waves(
+        self,
+        sessions: Sequence[Session],
+        further: Callable[[Sequence[Episode], int], Sequence[Session]],
+    ) -> list[Episode]:
+        """Play a wave, then whole further waves for as long as there are any.
+
+        Args:
+            further: Given all episodes so far and the number of the next wave, from 1 on,
+                returns its sessions: groups that are refilled, or aid for tasks that
+                failed. Their keys must be their own; `rollout_key` makes them. An empty
+                answer ends it.
+        """
+        episodes = await self.wave(sessions)
+        number = 1
+        more = further(episodes, number)
+        while more:
+            episodes += await self.wave(more)
+            number += 1
+            more = further(episodes, number)
+        return episodes
+
     def cancel(self) -> None:
         """End the episodes that run now; they come as `cancelled`, and the next ones start."""
         for session, deadline in self._running.items():
@@ -146,24 +196,22 @@ class EpisodeRunner:
         # As many may wait to be taken as may run, so that a slow consumer holds the workers up.
         finished: _Finished = asyncio.Queue(self.concurrency)
         workers: list[asyncio.Task[None]] = []
-        thresholds = gc.get_threshold()
-        gc.set_threshold(*map(max, thresholds, _GC_THRESHOLDS))
-        try:
-            for _ in range(min(num, self.concurrency)):
-                workers.append(asyncio.create_task(self._work(positions, finished)))
-                await asyncio.sleep(
-                    0
-                )  # starting all in one go would hold up the event loop
-            for _ in range(num):
-                item = await finished.get()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-        finally:
-            gc.set_threshold(*thresholds)
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        with _rare_collections():
+            try:
+                for _ in range(min(num, self.concurrency)):
+                    work = self._work(positions, finished)
+                    workers.append(asyncio.create_task(work))
+                    # Starting all in one go would hold up the event loop.
+                    await asyncio.sleep(0)
+                for _ in range(num):
+                    item = await finished.get()
+                    if isinstance(item, Exception):
+                        raise item
+                    yield item
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
 
     async def _work(self, positions: Iterator[int], finished: _Finished) -> None:
         """Play one episode after another."""
@@ -172,11 +220,13 @@ class EpisodeRunner:
                 episode = await self._play(position)
                 check_cancelled()
                 await finished.put((position, episode))
-        except Exception as error:  # of the task source: the policy's are episodes
+        except (
+            Exception
+        ) as error:  # what can only end the run; a policy's is an episode
             await finished.put(error)
 
     async def _play(self, position: int) -> Episode:
-        """Play one episode to its end, whatever end that is."""
+        """Play the episode of a position in the reading."""
         group, rollout = divmod(position, self.group_size)
         session = self.scenario.rollout(
             self.split,
@@ -186,51 +236,39 @@ class EpisodeRunner:
             aided=self.aided,
             policy_version=self.policy_version,
         )
+        voice = self._voices.voice(session.key)
+        try:
+            begin(session, voice)
+            return await self._finish(session, voice)
+        finally:
+            voice.close()
+
+    async def _finish(self, session: Session, voice: Voice) -> Episode:
+        """Play an episode that has begun to its end, whatever end that is."""
         try:
             async with asyncio.timeout(self.deadline_s) as deadline:
                 self._running[session] = deadline
-                await self._turns(session)
-        except (BudgetSpent, SandboxUnavailable):
-            raise
-        except (
-            Exception,
-            SystemExit,
-            asyncio.CancelledError,
-        ) as error:  # a policy may be anybody's program
-            check_cancelled()
-            if session.stop_reason is None:
-                fault = f"{type(error).__name__}: {error}"
-                session.verdict = Verdict(
-                    correct=None, reward=None, status="error", reason=fault
-                )
-                session.abort(
-                    StopReason.ROLLOUT_TIMEOUT
-                    if deadline.expired()
-                    else StopReason.POLICY_ERROR
-                )
+                await finish(session, voice)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            # `cancel` ends an episode by its deadline too, and has said so already.
+            fault = f"the episode ran for more than {self.deadline_s} s"
+            session.fail(StopReason.ROLLOUT_TIMEOUT, fault)
         finally:
             del self._running[session]
-        return session.episode()
+        episode = session.episode()
+        if self.on_episode is not None:
+            self.on_episode(episode)
+        return episode
 
-    async def _turns(self, session: Session) -> None:
-        """Let the policy speak until the session is over."""
-        running = TokenSession(session, self.tokenizer)
-        running.open()
-        while session.stop_reason is None:
-            dialogue = session.dialogue
-            said = await self.policy(
-                tuple(session.messages), dialogue.stop_strings(), dialogue.token_limit()
-            )
-            check_cancelled()
-            if isinstance(said, Completion):
-                token_ids = said.token_ids or tuple(running.tokenizer.encode(said.text))
-                running.tokenizer.decode(
-                    token_ids
-                )  # which raises for ids of another tokenizer
-                await running.take(replace(said, token_ids=token_ids))
-            elif isinstance(said, str):
-                await running.say_async(said)
-            else:
-                raise TypeError(
-                    f"the policy must return text or a Completion, got {type(said).__name__}"
-                )
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Collect garbage rarely while episodes run."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*map(max, thresholds, _GC_THRESHOLDS))
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)

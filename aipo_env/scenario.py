@@ -10,6 +10,7 @@ from aipo_env.agents.roles import KnowledgeAgent, ReasoningAgent, VerifyAgent
 from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import DialogueRules
 from aipo_env.errors import ConfigError, check_choice
+from aipo_env.keys import free_key
 from aipo_env.records import CONSULT_KINDS, Split, Task
 from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec, as_options, construct
 from aipo_env.session import Session
@@ -61,10 +62,9 @@ class Scenario:
         `index` chooses another task. Options as in `Session`.
         """
         index = task_index(self.source, split, group, seed) if index is None else index
-        key, group_id = (seed, group, number), f"{seed}-{group}"
-        return self.session(
-            self.source.task(split, index), key=key, group_id=group_id, **options
-        )
+        task = self.source.task(split, index)
+        key = free_key(seed, group, number)
+        return self.session(task, key=key, group_id=f"{seed}-{group}", **options)
 
 
 _ROLES = {"knowledge": KnowledgeAgent, "reason": ReasoningAgent, "verify": VerifyAgent}

@@ -11,8 +11,8 @@ from tyro.conf import FlagCreatePairsOff, Positional
 from aipo_env.envs import make_environment
 from aipo_env.envs.turn_env import TurnEnv
 from aipo_env.errors import ConfigError
+from aipo_env.event_loop import run_sync
 from aipo_env.records import Split
-from aipo_env.session import run_sync
 
 MAX_EPISODES = 1_000
 """Episodes that run at once; the one that has rested longest is dropped."""

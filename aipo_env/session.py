@@ -1,31 +1,25 @@
 """Drives one `Dialogue` against real agents and a real verifier, and keeps the token record.
 
 session = Session(task, rules, codec, pool, verifier, aided=True, key=(seed, step, group, rollout))
-for message in session.open(): ...          # feed them to the policy, `session.record` what it was fed
-message = await session.advance(completion)  # what the policy sees next, or None at the end
+session.show(voice.open(session.open()))     # what the policy is shown, in its tokens
+message = await session.advance(completion)  # what comes back, or None at the end
 episode = session.episode()
+
+`drive.play` is the loop over these.
 """
 
 import asyncio
-import atexit
 import hashlib
-import os
-import re
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, replace
-from functools import cache
-from threading import Thread
-from typing import Any, TypeVar
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.agents.pool import AgentPool, check_cancelled, request_hash
+from aipo_env.agents.pool import AgentPool, request_hash
 from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback
 from aipo_env.episode import Episode, Run, TokenRecord
 from aipo_env.errors import SandboxUnavailable, VerifierError
 from aipo_env.records import (
-    CONSULT_KINDS,
     Author,
     Completion,
     Consult,
@@ -35,17 +29,11 @@ from aipo_env.records import (
     Task,
     Verdict,
 )
+from aipo_env.threads import check_cancelled
+from aipo_env.tokenizers.base import Piece
 from aipo_env.verifiers.base import Verifier
-from aipo_env.verifiers.math_equiv import compare, last_boxed, normalise
 
-T = TypeVar("T")
 _NOTHING = AgentReply(text="")
-
-_BLANKS = re.compile(r"[\s$]+")
-MAX_BARE_ANSWER = 60
-"""A reply that is longer than the answer by more characters is more than an answer."""
-LONG_ANSWER = 6
-"""Normalised characters from which an answer is looked for anywhere in a reply."""
 
 
 @dataclass(eq=False, repr=False)
@@ -72,10 +60,10 @@ class Session:
     def __post_init__(self, rules: DialogueRules, codec: Codec, aided: bool) -> None:
         self.dialogue = Dialogue(self.task, rules, codec, aided=aided)
         self.messages: list[Message] = []
-        self.consults: list[Consult] = []
         self.verdict: Verdict | None = None
         self.stop_reason: StopReason | None = None
-        self._runs: list[Run] = []
+        self.runs: list[Run] = []
+        """The token record so far, in runs of tokens that stand together."""
 
     def open(self) -> tuple[Message, ...]:
         """Return the prompt."""
@@ -83,46 +71,69 @@ class Session:
         self.messages += messages
         return messages
 
-    def record(self, token_ids: Sequence[int], span: Span) -> None:
-        """Record tokens that the policy was fed, with the span they belong to.
+    def show(self, pieces: Sequence[Piece]) -> None:
+        """Record what the policy is shown, and end the episode where a limit does.
 
-        Only if they are the very tokens that the span's author sampled, its log-probabilities are theirs.
+        What does not fit into the context is not recorded: the policy never sees it.
         """
-        self._append(token_ids, span)
-        self.dialogue.saw(len(token_ids))
+        num_tokens = sum(len(token_ids) for token_ids, _ in pieces)
+        if not self.dialogue.fits(num_tokens):
+            self.abort(StopReason.CONTEXT_OVERFLOW)
+            return
+        for token_ids, span in pieces:
+            self._record(token_ids, span)
+        self.dialogue.saw(num_tokens)
+        reason = self.dialogue.exhausted()
+        if reason is not None:
+            self.abort(reason)
 
-    async def advance(self, completion: Completion) -> Message | None:
+    async def advance(
+        self, completion: Completion, on_answer: Callable[[], None] = lambda: None
+    ) -> Message | None:
         """Take one completion of the policy; return what it sees next, or None when the episode is over.
+
+        `on_answer` is called when the completion is the final answer, before it is verified.
 
         Raises:
             RuntimeError: The episode was over already.
         """
         if self.stop_reason is not None:
             raise RuntimeError(f"the episode is over: {self.stop_reason}")
-        token_ids, span = (
-            tuple(completion.token_ids),
-            Span(completion.text, Author.POLICY),
+        span = Span(
+            completion.text,
+            Author.POLICY,
+            token_ids=tuple(completion.token_ids),
+            logprobs=completion.logprobs,
         )
-        self._append(
-            token_ids, replace(span, token_ids=token_ids, logprobs=completion.logprobs)
-        )
-        self.messages.append(Message("assistant", (span,)))
+        self._record(span.token_ids, span)
+        text = Span(completion.text, Author.POLICY)
+        self.messages.append(Message("assistant", (text,)))
         need = self.dialogue.receive(completion)
         if isinstance(need, Ended):
             self.stop_reason = need.reason
             return None
         if isinstance(need, Answer):
+            on_answer()
             await self._judge(need.text)
             return None
-        message = (
-            need.message if isinstance(need, Feedback) else await self._consult(need)
-        )
+        if isinstance(need, Feedback):
+            message = need.message
+        else:
+            message = await self._consult(need)
         self.messages.append(message)
         return message
 
     def abort(self, reason: StopReason) -> None:
         """End the episode from outside."""
         self.stop_reason = self.stop_reason or reason
+
+    def fail(self, reason: StopReason, fault: str) -> None:
+        """End the episode because something failed; the verdict tells what. Not if it is over."""
+        if self.stop_reason is None:
+            self.verdict = Verdict(
+                correct=None, reward=None, status="error", reason=fault
+            )
+            self.stop_reason = reason
 
     def episode(self) -> Episode:
         """Return the record; the session must be over."""
@@ -135,8 +146,8 @@ class Session:
             aided=self.dialogue.aided,
             messages=tuple(self.messages),
             turns=tuple(self.dialogue.turns),
-            consults=tuple(sorted(self.consults, key=lambda consult: consult.call_id)),
-            tokens=TokenRecord.join(self._runs),
+            consults=self.dialogue.consults,
+            tokens=TokenRecord.join(self.runs),
             verdict=self.verdict,
             reward=reward,
             reward_parts={} if reward is None else {"verdict": reward},
@@ -190,12 +201,9 @@ class Session:
     async def _ask(self, call: Consult, trace: str) -> Consult:
         """Ask one agent and write the account of it."""
         if call.status == "denied":
-            self.consults.append(call)
-            return call
-        key, tests = (
-            (*self.key, call.call_id),
-            self.task.tests if call.kind == "verify" else None,
-        )
+            return self.dialogue.account(call)
+        key = (*self.key, call.call_id)
+        tests = self.task.tests if call.kind == "verify" else None
         request = AgentRequest(
             kind=call.kind,
             query=call.query,
@@ -211,123 +219,39 @@ class Session:
         )
         outcome = await self.pool.consult(request)
         said = outcome.reply or _NOTHING
-        is_leak = call.kind in CONSULT_KINDS and leaks(
-            said.text, self.task.answer, self._said(call.query)
-        )
-        shown = _NOTHING if is_leak else said
         account = replace(
             call,
             agent_id=said.agent_id or request.agent_id,
-            reply=shown.text,
-            status="leaked" if is_leak else "answered" if said.text else "failed",
+            reply=said.text,
+            status="answered" if said.text else "failed",
             tokens=said.tokens,
             cost_usd=said.cost_usd,
             retries=outcome.retries,
             prompt_hash=request_hash(request),
             error=outcome.error,
             seconds=outcome.seconds,
-            token_ids=shown.token_ids,
-            logprobs=shown.logprobs,
+            token_ids=said.token_ids,
+            logprobs=said.logprobs,
         )
-        self.consults.append(account)
-        return account
+        return self.dialogue.account(account)
 
-    def _said(self, query: str) -> str:
-        """Return the policy's own words that let a reply repeat the gold answer.
+    def _record(self, token_ids: Sequence[int], span: Span) -> None:
+        """Record tokens with the span they belong to.
 
-        A short answer counts as said in this very query only: a policy that has listed all digits has said nothing.
+        Only if they are the very tokens that the span's author sampled, its log-probabilities are theirs.
         """
-        if len(normalise(self.task.answer)) < LONG_ANSWER:
-            return query
-        return "\n".join(
-            message.content for message in self.messages if message.role == "assistant"
-        )
-
-    def _append(self, token_ids: Sequence[int], span: Span) -> None:
         is_sampled = tuple(token_ids) == span.token_ids[: len(token_ids)]
-        logprobs = span.logprobs[: len(token_ids)] if is_sampled else ()
-        turn = len(self.dialogue.turns)
-        self._runs.append(
-            (token_ids, int(span.author), span.call_id, turn, logprobs, span.is_content)
+        run = Run(
+            token_ids=token_ids,
+            author=int(span.author),
+            call_id=span.call_id,
+            turn=len(self.dialogue.turns),
+            logprobs=span.logprobs[: len(token_ids)] if is_sampled else (),
+            is_content=span.is_content,
         )
-
-
-def leaks(reply: str, gold: str, said: str) -> bool:
-    """Return whether a reply gives the gold answer away.
-
-    It does when the answer it gives (box, "answer is", or all it says) equals the gold, or when a gold of at
-    least six normalised characters stands in it as a whole token sequence; not when the policy said it first.
-    """
-    plain = normalise(gold)
-    if not plain or _holds(plain, said):
-        return False
-    if plain.isdecimal() and not any(map(str.isnumeric, reply)):
-        return False  # no notation of a number does without: the usual case, and spares most of the work
-    bare = reply.strip(" \t\r\n;")
-    given = (
-        last_boxed(reply),
-        bare if len(bare) <= MAX_BARE_ANSWER + len(gold) else "",
-    )
-    if any(compare(text, gold)[0] for text in given if text):
-        return True
-    stated = r"(?i:answer\s*(?:is|equals|:|=))[\s:=*_`$\"'(\[]*"
-    return _holds(plain, reply, stated) or (
-        len(plain) >= LONG_ANSWER and _holds(plain, reply)
-    )
-
-
-def _holds(answer: str, text: str, before: str = "") -> bool:
-    """Return whether a normalised answer stands in a text, however spaced, with no letter or digit beside it."""
-    # Most texts do not hold it at all, and building the pattern costs more than the rest of a consultation.
-    if _BLANKS.sub("", answer) not in _BLANKS.sub("", text):
-        return False
-    spaced = r"[\s$]*".join(map(re.escape, answer))
-    return re.search(rf"{before}(?<![\w.]){spaced}(?!\w|\.\d)", text) is not None
+        self.runs.append(run)
 
 
 def _seed(key: tuple[int, ...]) -> int:
     """Return a 32-bit seed that depends on the whole key."""
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4], "big")
-
-
-@cache
-def _loop(process_id: int) -> asyncio.AbstractEventLoop:
-    """Return the background event loop of this process; a forked child has no thread of its parent's."""
-    loop = asyncio.new_event_loop()
-    thread = Thread(target=loop.run_forever, name="aipo-env", daemon=True)
-    thread.start()
-
-    def end() -> None:
-        """Have what runs in the loop close its connections."""
-        with suppress(TimeoutError):
-            if os.getpid() == process_id:
-                asyncio.run_coroutine_threadsafe(
-                    loop.shutdown_asyncgens(), loop
-                ).result(1)
-                loop.call_soon_threadsafe(loop.stop)
-                thread.join(1)
-
-    atexit.register(end)
-    return loop
-
-
-def run_sync(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from synchronous code: the only bridge there is. Works inside a running loop too.
-
-    An interruption (Ctrl-C) cancels the work.
-
-    Raises:
-        RuntimeError: It is called by work that it runs itself, say by an agent that steps an environment.
-    """
-    loop = _loop(os.getpid())
-    if asyncio._get_running_loop() is loop:
-        work.close()
-        raise RuntimeError(
-            "run_sync() inside what run_sync() runs would wait for itself. Await the work."
-        )
-    future = asyncio.run_coroutine_threadsafe(work, loop)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise

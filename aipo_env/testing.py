@@ -9,9 +9,12 @@ from threading import Event, Thread
 from typing import Any, Literal
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.envs.token_session import TokenSession
+from aipo_env.drive import begin, take_turn
 from aipo_env.episode import Episode
+from aipo_env.event_loop import run_sync
+from aipo_env.records import Message
 from aipo_env.session import Session
+from aipo_env.voice import TextVoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,20 @@ class ScriptedPolicy:
         Raises:
             RuntimeError: The texts ran out before the episode ended.
         """
-        running = TokenSession(session)
-        running.open()
+        voice = TextVoice()
+        begin(session, voice)
         for text in self.texts:
             if session.stop_reason is None:
-                running.say(text)
+                turn = voice.said(text, session.dialogue.token_limit())
+                run_sync(take_turn(session, voice, turn))
         return session.episode()
+
+    async def say(
+        self, messages: Sequence[Message], stop: Sequence[str], max_tokens: int
+    ) -> str:
+        """Return the text of this turn: what an `EpisodeRunner` wants of a policy."""
+        num_said = sum(message.role == "assistant" for message in messages)
+        return self.texts[num_said]
 
 
 @dataclass(slots=True)

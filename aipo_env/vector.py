@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from aipo_env.envs import make_env
 from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.errors import ConfigError, whole
-from aipo_env.session import run_sync
+from aipo_env.event_loop import run_sync
 
 Batch = tuple[
     Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]

@@ -1,22 +1,27 @@
 """Where the episodes of a step come from: sampled now, or up to `max_staleness` steps ahead."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from aipo_env import Episode, Scenario, task_index
-from aipo_learner.background import BackgroundLoop
+from aipo_env import (
+    Episode,
+    Running,
+    Scenario,
+    rollout_key,
+    run_sync,
+    start,
+    task_index,
+)
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.distributed import gathered, share, world_size
 from aipo_learner.independence import WithholdingPool, aided_flags, anneal
 from aipo_learner.interrupt import Abandoned, InterruptFlag
-from aipo_learner.rollouts import run_episodes
+from aipo_learner.rollouts import Further, no_further, play_wave
 from aipo_learner.samplers.base import Sampler
 
 Groups = list[list[Episode]]
@@ -60,38 +65,34 @@ class SampledBatches(Batches):
     def __init__(
         self, run: Run, play: Play, interrupt: InterruptFlag, *, is_apart: bool = False
     ) -> None:
-        config, queued = run.config, run.queued_episodes()
+        config = run.config
         self._config, self._play, self._interrupt = config, play, interrupt
-        size = config.groups_per_step * config.group_size
-        self._queue = deque(
-            queued[start : start + size] for start in range(0, len(queued), size)
-        )
+        self._queue = deque(_by_step(run.queued_episodes()))
         self._next = run.step + len(self._queue)
         self._may_overlap = is_apart and config.source.max_staleness > 0
-        self._background: BackgroundLoop | None = None
-        self._ahead: Future[list[Episode]] | None = None
+        self._ahead: Running[list[Episode]] | None = None
 
     def take(self, step: int) -> Groups:
         """Sample, with the weights as they are, what is due and not sampled ahead; return the step's groups."""
         last = step + self._config.source.max_staleness - self._may_overlap
         while self._next <= min(last, self._config.num_steps - 1):
-            self._keep(lambda: asyncio.run(self._begin(step)))
-        episodes, size = self._queue.popleft(), self._config.group_size
-        return [
-            episodes[start : start + size] for start in range(0, len(episodes), size)
-        ]
+            self._keep(lambda: run_sync(self._begin(step)))
+        return by_group(self._queue.popleft())
 
     def sample_ahead(self, step: int) -> None:
         """Begin to sample the batch that is `max_staleness` steps ahead, with the weights as they are."""
         if self._may_overlap and self._next < self._config.num_steps:
-            self._background = self._background or BackgroundLoop("ahead")
-            self._ahead = self._background.start(self._begin(step))
+            self._ahead = start(self._begin(step))
 
     def settle(self) -> None:
         """Wait for what `sample_ahead` began. What is raised meanwhile gives it up."""
         ahead, self._ahead = self._ahead, None
-        if ahead:
+        if ahead is None:
+            return
+        try:
             self._keep(ahead.result)
+        finally:
+            ahead.cancel()
 
     def queued(self) -> list[Episode]:
         """Return the episodes that wait for their steps, in order: a checkpoint keeps them."""
@@ -99,8 +100,9 @@ class SampledBatches(Batches):
 
     def close(self) -> None:
         """End what is being sampled. May be called twice."""
-        if self._background:
-            self._background.close()
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
 
     def _keep(self, wait: Callable[[], list[Episode]]) -> None:
         """Wait for this rank's part of a batch and queue the parts of all. If one of them is given up, all are."""
@@ -126,31 +128,48 @@ async def play_groups(
     step: int,
     groups: Sequence[int],
     policy_version: int,
+    further: Further = no_further,
 ) -> list[Episode]:
     """Play all rollouts of some groups of a step, group after group, each with its task and its keys.
 
-    Who plays the others makes no difference to them.
+    Who plays the others makes no difference to them. `further` waves add rollouts to these
+    groups, or groups behind them.
     """
     if isinstance(scenario.pool, WithholdingPool):
         scenario.pool.accept = anneal(config, step)
     sessions = []
     for group in groups:
         position = step * config.groups_per_step + group
-        task = scenario.source.task(
-            "train", task_index(scenario.source, "train", position, config.seed)
-        )
+        index = task_index(scenario.source, "train", position, config.seed)
+        task = scenario.source.task("train", index)
         for rollout, aided in enumerate(aided_flags(config, step)):
-            key, group_id = (config.seed, step, group, rollout), f"{step}-{group}"
-            sessions.append(
-                scenario.session(
-                    task,
-                    aided=aided,
-                    key=key,
-                    group_id=group_id,
-                    policy_version=policy_version,
-                )
+            session = scenario.session(
+                task,
+                aided=aided,
+                key=rollout_key(config.seed, step, group, rollout),
+                group_id=f"{step}-{group}",
+                policy_version=policy_version,
             )
-    return await run_episodes(sessions, sampler)
+            sessions.append(session)
+    episodes = await play_wave(scenario, sessions, sampler, further)
+    return [episode for group in by_group(episodes) for episode in group]
+
+
+def by_group(episodes: Sequence[Episode]) -> Groups:
+    """Return episodes by their group, groups in the order in which they first appear."""
+    groups: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        groups.setdefault(episode.group_id, []).append(episode)
+    return list(groups.values())
+
+
+def _by_step(episodes: Sequence[Episode]) -> list[list[Episode]]:
+    """Return episodes that wait for their steps, a step's together."""
+    steps: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        step, _, _ = episode.group_id.partition("-")
+        steps.setdefault(step, []).append(episode)
+    return list(steps.values())
 
 
 def staleness(

@@ -1,15 +1,23 @@
 """Evaluation: unbiased pass@k and mean@k on held-out tasks, without agents and with, with paired intervals."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aipo_env import CONSULT_KINDS, Episode, Scenario, task_index
+from aipo_env import (
+    CONSULT_KINDS,
+    Episode,
+    Salt,
+    Scenario,
+    evaluation_key,
+    keyed_rng,
+    run_sync,
+    task_index,
+)
 from aipo_learner.distributed import gathered, share
-from aipo_learner.rollouts import run_episodes
+from aipo_learner.rollouts import play_wave
 from aipo_learner.samplers.base import Sampler
 
 NUM_RESAMPLES = 2000
@@ -108,8 +116,8 @@ class Scores:
 
 def interval(values: NDArray[np.float64]) -> list[float]:
     """Return the 95 % percentile bootstrap interval of a mean over tasks."""
-    rng = np.random.default_rng([0, 8])
-    means = values[rng.integers(len(values), size=(NUM_RESAMPLES, len(values)))].mean(
+    draws = keyed_rng([0], Salt.BOOTSTRAP)
+    means = values[draws.integers(len(values), size=(NUM_RESAMPLES, len(values)))].mean(
         axis=1
     )
     return [float(x) for x in np.quantile(means, [0.025, 0.975])]
@@ -173,11 +181,12 @@ def evaluate(
             scenario.session(
                 tasks[number],
                 aided=aided,
-                key=(seed, 1_000_000 + aided, number, sample),
+                key=evaluation_key(seed, number, sample, aided=aided),
             )
             for number, sample in chunk
         ]
-        episodes = gathered(asyncio.run(run_episodes(share(sessions), sampler)))
+        wave = play_wave(scenario, share(sessions), sampler)
+        episodes = gathered(run_sync(wave))
         for (number, sample), episode in zip(chunk, episodes, strict=True):
             num_correct[number] += episode.correct
             num_truncated += episode.stop_reason.is_truncated

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from aipo_env import AgentPool, AgentRequest, Author, Codec, Episode, Outcome
+from aipo_env import (
+    AgentPool,
+    AgentRequest,
+    Author,
+    Codec,
+    Episode,
+    Outcome,
+    Salt,
+    keyed_rng,
+)
 from aipo_learner.batch import Row, episode_row
 from aipo_learner.config import TrainConfig
 
@@ -41,7 +50,7 @@ class WithholdingPool(AgentPool):
 
     async def consult(self, request: AgentRequest) -> Outcome:
         """Ask the agent unless the request's seed says that the reply is withheld."""
-        if np.random.default_rng([request.seed, 7]).random() >= self.accept:
+        if keyed_rng([request.seed], Salt.WITHHELD_REPLY).random() >= self.accept:
             return Outcome(reply=None, error="withheld")
         return await super().consult(request)
 

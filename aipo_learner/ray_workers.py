@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from aipo_env import ConfigError, Episode, Journal, PolicyError, Scenario
+from aipo_env import ConfigError, Episode, Journal, PolicyError, Scenario, run_sync
 from aipo_learner.batches import Playing, play_groups
 from aipo_learner.config import TrainConfig
 from aipo_learner.distributed import parts
@@ -54,7 +54,7 @@ class RayWorker:
         work = play_groups(
             self._config, self._scenario, self._sampler, step, groups, policy_version
         )
-        return asyncio.run(work)
+        return run_sync(work)
 
 
 class RayWorkers:

@@ -1,55 +1,29 @@
-"""Rollouts: policy, agents and verifier through whole episodes, many at a time."""
+"""Waves of episodes: policy, agents and verifier, all started together."""
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from aipo_env import Episode, Session, StopReason, Task, Verdict, Verifier
-from aipo_learner.samplers.base import Conversation, Sampler
+from aipo_env import Episode, EpisodeRunner, Scenario, Session
+from aipo_learner.samplers.base import Sampler
 from aipo_learner.self_agent import lend_voice
 
+Further = Callable[[Sequence[Episode], int], Sequence[Session]]
+"""Returns the sessions of the next wave: see `EpisodeRunner.waves`."""
 
-async def run_episodes(sessions: Sequence[Session], sampler: Sampler) -> list[Episode]:
-    """Run all sessions to their ends; episodes come in the order of the sessions."""
+
+def no_further(episodes: Sequence[Episode], wave: int) -> Sequence[Session]:
+    """Return no sessions: a step is one wave."""
+    return ()
+
+
+async def play_wave(
+    scenario: Scenario,
+    sessions: Sequence[Session],
+    sampler: Sampler,
+    further: Further = no_further,
+) -> list[Episode]:
+    """Play all sessions to their ends; episodes come in the order of the sessions.
+
+    Those of further waves come behind them.
+    """
     lend_voice(sampler)
-    conversations = [sampler.conversation(session.key) for session in sessions]
-    return await asyncio.gather(*map(_run_episode, sessions, conversations))
-
-
-@dataclass(frozen=True)
-class _AfterLeaving:
-    """Verifies once the conversation is closed: nobody waits in the sampler for a verdict."""
-
-    verifier: Verifier
-    conversation: Conversation
-
-    async def verify(self, task: Task, answer: str) -> Verdict:
-        self.conversation.close()
-        return await self.verifier.verify(task, answer)
-
-
-async def _run_episode(session: Session, conversation: Conversation) -> Episode:
-    """Run one session to its end."""
-    dialogue = session.dialogue
-    session.verifier = _AfterLeaving(session.verifier, conversation)
-    try:
-        pieces = conversation.open(session.open())
-        while True:
-            if sum(len(token_ids) for token_ids, _ in pieces) > dialogue.context_left():
-                session.abort(StopReason.CONTEXT_OVERFLOW)
-                break
-            for token_ids, span in pieces:
-                session.record(token_ids, span)
-            if reason := dialogue.exhausted():
-                session.abort(reason)
-                break
-            completion = await conversation.complete(
-                dialogue.stop_strings(), dialogue.token_limit()
-            )
-            message = await session.advance(completion)
-            if message is None:
-                break
-            pieces = conversation.append(message)
-    finally:
-        conversation.close()
-    return session.episode()
+    return await EpisodeRunner(scenario, sampler).waves(sessions, further)

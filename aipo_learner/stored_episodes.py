@@ -1,11 +1,9 @@
 """Training on a file of episodes, made by anybody: `aipo train --episodes` and, as imitation, `--sft-episodes`."""
 
-import asyncio
 from dataclasses import replace
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +14,22 @@ from aipo_env import (
     DataError,
     Episode,
     Message,
+    Piece,
+    Run,
+    Salt,
     Scenario,
     Span,
     TokenRecord,
+    all_of,
+    keyed_rng,
     read_episodes,
+    run_sync,
 )
 from aipo_learner.batch import Row, episode_row
 from aipo_learner.batches import Batches, Groups
 from aipo_learner.config import TrainConfig
 from aipo_learner.objective import ObjectiveConfig
-from aipo_learner.samplers.base import ChatFormat, Piece
+from aipo_learner.samplers.base import ChatFormat
 
 
 class StoredBatches(Batches):
@@ -46,7 +50,7 @@ class StoredBatches(Batches):
     ) -> None:
         self._seed, source = config.seed, config.source
         path = Path(source.sft_episodes or source.episodes)
-        episodes = asyncio.run(_completed(path, scenario, tokenizer))
+        episodes = run_sync(_completed(path, scenario, tokenizer))
         if source.sft_episodes:
             self._groups = [[episode] for episode in episodes if episode.correct]
             self._size = config.groups_per_step * config.group_size
@@ -75,7 +79,7 @@ class StoredBatches(Batches):
 
 @lru_cache(4)
 def _order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, 9, epoch]).permutation(size)
+    return keyed_rng([seed], Salt.STORED_ORDER, epoch).permutation(size)
 
 
 def sft_config(config: TrainConfig) -> TrainConfig:
@@ -123,7 +127,7 @@ async def _completed(
                 "out of the line: then its text is tokenised."
             )
         episodes.append(episode)
-    return await asyncio.gather(*(_judged(episode, scenario) for episode in episodes))
+    return await all_of(_judged(episode, scenario) for episode in episodes)
 
 
 def tokenised(
@@ -143,13 +147,19 @@ def tokenised(
         for message in episode.messages
     ]
     opening = list(takewhile(lambda message: message.role != "assistant", messages))
-    runs: list[Any] = []
+    runs: list[Run] = []
 
     def record(pieces: list[Piece], turn: int) -> None:
-        runs.extend(
-            (ids, span.author, span.call_id, turn, (), span.is_content)
-            for ids, span in pieces
-        )
+        for token_ids, span in pieces:
+            run = Run(
+                token_ids=token_ids,
+                author=span.author,
+                call_id=span.call_id,
+                turn=turn,
+                logprobs=(),
+                is_content=span.is_content,
+            )
+            runs.append(run)
 
     record(chat.prompt(opening), 0)
     num_turns, ended = 0, False

@@ -1,11 +1,9 @@
 """New weights for the sampler before it samples, and the check that they are the learner's."""
 
-import asyncio
-
 import torch
 from transformers import PreTrainedModel
 
-from aipo_env import Author, Message, PolicyError, Span
+from aipo_env import Author, Message, PolicyError, Span, all_of, run_sync
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.samplers.vllm_sampler import VLLMSampler
 
@@ -57,10 +55,10 @@ def sampler_gap(sampler: VLLMSampler, model: PreTrainedModel) -> float:
             sampler.sample(prompt, seed=seed, max_tokens=_DRAW_TOKENS)
             for seed in range(_NUM_DRAWS)
         ]
-        return await asyncio.gather(*turns)
+        return await all_of(turns)
 
     gaps = []
-    for token_ids, logprobs, _ in asyncio.run(draw()):
+    for token_ids, logprobs, _ in run_sync(draw()):
         whole = torch.tensor([prompt + token_ids], device=model.device)
         logits = model(input_ids=whole).logits[0, len(prompt) - 1 : -1].float()
         scores = torch.log_softmax(logits / sampler.temperature, dim=-1)

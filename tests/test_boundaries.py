@@ -19,18 +19,32 @@ PACKAGES = ("aipo_env", "aipo_learner")
 # Each layer imports only from layers above it in this list, or from beside it without a cycle.
 # A name covers the module or package and everything inside it; "aipo_env" is the door alone.
 LAYERS = (
-    ("aipo_env.records", "aipo_env.episode", "aipo_env.errors", "aipo_env.stored"),
+    (
+        "aipo_env.records",
+        "aipo_env.episode",
+        "aipo_env.errors",
+        "aipo_env.stored",
+        "aipo_env.keys",
+        "aipo_env.threads",
+        "aipo_env.event_loop",
+    ),
     ("aipo_env.codecs", "aipo_env.registry", "aipo_env.shipped"),
     ("aipo_env.tasks", "aipo_env.sandboxes", "aipo_env.toy.world"),
     ("aipo_env.verifiers",),
+    ("aipo_env.leaks", "aipo_env.tokenizers"),
     ("aipo_env.agents",),
     ("aipo_env.tools",),
     ("aipo_env.dialogue",),
     ("aipo_env.render",),
-    ("aipo_env.session", "aipo_env.scenario"),
+    ("aipo_env.session", "aipo_env.scenario", "aipo_env.voice", "aipo_env.drive"),
     ("aipo_env.envs",),
     ("aipo_env.vector", "aipo_env.runner"),
-    ("aipo_env.checker", "aipo_env.grading", "aipo_env.play", "aipo_env.testing"),
+    (
+        "aipo_env.checker",
+        "aipo_env.grading",
+        "aipo_env.terminal",
+        "aipo_env.testing",
+    ),
     ("aipo_env",),
     (
         "aipo_env.cli",

@@ -11,16 +11,18 @@ from typing import Any, Generic, TypeVar, get_args
 import gymnasium as gym
 from gymnasium.error import ResetNeeded
 
-from aipo_env.envs.byte_tokenizer import ByteTokenizer
-from aipo_env.envs.token_session import TokenSession
-from aipo_env.envs.tokenizer import Tokenizer
+from aipo_env.drive import begin
 from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError, check_choice, suggest, whole
+from aipo_env.event_loop import run_sync
 from aipo_env.records import Message, Split, StopReason
 from aipo_env.registry import as_options
 from aipo_env.render import episode_text, episodes_html, messages_text
 from aipo_env.scenario import build_scenario
-from aipo_env.session import Session, run_sync
+from aipo_env.session import Session
+from aipo_env.tokenizers.base import Tokenizer
+from aipo_env.tokenizers.bytes import ByteTokenizer
+from aipo_env.voice import TextVoice
 
 ObsT = TypeVar("ObsT")
 ActT = TypeVar("ActT")
@@ -85,7 +87,8 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         self.scenario = build_scenario(rules=limits, **scenario)
         self.tokenizer: Tokenizer = ByteTokenizer()
         self.aided, self.split, self.render_mode = aided, split, render_mode
-        self._session: TokenSession | None = None
+        self._session: Session | None = None
+        self._voice = TextVoice()
         self._is_over = True
         self._series: int | None = None
         self._position = 0
@@ -107,11 +110,11 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             )
         index = _chosen_index(options or {}, self.scenario.source.num_tasks(self.split))
         reading = (self.split, self._series, self._position)
-        session = self.scenario.rollout(*reading, index=index, aided=self.aided)
-        self._session = TokenSession(session, self.tokenizer)
+        self._session = self.scenario.rollout(*reading, index=index, aided=self.aided)
+        self._voice = TextVoice(self.tokenizer)
         self._position += 1
         self._clear()
-        self._session.open()
+        begin(self._session, self._voice)
         self._note()
         return self._observe(), self._info()
 
@@ -142,7 +145,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """The strings after which a turn of the current episode ends."""
-        return self._session.session.dialogue.stop_strings() if self._session else ()
+        return self._session.dialogue.stop_strings() if self._session else ()
 
     def render(self) -> str | None:
         """Return the transcript in mode "ansi", a web page in mode "html"; "human" has printed it already.
@@ -159,7 +162,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             )
         if self.render_mode in (None, "human") or self._session is None:
             return None
-        session = self._session.session
+        session = self._session
         if self.render_mode == "html":
             return episodes_html([_so_far(session)], title=session.task.id)
         is_over = session.stop_reason is not None
@@ -169,7 +172,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             else messages_text(session.messages, session.task)
         )
 
-    def _running(self) -> TokenSession:
+    def _running(self) -> Session:
         """Return the running session.
 
         Raises:
@@ -190,7 +193,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
 
     def _note(self) -> None:
         """Take note of what came since the last call; in mode "human", print it."""
-        session = self._running().session
+        session = self._running()
         self._new = session.messages[self._num_shown :]
         self._num_shown += len(self._new)
         if self.render_mode == "human" and self._new:
@@ -208,7 +211,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
 
     def _result(self) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
         """Return what `step` returns."""
-        session = self._running().session
+        session = self._running()
         if session.stop_reason is None:
             if len(session.messages) > self._num_shown:
                 self._note()

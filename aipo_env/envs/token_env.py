@@ -11,10 +11,11 @@ from gymnasium import spaces
 from gymnasium.error import InvalidAction
 from numpy.typing import NDArray
 
-from aipo_env.envs.bpe_tokenizers import build_tokenizer
+from aipo_env.drive import take_turn
 from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.errors import check_choice, whole
 from aipo_env.records import CONSULT_KINDS, Author
+from aipo_env.tokenizers.bpe import build_tokenizer
 
 Form = Literal["flat", "dict"]
 MAX_MASK_TOKENS = 4096
@@ -96,13 +97,14 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         super()._clear()
         self._turn: list[int] = []
         self._limit = 0
+        self._num_runs = 0
         self._allow(self._plain_mask)
         # All tokens of the episode behind a window of padding: appending is cheap, and so is copying the end.
         self._tokens = array("q", [self.tokenizer.end_id] * self.window)
         self._authors = bytearray([Author.TEMPLATE] * self.window)
 
     def _act(self, action: np.int64) -> Coroutine[Any, Any, Any] | None:
-        running = self._running()
+        session = self._running()
         try:
             token_id = index(action)
         except TypeError:
@@ -111,7 +113,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
             raise InvalidAction(
                 f"the action {action!r} is no token id; use one of {self.action_space}"
             )
-        if running.session.stop_reason is not None:
+        if session.stop_reason is not None:
             return None
         self._turn.append(token_id)
         self._tokens.append(token_id)
@@ -121,25 +123,29 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         )
         if is_ended or len(self._turn) >= self._limit:
             turn, self._turn = self._turn, []
-            return running.write_async(turn, is_cut=not is_ended)
+            completion = self._voice.written(turn, is_cut=not is_ended)
+            return take_turn(session, self._voice, completion)
         if token_id in self._macro_ids:
             self._allow(self._plain_mask)
         return None
 
     def _note(self) -> None:
         super()._note()
-        running = self._running()
-        num_seen = len(self._tokens) - self.window
-        self._tokens.extend(running.token_ids[num_seen:])
-        self._authors.extend(running.authors[num_seen:])
-        self._limit = running.session.dialogue.token_limit()
+        session = self._running()
+        for run in session.runs[self._num_runs :]:
+            # The policy's own tokens are there since it wrote them.
+            if run.author != Author.POLICY:
+                self._tokens.extend(run.token_ids)
+                self._authors.extend([run.author] * len(run.token_ids))
+        self._num_runs = len(session.runs)
+        self._limit = session.dialogue.token_limit()
         mask = self._plain_mask.copy()
         mask[[self.tokenizer.macro_ids[kind] for kind in self._askable()]] = 1
         self._allow(mask)
 
     def _askable(self) -> list[str]:
         """Return the kinds and tools of macro tokens whose call would be answered."""
-        dialogue, agents = self._running().session.dialogue, self.scenario.pool.agents
+        dialogue, agents = self._running().dialogue, self.scenario.pool.agents
         known = [
             kind for kind in self.tokenizer.macro_ids if self.aided and kind in agents
         ]

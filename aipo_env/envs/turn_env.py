@@ -7,6 +7,7 @@ from gymnasium import spaces
 from gymnasium.error import InvalidAction
 
 from aipo_env.codecs.openai_calls import OpenAICodec, completion_text
+from aipo_env.drive import take_turn
 from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.envs.spaces import MAX_TEXT_CHARS, UnicodeText
 from aipo_env.errors import check_choice
@@ -46,7 +47,7 @@ class TurnEnv(EpisodeEnv[Any, Any]):
         )
 
     def _act(self, action: str | Mapping[str, Any]) -> Coroutine[Any, Any, Any] | None:
-        running = self._running()
+        session = self._running()
         if isinstance(action, Mapping):
             if action.get("tool_calls") and not isinstance(
                 self.scenario.codec, OpenAICodec
@@ -57,12 +58,13 @@ class TurnEnv(EpisodeEnv[Any, Any]):
             action = completion_text(action)
         if not isinstance(action, str):
             raise InvalidAction(f"the action must be text, got {type(action).__name__}")
-        return (
-            running.say_async(action) if running.session.stop_reason is None else None
-        )
+        if session.stop_reason is not None:
+            return None
+        turn = self._voice.said(action, session.dialogue.token_limit())
+        return take_turn(session, self._voice, turn)
 
     def _observe(self) -> Any:
-        messages = self._running().session.messages
+        messages = self._running().messages
         if self.observation == "delta":
             return "\n\n".join(
                 message.content for message in self._new if message.role != "assistant"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aipo_env.errors import DataError
+from aipo_env.keys import Salt, keyed_rng
 from aipo_env.records import Split, Task
 from aipo_env.registry import TASKS, Spec
 from aipo_env.tasks.datasets import known_datasets
@@ -99,4 +100,4 @@ def task_index(source: TaskSource, split: Split, position: int, seed: int) -> in
 @lru_cache(4)
 def _order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return the order of one epoch."""
-    return np.random.default_rng([seed, 6, epoch]).permutation(size)
+    return keyed_rng([seed], Salt.TASK_ORDER, epoch).permutation(size)

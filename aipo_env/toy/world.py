@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from aipo_env.errors import ConfigError, check_choice, check_whole
+from aipo_env.keys import Salt, keyed_rng
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Split
 
 MAX_LUCK = 1.1e-3
@@ -183,7 +184,7 @@ class World:
     @cached_property
     def operators(self) -> dict[str, Operator]:
         """Every operator of the world by name."""
-        rng = np.random.default_rng([self.seed, 1])
+        rng = keyed_rng([self.seed], Salt.TOY_WORLD)
         drawn = {}
         for kind in CONSULT_KINDS:
             names = OPERATOR_NAMES[kind]
@@ -197,7 +198,7 @@ class World:
 
     def problem(self, split: Split, index: int) -> Problem:
         """Return problem `index` of a split; kinds take turns, so any run of indices is balanced."""
-        rng = np.random.default_rng([self.seed, 2, split == "test", index])
+        rng = keyed_rng([self.seed], Salt.TOY_PROBLEM, split == "test", index)
         kind = self.kinds[index % len(self.kinds)]
         mine = [
             operator for operator in self.operators.values() if operator.kind == kind

@@ -8,33 +8,11 @@ from typing import Any, Protocol
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from aipo_env import Author, Completion, Message, PolicyError, Span
-
-Piece = tuple[list[int], Span]
-"""Token ids and the span of text, with its author, that they stand for."""
+from aipo_env import Author, Completion, Message, Piece, PolicyError, Span, Voices
 
 
-class Conversation(Protocol):
-    """One episode's running list of token ids. After a turn it goes on or is closed soon: others may wait for it."""
-
-    def open(self, messages: Sequence[Message]) -> list[Piece]:
-        """Start with a prompt; return the pieces it became."""
-
-    def append(self, message: Message) -> list[Piece]:
-        """Add a message after the policy's turn; return the pieces it became."""
-
-    async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
-        """Have the policy write its next turn."""
-
-    def close(self) -> None:
-        """Free what the conversation holds. May be called twice."""
-
-
-class Sampler(Protocol):
-    """Opens conversations. `key` names the episode: every draw derives from it and the turn."""
-
-    def conversation(self, key: tuple[int, ...]) -> Conversation:
-        """Register a conversation."""
+class Sampler(Voices, Protocol):
+    """Gives each episode the policy's voice. Every draw derives from the key and the turn."""
 
     def close(self) -> None:
         """Free what the sampler holds. May be called twice."""
@@ -195,8 +173,8 @@ class ChatFormat:
 
 
 @dataclass(eq=False)
-class TokenConversation:
-    """What every sampler's conversation is: `key`, `token_ids` so far, `num_turns` that the policy wrote."""
+class ChatVoice:
+    """What every sampler's voice is: `key`, `token_ids` so far, `num_turns` that the policy wrote."""
 
     chat: ChatFormat
     end_ids: set[int]

@@ -1,13 +1,18 @@
-"""A sampler on plain transformers: batched, keeps each conversation's KV cache, draws by key.
+"""A sampler on plain transformers: batched, keeps each episode's KV cache, draws by key.
 
-Turns are decoded side by side, each in a row of its own. When four rows in ten have finished, decoding pauses
-until their conversations have come back with the next turn or have left; only then do those who wait join.
-What is decoded beside what therefore depends on the conversations alone and never on when an agent's reply
-arrived, which is what makes a run repeatable bit for bit.
+Turns are decoded side by side, each in a row of its own. When four rows in ten have
+finished, decoding pauses until their voices have come back with the next turn or have
+been closed; only then do those who wait join. What is decoded beside what therefore
+depends on the episodes alone and never on when an agent's reply arrived, which is what
+makes a run repeatable bit for bit.
+
+The model works in a thread of its own, entered once from pause to pause: meanwhile
+agents answer, verifiers judge and deadlines pass in the event loop.
 """
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,15 +21,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from aipo_env import Completion, ConfigError
-from aipo_learner.samplers.base import ChatFormat, TokenConversation, end_ids
+from aipo_env import Completion, ConfigError, Key, Salt, keyed_rng
+from aipo_learner.samplers.base import ChatFormat, ChatVoice, end_ids
 from aipo_learner.samplers.row_cache import RowCache, attention_masks
 from aipo_learner.samplers.stops import StopFinder
 
+GO_ON_SHARE = 0.6
+"""Decoding pauses when at most this share of the rows goes on."""
+
 
 @dataclass(eq=False, kw_only=True)
-class HFConversation(TokenConversation):
-    """A conversation of `HFSampler`: of its tokens, `num_cached` are in `cache`."""
+class HFVoice(ChatVoice):
+    """A voice of `HFSampler`: of its tokens, `num_cached` are in `cache`."""
 
     sampler: "HFSampler"
     cache: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -37,14 +45,21 @@ class HFConversation(TokenConversation):
     def close(self) -> None:
         """Leave the sampler."""
         self.sampler.leave(self)
-        self.cache = []
+
+    def forget(self) -> None:
+        """Drop the cache: it can be made again."""
+        self.cache, self.num_cached = [], 0
 
 
 @dataclass(eq=False)
 class _Turn:
-    """One row: what it may write, the draws it uses, what it has written."""
+    """One row: what it may write, the draws it uses, what it has written.
 
-    conversation: HFConversation
+    `is_abandoned` is set from the event loop while the model works; all else belongs to
+    whoever has the row, the loop or the model's thread.
+    """
+
+    voice: HFVoice
     stop: tuple[str, ...]
     max_tokens: int
     future: "asyncio.Future[Completion]"
@@ -52,22 +67,33 @@ class _Turn:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish_reason: str = ""
+    is_abandoned: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more is to be written."""
+        return not self.finish_reason and not self.is_abandoned
 
     def unfed(self) -> list[int]:
-        """Return the tokens that the model has not seen yet; a finished row is fed nothing but padding."""
+        """Return the tokens that the model has not seen yet; a row that is over is fed nothing but padding."""
         if self.finish_reason:
             return []
-        return (
-            self.token_ids[-1:]
-            or self.conversation.token_ids[self.conversation.num_cached :]
-        )
+        return self.token_ids[-1:] or self.voice.token_ids[self.voice.num_cached :]
+
+
+@dataclass(eq=False)
+class _Rows:
+    """What is decoded side by side: turns, and the cache with a row for each."""
+
+    active: list[_Turn] = field(default_factory=list)
+    cache: RowCache | None = None
 
 
 class HFSampler:
     """Samples turns with a transformers model at `temperature`.
 
     Args:
-        max_rows: Conversations decoded side by side; the others wait, in key order, for free rows.
+        max_rows: Turns decoded side by side; the others wait, in key order, for free rows.
     """
 
     def __init__(
@@ -84,144 +110,176 @@ class HFSampler:
         self.temperature, self.max_rows = temperature, max_rows
         self.chat = ChatFormat(tokenizer)
         self.stops = StopFinder(tokenizer, end_ids(model, self.chat))
-        self._open: set[HFConversation] = set()
-        self._waiting: dict[HFConversation, _Turn] = {}
-        self._active: list[_Turn] = []
-        self._cache: RowCache | None = None
+        # Sums depend on the number of threads, and each thread has its own setting of it.
+        self._model_thread = ThreadPoolExecutor(
+            1,
+            thread_name_prefix="aipo-model",
+            initializer=torch.set_num_threads,
+            initargs=(torch.get_num_threads(),),
+        )
+        self._open: set[HFVoice] = set()
+        self._waiting: dict[HFVoice, _Turn] = {}
+        self._rows = _Rows()
+        self._decoding: asyncio.Task[None] | None = None
 
-    def conversation(self, key: tuple[int, ...]) -> HFConversation:
-        """Register a conversation; from now on the others wait for it."""
-        conversation = HFConversation(self.chat, self.stops.end_ids, key, sampler=self)
-        self._open.add(conversation)
-        return conversation
+    def beside(self) -> "HFSampler":
+        """Return another sampler of the same model, in the same thread; neither's voices wait for the other's."""
+        other = HFSampler(
+            self.model,
+            self.tokenizer,
+            temperature=self.temperature,
+            max_rows=self.max_rows,
+        )
+        other._model_thread = self._model_thread
+        return other
+
+    def voice(self, key: Key) -> HFVoice:
+        """Return the voice of an episode; from now on the others wait for it."""
+        voice = HFVoice(self.chat, self.stops.end_ids, key, sampler=self)
+        self._open.add(voice)
+        return voice
 
     def close(self) -> None:
-        """Do nothing: the model belongs to the learner."""
+        """End the thread. The model belongs to the learner."""
+        self._model_thread.shutdown(wait=True)
 
-    def leave(self, conversation: HFConversation) -> None:
-        """Forget a conversation; the others no longer wait for it."""
-        self._open.discard(conversation)
-        self._waiting.pop(conversation, None)
-        for turn in self._active:
-            if turn.conversation is conversation:
-                turn.finish_reason = "cancelled"
-        if not self._open:  # what an interruption left half done is nobody's any more
-            self._active, self._cache = [], None
+    def leave(self, voice: HFVoice) -> None:
+        """Forget a voice; the others no longer wait for it."""
+        self._open.discard(voice)
+        self._waiting.pop(voice, None)
+        mine = [turn for turn in self._rows.active if turn.voice is voice]
+        for turn in mine:
+            turn.is_abandoned = True
+        if not mine:
+            # Otherwise the model's thread may be reading it.
+            voice.forget()
+        if not self._open:
+            # What an interruption left half done is nobody's any more.
+            self._rows = _Rows()
         self._decode_if_ready()
 
     async def enqueue(
-        self, conversation: HFConversation, stop: tuple[str, ...], max_tokens: int
+        self, voice: HFVoice, stop: tuple[str, ...], max_tokens: int
     ) -> Completion:
-        """Queue a turn."""
+        """Queue a turn and wait for it."""
         future = asyncio.get_running_loop().create_future()
-        draws = np.random.default_rng(
-            [*conversation.key, conversation.num_turns, 5]
-        ).random(max_tokens)
-        self._waiting[conversation] = _Turn(
-            conversation, stop, max_tokens, future, draws
-        )
+        draws = keyed_rng([*voice.key, voice.num_turns], Salt.TURN_TOKENS)
+        turn = _Turn(voice, stop, max_tokens, future, draws.random(max_tokens))
+        self._waiting[voice] = turn
         self._decode_if_ready()
         return await future
 
     def _is_ready(self) -> bool:
-        """Return whether every open conversation is here: it waits for a row, or has one."""
-        num_here = len(self._waiting) + sum(
-            turn.conversation in self._open for turn in self._active
-        )
-        return num_here == len(self._open) > 0
+        """Return whether every open voice is here: it waits for a row, or has one."""
+        with_row = sum(turn.voice in self._open for turn in self._rows.active)
+        return len(self._waiting) + with_row == len(self._open) > 0
 
     def _decode_if_ready(self) -> None:
-        if self._is_ready():
-            asyncio.get_running_loop().call_soon(self._run)
+        """Have the model work unless it does, or somebody is still to come."""
+        if self._decoding is None and self._is_ready():
+            self._decoding = asyncio.get_running_loop().create_task(self._decode())
 
-    def _run(self) -> None:
-        """Decode one token; once rows are free, hand out what their turns wrote."""
-        if not self._is_ready():  # an earlier call has decoded already
+    async def _decode(self) -> None:
+        """Decode up to the next pause and hand out what the turns that ended wrote."""
+        # Since this was begun a voice may have been opened.
+        if not self._is_ready():
+            self._decoding = None
             return
+        rows = self._rows
+        newcomers = self._admit(rows)
+        loop = asyncio.get_running_loop()
         try:
-            finished = self._decode()
+            ended = await loop.run_in_executor(
+                self._model_thread, self._work, rows, newcomers
+            )
         except Exception as error:
-            for turn in [*self._active, *self._waiting.values()]:
-                if not turn.future.done():
-                    turn.future.set_exception(error)
-            self._waiting, self._active, self._cache = {}, [], None
-            return
-        for turn in finished:
-            if not turn.future.done():
+            self._give_up(rows, error)
+            ended = []
+        finally:
+            self._decoding = None
+        for turn in ended:
+            if turn.is_abandoned:
+                turn.voice.forget()
+            elif not turn.future.done():
                 turn.future.set_result(self._finish(turn))
         self._decode_if_ready()
 
+    def _admit(self, rows: _Rows) -> list[_Turn]:
+        """Give the free rows to those who wait, in the order of their keys; return their turns."""
+        waiting = sorted(self._waiting.values(), key=lambda turn: turn.voice.key)
+        newcomers = waiting[: self.max_rows - len(rows.active)]
+        for turn in newcomers:
+            del self._waiting[turn.voice]
+        rows.active = rows.active + newcomers
+        return newcomers
+
+    def _give_up(self, rows: _Rows, error: Exception) -> None:
+        """Tell everybody that the model failed, and start afresh."""
+        for turn in [*rows.active, *self._waiting.values()]:
+            if not turn.future.done():
+                turn.future.set_exception(error)
+        self._waiting = {}
+        self._rows = _Rows()
+
     def _finish(self, turn: _Turn) -> Completion:
         """Close a turn and return it as a completion."""
-        conversation = turn.conversation
+        voice = turn.voice
         is_cut = turn.finish_reason == "length"
-        completion = conversation.take(turn.token_ids, turn.logprobs, is_cut=is_cut)
-        if conversation.ended:
-            conversation.cache, conversation.num_cached = [], 0
+        completion = voice.take(turn.token_ids, turn.logprobs, is_cut=is_cut)
+        if voice.ended:
+            voice.forget()
         return completion
 
+    # What follows runs in the model's thread; the event loop looks at none of it meanwhile.
+
     @torch.inference_mode()
-    def _decode(self) -> list[_Turn]:
-        """Give those who wait the free rows, then decode a token of each row or free those that have finished.
-
-        Rows are freed, and their turns returned, when at most 0.6 of the rows go on. Between tokens others on the
-        event loop get their turn: verdicts, and whatever else has a deadline. Nobody joins there.
-        """
-        ready = sorted(self._waiting.values(), key=lambda turn: turn.conversation.key)
-        newcomers = ready[: self.max_rows - len(self._active)]
+    def _work(self, rows: _Rows, newcomers: list[_Turn]) -> list[_Turn]:
+        """Take the newcomers in, decode until few enough rows go on; free and return the others."""
         if newcomers:
-            self._read_prompts([turn.conversation for turn in newcomers])
-            fresh = RowCache.gather(
-                self.model, [turn.conversation for turn in newcomers]
-            )
-            self._draw(
-                newcomers, self._forward(fresh, [turn.unfed() for turn in newcomers])
-            )
-            if self._cache is None:
-                self._cache = fresh
-            else:
-                self._cache.join(fresh)
-            self._active += newcomers
-            self._waiting = {
-                turn.conversation: turn for turn in ready[len(newcomers) :]
-            }
-        assert self._cache is not None
-        going = [row for row, turn in enumerate(self._active) if not turn.finish_reason]
-        if len(going) <= 0.6 * len(self._active):
-            return self._free(self._cache, going)
-        self._draw(
-            self._active,
-            self._forward(self._cache, [turn.unfed() for turn in self._active]),
-        )
-        return []
+            self._take_in(rows, newcomers)
+        while True:
+            going = [row for row, turn in enumerate(rows.active) if turn.goes_on]
+            if len(going) <= GO_ON_SHARE * len(rows.active):
+                return self._free(rows, going)
+            assert rows.cache is not None
+            fed = [turn.unfed() for turn in rows.active]
+            self._draw(rows.active, self._forward(rows.cache, fed))
 
-    def _free(self, cache: RowCache, going: list[int]) -> list[_Turn]:
+    def _take_in(self, rows: _Rows, newcomers: list[_Turn]) -> None:
+        """Read what the newcomers' models have not seen, and draw the first token of each."""
+        voices = [turn.voice for turn in newcomers]
+        self._read_prompts(voices)
+        fresh = RowCache.gather(self.model, voices)
+        fed = [turn.unfed() for turn in newcomers]
+        self._draw(newcomers, self._forward(fresh, fed))
+        if rows.cache is None:
+            rows.cache = fresh
+        else:
+            rows.cache.join(fresh)
+
+    def _free(self, rows: _Rows, going: list[int]) -> list[_Turn]:
         """Keep the rows that go on; return the turns of the others."""
-        active = self._active
-        finished = [row for row, turn in enumerate(active) if turn.finish_reason]
+        assert rows.cache is not None
+        active = rows.active
+        still = set(going)
+        over = [row for row in range(len(active)) if row not in still]
         # What ended is most often the final answer: its cache is not worth the memory, and can be made again.
-        cache.release(
-            [
-                row
-                for row in finished
-                if active[row].token_ids[-1] not in self.stops.end_ids
-            ]
-        )
-        cache.keep(going)
-        self._active, self._cache = (
-            [active[row] for row in going],
-            cache if going else None,
-        )
-        return [active[row] for row in finished]
+        worth_keeping = [
+            row for row in over if active[row].token_ids[-1] not in self.stops.end_ids
+        ]
+        rows.cache.release(worth_keeping)
+        rows.cache.keep(going)
+        rows.active = [active[row] for row in going]
+        if not going:
+            rows.cache = None
+        return [active[row] for row in over]
 
-    def _read_prompts(self, conversations: Sequence[HFConversation]) -> None:
-        """Feed new conversations all of their prompts but the last token; equal ones, as those of a group, once."""
-        by_prompt: dict[tuple[int, ...], list[HFConversation]] = {}
-        for conversation in conversations:
-            if not conversation.num_cached:
-                by_prompt.setdefault(tuple(conversation.token_ids[:-1]), []).append(
-                    conversation
-                )
+    def _read_prompts(self, voices: Sequence[HFVoice]) -> None:
+        """Feed new voices all of their prompts but the last token; equal ones, as those of a group, once."""
+        by_prompt: dict[tuple[int, ...], list[HFVoice]] = {}
+        for voice in voices:
+            if not voice.num_cached:
+                by_prompt.setdefault(tuple(voice.token_ids[:-1]), []).append(voice)
         shared = {
             prompt: alike
             for prompt, alike in by_prompt.items()

@@ -16,10 +16,17 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from aipo_env import Completion, ConfigError, PolicyError
-from aipo_learner.background import BackgroundLoop
+from aipo_env import (
+    Completion,
+    ConfigError,
+    PolicyError,
+    Salt,
+    in_process_loop,
+    process_loop,
+    run_sync,
+)
 from aipo_learner.distributed import world_size
-from aipo_learner.samplers.base import ChatFormat, TokenConversation, end_ids
+from aipo_learner.samplers.base import ChatFormat, ChatVoice, end_ids
 from aipo_learner.samplers.vllm_engine import (
     PLAIN_SAMPLING,
     EngineFault,
@@ -34,15 +41,17 @@ NUM_TRIES = 4
 
 
 @dataclass(eq=False, kw_only=True)
-class VLLMConversation(TokenConversation):
-    """A conversation of `VLLMSampler`."""
+class VLLMVoice(ChatVoice):
+    """A voice of `VLLMSampler`."""
 
     sampler: "VLLMSampler"
 
     async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
         """Ask for the turn, again if the engine dies under it."""
         seed = int(
-            np.random.SeedSequence([*self.key, self.num_turns, 5]).generate_state(1)[0]
+            np.random.SeedSequence(
+                [*self.key, self.num_turns, Salt.TURN_TOKENS]
+            ).generate_state(1)[0]
         )
         sampled = await self.sampler.sample(
             self.token_ids, seed=seed, stop=stop, max_tokens=max_tokens
@@ -54,7 +63,7 @@ class VLLMConversation(TokenConversation):
 
 
 class VLLMSampler:
-    """Samples turns by a vLLM engine, which lives in an event loop of its own.
+    """Samples turns by a vLLM engine, which lives in the event loop of this process.
 
     Args:
         folder: Where weights are handed over; a temporary one if "". A server elsewhere must see it too.
@@ -86,11 +95,11 @@ class VLLMSampler:
         self.num_starts = 0
         self._one_at_a_time = asyncio.Lock()
         self._transfer: Callable[[], None]
-        self._background = BackgroundLoop("vllm")
+        self._is_closed = False
 
-    def conversation(self, key: tuple[int, ...]) -> VLLMConversation:
-        """Register a conversation."""
-        return VLLMConversation(self.chat, self._end_ids, key, sampler=self)
+    def voice(self, key: tuple[int, ...]) -> VLLMVoice:
+        """Return the voice of an episode."""
+        return VLLMVoice(self.chat, self._end_ids, key, sampler=self)
 
     async def sample(
         self,
@@ -114,15 +123,15 @@ class VLLMSampler:
             "temperature": self.temperature,
             "stop_token_ids": sorted(self._end_ids),
         }
-        return await asyncio.wrap_future(
-            self._background.start(self._sample(list(token_ids), PLAIN_SAMPLING | own))
+        return await in_process_loop(
+            self._sample(list(token_ids), PLAIN_SAMPLING | own)
         )
 
     def close(self) -> None:
         """End the engine."""
-        if not self._background.loop.is_closed():
-            self._background.start(self.engine.close()).result()
-            self._background.close()
+        if not self._is_closed:
+            self._is_closed = True
+            run_sync(self.engine.close())
         self._scratch.cleanup()
 
     def take_weights(self) -> None:
@@ -135,11 +144,11 @@ class VLLMSampler:
         if not is_first:
             with contextlib.suppress(EngineFault):
                 if self.weights == "file":
-                    self._background.start(self.engine.reload(self.folder)).result()
+                    run_sync(self.engine.reload(self.folder))
                 else:
                     self._transfer()
                 return
-        self._background.start(self._start(self.num_starts)).result()
+        run_sync(self._start(self.num_starts))
 
     async def _start(self, seen: int) -> None:
         """Bring the engine up with the weights as they are, unless somebody did since `seen` was `num_starts`."""
@@ -147,7 +156,7 @@ class VLLMSampler:
             if seen == self.num_starts:
                 await self.engine.start(self.folder)
                 if self.weights != "file":
-                    client = self.engine.weight_client(self._background.loop)
+                    client = self.engine.weight_client(process_loop())
                     workers = await self.engine.num_workers()
                     arguments = (self.weights, client, self.model, workers)
                     self._transfer = await asyncio.to_thread(open_transfer, *arguments)

@@ -20,7 +20,7 @@ from transformers import (
 )
 from tyro.conf import arg
 
-from aipo_env import CONSULT_KINDS, PolicyError, build_scenario
+from aipo_env import CONSULT_KINDS, PolicyError, Salt, build_scenario, keyed_rng
 from aipo_learner.batch import Row, collate, split_rows
 from aipo_learner.evaluate import evaluate
 from aipo_learner.policy import load_policy, save_policy, token_logprobs
@@ -87,7 +87,7 @@ class Lessons:
 
     def __init__(self, config: WarmstartConfig) -> None:
         self.config = config
-        self.rng = np.random.default_rng([config.seed, 4])
+        self.rng = keyed_rng([config.seed], Salt.WARM_START)
         self.top = 2
         self.recent_loss = math.inf
         self.drilling = True

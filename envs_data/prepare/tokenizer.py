@@ -22,7 +22,7 @@ from aipo_env import (
     World,
     shift_of,
 )
-from aipo_env.envs.bpe_tokenizers import AIPO_PATTERN
+from aipo_env.tokenizers.bpe import AIPO_PATTERN
 
 ROOT = Path(__file__).parent.parent
 NUM_MERGES = 1000

@@ -15,7 +15,7 @@ from aipo_env import (
     Verdict,
     build_scenario,
 )
-from aipo_env.play import play
+from aipo_env.terminal import play_in_terminal
 
 PROMPT = "  prompt │ Solve. You may consult.\n  prompt │ Apply mele to 0808.\n"
 
@@ -31,7 +31,7 @@ def test_a_person_consults_and_answers(
         monkeypatch,
         "\n\nLet me ask.\n<knowledge>mele</knowledge>\n0808+7825=7623\n\\boxed{7623}\n\n",
     )
-    episode = play(build_scenario())
+    episode = play_in_terminal(build_scenario())
     assert [turn.completion for turn in episode.turns] == [
         "Let me ask.\n<knowledge>mele</knowledge>",
         "0808+7825=7623\n\\boxed{7623}",
@@ -54,7 +54,7 @@ def test_alone_there_is_no_protocol(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     type_in(monkeypatch, "<knowledge>mele</knowledge>\n\n")
-    episode = play(build_scenario(), split="test", index=1, aided=False)
+    episode = play_in_terminal(build_scenario(), split="test", index=1, aided=False)
     assert (episode.task.id, episode.stop_reason) == (
         "toy-0-test-1",
         StopReason.NO_ANSWER,
@@ -99,7 +99,7 @@ def test_a_program_has_empty_lines_and_ends_at_a_full_stop(
         ".",
     ]
     type_in(monkeypatch, "\n".join(turns))
-    episode = play(scenario)
+    episode = play_in_terminal(scenario)
     assert [turn.completion for turn in episode.turns] == [
         "<verify>print(1)</verify>",
         "```python\nimport os\n\n\nprint(1)\n```",
@@ -118,7 +118,7 @@ def test_a_limit_ends_the_game_without_a_verdict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     type_in(monkeypatch, "x" * 50 + "\n\n")
-    play(build_scenario(rules={"max_policy_tokens": 40}))
+    play_in_terminal(build_scenario(rules={"max_policy_tokens": 40}))
     assert capsys.readouterr().out.endswith(
         "Ended without a verdict: max_sampled_tokens.\n"
     )
@@ -128,7 +128,7 @@ def test_ctrl_d_ends_cleanly(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     type_in(monkeypatch, "half a turn\n")
-    episode = play(build_scenario())
+    episode = play_in_terminal(build_scenario())
     assert (episode.stop_reason, episode.reward, episode.turns) == (
         StopReason.CANCELLED,
         None,
@@ -144,7 +144,7 @@ def test_ctrl_c_ends_cleanly(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("builtins.input", interrupt)
-    assert play(build_scenario()).stop_reason == StopReason.CANCELLED
+    assert play_in_terminal(build_scenario()).stop_reason == StopReason.CANCELLED
     assert capsys.readouterr().out.endswith("Ended without a verdict: cancelled.\n")
 
 
@@ -155,7 +155,7 @@ def test_an_agent_cannot_steer_the_terminal(
     pool = AgentPool({"knowledge": CannedAgent("\x1b[2J\u202ehello\nworld")})
     scenario = Scenario(plain.source, plain.rules, plain.codec, plain.verifier, pool)
     type_in(monkeypatch, "<knowledge>mele</knowledge>\n\\boxed{\x1b[31m}\n\n")
-    play(scenario)
+    play_in_terminal(scenario)
     out = capsys.readouterr().out
     assert "   agent │ \\u001b[2J\\u202ehello\n         │ world\n" in out
     assert "Your answer: \\u001b[31m." in out

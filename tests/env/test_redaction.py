@@ -30,9 +30,9 @@ from aipo_env import (
     write_episodes,
 )
 from aipo_env.episode import redact
-from aipo_env.play import play
 from aipo_env.render import messages_text
 from aipo_env.tasks.base import TaskTable
+from aipo_env.terminal import play_in_terminal
 
 SECRET = "SECRET"
 NOTICE = "[withheld: made/up forbids republication]"
@@ -199,7 +199,7 @@ def test_it_is_not_played(capsys: pytest.CaptureFixture):
     with pytest.raises(
         ConfigError, match="task 'up-1': .withheld: made/up forbids republication"
     ):
-        play(scenario)
+        play_in_terminal(scenario)
     assert capsys.readouterr().out == ""
 
 

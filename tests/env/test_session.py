@@ -29,7 +29,7 @@ from aipo_env import (
     VerifyAgent,
     run_sync,
 )
-from aipo_env.session import leaks
+from aipo_env.leaks import leaks
 
 TASK = Task(id="t", prompt="Apply zura to 3721.", answer="8534")
 RULES = DialogueRules(plain_prompt="Solve.", consult_prompt="Solve. You may consult.")
@@ -122,7 +122,7 @@ def test_authors_partition_the_tokens():
 def test_logprobs_are_kept_and_unknown_ones_are_nan():
     running = session()
     running.open()
-    running.record([7], Span("x", Author.PROMPT))
+    running.show([([7], Span("x", Author.PROMPT))])
     run_sync(running.advance(Completion("\\boxed{1}", (5, 6), (-0.5, 0.0))))
     logprobs = running.episode().tokens.behaviour_logprobs
     assert str(logprobs.tolist()) == "[nan, -0.5, 0.0]"

@@ -17,9 +17,9 @@ from aipo_env import (
     Author,
     ByteTokenizer,
     ConfigError,
+    ScriptedPolicy,
     TokenEnv,
     TokenRecord,
-    TokenSession,
     build_scenario,
     data_folder,
 )
@@ -307,14 +307,12 @@ def test_the_window_of_a_long_episode():
 def test_a_session_keeps_the_tokens_and_who_wrote_them():
     scenario = build_scenario()
     session = scenario.session(scenario.source.task("train", 0), aided=True, key=(0,))
-    running = TokenSession(session)
-    running.open()
-    running.say("<knowledge>mele</knowledge>")
-    running.say("\\boxed{1}")
+    ScriptedPolicy(["<knowledge>mele</knowledge>", "\\boxed{1}"]).run(session)
     tokens = session.episode().tokens
-    assert running.token_ids == tokens.token_ids.tolist()
-    assert running.authors == tokens.author.tolist()
-    assert running.authors.count(Author.POLICY) == 27 + 9
+    shown = [token_id for run in session.runs for token_id in run.token_ids]
+    assert tokens.token_ids.tolist() == shown
+    assert (tokens.author == Author.POLICY).sum() == 27 + 9
+    assert (tokens.author == Author.AGENT).sum() == 12
 
 
 AIPO = {"tokenizer": "tiktoken:aipo", "window": 64}

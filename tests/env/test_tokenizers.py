@@ -20,7 +20,7 @@ from aipo_env import (
     data_folder,
 )
 from aipo_env.codecs.macro import MacroCodec
-from aipo_env.envs.bpe_tokenizers import build_tokenizer
+from aipo_env.tokenizers.bpe import build_tokenizer
 
 END, KNOWLEDGE, REASON, VERIFY = 256, 257, 258, 259
 TOKENIZER = ByteTokenizer()

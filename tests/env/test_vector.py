@@ -32,8 +32,8 @@ from aipo_env import (
     build_scenario,
     run_sync,
 )
+from aipo_env.event_loop import _loop
 from aipo_env.runner import EpisodeRunner
-from aipo_env.session import _loop
 from aipo_env.vector import VectorEnv
 
 TURN, TOKEN = "AIPO-Math-Turn-v0", "AIPO-Math-v0"

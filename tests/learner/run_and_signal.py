@@ -22,7 +22,7 @@ import aipo_learner.train
 from aipo_env.cli import main
 
 MOMENTS = {
-    "rollouts": (aipo_learner.batches, "run_episodes"),
+    "rollouts": (aipo_learner.batches, "play_wave"),
     "update": (aipo_learner.train, "update"),
     "save": (aipo_learner.checkpoint, "save_policy"),
     "commit": (aipo_learner.checkpoint, "_sync"),

@@ -62,7 +62,7 @@ def spoken(
     pieces = chat.prompt(session.open())
     for text in turns:
         for token_ids, span in pieces:
-            session.record(token_ids, span)
+            session.show([(token_ids, span)])
         ids = tokenizer.encode(text, add_special_tokens=False)
         if "</" not in text:
             ids += [tokenizer.eos_token_id]

@@ -58,7 +58,7 @@ class FolderEngine:
                     await asyncio.sleep(0.01)
                 if self.fault:
                     raise PolicyError(self.fault)
-                conversation = self.sampler.conversation((sampling["seed"],))
+                conversation = self.sampler.voice((sampling["seed"],))
                 conversation.token_ids += token_ids
                 done = await conversation.complete(
                     sampling["stop"], sampling["max_tokens"]

@@ -23,9 +23,9 @@ from aipo_env import (
 )
 from aipo_learner.batch import collate, episode_row
 from aipo_learner.policy import load_policy, token_logprobs
-from aipo_learner.rollouts import run_episodes
+from aipo_learner.rollouts import play_wave
 from aipo_learner.samplers.base import ChatFormat
-from aipo_learner.samplers.hf_sampler import HFConversation, HFSampler
+from aipo_learner.samplers.hf_sampler import HFSampler, HFVoice
 from aipo_learner.samplers.stops import StopFinder
 
 
@@ -36,7 +36,7 @@ def episodes_of(scenario: Scenario, sampler: HFSampler, count: int, aided: bool 
         )
         for i in range(count)
     ]
-    return asyncio.run(run_episodes(sessions, sampler))
+    return asyncio.run(play_wave(scenario, sessions, sampler))
 
 
 def biased_towards_calls(
@@ -238,7 +238,7 @@ def test_equal_prompts_are_read_once(model, tokenizer, scenario, monkeypatch):
         scenario.session(task, aided=number < 3, key=(9, 0, 0, number))
         for number in range(6)
     ]
-    together = asyncio.run(run_episodes(sessions, sampler))
+    together = asyncio.run(play_wave(scenario, sessions, sampler))
     prompts = [
         episode.tokens.token_ids[~episode.tokens.policy_mask].tolist()
         for episode in together
@@ -247,7 +247,9 @@ def test_equal_prompts_are_read_once(model, tokenizer, scenario, monkeypatch):
     assert fed[1] == [prompts[0][-1:]] * 3 + [prompts[3][-1:]] * 3
     for number, episode in enumerate(together):
         session = scenario.session(task, aided=number < 3, key=(9, 0, 0, number))
-        (alone,) = asyncio.run(run_episodes([session], HFSampler(model, tokenizer)))
+        (alone,) = asyncio.run(
+            play_wave(scenario, [session], HFSampler(model, tokenizer))
+        )
         assert alone.tokens.token_ids.tolist() == episode.tokens.token_ids.tolist()
 
 
@@ -276,7 +278,8 @@ def test_whoever_leaves_midway_is_not_waited_for(model, tokenizer, scenario):
         sampler = HFSampler(biased_towards_calls(model, tokenizer), tokenizer)
         first, *others = (
             asyncio.create_task(
-                run_episodes(
+                play_wave(
+                    scenario,
                     [
                         scenario.session(
                             scenario.source.task("train", i), aided=True, key=(9, i)
@@ -295,8 +298,8 @@ def test_whoever_leaves_midway_is_not_waited_for(model, tokenizer, scenario):
     assert len(asyncio.run(with_one_cancelled())) == 5
 
 
-def opened(sampler: HFSampler, scenario: Scenario, number: int) -> HFConversation:
-    conversation = sampler.conversation((1, number))
+def opened(sampler: HFSampler, scenario: Scenario, number: int) -> HFVoice:
+    conversation = sampler.voice((1, number))
     conversation.open(
         scenario.session(scenario.source.task("train", number), aided=True).open()
     )
@@ -359,4 +362,4 @@ def test_others_on_the_event_loop_get_their_turn_while_rows_are_decoded(
             count += 1
         return count
 
-    assert 100 <= asyncio.run(ticks()) <= 110
+    assert asyncio.run(ticks()) > 200

@@ -18,7 +18,7 @@ from transformers import (
 from aipo_env import PolicyError, Scenario
 from aipo_learner.batch import collate, episode_row
 from aipo_learner.policy import token_logprobs
-from aipo_learner.rollouts import run_episodes
+from aipo_learner.rollouts import play_wave
 from aipo_learner.samplers.base import ChatFormat
 from aipo_learner.samplers.hf_sampler import HFSampler
 from aipo_learner.samplers.row_cache import attention_masks
@@ -64,7 +64,7 @@ def test_the_sampler_agrees_with_the_learner(
         scenario.session(scenario.source.task("train", i), aided=True, key=(1, 0, i, 0))
         for i in range(4)
     ]
-    episodes = asyncio.run(run_episodes(sessions, sampler))
+    episodes = asyncio.run(play_wave(scenario, sessions, sampler))
     batch = collate([episode_row(episode, 1.0) for episode in episodes], 0)
     with torch.no_grad():
         learner, _ = token_logprobs(model, batch)

@@ -25,7 +25,7 @@ from aipo_env import (
 )
 from aipo_learner.batch import collate, episode_row
 from aipo_learner.policy import load_policy
-from aipo_learner.rollouts import run_episodes
+from aipo_learner.rollouts import play_wave
 from aipo_learner.samplers.base import ChatFormat
 from aipo_learner.samplers.hf_sampler import HFSampler
 from aipo_learner.self_agent import lend_voice
@@ -47,7 +47,7 @@ def rollouts(tiny, agents="self:max_tokens=6", **pool) -> list[Episode]:
         scenario.session(scenario.source.task("train", i), aided=True, key=(9, 0, i, 0))
         for i in range(16)
     ]
-    return asyncio.run(run_episodes(sessions, sampler))
+    return asyncio.run(play_wave(scenario, sessions, sampler))
 
 
 def test_its_words_are_an_agents_and_their_probabilities_are_exact(tiny):
@@ -136,13 +136,13 @@ def record(tokenizer, agent: Sampled) -> tuple[list[int], list[float]]:
     session = scenario.session(scenario.source.task("train", 0), aided=True, key=(0,))
     chat = ChatFormat(tokenizer)
     for ids, span in chat.prompt(session.open()):
-        session.record(ids, span)
+        session.show([(ids, span)])
 
     message = run_sync(
         session.advance(Completion("<knowledge>zelo</knowledge>", (1, 2), (-1.0, -1.0)))
     )
     for ids, span in chat.suffix(message, ended=False):
-        session.record(ids, span)
+        session.show([(ids, span)])
     session.abort(StopReason.CANCELLED)
     episode = session.episode()
     assert Episode.from_dict(episode.to_dict()) == episode

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from aipo_env import Completion, ConfigError, DataError, Message, PolicyError
+from aipo_env import Completion, ConfigError, DataError, Message, Piece, PolicyError
 from aipo_learner.eval_options import EvalOptions, task_sets
-from aipo_learner.samplers.base import ChatFormat, Piece, TokenConversation
+from aipo_learner.samplers.base import ChatFormat, ChatVoice
 from aipo_learner.task_sets import measure_task_sets
 
 linux = pytest.mark.skipif(
@@ -25,7 +25,7 @@ linux = pytest.mark.skipif(
 )
 
 
-class Knowing(TokenConversation):
+class Knowing(ChatVoice):
     """Knows every answer, and gives it in every second sample."""
 
     def open(self, messages: Sequence[Message]) -> list[Piece]:
@@ -59,7 +59,7 @@ class KnowingSampler:
     def __init__(self, tokenizer: Any) -> None:
         self.chat = ChatFormat(tokenizer)
 
-    def conversation(self, key: tuple[int, ...]) -> Knowing:
+    def voice(self, key: tuple[int, ...]) -> Knowing:
         return Knowing(self.chat, self.chat.end_ids(), key)
 
     def close(self) -> None:
@@ -216,10 +216,10 @@ def test_what_was_measured_is_kept_when_a_later_set_fails(
     tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     class Failing(KnowingSampler):
-        def conversation(self, key: tuple[int, ...]) -> Knowing:
+        def voice(self, key: tuple[int, ...]) -> Knowing:
             if (tmp_path / "toy" / "scores.json").is_file():
                 raise PolicyError("out of order")
-            return super().conversation(key)
+            return super().voice(key)
 
     options = EvalOptions(
         tasks="toy,shipped:science", num_tasks=1, samples=1, out=tmp_path

@@ -17,7 +17,7 @@ from aipo_learner.batch import collate, episode_row
 from aipo_learner.config import TrainConfig
 from aipo_learner.metrics import read_metrics
 from aipo_learner.policy import load_policy, policy_folder, token_logprobs
-from aipo_learner.rollouts import run_episodes
+from aipo_learner.rollouts import play_wave
 from aipo_learner.samplers.base import ChatFormat
 from aipo_learner.samplers.vllm_sampler import VLLMSampler, served_sampler
 from aipo_learner.train import train
@@ -77,7 +77,7 @@ def episodes_of(sampler: VLLMSampler, scenario: Scenario, count: int) -> list[Ep
         scenario.session(scenario.source.task("train", i), aided=True, key=(9, 0, i, 0))
         for i in range(count)
     ]
-    return asyncio.run(run_episodes(sessions, sampler))
+    return asyncio.run(play_wave(scenario, sessions, sampler))
 
 
 def ids_of(episodes: list[Episode]) -> list[list[int]]:

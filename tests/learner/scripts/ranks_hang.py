@@ -9,17 +9,17 @@ from pathlib import Path
 import aipo_learner.batches
 from aipo_env.cli import main
 
-real, rank = aipo_learner.batches.run_episodes, int(os.environ["RANK"])
+real, rank = aipo_learner.batches.play_wave, int(os.environ["RANK"])
 
 
-async def hang(sessions, sampler):
+async def hang(scenario, sessions, sampler, further):
     if rank in json.loads(os.environ["HANGING"]) and any(
         session.key[1] == 2 for session in sessions
     ):
         Path(os.environ["HANGS"], f"hangs-{rank}").touch()
         await asyncio.sleep(600)
-    return await real(sessions, sampler)
+    return await real(scenario, sessions, sampler, further)
 
 
-aipo_learner.batches.run_episodes = hang
+aipo_learner.batches.play_wave = hang
 sys.exit(main(["train", "--config", sys.argv[1]]))

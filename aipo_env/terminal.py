@@ -1,20 +1,23 @@
 """A person is the policy, in the terminal, and can consult the agents."""
 
-from aipo_env.envs.token_session import TokenSession
+from aipo_env.drive import begin, take_turn
 from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError
+from aipo_env.event_loop import run_sync
 from aipo_env.records import Split, StopReason
 from aipo_env.render import escape_terminal, messages_text
 from aipo_env.scenario import Scenario
+from aipo_env.voice import TextVoice
 
 
-def play(
+def play_in_terminal(
     scenario: Scenario, *, split: Split = "train", index: int = 0, aided: bool = True
 ) -> Episode:
     """Play one task on standard input and output; return the episode.
 
-    A turn ends after a line that closes a call, or at an empty line; in a code task, whose answer may hold
-    empty lines, at a line with only ".". Ctrl-D and Ctrl-C end the episode as cancelled.
+    A turn ends after a line that closes a call, or at an empty line; in a code task, whose
+    answer may hold empty lines, at a line with only ".". Ctrl-D and Ctrl-C end the episode
+    as cancelled. Limits of tokens count bytes.
 
     Raises:
         ConfigError: The task's source forbids republication, so it is not printed.
@@ -24,14 +27,17 @@ def play(
         raise ConfigError(
             f"play: task {task.id!r}: {task.withheld}. Play a task of another source."
         )
-    session = scenario.session(task, aided=aided, key=(index,))
-    running = TokenSession(session)
-    print(messages_text(running.open()))
+    session = scenario.rollout(split, seed=0, group=0, index=index, aided=aided)
+    dialogue = session.dialogue
+    voice = TextVoice()
+    print(messages_text(begin(session, voice)))
     end = "." if task.kind == "code" else ""
     print(_how_to(scenario, aided, end))
     try:
         while session.stop_reason is None:
-            message = running.say(_read_turn(session.dialogue.stop_strings(), end))
+            text = _read_turn(dialogue.stop_strings(), end)
+            turn = voice.said(text, dialogue.token_limit())
+            message = run_sync(take_turn(session, voice, turn))
             if message is not None:
                 print(messages_text([message]))
     except (EOFError, KeyboardInterrupt):

@@ -11,8 +11,8 @@ spelled byte by byte: the text is the same.
 from collections.abc import Mapping, Sequence
 
 from aipo_env.codecs.tags import TagsCodec
-from aipo_env.envs.tokenizer import Tokenizer, added_macros
 from aipo_env.records import CONSULT_KINDS
+from aipo_env.tokenizers.base import Tokenizer, added_macros
 
 
 class ByteTokenizer(Tokenizer):

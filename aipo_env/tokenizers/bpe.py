@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aipo_env.envs.byte_tokenizer import ByteTokenizer
-from aipo_env.envs.tokenizer import Tokenizer, added_macros
 from aipo_env.errors import ConfigError, check_choice
 from aipo_env.shipped import data_folder
+from aipo_env.tokenizers.base import Tokenizer, added_macros
+from aipo_env.tokenizers.bytes import ByteTokenizer
 
 AIPO_PATTERN = r" ?[A-Za-z]+|\d| ?[^\sA-Za-z\d]+|\s+"
 """How "tiktoken:aipo" cuts text before it merges bytes."""

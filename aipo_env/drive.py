@@ -1,0 +1,56 @@
+"""A policy through a whole episode: the only loop of turns there is.
+
+Whoever has the turns of a policy one at a time, as a Gymnasium environment has, calls
+`begin` and then `take_turn` for each; `play` is the same with a voice that writes them.
+"""
+
+from aipo_env.episode import Episode
+from aipo_env.records import Completion, Message, StopReason
+from aipo_env.session import Session
+from aipo_env.voice import PolicyFault, Voice
+
+
+async def play(session: Session, voice: Voice) -> Episode:
+    """Play an episode to its end and return it.
+
+    The voice is closed before its answer is verified, so that nobody waits for a verdict
+    where voices wait for each other.
+    """
+    try:
+        begin(session, voice)
+        return await finish(session, voice)
+    finally:
+        voice.close()
+
+
+def begin(session: Session, voice: Voice) -> tuple[Message, ...]:
+    """Show the policy its prompt; return it. The episode may be over at once."""
+    messages = session.open()
+    session.show(voice.open(messages))
+    return messages
+
+
+async def finish(session: Session, voice: Voice) -> Episode:
+    """Play an episode that has begun to its end and return it."""
+    dialogue = session.dialogue
+    try:
+        while session.stop_reason is None:
+            completion = await voice.complete(
+                dialogue.stop_strings(), dialogue.token_limit()
+            )
+            await take_turn(session, voice, completion)
+    except PolicyFault as fault:
+        session.fail(StopReason.POLICY_ERROR, str(fault))
+    finally:
+        voice.close()
+    return session.episode()
+
+
+async def take_turn(
+    session: Session, voice: Voice, completion: Completion
+) -> Message | None:
+    """Take a turn of the policy and show what came back; return that, None at the end."""
+    message = await session.advance(completion, on_answer=voice.close)
+    if message is not None:
+        session.show(voice.append(message))
+    return message

@@ -1,0 +1,64 @@
+"""Every draw has a key, so that the order in which things happen changes nothing.
+
+An episode's key is (seed, step, group, rollout). What is drawn within it adds to the
+key what it is of, a turn or a call, and a salt that keeps the draws of different
+purposes apart: equal keys with different salts give independent numbers.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+
+Key = tuple[int, ...]
+
+EVALUATION_STEP = 1_000_000
+"""The step in the keys of episodes that measure; with agents, the next one.
+No training run has as many."""
+WAVE_STRIDE = 1_000_000
+"""What lies between the rollout numbers of a wave and those of the next."""
+
+
+class Salt(IntEnum):
+    """What a draw is for. A number that was given once is never used for anything else."""
+
+    TOY_WORLD = 1
+    TOY_PROBLEM = 2
+    SCRIPTED_AGENT = 3
+    WARM_START = 4
+    TURN_TOKENS = 5
+    TASK_ORDER = 6
+    WITHHELD_REPLY = 7
+    BOOTSTRAP = 8
+    STORED_ORDER = 9
+    SPOILED_REPLY = 11
+    MIXED_AGENT = 12
+    OWN_POLICY = 13
+    RETRY_PAUSE = 14
+
+
+def keyed_rng(key: Sequence[int], salt: Salt, *further: int) -> np.random.Generator:
+    """Return the generator of a key and a purpose; `further` numbers name single draws."""
+    return np.random.default_rng([*key, int(salt), *further])
+
+
+def rollout_key(seed: int, step: int, group: int, rollout: int, wave: int = 0) -> Key:
+    """Return the key of a rollout.
+
+    Args:
+        step: The step of a training run, or `EVALUATION_STEP`; where there are no steps,
+            leave it to `free_key`.
+        wave: 0 for the rollouts that a step begins with; those of the waves after it have
+            keys of their own.
+    """
+    return seed, step, group, rollout + wave * WAVE_STRIDE
+
+
+def free_key(seed: int, group: int, rollout: int) -> Key:
+    """Return the key of a rollout outside of training steps, as environments play it."""
+    return seed, group, rollout
+
+
+def evaluation_key(seed: int, task: int, sample: int, *, aided: bool) -> Key:
+    """Return the key of a sample of a held-out task."""
+    return rollout_key(seed, EVALUATION_STEP + aided, task, sample)

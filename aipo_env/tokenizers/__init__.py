@@ -1,0 +1,1 @@
+"""Tokenizers of environments: between the text of a dialogue and the token ids of a policy."""
