@@ -31,6 +31,15 @@ from aipo_env.codecs.openai_calls import OpenAICodec, completion_text, openai_me
 from aipo_env.codecs.tags import TagsCodec
 from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback
 from aipo_env.drive import begin, finish, play, take_turn
+from aipo_env.environment import (
+    AgentsSpec,
+    Environment,
+    EnvironmentSpec,
+    PoolSettings,
+    RuleSettings,
+    ToolSpecs,
+    VerifierSpec,
+)
 from aipo_env.envs.spaces import UnicodeText
 from aipo_env.envs.token_env import TokenEnv
 from aipo_env.envs.turn_env import TurnEnv
@@ -145,6 +154,7 @@ __all__ = [
     "AgentPool",
     "AgentReply",
     "AgentRequest",
+    "AgentsSpec",
     "AipoError",
     "Answer",
     "Author",
@@ -171,6 +181,8 @@ __all__ = [
     "Dialogue",
     "DialogueRules",
     "Ended",
+    "Environment",
+    "EnvironmentSpec",
     "Episode",
     "EpisodeRunner",
     "FaultServer",
@@ -197,10 +209,12 @@ __all__ = [
     "PolicyError",
     "PolicyFault",
     "PoolLimits",
+    "PoolSettings",
     "Problem",
     "Program",
     "ReasoningAgent",
     "RetryLater",
+    "RuleSettings",
     "Run",
     "RunResult",
     "Running",
@@ -228,6 +242,7 @@ __all__ = [
     "Tokenizer",
     "Tool",
     "ToolSchema",
+    "ToolSpecs",
     "ToySource",
     "Turn",
     "TurnEnv",
@@ -236,6 +251,7 @@ __all__ = [
     "Verdict",
     "Verifier",
     "VerifierError",
+    "VerifierSpec",
     "VerifyAgent",
     "Voice",
     "Voices",

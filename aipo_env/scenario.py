@@ -1,7 +1,7 @@
-"""A scenario: tasks, rules, agents and verifier, put together from specs. Every face starts here."""
+"""A scenario: an environment built, everything an episode needs but a policy."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from aipo_env.agents.base import Agent
@@ -9,10 +9,21 @@ from aipo_env.agents.pool import AgentPool, Cassette, Journal, PoolLimits
 from aipo_env.agents.roles import KnowledgeAgent, ReasoningAgent, VerifyAgent
 from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import DialogueRules
+from aipo_env.environment import (
+    AgentsSpec,
+    CodecSpec,
+    Environment,
+    EnvironmentSpec,
+    Pool,
+    Rules,
+    ToolSpecs,
+    VerifierSpec,
+    given,
+)
 from aipo_env.errors import ConfigError, check_choice
-from aipo_env.keys import free_key
-from aipo_env.records import CONSULT_KINDS, Split, Task
-from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec, as_options, construct
+from aipo_env.keys import Key, free_key
+from aipo_env.records import CONSULT_KINDS, ConsultKind, Split, Task
+from aipo_env.registry import AGENTS, CODECS, VERIFIERS, construct
 from aipo_env.session import Session
 from aipo_env.tasks.base import TaskSource, build_source, task_index
 from aipo_env.tasks.toy import ToySource
@@ -41,10 +52,26 @@ class Scenario:
     verifier: Verifier
     pool: AgentPool
 
-    def session(self, task: Task, **options: Any) -> Session:
-        """Start an episode on a task; options as in `Session`."""
+    def session(
+        self,
+        task: Task,
+        *,
+        aided: bool,
+        key: Key = (0,),
+        group_id: str = "",
+        policy_version: int = 0,
+    ) -> Session:
+        """Start an episode on a task; the arguments are those of `Session`."""
         return Session(
-            task, self.rules, self.codec, self.pool, self.verifier, **options
+            task,
+            self.rules,
+            self.codec,
+            self.pool,
+            self.verifier,
+            aided=aided,
+            key=key,
+            group_id=group_id,
+            policy_version=policy_version,
         )
 
     def rollout(
@@ -54,31 +81,46 @@ class Scenario:
         group: int,
         number: int = 0,
         *,
+        aided: bool,
         index: int | None = None,
-        **options: Any,
+        policy_version: int = 0,
     ) -> Session:
         """Start rollout `number` of the task at position `group` of the reading that `seed` draws.
 
-        `index` chooses another task. Options as in `Session`.
+        `index` chooses another task.
         """
-        index = task_index(self.source, split, group, seed) if index is None else index
-        task = self.source.task(split, index)
-        key = free_key(seed, group, number)
-        return self.session(task, key=key, group_id=f"{seed}-{group}", **options)
+        if index is None:
+            index = task_index(self.source, split, group, seed)
+        return self.session(
+            self.source.task(split, index),
+            aided=aided,
+            key=free_key(seed, group, number),
+            group_id=f"{seed}-{group}",
+            policy_version=policy_version,
+        )
+
+    @property
+    def offered(self) -> tuple[ConsultKind, ...]:
+        """The roles that a policy is offered: those that somebody answers for."""
+        return tuple(role for role in self.rules.kinds if role in self.pool.agents)
 
 
-_ROLES = {"knowledge": KnowledgeAgent, "reason": ReasoningAgent, "verify": VerifyAgent}
+_ROLES = {
+    "knowledge": KnowledgeAgent,
+    "reason": ReasoningAgent,
+    "verify": VerifyAgent,
+}
 
 
 def build_scenario(
-    source: Spec | TaskSource = "toy",
-    agents: Spec | Agent = "scripted",
+    environment: EnvironmentSpec = "toy",
+    agents: AgentsSpec | None = None,
     *,
-    tools: Sequence[Any] = (),
-    verifier: Spec | Verifier = "auto",
-    codec: Spec = "tags",
-    rules: Mapping[str, Any] | None = None,
-    pool: Mapping[str, Any] | None = None,
+    tools: ToolSpecs | None = None,
+    verifier: VerifierSpec | None = None,
+    codec: CodecSpec | None = None,
+    rules: Rules | None = None,
+    pool: Pool | None = None,
     seed: int = 0,
     journal: Journal | None = None,
     cassette: str | None = None,
@@ -86,55 +128,84 @@ def build_scenario(
     """Put a scenario together.
 
     Args:
-        source: Task source, for example "toy:difficulty=2" or "file:tasks.jsonl".
-        agents: One agent for every role ("scripted", with faults if wanted: "scripted:wrong=0.2"), a mapping
-            from roles to agents, or "none".
-        tools: Functions to offer beside the agents, or specs that name them.
-        verifier: Ground truth; "auto" takes the verifier of each task's kind.
-        codec: How consultations look in text: "tags", "hermes", "openai", "macro".
-        rules: Fields of `DialogueRules` that differ from the source's defaults.
-        pool: Fields of `PoolLimits` that differ from its defaults.
+        environment: An `Environment`, a registered id, or a task source or its spec.
+        agents, tools, verifier, codec: In place of the environment's own.
+        rules, pool: Put over the environment's own, setting by setting.
         seed: The toy world's, unless its spec gives one.
         journal: Where replies already paid for are kept.
-        cassette: Instead, the file from which a run is repeated, and to which it is recorded; see `Cassette`.
+        cassette: Instead, the file from which a run is repeated, and to which it is
+            recorded; see `Cassette`.
 
     Raises:
-        ConfigError: A spec or option is unknown or out of range. DataError: a task file cannot be read.
+        ConfigError: A spec or option is unknown or out of range. DataError: a task file
+            cannot be read.
     """
     if not isinstance(cassette, str | None):
         raise ConfigError(f"cassette={cassette!r} must be the path of a file, as text.")
-    tasks = build_source(source, seed)
-    if verifier in ("auto", "math"):
-        tasks = without_bad_golds(tasks)
-    functions = build_tools(tools)
-    # The toy's brief prompt explains neither tools nor how a call looks; the tiny policy knows tags by heart.
-    is_brief = isinstance(tasks, ToySource) and not functions and codec == "tags"
-    defaults = TOY_RULES if is_brief else DialogueRules()
-    fields = {
-        name: getattr(defaults, name) for name in DialogueRules.__dataclass_fields__
-    }
-    chosen = construct(
-        DialogueRules,
-        {**fields, **as_options(rules, "dialogue rules")},
-        "dialogue rules",
+    changes = Environment(
+        agents=agents,
+        tools=tools,
+        verifier=verifier,
+        codec=codec,
+        rules=rules,  # type: ignore[arg-type]
+        pool=pool,  # type: ignore[arg-type]
     )
-    limits = construct(PoolLimits, as_options(pool, "agent pool"), "agent pool")
-    named = [
-        name.rpartition("/")[0] for name in (*chosen.reply_budget, *limits.max_per_kind)
-    ]
-    for name in (*chosen.budget_per_kind, *filter(None, named)):
-        check_choice(
-            "rules and pool: a budget's kind", name, (*CONSULT_KINDS, *functions)
-        )
-    schemas = [tool.schema for tool in functions.values()]
-    helpers = {**build_agents(agents, tasks), **functions}
+    chosen = Environment.of(environment).resolved().changed(changes)
+    source = build_source("toy" if chosen.source is None else chosen.source, seed)
+    if chosen.verifier in (None, "auto", "math"):
+        source = without_bad_golds(source)
+    toolbox = build_tools(chosen.tools or ())
+    helpers = build_agents(_default(chosen.agents, source), source)
+    chosen_rules = _rules(chosen, source, has_tools=bool(toolbox))
+    limits = construct(PoolLimits, given(chosen.pool), "agent pool")
+    _check_budgets(chosen_rules, limits, toolbox)
+    schemas = [tool.schema for tool in toolbox.values()]
     return Scenario(
-        tasks,
-        chosen,
-        CODECS.build(codec, tools=schemas),
-        VERIFIERS.build(verifier),
-        AgentPool(helpers, limits, Cassette(cassette) if cassette else journal),
+        source,
+        chosen_rules,
+        CODECS.build(chosen.codec or "tags", tools=schemas),
+        VERIFIERS.build(chosen.verifier or "auto"),
+        AgentPool(
+            {**helpers, **toolbox}, limits, Cassette(cassette) if cassette else journal
+        ),
     )
+
+
+def _default(agents: AgentsSpec | None, source: TaskSource) -> AgentsSpec:
+    """Return who is consulted: the source's own agents unless others were named."""
+    if agents is not None:
+        return agents
+    own: AgentsSpec = getattr(source, "default_agents", "none")
+    return own
+
+
+def _rules(
+    environment: Environment, source: TaskSource, *, has_tools: bool
+) -> DialogueRules:
+    """Return the rules: those that were given over the source's own."""
+    # The toy's brief prompt explains neither tools nor how a call looks; the tiny policy
+    # knows tags by heart.
+    knows_codec = environment.codec in (None, "tags")
+    is_brief = isinstance(source, ToySource) and not has_tools and knows_codec
+    defaults = TOY_RULES if is_brief else DialogueRules()
+    own = {item.name: getattr(defaults, item.name) for item in fields(DialogueRules)}
+    chosen = given(environment.rules)
+    # A prompt of one's own is not to be hidden behind the source's brief one.
+    if "plain_prompt" in chosen:
+        own["consult_prompt"] = ""
+    settings = {**own, **chosen}
+    return construct(DialogueRules, settings, "dialogue rules")
+
+
+def _check_budgets(
+    rules: DialogueRules, limits: PoolLimits, tools: Collection[str]
+) -> None:
+    """Raise ConfigError where a budget is of a role or tool that there is not."""
+    totals = (*rules.reply_budget, *limits.max_per_kind)
+    of_kinds = [name.rpartition("/")[0] for name in totals]
+    for name in (*rules.budget_per_kind, *filter(None, of_kinds)):
+        known = (*CONSULT_KINDS, *tools)
+        check_choice("rules and pool: a budget's kind", name, known)
 
 
 def build_agents(spec: Any, source: TaskSource) -> dict[str, Agent]:

@@ -12,10 +12,11 @@
 import asyncio
 import copy
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from gymnasium import vector
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import (
     AlreadyPendingCallError,
     InvalidAction,
@@ -25,7 +26,7 @@ from gymnasium.error import (
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from numpy.typing import NDArray
 
-from aipo_env.envs import make_env
+from aipo_env.envs import FaceOptions, make_env
 from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.errors import ConfigError, whole
 from aipo_env.event_loop import run_sync
@@ -46,6 +47,7 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
             last step resets too; `infos` holds "final_obs" and "final_info". "Disabled": you reset, with
             `options={"reset_mask": bool[num_envs]}`.
         max_episode_steps: Steps after which an episode is truncated.
+        mode: "token" or "turn".
         options: Of the environment.
 
     Everything is batched as `gymnasium.vector.SyncVectorEnv` does it, and equal to its for equal seeds.
@@ -60,29 +62,46 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         *,
         autoreset_mode: str | vector.AutoresetMode = vector.AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
-        **options: Any,
+        mode: str = "token",
+        **options: Unpack[FaceOptions],
     ) -> None:
         self._sent: dict[int, asyncio.Task[None]] = {}
         self._finished: asyncio.Queue[int] = asyncio.Queue()
         self.num_envs = num_envs = whole("environment: num_envs", num_envs, 1)
-        first = make_env(**options)
-        self.envs: list[EpisodeEnv[Any, Any]] = [
-            first,
-            *(copy.copy(first) for _ in range(num_envs - 1)),
-        ]
         self.max_episode_steps = max_episode_steps
         self.autoreset_mode = vector.AutoresetMode(autoreset_mode)
-        self.metadata = {**first.metadata, "autoreset_mode": self.autoreset_mode}
-        self.render_mode = first.render_mode
-        self.single_action_space, self.single_observation_space = (
-            first.action_space,
-            first.observation_space,
-        )
-        self.action_space = batch_space(first.action_space, num_envs)
-        self.observation_space = batch_space(first.observation_space, num_envs)
+        self._spec: EnvSpec | None = None
+        self._adopt(make_env(mode=mode, **options))
         self._observations: list[Any] = [None] * num_envs
         self._num_steps = [0] * num_envs
         self._is_over = [True] * num_envs
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """The spec that `gymnasium.make_vec` made the environments of."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        """Take the spec; rules and pool are merged with the registered ones, as in `EpisodeEnv`."""
+        self._spec = spec
+        first = self.envs[0]
+        before = first.scenario
+        first.spec = spec
+        if first.scenario is not before:
+            self._adopt(first)
+
+    def _adopt(self, first: EpisodeEnv[Any, Any]) -> None:
+        """Make copies of an environment the ones that are stepped."""
+        num_envs = self.num_envs
+        others = [copy.copy(first) for _ in range(num_envs - 1)]
+        self.envs: list[EpisodeEnv[Any, Any]] = [first, *others]
+        self.metadata = {**first.metadata, "autoreset_mode": self.autoreset_mode}
+        self.render_mode = first.render_mode
+        self.single_action_space = first.action_space
+        self.single_observation_space = first.observation_space
+        self.action_space = batch_space(first.action_space, num_envs)
+        self.observation_space = batch_space(first.observation_space, num_envs)
 
     def reset(
         self,

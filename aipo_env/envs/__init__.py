@@ -5,31 +5,40 @@ Arguments: those of `EpisodeEnv` and of the face, `TokenEnv` or `TurnEnv`; `mode
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import gymnasium
 
-from aipo_env.envs.episode_env import EpisodeEnv
-from aipo_env.envs.token_env import TokenEnv
-from aipo_env.envs.turn_env import TurnEnv
+from aipo_env.envs.episode_env import EnvOptions, EpisodeEnv
+from aipo_env.envs.token_env import Form, TokenEnv
+from aipo_env.envs.turn_env import Observation, TurnEnv
 from aipo_env.errors import ConfigError, check_choice
 
-_FACES: dict[str, type[EpisodeEnv[Any, Any]]] = {"token": TokenEnv, "turn": TurnEnv}
-_SUBJECTS = {
-    "Math": {"source": "toy", "agents": "scripted"},
-    "Code": {"source": "shipped:code", "agents": "notes"},
-    "Science": {"source": "shipped:science", "agents": "notes"},
-}
+_SUBJECTS = {"Math": "toy", "Code": "shipped:code", "Science": "shipped:science"}
 
 
-def make_env(*, mode: str = "token", **options: Any) -> EpisodeEnv[Any, Any]:
+class FaceOptions(EnvOptions, total=False):
+    """The arguments of both faces: `observation` is the turn environment's, the others the token environment's."""
+
+    window: int
+    obs: Form
+    tokenizer: str
+    observation: Observation
+
+
+def make_env(
+    *, mode: str = "token", **options: Unpack[FaceOptions]
+) -> EpisodeEnv[Any, Any]:
     """Return a token or turn environment.
 
     Raises:
-        ConfigError: An argument is unknown or out of range.
+        TypeError: The environment has no such argument.
+        ConfigError: An argument is out of range.
     """
-    check_choice("environment: mode", mode, _FACES)
-    return _FACES[mode](**options)
+    check_choice("environment: mode", mode, ("token", "turn"))
+    face: Any = TokenEnv if mode == "token" else TurnEnv
+    made: EpisodeEnv[Any, Any] = face(**options)
+    return made
 
 
 def make_environment(command: str, name: str, options: Mapping[str, Any]) -> Any:
@@ -49,11 +58,11 @@ def make_environment(command: str, name: str, options: Mapping[str, Any]) -> Any
 # What `gymnasium.make` looks for on a class, to add its own render wrappers.
 make_env.metadata = EpisodeEnv.metadata  # type: ignore[attr-defined]
 
-for _subject, _options in _SUBJECTS.items():
+for _subject, _source in _SUBJECTS.items():
     for _infix, _mode in (("", "token"), ("-Turn", "turn")):
         gymnasium.register(
             f"AIPO-{_subject}{_infix}-v0",
             entry_point="aipo_env.envs:make_env",
             vector_entry_point="aipo_env.vector:VectorEnv",
-            kwargs={**_options, "mode": _mode},
+            kwargs={"source": _source, "mode": _mode},
         )

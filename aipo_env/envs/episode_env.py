@@ -3,20 +3,33 @@
 No rule of the dialogue is here; `Session` and `Dialogue` hold them.
 """
 
+import copy
+import inspect
 from collections.abc import Coroutine, Mapping
-from copy import copy
 from dataclasses import replace
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, Self, TypedDict, TypeVar, get_args
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
 from aipo_env.drive import begin
+from aipo_env.environment import (
+    AgentsSpec,
+    CodecSpec,
+    Environment,
+    EnvironmentSpec,
+    Pool,
+    Rules,
+    SourceSpec,
+    ToolSpecs,
+    VerifierSpec,
+    given,
+)
 from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError, check_choice, suggest, whole
 from aipo_env.event_loop import run_sync
 from aipo_env.records import Message, Split, StopReason
-from aipo_env.registry import as_options
 from aipo_env.render import episode_text, episodes_html, messages_text
 from aipo_env.scenario import build_scenario
 from aipo_env.session import Session
@@ -27,9 +40,27 @@ from aipo_env.voice import TextVoice
 ObsT = TypeVar("ObsT")
 ActT = TypeVar("ActT")
 
-_SCENARIO = ("source", "agents", "tools", "verifier", "codec", "pool", "cassette")
+_BUILT = ("scenario", "tokenizer", "_session", "_voice", "_facts", "_new")
+"""What `_build` makes, and what belongs to an episode."""
 BYTE_LIMITS = {"max_policy_tokens": 4096, "max_context_tokens": 16384}
 """Limits unless `rules` gives others: tokens are bytes here, about four to a token of a language model."""
+
+
+class EnvOptions(TypedDict, total=False):
+    """The arguments of `EpisodeEnv`, for those who pass them on."""
+
+    environment: EnvironmentSpec | None
+    source: SourceSpec | None
+    agents: AgentsSpec | None
+    tools: ToolSpecs | None
+    verifier: VerifierSpec | None
+    codec: CodecSpec | None
+    rules: Rules | None
+    pool: Pool | None
+    cassette: str | None
+    aided: bool
+    split: Split
+    render_mode: str | None
 
 
 class RenderModeError(ConfigError, TypeError):
@@ -40,16 +71,29 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     """An environment whose actions end in turns of a `Session`.
 
     Args:
-        rules: Fields of `DialogueRules` that differ from the source's defaults and `BYTE_LIMITS`.
+        environment: An `Environment`, a registered id, or the spec of a task source. The
+            fields that follow are put over it.
+        source, agents, tools, verifier, codec: As in `Environment`.
+        rules: Rules that differ from those that are registered, from `BYTE_LIMITS` and from
+            the source's own. Limits of tokens count bytes of UTF-8, unless the environment
+            has another tokenizer.
+        pool: Limits of the agents' pool that differ from its defaults.
+        cassette: A file from which agents' replies are repeated, and to which they are
+            recorded; see `Cassette`.
         aided: Whether the policy is told of the agents and may consult.
         split: "train" or "test".
-        render_mode: "human" prints messages as they come; "ansi" has `render` return the transcript, "html" a
-            web page of the episode. "ansi_list" and "html_list" collect one per step.
-        scenario: `source`, `agents`, `tools`, `verifier`, `codec`, `pool`, `cassette`, as in `build_scenario`.
+        render_mode: "human" prints messages as they come; "ansi" has `render` return the
+            transcript, "html" a web page of the episode. "ansi_list" and "html_list"
+            collect one per step.
 
-    Every argument has a JSON form, so that the environment's spec has one. `reset(seed=s)` and the resets after
-    it play the episodes of an `EpisodeRunner` of that seed, one after another; without any seed, those of a seed
-    drawn from `np_random`. `reset(options={"index": n})` plays task n instead.
+    Every argument has a JSON form, so that the environment's spec has one. `rules` and
+    `pool` of `gymnasium.make` are merged with those that the id registers. `reset(seed=s)`
+    and the resets after it play the episodes of an `EpisodeRunner` of that seed, one after
+    another; without any seed, those of a seed drawn from `np_random`.
+    `reset(options={"index": n})` plays task n instead.
+
+    An environment can be pickled; what comes back has no running episode. `copy.copy` and
+    `copy.deepcopy` share its tasks and agents, and the latter copies the running episode.
 
     `info` holds `task_id`, `turn`, `num_policy_tokens`, `consults_used`; on the last step also `stop_reason`
     and `episode_record`, the `Episode`. The gold answer is in the `Episode` alone.
@@ -66,32 +110,125 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         "render_fps": 4,
     }
 
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Say of an unknown argument, beside what Python says, which one is near."""
+        parameters = inspect.signature(cls.__init__).parameters
+        takes_any = any(
+            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+        )
+        for name in options:
+            if name not in parameters and not takes_any:
+                near = suggest(name, [*parameters][1:])
+                raise TypeError(
+                    f"{cls.__name__}.__init__() got an unexpected keyword argument "
+                    f"{name!r}. {near}"
+                )
+        return super().__new__(cls)
+
     def __init__(
         self,
         *,
-        rules: Mapping[str, Any] | None = None,
+        environment: EnvironmentSpec | None = None,
+        source: SourceSpec | None = None,
+        agents: AgentsSpec | None = None,
+        tools: ToolSpecs | None = None,
+        verifier: VerifierSpec | None = None,
+        codec: CodecSpec | None = None,
+        rules: Rules | None = None,
+        pool: Pool | None = None,
+        cassette: str | None = None,
         aided: bool = True,
         split: Split = "train",
         render_mode: str | None = None,
-        **scenario: Any,
     ) -> None:
-        for name in scenario:
-            check_choice("environment: option", name, _SCENARIO)
         check_choice("environment: split", split, get_args(Split))
         modes = self.metadata["render_modes"]
         if render_mode not in (None, *modes):
-            raise RenderModeError(
-                f"environment: {render_mode=}. {suggest(str(render_mode), modes)}"
-            )
-        limits = {**BYTE_LIMITS, **as_options(rules, "dialogue rules")}
-        self.scenario = build_scenario(rules=limits, **scenario)
-        self.tokenizer: Tokenizer = ByteTokenizer()
+            near = suggest(str(render_mode), modes)
+            raise RenderModeError(f"environment: {render_mode=}. {near}")
+        fields = Environment(
+            source=source,
+            agents=agents,
+            tools=tools,
+            verifier=verifier,
+            codec=codec,
+            rules=rules,  # type: ignore[arg-type]
+            pool=pool,  # type: ignore[arg-type]
+        )
+        base = Environment() if environment is None else Environment.of(environment)
+        self.environment = base.resolved().changed(fields)
+        """What is played, without the limits that this face adds."""
         self.aided, self.split, self.render_mode = aided, split, render_mode
+        self._cassette = cassette
+        self._spec: EnvSpec | None = None
+        self._series: int | None = None
+        self._position = 0
+        self._build()
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """The spec that `gymnasium.make` made the environment of."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        """Take the spec; put the rules and the pool that were given over the registered ones.
+
+        Gymnasium replaces a registered argument by the one that `make` is given, and says
+        which id it was only here.
+        """
+        self._spec = spec
+        registered = None if spec is None else gym.registry.get(spec.id)
+        if registered is None:
+            return
+        own = {name: registered.kwargs.get(name) for name in ("rules", "pool")}
+        merged = Environment(**own).changed(self.environment)  # type: ignore[arg-type]
+        if (
+            merged.rules != self.environment.rules
+            or merged.pool != self.environment.pool
+        ):
+            self.environment = merged
+            self._build()
+
+    def _build(self) -> None:
+        """Build what is played; no episode is running then."""
+        limits = {**BYTE_LIMITS, **given(self.environment.rules)}
+        self.scenario = build_scenario(
+            self.environment, rules=limits, cassette=self._cassette
+        )
+        self.tokenizer: Tokenizer = ByteTokenizer()
         self._session: Session | None = None
         self._voice = TextVoice()
         self._is_over = True
-        self._series: int | None = None
-        self._position = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: neither connections nor the running episode."""
+        state = vars(self).copy()
+        for name in _BUILT:
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Build it anew."""
+        vars(self).update(state)
+        self._build()
+
+    def __copy__(self) -> Self:
+        """Return an environment of the same tasks and agents, with no running episode."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        twin._session = None
+        twin._voice = TextVoice()
+        twin._is_over = True
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return an environment of the same tasks and agents, in the midst of a copied episode."""
+        shared = [self.scenario, *vars(self.scenario).values(), self.environment]
+        memo.update({id(part): part for part in shared})
+        twin = object.__new__(type(self))
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -232,7 +369,7 @@ def _so_far(session: Session) -> Episode:
     """Return the record, of a running episode as if it were cancelled, and without the answer it is after."""
     if session.stop_reason is not None:
         return session.episode()
-    running = copy(session)
+    running = copy.copy(session)
     running.abort(StopReason.CANCELLED)
     episode = running.episode()
     return replace(

@@ -12,9 +12,19 @@ from gymnasium.error import InvalidAction
 from numpy.typing import NDArray
 
 from aipo_env.drive import take_turn
+from aipo_env.environment import (
+    AgentsSpec,
+    CodecSpec,
+    EnvironmentSpec,
+    Pool,
+    Rules,
+    SourceSpec,
+    ToolSpecs,
+    VerifierSpec,
+)
 from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.errors import check_choice, whole
-from aipo_env.records import CONSULT_KINDS, Author
+from aipo_env.records import CONSULT_KINDS, Author, Split
 from aipo_env.tokenizers.bpe import build_tokenizer
 
 Form = Literal["flat", "dict"]
@@ -30,7 +40,8 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         obs: "flat" or "dict".
         tokenizer: "byte"; "tiktoken:aipo", which ships, or another encoding of tiktoken; "hf:" and a folder or
             id of a Hugging Face tokenizer.
-        options: As in `EpisodeEnv`.
+
+    The other arguments are those of `EpisodeEnv`.
 
     Action: `Discrete(V)`, a token id. Observation "flat": int64[window], the last token ids of the episode,
     each message closed by an end of turn, padded on the left with the end of turn. "dict": `tokens`, the same;
@@ -51,34 +62,66 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         window: int = 512,
         obs: Form = "flat",
         tokenizer: str = "byte",
-        **options: Any,
+        environment: EnvironmentSpec | None = None,
+        source: SourceSpec | None = None,
+        agents: AgentsSpec | None = None,
+        tools: ToolSpecs | None = None,
+        verifier: VerifierSpec | None = None,
+        codec: CodecSpec | None = None,
+        rules: Rules | None = None,
+        pool: Pool | None = None,
+        cassette: str | None = None,
+        aided: bool = True,
+        split: Split = "train",
+        render_mode: str | None = None,
     ) -> None:
         check_choice("environment: obs", obs, get_args(Form))
-        self.window, self.obs = whole("environment: window", window, 1), obs
-        super().__init__(**options)
-        self.tokenizer = build_tokenizer(
-            tokenizer, self.scenario.codec.macros(CONSULT_KINDS)
+        self.window = whole("environment: window", window, 1)
+        self.obs = obs
+        self._tokenizer_spec = tokenizer
+        super().__init__(
+            environment=environment,
+            source=source,
+            agents=agents,
+            tools=tools,
+            verifier=verifier,
+            codec=codec,
+            rules=rules,
+            pool=pool,
+            cassette=cassette,
+            aided=aided,
+            split=split,
+            render_mode=render_mode,
         )
+
+    def _build(self) -> None:
+        super()._build()
+        scenario = self.scenario
+        macros = scenario.codec.macros(CONSULT_KINDS)
+        self.tokenizer = build_tokenizer(self._tokenizer_spec, macros)
         self._num_tokens = num_tokens = self.tokenizer.num_tokens
         self.action_space = spaces.Discrete(num_tokens)
-        tokens = spaces.Box(0, num_tokens - 1, (window,), np.int64)
+        tokens = spaces.Box(0, num_tokens - 1, (self.window,), np.int64)
         parts: dict[str, spaces.Space[Any]] = {
             "tokens": tokens,
-            "author": spaces.Box(0, int(max(Author)), (window,), np.int8),
-            "length": spaces.Box(0, window, (1,), np.int64),
+            "author": spaces.Box(0, int(max(Author)), (self.window,), np.int8),
+            "length": spaces.Box(0, self.window, (1,), np.int64),
             "action_mask": spaces.Box(0, 1, (num_tokens,), np.int8),
         }
-        self.observation_space = spaces.Dict(parts) if obs == "dict" else tokens
+        self.observation_space = spaces.Dict(parts) if self.obs == "dict" else tokens
         self._macro_ids = frozenset(self.tokenizer.macro_ids.values())
         self._plain_mask = np.ones(num_tokens, np.int8)
         self._plain_mask[list(self._macro_ids)] = 0
-        self._stops = (
-            self.scenario.codec.stop_strings(self.scenario.rules.kinds)
-            if self.aided
-            else ()
-        )
+        self._stops: tuple[str, ...] = ()
+        if self.aided:
+            self._stops = scenario.codec.stop_strings(scenario.rules.kinds)
         self._may_stop = cache(self._closes_stop)
         self._allow(self._plain_mask)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        del state["_may_stop"]
+        return state
 
     def _allow(self, mask: NDArray[np.int8]) -> None:
         """Set the mask, and what `info` shows of it: JSON has no arrays."""

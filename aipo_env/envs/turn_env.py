@@ -8,9 +8,20 @@ from gymnasium.error import InvalidAction
 
 from aipo_env.codecs.openai_calls import OpenAICodec, completion_text
 from aipo_env.drive import take_turn
+from aipo_env.environment import (
+    AgentsSpec,
+    CodecSpec,
+    EnvironmentSpec,
+    Pool,
+    Rules,
+    SourceSpec,
+    ToolSpecs,
+    VerifierSpec,
+)
 from aipo_env.envs.episode_env import EpisodeEnv
 from aipo_env.envs.spaces import MAX_TEXT_CHARS, UnicodeText
 from aipo_env.errors import check_choice
+from aipo_env.records import Split
 
 Observation = Literal["transcript", "delta", "messages"]
 
@@ -22,7 +33,8 @@ class TurnEnv(EpisodeEnv[Any, Any]):
         observation: What the policy is shown. "transcript": the whole conversation as one text, a role
             before each message. "delta": only what is new, as plain text; empty when the episode is over.
             "messages": the whole conversation as a tuple of `{"role": ..., "content": ...}`.
-        options: As in `EpisodeEnv`.
+
+    The other arguments are those of `EpisodeEnv`.
 
     The action is text, or the dictionary of an OpenAI assistant message; its `tool_calls` need
     `codec="openai"`. Several calls are answered together. Have your language model stop after each
@@ -31,20 +43,49 @@ class TurnEnv(EpisodeEnv[Any, Any]):
     """
 
     def __init__(
-        self, *, observation: Observation = "transcript", **options: Any
+        self,
+        *,
+        observation: Observation = "transcript",
+        environment: EnvironmentSpec | None = None,
+        source: SourceSpec | None = None,
+        agents: AgentsSpec | None = None,
+        tools: ToolSpecs | None = None,
+        verifier: VerifierSpec | None = None,
+        codec: CodecSpec | None = None,
+        rules: Rules | None = None,
+        pool: Pool | None = None,
+        cassette: str | None = None,
+        aided: bool = True,
+        split: Split = "train",
+        render_mode: str | None = None,
     ) -> None:
-        check_choice("environment: observation", observation, get_args(Observation))
-        super().__init__(**options)
-        rules = self.scenario.rules
+        modes = get_args(Observation)
+        check_choice("environment: observation", observation, modes)
         self.observation = observation
-        self.action_space = UnicodeText(
-            min(rules.max_policy_tokens, rules.max_context_tokens)
+        super().__init__(
+            environment=environment,
+            source=source,
+            agents=agents,
+            tools=tools,
+            verifier=verifier,
+            codec=codec,
+            rules=rules,
+            pool=pool,
+            cassette=cassette,
+            aided=aided,
+            split=split,
+            render_mode=render_mode,
         )
+
+    def _build(self) -> None:
+        super()._build()
+        rules = self.scenario.rules
+        longest = min(rules.max_policy_tokens, rules.max_context_tokens)
+        self.action_space = UnicodeText(longest)
         text = UnicodeText(MAX_TEXT_CHARS)
         message = spaces.Dict({"role": UnicodeText(16), "content": text})
-        self.observation_space = (
-            spaces.Sequence(message) if observation == "messages" else text
-        )
+        is_list = self.observation == "messages"
+        self.observation_space = spaces.Sequence(message) if is_list else text
 
     def _act(self, action: str | Mapping[str, Any]) -> Coroutine[Any, Any, Any] | None:
         session = self._running()

@@ -36,11 +36,14 @@ class TaskTable:
         name: What messages call it.
         tasks: The tasks of each split; a split may be absent.
         skipped: Rows that were left out, by reason.
+        default_agents: Who is consulted unless the environment says; "none" where nobody
+            is at hand. Any source may have this attribute.
     """
 
     name: str
     tasks: Mapping[Split, Sequence[Task]] = field(repr=False)
     skipped: Mapping[str, int] = field(default_factory=dict)
+    default_agents: Spec = field(default="none", repr=False)
 
     def num_tasks(self, split: Split) -> int:
         """Return how many tasks the split has."""

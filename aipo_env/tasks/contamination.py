@@ -152,7 +152,10 @@ def without_contaminated(source: TaskSource, evaluation: Sequence[str]) -> TaskS
     ]
     skipped = {**getattr(source, "skipped", {}), "stands in held-out tasks": len(found)}
     return TaskTable(
-        getattr(source, "name", str(source)), {"train": train, "test": test}, skipped
+        getattr(source, "name", str(source)),
+        {"train": train, "test": test},
+        skipped,
+        getattr(source, "default_agents", "none"),
     )
 
 

@@ -12,6 +12,7 @@ class ToySource:
     """Problems of one world."""
 
     world: World
+    default_agents = "scripted"
 
     def num_tasks(self, split: Split) -> int | None:
         """Endless."""

@@ -42,4 +42,4 @@ def without_bad_golds(source: TaskSource) -> TaskSource:
                 "verifier that reads them."
             )
     skipped = {**source.skipped, "gold answer that cannot be read": len(bad)}
-    return TaskTable(source.name, kept, skipped)
+    return TaskTable(source.name, kept, skipped, source.default_agents)

@@ -1,15 +1,20 @@
 """`AIPO-Math-Turn-v0`: one action is one turn, in text."""
 
+import copy
 import json
+import pickle
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import InvalidAction, ResetNeeded
 
-from aipo_env import Author, ConfigError, Episode, TurnEnv
+from aipo_env import Author, ConfigError, Episode, TurnEnv, build_scenario
 
 ID = "AIPO-Math-Turn-v0"
 ASK = "<knowledge>mele</knowledge>"
@@ -286,14 +291,94 @@ def test_step_needs_a_running_episode():
             "render_mode='rgb_array'. Valid: ansi, html, human",
         ),
         ({"source": "toys"}, "Did you mean 'toy'"),
-        ({"agent": "none"}, "environment: option='agent'.*Did you mean 'agents'"),
-        ({"seed": 3}, "environment: option='seed'. Valid: agents, cassette, codec"),
         ({"rules": {"max_turn": 1}}, "Did you mean 'max_turns'"),
     ],
 )
 def test_bad_arguments_are_named(options: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         TurnEnv(**options)
+
+
+@pytest.mark.parametrize("name", ["AIPO-Math-v0", ID])
+@pytest.mark.parametrize(
+    ("option", "near"), [("agent", "agents"), ("frameskip", ""), ("seed", "")]
+)
+def test_an_unknown_argument_is_a_type_error(name: str, option: str, near: str):
+    message = f"got an unexpected keyword argument '{option}'"
+    with pytest.raises(TypeError, match=message) as caught:
+        gym.make(name, **{option: 3})
+    assert f"Did you mean '{near}'" in str(caught.value) or not near
+    with pytest.raises(TypeError, match=message):
+        gym.make_vec(name, num_envs=2, **{option: 3})
+
+
+OWN = {
+    "source": "toy",
+    "agents": {"knowledge": "scripted"},
+    "rules": {"plain_prompt": "You are a clerk.", "consult_budget": 5},
+    "pool": {"retries": 1},
+}
+
+
+@pytest.fixture
+def own_id() -> Iterator[str]:
+    """An environment as another package registers it."""
+    gym.register("Own/Clerk-Turn-v3", entry_point="aipo_env:TurnEnv", kwargs=OWN)
+    yield "Own/Clerk-Turn-v3"
+    del gym.registry["Own/Clerk-Turn-v3"]
+
+
+def test_rules_are_merged_with_those_that_are_registered(own_id: str):
+    env = gym.make(own_id, rules={"max_turns": 3}, pool={"deadline_s": 9.0})
+    rules = env.unwrapped.scenario.rules
+    assert (rules.plain_prompt, rules.consult_budget) == ("You are a clerk.", 5)
+    assert rules.max_turns == 3
+    limits = env.unwrapped.scenario.pool.limits
+    assert (limits.retries, limits.deadline_s) == (1, 9.0)
+    assert "You are a clerk." in env.reset(seed=0)[0]
+    again = gym.make(env.spec).unwrapped
+    assert again.scenario.rules == rules
+    assert gym.make(own_id).unwrapped.scenario.rules.max_turns == 8
+
+
+def test_an_id_is_an_environment(own_id: str):
+    scenario = build_scenario(own_id, rules={"max_turns": 2}, agents="none")
+    assert (scenario.rules.plain_prompt, scenario.rules.max_turns) == (
+        "You are a clerk.",
+        2,
+    )
+    assert scenario.offered == ()
+    env = TurnEnv(environment={"id": own_id, "rules": {"max_turns": 2}})
+    assert env.scenario.rules.plain_prompt == "You are a clerk."
+
+
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle])
+@pytest.mark.parametrize("name", ["AIPO-Math-v0", ID, "AIPO-Code-Turn-v0"])
+def test_an_environment_goes_to_another_process(name: str, pickler: Any):
+    env = gym.make(name, rules={"max_turns": 2}, disable_env_checker=True)
+    for moment in ("made", "reset"):
+        if moment == "reset":
+            env.reset(seed=4)
+        twin = pickler.loads(pickler.dumps(env))
+        with pytest.raises(ResetNeeded):
+            twin.step(env.action_space.sample())
+        first, again = env.reset(seed=3), twin.reset(seed=3)
+        assert np.array_equal(first[0], again[0])
+        assert first[1] == again[1]
+        assert twin.unwrapped.scenario.rules == env.unwrapped.scenario.rules
+        assert twin.spec.id == name
+
+
+def test_a_deep_copy_goes_on_with_the_running_episode():
+    env = gym.make("AIPO-Math-v0", window=8)
+    env.reset(seed=1)
+    env.step(65)
+    twin = copy.deepcopy(env)
+    assert (env.step(66)[0][-2:].tolist(), twin.step(67)[0][-2:].tolist()) == (
+        [65, 66],
+        [65, 67],
+    )
+    assert twin.unwrapped.scenario is env.unwrapped.scenario
 
 
 @pytest.mark.parametrize(
@@ -387,15 +472,11 @@ def test_a_seed_is_honoured_or_refused(name: str, seed: object):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("codec", None, "codec: None is no spec. Valid: hermes, macro, openai, tags."),
         ("codec", 7, "codec: 7 is no spec."),
-        ("agents", None, "agent: None is no spec."),
-        ("verifier", None, "verifier: None is no spec."),
-        ("source", None, "task: None is no spec."),
         ("cassette", 5, "cassette=5 must be the path of a file, as text."),
         ("rules", [1], "dialogue rules: [1] must be an object of names and values."),
         ("pool", 3, "agent pool: 3 must be an object of names and values."),
-        ("tools", 5, "tools: 5 must be a list of functions or of their names."),
+        ("tools", 5, "tools=5 must be a list of functions, classes or their names."),
     ],
 )
 def test_an_argument_of_the_wrong_type_is_named(name: str, value: object, message: str):
