@@ -237,6 +237,31 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None and not is_source
 
 
+def pointed_at(environment: Environment, spec: Any) -> Environment:
+    """Return an environment with another id or source; all else that it gives stays."""
+    other = Environment.of(spec)
+    if other.id or other.source is not None:
+        environment = replace(environment, id="", source=None)
+    return environment.changed(other)
+
+
+def as_environment(base: Environment, value: Any) -> Environment:
+    """Return what a configuration file says of an environment, over a base.
+
+    Args:
+        value: An id or the spec of a source; or an object with fields of an environment.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if not isinstance(value, str | Mapping | Environment):
+        raise ConfigError(
+            f"config: environment={value!r} must be an id, the spec of a task source, or an "
+            "object with fields of an environment."
+        )
+    return pointed_at(base, value)
+
+
 def _settings(kind: type[Any], value: Any, what: str) -> Any:
     """Return rules or limits, from an object of names and values if need be."""
     if isinstance(value, kind):

@@ -19,7 +19,12 @@ from aipo_env import (
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.distributed import gathered, share, world_size
-from aipo_learner.independence import WithholdingPool, aided_flags, anneal
+from aipo_learner.independence import (
+    WithholdingPool,
+    aided_flags,
+    aided_share,
+    anneal,
+)
 from aipo_learner.interrupt import Abandoned, InterruptFlag
 from aipo_learner.rollouts import Further, no_further, play_wave
 from aipo_learner.samplers.base import Sampler
@@ -137,12 +142,13 @@ async def play_groups(
     """
     if isinstance(scenario.pool, WithholdingPool):
         scenario.pool.accept = anneal(config, step)
+    flags = aided_flags(config, aided_share(config, scenario), step)
     sessions = []
     for group in groups:
         position = step * config.groups_per_step + group
         index = task_index(scenario.source, "train", position, config.seed)
         task = scenario.source.task("train", index)
-        for rollout, aided in enumerate(aided_flags(config, step)):
+        for rollout, aided in enumerate(flags):
             session = scenario.session(
                 task,
                 aided=aided,

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,22 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional
 
-from aipo_env import AGENTS, TASKS, ConfigError, choose, known_datasets, parse_spec
-from aipo_learner.config import TrainConfig, read_object
+from aipo_env import (
+    AGENTS,
+    CODECS,
+    TASKS,
+    TOOLS,
+    VERIFIERS,
+    ConfigError,
+    Environment,
+    Registry,
+    choose,
+    flag_types,
+    known_datasets,
+    parse_spec,
+    short_forms,
+)
+from aipo_learner.config import TrainConfig, read_config_file
 from aipo_learner.demo import run_demo
 from aipo_learner.distributed import rank
 from aipo_learner.dry_run import dry_run
@@ -33,7 +47,7 @@ class _Start:
     recipe: str = ""
     """Name of a recipe: a whole configuration to start from."""
     config: Path | None = None
-    """JSON file with fields of the configuration; it starts from the recipe."""
+    """File with fields of the configuration, .json, .toml or .yaml; it starts from the recipe."""
     print_config: bool = False
     """Print the configuration and stop."""
     dry_run: bool = False
@@ -44,97 +58,156 @@ class _Start:
 
 def train(argv: list[str]) -> None:
     """Train a policy; a run found in --out is resumed."""
-    start, rest = tyro.cli(_Start, args=argv, return_unknown_args=True, add_help=False)
-    default = (
-        choose(RECIPES, start.recipe, "recipe")() if start.recipe else TrainConfig()
+    start, rest = tyro.cli(
+        _Start, args=argv, return_unknown_args=True, add_help=False
     )
+    default = TrainConfig()
+    if start.recipe:
+        default = choose(RECIPES, start.recipe, "recipe")()
     if start.config:
-        default = default.changed(_read_json(start.config))
+        default = default.changed(read_config_file(start.config))
+    rest, environment = short_forms(rest, default.environment)
     config = tyro.cli(
         TrainConfig,
-        default=default,
+        default=replace(default, environment=environment),
         args=rest,
+        registry=flag_types(),
         prog="aipo train",
-        description=f"Train a policy; a run found in --out is resumed. --recipe NAME starts from one of "
-        f"{', '.join(RECIPES)}; --config FILE from a JSON file; --print-config prints and stops; "
-        "--dry-run rehearses one step and says what memory and time the run takes; --ray N has N Ray actors sample.",
+        description=_DESCRIPTION,
     )
     if start.ray < 0:
         raise ConfigError(f"train: ray={start.ray} must be at least 0.")
     if start.print_config:
-        return print(json.dumps(config.to_dict(), indent=2))
+        print(json.dumps(config.to_dict(), indent=2))
+        return
     console = Console()
     if start.dry_run:
-        return dry_run(config, console)
-    run_training(config, console, start.ray)
+        dry_run(config, console)
+        return
+    had_gradient = run_training(config, console, start.ray)
     if rank() == 0:
-        best = (
-            f". Best: {config.out / 'best'}" if (config.out / "best").exists() else ""
-        )
-        console.print(
-            f"Done. Policy: {policy_folder(str(config.out))}{best}", highlight=False
-        )
+        console.print(_last_line(config, had_gradient), highlight=False)
+
+
+_DESCRIPTION = (
+    "Train a policy; a run found in --out is resumed. --recipe NAME starts from one of "
+    f"{', '.join(RECIPES)}; --config FILE from a .json, .toml or .yaml file; "
+    "--print-config prints and stops; --dry-run rehearses one step and says what memory "
+    "and time the run takes; --ray N has N Ray actors sample. Short forms: --environment "
+    "SPEC is the id or the source, --agents SPEC the agents, --reward module:function=1,… "
+    "the reward."
+)
+
+
+def _last_line(config: TrainConfig, had_gradient: bool) -> str:
+    """Say where the policy is, and whether anything was learned."""
+    best = config.out / "best"
+    shown = f". Best: {best}" if best.exists() else ""
+    line = f"Done. Policy: {policy_folder(str(config.out))}{shown}"
+    if had_gradient:
+        return line
+    return (
+        f"{line}\nNo step had a gradient: the policy is what it was. metrics.jsonl in "
+        f"{config.out} counts the reasons."
+    )
 
 
 def evaluate_command(argv: list[str]) -> None:
     """Measure a policy on task sets: mean@k and pass@k without agents, and with them where asked."""
-
-    def policy_name(*, policy: str = "tiny") -> str:
-        return policy
-
-    policy, _ = tyro.cli(
-        policy_name, args=argv, return_unknown_args=True, add_help=False
+    first, _ = tyro.cli(
+        _Measured, args=argv, return_unknown_args=True, add_help=False
     )
+    default = _eval_defaults(first.policy, has_tasks=bool(first.tasks))
+    rest, environment = short_forms(argv, default.environment)
     options = tyro.cli(
-        EvalOptions, default=_eval_defaults(policy), args=argv, prog="aipo eval"
+        EvalOptions,
+        default=replace(default, environment=environment),
+        args=rest,
+        registry=flag_types(),
+        prog="aipo eval",
     )
     prepare(options.num_threads)
     folder = policy_folder(options.policy)
-    model, tokenizer = load_policy(folder, trust_remote_code=options.trust_remote_code)
+    model, tokenizer = load_policy(
+        folder, trust_remote_code=options.trust_remote_code
+    )
     settings = TrainConfig(
         policy=folder, sampler=options.sampler, temperature=options.temperature
     )
-    with contextlib.closing(
-        build_sampler(settings, model.eval(), tokenizer)
-    ) as sampler:
+    sampler = build_sampler(settings, model.eval(), tokenizer)
+    with contextlib.closing(sampler):
         sync_weights(sampler, model, settings.max_sampler_gap)
         measure_task_sets(sampler, options, Console())
 
 
-def _eval_defaults(policy: str) -> EvalOptions:
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What decides on the defaults of `aipo eval`."""
+
+    policy: str = "tiny"
+    tasks: str = ""
+
+
+def _eval_defaults(policy: str, *, has_tasks: bool) -> EvalOptions:
     """Return defaults that measure a run's policy, or its `best`, in the run's own world."""
     folders = (Path(policy), Path(policy).parent)
-    found = [
+    runs = [
         path
         for path in folders
         if (path / "config.json").is_file() and (path / "checkpoints").is_dir()
     ]
-    run = _read_json(found[0] / "config.json") if found else {}
-    names = ("agents", "rules", "seed", "temperature")
-    fields = {name: run[name] for name in names if name in run}
-    tasks = run.get("environment", "toy")
-    by_role = fields.get("agents", "none")
-    agents = (
-        by_role.values()
-        if isinstance(by_role, Mapping) and "type" not in by_role
-        else [by_role]
-    )
-    for registry, spec in [
-        (TASKS, tasks),
-        *((AGENTS, agent) for agent in agents if agent != "none"),
-    ]:
-        kind = parse_spec(spec, registry.kind)[0].partition(",")[0]
-        if kind not in registry.names() and kind.lower() not in known_datasets():
-            # A folder that somebody shares is data: what it names is not imported unasked.
-            raise ConfigError(
-                f"eval: {found[0] / 'config.json'} names the {registry.kind} {spec!r}, which is code of its own. If you "
-                "trust it, measure the policy's folder (checkpoints/step-…/policy) and name it yourself."
-            )
-    return EvalOptions(
-        policy=policy,
-        tasks=tasks if isinstance(tasks, str) else json.dumps(tasks),
-        **fields,
-    )
+    if not runs:
+        return EvalOptions(policy=policy)
+    path = runs[0] / "config.json"
+    row = read_config_file(path)
+    given = {name: row[name] for name in ("seed", "temperature") if name in row}
+    environment = Environment.of(row.get("environment", {}))
+    _check_trusted(environment, path)
+    environment = environment.resolved()
+    if has_tasks:
+        # Other tasks are judged by what fits them, and have other tools or none.
+        environment = replace(environment, source=None, verifier=None, tools=None)
+    return EvalOptions(policy=policy, environment=environment, **given)
+
+
+def _check_trusted(environment: Environment, path: Path) -> None:
+    """Raise ConfigError where a run's folder names code: it may be somebody else's.
+
+    What is named by a short name is ours, or of a package that is installed.
+    """
+    row = environment.to_dict()
+    agents = row.get("agents", "none")
+    if isinstance(agents, Mapping) and "type" not in agents:
+        agents = [*agents.values()]
+    named = [
+        (TASKS, [row.get("source", "toy")]),
+        (AGENTS, agents if isinstance(agents, list) else [agents]),
+        (VERIFIERS, [row.get("verifier", "auto")]),
+        (CODECS, [row.get("codec", "tags")]),
+        (TOOLS, row.get("tools", [])),
+    ]
+    foreign = [environment.id] if ":" in environment.id else []
+    for registry, specs in named:
+        for spec in specs:
+            if not _is_own(registry, spec):
+                foreign.append(spec)
+    if foreign:
+        raise ConfigError(
+            f"eval: {path} names {foreign[0]!r}, which is code of its own. If you trust it, "
+            "name it yourself (--environment …), with --policy on the folder of the policy "
+            "(checkpoints/step-…/policy)."
+        )
+
+
+def _is_own(registry: Registry, spec: Any) -> bool:
+    """Return whether a spec names nothing that would have to be imported by its path."""
+    if spec == "none":
+        return True
+    kind = parse_spec(spec, registry.kind)[0].partition(",")[0]
+    # A reward's functions are paths.
+    is_path = kind == "reward"
+    is_known = kind in registry.names() or kind.lower() in known_datasets()
+    return is_known and not is_path
 
 
 def report(argv: list[str]) -> None:
@@ -165,12 +238,3 @@ def demo(argv: list[str]) -> None:
         run_demo(seed, out, Console())
 
     tyro.cli(run, args=argv, prog="aipo demo")
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        return read_object(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"config file {path}: {error}. Write one with: aipo train --print-config > {path}"
-        ) from error

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,16 @@ from typing import Annotated, Any
 from tyro.conf import OmitArgPrefixes
 from tyro.constructors import PrimitiveConstructorSpec
 
-from aipo_env import ConfigError, Spec, construct
+from aipo_env import (
+    ConfigError,
+    Environment,
+    Spec,
+    as_environment,
+    construct,
+    need,
+    parse_rewards,
+    read_spec,
+)
 from aipo_learner.advantages import BASELINES
 from aipo_learner.episode_source import EpisodeSource
 from aipo_learner.forward import ComputeConfig
@@ -23,15 +33,11 @@ from aipo_learner.settings import (
     Natural,
     NotNegative,
     OneOf,
+    OptionalShare,
     Positive,
     Share,
     check_settings,
 )
-
-
-def read_spec(text: str) -> Spec:
-    """Read a spec from the command line: a JSON object, or the string form."""
-    return json.loads(text) if text.startswith("{") else text
 
 
 def read_object(text: str) -> dict[str, Any]:
@@ -42,6 +48,37 @@ def read_object(text: str) -> dict[str, Any]:
             f"a JSON object is needed, this is one of type {type(value).__name__}"
         )
     return value
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read the settings in a .json, .toml or .yaml file.
+
+    Raises:
+        ConfigError: It cannot be read, or holds no object of names and values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".toml":
+            return tomllib.loads(text)
+        if path.suffix in (".yaml", ".yml"):
+            yaml = need("yaml", "pyyaml")
+            value = yaml.safe_load(text)
+            if not isinstance(value, dict):
+                raise ValueError("it must hold names and values")
+            return value
+        return read_object(text)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+    except Exception as error:  # YAML has errors of its own
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"config file {path}: {error}. Write one with: aipo train --print-config > {path}"
+    )
 
 
 def _one_argument(
@@ -77,17 +114,12 @@ class TrainConfig:
     """Folder for checkpoints, metrics and episodes; a run found there is resumed."""
     seed: Natural = 0
     """Every draw of the run derives from it."""
-    environment: SpecField = "toy"
-    """Where tasks come from: "toy", "toy:difficulty=2", "file:tasks.jsonl"."""
+    environment: Environment = field(default_factory=Environment)
+    """What is played; "toy" unless it says. `--environment SPEC` is the id or the source, `--agents SPEC` the agents,
+    `--reward module:function` the verifier."""
     held_out: tuple[str, ...] = ()
     """Task sources, or hash lists that `aipo tasks --hashes` wrote: training tasks that share text with their test
     tasks are left out."""
-    rules: JsonField = field(default_factory=dict)
-    """Fields of DialogueRules that differ from the environment's defaults."""
-    agents: SpecField = "scripted"
-    """Who is consulted: "scripted", "scripted:wrong=0.2", "none"."""
-    pool: JsonField = field(default_factory=dict)
-    """Fields of PoolLimits that differ from its defaults: concurrency, deadline_s, retries, budgets, cache …"""
     sampler: SpecField = "auto"
     """What samples the policy's turns: "transformers", "vllm", "vllm-serve", "vllm:http://HOST:8000" (docs/samplers.md);
     "auto" is vllm where it is installed and has a GPU."""
@@ -97,8 +129,9 @@ class TrainConfig:
     independence: Annotated[str, OneOf(INDEPENDENCE_MODES)] = "internalised"
     """How the policy learns to do without agents: internalised (best in docs/sweeps.md), mixed, prompt_switch or
     accept_anneal."""
-    aided_share: Share = 0.5
-    """Share of a group's rollouts that may consult (mixed, internalised); 0 trains without agents."""
+    aided_share: OptionalShare = None
+    """Share of a group's rollouts that may consult (mixed, internalised); 0 trains without agents. If not given, a
+    half, and 0 where the environment has no agents."""
     anneal_from: Share = 0.7
     """Part of the run after which the share, or the acceptance of replies, falls linearly to 0."""
     num_steps: Count = 100
@@ -149,38 +182,44 @@ class TrainConfig:
     """Where metrics go beside metrics.jsonl: any of tensorboard, wandb, trackio, mlflow, with commas between."""
     evaluation: EvaluationSchedule = field(default_factory=EvaluationSchedule)
     """Evaluation on held-out tasks during the run, and early stop."""
+    stop_after_idle_steps: Natural = 5
+    """Steps in a row without a gradient after which the run stops and says why; 0: never."""
     bounds: JsonField = field(default_factory=dict)
     """Metrics of the update that stop the run: {"entropy": [0.05, null], "kl_ref": [null, 1]}."""
 
     def __post_init__(self) -> None:
-        out, held_out = (
-            vars(self)["out"],
-            vars(self)["held_out"],
-        )  # from a file they may be anything
+        # From a file they may be anything.
+        out: Any = self.out
+        held_out: Any = self.held_out
+        environment: Any = self.environment
+        bounds: Any = self.bounds
         if not isinstance(out, str | Path):
             raise ConfigError(f"config: out={out!r} must be the path of a folder.")
         if not isinstance(held_out, list | tuple):
             raise ConfigError(f"config: held_out={held_out!r} must be a list of names.")
+        if not isinstance(bounds, Mapping):
+            raise ConfigError(
+                f"config: bounds={bounds!r} must be an object of names and values."
+            )
         object.__setattr__(self, "out", Path(out))
         object.__setattr__(self, "held_out", tuple(held_out))  # JSON has lists
-        for name in ("rules", "pool", "bounds"):
-            if not isinstance(value := getattr(self, name), Mapping):
-                raise ConfigError(
-                    f"config: {name}={value!r} must be an object of names and values."
-                )
-        for name, pair in self.bounds.items():
-            is_pair = isinstance(pair, list | tuple) and len(pair) == 2
-            if not is_pair or not all(
-                value is None or isinstance(value, int | float) for value in pair
-            ):
-                raise ConfigError(
-                    f"config: bounds has {pair!r} for {name!r}; write [low, high], null where there is none."
-                )
+        object.__setattr__(self, "environment", Environment.of(environment))
+        for name, pair in bounds.items():
+            _check_bound(name, pair)
         check_settings(self, "config: ")
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able dictionary that `from_dict` turns back."""
-        return {**dataclasses.asdict(self), "out": str(self.out)}
+        values = {
+            item.name: getattr(self, item.name) for item in dataclasses.fields(self)
+        }
+        row = {
+            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+            for name, value in values.items()
+            if name != "environment"
+        }
+        row["environment"] = self.environment.to_dict()
+        return {**row, "out": str(self.out), "held_out": list(self.held_out)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
@@ -188,10 +227,44 @@ class TrainConfig:
         return cls().changed(values)
 
     def changed(self, values: Mapping[str, Any]) -> "TrainConfig":
-        """Return a configuration with other values, of nested settings those that are named; raises as `from_dict`."""
+        """Return a configuration with other values, of nested settings those that are named; raises as `from_dict`.
+
+        `environment` may be an id or a source; `agents` beside it stands for its agents,
+        `reward` for reward functions, as on the command line.
+        """
+        values = dict(values)
+        environment = self.environment
+        if "environment" in values:
+            environment = as_environment(environment, values.pop("environment"))
+        if "agents" in values:
+            environment = dataclasses.replace(environment, agents=values.pop("agents"))
+        if "reward" in values:
+            verifier = parse_rewards(values.pop("reward"))
+            environment = dataclasses.replace(environment, verifier=verifier)
+        for name in ("rules", "pool"):
+            if name in values:
+                raise ConfigError(
+                    f"config: {name!r} belongs to the environment: write "
+                    f'{{"environment": {{"{name}": …}}}}, or --environment.{name}.NAME VALUE.'
+                )
+        own = {
+            item.name: getattr(self, item.name) for item in dataclasses.fields(self)
+        }
         nested = {
             name: construct(type(part), {**vars(part), **values[name]}, name)
-            for name, part in vars(self).items()
+            for name, part in own.items()
             if dataclasses.is_dataclass(part) and isinstance(values.get(name), Mapping)
         }
-        return construct(TrainConfig, {**vars(self), **values, **nested}, "config")
+        changes = {**own, **values, **nested, "environment": environment}
+        return construct(TrainConfig, changes, "config")
+
+
+def _check_bound(name: str, pair: Any) -> None:
+    """Raise ConfigError unless a bound is a pair of numbers or of nothing."""
+    is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+    if is_pair and all(value is None or isinstance(value, int | float) for value in pair):
+        return
+    raise ConfigError(
+        f"config: bounds has {pair!r} for {name!r}; write [low, high], null where there is "
+        "none."
+    )

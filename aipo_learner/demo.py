@@ -106,7 +106,7 @@ def _measure(
     prepare(config.num_threads)
     # Every arm is measured with agents too, the one that was trained without them as well.
     scenario = build_scenario(
-        config.environment, "scripted", rules=config.rules, seed=config.seed
+        config.environment, "scripted", seed=config.seed
     )
     model, tokenizer = load_policy(policy_folder(policy))
     sampler = HFSampler(model, tokenizer)

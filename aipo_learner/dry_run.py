@@ -26,7 +26,9 @@ from aipo_env import (
     AgentRequest,
     DataError,
     DialogueRules,
+    Environment,
     PolicyError,
+    RuleSettings,
     build_scenario,
     parse_spec,
     read_episodes,
@@ -120,11 +122,8 @@ def rehearse(
     config: TrainConfig, shape: PretrainedConfig, folder: Path, console: Console
 ) -> DialogueRules:
     """Sample one group, then make one update from its episodes as if half of them had been right."""
-    pool = {**config.pool, "retries": 0}
     try:
-        scenario = build_scenario(
-            config.environment, config.agents, rules=config.rules, pool=pool
-        )
+        scenario = build_scenario(config.environment, pool={"retries": 0})
         run_sync(_ask(scenario.pool))
     except (AgentError, DataError) as error:
         console.print(
@@ -132,8 +131,10 @@ def rehearse(
             highlight=False,
             markup=False,
         )
-        config = replace(config, environment="toy", agents="scripted")
-        scenario = build_scenario(config.environment, config.agents, rules=config.rules)
+        # The rules stay: what the run takes depends on them.
+        stand_in = Environment(source="toy", rules=config.environment.rules)
+        config = replace(config, environment=stand_in)
+        scenario = build_scenario(config.environment)
     tokenizer, path = build_tokenizer(), folder / "rewarded.jsonl"
     torch.manual_seed(config.seed)
     save_policy(
@@ -141,9 +142,10 @@ def rehearse(
         tokenizer,
         folder / "policy",
     )
-    rules = {**config.rules, "max_policy_tokens": 24, "max_context_tokens": 8000}
+    brief = RuleSettings(max_policy_tokens=24, max_context_tokens=8000)
+    environment = config.environment.changed(Environment(rules=brief))
     sampled = replace(
-        config, policy=str(folder / "policy"), out=folder / "sampled", num_steps=1, groups_per_step=1, rules=rules,
+        config, policy=str(folder / "policy"), out=folder / "sampled", num_steps=1, groups_per_step=1, environment=environment,
         loggers="", bounds={}, held_out=(), overlong_buffer=0, sampler="transformers",
         evaluation=EvaluationSchedule(), source=EpisodeSource(),
     )  # fmt: skip

@@ -1,11 +1,11 @@
 """What `aipo eval` can be asked."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from aipo_env import ConfigError, Spec
-from aipo_learner.config import JsonField, SpecField, read_spec
+from aipo_env import ConfigError, Environment, Spec, read_spec
+from aipo_learner.config import SpecField
 from aipo_learner.settings import Count, Natural, Positive, check_settings
 
 _OPTION = re.compile(r"\s*[A-Za-z_]\w*\s*=")
@@ -19,15 +19,13 @@ class EvalOptions:
     """Model folder, hub name, or the --out folder of a training run, whose seed and settings are then taken."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
-    tasks: str = "toy"
+    tasks: str = ""
     """Task sets, with commas between: known names (aime2025,math500,gpqa_diamond,livecodebench) or task sources
-    (file:tasks.jsonl,hf:OWNER/NAME,limit=100)."""
+    (file:tasks.jsonl,hf:OWNER/NAME,limit=100). If not given, the environment's own tasks."""
+    environment: Environment = field(default_factory=Environment)
+    """What is played, by which rules, with whose help. Of --tasks each set takes the place of its source."""
     aided: bool = False
     """Measure with agents too."""
-    agents: SpecField = "scripted"
-    """Who is then consulted."""
-    rules: JsonField = field(default_factory=dict)
-    """Fields of DialogueRules that differ from the environment's defaults, such as max_policy_tokens."""
     num_tasks: Natural = 0
     """Tasks of each set; 0 for all, which is 96 of an endless set."""
     samples: Count = 64
@@ -47,10 +45,20 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         check_settings(self, "eval: ")
-        if self.aided and self.agents == "none":
-            raise ConfigError(
-                "eval: --aided with --agents none; name agents, or leave --aided out."
-            )
+
+
+def environments(options: EvalOptions) -> dict[str, Environment]:
+    """Return what is measured, by name: the environment, or one of its kind for each task set.
+
+    Raises:
+        ConfigError: `tasks` names no task set.
+    """
+    if not options.tasks:
+        return {_name(options.environment.name): options.environment}
+    return {
+        name: replace(options.environment, source=spec)
+        for name, spec in task_sets(options.tasks).items()
+    }
 
 
 def task_sets(text: str) -> dict[str, Spec]:

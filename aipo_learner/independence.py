@@ -17,6 +17,7 @@ from aipo_env import (
     Codec,
     Episode,
     Outcome,
+    Scenario,
     Salt,
     keyed_rng,
 )
@@ -32,14 +33,26 @@ def anneal(config: TrainConfig, step: int) -> float:
     return max(0.0, 1 - (step + 1 - start) / max(1.0, config.num_steps - start))
 
 
-def aided_flags(config: TrainConfig, step: int) -> list[bool]:
-    """Return, for each rollout of a group, whether it may consult."""
-    if config.aided_share == 0:
+DEFAULT_AIDED_SHARE = 0.5
+
+
+def aided_share(config: TrainConfig, scenario: Scenario) -> float:
+    """Return the share of a group's rollouts that may consult: none where nobody answers."""
+    if not scenario.offered:
+        return 0.0
+    if config.aided_share is None:
+        return DEFAULT_AIDED_SHARE
+    return config.aided_share
+
+
+def aided_flags(config: TrainConfig, share: float, step: int) -> list[bool]:
+    """Return, for each rollout of a group, whether it may consult; `share` as of `aided_share`."""
+    if share == 0:
         num_aided = 0
     elif config.independence in ("prompt_switch", "accept_anneal"):
         num_aided = config.group_size
     else:
-        num_aided = round(config.group_size * config.aided_share * anneal(config, step))
+        num_aided = round(config.group_size * share * anneal(config, step))
     return [rollout < num_aided for rollout in range(config.group_size)]
 
 

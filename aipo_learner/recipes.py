@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from aipo_env import Environment, RuleSettings
 from aipo_learner.config import TrainConfig
 from aipo_learner.forward import ComputeConfig
 from aipo_learner.objective import ObjectiveConfig
@@ -32,7 +33,11 @@ def toy_masked() -> TrainConfig:
 
 def toy_base() -> TrainConfig:
     """The same base algorithm without agents."""
-    return replace(toy(), aided_share=0.0, agents="none")
+    environment = Environment(agents="none")
+    # Hardly any group of this arm has both successes and failures: that is what it shows.
+    return replace(
+        toy(), aided_share=0.0, environment=environment, stop_after_idle_steps=0
+    )
 
 
 def math_7b() -> TrainConfig:
@@ -45,14 +50,14 @@ def math_7b() -> TrainConfig:
     return TrainConfig(
         policy="Qwen/Qwen2.5-7B-Instruct",
         out=Path("runs/math_7b"),
-        environment="hf:dapo_math_17k",
+        environment=Environment(
+            source="hf:dapo_math_17k",
+            agents="openai:Qwen/Qwen3-30B-A3B-Instruct-2507@http://localhost:8001/v1",
+            rules=RuleSettings(
+                consult_budget=3, max_policy_tokens=8192, max_context_tokens=12_288
+            ),
+        ),
         held_out=("hf:aime_2024", "hf:aime_2025", "hf:math_500"),
-        agents="openai:Qwen/Qwen3-30B-A3B-Instruct-2507@http://localhost:8001/v1",
-        rules={
-            "consult_budget": 3,
-            "max_policy_tokens": 8192,
-            "max_context_tokens": 12_288,
-        },
         num_steps=300,
         groups_per_step=256,
         group_size=8,

@@ -1,6 +1,6 @@
 """What is measured on schedule: the policy alone, on the same held-out tasks with the same draws every time."""
 
-from aipo_env import DataError, Scenario, build_scenario
+from aipo_env import DataError, Scenario, build_scenario, pointed_at
 from aipo_learner.config import TrainConfig
 from aipo_learner.evaluate import evaluate
 from aipo_learner.samplers.base import Sampler
@@ -14,11 +14,13 @@ def held_out_scenario(config: TrainConfig) -> Scenario:
         DataError: Its source has no held-out tasks.
     """
     schedule = config.evaluation
-    spec = schedule.environment or config.environment
-    scenario = build_scenario(spec, "none", rules=config.rules, seed=config.seed)
+    environment = config.environment
+    if schedule.environment:
+        environment = pointed_at(environment, schedule.environment)
+    scenario = build_scenario(environment, "none", seed=config.seed)
     if schedule.every and scenario.source.num_tasks("test") == 0:
         raise DataError(
-            f"environment {spec!r} has no held-out tasks, and evaluation.every={schedule.every} asks for some. Name "
+            f"environment {environment.name!r} has no held-out tasks, and evaluation.every={schedule.every} asks for some. Name "
             "another source, as in --evaluation.environment hf:math_500, or set --evaluation.every 0."
         )
     return scenario

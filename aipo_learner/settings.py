@@ -28,6 +28,9 @@ class OneOf:
 Count = Annotated[int, Bounds("a whole number, 1 or more", 1)]
 Natural = Annotated[int, Bounds("a whole number, 0 or more")]
 Share = Annotated[float, Bounds("a number from 0 to 1", 0, 1)]
+OptionalShare = Annotated[
+    float | None, Bounds("a number from 0 to 1, or left out", 0, 1)
+]
 NotNegative = Annotated[float, Bounds("a finite number, 0 or more")]
 Positive = Annotated[float, Bounds("a finite number above 0", math.ulp(0.0))]
 Limit = Annotated[float, Bounds("a number above 0", math.ulp(0.0), math.inf)]

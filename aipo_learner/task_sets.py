@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from aipo_env import Episode, Scenario, build_scenario, write_episodes
-from aipo_learner.eval_options import EvalOptions, task_sets
+from aipo_env import ConfigError, Episode, Scenario, build_scenario, write_episodes
+from aipo_learner.eval_options import EvalOptions, environments
 from aipo_learner.evaluate import dependence_gap, evaluate
 from aipo_learner.samplers.base import Sampler
 
@@ -25,11 +25,17 @@ def measure_task_sets(
     Raises:
         ConfigError, DataError: Before anything is sampled, when a set cannot be read.
     """
-    agents = options.agents if options.aided else "none"
+    agents = None if options.aided else "none"
     scenarios = {
-        name: build_scenario(spec, agents, rules=options.rules, seed=options.seed)
-        for name, spec in task_sets(options.tasks).items()
+        name: build_scenario(environment, agents, seed=options.seed)
+        for name, environment in environments(options).items()
     }
+    for name, scenario in scenarios.items():
+        if options.aided and not scenario.offered:
+            raise ConfigError(
+                f"eval: --aided with nobody to consult: {name!r} has no agents. Name some, "
+                "as in --agents openai:MODEL@URL, or leave --aided out."
+            )
     for scenario in scenarios.values():
         if scenario.source.num_tasks("test") == 0:
             scenario.source.task(

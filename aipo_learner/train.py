@@ -377,15 +377,15 @@ def _training_scenario(config: TrainConfig, journal: Journal | None) -> Scenario
     """Build the scenario with the run's journal; with `accept_anneal`, behind a pool that withholds."""
     scenario = build_scenario(
         config.environment,
-        "none" if config.source.is_stored else config.agents,
-        rules=config.rules,
-        pool=config.pool,
+        "none" if config.source.is_stored else None,
         seed=config.seed,
         journal=journal,
     )
-    if not scenario.pool.agents and config.aided_share and not config.source.is_stored:
+    if not scenario.offered and config.aided_share and not config.source.is_stored:
         raise ConfigError(
-            "config: agents='none' with aided_share > 0; set --aided-share 0 to train without agents."
+            f"config: aided_share={config.aided_share} with nobody to consult: the "
+            f"environment {config.environment.name!r} has no agents. Name some, as in "
+            "--agents openai:MODEL@URL, or leave --aided-share out."
         )
     if config.overlong_buffer > scenario.rules.max_policy_tokens:
         raise ConfigError(

@@ -338,7 +338,7 @@ def test_rules_are_merged_with_those_that_are_registered(own_id: str):
     assert "You are a clerk." in env.reset(seed=0)[0]
     again = gym.make(env.spec).unwrapped
     assert again.scenario.rules == rules
-    assert gym.make(own_id).unwrapped.scenario.rules.max_turns == 8
+    assert gym.make(own_id).unwrapped.scenario.rules.max_turns == 10
 
 
 def test_an_id_is_an_environment(own_id: str):

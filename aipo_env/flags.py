@@ -1,0 +1,129 @@
+"""An environment on the command line: one flag for every field, and short forms.
+
+    --environment.source file:tasks.jsonl --environment.rules.max-turns 3
+    --environment file:tasks.jsonl        the id or the source
+    --agents openai:MODEL@URL             the agents
+    --reward my_module:fn=1,other:fn=0.2  reward functions with their weights
+
+A value that begins with "{" or "[" is JSON.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from aipo_env.environment import (
+    AgentsSpec,
+    CodecSpec,
+    Environment,
+    SourceSpec,
+    ToolSpecs,
+    VerifierSpec,
+    pointed_at,
+)
+from aipo_env.errors import ConfigError
+from aipo_env.tasks.rows import read_json
+from aipo_env.verifiers.rewards import parse_rewards
+
+_COMPONENTS = tuple(
+    part | None for part in (SourceSpec, AgentsSpec, VerifierSpec, CodecSpec)
+)
+
+
+def read_spec(text: str) -> Any:
+    """Read a spec: JSON where it begins like an object or a list, and else the text.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    if text.lstrip().startswith(("{", "[")):
+        return read_json(text)
+    return text
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=repr)
+
+
+def flag_types() -> Any:
+    """Return how tyro reads the fields of an `Environment`."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def component(info: Any) -> Any:
+        """Read a component's spec from one argument."""
+        if info.type not in _COMPONENTS:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="SPEC",
+            instance_from_str=lambda arguments: read_spec(arguments[0]),
+            is_instance=lambda value: True,
+            str_from_instance=lambda value: [_shown(value)],
+        )
+
+    @registry.primitive_rule
+    def tools(info: Any) -> Any:
+        """Read the specs of tools, one argument each."""
+        if info.type != ToolSpecs | None:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="SPEC ...",
+            instance_from_str=lambda arguments: tuple(map(read_spec, arguments)),
+            is_instance=lambda value: True,
+            str_from_instance=lambda value: [_shown(tool) for tool in value or ()],
+        )
+
+    return registry
+
+
+def short_forms(
+    arguments: Sequence[str], default: Environment, also: Sequence[str] = ()
+) -> tuple[list[str], Environment]:
+    """Take the short forms out of a command line.
+
+    Args:
+        arguments: The command line.
+        default: The environment to start from.
+        also: Further fields that may be written without "environment." before them.
+
+    Returns:
+        The other arguments, and the environment to start from.
+
+    Raises:
+        ConfigError: A value is missing or cannot be read.
+    """
+    fields = {"agents": "agents", **{name: name for name in also}}
+    rest: list[str] = []
+    environment = default
+    words = iter(arguments)
+    for word in words:
+        flag, has_value, value = word.partition("=")
+        name = flag.removeprefix("--")
+        is_short = name in ("environment", "reward") or name in fields
+        if not flag.startswith("--") or not is_short:
+            rest.append(word)
+            continue
+        if not has_value:
+            value = next(words, "")
+        if not value or value.startswith("--"):
+            raise ConfigError(f"{flag}: the value is missing.")
+        if name == "environment":
+            environment = pointed_at(environment, _read(flag, value))
+        elif name == "reward":
+            environment = replace(environment, verifier=parse_rewards(value))
+        else:
+            changes: dict[str, Any] = {fields[name]: _read(flag, value)}
+            environment = replace(environment, **changes)
+    return rest, environment
+
+
+def _read(flag: str, text: str) -> Any:
+    try:
+        return read_spec(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {text!r:.200} is no JSON: {error}.") from error
