@@ -47,6 +47,7 @@ from aipo_env.errors import (
     PolicyError,
     SandboxUnavailable,
     Terminated,
+    ToolError,
     VerifierError,
     suggest,
 )
@@ -102,6 +103,7 @@ from aipo_env.tasks.file import FileSource
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import CannedAgent, FaultServer, FaultyAgent, ScriptedPolicy
 from aipo_env.tools.base import Tool
+from aipo_env.tools.toolbox import EpisodeTools, Toolbox, build_tools
 from aipo_env.toy.world import (
     MOVES,
     OPERATOR_NAMES,
@@ -125,15 +127,16 @@ __all__ = [
     "AipoError", "Answer", "Author", "BudgetSpent", "ByKind", "ByteTokenizer", "Call", "CannedAgent", "Cassette",
     "ChatAgent", "CheckpointError", "ChoiceVerifier", "CodeTests", "CodeVerifier", "Codec", "Completion",
     "ConfigError", "Consult", "ConsultKind", "Consults", "ContaminationIndex", "DataError", "Dataset",
-    "Dialogue", "DialogueRules", "Ended", "Episode", "EpisodeRunner", "FaultServer", "FaultyAgent",
+    "Dialogue", "DialogueRules", "Ended", "Episode", "EpisodeRunner", "EpisodeTools", "FaultServer", "FaultyAgent",
     "Feedback", "FileSource", "Group", "HermesCodec", "Interrupted", "Journal", "KnowledgeAgent", "Limits",
     "MacroCodec", "MathVerifier", "Message", "NotesAgent", "OpenAICodec", "Operator", "Outcome",
     "OwnPolicyAgent", "Parsed", "PolicyError", "PoolLimits", "Problem", "Program",
     "ReasoningAgent", "RetryLater", "RunResult", "Sandbox", "SandboxUnavailable", "Scenario",
     "ScriptedAgent", "ScriptedPolicy", "Session", "Span", "Spec", "Split", "StopReason", "TagsCodec", "Task",
     "TaskSource", "TaskTable", "Terminated", "TokenEnv", "TokenRecord", "TokenSession", "Tokenizer", "Tool",
-    "ToolSchema", "ToySource", "Turn", "TurnEnv", "UnicodeText", "VectorEnv", "Verdict", "Verifier",
+    "ToolError", "ToolSchema", "Toolbox", "ToySource", "Turn", "TurnEnv", "UnicodeText", "VectorEnv", "Verdict", "Verifier",
     "VerifierError", "VerifyAgent", "World", "add_codes", "build_agents", "build_scenario", "build_source",
+    "build_tools",
     "check_agent", "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier",
     "choose", "completion_text", "construct", "consult_outcome", "data_folder", "episode_text",
     "episodes_html", "episodes_section", "escape_terminal", "html_templates", "known_datasets",

@@ -15,7 +15,7 @@ from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec, as_options, const
 from aipo_env.session import Session
 from aipo_env.tasks.base import TaskSource, build_source, task_index
 from aipo_env.tasks.toy import ToySource
-from aipo_env.tools.base import build_tools
+from aipo_env.tools.toolbox import build_tools
 from aipo_env.verifiers.base import Verifier
 from aipo_env.verifiers.golds import without_bad_golds
 
@@ -106,9 +106,9 @@ def build_scenario(
     tasks = build_source(source, seed)
     if verifier in ("auto", "math"):
         tasks = without_bad_golds(tasks)
-    functions = build_tools(tools)
+    toolbox = build_tools(tools)
     # The toy's brief prompt explains neither tools nor how a call looks; the tiny policy knows tags by heart.
-    is_brief = isinstance(tasks, ToySource) and not functions and codec == "tags"
+    is_brief = isinstance(tasks, ToySource) and not toolbox and codec == "tags"
     defaults = TOY_RULES if is_brief else DialogueRules()
     fields = {
         name: getattr(defaults, name) for name in DialogueRules.__dataclass_fields__
@@ -124,14 +124,13 @@ def build_scenario(
     ]
     for name in (*chosen.budget_per_kind, *filter(None, named)):
         check_choice(
-            "rules and pool: a budget's kind", name, (*CONSULT_KINDS, *functions)
+            "rules and pool: a budget's kind", name, (*CONSULT_KINDS, *toolbox.names)
         )
-    schemas = [tool.schema for tool in functions.values()]
-    helpers = {**build_agents(agents, tasks), **functions}
+    helpers = {**build_agents(agents, tasks), **toolbox.functions}
     return Scenario(
         tasks,
         chosen,
-        CODECS.build(codec, tools=schemas),
+        CODECS.build(codec, tools=toolbox.schemas),
         VERIFIERS.build(verifier),
         AgentPool(helpers, limits, Cassette(cassette) if cassette else journal),
     )
