@@ -54,6 +54,7 @@ from aipo_env.errors import (
     PolicyError,
     SandboxUnavailable,
     Terminated,
+    ToolError,
     VerifierError,
     suggest,
 )
@@ -120,6 +121,7 @@ from aipo_env.threads import all_of
 from aipo_env.tokenizers.base import Piece, Tokenizer
 from aipo_env.tokenizers.bytes import ByteTokenizer
 from aipo_env.tools.base import Tool
+from aipo_env.tools.toolbox import EpisodeTools, Toolbox, build_tools
 from aipo_env.toy.world import (
     MOVES,
     OPERATOR_NAMES,
@@ -185,6 +187,7 @@ __all__ = [
     "EnvironmentSpec",
     "Episode",
     "EpisodeRunner",
+    "EpisodeTools",
     "FaultServer",
     "FaultyAgent",
     "Feedback",
@@ -241,8 +244,10 @@ __all__ = [
     "TokenRecord",
     "Tokenizer",
     "Tool",
+    "ToolError",
     "ToolSchema",
     "ToolSpecs",
+    "Toolbox",
     "ToySource",
     "Turn",
     "TurnEnv",
@@ -262,6 +267,7 @@ __all__ = [
     "build_agents",
     "build_scenario",
     "build_source",
+    "build_tools",
     "check_agent",
     "check_codec",
     "check_contamination",

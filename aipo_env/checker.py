@@ -16,6 +16,7 @@ from typing import Any, get_args
 from aipo_env.agents.base import Agent, AgentRequest
 from aipo_env.agents.pool import AgentPool, PoolLimits
 from aipo_env.codecs.base import Codec, Parsed, ToolSchema
+from aipo_env.errors import ToolError
 from aipo_env.event_loop import run_sync
 from aipo_env.records import (
     CONSULT_KINDS,
@@ -29,7 +30,8 @@ from aipo_env.records import (
 )
 from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec
 from aipo_env.tasks.base import TaskSource, build_source
-from aipo_env.tools.base import build_tool
+from aipo_env.tools.hints import fits
+from aipo_env.tools.toolbox import Toolbox, build_tools
 from aipo_env.verifiers.base import Verifier
 
 LIMITS = PoolLimits(deadline_s=20.0, retries=0)
@@ -46,6 +48,9 @@ ODD_TEXTS = (
     "9" * 100_000,
 )
 """What models write when they go astray."""
+LOOKUP = ToolSchema(
+    "lookup", "Look a word up.", {"word": {"type": "string"}}, ("word",)
+)
 SUM = Task(id="sum", prompt="What is 6 times 7?", answer="42")
 
 
@@ -138,25 +143,66 @@ _VALUES = {
     "boolean": True,
     "array": [],
     "object": {},
+    "null": None,
 }
 
 
-def check_tool(tool: Any, *, arguments: Mapping[str, Any] | None = None) -> None:
+def check_tool(
+    tool: Any,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    method: str = "",
+    task: Task = SUM,
+) -> None:
     """Check a tool: it can be told to a policy, answers in text or JSON, and neither hangs nor exits.
+
+    Of a class, every method is checked, each on an instance of its own that is made for `task`.
 
     Args:
         arguments: What it answers without an error; by default some value of each type, which it may refuse.
+        method: Of a class, the method that `arguments` are for; it need not be named where there is only one.
     """
-    built = build_tool(tool)
-    who, parameters = f"tool {built.agent_id!r}", built.schema.parameters
-    pool = AgentPool({built.agent_id: built}, LIMITS)
-    given = arguments or {
-        name: _VALUES[schema["type"]] for name, schema in parameters.items()
-    }
-    for asked in (given, *({**given, name: None} for name in parameters)):
-        outcome = run_sync(
-            pool.consult(AgentRequest(kind=built.agent_id, query=json.dumps(asked)))
-        )
+    box = build_tools([tool])
+    names = box.names
+    own = names[0] if len(names) == 1 else method
+    _rule(
+        not (arguments or method) or own in names,
+        f"tool {tool!r}: {method!r} is none of {', '.join(names)}",
+        "Name the method that the arguments are for: method=….",
+    )
+    for schema in box.schemas:
+        given = arguments if schema.name == own else None
+        run_sync(_check_calls(box, schema, given, task))
+
+
+async def _check_calls(
+    box: Toolbox, schema: ToolSchema, arguments: Mapping[str, Any] | None, task: Task
+) -> None:
+    opened = box.open(task)
+    try:
+        await opened.start(LIMITS.deadline_s)
+    except ToolError as error:
+        raise AssertionError(str(error)) from error
+    try:
+        await _check_answers(opened.tools[schema.name], schema, arguments)
+    finally:
+        await opened.close()
+
+
+async def _check_answers(
+    tool: Agent, schema: ToolSchema, arguments: Mapping[str, Any] | None
+) -> None:
+    who, name, parameters = f"tool {schema.name!r}", schema.name, schema.parameters
+    pool = AgentPool({name: tool}, LIMITS)
+    given = arguments or {key: _right_value(part) for key, part in parameters.items()}
+    wrong = [
+        {**given, key: value}
+        for key, part in parameters.items()
+        for value in _wrong_values(part)
+    ]
+    for asked in (given, *wrong):
+        request = AgentRequest(kind=name, query=json.dumps(asked))
+        outcome = await pool.consult(request)
         mend = "Return in time, or raise an Exception."
         _rule(outcome.reply, f"{who}: given {asked}: {outcome.error}", mend)
         text = outcome.reply.text if outcome.reply else ""
@@ -176,6 +222,25 @@ def check_tool(tool: Any, *, arguments: Mapping[str, Any] | None = None) -> None
             f"{who}: takes {asked}",
             "Tell wrong arguments by an error.",
         )
+
+
+def _right_value(schema: Mapping[str, Any]) -> Any:
+    """Return a value that a parameter takes: its default if it has one."""
+    if "default" in schema:
+        return schema["default"]
+    if "enum" in schema:
+        return schema["enum"][0]
+    choice = schema.get("anyOf", [schema])[0]
+    kinds = choice.get("type", "string")
+    if choice is not schema:
+        return _right_value(choice)
+    return _VALUES[kinds if isinstance(kinds, str) else kinds[0]]
+
+
+def _wrong_values(schema: Mapping[str, Any]) -> list[Any]:
+    """Return a value that a parameter does not take; none if it takes all of these."""
+    odd = (None, {"no": [["such"]]}, "no such value", 0.5)
+    return [value for value in odd if not fits(value, schema)][:1]
 
 
 def check_task_source(source: Spec | TaskSource, *, num: int = 100) -> None:
@@ -281,13 +346,13 @@ def check_codec(
 ) -> None:
     """Check that calls are read as they were written, no reply ends its wrapper, and parsing is linear.
 
+    The prompt explains agents and tools apart. Of a codec that a spec names, one that is made for no role reads
+    no call to any.
+
     Args:
         write_call: Writes a call from its kind and query; by default they stand between the codec's macros.
     """
-    built, who = (
-        CODECS.build(codec, tools=[ToolSchema("lookup", "Look a word up.")]),
-        f"codec {codec!r}",
-    )
+    built, who = CODECS.build(codec, tools=[LOOKUP]), f"codec {codec!r}"
     macros = built.macros(CONSULT_KINDS)
     _rule(
         write_call or macros,
@@ -295,9 +360,10 @@ def check_codec(
         "Give `write_call`.",
     )
     write = write_call or (lambda kind, query: query.join(macros[kind]))
+    tools = [name for name in macros if name not in CONSULT_KINDS]
     for call in (
         Call(kind, query)
-        for kind in CONSULT_KINDS
+        for kind in (*CONSULT_KINDS, *tools)
         for query in (SUM.prompt, 'Is "x" =\n{1, é}?')
     ):
         text, stops = write(call.kind, call.query), built.stop_strings(CONSULT_KINDS)
@@ -319,6 +385,18 @@ def check_codec(
             f"{who}: none of {stops} ends the call {text!r}",
             "Stop where a call ends.",
         )
+    _check_prompts(who, built)
+    if isinstance(codec, str | Mapping):
+        alone = CODECS.build(codec, tools=[LOOKUP], kinds=())
+        parsed = _parse(who, alone, write("verify", SUM.prompt))
+        _rule(
+            not parsed.calls,
+            f"{who}: made with kinds=(), it reads {parsed}",
+            "Read calls to the roles it was made for, and to tools.",
+        )
+        text = alone.tool_instructions(None)
+        mend = "Explain each tool in tool_instructions."
+        _rule(LOOKUP.name in text, f"{who}: told of a tool, it says {text!r}", mend)
     plain = _parse(who, built, "So it is \\boxed{42}.")
     _rule(
         plain == Parsed(),
@@ -333,6 +411,18 @@ def check_codec(
             taken_s = time.process_time() - start
             slow = f"{who}: {size} characters of {piece[:20]!r} take {taken_s:.0f} s"
             _rule(taken_s < MAX_PARSE_S, slow, "Scan the text once.")
+
+
+def _check_prompts(who: str, codec: Codec) -> None:
+    told = codec.instructions(CONSULT_KINDS, 3)
+    mend = "Explain how to consult, how often, and nothing else."
+    _rule("3" in told, f"{who}: instructions of 3 consultations are {told!r}", mend)
+    told = codec.instructions((), 3)
+    _rule(told == "", f"{who}: instructions without agents are {told!r}", mend)
+    explain: Any = getattr(codec, "tool_instructions", lambda _: None)
+    told = explain(None)
+    mend = "Return text, empty without tools."
+    _rule(isinstance(told, str), f"{who}: tool_instructions are {told!r}", mend)
 
 
 def _parse(who: str, codec: Codec, text: str) -> Parsed:
@@ -355,12 +445,12 @@ def _check_wrapper(who: str, codec: Codec) -> None:
             for span in spans
             if span.is_content
         ]
-        authors = {span.author for span in spans if not span.is_content}
-        is_kept = marks == [(Author.AGENT, "a", 3)] and authors == {Author.ENV}
+        around = {(span.author, span.call_id) for span in spans if not span.is_content}
+        is_kept = marks == [(Author.AGENT, "a", 3)] and around == {(Author.ENV, 3)}
         _rule(
             is_kept,
             f"{who}: a reply is {spans}",
-            "Keep the body's marks; the wrapper is Author.ENV.",
+            "Keep the body's marks; the wrapper is Author.ENV, with the body's call_id.",
         )
         return "".join(span.text for span in spans), spans[-1].text
 

@@ -150,8 +150,12 @@ class Dialogue:
         """Return the prompt."""
         rules, system = self.rules, self.rules.plain_prompt
         if self.aided:
-            instructions = self.codec.instructions(rules.kinds, rules.consult_budget)
-            system = rules.consult_prompt or f"{system}\n\n{instructions}"
+            parts = (
+                system,
+                self.codec.instructions(rules.kinds, rules.consult_budget),
+                self.codec.tool_instructions(None),
+            )
+            system = rules.consult_prompt or "\n\n".join(filter(None, parts))
         prompt = Span(system, Author.PROMPT), Span(self.task.prompt, Author.PROMPT)
         return Message("system", prompt[:1]), Message("user", prompt[1:])
 

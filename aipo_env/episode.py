@@ -58,7 +58,7 @@ class TokenRecord:
     Args:
         token_ids: int32[T], as sampled or as inserted; never re-tokenised.
         author: int8[T], an `Author` each; the authors partition the tokens.
-        call_id: int32[T], the consultation a reply token belongs to, -1 elsewhere.
+        call_id: int32[T], the consultation that a token of a reply or its wrapper belongs to, -1 elsewhere.
         turn: int16[T], completions before this token; prompt tokens are in turn 0.
         behaviour_logprobs: float32[T], log-probability under whoever wrote the token; NaN means unknown.
         is_content: bool[T], true for the body of an agent's reply, false for its wrapper and all else.

@@ -8,6 +8,7 @@ AipoError
 ├── Interrupted            Ctrl-C, after the work in hand was finished and saved
 │   └── Terminated         SIGTERM; the run is saved and wants to be started again (exit code 75)
 ├── AgentError             an agent gave no usable reply
+├── ToolError              a tool could not be made or used
 ├── VerifierError          a verifier could not decide
 └── SandboxUnavailable     the sandbox cannot give its guarantee, so it refuses
 
@@ -56,6 +57,10 @@ class Terminated(Interrupted):
 
 class AgentError(AipoError):
     """An agent gave no usable reply."""
+
+
+class ToolError(AipoError):
+    """A tool could not be made or used."""
 
 
 class VerifierError(AipoError):

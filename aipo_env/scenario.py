@@ -27,7 +27,7 @@ from aipo_env.registry import AGENTS, CODECS, VERIFIERS, construct
 from aipo_env.session import Session
 from aipo_env.tasks.base import TaskSource, build_source, task_index
 from aipo_env.tasks.toy import ToySource
-from aipo_env.tools.base import build_tools
+from aipo_env.tools.toolbox import build_tools
 from aipo_env.verifiers.base import Verifier
 from aipo_env.verifiers.golds import without_bad_golds
 
@@ -158,15 +158,16 @@ def build_scenario(
     helpers = build_agents(_default(chosen.agents, source), source)
     chosen_rules = _rules(chosen, source, has_tools=bool(toolbox))
     limits = construct(PoolLimits, given(chosen.pool), "agent pool")
-    _check_budgets(chosen_rules, limits, toolbox)
-    schemas = [tool.schema for tool in toolbox.values()]
+    _check_budgets(chosen_rules, limits, toolbox.names)
     return Scenario(
         source,
         chosen_rules,
-        CODECS.build(chosen.codec or "tags", tools=schemas),
+        CODECS.build(chosen.codec or "tags", tools=toolbox.schemas),
         VERIFIERS.build(chosen.verifier or "auto"),
         AgentPool(
-            {**helpers, **toolbox}, limits, Cassette(cassette) if cassette else journal
+            {**helpers, **toolbox.functions},
+            limits,
+            Cassette(cassette) if cassette else journal,
         ),
     )
 

@@ -52,11 +52,11 @@ def _how_to(scenario: Scenario, aided: bool, end: str) -> str:
     rules = scenario.rules
     # A prompt of its own, for policies that know the protocol by heart, does not explain it to a person.
     is_brief = aided and rules.consult_prompt
-    protocol = (
-        f"\n{scenario.codec.instructions(rules.kinds, rules.consult_budget)}"
-        if is_brief
-        else ""
+    parts = (
+        scenario.codec.instructions(rules.kinds, rules.consult_budget),
+        scenario.codec.tool_instructions(None),
     )
+    protocol = "\n" + "\n\n".join(filter(None, parts)) if is_brief else ""
     mark = 'A line with only "."' if end else "An empty line"
     form = "a program" if end else "in \\boxed{}"
     return (

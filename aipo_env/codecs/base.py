@@ -1,9 +1,11 @@
 """What a codec is: how calls and replies look in text. Every codec scans in time linear in the text."""
 
+import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from aipo_env.records import Author, Call, ConsultKind, Span
 
@@ -17,11 +19,29 @@ AGENT_USES: Mapping[ConsultKind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ToolSchema:
-    """A tool as a policy is told of it; `parameters` is a JSON schema's "properties"."""
+    """A tool as a policy is told of it.
+
+    Args:
+        parameters: A JSON schema's "properties": each with its "type" (one or a list), "enum" or "anyOf", and
+            with "items", "additionalProperties", "default" and "description" if it has them.
+        required: The parameters that cannot be left out.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+    @property
+    def text_parameter(self) -> str:
+        """The parameter that text which is no JSON object is for: the only one that is wanted, if it is text.
+
+        Empty if there is none.
+        """
+        wanted = self.required or tuple(self.parameters)
+        if len(wanted) != 1 or not _is_text(self.parameters.get(wanted[0])):
+            return ""
+        return wanted[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +61,24 @@ class Malformed(Exception):
 
 
 class Codec(Protocol):
-    """How calls and replies look in text. A codec is made with the tools there are: `TagsCodec(tools)`."""
+    """How calls and replies look in text.
+
+    A codec is made with the tools there are and the roles whose calls are read at all: `TagsCodec(tools, kinds)`.
+    A call to any other role is plain text.
+    """
 
     unavailable: str
     denied: str
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that explains how to consult these agents and the tools."""
+        """Return the part of the prompt that explains how to consult these agents; empty without any."""
+
+    def tool_instructions(self, budget: int | None) -> str:
+        """Return the part of the prompt that explains the tools; empty without any.
+
+        Tools are part of the task's world, and asking agents for help is not. `budget` is how many calls to
+        them are answered in all; None names no limit.
+        """
 
     def stop_strings(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
         """Return the strings after which a sampler must stop."""
@@ -65,7 +96,10 @@ class Codec(Protocol):
         """Return where calls begin and end in a completion, markup included; none if it is malformed."""
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
-        """Wrap a reply; the wrapper's author is the environment. No body can end its own wrapper."""
+        """Wrap a reply. No body can end its own wrapper.
+
+        The wrapper's author is the environment; it has the body's `call_id`, and is no content.
+        """
 
 
 def parsed(calls: Iterable[Call], num_forged: int) -> Parsed:
@@ -116,4 +150,51 @@ def paired(
 def wrapped(opening: str, text: str, closing: str, body: Span) -> tuple[Span, ...]:
     """Return a reply between its marks; `text` is how its body is written."""
     inner = Span(text, body.author, body.agent_id, body.call_id, body.is_content)
-    return Span(opening, Author.ENV), inner, Span(closing, Author.ENV)
+    before, after = (
+        Span(mark, Author.ENV, call_id=body.call_id) for mark in (opening, closing)
+    )
+    return before, inner, after
+
+
+def named(names: Iterable[str]) -> str:
+    """Return a pattern for any of these names; without any it matches nothing."""
+    return "|".join(map(re.escape, names)) or r"(?!)"
+
+
+def read_json(text: str) -> Any:
+    """Read JSON that a model wrote.
+
+    Raises:
+        json.JSONDecodeError: It is no JSON, or too deep.
+        ValueError: A name stands twice in an object, or a number is no finite one or too long.
+    """
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise json.JSONDecodeError("Too deep", "", 0) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        raise ValueError("a name stands twice in one JSON object")
+    return read
+
+
+def _refuse(number: str) -> NoReturn:
+    raise ValueError(f"{number:.30} is no JSON number; numbers must be finite")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refuse(number)
+
+
+def _is_text(schema: Any) -> bool:
+    kinds = schema.get("type") if isinstance(schema, Mapping) else None
+    return kinds in ("string", ["string"], ["string", "null"], ["null", "string"])

@@ -20,12 +20,18 @@ from aipo_env.codecs.base import (
     ToolSchema,
     paired,
     parsed,
+    read_json,
     wrapped,
 )
+from aipo_env.codecs.words import at_most
 from aipo_env.records import CONSULT_KINDS, Call, ConsultKind, Span
 
 _MARK = re.compile(r"<(/?)(tool_call)>")
 _REPLY_MARK = re.compile(r"</?tool_response\b", re.IGNORECASE)
+_HOW = (
+    "To call one, end your turn with a JSON object of its name and arguments within <tool_call></tool_call> "
+    'tags:\n<tool_call>\n{"name": "<function>", "arguments": {"<argument>": "<value>"}}\n</tool_call>'
+)
 
 
 class HermesCodec:
@@ -34,23 +40,38 @@ class HermesCodec:
     unavailable = "unavailable"
     denied = "no consultations left"
 
-    def __init__(self, tools: Sequence[ToolSchema] = ()) -> None:
-        self.tools = tuple(tools)
+    def __init__(
+        self,
+        tools: Sequence[ToolSchema] = (),
+        kinds: Sequence[ConsultKind] = CONSULT_KINDS,
+    ) -> None:
+        self.tools, self.kinds = tuple(tools), tuple(kinds)
+        consult = ("consult",) if self.kinds else ()
+        self._names = (*consult, *(tool.name for tool in self.tools))
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that gives the functions' schemas and the form of a call."""
-        listed = "\n".join(json.dumps(schema) for schema in self.functions(kinds))
+        """Return the part of the prompt that explains `consult`; empty without agents."""
+        if not kinds:
+            return ""
         return (
-            f"# Tools\n\nYou may call functions when you are stuck, at most {budget} times. Their signatures "
-            f"stand within <tools></tools> tags:\n<tools>\n{listed}\n</tools>\n\nTo call one, end your turn "
-            "with a JSON object of its name and arguments within <tool_call></tool_call> tags:\n<tool_call>\n"
-            '{"name": "<function>", "arguments": {"<argument>": "<value>"}}\n</tool_call>\n'
+            f"# Agents\n\nYou may call functions when you are stuck, at most {budget} times. Their signatures "
+            f"stand within <tools></tools> tags:\n{_listed([_consult(kinds)])}\n\n{_HOW}\n"
             "The reply comes in your next turn. Use it, then go on."
         )
 
+    def tool_instructions(self, budget: int | None) -> str:
+        """Return the part of the prompt that gives the tools' schemas and the form of a call."""
+        if not self.tools:
+            return ""
+        limit = at_most(budget).rstrip(",")
+        return (
+            f"# Tools\n\nYou may call these functions{limit}. Their signatures stand within <tools></tools> "
+            f"tags:\n{_listed(self.tools)}\n\n{_HOW}\nThe result comes in your next turn."
+        )
+
     def stop_strings(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
-        """Return the closing tag."""
-        return ("</tool_call>",)
+        """Return the closing tag, if there is anything to call."""
+        return ("</tool_call>",) if kinds or self.tools else ()
 
     def macros(self, kinds: Sequence[ConsultKind]) -> Mapping[str, tuple[str, str]]:
         """Return nothing: a query has to be quoted."""
@@ -58,7 +79,7 @@ class HermesCodec:
 
     def parse(self, text: str) -> Parsed:
         """Read the calls of one completion; one malformed call spoils the turn."""
-        pairs = paired(_MARK.finditer(text))
+        pairs = paired(_MARK.finditer(text) if self._names else ())
         calls = (
             self._read(text[opened.end() : closed.start()]) for opened, closed in pairs
         )
@@ -76,20 +97,13 @@ class HermesCodec:
 
     def functions(self, kinds: Sequence[ConsultKind]) -> list[dict[str, Any]]:
         """Return `consult` and the tools as OpenAI-style function schemas."""
-        uses = "; ".join(f"{kind}: {AGENT_USES[kind]}" for kind in kinds)
-        kind = {"type": "string", "enum": list(kinds), "description": uses}
-        consult = ToolSchema(
-            "consult", "Consult an agent.", {"kind": kind, "query": {"type": "string"}}
-        )
-        return [
-            _function(tool)
-            for tool in ((consult, *self.tools) if kinds else self.tools)
-        ]
+        consult = (_consult(kinds),) if kinds else ()
+        return [_function(tool) for tool in (*consult, *self.tools)]
 
     def _read(self, text: str) -> Call:
         """Read a call's JSON text."""
         try:
-            return self.as_call(json.loads(text))
+            return self.as_call(read_json(text))
         except (ValueError, RecursionError):
             raise Malformed(
                 'a call must be one JSON object, {"name": …, "arguments": {…}}'
@@ -103,27 +117,37 @@ class HermesCodec:
         """
         row = row if isinstance(row, dict) else {}
         name, arguments = row.get("name"), row.get("arguments")
-        names = ["consult", *(tool.name for tool in self.tools)]
-        if name not in names:
-            raise Malformed(f"'name' must be one of: {', '.join(names)}")
+        if name not in self._names:
+            raise Malformed(f"'name' must be one of: {', '.join(self._names)}")
         if not isinstance(arguments, dict):
             raise Malformed("'arguments' must be a JSON object")
         if name != "consult":
             return Call(name, json.dumps(arguments, ensure_ascii=False))
         kind, query = arguments.get("kind"), arguments.get("query")
-        if kind not in CONSULT_KINDS:
-            raise Malformed(f"'kind' must be one of: {', '.join(CONSULT_KINDS)}")
+        if kind not in self.kinds:
+            raise Malformed(f"'kind' must be one of: {', '.join(self.kinds)}")
         if not isinstance(query, str) or not query.strip():
             raise Malformed("'query' must be text that is not empty")
         return Call(kind, query.strip())
 
 
+def _consult(kinds: Sequence[ConsultKind]) -> ToolSchema:
+    uses = "; ".join(f"{kind}: {AGENT_USES[kind]}" for kind in kinds)
+    kind = {"type": "string", "enum": list(kinds), "description": uses}
+    parameters = {"kind": kind, "query": {"type": "string"}}
+    return ToolSchema("consult", "Consult an agent.", parameters, tuple(parameters))
+
+
+def _listed(tools: Sequence[ToolSchema]) -> str:
+    signatures = "\n".join(json.dumps(_function(tool)) for tool in tools)
+    return f"<tools>\n{signatures}\n</tools>"
+
+
 def _function(tool: ToolSchema) -> dict[str, Any]:
-    properties = dict(tool.parameters)
     parameters = {
         "type": "object",
-        "properties": properties,
-        "required": list(properties),
+        "properties": dict(tool.parameters),
+        "required": list(tool.required),
     }
     function = {
         "name": tool.name,

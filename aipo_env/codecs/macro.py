@@ -7,7 +7,7 @@ A call is `<|verify|>2+2=4` and the end of the turn; a further mark begins a fur
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from aipo_env.codecs.base import Parsed, ToolSchema, marked_call, parsed, wrapped
+from aipo_env.codecs.base import Parsed, ToolSchema, marked_call, named, parsed, wrapped
 from aipo_env.codecs.tags import TagsCodec
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Span
 
@@ -17,17 +17,16 @@ _REPLY_MARK = re.compile(r"<\|/?reply\|>", re.IGNORECASE)
 class MacroCodec(TagsCodec):
     """One mark per agent role or tool; all behind it is the query."""
 
-    def __init__(self, tools: Sequence[ToolSchema] = ()) -> None:
-        super().__init__(tools)
-        names = "|".join(
-            map(re.escape, (*CONSULT_KINDS, *(tool.name for tool in tools)))
-        )
-        self._mark = re.compile(rf"<\|({names})\|>")
-        self._any_mark = re.compile(rf"<(\|/?(?:reply|{names})\|>)", re.IGNORECASE)
-
-    def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that explains how to consult: that of `TagsCodec`, with these marks."""
-        return re.sub(r"<(\w+)>…</\1>", r"<|\1|>…", super().instructions(kinds, budget))
+    def __init__(
+        self,
+        tools: Sequence[ToolSchema] = (),
+        kinds: Sequence[ConsultKind] = CONSULT_KINDS,
+    ) -> None:
+        super().__init__(tools, kinds)
+        names = (*self.kinds, *(tool.name for tool in self.tools))
+        self._mark = re.compile(rf"<\|({named(names)})\|>")
+        marks = named(("reply", *names))
+        self._any_mark = re.compile(rf"<(\|/?(?:{marks})\|>)", re.IGNORECASE)
 
     def stop_strings(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
         """Return nothing: a call ends with its turn."""
@@ -57,6 +56,10 @@ class MacroCodec(TagsCodec):
         return wrapped(
             "<|reply|>", self._any_mark.sub(r"< \1", body.text), "<|/reply|>", body
         )
+
+    def _form(self, name: str) -> str:
+        """Return what a call looks like, in the words of a prompt."""
+        return f"<|{name}|>…"
 
     def _marks(self, text: str) -> Iterator[tuple[re.Match[str], int]]:
         """Return the marks, each with where its query ends."""

@@ -14,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from aipo_env.codecs.base import Malformed, Parsed, parsed, wrapped
+from aipo_env.codecs.base import Malformed, Parsed, parsed, read_json, wrapped
 from aipo_env.codecs.hermes import HermesCodec, quoted
+from aipo_env.codecs.words import at_most
 from aipo_env.records import Call, ConsultKind, Message, Span
 
 _OPENING = '{"role": "tool", "name": '
+_LAST = "A turn without a call is your final answer."
 _FORGED = re.compile(r'"role"\s*:\s*"tool"', re.IGNORECASE)
 
 
@@ -26,12 +28,18 @@ class OpenAICodec(HermesCodec):
     """The functions of `HermesCodec`; `functions(kinds)` is to be given to the API as `tools`."""
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that explains when to call; the API explains how."""
-        return (
-            f"When you are stuck you may call functions, at most {budget} times: "
-            f"{', '.join(schema['function']['name'] for schema in self.functions(kinds))}. "
-            "A turn without a call is your final answer."
-        )
+        """Return the part of the prompt that explains when to consult; the API explains how."""
+        if not kinds:
+            return ""
+        return f"When you are stuck you may call functions, at most {budget} times: consult. {_LAST}"
+
+    def tool_instructions(self, budget: int | None) -> str:
+        """Return the part of the prompt that names the tools; the API explains them."""
+        if not self.tools:
+            return ""
+        names = ", ".join(tool.name for tool in self.tools)
+        limit = at_most(budget).rstrip(",")
+        return f"You may call these functions{limit}: {names}. {_LAST}"
 
     def stop_strings(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
         """Return nothing: the API ends the turn."""
@@ -39,7 +47,9 @@ class OpenAICodec(HermesCodec):
 
     def parse(self, text: str) -> Parsed:
         """Read the calls of one completion; one malformed call spoils the turn."""
-        message = _calling_message(text) or {"tool_calls": ()}
+        message = (_calling_message(text) if self._names else None) or {
+            "tool_calls": ()
+        }
         return parsed(
             map(self._read_call, message["tool_calls"]), len(_FORGED.findall(text))
         )
@@ -67,7 +77,7 @@ class OpenAICodec(HermesCodec):
             )
         try:
             return self.as_call(
-                {**function, "arguments": json.loads(function["arguments"] or "{}")}
+                {**function, "arguments": read_json(function["arguments"] or "{}")}
             )
         except (ValueError, RecursionError):
             raise Malformed("'arguments' must be a JSON object, as text") from None

@@ -11,10 +11,12 @@ from aipo_env.codecs.base import (
     Parsed,
     ToolSchema,
     marked_call,
+    named,
     paired,
     parsed,
     wrapped,
 )
+from aipo_env.codecs.words import at_most, use_words
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Span
 
 _REPLY_MARK = re.compile(r"<(/?)(reply\b)", re.IGNORECASE)
@@ -26,22 +28,35 @@ class TagsCodec:
     unavailable = "unavailable"
     denied = "no consultations left"
 
-    def __init__(self, tools: Sequence[ToolSchema] = ()) -> None:
-        self.tools = tuple(tools)
-        names = "|".join(
-            map(re.escape, (*CONSULT_KINDS, *(tool.name for tool in tools)))
-        )
-        self._tag = re.compile(rf"<(/?)({names})>")
+    def __init__(
+        self,
+        tools: Sequence[ToolSchema] = (),
+        kinds: Sequence[ConsultKind] = CONSULT_KINDS,
+    ) -> None:
+        self.tools, self.kinds = tuple(tools), tuple(kinds)
+        names = (*self.kinds, *(tool.name for tool in self.tools))
+        self._tag = re.compile(rf"<(/?)({named(names)})>")
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that explains how to consult."""
-        uses = {kind: AGENT_USES[kind] for kind in kinds} | {
-            tool.name: _use(tool) for tool in self.tools
-        }
-        listed = "\n".join(f"<{name}>…</{name}> {use}." for name, use in uses.items())
+        """Return the part of the prompt that explains how to consult; empty without agents."""
+        if not kinds:
+            return ""
+        listed = "\n".join(f"{self._form(kind)} {AGENT_USES[kind]}." for kind in kinds)
         return (
             f"When you are stuck you may consult an agent, at most {budget} times, by ending your turn with "
             f"one of:\n{listed}\nThe reply comes in your next turn. Use it, then go on."
+        )
+
+    def tool_instructions(self, budget: int | None) -> str:
+        """Return the part of the prompt that explains the tools; empty without tools."""
+        if not self.tools:
+            return ""
+        listed = "\n".join(
+            f"{self._form(tool.name)} {use_words(tool)}." for tool in self.tools
+        )
+        return (
+            f"You may call these tools{at_most(budget)} by ending your turn with one of:\n{listed}\n"
+            "The result comes in your next turn."
         )
 
     def markup(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
@@ -85,13 +100,6 @@ class TagsCodec:
             body,
         )
 
-
-def _use(tool: ToolSchema) -> str:
-    """Return what a tool is for, and how its arguments are written when they are not one text."""
-    if [schema.get("type") for schema in tool.parameters.values()] == ["string"]:
-        return tool.description.rstrip(".")
-    wanted = ", ".join(
-        f"{name}: {schema.get('type', 'any')}"
-        for name, schema in tool.parameters.items()
-    )
-    return f"{tool.description.rstrip('.')}; write a JSON object with {wanted or 'nothing'}"
+    def _form(self, name: str) -> str:
+        """Return what a call looks like, in the words of a prompt."""
+        return f"<{name}>…</{name}>"

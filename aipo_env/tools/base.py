@@ -10,20 +10,22 @@ gym.make("AIPO-Math-Turn-v0", tools=["my_package:distance"])
 import asyncio
 import inspect
 import json
-import typing
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.codecs.base import ToolSchema
 from aipo_env.errors import ConfigError
 from aipo_env.registry import TOOLS
-from aipo_env.tools.arguments import JSON_TYPES, check_name, read_arguments
+from aipo_env.tools.forms import Form, read_form
+
+NO_USE = (ConfigError, ImportError)
+"""What a tool raises when no arguments could ever do: a setting is wrong, or a package is not there."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,15 @@ class Tool:
     """
 
     function: Callable[..., Any]
+    is_stateful: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_name(self.agent_id)
-        _ = self.schema
+        if isinstance(self.function, type):
+            raise ConfigError(
+                f"tool {self.agent_id!r}: it is a class, of which each episode makes an instance. Give the class "
+                f"itself: tools=[{self.agent_id}]."
+            )
+        _ = self.form
 
     @property
     def agent_id(self) -> str:
@@ -53,75 +60,123 @@ class Tool:
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
     @cached_property
+    def form(self) -> Form:
+        """How the function is told to a policy and called."""
+        docstring = inspect.getdoc(self.function)
+        who = f"tool {self.agent_id!r}"
+        return read_form(self.function, self.agent_id, docstring, who)
+
+    @property
     def schema(self) -> ToolSchema:
         """The tool as a policy is told of it."""
-        description = inspect.getdoc(self.function)
-        if not description:
-            raise ConfigError(
-                f"tool {self.agent_id!r}: it has no docstring, which tells what it is for."
-            )
-        try:
-            signature = inspect.signature(self.function, eval_str=True)
-        except Exception as error:  # an annotation may be any expression
-            raise ConfigError(
-                f"tool {self.agent_id!r}: its types cannot be read: {error!r}."
-            ) from error
-        parameters = {}
-        for name, parameter in signature.parameters.items():
-            hint = parameter.annotation
-            kind = JSON_TYPES.get(typing.get_origin(hint) or hint)
-            is_named = parameter.kind in (
-                parameter.POSITIONAL_OR_KEYWORD,
-                parameter.KEYWORD_ONLY,
-            )
-            if kind is None or not is_named:
-                wanted = ", ".join(known.__name__ for known in JSON_TYPES)
-                raise ConfigError(
-                    f"tool {self.agent_id!r}: parameter {name!r} must be typed as one of {wanted}, and "
-                    "be given by name: no '*' and no '/'."
-                )
-            parameters[name] = {"type": kind}
-        return ToolSchema(self.agent_id, description.splitlines()[0], parameters)
+        return self.form.schema
 
     async def reply(self, request: AgentRequest) -> AgentReply:
-        """Call the function with the arguments that the query holds."""
-        try:
-            arguments = read_arguments(request.query, self.schema.parameters)
-            inspect.signature(self.function).bind(**arguments)  # says which is missing
-            call = partial(self.function, **arguments)
-            result = await (
-                call()
-                if inspect.iscoroutinefunction(self.function)
-                else _in_thread(call)
-            )
-            text = (
-                result
-                if isinstance(result, str)
-                else json.dumps(result, ensure_ascii=False)
-            )
-        except (
-            Exception
-        ) as error:  # somebody else's program, called with arguments that a model wrote
-            text = f"error: {type(error).__name__}: {error}"
-        return AgentReply(text=text or "(nothing)")
+        """Call the function with the arguments that the query holds.
+
+        Raises:
+            ConfigError, ImportError: The tool's own code raised it: no arguments could ever do.
+        """
+        return await answer(self.form, request.query, self._call)
+
+    async def _call(self, arguments: dict[str, Any]) -> Any:
+        call = partial(self.function, **arguments)
+        if inspect.iscoroutinefunction(self.function):
+            return await call()
+        return await awaited(await in_thread(call))
 
 
-def _in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
+async def answer(
+    form: Form, query: str, call: Callable[[dict[str, Any]], Any]
+) -> AgentReply:
+    """Return what a tool answers to a query; `call` takes its arguments.
+
+    Raises:
+        ConfigError, ImportError: The tool's own code raised it.
+    """
+    try:
+        text = as_text(await call(form.arguments(query)))
+    except NO_USE as error:
+        if not _is_of_foreign_code(error):
+            raise
+        text = _told(error)
+    except Exception as error:
+        # Somebody else's program, called with arguments that a model wrote.
+        text = _told(error)
+    return AgentReply(text=text or "(nothing)")
+
+
+def as_text(result: Any) -> str:
+    """Return what a tool returned as text: as it is if it is text, else as JSON."""
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+
+
+def _told(error: Exception) -> str:
+    return f"error: {type(error).__name__}: {error}"
+
+
+def _is_of_foreign_code(error: Exception) -> bool:
+    """Return whether an error came through code that has no file, as what a model wrote and a tool ran has none.
+
+    Such code may raise anything, through any library, and is never to end a run.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    files = [frame.f_code.co_filename for frame, _ in frames]
+    return any(
+        name.startswith("<") and not name.startswith("<frozen ") for name in files
+    )
+
+
+async def awaited(result: Any) -> Any:
+    """Return what a call came to, which an async function behind a wrapper still has to be awaited for."""
+    return await result if inspect.isawaitable(result) else result
+
+
+def in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
     """Run a function in a thread of its own: one that never returns holds up neither the others nor the exit."""
-    outcome: Future[Any] = Future()
-    outcome.set_running_or_notify_cancel()
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if outcome.done():  # given up
+            return
+        if error is None:
+            outcome.set_result(result)
+        else:
+            outcome.set_exception(error)
 
     def run() -> None:
+        result: Any = None
+        error: BaseException | None = None
         try:
-            outcome.set_result(work())
-        except BaseException as error:
-            # A future takes no StopIteration.
-            outcome.set_exception(
-                RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
-            )
+            result = work()
+        except StopIteration as stop:
+            # A future takes none.
+            error = RuntimeError(repr(stop))
+        except BaseException as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits
+            loop.call_soon_threadsafe(settle, result, error)
 
     Thread(target=run, name="aipo-tool", daemon=True).start()
-    return asyncio.wrap_future(outcome)
+    return outcome
+
+
+def find_tool(spec: Any) -> Any:
+    """Return the function or class that a spec names, or what is no spec itself.
+
+    Raises:
+        ConfigError: The spec is unknown or has options.
+    """
+    if isinstance(spec, Tool) or callable(spec):
+        return spec
+    name, found, options = TOOLS.find(spec)
+    if options:
+        kind = "class" if isinstance(found, type) else "function"
+        raise ConfigError(
+            f"tool {name!r}: a {kind} takes no options in its spec, got {options!r}."
+        )
+    return found
 
 
 def build_tool(spec: Any) -> Tool:
@@ -130,36 +185,5 @@ def build_tool(spec: Any) -> Tool:
     Raises:
         ConfigError: The spec is unknown or has options, or the function is no tool.
     """
-    if not isinstance(spec, Tool) and not callable(spec):
-        name, spec, options = TOOLS.find(spec)
-        if options:
-            raise ConfigError(
-                f"tool {name!r}: a function takes no options in its spec, got {options!r}."
-            )
-    return spec if isinstance(spec, Tool) else Tool(spec)
-
-
-def build_tools(specs: Sequence[Any]) -> dict[str, Any]:
-    """Return tools by name; "mcp:ADDRESS" and "mcp:COMMAND" are all tools of a server.
-
-    Raises:
-        ConfigError: As `build_tool`, two have one name, or a server cannot be used.
-    """
-    if isinstance(specs, str) or not isinstance(specs, Sequence):
-        raise ConfigError(
-            f"tools: {specs!r} must be a list of functions or of their names."
-        )
-    tools: dict[str, Any] = {}
-    for tool in chain.from_iterable(map(_offered, specs)):
-        if tool.agent_id in tools:
-            raise ConfigError(f"tools: two are named {tool.agent_id!r}. Rename one.")
-        tools[tool.agent_id] = tool
-    return tools
-
-
-def _offered(spec: Any) -> Sequence[Any]:
-    if isinstance(spec, str) and spec.startswith("mcp:"):
-        from aipo_env.tools.mcp_tools import McpServer
-
-        return McpServer(spec.removeprefix("mcp:").strip()).tools
-    return [build_tool(spec)]
+    found = find_tool(spec)
+    return found if isinstance(found, Tool) else Tool(found)

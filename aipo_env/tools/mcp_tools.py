@@ -14,6 +14,7 @@ from aipo_env.codecs.base import ToolSchema
 from aipo_env.errors import ConfigError
 from aipo_env.tasks.rows import need
 from aipo_env.tools.arguments import check_name, read_arguments
+from aipo_env.tools.hints import foreign_schema
 
 START_S = 30.0
 """A server that does not tell its tools by then is none."""
@@ -135,6 +136,8 @@ class McpTool:
         ConfigError: Its name is no plain one, or an agent's role.
     """
 
+    is_stateful = False
+
     def __init__(self, server: McpServer, tool: Any) -> None:
         self.agent_id, self._server, self._name = (
             re.sub(r"\W", "_", tool.name),
@@ -143,22 +146,18 @@ class McpTool:
         )
         check_name(self.agent_id)
         properties = tool.input_schema.get("properties") or {}
-        parameters = {key: {"type": _type(part)} for key, part in properties.items()}
+        parameters = {key: foreign_schema(part) for key, part in properties.items()}
+        wanted = tool.input_schema.get("required") or ()
+        required = tuple(name for name in parameters if name in wanted)
         lines = (tool.description or "").strip().splitlines() or [tool.name]
-        self.schema = ToolSchema(self.agent_id, lines[0], parameters)
+        self.schema = ToolSchema(self.agent_id, lines[0], parameters, required)
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Call the tool with the arguments that the query holds."""
         try:
-            arguments = read_arguments(request.query, self.schema.parameters)
+            arguments = read_arguments(request.query, self.schema)
         except ValueError as error:
             return AgentReply(text=f"error: {error}")
         return AgentReply(
             text=await self._server.call(self._name, arguments) or "(nothing)"
         )
-
-
-def _type(schema: Any) -> str:
-    """Return the type of a parameter; a schema may be of any form."""
-    named = schema.get("type") if isinstance(schema, Mapping) else None
-    return named if isinstance(named, str) else "any"

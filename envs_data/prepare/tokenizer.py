@@ -32,11 +32,10 @@ NUM_TOY_TASKS = 500
 def texts() -> Iterator[str]:
     """Yield what a policy and its agents read and write."""
     for name in ("tags", "hermes", "openai", "macro"):
-        yield (
-            DialogueRules().plain_prompt
-            + "\n\n"
-            + CODECS.build(name, tools=()).instructions(CONSULT_KINDS, 3)
-        )
+        told = CODECS.build(name, tools=()).instructions(CONSULT_KINDS, 3)
+        # Token ids are stored with episodes, so the ranks are not to change with the wording of a heading.
+        told = told.replace("# Agents", "# Tools")
+        yield f"{DialogueRules().plain_prompt}\n\n{told}"
     for folder in ("code", "science"):
         for line in (
             (ROOT / folder / "tasks.jsonl").read_text(encoding="utf-8").splitlines()

@@ -6,8 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -141,7 +142,36 @@ async def linger(number: int) -> None:
     await asyncio.Event().wait()
 
 
+class Shelf:
+    """Books of one episode."""
+
+    def __init__(self, task: Task) -> None:
+        self.prompt = task.prompt
+        if task.prompt == "lost":
+            raise ValueError("no shelf")
+
+    def take(self, title: Literal["red", "blue"], copies: int | None = None) -> str:
+        """Take a book."""
+        if title == "blue":
+            raise ValueError("gone")
+        return f"{title} {copies} {self.prompt}"
+
+    def count(self) -> int:
+        """How many there are."""
+        return 2
+
+
+class Set:
+    """One method that returns what has no JSON form."""
+
+    def all(self) -> set:
+        """Everything."""
+        return {1}
+
+
 def test_tools_that_keep_to_the_protocol():
+    check_tool(Shelf)
+    check_tool(f"{__name__}:Shelf", method="take", arguments={"title": "red"})
     check_tool(half)
     check_tool(half, arguments={"number": 4})
     check_tool(f"{__name__}:half")
@@ -158,7 +188,7 @@ def test_tools_that_keep_to_the_protocol():
         (
             half,
             {"numbr": 4},
-            "the arguments must be a JSON object with number. Answer them",
+            "there is no argument 'numbr'. Valid: number.* Answer them",
         ),
         (
             unjson,
@@ -172,6 +202,29 @@ def test_tools_that_keep_to_the_protocol():
 def test_tools_that_break_a_rule(tool: Any, arguments: dict | None, message: str):
     with pytest.raises(AssertionError, match=message):
         check_tool(tool, arguments=arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"tool": Shelf, "method": "take", "arguments": {"title": "blue"}},
+            "tool 'take': given {'title': 'blue'}: error: ValueError: gone. Answer them",
+        ),
+        (
+            {"tool": Shelf, "arguments": {"title": "red"}},
+            "'' is none of take, count. Name the method",
+        ),
+        ({"tool": Set}, "tool 'all': .* set is not JSON serializable"),
+        (
+            {"tool": Shelf, "task": Task(id="t", prompt="lost", answer="1")},
+            "tool class 'Shelf': it could not be made for task 't': ValueError: no shelf",
+        ),
+    ],
+)
+def test_classes_that_break_a_rule(options: dict, message: str):
+    with pytest.raises(AssertionError, match=message):
+        check_tool(options.pop("tool"), **options)
 
 
 class Source:
@@ -314,7 +367,9 @@ def openai_call(kind: str, query: str) -> str:
 
 def test_our_codecs_keep_to_the_protocol():
     check_codec("tags")
+    check_codec("macro")
     check_codec(MacroCodec())
+    check_codec("hermes", write_call=hermes_call)
     check_codec(HermesCodec(), write_call=hermes_call)
     check_codec(OpenAICodec(), write_call=openai_call)
 
@@ -355,13 +410,32 @@ class Tags(TagsCodec):
             Parsed(parsed.calls, parsed.malformed) if self.way == "forged" else parsed
         )
 
+    def instructions(self, kinds: Sequence[Any], budget: int) -> str:
+        told = super().instructions(kinds, budget)
+        return f"{told} Or look words up." if self.way == "talkative" else told
+
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         opening, inner, closing = super().render_reply(kind, body)
         if self.way == "open wrapper":
             return opening, body, closing
         if self.way == "anonymous":
             return opening, Span(inner.text, inner.author, is_content=True), closing
+        if self.way == "unnumbered":
+            return opening, inner, replace(closing, call_id=-1)
         return opening, inner, closing
+
+
+class KnowsAll(TagsCodec):
+    """Reads calls to roles that it was not made for."""
+
+    def __init__(self, tools: Sequence[Any] = (), kinds: Sequence[Any] = ()) -> None:
+        super().__init__(tools)
+
+
+def test_a_codec_that_reads_calls_to_roles_it_was_not_made_for():
+    message = r"made with kinds=\(\), it reads Parsed\(calls=\(Call\(kind='verify'"
+    with pytest.raises(AssertionError, match=message):
+        check_codec(f"{__name__}:KnowsAll")
 
 
 @pytest.mark.parametrize(
@@ -378,6 +452,8 @@ class Tags(TagsCodec):
         ),
         ("open wrapper", "a reply that holds '</reply>' ends there. Break the mark up"),
         ("anonymous", "Keep the body's marks; the wrapper is Author.ENV"),
+        ("unnumbered", "the wrapper is Author.ENV, with the body's call_id"),
+        ("talkative", "instructions without agents are '.*'. Explain how to consult"),
         ("raises", "parse raises UnicodeEncodeError.* Call it malformed"),
     ],
 )

@@ -24,6 +24,7 @@ from aipo_env import (
     ScriptedPolicy,
     Session,
     Span,
+    TagsCodec,
     Task,
     ToolSchema,
 )
@@ -35,6 +36,7 @@ DISTANCE = ToolSchema(
     "distance",
     "Distance of two numbers.",
     {"a": {"type": "number"}, "b": {"type": "number"}},
+    ("a", "b"),
 )
 HERMES, OPENAI, MACRO = (
     HermesCodec([DISTANCE]),
@@ -230,6 +232,35 @@ def test_where_calls_stand():
     assert OPENAI.call_spans(text) == [(0, len(text))]
 
 
+@pytest.mark.parametrize(
+    ("codec", "asks", "calls"),
+    [
+        (TagsCodec, "<verify>x</verify></reason>", "<distance>{}</distance>"),
+        (MacroCodec, "<|verify|>x<|reason|>", "<|distance|>{}"),
+        (HermesCodec, "", hermes("distance", {})),
+        (OpenAICodec, "", openai(("distance", {}))),
+    ],
+)
+def test_a_codec_for_tools_alone_reads_no_consultation(codec, asks, calls):
+    alone = codec([DISTANCE], ())
+    assert alone.parse(asks) == Parsed()
+    assert alone.parse(f"{asks}{calls}") == Parsed((Call("distance", "{}"),))
+    assert codec((), ()).parse(f"{asks}{calls}") == Parsed()
+    assert alone.stop_strings(()) == codec([DISTANCE]).stop_strings(())
+
+
+def test_a_codec_for_one_role_reads_no_other():
+    assert TagsCodec((), ["verify"]).parse("<reason>x</reason>") == Parsed()
+    asks = hermes("consult", {"kind": "reason", "query": "x"})
+    told = HermesCodec((), ["verify"]).parse(asks).malformed
+    assert told == "'kind' must be one of: verify"
+    for alone, text in (
+        (HermesCodec([DISTANCE], ()), asks),
+        (OpenAICodec([DISTANCE], ()), openai(("consult", VERIFY))),
+    ):
+        assert alone.parse(text) == Parsed((), "'name' must be one of: distance")
+
+
 BODY = Span(
     'a "<b>"\n</tool_response><|/reply|>', Author.AGENT, "k", 3, is_content=True
 )
@@ -253,7 +284,8 @@ BODY = Span(
 def test_replies_are_wrapped(codec, text):
     opening, inner, closing = codec.render_reply("verify", BODY)
     assert opening.text + inner.text + closing.text == text
-    assert (opening.author, closing.author) == (Author.ENV, Author.ENV)
+    for mark in (opening, closing):
+        assert (mark.author, mark.call_id, mark.is_content) == (Author.ENV, 3, False)
     assert (inner.author, inner.agent_id, inner.call_id, inner.is_content) == (
         Author.AGENT,
         "k",
@@ -262,21 +294,40 @@ def test_replies_are_wrapped(codec, text):
     )
 
 
-def test_prompts_name_the_agents_the_tools_and_the_budget():
+def listed(text: str) -> list[dict]:
+    """The functions that a prompt of `hermes` lists."""
+    lines = text.split("<tools>\n")[1].split("\n</tools>")[0].splitlines()
+    return [json.loads(line)["function"] for line in lines]
+
+
+def test_prompts_explain_agents_and_tools_apart():
     for codec in NEW:
         text = codec.instructions(("verify", "reason"), 3)
         assert "at most 3 times" in text
-        assert "distance" in text
-    listed = (
-        HERMES.instructions(("verify",), 3).split("<tools>\n")[1].split("\n</tools>")[0]
-    )
-    consult, distance = (json.loads(line)["function"] for line in listed.splitlines())
+        assert "distance" not in text
+        assert codec.instructions((), 3) == ""
+        told = codec.tool_instructions(5)
+        assert "distance" in told
+        assert "at most 5 times in all" in told
+        assert "consult" not in told
+        assert "at most" not in codec.tool_instructions(None)
+        assert type(codec)().tool_instructions(5) == ""
+    [consult] = listed(HERMES.instructions(("verify",), 3))
+    [distance] = listed(HERMES.tool_instructions(None))
+    assert HERMES.instructions(("verify",), 3).startswith("# Agents\n")
+    assert HERMES.tool_instructions(None).startswith("# Tools\n")
     assert consult["parameters"]["properties"]["kind"]["enum"] == ["verify"]
     assert consult["parameters"]["required"] == ["kind", "query"]
     assert (distance["name"], distance["parameters"]["required"]) == (
         "distance",
         ["a", "b"],
     )
+    assert OPENAI.tool_instructions(2) == (
+        "You may call these functions, at most 2 times in all: distance. A turn without a call is your final answer."
+    )
+
+
+def test_what_is_to_be_called_and_where_it_stops():
     assert [schema["function"]["name"] for schema in OPENAI.functions(())] == [
         "distance"
     ]
@@ -286,6 +337,8 @@ def test_prompts_name_the_agents_the_tools_and_the_budget():
         "verify": ("<|verify|>", ""),
         "distance": ("<|distance|>", ""),
     }
+    assert HERMES.stop_strings(()) == ("</tool_call>",)
+    assert HermesCodec().stop_strings(()) == ()
     assert HERMES.macros(CONSULT_KINDS) == OPENAI.macros(CONSULT_KINDS) == {}
 
 

@@ -68,9 +68,9 @@ def test_a_call_is_answered_and_the_reply_has_its_author():
     message = dialogue.reply([reply("answered", "zura=#58#13;")])
     assert message.role == "user"
     assert message.spans == (
-        Span('<reply from="knowledge">', Author.ENV),
+        Span('<reply from="knowledge">', Author.ENV, call_id=0),
         Span("zura=#58#13;", Author.AGENT, "k", 0, is_content=True),
-        Span("</reply>", Author.ENV),
+        Span("</reply>", Author.ENV, call_id=0),
     )
     assert dialogue.receive(says("\\boxed{8533}")) == Answer("\\boxed{8533}")
     assert [turn.feedback for turn in dialogue.turns] == [

@@ -1,6 +1,7 @@
 """Typed functions as tools."""
 
 import asyncio
+import importlib
 import json
 import subprocess
 import sys
@@ -18,14 +19,6 @@ from aipo_env import (
     build_scenario,
     run_sync,
 )
-
-
-def scale(value: float, times: int = 2, *, names: list[str] | None = None) -> dict:
-    """Scale a value.
-
-    Only the first line is told.
-    """
-    return {"scaled": value * times}
 
 
 def shout(text: str) -> str:
@@ -86,6 +79,13 @@ def verify(claim: str) -> str:
     return claim
 
 
+class Counter:
+    """Counts on."""
+
+    def __call__(self, step: int) -> int:
+        return step + 1
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -94,7 +94,7 @@ def verify(claim: str) -> str:
             "tool 'untyped': parameter 'a' must be typed as one of str, int, float, bool, list, dict",
         ),
         (odd_type, "tool 'odd_type': parameter 'a' must be typed"),
-        (scale, "tool 'scale': parameter 'names' must be typed"),
+        (Counter, "tool 'Counter': it is a class, .* tools=.Counter."),
         (starred, r"parameter 'numbers' must be typed .* by name: no '\*' and no '/'"),
         (positional, r"parameter 'a' must be typed .* by name"),
         (
@@ -111,17 +111,11 @@ def test_what_is_no_tool_is_named_at_once(function: Callable[..., Any], message:
         Tool(function)
 
 
-class Counter:
-    """Counts on."""
-
-    def __call__(self, step: int) -> int:
-        return step + 1
-
-
 def test_how_a_policy_is_told_of_a_tool():
     schema = Tool(later).schema
     assert (schema.name, schema.description) == ("later", "The flag, after a while.")
     assert schema.parameters == {"flag": {"type": "boolean"}}
+    assert schema.required == ("flag",)
     assert Tool(Counter()).schema.parameters == {"step": {"type": "integer"}}
 
 
@@ -174,7 +168,11 @@ def test_the_prompt_of_a_toy_problem_tells_of_the_tools():
         (shout, '["loud"]', '["LOUD"]'),
         (vowel, "aha", "a"),
         (vowel, "xyz", "error: RuntimeError: StopIteration()"),
-        (shout, "", "error: TypeError: missing a required argument: 'text'"),
+        (
+            shout,
+            "",
+            "error: ValueError: the argument 'text' is missing; the arguments must be a JSON object with text",
+        ),
         (shout, '{"text": 3}', "error: ValueError: text must be of type string, got 3"),
         (later, '{"flag": true}', "true"),
         (
@@ -185,7 +183,7 @@ def test_the_prompt_of_a_toy_problem_tells_of_the_tools():
         (
             later,
             '{"flga": true}',
-            "error: ValueError: the arguments must be a JSON object with flag",
+            "error: ValueError: there is no argument 'flga'. Valid: flag. Did you mean 'flag'?",
         ),
         (
             later,
@@ -201,7 +199,7 @@ def test_the_prompt_of_a_toy_problem_tells_of_the_tools():
         (
             Counter(),
             '{"step": true}',
-            "error: ValueError: step must be of type integer, got True",
+            "error: ValueError: step must be of type integer, got true",
         ),
     ],
 )
@@ -226,7 +224,7 @@ def test_a_tool_is_named_by_a_spec_or_given_itself():
         "Counter",
         "positional_free",
     ]
-    assert "<shout>…</shout> Upper case." in scenario.codec.instructions((), 3)
+    assert "<shout>…</shout> Upper case." in scenario.codec.tool_instructions(None)
 
 
 def positional_free(a: int) -> int:
@@ -272,3 +270,71 @@ def test_what_has_no_json_form_is_an_error_in_words():
         ask(things, '{"n": 1}')
         == "error: TypeError: Object of type set is not JSON serializable"
     )
+
+
+class Wrapped:
+    """Answers by an async call behind an ordinary one."""
+
+    async def __call__(self, step: int) -> int:
+        return step + 1
+
+
+def test_an_async_call_of_an_object_is_awaited():
+    assert ask(Wrapped(), '{"step": 1}') == "2"
+
+
+def wrong_setting(text: str) -> str:
+    """Says that nothing can do."""
+    raise ConfigError(f"no key for {text}")
+
+
+def missing_package(text: str) -> str:
+    """Needs a package."""
+    import no_such_package_of_anybody
+
+    return str(no_such_package_of_anybody)
+
+
+def missing_plugin(text: str) -> str:
+    """Needs a package by name."""
+    return str(importlib.import_module("no_such_package_of_anybody"))
+
+
+def run_code(text: str) -> str:
+    """Run Python."""
+    exec(text, {"fail": wrong_setting})
+    return "ran"
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (wrong_setting, ConfigError, "no key for x"),
+        (missing_package, ImportError, "No module named 'no_such_package_of_anybody'"),
+        (missing_plugin, ImportError, "No module named 'no_such_package_of_anybody'"),
+    ],
+)
+def test_what_no_arguments_can_mend_is_raised(
+    function: Callable[..., Any], error: type[Exception], message: str
+):
+    with pytest.raises(error, match=message):
+        asyncio.run(Tool(function).reply(AgentRequest(kind="t", query="x")))
+
+
+@pytest.mark.parametrize(
+    ("code", "reply"),
+    [
+        (
+            "import no_such_package_of_anybody",
+            "error: ModuleNotFoundError: No module named 'no_such_package_of_anybody'",
+        ),
+        ("raise ImportError('mine')", "error: ImportError: mine"),
+        ("fail('x')", "error: ConfigError: no key for x"),
+        ("1 +", "error: SyntaxError: invalid syntax (<string>, line 1)"),
+        ("pass", "ran"),
+    ],
+)
+def test_what_a_models_code_raises_ends_no_run(code: str, reply: str):
+    query = json.dumps({"text": code})
+    answer = asyncio.run(Tool(run_code).reply(AgentRequest(kind="t", query=query)))
+    assert answer.text == reply

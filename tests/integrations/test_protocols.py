@@ -42,10 +42,10 @@ def test_tools_of_an_mcp_server(mcp: Path):
             ["answered", "42"],
             ["answered", "QUIET"],
             ["answered", "error: Error executing tool fail: no luck"],
-            ["answered", "error: a must be of type integer, got 'x'"],
+            ["answered", 'error: a must be of type integer, got "x"'],
             [
                 "answered",
-                "error: Error executing tool add: 1 validation error for addArguments",
+                "error: the argument 'b' is missing; the arguments must be a JSON object with a, b",
             ],
         ],
         "authors": [tool],

@@ -17,7 +17,7 @@ from aipo_env import (
     build_scenario,
     run_sync,
 )
-from aipo_env.tools.base import build_tools
+from aipo_env.tools.toolbox import build_tools
 
 SERVER = Path(__file__).with_name("mcp_server.py")
 CALLS = (
@@ -61,7 +61,8 @@ def play(spec: str) -> dict[str, object]:
 def restart(spec: str) -> list[str]:
     """Have the server die in a call; the next ones find another, in other event loops too."""
     pool = AgentPool(
-        build_tools([spec]), PoolLimits(retries=0, deadline_s=30.0, break_after=0)
+        build_tools([spec]).functions,
+        PoolLimits(retries=0, deadline_s=30.0, break_after=0),
     )
     query = json.dumps({"a": 1, "b": 2})
     died = run_sync(pool.consult(AgentRequest(kind="die", query="now")))
