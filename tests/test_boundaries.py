@@ -19,7 +19,13 @@ PACKAGES = ("aipo_env", "aipo_learner")
 # Each layer imports only from layers above it in this list, or from beside it without a cycle.
 # A name covers the module or package and everything inside it; "aipo_env" is the door alone.
 LAYERS = (
-    ("aipo_env.records", "aipo_env.episode", "aipo_env.errors", "aipo_env.stored"),
+    (
+        "aipo_env.records",
+        "aipo_env.episode",
+        "aipo_env.errors",
+        "aipo_env.stored",
+        "aipo_env.threads",
+    ),
     ("aipo_env.codecs", "aipo_env.registry", "aipo_env.shipped"),
     ("aipo_env.tasks", "aipo_env.sandboxes", "aipo_env.toy.world"),
     ("aipo_env.verifiers",),

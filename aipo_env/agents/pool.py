@@ -31,6 +31,7 @@ from aipo_env.agents.journal import request_hash as request_hash
 from aipo_env.agents.limits import SPENT, counted, spent_limit
 from aipo_env.agents.limits import PoolLimits as PoolLimits
 from aipo_env.records import CONSULT_KINDS
+from aipo_env.threads import check_cancelled as check_cancelled
 
 MAX_REPLY_CHARS = 20_000
 """A reply is cut here: no agent may flood an episode."""
@@ -269,10 +270,3 @@ class AgentPool:
             "",
             0.0,
         )
-
-
-def check_cancelled() -> None:
-    """Raise CancelledError if this task was cancelled, and not somebody else's program within it."""
-    task = asyncio.current_task()
-    if task and task.cancelling():
-        raise asyncio.CancelledError

@@ -7,22 +7,20 @@ def distance(a: float, b: float) -> float:
 gym.make("AIPO-Math-Turn-v0", tools=["my_package:distance"])
 """
 
-import asyncio
 import inspect
 import json
 import typing
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
-from threading import Thread
 from typing import Any
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.codecs.base import ToolSchema
 from aipo_env.errors import ConfigError
 from aipo_env.registry import TOOLS
+from aipo_env.threads import in_thread
 from aipo_env.tools.arguments import JSON_TYPES, check_name, read_arguments
 
 
@@ -92,7 +90,7 @@ class Tool:
             result = await (
                 call()
                 if inspect.iscoroutinefunction(self.function)
-                else _in_thread(call)
+                else in_thread(call, "aipo-tool")
             )
             text = (
                 result
@@ -104,24 +102,6 @@ class Tool:
         ) as error:  # somebody else's program, called with arguments that a model wrote
             text = f"error: {type(error).__name__}: {error}"
         return AgentReply(text=text or "(nothing)")
-
-
-def _in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
-    """Run a function in a thread of its own: one that never returns holds up neither the others nor the exit."""
-    outcome: Future[Any] = Future()
-    outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:
-            # A future takes no StopIteration.
-            outcome.set_exception(
-                RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
-            )
-
-    Thread(target=run, name="aipo-tool", daemon=True).start()
-    return asyncio.wrap_future(outcome)
 
 
 def build_tool(spec: Any) -> Tool:
