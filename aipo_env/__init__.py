@@ -112,10 +112,18 @@ from aipo_env.toy.world import (
     shift_of,
 )
 from aipo_env.vector import VectorEnv
-from aipo_env.verifiers.base import Verifier
+from aipo_env.verifiers.base import (
+    EpisodeView,
+    Verifier,
+    run_turn_reward,
+    run_verifier,
+    takes_episode,
+)
+from aipo_env.verifiers.build import build_verifier
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import ChoiceVerifier
 from aipo_env.verifiers.math_equiv import MathVerifier
+from aipo_env.verifiers.rewards import RewardVerifier, parse_rewards
 from aipo_env.verifiers.unit_tests import CodeVerifier
 
 # fmt: off
@@ -125,18 +133,18 @@ __all__ = [
     "AipoError", "Answer", "Author", "BudgetSpent", "ByKind", "ByteTokenizer", "Call", "CannedAgent", "Cassette",
     "ChatAgent", "CheckpointError", "ChoiceVerifier", "CodeTests", "CodeVerifier", "Codec", "Completion",
     "ConfigError", "Consult", "ConsultKind", "Consults", "ContaminationIndex", "DataError", "Dataset",
-    "Dialogue", "DialogueRules", "Ended", "Episode", "EpisodeRunner", "FaultServer", "FaultyAgent",
+    "Dialogue", "DialogueRules", "Ended", "Episode", "EpisodeRunner", "EpisodeView", "FaultServer", "FaultyAgent",
     "Feedback", "FileSource", "Group", "HermesCodec", "Interrupted", "Journal", "KnowledgeAgent", "Limits",
     "MacroCodec", "MathVerifier", "Message", "NotesAgent", "OpenAICodec", "Operator", "Outcome",
     "OwnPolicyAgent", "Parsed", "PolicyError", "PoolLimits", "Problem", "Program",
-    "ReasoningAgent", "RetryLater", "RunResult", "Sandbox", "SandboxUnavailable", "Scenario",
+    "ReasoningAgent", "RetryLater", "RewardVerifier", "RunResult", "Sandbox", "SandboxUnavailable", "Scenario",
     "ScriptedAgent", "ScriptedPolicy", "Session", "Span", "Spec", "Split", "StopReason", "TagsCodec", "Task",
     "TaskSource", "TaskTable", "Terminated", "TokenEnv", "TokenRecord", "TokenSession", "Tokenizer", "Tool",
     "ToolSchema", "ToySource", "Turn", "TurnEnv", "UnicodeText", "VectorEnv", "Verdict", "Verifier",
-    "VerifierError", "VerifyAgent", "World", "add_codes", "build_agents", "build_scenario", "build_source",
+    "VerifierError", "VerifyAgent", "World", "add_codes", "build_agents", "build_scenario", "build_source", "build_verifier",
     "check_agent", "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier",
     "choose", "completion_text", "construct", "consult_outcome", "data_folder", "episode_text",
     "episodes_html", "episodes_section", "escape_terminal", "html_templates", "known_datasets",
-    "lint_episodes", "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync",
-    "shift_of", "suggest", "task_index", "without_contaminated", "write_episodes",
+    "lint_episodes", "open_sandbox", "openai_messages", "parse_rewards", "parse_spec", "read_episodes", "redact", "run_sync", "run_turn_reward", "run_verifier",
+    "shift_of", "suggest", "takes_episode", "task_index", "without_contaminated", "write_episodes",
 ]
