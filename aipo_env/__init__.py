@@ -132,10 +132,18 @@ from aipo_env.toy.world import (
     shift_of,
 )
 from aipo_env.vector import VectorEnv
-from aipo_env.verifiers.base import Verifier
+from aipo_env.verifiers.base import (
+    EpisodeView,
+    Verifier,
+    run_turn_reward,
+    run_verifier,
+    takes_episode,
+)
+from aipo_env.verifiers.build import build_verifier
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import ChoiceVerifier
 from aipo_env.verifiers.math_equiv import MathVerifier
+from aipo_env.verifiers.rewards import RewardVerifier, parse_rewards
 from aipo_env.verifiers.unit_tests import CodeVerifier
 from aipo_env.voice import PolicyFault, TextPolicy, TextVoice, TextVoices, Voice, Voices
 
@@ -188,6 +196,7 @@ __all__ = [
     "Episode",
     "EpisodeRunner",
     "EpisodeTools",
+    "EpisodeView",
     "FaultServer",
     "FaultyAgent",
     "Feedback",
@@ -217,6 +226,7 @@ __all__ = [
     "Program",
     "ReasoningAgent",
     "RetryLater",
+    "RewardVerifier",
     "RuleSettings",
     "Run",
     "RunResult",
@@ -268,6 +278,7 @@ __all__ = [
     "build_scenario",
     "build_source",
     "build_tools",
+    "build_verifier",
     "check_agent",
     "check_codec",
     "check_contamination",
@@ -293,6 +304,7 @@ __all__ = [
     "lint_episodes",
     "open_sandbox",
     "openai_messages",
+    "parse_rewards",
     "parse_spec",
     "play",
     "process_loop",
@@ -300,10 +312,13 @@ __all__ = [
     "redact",
     "rollout_key",
     "run_sync",
+    "run_turn_reward",
+    "run_verifier",
     "shift_of",
     "start",
     "suggest",
     "take_turn",
+    "takes_episode",
     "task_index",
     "without_contaminated",
     "write_episodes",

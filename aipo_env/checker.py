@@ -23,16 +23,18 @@ from aipo_env.records import (
     Author,
     Call,
     ConsultKind,
+    Message,
     Span,
     Split,
     Task,
     Verdict,
 )
-from aipo_env.registry import AGENTS, CODECS, VERIFIERS, Spec
+from aipo_env.registry import AGENTS, CODECS, Spec
 from aipo_env.tasks.base import TaskSource, build_source
 from aipo_env.tools.hints import fits
 from aipo_env.tools.toolbox import Toolbox, build_tools
-from aipo_env.verifiers.base import Verifier
+from aipo_env.verifiers.base import EpisodeView, Verifier, call_with_episode
+from aipo_env.verifiers.build import build_verifier
 
 LIMITS = PoolLimits(deadline_s=20.0, retries=0)
 MAX_BLOCKED_S = 1.0
@@ -306,39 +308,76 @@ def check_task_source(source: Spec | TaskSource, *, num: int = 100) -> None:
 
 
 def check_verifier(
-    verifier: Spec | Verifier,
+    verifier: Spec | Verifier | Callable[..., Any],
     *,
     task: Task = SUM,
     right: str = "\\boxed{42}",
     wrong: Sequence[str] = ("\\boxed{43}", "I do not know."),
 ) -> None:
-    """Check that `right` is accepted and nothing else is, equally each time, and that no text makes it raise."""
-    built, who = VERIFIERS.build(verifier), f"verifier {verifier!r}"
-    for text in (right, *wrong, *ODD_TEXTS):
+    """Check a verifier or a reward function: `right` is correct, and nothing else is or earns as much.
+
+    Equal answers get equal verdicts, and no text makes it raise or fail. One that names `episode` is given the view
+    of an episode of one turn.
+    """
+    built, who = build_verifier(verifier), f"verifier {verifier!r}"
+    best = _check_verdict(built, f"{who}: given {right[:40]!r}", task, right)
+    _rule(
+        best.correct,
+        f"{who}: given {right[:40]!r}, it says {best}",
+        "Accept the gold answer.",
+    )
+    for text in (*wrong, *ODD_TEXTS):
         where = f"{who}: given {text[:40]!r}"
-        try:
-            verdict, again = (run_sync(built.verify(task, text)) for _ in range(2))
-        except (Exception, SystemExit) as error:
-            raise AssertionError(
-                f"{where}, it raises {error!r}. Return a Verdict that says so."
-            ) from error
+        verdict = _check_verdict(built, where, task, text)
         _rule(
-            isinstance(verdict, Verdict),
-            f"{where}, it returns {verdict!r}",
-            "Return a Verdict.",
+            not verdict.correct,
+            f"{where}, it says {verdict}",
+            "Refuse what is not the gold answer.",
         )
         _rule(
-            verdict == again,
-            f"{where}, its verdicts differ",
-            "Decide by the arguments alone.",
+            (verdict.reward or 0.0) < (best.reward or 0.0),
+            f"{where}, the reward is {verdict.reward}, and {best.reward} for the gold answer",
+            "Reward what is not the gold answer less.",
         )
-        mend = (
-            "Accept the gold answer."
-            if text == right
-            else "Refuse what is not the gold answer."
-        )
-        is_right = bool(verdict.correct) == bool(verdict.reward) == (text == right)
-        _rule(is_right, f"{where}, it says {verdict}", mend)
+
+
+def _check_verdict(verifier: Verifier, where: str, task: Task, text: str) -> Verdict:
+    """Return the verdict on a text, which is one with a reward, and the same each time."""
+    view = EpisodeView(
+        task=task,
+        answer=text,
+        messages=(
+            Message("user", (Span(task.prompt, Author.PROMPT),)),
+            Message("assistant", (Span(text, Author.POLICY),)),
+        ),
+    )
+
+    async def ask() -> Any:
+        return await call_with_episode(verifier.verify, task, text, view)
+
+    try:
+        verdict, again = (run_sync(ask()) for _ in range(2))
+    except (Exception, SystemExit) as error:
+        raise AssertionError(
+            f"{where}, it raises {error!r}. Return a Verdict that says so."
+        ) from error
+    _rule(
+        isinstance(verdict, Verdict),
+        f"{where}, it returns {verdict!r}",
+        "Return a Verdict.",
+    )
+    _rule(
+        verdict == again,
+        f"{where}, its verdicts differ",
+        "Decide by the arguments alone.",
+    )
+    _rule(
+        verdict.reward is not None,
+        f"{where}, it fails with status {verdict.status!r}: {verdict.reason.rstrip('.')}",
+        "Judge every text: what cannot be read is wrong, or no answer.",
+    )
+    decided: Verdict = verdict
+    return decided
 
 
 def check_codec(

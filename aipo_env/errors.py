@@ -108,3 +108,20 @@ def check_choice(what: str, value: Any, valid: Iterable[str]) -> None:
     """Raise ConfigError that lists the valid values unless `value` is one of them; `what` names it."""
     if value not in (options := tuple(valid)):
         raise ConfigError(f"{what}={value!r}. {suggest(str(value), options)}")
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Return the start of a value's repr, or its type where it has none."""
+    try:
+        return repr(value)[:most]
+    except Exception:  # an integer of many digits has none, and a stranger's may raise
+        return f"<{type(value).__name__}>"
+
+
+def error_text(error: BaseException, most: int = 1000) -> str:
+    """Return the type and the start of the message of an error, whatever its own `__str__` does."""
+    try:
+        message = str(error)[:most]
+    except Exception:
+        message = "(its message cannot be read)"
+    return f"{type(error).__name__}: {message}"

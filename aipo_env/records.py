@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from numbers import Real
 from typing import Any, Literal, get_args
 
-from aipo_env.errors import DataError, suggest
+from aipo_env.errors import DataError, shown, suggest
 
 ConsultKind = Literal["knowledge", "reason", "verify"]
 """What a policy may consult: the Knowledge Agent, the Reasoning Agent or the Verify Agent."""
@@ -329,9 +330,75 @@ VerdictStatus = Literal[
 ]
 
 
+FAILED: tuple[VerdictStatus, ...] = ("infra_error", "error")
+"""Of a verifier or a gold answer that failed: such a verdict has no reward."""
+
+MAX_PARTS = 64
+MAX_PART_CHARS = 100
+
+
+def finite(what: str, value: Any) -> float:
+    """Return a number, of Python's or NumPy's, as `float`; `what` names it.
+
+    Raises:
+        ValueError: It is no number (text and True are none), not finite, or beyond what a float holds.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    try:
+        number = float(value) if is_number else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{what} is {shown(value)}; it must be a finite number")
+    return number
+
+
+def check_parts(parts: Iterable[tuple[Any, Any]]) -> dict[str, float]:
+    """Return the named addends of a reward, given as pairs, in plain text and floats.
+
+    Raises:
+        ValueError: There are more than 64, two have one name, a name is no printable text of 1 to 100 characters,
+            or a part is no finite number; the message names it.
+    """
+    checked: dict[str, float] = {}
+    for name, value in parts:
+        # A subclass of text may look otherwise from one call to the next.
+        plain = str.__str__(name) if isinstance(name, str) else ""
+        is_fit = plain.strip() and len(plain) <= MAX_PART_CHARS and plain.isprintable()
+        if not is_fit:
+            fault = f"a part of the reward is named {shown(name)}"
+            wanted = f"printable text of 1 to {MAX_PART_CHARS} characters"
+            raise ValueError(f"{fault}; a name is {wanted}")
+        if plain in checked:
+            raise ValueError(f"two parts of the reward are named {plain!r}")
+        if len(checked) == MAX_PARTS:
+            raise ValueError(f"a reward has at most {MAX_PARTS} parts")
+        checked[plain] = finite(f"the part {plain!r} of the reward", value)
+    return checked
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a verifier decided. `reward` is None when the verifier itself failed: never train on that."""
+    """What a verifier decided.
+
+    Args:
+        correct: Whether the answer is right; None where that is unknown.
+        reward: What the answer earns: any finite number, also a part of 1 or a negative one. None when the
+            verifier itself failed: such an episode is kept and never trained on.
+        status: "correct"; "wrong"; "no_answer": nothing in the text could be judged; "refused"; what became of
+            a program: "timeout", "memory", "output_limit", "runtime_error" or "compile_error"; or a failure that
+            says nothing about the answer: "infra_error" of the sandbox, "error" of the verifier or the gold.
+        extracted: What was taken for the answer.
+        reason: Why, in words for people.
+        stage: How far it came, for example "test 3 of 10".
+        isolation: What a program was kept in by.
+        parts: The named addends of the reward, at most 64. None given: the reward is one part, "verdict".
+
+    Raises:
+        ValueError: The reward or a part is no finite number (True and text are none), a part's name is no printable
+            text of 1 to 100 characters, the parts do not add up to the reward, a failure has a reward, or what has
+            no reward is correct.
+    """
 
     correct: bool | None
     reward: float | None
@@ -340,11 +407,36 @@ class Verdict:
     reason: str = ""
     stage: str = ""
     isolation: str = "none"
+    parts: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if self.reward is not None and not math.isfinite(self.reward):
+        if not isinstance(self.parts, Mapping):
             raise ValueError(
-                f"a verdict's reward is {self.reward}; it must be finite, or None for a failure"
+                f"a verdict's parts are {shown(self.parts)}; give a mapping"
+            )
+        parts = check_parts(self.parts.items())
+        object.__setattr__(self, "parts", parts)
+        if self.reward is None:
+            if self.correct:
+                raise ValueError(
+                    "a verdict says correct=True and has no reward; give one, or correct=None for a failure"
+                )
+            return
+        try:
+            reward = finite("a verdict's reward", self.reward)
+        except ValueError as error:
+            raise ValueError(f"{error}, or None for a failure") from None
+        object.__setattr__(self, "reward", reward)
+        if self.status in FAILED:
+            raise ValueError(
+                f"a verdict of status {self.status!r} has the reward {reward}; what failed has None"
+            )
+        # Parts that cancel each other out are exact to their own size, not to that of their sum.
+        size = max([1.0, abs(reward), *map(abs, parts.values())])
+        total = sum(parts.values())
+        if parts and not abs(total - reward) <= 1e-6 * size:
+            raise ValueError(
+                f"a verdict's parts add up to {total}, but its reward is {reward}"
             )
 
 

@@ -306,6 +306,7 @@ _OWN = {
         "auto": "aipo_env.verifiers.by_kind:ByKind",
         "math": "aipo_env.verifiers.math_equiv:MathVerifier",
         "choice": "aipo_env.verifiers.choice:ChoiceVerifier",
+        "reward": "aipo_env.verifiers.rewards:RewardVerifier",
     },
     "task": {
         "toy": "aipo_env.tasks.toy:toy_source",

@@ -1,10 +1,53 @@
-"""What cooperates with asyncio around programs that are somebody else's."""
+"""Somebody else's code beside an event loop: in threads that hold nothing up, so many at once."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from threading import Thread
 from typing import Any, TypeVar
 
+from aipo_env.errors import shown
+
 T = TypeVar("T")
+
+
+def in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
+    """Run a function in a thread of its own: one that never returns holds up neither the others nor the exit.
+
+    What it raises comes out as it is if it is an Exception, SystemExit or CancelledError. Anything else would end
+    the event loop, and comes out as a RuntimeError that names it.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: Any, fault: BaseException | None) -> None:
+        if outcome.done():  # nobody waits any more
+            return
+        if fault is None:
+            outcome.set_result(result)
+        else:
+            outcome.set_exception(fault)
+
+    def run() -> None:
+        result: Any = None
+        fault: BaseException | None = None
+        try:
+            result = work()
+        except BaseException as error:
+            fault = _harmless(error)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result, fault)
+
+    Thread(target=run, name=name, daemon=True).start()
+    return outcome
+
+
+def _harmless(error: BaseException) -> BaseException:
+    # A future takes no StopIteration.
+    is_plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
+    if is_plain or isinstance(error, SystemExit | asyncio.CancelledError):
+        return error
+    return RuntimeError(shown(error, 1000))
 
 
 def check_cancelled() -> None:
@@ -27,3 +70,30 @@ async def all_of(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+class Places:
+    """Room for so many at once, in each event loop: `async with places.one(): ...`.
+
+    A copy, deep or pickled, has all its places free.
+    """
+
+    def __init__(self, num: int) -> None:
+        self._num = num
+        # A semaphore belongs to the event loop it first waited in.
+        self._semaphores: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
+
+    def one(self) -> asyncio.Semaphore:
+        """Return what gives a place and takes it back, in the running event loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._semaphores:
+            self._semaphores = {
+                known: semaphore
+                for known, semaphore in self._semaphores.items()
+                if not known.is_closed()
+            }
+            self._semaphores[loop] = asyncio.Semaphore(self._num)
+        return self._semaphores[loop]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Places, (self._num,)

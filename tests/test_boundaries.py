@@ -36,7 +36,7 @@ LAYERS = (
     ("aipo_env.tools",),
     ("aipo_env.dialogue",),
     ("aipo_env.render",),
-    ("aipo_env.environment",),
+    ("aipo_env.environment", "aipo_env.flags"),
     ("aipo_env.session", "aipo_env.scenario", "aipo_env.voice", "aipo_env.drive"),
     ("aipo_env.envs",),
     ("aipo_env.vector", "aipo_env.runner"),

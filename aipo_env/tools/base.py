@@ -7,21 +7,19 @@ def distance(a: float, b: float) -> float:
 gym.make("AIPO-Math-Turn-v0", tools=["my_package:distance"])
 """
 
-import asyncio
 import inspect
 import json
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from threading import Thread
 from typing import Any, ClassVar
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.codecs.base import ToolSchema
 from aipo_env.errors import ConfigError
 from aipo_env.registry import TOOLS
+from aipo_env.threads import in_thread
 from aipo_env.tools.forms import Form, read_form
 
 NO_USE = (ConfigError, ImportError)
@@ -83,7 +81,7 @@ class Tool:
         call = partial(self.function, **arguments)
         if inspect.iscoroutinefunction(self.function):
             return await call()
-        return await awaited(await in_thread(call))
+        return await awaited(await in_thread(call, "aipo-tool"))
 
 
 async def answer(
@@ -130,36 +128,6 @@ def _is_of_foreign_code(error: Exception) -> bool:
 async def awaited(result: Any) -> Any:
     """Return what a call came to, which an async function behind a wrapper still has to be awaited for."""
     return await result if inspect.isawaitable(result) else result
-
-
-def in_thread(work: Callable[[], Any]) -> asyncio.Future[Any]:
-    """Run a function in a thread of its own: one that never returns holds up neither the others nor the exit."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[Any] = loop.create_future()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if outcome.done():  # given up
-            return
-        if error is None:
-            outcome.set_result(result)
-        else:
-            outcome.set_exception(error)
-
-    def run() -> None:
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            result = work()
-        except StopIteration as stop:
-            # A future takes none.
-            error = RuntimeError(repr(stop))
-        except BaseException as raised:
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed, so nobody waits
-            loop.call_soon_threadsafe(settle, result, error)
-
-    Thread(target=run, name="aipo-tool", daemon=True).start()
-    return outcome
 
 
 def find_tool(spec: Any) -> Any:

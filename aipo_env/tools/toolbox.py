@@ -25,7 +25,8 @@ from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.codecs.base import ToolSchema
 from aipo_env.errors import ConfigError, ToolError
 from aipo_env.records import Task
-from aipo_env.tools.base import answer, awaited, build_tool, find_tool, in_thread
+from aipo_env.threads import in_thread
+from aipo_env.tools.base import answer, awaited, build_tool, find_tool
 from aipo_env.tools.classes import CLOSE, ToolClass
 from aipo_env.tools.forms import Form
 
@@ -151,7 +152,7 @@ class Instance:
 
     async def make(self, task: Task) -> None:
         """Call the constructor, in a thread. An instance that comes when it is no longer wanted is closed there."""
-        await in_thread(partial(self._construct, task))
+        await in_thread(partial(self._construct, task), "aipo-tool")
 
     def _construct(self, task: Task) -> None:
         value = self.kind.make(task)
@@ -178,7 +179,7 @@ class Instance:
             method = partial(getattr(self.value, name), **arguments)
             if inspect.iscoroutinefunction(method):
                 return await method()
-            work = in_thread(method)
+            work = in_thread(method, "aipo-tool")
             return await awaited(await asyncio.shield(work))
         finally:
             if work is None or work.done():
@@ -211,7 +212,7 @@ class Instance:
             if inspect.iscoroutinefunction(close):
                 await close()
             elif callable(close):
-                await awaited(await in_thread(close))
+                await awaited(await in_thread(close, "aipo-tool"))
         except (Exception, SystemExit) as error:
             # The episode is over, and its record holds whatever comes of that.
             LOG.warning("%s: closing it failed: %r", self.kind.who, error)

@@ -1,20 +1,268 @@
-"""What a verifier is."""
+"""What a verifier is, what it is given, and how it is asked: it may be anybody's program."""
 
-from typing import Protocol, runtime_checkable
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Literal, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
-from aipo_env.records import Task, Verdict, VerdictStatus
+from aipo_env.errors import (
+    ConfigError,
+    SandboxUnavailable,
+    VerifierError,
+    error_text,
+    shown,
+)
+from aipo_env.records import (
+    FAILED,
+    Consult,
+    Message,
+    Task,
+    Verdict,
+    VerdictStatus,
+    check_parts,
+)
+from aipo_env.threads import check_cancelled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeView:
+    """What there is of an episode when its verifier is asked.
+
+    Args:
+        task: The task, with its gold answer.
+        answer: The text of the turn that is judged: the final one, or the last so far.
+        messages: All that the policy was shown and wrote, in order.
+        consults: The accounts of consultations, of agents and of tools, in the order of the calls.
+        tools: The episode's own instances of tools that are classes, by the name of the class.
+        reward_parts: What earlier turns earned, by name.
+        aided: Whether the policy could consult.
+    """
+
+    task: Task
+    answer: str = field(repr=False)
+    messages: tuple[Message, ...] = field(default=(), repr=False)
+    consults: tuple[Consult, ...] = field(default=(), repr=False)
+    tools: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    reward_parts: Mapping[str, float] = field(default_factory=dict)
+    aided: bool = False
 
 
 @runtime_checkable
 class Verifier(Protocol):
-    """Decides whether an answer is right. Its text comes from a model: read it, never run it."""
+    """Decides what an answer is worth. Its text comes from a model: read it, never run it.
+
+    A `verify` with a parameter named `episode` is given an `EpisodeView` as well. A verifier may also have
+    `async turn_reward(task, text, episode)`, which is asked after every turn that is not the last; see
+    `run_turn_reward`.
+    """
 
     async def verify(self, task: Task, text: str) -> Verdict:
         """Return the verdict on the final turn of an episode."""
 
 
-def judged(status: VerdictStatus, **shown: str) -> Verdict:
+def judged(status: VerdictStatus, **shown: Any) -> Verdict:
     """Return the verdict of a status: 1.0 for "correct", no reward where the verifier or the gold failed, else 0.0."""
-    correct = None if status in ("infra_error", "error") else status == "correct"
+    correct = None if status in FAILED else status == "correct"
     reward = None if correct is None else float(correct)
     return Verdict(correct=correct, reward=reward, status=status, **shown)
+
+
+Way = Literal["", "keyword", "position"]
+"""How a function is given the episode: not at all, by its name, or as the third argument."""
+_WAYS: WeakKeyDictionary[Any, Way] = WeakKeyDictionary()
+
+
+def episode_way(function: Callable[..., Any]) -> Way:
+    """Return how a function of (task, text) wants the episode: it has a parameter of that name, or has none.
+
+    Functions whose parameters cannot be read, as many builtins, want none.
+    """
+    # A bound method is made anew each time it is looked up; what it is bound to changes nothing.
+    key = getattr(function, "__func__", function)
+    with suppress(KeyError, TypeError):  # what can be no key is read each time
+        return _WAYS[key]
+    way = _read_way(function)
+    with suppress(TypeError):
+        _WAYS[key] = way
+    return way
+
+
+def _read_way(function: Callable[..., Any]) -> Way:
+    try:
+        takes = inspect.signature(function, follow_wrapped=False)
+        means = meant_signature(function)
+    except (TypeError, ValueError):
+        return ""
+    if "episode" not in means.parameters:
+        return ""
+    with suppress(TypeError):
+        takes.bind(None, None, episode=None)
+        return "keyword"
+    return "position"
+
+
+def meant_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a function's own signature, or what it wraps has where it passes anything on.
+
+    Raises:
+        TypeError, ValueError: Its parameters cannot be read.
+    """
+    own = inspect.signature(function, follow_wrapped=False)
+    passes_on = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if any(parameter.kind in passes_on for parameter in own.parameters.values()):
+        return inspect.signature(function)
+    return own
+
+
+def check_call(function: Callable[..., Any], who: str, form: str) -> None:
+    """Raise ConfigError unless a function can be called with (task, text), and the episode if it wants that.
+
+    Args:
+        who: Names it in the message.
+        form: Says in the message what is valid.
+    """
+    try:
+        signature = meant_signature(function)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{who}: its parameters cannot be read; {form}. Wrap it in a function of your own."
+        ) from error
+    way = episode_way(function)
+    try:
+        if way == "keyword":
+            signature.bind(None, None, episode=None)
+        elif way == "position":
+            signature.bind(None, None, None)
+        else:
+            signature.bind(None, None)
+    except TypeError as error:
+        raise ConfigError(
+            f"{who} has the parameters {str(signature)[:200]}; {form}."
+        ) from error
+
+
+def call_with_episode(
+    function: Callable[..., Any],
+    task: Task,
+    text: str,
+    episode: EpisodeView | None,
+) -> Any:
+    """Call a function of (task, text), with the episode if it wants that."""
+    way = episode_way(function)
+    if way == "keyword":
+        return function(task, text, episode=episode)
+    if way == "position":
+        return function(task, text, episode)
+    return function(task, text)
+
+
+def takes_episode(verifier: Any) -> bool:
+    """Return whether a verifier's `verify` has a parameter named `episode`."""
+    verify = getattr(verifier, "verify", None)
+    return verify is not None and episode_way(verify) != ""
+
+
+_HOPELESS = (ConfigError, ImportError, SandboxUnavailable)
+
+
+def is_hopeless(error: BaseException) -> bool:
+    """Return whether a verifier failed in a way that no other answer can mend, so that the run had better end.
+
+    Such are ConfigError, ImportError and SandboxUnavailable, unless code that was run from a text had a hand in it:
+    that is a model's, and no model may end a run.
+    """
+    if not isinstance(error, _HOPELESS):
+        return False
+    traceback = error.__traceback__
+    while traceback is not None:
+        if _is_from_text(traceback.tb_frame):
+            return False
+        traceback = traceback.tb_next
+    return True
+
+
+def _is_from_text(frame: FrameType) -> bool:
+    """Return whether a frame runs code that was compiled from a text, and not from a file."""
+    file = frame.f_code.co_filename
+    if not file.startswith("<") or file.startswith("<frozen "):
+        return False
+    # A dataclass has its __init__ made from a text, in the namespace of the module that it is written in.
+    module = sys.modules.get(str(frame.f_globals.get("__name__")))
+    is_of_module = module is not None and module.__dict__ is frame.f_globals
+    return not (is_of_module and frame.f_code.co_name == "__init__")
+
+
+async def run_verifier(
+    verifier: Verifier, task: Task, text: str, episode: EpisodeView | None = None
+) -> Verdict:
+    """Return a verifier's verdict; if it fails, one of status "error", which says nothing about the policy.
+
+    Raises:
+        ConfigError, ImportError, SandboxUnavailable: The verifier can never succeed; see `is_hopeless`.
+    """
+    try:
+        verdict = await call_with_episode(verifier.verify, task, text, episode)
+        if not isinstance(verdict, Verdict):
+            raise VerifierError(f"no Verdict, but {type(verdict).__name__}")
+        return verdict
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        check_cancelled()
+        if is_hopeless(error):
+            raise
+        return judged("error", reason=error_text(error))
+
+
+async def run_turn_reward(
+    verifier: Verifier, task: Task, text: str, episode: EpisodeView
+) -> dict[str, float]:
+    """Return what a turn that is not the last earns, by name: nothing if the verifier has no `turn_reward`.
+
+    A number is the part "turn", True is 1.0.
+
+    Raises:
+        VerifierError: It failed, or returned something else than a finite number or a mapping of them by name.
+        ConfigError, ImportError, SandboxUnavailable: It can never succeed; see `is_hopeless`.
+    """
+    ask = getattr(verifier, "turn_reward", None)
+    if ask is None:
+        return {}
+    is_named = episode_way(ask) == "keyword"
+    try:
+        work = (
+            ask(task, text, episode=episode) if is_named else ask(task, text, episode)
+        )
+        earned = await work
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        check_cancelled()
+        if is_hopeless(error):
+            raise
+        raise VerifierError(f"turn_reward raised {error_text(error)}") from error
+    try:
+        given = earned if isinstance(earned, Mapping) else {"turn": earned}
+        return read_parts(given.items())
+    except Exception as error:  # a mapping may be anybody's program as well
+        wanted = "a finite number or a mapping of them by name"
+        raise VerifierError(
+            f"turn_reward returned {shown(earned)}: {error_text(error)}. Return {wanted}."
+        ) from error
+
+
+def read_parts(pairs: Iterable[tuple[Any, Any]]) -> dict[str, float]:
+    """Return the parts of a reward that somebody's function gave; see `plain_number`.
+
+    Raises:
+        ValueError: As `check_parts`.
+    """
+    return check_parts((name, plain_number(value)) for name, value in pairs)
+
+
+def plain_number(value: Any) -> Any:
+    """Return Python's own of a scalar of NumPy's or a tensor without dimensions, and a float of True and False."""
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        value = value.item()
+    return float(value) if isinstance(value, bool) else value

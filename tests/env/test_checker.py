@@ -17,6 +17,7 @@ from aipo_env import (
     AgentRequest,
     Call,
     CannedAgent,
+    EpisodeView,
     FaultyAgent,
     MathVerifier,
     Parsed,
@@ -344,6 +345,49 @@ def test_verifiers_that_keep_to_the_protocol():
 def test_verifiers_that_break_a_rule(way: str, message: str):
     with pytest.raises(AssertionError, match=message):
         check_verifier(Judge(way))
+
+
+def half_right(task: Task, text: str) -> dict[str, float]:
+    boxed = text.partition("boxed{")[2]
+    return {"answer": 1.0 if boxed == task.answer + "}" else 0.0, "boxed": bool(boxed)}
+
+
+def test_reward_functions_that_keep_to_the_protocol():
+    def exact(task: Task, text: str) -> bool:
+        return text == task.answer
+
+    def penal(task: Task, text: str, episode: EpisodeView) -> dict[str, Any]:
+        assert [message.content for message in episode.messages] == [task.prompt, text]
+        assert (episode.task, episode.answer) == (task, text)
+        return {"loss": -0.5 if text == "42" else -1.0, "correct": text == "42"}
+
+    check_verifier(exact, right="42")
+    check_verifier(penal, right="42")
+    check_verifier({"type": f"{__name__}:half_right", "threshold": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            lambda task, text: float(text),
+            r"given '.*43}', it fails with status 'error': reward function '<lambda>' raised ValueError.*Verdict. Judge every text",
+        ),
+        (
+            lambda task, text: {"r": 1.0, "correct": text == "42"},
+            "given '.*43}', the reward is 1.0, and 1.0 for the gold answer. Reward what is not the gold answer less",
+        ),
+        (
+            lambda task, text: 2.0 if text == "42" else 1.0,
+            "given '.*43}', it says Verdict.*correct=True.* Refuse what is not",
+        ),
+        (lambda task, text: 0.3, "it says Verdict.*correct=False.*Accept the gold answer"),
+        (lambda task, text: None, "it fails with status 'error': .* returned None"),
+    ],
+)  # fmt: skip
+def test_reward_functions_that_break_a_rule(function: Any, message: str):
+    with pytest.raises(AssertionError, match=message):
+        check_verifier(function, right="42")
 
 
 def hermes_call(kind: str, query: str) -> str:

@@ -278,6 +278,30 @@ def test_the_dictionary_holds_nothing_but_what_json_has():
 
 
 def test_a_value_that_json_has_not_is_named(tmp_path: Path):
-    verdict = Verdict(correct=True, reward=np.float32(1), status="correct")
+    task = replace(episode().task, meta={"loss": np.float32(1)})
     with pytest.raises(TypeError, match="float32 is not JSON serializable"):
-        write_episodes(tmp_path / "e.jsonl", [replace(episode(), verdict=verdict)])
+        write_episodes(tmp_path / "e.jsonl", [replace(episode(), task=task)])
+
+
+def test_the_parts_of_a_verdict_come_back(tmp_path: Path):
+    verdict = Verdict(
+        correct=True,
+        reward=np.float32(1.25),
+        status="correct",
+        parts={"answer": 1, "format": np.float32(0.25)},
+    )
+    judged = replace(episode(), verdict=verdict)
+    write_episodes(tmp_path / "e.jsonl", [judged])
+    [again] = read_episodes(tmp_path / "e.jsonl")
+    assert again == judged
+    assert again.verdict.reward == 1.25
+    assert again.verdict.parts == {"answer": 1.0, "format": 0.25}
+
+
+def test_a_verdict_written_without_parts_is_read(tmp_path: Path):
+    row = episode().to_dict()
+    del row["verdict"]["parts"]
+    (tmp_path / "e.jsonl").write_text(json.dumps(row) + "\n")
+    [again] = read_episodes(tmp_path / "e.jsonl")
+    assert again == episode()
+    assert again.verdict.parts == {}
