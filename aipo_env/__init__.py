@@ -5,16 +5,21 @@ Everything public is imported from here; sub-modules may move.
 
 from aipo_env.agents.base import (
     Agent,
+    AgentLost,
     AgentReply,
     AgentRequest,
     BudgetSpent,
+    PermanentFailure,
+    RequestRefused,
     RetryLater,
+    Unreachable,
 )
 from aipo_env.agents.chat import ChatAgent
 from aipo_env.agents.faults import CONSULT_OUTCOMES, consult_outcome
 from aipo_env.agents.notes import NotesAgent
 from aipo_env.agents.own_policy import OWN_POLICY, OwnPolicyAgent
 from aipo_env.agents.pool import AgentPool, Cassette, Journal, Outcome, PoolLimits
+from aipo_env.agents.preflight import check_agents
 from aipo_env.agents.roles import KnowledgeAgent, ReasoningAgent, VerifyAgent
 from aipo_env.agents.scripted import ScriptedAgent
 from aipo_env.checker import (
@@ -121,20 +126,20 @@ from aipo_env.verifiers.unit_tests import CodeVerifier
 # fmt: off
 __all__ = [
     "AGENTS", "CODECS", "CONSULT_KINDS", "CONSULT_OUTCOMES", "MOVES", "OPERATOR_NAMES", "OWN_POLICY", "TASKS",
-    "TOOLS", "TOY_RULES", "VERIFIERS", "Agent", "AgentError", "AgentPool", "AgentReply", "AgentRequest",
+    "TOOLS", "TOY_RULES", "VERIFIERS", "Agent", "AgentError", "AgentLost", "AgentPool", "AgentReply", "AgentRequest",
     "AipoError", "Answer", "Author", "BudgetSpent", "ByKind", "ByteTokenizer", "Call", "CannedAgent", "Cassette",
     "ChatAgent", "CheckpointError", "ChoiceVerifier", "CodeTests", "CodeVerifier", "Codec", "Completion",
     "ConfigError", "Consult", "ConsultKind", "Consults", "ContaminationIndex", "DataError", "Dataset",
     "Dialogue", "DialogueRules", "Ended", "Episode", "EpisodeRunner", "FaultServer", "FaultyAgent",
     "Feedback", "FileSource", "Group", "HermesCodec", "Interrupted", "Journal", "KnowledgeAgent", "Limits",
     "MacroCodec", "MathVerifier", "Message", "NotesAgent", "OpenAICodec", "Operator", "Outcome",
-    "OwnPolicyAgent", "Parsed", "PolicyError", "PoolLimits", "Problem", "Program",
-    "ReasoningAgent", "RetryLater", "RunResult", "Sandbox", "SandboxUnavailable", "Scenario",
+    "OwnPolicyAgent", "Parsed", "PermanentFailure", "PolicyError", "PoolLimits", "Problem", "Program",
+    "ReasoningAgent", "RequestRefused", "RetryLater", "RunResult", "Sandbox", "SandboxUnavailable", "Scenario",
     "ScriptedAgent", "ScriptedPolicy", "Session", "Span", "Spec", "Split", "StopReason", "TagsCodec", "Task",
     "TaskSource", "TaskTable", "Terminated", "TokenEnv", "TokenRecord", "TokenSession", "Tokenizer", "Tool",
-    "ToolSchema", "ToySource", "Turn", "TurnEnv", "UnicodeText", "VectorEnv", "Verdict", "Verifier",
+    "ToolSchema", "ToySource", "Turn", "TurnEnv", "UnicodeText", "Unreachable", "VectorEnv", "Verdict", "Verifier",
     "VerifierError", "VerifyAgent", "World", "add_codes", "build_agents", "build_scenario", "build_source",
-    "check_agent", "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier",
+    "check_agent", "check_agents", "check_codec", "check_contamination", "check_task_source", "check_tool", "check_verifier",
     "choose", "completion_text", "construct", "consult_outcome", "data_folder", "episode_text",
     "episodes_html", "episodes_section", "escape_terminal", "html_templates", "known_datasets",
     "lint_episodes", "open_sandbox", "openai_messages", "parse_spec", "read_episodes", "redact", "run_sync",

@@ -32,7 +32,7 @@ from aipo_env.tasks.base import TaskSource, build_source
 from aipo_env.tools.base import build_tool
 from aipo_env.verifiers.base import Verifier
 
-LIMITS = PoolLimits(deadline_s=20.0, retries=0)
+LIMITS = PoolLimits(deadline_s=20.0, retries=0, when_lost="unaided")
 MAX_BLOCKED_S = 1.0
 MAX_PARSE_S = 5.0
 """Processor time for a text. A quadratic parser needs hours for a megabyte, so shorter ones come first."""
