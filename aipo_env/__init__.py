@@ -5,16 +5,21 @@ Everything public is imported from here; sub-modules may move.
 
 from aipo_env.agents.base import (
     Agent,
+    AgentLost,
     AgentReply,
     AgentRequest,
     BudgetSpent,
+    PermanentFailure,
+    RequestRefused,
     RetryLater,
+    Unreachable,
 )
 from aipo_env.agents.chat import ChatAgent
 from aipo_env.agents.faults import CONSULT_OUTCOMES, consult_outcome
 from aipo_env.agents.notes import NotesAgent
 from aipo_env.agents.own_policy import OWN_POLICY, OwnPolicyAgent
 from aipo_env.agents.pool import AgentPool, Cassette, Journal, Outcome, PoolLimits
+from aipo_env.agents.preflight import check_agents
 from aipo_env.agents.roles import KnowledgeAgent, ReasoningAgent, VerifyAgent
 from aipo_env.agents.scripted import ScriptedAgent
 from aipo_env.checker import (
@@ -161,6 +166,7 @@ __all__ = [
     "VERIFIERS",
     "Agent",
     "AgentError",
+    "AgentLost",
     "AgentPool",
     "AgentReply",
     "AgentRequest",
@@ -217,6 +223,7 @@ __all__ = [
     "Outcome",
     "OwnPolicyAgent",
     "Parsed",
+    "PermanentFailure",
     "Piece",
     "PolicyError",
     "PolicyFault",
@@ -225,6 +232,7 @@ __all__ = [
     "Problem",
     "Program",
     "ReasoningAgent",
+    "RequestRefused",
     "RetryLater",
     "RewardVerifier",
     "RuleSettings",
@@ -262,6 +270,7 @@ __all__ = [
     "Turn",
     "TurnEnv",
     "UnicodeText",
+    "Unreachable",
     "VectorEnv",
     "Verdict",
     "Verifier",
@@ -280,6 +289,7 @@ __all__ = [
     "build_tools",
     "build_verifier",
     "check_agent",
+    "check_agents",
     "check_codec",
     "check_contamination",
     "check_task_source",

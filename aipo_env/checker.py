@@ -36,7 +36,7 @@ from aipo_env.tools.toolbox import Toolbox, build_tools
 from aipo_env.verifiers.base import EpisodeView, Verifier, call_with_episode
 from aipo_env.verifiers.build import build_verifier
 
-LIMITS = PoolLimits(deadline_s=20.0, retries=0)
+LIMITS = PoolLimits(deadline_s=20.0, retries=0, when_lost="unaided")
 MAX_BLOCKED_S = 1.0
 MAX_PARSE_S = 5.0
 """Processor time for a text. A quadratic parser needs hours for a megabyte, so shorter ones come first."""

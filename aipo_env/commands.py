@@ -159,7 +159,13 @@ def agents(
         source: Task source of agents that answer from one.
         deadline_s: Seconds for one attempt; a question is tried up to five times.
     """
-    limits = PoolLimits(deadline_s=deadline_s, retries=4, backoff_s=0.2, break_after=0)
+    limits = PoolLimits(
+        deadline_s=deadline_s,
+        retries=4,
+        backoff_s=0.2,
+        break_after=0,
+        when_lost="unaided",  # so that every question has its account
+    )
     try:
         parsed = json.loads(spec) if spec.lstrip().startswith("{") else spec
         pool = AgentPool(build_agents(parsed, build_source(source, 0)), limits)

@@ -10,9 +10,11 @@
 Limits, malformed calls, denied calls and forged markup are decided here and nowhere else.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from aipo_env.agents.limits import SPENT, check_budget, counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
@@ -35,6 +37,9 @@ from aipo_env.records import (
 
 MAX_CALLS = 64
 """A turn of more calls is malformed: each of them is answered, even if it is denied."""
+TOOL_DENIED = "no calls left"
+"""What stands in place of a tool's answer beyond its budget."""
+_PLACES = re.compile(r"\{instructions\}|\{tools\}")
 PLAIN_PROMPT = (
     "Solve the problem step by step. Give the final answer in the form that the problem asks for, or in \\boxed{} "
     "if it asks for none."
@@ -45,12 +50,21 @@ PLAIN_PROMPT = (
 class DialogueRules:
     """The limits and prompts of an episode; JSON-able.
 
+    In a prompt, `{instructions}` stands for how agents are consulted and `{tools}` for the
+    tools and how they are called; both come from the codec.
+
     Args:
-        plain_prompt: System prompt of deployment: no protocol, no agents.
-        consult_prompt: System prompt of an aided episode; empty means `plain_prompt` and the codec's
-            instructions.
-        kinds: Agent roles that may be consulted.
-        consult_budget: Answered consultations per episode; a call beyond it is denied, not executed, free.
+        plain_prompt: System prompt of deployment: no agents. How agents are consulted is
+            put behind it in aided episodes, and what tools there are, unless it has the
+            places for them.
+        consult_prompt: System prompt of an aided episode in place of that; it explains how
+            agents are consulted only where it has `{instructions}`. Empty: `plain_prompt`.
+        kinds: Agent roles that may be consulted, as far as an agent answers for them.
+        consult_budget: Answered consultations per episode; a call beyond it is denied, not
+            executed, free.
+        tool_budget: Calls of tools per episode that did not fail; likewise.
+        tools_when: "always": tools are part of the world, in deployment too; "aided": they
+            are there only where agents may be consulted.
         budget_per_kind: The same for single roles and tools.
         reply_budget: What replies may come to before further calls are denied, in tokens and US dollars by the
             agents' own account, in all and for single roles: {"tokens": 2000, "verify/usd": 0.01}.
@@ -67,6 +81,8 @@ class DialogueRules:
     consult_prompt: str = ""
     kinds: tuple[ConsultKind, ...] = CONSULT_KINDS
     consult_budget: int = 3
+    tool_budget: int = 32
+    tools_when: Literal["always", "aided"] = "always"
     budget_per_kind: Mapping[str, int] = field(default_factory=dict)
     reply_budget: Mapping[str, float] = field(default_factory=dict)
     max_turns: int = 8
@@ -85,7 +101,8 @@ class DialogueRules:
         )  # calls: consult_budget
         for name in ("max_turns", "max_policy_tokens", "max_context_tokens"):
             check_whole(f"dialogue rules: {name}", getattr(self, name), 1)
-        for name in ("consult_budget", "max_invalid"):
+        check_choice("dialogue rules: tools_when", self.tools_when, ("always", "aided"))
+        for name in ("consult_budget", "tool_budget", "max_invalid"):
             check_whole(f"dialogue rules: {name}", getattr(self, name))
 
 
@@ -124,12 +141,32 @@ Need = Consults | Answer | Feedback | Ended
 
 
 class Dialogue:
-    """One episode's state. `aided=False` is deployment: plain prompt, markup is plain text."""
+    """One episode's state.
+
+    Args:
+        codec: Reads calls to roles only if agents are offered.
+        aided: False is deployment: the plain prompt, and calls to agents are plain text.
+        offered: The roles that somebody answers for.
+        tools: The names of the tools that there are.
+    """
 
     def __init__(
-        self, task: Task, rules: DialogueRules, codec: Codec, *, aided: bool
+        self,
+        task: Task,
+        rules: DialogueRules,
+        codec: Codec,
+        *,
+        aided: bool,
+        offered: Sequence[ConsultKind] = CONSULT_KINDS,
+        tools: Sequence[str] = (),
     ) -> None:
         self.task, self.rules, self.codec, self.aided = task, rules, codec, aided
+        self.offered: tuple[ConsultKind, ...] = ()
+        if aided:
+            self.offered = tuple(role for role in rules.kinds if role in offered)
+        self.tools: tuple[str, ...] = ()
+        if aided or rules.tools_when == "always":
+            self.tools = tuple(tools)
         self.turns: list[Turn] = []
         self.num_policy_tokens = 0
         self.num_context_tokens = 0
@@ -143,25 +180,48 @@ class Dialogue:
 
     @property
     def num_consults(self) -> int:
-        """Consultations charged so far."""
-        return self._charged.total()
+        """Consultations of agents charged so far."""
+        return sum(self._charged[role] for role in CONSULT_KINDS)
+
+    @property
+    def num_tool_calls(self) -> int:
+        """Calls of tools charged so far."""
+        return self._charged.total() - self.num_consults
 
     def open(self) -> tuple[Message, ...]:
         """Return the prompt."""
-        rules, system = self.rules, self.rules.plain_prompt
-        if self.aided:
-            parts = (
-                system,
-                self.codec.instructions(rules.kinds, rules.consult_budget),
-                self.codec.tool_instructions(None),
-            )
-            system = rules.consult_prompt or "\n\n".join(filter(None, parts))
-        prompt = Span(system, Author.PROMPT), Span(self.task.prompt, Author.PROMPT)
-        return Message("system", prompt[:1]), Message("user", prompt[1:])
+        system = Span(self._system(), Author.PROMPT)
+        task = Span(self.task.prompt, Author.PROMPT)
+        return Message("system", (system,)), Message("user", (task,))
+
+    def _system(self) -> str:
+        """Return the system prompt: it offers those who answer, and nobody else."""
+        rules = self.rules
+        agents = tools = ""
+        if self.offered:
+            agents = self.codec.instructions(self.offered, rules.consult_budget)
+        if self.tools:
+            tools = self.codec.tool_instructions(rules.tool_budget)
+        is_own = bool(self.offered and rules.consult_prompt)
+        prompt = rules.consult_prompt if is_own else rules.plain_prompt
+        places = {"{instructions}": agents, "{tools}": tools}
+        parts = [_PLACES.sub(lambda place: places[place[0]], prompt)]
+        if "{instructions}" not in prompt and not is_own:
+            parts.append(agents)
+        if "{tools}" not in prompt:
+            parts.append(tools)
+        return "\n\n".join(filter(None, parts))
 
     def stop_strings(self) -> tuple[str, ...]:
         """Return the strings after which the policy's turn ends."""
-        return self.codec.stop_strings(self.rules.kinds) if self.aided else ()
+        if not self._reads_calls:
+            return ()
+        return self.codec.stop_strings(self.offered)
+
+    @property
+    def _reads_calls(self) -> bool:
+        """Whether there is anybody or anything to call; if not, markup is plain text."""
+        return bool(self.offered or self.tools)
 
     def token_limit(self) -> int:
         """Return how many tokens the next completion may have."""
@@ -189,7 +249,9 @@ class Dialogue:
         reason_if_cut = self._token_reason()
         self.num_policy_tokens += len(completion.token_ids)
         self.num_context_tokens += len(completion.token_ids)
-        parsed = self.codec.parse(completion.text) if self.aided else Parsed()
+        parsed = Parsed()
+        if self._reads_calls:
+            parsed = self.codec.parse(completion.text)
         if len(parsed.calls) > MAX_CALLS:
             fault = (
                 f"{len(parsed.calls)} calls stand in one turn; at most {MAX_CALLS} may"
@@ -266,19 +328,30 @@ class Dialogue:
                 consult.call_id,
                 is_content=True,
             )
-        notice = (
-            self.codec.denied if consult.status == "denied" else self.codec.unavailable
-        )
+        if consult.status != "denied":
+            notice = self.codec.unavailable
+        elif consult.kind in CONSULT_KINDS:
+            notice = self.codec.denied
+        else:
+            notice = TOOL_DENIED
         return Span(notice, Author.ENV, call_id=consult.call_id)
 
     def may_consult(self, kind: str) -> bool:
-        """Return whether a call to an agent's role or a tool is within the budgets."""
-        kind_budget = self.rules.budget_per_kind.get(kind, self.rules.consult_budget)
+        """Return whether a call to an agent's role or a tool would be answered: it is there, and within budgets."""
+        rules = self.rules
+        if kind in CONSULT_KINDS:
+            is_there = kind in self.offered
+            is_free = self.num_consults < rules.consult_budget
+            most = rules.budget_per_kind.get(kind, rules.consult_budget)
+        else:
+            is_there = kind in self.tools
+            is_free = self.num_tool_calls < rules.tool_budget
+            most = rules.budget_per_kind.get(kind, rules.tool_budget)
         return (
-            (kind in self.rules.kinds or kind not in CONSULT_KINDS)
-            and self._charged.total() < self.rules.consult_budget
-            and self._charged[kind] < kind_budget
-            and not spent_limit(self.rules.reply_budget, self._spent, kind)
+            is_there
+            and is_free
+            and self._charged[kind] < most
+            and not spent_limit(rules.reply_budget, self._spent, kind)
         )
 
     def _spend(self, consult: Consult) -> None:

@@ -17,6 +17,7 @@ async def play(session: Session, voice: Voice) -> Episode:
     where voices wait for each other.
     """
     try:
+        await session.prepare()
         begin(session, voice)
         return await finish(session, voice)
     finally:
@@ -24,7 +25,10 @@ async def play(session: Session, voice: Voice) -> Episode:
 
 
 def begin(session: Session, voice: Voice) -> tuple[Message, ...]:
-    """Show the policy its prompt; return it. The episode may be over at once."""
+    """Show the policy its prompt; return it. The episode may be over at once.
+
+    What `session.prepare` makes is there already.
+    """
     messages = session.open()
     session.show(voice.open(messages))
     return messages
@@ -43,6 +47,7 @@ async def finish(session: Session, voice: Voice) -> Episode:
         session.fail(StopReason.POLICY_ERROR, str(fault))
     finally:
         voice.close()
+        await session.close()
     return session.episode()
 
 
@@ -53,4 +58,6 @@ async def take_turn(
     message = await session.advance(completion, on_answer=voice.close)
     if message is not None:
         session.show(voice.append(message))
+    if session.stop_reason is not None:
+        await session.close()
     return message

@@ -18,8 +18,10 @@ line prints it without a traceback and exits with code 2 where nothing else is s
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable
 from numbers import Integral, Real
+from types import FrameType
 from typing import Any
 
 
@@ -125,3 +127,33 @@ def error_text(error: BaseException, most: int = 1000) -> str:
     except Exception:
         message = "(its message cannot be read)"
     return f"{type(error).__name__}: {message}"
+
+
+_HOPELESS = (ConfigError, ImportError, SandboxUnavailable)
+
+
+def is_hopeless(error: BaseException) -> bool:
+    """Return whether somebody's own code failed in a way that no other call can mend, so that the run had better end.
+
+    Such are ConfigError, ImportError and SandboxUnavailable, unless code that was run from a text had a hand in it:
+    that is a model's, and no model may end a run.
+    """
+    if not isinstance(error, _HOPELESS):
+        return False
+    traceback = error.__traceback__
+    while traceback is not None:
+        if _is_from_text(traceback.tb_frame):
+            return False
+        traceback = traceback.tb_next
+    return True
+
+
+def _is_from_text(frame: FrameType) -> bool:
+    """Return whether a frame runs code that was compiled from a text, and not from a file."""
+    file = frame.f_code.co_filename
+    if not file.startswith("<") or file.startswith("<frozen "):
+        return False
+    # A dataclass has its __init__ made from a text, in the namespace of the module that it is written in.
+    module = sys.modules.get(str(frame.f_globals.get("__name__")))
+    is_of_module = module is not None and module.__dict__ is frame.f_globals
+    return not (is_of_module and frame.f_code.co_name == "__init__")

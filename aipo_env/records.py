@@ -47,6 +47,7 @@ class StopReason(StrEnum):
     CANCELLED = "cancelled"
     VERIFIER_ERROR = "verifier_error"
     POLICY_ERROR = "policy_error"
+    TOOL_ERROR = "tool_error"
 
     @property
     def is_truncated(self) -> bool:
@@ -65,7 +66,11 @@ _LIMITS = {
     StopReason.CONTEXT_OVERFLOW,
 }
 _FROM_OUTSIDE = {StopReason.ROLLOUT_TIMEOUT, StopReason.CANCELLED}
-_FAILURES = {StopReason.VERIFIER_ERROR, StopReason.POLICY_ERROR}
+_FAILURES = {
+    StopReason.VERIFIER_ERROR,
+    StopReason.POLICY_ERROR,
+    StopReason.TOOL_ERROR,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,6 +149,7 @@ class EpisodeRunner:
         pairs = list(zip(sessions, voices, strict=True))
         with _rare_collections():
             try:
+                await all_of(session.prepare() for session in sessions)
                 for session, voice in pairs:
                     begin(session, voice)
                 return await all_of(
@@ -238,6 +239,7 @@ class EpisodeRunner:
         )
         voice = self._voices.voice(session.key)
         try:
+            await session.prepare()
             begin(session, voice)
             return await self._finish(session, voice)
         finally:

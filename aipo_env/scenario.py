@@ -1,7 +1,7 @@
 """A scenario: an environment built, everything an episode needs but a policy."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from aipo_env.agents.base import Agent
@@ -23,12 +23,13 @@ from aipo_env.environment import (
 from aipo_env.errors import ConfigError, check_choice
 from aipo_env.keys import Key, free_key
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Split, Task
-from aipo_env.registry import AGENTS, CODECS, VERIFIERS, construct
+from aipo_env.registry import AGENTS, CODECS, construct
 from aipo_env.session import Session
 from aipo_env.tasks.base import TaskSource, build_source, task_index
 from aipo_env.tasks.toy import ToySource
-from aipo_env.tools.toolbox import build_tools
+from aipo_env.tools.toolbox import Toolbox, build_tools
 from aipo_env.verifiers.base import Verifier
+from aipo_env.verifiers.build import build_verifier
 from aipo_env.verifiers.golds import without_bad_golds
 
 TOY_RULES = DialogueRules(
@@ -51,6 +52,9 @@ class Scenario:
     codec: Codec
     verifier: Verifier
     pool: AgentPool
+    tool_codec: Codec
+    """Reads calls of tools alone: the codec where no agent is offered."""
+    toolbox: Toolbox = field(default_factory=Toolbox)
 
     def session(
         self,
@@ -65,10 +69,11 @@ class Scenario:
         return Session(
             task,
             self.rules,
-            self.codec,
+            self.codec_of(aided=aided),
             self.pool,
             self.verifier,
             aided=aided,
+            toolbox=self.toolbox,
             key=key,
             group_id=group_id,
             policy_version=policy_version,
@@ -98,6 +103,10 @@ class Scenario:
             group_id=f"{seed}-{group}",
             policy_version=policy_version,
         )
+
+    def codec_of(self, *, aided: bool) -> Codec:
+        """Return the codec that reads an episode's calls."""
+        return self.codec if aided and self.offered else self.tool_codec
 
     @property
     def offered(self) -> tuple[ConsultKind, ...]:
@@ -159,16 +168,15 @@ def build_scenario(
     chosen_rules = _rules(chosen, source, has_tools=bool(toolbox))
     limits = construct(PoolLimits, given(chosen.pool), "agent pool")
     _check_budgets(chosen_rules, limits, toolbox.names)
+    spec = chosen.codec or "tags"
     return Scenario(
-        source,
-        chosen_rules,
-        CODECS.build(chosen.codec or "tags", tools=toolbox.schemas),
-        VERIFIERS.build(chosen.verifier or "auto"),
-        AgentPool(
-            {**helpers, **toolbox.functions},
-            limits,
-            Cassette(cassette) if cassette else journal,
-        ),
+        source=source,
+        rules=chosen_rules,
+        codec=CODECS.build(spec, tools=toolbox.schemas, kinds=CONSULT_KINDS),
+        verifier=build_verifier(chosen.verifier or "auto"),
+        pool=AgentPool(helpers, limits, Cassette(cassette) if cassette else journal),
+        tool_codec=CODECS.build(spec, tools=toolbox.schemas, kinds=()),
+        toolbox=toolbox,
     )
 
 

@@ -8,18 +8,19 @@ episode = session.episode()
 `drive.play` is the loop over these.
 """
 
-import asyncio
 import hashlib
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.agents.pool import AgentPool, request_hash
 from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback
 from aipo_env.episode import Episode, Run, TokenRecord
-from aipo_env.errors import SandboxUnavailable, VerifierError
+from aipo_env.errors import ToolError, VerifierError
 from aipo_env.records import (
+    CONSULT_KINDS,
     Author,
     Completion,
     Consult,
@@ -29,9 +30,15 @@ from aipo_env.records import (
     Task,
     Verdict,
 )
-from aipo_env.threads import check_cancelled
+from aipo_env.threads import all_of
 from aipo_env.tokenizers.base import Piece
-from aipo_env.verifiers.base import Verifier
+from aipo_env.tools.toolbox import Toolbox
+from aipo_env.verifiers.base import (
+    EpisodeView,
+    Verifier,
+    run_turn_reward,
+    run_verifier,
+)
 
 _NOTHING = AgentReply(text="")
 
@@ -53,22 +60,47 @@ class Session:
     verifier: Verifier
     _: KW_ONLY
     aided: InitVar[bool]
+    toolbox: Toolbox = field(default_factory=Toolbox)
     key: tuple[int, ...] = (0,)
     group_id: str = ""
     policy_version: int = 0
 
     def __post_init__(self, rules: DialogueRules, codec: Codec, aided: bool) -> None:
-        self.dialogue = Dialogue(self.task, rules, codec, aided=aided)
+        self.dialogue = Dialogue(
+            self.task,
+            rules,
+            codec,
+            aided=aided,
+            offered=tuple(role for role in CONSULT_KINDS if role in self.pool.agents),
+            tools=self.toolbox.names,
+        )
+        self.tools = self.toolbox.open(self.task)
+        self._turn_rewards: dict[str, float] = {}
         self.messages: list[Message] = []
         self.verdict: Verdict | None = None
         self.stop_reason: StopReason | None = None
         self.runs: list[Run] = []
         """The token record so far, in runs of tokens that stand together."""
 
+    async def prepare(self) -> None:
+        """Make the tools that have a state of their own; if one cannot be made, the episode fails."""
+        if not self.toolbox.has_state:
+            return
+        try:
+            await self.tools.start(self.pool.limits.deadline_s)
+        except ToolError as error:
+            self.fail(StopReason.TOOL_ERROR, str(error))
+
+    async def close(self) -> None:
+        """Close the tools that have a state. May be called twice."""
+        if self.toolbox.has_state:
+            await self.tools.close()
+
     def open(self) -> tuple[Message, ...]:
         """Return the prompt."""
         messages = self.dialogue.open()
         self.messages += messages
+        self._num_prompt = len(messages)
         return messages
 
     def show(self, pieces: Sequence[Piece]) -> None:
@@ -121,7 +153,8 @@ class Session:
         else:
             message = await self._consult(need)
         self.messages.append(message)
-        return message
+        await self._reward_turn(completion.text)
+        return message if self.stop_reason is None else None
 
     def abort(self, reason: StopReason) -> None:
         """End the episode from outside."""
@@ -139,8 +172,7 @@ class Session:
         """Return the record; the session must be over."""
         if self.stop_reason is None:
             raise RuntimeError("the episode is still running")
-        failed = self.stop_reason.is_error
-        reward = None if failed else (self.verdict.reward if self.verdict else 0.0)
+        parts = self._reward_parts()
         return Episode(
             task=self.task,
             aided=self.dialogue.aided,
@@ -149,8 +181,8 @@ class Session:
             consults=self.dialogue.consults,
             tokens=TokenRecord.join(self.runs),
             verdict=self.verdict,
-            reward=reward,
-            reward_parts={} if reward is None else {"verdict": reward},
+            reward=math.fsum(parts.values()) if parts else None,
+            reward_parts=parts,
             stop_reason=self.stop_reason,
             group_id=self.group_id,
             num_forged=self.dialogue.num_forged,
@@ -158,51 +190,79 @@ class Session:
             policy_version=self.policy_version,
         )
 
+    @property
+    def turn_reward(self) -> float:
+        """What all turns so far have earned; the verdict's reward is not in it."""
+        return math.fsum(self._turn_rewards.values())
+
+    def _reward_parts(self) -> dict[str, float]:
+        """Return the addends of the reward by name; none where something failed."""
+        assert self.stop_reason is not None
+        if self.stop_reason.is_error:
+            return {}
+        earned: dict[str, float] = {"verdict": 0.0}
+        if self.verdict is not None:
+            if self.verdict.reward is None:
+                return {}
+            earned = dict(self.verdict.parts) or {"verdict": self.verdict.reward}
+        for name, value in self._turn_rewards.items():
+            earned[name] = earned.get(name, 0.0) + value
+        return earned
+
     async def _judge(self, text: str) -> None:
         """Have the final turn verified. A verifier that fails says nothing about the policy.
 
         Raises:
-            SandboxUnavailable: Nothing could ever be verified on this machine.
+            ConfigError, ImportError, SandboxUnavailable: Nothing could ever be verified.
         """
-        try:
-            verdict = await self.verifier.verify(self.task, text)
-            if not isinstance(verdict, Verdict):
-                raise VerifierError(f"no Verdict, but {type(verdict).__name__}")
-            self.verdict = verdict
-        except SandboxUnavailable:
-            raise
-        except (
-            Exception,
-            SystemExit,
-            asyncio.CancelledError,
-        ) as error:  # it may be somebody else's program
-            check_cancelled()
-            fault = f"{type(error).__name__}: {error}"
-            self.verdict = Verdict(
-                correct=None, reward=None, status="error", reason=fault
-            )
+        view = self._view(text)
+        self.verdict = await run_verifier(self.verifier, self.task, text, view)
         if self.verdict.reward is None:
             self.stop_reason = StopReason.VERIFIER_ERROR
+        elif self.verdict.status == "no_answer":
+            self.stop_reason = StopReason.NO_ANSWER
         else:
-            answered = self.verdict.status != "no_answer"
-            self.stop_reason = (
-                StopReason.COMPLETED if answered else StopReason.NO_ANSWER
-            )
+            self.stop_reason = StopReason.COMPLETED
+
+    async def _reward_turn(self, text: str) -> None:
+        """Take what a turn that is not the last one earns."""
+        view = self._view(text)
+        try:
+            earned = await run_turn_reward(self.verifier, self.task, text, view)
+        except VerifierError as error:
+            self.fail(StopReason.VERIFIER_ERROR, str(error))
+        else:
+            for name, value in earned.items():
+                self._turn_rewards[name] = self._turn_rewards.get(name, 0.0) + value
+
+    def _view(self, text: str) -> EpisodeView:
+        """Return what a verifier is shown of the episode."""
+        return EpisodeView(
+            task=self.task,
+            answer=text,
+            messages=tuple(self.messages),
+            consults=self.dialogue.consults,
+            tools=self.tools.instances,
+            reward_parts=dict(self._turn_rewards),
+            aided=self.dialogue.aided,
+        )
 
     async def _consult(self, need: Consults) -> Message:
         """Answer the calls of one turn concurrently, in call order."""
-        trace = "\n".join(message.content for message in self.messages[2:])
+        told = self.messages[self._num_prompt :]
+        trace = "\n".join(message.content for message in told)
         asked = [self._ask(consult, trace) for consult in need.pending]
-        # A single call, the usual case, needs no task of its own.
-        return self.dialogue.reply(
-            [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)
-        )
+        if len(asked) == 1:  # the usual case needs no task of its own
+            return self.dialogue.reply([await asked[0]])
+        return self.dialogue.reply(await all_of(asked))
 
     async def _ask(self, call: Consult, trace: str) -> Consult:
         """Ask one agent and write the account of it."""
         if call.status == "denied":
             return self.dialogue.account(call)
         key = (*self.key, call.call_id)
+        tool = self.tools.tools.get(call.kind)
+        agent_id = tool.agent_id if tool else self.pool.agent_id(call.kind)
         tests = self.task.tests if call.kind == "verify" else None
         request = AgentRequest(
             kind=call.kind,
@@ -212,12 +272,12 @@ class Session:
             seed=_seed(key),
             key=key,
             is_private=bool(self.task.withheld),
-            agent_id=self.pool.agent_id(call.kind),
+            agent_id=agent_id,
             public_tests=replace(tests, hidden=tests.public)
             if tests and tests.public
             else None,
         )
-        outcome = await self.pool.consult(request)
+        outcome = await self.pool.consult(request, tool)
         said = outcome.reply or _NOTHING
         account = replace(
             call,

@@ -114,6 +114,7 @@ class FaultServer:
         delay_s: Seconds before it sends anything.
         headers: Sent with every response.
         choice: Further fields of the choice that a reply is.
+        port: Where it listens; 0: at any that is free.
 
     `requests` keeps the headers and the JSON body of each request; `most_open` counts those at once, and
     `num_connections` over how many connections they came.
@@ -126,6 +127,7 @@ class FaultServer:
         delay_s: float = 0.0,
         headers: Mapping[str, str] | None = None,
         choice: Mapping[str, Any] | None = None,
+        port: int = 0,
     ) -> None:
         self.text, self.delay_s, self.headers, self.url = (
             text,
@@ -135,7 +137,7 @@ class FaultServer:
         )
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.num_open = self.most_open = self.num_connections = 0
-        self.choice = choice or {}
+        self.choice, self._port = choice or {}, port
         self._script, self._started, self._ended = (
             cycle(script),
             Event(),
@@ -157,7 +159,7 @@ class FaultServer:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         server = await asyncio.start_server(
-            self._connection, "127.0.0.1", 0, backlog=4096
+            self._connection, "127.0.0.1", self._port, backlog=4096
         )
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         self._started.set()

@@ -96,7 +96,11 @@ class Agent(Protocol):
         """Name in the record."""
 
     async def reply(self, request: AgentRequest) -> AgentReply:
-        """Answer one request; raise any exception when there is no answer."""
+        """Answer one request; raise any exception when there is no answer.
+
+        The classes below say more of a failure than that there is one. `ConfigError` and `ImportError` end the run:
+        what is not installed or wrongly set stays so.
+        """
 
 
 class RetryLater(AgentError):
@@ -105,6 +109,41 @@ class RetryLater(AgentError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Unreachable(AgentError):
+    """No connection to the agent could be made. It may not be up yet, or no longer."""
+
+
+class RequestRefused(AgentError):
+    """An agent gave no reply, and would give none to the same request again; it may to another."""
+
+
+class PermanentFailure(AgentError):
+    """An agent gave no reply and will never give one, whatever it is asked: a wrong key, a model that is not there.
+
+    Only for what no request can bring about: a policy writes the requests, and no policy may stop a run. An agent
+    that passes requests on to others lets it through.
+    """
+
+
+class AgentLost(AgentError):
+    """An agent can never answer, and the run is to stop. The message names it and says what to do."""
+
+    @classmethod
+    def of(cls, *losses: str) -> "AgentLost":
+        """Return the error for agents that are lost, each named and with its reason."""
+        told = "; ".join(losses).rstrip(". ")
+        return cls(
+            f"no answer can come from {told}. Start the server, mend the address, the model's name or the key, and "
+            "resume; or set pool.when_lost to 'unaided' to go on without."
+        )
+
+
+def named(agent: Agent, failure: AgentError) -> str:
+    """Return what is said of an agent that can never answer; it names the agent, once."""
+    told = str(failure)
+    return told if agent.agent_id in told else f"{agent.agent_id}: {told}"
 
 
 class BudgetSpent(AgentError):

@@ -14,9 +14,18 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from typing import Any
+from urllib.parse import urlsplit
 
-from aipo_env.agents.base import AgentReply, AgentRequest, RetryLater
+from aipo_env.agents.base import (
+    AgentReply,
+    AgentRequest,
+    PermanentFailure,
+    RequestRefused,
+    RetryLater,
+    Unreachable,
+)
 from aipo_env.agents.roles import role_prompts, role_question, version_hash
 from aipo_env.errors import AgentError, ConfigError, check_number, check_whole
 from aipo_env.tasks.rows import need
@@ -32,10 +41,18 @@ MIN_KEY_CHARS = 8
 """What is shorter is no secret but a word such as "none", and may stand in a reply."""
 CHARS_PER_TOKEN = 8
 """A reply of more characters for each token it may have is cut as well: its server does not count."""
+CONNECT_S = 30.0
+"""A connection that is not made by then cannot be made."""
+PASSING_STATUSES = (408, 409, 425, 429)
+"""Refusals that another try may mend. After any other of 400 to 499 the same request is not made again."""
+STATUSES_OF_A_REQUEST = (400, 413, 422)
+"""Refusals that may be due to one over-long or odd request, which a policy wrote."""
 _ADDRESS = re.compile(r"(.+?)@(https?://[^\s@?#]+)")
 _CLIENTS: dict[
     tuple[asyncio.AbstractEventLoop, str, str], tuple[Any, AsyncGenerator[Any, None]]
 ] = {}
+_HAVE_ANSWERED: set[tuple[str, str]] = set()
+"""Agents that gave a reply in this process, by their id and URL: their settings are right."""
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。\uff01\uff1f\n]")
 
 
@@ -109,6 +126,8 @@ class ChatAgent:
 
         Raises:
             AgentError: There was none that can be used. RetryLater: the endpoint said when to ask again.
+                Unreachable: there was no connection. RequestRefused: this request was refused, and would be again.
+                PermanentFailure: any would be.
         """
         fields = {
             "max_tokens": self.max_tokens,
@@ -130,17 +149,40 @@ class ChatAgent:
             ) as response:
                 body = await _read(response.iter_bytes())
         except Exception as error:
-            raise self._told(error) from None  # a traceback could show the key
+            url = _without_key(_without_secrets(str(client.base_url)), self.key_env)
+            # A traceback could show the key.
+            raise self._told(error, url, request.is_private) from None
         if len(body) > MAX_BODY_BYTES:
             raise AgentError(f"the response has more than {MAX_BODY_BYTES} bytes")
-        return self._take(body)
+        reply = self._take(body)
+        _HAVE_ANSWERED.add((self.agent_id, self.url))
+        return reply
 
-    def _told(self, error: Exception) -> AgentError:
+    def _told(self, error: Exception, url: str, is_private: bool) -> AgentError:
         """Return what to tell of an error: the one behind it if the client wrapped it, without the key."""
         is_wrapped = isinstance(error, need("openai").APIConnectionError)
         fault = (error.__cause__ if is_wrapped else None) or error
+        if isinstance(fault, _BadStatus):
+            return self._refused(fault, url, is_private)
+        if isinstance(fault, AgentError):
+            return fault
         told = _without_key(f"{type(fault).__name__}: {fault}", self.key_env)
-        return fault if isinstance(fault, AgentError) else AgentError(told)
+        if _is_without_connection(fault):
+            return Unreachable(f"{self.agent_id} at {url}: {told}")
+        return AgentError(told)
+
+    def _refused(self, fault: "_BadStatus", url: str, is_private: bool) -> AgentError:
+        """Return what a response means that is an error."""
+        # Some endpoints repeat the request, which may hold a task that forbids republication.
+        told = f"HTTP {fault.status}" if is_private else str(fault)
+        is_refusal = 400 <= fault.status < 500 and fault.status not in PASSING_STATUSES
+        if not is_refusal:
+            wait_s = fault.retry_after_s
+            return RetryLater(told, wait_s) if wait_s else AgentError(told)
+        has_answered = (self.agent_id, self.url) in _HAVE_ANSWERED
+        if has_answered and fault.status in STATUSES_OF_A_REQUEST:
+            return RequestRefused(told)
+        return PermanentFailure(f"{self.agent_id} at {url}: {told}")
 
     def _take(self, body: bytes) -> AgentReply:
         """Make a reply of a response."""
@@ -190,8 +232,9 @@ async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
     """Open a client. A loop that ends closes its generators, and with this one the connections."""
     openai = need("openai")
     hooks = {"response": [partial(_screen, key_env=key_env)]}
-    # The pool has a deadline, and says how many calls there may be.
-    options: Any = {"event_hooks": hooks, "follow_redirects": False, "timeout": None}
+    # The pool has a deadline for the rest, and says how many calls there may be.
+    timeout = openai.Timeout(None, connect=CONNECT_S)
+    options: Any = {"event_hooks": hooks, "follow_redirects": False, "timeout": timeout}
     options["verify"] = not url.startswith("http://")  # certificates take long to load
     limits = type(openai.DEFAULT_CONNECTION_LIMITS)
     try:
@@ -211,16 +254,46 @@ async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
         yield client
 
 
+class _BadStatus(Exception):
+    """A response that is an error; as text, its status and the beginning of its body, without the key."""
+
+    def __init__(self, status: int, shown: str, retry_after_s: float) -> None:
+        super().__init__(f"HTTP {status}: {shown}")
+        self.status, self.retry_after_s = status, retry_after_s
+
+
 async def _screen(response: Any, key_env: str) -> None:
     """Refuse a response that is an error, or packed: what it unpacks to has no limit."""
-    packing = response.headers.get("content-encoding", "identity")
-    if packing != "identity":
+    status, headers = response.status_code, response.headers
+    packing = headers.get("content-encoding", "identity")
+    if status == 200 and packing != "identity":
         raise AgentError(f"the response is packed: {packing[:40]!r}")
-    if response.status_code != 200:
-        body = await _read(response.aiter_bytes())
-        fault = f"HTTP {response.status_code}: {_excerpt(body, key_env)}"
-        wait_s = _seconds(response.headers.get("retry-after", ""))
-        raise RetryLater(fault, wait_s) if wait_s else AgentError(fault)
+    if status != 200:
+        body = b"" if packing != "identity" else await _read(response.aiter_bytes())
+        wait_s = _seconds(headers.get("retry-after", ""))
+        raise _BadStatus(status, _excerpt(body, key_env), wait_s)
+
+
+def _is_without_connection(fault: BaseException) -> bool:
+    """Return whether a fault of the HTTP library is that no connection was made."""
+    below = fault.__cause__
+    if type(below).__module__.startswith("aiohttp."):
+        # The layer above takes a connection that was lost for one that was not made.
+        aiohttp = import_module("aiohttp")
+        return isinstance(
+            below, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        )
+    # Which library it is depends on the version of the client.
+    library = import_module(type(fault).__module__.partition(".")[0])
+    names = ("ConnectError", "ConnectTimeout")
+    return isinstance(fault, tuple(getattr(library, name, ()) for name in names))
+
+
+def _without_secrets(url: str) -> str:
+    """Return a URL without what may be a name, a password or a key."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
 
 def _key(key_env: str) -> str:

@@ -25,7 +25,7 @@ LOG = logging.getLogger("aipo_env.agents")
 class Gate:
     """The way to one agent.
 
-    `limits.concurrency` holds for each event loop.
+    `limits.concurrency` holds for each event loop. `lost` is why the agent can never answer; empty: it may.
     """
 
     def __init__(self, limits: PoolLimits) -> None:
@@ -35,6 +35,7 @@ class Gate:
         self._slots: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._next = self._reopens = 0.0
         self._num_failed = 0
+        self.lost = ""
 
     def slots(self) -> asyncio.Semaphore:
         """Return what limits the calls of the running event loop."""

@@ -53,6 +53,7 @@ class HandsAgent:
         self._mind: Agent | None = self.agent and AGENTS.build(
             self.agent, source=self.source
         )
+        self.minds = [self._mind] if self._mind else []
         self.agent_id = f"hands/{self._mind.agent_id}" if self._mind else "hands"
 
     async def reply(self, request: AgentRequest) -> AgentReply:

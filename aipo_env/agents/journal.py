@@ -3,6 +3,12 @@
 A journal is a JSON-lines file of replies already paid for, each under the key of its call. A step that is
 sampled again after a crash takes them from there; another request under the same key is asked afresh. A
 cassette is a journal of everything that was asked.
+
+Beside the replies, a journal names the agents that the run has lost and goes on without:
+
+    {"lost": "verify", "agent_id": "verify/openai:tiny#1f2e3d4c", "error": "…"}
+
+Such a line is the run's, not a step's: it stays when the steps that asked have been committed.
 """
 
 import hashlib
@@ -15,6 +21,10 @@ from weakref import finalize
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.errors import AgentError, ConfigError, DataError
+from aipo_env.tasks.rows import read_json
+
+MAX_ERROR_CHARS = 500
+"""More of an error is not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +35,10 @@ class Outcome:
     error: str = ""
     retries: int = 0
     seconds: float = 0.0
+
+
+_LOSS = b'{"lost": '
+"""How the line of an agent that is lost begins."""
 
 
 def request_hash(request: AgentRequest) -> str:
@@ -49,6 +63,8 @@ class Journal:
     """
 
     keeps_failures = False
+    is_replay = False
+    """Whether nobody is asked what is not in the file."""
 
     def __init__(self, path: Path) -> None:
         if not path.parent.is_dir():
@@ -57,13 +73,36 @@ class Journal:
             )
         self.path = path
         self._kept: dict[tuple[str, str], Outcome] = {}
+        self._losses: dict[tuple[str, str], str] = {}
         for line in path.read_bytes().splitlines() if path.is_file() else ():
-            try:
-                row = json.loads(line)
-                name, reply = (row.pop("key"), row.pop("hash")), row.pop("reply")
-                self._kept[name] = Outcome(reply=reply and AgentReply(**reply), **row)
-            except (ValueError, KeyError, TypeError, AttributeError, AgentError):
-                continue
+            self._read(line)
+
+    def _read(self, line: bytes) -> None:
+        """Take up a line; one that is none of ours, or was cut short, is passed over."""
+        if self._read_loss(line):
+            return
+        try:
+            row = read_json(line)
+            name, reply = (row.pop("key"), row.pop("hash")), row.pop("reply")
+            self._kept[name] = Outcome(reply=reply and AgentReply(**reply), **row)
+        except (ValueError, KeyError, TypeError, AttributeError, AgentError):
+            return
+
+    def _read_loss(self, line: bytes) -> bool:
+        """Take up a line if it names an agent that is lost; return whether it does."""
+        # Most lines are replies, and long: they are not parsed for this.
+        if not line.startswith(_LOSS):
+            return False
+        try:
+            row = read_json(line)
+        except ValueError:
+            return False
+        fields = [row.get(name) for name in ("lost", "agent_id", "error")]
+        if not all(isinstance(field, str) and field for field in fields):
+            return False
+        kind, agent_id, error = fields
+        self._losses[kind, agent_id] = error[:MAX_ERROR_CHARS]
+        return True
 
     @cached_property
     def _file(self) -> FileIO:
@@ -92,16 +131,38 @@ class Journal:
         """Return the bytes on disk, those of other processes that share the file included."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
+    def lose(self, kind: str, agent_id: str, error: str) -> None:
+        """Keep that the agent behind a role is lost to this run, unless it is known."""
+        if (kind, agent_id) in self._losses:
+            return
+        self._losses[kind, agent_id] = error[:MAX_ERROR_CHARS]
+        self._file.write(self._loss_line(kind, agent_id))
+
+    def loss(self, kind: str, agent_id: str) -> str | None:
+        """Return why the agent behind a role is lost to this run; None: it is not."""
+        return self._losses.get((kind, agent_id))
+
+    def _loss_line(self, kind: str, agent_id: str) -> bytes:
+        error = self._losses[kind, agent_id]
+        row = {"lost": kind, "agent_id": agent_id, "error": error}
+        return json.dumps(row).encode() + b"\n"
+
     def forget(self) -> None:
-        """Forget what is in memory: the steps that asked are made."""
+        """Forget the replies in memory: the steps that asked are made."""
         self._kept.clear()
 
     def clear(self, num_bytes: int) -> None:
-        """Forget everything, and drop the file's first bytes: the steps that asked have been committed."""
+        """Forget every reply, and drop the file's first bytes: the steps that asked have been committed.
+
+        What names a lost agent stays, also if another process that shares the file wrote it.
+        """
         self.forget()
-        kept = self.path.read_bytes()[num_bytes:]
+        content = self.path.read_bytes()
+        for line in content[:num_bytes].splitlines():
+            self._read_loss(line)
+        losses = [self._loss_line(*place) for place in self._losses]
         self._file.truncate(0)
-        self._file.write(kept)
+        self._file.write(b"".join(losses) + content[num_bytes:])
 
     def close(self) -> None:
         """Close the file, if it was written to."""

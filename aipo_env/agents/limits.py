@@ -42,6 +42,8 @@ class PoolLimits:
         max_usd: The same for what the agents say they cost, in US dollars.
         max_per_kind: The same for single roles and tools: {"verify/calls": 1000, "reason/usd": 2.5}.
         when_spent: "unaided": further calls fail and the run goes on; "stop": the run ends with an error.
+        when_lost: What follows when an agent can never answer. "stop": the run ends with an `AgentLost`; "unaided":
+            it is never asked again, calls to it fail and the run goes on. A run that is resumed keeps to that.
 
     Raises:
         ConfigError: A value is out of range; the message names it.
@@ -62,6 +64,7 @@ class PoolLimits:
     max_usd: float | None = None
     max_per_kind: Mapping[str, float] = field(default_factory=dict)
     when_spent: Literal["unaided", "stop"] = "unaided"
+    when_lost: Literal["stop", "unaided"] = "stop"
 
     def __post_init__(self) -> None:
         for name, low in (("concurrency", 1), ("retries", 0), ("break_after", 0)):
@@ -78,7 +81,10 @@ class PoolLimits:
             raise ConfigError(
                 f"agent pool: max_per_kind has {whole[0]!r}; write 'verify/calls', or use max_calls."
             )
-        check_choice("agent pool: when_spent", self.when_spent, ("unaided", "stop"))
+        for name in ("when_spent", "when_lost"):
+            check_choice(
+                f"agent pool: {name}", getattr(self, name), ("unaided", "stop")
+            )
 
 
 def check_budget(

@@ -59,6 +59,8 @@ class OracleAgent:
 class MixedAgent:
     """Passes each request to one of several agents, drawn from the request's seed; the record names which.
 
+    With one of them lost it is lost itself: the others alone are another mixture.
+
     Args:
         agents: Their specs.
         weights: How often each is asked; equal by default.
@@ -72,13 +74,13 @@ class MixedAgent:
     weights: Sequence[float] = ()
 
     def __post_init__(self) -> None:
-        self._minds = [AGENTS.build(agent, source=self.source) for agent in self.agents]
-        self.agent_id = f"mix({', '.join(mind.agent_id for mind in self._minds)})"
-        shares = [*self.weights] or [1] * len(self._minds)
+        self.minds = [AGENTS.build(agent, source=self.source) for agent in self.agents]
+        self.agent_id = f"mix({', '.join(mind.agent_id for mind in self.minds)})"
+        shares = [*self.weights] or [1] * len(self.minds)
         are_numbers = all(
             isinstance(share, int | float) and 0 <= share < np.inf for share in shares
         )
-        if len(shares) != len(self._minds) or not are_numbers or not sum(shares):
+        if len(shares) != len(self.minds) or not are_numbers or not sum(shares):
             raise ConfigError(
                 f"agent 'mix': weights={shares!r} must be one number from 0 up per agent."
             )
@@ -87,7 +89,7 @@ class MixedAgent:
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Draw an agent and ask it."""
         rng = np.random.default_rng([request.seed, 12])
-        mind = self._minds[rng.choice(len(self._minds), p=self._shares)]
+        mind = self.minds[rng.choice(len(self.minds), p=self._shares)]
         reply: AgentReply = await mind.reply(request)
         return replace(reply, agent_id=reply.agent_id or mind.agent_id)
 
@@ -112,6 +114,7 @@ class WrongAgent:
     def __post_init__(self) -> None:
         check_number("agent 'wrong': p", self.p, high=1)
         self._mind = AGENTS.build(self.agent, source=self.source)
+        self.minds = [self._mind]
         self.agent_id = f"wrong/{self._mind.agent_id}"
 
     async def reply(self, request: AgentRequest) -> AgentReply:

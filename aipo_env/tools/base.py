@@ -9,7 +9,6 @@ gym.make("AIPO-Math-Turn-v0", tools=["my_package:distance"])
 
 import inspect
 import json
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,13 +16,10 @@ from typing import Any, ClassVar
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.codecs.base import ToolSchema
-from aipo_env.errors import ConfigError
+from aipo_env.errors import ConfigError, is_hopeless
 from aipo_env.registry import TOOLS
 from aipo_env.threads import in_thread
 from aipo_env.tools.forms import Form, read_form
-
-NO_USE = (ConfigError, ImportError)
-"""What a tool raises when no arguments could ever do: a setting is wrong, or a package is not there."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +90,10 @@ async def answer(
     """
     try:
         text = as_text(await call(form.arguments(query)))
-    except NO_USE as error:
-        if not _is_of_foreign_code(error):
-            raise
-        text = _told(error)
     except Exception as error:
         # Somebody else's program, called with arguments that a model wrote.
+        if is_hopeless(error):
+            raise
         text = _told(error)
     return AgentReply(text=text or "(nothing)")
 
@@ -111,18 +105,6 @@ def as_text(result: Any) -> str:
 
 def _told(error: Exception) -> str:
     return f"error: {type(error).__name__}: {error}"
-
-
-def _is_of_foreign_code(error: Exception) -> bool:
-    """Return whether an error came through code that has no file, as what a model wrote and a tool ran has none.
-
-    Such code may raise anything, through any library, and is never to end a run.
-    """
-    frames = traceback.walk_tb(error.__traceback__)
-    files = [frame.f_code.co_filename for frame, _ in frames]
-    return any(
-        name.startswith("<") and not name.startswith("<frozen ") for name in files
-    )
 
 
 async def awaited(result: Any) -> Any:

@@ -2,19 +2,17 @@
 
 import asyncio
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any, Literal, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from aipo_env.errors import (
     ConfigError,
-    SandboxUnavailable,
     VerifierError,
     error_text,
+    is_hopeless,
     shown,
 )
 from aipo_env.records import (
@@ -165,36 +163,6 @@ def takes_episode(verifier: Any) -> bool:
     """Return whether a verifier's `verify` has a parameter named `episode`."""
     verify = getattr(verifier, "verify", None)
     return verify is not None and episode_way(verify) != ""
-
-
-_HOPELESS = (ConfigError, ImportError, SandboxUnavailable)
-
-
-def is_hopeless(error: BaseException) -> bool:
-    """Return whether a verifier failed in a way that no other answer can mend, so that the run had better end.
-
-    Such are ConfigError, ImportError and SandboxUnavailable, unless code that was run from a text had a hand in it:
-    that is a model's, and no model may end a run.
-    """
-    if not isinstance(error, _HOPELESS):
-        return False
-    traceback = error.__traceback__
-    while traceback is not None:
-        if _is_from_text(traceback.tb_frame):
-            return False
-        traceback = traceback.tb_next
-    return True
-
-
-def _is_from_text(frame: FrameType) -> bool:
-    """Return whether a frame runs code that was compiled from a text, and not from a file."""
-    file = frame.f_code.co_filename
-    if not file.startswith("<") or file.startswith("<frozen "):
-        return False
-    # A dataclass has its __init__ made from a text, in the namespace of the module that it is written in.
-    module = sys.modules.get(str(frame.f_globals.get("__name__")))
-    is_of_module = module is not None and module.__dict__ is frame.f_globals
-    return not (is_of_module and frame.f_code.co_name == "__init__")
 
 
 async def run_verifier(

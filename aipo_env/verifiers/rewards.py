@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from aipo_env.errors import ConfigError, error_text, shown
+from aipo_env.errors import ConfigError, error_text, is_hopeless, shown
 from aipo_env.records import (
     MAX_PART_CHARS,
     MAX_PARTS,
@@ -35,7 +35,6 @@ from aipo_env.verifiers.base import (
     EpisodeView,
     call_with_episode,
     check_call,
-    is_hopeless,
     judged,
     plain_number,
     read_parts,

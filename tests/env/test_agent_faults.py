@@ -93,7 +93,7 @@ def test_a_fault_is_unavailable_told_free_and_mended_by_the_next_call(
 
 
 OUTCOMES = {
-    "429": "429", "500": "5xx", "503": "5xx", "401": "refused", "302": "refused", "reset": "reset", "cut": "cut",
+    "429": "429", "500": "5xx", "503": "5xx", "401": "lost", "408": "refused", "302": "refused", "reset": "reset", "cut": "cut",
     "garbage": "garbage", "nothing": "garbage", "utf8": "garbage", "nested": "garbage", "shape": "garbage",
     "empty": "empty", "huge": "cut", "packed": "garbage", "hang": "timeout",
 }  # fmt: skip
@@ -103,12 +103,14 @@ OUTCOMES = {
 def test_each_fault_is_counted_by_its_kind(fault: str, outcome: str):
     with FaultServer([fault]) as server:
         episode = play(
-            server, deadline_s=0.3 if fault == "hang" else 30.0, break_after=1
+            server,
+            deadline_s=0.3 if fault == "hang" else 30.0,
+            break_after=1,
+            when_lost="unaided",
         )
-    assert [consult_outcome(consult) for consult in episode.consults] == [
-        outcome,
-        "refused",
-    ]
+    first, second = map(consult_outcome, episode.consults)
+    assert first == outcome
+    assert second == ("lost" if outcome == "lost" else "refused")
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])

@@ -26,7 +26,7 @@ pytest.importorskip("openai")
 from aipo_env.agents.chat import ChatAgent
 
 KEY = "sk-test-4f7a91"
-SLOW = PoolLimits(deadline_s=60.0, retries=0)
+SLOW = PoolLimits(deadline_s=60.0, retries=0, when_lost="unaided")
 REQUEST = AgentRequest(
     kind="verify",
     query="So x = 4.",
@@ -295,7 +295,8 @@ def test_the_key_is_nowhere(caplog: pytest.LogCaptureFixture):
             said += [agent, vars(agent)]
     assert KEY not in repr(said)
     assert KEY not in caplog.text
-    assert said[0].error == "AgentError: HTTP 401: 'refused: Bearer [key]'"
+    assert said[0].error.startswith("lost: openai:tiny#")
+    assert said[0].error.endswith("/v1: HTTP 401: 'refused: Bearer [key]'")
     assert said[3].reply.text == "your key is [key]"
 
 

@@ -473,6 +473,7 @@ def test_a_stalled_call_is_in_the_log(
         ({"break_after": -1}, "break_after=-1 must be a whole number, at least 0"),
         ({"max_usd": -0.5}, "max_usd=-0.5 must be a number, at least 0"),
         ({"when_spent": "panic"}, "when_spent='panic'. Valid: stop, unaided"),
+        ({"when_lost": "weep"}, "when_lost='weep'. Valid: stop, unaided"),
     ],
 )
 def test_further_limits_out_of_range_are_refused(limits: dict, message: str):
