@@ -395,7 +395,11 @@ def test_a_seed_is_honoured_or_refused(name: str, seed: object):
         ("cassette", 5, "cassette=5 must be the path of a file, as text."),
         ("rules", [1], "dialogue rules: [1] must be an object of names and values."),
         ("pool", 3, "agent pool: 3 must be an object of names and values."),
-        ("tools", 5, "tools: 5 must be a list of functions or of their names."),
+        (
+            "tools",
+            5,
+            "tools: 5 must be a list of functions, of classes, or of their names.",
+        ),
     ],
 )
 def test_an_argument_of_the_wrong_type_is_named(name: str, value: object, message: str):
