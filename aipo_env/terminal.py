@@ -30,6 +30,7 @@ def play_in_terminal(
     session = scenario.rollout(split, seed=0, group=0, index=index, aided=aided)
     dialogue = session.dialogue
     voice = TextVoice()
+    run_sync(session.prepare())
     print(messages_text(begin(session, voice)))
     end = "." if task.kind == "code" else ""
     print(_how_to(scenario, aided, end))
@@ -42,6 +43,7 @@ def play_in_terminal(
                 print(messages_text([message]))
     except (EOFError, KeyboardInterrupt):
         session.abort(StopReason.CANCELLED)
+        run_sync(session.close())
         print()
     episode = session.episode()
     print(_outcome(episode))
@@ -50,17 +52,14 @@ def play_in_terminal(
 
 def _how_to(scenario: Scenario, aided: bool, end: str) -> str:
     rules = scenario.rules
+    protocol = ""
     # A prompt of its own, for policies that know the protocol by heart, does not explain it to a person.
-    is_brief = aided and rules.consult_prompt
-    parts = (
-        scenario.codec.instructions(rules.kinds, rules.consult_budget),
-        scenario.codec.tool_instructions(None),
-    )
-    protocol = "\n" + "\n\n".join(filter(None, parts)) if is_brief else ""
+    if aided and scenario.offered and rules.consult_prompt:
+        codec = scenario.codec_of(aided=aided)
+        protocol = "\n" + codec.instructions(scenario.offered, rules.consult_budget)
     mark = 'A line with only "."' if end else "An empty line"
-    form = "a program" if end else "in \\boxed{}"
     return (
-        f"{protocol}\n{mark} ends your turn; a turn that asks nothing is your final answer, {form}. "
+        f"{protocol}\n{mark} ends your turn; a turn that asks nothing is your final answer. "
         "Ctrl-D stops.\n"
     )
 

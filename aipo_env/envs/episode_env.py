@@ -95,8 +95,8 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     An environment can be pickled; what comes back has no running episode. `copy.copy` and
     `copy.deepcopy` share its tasks and agents, and the latter copies the running episode.
 
-    `info` holds `task_id`, `turn`, `num_policy_tokens`, `consults_used`; on the last step also `stop_reason`
-    and `episode_record`, the `Episode`. The gold answer is in the `Episode` alone.
+    `info` holds `task_id`, `turn`, `num_policy_tokens`, `consults_used`; on the last step also `stop_reason`,
+    `reward_parts` and `episode_record`, the `Episode`. The gold answer is in the `Episode` alone.
 
     `step` is `_act`, then its coroutine if there is one, then `_result`: whoever has an event loop may run the
     coroutines of many environments together.
@@ -245,18 +245,24 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
                 int(self.np_random.integers(2**31)) if seed is None else seed,
                 0,
             )
+        self._end_tools()
         index = _chosen_index(options or {}, self.scenario.source.num_tasks(self.split))
         reading = (self.split, self._series, self._position)
         self._session = self.scenario.rollout(*reading, index=index, aided=self.aided)
         self._voice = TextVoice(self.tokenizer)
         self._position += 1
         self._clear()
+        if self.scenario.toolbox.has_state:
+            run_sync(self._session.prepare())
         begin(self._session, self._voice)
         self._note()
         return self._observe(), self._info()
 
     def step(self, action: ActT) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
-        """Take an action; the reward comes with the last step.
+        """Take an action; what a turn earns comes with it, and the verdict's reward with the last step.
+
+        An episode that failed (a verifier, a tool, the policy's engine) is truncated, and `info["error"]`
+        says why.
 
         Raises:
             InvalidAction: The action is not of the action space. ResetNeeded: no episode is running.
@@ -267,9 +273,15 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         return self._result()
 
     def close(self) -> None:
-        """Close the cassette."""
+        """Close the cassette, and the tools of an episode that is left."""
+        self._end_tools()
         if self.scenario.pool.journal:
             self.scenario.pool.journal.close()
+
+    def _end_tools(self) -> None:
+        """Close what the tools of the episode before hold, if it was left in the midst."""
+        if self._session is not None and self.scenario.toolbox.has_state:
+            run_sync(self._session.close())
 
     def _act(self, action: ActT) -> Coroutine[Any, Any, Any] | None:
         """Take an action; return what has to be awaited before `_result`, None when nothing has."""
@@ -325,6 +337,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         """Forget the episode before."""
         self._is_over = False
         self._num_shown = 0
+        self._earned = 0.0
         self._new: list[Message] = []
         self._facts: dict[str, Any] = {}
 
@@ -349,20 +362,29 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     def _result(self) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
         """Return what `step` returns."""
         session = self._running()
+        earned = session.turn_reward - self._earned
+        self._earned = session.turn_reward
         if session.stop_reason is None:
             if len(session.messages) > self._num_shown:
                 self._note()
-            return self._observe(), 0.0, False, False, self._info()
+            return self._observe(), earned, False, False, self._info()
         self._note()
         episode = session.episode()
-        info = self._info() | {
-            "stop_reason": episode.stop_reason.value,
-            "episode_record": episode,
-        }
-        truncated = episode.stop_reason.is_truncated
+        info = self._info()
+        info["stop_reason"] = episode.stop_reason.value
+        info["episode_record"] = episode
+        info["reward_parts"] = dict(episode.reward_parts)
+        # A failure is no outcome of the task: nothing is earned, and nothing is lost.
+        truncated = episode.stop_reason.is_truncated or episode.reward is None
+        reward = 0.0
+        if episode.reward is None:
+            info["error"] = episode.verdict.reason if episode.verdict else ""
+        else:
+            # What turns before have earned was returned as it fell.
+            reward = episode.reward - (session.turn_reward - earned)
         observation = self._observe()
         self._is_over = True
-        return observation, float(episode.reward or 0.0), not truncated, truncated, info
+        return observation, reward, not truncated, truncated, info
 
 
 def _so_far(session: Session) -> Episode:

@@ -112,9 +112,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._macro_ids = frozenset(self.tokenizer.macro_ids.values())
         self._plain_mask = np.ones(num_tokens, np.int8)
         self._plain_mask[list(self._macro_ids)] = 0
-        self._stops: tuple[str, ...] = ()
-        if self.aided:
-            self._stops = scenario.codec.stop_strings(scenario.rules.kinds)
+        self._stops = scenario.stop_strings(aided=self.aided)
         self._may_stop = cache(self._closes_stop)
         self._allow(self._plain_mask)
 
@@ -188,11 +186,8 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
 
     def _askable(self) -> list[str]:
         """Return the kinds and tools of macro tokens whose call would be answered."""
-        dialogue, agents = self._running().dialogue, self.scenario.pool.agents
-        known = [
-            kind for kind in self.tokenizer.macro_ids if self.aided and kind in agents
-        ]
-        return [kind for kind in known if dialogue.may_consult(kind)]
+        dialogue = self._running().dialogue
+        return [kind for kind in self.tokenizer.macro_ids if dialogue.may_consult(kind)]
 
     def _closes_stop(self, token_id: int) -> bool:
         """Return whether a stop string can end in this token."""
