@@ -44,6 +44,8 @@ from aipo_env.environment import (
     RuleSettings,
     ToolSpecs,
     VerifierSpec,
+    as_environment,
+    pointed_at,
 )
 from aipo_env.envs.spaces import UnicodeText
 from aipo_env.envs.token_env import TokenEnv
@@ -56,6 +58,7 @@ from aipo_env.errors import (
     ConfigError,
     DataError,
     Interrupted,
+    NoGradient,
     PolicyError,
     SandboxUnavailable,
     Terminated,
@@ -70,6 +73,7 @@ from aipo_env.event_loop import (
     run_sync,
     start,
 )
+from aipo_env.flags import flag_types, read_spec, short_forms
 from aipo_env.keys import Key, Salt, evaluation_key, free_key, keyed_rng, rollout_key
 from aipo_env.records import (
     CONSULT_KINDS,
@@ -93,6 +97,7 @@ from aipo_env.registry import (
     TASKS,
     TOOLS,
     VERIFIERS,
+    Registry,
     Spec,
     choose,
     construct,
@@ -120,6 +125,7 @@ from aipo_env.tasks.contamination import (
 )
 from aipo_env.tasks.datasets import Dataset, known_datasets
 from aipo_env.tasks.file import FileSource
+from aipo_env.tasks.rows import need
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import CannedAgent, FaultServer, FaultyAgent, ScriptedPolicy
 from aipo_env.threads import all_of
@@ -217,6 +223,7 @@ __all__ = [
     "MacroCodec",
     "MathVerifier",
     "Message",
+    "NoGradient",
     "NotesAgent",
     "OpenAICodec",
     "Operator",
@@ -232,6 +239,7 @@ __all__ = [
     "Problem",
     "Program",
     "ReasoningAgent",
+    "Registry",
     "RequestRefused",
     "RetryLater",
     "RewardVerifier",
@@ -282,6 +290,7 @@ __all__ = [
     "World",
     "add_codes",
     "all_of",
+    "as_environment",
     "begin",
     "build_agents",
     "build_scenario",
@@ -306,25 +315,30 @@ __all__ = [
     "escape_terminal",
     "evaluation_key",
     "finish",
+    "flag_types",
     "free_key",
     "html_templates",
     "in_process_loop",
     "keyed_rng",
     "known_datasets",
     "lint_episodes",
+    "need",
     "open_sandbox",
     "openai_messages",
     "parse_rewards",
     "parse_spec",
     "play",
+    "pointed_at",
     "process_loop",
     "read_episodes",
+    "read_spec",
     "redact",
     "rollout_key",
     "run_sync",
     "run_turn_reward",
     "run_verifier",
     "shift_of",
+    "short_forms",
     "start",
     "suggest",
     "take_turn",

@@ -338,19 +338,20 @@ class Dialogue:
 
     def may_consult(self, kind: str) -> bool:
         """Return whether a call to an agent's role or a tool would be answered: it is there, and within budgets."""
+        is_there = kind in self.offered or kind in self.tools
+        return is_there and self._within_budgets(kind)
+
+    def _within_budgets(self, kind: str) -> bool:
+        """Return whether the budgets allow another call."""
         rules = self.rules
         if kind in CONSULT_KINDS:
-            is_there = kind in self.offered
-            is_free = self.num_consults < rules.consult_budget
-            most = rules.budget_per_kind.get(kind, rules.consult_budget)
+            num_charged, budget = self.num_consults, rules.consult_budget
         else:
-            is_there = kind in self.tools
-            is_free = self.num_tool_calls < rules.tool_budget
-            most = rules.budget_per_kind.get(kind, rules.tool_budget)
+            num_charged, budget = self.num_tool_calls, rules.tool_budget
+        of_kind = rules.budget_per_kind.get(kind, budget)
         return (
-            is_there
-            and is_free
-            and self._charged[kind] < most
+            num_charged < budget
+            and self._charged[kind] < of_kind
             and not spent_limit(rules.reply_budget, self._spent, kind)
         )
 
@@ -363,7 +364,9 @@ class Dialogue:
 
     def _admit(self, call: Call) -> Consult:
         """Charge a call to the budgets, or deny it."""
-        is_allowed = self.may_consult(call.kind)
+        # A role that nobody answers for is asked in vain, which costs nothing.
+        is_known = call.kind in self.rules.kinds or call.kind in self.tools
+        is_allowed = is_known and self._within_budgets(call.kind)
         self._charged[call.kind] += is_allowed
         self._num_calls += 1
         status: ConsultStatus = "failed" if is_allowed else "denied"

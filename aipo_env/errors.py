@@ -10,6 +10,7 @@ AipoError
 ├── AgentError             an agent gave no usable reply
 ├── ToolError              a tool could not be made or used
 ├── VerifierError          a verifier could not decide
+├── NoGradient             a run that learns nothing, stopped
 └── SandboxUnavailable     the sandbox cannot give its guarantee, so it refuses
 
 Each message is one paragraph: the offending value, what is allowed, and what to do next. The command
@@ -67,6 +68,10 @@ class ToolError(AipoError):
 
 class VerifierError(AipoError):
     """A verifier could not decide."""
+
+
+class NoGradient(AipoError):
+    """A run whose steps have nothing to learn from, stopped; what it has is saved."""
 
 
 class SandboxUnavailable(AipoError):

@@ -325,6 +325,11 @@ class Consult:
     token_ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
+    @property
+    def is_agents(self) -> bool:
+        """Whether an agent was asked; otherwise a tool was called, which is no consultation."""
+        return self.kind in CONSULT_KINDS
+
 
 ProgramFault = Literal[
     "timeout", "memory", "output_limit", "runtime_error", "compile_error", "infra_error"

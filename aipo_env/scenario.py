@@ -52,8 +52,8 @@ class Scenario:
     codec: Codec
     verifier: Verifier
     pool: AgentPool
-    tool_codec: Codec
-    """Reads calls of tools alone: the codec where no agent is offered."""
+    tool_codec: Codec | None = None
+    """Reads calls of tools alone, where no agent is offered; without one, the codec does."""
     toolbox: Toolbox = field(default_factory=Toolbox)
 
     def session(
@@ -106,7 +106,9 @@ class Scenario:
 
     def codec_of(self, *, aided: bool) -> Codec:
         """Return the codec that reads an episode's calls."""
-        return self.codec if aided and self.offered else self.tool_codec
+        if self.tool_codec is None or (aided and self.offered):
+            return self.codec
+        return self.tool_codec
 
     def stop_strings(self, *, aided: bool) -> tuple[str, ...]:
         """Return the strings after which a turn of the policy ends."""

@@ -33,7 +33,7 @@ def play_in_terminal(
     run_sync(session.prepare())
     print(messages_text(begin(session, voice)))
     end = "." if task.kind == "code" else ""
-    print(_how_to(scenario, aided, end))
+    print(_how_to(scenario, aided, end, task.kind))
     try:
         while session.stop_reason is None:
             text = _read_turn(dialogue.stop_strings(), end)
@@ -50,16 +50,21 @@ def play_in_terminal(
     return episode
 
 
-def _how_to(scenario: Scenario, aided: bool, end: str) -> str:
+_FORMS = {"math": ", in \\boxed{}", "choice": ", in \\boxed{}", "code": ", a program"}
+"""The form of a final answer, by the kind of task."""
+
+
+def _how_to(scenario: Scenario, aided: bool, end: str, kind: str) -> str:
     rules = scenario.rules
     protocol = ""
     # A prompt of its own, for policies that know the protocol by heart, does not explain it to a person.
     if aided and scenario.offered and rules.consult_prompt:
         codec = scenario.codec_of(aided=aided)
         protocol = "\n" + codec.instructions(scenario.offered, rules.consult_budget)
+    form = _FORMS.get(kind, "")
     mark = 'A line with only "."' if end else "An empty line"
     return (
-        f"{protocol}\n{mark} ends your turn; a turn that asks nothing is your final answer. "
+        f"{protocol}\n{mark} ends your turn; a turn that asks nothing is your final answer{form}. "
         "Ctrl-D stops.\n"
     )
 

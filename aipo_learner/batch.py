@@ -35,11 +35,12 @@ def episode_row(
     episode: Episode,
     advantage: float,
     prompt: Sequence[int] = (),
-    keep: NDArray[np.bool_] | None = None,
+    kept: NDArray[np.int64] | None = None,
 ) -> Row:
-    """Return the row of an episode: after `prompt`, its tokens, or those of them that `keep` (bool[T]) marks."""
+    """Return the row of an episode: after `prompt`, its tokens, or those at the places `kept`, in their order."""
     tokens, head = episode.tokens, len(prompt)
-    kept = slice(None) if keep is None else keep
+    if kept is None:
+        kept = np.arange(len(tokens))
     policy_mask = np.concatenate([np.zeros(head, bool), tokens.policy_mask[kept]])
     agent_mask = np.concatenate([np.zeros(head, bool), tokens.agent_mask[kept]])
     logprobs = np.concatenate(

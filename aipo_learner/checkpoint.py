@@ -30,13 +30,22 @@ from aipo_learner.lora import adapter_state
 from aipo_learner.optimizer_state import load_optimizer, save_optimizer
 from aipo_learner.policy import policy_folder, save_policy
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a checkpoint of one version can no longer be read by the next."""
 
 _MAY_CHANGE = {
-    "out", "keep_checkpoints", "checkpoint_every", "episodes_every", "pool", "bounds", "sampler",
-    "max_sampler_gap", "microbatch_tokens", "evaluation", "loggers",
-}  # fmt: skip
+    "out",
+    "keep_checkpoints",
+    "checkpoint_every",
+    "episodes_every",
+    "bounds",
+    "sampler",
+    "max_sampler_gap",
+    "microbatch_tokens",
+    "evaluation",
+    "loggers",
+    "stop_after_idle_steps",
+}
 """Settings that a resumed run may have otherwise than the run it continues."""
 
 
@@ -95,17 +104,32 @@ class Run:
             for key, value in self.config.to_dict().items()
             if key not in _MAY_CHANGE
         }
+        # The pool's limits may change too: they decide how agents are asked, not what.
+        settings["environment"].pop("pool", None)
         settings["compute"] = {
             "lora_rank": self.config.compute.lora_rank
         }  # the rest changes only rounding
         text = (
-            json.dumps({**settings, "initial_policy": self.initial_policy}, indent=2)
+            json.dumps(
+                {
+                    "format": FORMAT,
+                    **settings,
+                    "initial_policy": self.initial_policy,
+                },
+                indent=2,
+            )
             + "\n"
         )
         path = self.folder / "config.json"
         self._checkpoints.mkdir(exist_ok=True)
         if self.step and path.is_file():
             before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+            if before.get("format", 1) != FORMAT:
+                raise CheckpointError(
+                    f"{self.folder} holds a run of another version, in format "
+                    f"{before.get('format', 1)}; this version reads {FORMAT}. Use the "
+                    "version that wrote it, or another --out."
+                )
             changes = [
                 f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
                 for key in sorted({*before, *now})

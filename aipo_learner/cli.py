@@ -58,9 +58,7 @@ class _Start:
 
 def train(argv: list[str]) -> None:
     """Train a policy; a run found in --out is resumed."""
-    start, rest = tyro.cli(
-        _Start, args=argv, return_unknown_args=True, add_help=False
-    )
+    start, rest = tyro.cli(_Start, args=argv, return_unknown_args=True, add_help=False)
     default = TrainConfig()
     if start.recipe:
         default = choose(RECIPES, start.recipe, "recipe")()
@@ -114,9 +112,7 @@ def _last_line(config: TrainConfig, had_gradient: bool) -> str:
 
 def evaluate_command(argv: list[str]) -> None:
     """Measure a policy on task sets: mean@k and pass@k without agents, and with them where asked."""
-    first, _ = tyro.cli(
-        _Measured, args=argv, return_unknown_args=True, add_help=False
-    )
+    first, _ = tyro.cli(_Measured, args=argv, return_unknown_args=True, add_help=False)
     default = _eval_defaults(first.policy, has_tasks=bool(first.tasks))
     rest, environment = short_forms(argv, default.environment)
     options = tyro.cli(
@@ -128,9 +124,7 @@ def evaluate_command(argv: list[str]) -> None:
     )
     prepare(options.num_threads)
     folder = policy_folder(options.policy)
-    model, tokenizer = load_policy(
-        folder, trust_remote_code=options.trust_remote_code
-    )
+    model, tokenizer = load_policy(folder, trust_remote_code=options.trust_remote_code)
     settings = TrainConfig(
         policy=folder, sampler=options.sampler, temperature=options.temperature
     )

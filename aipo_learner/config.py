@@ -211,13 +211,14 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able dictionary that `from_dict` turns back."""
         values = {
-            item.name: getattr(self, item.name) for item in dataclasses.fields(self)
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if item.name != "environment"
         }
-        row = {
-            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-            for name, value in values.items()
-            if name != "environment"
-        }
+        row: dict[str, Any] = {}
+        for name, value in values.items():
+            is_nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+            row[name] = dataclasses.asdict(value) if is_nested else value
         row["environment"] = self.environment.to_dict()
         return {**row, "out": str(self.out), "held_out": list(self.held_out)}
 
@@ -247,9 +248,7 @@ class TrainConfig:
                     f"config: {name!r} belongs to the environment: write "
                     f'{{"environment": {{"{name}": …}}}}, or --environment.{name}.NAME VALUE.'
                 )
-        own = {
-            item.name: getattr(self, item.name) for item in dataclasses.fields(self)
-        }
+        own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         nested = {
             name: construct(type(part), {**vars(part), **values[name]}, name)
             for name, part in own.items()
@@ -262,7 +261,9 @@ class TrainConfig:
 def _check_bound(name: str, pair: Any) -> None:
     """Raise ConfigError unless a bound is a pair of numbers or of nothing."""
     is_pair = isinstance(pair, list | tuple) and len(pair) == 2
-    if is_pair and all(value is None or isinstance(value, int | float) for value in pair):
+    if is_pair and all(
+        value is None or isinstance(value, int | float) for value in pair
+    ):
         return
     raise ConfigError(
         f"config: bounds has {pair!r} for {name!r}; write [low, high], null where there is "

@@ -105,9 +105,7 @@ def _measure(
     """Score a policy without agents and with; keep some episodes for the viewer."""
     prepare(config.num_threads)
     # Every arm is measured with agents too, the one that was trained without them as well.
-    scenario = build_scenario(
-        config.environment, "scripted", seed=config.seed
-    )
+    scenario = build_scenario(config.environment, "scripted", seed=config.seed)
     model, tokenizer = load_policy(policy_folder(policy))
     sampler = HFSampler(model, tokenizer)
     scores = {}

@@ -22,14 +22,13 @@ from transformers import (
 
 from aipo_env import (
     AgentError,
-    AgentPool,
-    AgentRequest,
     DataError,
     DialogueRules,
     Environment,
     PolicyError,
     RuleSettings,
     build_scenario,
+    check_agents,
     parse_spec,
     read_episodes,
     run_sync,
@@ -124,7 +123,7 @@ def rehearse(
     """Sample one group, then make one update from its episodes as if half of them had been right."""
     try:
         scenario = build_scenario(config.environment, pool={"retries": 0})
-        run_sync(_ask(scenario.pool))
+        run_sync(check_agents(scenario.pool, patience_s=0.5))
     except (AgentError, DataError) as error:
         console.print(
             f"The toy world and its agents stand in: {error}",
@@ -162,16 +161,6 @@ def rehearse(
         "One step of sampling, update and checkpoint was made with a random tiny policy."
     )
     return scenario.rules
-
-
-async def _ask(pool: AgentPool) -> None:
-    """Ask each agent one question."""
-    for kind in pool.agents:
-        if pool.agent_id(kind).startswith("self#"):
-            continue  # the rehearsal's policy answers for itself
-        outcome = await pool.consult(AgentRequest(kind=kind, query="What is 2 + 2?"))
-        if outcome.reply is None:
-            raise AgentError(f"the {kind} agent gives no reply: {outcome.error}")
 
 
 @dataclass(frozen=True)

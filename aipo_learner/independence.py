@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from aipo_env import (
+    CONSULT_KINDS,
+    Agent,
     AgentPool,
     AgentRequest,
     Author,
     Codec,
     Episode,
     Outcome,
-    Scenario,
     Salt,
+    Scenario,
     keyed_rng,
 )
 from aipo_learner.batch import Row, episode_row
@@ -61,11 +63,14 @@ class WithholdingPool(AgentPool):
 
     accept = 1.0
 
-    async def consult(self, request: AgentRequest) -> Outcome:
-        """Ask the agent unless the request's seed says that the reply is withheld."""
-        if keyed_rng([request.seed], Salt.WITHHELD_REPLY).random() >= self.accept:
+    async def consult(
+        self, request: AgentRequest, tool: Agent | None = None
+    ) -> Outcome:
+        """Ask the agent unless the request's seed says that the reply is withheld; tools always answer."""
+        draw = keyed_rng([request.seed], Salt.WITHHELD_REPLY).random()
+        if tool is None and draw >= self.accept:
             return Outcome(reply=None, error="withheld")
-        return await super().consult(request)
+        return await super().consult(request, tool)
 
 
 def agent_free_row(
@@ -74,41 +79,94 @@ def agent_free_row(
     plain_prompt: list[int],
     codec: Codec,
     tokenizer: PreTrainedTokenizerBase,
+    *,
+    keeps_tools: bool = True,
 ) -> Row | None:
     """Return the row of a correct episode that consulted as if it had needed no agent; None for any other.
 
-    The plain prompt takes the place of the consult prompt; calls, wrappers and templates are left out; what agents
-    said stays, as agent tokens, in the policy's own line of thought.
+    The plain prompt takes the place of the consult prompt. Consultations are rewritten:
+    the calls and the wrappers of the replies are left out, and what agents said stays, as
+    agent tokens, in the policy's own line of thought. Calls of tools and their results stay
+    as they are, for tools are there in deployment too; unless not `keeps_tools`.
+
+    An episode with malformed turns or forged marks gives no row: it would teach them.
     """
-    answered = any(consult.status == "answered" for consult in episode.consults)
-    clean = not episode.num_invalid and not episode.num_forged
-    if not (episode.correct and answered and clean and advantage > 0):
+    consulted = any(
+        consult.is_agents and consult.status == "answered"
+        for consult in episode.consults
+    )
+    is_clean = not episode.num_invalid and not episode.num_forged
+    if not (episode.correct and consulted and is_clean and advantage > 0):
         return None
-    is_markup = call_markup(episode, codec, tokenizer)
-    keep = (episode.tokens.policy_mask & ~is_markup) | episode.tokens.agent_mask
-    return episode_row(episode, advantage, plain_prompt, keep)
+    kept: list[NDArray[np.int64]] = []
+    for turn in range(len(episode.turns)):
+        part = _agent_free_turn(episode, turn, codec, tokenizer, keeps_tools)
+        if part is None:
+            return None
+        kept += part
+    return episode_row(episode, advantage, plain_prompt, np.concatenate(kept))
 
 
-def call_markup(
-    episode: Episode, codec: Codec, tokenizer: PreTrainedTokenizerBase
-) -> NDArray[np.bool_]:
-    """Mark the policy's tokens that ask an agent or end a turn before the last: bool[T]."""
+def _agent_free_turn(
+    episode: Episode,
+    turn: int,
+    codec: Codec,
+    tokenizer: PreTrainedTokenizerBase,
+    keeps_tools: bool,
+) -> list[NDArray[np.int64]] | None:
+    """Return which tokens of a turn, and of what came back, the agent-free form has, in its order: indices of tokens.
+
+    None where the codec writes an agent's call and a tool's as one that cannot be taken apart.
+    """
     tokens = episode.tokens
-    marked = np.zeros(len(tokens), bool)
-    last_turn = len(episode.turns) - 1
-    for turn in range(last_turn):
-        own = np.flatnonzero((tokens.author == Author.POLICY) & (tokens.turn == turn))
-        token_ids = tokens.token_ids[own].tolist()
-        # A token decoded alone may lose a blank or half a character: lengths are those of growing prefixes.
-        ends = np.array(
-            [
-                len(str(tokenizer.decode(token_ids[:n])))
-                for n in range(1, len(token_ids) + 1)
-            ],
-            int,
-        )
-        starts = np.concatenate([[0], ends])[: len(ends)]
-        for begin, end in codec.call_spans(episode.turns[turn].completion):
-            marked[own[(ends > begin) & (starts < end)]] = True
-        marked[own[starts >= len(episode.turns[turn].completion)]] = True
-    return marked
+    own = np.flatnonzero((tokens.author == Author.POLICY) & (tokens.turn == turn))
+    if turn == len(episode.turns) - 1:
+        return [own]
+    record = episode.turns[turn]
+    calls = codec.parse(record.completion).calls
+    stays = [keeps_tools and call.kind not in CONSULT_KINDS for call in calls]
+    spans = codec.call_spans(record.completion)
+    if len(spans) != len(stays):
+        # All calls of the turn are one message.
+        if len(set(stays)) > 1:
+            return None
+        stays = stays[: len(spans)]
+    back = np.flatnonzero((tokens.author != Author.POLICY) & (tokens.turn == turn + 1))
+    said = back[tokens.agent_mask[back]]
+    starts, ends = token_bounds(tokens.token_ids[own].tolist(), tokenizer)
+    is_left_out = np.zeros(len(own), bool)
+    for (begin, end), stay in zip(spans, stays, strict=True):
+        if not stay:
+            is_left_out |= (ends > begin) & (starts < end)
+    if not any(stays):
+        # The policy goes on thinking: its turn does not end here.
+        is_left_out |= starts >= len(record.completion)
+        return [own[~is_left_out], said]
+    # What agents said comes before the first call that stays, and the call's result after.
+    first = min(begin for (begin, _), stay in zip(spans, stays, strict=True) if stay)
+    is_before = ends <= first
+    of_agents = {consult.call_id for consult in episode.consults if consult.is_agents}
+    is_agents = np.isin(tokens.call_id[back], list(of_agents))
+    return [
+        own[~is_left_out & is_before],
+        said,
+        own[~is_left_out & ~is_before],
+        back[~is_agents],
+    ]
+
+
+def token_bounds(
+    token_ids: list[int], tokenizer: PreTrainedTokenizerBase
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each token begins and ends in the text of all: int64[T], int64[T].
+
+    A token decoded alone may lose a blank or half a character: lengths are those of growing
+    prefixes.
+    """
+    lengths = [
+        len(str(tokenizer.decode(token_ids[:number])))
+        for number in range(1, len(token_ids) + 1)
+    ]
+    ends = np.array(lengths, np.int64)
+    starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
+    return starts, ends

@@ -14,6 +14,7 @@ from rich.console import Console
 from aipo_env import CONSULT_KINDS, Episode, consult_outcome
 from aipo_learner.config import TrainConfig
 from aipo_learner.distributed import rank
+from aipo_learner.idle import num_trailing_idle
 from aipo_learner.loggers import log_to, open_loggers
 from aipo_learner.schedule import SCORE, best_step
 
@@ -30,12 +31,17 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     `consult_rate/KIND` is answered consultations per aided episode, `consult_rate/difficulty_N` all that were
     asked for, by the difficulty of the task; `success/BOTTLENECK/…` splits success by
     the help a task is known to need; `success/consulted` and `success/not_consulted` are over aided episodes.
+    `reward_part/NAME` is the mean of an addend of the reward, `tool_calls` calls of tools per episode.
     `consults/OUTCOME` counts consultations by what became of them, `consults/retries` attempts made again.
     """
     aided = [episode for episode in episodes if episode.aided]
     alone = [episode for episode in episodes if not episode.aided]
-    consulted = {id(e): any(c.status == "answered" for c in e.consults) for e in aided}
-    consults = [consult for episode in aided for consult in episode.consults]
+    consulted = {
+        id(e): any(c.is_agents and c.status == "answered" for c in e.consults)
+        for e in aided
+    }
+    calls = [consult for episode in aided for consult in episode.consults]
+    consults = [consult for consult in calls if consult.is_agents]
     parts: dict[str, list[float]] = {
         "success/aided": [e.correct for e in aided],
         "success/unaided": [e.correct for e in alone],
@@ -53,11 +59,20 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         "consult_seconds": [c.seconds for c in consults],
         "reply_tokens": [c.tokens for c in consults if c.status == "answered"],
     }
+    if any(not consult.is_agents for e in episodes for consult in e.consults):
+        parts["tool_calls"] = [
+            sum(not consult.is_agents for consult in e.consults) for e in episodes
+        ]
+    names = {name for e in episodes for name in e.reward_parts} - {"verdict"}
+    for name in sorted(names):
+        parts[f"reward_part/{name}"] = [
+            e.reward_parts.get(name, 0.0) for e in episodes if e.reward is not None
+        ]
     for status in ("answered", "failed", "leaked", "denied"):
         parts[f"consult_status/{status}"] = [c.status == status for c in consults]
     for difficulty in {e.task.meta.get("difficulty") for e in aided} - {None}:
         parts[f"consult_rate/difficulty_{difficulty}"] = [
-            len(e.consults)
+            sum(consult.is_agents for consult in e.consults)
             for e in aided
             if e.task.meta.get("difficulty") == difficulty
         ]
@@ -92,6 +107,10 @@ class MetricsLog:
         )
         kept = [row for row in read_metrics(self.path) if row["step"] < first_step]
         self.scores = {row["step"] + 1: row[SCORE] for row in kept if SCORE in row}
+        self.num_idle = num_trailing_idle(kept)
+        """Steps without a gradient since the last that had one."""
+        self.had_gradient = any(row.get("rows") for row in kept)
+        """Whether any step of the run had one."""
         if rank():  # rank 0 writes for all
             self.console, self._loggers = Console(quiet=True), {}
             self._file = Path(os.devnull).open("a", encoding="utf-8")  # noqa: SIM115
@@ -109,12 +128,21 @@ class MetricsLog:
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """Write the row of a step."""
         self._put(step, row)
+        if row.get("rows"):
+            self.num_idle = 0
+            self.had_gradient = True
+        else:
+            self.num_idle += 1
         per_step = (time.monotonic() - self.started) / (step + 1 - self.first_step)
         left = per_step * (self.num_steps - step - 1)
         cells = "  ".join(
             f"{label} {row[name]:.2f}" for name, label in _SHOWN.items() if name in row
         )
         self._print(step + 1, f"{cells}  {left / 60:.1f} min left")
+
+    def note(self, step: int, text: str) -> None:
+        """Say something of a step on the console."""
+        self._print(step + 1, text)
 
     def write_evaluation(self, num_steps: int, row: Mapping[str, float]) -> None:
         """Write how the weights after `num_steps` steps did on held-out tasks, as part of the last step's row."""

@@ -9,7 +9,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from aipo_env import ConfigError, Episode, Scenario, build_scenario, write_episodes
+from aipo_env import (
+    ConfigError,
+    Episode,
+    Scenario,
+    build_scenario,
+    check_agents,
+    run_sync,
+    write_episodes,
+)
 from aipo_learner.eval_options import EvalOptions, environments
 from aipo_learner.evaluate import dependence_gap, evaluate
 from aipo_learner.samplers.base import Sampler
@@ -41,6 +49,9 @@ def measure_task_sets(
             scenario.source.task(
                 "test", 0
             )  # raises, and says which tasks there are instead
+    if options.aided:
+        for scenario in scenarios.values():
+            run_sync(check_agents(scenario.pool))
     results: dict[str, dict[str, Any]] = {}
     try:
         for name, scenario in scenarios.items():

@@ -18,9 +18,11 @@ from aipo_env import (
     Journal,
     Scenario,
     build_scenario,
+    check_agents,
     choose,
     construct,
     parse_spec,
+    run_sync,
     without_contaminated,
     write_episodes,
 )
@@ -44,6 +46,7 @@ from aipo_learner.guards import (
     out_of_memory_explained,
     sampling_advice,
 )
+from aipo_learner.idle import stop_idle, why_idle
 from aipo_learner.independence import WithholdingPool, agent_free_row, anneal
 from aipo_learner.interrupt import Abandoned, InterruptFlag
 from aipo_learner.lora import add_adapter
@@ -70,12 +73,17 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 
 def train(
     config: TrainConfig, console: Console | None = None, num_workers: int = 0
-) -> None:
+) -> bool:
     """Train to the end of `config.num_steps`, from the last checkpoint in `config.out` if there is one.
 
     With `num_workers`, so many Ray actors sample in its place. Started by torchrun, every rank does its share.
 
+    Returns:
+        Whether any step of the run had a gradient.
+
     Raises:
+        AgentLost: An agent can never answer. NoGradient: nothing was learned for
+            `stop_after_idle_steps` steps; the run is saved.
         ConfigError, DataError, PolicyError: Before the first step, with the mend.
         CheckpointError: A checkpoint cannot be read or written; earlier ones are whole.
         Interrupted: Ctrl-C; the step was finished and saved. Terminated: SIGTERM; likewise, except that
@@ -85,6 +93,9 @@ def train(
     torch.manual_seed(config.seed)
     join_ranks()
     with Run.open(config) as run:
+        scenario = _training_scenario(config, run.journal)
+        if not config.source.is_stored:
+            run_sync(check_agents(scenario.pool))
         model, tokenizer = _whole_policy(config, run.policy_path())
         run.restore(model)
         forward, reference = _forwards(config, model, run.initial_policy)
@@ -94,7 +105,6 @@ def train(
         )
         run.restore_optimizer(forward.model, optimizer)
         sampler = build_sampler(config, model, tokenizer)
-        scenario = _training_scenario(config, run.journal)
         workers = (
             RayWorkers(num_workers, config, model, build_rollouts)
             if num_workers
@@ -195,6 +205,16 @@ def train(
                 log.write(
                     step, episode_metrics(episodes) | counts | telemetry | gap | seconds
                 )
+                if rows:
+                    continue
+                log.note(step, f"no gradient: {why_idle(groups)}")
+                if 0 < config.stop_after_idle_steps <= log.num_idle:
+                    if step + 1 > run.step:
+                        run.save(
+                            step + 1, model, tokenizer, optimizer, batches.queued()
+                        )
+                    raise stop_idle(log.num_idle, groups, config.out)
+        return log.had_gradient
 
 
 def _whole_policy(
@@ -344,14 +364,18 @@ def _agent_free_rows(
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[Row]:
     """Return the agent-free forms of a group's correct aided episodes."""
-    plain = scenario.session(group[0].task, aided=False, key=(0,)).open()
-    prompt = [
-        token_id
-        for token_ids, _ in ChatFormat(tokenizer).prompt(plain)
-        for token_id in token_ids
-    ]
+    plain = scenario.session(group[0].task, aided=False).open()
+    pieces = ChatFormat(tokenizer).prompt(plain)
+    prompt = [token_id for token_ids, _ in pieces for token_id in token_ids]
     candidates = [
-        agent_free_row(episode, advantage, prompt, scenario.codec, tokenizer)
+        agent_free_row(
+            episode,
+            advantage,
+            prompt,
+            scenario.codec,
+            tokenizer,
+            keeps_tools=scenario.rules.tools_when == "always",
+        )
         for episode, advantage in zip(group, advantages, strict=True)
     ]
     return [row for row in candidates if row is not None]
@@ -361,7 +385,10 @@ def _reward(
     config: TrainConfig, scenario: Scenario, episode: Episode, step: int
 ) -> float:
     """Return the verdict's reward and the optional terms."""
-    answered = sum(consult.status == "answered" for consult in episode.consults)
+    answered = sum(
+        consult.is_agents and consult.status == "answered"
+        for consult in episode.consults
+    )
     reward = float(episode.reward or 0.0) - config.consult_cost * answered
     if episode.correct and answered:
         reward += config.consult_bonus * anneal(config, step)

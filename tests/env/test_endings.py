@@ -43,7 +43,7 @@ TABLE: dict[str, tuple[dict[str, Any], list[str], Ending]] = {
         [ASK, RIGHT],
         Ending("completed", reward=1.0, charged=1, statuses="answered", feedback='<reply from="knowledge">mele='),
     ),
-    "the verifier fails": ({"verifier": Broken()}, [RIGHT], Ending("verifier_error")),
+    "the verifier fails": ({"verifier": Broken()}, [RIGHT], Ending("verifier_error", "truncated")),
     "unaided": ({"aided": False}, [f"{ASK}{BAD}{RIGHT}"], Ending("completed", reward=1.0)),
     "unaided, markup alone": ({"aided": False}, [ASK], Ending("no_answer")),
     # Malformed calls
@@ -102,9 +102,9 @@ TABLE: dict[str, tuple[dict[str, Any], list[str], Ending]] = {
     ),
     # Agents that fail are not charged
     "no agent": (
-        {"agents": "none", "pool": {"retries": 0}},
-        [ASK, RIGHT],
-        Ending("completed", reward=1.0, statuses="failed", feedback=UNAVAILABLE),
+        {"agents": "none"},  # nobody is offered, so this is text, and an answer
+        [ASK],
+        Ending("no_answer"),
     ),
     "an agent that says nothing": (
         {"agents": "scripted:silent=1", "pool": {"retries": 0, "deadline_s": 0.01}},

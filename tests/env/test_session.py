@@ -243,7 +243,9 @@ def test_a_verdict_must_have_a_finite_reward():
 
 
 def test_limits_end_the_episode_without_a_verdict():
-    episode = run("<verify>", "<verify>", rules=DialogueRules(max_invalid=1))
+    agent = CannedAgent("right;")
+    rules = DialogueRules(max_invalid=1)
+    episode = run("<verify>", "<verify>", agent=agent, rules=rules)
     assert (episode.stop_reason, episode.reward, episode.verdict) == (
         StopReason.PARSE_ERROR,
         0.0,

@@ -218,7 +218,7 @@ def test_a_tool_is_named_by_a_spec_or_given_itself():
         Tool(positional_free),
     ]
     scenario = build_scenario(agents="none", tools=here)
-    assert list(scenario.pool.agents) == [
+    assert list(scenario.toolbox.names) == [
         "shout",
         "later",
         "Counter",
@@ -256,7 +256,7 @@ def test_tools_that_cannot_be_built_are_named(tools: list, message: str):
 def test_a_tool_of_ones_own_has_a_short_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(TOOLS, "_added", {})
     TOOLS.register("louder")(shout)
-    assert list(build_scenario(agents="none", tools=["louder"]).pool.agents) == [
+    assert list(build_scenario(agents="none", tools=["louder"]).toolbox.names) == [
         "shout"
     ]
 

@@ -61,6 +61,7 @@ def test_a_whole_episode_as_a_transcript():
         "num_policy_tokens": 54,
         "consults_used": 1,
         "stop_reason": "completed",
+        "reward_parts": {"verdict": 1.0},
     }
     assert isinstance(episode, Episode)
     assert episode.correct

@@ -1,14 +1,16 @@
 """Rows, microbatches and the agent-free form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from aipo_env import Author, Completion, Scenario, Session, run_sync
+from aipo_env import Author, Completion, Scenario, Session, build_scenario, run_sync
 from aipo_learner.batch import Row, collate, episode_row, split_rows
 from aipo_learner.config import TrainConfig
 from aipo_learner.forward import LearnerForward
-from aipo_learner.independence import agent_free_row, aided_flags, anneal, call_markup
+from aipo_learner.independence import agent_free_row, aided_flags, anneal
 from aipo_learner.objective import ObjectiveConfig
 from aipo_learner.samplers.base import ChatFormat
 from aipo_learner.train import training_rows
@@ -114,12 +116,82 @@ def test_only_correct_consulting_episodes_with_an_advantage_are_internalised(
     assert agent_free_row(wrong, 1.0, [1], scenario.codec, tokenizer) is None
 
 
-def test_call_markup_leaves_the_words_before_a_call(scenario, tokenizer):
-    episode = spoken(
-        scenario, tokenizer, ["a code <reason>zelo</reason>", "\\boxed{1}"], index=1
+def test_the_words_before_a_call_stay(scenario, tokenizer):
+    problem = scenario.source.world.problem("train", 0)
+    name = problem.operators[0].name
+    turns = [f"a code <knowledge>{name}</knowledge>", f"\\boxed{{{problem.answer}}}"]
+    episode = spoken(scenario, tokenizer, turns, index=0)
+    made = agent_free_row(episode, 1.0, [], scenario.codec, tokenizer)
+    statement = problem.operators[0].statements()[0]
+    text = tokenizer.decode(made.token_ids)
+    assert text == f"a code {statement}\\boxed{{{problem.answer}}}<|end|>"
+
+
+def half(number: int) -> int:
+    """Halve a number."""
+    return number // 2
+
+
+TOOL = '<half>{"number": 8}</half>'
+
+
+def with_tool(tokenizer, first: str, **rules: object):
+    """A correct episode in a toy world with a tool: a first turn, then the answer."""
+    made = build_scenario("toy", tools=[half], rules={**LIMITS, **rules}, seed=5)
+    problem = made.source.world.problem("train", 0)
+    call = first.format(name=problem.operators[0].name)
+    episode = spoken(made, tokenizer, [call, f"\\boxed{{{problem.answer}}}"], index=0)
+    assert episode.correct
+    return made, episode, problem
+
+
+LIMITS = {"max_policy_tokens": 500, "max_context_tokens": 4000}
+
+
+def test_calls_of_tools_stay_in_the_agent_free_form(tokenizer):
+    made, episode, problem = with_tool(
+        tokenizer,
+        "hm <knowledge>{name}</knowledge> so "
+        + TOOL.replace("{", "{{").replace("}", "}}"),
     )
-    marked = call_markup(episode, scenario.codec, tokenizer)
-    assert tokenizer.decode(episode.tokens.token_ids[marked]) == "<reason>zelo</reason>"
+    row = agent_free_row(episode, 1.0, [], made.codec, tokenizer)
+    statement = problem.operators[0].statements()[0]
+    text = tokenizer.decode(row.token_ids)
+    before, after = text.split(TOOL)
+    assert before == f"hm  so {statement}"
+    assert '<reply from="half">4</reply>' in after
+    assert '<reply from="knowledge">' not in text
+    assert after.endswith(f"\\boxed{{{problem.answer}}}<|end|>")
+    assert tokenizer.decode(row.token_ids[row.agent_mask]) == statement
+    result = np.flatnonzero(episode.tokens.author == Author.TOOL)
+    assert len(result) == 1
+    assert not row.agent_mask[
+        row.token_ids == episode.tokens.token_ids[result[0]]
+    ].any()
+
+
+def test_an_episode_that_only_called_tools_consulted_nobody(tokenizer):
+    call = TOOL.replace("{", "{{").replace("}", "}}")
+    made, episode, _ = with_tool(tokenizer, call)
+    assert [consult.is_agents for consult in episode.consults] == [False]
+    assert agent_free_row(episode, 1.0, [], made.codec, tokenizer) is None
+
+
+def test_tools_that_go_away_with_the_agents_are_rewritten_too(tokenizer):
+    call = "<knowledge>{name}</knowledge>" + TOOL.replace("{", "{{").replace("}", "}}")
+    made, episode, problem = with_tool(tokenizer, call, tools_when="aided")
+    row = agent_free_row(episode, 1.0, [], made.codec, tokenizer, keeps_tools=False)
+    statement = problem.operators[0].statements()[0]
+    text = tokenizer.decode(row.token_ids)
+    assert text == f"{statement}\\boxed{{{problem.answer}}}<|end|>"
+
+
+@pytest.mark.parametrize("fault", ["num_invalid", "num_forged"])
+def test_malformed_and_forged_turns_are_never_taught(scenario, tokenizer, fault: str):
+    episode, _ = solved(scenario, tokenizer)
+    assert agent_free_row(episode, 1.0, [1], scenario.codec, tokenizer) is not None
+    broken = replace(episode, **{fault: 1})
+    assert agent_free_row(broken, 1.0, [1], scenario.codec, tokenizer) is None
 
 
 def test_masks_of_a_row_follow_the_authors(scenario, tokenizer):

@@ -15,9 +15,11 @@ from safetensors.torch import load_file
 from aipo_env import (
     Completion,
     ConfigError,
+    Consult,
     DataError,
     Episode,
     Scenario,
+    Verdict,
     build_scenario,
     read_episodes,
     run_sync,
@@ -28,7 +30,7 @@ from aipo_learner.batches import SampledBatches, play_groups
 from aipo_learner.checkpoint import Run
 from aipo_learner.config import TrainConfig
 from aipo_learner.episode_source import EpisodeSource
-from aipo_learner.independence import call_markup
+from aipo_learner.independence import agent_free_row
 from aipo_learner.interrupt import InterruptFlag
 from aipo_learner.metrics import read_metrics
 from aipo_learner.policy import load_policy, policy_folder
@@ -200,9 +202,19 @@ def test_turns_that_the_tokens_do_not_have_are_harmless(scenario, tokenizer, tmp
         },
     )
     [[episode]] = batches(path, scenario, tokenizer).take(0)
-    assert call_markup(episode, scenario.codec, tokenizer).shape == (
-        len(episode.tokens),
+    consult = Consult(
+        kind="knowledge",
+        agent_id="",
+        query="x",
+        reply="y",
+        status="answered",
+        call_id=0,
+        turn=1,
     )
+    verdict = Verdict(correct=True, reward=1.0, status="correct")
+    solved = replace(episode, consults=(consult,), verdict=verdict, reward=1.0)
+    row = agent_free_row(solved, 1.0, [], scenario.codec, tokenizer)
+    assert len(row.token_ids) <= len(episode.tokens)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,99 @@
+"""Steps that nothing is learned from: why, and what to do about it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aipo_env import Episode, NoGradient, StopReason
+
+MAX_REASON_CHARS = 300
+Groups = Sequence[Sequence[Episode]]
+
+
+def why_idle(groups: Groups) -> str:
+    """Return, in words, why no group of a step gave a gradient.
+
+    A group whose rewards are all equal says nothing of what is better, and one with a
+    failed episode is left out whole.
+    """
+    reasons = Counter[str]()
+    for group in groups:
+        reasons[_reason(group)] += 1
+    parts = [f"{number} x {reason}" for reason, number in reasons.most_common()]
+    episodes = [episode for group in groups for episode in group]
+    num_truncated = sum(episode.stop_reason.is_truncated for episode in episodes)
+    if num_truncated:
+        parts.append(f"{num_truncated} of {len(episodes)} episodes were cut off")
+    consults = [consult for episode in episodes for consult in episode.consults]
+    asked = [consult for consult in consults if consult.is_agents]
+    failed = [consult for consult in asked if consult.status == "failed"]
+    if failed:
+        error = failed[0].error[:MAX_REASON_CHARS]
+        parts.append(f"{len(failed)} of {len(asked)} consultations failed: {error}")
+    return "; ".join(parts)
+
+
+def _reason(group: Sequence[Episode]) -> str:
+    """Return why a group gives no gradient."""
+    failures = [episode for episode in group if episode.reward is None]
+    if failures:
+        first = failures[0]
+        told = first.verdict.reason if first.verdict else ""
+        told = f" ({told[:MAX_REASON_CHARS]})" if told else ""
+        return f"group with an episode that failed, {first.stop_reason.value}{told}"
+    if all(episode.correct for episode in group):
+        return "group all right"
+    if not any(episode.correct for episode in group):
+        return "group all wrong"
+    return "group of equal rewards"
+
+
+def what_to_do(groups: Groups) -> str:
+    """Return what usually helps against the commonest reason of a step."""
+    episodes = [episode for group in groups for episode in group]
+    num_failed = sum(episode.reward is None for episode in episodes)
+    num_truncated = sum(episode.stop_reason.is_truncated for episode in episodes)
+    if num_failed:
+        ends = Counter(
+            episode.stop_reason for episode in episodes if episode.reward is None
+        )
+        (commonest, _), *_ = ends.most_common(1)
+        return _AGAINST_FAILURE.get(commonest, "Mend what the episodes say.")
+    if 2 * num_truncated > len(episodes):
+        return (
+            "Most episodes are cut off: raise --environment.rules.max-policy-tokens or "
+            ".max-context-tokens."
+        )
+    if all(episode.correct for episode in episodes):
+        return "The policy solves every task: take harder ones."
+    return (
+        "The policy hardly ever succeeds: take easier tasks, a larger --group-size, agents "
+        "(--agents), or a reward with partial credit (--reward); `aipo view` on a file in "
+        "episodes/ shows what it writes."
+    )
+
+
+_AGAINST_FAILURE: Mapping[StopReason, str] = {
+    StopReason.VERIFIER_ERROR: "Mend the verifier or the reward function.",
+    StopReason.TOOL_ERROR: "Mend the tool that cannot be made.",
+    StopReason.ROLLOUT_TIMEOUT: "Raise the deadline, or find what hangs.",
+}
+
+
+def num_trailing_idle(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many of the last steps in a metrics file had no gradient."""
+    number = 0
+    for row in reversed(rows):
+        if row.get("rows"):
+            break
+        number += 1
+    return number
+
+
+def stop_idle(num_idle: int, groups: Groups, folder: object) -> NoGradient:
+    """Return what to raise after so many steps in a row without a gradient."""
+    return NoGradient(
+        f"{num_idle} steps in a row gave no gradient, so the run stops; it is saved in "
+        f"{folder}. The last of them: {why_idle(groups)}. {what_to_do(groups)} "
+        "--stop-after-idle-steps 0 goes on all the same."
+    )
