@@ -205,7 +205,10 @@ class Environment:
     @property
     def name(self) -> str:
         """What messages call it."""
-        return self.id or _written(self.source) or "toy"
+        if self.id or self.source is None:
+            return self.id or "toy"
+        source = _written(self.source)
+        return source if isinstance(source, str) else json.dumps(source)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is given in a JSON-able form, which `of` turns back.

@@ -26,6 +26,7 @@ from aipo_env import (
     parse_spec,
     short_forms,
 )
+from aipo_learner.checkpoint import FORMAT
 from aipo_learner.config import TrainConfig, read_config_file
 from aipo_learner.demo import run_demo
 from aipo_learner.distributed import rank
@@ -154,6 +155,11 @@ def _eval_defaults(policy: str, *, has_tasks: bool) -> EvalOptions:
         return EvalOptions(policy=policy)
     path = runs[0] / "config.json"
     row = read_config_file(path)
+    if row.get("format") != FORMAT:
+        raise ConfigError(
+            f"eval: {path} was written by another version. Measure the folder of the policy "
+            "(checkpoints/step-…/policy), and name the environment."
+        )
     given = {name: row[name] for name in ("seed", "temperature") if name in row}
     environment = Environment.of(row.get("environment", {}))
     _check_trusted(environment, path)

@@ -10,7 +10,7 @@ from aipo_env import Author, Completion, Scenario, Session, build_scenario, run_
 from aipo_learner.batch import Row, collate, episode_row, split_rows
 from aipo_learner.config import TrainConfig
 from aipo_learner.forward import LearnerForward
-from aipo_learner.independence import agent_free_row, aided_flags, anneal
+from aipo_learner.independence import agent_free_row, aided_flags, aided_share, anneal
 from aipo_learner.objective import ObjectiveConfig
 from aipo_learner.samplers.base import ChatFormat
 from aipo_learner.train import training_rows
@@ -225,7 +225,14 @@ def config(**changes) -> TrainConfig:
     ],
 )
 def test_who_may_consult(mode, share, step, expected):
-    assert aided_flags(config(independence=mode, aided_share=share), step) == expected
+    assert aided_flags(config(independence=mode), share, step) == expected
+
+
+def test_nobody_consults_where_nobody_answers():
+    alone = build_scenario("toy", "none")
+    assert aided_share(config(aided_share=None), alone) == 0.0
+    assert aided_share(config(aided_share=None), build_scenario("toy")) == 0.5
+    assert aided_share(config(aided_share=0.25), build_scenario("toy")) == 0.25
 
 
 def test_annealing_falls_from_one_to_zero_over_the_last_part():

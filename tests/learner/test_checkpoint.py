@@ -198,7 +198,6 @@ def test_a_schedule_without_held_out_tasks_is_refused_at_once(tmp_path: Path):
     settings = config(
         tmp_path / "run",
         environment=f"file:{tasks}",
-        agents="none",
         aided_share=0.0,
         evaluation=EvaluationSchedule(every=1),
     )
@@ -256,9 +255,9 @@ def test_a_checkpoint_of_another_format_is_refused(
     uninterrupted: Path, tmp_path: Path, monkeypatch
 ):
     out = copied(uninterrupted, tmp_path)
-    monkeypatch.setattr(checkpoint_module, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint_module, "FORMAT", 3)
     with pytest.raises(
-        CheckpointError, match="written in format 1, this version reads 2"
+        CheckpointError, match="a run of another version, in format 2; this .* reads 3"
     ):
         train(config(out), Console(quiet=True))
 

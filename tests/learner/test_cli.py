@@ -25,25 +25,28 @@ def test_print_config_can_be_read_back(capsys, tmp_path: Path):
     assert (
         printed["lr"],
         printed["num_steps"],
-        printed["environment"]["difficulty"],
+        printed["environment"]["source"]["difficulty"],
     ) == (0.25, 3, 2)
 
 
 def test_specs_and_objects_are_single_arguments(capsys):
     train(
         ["--environment", "toy:difficulty=2", "--agents", '{"type": "scripted", "wrong": 0.2}',
-         "--rules", '{"max_turns": 3}', "--print-config"]
+         "--environment.rules.max-turns", "3", "--reward", "a:f=1,b:g=0.2", "--print-config"]
     )  # fmt: skip
     printed = json.loads(capsys.readouterr().out)
-    assert printed["environment"] == "toy:difficulty=2"
-    assert printed["agents"] == {"type": "scripted", "wrong": 0.2}
-    assert printed["rules"] == {"max_turns": 3}
+    assert printed["environment"] == {
+        "source": "toy:difficulty=2",
+        "agents": {"type": "scripted", "wrong": 0.2},
+        "verifier": {"type": "reward", "functions": {"a:f": 1.0, "b:g": 0.2}},
+        "rules": {"max_turns": 3},
+    }
 
 
 @pytest.mark.parametrize("bad", ["[1]", "{"])
 def test_a_bad_object_exits_with_code_2(bad: str, capsys):
     with pytest.raises(SystemExit) as caught:
-        train(["--rules", bad])
+        train(["--bounds", bad])
     assert caught.value.code == 2
 
 
@@ -129,21 +132,23 @@ def test_eval_measures_a_run_on_its_own_tasks(tmp_path: Path, capsys):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"environment": {"type": "subprocess:getoutput", "cmd": "touch {tmp}/ran"}},
-        {
-            "environment": "toy",
-            "agents": {"verify": "subprocess:getoutput:cmd=touch {tmp}/ran"},
-        },
+        {"source": {"type": "subprocess:getoutput", "cmd": "touch {tmp}/ran"}},
+        {"agents": {"verify": "subprocess:getoutput:cmd=touch {tmp}/ran"}},
+        {"verifier": "subprocess:getoutput:cmd=touch {tmp}/ran"},
+        {"verifier": {"type": "reward", "functions": {"os:system": 1.0}}},
+        {"tools": ["subprocess:getoutput"]},
+        {"tools": ["mcp:touch {tmp}/ran"]},
+        {"codec": "subprocess:getoutput:cmd=touch {tmp}/ran"},
+        {"id": "subprocess:Own/Env-v0"},
     ],
 )
 def test_eval_runs_no_code_that_a_run_folder_names(settings: dict, tmp_path: Path):
     (tmp_path / "checkpoints").mkdir()
-    text = json.dumps({"trust_remote_code": True, **settings}).replace(
-        "{tmp}", str(tmp_path)
-    )
+    row = {"format": 2, "trust_remote_code": True, "environment": settings}
+    text = json.dumps(row).replace("{tmp}", str(tmp_path))
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(
-        ConfigError, match="config.json names the .* which is code of its own"
+        ConfigError, match="config.json names .* which is code of its own"
     ):
         evaluate_command(["--policy", str(tmp_path), "--aided"])
     assert not (tmp_path / "ran").exists()

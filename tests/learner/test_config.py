@@ -29,7 +29,12 @@ def test_the_arms_of_the_demo_differ_in_one_thing_each():
         k for k in aipo["objective"] if aipo["objective"][k] != masked["objective"][k]
     }
     assert changed == {"agent_rule"}
-    assert {k for k in aipo if aipo[k] != base[k]} == {"agents", "aided_share"}
+    assert {k for k in aipo if aipo[k] != base[k]} == {
+        "environment",
+        "aided_share",
+        "stop_after_idle_steps",
+    }
+    assert base["environment"] == {"agents": "none"}
 
 
 @pytest.mark.parametrize(
@@ -37,7 +42,7 @@ def test_the_arms_of_the_demo_differ_in_one_thing_each():
     [
         ({"independence": "mixd"}, "Did you mean 'mixed'?"),
         ({"baseline": "group"}, "Valid: per_mode, split, union."),
-        ({"aided_share": 1.5}, "aided_share=1.5 must be a number from 0 to 1."),
+        ({"aided_share": 1.5}, "aided_share=1.5 must be a number from 0 to 1"),
         ({"num_steps": 0}, "num_steps=0 must be a whole number, 1 or more."),
         ({"group_size": 1}, "group_size=1 must be a whole number, 2 or more."),
         ({"lr": -1.0}, "lr=-1.0 must be a finite number above 0."),
@@ -49,7 +54,10 @@ def test_the_arms_of_the_demo_differ_in_one_thing_each():
             {"evaluation": {"patience": -1}},
             "config: evaluation.patience=-1 must be a whole number, 0 or more.",
         ),
-        ({"rules": [1]}, "rules=[1] must be an object of names and values."),
+        ({"rules": [1]}, "'rules' belongs to the environment"),
+        ({"environment": {"rules": [1]}}, "[1] must be an object of names and values."),
+        ({"environment": {"sorce": "toy"}}, "Did you mean 'source'"),
+        ({"environment": 3}, "environment=3 must be an id"),
     ],
 )
 def test_bad_values_are_named(change, message):

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from aipo_env import DialogueRules, PolicyError
+from aipo_env import DialogueRules, Environment, PolicyError
 from aipo_env.cli import main
 from aipo_learner.config import TrainConfig
 from aipo_learner.dry_run import (
@@ -144,13 +144,13 @@ def test_a_rehearsal_makes_a_step_and_does_without_what_is_out_of_reach(
 ):
     console = Console(record=True, width=200, file=io.StringIO())
     config = TrainConfig(
-        policy=str(foreign_policy), agents="openai:m@http://127.0.0.1:9/v1", out=tmp_path / "run",
+        policy=str(foreign_policy), environment=Environment(agents="openai:m@http://127.0.0.1:9/v1"), out=tmp_path / "run",
         num_threads=1, group_size=4, source=EpisodeSource(max_staleness=3), overlong_buffer=50,
     )  # fmt: skip
     dry_run(config, console)
     said = console.export_text()
     assert (
-        "The toy world and its agents stand in: the knowledge agent gives no reply"
+        "The toy world and its agents stand in: no answer can come from openai:m#"
         in said
     )
     assert (
@@ -174,7 +174,7 @@ def test_the_large_recipes_are_the_setting_that_they_name():
     for name in ("math_7b", "math_7b_lora"):
         config = RECIPES[name]()
         assert TrainConfig.from_dict(config.to_dict()) == config
-        assert (config.policy, config.rules["consult_budget"]) == (
+        assert (config.policy, config.environment.rules.consult_budget) == (
             "Qwen/Qwen2.5-7B-Instruct",
             3,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from aipo_env import read_episodes
+from aipo_env import Environment, read_episodes
 from aipo_env.testing import FaultServer
 from aipo_learner.config import TrainConfig
 from aipo_learner.metrics import read_metrics
@@ -36,8 +36,10 @@ def script() -> list[str]:
 def config(folder: Path, server: FaultServer) -> TrainConfig:
     return TrainConfig(
         out=folder,
-        agents=f"openai:tiny@{server.url}",
-        pool={"deadline_s": 3.0, "retries": 1, "backoff_s": 0.01, "break_after": 0},
+        environment=Environment(
+            agents=f"openai:tiny@{server.url}",
+            pool={"deadline_s": 3.0, "retries": 1, "backoff_s": 0.01, "break_after": 0},
+        ),
         independence="mixed",
         aided_share=1.0,
         num_steps=NUM_STEPS,

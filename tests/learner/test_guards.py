@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 import aipo_learner.train as train_module
-from aipo_env import ConfigError, PolicyError, read_episodes
+from aipo_env import ConfigError, Environment, PolicyError, read_episodes
 from aipo_learner.config import TrainConfig
 from aipo_learner.forward import ComputeConfig
 from aipo_learner.guards import check_bounds, out_of_memory_explained
@@ -165,7 +165,11 @@ def test_a_prompt_that_fills_the_context_ends_its_episodes_and_not_the_run(
     tmp_path: Path,
 ):
     train(
-        config(tmp_path, num_steps=1, rules={"max_context_tokens": 12}),
+        config(
+            tmp_path,
+            num_steps=1,
+            environment=Environment(rules={"max_context_tokens": 12}),
+        ),
         Console(quiet=True),
     )
     [row] = [

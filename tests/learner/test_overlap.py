@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import aipo_learner.train as train_module
-from aipo_env import Episode, PolicyError, Terminated, read_episodes
+from aipo_env import Environment, Episode, PolicyError, Terminated, read_episodes
 from aipo_learner.config import TrainConfig
 from aipo_learner.episode_source import EpisodeSource
 from aipo_learner.metrics import read_metrics
@@ -95,7 +95,7 @@ def config(out: Path) -> TrainConfig:
     return TrainConfig(
         out=out, sampler="folder", num_steps=NUM_STEPS, groups_per_step=1, group_size=4, checkpoint_every=1,
         keep_checkpoints=NUM_STEPS + 1, episodes_every=1, num_threads=1, lr=1e-3, warmup_steps=0, loggers="",
-        source=EpisodeSource(max_staleness=1), rules={"max_policy_tokens": 64}, anneal_from=1.0,
+        source=EpisodeSource(max_staleness=1), environment=Environment(rules={"max_policy_tokens": 64}), anneal_from=1.0,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 
-from aipo_env import PolicyError
+from aipo_env import Environment, PolicyError
 from aipo_learner.config import TrainConfig
 from aipo_learner.metrics import read_metrics
 from aipo_learner.objective import ObjectiveConfig
@@ -75,7 +75,7 @@ def test_any_causal_lm_trains_with_its_own_tokenizer_and_template(
         group_size=4,
         num_threads=1,
         overlong_buffer=40,
-        rules={"max_policy_tokens": 40},
+        environment=Environment(rules={"max_policy_tokens": 40}),
         lr=1e-3,
         objective=ObjectiveConfig(base="rloo"),
     )

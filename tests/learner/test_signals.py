@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from aipo_env import Environment
 from aipo_learner.config import TrainConfig
 from aipo_learner.interrupt import Abandoned, InterruptFlag
 from aipo_learner.metrics import read_metrics
@@ -33,7 +34,7 @@ def config(out: Path) -> dict[str, Any]:
         checkpoint_every=2,
         num_threads=1,
         lr=1e-3,
-        agents="scripted:wrong=0.3",
+        environment=Environment(agents="scripted:wrong=0.3"),
         loggers="",
         evaluation=schedule,
     ).to_dict()

@@ -17,6 +17,7 @@ from aipo_env import (
     ConfigError,
     Consult,
     DataError,
+    Environment,
     Episode,
     Scenario,
     Verdict,
@@ -233,7 +234,11 @@ def test_training_on_the_episodes_of_a_run_repeats_it_bit_for_bit(sampled, tmp_p
     run, episodes = sampled
     assert len({episode.reward for episode in read_episodes(episodes)}) == 2
     train(
-        config(tmp_path / "run", episodes=str(episodes), agents="none"),
+        config(
+            tmp_path / "run",
+            episodes=str(episodes),
+            environment=Environment(agents="none"),
+        ),
         Console(quiet=True),
     )
     before, after = weights(run), weights(tmp_path / "run")
@@ -259,7 +264,7 @@ def test_versions_of_tokens_in_a_file_tell_their_staleness(sampled, tmp_path):
     settings = config(
         tmp_path / "run",
         episodes=str(tmp_path / "mixed.jsonl"),
-        agents="none",
+        environment=Environment(agents="none"),
         num_steps=2,
     )
     train(settings, Console(quiet=True))

@@ -15,7 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from aipo_env import Completion, ConfigError, DataError, Message, Piece, PolicyError
+from aipo_env import (
+    Completion,
+    ConfigError,
+    DataError,
+    Environment,
+    Message,
+    Piece,
+    PolicyError,
+)
 from aipo_learner.eval_options import EvalOptions, task_sets
 from aipo_learner.samplers.base import ChatFormat, ChatVoice
 from aipo_learner.task_sets import measure_task_sets
@@ -238,7 +246,10 @@ def test_what_was_measured_is_kept_when_a_later_set_fails(
         ({"tasks": "aime25"}, "there is no 'aime25'"),
         ({"samples": 0}, "eval: samples=0 must be a whole number, 1 or more"),
         ({"temperature": 0.0}, "eval: temperature=0.0 must be a finite number above 0"),
-        ({"aided": True, "agents": "none"}, "--aided with --agents none"),
+        (
+            {"aided": True, "environment": Environment(agents="none")},
+            "--aided with nobody to consult",
+        ),
     ],
 )
 def test_what_is_refused(fields: dict[str, Any], message: str, tokenizer: Any):

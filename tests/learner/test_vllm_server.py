@@ -12,7 +12,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from aipo_env import Episode, HermesCodec, PolicyError, Scenario, build_scenario
+from aipo_env import (
+    Environment,
+    Episode,
+    HermesCodec,
+    PolicyError,
+    Scenario,
+    build_scenario,
+)
 from aipo_learner.batch import collate, episode_row
 from aipo_learner.config import TrainConfig
 from aipo_learner.metrics import read_metrics
@@ -179,13 +186,15 @@ def test_a_chat_model_behind_the_server_is_consulted_in_a_training_step(
     config = TrainConfig(
         out=tmp_path / "run",
         sampler=f"vllm:{url}",
-        agents={
-            "type": "openai",
-            "model": "policy",
-            "url": f"{url}/v1",
-            "prompts": str(prompts),
-            "max_tokens": 16,
-        },
+        environment=Environment(
+            agents={
+                "type": "openai",
+                "model": "policy",
+                "url": f"{url}/v1",
+                "prompts": str(prompts),
+                "max_tokens": 16,
+            }
+        ),
         num_steps=2,
         groups_per_step=2,
         group_size=4,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aipo_env import read_episodes
+from aipo_env import Environment, read_episodes
 from aipo_learner.config import TrainConfig
 from aipo_learner.episode_source import EpisodeSource
 from aipo_learner.metrics import read_metrics
@@ -22,7 +22,7 @@ def run(name: str, num_workers: int, is_killed: bool) -> tuple[list, list, list]
     if not is_killed:
         (notes / "killed").touch()
     config = TrainConfig(
-        out=folder / name, agents={"type": "ray_agent:NotingAgent", "folder": str(notes)}, num_steps=3,
+        out=folder / name, environment=Environment(agents={"type": "ray_agent:NotingAgent", "folder": str(notes)}), num_steps=3,
         groups_per_step=4, group_size=3, lr=1e-3, warmup_steps=0, episodes_every=1, checkpoint_every=2,
         num_threads=1, loggers="", seed=3, aided_share=0.7,
         source=EpisodeSource(max_staleness=1),
