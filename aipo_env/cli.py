@@ -4,6 +4,7 @@ Other packages add commands by the entry-point group `aipo.commands`. Such an en
 the arguments as a list of texts and returns nothing; it is imported only when its command is called.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -21,6 +22,7 @@ from aipo_env.commands import (
     view,
 )
 from aipo_env.errors import AipoError, ConfigError, suggest
+from aipo_env.flags import expanded, flag_types
 from aipo_env.lint import lint
 from aipo_env.render import escape_terminal
 from aipo_env.serving import serve
@@ -45,6 +47,8 @@ EXTRAS = {"jinja2": "report", "pyarrow": "data"} | {
     n: n for n in ("mcp", "openai", "openenv", "vllm")
 }
 """The extra that installs a package; "learner" installs all others."""
+_PACKAGES = {*EXTRAS, "torch", "transformers", "safetensors", "tensorboard"}
+"""What extras install. Any other package is needed by somebody's own code."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,11 +83,19 @@ def _run(arguments: list[str]) -> None:
         )
     try:
         if name in OWN:
-            tyro.cli(OWN[name], args=rest, prog=f"aipo {name}")
+            _run_own(name, rest)
         else:
             plugged[name].load()(rest)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise _missing(name, error) from error
+
+
+def _run_own(name: str, arguments: list[str]) -> None:
+    """Run a command of this package."""
+    function = OWN[name]
+    if "environment" in inspect.signature(function).parameters:
+        arguments = expanded(arguments)
+    tyro.cli(function, args=arguments, prog=f"aipo {name}", registry=flag_types())
 
 
 def _usage(plugged: dict[str, EntryPoint]) -> str:
@@ -99,14 +111,20 @@ def _usage(plugged: dict[str, EntryPoint]) -> str:
     return "\n".join(lines)
 
 
-def _missing(command: str, error: ModuleNotFoundError) -> Exception:
-    """Return what to tell when a package is missing; a missing module of ours is a fault of ours."""
+def _missing(command: str, error: ImportError) -> Exception:
+    """Return what to tell when something cannot be imported; a missing module of ours is a fault of ours."""
     package = (error.name or "").split(".")[0]
     if package in ("", "aipo_env", "aipo_learner"):
         return error
-    mend = 'pip install "aipo-rl[{}]"'.format(EXTRAS.get(package, "learner"))
+    if isinstance(error, ModuleNotFoundError) and package in _PACKAGES:
+        extra = EXTRAS.get(package, "learner")
+        return ConfigError(
+            f"`aipo {command}` needs {package}, which is not installed: "
+            f'pip install "aipo-rl[{extra}]".'
+        )
     return ConfigError(
-        f"`aipo {command}` needs {package}, which is not installed: {mend}."
+        f"`aipo {command}` runs code that cannot be imported: {error}. Install what it needs, "
+        "or mend its import."
     )
 
 

@@ -24,18 +24,19 @@ from tyro.conf import OmitArgPrefixes, Positional
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.agents.journal import Outcome
 from aipo_env.agents.pool import AgentPool, PoolLimits
-from aipo_env.envs import make_environment
-from aipo_env.envs.episode_env import EpisodeEnv
+from aipo_env.environment import Environment
+from aipo_env.envs.episode_env import byte_scenario
 from aipo_env.errors import AgentError, AipoError, ConfigError, DataError
 from aipo_env.event_loop import run_sync
-from aipo_env.grading import Grader
+from aipo_env.flags import named
+from aipo_env.grading import Grader, OwnGrader
 from aipo_env.leaks import leaks
 from aipo_env.records import Split
 from aipo_env.registry import REGISTRIES
 from aipo_env.render import episodes_html, escape_terminal
 from aipo_env.sandboxes.base import Limits, Program, RunResult
 from aipo_env.sandboxes.self_test import open_sandbox, survey
-from aipo_env.scenario import build_agents
+from aipo_env.scenario import build_agents, build_scenario
 from aipo_env.stored import read_episodes
 from aipo_env.tasks.base import build_source
 from aipo_env.tasks.contamination import (
@@ -49,9 +50,8 @@ from aipo_env.verifiers.golds import without_bad_golds
 
 
 def play(
-    environment: Positional[str] = "AIPO-Math-Turn-v0",
-    source: str | None = None,
-    agents: str | None = None,
+    name: Positional[str] = "AIPO-Math-Turn-v0",
+    environment: Environment = Environment(),  # noqa: B008
     split: Split = "train",
     index: int = 0,
     aided: bool = True,
@@ -59,21 +59,19 @@ def play(
     """Be the policy: solve a task in the terminal, with agents to consult.
 
     An empty line ends your turn. Programs have empty lines: in a code task a line with only "." ends it.
+    Limits of tokens count bytes of UTF-8.
 
     Args:
-        environment: Whose tasks and agents: an id, behind "package:" if another package registers it.
-        source: Where tasks come from, if not as the environment has it: "toy:difficulty=2", "file:tasks.jsonl".
-        agents: Who is consulted, if not as the environment has it: "scripted:wrong=0.2", "none".
+        name: What is played: an id, behind "package:" if another package registers it, or a task source.
+        environment: Single fields of it; --source, --agents and --reward for short.
         split: Training or held-out tasks.
         index: Which task.
         aided: Whether you may consult.
     """
     if index < 0:
         raise ConfigError(f"play: index={index} must not be negative.")
-    env = make_environment("play", environment, {"source": source, "agents": agents})
-    if not isinstance(env, EpisodeEnv):
-        raise ConfigError(f"play: {environment!r} has no tasks to solve in words.")
-    play_in_terminal(env.scenario, split=split, index=index, aided=aided)
+    scenario = byte_scenario(named(name, environment))
+    play_in_terminal(scenario, split=split, index=index, aided=aided)
 
 
 def view(file: Positional[Path], out: Path | None = None) -> None:
@@ -117,11 +115,13 @@ def tasks(
     Tasks that were left out are counted with the reason.
 
     Args:
-        source: Where tasks come from: "hf:dapo_math_17k", "file:tasks.jsonl".
+        source: Where tasks come from: "hf:dapo_math_17k", "file:tasks.jsonl", or the id of an environment.
         held_out: Sources, or hash lists (FILE.json), whose test tasks must not be trained on.
         hashes: Write a hash list of the source's test tasks: hashes alone, no text.
     """
-    found = without_bad_golds(build_source(source, 0))
+    environment = named(source, Environment()).resolved()
+    spec = "toy" if environment.source is None else environment.source
+    found = without_bad_golds(build_source(spec, 0))
     for split in get_args(Split):
         print(
             f"{split:6} {'endless' if (num := found.num_tasks(split)) is None else num}"
@@ -220,19 +220,22 @@ def _tell(pool: AgentPool, question: dict[str, Any], outcome: Outcome) -> bool:
 def verify(
     file: Positional[Path],
     *,
-    kind: Literal["math", "choice", "code"],
+    kind: Literal["math", "choice", "code"] | None = None,
+    environment: Environment = Environment(),  # noqa: B008
     out: Path | None = None,
     sandbox: str = "auto",
 ) -> None:
-    """Grade stored answers: math, multiple choice, or programs.
+    """Grade stored answers: math, multiple choice, programs, or by a verifier of your own.
 
-    One JSON object per line; a verdict is written for each, in order. Lines are {gold, pred, form} (form "answer"
-    or "response"), {gold, options or n_options, response}, {task, code}, or recorded episodes. A line that cannot
-    be graded gets the status "error"; the rest go on.
+    One JSON object per line; a verdict is written for each, in order. With --kind lines are {gold, pred, form} (form
+    "answer" or "response"), {gold, options or n_options, response}, {task, code}; with an environment or a verifier
+    {gold, response} or {task, response}, where task is an object with fields of a task, or the index of a task of the
+    environment. Recorded episodes do for both. A line that cannot be graded gets the status "error"; the rest go on.
 
     Args:
         file: The JSON lines.
         kind: What the answers are.
+        environment: Whose verifier grades them; --environment ID, --reward module:function for short.
         out: Where the verdicts go; by default to standard output.
         sandbox: Where programs are run: "auto", "process", "bubblewrap", "docker:IMAGE".
     """
@@ -240,11 +243,21 @@ def verify(
         raise ConfigError(
             f"verify: the verdicts would overwrite {file}; name another file with --out."
         )
+    grader: Grader | OwnGrader
+    if environment != Environment():
+        grader = OwnGrader(build_scenario(environment, "none"))
+    elif kind is not None:
+        grader = Grader(kind, sandbox)
+    else:
+        raise ConfigError(
+            "verify: name what the answers are, --kind math, choice or code, or whose "
+            "verifier grades them, --environment ID or --reward module:function."
+        )
     with (
         file.open("rb") as lines,
         out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout) as target,
     ):
-        run_sync(_write(Grader(kind, sandbox).grade(lines), target))
+        run_sync(_write(grader.grade(lines), target))
 
 
 async def _write(verdicts: AsyncIterator[dict[str, Any]], out: TextIO) -> None:

@@ -283,15 +283,21 @@ def _settings(kind: type[Any], value: Any, what: str) -> Any:
 def _registered(env_id: str) -> Environment:
     """Return what a Gymnasium id registers."""
     module, _, name = env_id.rpartition(":")
+    what = f"environment: {env_id!r} cannot be found"
     try:
         if module:
             importlib.import_module(module)
-        spec = gymnasium.spec(name)
-    except (gymnasium.error.Error, ImportError) as error:
-        near = suggest(name, [known for known in gymnasium.registry if "AIPO" in known])
+    except ImportError as error:
         raise ConfigError(
-            f"environment: {env_id!r} cannot be found: {error}. {near} An environment of "
-            "another package needs its name in front, package:Namespace/Name-v0."
+            f"{what}: {error}. Install the package that registers it."
+        ) from error
+    try:
+        spec = gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        ours = [known for known in gymnasium.registry if "AIPO" in known]
+        raise ConfigError(
+            f"{what}. {suggest(name, ours)} What another package registers needs its name "
+            "in front: package:Namespace/Name-v0."
         ) from error
     if spec.entry_point in _FACES:
         names = {item.name for item in fields(Environment)}

@@ -20,6 +20,7 @@ from aipo_env.environment import (
     SourceSpec,
     ToolSpecs,
     VerifierSpec,
+    is_id,
     pointed_at,
 )
 from aipo_env.errors import ConfigError
@@ -81,15 +82,54 @@ def flag_types() -> Any:
     return registry
 
 
+def expanded(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with its short forms, `--source` among them, written as flags of an environment.
+
+    Raises:
+        ConfigError: A value is missing, or cannot be read.
+    """
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        flag, has_value, value = word.partition("=")
+        if flag not in ("--environment", "--agents", "--source", "--reward"):
+            rest.append(word)
+            continue
+        value = _value(flag, value if has_value else next(words, ""))
+        if flag == "--reward":
+            rest += ["--environment.verifier", json.dumps(parse_rewards(value))]
+        elif flag != "--environment":
+            rest += [f"--environment.{flag[2:]}", value]
+        elif is_id(value):
+            rest += ["--environment.id", value]
+        else:
+            rest += ["--environment.source", value]
+    return rest
+
+
+def named(text: str, environment: Environment) -> Environment:
+    """Return the environment that a text names, an id, a source or JSON, with single fields put over it.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    return Environment.of(_read("environment", text)).changed(environment)
+
+
+def _value(flag: str, value: str) -> str:
+    if not value or value.startswith("--"):
+        raise ConfigError(f"{flag}: the value is missing.")
+    return value
+
+
 def short_forms(
-    arguments: Sequence[str], default: Environment, also: Sequence[str] = ()
+    arguments: Sequence[str], default: Environment
 ) -> tuple[list[str], Environment]:
     """Take the short forms out of a command line.
 
     Args:
         arguments: The command line.
         default: The environment to start from.
-        also: Further fields that may be written without "environment." before them.
 
     Returns:
         The other arguments, and the environment to start from.
@@ -97,28 +137,21 @@ def short_forms(
     Raises:
         ConfigError: A value is missing or cannot be read.
     """
-    fields = {"agents": "agents", **{name: name for name in also}}
     rest: list[str] = []
     environment = default
     words = iter(arguments)
     for word in words:
         flag, has_value, value = word.partition("=")
-        name = flag.removeprefix("--")
-        is_short = name in ("environment", "reward") or name in fields
-        if not flag.startswith("--") or not is_short:
+        if flag not in ("--environment", "--agents", "--reward"):
             rest.append(word)
             continue
-        if not has_value:
-            value = next(words, "")
-        if not value or value.startswith("--"):
-            raise ConfigError(f"{flag}: the value is missing.")
-        if name == "environment":
+        value = _value(flag, value if has_value else next(words, ""))
+        if flag == "--environment":
             environment = pointed_at(environment, _read(flag, value))
-        elif name == "reward":
+        elif flag == "--reward":
             environment = replace(environment, verifier=parse_rewards(value))
         else:
-            changes: dict[str, Any] = {fields[name]: _read(flag, value)}
-            environment = replace(environment, **changes)
+            environment = replace(environment, agents=_read(flag, value))
     return rest, environment
 
 

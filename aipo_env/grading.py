@@ -4,14 +4,24 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from aipo_env.episode import Episode
-from aipo_env.errors import DataError, SandboxUnavailable
-from aipo_env.records import StopReason, Task, Verdict
+from aipo_env.errors import DataError, check_choice, is_hopeless
+from aipo_env.records import (
+    Author,
+    Message,
+    Span,
+    Split,
+    StopReason,
+    Task,
+    Verdict,
+)
+from aipo_env.registry import construct
 from aipo_env.sandboxes.self_test import open_sandbox
+from aipo_env.scenario import Scenario
 from aipo_env.tasks.rows import read_json
-from aipo_env.verifiers.base import judged
+from aipo_env.verifiers.base import EpisodeView, judged, run_verifier
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import LETTERS
 from aipo_env.verifiers.math_equiv import MathVerifier
@@ -24,15 +34,8 @@ FORMS = ("answer", "response")
 _WITH_ANSWER = (StopReason.COMPLETED, StopReason.NO_ANSWER, StopReason.VERIFIER_ERROR)
 
 
-class Grader:
-    """Grades lines of one kind: "math", "choice" or "code"; recorded episodes of any kind.
-
-    The forms are `{gold, pred, form}`, `{gold, options | n_options, response}`, `{task, code}`, and what
-    `write_episodes` writes; other fields are ignored.
-    """
-
-    def __init__(self, kind: str, sandbox: str = "auto") -> None:
-        self._kind, self._sandbox, self._any = kind, sandbox, ByKind(sandbox)
+class _Lines:
+    """Grades lines of JSON, some at a time; what one line is, `_row` knows."""
 
     async def grade(self, lines: Iterable[bytes]) -> AsyncIterator[dict[str, Any]]:
         """Yield a verdict per line, in order; of a line that cannot be graded, an "error" with its number.
@@ -53,15 +56,30 @@ class Grader:
             if not isinstance(row, dict):
                 raise DataError(f"{row!r:.80} is no JSON object")
             return await self._row(row)
-        except SandboxUnavailable:
-            raise
         except KeyError as error:
             reason = f"field {error} is missing"
         except Exception as error:
+            # What the file says is data; what can never succeed is not of this line.
+            if is_hopeless(error):
+                raise
             reason = str(error)
         return asdict(judged("error", reason=f"line {number}: {reason}")) | {
             "line": number
         }
+
+    async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class Grader(_Lines):
+    """Grades lines of one kind: "math", "choice" or "code"; recorded episodes of any kind.
+
+    The forms are `{gold, pred, form}`, `{gold, options | n_options, response}`, `{task, code}`, and what
+    `write_episodes` writes; other fields are ignored.
+    """
+
+    def __init__(self, kind: str, sandbox: str = "auto") -> None:
+        self._kind, self._sandbox, self._any = kind, sandbox, ByKind(sandbox)
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
         if "turns" in row and "verdict" in row:
@@ -84,14 +102,9 @@ class Grader:
         return {**asdict(verdict), "tests": list(map(_case, cases))}
 
     async def _episode(self, episode: Episode) -> Verdict:
-        if episode.task.withheld and episode.task.answer == episode.task.withheld:
-            raise DataError(
-                f"the gold of {episode.task.id!r} was withheld when the episode was stored"
-            )
-        if episode.stop_reason not in _WITH_ANSWER or not episode.turns:
-            reason = f"the episode ended before an answer: {episode.stop_reason.value}"
-            return judged("no_answer", reason=reason)
-        return await self._any.verify(episode.task, episode.turns[-1].completion)
+        return _unanswered(episode) or await self._any.verify(
+            episode.task, episode.turns[-1].completion
+        )
 
     async def _bare_row(self, row: dict[str, Any]) -> Verdict:
         gold = _text(row, "gold")
@@ -110,6 +123,81 @@ class Grader:
         return await self._any.verify(
             Task(id="line", prompt="-", answer=gold), _text(row, "pred")
         )
+
+
+class OwnGrader(_Lines):
+    """Grades lines by the verifier of a scenario.
+
+    The forms are `{gold, response}`, `{task, response}`, where `task` is an object with fields
+    of `Task` or the index of a task of the scenario's source, and what `write_episodes`
+    writes. A verifier that wants the episode is shown a line's text as its only turn.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+
+    async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        if "turns" in row and "verdict" in row:
+            episode = Episode.from_dict(row)
+            verdict = _unanswered(episode) or await self._judge(
+                episode.task, episode.turns[-1].completion, episode
+            )
+            return asdict(verdict)
+        return asdict(await self._judge(self._task(row), _text(row, "response")))
+
+    def _task(self, row: dict[str, Any]) -> Task:
+        """Return the task of a line."""
+        given = row.get("task")
+        if isinstance(given, int) and not isinstance(given, bool):
+            split = row.get("split", "train")
+            check_choice("field 'split'", split, get_args(Split))
+            return self._scenario.source.task(split, given)
+        if isinstance(given, dict):
+            fields = {"id": "line", "prompt": "-", **given}
+            return construct(Task, fields, "field 'task'")
+        gold = _text(row, "gold")
+        return Task(
+            id="line", prompt="-", answer=gold, kind=str(row.get("kind", "own"))
+        )
+
+    async def _judge(
+        self, task: Task, text: str, episode: Episode | None = None
+    ) -> Verdict:
+        """Return the verdict on a text; tools with a state are made anew for it."""
+        tools = self._scenario.toolbox.open(task)
+        try:
+            await tools.start(self._scenario.pool.limits.deadline_s)
+            span = Span(text, Author.POLICY)
+            view = EpisodeView(
+                task=task,
+                answer=text,
+                messages=episode.messages
+                if episode
+                else (Message("assistant", (span,)),),
+                consults=episode.consults if episode else (),
+                tools=tools.instances,
+                aided=episode.aided if episode else False,
+            )
+            return await run_verifier(self._scenario.verifier, task, text, view)
+        finally:
+            await tools.close()
+
+
+def _unanswered(episode: Episode) -> Verdict | None:
+    """Return the verdict on an episode that has no answer to grade; None if it has one.
+
+    Raises:
+        DataError: Its gold answer was withheld when it was stored.
+    """
+    task = episode.task
+    if task.withheld and task.answer == task.withheld:
+        raise DataError(
+            f"the gold of {task.id!r} was withheld when the episode was stored"
+        )
+    if episode.stop_reason in _WITH_ANSWER and episode.turns:
+        return None
+    reason = f"the episode ended before an answer: {episode.stop_reason.value}"
+    return judged("no_answer", reason=reason)
 
 
 def _text(row: dict[str, Any], field: str) -> str:

@@ -22,10 +22,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import get_args
 
 from aipo_env.drive import begin, finish
+from aipo_env.environment import EnvironmentSpec
 from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError, check_choice, check_whole
 from aipo_env.records import Split, StopReason, Task
-from aipo_env.scenario import Scenario
+from aipo_env.scenario import Scenario, build_scenario
 from aipo_env.session import Session
 from aipo_env.threads import all_of, check_cancelled
 from aipo_env.tokenizers.base import Tokenizer
@@ -53,9 +54,11 @@ class Group:
 
 @dataclass(eq=False)
 class EpisodeRunner:
-    """Plays the tasks of a scenario with a policy.
+    """Plays the tasks of an environment with a policy.
 
     Args:
+        environment: A scenario, or an `Environment`, a registered id, or a task source or its
+            spec, which it is built from.
         policy: What gives each episode its voice, as a sampler does; or a function that
             says text, which is encoded by `tokenizer` and cut at the limit, or a
             `Completion`, whose token ids, if it has any, are kept as they are and must be
@@ -77,7 +80,7 @@ class EpisodeRunner:
         ConfigError: An argument is out of range.
     """
 
-    scenario: Scenario
+    environment: Scenario | EnvironmentSpec
     policy: TextPolicy | Voices
     _: KW_ONLY
     concurrency: int = 64
@@ -89,6 +92,7 @@ class EpisodeRunner:
     tokenizer: Tokenizer = field(default_factory=ByteTokenizer)
     policy_version: int = 0
     on_episode: Callable[[Episode], None] | None = None
+    scenario: Scenario = field(init=False, repr=False)
     _running: dict[Session, asyncio.Timeout] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -101,6 +105,10 @@ class EpisodeRunner:
             raise ConfigError(
                 f"runner: deadline_s={self.deadline_s!r} must be positive, or None for none."
             )
+        if isinstance(self.environment, Scenario):
+            self.scenario = self.environment
+        else:
+            self.scenario = build_scenario(self.environment, seed=self.seed)
         if isinstance(self.policy, Voices):
             self._voices: Voices = self.policy
         else:

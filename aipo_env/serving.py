@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, Positional
 
-from aipo_env.envs import make_environment
+from aipo_env.environment import Environment
 from aipo_env.envs.turn_env import TurnEnv
 from aipo_env.errors import ConfigError
 from aipo_env.event_loop import run_sync
+from aipo_env.flags import named
 from aipo_env.records import Split
 
 MAX_EPISODES = 1_000
@@ -21,42 +22,40 @@ _Flag = Annotated[bool, FlagCreatePairsOff]
 
 
 def serve(
-    environment: Positional[str] = "AIPO-Math-Turn-v0",
+    name: Positional[str] = "AIPO-Math-Turn-v0",
     mcp: _Flag = False,
     openenv: _Flag = False,
     stdio: _Flag = False,
-    source: str | None = None,
-    agents: str | None = None,
+    environment: Environment = Environment(),  # noqa: B008
+    aided: bool = True,
     split: Split = "train",
     host: str = "127.0.0.1",
     port: int = 8000,
 ) -> None:
-    """Offer an environment to others' policies, by MCP or OpenEnv.
+    """Offer an environment to others' policies, turn by turn, by MCP or OpenEnv.
+
+    Limits of tokens count bytes of UTF-8: raise --environment.rules.max-policy-tokens and
+    .max-context-tokens for policies that think at length.
 
     Args:
-        environment: Which: an id, behind "package:" if another package registers it.
+        name: What is played: an id, behind "package:" if another package registers it, or a task source.
         mcp: As two tools, reset and step, by the Model Context Protocol.
         openenv: As a server of OpenEnv; its clients play one episode at a time each.
         stdio: With --mcp: over standard input and output, for a client that starts this command.
-        source: Where tasks come from, if not as the environment has it.
-        agents: Who is consulted, if not as the environment has it.
+        environment: Single fields of it; --source, --agents and --reward for short.
+        aided: Whether the policies may consult.
         split: Training or held-out tasks.
         host: The address to listen on. Nothing asks for a password: leave it on this machine, or behind a proxy.
         port: The port.
     """
     if mcp == openenv:
         raise ConfigError("serve: choose --mcp or --openenv.")
-    chosen = {
-        "source": source,
-        "agents": agents,
-        "split": split,
-        "observation": "delta",
-    }
-    env = make_environment("serve", environment, chosen)
-    if not isinstance(env, TurnEnv):
-        raise ConfigError(
-            f"serve: {environment!r} is not played in turns; use one named …-Turn-v0."
-        )
+    env = TurnEnv(
+        environment=named(name, environment),
+        split=split,
+        aided=aided,
+        observation="delta",
+    )
     address = f"http://{host}:{port}"
     if openenv:
         app = openenv_app(env)

@@ -4,7 +4,6 @@
 Arguments: those of `EpisodeEnv` and of the face, `TokenEnv` or `TurnEnv`; `mode="token"|"turn"` chooses the face.
 """
 
-from collections.abc import Mapping
 from typing import Any, Unpack
 
 import gymnasium
@@ -12,7 +11,7 @@ import gymnasium
 from aipo_env.envs.episode_env import EnvOptions, EpisodeEnv
 from aipo_env.envs.token_env import Form, TokenEnv
 from aipo_env.envs.turn_env import Observation, TurnEnv
-from aipo_env.errors import ConfigError, check_choice
+from aipo_env.errors import check_choice
 
 _SUBJECTS = {"Math": "toy", "Code": "shipped:code", "Science": "shipped:science"}
 
@@ -39,20 +38,6 @@ def make_env(
     face: Any = TokenEnv if mode == "token" else TurnEnv
     made: EpisodeEnv[Any, Any] = face(**options)
     return made
-
-
-def make_environment(command: str, name: str, options: Mapping[str, Any]) -> Any:
-    """Return the environment of an id, without wrappers; options that are None are not passed on.
-
-    Raises:
-        ConfigError: It cannot be made.
-    """
-    given = {option: value for option, value in options.items() if value is not None}
-    try:
-        # A person needs no checker of actions; its warnings would stand in the transcript.
-        return gymnasium.make(name, disable_env_checker=True, **given).unwrapped
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
-        raise ConfigError(f"{command}: {name!r} cannot be made: {error}") from error
 
 
 # What `gymnasium.make` looks for on a class, to add its own render wrappers.

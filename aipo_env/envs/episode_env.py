@@ -31,7 +31,7 @@ from aipo_env.errors import ConfigError, check_choice, suggest, whole
 from aipo_env.event_loop import run_sync
 from aipo_env.records import Message, Split, StopReason
 from aipo_env.render import episode_text, episodes_html, messages_text
-from aipo_env.scenario import build_scenario
+from aipo_env.scenario import Scenario, build_scenario
 from aipo_env.session import Session
 from aipo_env.tokenizers.base import Tokenizer
 from aipo_env.tokenizers.bytes import ByteTokenizer
@@ -192,10 +192,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
 
     def _build(self) -> None:
         """Build what is played; no episode is running then."""
-        limits = {**BYTE_LIMITS, **given(self.environment.rules)}
-        self.scenario = build_scenario(
-            self.environment, rules=limits, cassette=self._cassette
-        )
+        self.scenario = byte_scenario(self.environment, self._cassette)
         self.tokenizer: Tokenizer = ByteTokenizer()
         self._session: Session | None = None
         self._voice = TextVoice()
@@ -385,6 +382,13 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         observation = self._observe()
         self._is_over = True
         return observation, reward, not truncated, truncated, info
+
+
+def byte_scenario(environment: Environment, cassette: str | None = None) -> Scenario:
+    """Build a scenario whose tokens are bytes: limits that are not given are `BYTE_LIMITS`."""
+    resolved = environment.resolved()
+    limits = {**BYTE_LIMITS, **given(resolved.rules)}
+    return build_scenario(resolved, rules=limits, cassette=cassette)
 
 
 def _so_far(session: Session) -> Episode:

@@ -109,8 +109,8 @@ def test_a_missing_package_names_its_extra(capsys: pytest.CaptureFixture):
     )
     assert run("train", "--help") == 2
     assert capsys.readouterr().err == (
-        "aipo: `aipo train` needs package_that_is_not_there, which is not installed: "
-        'pip install "aipo-rl[learner]".\n'
+        "aipo: `aipo train` runs code that cannot be imported: No module named "
+        "'package_that_is_not_there'. Install what it needs, or mend its import.\n"
     )
 
 
@@ -151,19 +151,19 @@ def test_bad_arguments_exit_with_2(
         (("play", "--source", "toys"), "aipo: task: there is no 'toys'. Valid: file, "),
         (
             ("play", "AIPO-Maths-Turn-v0"),
-            "aipo: play: 'AIPO-Maths-Turn-v0' cannot be made: Environment",
+            "aipo: environment: 'AIPO-Maths-Turn-v0' cannot be found. Valid: AIPO-Code-Turn-v0",
         ),
         (
             ("play", "gone:A-v0"),
-            "aipo: play: 'gone:A-v0' cannot be made: No module named 'gone'",
+            "aipo: environment: 'gone:A-v0' cannot be found: No module named 'gone'. Install",
         ),
         (
             ("play", "CartPole-v1"),
-            "aipo: play: 'CartPole-v1' has no tasks to solve in words.",
+            "aipo: environment: 'CartPole-v1' is a CartPoleEnv, whose tasks and rules are",
         ),
         (
             ("play", "wordless-v0"),
-            "aipo: play: 'wordless-v0' has no tasks to solve in words.",
+            "aipo: environment: 'wordless-v0' is a Env, whose tasks and rules are not known",
         ),
         (("play", "--source", "file:gone.jsonl"), "aipo: gone.jsonl: no such file."),
         (("play", "--index", "-1"), "aipo: play: index=-1 must not be negative."),

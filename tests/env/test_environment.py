@@ -1,0 +1,285 @@
+"""One environment, one spec: Python, JSON, ids and flags say the same."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aipo_env import (
+    ConfigError,
+    DialogueRules,
+    Environment,
+    EpisodeRunner,
+    PoolLimits,
+    PoolSettings,
+    RuleSettings,
+    ScriptedPolicy,
+    Task,
+    TurnEnv,
+    Verdict,
+    build_scenario,
+    short_forms,
+)
+from aipo_env.cli import main
+from aipo_env.environment import is_id
+from aipo_env.flags import expanded
+
+
+def double(number: int) -> int:
+    """Double a number."""
+    return 2 * number
+
+
+def exact(task: Task, text: str) -> float:
+    """Return what an answer earns."""
+    return float(text.strip() == task.answer)
+
+
+class Strict:
+    """A verifier of one's own."""
+
+    async def verify(self, task: Task, text: str) -> Verdict:
+        is_right = text == task.answer
+        status = "correct" if is_right else "wrong"
+        return Verdict(correct=is_right, reward=0.5 * is_right, status=status)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("AIPO-Math-Turn-v0", True),
+        ("package:Namespace/Name-v12", True),
+        ("package.module:Name-v1", True),
+        ("toy", False),
+        ("toy:difficulty=2", False),
+        ("file:tasks-v1", False),
+        ("hf:OWNER/NAME-v2", False),
+        ("my_package.tasks:Source", False),
+        ("math500", False),
+        ("", False),
+    ],
+)
+def test_what_is_an_id(text: str, expected: bool):
+    assert is_id(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("AIPO-Code-v0", Environment(id="AIPO-Code-v0")),
+        ("toy:difficulty=2", Environment(source="toy:difficulty=2")),
+        ({"type": "toy"}, Environment(source={"type": "toy"})),
+        (
+            {"source": "toy", "rules": {"max_turns": 3}, "pool": {"retries": 0}},
+            Environment(
+                source="toy",
+                rules=RuleSettings(max_turns=3),
+                pool=PoolSettings(retries=0),
+            ),
+        ),
+    ],
+)
+def test_short_forms_in_python(value: Any, expected: Environment):
+    assert Environment.of(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"sorce": "toy"}, "there is no option 'sorce'.*Did you mean 'source'"),
+        ({"rules": {"max_turn": 3}}, "Did you mean 'max_turns'"),
+        ({"rules": 3}, "dialogue rules: 3 must be an object"),
+        ({"tools": "shout"}, "tools='shout' must be a list"),
+        ({"id": 3}, "id=3 must be a Gymnasium id"),
+    ],
+)
+def test_what_is_no_environment(value: Any, message: str):
+    with pytest.raises(ConfigError, match=message):
+        Environment.of(value)
+
+
+def test_json_turns_back():
+    environment = Environment(
+        id="AIPO-Math-v0",
+        agents={"knowledge": "scripted"},
+        tools=["my_package:shout"],
+        verifier={"type": "reward", "functions": {"a:f": 1.0}},
+        codec="hermes",
+        rules={"max_turns": 3, "kinds": ["verify"], "budget_per_kind": {"verify": 1}},
+        pool={"retries": 0},
+    )
+    row = json.loads(json.dumps(environment.to_dict()))
+    assert Environment.of(row) == environment
+    assert Environment().to_dict() == {}
+
+
+def test_functions_and_objects_in_json():
+    environment = Environment(source=Strict(), tools=[double], verifier=exact)
+    assert environment.to_dict() == {
+        "source": f"<{__name__}.Strict>",
+        "tools": [f"{__name__}:double"],
+        "verifier": f"{__name__}:exact",
+    }
+
+
+def test_every_rule_and_limit_can_be_set():
+    for settings, whole in ((RuleSettings, DialogueRules), (PoolSettings, PoolLimits)):
+        names = set(settings.__dataclass_fields__)
+        assert names == set(whole.__dataclass_fields__)
+        # Each is explained where --help reads it.
+        explained = {name for name in names if f"{name}: " in (settings.__doc__ or "")}
+        grouped = {"max_calls", "max_tokens", "max_usd"}
+        assert names - explained - grouped == set()
+
+
+def test_merging():
+    base = Environment(
+        id="X-v0", rules={"max_turns": 3, "plain_prompt": "P"}, pool={"retries": 0}
+    )
+    other = Environment(source="toy", rules={"max_turns": 5}, tools=[])
+    merged = base.changed(other)
+    assert (merged.id, merged.source, merged.tools) == ("X-v0", "toy", ())
+    assert (merged.rules.max_turns, merged.rules.plain_prompt) == (5, "P")
+    assert merged.pool.retries == 0
+
+
+def test_flags():
+    rest, environment = short_forms(
+        ["--lr", "1", "--agents", '{"verify": "scripted"}', "--environment=toy:difficulty=2",
+         "--reward", "a:f=1,b:g=0.2", "--environment.rules.max-turns", "3"],
+        Environment(id="AIPO-Code-v0", rules={"max_invalid": 0}),
+    )  # fmt: skip
+    assert rest == ["--lr", "1", "--environment.rules.max-turns", "3"]
+    assert environment == Environment(
+        source="toy:difficulty=2",
+        agents={"verify": "scripted"},
+        verifier={"type": "reward", "functions": {"a:f": 1.0, "b:g": 0.2}},
+        rules={"max_invalid": 0},
+    )
+    assert expanded(["--source", "toy", "--environment", "A-v0", "x"]) == [
+        "--environment.source", "toy", "--environment.id", "A-v0", "x",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words", [["--agents"], ["--agents", "--lr"], ["--environment="], ["--agents", "{"]]
+)
+def test_flags_without_a_value_are_named(words: list[str]):
+    with pytest.raises(ConfigError, match=words[0].strip("=")):
+        short_forms(words, Environment())
+
+
+def test_agents_follow_the_source(tmp_path: Path):
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"id": "a", "prompt": "1+1?", "answer": "2"}\n')
+    alone = build_scenario(f"file:{path}")
+    assert (alone.pool.agents, alone.offered) == ({}, ())
+    assert build_scenario("toy").offered == ("knowledge", "reason", "verify")
+    assert build_scenario("shipped:code").offered == ("knowledge", "reason", "verify")
+    assert build_scenario("toy", {"reason": "scripted"}).offered == ("reason",)
+
+
+def test_prompts_offer_those_who_answer(tmp_path: Path):
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"id": "a", "prompt": "1+1?", "answer": "2"}\n')
+    prompt = TurnEnv(source=f"file:{path}").reset(seed=0)[0]
+    assert "consult" not in prompt
+    assert "<verify>" not in prompt
+    own = {"plain_prompt": "P. {instructions}", "max_turns": 4}
+    some = TurnEnv(source="toy", agents={"verify": "scripted"}, rules=own).reset(
+        seed=0
+    )[0]
+    assert "<verify>" in some
+    assert "<reason>" not in some
+    assert "{" not in some
+
+
+def test_tools_have_their_place_in_both_prompts():
+    options = {"source": "toy", "tools": [double], "rules": {"plain_prompt": "P"}}
+    alone = TurnEnv(aided=False, **options).reset(seed=0)[0]
+    aided = TurnEnv(**options).reset(seed=0)[0]
+    assert "<double>" in alone
+    assert "<double>" in aided
+    assert "<knowledge>" not in alone
+    assert "<knowledge>" in aided
+    placed = {**options, "rules": {"plain_prompt": "A {tools} B"}}
+    prompt = TurnEnv(aided=False, **placed).reset(seed=0)[0].split("user:")[0]
+    assert prompt.startswith("system: A ")
+    assert prompt.strip().endswith(" B")
+    away = {**options, "rules": {"plain_prompt": "P", "tools_when": "aided"}}
+    assert "<double>" not in TurnEnv(aided=False, **away).reset(seed=0)[0]
+
+
+def test_tools_stay_in_deployment_and_are_no_consultations():
+    env = TurnEnv(
+        source="toy",
+        tools=[double],
+        aided=False,
+        rules={"tool_budget": 1, "max_turns": 5},
+    )
+    env.reset(seed=0)
+    observation = env.step('<double>{"number": 4}</double>')[0]
+    assert observation.endswith('<reply from="double">8</reply>')
+    observation, _, terminated, _, info = env.step('<double>{"number": 4}</double>')
+    assert not terminated
+    assert info["consults_used"] == 0
+    assert "no calls left" in observation
+
+
+def test_markup_of_agents_is_text_where_none_answers():
+    env = TurnEnv(source="toy", tools=[double], agents="none")
+    env.reset(seed=0)
+    _, _, terminated, _, info = env.step("<knowledge>mele</knowledge>")
+    assert terminated
+    assert info["stop_reason"] == "no_answer"
+
+
+def test_a_runner_takes_an_environment():
+    runner = EpisodeRunner(
+        {"source": "toy", "verifier": Strict(), "rules": {"max_turns": 1}},
+        ScriptedPolicy(["no"]).say,
+    )
+
+    async def first() -> Any:
+        (episode,) = [episode async for episode in runner.episodes(1)]
+        return episode
+
+    episode = asyncio.run(first())
+    assert (episode.reward, episode.stop_reason.value) == (0.0, "completed")
+
+
+def test_verify_grades_by_a_verifier_of_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "own_reward.py").write_text(
+        "def exact(task, text):\n    return float(text == task.answer)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    rows = [
+        {"gold": "x", "response": "x"},
+        {"gold": "x", "response": "y"},
+        {"task": {"answer": "z", "kind": "own"}, "response": "z"},
+        {"task": 0, "response": "7623"},
+        {"task": {"anser": "z"}, "response": "z"},
+        {"response": "z"},
+        {"task": 0, "split": "dev", "response": "z"},
+    ]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "verdicts.jsonl"
+    given = ["--reward", "own_reward:exact", "--out", str(out)]
+    assert main(["verify", str(path), *given]) == 0
+    verdicts = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [verdict["reward"] for verdict in verdicts] == [1, 0, 1, 1, None, None, None]
+    assert "Did you mean 'answer'" in verdicts[4]["reason"]
+    assert "field 'gold' is missing" in verdicts[5]["reason"]
+    assert "'dev'" in verdicts[6]["reason"]
+    assert main(["verify", str(path)]) == 2
+    assert "--kind math, choice or code" in capsys.readouterr().err
+
+
+def test_tasks_and_play_take_an_id(capsys: pytest.CaptureFixture):
+    assert main(["tasks", "AIPO-Science-Turn-v0"]) == 0
+    assert capsys.readouterr().out.startswith("train  ")
