@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from aipo_env.episode import Episode
-from aipo_env.errors import DataError, check_choice, is_hopeless
+from aipo_env.errors import ConfigError, DataError, is_hopeless
 from aipo_env.records import (
     Author,
     Message,
@@ -146,15 +146,23 @@ class OwnGrader(_Lines):
         return asdict(await self._judge(self._task(row), _text(row, "response")))
 
     def _task(self, row: dict[str, Any]) -> Task:
-        """Return the task of a line."""
+        """Return the task of a line.
+
+        Raises:
+            DataError: The line says of none.
+        """
         given = row.get("task")
         if isinstance(given, int) and not isinstance(given, bool):
             split = row.get("split", "train")
-            check_choice("field 'split'", split, get_args(Split))
+            if split not in get_args(Split):
+                raise DataError(f"field 'split' is {split!r:.80}; use train or test")
             return self._scenario.source.task(split, given)
         if isinstance(given, dict):
             fields = {"id": "line", "prompt": "-", **given}
-            return construct(Task, fields, "field 'task'")
+            try:
+                return construct(Task, fields, "field 'task'")
+            except ConfigError as error:
+                raise DataError(str(error)) from error
         gold = _text(row, "gold")
         return Task(
             id="line", prompt="-", answer=gold, kind=str(row.get("kind", "own"))
