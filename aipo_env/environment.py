@@ -294,9 +294,9 @@ def _registered(env_id: str) -> Environment:
     try:
         spec = gymnasium.spec(name)
     except gymnasium.error.Error as error:
-        ours = [known for known in gymnasium.registry if "AIPO" in known]
+        known = [listed for listed in gymnasium.registry if "AIPO" in listed]
         raise ConfigError(
-            f"{what}. {suggest(name, ours)} What another package registers needs its name "
+            f"{what}. {suggest(name, known)} What another package registers needs its name "
             "in front: package:Namespace/Name-v0."
         ) from error
     if spec.entry_point in _FACES:

@@ -9,6 +9,7 @@ import numpy as np
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.errors import ConfigError, check_number
+from aipo_env.keys import Salt, keyed_rng
 from aipo_env.registry import AGENTS
 from aipo_env.tasks.base import TaskSource, finite_tasks
 from aipo_env.verifiers.by_kind import ByKind
@@ -88,7 +89,7 @@ class MixedAgent:
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Draw an agent and ask it."""
-        rng = np.random.default_rng([request.seed, 12])
+        rng = keyed_rng([request.seed], Salt.MIXED_AGENT)
         mind = self.minds[rng.choice(len(self.minds), p=self._shares)]
         reply: AgentReply = await mind.reply(request)
         return replace(reply, agent_id=reply.agent_id or mind.agent_id)
@@ -120,7 +121,7 @@ class WrongAgent:
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Ask, and spoil the reply or not."""
         reply: AgentReply = await self._mind.reply(request)
-        rng = np.random.default_rng([request.seed, 11])
+        rng = keyed_rng([request.seed], Salt.SPOILED_REPLY)
         if rng.random() >= self.p:
             return replace(reply, agent_id=reply.agent_id or self._mind.agent_id)
         text = _FACT.sub(lambda fact: _spoiled(fact[0], rng), reply.text)

@@ -13,8 +13,6 @@ from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aipo_env.agents.base import (
     Agent,
     AgentLost,
@@ -36,6 +34,7 @@ from aipo_env.agents.journal import request_hash as request_hash
 from aipo_env.agents.limits import SPENT, counted, spent_limit
 from aipo_env.agents.limits import PoolLimits as PoolLimits
 from aipo_env.errors import is_hopeless
+from aipo_env.keys import Salt, keyed_rng
 from aipo_env.records import CONSULT_KINDS
 from aipo_env.threads import check_cancelled
 
@@ -206,7 +205,7 @@ class AgentPool:
 
     def _back_off_s(self, request: AgentRequest, retry: int) -> float:
         """Return for how long to wait before a retry, the first being 1; it is drawn from the request's seed."""
-        rng = np.random.default_rng([request.seed, 5, retry])
+        rng = keyed_rng([request.seed], Salt.RETRY_PAUSE, retry)
         mean_s: float = self.limits.backoff_s * 2 ** (retry - 1)
         return mean_s * rng.uniform(0.5, 1.5)
 

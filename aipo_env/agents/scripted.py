@@ -8,6 +8,7 @@ import numpy as np
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.errors import ConfigError, check_number
+from aipo_env.keys import Salt, keyed_rng
 from aipo_env.tasks.base import TaskSource
 from aipo_env.tasks.toy import ToySource
 from aipo_env.toy.world import draw_rule
@@ -48,7 +49,7 @@ class ScriptedAgent:
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Answer; "unknown;" when the query names nothing of this world."""
-        rng = np.random.default_rng([request.seed, 3])
+        rng = keyed_rng([request.seed], Salt.SCRIPTED_AGENT)
         wrong, slow, silent = rng.random(3) < (self.wrong, self.slow, self.silent)
         if silent:
             await asyncio.Event().wait()

@@ -86,7 +86,10 @@ class OwnEngine:
         await self.close()
         try:
             args = self._vllm.AsyncEngineArgs(model=str(folder), **self._options)
-            self._llm = self._vllm.AsyncLLMEngine.from_engine_args(args)
+            # It takes minutes, in which agents go on answering in the event loop.
+            self._llm = await asyncio.to_thread(
+                self._vllm.AsyncLLMEngine.from_engine_args, args
+            )
         except Exception as error:  # an option that it does not have, no memory, a model that it cannot run
             raise PolicyError(f"sampler: vLLM does not start: {error}") from error
 
