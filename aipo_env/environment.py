@@ -200,7 +200,13 @@ class Environment:
         """
         if not self.id:
             return self
-        return _registered(self.id).changed(replace(self, id=""))
+        environment = _registered(self.id).changed(replace(self, id=""))
+        if environment.source is None:
+            raise ConfigError(
+                f"environment: {self.id!r} is registered without a source, so there are no "
+                "tasks. Register one, or name it: source=, --environment.source."
+            )
+        return environment
 
     @property
     def name(self) -> str:
