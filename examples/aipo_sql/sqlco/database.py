@@ -27,7 +27,11 @@ class Database:
         sandbox.restrict(self.connection)
 
     def describe_table(self, table: str) -> str:
-        """Tell the columns of a table and their types."""
+        """Tell the columns of a table and their types.
+
+        Args:
+            table: Its name alone.
+        """
         query = "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
         _, rows = sandbox.run(self.connection, query, MAX_ROWS)
         tables = {str(name): str(sql) for name, sql in rows}
