@@ -56,9 +56,17 @@ def environments(options: EvalOptions) -> dict[str, Environment]:
     if not options.tasks:
         return {_name(options.environment.name): options.environment}
     return {
-        name: replace(options.environment, source=spec)
+        name: of_other_tasks(options.environment, spec)
         for name, spec in task_sets(options.tasks).items()
     }
+
+
+def of_other_tasks(environment: Environment, spec: Spec) -> Environment:
+    """Return an environment with other tasks: its rules, its codec and its agents.
+
+    These tasks are judged by what fits them, and its tools are of its own tasks.
+    """
+    return replace(environment.resolved(), source=spec, verifier=None, tools=None)
 
 
 def task_sets(text: str) -> dict[str, Spec]:

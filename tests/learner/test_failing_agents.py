@@ -18,7 +18,7 @@ pytest.importorskip("openai")
 
 FAULTS = (
     "429", "500", "503", "302", "reset", "cut", "garbage", "nothing", "utf8", "nested", "shape", "empty", "huge",
-    "endless", "packed", "hang", "drip", "401",
+    "endless", "packed", "hang", "drip", "409",
 )  # fmt: skip
 NUM_GROUPS, GROUP_SIZE, NUM_STEPS = 4, 4, 3
 

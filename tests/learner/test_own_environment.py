@@ -343,7 +343,7 @@ def test_a_run_that_learns_nothing_stops_and_is_saved(aipo: Any, tmp_path: Path)
     assert "2 steps in a row gave no gradient, so the run stops" in done.err
     assert "2 x group all wrong" in done.err
     assert "of 4 episodes were cut off" in done.err
-    assert "a reward with partial credit (--reward)" in done.err
+    assert "raise --environment.rules.max-policy-tokens" in done.err
     assert "--stop-after-idle-steps 0 goes on all the same" in done.err
     assert "Done" not in done.out
     names = [path.name for path in tmp_path.glob("checkpoints/*")]
