@@ -116,7 +116,7 @@ def _last_line(config: TrainConfig, learned: Learned) -> str:
 def evaluate_command(argv: list[str]) -> None:
     """Measure a policy on task sets: mean@k and pass@k without agents, and with them where asked."""
     first, _ = tyro.cli(_Measured, args=argv, return_unknown_args=True, add_help=False)
-    default = _eval_defaults(first.policy, argv)
+    default = _eval_defaults(first.policy, argv, is_trusted=first.trust_run)
     rest, environment = short_forms(argv, default.environment)
     options = tyro.cli(
         EvalOptions,
@@ -142,9 +142,12 @@ class _Measured:
     """What decides on the defaults of `aipo eval`."""
 
     policy: str = "tiny"
+    trust_run: bool = False
 
 
-def _eval_defaults(policy: str, argv: Sequence[str]) -> EvalOptions:
+def _eval_defaults(
+    policy: str, argv: Sequence[str], *, is_trusted: bool = False
+) -> EvalOptions:
     """Return defaults that measure a run's policy, or its `best`, in the run's own world.
 
     An environment that is named on the command line takes the place of the run's whole.
@@ -169,7 +172,8 @@ def _eval_defaults(policy: str, argv: Sequence[str]) -> EvalOptions:
     is_named = any(word.split("=")[0] in _NAMING for word in argv)
     if not is_named:
         environment = Environment.of(row.get("environment", {}))
-        _check_trusted(environment, path)
+        if not is_trusted:
+            _check_trusted(environment, path)
     return EvalOptions(policy=policy, environment=environment, **given)
 
 
@@ -200,8 +204,9 @@ def _check_trusted(environment: Environment, path: Path) -> None:
                 foreign.append(spec)
     if foreign:
         raise ConfigError(
-            f"eval: {path} names {foreign[0]!r}, which is code of its own. If you trust it, "
-            "name the environment yourself: --environment ID."
+            f"eval: {path} names {foreign[0]!r}, which is code of its own. If it is your own "
+            "run, or you have read that code, add --trust-run; otherwise name another "
+            "environment: --environment ID."
         )
 
 

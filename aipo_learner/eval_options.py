@@ -19,6 +19,8 @@ class EvalOptions:
     """Model folder, hub name, or the --out folder of a training run, whose seed and settings are then taken."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
+    trust_run: bool = False
+    """Run code that the run's folder names: its environment, agents, tools, verifier. Off unless it is your own."""
     tasks: str = ""
     """Task sets, with commas between: known names (aime2025,math500,gpqa_diamond,livecodebench) or task sources
     (file:tasks.jsonl,hf:OWNER/NAME,limit=100). If not given, the environment's own tasks."""

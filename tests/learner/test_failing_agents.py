@@ -77,6 +77,9 @@ def test_it_loses_nothing_trains_no_partial_group_and_tells_it_all(
         )
     # Every consultation of every episode is one request, and one more for each retry.
     retries, denied = counts.pop("retries"), counts.pop("denied", 0)
+    # Before them the agents were asked whether they are there.
+    (first, *requests) = requests
+    assert "What is 2 + 2?" in first[1]["messages"][-1]["content"]
     assert counts.total() + retries == len(requests) >= 40
     assert len({body["seed"] for _, body in requests}) == counts.total()
     assert counts["answered"] > 0.6 * counts.total()
