@@ -56,7 +56,9 @@ def environments(options: EvalOptions) -> dict[str, Environment]:
         ConfigError: `tasks` names no task set.
     """
     if not options.tasks:
-        return {_name(options.environment.name): options.environment}
+        # Of an id the package and the namespace say nothing new.
+        _, _, short = options.environment.name.rpartition("/")
+        return {_name(short): options.environment}
     return {
         name: of_other_tasks(options.environment, spec)
         for name, spec in task_sets(options.tasks).items()

@@ -82,8 +82,10 @@ def measure_task_sets(
 def _settings(options: EvalOptions, scenario: Scenario) -> dict[str, Any]:
     """Return how the policy is sampled."""
     rules = scenario.rules
+    first = scenario.session(scenario.source.task("test", 0), aided=False)
+    system, *_ = first.open()
     return {
-        "prompt": rules.plain_prompt,
+        "prompt": system.content,
         "temperature": options.temperature,
         "max_policy_tokens": rules.max_policy_tokens,
         "max_context_tokens": rules.max_context_tokens,
