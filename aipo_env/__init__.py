@@ -45,6 +45,7 @@ from aipo_env.environment import (
     ToolSpecs,
     VerifierSpec,
     as_environment,
+    is_id,
     pointed_at,
 )
 from aipo_env.envs.spaces import UnicodeText
@@ -319,6 +320,7 @@ __all__ = [
     "free_key",
     "html_templates",
     "in_process_loop",
+    "is_id",
     "keyed_rng",
     "known_datasets",
     "lint_episodes",

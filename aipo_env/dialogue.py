@@ -14,11 +14,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from aipo_env.agents.limits import SPENT, check_budget, counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
-from aipo_env.errors import check_choice, check_whole
+from aipo_env.errors import ConfigError, check_choice, check_whole, suggest
 from aipo_env.leaks import is_long, leaks
 from aipo_env.records import (
     CONSULT_KINDS,
@@ -39,7 +39,10 @@ MAX_CALLS = 64
 """A turn of more calls is malformed: each of them is answered, even if it is denied."""
 TOOL_DENIED = "no calls left"
 """What stands in place of a tool's answer beyond its budget."""
-_PLACES = re.compile(r"\{instructions\}|\{tools\}")
+PLACES = ("{instructions}", "{tools}")
+"""What a prompt may hold: how agents are consulted, and what tools there are."""
+_PLACES = re.compile("|".join(map(re.escape, PLACES)))
+_LIKE_PLACES = re.compile(r"\{(?:instruction|tool|agent)\w*\}", re.IGNORECASE)
 PLAIN_PROMPT = (
     "Solve the problem step by step. Give the final answer in the form that the problem asks for, or in \\boxed{} "
     "if it asks for none."
@@ -91,7 +94,14 @@ class DialogueRules:
     max_invalid: int = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kinds", tuple(self.kinds))
+        kinds: Any = self.kinds
+        if not isinstance(kinds, list | tuple):
+            raise ConfigError(
+                f"dialogue rules: kinds={kinds!r} must be a list of roles."
+            )
+        object.__setattr__(self, "kinds", tuple(kinds))
+        for name in ("plain_prompt", "consult_prompt"):
+            _check_prompt(name, getattr(self, name))
         for role in self.kinds:
             check_choice("dialogue rules: kind", role, CONSULT_KINDS)
         for kind, budget in self.budget_per_kind.items():
@@ -104,6 +114,18 @@ class DialogueRules:
         check_choice("dialogue rules: tools_when", self.tools_when, ("always", "aided"))
         for name in ("consult_budget", "tool_budget", "max_invalid"):
             check_whole(f"dialogue rules: {name}", getattr(self, name))
+
+
+def _check_prompt(name: str, prompt: Any) -> None:
+    """Raise ConfigError unless a prompt is text whose places are spelled right."""
+    if not isinstance(prompt, str):
+        raise ConfigError(f"dialogue rules: {name}={prompt!r} must be text.")
+    for place in _LIKE_PLACES.findall(prompt):
+        if place not in PLACES:
+            raise ConfigError(
+                f"dialogue rules: {name} has {place!r}, which stands for nothing. "
+                f"{suggest(place, PLACES)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

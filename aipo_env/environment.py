@@ -10,7 +10,7 @@ the same thing, in Python, in JSON and as flags:
 What is not given follows the environment that `id` registers, and else the source.
 """
 
-import importlib
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -173,6 +173,13 @@ class Environment:
             return cls(source=value)
         if "type" in value:
             return cls(source=value)
+        for part, kind in (("rules", RuleSettings), ("pool", PoolSettings)):
+            for name in kind.__dataclass_fields__:
+                if name in value:
+                    raise ConfigError(
+                        f"environment: {name!r} belongs to its {part}: write "
+                        f'{{"{part}": {{"{name}": …}}}}.'
+                    )
         return construct(cls, value, "environment")
 
     def changed(self, other: "Environment") -> "Environment":
@@ -200,7 +207,13 @@ class Environment:
         """
         if not self.id:
             return self
-        return _registered(self.id).changed(replace(self, id=""))
+        environment = _registered(self.id).changed(replace(self, id=""))
+        if environment.source is None:
+            raise ConfigError(
+                f"environment: {self.id!r} is registered without a source, so there are no "
+                "tasks. Register one, or name it: source=, --environment.source."
+            )
+        return environment
 
     @property
     def name(self) -> str:
@@ -235,9 +248,13 @@ EnvironmentSpec = Union[Environment, str, Mapping[str, Any], TaskSource]  # noqa
 
 def is_id(text: str) -> bool:
     """Return whether a text is a Gymnasium id, and no spec of a task source."""
-    kind = text.partition(":")[0]
-    is_source = kind in TASKS.names() or text.lower() in known_datasets()
-    return _ID.fullmatch(text) is not None and not is_source
+    if _ID.fullmatch(text) is None or text.lower() in known_datasets():
+        return False
+    kind, colon, _ = text.partition(":")
+    # A package may give its tasks a short name that is its own, and register ids too.
+    package = kind.partition(".")[0]
+    is_package = colon == ":" and importlib.util.find_spec(package) is not None
+    return kind not in TASKS.names() or (is_package and kind not in TASKS.own)
 
 
 def pointed_at(environment: Environment, spec: Any) -> Environment:
@@ -275,8 +292,11 @@ def _settings(kind: type[Any], value: Any, what: str) -> Any:
         raise ConfigError(f"{what}: {value!r} must be an object of names and values.")
     settings = construct(kind, value, what)
     kinds = getattr(settings, "kinds", None)
-    if kinds is not None:
-        object.__setattr__(settings, "kinds", tuple(kinds))
+    if kinds is None:
+        return settings
+    if not isinstance(kinds, list | tuple):
+        raise ConfigError(f"{what}: kinds={kinds!r} must be a list of roles.")
+    object.__setattr__(settings, "kinds", tuple(kinds))
     return settings
 
 

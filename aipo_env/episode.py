@@ -312,12 +312,13 @@ def _recorded(kind: Any) -> list[str]:
 
 
 def write_episodes(
-    path: Path, episodes: Iterable[Episode], *, reveal: bool = False
+    path: str | Path, episodes: Iterable[Episode], *, reveal: bool = False
 ) -> None:
     """Append episodes to a JSON-lines file; a last line that a crash cut short is not continued.
 
     `reveal` as in `Episode.to_dict`.
     """
+    path = Path(path)
     with path.open("a+b") as existing:
         size = existing.seek(0, 2)
         if size and existing.seek(size - 1) and existing.read() != b"\n":

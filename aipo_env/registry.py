@@ -236,6 +236,11 @@ class Registry:
             )
         return name, load_attribute(path, self.kind), options
 
+    @property
+    def own(self) -> list[str]:
+        """The short names that are ours."""
+        return sorted(self._own)
+
     def names(self) -> list[str]:
         """Return every short name there is."""
         return sorted(

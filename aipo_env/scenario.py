@@ -225,6 +225,11 @@ def _check_budgets(
     for name in (*rules.budget_per_kind, *filter(None, of_kinds)):
         known = (*CONSULT_KINDS, *tools)
         check_choice("rules and pool: a budget's kind", name, known)
+        if name in CONSULT_KINDS and name not in rules.kinds:
+            raise ConfigError(
+                f"rules and pool: a budget for {name!r}, which kinds={rules.kinds!r} leave "
+                "out. Add it to the kinds, or drop the budget."
+            )
 
 
 def build_agents(spec: Any, source: TaskSource) -> dict[str, Agent]:

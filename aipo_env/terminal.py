@@ -86,6 +86,8 @@ def _outcome(episode: Episode) -> str:
     """Return how the episode ended, in one line."""
     if episode.verdict is None:
         return f"Ended without a verdict: {episode.stop_reason}."
+    num_asked = sum(consult.is_agents for consult in episode.consults)
+    num_called = len(episode.consults) - num_asked
     status, extracted, reason = (
         episode.verdict.status,
         episode.verdict.extracted,
@@ -99,5 +101,6 @@ def _outcome(episode: Episode) -> str:
             if extracted and "\n" not in extracted
             else ""
         )
-        + (f" Consultations: {len(episode.consults)}." if episode.consults else "")
+        + (f" Consultations: {num_asked}." if num_asked else "")
+        + (f" Calls of tools: {num_called}." if num_called else "")
     )

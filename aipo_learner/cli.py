@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from aipo_learner.demo import run_demo
 from aipo_learner.distributed import rank
 from aipo_learner.dry_run import dry_run
 from aipo_learner.eval_options import EvalOptions
+from aipo_learner.idle import Learned
 from aipo_learner.policy import load_policy, policy_folder
 from aipo_learner.recipes import RECIPES
 from aipo_learner.runtime import prepare
@@ -83,9 +84,11 @@ def train(argv: list[str]) -> None:
     if start.dry_run:
         dry_run(config, console)
         return
-    had_gradient = run_training(config, console, start.ray)
+    learned = run_training(config, console, start.ray)
     if rank() == 0:
-        console.print(_last_line(config, had_gradient), highlight=False)
+        console.print(
+            _last_line(config, learned), highlight=False, markup=False, soft_wrap=True
+        )
 
 
 _DESCRIPTION = (
@@ -98,23 +101,22 @@ _DESCRIPTION = (
 )
 
 
-def _last_line(config: TrainConfig, had_gradient: bool) -> str:
+def _last_line(config: TrainConfig, learned: Learned) -> str:
     """Say where the policy is, and whether anything was learned."""
     best = config.out / "best"
     shown = f". Best: {best}" if best.exists() else ""
     line = f"Done. Policy: {policy_folder(str(config.out))}{shown}"
-    if had_gradient:
+    if learned.had_gradient:
         return line
     return (
-        f"{line}\nNo step had a gradient: the policy is what it was. metrics.jsonl in "
-        f"{config.out} counts the reasons."
-    )
+        f"{line}\nNo step had a gradient: the policy is what it was. {learned.idle_note}"
+    ).rstrip()
 
 
 def evaluate_command(argv: list[str]) -> None:
     """Measure a policy on task sets: mean@k and pass@k without agents, and with them where asked."""
     first, _ = tyro.cli(_Measured, args=argv, return_unknown_args=True, add_help=False)
-    default = _eval_defaults(first.policy, has_tasks=bool(first.tasks))
+    default = _eval_defaults(first.policy, argv, is_trusted=first.trust_run)
     rest, environment = short_forms(argv, default.environment)
     options = tyro.cli(
         EvalOptions,
@@ -140,11 +142,16 @@ class _Measured:
     """What decides on the defaults of `aipo eval`."""
 
     policy: str = "tiny"
-    tasks: str = ""
+    trust_run: bool = False
 
 
-def _eval_defaults(policy: str, *, has_tasks: bool) -> EvalOptions:
-    """Return defaults that measure a run's policy, or its `best`, in the run's own world."""
+def _eval_defaults(
+    policy: str, argv: Sequence[str], *, is_trusted: bool = False
+) -> EvalOptions:
+    """Return defaults that measure a run's policy, or its `best`, in the run's own world.
+
+    An environment that is named on the command line takes the place of the run's whole.
+    """
     folders = (Path(policy), Path(policy).parent)
     runs = [
         path
@@ -161,13 +168,17 @@ def _eval_defaults(policy: str, *, has_tasks: bool) -> EvalOptions:
             "(checkpoints/step-…/policy), and name the environment."
         )
     given = {name: row[name] for name in ("seed", "temperature") if name in row}
-    environment = Environment.of(row.get("environment", {}))
-    _check_trusted(environment, path)
-    environment = environment.resolved()
-    if has_tasks:
-        # Other tasks are judged by what fits them, and have other tools or none.
-        environment = replace(environment, source=None, verifier=None, tools=None)
+    environment = Environment()
+    is_named = any(word.split("=")[0] in _NAMING for word in argv)
+    if not is_named:
+        environment = Environment.of(row.get("environment", {}))
+        if not is_trusted:
+            _check_trusted(environment, path)
     return EvalOptions(policy=policy, environment=environment, **given)
+
+
+_NAMING = ("--environment", "--environment.id", "--environment.source")
+"""Flags that name an environment."""
 
 
 def _check_trusted(environment: Environment, path: Path) -> None:
@@ -193,9 +204,9 @@ def _check_trusted(environment: Environment, path: Path) -> None:
                 foreign.append(spec)
     if foreign:
         raise ConfigError(
-            f"eval: {path} names {foreign[0]!r}, which is code of its own. If you trust it, "
-            "name it yourself (--environment …), with --policy on the folder of the policy "
-            "(checkpoints/step-…/policy)."
+            f"eval: {path} names {foreign[0]!r}, which is code of its own. If it is your own "
+            "run, or you have read that code, add --trust-run; otherwise name another "
+            "environment: --environment ID."
         )
 
 

@@ -19,6 +19,8 @@ class EvalOptions:
     """Model folder, hub name, or the --out folder of a training run, whose seed and settings are then taken."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
+    trust_run: bool = False
+    """Run code that the run's folder names: its environment, agents, tools, verifier. Off unless it is your own."""
     tasks: str = ""
     """Task sets, with commas between: known names (aime2025,math500,gpqa_diamond,livecodebench) or task sources
     (file:tasks.jsonl,hf:OWNER/NAME,limit=100). If not given, the environment's own tasks."""
@@ -54,11 +56,21 @@ def environments(options: EvalOptions) -> dict[str, Environment]:
         ConfigError: `tasks` names no task set.
     """
     if not options.tasks:
-        return {_name(options.environment.name): options.environment}
+        # Of an id the package and the namespace say nothing new.
+        _, _, short = options.environment.name.rpartition("/")
+        return {_name(short): options.environment}
     return {
-        name: replace(options.environment, source=spec)
+        name: of_other_tasks(options.environment, spec)
         for name, spec in task_sets(options.tasks).items()
     }
+
+
+def of_other_tasks(environment: Environment, spec: Spec) -> Environment:
+    """Return an environment with other tasks: its rules, its codec and its agents.
+
+    These tasks are judged by what fits them, and its tools are of its own tasks.
+    """
+    return replace(environment.resolved(), source=spec, verifier=None, tools=None)
 
 
 def task_sets(text: str) -> dict[str, Spec]:

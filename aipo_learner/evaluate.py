@@ -59,7 +59,8 @@ class Scores:
         num_correct: int64[tasks], correct samples.
         num_samples: Samples per task.
         num_truncated: Of all samples, those that a limit cut off.
-        num_unverified: Of all samples, those whose verifier failed.
+        num_unverified: Of all samples, those that failed before a verdict: a verifier or a tool did.
+        unverified_reason: What the first of them says.
     """
 
     task_ids: tuple[str, ...]
@@ -68,6 +69,7 @@ class Scores:
     num_samples: int
     num_truncated: int = 0
     num_unverified: int = 0
+    unverified_reason: str = ""
 
     def pass_at(self, k: int) -> NDArray[np.float64]:
         """Return pass@k of every task: float64[tasks]."""
@@ -96,6 +98,7 @@ class Scores:
         row |= {
             "num_truncated": self.num_truncated,
             "num_unverified": self.num_unverified,
+            "unverified_reason": self.unverified_reason,
         }
         row["num_correct"] = dict(
             zip(self.task_ids, self.num_correct.tolist(), strict=True)
@@ -174,6 +177,7 @@ def evaluate(
     ]
     num_correct = np.zeros(num_tasks, np.int64)
     num_truncated = num_unverified = 0
+    unverified_reason = ""
     firsts: list[Episode] = []
     for start in range(0, len(jobs), _SESSIONS_AT_ONCE):
         chunk = jobs[start : start + _SESSIONS_AT_ONCE]
@@ -190,11 +194,20 @@ def evaluate(
         for (number, sample), episode in zip(chunk, episodes, strict=True):
             num_correct[number] += episode.correct
             num_truncated += episode.stop_reason.is_truncated
-            num_unverified += episode.reward is None
+            if episode.reward is None:
+                num_unverified += 1
+                told = episode.verdict.reason if episode.verdict else ""
+                unverified_reason = unverified_reason or told
             if sample == 0:
                 firsts.append(episode)
     kinds = tuple(str(task.meta.get("bottleneck", "")) for task in tasks)
     names = tuple(task.id for task in tasks)
     return Scores(
-        names, kinds, num_correct, num_samples, num_truncated, num_unverified
+        names,
+        kinds,
+        num_correct,
+        num_samples,
+        num_truncated,
+        num_unverified,
+        unverified_reason,
     ), firsts

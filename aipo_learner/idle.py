@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aipo_env import Episode, NoGradient, StopReason
@@ -16,9 +17,7 @@ def why_idle(groups: Groups) -> str:
     A group whose rewards are all equal says nothing of what is better, and one with a
     failed episode is left out whole.
     """
-    reasons = Counter[str]()
-    for group in groups:
-        reasons[_reason(group)] += 1
+    reasons = Counter(map(_reason, groups))
     parts = [f"{number} x {reason}" for reason, number in reasons.most_common()]
     episodes = [episode for group in groups for episode in group]
     num_truncated = sum(episode.stop_reason.is_truncated for episode in episodes)
@@ -30,6 +29,9 @@ def why_idle(groups: Groups) -> str:
     if failed:
         error = failed[0].error[:MAX_REASON_CHARS]
         parts.append(f"{len(failed)} of {len(asked)} consultations failed: {error}")
+    failure = first_failure(groups)
+    if failure:
+        parts.append(f"the first failure: {failure}")
     return "; ".join(parts)
 
 
@@ -37,15 +39,21 @@ def _reason(group: Sequence[Episode]) -> str:
     """Return why a group gives no gradient."""
     failures = [episode for episode in group if episode.reward is None]
     if failures:
-        first = failures[0]
-        told = first.verdict.reason if first.verdict else ""
-        told = f" ({told[:MAX_REASON_CHARS]})" if told else ""
-        return f"group with an episode that failed, {first.stop_reason.value}{told}"
+        return f"group with a failed episode, {failures[0].stop_reason.value}"
     if all(episode.correct for episode in group):
         return "group all right"
     if not any(episode.correct for episode in group):
         return "group all wrong"
     return "group of equal rewards"
+
+
+def first_failure(groups: Groups) -> str:
+    """Return what the first failed episode of a step says of its failure; empty if none failed."""
+    for group in groups:
+        for episode in group:
+            if episode.reward is None and episode.verdict:
+                return episode.verdict.reason[:MAX_REASON_CHARS].rstrip(".")
+    return ""
 
 
 def what_to_do(groups: Groups) -> str:
@@ -59,7 +67,7 @@ def what_to_do(groups: Groups) -> str:
         )
         (commonest, _), *_ = ends.most_common(1)
         return _AGAINST_FAILURE.get(commonest, "Mend what the episodes say.")
-    if 2 * num_truncated > len(episodes):
+    if 2 * num_truncated >= len(episodes):
         return (
             "Most episodes are cut off: raise --environment.rules.max-policy-tokens or "
             ".max-context-tokens."
@@ -80,6 +88,19 @@ _AGAINST_FAILURE: Mapping[StopReason, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a run came to.
+
+    Args:
+        had_gradient: Whether any of its steps had a gradient.
+        idle_note: Why the last step without one had none, and what to do about it.
+    """
+
+    had_gradient: bool
+    idle_note: str = ""
+
+
 def num_trailing_idle(rows: Sequence[Mapping[str, Any]]) -> int:
     """Return how many of the last steps in a metrics file had no gradient."""
     number = 0
@@ -92,8 +113,9 @@ def num_trailing_idle(rows: Sequence[Mapping[str, Any]]) -> int:
 
 def stop_idle(num_idle: int, groups: Groups, folder: object) -> NoGradient:
     """Return what to raise after so many steps in a row without a gradient."""
+    steps = "step" if num_idle == 1 else "steps in a row"
     return NoGradient(
-        f"{num_idle} steps in a row gave no gradient, so the run stops; it is saved in "
+        f"{num_idle} {steps} gave no gradient, so the run stops; it is saved in "
         f"{folder}. The last of them: {why_idle(groups)}. {what_to_do(groups)} "
         "--stop-after-idle-steps 0 goes on all the same."
     )

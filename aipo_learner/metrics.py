@@ -19,9 +19,11 @@ from aipo_learner.loggers import log_to, open_loggers
 from aipo_learner.schedule import SCORE, best_step
 
 _SHOWN = {
-    "success/unaided": "alone", "success/aided": "aided",
-    "agent_p_mean": "p(agent)", "agent_below_floor_share": "below floor",
-}  # fmt: skip
+    "success/unaided": "alone",
+    "success/aided": "aided",
+    "agent_p_mean": "p(agent)",
+    "agent_below_floor_share": "below floor",
+}
 """What the console says of a step, and in which words."""
 
 
@@ -135,8 +137,12 @@ class MetricsLog:
             self.num_idle += 1
         per_step = (time.monotonic() - self.started) / (step + 1 - self.first_step)
         left = per_step * (self.num_steps - step - 1)
+        shown = dict(_SHOWN)
+        if any(name.startswith("reward_part/") for name in row):
+            # Success alone hides what a reward with partial credit says.
+            shown["reward"] = "reward"
         cells = "  ".join(
-            f"{label} {row[name]:.2f}" for name, label in _SHOWN.items() if name in row
+            f"{label} {row[name]:.2f}" for name, label in shown.items() if name in row
         )
         self._print(step + 1, f"{cells}  {left / 60:.1f} min left")
 
@@ -162,7 +168,10 @@ class MetricsLog:
     def _print(self, num_steps: int, text: str) -> None:
         run = self.path.parent.name
         self.console.print(
-            f"{run}  step {num_steps}/{self.num_steps}  {text}", highlight=False
+            f"{run}  step {num_steps}/{self.num_steps}  {text}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
 
     def close(self) -> None:

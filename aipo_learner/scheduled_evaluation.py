@@ -1,7 +1,8 @@
 """What is measured on schedule: the policy alone, on the same held-out tasks with the same draws every time."""
 
-from aipo_env import DataError, Scenario, build_scenario, pointed_at
+from aipo_env import DataError, Environment, Scenario, build_scenario, is_id
 from aipo_learner.config import TrainConfig
+from aipo_learner.eval_options import of_other_tasks
 from aipo_learner.evaluate import evaluate
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.schedule import SCORE
@@ -16,7 +17,11 @@ def held_out_scenario(config: TrainConfig) -> Scenario:
     schedule = config.evaluation
     environment = config.environment
     if schedule.environment:
-        environment = pointed_at(environment, schedule.environment)
+        if is_id(schedule.environment):
+            # Another environment with everything that is its own.
+            environment = Environment(id=schedule.environment)
+        else:
+            environment = of_other_tasks(environment, schedule.environment)
     scenario = build_scenario(environment, "none", seed=config.seed)
     if schedule.every and scenario.source.num_tasks("test") == 0:
         raise DataError(
@@ -42,5 +47,6 @@ def held_out_metrics(
     return {
         SCORE: float(scores.pass_at(1).mean()),
         f"eval/pass_at_{num_samples}": float(scores.pass_at(num_samples).mean()),
+        "eval/unverified": scores.num_unverified / (len(scores.task_ids) * num_samples),
         "eval/truncated": scores.num_truncated / (len(scores.task_ids) * num_samples),
     }

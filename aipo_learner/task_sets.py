@@ -13,6 +13,7 @@ from aipo_env import (
     ConfigError,
     Episode,
     Scenario,
+    VerifierError,
     build_scenario,
     check_agents,
     run_sync,
@@ -69,14 +70,22 @@ def measure_task_sets(
     finally:
         if results:
             _print(results, console)
+    for name, result in results.items():
+        alone = result["unaided"]
+        if alone["num_unverified"] == alone["num_tasks"] * alone["num_samples"]:
+            raise VerifierError(
+                f"eval: no sample of {name!r} got a verdict: {alone['unverified_reason']}"
+            )
     return results
 
 
 def _settings(options: EvalOptions, scenario: Scenario) -> dict[str, Any]:
     """Return how the policy is sampled."""
     rules = scenario.rules
+    first = scenario.session(scenario.source.task("test", 0), aided=False)
+    system, *_ = first.open()
     return {
-        "prompt": rules.plain_prompt,
+        "prompt": system.content,
         "temperature": options.temperature,
         "max_policy_tokens": rules.max_policy_tokens,
         "max_context_tokens": rules.max_context_tokens,
@@ -143,9 +152,13 @@ def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
             table.add_row(f"  {kind}", label, str(part["num_tasks"]), *cells)
     console.print(table)
     for name, label, row in rows:
-        if number := row["num_unverified"]:
+        number = row["num_unverified"]
+        if number:
             console.print(
-                f"{name}, {label}: {number} samples are wrong for want of a verdict."
+                f"{name}, {label}: {number} samples are wrong for want of a verdict: "
+                f"{row['unverified_reason']}",
+                highlight=False,
+                markup=False,
             )
     if len(results) > 1:
         mean_alone = np.mean(

@@ -46,7 +46,7 @@ from aipo_learner.guards import (
     out_of_memory_explained,
     sampling_advice,
 )
-from aipo_learner.idle import stop_idle, why_idle
+from aipo_learner.idle import Learned, stop_idle, what_to_do, why_idle
 from aipo_learner.independence import WithholdingPool, agent_free_row, anneal
 from aipo_learner.interrupt import Abandoned, InterruptFlag
 from aipo_learner.lora import add_adapter
@@ -73,13 +73,12 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 
 def train(
     config: TrainConfig, console: Console | None = None, num_workers: int = 0
-) -> bool:
+) -> Learned:
     """Train to the end of `config.num_steps`, from the last checkpoint in `config.out` if there is one.
 
     With `num_workers`, so many Ray actors sample in its place. Started by torchrun, every rank does its share.
 
-    Returns:
-        Whether any step of the run had a gradient.
+    Returns what the run came to.
 
     Raises:
         AgentLost: An agent can never answer. NoGradient: nothing was learned for
@@ -116,6 +115,7 @@ def train(
             batches = StoredBatches(config, scenario, tokenizer)
         held_out = held_out_scenario(config) if config.evaluation.every else scenario
         log = MetricsLog(config, run.step, console or Console())
+        idle_note = ""
         run.mark_best(best_step(log.scores))
         plays_here = not workers and not config.source.is_stored
         with (
@@ -207,14 +207,16 @@ def train(
                 )
                 if rows:
                     continue
-                log.note(step, f"no gradient: {why_idle(groups)}")
+                reasons = why_idle(groups)
+                log.note(step, f"no gradient: {reasons}")
+                idle_note = f"{reasons}. {what_to_do(groups)}"
                 if 0 < config.stop_after_idle_steps <= log.num_idle:
                     if step + 1 > run.step:
                         run.save(
                             step + 1, model, tokenizer, optimizer, batches.queued()
                         )
                     raise stop_idle(log.num_idle, groups, config.out)
-        return log.had_gradient
+        return Learned(log.had_gradient, idle_note)
 
 
 def _whole_policy(

@@ -165,6 +165,10 @@ def takes_episode(verifier: Any) -> bool:
     return verify is not None and episode_way(verify) != ""
 
 
+MAX_VERDICT_S = 600.0
+"""A verifier that takes longer hangs: the episode ends without a verdict, and the run goes on."""
+
+
 async def run_verifier(
     verifier: Verifier, task: Task, text: str, episode: EpisodeView | None = None
 ) -> Verdict:
@@ -174,7 +178,8 @@ async def run_verifier(
         ConfigError, ImportError, SandboxUnavailable: The verifier can never succeed; see `is_hopeless`.
     """
     try:
-        verdict = await call_with_episode(verifier.verify, task, text, episode)
+        async with asyncio.timeout(MAX_VERDICT_S):
+            verdict = await call_with_episode(verifier.verify, task, text, episode)
         if not isinstance(verdict, Verdict):
             raise VerifierError(f"no Verdict, but {type(verdict).__name__}")
         return verdict

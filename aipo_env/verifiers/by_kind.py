@@ -38,6 +38,9 @@ class ByKind:
         if task.kind not in self._verifiers:
             kinds = {"code", *self._verifiers}
             raise ConfigError(
-                f"task {task.id!r}: there is no kind {task.kind!r}. {suggest(task.kind, kinds)}"
+                f"task {task.id!r}: there is no kind {task.kind!r}. "
+                f"{suggest(task.kind, kinds)} For tasks of your own kind name the verifier "
+                "that judges them: verifier=, --environment.verifier, or a function by "
+                "--reward."
             )
         return await self._verifiers[task.kind].verify(task, text)

@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from aipo_env import AgentReply, AgentRequest, Task, read_episodes
+from aipo_env import (
+    AgentReply,
+    AgentRequest,
+    Environment,
+    RuleSettings,
+    Task,
+    read_episodes,
+)
 from aipo_learner.batch import Row
 from aipo_learner.config import TrainConfig
 from aipo_learner.forward import ComputeConfig, LearnerForward
@@ -66,14 +73,16 @@ def whole_steps(load: Load, folder: Path) -> tuple[list[float], dict[str, float]
         policy=str(folder / "policy"),
         out=folder / "run",
         seed=load.seed,
-        environment=f"{here}:Tasks",
-        agents=f"{here}:Librarian" if is_aided else "none",
-        rules={
-            "max_policy_tokens": MAX_TOKENS,
-            "consult_budget": BUDGET,
-            "max_turns": BUDGET + 2,
-            "max_context_tokens": 2048,
-        },
+        environment=Environment(
+            source=f"{here}:Tasks",
+            agents=f"{here}:Librarian" if is_aided else "none",
+            rules=RuleSettings(
+                max_policy_tokens=MAX_TOKENS,
+                consult_budget=BUDGET,
+                max_turns=BUDGET + 2,
+                max_context_tokens=2048,
+            ),
+        ),
         independence="mixed",
         aided_share=float(is_aided),
         anneal_from=1.0,

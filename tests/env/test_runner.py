@@ -23,7 +23,11 @@ from aipo_env import (
     ScriptedPolicy,
     StopReason,
     Task,
+    TextVoice,
+    TextVoices,
+    Verdict,
     build_scenario,
+    rollout_key,
 )
 from aipo_env.runner import EpisodeRunner, Group
 
@@ -498,3 +502,111 @@ def test_episodes_leave_no_cycles_behind():
         assert asyncio.run(play()) < 50
     finally:
         gc.enable()
+
+
+class Watched(TextVoices):
+    """Notes when voices are made, opened, completed and closed."""
+
+    def __init__(self, policy: object) -> None:
+        super().__init__(policy)
+        self.events: list[tuple[str, tuple[int, ...]]] = []
+
+    def voice(self, key: tuple[int, ...]) -> TextVoice:
+        voice = super().voice(key)
+        events = self.events
+
+        class Noting:
+            def open(self, messages: Sequence[Message]) -> list:
+                events.append(("open", key))
+                return voice.open(messages)
+
+            def append(self, message: Message) -> list:
+                return voice.append(message)
+
+            async def complete(self, stop: Sequence[str], limit: int) -> Completion:
+                events.append(("complete", key))
+                return await voice.complete(stop, limit)
+
+            def close(self) -> None:
+                events.append(("close", key))
+
+        return Noting()
+
+
+def sessions(num: int, wave: int = 0) -> list:
+    made = scenario()
+    return [
+        made.session(FIVE[0], aided=True, key=rollout_key(0, 0, 0, number, wave))
+        for number in range(num)
+    ]
+
+
+def test_a_wave_is_opened_whole_before_the_first_turn():
+    voices = Watched(ask_once)
+    runner = EpisodeRunner(scenario(), voices, concurrency=1)
+    episodes = asyncio.run(runner.wave(sessions(3)))
+    assert [event for event, _ in voices.events[:4]] == ["open"] * 3 + ["complete"]
+    keys = [key for event, key in voices.events if event == "open"]
+    assert keys == [(0, 0, 0, 0), (0, 0, 0, 1), (0, 0, 0, 2)]
+    assert [episode.correct for episode in episodes] == [True] * 3
+    assert {key for event, key in voices.events if event == "close"} == set(keys)
+
+
+def test_further_waves_are_whole_waves_with_keys_of_their_own():
+    voices, seen = Watched(ask_once), []
+
+    def further(episodes: Sequence[Episode], number: int) -> list:
+        seen.append((number, len(episodes)))
+        return sessions(2, wave=number) if number < 3 else []
+
+    runner = EpisodeRunner(scenario(), voices)
+    episodes = asyncio.run(runner.waves(sessions(3), further))
+    assert len(episodes) == 7
+    assert seen == [(1, 3), (2, 5), (3, 7)]
+    keys = [key for event, key in voices.events if event == "open"]
+    assert len(set(keys)) == 7
+    firsts = [event for event, _ in voices.events]
+    second = [i for i, event in enumerate(firsts) if event == "open"][3]
+    assert {event for event, _ in voices.events[second : second + 2]} == {"open"}
+
+
+def test_a_voice_is_closed_before_its_answer_is_verified():
+    voices, closed = Watched(ask_once), []
+
+    class Late:
+        async def verify(self, task: Task, text: str) -> Verdict:
+            closed.append([event for event, _ in voices.events].count("close"))
+            return Verdict(correct=True, reward=1.0, status="correct")
+
+    made = build_scenario(Tasks(FIVE), CannedAgent("fine"), verifier=Late())
+    session = made.session(FIVE[0], aided=True)
+    asyncio.run(EpisodeRunner(made, voices).wave([session]))
+    assert closed == [1]
+
+
+def test_what_ends_a_run_ends_all_episodes_of_its_wave():
+    class Hopeless:
+        async def verify(self, task: Task, text: str) -> Verdict:
+            raise ConfigError("no key")
+
+    async def slow(messages: Sequence[Message], stop: object, limit: int) -> str:
+        if messages[-1].content == "task 1":
+            await asyncio.sleep(60)
+        return "\\boxed{1}"
+
+    made = build_scenario(Tasks(FIVE), CannedAgent("fine"), verifier=Hopeless())
+    two = [made.session(task, aided=True) for task in FIVE[:2]]
+
+    async def play() -> int:
+        with pytest.raises(ConfigError, match="no key"):
+            await EpisodeRunner(made, slow).wave(two)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(play()) == 1
+
+
+def test_each_episode_is_told_of_as_it_ends():
+    told: list[Episode] = []
+    runner = EpisodeRunner(scenario(), ask_once, on_episode=told.append)
+    episodes = asyncio.run(collect(runner, 4))
+    assert sorted(e.task.id for e in told) == sorted(e.task.id for e in episodes)

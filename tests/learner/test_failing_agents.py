@@ -18,7 +18,7 @@ pytest.importorskip("openai")
 
 FAULTS = (
     "429", "500", "503", "302", "reset", "cut", "garbage", "nothing", "utf8", "nested", "shape", "empty", "huge",
-    "endless", "packed", "hang", "drip", "401",
+    "endless", "packed", "hang", "drip", "409",
 )  # fmt: skip
 NUM_GROUPS, GROUP_SIZE, NUM_STEPS = 4, 4, 3
 
@@ -77,6 +77,9 @@ def test_it_loses_nothing_trains_no_partial_group_and_tells_it_all(
         )
     # Every consultation of every episode is one request, and one more for each retry.
     retries, denied = counts.pop("retries"), counts.pop("denied", 0)
+    # Before them the agents were asked whether they are there.
+    (first, *requests) = requests
+    assert "What is 2 + 2?" in first[1]["messages"][-1]["content"]
     assert counts.total() + retries == len(requests) >= 40
     assert len({body["seed"] for _, body in requests}) == counts.total()
     assert counts["answered"] > 0.6 * counts.total()
