@@ -1,7 +1,8 @@
-"""A policy through a whole episode: the only loop of turns there is.
+"""A policy through a whole episode.
 
-Whoever has the turns of a policy one at a time, as a Gymnasium environment has, calls
-`begin` and then `take_turn` for each; `play` is the same with a voice that writes them.
+Whoever has the turns of a policy one at a time, as a Gymnasium environment or a person
+has, calls `begin` and then `take_turn` for each; `play` and `finish` are the loop over
+these, with a voice that writes the turns. Rules and limits are the same for all.
 """
 
 from aipo_env.episode import Episode
@@ -42,7 +43,9 @@ async def finish(session: Session, voice: Voice) -> Episode:
             completion = await voice.complete(
                 dialogue.stop_strings(), dialogue.token_limit()
             )
-            await take_turn(session, voice, completion)
+            # It may have been ended from outside in the meantime.
+            if session.stop_reason is None:
+                await take_turn(session, voice, completion)
     except PolicyFault as fault:
         session.fail(StopReason.POLICY_ERROR, str(fault))
     finally:

@@ -13,6 +13,7 @@ What is not given follows the environment that `id` registers, and else the sour
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Union
@@ -253,8 +254,13 @@ def is_id(text: str) -> bool:
     kind, colon, _ = text.partition(":")
     # A package may give its tasks a short name that is its own, and register ids too.
     package = kind.partition(".")[0]
-    is_package = colon == ":" and importlib.util.find_spec(package) is not None
+    is_package = colon == ":" and _is_there(package)
     return kind not in TASKS.names() or (is_package and kind not in TASKS.own)
+
+
+def _is_there(package: str) -> bool:
+    """Return whether a package is imported or can be."""
+    return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
 def pointed_at(environment: Environment, spec: Any) -> Environment:
@@ -320,9 +326,7 @@ def _registered(env_id: str) -> Environment:
             "in front: package:Namespace/Name-v0."
         ) from error
     if spec.entry_point in _FACES:
-        names = {item.name for item in fields(Environment)}
-        ours = {key: value for key, value in spec.kwargs.items() if key in names}
-        return construct(Environment, ours, f"environment {env_id!r}")
+        return from_arguments(spec.kwargs, f"environment {env_id!r}")
     # A class or function of somebody else's that makes one of ours.
     try:
         made = gymnasium.make(spec, disable_env_checker=True).unwrapped
@@ -336,6 +340,15 @@ def _registered(env_id: str) -> Environment:
             "derives from them."
         )
     return environment
+
+
+def from_arguments(arguments: Mapping[str, Any], what: str) -> Environment:
+    """Return the environment that the arguments of a face say; what is of the face alone is left out."""
+    names = {item.name for item in fields(Environment)}
+    ours = {name: value for name, value in arguments.items() if name in names}
+    base = arguments.get("environment")
+    environment = Environment() if base is None else Environment.of(base).resolved()
+    return environment.changed(construct(Environment, ours, what))
 
 
 def _written(value: Any) -> Any:

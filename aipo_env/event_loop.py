@@ -12,7 +12,6 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cache
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,17 +20,40 @@ END_S = 10.0
 """How long cancelled work is waited for."""
 
 
-@cache
+_LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
+_MAKING = threading.Lock()
+
+
 def _loop(process_id: int) -> asyncio.AbstractEventLoop:
     """Return the loop of a process; a forked child has no thread of its parent's."""
+    if process_id not in _LOOPS:
+        with _MAKING:
+            if process_id not in _LOOPS:
+                _LOOPS[process_id] = _started(process_id)
+    return _LOOPS[process_id]
+
+
+def _started(process_id: int) -> asyncio.AbstractEventLoop:
+    """Start a loop in a thread of its own, until the process ends."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="aipo-loop", daemon=True)
+    is_ending = threading.Event()
+
+    def serve() -> None:
+        while not is_ending.is_set():
+            # A task that raises SystemExit or KeyboardInterrupt, as somebody's agent may,
+            # throws it out of the loop too; who awaits the task has it already.
+            with suppress(SystemExit, KeyboardInterrupt):
+                loop.run_forever()
+                return
+
+    thread = threading.Thread(target=serve, name="aipo-loop", daemon=True)
     thread.start()
 
     def end() -> None:
         """Have what runs in the loop close its connections."""
         if os.getpid() != process_id:
             return
+        is_ending.set()
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(1)
             loop.call_soon_threadsafe(loop.stop)

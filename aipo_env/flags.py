@@ -100,6 +100,11 @@ def expanded(arguments: Sequence[str]) -> list[str]:
             rest += ["--environment.verifier", json.dumps(parse_rewards(value))]
         elif flag != "--environment":
             rest += [f"--environment.{flag[2:]}", value]
+        elif value.lstrip().startswith("{") and "type" not in _read(flag, value):
+            raise ConfigError(
+                f"{flag}: write the fields of an environment as flags: --environment.id, "
+                "--environment.source, --environment.rules.max-turns …"
+            )
         elif is_id(value):
             rest += ["--environment.id", value]
         else:

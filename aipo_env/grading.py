@@ -1,6 +1,5 @@
 """Grades stored answers, one JSON object per line: what `aipo verify` does."""
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from aipo_env.registry import construct
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.scenario import Scenario
 from aipo_env.tasks.rows import read_json
+from aipo_env.threads import all_of
 from aipo_env.verifiers.base import EpisodeView, judged, run_verifier
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import LETTERS
@@ -47,7 +47,7 @@ class _Lines:
             (number, line) for number, line in enumerate(lines, 1) if line.strip()
         )
         while batch := list(itertools.islice(numbered, _AT_ONCE)):
-            for verdict in await asyncio.gather(*itertools.starmap(self._line, batch)):
+            for verdict in await all_of(itertools.starmap(self._line, batch)):
                 yield verdict
 
     async def _line(self, number: int, line: bytes) -> dict[str, Any]:
@@ -59,8 +59,9 @@ class _Lines:
         except KeyError as error:
             reason = f"field {error} is missing"
         except Exception as error:
-            # What the file says is data; what can never succeed is not of this line.
-            if is_hopeless(error):
+            # What can never succeed ends it all; but a setting may be wrong for this line
+            # alone: what the file says is data.
+            if is_hopeless(error) and not isinstance(error, ConfigError):
                 raise
             reason = str(error)
         return asdict(judged("error", reason=f"line {number}: {reason}")) | {

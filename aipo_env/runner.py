@@ -22,7 +22,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import get_args
 
 from aipo_env.drive import begin, finish
-from aipo_env.environment import EnvironmentSpec
+from aipo_env.environment import Environment, EnvironmentSpec
+from aipo_env.envs.episode_env import byte_scenario
 from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError, check_choice, check_whole
 from aipo_env.records import Split, StopReason, Task
@@ -70,7 +71,8 @@ class EpisodeRunner:
         aided: Whether the policy is told of the agents and may consult.
         deadline_s: Seconds after which an episode is ended with `rollout_timeout`; None: never.
         tokenizer: Encodes what a function is shown and says. Bytes unless another is
-            given, and then the rules' limits of tokens count bytes.
+            given, and then the rules' limits of tokens count bytes, and are larger unless
+            they are given, as in Gymnasium environments.
         policy_version: Put on episodes that start after it is set.
         on_episode: Called with each episode as it ends.
 
@@ -105,14 +107,19 @@ class EpisodeRunner:
             raise ConfigError(
                 f"runner: deadline_s={self.deadline_s!r} must be positive, or None for none."
             )
-        if isinstance(self.environment, Scenario):
-            self.scenario = self.environment
-        else:
-            self.scenario = build_scenario(self.environment, seed=self.seed)
         if isinstance(self.policy, Voices):
             self._voices: Voices = self.policy
+            counts_bytes = False
         else:
             self._voices = TextVoices(self.policy, self.tokenizer)
+            counts_bytes = isinstance(self.tokenizer, ByteTokenizer)
+        if isinstance(self.environment, Scenario):
+            self.scenario = self.environment
+        elif counts_bytes:
+            environment = Environment.of(self.environment)
+            self.scenario = byte_scenario(environment, seed=self.seed)
+        else:
+            self.scenario = build_scenario(self.environment, seed=self.seed)
 
     async def episodes(
         self, num: int | None = None, *, start: int = 0
@@ -166,6 +173,7 @@ class EpisodeRunner:
             finally:
                 for voice in voices:
                     voice.close()
+                await all_of(session.close() for session in sessions)
 
     async def waves(
         self,
@@ -252,22 +260,23 @@ class EpisodeRunner:
             return await self._finish(session, voice)
         finally:
             voice.close()
+            await session.close()
 
     async def _finish(self, session: Session, voice: Voice) -> Episode:
         """Play an episode that has begun to its end, whatever end that is."""
         try:
             async with asyncio.timeout(self.deadline_s) as deadline:
                 self._running[session] = deadline
-                await finish(session, voice)
+                episode = await finish(session, voice)
         except TimeoutError:
             if not deadline.expired():
                 raise
             # `cancel` ends an episode by its deadline too, and has said so already.
             fault = f"the episode ran for more than {self.deadline_s} s"
             session.fail(StopReason.ROLLOUT_TIMEOUT, fault)
+            episode = session.episode()
         finally:
             del self._running[session]
-        episode = session.episode()
         if self.on_episode is not None:
             self.on_episode(episode)
         return episode

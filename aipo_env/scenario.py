@@ -110,14 +110,6 @@ class Scenario:
             return self.codec
         return self.tool_codec
 
-    def stop_strings(self, *, aided: bool) -> tuple[str, ...]:
-        """Return the strings after which a turn of the policy ends."""
-        has_tools = bool(self.toolbox) and (aided or self.rules.tools_when == "always")
-        offered = self.offered if aided else ()
-        if not offered and not has_tools:
-            return ()
-        return self.codec_of(aided=aided).stop_strings(offered)
-
     @property
     def offered(self) -> tuple[ConsultKind, ...]:
         """The roles that a policy is offered: those that somebody answers for."""

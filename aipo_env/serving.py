@@ -90,7 +90,8 @@ def mcp_server(env: TurnEnv) -> Any:
             raise ToolError(str(error)) from None
         resting[name] = one
         if len(resting) > MAX_EPISODES:
-            resting.popitem(last=False)
+            _, oldest = resting.popitem(last=False)
+            await oldest.leave()
         return {"episode": name, "observation": observation, "info": info}
 
     async def step(episode: str, text: str) -> dict[str, Any]:
@@ -101,7 +102,11 @@ def mcp_server(env: TurnEnv) -> Any:
             raise ToolError(
                 f"there is no episode {episode!r} that waits for a turn; call reset"
             )
-        result = await take_turn(one, text)
+        try:
+            result = await take_turn(one, text)
+        except BaseException:
+            await one.leave()
+            raise
         if not result["terminated"] and not result["truncated"]:
             resting[episode] = one
         return result
@@ -157,6 +162,9 @@ def openenv_app(env: TurnEnv) -> Any:
             self._state.step_count += 1
             is_over = result["terminated"] or result["truncated"]
             return Seen(text=result.pop("observation"), done=is_over, **result)
+
+        def close(self) -> None:
+            self._env.close()
 
         @property
         def state(self) -> State:

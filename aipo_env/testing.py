@@ -30,6 +30,7 @@ class ScriptedPolicy:
             RuntimeError: The texts ran out before the episode ended.
         """
         voice = TextVoice()
+        run_sync(session.prepare())
         begin(session, voice)
         for text in self.texts:
             if session.stop_reason is None:

@@ -294,7 +294,11 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
 
 
 async def _finish_all(works: Sequence[Coroutine[Any, Any, Any]]) -> None:
-    await asyncio.gather(*works)
+    """Wait for all, and raise what the first that failed raised."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _seeds(seed: Any, num_envs: int) -> list[Any]:

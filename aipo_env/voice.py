@@ -128,6 +128,8 @@ class TextVoice:
         if not isinstance(said, Completion):
             kind = type(said).__name__
             raise TypeError(f"the policy must return text or a Completion, got {kind}")
+        if not said.token_ids and said.finish_reason == "stop":
+            return self.said(said.text, max_tokens)
         token_ids = said.token_ids or tuple(self.tokenizer.encode(said.text))
         self.tokenizer.decode(token_ids)  # which raises for ids of another tokenizer
         return self._noted(replace(said, token_ids=token_ids))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +13,10 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from aipo_env import (
-    AGENTS,
-    CODECS,
-    TASKS,
-    TOOLS,
-    VERIFIERS,
     ConfigError,
     Environment,
-    Registry,
     choose,
+    escape_terminal,
     flag_types,
     known_datasets,
     parse_spec,
@@ -87,7 +83,10 @@ def train(argv: list[str]) -> None:
     learned = run_training(config, console, start.ray)
     if rank() == 0:
         console.print(
-            _last_line(config, learned), highlight=False, markup=False, soft_wrap=True
+            escape_terminal(_last_line(config, learned)),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
 
 
@@ -124,6 +123,9 @@ def evaluate_command(argv: list[str]) -> None:
         args=rest,
         registry=flag_types(),
         prog="aipo eval",
+        description="Measure a policy on held-out tasks, alone, and with its agents where "
+        "asked. Short forms: --environment SPEC is the id or the source, --agents SPEC the "
+        "agents, --reward module:function=1,… the reward.",
     )
     prepare(options.num_threads)
     folder = policy_folder(options.policy)
@@ -174,6 +176,10 @@ def _eval_defaults(
         environment = Environment.of(row.get("environment", {}))
         if not is_trusted:
             _check_trusted(environment, path)
+        if any(word.split("=")[0] == "--tasks" for word in argv):
+            # Other tasks are judged by what fits them, and have no tools or their own.
+            resolved = environment.resolved()
+            environment = replace(resolved, verifier=None, tools=None)
     return EvalOptions(policy=policy, environment=environment, **given)
 
 
@@ -181,44 +187,50 @@ _NAMING = ("--environment", "--environment.id", "--environment.source")
 """Flags that name an environment."""
 
 
-def _check_trusted(environment: Environment, path: Path) -> None:
-    """Raise ConfigError where a run's folder names code: it may be somebody else's.
+_HARMLESS_SOURCES = ("toy", "shipped", "file", "hf", "reasoning_gym")
+_HARMLESS_AGENTS = ("none", "scripted", "notes")
+_HARMLESS_VERIFIERS = ("auto", "math", "choice")
+_HARMLESS_CODECS = ("tags", "hermes", "openai", "macro")
+"""What a run's folder may name unasked: it imports nothing, starts nothing, and asks nobody."""
 
-    What is named by a short name is ours, or of a package that is installed.
-    """
+
+def _check_trusted(environment: Environment, path: Path) -> None:
+    """Raise ConfigError where a run's folder names more than is harmless: it may be somebody else's."""
     row = environment.to_dict()
     agents = row.get("agents", "none")
-    if isinstance(agents, Mapping) and "type" not in agents:
-        agents = [*agents.values()]
+    is_by_role = isinstance(agents, Mapping) and "type" not in agents
     named = [
-        (TASKS, [row.get("source", "toy")]),
-        (AGENTS, agents if isinstance(agents, list) else [agents]),
-        (VERIFIERS, [row.get("verifier", "auto")]),
-        (CODECS, [row.get("codec", "tags")]),
-        (TOOLS, row.get("tools", [])),
+        *(
+            (agent, _HARMLESS_AGENTS)
+            for agent in (agents.values() if is_by_role else [agents])
+        ),
+        (row.get("source", "toy"), _HARMLESS_SOURCES),
     ]
-    foreign = [environment.id] if ":" in environment.id else []
-    for registry, specs in named:
-        for spec in specs:
-            if not _is_own(registry, spec):
-                foreign.append(spec)
+    foreign = [spec for spec, harmless in named if not _is_plain(spec, harmless)]
+    if row.get("verifier", "auto") not in _HARMLESS_VERIFIERS:
+        foreign.append(row["verifier"])
+    if row.get("codec", "tags") not in _HARMLESS_CODECS:
+        foreign.append(row["codec"])
+    foreign += row.get("tools", [])
+    if environment.id and not re.fullmatch(r"AIPO-[\w-]+", environment.id):
+        foreign.append(environment.id)
     if foreign:
         raise ConfigError(
-            f"eval: {path} names {foreign[0]!r}, which is code of its own. If it is your own "
-            "run, or you have read that code, add --trust-run; otherwise name another "
-            "environment: --environment ID."
+            f"eval: {path} names {foreign[0]!r}, which is code of its own, or asks somebody. "
+            "If it is your own run, or you have read that, add --trust-run; otherwise name "
+            "another environment: --environment ID."
         )
 
 
-def _is_own(registry: Registry, spec: Any) -> bool:
-    """Return whether a spec names nothing that would have to be imported by its path."""
-    if spec == "none":
+def _is_plain(spec: Any, harmless: Sequence[str]) -> bool:
+    """Return whether a spec names something harmless, with numbers and texts for options and no spec within."""
+    if isinstance(spec, str) and spec.partition(",")[0].lower() in known_datasets():
         return True
-    kind = parse_spec(spec, registry.kind)[0].partition(",")[0]
-    # A reward's functions are paths.
-    is_path = kind == "reward"
-    is_known = kind in registry.names() or kind.lower() in known_datasets()
-    return is_known and not is_path
+    kind, options = parse_spec(spec, "run")
+    are_plain = all(
+        isinstance(value, int | float | str | list) for value in options.values()
+    )
+    return kind in harmless and are_plain
 
 
 def report(argv: list[str]) -> None:

@@ -16,7 +16,8 @@ class EvalOptions:
     """Measure a policy on held-out tasks, alone, and with its agents where asked."""
 
     policy: str = "tiny"
-    """Model folder, hub name, or the --out folder of a training run, whose seed and settings are then taken."""
+    """Model folder, hub name, or the --out folder of a training run, whose seed, temperature and environment are then
+    taken."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
     trust_run: bool = False
@@ -59,8 +60,12 @@ def environments(options: EvalOptions) -> dict[str, Environment]:
         # Of an id the package and the namespace say nothing new.
         _, _, short = options.environment.name.rpartition("/")
         return {_name(short): options.environment}
+    given = options.environment
     return {
-        name: of_other_tasks(options.environment, spec)
+        # What an id registers is of its own tasks; what was named beside it is not.
+        name: replace(
+            of_other_tasks(given, spec), verifier=given.verifier, tools=given.tools
+        )
         for name, spec in task_sets(options.tasks).items()
     }
 

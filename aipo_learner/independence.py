@@ -126,6 +126,10 @@ def _agent_free_turn(
     calls = codec.parse(record.completion).calls
     stays = [keeps_tools and call.kind not in CONSULT_KINDS for call in calls]
     spans = codec.call_spans(record.completion)
+    asked = any(c.is_agents and c.turn == turn + 1 for c in episode.consults)
+    if asked and not spans:
+        # Written in another codec: its calls would stay.
+        return None
     if len(spans) != len(stays):
         # All calls of the turn are one message.
         if len(set(stays)) > 1:

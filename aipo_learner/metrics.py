@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from aipo_env import CONSULT_KINDS, Episode, consult_outcome
+from aipo_env import CONSULT_KINDS, Episode, consult_outcome, escape_terminal
 from aipo_learner.config import TrainConfig
 from aipo_learner.distributed import rank
 from aipo_learner.idle import num_trailing_idle
@@ -168,7 +168,8 @@ class MetricsLog:
     def _print(self, num_steps: int, text: str) -> None:
         run = self.path.parent.name
         self.console.print(
-            f"{run}  step {num_steps}/{self.num_steps}  {text}",
+            # It may tell what agents and verifiers said.
+            escape_terminal(f"{run}  step {num_steps}/{self.num_steps}  {text}"),
             highlight=False,
             markup=False,
             soft_wrap=True,

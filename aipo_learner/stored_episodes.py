@@ -10,20 +10,22 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from aipo_env import (
-    Completion,
     DataError,
     Episode,
+    EpisodeView,
     Message,
     Piece,
     Run,
     Salt,
     Scenario,
     Span,
+    StopReason,
     TokenRecord,
     all_of,
     keyed_rng,
     read_episodes,
     run_sync,
+    run_verifier,
 )
 from aipo_learner.batch import Row, episode_row
 from aipo_learner.batches import Batches, Groups
@@ -186,14 +188,28 @@ async def _judged(episode: Episode, scenario: Scenario) -> Episode:
     """Return an episode that lacks a reward with the verdict on its last turn; nothing else failed in it."""
     if episode.reward is not None or episode.stop_reason.is_error or not episode.turns:
         return episode
-    session = scenario.session(episode.task, aided=False, key=(0,))
-    session.open()
-    await session.advance(Completion(episode.turns[-1].completion))
-    judged = session.episode()
+    text = episode.turns[-1].completion
+    view = EpisodeView(
+        task=episode.task,
+        answer=text,
+        messages=episode.messages,
+        consults=episode.consults,
+        aided=episode.aided,
+    )
+    verdict = await run_verifier(scenario.verifier, episode.task, text, view)
+    if verdict.reward is None:
+        reason = StopReason.VERIFIER_ERROR
+    elif verdict.status == "no_answer":
+        reason = StopReason.NO_ANSWER
+    else:
+        reason = StopReason.COMPLETED
+    parts: dict[str, float] = {}
+    if verdict.reward is not None:
+        parts = dict(verdict.parts) or {"verdict": verdict.reward}
     return replace(
         episode,
-        verdict=judged.verdict,
-        reward=judged.reward,
-        reward_parts=judged.reward_parts,
-        stop_reason=judged.stop_reason,
+        verdict=verdict,
+        reward=verdict.reward,
+        reward_parts=parts,
+        stop_reason=reason,
     )

@@ -16,6 +16,7 @@ from aipo_env import (
     VerifierError,
     build_scenario,
     check_agents,
+    escape_terminal,
     run_sync,
     write_episodes,
 )
@@ -58,7 +59,9 @@ def measure_task_sets(
         for name, scenario in scenarios.items():
             settings = _settings(options, scenario)
             shown = "  ".join(f"{key}={value!r}" for key, value in settings.items())
-            console.print(f"{name}: {shown}", highlight=False)
+            console.print(
+                escape_terminal(f"{name}: {shown}"), highlight=False, markup=False
+            )
             scores, episodes = _measure(sampler, scenario, options)
             results[name] = {**scores, "settings": {"tasks": name, **settings}}
             if options.out:
@@ -156,7 +159,7 @@ def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
         if number:
             console.print(
                 f"{name}, {label}: {number} samples are wrong for want of a verdict: "
-                f"{row['unverified_reason']}",
+                f"{escape_terminal(row['unverified_reason'])}",
                 highlight=False,
                 markup=False,
             )

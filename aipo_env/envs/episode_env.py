@@ -24,6 +24,7 @@ from aipo_env.environment import (
     SourceSpec,
     ToolSpecs,
     VerifierSpec,
+    from_arguments,
     given,
 )
 from aipo_env.episode import Episode
@@ -172,21 +173,23 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
-        """Take the spec; put the rules and the pool that were given over the registered ones.
+        """Take the spec; put what was given over what is registered, rules and pool setting by setting.
 
         Gymnasium replaces a registered argument by the one that `make` is given, and says
         which id it was only here.
         """
         self._spec = spec
-        registered = None if spec is None else gym.registry.get(spec.id)
-        if registered is None:
+        if spec is None or spec.id not in gym.registry:
             return
-        own = {name: registered.kwargs.get(name) for name in ("rules", "pool")}
-        merged = Environment(**own).changed(self.environment)  # type: ignore[arg-type]
-        if (
-            merged.rules != self.environment.rules
-            or merged.pool != self.environment.pool
-        ):
+        registered = gym.registry[spec.id]
+        base = from_arguments(registered.kwargs, f"environment {spec.id!r}")
+        made = {
+            name: value
+            for name, value in spec.kwargs.items()
+            if value != registered.kwargs.get(name)
+        }
+        merged = base.changed(from_arguments(made, f"environment {spec.id!r}"))
+        if merged != self.environment:
             self.environment = merged
             self._build()
 
@@ -221,6 +224,11 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return an environment of the same tasks and agents, in the midst of a copied episode."""
+        if self.scenario.toolbox.has_state:
+            raise ConfigError(
+                "environment: its tools have a state that cannot be copied, so neither can "
+                "the running episode. copy.copy() gives an environment without one."
+            )
         shared = [self.scenario, *vars(self.scenario).values(), self.environment]
         memo.update({id(part): part for part in shared})
         twin = object.__new__(type(self))
@@ -274,6 +282,11 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         self._end_tools()
         if self.scenario.pool.journal:
             self.scenario.pool.journal.close()
+
+    async def leave(self) -> None:
+        """Leave the running episode: close what its tools hold."""
+        if self._session is not None:
+            await self._session.close()
 
     def _end_tools(self) -> None:
         """Close what the tools of the episode before hold, if it was left in the midst."""
@@ -384,11 +397,13 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         return observation, reward, not truncated, truncated, info
 
 
-def byte_scenario(environment: Environment, cassette: str | None = None) -> Scenario:
+def byte_scenario(
+    environment: Environment, cassette: str | None = None, seed: int = 0
+) -> Scenario:
     """Build a scenario whose tokens are bytes: limits that are not given are `BYTE_LIMITS`."""
     resolved = environment.resolved()
     limits = {**BYTE_LIMITS, **given(resolved.rules)}
-    return build_scenario(resolved, rules=limits, cassette=cassette)
+    return build_scenario(resolved, rules=limits, cassette=cassette, seed=seed)
 
 
 def _so_far(session: Session) -> Episode:

@@ -112,7 +112,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._macro_ids = frozenset(self.tokenizer.macro_ids.values())
         self._plain_mask = np.ones(num_tokens, np.int8)
         self._plain_mask[list(self._macro_ids)] = 0
-        self._stops = scenario.stop_strings(aided=self.aided)
+        self._stops: tuple[str, ...] = ()
         self._may_stop = cache(self._closes_stop)
         self._allow(self._plain_mask)
 
@@ -139,6 +139,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._turn: list[int] = []
         self._limit = 0
         self._num_runs = 0
+        self._stops = self.stop_strings
         self._allow(self._plain_mask)
         # All tokens of the episode behind a window of padding: appending is cheap, and so is copying the end.
         self._tokens = array("q", [self.tokenizer.end_id] * self.window)

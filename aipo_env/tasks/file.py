@@ -5,7 +5,7 @@ from typing import Any
 
 from aipo_env.errors import ConfigError, DataError
 from aipo_env.records import Split, Task
-from aipo_env.registry import Spec, construct
+from aipo_env.registry import construct
 from aipo_env.shipped import data_folder
 from aipo_env.tasks.base import TaskTable
 from aipo_env.tasks.rows import read_rows
@@ -21,7 +21,7 @@ class FileSource(TaskTable):
         DataError: The file cannot be read, or a row is no task; the message names file, row and field.
     """
 
-    def __init__(self, path: str | Path, *, default_agents: Spec = "none") -> None:
+    def __init__(self, path: str | Path) -> None:
         path = Path(path).expanduser()
         tasks: dict[Split, list[Task]] = {"train": [], "test": []}
         ids: set[str] = set()
@@ -34,13 +34,15 @@ class FileSource(TaskTable):
             ids.add(task.id)
             for name in tasks if split is None else (split,):
                 tasks[name].append(task)
-        super().__init__(str(path), tasks, default_agents=default_agents)
+        super().__init__(str(path), tasks)
 
 
 def shipped(name: str) -> TaskTable:
     """Return the tasks in `envs_data/<name>`: "toy", "code", "science"."""
-    path = data_folder(name) / "tasks.jsonl"
-    return FileSource(path, default_agents="notes" if name != "toy" else "none")
+    found = FileSource(data_folder(name) / "tasks.jsonl")
+    has_notes = any("notes" in task.meta for task in found.tasks["train"])
+    agents = "notes" if has_notes else "none"
+    return TaskTable(found.name, found.tasks, found.skipped, agents)
 
 
 def _read_task(row: dict[str, Any], where: str) -> tuple[Split | None, Task]:

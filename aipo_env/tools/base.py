@@ -9,6 +9,7 @@ gym.make("AIPO-Math-Turn-v0", tools=["my_package:distance"])
 
 import inspect
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -92,7 +93,7 @@ async def answer(
         text = as_text(await call(form.arguments(query)))
     except Exception as error:
         # Somebody else's program, called with arguments that a model wrote.
-        if is_hopeless(error):
+        if is_hopeless(error) and not _is_about(error, query):
             raise
         text = _told(error)
     return AgentReply(text=text or "(nothing)")
@@ -101,6 +102,16 @@ async def answer(
 def as_text(result: Any) -> str:
     """Return what a tool returned as text: as it is if it is text, else as JSON."""
     return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+
+
+def _is_about(error: BaseException, query: str) -> bool:
+    """Return whether an error is about what a model wrote: it names a module, or a text, of the arguments."""
+    name = getattr(error, "name", None) or ""
+    words = {name, *re.findall(r"\w{3,}", str(error))} - {""}
+    asked = set(re.findall(r"\w{3,}", query))
+    if isinstance(error, ImportError):
+        return bool({name, *name.split(".")} & asked)
+    return bool(words & asked)
 
 
 def _told(error: Exception) -> str:

@@ -25,7 +25,7 @@ from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.codecs.base import ToolSchema
 from aipo_env.errors import ConfigError, ToolError
 from aipo_env.records import Task
-from aipo_env.threads import in_thread
+from aipo_env.threads import check_cancelled, in_thread
 from aipo_env.tools.base import answer, awaited, build_tool, find_tool
 from aipo_env.tools.classes import CLOSE, ToolClass
 from aipo_env.tools.forms import Form
@@ -131,8 +131,9 @@ class EpisodeTools:
         try:
             async with asyncio.timeout_at(end) as deadline:
                 await owned.make(self._task)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             # A constructor is somebody else's program.
+            check_cancelled()
             told = f"{type(error).__name__}: {error}"
             if deadline.expired():
                 told = f"its constructor took longer than {deadline_s:g} s"
@@ -213,7 +214,8 @@ class Instance:
                 await close()
             elif callable(close):
                 await awaited(await in_thread(close, "aipo-tool"))
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            check_cancelled()
             # The episode is over, and its record holds whatever comes of that.
             LOG.warning("%s: closing it failed: %r", self.kind.who, error)
 

@@ -169,6 +169,12 @@ MAX_VERDICT_S = 600.0
 """A verifier that takes longer hangs: the episode ends without a verdict, and the run goes on."""
 
 
+def _time_for(verifier: Verifier) -> float | None:
+    """Return how long a verifier may take; None where it has a deadline of its own."""
+    has_own = getattr(verifier, "has_own_deadline", False)
+    return None if has_own else MAX_VERDICT_S
+
+
 async def run_verifier(
     verifier: Verifier, task: Task, text: str, episode: EpisodeView | None = None
 ) -> Verdict:
@@ -178,7 +184,7 @@ async def run_verifier(
         ConfigError, ImportError, SandboxUnavailable: The verifier can never succeed; see `is_hopeless`.
     """
     try:
-        async with asyncio.timeout(MAX_VERDICT_S):
+        async with asyncio.timeout(_time_for(verifier)):
             verdict = await call_with_episode(verifier.verify, task, text, episode)
         if not isinstance(verdict, Verdict):
             raise VerifierError(f"no Verdict, but {type(verdict).__name__}")
@@ -209,7 +215,8 @@ async def run_turn_reward(
         work = (
             ask(task, text, episode=episode) if is_named else ask(task, text, episode)
         )
-        earned = await work
+        async with asyncio.timeout(_time_for(verifier)):
+            earned = await work
     except (Exception, SystemExit, asyncio.CancelledError) as error:
         check_cancelled()
         if is_hopeless(error):

@@ -111,6 +111,9 @@ class RewardVerifier:
             a number is not finite.
     """
 
+    has_own_deadline = True
+    """Each call has; waiting for a place is no fault of an answer."""
+
     def __init__(
         self, functions: Any, *, threshold: float = 1.0, deadline_s: float = 60.0
     ) -> None:

@@ -89,11 +89,19 @@ class _Rows:
     cache: RowCache | None = None
 
 
+def _prepare_thread(num_threads: int, device: torch.device) -> None:
+    """Give a thread what torch keeps for each: the number of threads, on which sums depend, and the device."""
+    torch.set_num_threads(num_threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 class HFSampler:
     """Samples turns with a transformers model at `temperature`.
 
     Args:
         max_rows: Turns decoded side by side; the others wait, in key order, for free rows.
+        thread: Where the model works; a thread of the sampler's own unless another is given.
     """
 
     def __init__(
@@ -103,6 +111,7 @@ class HFSampler:
         *,
         temperature: float = 1.0,
         max_rows: int = 256,
+        thread: ThreadPoolExecutor | None = None,
     ) -> None:
         if max_rows < 1:
             raise ConfigError(f"sampler: max_rows={max_rows} must be at least 1.")
@@ -110,12 +119,11 @@ class HFSampler:
         self.temperature, self.max_rows = temperature, max_rows
         self.chat = ChatFormat(tokenizer)
         self.stops = StopFinder(tokenizer, end_ids(model, self.chat))
-        # Sums depend on the number of threads, and each thread has its own setting of it.
-        self._model_thread = ThreadPoolExecutor(
+        self._model_thread = thread or ThreadPoolExecutor(
             1,
             thread_name_prefix="aipo-model",
-            initializer=torch.set_num_threads,
-            initargs=(torch.get_num_threads(),),
+            initializer=_prepare_thread,
+            initargs=(torch.get_num_threads(), model.device),
         )
         self._open: set[HFVoice] = set()
         self._waiting: dict[HFVoice, _Turn] = {}
@@ -124,14 +132,13 @@ class HFSampler:
 
     def beside(self) -> "HFSampler":
         """Return another sampler of the same model, in the same thread; neither's voices wait for the other's."""
-        other = HFSampler(
+        return HFSampler(
             self.model,
             self.tokenizer,
             temperature=self.temperature,
             max_rows=self.max_rows,
+            thread=self._model_thread,
         )
-        other._model_thread = self._model_thread
-        return other
 
     def voice(self, key: Key) -> HFVoice:
         """Return the voice of an episode; from now on the others wait for it."""
