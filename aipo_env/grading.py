@@ -165,9 +165,10 @@ class OwnGrader(_Lines):
             except ConfigError as error:
                 raise DataError(str(error)) from error
         gold = _text(row, "gold")
-        return Task(
-            id="line", prompt="-", answer=gold, kind=str(row.get("kind", "own"))
-        )
+        # Without a verifier of one's own a line is mathematics unless it says.
+        usual = "math" if isinstance(self._scenario.verifier, ByKind) else "own"
+        kind = str(row.get("kind", usual))
+        return Task(id="line", prompt="-", answer=gold, kind=kind)
 
     async def _judge(
         self, task: Task, text: str, episode: Episode | None = None

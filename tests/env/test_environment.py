@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 from aipo_env import (
@@ -283,3 +284,65 @@ def test_verify_grades_by_a_verifier_of_ones_own(
 def test_tasks_and_play_take_an_id(capsys: pytest.CaptureFixture):
     assert main(["tasks", "AIPO-Science-Turn-v0"]) == 0
     assert capsys.readouterr().out.startswith("train  ")
+
+
+def test_an_environment_beside_an_id(tmp_path: Path):
+    path = tmp_path / "tasks.jsonl"
+    path.write_text('{"id": "a", "prompt": "1+1?", "answer": "2"}\n')
+    env = gym.make("AIPO-Math-Turn-v0", environment=f"file:{path}")
+    assert env.reset(seed=0)[1]["task_id"] == "a"
+    both = {"source": f"file:{path}", "rules": {"max_turns": 2}}
+    env = gym.make("AIPO-Math-Turn-v0", environment=both, rules={"max_invalid": 0})
+    rules = env.unwrapped.scenario.rules
+    assert (rules.max_turns, rules.max_invalid) == (2, 0)
+
+
+def test_an_id_that_registers_an_environment_whole():
+    kwargs = {"environment": {"source": "toy", "rules": {"max_turns": 2}}}
+    gym.register("Own/Whole-Turn-v0", entry_point="aipo_env:TurnEnv", kwargs=kwargs)
+    try:
+        for scenario in (
+            build_scenario("Own/Whole-Turn-v0"),
+            gym.make("Own/Whole-Turn-v0").unwrapped.scenario,
+            gym.make("Own/Whole-Turn-v0", rules={"max_invalid": 0}).unwrapped.scenario,
+        ):
+            assert scenario.rules.max_turns == 2
+    finally:
+        del gym.registry["Own/Whole-Turn-v0"]
+
+
+def test_an_id_without_a_source_is_refused():
+    gym.register("Own/Empty-Turn-v0", entry_point="aipo_env:TurnEnv", kwargs={})
+    try:
+        with pytest.raises(ConfigError, match="registered without a source"):
+            build_scenario("Own/Empty-Turn-v0")
+        assert build_scenario({"id": "Own/Empty-Turn-v0", "source": "toy"}).offered
+    finally:
+        del gym.registry["Own/Empty-Turn-v0"]
+
+
+def test_verify_takes_a_bad_line_for_a_bad_line(tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"gold": "4", "response": "4"},
+        {"gold": "4", "kind": "ode", "response": ""},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "out.jsonl"
+    given = ["--environment", "AIPO-Science-v0", "--out", str(out)]
+    assert main(["verify", str(path), *given]) == 0
+    verdicts = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [verdict["reward"] for verdict in verdicts] == [1.0, None]
+    assert "there is no kind 'ode'" in verdicts[1]["reason"]
+
+
+def test_prompts_with_misspelt_places_are_refused():
+    for rules, message in (
+        ({"plain_prompt": "{tool}"}, r"has '\{tool\}', which stands for nothing"),
+        ({"consult_prompt": "{instruction}"}, r"Did you mean '\{instructions\}'"),
+        ({"plain_prompt": 5}, "plain_prompt=5 must be text"),
+        ({"kinds": "verify"}, "kinds='verify' must be a list of roles"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_scenario("toy", rules=rules)
+    assert build_scenario("toy", rules={"plain_prompt": r"\boxed{x} {y}"})

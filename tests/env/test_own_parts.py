@@ -1,12 +1,14 @@
 """Rewards, turns and tools of one's own through whole episodes: what is earned, what failed, what ends a run."""
 
 import asyncio
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from aipo_env import (
+    Completion,
     ConfigError,
     Episode,
     EpisodeRunner,
@@ -14,6 +16,8 @@ from aipo_env import (
     ScriptedPolicy,
     StopReason,
     Task,
+    TextVoice,
+    TextVoices,
     TokenEnv,
     TurnEnv,
     Verdict,
@@ -223,3 +227,58 @@ def test_a_turn_reward_that_fails_is_no_zero():
 def test_contradictions_are_told_at_the_start(options: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         build_scenario("toy", **options)
+
+
+def test_a_hung_turn_reward_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    class Hung(ByState):
+        async def turn_reward(self, task: Task, text: str, episode: EpisodeView) -> Any:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("aipo_env.verifiers.base.MAX_VERDICT_S", 0.1)
+    episode = played([ADD, "done"], tools=[Tally], verifier=Hung())
+    assert (episode.stop_reason, episode.reward) == (StopReason.VERIFIER_ERROR, None)
+
+
+def test_tools_are_closed_when_a_wave_breaks():
+    class Mute(TextVoices):
+        def voice(self, key: tuple[int, ...]) -> TextVoice:
+            voice = super().voice(key)
+            voice.open = _raise  # type: ignore[method-assign]
+            return voice
+
+    Tally.made = []
+    scenario = build_scenario("toy", tools=[Tally])
+    sessions = [scenario.rollout("train", 0, i, aided=True) for i in range(2)]
+    runner = EpisodeRunner(scenario, Mute(ScriptedPolicy(["x"]).say))
+    with pytest.raises(LookupError, match="no template"):
+        asyncio.run(runner.wave(sessions))
+    assert [tally.closed for tally in Tally.made] == [1, 1]
+
+
+def _raise(messages: Sequence[Any]) -> Any:
+    raise LookupError("no template")
+
+
+def test_an_episode_with_stateful_tools_is_not_copied():
+    env = TurnEnv(source="toy", tools=[Tally])
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match="a state that cannot be copied"):
+        copy.deepcopy(env)
+    twin = copy.copy(env)
+    twin.reset(seed=0)
+    assert twin.step(ADD)[0].endswith('<reply from="add">3</reply>')
+
+
+def test_a_long_completion_without_ids_is_cut():
+    async def talk(messages: Sequence[Any], stop: Any, limit: int) -> Completion:
+        return Completion("x" * (limit + 50))
+
+    runner = EpisodeRunner({"source": "toy", "rules": {"max_policy_tokens": 20}}, talk)
+
+    async def first() -> Episode:
+        (episode,) = [episode async for episode in runner.episodes(1)]
+        return episode
+
+    episode = asyncio.run(first())
+    assert episode.stop_reason == StopReason.MAX_SAMPLED_TOKENS
+    assert episode.tokens.policy_mask.sum() == 20

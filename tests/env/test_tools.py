@@ -338,3 +338,14 @@ def test_what_a_models_code_raises_ends_no_run(code: str, reply: str):
     query = json.dumps({"text": code})
     answer = asyncio.run(Tool(run_code).reply(AgentRequest(kind="t", query=query)))
     assert answer.text == reply
+
+
+def load(module: str) -> str:
+    """Load a module by its name."""
+    return importlib.import_module(module).__name__
+
+
+def test_a_module_that_a_model_names_ends_no_run():
+    request = AgentRequest(kind="load", query="package_that_is_not_there")
+    reply = asyncio.run(Tool(load).reply(request))
+    assert reply.text.startswith("error: ModuleNotFoundError: No module named")

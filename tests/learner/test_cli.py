@@ -140,6 +140,13 @@ def test_eval_measures_a_run_on_its_own_tasks(tmp_path: Path, capsys):
         {"tools": ["mcp:touch {tmp}/ran"]},
         {"codec": "subprocess:getoutput:cmd=touch {tmp}/ran"},
         {"id": "subprocess:Own/Env-v0"},
+        {"id": "Own/Env-v0"},
+        {"agents": {"type": "mix", "agents": [{"type": "os:system", "command": "x"}]}},
+        {"agents": "openai:m@http://127.0.0.1:9/v1"},
+        {"agents": "library:{tmp}"},
+        {"verifier": {"type": "auto", "allow_unsafe": True}},
+        {"source": "toy,subprocess:getoutput"},
+        {"source": {"type": "toy", "kinds": {"type": "os:system"}}},
     ],
 )
 def test_eval_runs_no_code_that_a_run_folder_names(settings: dict, tmp_path: Path):
@@ -148,7 +155,7 @@ def test_eval_runs_no_code_that_a_run_folder_names(settings: dict, tmp_path: Pat
     text = json.dumps(row).replace("{tmp}", str(tmp_path))
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(
-        ConfigError, match="config.json names .* which is code of its own"
+        ConfigError, match="config.json names .* which is code of its own, or asks"
     ):
         evaluate_command(["--policy", str(tmp_path), "--aided"])
     assert not (tmp_path / "ran").exists()
