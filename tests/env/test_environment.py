@@ -324,7 +324,7 @@ def test_an_id_without_a_source_is_refused():
 def test_verify_takes_a_bad_line_for_a_bad_line(tmp_path: Path):
     path = tmp_path / "rows.jsonl"
     rows = [
-        {"gold": "4", "response": "4"},
+        {"gold": "4", "response": "\\boxed{4}"},
         {"gold": "4", "kind": "ode", "response": ""},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
