@@ -1,10 +1,12 @@
 # Each target sets itself up in .venv the first time; nothing outside this folder is changed.
 #   make demo SEED=7              another seed
 #   make demo PYTHON=python3.12   another interpreter (3.11 or newer)
+#   make test WORKERS=4           more tests side by side
 
 PYTHON ?= python3
 VENV ?= .venv
 SEED ?= 0
+WORKERS ?= 2
 OUT ?= runs/demo$(if $(filter-out 0,$(SEED)),-$(SEED))
 
 PY := $(VENV)/bin/python
@@ -20,7 +22,7 @@ demo: $(VENV)/demo.stamp  ## train, evaluate and write the report to runs/demo
 	$(VENV)/bin/aipo demo --seed $(SEED) --out $(OUT)
 
 test: $(VENV)/dev.stamp  ## run the tests that every change must pass
-	$(PY) -m pytest -m "not gpu and not slow and not integrations and not network"
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile -m "not gpu and not slow and not integrations and not network"
 
 test-all: $(VENV)/dev.stamp  ## run every test that needs no GPU; other libraries are installed under .venv the first time
 	$(PY) -m pytest -m "not gpu"

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -107,7 +108,8 @@ def test_agents_that_keep_to_the_protocol():
         (FaultyAgent("junk"), "no AgentReply, but dict"),
         (FaultyAgent("cancel"), "the agent cancelled itself"),
     ],
-    ids=str,
+    # No addresses: the tests are collected by several processes.
+    ids=lambda value: re.sub(r" at 0x\w+", "", str(value)),
 )
 def test_agents_that_break_a_rule(agent: Any, message: str):
     with pytest.raises(AssertionError, match=message):

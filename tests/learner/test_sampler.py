@@ -291,7 +291,7 @@ def test_whoever_leaves_midway_is_not_waited_for(model, tokenizer, scenario):
             for i in range(6)
         )
         while not any(other.done() for other in others):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         first.cancel()
         return await asyncio.gather(*others)
 
@@ -358,8 +358,8 @@ def test_others_on_the_event_loop_get_their_turn_while_rows_are_decoded(
         sampler.stops.end_ids = set()
         turn = asyncio.create_task(opened(sampler, scenario, 0).complete((), 100))
         while not turn.done():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
             count += 1
         return count
 
-    assert asyncio.run(ticks()) > 200
+    assert asyncio.run(ticks()) > 20
