@@ -127,8 +127,8 @@ class MetricsLog:
         )
         self._file = self.path.open("a", encoding="utf-8")
 
-    def write(self, step: int, row: Mapping[str, float]) -> None:
-        """Write the row of a step."""
+    def write(self, step: int, row: Mapping[str, float], why_idle: str = "") -> None:
+        """Write the row of a step, and on the console why it had no gradient, if it had none."""
         self._put(step, row)
         if row.get("rows"):
             self.num_idle = 0
@@ -144,11 +144,8 @@ class MetricsLog:
         cells = "  ".join(
             f"{label} {row[name]:.2f}" for name, label in shown.items() if name in row
         )
-        self._print(step + 1, f"{cells}  {left / 60:.1f} min left")
-
-    def note(self, step: int, text: str) -> None:
-        """Say something of a step on the console."""
-        self._print(step + 1, text)
+        note = f"  no gradient: {why_idle}" if why_idle else ""
+        self._print(step + 1, f"{cells}  {left / 60:.1f} min left{note}")
 
     def write_evaluation(self, num_steps: int, row: Mapping[str, float]) -> None:
         """Write how the weights after `num_steps` steps did on held-out tasks, as part of the last step's row."""

@@ -28,7 +28,13 @@ def toy() -> TrainConfig:
 def toy_masked() -> TrainConfig:
     """The same with agents' tokens masked: consultations, but no gradient on what agents wrote."""
     config = toy()
-    return replace(config, objective=replace(config.objective, agent_rule="masked"))
+    return replace(
+        config,
+        objective=replace(config.objective, agent_rule="masked"),
+        # Once nobody may consult any more, hardly any group of it teaches anything: that
+        # is what it shows.
+        stop_after_idle_steps=0,
+    )
 
 
 def toy_base() -> TrainConfig:

@@ -202,19 +202,15 @@ def train(
                     "seconds/rollouts": sampled - start + time.monotonic() - updated
                 }
                 seconds["seconds/update"] = updated - sampled
-                log.write(
-                    step, episode_metrics(episodes) | counts | telemetry | gap | seconds
-                )
+                reasons = "" if rows else why_idle(groups)
+                measured = episode_metrics(episodes) | counts | telemetry
+                log.write(step, measured | gap | seconds, reasons)
                 if rows:
                     continue
-                reasons = why_idle(groups)
-                log.note(step, f"no gradient: {reasons}")
                 idle_note = f"{reasons}. {what_to_do(groups)}"
                 if 0 < config.stop_after_idle_steps <= log.num_idle:
-                    if step + 1 > run.step:
-                        run.save(
-                            step + 1, model, tokenizer, optimizer, batches.queued()
-                        )
+                    queued = batches.queued()
+                    run.save(step + 1, model, tokenizer, optimizer, queued)
                     raise stop_idle(log.num_idle, groups, config.out)
         return Learned(log.had_gradient, idle_note)
 

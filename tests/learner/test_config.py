@@ -24,7 +24,10 @@ def test_recipes_survive_json(name):
 
 def test_the_arms_of_the_demo_differ_in_one_thing_each():
     aipo, masked, base = toy().to_dict(), toy_masked().to_dict(), toy_base().to_dict()
-    assert {k for k in aipo if aipo[k] != masked[k]} == {"objective"}
+    assert {k for k in aipo if aipo[k] != masked[k]} == {
+        "objective",
+        "stop_after_idle_steps",
+    }
     changed = {
         k for k in aipo["objective"] if aipo["objective"][k] != masked["objective"][k]
     }
