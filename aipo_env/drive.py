@@ -23,6 +23,7 @@ async def play(session: Session, voice: Voice) -> Episode:
         return await finish(session, voice)
     finally:
         voice.close()
+        await session.close()
 
 
 def begin(session: Session, voice: Voice) -> tuple[Message, ...]:

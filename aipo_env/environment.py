@@ -39,7 +39,7 @@ ToolSpecs = Sequence[Any]
 
 _ID = re.compile(r"(?:[\w.]+:)?(?:[\w:-]+/)?[\w:.-]+-v\d+")
 """A Gymnasium id: "AIPO-Math-Turn-v0", "package:Namespace/Name-v1"."""
-_FACES = {
+FACES = {
     "aipo_env:TokenEnv",
     "aipo_env:TurnEnv",
     "aipo_env.envs:make_env",
@@ -325,7 +325,7 @@ def _registered(env_id: str) -> Environment:
             f"{what}. {suggest(name, known)} What another package registers needs its name "
             "in front: package:Namespace/Name-v0."
         ) from error
-    if spec.entry_point in _FACES:
+    if spec.entry_point in FACES:
         return from_arguments(spec.kwargs, f"environment {env_id!r}")
     # A class or function of somebody else's that makes one of ours.
     try:

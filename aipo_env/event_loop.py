@@ -24,6 +24,17 @@ _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
 _MAKING = threading.Lock()
 
 
+def _forget() -> None:
+    """Forget the loops of the parent, and a lock that another of its threads may have held."""
+    global _MAKING
+    _LOOPS.clear()
+    _MAKING = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def _loop(process_id: int) -> asyncio.AbstractEventLoop:
     """Return the loop of a process; a forked child has no thread of its parent's."""
     if process_id not in _LOOPS:

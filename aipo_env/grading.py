@@ -37,6 +37,9 @@ _WITH_ANSWER = (StopReason.COMPLETED, StopReason.NO_ANSWER, StopReason.VERIFIER_
 class _Lines:
     """Grades lines of JSON, some at a time; what one line is, `_row` knows."""
 
+    judges_by_kind = True
+    """Whether the kind of a task, which a line may say wrongly, chooses its verifier."""
+
     async def grade(self, lines: Iterable[bytes]) -> AsyncIterator[dict[str, Any]]:
         """Yield a verdict per line, in order; of a line that cannot be graded, an "error" with its number.
 
@@ -61,7 +64,8 @@ class _Lines:
         except Exception as error:
             # What can never succeed ends it all; but a setting may be wrong for this line
             # alone: what the file says is data.
-            if is_hopeless(error) and not isinstance(error, ConfigError):
+            is_of_line = isinstance(error, ConfigError) and self.judges_by_kind
+            if is_hopeless(error) and not is_of_line:
                 raise
             reason = str(error)
         return asdict(judged("error", reason=f"line {number}: {reason}")) | {
@@ -136,6 +140,7 @@ class OwnGrader(_Lines):
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
+        self.judges_by_kind = isinstance(scenario.verifier, ByKind)
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
         if "turns" in row and "verdict" in row:

@@ -200,7 +200,7 @@ class EpisodeRunner:
     def cancel(self) -> None:
         """End the episodes that run now; they come as `cancelled`, and the next ones start."""
         for session, deadline in self._running.items():
-            if not deadline.expired():
+            if session.stop_reason is None and not deadline.expired():
                 session.abort(StopReason.CANCELLED)
                 deadline.reschedule(0)
 

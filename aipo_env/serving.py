@@ -164,7 +164,7 @@ def openenv_app(env: TurnEnv) -> Any:
             return Seen(text=result.pop("observation"), done=is_over, **result)
 
         def close(self) -> None:
-            self._env.close()
+            run_sync(self._env.leave())
 
         @property
         def state(self) -> State:

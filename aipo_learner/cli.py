@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from aipo_env import (
     ConfigError,
     Environment,
+    PoolSettings,
     choose,
     escape_terminal,
     flag_types,
@@ -115,7 +116,12 @@ def _last_line(config: TrainConfig, learned: Learned) -> str:
 def evaluate_command(argv: list[str]) -> None:
     """Measure a policy on task sets: mean@k and pass@k without agents, and with them where asked."""
     first, _ = tyro.cli(_Measured, args=argv, return_unknown_args=True, add_help=False)
-    default = _eval_defaults(first.policy, argv, is_trusted=first.trust_run)
+    default = _eval_defaults(
+        first.policy,
+        argv,
+        has_tasks=bool(first.tasks),
+        is_trusted=first.trust_run,
+    )
     rest, environment = short_forms(argv, default.environment)
     options = tyro.cli(
         EvalOptions,
@@ -144,11 +150,12 @@ class _Measured:
     """What decides on the defaults of `aipo eval`."""
 
     policy: str = "tiny"
+    tasks: str = ""
     trust_run: bool = False
 
 
 def _eval_defaults(
-    policy: str, argv: Sequence[str], *, is_trusted: bool = False
+    policy: str, argv: Sequence[str], *, has_tasks: bool, is_trusted: bool
 ) -> EvalOptions:
     """Return defaults that measure a run's policy, or its `best`, in the run's own world.
 
@@ -176,7 +183,9 @@ def _eval_defaults(
         environment = Environment.of(row.get("environment", {}))
         if not is_trusted:
             _check_trusted(environment, path)
-        if any(word.split("=")[0] == "--tasks" for word in argv):
+            # How agents are asked, and where replies are kept, is for the machine to say.
+            environment = replace(environment, pool=PoolSettings())
+        if has_tasks:
             # Other tasks are judged by what fits them, and have no tools or their own.
             resolved = environment.resolved()
             environment = replace(resolved, verifier=None, tools=None)
@@ -187,7 +196,6 @@ _NAMING = ("--environment", "--environment.id", "--environment.source")
 """Flags that name an environment."""
 
 
-_HARMLESS_SOURCES = ("toy", "shipped", "file", "hf", "reasoning_gym")
 _HARMLESS_AGENTS = ("none", "scripted", "notes")
 _HARMLESS_VERIFIERS = ("auto", "math", "choice")
 _HARMLESS_CODECS = ("tags", "hermes", "openai", "macro")
@@ -199,14 +207,11 @@ def _check_trusted(environment: Environment, path: Path) -> None:
     row = environment.to_dict()
     agents = row.get("agents", "none")
     is_by_role = isinstance(agents, Mapping) and "type" not in agents
-    named = [
-        *(
-            (agent, _HARMLESS_AGENTS)
-            for agent in (agents.values() if is_by_role else [agents])
-        ),
-        (row.get("source", "toy"), _HARMLESS_SOURCES),
-    ]
-    foreign = [spec for spec, harmless in named if not _is_plain(spec, harmless)]
+    asked = agents.values() if is_by_role else [agents]
+    foreign = [agent for agent in asked if not _is_plain(agent, _HARMLESS_AGENTS)]
+    source = row.get("source", "toy")
+    if not _is_harmless_source(source):
+        foreign.append(source)
     if row.get("verifier", "auto") not in _HARMLESS_VERIFIERS:
         foreign.append(row["verifier"])
     if row.get("codec", "tags") not in _HARMLESS_CODECS:
@@ -222,10 +227,23 @@ def _check_trusted(environment: Environment, path: Path) -> None:
         )
 
 
+def _is_harmless_source(spec: Any) -> bool:
+    """Return whether a source is a world or tasks of ours, a file, or a data set that we know by name."""
+    if isinstance(spec, str) and spec.partition(",")[0].lower() in known_datasets():
+        spec = f"hf:{spec}"
+    kind, options = parse_spec(spec, "run")
+    first = str(options.get("", ""))
+    if kind == "hf":
+        # Others are somebody's to choose, and would be fetched with the user's own key.
+        is_known = first.lower() in known_datasets()
+        return is_known and options.keys() <= {"", "limit", "split"}
+    if kind in ("file", "shipped"):
+        return options.keys() == {""}
+    return _is_plain(spec, ("toy",))
+
+
 def _is_plain(spec: Any, harmless: Sequence[str]) -> bool:
     """Return whether a spec names something harmless, with numbers and texts for options and no spec within."""
-    if isinstance(spec, str) and spec.partition(",")[0].lower() in known_datasets():
-        return True
     kind, options = parse_spec(spec, "run")
     are_plain = all(
         isinstance(value, int | float | str | list) for value in options.values()

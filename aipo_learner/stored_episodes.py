@@ -203,6 +203,8 @@ async def _judged(episode: Episode, scenario: Scenario) -> Episode:
         reason = StopReason.NO_ANSWER
     else:
         reason = StopReason.COMPLETED
+    if episode.stop_reason.is_truncated:
+        reason = episode.stop_reason
     parts: dict[str, float] = {}
     if verdict.reward is not None:
         parts = dict(verdict.parts) or {"verdict": verdict.reward}

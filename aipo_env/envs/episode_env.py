@@ -15,6 +15,7 @@ from gymnasium.error import ResetNeeded
 
 from aipo_env.drive import begin
 from aipo_env.environment import (
+    FACES,
     AgentsSpec,
     CodecSpec,
     Environment,
@@ -182,13 +183,20 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         if spec is None or spec.id not in gym.registry:
             return
         registered = gym.registry[spec.id]
-        base = from_arguments(registered.kwargs, f"environment {spec.id!r}")
-        made = {
-            name: value
-            for name, value in spec.kwargs.items()
-            if value != registered.kwargs.get(name)
-        }
-        merged = base.changed(from_arguments(made, f"environment {spec.id!r}"))
+        what = f"environment {spec.id!r}"
+        if registered.entry_point in FACES:
+            # `environment=` stands over what is registered, and single fields over both.
+            made = {
+                name: value
+                for name, value in spec.kwargs.items()
+                if value != registered.kwargs.get(name)
+            }
+            base = from_arguments(registered.kwargs, what)
+            merged = base.changed(from_arguments(made, what))
+        else:
+            # A class of somebody's own has its say; of rules and pool single settings.
+            own = {name: registered.kwargs.get(name) for name in ("rules", "pool")}
+            merged = from_arguments(own, what).changed(self.environment)
         if merged != self.environment:
             self.environment = merged
             self._build()

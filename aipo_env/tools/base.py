@@ -9,8 +9,7 @@ gym.make("AIPO-Math-Turn-v0", tools=["my_package:distance"])
 
 import inspect
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar
@@ -21,6 +20,9 @@ from aipo_env.errors import ConfigError, is_hopeless
 from aipo_env.registry import TOOLS
 from aipo_env.threads import in_thread
 from aipo_env.tools.forms import Form, read_form
+
+MIN_WORD_CHARS = 3
+"""A shorter text of a model's stands in too many messages to be what one is about."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,13 @@ async def answer(
     Raises:
         ConfigError, ImportError: The tool's own code raised it.
     """
+    arguments: dict[str, Any] = {}
     try:
-        text = as_text(await call(form.arguments(query)))
+        arguments = form.arguments(query)
+        text = as_text(await call(arguments))
     except Exception as error:
         # Somebody else's program, called with arguments that a model wrote.
-        if is_hopeless(error) and not _is_about(error, query):
+        if is_hopeless(error) and not _is_about(error, arguments):
             raise
         text = _told(error)
     return AgentReply(text=text or "(nothing)")
@@ -104,14 +108,24 @@ def as_text(result: Any) -> str:
     return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
 
 
-def _is_about(error: BaseException, query: str) -> bool:
+def _is_about(error: BaseException, arguments: Mapping[str, Any]) -> bool:
     """Return whether an error is about what a model wrote: it names a module, or a text, of the arguments."""
-    name = getattr(error, "name", None) or ""
-    words = {name, *re.findall(r"\w{3,}", str(error))} - {""}
-    asked = set(re.findall(r"\w{3,}", query))
+    texts = [text for text in _texts(arguments) if len(text) >= MIN_WORD_CHARS]
     if isinstance(error, ImportError):
-        return bool({name, *name.split(".")} & asked)
-    return bool(words & asked)
+        name = error.name or str(error)
+        return any(text in name or name in text for text in texts)
+    return any(text in str(error) for text in texts)
+
+
+def _texts(value: Any) -> list[str]:
+    """Return all texts within the arguments of a call."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for part in value.values() for text in _texts(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in _texts(part)]
+    return []
 
 
 def _told(error: Exception) -> str:

@@ -346,3 +346,23 @@ def test_prompts_with_misspelt_places_are_refused():
         with pytest.raises(ConfigError, match=message):
             build_scenario("toy", rules=rules)
     assert build_scenario("toy", rules={"plain_prompt": r"\boxed{x} {y}"})
+
+
+class Clerk(TurnEnv):
+    """A class of one's own that says itself what it plays."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(source="toy:difficulty=2", tools=[double], **options)
+
+
+def test_a_class_of_ones_own_has_its_say():
+    own = {"rules": {"plain_prompt": "P"}}
+    gym.register("Own/Clerk-Turn-v5", entry_point=Clerk, kwargs=own)
+    try:
+        made = gym.make("Own/Clerk-Turn-v5", rules={"max_turns": 3}).unwrapped.scenario
+        built = build_scenario("Own/Clerk-Turn-v5", rules={"max_turns": 3})
+        for scenario in (made, built):
+            assert scenario.toolbox.names == ("double",)
+            assert (scenario.rules.plain_prompt, scenario.rules.max_turns) == ("P", 3)
+    finally:
+        del gym.registry["Own/Clerk-Turn-v5"]

@@ -146,6 +146,10 @@ def test_eval_measures_a_run_on_its_own_tasks(tmp_path: Path, capsys):
         {"agents": "library:{tmp}"},
         {"verifier": {"type": "auto", "allow_unsafe": True}},
         {"source": "toy,subprocess:getoutput"},
+        {"agents": "aime2025,subprocess:getoutput"},
+        {"source": "hf:somebody/set"},
+        {"source": "math500,folder=/"},
+        {"source": "reasoning_gym:x,size=1000000000"},
         {"source": {"type": "toy", "kinds": {"type": "os:system"}}},
     ],
 )
