@@ -78,6 +78,7 @@ def test_an_environment_as_mcp_tools(mcp: Path):
     assert sorted(ended["info"]) == [
         "consults_used",
         "num_policy_tokens",
+        "reward_parts",
         "stop_reason",
         "task_id",
         "turn",
