@@ -216,21 +216,30 @@ class Episode:
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Episode":
         """Rebuild an episode; a row of another shape raises what Python makes of it; `read_episodes` explains."""
-        return cls(**{
-            **row,
-            "task": Task(**row["task"]),
-            "messages": tuple(
-                Message(m["role"], tuple(Span(**{**s, "author": Author(s["author"])}) for s in m["spans"]))
-                for m in row["messages"]
-            ),
-            "turns": tuple(
-                Turn(**{**t, "calls": tuple(Call(**c) for c in t.get("calls", ()))}) for t in row["turns"]
-            ),
-            "consults": tuple(Consult(**consult) for consult in row["consults"]),
-            "tokens": TokenRecord.build(row["tokens"]),
-            "verdict": row["verdict"] and Verdict(**row["verdict"]),
-            "stop_reason": StopReason(row["stop_reason"]),
-        })  # fmt: skip
+        return cls(
+            **{
+                **row,
+                "task": Task(**row["task"]),
+                "messages": tuple(
+                    Message(
+                        m["role"],
+                        tuple(
+                            Span(**{**s, "author": Author(s["author"])})
+                            for s in m["spans"]
+                        ),
+                    )
+                    for m in row["messages"]
+                ),
+                "turns": tuple(
+                    Turn(**{**t, "calls": tuple(Call(**c) for c in t.get("calls", ()))})
+                    for t in row["turns"]
+                ),
+                "consults": tuple(Consult(**consult) for consult in row["consults"]),
+                "tokens": TokenRecord.build(row["tokens"]),
+                "verdict": row["verdict"] and Verdict(**row["verdict"]),
+                "stop_reason": StopReason(row["stop_reason"]),
+            }
+        )
 
 
 def redact(episode: Episode) -> Episode:

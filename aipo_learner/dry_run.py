@@ -42,15 +42,26 @@ from aipo_learner.tiny import build_tokenizer
 from aipo_learner.train import train
 
 GIB = 2**30
-_GPUS = {"A100 80 GB": (79.2, 312e12, 2e12), "H100 80 GB": (79.2, 989e12, 3.35e12), "H200": (139.8, 989e12, 4.8e12)}  # fmt: skip
+_GPUS = {
+    "A100 80 GB": (79.2, 312e12, 2e12),
+    "H100 80 GB": (79.2, 989e12, 3.35e12),
+    "H200": (139.8, 989e12, 4.8e12),
+}
 """GiB, dense bfloat16 FLOP/s and bytes/s, from the manufacturer's data sheets."""
 _SHARE_OF_FLOPS, _SHARE_OF_BANDWIDTH, _SHARE_OF_MEMORY = 0.4, 0.6, 0.9
 """What is taken to be reached of each: assumptions, not measurements."""
 _HEADERS = "GPUs|weights, optimiser|update|sampler's weights|GiB|episodes at once|rollouts, min|update, min"
 _SMALL = {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16,
-    "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2, "max_position_embeddings": 8192,
-}  # fmt: skip
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "head_dim": 16,
+    "moe_intermediate_size": 32,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "max_position_embeddings": 8192,
+}
 
 
 def dry_run(config: TrainConfig, console: Console) -> None:
@@ -144,10 +155,20 @@ def rehearse(
     brief = RuleSettings(max_policy_tokens=24, max_context_tokens=8000)
     environment = config.environment.changed(Environment(rules=brief))
     sampled = replace(
-        config, policy=str(folder / "policy"), out=folder / "sampled", num_steps=1, groups_per_step=1, environment=environment,
-        loggers="", bounds={}, held_out=(), overlong_buffer=0, sampler="transformers",
-        evaluation=EvaluationSchedule(), source=EpisodeSource(),
-    )  # fmt: skip
+        config,
+        policy=str(folder / "policy"),
+        out=folder / "sampled",
+        num_steps=1,
+        groups_per_step=1,
+        environment=environment,
+        loggers="",
+        bounds={},
+        held_out=(),
+        overlong_buffer=0,
+        sampler="transformers",
+        evaluation=EvaluationSchedule(),
+        source=EpisodeSource(),
+    )
     train(sampled, Console(quiet=True))
     episodes = enumerate(read_episodes(sampled.out / "episodes" / "step-000000.jsonl"))
     rewarded = (

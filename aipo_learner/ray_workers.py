@@ -90,9 +90,12 @@ class RayWorkers:
                     "fewer, or add machines: ray start --address=…"
                 )
         make = ray.remote(
-            num_cpus=1, num_gpus=each["GPU"], max_restarts=-1, max_task_retries=NUM_TRIES - 1,
+            num_cpus=1,
+            num_gpus=each["GPU"],
+            max_restarts=-1,
+            max_task_retries=NUM_TRIES - 1,
             scheduling_strategy="SPREAD",
-        )(RayWorker)  # fmt: skip
+        )(RayWorker)
         self.workers = [make.remote(config, build) for _ in range(number)]
 
     def play(self, step: int, groups: Sequence[int], policy_version: int) -> Playing:

@@ -13,29 +13,39 @@ _KIND_STYLE = 3
 
 _SUCCESS = (
     (
-        "success/unaided", "", "Success alone, in training",
+        "success/unaided",
+        "",
+        "Success alone, in training",
         "The share of training rollouts without agents that end right: what the policy can do by itself.",
     ),
     (
-        "success/aided", "", "Success with agents, in training",
+        "success/aided",
+        "",
+        "Success with agents, in training",
         "The share of rollouts that may consult and end right: how well the policy uses help.",
     ),
     (
-        "success/aided", "success/unaided", "Dependence gap, in training",
+        "success/aided",
+        "success/unaided",
+        "Dependence gap, in training",
         "Success with agents minus success alone: it closes as the policy comes to do without them.",
     ),
-)  # fmt: skip
+)
 """Curves: a metric, another that is taken from it, the title, the caption."""
 _AGENT_TOKENS = (
     (
-        "agent_p_mean", "", "Probability of agents' tokens",
+        "agent_p_mean",
+        "",
+        "Probability of agents' tokens",
         "The mean probability that the policy itself gives to what its agents wrote: learning raises it.",
     ),
     (
-        "agent_below_floor_share", "", "Agents' tokens below the floor",
+        "agent_below_floor_share",
+        "",
+        "Agents' tokens below the floor",
         "The share too unlikely for plain importance sampling to teach them: here the floor acts.",
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
