@@ -61,6 +61,8 @@ class Scores:
         num_truncated: Of all samples, those that a limit cut off.
         num_unverified: Of all samples, those that failed before a verdict: a verifier or a tool did.
         unverified_reason: What the first of them says.
+        mean_reward: Over the samples that have one; with partial credit it is not the
+            share of correct ones.
     """
 
     task_ids: tuple[str, ...]
@@ -70,6 +72,7 @@ class Scores:
     num_truncated: int = 0
     num_unverified: int = 0
     unverified_reason: str = ""
+    mean_reward: float = 0.0
 
     def pass_at(self, k: int) -> NDArray[np.float64]:
         """Return pass@k of every task: float64[tasks]."""
@@ -99,6 +102,7 @@ class Scores:
             "num_truncated": self.num_truncated,
             "num_unverified": self.num_unverified,
             "unverified_reason": self.unverified_reason,
+            "mean_reward": self.mean_reward,
         }
         row["num_correct"] = dict(
             zip(self.task_ids, self.num_correct.tolist(), strict=True)
@@ -178,6 +182,7 @@ def evaluate(
     num_correct = np.zeros(num_tasks, np.int64)
     num_truncated = num_unverified = 0
     unverified_reason = ""
+    rewards: list[float] = []
     firsts: list[Episode] = []
     for start in range(0, len(jobs), _SESSIONS_AT_ONCE):
         chunk = jobs[start : start + _SESSIONS_AT_ONCE]
@@ -198,6 +203,8 @@ def evaluate(
                 num_unverified += 1
                 told = episode.verdict.reason if episode.verdict else ""
                 unverified_reason = unverified_reason or told
+            else:
+                rewards.append(episode.reward)
             if sample == 0:
                 firsts.append(episode)
     kinds = tuple(str(task.meta.get("bottleneck", "")) for task in tasks)
@@ -210,4 +217,5 @@ def evaluate(
         num_truncated,
         num_unverified,
         unverified_reason,
+        float(np.mean(rewards)) if rewards else 0.0,
     ), firsts

@@ -42,7 +42,7 @@ def _reason(group: Sequence[Episode]) -> str:
         return f"group with a failed episode, {failures[0].stop_reason.value}"
     if all(episode.correct for episode in group):
         return "group all right"
-    if not any(episode.correct for episode in group):
+    if not any(episode.correct or episode.reward for episode in group):
         return "group all wrong"
     return "group of equal rewards"
 
@@ -66,7 +66,17 @@ def what_to_do(groups: Groups) -> str:
             episode.stop_reason for episode in episodes if episode.reward is None
         )
         (commonest, _), *_ = ends.most_common(1)
-        return _AGAINST_FAILURE.get(commonest, "Mend what the episodes say.")
+        return _AGAINST_FAILURE.get(
+            commonest, "The reasons stand in the episodes: `aipo view`."
+        )
+    asked = [
+        consult
+        for episode in episodes
+        for consult in episode.consults
+        if consult.is_agents
+    ]
+    if asked and all(consult.status == "failed" for consult in asked):
+        return "No agent answers: start them, or correct their addresses (--agents)."
     if 2 * num_truncated >= len(episodes):
         return (
             "Most episodes are cut off: raise --environment.rules.max-policy-tokens or "
@@ -74,6 +84,11 @@ def what_to_do(groups: Groups) -> str:
         )
     if all(episode.correct for episode in episodes):
         return "The policy solves every task: take harder ones."
+    if any(episode.reward for episode in episodes):
+        return (
+            "Within each task all answers earn the same: a larger --group-size, a higher "
+            "--temperature, or a reward that tells more answers apart."
+        )
     return (
         "The policy hardly ever succeeds: take easier tasks, a larger --group-size, agents "
         "(--agents), or a reward with partial credit (--reward); `aipo view` on a file in "
@@ -82,8 +97,8 @@ def what_to_do(groups: Groups) -> str:
 
 
 _AGAINST_FAILURE: Mapping[StopReason, str] = {
-    StopReason.VERIFIER_ERROR: "Mend the verifier or the reward function.",
-    StopReason.TOOL_ERROR: "Mend the tool that cannot be made.",
+    StopReason.VERIFIER_ERROR: "Correct the verifier or the reward function.",
+    StopReason.TOOL_ERROR: "Correct the tool that cannot be made.",
     StopReason.ROLLOUT_TIMEOUT: "Raise the deadline, or find what hangs.",
 }
 

@@ -1,6 +1,7 @@
 """A policy measured on one task set after another: the work of `aipo eval`."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,13 @@ def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
             table.add_row(f"  {kind}", label, str(part["num_tasks"]), *cells)
     console.print(table)
     for name, label, row in rows:
+        # Success alone hides what a reward with partial credit says.
+        if not math.isclose(row["mean_reward"], row["pass@1"], abs_tol=1e-9):
+            console.print(
+                f"{name}, {label}: mean reward {row['mean_reward']:.3f}.",
+                highlight=False,
+                markup=False,
+            )
         number = row["num_unverified"]
         if number:
             console.print(

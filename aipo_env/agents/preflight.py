@@ -27,7 +27,7 @@ async def check_agents(pool: AgentPool, *, patience_s: float = 20.0) -> None:
     """Ask every agent behind the roles one short question, all at once, and lose those that can never answer.
 
     These are agents that raise `PermanentFailure`, and those to which no connection can be made. Any reply will do; one
-    that gives none for another reason is there, and is named in the log. The question costs nothing of the pool's
+    that gives none for another reason is there, and is named in the log, as is one that cannot be reached yet. The question costs nothing of the pool's
     budget, and nothing is kept of it. Asked are the agents behind a mixture or another agent, too; not asked are tools,
     the policy itself ("self"), what a resumed run has lost before, and anybody where a cassette is replayed.
 
@@ -78,6 +78,7 @@ async def _ask(pool: AgentPool, kind: str, agent: Agent, patience_s: float) -> s
     """Return why an agent can never answer; empty: it may."""
     request = AgentRequest(kind=kind, query=QUESTION, agent_id=agent.agent_id)
     ends = time.monotonic() + patience_s
+    is_told = False
     while True:
         try:
             fault = await _fault(agent, request, pool.limits.deadline_s)
@@ -87,6 +88,12 @@ async def _ask(pool: AgentPool, kind: str, agent: Agent, patience_s: float) -> s
             left_s = ends - time.monotonic()
             if left_s <= 0:
                 return named(agent, failure)
+            if not is_told:
+                reason = named(agent, failure)
+                LOG.warning(
+                    "no connection yet, tried for %.0f s more: %s", left_s, reason
+                )
+                is_told = True
             await asyncio.sleep(min(RETRY_S, left_s))
         else:
             break

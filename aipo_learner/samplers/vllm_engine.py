@@ -52,9 +52,12 @@ def engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
     ours: dict[str, Any] = {
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
+        # Of the GPU's memory, or on CPU of the machine's: by default vLLM wants nearly all
+        # of it, and does not start where the learner, or a browser, has some.
+        "gpu_memory_utilization": 0.4,
     }
     if torch.cuda.is_available():
-        ours |= {"dtype": "bfloat16", "gpu_memory_utilization": 0.4}
+        ours["dtype"] = "bfloat16"
     else:
         # On CPU vLLM dies when it prefills in chunks a request that has a seed (0.32.0).
         ours |= {"dtype": "float32", "enable_chunked_prefill": False}

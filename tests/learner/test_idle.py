@@ -28,6 +28,7 @@ def episode(text: str = r"\boxed{1}") -> Episode:
 WRONG = episode()
 RIGHT = episode(r"\boxed{7623}")
 CUT = replace(WRONG, stop_reason=StopReason.MAX_SAMPLED_TOKENS)
+PARTIAL = replace(WRONG, reward=0.25)
 FAILED = replace(
     WRONG,
     stop_reason=StopReason.VERIFIER_ERROR,
@@ -41,6 +42,7 @@ FAILED = replace(
     [
         ([[WRONG] * 2] * 3, "3 x group all wrong", "hardly ever succeeds"),
         ([[RIGHT] * 2], "1 x group all right", "take harder ones"),
+        ([[PARTIAL] * 2], "1 x group of equal rewards", "tells more answers apart"),
         (
             [[WRONG, CUT]],
             "1 x group all wrong; 1 of 2 episodes were cut off",
@@ -50,7 +52,7 @@ FAILED = replace(
             [[WRONG, FAILED], [WRONG] * 2],
             "1 x group with a failed episode, verifier_error; 1 x group all wrong; "
             "the first failure: it broke",
-            "Mend the verifier or the reward function",
+            "Correct the verifier or the reward function",
         ),
     ],
 )
@@ -73,6 +75,7 @@ def test_failed_consultations_are_counted():
     assert why_idle([[asked, asked]]) == (
         "1 x group all wrong; 2 of 2 consultations failed: no reply within 0.01 s"
     )
+    assert what_to_do([[asked, asked]]).startswith("No agent answers")
 
 
 @pytest.mark.parametrize(
