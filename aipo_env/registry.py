@@ -230,6 +230,11 @@ class Registry:
             )
             options.pop(FIRST)
             options |= parse_spec(f"{name}:{rest}", self.kind)[1]
+        if name.startswith("<"):
+            raise ConfigError(
+                f"{self.kind}: {name} was an object of the program that wrote this "
+                "configuration, and cannot be made from its name. Give it again."
+            )
         if not path:
             raise ConfigError(
                 f"{self.kind}: there is no {name!r}. {suggest(name, self.names())}"

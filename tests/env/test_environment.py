@@ -125,6 +125,23 @@ def test_functions_and_objects_in_json():
     }
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [
+        ("source", "<mine.Tasks>", "task"),
+        ("agents", "<mine.Agent>", "agent"),
+        ("verifier", "<mine.Check>", "verifier"),
+        ("codec", "<mine.Codec>", "codec"),
+        ("tools", ["<mine.Tool>"], "tool"),
+    ],
+)
+def test_an_object_is_not_made_from_its_json(field: str, value: Any, kind: str):
+    with pytest.raises(
+        ConfigError, match=f"{kind}: <mine.* was an object of the program"
+    ):
+        build_scenario(Environment.of({field: value}))
+
+
 def test_every_rule_and_limit_can_be_set():
     for settings, whole in ((RuleSettings, DialogueRules), (PoolSettings, PoolLimits)):
         names = set(settings.__dataclass_fields__)
