@@ -5,6 +5,7 @@ rights. It is kept for many programs, and replaced when anything about it failed
 """
 
 import os
+import socket
 import sys
 from contextlib import suppress
 from functools import partial
@@ -23,6 +24,9 @@ from aipo_env.sandboxes.fork_server import (
 
 DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 DEFAULT_HOST = "unix:///var/run/docker.sock"
+CONNECT_S = 10.0
+"""How long a local engine may take to accept a connection, in seconds."""
+
 _LOCAL, _HEADER_BYTES = "unix://", 8
 
 
@@ -46,10 +50,7 @@ class DockerSandbox(ForkServers):
         num_servers: int = 0,
     ) -> None:
         host = os.environ.get("DOCKER_HOST", DEFAULT_HOST)
-        if host.startswith(_LOCAL) and not os.path.exists(host.removeprefix(_LOCAL)):
-            raise SandboxUnavailable(
-                f"no Docker engine answers at {host}. Start one, or set DOCKER_HOST."
-            )
+        _check_listening(host)
         try:
             docker = import_module("docker")
             client = docker.from_env()
@@ -87,6 +88,25 @@ class DockerSandbox(ForkServers):
         )
         name = "docker-runsc" if is_gvisor else "docker"
         super().__init__(name, connect, layers_down_to(minimum)[1:], num_servers)
+
+
+def _check_listening(host: str) -> None:
+    """Raise SandboxUnavailable where nobody listens at a local address.
+
+    An engine that was killed leaves its socket's file behind. The client library does not
+    close its end when such a socket refuses, so it is not asked.
+    """
+    if not host.startswith(_LOCAL):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(CONNECT_S)
+        try:
+            probe.connect(host.removeprefix(_LOCAL))
+        except OSError as error:
+            raise SandboxUnavailable(
+                f"no Docker engine answers at {host} ({error.strerror or error}). "
+                "Start one, or set DOCKER_HOST."
+            ) from None
 
 
 class ContainerServer(Connection):

@@ -1,12 +1,15 @@
 """Fork servers: side by side, replaced, ended with their owner; what the strongest layer offers; who is refused."""
 
 import asyncio
+import gc
 import os
 import platform
+import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -595,3 +598,21 @@ def test_docker_without_an_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         match="no Docker engine answers at unix://.*Start one, or set DOCKER_HOST",
     ):
         DockerSandbox()
+
+
+def test_docker_whose_engine_was_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    pytest.importorskip("docker")
+    path = tmp_path / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(path))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(
+            SandboxUnavailable, match=r"stale\.sock \(Connection refused\)\. Start one"
+        ):
+            DockerSandbox()
+        gc.collect()
+    assert not [one for one in seen if one.category is ResourceWarning]
