@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ.get("AIPO_TEST_VENVS") or Path(sys.prefix, "test-venvs"))
+
+
+# A shell has what it runs in the background ignore Ctrl-C, and processes that are started
+# from there as well; the tests that send it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
