@@ -30,7 +30,6 @@ from aipo_env.errors import AgentError, AipoError, ConfigError, DataError
 from aipo_env.event_loop import run_sync
 from aipo_env.flags import named
 from aipo_env.grading import Grader, OwnGrader
-from aipo_env.leaks import leaks
 from aipo_env.records import Split
 from aipo_env.registry import REGISTRIES
 from aipo_env.render import episodes_html, escape_terminal
@@ -47,6 +46,7 @@ from aipo_env.tasks.contamination import (
 from aipo_env.tasks.contamination import held_out as held_out_index
 from aipo_env.terminal import play_in_terminal
 from aipo_env.verifiers.golds import without_bad_golds
+from aipo_env.verifiers.leaks import Gold, gives_away
 
 
 def play(
@@ -206,7 +206,8 @@ def _tell(pool: AgentPool, question: dict[str, Any], outcome: Outcome) -> bool:
     """Print what became of a question; return whether the reply will do."""
     kind, query = question["request"]["kind"], question["request"]["query"]
     reply = outcome.reply or AgentReply(text=f"(no reply: {outcome.error})")
-    does_leak = leaks(reply.text, question["answer"], query)
+    gold = Gold(question["answer"])
+    does_leak = run_sync(gives_away(gold, reply.text, query))
     has_form = bool(outcome.reply and re.match(question["form"], reply.text))
     price = f"{reply.tokens} tokens, ${reply.cost_usd:.4f}"
     cost = f"{outcome.seconds:.1f} s, {price}, {outcome.retries + 1} tries"

@@ -19,7 +19,6 @@ from typing import Any, Literal
 from aipo_env.agents.limits import SPENT, check_budget, counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
 from aipo_env.errors import ConfigError, check_choice, check_whole, suggest
-from aipo_env.leaks import is_long, leaks
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
@@ -34,9 +33,12 @@ from aipo_env.records import (
     Task,
     Turn,
 )
+from aipo_env.verifiers.leaks import Gold, is_short
 
 MAX_CALLS = 64
 """A turn of more calls is malformed: each of them is answered, even if it is denied."""
+UNKNOWN = "unknown"
+"""What an agent says that does not know, and what stands in place of a reply that is withheld."""
 TOOL_DENIED = "no calls left"
 """What stands in place of a tool's answer beyond its budget."""
 PLACES = ("{instructions}", "{tools}")
@@ -63,9 +65,9 @@ class DialogueRules:
         consult_prompt: System prompt of an aided episode in place of that; it explains how
             agents are consulted only where it has `{instructions}`. Empty: `plain_prompt`.
         kinds: Agent roles that may be consulted, as far as an agent answers for them.
-        consult_budget: Answered consultations per episode; a call beyond it is denied, not
-            executed, free.
-        tool_budget: Calls of tools per episode that did not fail; likewise.
+        consult_budget: Consultations per episode, those included that fail or are withheld;
+            a call beyond it is denied, not executed, free.
+        tool_budget: Calls of tools per episode; likewise.
         tools_when: "always": tools are part of the world, in deployment too; "aided": they
             are there only where agents may be consulted.
         budget_per_kind: The same for single roles and tools.
@@ -299,64 +301,79 @@ class Dialogue:
         return Consults(self._pending)
 
     def reply(self, consults: Sequence[Consult]) -> Message:
-        """Take what came of each pending call; return what the policy sees. Only answered calls are charged."""
+        """Take what came of each pending call; return what the policy sees.
+
+        Every call that was made is charged, whatever came of it, and a reply is charged for what it took, shown or
+        withheld.
+        """
         if len(consults) != len(self._pending):
             raise ValueError(
                 f"{len(consults)} replies for {len(self._pending)} pending calls"
             )
         spans: list[Span] = []
         for pending, consult in zip(self._pending, consults, strict=True):
-            if consult.status == "answered":
+            if consult.status in ("answered", "leaked"):
                 self._spend(consult)
-            elif pending.status != "denied":
-                self._charged[pending.kind] -= 1
             rendered = self.codec.render_reply(pending.kind, self._body(consult))
             spans += [_as_sampled(span, consult) for span in rendered]
         self._pending = ()
         return self._answer_turn(tuple(spans))
 
-    def account(self, consult: Consult) -> Consult:
+    def account(self, consult: Consult, *, gives_away: bool = False) -> Consult:
         """Take what came of one call into the record; return it as `reply` is to have it.
 
-        An agent's reply that gives the gold answer away is withheld: the call leaked.
+        Args:
+            gives_away: An agent's reply states the gold answer. It is withheld, and the call leaked; of a gold
+                with few candidates it is shown, and the call has revealed it.
         """
-        is_agent = consult.status == "answered" and consult.kind in CONSULT_KINDS
-        if is_agent and leaks(
-            consult.reply, self.task.answer, self._said(consult.query)
-        ):
+        if gives_away and is_short(Gold.of(self.task)):
+            consult = replace(consult, reveals=True)
+        elif gives_away:
             consult = replace(
                 consult, status="leaked", reply="", token_ids=(), logprobs=()
             )
         self._accounts[consult.call_id] = consult
         return consult
 
-    def _said(self, query: str) -> str:
+    def said(self, query: str) -> str:
         """Return the policy's own words that let a reply repeat the gold answer.
 
-        A short answer counts as said in this very query only: a policy that has listed all digits has said nothing.
+        A gold with few candidates counts as said in this very query only: a policy that has listed all digits has
+        said nothing.
         """
-        if not is_long(self.task.answer):
+        if is_short(Gold.of(self.task)):
             return query
         return "\n".join(turn.completion for turn in self.turns)
 
     def _body(self, consult: Consult) -> Span:
-        """Return the reply's text: the agent's, or one and the same notice for a failure and a leak."""
+        """Return the reply's text: the agent's, or a notice.
+
+        A reply that is withheld reads like one of an agent that does not know.
+        """
         if consult.status == "answered":
             author = Author.AGENT if consult.kind in CONSULT_KINDS else Author.TOOL
             return Span(
-                consult.reply,
+                self._as_withheld(consult),
                 author,
                 consult.agent_id,
                 consult.call_id,
                 is_content=True,
             )
-        if consult.status != "denied":
+        if consult.status == "leaked":
+            notice = UNKNOWN
+        elif consult.status != "denied":
             notice = self.codec.unavailable
         elif consult.kind in CONSULT_KINDS:
             notice = self.codec.denied
         else:
             notice = TOOL_DENIED
         return Span(notice, Author.ENV, call_id=consult.call_id)
+
+    def _as_withheld(self, consult: Consult) -> str:
+        """Return a reply; if it says no more than that the agent does not know, as one that is withheld reads."""
+        may_be_withheld = consult.is_agents and not is_short(Gold.of(self.task))
+        said = consult.reply.strip().rstrip(".;!").casefold()
+        return UNKNOWN if may_be_withheld and said == UNKNOWN else consult.reply
 
     def may_consult(self, kind: str) -> bool:
         """Return whether a call to an agent's role or a tool would be answered: it is there, and within budgets."""
@@ -386,10 +403,11 @@ class Dialogue:
 
     def _admit(self, call: Call) -> Consult:
         """Charge a call to the budgets, or deny it."""
-        # A role that nobody answers for is asked in vain, which costs nothing.
         is_known = call.kind in self.rules.kinds or call.kind in self.tools
         is_allowed = is_known and self._within_budgets(call.kind)
-        self._charged[call.kind] += is_allowed
+        # A role that nobody answers for is asked in vain, which costs nothing.
+        is_there = call.kind in self.offered or call.kind in self.tools
+        self._charged[call.kind] += is_allowed and is_there
         self._num_calls += 1
         status: ConsultStatus = "failed" if is_allowed else "denied"
         return Consult(

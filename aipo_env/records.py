@@ -303,6 +303,7 @@ class Consult:
     Args:
         status: "answered"; "failed" after all retries; "leaked": the reply gave the gold answer away and was
             withheld; "denied": over budget, never executed.
+        reveals: The reply stated a gold answer that has few candidates, and was shown.
         reply: What the agent said, before markup in it was broken up; empty unless answered.
         seconds: Wall-clock time of the call, retries included. Excluded from equality: it is no outcome.
         tokens: Tokens of the reply as the agent counts them; 0 when it does not.
@@ -321,6 +322,7 @@ class Consult:
     cost_usd: float = 0.0
     prompt_hash: str = ""
     error: str = ""
+    reveals: bool = False
     seconds: float = field(default=0.0, compare=False)
     token_ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)

@@ -39,6 +39,7 @@ from aipo_env.verifiers.base import (
     run_turn_reward,
     run_verifier,
 )
+from aipo_env.verifiers.leaks import Gold, gives_away
 
 _NOTHING = AgentReply(text="")
 
@@ -293,7 +294,16 @@ class Session:
             token_ids=said.token_ids,
             logprobs=said.logprobs,
         )
-        return self.dialogue.account(account)
+        return self.dialogue.account(
+            account, gives_away=await self._gives_away(account)
+        )
+
+    async def _gives_away(self, account: Consult) -> bool:
+        """Return whether an agent's reply gives the gold answer away."""
+        if account.status != "answered" or not account.is_agents:
+            return False
+        said = self.dialogue.said(account.query)
+        return await gives_away(Gold.of(self.task), account.reply, said)
 
     def _record(self, token_ids: Sequence[int], span: Span) -> None:
         """Record tokens with the span they belong to.

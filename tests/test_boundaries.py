@@ -31,7 +31,7 @@ LAYERS = (
     ("aipo_env.codecs", "aipo_env.registry", "aipo_env.shipped"),
     ("aipo_env.tasks", "aipo_env.sandboxes", "aipo_env.toy.world"),
     ("aipo_env.verifiers",),
-    ("aipo_env.leaks", "aipo_env.tokenizers"),
+    ("aipo_env.tokenizers",),
     ("aipo_env.agents",),
     ("aipo_env.tools",),
     ("aipo_env.dialogue",),

@@ -2,14 +2,31 @@
 
 The last group of boxes decides, else the last answer tag, else the last line that says "answer". What the
 policy thought does not count, and neither do earlier tries.
+
+All of it is linear in the text, whatever the text: blanks are brought to one apiece first, so that patterns may say
+`\\s*` one after another, and what stands between two marks is found by their places, not by a pattern.
 """
 
 import re
 
 MAX_REPLY_CHARS = 200_000
 """Only this much of the end of a reply is read."""
-_THOUGHT = re.compile(
-    r"</?(?:think|thinking|reasoning|thought)>|<\|(?:begin|end)_of_thought\|>"
+MAX_SPANS = 64
+"""Only so many formulas at the end of a sentence are read."""
+_BLANKS = re.compile(r"\s{2,}")
+_THOUGHT_BEGINS = (
+    "<think>",
+    "<thinking>",
+    "<reasoning>",
+    "<thought>",
+    "<|begin_of_thought|>",
+)
+_THOUGHT_ENDS = (
+    "</think>",
+    "</thinking>",
+    "</reasoning>",
+    "</thought>",
+    "<|end_of_thought|>",
 )
 _BRACE = re.compile(r"\\[{}]|\\f?box(?:ed)?\s*\{|[{}]")
 _MARK = re.compile(r"[\s${}]|\\(?:[\[\]();, ]|q?quad|text)")
@@ -24,7 +41,9 @@ _LINE = re.compile(
     r"(?:\b(?i:answer)\b[\s*_]*(?:is|are|:|=|equals)[\s*_]*(?::[\s*_]*)?|\b(?i:answer)\s+(?=\$|\\\()|(?:答案|答え)\s*(?:是|为|為|は)?\s*[:\uff1a]?)\s*(\S[^\n]*)"
 )
 _FINAL = re.compile(r"(?i:final)\s*\Z")
-_SPAN = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
+_FENCE = re.compile(r"\$\$|\$|\\[()\[\]]")
+_CLOSED_BY = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
+"""What opens a formula in a sentence, and what closes it."""
 _VALUE = r"[-+]?(?:[$€£¥]\s*)?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)(?:\s*/\s*[0-9]+)?(?:\s*%)?"
 _VALUES = re.compile(rf"{_VALUE}(?:\s*(?:,|;|\band\b|\bor\b)+\s*{_VALUE})*")
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z']{2,}")
@@ -68,7 +87,7 @@ def extract(text: str, *, unmarked: bool = False) -> tuple[str | None, str]:
     Args:
         unmarked: Take the last expression of a reply that marks no answer at all.
     """
-    text = without_thinking(text[-MAX_REPLY_CHARS:])
+    text = one_blank(without_thinking(text[-MAX_REPLY_CHARS:]))
     stated = _LINE.finditer(text)
     final = [
         line
@@ -92,13 +111,18 @@ def extract(text: str, *, unmarked: bool = False) -> tuple[str | None, str]:
     ), "end"
 
 
+def one_blank(text: str) -> str:
+    """Return a text in which no two blanks stand side by side; a run that breaks a line is one line break."""
+    return _BLANKS.sub(lambda run: "\n" if "\n" in run[0] else " ", text)
+
+
 def without_thinking(text: str) -> str:
     """Return what follows the last thought; of a thought that never ended, what came before it."""
-    marks = list(_THOUGHT.finditer(text))
-    if not marks:
-        return text
-    is_open = not marks[-1].group().startswith(("</", "<|end"))
-    return text[: marks[-1].start()] if is_open else text[marks[-1].end() :]
+    begin = max(map(text.rfind, _THOUGHT_BEGINS))
+    end = max(text.rfind(mark) for mark in _THOUGHT_ENDS)
+    if begin > end:
+        return text[:begin]
+    return text if end < 0 else text[text.index(">", end) + 1 :]
 
 
 def _group(text: str, found: list[Place]) -> str | None:
@@ -120,25 +144,41 @@ def _pick(sentence: str) -> str | None:
     """Return the value a sentence ends in: its last formula, or its last number or numbers; None if it is denied or asked."""
     if sentence.endswith("?"):
         return None
-    spans, joined = list(_SPAN.finditer(sentence)), ""
-    if spans and not re.search(r"[0-9]", sentence[spans[-1].end() :]):
-        while len(spans) > 1 and joins(sentence[spans[-2].end() : spans[-1].start()]):
-            last = spans.pop()
-            joined = f"{_inner(spans[-1])}, {joined or _inner(last)}"
-        return (
-            None
-            if _NEGATION.search(sentence[: spans[-1].start()])
-            else joined or _inner(spans[-1])
-        )
+    spans = formulas(sentence)[-MAX_SPANS:]
+    if spans and not re.search(r"[0-9]", sentence[spans[-1][1] :]):
+        first = len(spans) - 1
+        while first and joins(sentence[spans[first - 1][1] : spans[first][0]]):
+            first -= 1
+        if _is_denied(sentence, spans[first][0]):
+            return None
+        return ", ".join(content for _, _, content in spans[first:])
     is_prose = len(_PROSE.findall(sentence)) > 1 and "\\" not in sentence
     if not is_prose or not (numbers := list(_VALUES.finditer(sentence))):
         return sentence.rstrip(".")
-    return (
-        None
-        if _NEGATION.search(sentence[: numbers[-1].start()])
-        else numbers[-1].group()
-    )
+    last = numbers[-1]
+    return None if _is_denied(sentence, last.start()) else last.group()
 
 
-def _inner(span: re.Match[str]) -> str:
-    return str(next(filter(None, span.groups())))
+def _is_denied(sentence: str, end: int) -> bool:
+    """Return whether what stands before a value says that it is not the answer."""
+    return _NEGATION.search(sentence[max(0, end - 60) : end]) is not None
+
+
+def formulas(sentence: str) -> list[Place]:
+    """Return the formulas between dollar signs, `\\(…\\)` or `\\[…\\]`, none empty, in order."""
+    found: list[Place] = []
+    never_closed: set[str] = set()
+    mark = _FENCE.search(sentence)
+    while mark:
+        following = mark.start() + 1
+        closing = _CLOSED_BY.get(mark[0], "")
+        if closing and closing not in never_closed:
+            inner = mark.end()
+            start = sentence.find(closing, inner + 1)  # `$$$$` holds nothing
+            if start < 0:
+                never_closed.add(closing)  # nor is what opens after this
+            else:
+                following = start + len(closing)
+                found.append((mark.start(), following, sentence[inner:start]))
+        mark = _FENCE.search(sentence, following)
+    return found

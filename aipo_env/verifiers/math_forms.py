@@ -29,8 +29,13 @@ _SUCH_THAT = re.compile(r"\s*(?:\\mid(?![A-Za-z])|[|:])\s*")
 _BRACKET = re.compile(
     r"\\(?:begin|end)\{\w+\*?\}|\\(?:langle|lfloor|lceil)(?![A-Za-z])|\\(?:rangle|rfloor|rceil)(?![A-Za-z])|\\[{}]|[][(){}]"
 )
-_NAME = r"(?:\\?[A-Za-z]+|[A-Za-z])(?:_\{?[^{}=\s]*(?:\{[^{}]*\})?\}?)?'*"
-_SEGMENT = r"\|?(?:\\(?:angle|triangle|overline|widehat)\s*)?\{?[A-Z](?:_\{?[A-Z0-9a-z]+\}?)?(?:[A-Z](?:_\{?\w+\}?)?)*\}?\|?"
+_SCRIPT = r"_(?:\{[^{}=\s]*(?:\{[^{}]*\})?\}|\\?[A-Za-z]+(?:\{[^{}]*\})?|[0-9]+)"
+"""A subscript, as in `x_1`, `x_{10}`, `x_{\\text{max}}`."""
+_NAME = rf"\\?[A-Za-z]+(?:{_SCRIPT})?'*"
+_POINT = r"[A-Z](?:_(?:\{\w+\}|[0-9a-z]+))?"
+_SEGMENT = (
+    rf"\|?(?:\\(?:angle|triangle|overline|widehat)\s*)?\{{?{_POINT}(?:{_POINT})*\}}?\|?"
+)
 _LABEL = re.compile(
     rf"(?:{_NAME}(?:\s*\(\s*[-+\w\s,\\]*\))?|{_SEGMENT}(?:\s*[:/]\s*{_SEGMENT})*|\\frac\{{{_SEGMENT}\}}\{{{_SEGMENT}\}}"
     rf"|\(\s*{_NAME}(?:\([a-z]\))?(?:\s*,\s*{_NAME}(?:\([a-z]\))?)*\s*\)|[A-Za-z]{{2,}}(?: [A-Za-z]+)*)"

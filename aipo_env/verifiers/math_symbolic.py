@@ -19,7 +19,13 @@ from sympy.core.function import AppliedUndef
 
 from aipo_env.verifiers.math_compare import FLIPPED, equivalent, values
 from aipo_env.verifiers.math_forms import Form, read
-from aipo_env.verifiers.math_text import is_approximate, number
+from aipo_env.verifiers.math_grade import (
+    Grade,
+    Undecided,
+    gold_fault,
+    without_algebra,
+)
+from aipo_env.verifiers.math_text import MAX_CHARS, clean, is_approximate, number
 
 MIN_DIGITS, MAX_DIGITS = 40, 6000
 _CONFIG = ConversionConfig(lowercase_symbols=False)
@@ -335,22 +341,46 @@ def _solutions(form: Form) -> Any:
     return whole
 
 
-def decide(gold: str, answer: str) -> str:
-    """Return "correct" or "wrong" for two clean answers, "bad gold" when the gold itself cannot be read."""
+def grade(gold: str, answer: str) -> Grade:
+    """Return what an answer is, by all there is; "error" when the gold itself cannot be read."""
     try:
-        return "correct" if equivalent(gold, answer, Algebra()) else "wrong"
+        return without_algebra(gold, answer)
+    except Undecided:
+        return _by_algebra(clean(gold[:MAX_CHARS]), clean(answer))
+    except Exception:
+        return Grade("wrong", "value", "the answer cannot be read")
+
+
+def _by_algebra(gold: str, answer: str) -> Grade:
+    try:
+        is_same = equivalent(gold, answer, Algebra())
     except Unreadable:
-        return "wrong" if not unreadable(gold) else "bad gold"
+        if _why_unreadable(gold):
+            reason = f"the gold {gold[:80]!r} cannot be read"
+            return Grade("error", "algebra", reason)
+        is_same = False
     except MemoryError:
-        return "memory"
-    except (
-        Exception
-    ):  # sympy gives up in many ways; what it cannot compare is not shown to be right
-        return "wrong"
+        return Grade("memory", "algebra", "the comparison exhausted its process")
+    except Exception:
+        # sympy gives up in many ways; what it cannot compare is not shown to be right
+        is_same = False
+    return Grade("correct" if is_same else "wrong", "algebra")
 
 
 def unreadable(gold: str) -> str:
-    """Return why a clean gold cannot be read; empty when it can."""
+    """Return why a gold cannot be used; empty when it can."""
+    try:
+        fault = gold_fault(gold)
+        if fault is not None:
+            return fault
+        reason = _why_unreadable(clean(gold))
+    except Exception as error:
+        reason = type(error).__name__
+    return f"it cannot be read: {reason}" if reason else ""
+
+
+def _why_unreadable(gold: str) -> str:
+    """Return what of a clean gold cannot be read; empty when all can."""
     for form in _leaves(read(gold)):
         if re.search(r"[^\W\d_]{4}", form.text) and "\\" not in form.text:
             continue

@@ -1,6 +1,7 @@
 """Mathematical text in one spelling, what in it is refused, and the numbers it states without any algebra.
 
-Every pattern is linear in the text, and texts are short: the caller has cut them to MAX_CHARS.
+Texts are short, MAX_CHARS at most, and every pattern here is linear in them as it meets them: no two blanks
+stand side by side, so that patterns may say `\\s*` one after another.
 """
 
 import json
@@ -27,10 +28,14 @@ _ALTERNATIVES = {
     "LONG": "|".join(unit for unit in _UNITS if len(unit) > 1),
 }
 _CHARACTERS = re.compile("|".join(map(re.escape, TABLES["characters"])))
+_ROOT = re.compile(r"√\s?([0-9]+|[A-Za-z])")
 _CJK_TAIL = re.compile(
     r"(?<=[0-9}%)a-zA-Z])\s*[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+\s*[.,]?\s*$"
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
+_BLANKS = re.compile(r"\s{2,}")
+_ORNAMENTS = " *_"
+"""Blanks and the marks of bold and italic type, which may stand around an answer."""
 _WRAPPER = re.compile(rf"\\(?:{TABLES['wrappers']})\s*\{{([^{{}}]*)\}}")
 _WORD_TAIL = re.compile(
     r"([-+0-9.,%]*[0-9%])(?:\s+(?=[^\W\d_]{3})|(?=[^\W\d_]{4}))([^\W\d_](?:[^\W\d_]|[\s,'.-])+)"
@@ -71,12 +76,18 @@ _LONG_DECIMAL = re.compile(r"[0-9][0-9,]*\.[0-9]+|\.[0-9]+")
 
 @lru_cache(4096)
 def clean(text: str) -> str:
-    """Return an answer in one spelling: LaTeX without sizes, fonts, currency, units and ornaments."""
+    """Return an answer in one spelling: LaTeX without sizes, fonts, currency, units and ornaments.
+
+    Args:
+        text: MAX_CHARS long at most.
+    """
     if not text.isascii():
+        text = _ROOT.sub(r"\\sqrt{\1}", text)
         text = _CHARACTERS.sub(
             lambda found: str(TABLES["characters"][found.group()]), text
         )[:MAX_CHARS]
         text = _CJK_TAIL.sub("", text)
+    text = " ".join(text.split()).strip(_ORNAMENTS)
     text = _apply(_SPELLING, text)
     text = _COMMAND.sub(
         lambda found: str(TABLES["synonyms"].get(found[1], found[0])), text
@@ -87,12 +98,13 @@ def clean(text: str) -> str:
         )
         if not changed:
             break
-    return drop_units(_apply(_NOTATION, text))
+    text = _apply(_NOTATION, text)
+    return drop_units(text.lstrip(_ORNAMENTS).rstrip(_ORNAMENTS + ".,;:"))
 
 
 def drop_units(text: str) -> str:
     """Drop what stands behind a number: degrees stay, ordinals, units and words of no consequence go."""
-    text = _apply(_UNITS_BEHIND, text)
+    text = _apply(_UNITS_BEHIND, text).strip()
     tail = _WORD_TAIL.fullmatch(text)
     return (
         tail[1]
@@ -120,8 +132,11 @@ def screen(text: str) -> str:
 
 
 def _apply(rules: list[tuple[re.Pattern[str], str]], text: str) -> str:
+    """Rewrite a text rule by rule, and keep its blanks apart."""
     for pattern, new in rules:
         text = pattern.sub(new, text)
+        if "  " in text:
+            text = _BLANKS.sub(" ", text)
     return text
 
 
@@ -141,9 +156,11 @@ def number(text: str) -> Fraction | None:
     if not text or len(text) > 700 or not re.match(r"[-+0-9.(\\{A-Z]", text):
         return None
     if text[-1] == "%":
-        return None if (value := number(text[:-1])) is None else value / 100
+        value = None if text[-2:] == "%%" else number(text[:-1])
+        return None if value is None else value / 100
     if text.endswith("^\\circ"):
-        return number(text.removesuffix("^\\circ"))
+        bare = text.removesuffix("^\\circ").rstrip()
+        return None if bare.endswith("^\\circ") else number(bare)
     for reader in (_read_fraction, _read_repeating, _read_power, _read_base):
         if (value := reader(text)) is not None:
             return value

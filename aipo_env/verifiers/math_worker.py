@@ -3,7 +3,7 @@
 Descriptor 0 is a socket to the owner. Messages have their length in 8 bytes ahead. The first is the module search
 path; then 4 bytes with a socket attached ask for a worker on that socket, and 4 bytes without are a worker to kill.
 Each is answered by the worker's process id. A worker takes all its rights away, then answers messages, JSON
-`[question, argument, …]`, by text. Its first message says what holds it.
+`[question, argument, …]`, by JSON. Its first message says what holds it.
 """
 
 import gc
@@ -37,8 +37,11 @@ def main() -> None:
     sys.modules["aipo_env"] = door
     from aipo_env.errors import SandboxUnavailable
     from aipo_env.sandboxes.seccomp import filter_program
-    from aipo_env.verifiers.math_symbolic import decide, unreadable
+    from aipo_env.verifiers.leaks import Gold, leaks
+    from aipo_env.verifiers.math_extract import extract
+    from aipo_env.verifiers.math_symbolic import grade, unreadable
     from aipo_env.verifiers.math_text import TABLES
+    from aipo_env.verifiers.programs import holds_program
 
     rules = b""
     with suppress(SandboxUnavailable):
@@ -52,8 +55,23 @@ def main() -> None:
             if ".tests" not in found.name and ".benchmarks" not in found.name:
                 import_module(found.name)
     for gold, answer in TABLES["warm_up"]:
-        decide(gold, answer)
-        decide(answer, gold)
+        grade(gold, answer)
+        grade(answer, gold)
+
+    def does_leak(texts: str) -> bool:
+        fields, reply, said = json.loads(texts)
+        gold = Gold(**fields)
+        return leaks(gold, reply, said, is_same, holds_program)
+
+    def is_same(gold: str, statement: str) -> bool:
+        return grade(gold, statement).status == "correct"
+
+    questions: dict[str, Any] = {
+        "grade": grade,
+        "extract": lambda text, marked: extract(text, unmarked=not marked)[0],
+        "leaks": does_leak,
+        "unreadable": unreadable,
+    }
     gc.freeze()
     workers, parent = set[int](), os.getpid()
     control.sendall(struct.pack(">I", parent))
@@ -63,12 +81,7 @@ def main() -> None:
             os._exit(0)
         if passed:
             if not (pid := os.fork()):
-                work(
-                    passed[0],
-                    rules,
-                    parent,
-                    {"decide": decide, "unreadable": unreadable},
-                )
+                work(passed[0], rules, parent, questions)
             os.close(passed[0])
             workers.add(pid)
         elif (
@@ -95,7 +108,7 @@ def work(descriptor: int, rules: bytes, parent: int, questions: dict[str, Any]) 
         _give(isolation)
         while request := requests.read(int.from_bytes(requests.read(8), "big")):
             question, *arguments = json.loads(request)
-            _give(questions[question](*arguments))
+            _give(json.dumps(questions[question](*arguments)))
     os._exit(0)
 
 

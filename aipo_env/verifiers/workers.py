@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -48,16 +49,33 @@ class Reply(NamedTuple):
     text: str = ""
 
 
+@dataclass(eq=False)
+class _Work:
+    """A request, and everybody who waits for the reply."""
+
+    content: bytes
+    waiting: list[Future[Reply]] = field(default_factory=list)
+
+    def is_wanted(self) -> bool:
+        """Return whether anybody still waits."""
+        return not all(future.cancelled() for future in self.waiting)
+
+
 class WorkerPool:
     """Answers requests in worker processes, one for each of its threads. Starts at the first request."""
 
     def __init__(self) -> None:
-        self._requests: SimpleQueue[tuple[Future[Reply], bytes] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._works: dict[bytes, _Work] = {}
         self._lock, self._threads, self._is_closed = Lock(), list[Thread](), False
         self._parent: LocalServer | None = None
 
     def submit(self, *request: str) -> "Future[Reply]":
-        """Queue a request; the future's result says whether it was answered, or raises VerifierError."""
+        """Queue a request; the future's result says whether it was answered, or raises VerifierError.
+
+        Equal requests that wait at the same time are answered once. `Reply.text` is JSON.
+        """
+        content = json.dumps(request).encode()
         future: Future[Reply] = Future()
         with self._lock:
             if self._is_closed:
@@ -68,7 +86,11 @@ class WorkerPool:
                     Thread(target=self._serve, name="aipo-worker", daemon=True)
                 )
                 self._threads[-1].start()
-        self._requests.put((future, json.dumps(request).encode()))
+            work = self._works.get(content)
+            if work is None:
+                work = self._works[content] = _Work(content)
+                self._queue.put(work)
+            work.waiting.append(future)
         return future
 
     def close(self) -> None:
@@ -78,23 +100,28 @@ class WorkerPool:
             if self._parent:
                 self._parent.kill()
         for _ in self._threads:
-            self._requests.put(None)
+            self._queue.put(None)
 
     def _serve(self) -> None:
         """Pass requests to one worker after another."""
         worker: _Worker | None = None
-        for future, request in iter(self._requests.get, None):
-            if not future.set_running_or_notify_cancel():
-                continue
+        for work in iter(self._queue.get, None):
+            with self._lock:
+                if not work.is_wanted():
+                    del self._works[work.content]
+                    continue
+            reply: Reply | VerifierError
             try:
-                worker, reply = self._answer(worker, request)
-                future.set_result(reply)
+                worker, reply = self._answer(worker, work.content)
             except Exception as error:
                 worker = None
-                fault = (
+                reply = VerifierError(
                     f"no worker process could be had: {type(error).__name__}: {error}"
                 )
-                future.set_exception(VerifierError(fault))
+            with self._lock:
+                del self._works[work.content]
+            for future in work.waiting:
+                _settle(future, reply)
 
     def _answer(
         self, worker: "_Worker | None", request: bytes
@@ -122,6 +149,16 @@ class WorkerPool:
                 self._parent = parent
             socket.send_fds(self._parent.socket, [order], descriptors)
             return int.from_bytes(self._parent.read(4, START_S), "big")
+
+
+def _settle(future: Future[Reply], reply: Reply | VerifierError) -> None:
+    """Give a reply, or what went wrong, to one who waits, unless he no longer does."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(reply, VerifierError):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)
 
 
 class _Worker(Connection):

@@ -1,5 +1,7 @@
 """The rules of one episode: consultations, budgets, malformed turns, limits."""
 
+from dataclasses import replace
+
 import pytest
 
 from aipo_env import (
@@ -164,16 +166,24 @@ def test_a_role_that_is_not_offered_is_denied():
     assert consult(start(kinds=("verify",)), "denied") == [True]
 
 
-@pytest.mark.parametrize("status", ["failed", "leaked"])
-def test_what_was_not_answered_is_not_charged_and_reads_the_same(status: str):
+@pytest.mark.parametrize(
+    ("status", "notice"), [("failed", "unavailable"), ("leaked", "unknown")]
+)
+def test_what_was_not_answered_is_charged(status: str, notice: str):
     dialogue = start(consult_budget=1)
     dialogue.receive(says(ASK))
-    assert (
-        dialogue.reply([reply(status)]).content
-        == '<reply from="knowledge">unavailable</reply>'
-    )
-    assert dialogue.num_consults == 0
-    assert consult(dialogue, "answered") == [False]
+    message = dialogue.reply([reply(status)])
+    assert message.content == f'<reply from="knowledge">{notice}</reply>'
+    assert dialogue.num_consults == 1
+    assert consult(dialogue, "denied") == [True]
+
+
+def test_a_reply_is_paid_for_where_it_was_withheld_and_not_where_none_came():
+    for status, is_paid in (("failed", False), ("leaked", True), ("answered", True)):
+        dialogue = start(consult_budget=5, reply_budget={"tokens": 1})
+        dialogue.receive(says(ASK))
+        dialogue.reply([replace(reply(status), tokens=3)])
+        assert dialogue.may_consult("knowledge") is not is_paid
 
 
 def test_the_last_turn_may_answer_but_not_ask():

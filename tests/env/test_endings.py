@@ -109,9 +109,9 @@ TABLE: dict[str, tuple[dict[str, Any], list[str], Ending]] = {
     "an agent that says nothing": (
         {"agents": "scripted:silent=1", "pool": {"retries": 0, "deadline_s": 0.01}},
         [ASK, RIGHT],
-        Ending("completed", reward=1.0, statuses="failed", feedback=UNAVAILABLE),
+        Ending("completed", reward=1.0, charged=1, statuses="failed", feedback=UNAVAILABLE),
     ),
-    "a failure leaves the budget": (
+    "a role nobody answers for leaves the budget": (
         {"agents": {"verify": "scripted"}, "rules": {"consult_budget": 1}},
         [ASK, CLAIM, RIGHT],
         Ending("completed", reward=1.0, charged=1, statuses="failed answered", feedback="<reply"),

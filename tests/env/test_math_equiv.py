@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aipo_env import MathVerifier, Task, Verdict, run_sync
-from aipo_env.verifiers.math_equiv import check_gold, compare, last_boxed, normalise
+from aipo_env.verifiers.math_equiv import check_gold, last_boxed
 from aipo_env.verifiers.math_extract import extract
 from aipo_env.verifiers.math_text import clean, number, screen
 
@@ -222,25 +222,6 @@ def test_screen(text: str, reason: str):
     assert screen(text) == reason
 
 
-def test_normalise_drops_what_never_matters():
-    assert normalise(" $\\left( 1,\\, 2 \\right)$. ") == "(1,2)"
-    assert normalise("\\leftarrow") == "\\leftarrow"
-
-
-@pytest.mark.parametrize(
-    ("given", "gold", "same"),
-    [
-        ("0.5", "\\frac12", (True, "value")),
-        ("8535", "8534", (False, "value")),
-        ("(1, 2)", "(1,2)", (True, "value")),
-        ("\\sqrt{8}", "2\\sqrt{2}", (False, "text")),
-        ("x" * 3000, "x", (False, "text")),
-    ],
-)
-def test_compare_needs_no_algebra(given: str, gold: str, same: tuple[bool, str]):
-    assert compare(given, gold) == same
-
-
 @pytest.mark.parametrize(
     ("gold", "text", "status", "stage"),
     [
@@ -302,6 +283,8 @@ def test_algebra_runs_locked_up():
         ("9^{9^{9}}", "it holds a tower of exponents"),
         ("\\frac{1}{", "it cannot be read: \\frac{1}{"),
         ("x +* 3", "it cannot be read: x +* 3"),
+        ("1" + "%" * 50, "it cannot be read: 1" + "%" * 50),
+        ("x" * 4_000, "it holds more than 2000 characters"),
     ],
 )
 def test_check_gold(gold: str, reason: str):

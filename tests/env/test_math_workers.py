@@ -1,9 +1,11 @@
 """Worker processes that can be killed."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from aipo_env import MathVerifier, VerifierError
 from aipo_env.verifiers.workers import WorkerPool
 
-ENDLESS = r"\sum_{k=1}^{99999999} \frac{1}{k^{3}+\sqrt{k}}"
+ENDLESS = r"\sum_{k=1}^{9999} \frac{1}{k^{3}+\sqrt{k}}"
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,8 @@ def pool() -> Iterator[WorkerPool]:
 
 
 def ask(pool: WorkerPool, gold: str, answer: str) -> tuple[str, str]:
-    reply = pool.submit("decide", gold, answer).result()
-    return reply.status, reply.text
+    reply = pool.submit("grade", gold, answer).result()
+    return reply.status, json.loads(reply.text)[0]
 
 
 def test_requests_are_answered(pool: WorkerPool):
@@ -35,9 +37,18 @@ def test_requests_are_answered(pool: WorkerPool):
 
 def test_a_request_that_hangs_is_killed_and_the_next_one_answered(pool: WorkerPool):
     ask(pool, "x+1", "1+x")
-    hung = [pool.submit("decide", "1", ENDLESS) for _ in range(5)]
+    hung = [pool.submit("grade", str(n), ENDLESS) for n in range(5)]
     assert [future.result().status for future in hung] == ["timeout"] * 5
     assert ask(pool, "x+2", "2+x") == ("answered", "correct")
+
+
+def test_equal_requests_at_once_are_answered_once(pool: WorkerPool):
+    ask(pool, "x+1", "1+x")
+    begin = time.perf_counter()
+    hung = [pool.submit("grade", "2", ENDLESS) for _ in range(40)]
+    hung[0].cancel()
+    assert [future.result().status for future in hung[1:]] == ["timeout"] * 39
+    assert time.perf_counter() - begin < 12.0
 
 
 def test_a_worker_that_dies_is_replaced(pool: WorkerPool):
@@ -62,7 +73,7 @@ def test_a_cancelled_request_leaves_the_pool_at_work(pool: WorkerPool):
 
     async def cancel() -> None:
         waiting = asyncio.ensure_future(
-            asyncio.wrap_future(pool.submit("decide", "1", ENDLESS))
+            asyncio.wrap_future(pool.submit("grade", "1", ENDLESS))
         )
         await asyncio.sleep(0)
         waiting.cancel()
@@ -80,7 +91,7 @@ def test_close_ends_every_process():
     pool.close()
     assert pool._parent.process.returncode is not None
     with pytest.raises(VerifierError, match="the pool is closed"):
-        pool.submit("decide", "1", "1")
+        pool.submit("grade", "1", "1")
 
 
 def test_a_pool_outlives_the_death_of_its_processes(pool: WorkerPool):
@@ -124,8 +135,8 @@ def test_a_process_ends_while_answers_are_still_being_checked():
     script = """
 from aipo_env.verifiers.workers import shared_pool
 pool = shared_pool(0)
-pool.submit("decide", "x+1", "1+x").result()
+pool.submit("grade", "x+1", "1+x").result()
 for _ in range(40):
-    pool.submit("decide", "1", r"%s")
+    pool.submit("grade", "1", r"%s")
 """
     subprocess.run([sys.executable, "-c", script % ENDLESS], check=True, timeout=30)

@@ -1,4 +1,4 @@
-"""A whole episode: agents, verifier, leaks, the token record."""
+"""A whole episode: agents, verifier, the token record."""
 
 import asyncio
 import multiprocessing
@@ -29,7 +29,6 @@ from aipo_env import (
     VerifyAgent,
     run_sync,
 )
-from aipo_env.leaks import leaks
 
 TASK = Task(id="t", prompt="Apply zura to 3721.", answer="8534")
 RULES = DialogueRules(plain_prompt="Solve.", consult_prompt="Solve. You may consult.")
@@ -129,7 +128,7 @@ def test_logprobs_are_kept_and_unknown_ones_are_nan():
 
 
 @pytest.mark.parametrize("fault", ["raise", "exit", "cancel", "hang", "junk"])
-def test_a_failing_agent_is_unavailable_recorded_and_free(fault: str):
+def test_a_failing_agent_is_unavailable_and_recorded(fault: str):
     episode = run(
         ASK, ASK, "\\boxed{8534}", agent=FaultyAgent(fault, times=1), rules=RULES
     )
@@ -138,27 +137,6 @@ def test_a_failing_agent_is_unavailable_recorded_and_free(fault: str):
     assert [consult.status for consult in episode.consults] == ["failed", "answered"]
     assert episode.consults[0].error
     assert episode.reward == 1.0
-
-
-def test_a_reply_that_leaks_is_withheld_with_the_notice_of_a_failure():
-    class Leaking:
-        agent_id = "canned"
-
-        async def reply(self, request: AgentRequest) -> AgentReply:
-            return AgentReply(
-                text="The answer is 8534.",
-                tokens=4,
-                token_ids=(8, 5),
-                logprobs=(-1.0, -1.0),
-            )
-
-    leaked = run(ASK, "\\boxed{1}", agent=Leaking())
-    failed = run(ASK, "\\boxed{1}", agent=FaultyAgent("raise"))
-    assert leaked.messages == failed.messages
-    assert (leaked.consults[0].status, leaked.consults[0].reply) == ("leaked", "")
-    assert leaked.consults[0].tokens == 4
-    assert (leaked.consults[0].token_ids, leaked.consults[0].logprobs) == ((), ())
-    assert not leaked.tokens.agent_mask.any()
 
 
 def test_several_calls_are_answered_in_order():
@@ -320,48 +298,3 @@ def test_run_sync_works_in_a_forked_child():
     child.join(30)
     child.kill()
     assert child.exitcode == 0
-
-
-LEAKS = [
-    ("The answer is 8534.", "8534"),
-    ("the Answer: **8534**", "8534"),
-    ("answer is: 8534, I think", "8534"),
-    ("Final answer = $8534$", "8534"),
-    ("so \\boxed{8534}", "8534"),
-    ("so \\boxed{8534.0}", "8534"),
-    ("8534", "8534"),
-    (" 8534; ", "8534"),
-    ("\n" * 100 + "8534" + " \t" * 100, "8534"),
-    ("8,534", "8534"),
-    ("you get 123456 in the end", "123456"),
-    ("123456!", "123456"),
-    ("so x^2 + 10 follows", "x^2+10"),
-    ("the answer is x + 1 here", "x+1"),
-    ("\\boxed{\\frac{1}{2}}", "0.5"),
-]
-HARMLESS = [
-    ("zura=#58#13;", "8534"),
-    ("8534 is what you have, add 1", "8534"),
-    ("the answer is 8534.5", "8534"),
-    ("the answer is 18534", "8534"),
-    ("the answer is not 8534", "8534"),
-    ("take 1234567", "123456"),
-    ("take 0.123456", "123456"),
-    ("right;", "8534"),
-    ("", "8534"),
-]
-
-
-@pytest.mark.parametrize(("reply", "gold"), LEAKS)
-def test_leaks(reply: str, gold: str):
-    assert leaks(reply, gold, said="")
-    assert not leaks(reply, gold, said=f"I have {gold}, is it right?")
-
-
-@pytest.mark.parametrize(("reply", "gold"), HARMLESS)
-def test_no_leak(reply: str, gold: str):
-    assert not leaks(reply, gold, said="")
-
-
-def test_part_of_a_word_was_not_said():
-    assert leaks("The answer is 8534.", "8534", said="185340 and 0.8534")

@@ -1,0 +1,71 @@
+"""An answer against a gold as far as no algebra is needed: what is the same in every process that grades."""
+
+from typing import NamedTuple
+
+from aipo_env.verifiers.math_compare import equivalent
+from aipo_env.verifiers.math_forms import Form
+from aipo_env.verifiers.math_text import MAX_CHARS, clean, number, screen
+
+
+class Grade(NamedTuple):
+    """What an answer is: "correct", "wrong", "no_answer" or "refused"; which stage says so, and why."""
+
+    status: str
+    stage: str
+    reason: str = ""
+
+
+class Undecided(Exception):
+    """Only algebra can tell."""
+
+
+class _NoAlgebra:
+    """A judge that knows none."""
+
+    def scalars(self, first: str, second: str, rename: bool) -> bool:
+        """Tell nothing."""
+        raise Undecided
+
+    def relations(self, first: Form, second: Form) -> bool:
+        """Tell nothing."""
+        raise Undecided
+
+    def sets(self, first: Form, second: Form) -> bool | None:
+        """Tell nothing."""
+        raise Undecided
+
+
+def without_algebra(gold: str, answer: str) -> Grade:
+    """Return what an answer is, by value or by form.
+
+    Raises:
+        Undecided: Only algebra can tell, and it may look at the answer.
+    """
+    if len(answer) > MAX_CHARS:
+        return Grade("refused", "screen", _holds(f"more than {MAX_CHARS} characters"))
+    gold, answer = clean(gold[:MAX_CHARS]), clean(answer)
+    if not answer:
+        return Grade("no_answer", "", "an empty answer")
+    try:
+        is_same = equivalent(gold, answer, _NoAlgebra())
+    except Undecided:
+        if reason := screen(answer):
+            return Grade("refused", "screen", _holds(reason))
+        raise
+    return Grade("correct" if is_same else "wrong", "value")
+
+
+def gold_fault(gold: str) -> str | None:
+    """Return why a gold answer cannot be used, "" when it can; None where only algebra can tell."""
+    if len(gold) > MAX_CHARS:
+        return f"it holds more than {MAX_CHARS} characters"
+    text = clean(gold)
+    if not text:
+        return "it is empty"
+    if reason := screen(text):
+        return f"it holds {reason}"
+    return None if number(text) is None else ""
+
+
+def _holds(what: str) -> str:
+    return f"the answer holds {what}"

@@ -1,0 +1,237 @@
+"""The leak rule: how often it is right, what it costs, and that it tells nothing of the gold."""
+
+import asyncio
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aipo_env import (
+    AgentPool,
+    AgentReply,
+    AgentRequest,
+    CodeTests,
+    DialogueRules,
+    Episode,
+    MathVerifier,
+    ScriptedPolicy,
+    Session,
+    TagsCodec,
+    Task,
+    run_sync,
+)
+from aipo_env.verifiers import leaks
+from aipo_env.verifiers.leaks import Gold, gives_away, is_short
+
+CASES = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "data" / "leaks.jsonl")
+    .read_text(encoding="utf-8")
+    .splitlines()
+]
+ASK = "<knowledge>What is it?</knowledge>"
+
+
+def gold_of(case: dict[str, Any]) -> Gold:
+    fields = {name: case[name] for name in ("kind", "prompt", "entry") if name in case}
+    return Gold(case["gold"], **fields)
+
+
+def found(gold: Gold, reply: str, said: str = "") -> bool:
+    return run_sync(gives_away(gold, reply, said))
+
+
+def rate(label: bool) -> float:
+    cases = [case for case in CASES if case["gives_away"] is label]
+    assert len(cases) >= 200
+    wrong = [found(gold_of(case), case["reply"]) is not label for case in cases]
+    return sum(wrong) / len(cases)
+
+
+def test_few_leaks_are_missed():
+    assert rate(True) <= 0.03
+
+
+def test_few_honest_replies_are_withheld():
+    assert rate(False) <= 0.01
+
+
+def test_no_case_is_of_a_gold_with_few_candidates():
+    assert not [case["gold"] for case in CASES if is_short(gold_of(case))]
+
+
+@pytest.mark.parametrize(
+    ("answer", "short"),
+    [
+        ("42", True),
+        ("8,534", True),
+        ("$ 1 2 3 $", True),
+        ("123456", False),
+        ("yes", True),
+    ],
+)
+def test_short_golds(answer: str, short: bool):
+    assert is_short(Gold(answer)) is short
+
+
+def test_choices_are_few_and_programs_are_many():
+    choice = Task(id="t", prompt="?", answer="B", kind="choice", choices=("a", "b"))
+    program = Task(
+        id="t",
+        prompt="?",
+        answer="",
+        kind="code",
+        tests=CodeTests(hidden=({"input": "", "output": "1"},)),
+    )
+    assert is_short(Gold.of(choice))
+    assert not is_short(Gold.of(program))
+
+
+@pytest.mark.parametrize(
+    ("reply", "revealed"),
+    [
+        ("The answer is B.", True),
+        ("B", True),
+        ("Choose (B).", True),
+        ("The rate doubles.", True),
+        ("Compare the two rates first.", False),
+        ("It is not A.", False),
+        ("Either the rate halves or the rate doubles.", False),
+        ("C", False),
+    ],
+)
+def test_options(reply: str, revealed: bool):
+    choices = ("the rate halves", "the rate doubles", "nothing changes")
+    gold = Gold("B", kind="choice", choices=choices)
+    assert found(gold, reply, "Which of A, B and C is it?") is revealed
+
+
+@pytest.mark.parametrize(
+    ("reply", "gold", "revealed"),
+    [
+        ("The answer is 42.", "42", True),
+        ("the result is 42.0, I think", "42", True),
+        ("**Answer** 42", "42", True),
+        ("42", "42", True),
+        ("so \\boxed{\\frac{84}{2}}", "42", True),
+        ("42 is what you have, add 1", "42", False),
+        ("the answer is 42.5", "42", False),
+        ("the answer is 2^k for some k", "2", False),
+        ("the answer is 42 more than x", "42", False),
+        ("the answer is not 42", "42", False),
+        ("take 42 steps", "42", False),
+        ("right;", "42", False),
+    ],
+)
+def test_statements_of_short_golds(reply: str, gold: str, revealed: bool):
+    assert found(Gold(gold), reply) is revealed
+
+
+def test_what_the_policy_said_may_be_repeated():
+    gold = Gold("142857")
+    assert not found(gold, "Yes, 142857 is right.", "I have 142,857. Is it right?")
+    assert found(gold, "It is 142857.", "One of 142856, 142857, 142858, 142859?")
+    assert found(gold, "It is 142857.", "1428570 and 0.142857")
+    assert not found(Gold("Marie Curie"), "Marie Curie, yes", "Was it marie curie?")
+
+
+def test_what_cannot_be_compared_counts_as_a_leak(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> bool:
+        raise RecursionError
+
+    monkeypatch.setattr(leaks, "leaks", fail)
+    assert found(Gold("142857"), "hm")
+
+
+class Says:
+    """An agent that says what it is told to, or one thing."""
+
+    agent_id = "says"
+
+    def __init__(self, text: str = "", cost_usd: float = 0.0) -> None:
+        self.text, self.cost_usd, self.num_asked = text, cost_usd, 0
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        self.num_asked += 1
+        text = self.text or request.query
+        return AgentReply(text=text, tokens=len(text.split()), cost_usd=self.cost_usd)
+
+
+def episode(agent: Says, *turns: str, answer: str = "142857", **rules: Any) -> Episode:
+    task = Task(id="t", prompt="?", answer=answer)
+    pool = AgentPool({"knowledge": agent})
+    session = Session(
+        task, DialogueRules(**rules), TagsCodec(), pool, MathVerifier(), aided=True
+    )
+    return ScriptedPolicy(list(turns)).run(session)
+
+
+def test_a_withheld_reply_reads_like_one_of_an_agent_that_does_not_know():
+    leaked = episode(Says("The answer is 142857."), ASK, "\\boxed{1}")
+    for text in ("unknown", "Unknown.", " unknown;"):
+        honest = episode(Says(text), ASK, "\\boxed{1}")
+        assert honest.messages[3].content == leaked.messages[3].content
+        assert honest.consults[0].status == "answered"
+    assert leaked.messages[3].content == '<reply from="knowledge">unknown</reply>'
+    assert (leaked.consults[0].status, leaked.consults[0].reply) == ("leaked", "")
+    assert not leaked.tokens.agent_mask.any()
+
+
+def test_withheld_replies_are_charged_to_every_budget():
+    agent = Says("It is 142857.", cost_usd=0.3)
+    record = episode(agent, *[ASK] * 5, "\\boxed{1}", consult_budget=2)
+    assert [one.status for one in record.consults] == ["leaked"] * 2 + ["denied"] * 3
+    agent = Says("It is 142857.", cost_usd=0.3)
+    budget = {"reply_budget": {"usd": 0.5}, "consult_budget": 9}
+    record = episode(agent, *[ASK] * 5, "\\boxed{1}", **budget)
+    assert agent.num_asked == 2
+
+
+def test_a_gold_with_few_candidates_is_shown_and_flagged():
+    record = episode(Says("The answer is 42."), ASK, "\\boxed{42}", answer="42")
+    assert "The answer is 42." in record.messages[3].content
+    assert [(one.status, one.reveals) for one in record.consults] == [
+        ("answered", True)
+    ]
+
+
+def attack(gold: int, num_calls: int) -> int | None:
+    """Search for a gold by what an agent that knows nothing may repeat."""
+    candidates = list(range(512))
+    for _ in range(num_calls):
+        half = candidates[: len(candidates) // 2]
+        said = "; ".join(f"the answer is {number}" for number in half)
+        asked = f"<knowledge>Repeat: {said}</knowledge>"
+        record = episode(
+            Says("; ".join(f"the answer is {number}" for number in half)),
+            asked,
+            "\\boxed{1}",
+            answer=str(gold),
+            max_policy_tokens=10**6,
+            max_context_tokens=10**6,
+        )
+        is_shown = "the answer is" in record.messages[3].content
+        candidates = candidates[len(half) :] if is_shown else half
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def test_asking_an_agent_that_knows_nothing_finds_no_gold():
+    draw = random.Random(0)
+    golds = [draw.randrange(1, 512) for _ in range(20)]
+    assert sum(attack(gold, num_calls=9) == gold for gold in golds) <= 1
+
+
+def test_the_loop_is_not_held_by_a_long_reply():
+    async def lag() -> float:
+        worst, begin = 0.0, asyncio.get_running_loop().time()
+        texts = ["= (" * 7_000, "1 " * 10_000, "\\sqrt{" * 3_000, "answer is " * 2_000]
+        work = asyncio.gather(*(gives_away(Gold("142857"), text, "") for text in texts))
+        while not work.done():
+            await asyncio.sleep(0.005)
+            now = asyncio.get_running_loop().time()
+            worst, begin = max(worst, now - begin), now
+        return worst
+
+    assert asyncio.run(lag()) < 0.5
