@@ -190,6 +190,11 @@ class Episode:
         return self.verdict is not None and bool(self.verdict.correct)
 
     @property
+    def is_revealed(self) -> bool:
+        """Whether an agent's reply stated the gold answer, one with few candidates, and was shown."""
+        return any(consult.reveals for consult in self.consults)
+
+    @property
     def policy_versions(self) -> NDArray[np.int32]:
         """int32[T], the weights that sampled each of the policy's tokens; -1 elsewhere and where unknown."""
         if self.tokens.policy_version is not None:

@@ -34,7 +34,9 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     asked for, by the difficulty of the task; `success/BOTTLENECK/…` splits success by
     the help a task is known to need; `success/consulted` and `success/not_consulted` are over aided episodes.
     `reward_part/NAME` is the mean of an addend of the reward, `tool_calls` calls of tools per episode.
-    `consults/OUTCOME` counts consultations by what became of them, `consults/retries` attempts made again.
+    `consults/OUTCOME` counts consultations by what became of them, `consults/retries` attempts made again, and
+    `consults/revealed` replies that stated a gold answer with few candidates; `success/revealed` and
+    `success/not_revealed` are over aided episodes with such a reply and without.
     """
     aided = [episode for episode in episodes if episode.aided]
     alone = [episode for episode in episodes if not episode.aided]
@@ -49,6 +51,8 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         "success/unaided": [e.correct for e in alone],
         "success/consulted": [e.correct for e in aided if consulted[id(e)]],
         "success/not_consulted": [e.correct for e in aided if not consulted[id(e)]],
+        "success/revealed": [e.correct for e in aided if e.is_revealed],
+        "success/not_revealed": [e.correct for e in aided if not e.is_revealed],
         "reward": [e.reward for e in episodes if e.reward is not None],
         "policy_tokens_per_episode": [
             int(e.tokens.policy_mask.sum()) for e in episodes
@@ -87,6 +91,7 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
             mine = [e.correct for e in some if e.task.meta.get("bottleneck") == kind]
             parts[f"success/{kind}/{name}"] = [float(x) for x in mine]
     outcomes = Counter(f"consults/{consult_outcome(consult)}" for consult in consults)
+    outcomes["consults/revealed"] = sum(consult.reveals for consult in consults)
     outcomes["consults/retries"] = sum(consult.retries for consult in consults)
     return {
         name: sum(values) / len(values) for name, values in parts.items() if values

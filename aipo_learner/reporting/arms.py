@@ -85,9 +85,9 @@ class Arm:
 
     @property
     def consults(self) -> Counter[str]:
-        """Consultations of the whole training by what became of them, and retries."""
+        """Consultations of the whole training by what became of them, those that revealed a gold, and retries."""
         totals = Counter[str]()
-        for name in (*CONSULT_OUTCOMES, "retries"):
+        for name in (*CONSULT_OUTCOMES, "revealed", "retries"):
             found: list[Any] = [row.get(f"consults/{name}") for row in self.rows]
             totals[name] = int(sum(n for n in found if is_number(n)))
         return +totals

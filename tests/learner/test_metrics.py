@@ -1,6 +1,18 @@
 """What a step's episodes come to in numbers."""
 
-from aipo_env import Episode, ScriptedPolicy, build_scenario
+from aipo_env import (
+    AgentPool,
+    AgentReply,
+    AgentRequest,
+    DialogueRules,
+    Episode,
+    MathVerifier,
+    ScriptedPolicy,
+    Session,
+    TagsCodec,
+    Task,
+    build_scenario,
+)
 from aipo_env.testing import CannedAgent, FaultyAgent
 from aipo_learner.metrics import episode_metrics
 
@@ -25,10 +37,11 @@ def test_consultations_are_counted_by_what_became_of_them():
     }
     assert counts == {
         "consults/answered": 1,
-        "consults/denied": 1,
-        "consults/timeout": 2,
-        "consults/garbage": 2,
-        "consults/retries": 8,
+        "consults/denied": 3,
+        "consults/timeout": 1,
+        "consults/garbage": 1,
+        "consults/revealed": 0,
+        "consults/retries": 4,
     }
 
 
@@ -38,4 +51,30 @@ def test_without_consultations_there_is_nothing_but_no_retries():
         for k, v in episode_metrics([play(CannedAgent("fine"), aided=False)]).items()
         if "consults" in k
     }
-    assert counts == {"consults/retries": 0}
+    assert counts == {"consults/revealed": 0, "consults/retries": 0}
+
+
+def test_replies_that_state_the_gold_are_counted_and_success_is_split_by_them():
+    class Knows:
+        agent_id = "knows"
+
+        async def reply(self, request: AgentRequest) -> AgentReply:
+            return AgentReply(text="\\boxed{1}")
+
+    def play_task(agent: object) -> Episode:
+        task = Task(id="t", prompt="?", answer="1")
+        session = Session(
+            task,
+            DialogueRules(),
+            TagsCodec(),
+            AgentPool({"knowledge": agent}),
+            MathVerifier(),
+            aided=True,
+        )
+        return ScriptedPolicy(["<knowledge>a</knowledge>", "\\boxed{1}"]).run(session)
+
+    episodes = [play_task(Knows()), play_task(CannedAgent("hm"))]
+    metrics = episode_metrics(episodes)
+    assert [episode.is_revealed for episode in episodes] == [True, False]
+    assert metrics["consults/revealed"] == 1
+    assert metrics["success/revealed"] == metrics["success/not_revealed"] == 1.0
