@@ -74,6 +74,7 @@ from aipo_env.event_loop import (
     run_sync,
     start,
 )
+from aipo_env.files import write_anew
 from aipo_env.flags import flag_types, read_spec, short_forms
 from aipo_env.keys import Key, Salt, evaluation_key, free_key, keyed_rng, rollout_key
 from aipo_env.records import (
@@ -347,5 +348,6 @@ __all__ = [
     "takes_episode",
     "task_index",
     "without_contaminated",
+    "write_anew",
     "write_episodes",
 ]

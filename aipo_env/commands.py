@@ -28,6 +28,7 @@ from aipo_env.environment import Environment
 from aipo_env.envs.episode_env import byte_scenario
 from aipo_env.errors import AgentError, AipoError, ConfigError, DataError
 from aipo_env.event_loop import run_sync
+from aipo_env.files import bounded_lines, write_anew
 from aipo_env.flags import named
 from aipo_env.grading import Grader, OwnGrader
 from aipo_env.records import Split
@@ -82,7 +83,7 @@ def view(file: Positional[Path], out: Path | None = None) -> None:
         out: The page; by default beside the file.
     """
     page = out or file.with_suffix(".html")
-    if page.resolve() == file.resolve():
+    if page.absolute() == file.absolute():
         raise ConfigError(
             f"view: the page would overwrite {file}; name another with --out."
         )
@@ -91,7 +92,7 @@ def view(file: Positional[Path], out: Path | None = None) -> None:
         raise DataError(f"{file}: holds no episode.")
     html = episodes_html(episodes, title=file.name)
     try:
-        page.write_text(html, encoding="utf-8")
+        write_anew(page, html)
     except OSError as error:
         raise ConfigError(
             f"view: the page cannot be written: {error}. Name another with --out."
@@ -258,7 +259,7 @@ def verify(
         file.open("rb") as lines,
         out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout) as target,
     ):
-        run_sync(_write(grader.grade(lines), target))
+        run_sync(_write(grader.grade(bounded_lines(lines)), target))
 
 
 async def _write(verdicts: AsyncIterator[dict[str, Any]], out: TextIO) -> None:

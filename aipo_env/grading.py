@@ -19,7 +19,7 @@ from aipo_env.records import (
 from aipo_env.registry import construct
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.scenario import Scenario
-from aipo_env.tasks.rows import read_json
+from aipo_env.tasks.rows import read_line
 from aipo_env.threads import all_of
 from aipo_env.verifiers.base import EpisodeView, judged, run_verifier
 from aipo_env.verifiers.by_kind import ByKind
@@ -55,7 +55,7 @@ class _Lines:
 
     async def _line(self, number: int, line: bytes) -> dict[str, Any]:
         try:
-            row = read_json(line)
+            row = read_line(line)
             if not isinstance(row, dict):
                 raise DataError(f"{row!r:.80} is no JSON object")
             return await self._row(row)

@@ -86,8 +86,8 @@ class CodeTests:
         compare: How outputs are compared: `{"mode": "tokens_by_line"}`, `{"mode": "exact_json"}`, or
             "float_tokens_by_line" and "json_float" with "rtol" and "atol". Empty: exactly, as the kind has it.
         prelude: Python that is put before every program: what its author may take for granted.
-        time_limit_s: Seconds per test.
-        memory_mb: MiB per test.
+        time_limit_s: Seconds per test, 300 at most.
+        memory_mb: MiB per test, a whole number, 16,384 at most. The machine that runs the tests may allow less.
 
     Raises:
         DataError: A field is of the wrong type or a test lacks a part; the message names it.
@@ -136,16 +136,32 @@ class CodeTests:
             raise DataError(
                 "tests: a function task needs 'entry', the name of what is called."
             )
-        for name in ("time_limit_s", "memory_mb"):
-            value: Any = getattr(self, name)
-            is_positive = isinstance(value, int | float) and 0 < value < math.inf
-            _check(is_positive, f"tests: field {name!r}", "a positive number", value)
+        self._check_limits()
         _check(
             isinstance(self.compare, Mapping),
             "tests: field 'compare'",
             "an object",
             self.compare,
         )
+
+    def _check_limits(self) -> None:
+        """Take limits that are numbers within what any machine is asked for; memory is counted in whole MiB."""
+        time_s: Any = self.time_limit_s
+        is_time = isinstance(time_s, int | float) and not isinstance(time_s, bool)
+        wanted = f"a number of seconds above 0, {MAX_TIME_LIMIT_S} at most"
+        is_time = is_time and 0 < time_s <= MAX_TIME_LIMIT_S
+        _check(is_time, "tests: field 'time_limit_s'", wanted, time_s)
+        memory: Any = self.memory_mb
+        is_number = isinstance(memory, int | float) and not isinstance(memory, bool)
+        is_whole = is_number and 0 < memory <= MAX_MEMORY_MB and memory == int(memory)
+        wanted = f"a whole number of MiB from 1 to {MAX_MEMORY_MB}"
+        _check(is_whole, "tests: field 'memory_mb'", wanted, memory)
+        object.__setattr__(self, "memory_mb", int(memory))
+
+
+MAX_TIME_LIMIT_S = 300
+MAX_MEMORY_MB = 16_384
+"""No task asks for more: a file of tasks does not choose what a machine can bear."""
 
 
 def _check(holds: bool, field: str, wanted: str, value: object) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,8 +17,13 @@ import numpy as np
 
 from aipo_env.episode import Episode, TokenRecord
 from aipo_env.errors import DataError, suggest
+from aipo_env.files import bounded_lines, check_line
 from aipo_env.records import Author
 
+MAX_FAULTS = 50
+"""More faults of a line are not told."""
+MAX_UNKNOWN = 5
+"""Nor are more fields that do not exist."""
 _hints = cache(get_type_hints)
 _MAY_LACK = ("aided", "turns", "consults", "tokens", "verdict", "reward", "stop_reason")
 _KINDS: dict[Any, tuple[set[type], str]] = {
@@ -87,20 +93,29 @@ def _lines(path: Path) -> Iterator[tuple[int, Episode | None, list[str]]]:
             f"{path}: no such file. Give a .jsonl file of episodes, as `aipo train` writes them."
         )
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(bounded_lines(file), 1):
             yield number, *_parse(line)
 
 
 def _parse(line: bytes) -> tuple[Episode | None, list[str]]:
     try:
+        check_line(line)
         row = json.loads(line, parse_constant=_refuse)
         if isinstance(row, dict):
             row = {**row, "messages": _messages(row.get("messages", []))}
-        if faults := list(_record(row, Episode, "")) or list(_order(row)):
+        if faults := _some(_record(row, Episode, "")) or _some(_order(row)):
             return None, faults
         return Episode.from_dict(_complete(row)), []
     except (RecursionError, TypeError, ValueError) as error:
         return None, [f"{error}."]
+
+
+def _some(faults: Iterator[str]) -> list[str]:
+    """Return the first of a line's faults: it may be nothing else."""
+    some = list(islice(faults, MAX_FAULTS))
+    if next(faults, None) is not None:
+        some.append("and more.")
+    return some
 
 
 def _refuse(constant: str) -> Any:
@@ -145,10 +160,11 @@ def _record(row: Any, kind: Any, place: str) -> Iterator[str]:
     may_lack = _MAY_LACK if kind is Episode else ()
     hints, known = _hints(kind), {item.name: item for item in fields(kind) if item.repr}
     dot = f"{place}." if place else ""
-    unknown = (name for name in row if name not in known)
-    yield from (
-        f"{dot}{name[:80]}: no such field. {suggest(name, known)}" for name in unknown
-    )
+    unknown = [name for name in row if name not in known]
+    for name in unknown[:MAX_UNKNOWN]:
+        yield f"{dot}{name[:80]}: no such field. {suggest(name[:80], known)}"
+    if len(unknown) > MAX_UNKNOWN:
+        yield f"{dot}…: {len(unknown) - MAX_UNKNOWN} more fields that do not exist."
     for name, item in known.items():
         if name not in row:
             if (

@@ -23,6 +23,7 @@ LAYERS = (
         "aipo_env.records",
         "aipo_env.episode",
         "aipo_env.errors",
+        "aipo_env.files",
         "aipo_env.stored",
         "aipo_env.keys",
         "aipo_env.threads",

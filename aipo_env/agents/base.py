@@ -1,7 +1,7 @@
 """What an agent is: anything with `async reply(request) -> AgentReply`."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from aipo_env.errors import AgentError
@@ -85,6 +85,22 @@ class AgentReply:
             raise AgentError(
                 f"an agent's reply has cost_usd={self.cost_usd!r}; use a number from 0 up"
             )
+
+
+MAX_REPLY_CHARS = 20_000
+"""A reply is cut here: no agent may flood an episode."""
+
+
+def taken(reply: AgentReply) -> AgentReply | None:
+    """Return a reply as an episode takes it, whoever said it or wherever it was kept; None if it says nothing."""
+    # Half a surrogate pair, as a JSON API may return it, is no text that a tokenizer takes.
+    text = reply.text[:MAX_REPLY_CHARS].encode("utf-8", "replace").decode()
+    if not text.strip():
+        return None
+    if text == reply.text:
+        return reply
+    # Its tokens are no longer those that were sampled.
+    return replace(reply, text=text, token_ids=(), logprobs=())
 
 
 @runtime_checkable

@@ -13,15 +13,17 @@ Such a line is the run's, not a step's: it stays when the steps that asked have 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
+from typing import Any
 from weakref import finalize
 
-from aipo_env.agents.base import AgentReply, AgentRequest
+from aipo_env.agents.base import AgentReply, AgentRequest, taken
 from aipo_env.errors import AgentError, ConfigError, DataError
-from aipo_env.tasks.rows import read_json
+from aipo_env.records import finite
+from aipo_env.tasks.rows import read_line
 
 MAX_ERROR_CHARS = 500
 """More of an error is not kept."""
@@ -35,6 +37,23 @@ class Outcome:
     error: str = ""
     retries: int = 0
     seconds: float = 0.0
+
+    @classmethod
+    def of_row(cls, reply: Any, **account: Any) -> "Outcome":
+        """Return what a line of a file says, if it says what a live call could have come to.
+
+        Raises:
+            AgentError, TypeError, ValueError: It does not.
+        """
+        said = taken(AgentReply(**reply)) if reply is not None else None
+        outcome = cls(reply=said, **account)
+        if not isinstance(outcome.error, str) or (said is None and not outcome.error):
+            raise ValueError("neither a reply nor an error")
+        if type(outcome.retries) is not int or not 0 <= outcome.retries < 2**31:
+            raise ValueError("no number of retries")
+        if not 0 <= finite("seconds", outcome.seconds) < 2**31:
+            raise ValueError("no time")
+        return replace(outcome, error=outcome.error[:MAX_ERROR_CHARS])
 
 
 _LOSS = b'{"lost": '
@@ -82,9 +101,9 @@ class Journal:
         if self._read_loss(line):
             return
         try:
-            row = read_json(line)
-            name, reply = (row.pop("key"), row.pop("hash")), row.pop("reply")
-            self._kept[name] = Outcome(reply=reply and AgentReply(**reply), **row)
+            row = read_line(line)
+            name = str(row.pop("key")), str(row.pop("hash"))
+            self._kept[name] = Outcome.of_row(row.pop("reply"), **row)
         except (ValueError, KeyError, TypeError, AttributeError, AgentError):
             return
 
@@ -94,7 +113,7 @@ class Journal:
         if not line.startswith(_LOSS):
             return False
         try:
-            row = read_json(line)
+            row = read_line(line)
         except ValueError:
             return False
         fields = [row.get(name) for name in ("lost", "agent_id", "error")]

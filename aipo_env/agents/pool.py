@@ -23,6 +23,7 @@ from aipo_env.agents.base import (
     RequestRefused,
     RetryLater,
     named,
+    taken,
 )
 from aipo_env.agents.batching import Batcher
 from aipo_env.agents.gate import LOG, Gate, Watch
@@ -37,9 +38,6 @@ from aipo_env.errors import is_hopeless
 from aipo_env.keys import Salt, keyed_rng
 from aipo_env.records import CONSULT_KINDS
 from aipo_env.threads import check_cancelled
-
-MAX_REPLY_CHARS = 20_000
-"""A reply is cut here: no agent may flood an episode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +277,8 @@ class AgentPool:
         # Here, because a reply that is empty, or comes second, is paid for too.
         self._spend(request.kind, "tokens", attempt.reply.tokens)
         self._spend(request.kind, "usd", attempt.reply.cost_usd)
-        return _as_text(attempt.reply)
+        reply = taken(attempt.reply)
+        return Attempt(reply, "" if reply else "the reply is empty")
 
     async def _call(self, agent: Agent, request: AgentRequest) -> Attempt:
         """Have an agent reply in time. It may be somebody else's program."""
@@ -409,18 +408,6 @@ def mind_of(agent: Agent) -> Agent:
 def is_agents(kind: str) -> bool:
     """Return whether agents answer calls of this kind; otherwise it is a tool's name."""
     return kind in CONSULT_KINDS
-
-
-def _as_text(reply: AgentReply) -> Attempt:
-    """Take a reply if it says something, as much of it as an episode takes."""
-    # Half a surrogate pair, as a JSON API may return it, is no text that a tokenizer takes.
-    text = reply.text[:MAX_REPLY_CHARS].encode("utf-8", "replace").decode()
-    if not text.strip():
-        return Attempt(None, "the reply is empty")
-    if text == reply.text:
-        return Attempt(reply)
-    # Its tokens are no longer those that were sampled.
-    return Attempt(replace(reply, text=text, token_ids=(), logprobs=()))
 
 
 def _failed(error: BaseException) -> Attempt:

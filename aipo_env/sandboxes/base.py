@@ -13,6 +13,7 @@ Not guaranteed: the kernel is shared, so a hole in the kernel is a hole in the s
 channels (timing, load). Whoever expects attacks on the kernel puts the trainer into a virtual machine.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -48,7 +49,7 @@ class Limits:
         processes: Processes and threads at once, the program's own included; one but with "namespaces".
 
     Raises:
-        ConfigError: A value is not positive.
+        ConfigError: A value is not positive and finite, or none of the whole numbers that all but the time are.
     """
 
     time_s: float = 2.0
@@ -59,9 +60,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if not getattr(self, name) > 0:
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ConfigError(f"sandbox limits: {name}={value!r} must be positive.")
+            if name != "time_s" and not isinstance(value, int):
                 raise ConfigError(
-                    f"sandbox limits: {name}={getattr(self, name)!r} must be positive."
+                    f"sandbox limits: {name}={value!r} must be a whole number."
                 )
 
 

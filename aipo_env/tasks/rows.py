@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_env.errors import ConfigError, DataError
+from aipo_env.files import bounded_lines, check_line
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 """What names of data files end in; where several hold the same data, the first is preferred."""
@@ -42,6 +43,16 @@ def read_json(text: str | bytes) -> Any:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def read_line(line: bytes) -> Any:
+    """Read a line of strict JSON.
+
+    Raises:
+        ValueError: As `read_json`, or it is longer than anything that is read.
+    """
+    check_line(line)
+    return read_json(line)
 
 
 def _refuse(constant: str) -> Any:
@@ -88,11 +99,11 @@ def read_rows(
 def _json(path: Path, columns: Collection[str]) -> Iterator[Any]:
     """One object per line, or one list of them; None stands for an empty line."""
     with path.open("rb") as file:
-        for line in file:
+        for line in bounded_lines(file):
             if path.suffix == ".json" and line.lstrip().startswith(b"["):
                 yield from read_json(line + file.read())
             else:
-                yield read_json(line) if line.strip() else None
+                yield read_line(line) if line.strip() else None
 
 
 def _csv(path: Path, columns: Collection[str]) -> Iterator[Any]:

@@ -1,5 +1,7 @@
 """Sends every task to the verifier of its kind."""
 
+from typing import Any
+
 from aipo_env.errors import ConfigError, suggest
 from aipo_env.records import Task, Verdict
 from aipo_env.sandboxes.self_test import open_sandbox
@@ -15,10 +17,23 @@ class ByKind:
     Args:
         sandbox: The sandbox for code tasks, opened and tested at the first of them.
         allow_unsafe: Run programs unprotected where none holds; see `open_sandbox`.
+        max_time_s, max_memory_mb, max_total_s: What a code task may ask for; see `CodeVerifier`.
     """
 
-    def __init__(self, sandbox: str = "auto", allow_unsafe: bool = False) -> None:
+    def __init__(
+        self,
+        sandbox: str = "auto",
+        allow_unsafe: bool = False,
+        max_time_s: float = 60.0,
+        max_memory_mb: int | None = None,
+        max_total_s: float = 300.0,
+    ) -> None:
         self._sandbox, self._allow_unsafe = sandbox, allow_unsafe
+        self._granted: dict[str, Any] = {
+            "max_time_s": max_time_s,
+            "max_memory_mb": max_memory_mb,
+            "max_total_s": max_total_s,
+        }
         self._verifiers: dict[str, Verifier] = {
             "math": MathVerifier(),
             "choice": ChoiceVerifier(),
@@ -32,9 +47,8 @@ class ByKind:
             SandboxUnavailable: A code task, and no sandbox holds on this machine.
         """
         if task.kind == "code" and "code" not in self._verifiers:
-            self._verifiers["code"] = CodeVerifier(
-                await open_sandbox(self._sandbox, self._allow_unsafe)
-            )
+            sandbox = await open_sandbox(self._sandbox, self._allow_unsafe)
+            self._verifiers["code"] = CodeVerifier(sandbox, **self._granted)
         if task.kind not in self._verifiers:
             kinds = {"code", *self._verifiers}
             raise ConfigError(

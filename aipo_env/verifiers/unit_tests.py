@@ -4,8 +4,10 @@ The program gets one test's input. What is expected never leaves this process, w
 exit status alone passes nothing.
 """
 
+import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +23,8 @@ from aipo_env.verifiers.math_extract import without_thinking
 
 MAX_CHARS = 200_000
 """Only this much of the end of an answer is read."""
+MAX_TIMED_OUT = 10_000
+"""Programs that are remembered to be too slow."""
 MODES = {
     "stdin": ("tokens_by_line", "float_tokens_by_line"),
     "function": ("exact_json", "json_float"),
@@ -57,17 +61,40 @@ class CaseResult:
     run: RunResult
 
 
-class CodeVerifier:
-    """Runs the hidden tests of a "code" task in order, up to the first that fails."""
+def machine_memory_mb() -> int:
+    """Return how many MiB a program may have here: half of what the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**21
 
-    def __init__(self, sandbox: Sandbox) -> None:
+
+class CodeVerifier:
+    """Runs the hidden tests of a "code" task in order, up to the first that fails.
+
+    Args:
+        max_time_s: The longest time limit per test that is granted. A task that asks for more fails.
+        max_memory_mb: The most memory that is granted; None: half of the machine's.
+        max_total_s: Seconds for all tests of a verdict together; a program that is not through then is too slow.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        *,
+        max_time_s: float = 60.0,
+        max_memory_mb: int | None = None,
+        max_total_s: float = 300.0,
+    ) -> None:
         self._sandbox = sandbox
+        self._max_time_s, self._max_total_s = max_time_s, max_total_s
+        self._max_memory_mb = max_memory_mb or machine_memory_mb()
+        self._timed_out: dict[bytes, CaseResult] = {}
+        """What ran out of time before: in a group of rollouts many programs are the same."""
 
     async def verify(self, task: Task, text: str) -> Verdict:
         """Return the verdict; a failed test's status is the verdict's, and `infra_error` has no reward.
 
         Raises:
-            VerifierError: The task has no tests, or compares them in a way that does not exist.
+            VerifierError: The task has no tests, compares them in a way that does not exist, or asks for more time or
+                memory than this machine grants.
         """
         source, is_block = read_program(text)
         verdict, _ = await self.verify_program(task, source)
@@ -95,19 +122,57 @@ class CodeVerifier:
             raise VerifierError(
                 f"task {task.id!r}: tests: compare mode {mode!r}. {suggest(str(mode), modes)}"
             )
-        limits = Limits(time_s=task.tests.time_limit_s, memory_mb=task.tests.memory_mb)
+        limits = self._limits(task)
         shown = partial(judged, extracted=source[:200], isolation=self._sandbox.layer)
         if not source.strip():
             return shown("no_answer", reason="no program"), []
         cases: list[CaseResult] = []
+        left_s = self._max_total_s
         for test in task.tests.hidden:
-            run = await self._sandbox.run(_program(source, task.tests, test), limits)
-            status, reason = _outcome(run, task.tests, test, mode)
-            cases.append(CaseResult(status, reason, run))
-            if status != "correct":
+            case = await self._run(source, task.tests, test, limits, mode)
+            left_s -= case.run.seconds
+            if case.status == "correct" and left_s < 0:
+                reason = f"the tests took more than {self._max_total_s:g} s together"
+                case = replace(case, status="timeout", reason=reason)
+            cases.append(case)
+            if case.status != "correct":
                 stage = f"test {len(cases)} of {len(task.tests.hidden)}"
-                return shown(status, reason=reason, stage=stage), cases
+                return shown(case.status, reason=case.reason, stage=stage), cases
         return shown("correct"), cases
+
+    def _limits(self, task: Task) -> Limits:
+        """Return a task's limits, if this machine grants them."""
+        assert task.tests is not None
+        asked = (
+            ("time_limit_s", task.tests.time_limit_s, self._max_time_s),
+            ("memory_mb", task.tests.memory_mb, self._max_memory_mb),
+        )
+        for name, value, most in asked:
+            if value > most:
+                raise VerifierError(
+                    f"task {task.id!r}: tests: {name}={value} is more than is granted here, {most:g}. "
+                    "The verifier's max_time_s and max_memory_mb grant more."
+                )
+        return Limits(time_s=task.tests.time_limit_s, memory_mb=task.tests.memory_mb)
+
+    async def _run(
+        self, source: str, tests: CodeTests, test: Any, limits: Limits, mode: str
+    ) -> CaseResult:
+        """Put a program to a test, unless it ran out of time at this very test before."""
+        program = _program(source, tests, test)
+        parts = (program.source, program.stdin, program.entry, limits)
+        name = hashlib.sha256(repr(parts).encode("utf-8", "replace")).digest()
+        known = self._timed_out.get(name)
+        if known:
+            return known
+        run = await self._sandbox.run(program, limits)
+        status, reason = _outcome(run, tests, test, mode)
+        case = CaseResult(status, reason, run)
+        if status == "timeout":
+            if len(self._timed_out) >= MAX_TIMED_OUT:
+                self._timed_out.clear()
+            self._timed_out[name] = case
+        return case
 
 
 def _program(source: str, tests: CodeTests, test: Any) -> Program:

@@ -18,8 +18,14 @@ from aipo_learner.policy import token_logprobs
 
 
 def token_decoder(policy: Path) -> Callable[[int], str]:
-    """Return a function that gives the text of one token id of a policy's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(str(policy))
+    """Return a function that gives the text of one token id of a policy's tokenizer.
+
+    Raises:
+        DataError: There is no such folder. Nothing is looked for elsewhere.
+    """
+    if not policy.is_dir():
+        raise DataError(f"{policy}: no such folder, so its tokens cannot be read.")
+    tokenizer = AutoTokenizer.from_pretrained(str(policy), local_files_only=True)
 
     def decode(token_id: int) -> str:
         text = str(tokenizer.decode([token_id]))

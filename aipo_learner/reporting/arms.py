@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aipo_env import CONSULT_OUTCOMES
+from aipo_env import CONSULT_OUTCOMES, DataError
 from aipo_learner.metrics import read_metrics
 from aipo_learner.reporting.charts import Series
 
@@ -144,6 +144,8 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
     parts = lookup(summary, "arms")
     parts = parts if isinstance(parts, Mapping) else {}
     found = {*parts, *(path.parent.name for path in folder.glob("*/metrics.jsonl"))}
+    for name in found:
+        check_name(name, folder)
     arms = [
         Arm(
             folder=folder / name,
@@ -158,6 +160,16 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
     for arm in arms:
         total = arm.number("rollouts") if are_known and arm.rows else None
         yield replace(arm, rollouts_per_step=total / len(arm.rows)) if total else arm
+
+
+def check_name(name: str, folder: Path) -> None:
+    """Raise DataError unless a run's name is that of a folder within the one that is reported on, and no link."""
+    is_inside = Path(name).name == name and "\\" not in name and name != ".."
+    if not is_inside or (folder / name).is_symlink():
+        raise DataError(
+            f"{folder}: its summary names the run {name!r:.80}, which is no folder in it. "
+            "Mend summary.json, or report on that run by itself."
+        )
 
 
 def lookup(tree: Any, *keys: str) -> Any:

@@ -8,7 +8,14 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from aipo_env import DataError, Episode, episodes_section, html_templates, read_episodes
+from aipo_env import (
+    DataError,
+    Episode,
+    episodes_section,
+    html_templates,
+    read_episodes,
+    write_anew,
+)
 from aipo_learner.config import read_object
 from aipo_learner.policy import policy_folder
 from aipo_learner.reporting.annotations import read_coefficients, token_decoder
@@ -60,7 +67,7 @@ def write_report(folder: Path) -> Path:
         versions=versions if isinstance(versions, Mapping) else {},
     )
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_anew(path, page)
     return path
 
 
@@ -139,12 +146,12 @@ def _evaluation(arms: Sequence[Arm]) -> Mapping[str, float]:
 def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
     """Return the viewer: evaluation before training, then each arm's training and evaluation."""
     shown: list[tuple[str, Episode, NDArray[np.float32]]] = []
-    for path in sorted((folder / "before" / "episodes").glob(_EVALUATION)):
+    for path in _own_files(folder / "before", _EVALUATION):
         shown += [
             ("before training", *found) for found in _read(path)[:_PER_EVALUATION]
         ]
     for arm in arms:
-        steps = sorted((arm.folder / "episodes").glob("step-*.jsonl"))
+        steps = _own_files(arm.folder, "step-*.jsonl")
         # The beginning, the middle and the end.
         for path in dict.fromkeys(steps[i] for i in (0, len(steps) // 2, -1) if steps):
             source = (
@@ -159,7 +166,7 @@ def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
                 for aided in (True, False)
                 if aided in first_of_mode
             ]
-        for path in sorted((arm.folder / "episodes").glob(_EVALUATION)):
+        for path in _own_files(arm.folder, _EVALUATION):
             shown += [
                 (f"{arm.title}, after training", *found)
                 for found in _read(path)[:_PER_EVALUATION]
@@ -170,6 +177,14 @@ def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
     return episodes_section(
         episodes, tokens=_decoder(arms), coefficients=coefficients, sources=sources
     )
+
+
+def _own_files(run: Path, pattern: str) -> list[Path]:
+    """Return the files of episodes of a run, none of them by a link: a shared folder's lead anywhere."""
+    folder = run / "episodes"
+    if run.is_symlink() or folder.is_symlink():
+        return []
+    return [path for path in sorted(folder.glob(pattern)) if not path.is_symlink()]
 
 
 def _read(path: Path) -> list[tuple[Episode, NDArray[np.float32]]]:

@@ -177,9 +177,12 @@ TESTS = {
     [
         (
             {"time_limit_s": "2"},
-            "field 'time_limit_s' must be a positive number, got '2'",
+            "field 'time_limit_s' must be a number of seconds above 0, 300 at most, got '2'",
         ),
-        ({"memory_mb": 0}, "field 'memory_mb' must be a positive number, got 0"),
+        (
+            {"memory_mb": 0},
+            "field 'memory_mb' must be a whole number of MiB from 1 to 16384, got 0",
+        ),
         (
             {"compare": "exact_json"},
             "field 'compare' must be an object, got 'exact_json'",

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from aipo_env import CodeTests, ConfigError, Task, Verdict, VerifierError, run_sync
+from aipo_env import (
+    CodeTests,
+    ConfigError,
+    DataError,
+    Task,
+    Verdict,
+    VerifierError,
+    run_sync,
+)
 from aipo_env.sandboxes.base import Limits, Program, RunResult
 from aipo_env.sandboxes.process import ProcessSandbox
 from aipo_env.verifiers.by_kind import ByKind
@@ -495,3 +503,66 @@ def test_a_kind_without_a_verifier():
         match="task 'x': there is no kind 'mth'. Valid: choice, code, math. Did you mean 'math'",
     ):
         run_sync(ByKind().verify(Task(id="x", prompt="?", answer="1", kind="mth"), "1"))
+
+
+# What a task may ask of a machine
+
+
+class Counting:
+    """A sandbox that says how a run went, and how often it was asked."""
+
+    layer = "none"
+
+    def __init__(self, result: RunResult) -> None:
+        self.result, self.num_runs = result, 0
+
+    async def run(self, program: Program, limits: Limits) -> RunResult:
+        self.num_runs += 1
+        return self.result
+
+
+@pytest.mark.parametrize("memory_mb", [0.5, 1e300, float("inf"), "256", True, 10**9])
+def test_memory_is_a_whole_number_within_a_cap(memory_mb: Any):
+    with pytest.raises(DataError, match="'memory_mb' must be a whole number"):
+        CodeTests(hidden=TESTS, memory_mb=memory_mb)
+
+
+@pytest.mark.parametrize("time_limit_s", [0, -1, 1e9, 1e300, float("nan"), "2", True])
+def test_time_is_a_number_within_a_cap(time_limit_s: Any):
+    with pytest.raises(DataError, match="'time_limit_s' must be a number"):
+        CodeTests(hidden=TESTS, time_limit_s=time_limit_s)
+
+
+def test_a_whole_number_may_be_written_with_a_point():
+    memory_mb: Any = 256.0
+    tests = CodeTests(hidden=TESTS, memory_mb=memory_mb)
+    assert repr(tests.memory_mb) == "256"
+
+
+@pytest.mark.parametrize("field", [{"time_limit_s": 61}, {"memory_mb": 513}])
+def test_more_than_the_machine_grants_is_no_verdict(field: dict[str, Any]):
+    sandbox = Counting(RunResult("ok", "none"))
+    verifier = CodeVerifier(sandbox, max_memory_mb=512)
+    with pytest.raises(VerifierError, match="is more than is granted here"):
+        run_sync(verifier.verify(stdin_task(**field), fenced(SUM)))
+    assert sandbox.num_runs == 0
+
+
+def test_all_tests_together_have_a_time():
+    slow = RunResult("ok", "none", stdout=b"3\n", seconds=0.9)
+    tests = [{"input": "", "output": "3\n"}] * 6
+    verifier = CodeVerifier(Counting(slow), max_total_s=2.0)
+    verdict = run_sync(verifier.verify(stdin_task(*tests), fenced(SUM)))
+    assert (verdict.status, verdict.stage) == ("timeout", "test 3 of 6")
+    assert verdict.reason == "the tests took more than 2 s together"
+
+
+def test_what_ran_out_of_time_is_not_run_again():
+    sandbox = Counting(RunResult("timeout", "none", seconds=2.0))
+    verifier = CodeVerifier(sandbox)
+    for _ in range(20):
+        verdict = run_sync(verifier.verify(stdin_task(), fenced(SUM)))
+        assert verdict.status == "timeout"
+    assert sandbox.num_runs == 1
+    run_sync(verifier.verify(stdin_task(time_limit_s=3.0), fenced(SUM)))
+    assert sandbox.num_runs == 2
