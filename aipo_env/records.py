@@ -48,6 +48,7 @@ class StopReason(StrEnum):
     VERIFIER_ERROR = "verifier_error"
     POLICY_ERROR = "policy_error"
     TOOL_ERROR = "tool_error"
+    ENVIRONMENT_ERROR = "environment_error"
 
     @property
     def is_truncated(self) -> bool:
@@ -70,6 +71,7 @@ _FAILURES = {
     StopReason.VERIFIER_ERROR,
     StopReason.POLICY_ERROR,
     StopReason.TOOL_ERROR,
+    StopReason.ENVIRONMENT_ERROR,
 }
 
 

@@ -13,12 +13,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 
-from aipo_env.agents.base import AgentReply, AgentRequest
+from aipo_env.agents.base import AgentLost, AgentReply, AgentRequest, BudgetSpent
 from aipo_env.agents.pool import AgentPool, request_hash
 from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback
 from aipo_env.episode import Episode, Run, TokenRecord
-from aipo_env.errors import ToolError, VerifierError
+from aipo_env.errors import ToolError, VerifierError, error_text, is_hopeless
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
@@ -125,13 +125,26 @@ class Session:
     ) -> Message | None:
         """Take one completion of the policy; return what it sees next, or None when the episode is over.
 
-        `on_answer` is called when the completion is the final answer, before it is verified.
+        `on_answer` is called when the completion is the final answer, before it is verified. Whatever a text does
+        to what reads it ends this episode alone, with `environment_error`.
 
         Raises:
             RuntimeError: The episode was over already.
+            AgentLost, BudgetSpent, ConfigError, ImportError, SandboxUnavailable: The run is to stop.
         """
         if self.stop_reason is not None:
             raise RuntimeError(f"the episode is over: {self.stop_reason}")
+        try:
+            return await self._take(completion, on_answer)
+        except Exception as error:
+            if is_hopeless(error) or isinstance(error, AgentLost | BudgetSpent):
+                raise
+            self.fail(StopReason.ENVIRONMENT_ERROR, error_text(error))
+            return None
+
+    async def _take(
+        self, completion: Completion, on_answer: Callable[[], None]
+    ) -> Message | None:
         span = Span(
             completion.text,
             Author.POLICY,

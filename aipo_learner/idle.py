@@ -99,6 +99,7 @@ def what_to_do(groups: Groups) -> str:
 _AGAINST_FAILURE: Mapping[StopReason, str] = {
     StopReason.VERIFIER_ERROR: "Correct the verifier or the reward function.",
     StopReason.TOOL_ERROR: "Correct the tool that cannot be made.",
+    StopReason.ENVIRONMENT_ERROR: "Report it, with the error that the episodes name.",
     StopReason.ROLLOUT_TIMEOUT: "Raise the deadline, or find what hangs.",
 }
 

@@ -146,11 +146,9 @@ def leaks(
         return _names_choice(gold, text, said)
     if not gold.answer.strip() or _was_said(gold, one_blank(plain_digits(said))):
         return False
-    return (
-        _stands_in(gold, text)
-        or _states(gold, text, same)
-        or any(_stands_in(gold, hidden) for hidden in [decoded(text)] if hidden)
-    )
+    if _stands_in(gold, text) or _states(gold, text, same):
+        return True
+    return not is_short(gold) and _stands_in(gold, decoded(text))
 
 
 # Programs
@@ -261,6 +259,8 @@ def _states(gold: Gold, text: str, same: Compare) -> bool:
     is_rich = _is_rich(gold.answer) and not is_short(gold)
     is_math = gold.kind == "math"
     compare = same if is_math else _same_text
+    if is_math and is_short(gold):
+        compare = _same_at_sight  # to measure, no algebra is needed
     found = list(_statements(text, _CUE))
     if is_rich and is_math:
         found += _statements(text, _LOOSE_CUE)
@@ -314,6 +314,16 @@ def _same_without_algebra(gold: str, statement: str) -> bool:
     if len(statement) > MAX_INLINE_GOLD:
         raise Undecided
     return without_algebra(gold, statement).status == "correct"
+
+
+def _same_at_sight(gold: str, statement: str) -> bool:
+    value = _value(gold)
+    if value is not None:
+        return _value(statement) == value
+    try:
+        return without_algebra(gold, statement).status == "correct"
+    except Undecided:
+        return False
 
 
 def _may_be_same(gold: str, statement: str) -> bool:

@@ -8,6 +8,7 @@ import base64
 import re
 import unicodedata
 from fractions import Fraction
+from functools import lru_cache
 
 MAX_DIGITS = 60
 """Longer numbers are compared digit by digit only."""
@@ -190,6 +191,7 @@ def _is_run_of(run: re.Match[str], digits: str) -> bool:
     return False
 
 
+@lru_cache(1024)
 def forms_of(value: Fraction) -> tuple[str, ...]:
     """Return spellings of a number without digits, each as words apart by single blanks."""
     above, below = abs(value.numerator), value.denominator
@@ -206,6 +208,7 @@ def forms_of(value: Fraction) -> tuple[str, ...]:
     return tuple(forms)
 
 
+@lru_cache(1024)
 def numerals_of(value: Fraction) -> tuple[str, ...]:
     """Return the numerals of a whole number in other bases, lower case."""
     if value.denominator != 1 or value >= 10**MAX_DIGITS:
