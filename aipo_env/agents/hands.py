@@ -7,7 +7,7 @@ in the math verifier's worker processes and programs run in the sandbox, so that
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest
@@ -18,10 +18,14 @@ from aipo_env.registry import AGENTS
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.tasks.base import TaskSource
 from aipo_env.verifiers.math_equiv import MathVerifier
+from aipo_env.verifiers.math_extract import formulas
 from aipo_env.verifiers.math_text import clean, screen
 from aipo_env.verifiers.unit_tests import CodeVerifier, read_program
 
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+MAX_EQUATIONS = 16
+"""More equations of a claim are not computed, nor any after one that takes too long."""
+MAX_SIDE_CHARS = 200
+"""A longer side of an equation is not computed."""
 _STATEMENT_END = re.compile(
     r"[,;](?!\d)|\\\\|\\q?quad|\\text\{[^{}]*\}|\\(?:implies|Rightarrow|to)\b"
 )
@@ -84,41 +88,42 @@ class HandsAgent:
 
 async def check_equations(claim: str) -> str:
     """Say whether the equations of a claim hold, in plain arithmetic or in LaTeX, up to the first that does not."""
-    num_held, end = 0, 0
-    for formula in [*_FORMULA.finditer(claim), None]:
-        found = check_arithmetic(
-            claim[end : formula.start() if formula else len(claim)]
-        )
+    num_held, num_left, end = 0, MAX_EQUATIONS, 0
+    for start, after, formula in [*formulas(claim), (len(claim), len(claim), "")]:
+        found = check_arithmetic(claim[end:start])
         if found.startswith("wrong"):
             return found
         num_held += found.startswith("right")
-        for left, right in (
-            _equations(formula[formula.lastindex or 0]) if formula else ()
-        ):
+        for left, right in islice(_equations(formula), num_left):
+            num_left -= 1
             status = (await MathVerifier().grade(left, right)).status
-            if status == "wrong" and _EXACT.fullmatch(left) and _EXACT.fullmatch(right):
+            is_exact = _EXACT.fullmatch(left) and _EXACT.fullmatch(right)
+            if status == "wrong" and is_exact:
                 return f"wrong at {left} = {right};"
+            if status in ("timeout", "memory"):
+                num_left = 0
+                break
             num_held += status == "correct"
-        end = formula.end() if formula else end
+        end = after
     return "right in what can be computed;" if num_held else "unsure"
 
 
 def _equations(formula: str) -> Iterator[tuple[str, str]]:
     """Yield the sides of each equation, without those that no computer should look at."""
+    if not _is_whole(formula):
+        return
     for statement in _STATEMENT_END.split(formula):
         sides = [side.strip() for side in _EQUALS.split(statement)]
         for left, right in pairwise(sides):
-            texts = formula, left, right
-            is_whole = all(
-                text.count(a) == text.count(b)
-                for text in texts
-                for a, b in ("()", "{}")
-            )
-            if (
-                left
-                and right
-                and left != right
-                and is_whole
-                and not any(screen(clean(s)) for s in texts[1:])
-            ):
+            is_said = left and right and left != right
+            if is_said and _is_harmless(left) and _is_harmless(right):
                 yield left, right
+
+
+def _is_harmless(side: str) -> bool:
+    """Return whether a computer should look at a side of an equation."""
+    return len(side) <= MAX_SIDE_CHARS and _is_whole(side) and not screen(clean(side))
+
+
+def _is_whole(text: str) -> bool:
+    return all(text.count(opened) == text.count(end) for opened, end in ("()", "{}"))

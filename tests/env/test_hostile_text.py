@@ -1,0 +1,369 @@
+"""Whatever a text is, what reads it is done soon, in time linear in the text, and raises nothing."""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from re import _constants as op  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from aipo_env import MathVerifier, Task
+from aipo_env.agents import chat, hands, notes
+from aipo_env.codecs import hermes, macro, openai_calls, tags
+from aipo_env.codecs.hermes import HermesCodec
+from aipo_env.codecs.macro import MacroCodec
+from aipo_env.codecs.openai_calls import OpenAICodec
+from aipo_env.codecs.tags import TagsCodec
+from aipo_env.records import Author, Span
+from aipo_env.verifiers import (
+    choice,
+    leaks,
+    math_compare,
+    math_extract,
+    math_forms,
+    math_text,
+    numerals,
+    programs,
+    unit_tests,
+)
+from aipo_env.verifiers.choice import ChoiceVerifier, read_choice
+from aipo_env.verifiers.leaks import Gold, gives_away
+from aipo_env.verifiers.math_grade import Undecided, without_algebra
+from aipo_env.verifiers.numerals import (
+    decoded,
+    number_words,
+    plain_digits,
+    spells_out,
+    values_in,
+)
+from aipo_env.verifiers.unit_tests import read_program
+
+OPTIONS = ("the rate halves", "the rate doubles", "nothing changes")
+LONG = 200_000
+
+
+# Texts that make a pattern work: made from the pattern's own tree, so that a new pattern has its own.
+
+_REPEATS = (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT)
+_CHARACTERS = (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN)
+_OF_CATEGORY = {
+    op.CATEGORY_SPACE: " \n",
+    op.CATEGORY_DIGIT: "1",
+    op.CATEGORY_WORD: "a1_",
+    op.CATEGORY_NOT_SPACE: "a!",
+    op.CATEGORY_NOT_WORD: " !",
+    op.CATEGORY_NOT_DIGIT: "a ",
+}
+_ANYTHING = " \na1A!,.({[<\\$*_-x"
+_COMMON = (
+    " ",
+    "\n",
+    "1",
+    "a",
+    "(",
+    "\\[",
+    "$",
+    "{",
+    "<",
+    '"',
+    "*",
+    "~",
+    "\\,",
+    "%",
+    "_",
+)
+_NUM_VARIANTS = 12
+
+
+def patterns_of(modules: Iterable[ModuleType]) -> Iterator[re.Pattern[str]]:
+    """Yield the patterns that modules hold, in lists and tables too."""
+    seen: set[tuple[str, int]] = set()
+
+    def find(value: Any, depth: int) -> Iterator[re.Pattern[str]]:
+        if isinstance(value, re.Pattern):
+            if isinstance(value.pattern, str):
+                yield value
+        elif isinstance(value, list | tuple | dict) and depth < 3:
+            inner = value.values() if isinstance(value, dict) else value
+            for part in inner:
+                yield from find(part, depth + 1)
+
+    for module in modules:
+        for pattern in find(list(vars(module).values()), 0):
+            if (pattern.pattern, pattern.flags) not in seen:
+                seen.add((pattern.pattern, pattern.flags))
+                yield pattern
+
+
+def attacks(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+    """Return (beginning, what is repeated) pairs: for each repeat of the pattern, what leads to it and what feeds it."""
+    tree = parser.parse(pattern.pattern, pattern.flags)
+    wholes = [whole for whole in _variants(tree, 20) if whole]
+    found = [("", whole[: length or None]) for whole in wholes for length in (0, -1)]
+    for before, pump in _repeats(tree, ""):
+        found += [(before, pump), (f"1{before}", pump), (before.replace(" ", ""), pump)]
+    found += [(whole[:-1], pump) for whole in wholes[:2] for pump in _COMMON]
+    return list(dict.fromkeys(pair for pair in found if pair[1]))
+
+
+def _members(kind: Any, value: Any) -> list[str]:
+    """Return some characters that a node matches."""
+    if kind is op.LITERAL:
+        return [chr(value)]
+    if kind is op.NOT_LITERAL:
+        return [mark for mark in _ANYTHING if ord(mark) != value][:6]
+    if kind is op.ANY:
+        return list("a 1")
+    members: list[str] = []
+    for inner, part in value:
+        if inner is op.LITERAL:
+            members.append(chr(part))
+        elif inner is op.RANGE:
+            members += [chr(part[0]), chr(part[1])]
+        elif inner is op.CATEGORY:
+            members += _OF_CATEGORY.get(part, "!")
+    if value[0][0] is op.NEGATE:
+        return [mark for mark in _ANYTHING if mark not in members][:6]
+    return members
+
+
+def _shortest(tree: Any) -> str:
+    return "".join(_of_node(kind, value) for kind, value in tree)
+
+
+def _of_node(kind: Any, value: Any) -> str:
+    """Return one short text that a node matches."""
+    if kind in _CHARACTERS:
+        return next(iter(_members(kind, value)), "")
+    if kind in _REPEATS:
+        return _shortest(value[2]) * value[0]
+    if kind is op.SUBPATTERN:
+        return _shortest(value[3])
+    if kind is op.BRANCH:
+        return _shortest(value[1][0])
+    if kind is op.ASSERT and value[0] < 0:
+        return _shortest(value[1])
+    # Where a word ends, a blank does no harm where it may stand, and is left out in a second try.
+    return " " if kind is op.AT and value is op.AT_BOUNDARY else ""
+
+
+def _variants(tree: Any, most: int) -> list[str]:
+    """Return a few texts that a tree matches."""
+    texts = [""]
+    for kind, value in tree:
+        if kind in _CHARACTERS:
+            parts = _members(kind, value)
+        elif kind in _REPEATS:
+            bodies = _variants(value[2], 4)
+            parts = [body * max(value[0], 1) for body in bodies] + [
+                bodies[0] * value[0]
+            ]
+        elif kind is op.SUBPATTERN:
+            parts = _variants(value[3], most)
+        elif kind is op.BRANCH:
+            parts = [text for branch in value[1] for text in _variants(branch, 3)]
+        else:
+            parts = [_of_node(kind, value)]
+        joined = [
+            text + part for text in texts for part in dict.fromkeys(parts or [""])
+        ]
+        step = max(1, len(joined) // most)
+        texts = list(dict.fromkeys(joined[::step]))[:most]
+    return texts
+
+
+def _repeats(tree: Any, before: str) -> Iterator[tuple[str, str]]:
+    """Yield what stands before each repeat, and what it repeats."""
+    for kind, value in tree:
+        if kind in _REPEATS:
+            if value[1] is op.MAXREPEAT or value[1] > 4:
+                for pump in _variants(value[2], _NUM_VARIANTS):
+                    yield before, pump
+            yield from _repeats(value[2], before)
+        elif kind is op.SUBPATTERN:
+            yield from _repeats(value[3], before)
+        elif kind is op.BRANCH:
+            for branch in value[1]:
+                yield from _repeats(branch, before)
+        elif kind in (op.ASSERT, op.ASSERT_NOT):
+            yield from _repeats(value[1], before)
+        before += _of_node(kind, value)
+
+
+# Readers
+
+
+def compare(text: str) -> None:
+    with suppress(Undecided):
+        without_algebra("\\frac{3}{7}", text)
+
+
+def render(text: str) -> None:
+    for codec in (TagsCodec(), HermesCodec(), MacroCodec(), OpenAICodec()):
+        codec.render_reply("verify", Span(text, Author.AGENT))
+
+
+def numbers(text: str) -> None:
+    text = plain_digits(text)
+    values_in(text), spells_out(text, "142857"), number_words(text), decoded(text)
+
+
+class Reader:
+    """What reads foreign text, whose patterns it has, and how much of it."""
+
+    def __init__(
+        self, read: Callable[[str], object], size: int, *modules: ModuleType
+    ) -> None:
+        self.read, self.size, self.modules = read, size, modules
+
+    def seconds(self, text: str) -> float:
+        begin = time.thread_time()
+        self.read(text)
+        return time.thread_time() - begin
+
+
+READERS = {
+    "the answer of a reply": Reader(
+        lambda text: math_extract.extract(text, unmarked=True), 10_000, math_extract
+    ),
+    "the answer of a line": Reader(
+        lambda text: math_extract.extract(f"Answer: {text}"), 10_000, math_extract
+    ),
+    "an answer that is compared here": Reader(
+        compare, 32, math_text, math_forms, math_compare
+    ),
+    "an answer that is compared in a worker": Reader(
+        compare, 2_000, math_text, math_forms, math_compare
+    ),
+    "an option": Reader(
+        lambda text: read_choice(text, OPTIONS), LONG, choice, math_extract
+    ),
+    "a program": Reader(read_program, LONG, unit_tests, math_extract),
+    "numbers": Reader(numbers, 2_000, numerals),
+    "calls in tags": Reader(TagsCodec().parse, LONG, tags),
+    "calls in JSON": Reader(HermesCodec().parse, LONG, hermes),
+    "calls by marks": Reader(MacroCodec().parse, LONG, macro),
+    "calls of a message": Reader(OpenAICodec().parse, LONG, openai_calls),
+    "a reply that is wrapped": Reader(
+        render, 20_000, tags, hermes, macro, openai_calls
+    ),
+    "arithmetic in a claim": Reader(
+        lambda text: notes.check_arithmetic(text), 4_000, notes
+    ),
+    "equations in a claim": Reader(
+        lambda text: [*hands._equations(text)], 4_000, hands, math_extract
+    ),
+    "sentences": Reader(lambda text: chat._SENTENCE_END.split(text), 20_000, chat),
+}
+MAX_S = 0.25
+"""On a machine that does other things as well; what holds the event loop is asserted below."""
+
+
+def texts(reader: Reader, size: int) -> list[str]:
+    """Return attacks of a size, a few hundred for each reader."""
+    pairs = [
+        pair for pattern in patterns_of(reader.modules) for pair in attacks(pattern)
+    ]
+    picked = random.Random(0).sample(pairs, min(len(pairs), 400))
+    return [
+        (before + pump * (size // len(pump)))[: size - 1] + end
+        for before, pump in picked
+        for end in ("\0", "x")
+    ]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_twice_the_text_takes_less_than_three_times_as_long(name: str):
+    reader = READERS[name]
+    half = texts(reader, reader.size // 2)
+    whole = texts(reader, reader.size)
+    for short, long in zip(half, whole, strict=True):
+        seconds = reader.seconds(long)
+        if seconds < 0.02:  # too short to be measured, and short enough
+            continue
+        seconds = min(seconds, reader.seconds(long))
+        before = max(reader.seconds(short), reader.seconds(short))
+        assert seconds < 3 * before + 0.01, repr(long[:60])
+        assert seconds < MAX_S, repr(long[:60])
+
+
+HELD = {
+    "blanks after a cue": "The answer is" + " " * LONG,
+    "blanks in a box": "\\boxed{1" + "~" * 1_900 + "q}",
+    "thin spaces in a box": "\\boxed{1" + "\\," * 990 + "q}",
+    "percent signs": "\\boxed{1" + "%" * 690 + "}",
+    "open formulas": "Answer: " + "\\(" * 100_000,
+    "open brackets": "Answer: " + "\\[" * 100_000,
+    "denials": "the answer is not" + " " * LONG + "x 5",
+    "points": "\\boxed{" + "A_A" * 600 + "=1}",
+    "names": "\\boxed{(" + "a_a," * 400 + "a)=1}",
+    "boxes": "\\boxed{" * 28_000,
+    "tags": "<answer>" * 25_000,
+    "thoughts": "<think>" * 28_000,
+    "values": "Answer: " + "1,$" * 60_000,
+    "joined formulas": "Answer: " + "$1$, " * 40_000,
+    "fences": "```python\n" * 20_000,
+    "calls": "<verify>x</verify>" * 11_000,
+    "quotes": '{"role": "assistant", "tool_calls": [' + "[" * 190_000,
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_no_text_holds_the_event_loop(name: str):
+    text = HELD[name]
+    math = Task(id="t", prompt="?", answer="142857")
+    option = Task(id="t", prompt="?", answer="A", kind="choice", choices=OPTIONS)
+
+    async def held() -> float:
+        async def read() -> None:
+            TagsCodec().parse(text)
+            await asyncio.sleep(0)
+            OpenAICodec().parse(text)
+            await asyncio.sleep(0)
+            verdict = await MathVerifier().verify(math, text)
+            assert verdict.reward == 0.0
+            await ChoiceVerifier().verify(option, text)
+            await asyncio.sleep(0)
+            await gives_away(Gold("142857"), text[:20_000], "")
+            await gives_away(Gold("\\frac{355}{113}"), text[:20_000], text)
+
+        work, worst = asyncio.ensure_future(read()), 0.0
+        # What this thread itself computes between two looks is what the loop was held for.
+        before = time.thread_time()
+        while not work.done():
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            worst, before = max(worst, now - before), now
+            await asyncio.sleep(0.001)
+            before = time.thread_time()
+        await work
+        return worst
+
+    assert asyncio.run(held()) < 0.05
+
+
+@pytest.mark.slow
+def test_random_texts_are_read_by_all():
+    draw = random.Random(7)
+    atoms = [
+        pump
+        for reader in READERS.values()
+        for pattern in patterns_of(reader.modules)
+        for _, pump in attacks(pattern)
+    ]
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        text = "".join(draw.choices(atoms, k=draw.randint(1, 60)))[:2_000]
+        for name, reader in READERS.items():
+            assert reader.seconds(text[: reader.size]) < MAX_S, (name, text)
+
+
+def test_the_modules_are_all_read():
+    for module in (leaks, programs):
+        assert list(patterns_of([module]))
