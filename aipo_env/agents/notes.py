@@ -4,6 +4,7 @@ import ast
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from operator import add, mul, sub, truediv
 from typing import Any
 
@@ -13,6 +14,8 @@ from aipo_env.tasks.base import TaskSource, finite_tasks
 
 MAX_QUERY_CHARS = 4_000
 """Only this much of a query is read."""
+MAX_EQUATIONS = 200
+"""Nor more equations between plain numbers."""
 _TERM = r"[\d(](?:(?:[\d() +*/×÷−-]|\.(?=\d)){0,120}[\d)])?"
 # Nothing may run on before or after a term: no variable, power, unit or further operator.
 _EQUATION = re.compile(
@@ -70,7 +73,8 @@ class NotesAgent:
 def check_arithmetic(text: str) -> str:
     """Say whether every equation between plain arithmetic terms in a text holds exactly."""
     text, checked = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text), False
-    for left, right in _EQUATION.findall(text):
+    for equation in islice(_EQUATION.finditer(text), MAX_EQUATIONS):
+        left, right = equation.groups()
         values = _value(left), _value(right)
         if None in values or not set(left + right[1:]) & set("+-*/×÷−"):
             continue
