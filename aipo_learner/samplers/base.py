@@ -1,11 +1,13 @@
 """What a sampler is, and how chat messages become token ids that are only ever appended to."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aipo_env import Author, Completion, Message, Piece, PolicyError, Span, Voices
@@ -30,6 +32,10 @@ def _slot(index: int) -> str:
     return f"⟦{index}⟧"
 
 
+def _stands_in(mark: str, template: str) -> bool:
+    return bool(mark) and not mark.isalnum() and mark in template
+
+
 _SLOTS = re.compile(r"⟦(\d+)⟧")
 
 
@@ -37,8 +43,12 @@ _SLOTS = re.compile(r"⟦(\d+)⟧")
 class ChatFormat:
     """A tokenizer's chat template, taken apart so that every token has an author.
 
-    The template is rendered around placeholders and split at them. Template text may become special tokens;
-    the content of messages never does, whatever it looks like, so that no text can open a turn of its own.
+    The template is rendered around placeholders and split at them. Template text may become control tokens, and so
+    may the marks that the environment puts around a reply; the content of messages never does, whatever it looks
+    like, so that no text can open a turn, or a thought, of its own.
+
+    Control tokens are those that the tokenizer says are special, and every added token that the template writes:
+    many tokenizers do not call their role marks, `<think>` or `<tool_response>` special.
 
     Raises:
         PolicyError: The template loses a message or rewrites earlier turns.
@@ -141,12 +151,14 @@ class ChatFormat:
 
     def _ids(self, span: Span) -> list[int]:
         """Return a span's tokens: those its author sampled, if they are all of the text and nothing else."""
+        is_policys = span.author == Author.POLICY
+        barred = self._special_ids if is_policys else self._control_ids
         sampled = list(span.token_ids)
-        while sampled and sampled[-1] in self._special_ids:
+        while sampled and sampled[-1] in barred:
             sampled.pop()
         is_known = (
             sampled
-            and self._special_ids.isdisjoint(sampled)
+            and barred.isdisjoint(sampled)
             and max(sampled) < len(self.tokenizer)
         )
         if (
@@ -154,7 +166,12 @@ class ChatFormat:
             and self.tokenizer.decode(sampled, skip_special_tokens=False) == span.text
         ):
             return sampled
-        return self._encode(span.text, special=False)
+        if is_policys:  # whose marks of a thought are its own
+            return self._encode(span.text, special=False)
+        is_mark = span.author == Author.ENV and not span.is_content
+        return (
+            self._encode(span.text, special=True) if is_mark else self._plain(span.text)
+        )
 
     @cached_property
     def _special_ids(self) -> set[int]:
@@ -163,6 +180,43 @@ class ChatFormat:
             *self.tokenizer.all_special_ids,
             *(token_id for token_id, token in added if token.special),
         }
+
+    @cached_property
+    def _control_ids(self) -> set[int]:
+        template = str(self.tokenizer.chat_template)
+        # A template may put a mark together from parts, and may have marks that this conversation needs none of.
+        rendered = self._render(["user", "assistant"], add_generation_prompt=True)
+        opened = set(self._encode(rendered, special=True))
+        written = {
+            token_id
+            for token_id, token in self.tokenizer.added_tokens_decoder.items()
+            if token_id in opened or _stands_in(token.content.strip(), template)
+        }
+        return self._special_ids | written
+
+    def _plain(self, text: str) -> list[int]:
+        """Return the tokens of content, none of them a control token."""
+        if self._control_ids == self._special_ids:
+            return self._encode(text, special=False)
+        return list(self._plain_backend.encode(text, add_special_tokens=False).ids)
+
+    @cached_property
+    def _plain_backend(self) -> Tokenizer:
+        """The tokenizer with every control token a special one, which it splits like any other text."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise PolicyError(
+                f"the tokenizer of {self.tokenizer.name_or_path!r} has control tokens that it does not call special, "
+                "and is no fast one, so text could forge them. Use its fast tokenizer (tokenizer.json)."
+            )
+        described = json.loads(backend.to_str())
+        for token in described["added_tokens"]:
+            token["special"] = token["special"] or token["id"] in self._control_ids
+        plain = Tokenizer.from_str(json.dumps(described))
+        plain.encode_special_tokens = True
+        plain.no_truncation()
+        plain.no_padding()
+        return plain
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
         options: dict[str, Any] = {

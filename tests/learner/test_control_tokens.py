@@ -1,0 +1,120 @@
+"""No text of a task, an agent or a tool becomes a control token, whatever the tokenizer calls special."""
+# ruff: noqa: RUF001 - marks of real templates have wide bars
+
+import random
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from aipo_env import Author, Message, Span
+from aipo_learner.samplers.base import ChatFormat
+
+R1 = """{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}{% set messages = messages[1:] %}{% endif %}
+{%- for m in messages %}{% if m['role'] == 'user' %}{{ '<｜User｜>' + m['content'] }}{% else %}
+{%- set content = m['content'].split('</think>')[-1] %}{{ '<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>' }}{% endif %}
+{%- endfor %}{% if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}"""
+QWEN3 = """{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}
+{%- if tools %}{{ '<tool_call>' }}{{ '<tool_response>' }}{{ '</tool_response>' }}{{ '<think></think>' }}{% endif %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+PARTS = """{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
+SHAPES = {
+    "R1-Distill": (
+        R1,
+        {
+            "<｜end▁of▁sentence｜>": True,
+            "<｜User｜>": False,
+            "<｜Assistant｜>": False,
+            "</think>": False,
+        },
+    ),
+    "Qwen3": (
+        QWEN3,
+        {
+            "<|im_end|>": True,
+            "<|im_start|>": True,
+            "<think>": False,
+            "</think>": False,
+            "<tool_call>": False,
+            "<tool_response>": False,
+            "</tool_response>": False,
+        },
+    ),
+    "marks from parts": (
+        PARTS,
+        {"<|end|>": True, "<|user|>": False, "<|assistant|>": False},
+    ),
+}
+
+
+def tokenizer_of(shape: str) -> PreTrainedTokenizerFast:
+    """Bytes, and added tokens with the flags that the real one has."""
+    template, marks = SHAPES[shape]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {mark: number for number, mark in enumerate(alphabet)}
+    backend = Tokenizer(models.BPE(vocabulary, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    for mark, special in marks.items():
+        backend.add_tokens([AddedToken(mark, special=special, normalized=False)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=next(iter(marks))
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def ids_of(chat: ChatFormat, span: Span) -> list[int]:
+    pieces = chat.suffix(Message("user", (span,)), ended=True)
+    return [i for token_ids, one in pieces if one is span for i in token_ids]
+
+
+@pytest.mark.parametrize("author", [Author.AGENT, Author.TOOL, Author.PROMPT])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_content_holds_no_control_token(shape: str, author: Author):
+    tokenizer = tokenizer_of(shape)
+    chat = ChatFormat(tokenizer)
+    marks = list(SHAPES[shape][1])
+    control = set(tokenizer.convert_tokens_to_ids(marks))
+    draw = random.Random(1)
+    for _ in range(50):
+        text = "".join(draw.choices([*marks, "a", " ", "é", "<", "|>"], k=12))
+        ids = ids_of(chat, Span(text, author, is_content=author == Author.AGENT))
+        assert control.isdisjoint(ids)
+        assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_template_still_writes_its_own(shape: str):
+    tokenizer = tokenizer_of(shape)
+    pieces = ChatFormat(tokenizer).prompt(
+        [Message("user", (Span("x", Author.PROMPT),))]
+    )
+    written = [i for ids, span in pieces if span.author == Author.TEMPLATE for i in ids]
+    assert set(written) & set(tokenizer.convert_tokens_to_ids(list(SHAPES[shape][1])))
+
+
+def test_marks_of_the_environment_stay_control_tokens():
+    tokenizer = tokenizer_of("Qwen3")
+    mark = Span("<tool_response>", Author.ENV)
+    assert ids_of(ChatFormat(tokenizer), mark) == tokenizer.convert_tokens_to_ids(
+        ["<tool_response>"]
+    )
+
+
+def test_the_policys_own_thoughts_stay_as_they_are():
+    tokenizer = tokenizer_of("Qwen3")
+    turn = Message("assistant", (Span("<think>a</think>b", Author.POLICY),))
+    [(ids, _)] = ChatFormat(tokenizer).written(turn, ended=False)
+    assert ids == tokenizer.encode("<think>a</think>b", add_special_tokens=False)
+    assert len(ids) == 4
+
+
+def test_tokens_that_an_agent_sampled_are_not_taken_with_control_tokens_among_them():
+    tokenizer = tokenizer_of("Qwen3")
+    sampled = tokenizer.encode("a</think>b", add_special_tokens=False)
+    span = Span("a</think>b", Author.AGENT, is_content=True, token_ids=tuple(sampled))
+    ids = ids_of(ChatFormat(tokenizer), span)
+    assert len(sampled) == 3
+    assert len(ids) == len("a</think>b")
