@@ -1,20 +1,28 @@
-"""An environment for others to play: `aipo serve --mcp`, as tools, and `aipo serve --openenv`, as an OpenEnv server."""
+"""An environment for others to play: `aipo serve --mcp`, as tools, and `aipo serve --openenv`, as an OpenEnv server.
+
+Each client has its own episodes, which no other reaches, and its own budget of consultations.
+"""
 
 import copy
+import os
 import secrets
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, Positional
 
 from aipo_env.environment import Environment
 from aipo_env.envs.turn_env import TurnEnv
-from aipo_env.errors import ConfigError
+from aipo_env.errors import ConfigError, check_number, check_whole
 from aipo_env.event_loop import run_sync
 from aipo_env.flags import named
 from aipo_env.records import Split
+from aipo_env.serving_guard import LOOPBACK, Guard, is_loopback, new_token
 
+TOKEN_VARIABLE = "AIPO_SERVE_TOKEN"
 MAX_EPISODES = 1_000
 """Episodes that run at once; the one that has rested longest is dropped."""
 _RESULT = ("observation", "reward", "terminated", "truncated", "info")
@@ -31,6 +39,10 @@ def serve(
     split: Split = "train",
     host: str = "127.0.0.1",
     port: int = 8000,
+    allow_host: tuple[str, ...] = (),
+    idle_s: float = 600.0,
+    max_sessions: int = 64,
+    max_consults: int = 1_000,
 ) -> None:
     """Offer an environment to others' policies, turn by turn, by MCP or OpenEnv.
 
@@ -45,9 +57,18 @@ def serve(
         environment: Single fields of it; --source, --agents and --reward for short.
         aided: Whether the policies may consult.
         split: Training or held-out tasks.
-        host: The address to listen on. Nothing asks for a password: leave it on this machine, or behind a proxy.
+        host: The address to listen on. For any that other machines reach, requests must show a token: the one in the
+            environment variable AIPO_SERVE_TOKEN, or one that is made and told at the start.
         port: The port.
+        allow_host: Names by which the server may be called, as behind a proxy, and whose web pages may call it; on this
+            machine its own are among them.
+        idle_s: Seconds after which a client from which nothing comes is sent away.
+        max_sessions: Clients at once.
+        max_consults: Consultations of agents that a client may have, over all its episodes.
     """
+    check_whole("serve: max_sessions", max_sessions, 1)
+    check_whole("serve: max_consults", max_consults)
+    check_number("serve: idle_s", idle_s, 0.001, 1e9)
     if mcp == openenv:
         raise ConfigError("serve: choose --mcp or --openenv.")
     env = TurnEnv(
@@ -56,59 +77,111 @@ def serve(
         aided=aided,
         observation="delta",
     )
-    address = f"http://{host}:{port}"
+    if stdio:
+        mcp_server(env, max_consults).run("stdio")
+        return
     if openenv:
-        app = openenv_app(env)
-        import uvicorn  # which comes with it
-
-        print(f"OpenEnv server: {address}", file=sys.stderr)
-        uvicorn.run(app, host=host, port=port, log_level="warning")
-    elif stdio:
-        mcp_server(env).run("stdio")
+        app = openenv_app(env, max_consults, max_sessions)
+        address = f"OpenEnv server: http://{host}:{port}"
     else:
-        print(f"MCP server: {address}/mcp", file=sys.stderr)
-        mcp_server(env).run("streamable-http", host=host, port=port)
+        app = mcp_server(env, max_consults).streamable_http_app(
+            host=host, session_idle_timeout=idle_s, max_sessions=max_sessions
+        )
+        address = f"MCP server: http://{host}:{port}/mcp"
+    import uvicorn  # which comes with either
+
+    token = _token(host)
+    told = f", with Authorization: Bearer {token}" if token else ""
+    print(f"{address}{told}", file=sys.stderr)
+    names = (*LOOPBACK, host) if is_loopback(host) else ()
+    guard = Guard(app, (*names, *allow_host), token, idle_s, max_sessions)
+    uvicorn.run(guard, host=host, port=port, log_level="warning")
 
 
-def mcp_server(env: TurnEnv) -> Any:
+def _token(host: str) -> str:
+    """Return the token that requests must show; none is needed on this machine alone."""
+    return os.environ.get(TOKEN_VARIABLE) or ("" if is_loopback(host) else new_token())
+
+
+@dataclass
+class Allowance:
+    """How many consultations a client may still have."""
+
+    num_left: int
+
+    def check(self) -> None:
+        """Raise ConfigError when none is left."""
+        if self.num_left <= 0:
+            raise ConfigError(
+                "this client's budget of consultations is spent (--max-consults)."
+            )
+
+    def spend(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Count what a turn consulted, by what `info` said before and says after it."""
+        self.num_left -= after.get("consults_used", 0) - before.get("consults_used", 0)
+
+
+@dataclass(eq=False)
+class _Resting:
+    """An episode of a client that waits for its next turn."""
+
+    client: str
+    env: TurnEnv
+    info: dict[str, Any]
+
+
+def mcp_server(env: TurnEnv, max_consults: int = 1_000) -> Any:
     """Return an MCP server whose tools play copies of an environment."""
     from mcp.server import MCPServer
+    from mcp.server.mcpserver.context import Context
     from mcp.server.mcpserver.exceptions import ToolError
 
-    resting: OrderedDict[str, TurnEnv] = OrderedDict()
+    resting: OrderedDict[str, _Resting] = OrderedDict()
+    allowances: defaultdict[str, Allowance] = defaultdict(
+        lambda: Allowance(max_consults)
+    )
 
     async def reset(
-        seed: int | None = None, index: int | None = None
+        ctx: Context, seed: int | None = None, index: int | None = None
     ) -> dict[str, Any]:
         """Start an episode, of a seed or of a task's index: its id, and the problem."""
-        one, name = copy.copy(env), secrets.token_hex(8)
+        client = _client(ctx)
+        one, name = copy.copy(env), secrets.token_hex(16)
         try:
+            allowances[client].check()
             observation, info = one.reset(
                 seed=seed, options={} if index is None else {"index": index}
             )
         except ConfigError as error:
             raise ToolError(str(error)) from None
-        resting[name] = one
+        resting[name] = _Resting(client, one, info)
         if len(resting) > MAX_EPISODES:
             _, oldest = resting.popitem(last=False)
-            await oldest.leave()
+            await oldest.env.leave()
         return {"episode": name, "observation": observation, "info": info}
 
-    async def step(episode: str, text: str) -> dict[str, Any]:
+    async def step(ctx: Context, episode: str, text: str) -> dict[str, Any]:
         """Take a turn in an episode. A turn without a call is the final answer; the reward comes with the last one."""
-        # An episode whose turn is being answered takes no other.
-        one = resting.pop(episode, None)
-        if one is None:
+        client = _client(ctx)
+        waiting = resting.get(episode)
+        if waiting is None or waiting.client != client:
             raise ToolError(
                 f"there is no episode {episode!r} that waits for a turn; call reset"
             )
+        # An episode whose turn is being answered takes no other.
+        del resting[episode]
         try:
-            result = await take_turn(one, text)
+            allowances[client].check()
+            result = await take_turn(waiting.env, text)
+        except ConfigError as error:
+            await waiting.env.leave()
+            raise ToolError(str(error)) from None
         except BaseException:
-            await one.leave()
+            await waiting.env.leave()
             raise
+        allowances[client].spend(waiting.info, result["info"])
         if not result["terminated"] and not result["truncated"]:
-            resting[episode] = one
+            resting[episode] = _Resting(client, waiting.env, result["info"])
         return result
 
     server = MCPServer(
@@ -119,7 +192,15 @@ def mcp_server(env: TurnEnv) -> Any:
     return server
 
 
-def openenv_app(env: TurnEnv) -> Any:
+def _client(ctx: Any) -> str:
+    """Return what names the client of a request: its session; one that talks over standard input is alone."""
+    request = getattr(ctx.request_context, "request", None)
+    return request.headers.get("mcp-session-id", "") if request is not None else ""
+
+
+def openenv_app(
+    env: TurnEnv, max_consults: int = 1_000, max_sessions: int = MAX_EPISODES
+) -> Any:
     """Return an OpenEnv server whose every session plays a copy of an environment."""
     from openenv.core.env_server.http_server import create_fastapi_app
     from openenv.core.env_server.interfaces import Environment
@@ -140,11 +221,14 @@ def openenv_app(env: TurnEnv) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self._env, self._state = copy.copy(env), State()
+            self._allowance, self._info = Allowance(max_consults), dict[str, Any]()
 
         def reset(
             self, seed: int | None = None, episode_id: str | None = None, **options: Any
         ) -> Seen:
+            self._allowance.check()
             text, info = self._env.reset(seed=seed, options=options)
+            self._info = info
             self._state = State(
                 episode_id=episode_id or secrets.token_hex(8), step_count=0
             )
@@ -158,7 +242,10 @@ def openenv_app(env: TurnEnv) -> Any:
         async def step_async(
             self, action: Turn, timeout_s: float | None = None, **options: Any
         ) -> Seen:
+            self._allowance.check()
             result = await take_turn(self._env, action.text)
+            self._allowance.spend(self._info, result["info"])
+            self._info = result["info"]
             self._state.step_count += 1
             is_over = result["terminated"] or result["truncated"]
             return Seen(text=result.pop("observation"), done=is_over, **result)
@@ -170,7 +257,7 @@ def openenv_app(env: TurnEnv) -> Any:
         def state(self) -> State:
             return self._state
 
-    return create_fastapi_app(Served, Turn, Seen, max_concurrent_envs=MAX_EPISODES)
+    return create_fastapi_app(Served, Turn, Seen, max_concurrent_envs=max_sessions + 1)
 
 
 async def take_turn(env: TurnEnv, text: str) -> dict[str, Any]:

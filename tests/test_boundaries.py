@@ -53,6 +53,7 @@ LAYERS = (
         "aipo_env.commands",
         "aipo_env.lint",
         "aipo_env.serving",
+        "aipo_env.serving_guard",
         "aipo_env.pytest_plugin",
     ),
 )

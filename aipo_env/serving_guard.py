@@ -1,0 +1,147 @@
+"""Who may reach a server of ours, and for how long: a layer around any ASGI application.
+
+A web page that somebody reads can open connections to servers of the same machine. So the name that a request calls the
+server by (`Host`) and the page that it comes from (`Origin`) are checked, and a server that listens to other machines
+asks for a token.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+REFUSED, TOO_LATE, CROWDED = 1008, 1001, 1013
+"""Codes with which a WebSocket is closed (RFC 6455)."""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is this machine's own and nobody else's."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def new_token() -> str:
+    """Return a token that nobody guesses."""
+    return secrets.token_urlsafe(24)
+
+
+@dataclass(eq=False)
+class Guard:
+    """An ASGI application behind a check of every request.
+
+    Args:
+        app: What is served.
+        hosts: The names by which the server may be called, without a port, and whose pages may call it; empty: any,
+            which is safe only with a token.
+        token: What requests show as `Authorization: Bearer TOKEN`; empty: nothing is asked for.
+        idle_s: Seconds without a message after which a WebSocket is closed.
+        max_sessions: WebSockets at once. One more takes the place of the one that has been idle for longest.
+    """
+
+    app: App
+    hosts: tuple[str, ...] = LOOPBACK
+    token: str = ""
+    idle_s: float = 600.0
+    max_sessions: int = 64
+    _open: "dict[int, _Visit]" = field(default_factory=dict, init=False, repr=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        status = self.refusal(scope)
+        if status:
+            await _refuse(scope, status, send)
+        elif scope["type"] == "http":
+            await self.app(scope, receive, send)
+        else:
+            await self._visit(scope, receive, send)
+
+    def refusal(self, scope: Scope) -> int:
+        """Return the status with which a request is refused; 0: it is not."""
+        headers = {
+            name.lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        origin = headers.get(b"origin")
+        if self.hosts and _name(headers.get(b"host", "")) not in self.hosts:
+            return 421
+        if self.hosts and origin and _name(urlsplit(origin).netloc) not in self.hosts:
+            return 403
+        shown = headers.get(b"authorization", "").removeprefix("Bearer ")
+        if self.token and not hmac.compare_digest(shown.encode(), self.token.encode()):
+            return 401
+        return 0
+
+    async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket for as long as something comes over it."""
+        staying = [one for one in self._open.values() if not one.leave.is_set()]
+        if len(staying) >= self.max_sessions:
+            min(staying, key=lambda one: one.last).leave.set()
+        visit = _Visit(receive, self.idle_s)
+        self._open[id(visit)] = visit
+        try:
+            await self.app(scope, visit.receive, send)
+        finally:
+            del self._open[id(visit)]
+
+
+@dataclass(eq=False)
+class _Visit:
+    """A WebSocket that is ended by silence, or to make room."""
+
+    inner: Receive
+    idle_s: float
+    last: float = field(default_factory=time.monotonic)
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def receive(self) -> Message:
+        """Return the next message, or that the other side has gone."""
+        coming = asyncio.ensure_future(self.inner())
+        leaving = asyncio.ensure_future(self.leave.wait())
+        try:
+            done, _ = await asyncio.wait(
+                (coming, leaving),
+                timeout=self.idle_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            leaving.cancel()
+            if not coming.done():
+                coming.cancel()
+        if coming in done:
+            self.last = time.monotonic()
+            return coming.result()
+        code = CROWDED if self.leave.is_set() else TOO_LATE
+        return {"type": "websocket.disconnect", "code": code}
+
+
+def _name(address: str) -> str:
+    """Return the name in `name:port`."""
+    if address.startswith("["):
+        return address.partition("]")[0].lower() + "]"
+    return address.partition(":")[0].lower()
+
+
+async def _refuse(scope: Scope, status: int, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": REFUSED})
+        return
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": b""})

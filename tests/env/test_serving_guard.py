@@ -1,0 +1,165 @@
+"""Who reaches a server: by which name, from which page, with which token, and for how long."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aipo_env import ConfigError, cli
+from aipo_env.serving import TOKEN_VARIABLE, Allowance, _token
+from aipo_env.serving_guard import CROWDED, REFUSED, TOO_LATE, Guard, is_loopback
+
+
+def scope(kind: str = "http", **headers: str) -> dict[str, Any]:
+    given = {"host": "127.0.0.1:8000", **headers}
+    raw = [(name.encode(), value.encode()) for name, value in given.items() if value]
+    return {"type": kind, "headers": raw}
+
+
+async def nothing(*_: Any) -> None:
+    """Serve nobody."""
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 0),
+        ({"host": "localhost"}, 0),
+        ({"host": "LOCALHOST:8000"}, 0),
+        ({"host": "[::1]:8000"}, 0),
+        ({"host": "proxy.example:443"}, 0),
+        ({"origin": "http://localhost:3000"}, 0),
+        ({"host": "evil.example"}, 421),
+        ({"host": "localhost.evil.example"}, 421),
+        ({"host": ""}, 421),
+        ({"host": "127.0.0.1.evil.example:8000"}, 421),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "http://localhost.evil.example"}, 403),
+        ({"origin": "http://localhost@evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "file://"}, 403),
+    ],
+)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_names_and_pages(kind: str, headers: dict[str, str], status: int):
+    hosts = ("127.0.0.1", "localhost", "[::1]", "proxy.example")
+    assert Guard(nothing, hosts).refusal(scope(kind, **headers)) == status
+
+
+@pytest.mark.parametrize(
+    ("shown", "status"),
+    [("Bearer sesame", 0), ("Bearer sesam", 401), ("", 401), ("Bearer é", 401)],
+)
+def test_tokens(shown: str, status: int):
+    guard = Guard(nothing, (), token="sesame")
+    asked = scope(host="any.example", authorization=shown)
+    assert guard.refusal(asked) == status
+
+
+def test_a_refused_request_never_reaches_the_application():
+    reached: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["type"])
+
+    async def ask(kind: str) -> list[dict[str, Any]]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await Guard(app)(scope(kind, origin="http://evil.example"), nothing, send)
+        return sent
+
+    first, _ = asyncio.run(ask("http"))
+    assert (first["type"], first["status"]) == ("http.response.start", 403)
+    [closed] = asyncio.run(ask("websocket"))
+    assert closed == {"type": "websocket.close", "code": REFUSED}
+    assert reached == []
+
+
+async def visit(guard: Guard, codes: list[int], messages: int = 0) -> None:
+    """Stay for as long as the guard lets us, after so many messages."""
+    left = messages
+
+    async def receive() -> dict[str, Any]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            await asyncio.Event().wait()
+        return {"type": "websocket.receive", "text": "x"}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] != "websocket.disconnect":
+            pass
+        codes.append(message["code"])
+
+    guard.app = app
+    await guard(scope("websocket"), receive, nothing)
+
+
+def test_silence_ends_a_visit():
+    codes: list[int] = []
+    asyncio.run(visit(Guard(nothing, idle_s=0.05), codes, messages=3))
+    assert codes == [TOO_LATE]
+
+
+def test_a_newcomer_takes_the_place_of_the_one_that_was_silent_for_longest():
+    async def crowd() -> list[int]:
+        guard, codes = Guard(nothing, idle_s=60.0, max_sessions=3), list[int]()
+        visits = []
+        for _ in range(5):
+            visits.append(asyncio.ensure_future(visit(guard, codes)))
+            await asyncio.sleep(0.02)
+        gone = [one.done() for one in visits]
+        for one in visits:
+            one.cancel()
+        await asyncio.gather(*visits, return_exceptions=True)
+        assert gone == [True, True, False, False, False]
+        return codes
+
+    assert asyncio.run(crowd()) == [CROWDED, CROWDED]
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+        ("example.org", False),
+    ],
+)
+def test_others_need_a_token(monkeypatch: pytest.MonkeyPatch, host: str, own: bool):
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    assert is_loopback(host) is own
+    assert (_token(host) == "") is own
+    assert own or len(_token(host)) >= 24
+    monkeypatch.setenv(TOKEN_VARIABLE, "sesame")
+    assert _token(host) == "sesame"
+
+
+def test_a_clients_consultations_run_out():
+    allowance = Allowance(3)
+    allowance.spend({"consults_used": 0}, {"consults_used": 2})
+    allowance.check()
+    allowance.spend({"consults_used": 2}, {"consults_used": 3})
+    with pytest.raises(ConfigError, match="budget of consultations is spent"):
+        allowance.check()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--max-sessions", "0"), "serve: max_sessions=0 must be a whole number"),
+        (("--idle-s", "0"), "serve: idle_s=0.0 must be a number"),
+        (("--max-consults", "-1"), "serve: max_consults=-1"),
+    ],
+)
+def test_bad_limits(capsys: pytest.CaptureFixture, flags: tuple[str, str], told: str):
+    assert cli.main(["serve", "--mcp", *flags]) == 2
+    assert told in capsys.readouterr().err
