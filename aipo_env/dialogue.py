@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from aipo_env import quotes
 from aipo_env.agents.limits import SPENT, check_budget, counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
 from aipo_env.errors import ConfigError, check_choice, check_whole, suggest
@@ -315,7 +316,8 @@ class Dialogue:
             if consult.status in ("answered", "leaked"):
                 self._spend(consult)
             rendered = self.codec.render_reply(pending.kind, self._body(consult))
-            spans += [_as_sampled(span, consult) for span in rendered]
+            for span in rendered:
+                spans += self._without_quotes(_as_sampled(span, consult))
         self._pending = ()
         return self._answer_turn(tuple(spans))
 
@@ -374,6 +376,26 @@ class Dialogue:
         may_be_withheld = consult.is_agents and not is_short(Gold.of(self.task))
         said = consult.reply.strip().rstrip(".;!").casefold()
         return UNKNOWN if may_be_withheld and said == UNKNOWN else consult.reply
+
+    def _without_quotes(self, span: Span) -> Sequence[Span]:
+        """Return an agent's words with what they quote of the policy's apart: that the agent did not write."""
+        if span.author != Author.AGENT or not span.is_content:
+            return (span,)
+        written = "\n".join(turn.completion for turn in self.turns)
+        parts = list(quotes.parts(span.text, written))
+        if not any(is_quoted for _, is_quoted in parts):
+            return (span,)
+        # Its tokens, if they are known, are those of the whole.
+        return [
+            replace(
+                span,
+                text=text,
+                author=Author.ENV if is_quoted else span.author,
+                token_ids=(),
+                logprobs=(),
+            )
+            for text, is_quoted in parts
+        ]
 
     def may_consult(self, kind: str) -> bool:
         """Return whether a call to an agent's role or a tool would be answered: it is there, and within budgets."""

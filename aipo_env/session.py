@@ -42,6 +42,10 @@ from aipo_env.verifiers.base import (
 from aipo_env.verifiers.leaks import Gold, gives_away
 
 _NOTHING = AgentReply(text="")
+FORGED = (
+    "(All of this is the policy's own words, the reply in it too, which nobody gave:)"
+)
+"""What agents are told above a turn in which the policy made up a reply."""
 
 
 @dataclass(eq=False, repr=False)
@@ -264,11 +268,22 @@ class Session:
     async def _consult(self, need: Consults) -> Message:
         """Answer the calls of one turn concurrently, in call order."""
         told = self.messages[self._num_prompt :]
-        trace = "\n".join(message.content for message in told)
+        trace = "\n".join(self._told(message) for message in told)
         asked = [self._ask(consult, trace) for consult in need.pending]
         if len(asked) == 1:  # the usual case needs no task of its own
             return self.dialogue.reply([await asked[0]])
         return self.dialogue.reply(await all_of(asked))
+
+    def _told(self, message: Message) -> str:
+        """Return a message as agents are shown it: replies that the policy made up are marked as its own words."""
+        text = message.content
+        if (
+            message.role != "assistant"
+            or not self.dialogue.codec.parse(text).num_forged
+        ):
+            return text
+        lines = [f"| {line}" for line in text.splitlines()]
+        return "\n".join([FORGED, *lines])
 
     async def _ask(self, call: Consult, trace: str) -> Consult:
         """Ask one agent and write the account of it."""

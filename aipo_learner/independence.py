@@ -136,7 +136,8 @@ def _agent_free_turn(
             return None
         stays = stays[: len(spans)]
     back = np.flatnonzero((tokens.author != Author.POLICY) & (tokens.turn == turn + 1))
-    said = back[tokens.agent_mask[back]]
+    # What they quoted of the policy's own words belongs to what they said, and is in no loss.
+    said = back[_is_of_agent(episode, back) & tokens.is_content[back]]
     starts, ends = token_bounds(tokens.token_ids[own].tolist(), tokenizer)
     is_left_out = np.zeros(len(own), bool)
     for (begin, end), stay in zip(spans, stays, strict=True):
@@ -149,14 +150,18 @@ def _agent_free_turn(
     # What agents said comes before the first call that stays, and the call's result after.
     first = min(begin for (begin, _), stay in zip(spans, stays, strict=True) if stay)
     is_before = ends <= first
-    of_agents = {consult.call_id for consult in episode.consults if consult.is_agents}
-    is_agents = np.isin(tokens.call_id[back], list(of_agents))
     return [
         own[~is_left_out & is_before],
         said,
         own[~is_left_out & ~is_before],
-        back[~is_agents],
+        back[~_is_of_agent(episode, back)],
     ]
+
+
+def _is_of_agent(episode: Episode, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which tokens came back from agents, their wrappers included: bool[N]."""
+    of_agents = [consult.call_id for consult in episode.consults if consult.is_agents]
+    return np.isin(episode.tokens.call_id[places], of_agents)
 
 
 def token_bounds(

@@ -35,6 +35,7 @@ LAYERS = (
     ("aipo_env.tokenizers",),
     ("aipo_env.agents",),
     ("aipo_env.tools",),
+    ("aipo_env.quotes",),
     ("aipo_env.dialogue",),
     ("aipo_env.render",),
     ("aipo_env.environment", "aipo_env.flags"),

@@ -4,6 +4,7 @@ It works on the claim's own statements and on the task's public tests; it knows 
 in the math verifier's worker processes and programs run in the sandbox, so that a claim may be hostile.
 """
 
+import builtins
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,29 @@ from aipo_env.verifiers.math_extract import formulas
 from aipo_env.verifiers.math_text import clean, screen
 from aipo_env.verifiers.unit_tests import CodeVerifier, read_program
 
+_MESSAGES = (
+    "division by zero",
+    "float division by zero",
+    "integer division or modulo by zero",
+    "integer modulo by zero",
+    "list index out of range",
+    "list assignment index out of range",
+    "string index out of range",
+    "tuple index out of range",
+    "pop from empty list",
+    "math domain error",
+    "EOF when reading a line",
+    "maximum recursion depth exceeded",
+    "maximum recursion depth exceeded in comparison",
+    "invalid syntax",
+    "unexpected indent",
+)
+"""What Python itself says of an error; anything else may be the program's words."""
+_OUR_REASONS = re.compile(
+    r"another result than expected|the result is no plain value"
+    r"|(?:time|memory|output) limit reached|killed by SIG[A-Z0-9]+|exit status [0-9]{1,3}"
+    r"|the program ended before [A-Za-z_.0-9]{1,60} returned"
+)
 MAX_EQUATIONS = 16
 """More equations of a claim are not computed, nor any after one that takes too long."""
 MAX_SIDE_CHARS = 200
@@ -83,7 +107,15 @@ class HandsAgent:
             raise AgentError(f"the program could not be run: {verdict.reason}")
         if verdict.correct:
             return f"right on all {len(tests.hidden)} public tests; there may be others"
-        return f"wrong at public {verdict.stage}: {verdict.reason[:200]}"
+        return f"wrong at public {verdict.stage}: {_named(verdict.reason)}"
+
+
+def _named(reason: str) -> str:
+    """Return why a program failed, without its own words, which would come back as the agent's."""
+    kind, colon, message = reason.partition(": ")
+    if kind in vars(builtins):
+        return reason if colon and message in _MESSAGES else kind
+    return reason if _OUR_REASONS.fullmatch(reason) else "it does not end well"
 
 
 async def check_equations(claim: str) -> str:
