@@ -1,16 +1,29 @@
 """Files of somebody else's: links, lines without end, journals that say what no call could have come to."""
 
 import json
+import random
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aipo_env import AgentRequest, DataError, build_scenario, cli, write_episodes
+from aipo_env import (
+    AgentRequest,
+    ConfigError,
+    DataError,
+    build_scenario,
+    cli,
+    run_sync,
+    write_episodes,
+)
 from aipo_env import files as files_module
 from aipo_env.agents.journal import Cassette, Journal, Outcome, request_hash
 from aipo_env.files import bounded_lines, write_anew
+from aipo_env.grading import Grader
 from aipo_env.stored import lint_episodes
+from aipo_env.tasks.file import FileSource
 from aipo_env.tasks.rows import read_rows
 from aipo_env.testing import ScriptedPolicy
 
@@ -131,3 +144,60 @@ def test_a_failure_is_kept_with_its_error_cut(tmp_path: Path):
     assert outcome
     assert outcome.reply is None
     assert len(outcome.error) == 500
+
+
+SEEDS = {
+    "rows": b'{"id": "a", "prompt": "p", "answer": "1", "meta": {"x": [1, 2.5, null]}}\n',
+    "journal": line({"text": "right;", "tokens": 3, "token_ids": [1, 2]}),
+    "code": json.dumps(
+        {
+            "id": "c",
+            "prompt": "p",
+            "answer": "",
+            "kind": "code",
+            "tests": {"hidden": [{"input": "1", "output": "1"}], "memory_mb": 256},
+        }
+    ).encode()
+    + b"\n",
+}
+JUNK = (
+    b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\\ud800", b"1e999", b"NaN", b"-", b"0", b"\0", b"\xff", b"null",
+    b"true", b"\n", b"[" * 2_000, b"9" * 5_000, b'"memory_mb": 1e300', b'"time_limit_s": -1', b'"kind": []',
+)  # fmt: skip
+
+
+def read_all(folder: Path, content: bytes) -> None:
+    """Have every reader of lines read a file; each may refuse it, and nothing else."""
+    path = folder / "any.jsonl"
+    path.write_bytes(content)
+    with suppress(DataError, ConfigError):
+        for row in FileSource(str(path)).tasks.values():
+            assert all(task.prompt for task in row)
+    with suppress(DataError):
+        assert list(lint_episodes(path)) is not None
+    Journal(path).get(REQUEST)
+    verdicts = run_sync(graded(content))
+    assert all(verdict["status"] for verdict in verdicts)
+
+
+async def graded(content: bytes) -> list[dict[str, Any]]:
+    lines = content.split(b"\n")
+    return [verdict async for verdict in Grader("math").grade(lines)]
+
+
+@pytest.mark.slow
+def test_files_of_junk_are_refused_and_nothing_else(tmp_path: Path):
+    draw = random.Random(5)
+    end = time.monotonic() + 60
+    scenario = build_scenario()
+    session = scenario.session(scenario.source.task("train", 0), aided=True, key=(0,))
+    path = tmp_path / "seed.jsonl"
+    write_episodes(path, [ScriptedPolicy(["\\boxed{1}"]).run(session)])
+    seeds = [*SEEDS.values(), path.read_bytes()]
+    while time.monotonic() < end:
+        content = bytearray(draw.choice(seeds))
+        for _ in range(draw.randint(1, 4)):
+            at = draw.randrange(len(content) + 1)
+            cut = draw.choice((0, 0, 1, 5, 40))
+            content[at : at + cut] = draw.choice(JUNK)
+        read_all(tmp_path, bytes(content))

@@ -20,6 +20,8 @@ from aipo_env import (
     Verdict,
     write_episodes,
 )
+from aipo_learner.reporting import annotations
+from aipo_learner.reporting.annotations import token_decoder
 from aipo_learner.reporting.arms import Arm, read_arms
 from aipo_learner.reporting.report import _differences, write_report
 
@@ -499,3 +501,46 @@ def test_paired_differences_are_said_and_broken_ones_left_out():
         "25% of the tasks were solved by the first only."
     ]
     assert _differences(arms, None) == []
+
+
+@pytest.mark.parametrize("name", ["../secret", "a/b", "..", "a\\b", "/etc"])
+def test_a_summary_names_no_folder_elsewhere(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    run_folder(folder, {**summary(), "arms": {name: {}}})
+    with pytest.raises(DataError, match="which is no folder in it"):
+        write_report(folder)
+
+
+def test_links_in_a_shared_folder_are_not_followed(tmp_path: Path) -> None:
+    folder, victim = tmp_path / "shared", tmp_path / "victim.jsonl"
+    folder.mkdir()
+    run_folder(folder)
+    write_episodes(victim, [episode("private words")])
+    (folder / "aipo" / "episodes" / "step-000001.jsonl").symlink_to(victim)
+    (folder / "aipo" / "episodes" / "evaluation-x.jsonl").symlink_to(victim)
+    page = tmp_path / "authorized_keys"
+    page.write_text("mine")
+    (folder / "report.html").symlink_to(page)
+    assert "private words" not in report(folder)
+    assert page.read_text() == "mine"
+    (folder / "linked").symlink_to(folder / "aipo")
+    with pytest.raises(DataError, match="'linked', which is no folder in it"):
+        write_report(folder)
+
+
+def test_no_tokenizer_is_looked_for_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        token_decoder(tmp_path / "cmp" / "aipo")
+    asked: list[dict[str, Any]] = []
+
+    def load(name: str, **options: Any) -> None:
+        asked.append(options)
+        raise LookupError
+
+    monkeypatch.setattr(annotations.AutoTokenizer, "from_pretrained", load)
+    with pytest.raises(LookupError):
+        token_decoder(tmp_path)
+    assert asked == [{"local_files_only": True}]
