@@ -1,0 +1,55 @@
+"""What stands word for word in another text, found in linear time."""
+
+import random
+import time
+
+import pytest
+
+from aipo_env.quotes import MIN_QUOTE_CHARS, parts
+
+SOURCE = "0123456789" * 3 + "the quick brown fox jumps over the lazy dog" + "!" * 30
+
+
+@pytest.mark.parametrize("size", [0, 5, MIN_QUOTE_CHARS - 1])
+def test_short_agreement_is_none(size: int):
+    text = f"<{SOURCE[40 : 40 + size]}>"
+    assert list(parts(text, SOURCE)) == [(text, False)]
+
+
+@pytest.mark.parametrize("start", range(12))
+@pytest.mark.parametrize("size", [MIN_QUOTE_CHARS, MIN_QUOTE_CHARS + 9])
+def test_a_quotation_is_found_wherever_it_begins(start: int, size: int):
+    quoted = SOURCE[28 + start : 28 + start + size]
+    text = f"<{quoted}>"
+    assert list(parts(text, SOURCE)) == [("<", False), (quoted, True), (">", False)]
+
+
+def test_parts_are_the_text():
+    draw = random.Random(3)
+    for _ in range(300):
+        source = "".join(draw.choices("ab ", k=draw.randint(0, 200)))
+        pieces = [
+            source[draw.randrange(200) :][: draw.randint(0, 60)] for _ in range(4)
+        ]
+        text = "<>".join(pieces)
+        assert "".join(part for part, _ in parts(text, source)) == text
+        for part, is_quoted in parts(text, source):
+            assert not is_quoted or part in source
+    assert list(parts("", "x" * 100)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("a" * 20_000, "a" * 50_000),
+        ("a" * 20_000, "b" + "a" * 11 + "b" + "a" * 11),
+        (("a" * 11 + "b") * 1_600, "a" * 50_000),
+        ("ab" * 10_000, "ba" * 25_000),
+        ("x" * 20_000, "".join(map(str, range(9_000)))),
+    ],
+    ids=range(5),
+)
+def test_it_is_quick(text: str, source: str):
+    begin = time.thread_time()
+    list(parts(text, source))
+    assert time.thread_time() - begin < 0.05
