@@ -74,7 +74,7 @@ from aipo_env.event_loop import (
     run_sync,
     start,
 )
-from aipo_env.files import write_anew
+from aipo_env.files import bounded_lines, check_line, write_anew
 from aipo_env.flags import flag_types, read_spec, short_forms
 from aipo_env.keys import Key, Salt, evaluation_key, free_key, keyed_rng, rollout_key
 from aipo_env.records import (
@@ -294,6 +294,7 @@ __all__ = [
     "all_of",
     "as_environment",
     "begin",
+    "bounded_lines",
     "build_agents",
     "build_scenario",
     "build_source",
@@ -303,6 +304,7 @@ __all__ = [
     "check_agents",
     "check_codec",
     "check_contamination",
+    "check_line",
     "check_task_source",
     "check_tool",
     "check_verifier",

@@ -11,7 +11,15 @@ from typing import Any
 
 from rich.console import Console
 
-from aipo_env import CONSULT_KINDS, Episode, consult_outcome, escape_terminal
+from aipo_env import (
+    CONSULT_KINDS,
+    DataError,
+    Episode,
+    bounded_lines,
+    check_line,
+    consult_outcome,
+    escape_terminal,
+)
 from aipo_learner.config import TrainConfig
 from aipo_learner.distributed import rank
 from aipo_learner.idle import num_trailing_idle
@@ -186,15 +194,37 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file, one per step; a last line cut short by a crash is dropped."""
+    """Return the rows of a metrics file, one per step; a last line cut short by a crash is dropped.
+
+    Raises:
+        DataError: Another line is no row; the message names it.
+    """
+    if not path.is_file():
+        return []
     rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if rows and rows[-1]["step"] == row["step"]:
-            rows[-1] |= row
-        else:
-            rows.append(row)
+    with path.open("rb") as file:
+        for number, line in enumerate(bounded_lines(file), 1):
+            row = _metrics_row(line)
+            if row is None and not line.endswith(b"\n"):
+                break
+            if row is None:
+                raise DataError(
+                    f"{path}, line {number}: no row of metrics, which is a JSON object with a whole number 'step'. "
+                    "Delete the line."
+                )
+            if rows and rows[-1]["step"] == row["step"]:
+                rows[-1] |= row
+            else:
+                rows.append(row)
     return rows
+
+
+def _metrics_row(line: bytes) -> dict[str, Any] | None:
+    """Return the row that a line is, or None."""
+    try:
+        check_line(line)
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_row = isinstance(row, dict) and type(row.get("step")) is int
+    return row if is_row else None

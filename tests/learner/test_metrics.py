@@ -1,9 +1,14 @@
 """What a step's episodes come to in numbers."""
 
+from pathlib import Path
+
+import pytest
+
 from aipo_env import (
     AgentPool,
     AgentReply,
     AgentRequest,
+    DataError,
     DialogueRules,
     Episode,
     MathVerifier,
@@ -14,7 +19,7 @@ from aipo_env import (
     build_scenario,
 )
 from aipo_env.testing import CannedAgent, FaultyAgent
-from aipo_learner.metrics import episode_metrics
+from aipo_learner.metrics import episode_metrics, read_metrics
 
 
 def play(agent: object, aided: bool = True) -> Episode:
@@ -78,3 +83,13 @@ def test_replies_that_state_the_gold_are_counted_and_success_is_split_by_them():
     assert [episode.is_revealed for episode in episodes] == [True, False]
     assert metrics["consults/revealed"] == 1
     assert metrics["success/revealed"] == metrics["success/not_revealed"] == 1.0
+
+
+def test_a_row_cut_short_is_dropped_and_any_other_fault_is_named(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0, "a": 1}\n{"step": 1}\n{"step": 1, "b": 2}\n{"st')
+    assert read_metrics(path) == [{"step": 0, "a": 1}, {"step": 1, "b": 2}]
+    for line in ("[1]", '{"a": 1}', '{"step": "1"}', "x", "[" * 100_000):
+        path.write_text(f'{{"step": 0}}\n{line}\n{{"step": 1}}\n')
+        with pytest.raises(DataError, match=r"metrics\.jsonl, line 2: no row"):
+            read_metrics(path)
