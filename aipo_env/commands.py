@@ -28,7 +28,7 @@ from aipo_env.environment import Environment
 from aipo_env.envs.episode_env import byte_scenario
 from aipo_env.errors import AgentError, AipoError, ConfigError, DataError
 from aipo_env.event_loop import run_sync
-from aipo_env.files import bounded_lines, write_anew
+from aipo_env.files import bounded_lines, is_same_place, write_anew
 from aipo_env.flags import named
 from aipo_env.grading import Grader, OwnGrader
 from aipo_env.records import Split
@@ -83,7 +83,7 @@ def view(file: Positional[Path], out: Path | None = None) -> None:
         out: The page; by default beside the file.
     """
     page = out or file.with_suffix(".html")
-    if page.absolute() == file.absolute():
+    if is_same_place(page, file):
         raise ConfigError(
             f"view: the page would overwrite {file}; name another with --out."
         )

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from aipo_env import quotes
 from aipo_env.agents.limits import SPENT, check_budget, counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
+from aipo_env.codecs.hermes import quoted
 from aipo_env.errors import ConfigError, check_choice, check_whole, suggest
 from aipo_env.records import (
     CONSULT_KINDS,
@@ -382,6 +383,7 @@ class Dialogue:
         if span.author != Author.AGENT or not span.is_content:
             return (span,)
         written = "\n".join(turn.completion for turn in self.turns)
+        written += "\n" + quoted(written)  # as codecs in JSON write it
         parts = list(quotes.parts(span.text, written))
         if not any(is_quoted for _, is_quoted in parts):
             return (span,)

@@ -29,20 +29,36 @@ def check_line(line: bytes | str) -> None:
         )
 
 
-def write_anew(path: Path, text: str) -> None:
-    """Write a text file as a whole: to a new file beside it, which then takes its place.
+def is_same_place(one: Path, other: Path) -> bool:
+    """Return whether two paths name the same entry of a folder, links to it apart."""
+    return _place(one) == _place(other)
 
-    A link of that name is replaced, and not followed: the folder may be somebody else's.
+
+def _place(path: Path) -> Path:
+    return path.parent.resolve() / path.name
+
+
+def write_anew(path: Path, text: str) -> None:
+    """Write a text file as a whole: to a new file beside it, which then takes its place, and its mode.
+
+    A link of that name is replaced, and not followed: the folder may be somebody else's. What is neither a file nor a
+    link, as a pipe, is written to.
 
     Raises:
         OSError: It cannot be written.
     """
+    if not path.is_symlink() and path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
     scratch = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.writing")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(scratch, flags, 0o666), "w", encoding="utf-8") as file:
-        file.write(text)
+    descriptor = os.open(scratch, flags, 0o666)
     try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        if path.is_file() and not path.is_symlink():
+            scratch.chmod(path.stat().st_mode & 0o777)
         scratch.replace(path)
-    except OSError:
-        scratch.unlink()
+    except BaseException:
+        scratch.unlink(missing_ok=True)
         raise

@@ -3,13 +3,14 @@
 Each client has its own episodes, which no other reaches, and its own budget of consultations.
 """
 
+import asyncio
 import copy
 import os
 import secrets
 import sys
-from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, Positional
@@ -23,8 +24,8 @@ from aipo_env.records import Split
 from aipo_env.serving_guard import LOOPBACK, Guard, is_loopback, new_token
 
 TOKEN_VARIABLE = "AIPO_SERVE_TOKEN"
-MAX_EPISODES = 1_000
-"""Episodes that run at once; the one that has rested longest is dropped."""
+MAX_EPISODES = 64
+"""Episodes of a client that run at once; the one that has rested longest is dropped."""
 _RESULT = ("observation", "reward", "terminated", "truncated", "info")
 _Flag = Annotated[bool, FlagCreatePairsOff]
 
@@ -84,14 +85,24 @@ def serve(
         app = openenv_app(env, max_consults, max_sessions)
         address = f"OpenEnv server: http://{host}:{port}"
     else:
-        app = mcp_server(env, max_consults).streamable_http_app(
-            host=host, session_idle_timeout=idle_s, max_sessions=max_sessions
+        from mcp.server.transport_security import TransportSecuritySettings
+
+        app = mcp_server(env, max_consults, idle_s).streamable_http_app(
+            host=host,
+            session_idle_timeout=idle_s,
+            max_sessions=max_sessions,
+            # The guard around it checks names and pages.
+            transport_security=TransportSecuritySettings(
+                enable_dns_rebinding_protection=False
+            ),
         )
         address = f"MCP server: http://{host}:{port}/mcp"
     import uvicorn  # which comes with either
 
     token = _token(host)
-    told = f", with Authorization: Bearer {token}" if token else ""
+    is_own = token == os.environ.get(TOKEN_VARIABLE)
+    shown = f"${TOKEN_VARIABLE}" if is_own else token
+    told = f", with Authorization: Bearer {shown}" if token else ""
     print(f"{address}{told}", file=sys.stderr)
     names = (*LOOPBACK, host) if is_loopback(host) else ()
     guard = Guard(app, (*names, *allow_host), token, idle_s, max_sessions)
@@ -105,9 +116,10 @@ def _token(host: str) -> str:
 
 @dataclass
 class Allowance:
-    """How many consultations a client may still have."""
+    """How many consultations a client may still have; `turn` is held while one of its turns is answered."""
 
     num_left: int
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def check(self) -> None:
         """Raise ConfigError when none is left."""
@@ -116,72 +128,89 @@ class Allowance:
                 "this client's budget of consultations is spent (--max-consults)."
             )
 
-    def spend(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-        """Count what a turn consulted, by what `info` said before and says after it."""
-        self.num_left -= after.get("consults_used", 0) - before.get("consults_used", 0)
+    async def take_turn(self, env: TurnEnv, text: str) -> dict[str, Any]:
+        """Take a turn, and book what it consulted, however it ends.
+
+        Raises:
+            ConfigError: No consultation is left.
+        """
+        async with self.turn:
+            self.check()
+            before = env.num_consults
+            try:
+                return await take_turn(env, text)
+            finally:
+                self.num_left -= env.num_consults - before
 
 
 @dataclass(eq=False)
-class _Resting:
-    """An episode of a client that waits for its next turn."""
+class _Client:
+    """One client of the MCP server: its budget, and its episodes that wait for a turn, longest first."""
 
-    client: str
-    env: TurnEnv
-    info: dict[str, Any]
+    allowance: Allowance
+    resting: OrderedDict[str, TurnEnv] = field(default_factory=OrderedDict)
+    last: float = field(default_factory=time.monotonic)
+
+    async def leave(self, most: int = 0) -> None:
+        """Drop the episodes that have waited longest, all but so many."""
+        while len(self.resting) > most:
+            _, env = self.resting.popitem(last=False)
+            await env.leave()
 
 
-def mcp_server(env: TurnEnv, max_consults: int = 1_000) -> Any:
+def mcp_server(env: TurnEnv, max_consults: int = 1_000, idle_s: float = 600.0) -> Any:
     """Return an MCP server whose tools play copies of an environment."""
     from mcp.server import MCPServer
     from mcp.server.mcpserver.context import Context
     from mcp.server.mcpserver.exceptions import ToolError
 
-    resting: OrderedDict[str, _Resting] = OrderedDict()
-    allowances: defaultdict[str, Allowance] = defaultdict(
-        lambda: Allowance(max_consults)
-    )
+    clients: dict[str, _Client] = {}
+
+    async def asked(ctx: Context) -> _Client:
+        """Return the client of a request, and forget those that are silent."""
+        now = time.monotonic()
+        for name in [n for n, one in clients.items() if now - one.last > 2 * idle_s]:
+            await clients.pop(name).leave()
+        client = clients.setdefault(_client(ctx), _Client(Allowance(max_consults)))
+        client.last = now
+        return client
 
     async def reset(
         ctx: Context, seed: int | None = None, index: int | None = None
     ) -> dict[str, Any]:
         """Start an episode, of a seed or of a task's index: its id, and the problem."""
-        client = _client(ctx)
+        client = await asked(ctx)
         one, name = copy.copy(env), secrets.token_hex(16)
         try:
-            allowances[client].check()
+            client.allowance.check()
             observation, info = one.reset(
                 seed=seed, options={} if index is None else {"index": index}
             )
         except ConfigError as error:
             raise ToolError(str(error)) from None
-        resting[name] = _Resting(client, one, info)
-        if len(resting) > MAX_EPISODES:
-            _, oldest = resting.popitem(last=False)
-            await oldest.env.leave()
+        client.resting[name] = one
+        await client.leave(MAX_EPISODES)
         return {"episode": name, "observation": observation, "info": info}
 
     async def step(ctx: Context, episode: str, text: str) -> dict[str, Any]:
         """Take a turn in an episode. A turn without a call is the final answer; the reward comes with the last one."""
-        client = _client(ctx)
-        waiting = resting.get(episode)
-        if waiting is None or waiting.client != client:
+        client = await asked(ctx)
+        # An episode whose turn is being answered takes no other.
+        one = client.resting.pop(episode, None)
+        if one is None:
             raise ToolError(
                 f"there is no episode {episode!r} that waits for a turn; call reset"
             )
-        # An episode whose turn is being answered takes no other.
-        del resting[episode]
         try:
-            allowances[client].check()
-            result = await take_turn(waiting.env, text)
+            result = await client.allowance.take_turn(one, text)
         except ConfigError as error:
-            await waiting.env.leave()
+            await one.leave()
             raise ToolError(str(error)) from None
         except BaseException:
-            await waiting.env.leave()
+            await one.leave()
             raise
-        allowances[client].spend(waiting.info, result["info"])
         if not result["terminated"] and not result["truncated"]:
-            resting[episode] = _Resting(client, waiting.env, result["info"])
+            client.resting[episode] = one
         return result
 
     server = MCPServer(
@@ -198,9 +227,7 @@ def _client(ctx: Any) -> str:
     return request.headers.get("mcp-session-id", "") if request is not None else ""
 
 
-def openenv_app(
-    env: TurnEnv, max_consults: int = 1_000, max_sessions: int = MAX_EPISODES
-) -> Any:
+def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64) -> Any:
     """Return an OpenEnv server whose every session plays a copy of an environment."""
     from openenv.core.env_server.http_server import create_fastapi_app
     from openenv.core.env_server.interfaces import Environment
@@ -221,14 +248,13 @@ def openenv_app(
         def __init__(self) -> None:
             super().__init__()
             self._env, self._state = copy.copy(env), State()
-            self._allowance, self._info = Allowance(max_consults), dict[str, Any]()
+            self._allowance = Allowance(max_consults)
 
         def reset(
             self, seed: int | None = None, episode_id: str | None = None, **options: Any
         ) -> Seen:
             self._allowance.check()
             text, info = self._env.reset(seed=seed, options=options)
-            self._info = info
             self._state = State(
                 episode_id=episode_id or secrets.token_hex(8), step_count=0
             )
@@ -242,10 +268,7 @@ def openenv_app(
         async def step_async(
             self, action: Turn, timeout_s: float | None = None, **options: Any
         ) -> Seen:
-            self._allowance.check()
-            result = await take_turn(self._env, action.text)
-            self._allowance.spend(self._info, result["info"])
-            self._info = result["info"]
+            result = await self._allowance.take_turn(self._env, action.text)
             self._state.step_count += 1
             is_over = result["terminated"] or result["truncated"]
             return Seen(text=result.pop("observation"), done=is_over, **result)

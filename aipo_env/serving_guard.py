@@ -47,8 +47,8 @@ class Guard:
 
     Args:
         app: What is served.
-        hosts: The names by which the server may be called, without a port, and whose pages may call it; empty: any,
-            which is safe only with a token.
+        hosts: The names by which the server may be called, without a port; empty: any, which is safe only with a
+            token. No pages but the server's own may call it, and those of names that are not this machine's.
         token: What requests show as `Authorization: Bearer TOKEN`; empty: nothing is asked for.
         idle_s: Seconds without a message after which a WebSocket is closed.
         max_sessions: WebSockets at once. One more takes the place of the one that has been idle for longest.
@@ -82,12 +82,22 @@ class Guard:
         origin = headers.get(b"origin")
         if self.hosts and _name(headers.get(b"host", "")) not in self.hosts:
             return 421
-        if self.hosts and origin and _name(urlsplit(origin).netloc) not in self.hosts:
+        if self.hosts and origin and not self._is_own(origin, headers.get(b"host", "")):
             return 403
         shown = headers.get(b"authorization", "").removeprefix("Bearer ")
         if self.token and not hmac.compare_digest(shown.encode(), self.token.encode()):
             return 401
         return 0
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Return whether a request comes from a page of the server itself, or of a name that was allowed for it."""
+        try:
+            netloc = urlsplit(origin).netloc.lower()
+        except ValueError:
+            return False
+        name = _name(netloc)
+        is_allowed = name in self.hosts and name not in LOOPBACK
+        return netloc == host.lower() or is_allowed
 
     async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket for as long as something comes over it."""

@@ -77,6 +77,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             try:
                 if rank() == 0:
+                    run._check_links()
                     (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
                     stack.enter_context(locked(run.folder))
                     run._prepare()
@@ -96,6 +97,14 @@ class Run:
                 yield run
             finally:
                 run.settle(wait=True)
+
+    def _check_links(self) -> None:
+        """Raise CheckpointError if a file of the run is a link: to write to it would be to write elsewhere."""
+        for name in ("config.json", "metrics.jsonl", "journal.jsonl", "lock"):
+            if (self.folder / name).is_symlink():
+                raise CheckpointError(
+                    f"{self.folder / name} is a link, which a run does not write through. Put the file itself there."
+                )
 
     def _prepare(self) -> None:
         """Write down the settings of a new run, compare those of an old one, delete what was left half made."""

@@ -14,7 +14,7 @@ from typing import Any
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest
 from aipo_env.agents.notes import MAX_QUERY_CHARS, check_arithmetic
 from aipo_env.errors import AgentError
-from aipo_env.records import Task
+from aipo_env.records import MAX_MEMORY_MB, MAX_TIME_LIMIT_S, Task
 from aipo_env.registry import AGENTS
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.tasks.base import TaskSource
@@ -100,9 +100,12 @@ class HandsAgent:
         if not tests or not read_program(request.query)[1]:
             return await check_equations(request.query[:MAX_QUERY_CHARS])
         task = Task(id="claim", prompt="claim", answer="", kind="code", tests=tests)
-        verdict = await CodeVerifier(await open_sandbox(self.sandbox)).verify(
-            task, request.query
+        # What a task may ask for, the verifier of the environment says; the pool's deadline holds here.
+        sandbox = await open_sandbox(self.sandbox)
+        verifier = CodeVerifier(
+            sandbox, max_time_s=MAX_TIME_LIMIT_S, max_memory_mb=MAX_MEMORY_MB
         )
+        verdict = await verifier.verify(task, request.query)
         if verdict.correct is None:
             raise AgentError(f"the program could not be run: {verdict.reason}")
         if verdict.correct:
@@ -113,7 +116,8 @@ class HandsAgent:
 def _named(reason: str) -> str:
     """Return why a program failed, without its own words, which would come back as the agent's."""
     kind, colon, message = reason.partition(": ")
-    if kind in vars(builtins):
+    error = vars(builtins).get(kind)
+    if isinstance(error, type) and issubclass(error, BaseException):
         return reason if colon and message in _MESSAGES else kind
     return reason if _OUR_REASONS.fullmatch(reason) else "it does not end well"
 

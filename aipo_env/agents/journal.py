@@ -22,6 +22,7 @@ from weakref import finalize
 
 from aipo_env.agents.base import AgentReply, AgentRequest, taken
 from aipo_env.errors import AgentError, ConfigError, DataError
+from aipo_env.files import bounded_lines
 from aipo_env.records import finite
 from aipo_env.tasks.rows import read_line
 
@@ -93,8 +94,10 @@ class Journal:
         self.path = path
         self._kept: dict[tuple[str, str], Outcome] = {}
         self._losses: dict[tuple[str, str], str] = {}
-        for line in path.read_bytes().splitlines() if path.is_file() else ():
-            self._read(line)
+        if path.is_file():
+            with path.open("rb") as file:
+                for line in bounded_lines(file):
+                    self._read(line)
 
     def _read(self, line: bytes) -> None:
         """Take up a line; one that is none of ours, or was cut short, is passed over."""

@@ -314,6 +314,11 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         """The strings after which a turn of the current episode ends."""
         return self._session.dialogue.stop_strings() if self._session else ()
 
+    @property
+    def num_consults(self) -> int:
+        """Consultations of agents in the current episode so far."""
+        return self._session.dialogue.num_consults if self._session else 0
+
     def render(self) -> str | None:
         """Return the transcript in mode "ansi", a web page in mode "html"; "human" has printed it already.
 

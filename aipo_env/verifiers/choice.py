@@ -1,15 +1,31 @@
 """Ground truth for multiple choice: which option an answer settles on, if it settles on one."""
 
+import asyncio
+import json
+import os
 import re
+from functools import lru_cache
 from unicodedata import normalize
 
 from aipo_env.errors import VerifierError
 from aipo_env.records import Task, Verdict
 from aipo_env.verifiers.base import judged
-from aipo_env.verifiers.math_extract import TAG, Place, boxes, joins, without_thinking
+from aipo_env.verifiers.math_extract import (
+    MAX_REPLY_CHARS,
+    TAG,
+    Place,
+    boxes,
+    joins,
+    without_thinking,
+)
+from aipo_env.verifiers.workers import shared_pool
 
 MAX_CHARS = 10_000
 """Only this much of the end of an answer is read."""
+MAX_PLACES = 64
+"""Only so many of the places that may hold the answer are read, the last ones."""
+MAX_INLINE_CHARS = 2_000
+"""Longer texts are read in a worker process."""
 LETTERS = "ABCDEFGHIJ"
 
 _STATED = re.compile(
@@ -37,9 +53,10 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     that, a last line that is nothing but an option. Two letters, a denial, a letter outside the options, a letter
     beside another option's text, and an answer taken back afterwards settle nothing.
     """
-    text = normalize("NFKC", without_thinking(text)[-MAX_CHARS:]).strip()
+    text = normalize("NFKC", without_thinking(text)[-MAX_CHARS:])
+    text = text[-MAX_CHARS:].strip()  # some characters are many when normalised
     for places in (sorted([*boxes(text), *_places(TAG, text)]), _places(_STATED, text)):
-        letter, fault = _settled(text, places, choices)
+        letter, fault = _settled(text, places[-MAX_PLACES:], choices)
         if letter or fault:
             return letter, fault
     letter, fault = _read_label(_undress(text.rpartition("\n")[2]), choices)
@@ -136,6 +153,7 @@ def _undress(text: str) -> str:
     return _DRESS.sub("", text).strip().removesuffix(".").strip()
 
 
+@lru_cache(4096)
 def _plain(text: str) -> str:
     return (
         re.sub(r"\s", "", _undress(normalize("NFKC", text)))
@@ -143,6 +161,21 @@ def _plain(text: str) -> str:
         .removeprefix("(")
         .removesuffix(")")
     )
+
+
+async def _choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
+    """Return what `read_choice` does, and hold nobody up."""
+    if len(text) + sum(map(len, choices)) <= MAX_INLINE_CHARS:
+        try:
+            return read_choice(text, choices)
+        except Exception:
+            return "", "the answer cannot be read"
+    texts = json.dumps([text[-MAX_REPLY_CHARS:], choices])
+    reply = await asyncio.wrap_future(shared_pool(os.getpid()).submit("choice", texts))
+    if reply.status != "answered":
+        return "", "the answer cannot be read"
+    letter, reason = json.loads(reply.text)
+    return letter, reason
 
 
 class ChoiceVerifier:
@@ -158,7 +191,7 @@ class ChoiceVerifier:
             raise VerifierError(
                 f"task {task.id!r}: the answer {task.answer!r} is no letter of its {len(task.choices)} choices."
             )
-        letter, reason = read_choice(text, task.choices)
+        letter, reason = await _choice(text, task.choices)
         if not letter:
             return judged("no_answer", reason=reason)
         return judged("correct" if letter == task.answer else "wrong", extracted=letter)

@@ -23,6 +23,7 @@ from aipo_env.verifiers.math_extract import TAG, boxes, formulas, one_blank
 from aipo_env.verifiers.math_grade import Undecided, without_algebra
 from aipo_env.verifiers.math_text import MAX_CHARS, clean, number
 from aipo_env.verifiers.numerals import (
+    MAX_DIGITS,
     decoded,
     forms_of,
     number_words,
@@ -35,9 +36,58 @@ from aipo_env.verifiers.numerals import (
 from aipo_env.verifiers.workers import shared_pool
 
 LONG_ANSWER = 6
-"""Characters, without blanks and sizes, from which a gold is too long to be guessed or asked for one by one."""
-RICH_ANSWER = 5
-"""Signs of meaning (digits, letters, operators, commands) from which a gold stands nowhere by chance."""
+"""Characters, without blanks and sizes, from which a gold may be too long to be asked for one by one."""
+LONG_SIGNS = 4
+"""Digits, letters, operators and commands that it has then; what stands nowhere by chance."""
+LONG_INTEGER, LONG_RATIO = 6, 4
+"""Digits of a whole number, and of a fraction above and below its line together, that are too many to try."""
+FEW_WORDS = frozenset(
+    [
+        "always",
+        "never",
+        "sometimes",
+        "positive",
+        "negative",
+        "infinite",
+        "infinity",
+        "increasing",
+        "decreasing",
+        "constant",
+        "convergent",
+        "divergent",
+        "converges",
+        "diverges",
+        "rational",
+        "irrational",
+        "parallel",
+        "perpendicular",
+        "clockwise",
+        "counterclockwise",
+        "isosceles",
+        "scalene",
+        "equilateral",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ]
+)
+"""Answers by themselves that come from a handful."""
 MAX_INLINE_CHARS = 2_000
 """Longer texts are looked through in a worker process."""
 MAX_INLINE_GOLD = 32
@@ -72,9 +122,13 @@ _CLAUSE_END = re.compile(
     r"[,;:]\s|\s(?:because|since|so|which|and|but|when|where|for|if|as|by|after|then|in|with|here|there"
     r"|follows|is|remains|results)\b|\s[-–—(]"
 )
+_ASKED = re.compile(r"(?<![\w\\])[\d(\\][\w\\{}()^*/+\-×·÷=.! ]{2,120}[\w)}!]")
+"""What may be a formula in a problem that does not mark it."""
+MAX_ASKED = 6
 _DENIED = re.compile(r"(?i)(?:\bnot|n't|\bnever|\bcannot be)\s*$")
 _TOKEN = re.compile(r"[0-9a-f]+")
 _BASE_MARK = re.compile(r"\b0[xbo]")
+_SEPARATORS = re.compile(r"[,;]|\bor\b")
 _EDGES = " \t\n*_`\"'$,;:."
 Compare = Callable[[str, str], bool]
 
@@ -105,7 +159,24 @@ def is_short(gold: Gold) -> bool:
     """Return whether a gold has so few candidates that withholding a reply would tell which it is."""
     if gold.kind == "code":
         return False
-    return bool(gold.choices) or len(_SIZES.sub("", gold.answer)) < LONG_ANSWER
+    return bool(gold.choices) or _has_few_candidates(gold.answer)
+
+
+@lru_cache(4096)
+def _has_few_candidates(answer: str) -> bool:
+    if len(_SIZES.sub("", answer)) < LONG_ANSWER:
+        return True
+    value = _value(answer)
+    if value is not None and value.denominator == 1:
+        return len(str(value)) < LONG_INTEGER
+    if value is not None:
+        return len(f"{value.numerator}{value.denominator}") < LONG_RATIO
+    words = re.findall(r"[a-z]+", re.sub(r"\\[a-zA-Z]+", " ", answer.casefold()))
+    if len(words) == 1 and words[0] in FEW_WORDS:
+        return True
+    signs = [sign for sign in _SIGNS.findall(answer) if sign not in _STRUCTURE]
+    is_word = "".join(signs).isalpha()
+    return len(signs) < (LONG_ANSWER if is_word else LONG_SIGNS)
 
 
 async def gives_away(gold: Gold, reply: str, said: str) -> bool:
@@ -114,7 +185,7 @@ async def gives_away(gold: Gold, reply: str, said: str) -> bool:
     Args:
         said: The policy's own words that let a reply repeat the gold.
     """
-    is_brief = len(reply) + len(said) <= MAX_INLINE_CHARS
+    is_brief = len(reply) + len(said) + len(gold.prompt) <= MAX_INLINE_CHARS
     if is_brief and len(gold.answer) <= MAX_INLINE_GOLD:
         try:
             return leaks(gold, reply, said, _same_without_algebra, _unparsed)
@@ -128,20 +199,24 @@ async def gives_away(gold: Gold, reply: str, said: str) -> bool:
 
 
 def leaks(
-    gold: Gold, reply: str, said: str, same: Compare, holds_program: Compare
+    gold: Gold,
+    reply: str,
+    said: str,
+    same: Compare,
+    holds_program: Callable[[str, str, str], bool],
 ) -> bool:
     """Return whether a reply gives the gold away.
 
     Args:
         same: Whether a statement is the gold of mathematics: `same(gold, statement)`.
-        holds_program: Whether a text holds a whole program: `holds_program(text, entry)`.
+        holds_program: Whether a text holds a whole program that nobody said before: `holds_program(text, entry, said)`.
 
     Raises:
         Undecided: One of these did.
     """
     text = one_blank(plain_digits(reply))
     if gold.kind == "code":
-        return _may_hold_program(text) and holds_program(reply, gold.entry)
+        return _may_hold_program(text) and holds_program(reply, gold.entry, said)
     if gold.choices:
         return _names_choice(gold, text, said)
     if not gold.answer.strip() or _was_said(gold, one_blank(plain_digits(said))):
@@ -158,7 +233,7 @@ def _may_hold_program(text: str) -> bool:
     return any(mark in text for mark in ("def ", "print", "import ", "input"))
 
 
-def _unparsed(text: str, entry: str) -> bool:
+def _unparsed(text: str, entry: str, said: str) -> bool:
     """Tell nothing: a program is parsed in a worker process only."""
     raise Undecided
 
@@ -199,12 +274,13 @@ def _value(answer: str) -> Fraction | None:
     if len(answer) > MAX_CHARS:
         return None
     value = number(clean(answer))
-    return None if value is None else abs(value)
+    is_writable = value is not None and abs(value.numerator) < 10**MAX_DIGITS
+    return abs(value) if value is not None and is_writable else None
 
 
 def _stands_in(gold: Gold, text: str) -> bool:
     """Return whether a gold that stands nowhere by chance stands in a text, in whatever form."""
-    if not _is_rich(gold.answer) or is_short(gold) or _holds(gold.answer, gold.prompt):
+    if is_short(gold) or _holds(gold.answer, gold.prompt):
         return False
     return _is_in(gold, text)
 
@@ -227,11 +303,7 @@ def _is_in(gold: Gold, text: str) -> bool:
     return not tokens.isdisjoint(numerals_of(value))
 
 
-def _is_rich(answer: str) -> bool:
-    signs = [sign for sign in _SIGNS.findall(answer) if sign not in _STRUCTURE]
-    return len(signs) >= RICH_ANSWER
-
-
+@lru_cache(1024)
 def _holds(answer: str, text: str) -> bool:
     """Return whether an answer stands in a text, however spaced, with no letter or digit beside it."""
     plain = _SIZES.sub("", answer).removesuffix(".")
@@ -256,15 +328,14 @@ def _holds(answer: str, text: str) -> bool:
 
 def _states(gold: Gold, text: str, same: Compare) -> bool:
     """Return whether a statement of a text is the gold."""
-    is_rich = _is_rich(gold.answer) and not is_short(gold)
     is_math = gold.kind == "math"
     compare = same if is_math else _same_text
     if is_math and is_short(gold):
         compare = _same_at_sight  # to measure, no algebra is needed
     found = list(_statements(text, _CUE))
-    if is_rich and is_math:
+    if is_math and not is_short(gold):
         found += _statements(text, _LOOSE_CUE)
-        found += [content for _, _, content in formulas(text)]
+        found += [content for _, _, content in formulas(text)[-MAX_STATEMENTS:]]
     if len(text) <= len(gold.answer) + MAX_BARE_CHARS:
         found.append(text)
     value = _value(gold.answer)
@@ -274,9 +345,20 @@ def _states(gold: Gold, text: str, same: Compare) -> bool:
             continue
         if len(statement) >= LONG_ANSWER and _holds(statement, gold.prompt):
             continue  # of the problem, and so no answer
-        if number_words(statement).strip() in words or compare(gold.answer, statement):
+        if number_words(statement).strip() in words:
             return True
+        if compare(gold.answer, statement):
+            return not is_math or not _restates(gold, statement, same)
     return False
+
+
+def _restates(gold: Gold, statement: str, same: Compare) -> bool:
+    """Return whether a statement is no more than the problem says, which is equal to its answer where it is to be computed."""
+    if is_short(gold) or _same_at_sight(gold.answer, statement):
+        return False
+    asked = [content for _, _, content in formulas(gold.prompt)[:MAX_ASKED]]
+    asked += _ASKED.findall(gold.prompt)[:MAX_ASKED]
+    return any(same(part.strip(_EDGES), statement) for part in asked)
 
 
 def _statements(text: str, cue: re.Pattern[str]) -> Iterator[str]:
@@ -340,7 +422,7 @@ def _was_said(gold: Gold, said: str) -> bool:
     """Return whether the policy named the gold as its own, and not in a list of candidates."""
     value = _value(gold.answer)
     if value is None:
-        return _holds(gold.answer, said)
+        return _holds(gold.answer, said) and not _is_listed(gold.answer, said)
     if not _is_in(gold, said):
         return False
     others = {
@@ -349,3 +431,16 @@ def _was_said(gold: Gold, said: str) -> bool:
         if other != value and len(str(other)) >= len(str(value)) - 1
     }
     return len(others) <= MAX_OTHERS
+
+
+def _is_listed(answer: str, said: str) -> bool:
+    """Return whether an answer that is no number was said as one of several, wherever it was said."""
+    named = [
+        sentence
+        for sentence in _SENTENCE_END.split(said)
+        if sentence and _holds(answer, sentence)
+    ]
+    own = len(_SEPARATORS.findall(answer))
+    return bool(named) and all(
+        len(_SEPARATORS.findall(sentence)) - own >= MAX_OTHERS for sentence in named
+    )

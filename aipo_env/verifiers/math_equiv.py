@@ -20,6 +20,7 @@ from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.math_extract import MAX_REPLY_CHARS, extract
 from aipo_env.verifiers.math_extract import last_boxed as last_boxed
 from aipo_env.verifiers.math_grade import Grade, Undecided, gold_fault, without_algebra
+from aipo_env.verifiers.math_text import MAX_CHARS
 from aipo_env.verifiers.workers import Reply, shared_pool
 
 MAX_INLINE_CHARS = 32
@@ -87,6 +88,11 @@ class MathVerifier:
             is_same = int(answer) == int(gold)
             return judged(
                 "correct" if is_same else "wrong", extracted=answer, stage="value"
+            )
+        if len(answer) > MAX_CHARS:
+            reason = f"the answer holds more than {MAX_CHARS} characters"
+            return judged(
+                "refused", extracted=answer[:200], reason=reason, stage="screen"
             )
         known = _VERDICTS.get((gold, answer))
         if known:

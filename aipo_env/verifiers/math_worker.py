@@ -37,6 +37,7 @@ def main() -> None:
     sys.modules["aipo_env"] = door
     from aipo_env.errors import SandboxUnavailable
     from aipo_env.sandboxes.seccomp import filter_program
+    from aipo_env.verifiers.choice import read_choice
     from aipo_env.verifiers.leaks import Gold, leaks
     from aipo_env.verifiers.math_extract import extract
     from aipo_env.verifiers.math_symbolic import grade, unreadable
@@ -63,6 +64,10 @@ def main() -> None:
         gold = Gold(**fields)
         return leaks(gold, reply, said, is_same, holds_program)
 
+    def choose(texts: str) -> tuple[str, str]:
+        text, choices = json.loads(texts)
+        return read_choice(text, tuple(choices))
+
     def is_same(gold: str, statement: str) -> bool:
         return grade(gold, statement).status == "correct"
 
@@ -70,6 +75,7 @@ def main() -> None:
         "grade": grade,
         "extract": lambda text, marked: extract(text, unmarked=not marked)[0],
         "leaks": does_leak,
+        "choice": choose,
         "unreadable": unreadable,
     }
     gc.freeze()

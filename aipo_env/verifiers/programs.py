@@ -1,6 +1,7 @@
 """Whether a text holds a whole program for a task, and not a part of one. Runs in a worker process: it parses."""
 
 import ast
+import builtins
 import re
 import textwrap
 import warnings
@@ -8,19 +9,28 @@ import warnings
 _FENCED = re.compile(
     r"(?ms)^[^\S\n]*(?:```|~~~)[^\n]*\n(.*?)(?:^[^\S\n]*(?:```|~~~)|\Z)"
 )
+_INLINE = re.compile(r"`([^`\n]{10,2000})`")
+MAX_BLOCKS = 50
 _READS = {"input", "stdin", "open"}
 _WRITES = {"print", "stdout"}
 
 
-def holds_program(text: str, entry: str) -> bool:
+def holds_program(text: str, entry: str, said: str = "") -> bool:
     """Return whether a text holds a program that does the task.
 
     Args:
         entry: What the tests call, "name" or "Solution.name"; empty: the program reads and prints.
+        said: Programs in this were there before, and are given away by nobody.
     """
-    return any(
-        _does_all(block, entry) for block in [*_FENCED.findall(text), *_bare(text)]
-    )
+    known = {ast.dump(tree) for tree in _programs(said, entry)}
+    return any(ast.dump(tree) not in known for tree in _programs(text, entry))
+
+
+def _programs(text: str, entry: str) -> list[ast.Module]:
+    """Return the whole programs in a text."""
+    blocks = [*_FENCED.findall(text), *_INLINE.findall(text), *_bare(text)]
+    trees = map(_parsed, dict.fromkeys(blocks[:MAX_BLOCKS]))
+    return [tree for tree in trees if tree is not None and _does_all(tree, entry)]
 
 
 def _bare(text: str) -> list[str]:
@@ -33,7 +43,7 @@ def _bare(text: str) -> list[str]:
             while end < len(lines) and _goes_on(lines[end]):
                 end += 1
             blocks.append("\n".join(lines[number:end]))
-            if len(blocks) > 50:
+            if len(blocks) > MAX_BLOCKS:
                 break
     return blocks
 
@@ -53,23 +63,58 @@ def _goes_on(line: str) -> bool:
     )
 
 
-def _does_all(code: str, entry: str) -> bool:
+def _parsed(code: str) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(textwrap.dedent(code))
+            return ast.parse(textwrap.dedent(code))
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return False
+        return None
+
+
+def _does_all(tree: ast.Module, entry: str) -> bool:
+    """Return whether a program does the whole task, or a part of it."""
     if not entry:
         names = {_name(node) for node in ast.walk(tree)}
-        return bool(names & _READS and names & _WRITES)
-    wanted = entry.rpartition(".")[2]
-    return any(
-        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name == wanted
-        and not _is_left_open(node.body)
-        for node in ast.walk(tree)
-    )
+        return bool(names & _READS and names & _WRITES) and not _lacks_names(tree)
+    return _defines(tree, entry.rpartition(".")[2])
+
+
+def _defines(tree: ast.Module, wanted: str) -> bool:
+    """Return whether a program defines a name, by a function that does something or by an assignment."""
+    for node in ast.walk(tree):
+        if _is_function(node, wanted):
+            return True
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(_name(target) == wanted for target in targets):
+            return True
+    return False
+
+
+def _is_function(node: ast.AST, name: str) -> bool:
+    """Return whether a statement defines a function of a name, and fills it."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    return node.name == name and not _is_left_open(node.body)
+
+
+def _lacks_names(tree: ast.Module) -> bool:
+    """Return whether a program uses a name that it defines nowhere: it is a part of one."""
+    used, defined = set[str](), set(dir(builtins))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.arg):
+            defined.add(node.arg)
+        elif isinstance(node, ast.alias):
+            defined.add((node.asname or node.name).partition(".")[0])
+            if node.name == "*":
+                return False
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            defined.add(node.name)
+    return not used <= defined
 
 
 def _name(node: ast.AST) -> str:
@@ -79,15 +124,12 @@ def _name(node: ast.AST) -> str:
 
 
 def _is_left_open(body: list[ast.stmt]) -> bool:
-    """Return whether a function does nothing yet, at some place: `pass`, `...`, NotImplementedError."""
-    is_said = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
-    if is_said and len(body) == 1:
-        return True
-    return any(map(_is_gap, ast.walk(ast.Module(body, []))))
+    """Return whether a function does nothing yet: `pass`, `...`, NotImplementedError, or what it says of itself."""
+    return all(map(_is_gap, body))
 
 
-def _is_gap(node: ast.AST) -> bool:
+def _is_gap(node: ast.stmt) -> bool:
     if isinstance(node, ast.Raise):
         return "NotImplemented" in ast.dump(node)
-    is_dots = isinstance(node, ast.Constant) and node.value is ...
-    return is_dots or isinstance(node, ast.Pass)
+    is_constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return is_constant or isinstance(node, ast.Pass)

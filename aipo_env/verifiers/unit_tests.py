@@ -86,6 +86,7 @@ class CodeVerifier:
         self._sandbox = sandbox
         self._max_time_s, self._max_total_s = max_time_s, max_total_s
         self._max_memory_mb = max_memory_mb or machine_memory_mb()
+        self._slow_once: set[bytes] = set()
         self._timed_out: dict[bytes, CaseResult] = {}
         """What ran out of time before: in a group of rollouts many programs are the same."""
 
@@ -169,10 +170,21 @@ class CodeVerifier:
         status, reason = _outcome(run, tests, test, mode)
         case = CaseResult(status, reason, run)
         if status == "timeout":
-            if len(self._timed_out) >= MAX_TIMED_OUT:
-                self._timed_out.clear()
-            self._timed_out[name] = case
+            self._remember(name, case)
         return case
+
+    def _remember(self, name: bytes, case: CaseResult) -> None:
+        """Keep that a program is too slow for a test, once it was so twice: a machine may be busy for a while."""
+        if (
+            len(self._slow_once) >= MAX_TIMED_OUT
+            or len(self._timed_out) >= MAX_TIMED_OUT
+        ):
+            self._slow_once.clear()
+            self._timed_out.clear()
+        if name in self._slow_once:
+            run = replace(case.run, stdout=b"", stderr=b"")
+            self._timed_out[name] = replace(case, run=run)
+        self._slow_once.add(name)
 
 
 def _program(source: str, tests: CodeTests, test: Any) -> Program:

@@ -68,6 +68,8 @@ class WorkerPool:
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._works: dict[bytes, _Work] = {}
         self._lock, self._threads, self._is_closed = Lock(), list[Thread](), False
+        # Another lock: whoever submits must not wait for a process that starts.
+        self._ordering = Lock()
         self._parent: LocalServer | None = None
 
     def submit(self, *request: str) -> "Future[Reply]":
@@ -92,6 +94,10 @@ class WorkerPool:
                 self._queue.put(work)
             work.waiting.append(future)
         return future
+
+    def is_closed(self) -> bool:
+        """Return whether the pool takes no more requests."""
+        return self._is_closed
 
     def close(self) -> None:
         """Kill every process of the pool, which then takes no more requests."""
@@ -139,7 +145,7 @@ class WorkerPool:
 
     def _order(self, order: bytes, *descriptors: int) -> int:
         """Have the parent process fork a worker on a socket, or kill one by its id; return its id."""
-        with self._lock:
+        with self._ordering:
             if self._is_closed:
                 raise VerifierError("the pool is closed")
             if self._parent is None or self._parent.process.poll() is not None:
@@ -147,6 +153,8 @@ class WorkerPool:
                 parent.send(json.dumps(sys.path).encode())
                 parent.read(4, START_S)
                 self._parent = parent
+                if self.is_closed():  # in the meantime
+                    parent.kill()
             socket.send_fds(self._parent.socket, [order], descriptors)
             return int.from_bytes(self._parent.read(4, START_S), "big")
 

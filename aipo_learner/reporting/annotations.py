@@ -76,7 +76,7 @@ def read_coefficients(
         DataError: The file is corrupt or belongs to other episodes.
     """
     beside = path.with_suffix(".coefficients.json")
-    if not beside.is_file():
+    if not beside.is_file() or beside.is_symlink():
         return [
             np.full(len(episode.tokens), np.nan, np.float32) for episode in episodes
         ]

@@ -138,7 +138,7 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
             folder=folder,
             style=0,
             summary=after,
-            rows=read_metrics(folder / "metrics.jsonl"),
+            rows=read_metrics(check_own(folder / "metrics.jsonl")),
         )
         return
     parts = lookup(summary, "arms")
@@ -151,7 +151,7 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
             folder=folder / name,
             style=style % BEFORE_STYLE,
             summary=part if isinstance(part := parts.get(name), Mapping) else {},
-            rows=read_metrics(folder / name / "metrics.jsonl"),
+            rows=read_metrics(check_own(folder / name / "metrics.jsonl")),
         )
         for style, name in enumerate([*ARMS, *sorted(found - {*ARMS})])
         if name in found
@@ -160,6 +160,15 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
     for arm in arms:
         total = arm.number("rollouts") if are_known and arm.rows else None
         yield replace(arm, rollouts_per_step=total / len(arm.rows)) if total else arm
+
+
+def check_own(path: Path) -> Path:
+    """Return a file or folder of a run; raise DataError if it is a link: a shared folder's lead anywhere."""
+    if path.is_symlink():
+        raise DataError(
+            f"{path}: a link, which is not followed. Put the file itself there."
+        )
+    return path
 
 
 def check_name(name: str, folder: Path) -> None:

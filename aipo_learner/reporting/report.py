@@ -19,7 +19,7 @@ from aipo_env import (
 from aipo_learner.config import read_object
 from aipo_learner.policy import policy_folder
 from aipo_learner.reporting.annotations import read_coefficients, token_decoder
-from aipo_learner.reporting.arms import Arm, read_arms
+from aipo_learner.reporting.arms import Arm, check_own, read_arms
 from aipo_learner.reporting.charts import legend_key
 from aipo_learner.reporting.figures import figures
 
@@ -90,7 +90,7 @@ def _differences(arms: Sequence[Arm], against: object) -> list[str]:
 
 
 def _read_summary(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+    if not check_own(path).is_file():
         return {}
     try:
         return read_object(path.read_text(encoding="utf-8"))
@@ -146,7 +146,7 @@ def _evaluation(arms: Sequence[Arm]) -> Mapping[str, float]:
 def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
     """Return the viewer: evaluation before training, then each arm's training and evaluation."""
     shown: list[tuple[str, Episode, NDArray[np.float32]]] = []
-    for path in _own_files(folder / "before", _EVALUATION):
+    for path in _own_files(check_own(folder / "before"), _EVALUATION):
         shown += [
             ("before training", *found) for found in _read(path)[:_PER_EVALUATION]
         ]
@@ -182,7 +182,7 @@ def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
 def _own_files(run: Path, pattern: str) -> list[Path]:
     """Return the files of episodes of a run, none of them by a link: a shared folder's lead anywhere."""
     folder = run / "episodes"
-    if run.is_symlink() or folder.is_symlink():
+    if folder.is_symlink():
         return []
     return [path for path in sorted(folder.glob(pattern)) if not path.is_symlink()]
 

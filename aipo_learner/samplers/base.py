@@ -36,6 +36,13 @@ def _stands_in(mark: str, template: str) -> bool:
     return bool(mark) and not mark.isalnum() and mark in template
 
 
+_ROLES = (
+    ("user", "assistant"),
+    ("system", "user"),
+    ("user", "assistant", "tool"),
+    ("developer", "user"),
+)
+"""Conversations whose marks a template writes, as far as it takes them."""
 _SLOTS = re.compile(r"⟦(\d+)⟧")
 
 
@@ -168,10 +175,11 @@ class ChatFormat:
             return sampled
         if is_policys:  # whose marks of a thought are its own
             return self._encode(span.text, special=False)
-        is_mark = span.author == Author.ENV and not span.is_content
-        return (
-            self._encode(span.text, special=True) if is_mark else self._plain(span.text)
-        )
+        # What is told of a malformed turn belongs to no call, and may name a mark.
+        is_of_env = span.author == Author.ENV and not span.is_content
+        if is_of_env and span.call_id >= 0:
+            return self._encode(span.text, special=True)
+        return self._plain(span.text)
 
     @cached_property
     def _special_ids(self) -> set[int]:
@@ -185,14 +193,20 @@ class ChatFormat:
     def _control_ids(self) -> set[int]:
         template = str(self.tokenizer.chat_template)
         # A template may put a mark together from parts, and may have marks that this conversation needs none of.
-        rendered = self._render(["user", "assistant"], add_generation_prompt=True)
-        opened = set(self._encode(rendered, special=True))
+        template += "".join(map(self._marks_of, _ROLES))
         written = {
             token_id
             for token_id, token in self.tokenizer.added_tokens_decoder.items()
-            if token_id in opened or _stands_in(token.content.strip(), template)
+            if _stands_in(token.content.strip(), template)
         }
         return self._special_ids | written
+
+    def _marks_of(self, roles: Sequence[str]) -> str:
+        """Return what the template writes around messages of some roles; nothing if it takes none such."""
+        try:
+            return self._render(roles, add_generation_prompt=True)
+        except PolicyError:
+            return ""
 
     def _plain(self, text: str) -> list[int]:
         """Return the tokens of content, none of them a control token."""

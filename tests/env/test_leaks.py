@@ -68,7 +68,20 @@ def test_no_case_is_of_a_gold_with_few_candidates():
         ("42", True),
         ("8,534", True),
         ("$ 1 2 3 $", True),
+        ("\\frac{1}{2}", True),
+        ("\\frac{1}{12}", True),
+        ("37.5\\%", True),
+        ("90^\\circ", True),
+        ("\\sqrt{2}", True),
+        ("\\text{(B)}", True),
+        ("\\text{odd}", True),
+        ("Thursday", True),
+        ("infinite", True),
         ("123456", False),
+        ("\\frac{17}{64}", False),
+        ("\\frac{\\pi}{\\sqrt{2}}", False),
+        ("photosynthesis", False),
+        ("Marie Curie", False),
         ("yes", True),
     ],
 )
@@ -135,6 +148,20 @@ def test_what_the_policy_said_may_be_repeated():
     assert found(gold, "It is 142857.", "One of 142856, 142857, 142858, 142859?")
     assert found(gold, "It is 142857.", "1428570 and 0.142857")
     assert not found(Gold("Marie Curie"), "Marie Curie, yes", "Was it marie curie?")
+    listed = "Lise Meitner, Marie Curie, Ada Lovelace or Emmy Noether?"
+    assert found(Gold("Marie Curie"), "It was Marie Curie.", listed)
+
+
+def test_a_number_that_nobody_writes_out_hides_no_reply():
+    assert not found(Gold("123456^{999}"), "Use Fermat first.")
+
+
+def test_the_policys_own_program_may_be_quoted():
+    own = "```python\ndef f(x):\n    return x\n```"
+    gold = Gold("", kind="code", entry="f")
+    assert not found(gold, f"wrong: your program\n{own}\nreturns x", f"Is it\n{own}\n?")
+    other = own.replace("return x", "return x + 1")
+    assert found(gold, f"Take\n{other}", f"Is it\n{own}\n?")
 
 
 def test_what_cannot_be_compared_counts_as_a_leak(monkeypatch: pytest.MonkeyPatch):
@@ -215,6 +242,26 @@ def attack(gold: int, num_calls: int) -> int | None:
         is_shown = "the answer is" in record.messages[3].content
         candidates = candidates[len(half) :] if is_shown else half
     return candidates[0] if len(candidates) == 1 else None
+
+
+@pytest.mark.parametrize(
+    "golds",
+    [
+        [f"\\frac{{{n}}}{{8}}" for n in (1, 3, 5, 7)],
+        ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
+        ["\\text{even}", "\\text{odd}"],
+    ],
+    ids=["fractions", "weekdays", "words"],
+)
+def test_an_echo_tells_nothing_of_a_gold_with_few_candidates(golds: list[str]):
+    for gold in golds:
+        shown = [
+            episode(Says(f"The answer is {one}."), ASK, "\\boxed{1}", answer=gold)
+            .messages[3]
+            .content
+            for one in golds
+        ]
+        assert not [content for content in shown if "unknown" in content]
 
 
 def test_asking_an_agent_that_knows_nothing_finds_no_gold():

@@ -28,7 +28,12 @@ async def nothing(*_: Any) -> None:
         ({"host": "LOCALHOST:8000"}, 0),
         ({"host": "[::1]:8000"}, 0),
         ({"host": "proxy.example:443"}, 0),
-        ({"origin": "http://localhost:3000"}, 0),
+        ({"origin": "http://127.0.0.1:8000"}, 0),
+        ({"origin": "https://proxy.example"}, 0),
+        ({"origin": "http://localhost:3000"}, 403),
+        ({"origin": "http://127.0.0.1:3000"}, 403),
+        ({"origin": "http://[::1"}, 403),
+        ({"origin": "http://[x]"}, 403),
         ({"host": "evil.example"}, 421),
         ({"host": "localhost.evil.example"}, 421),
         ({"host": ""}, 421),
@@ -143,13 +148,38 @@ def test_others_need_a_token(monkeypatch: pytest.MonkeyPatch, host: str, own: bo
     assert _token(host) == "sesame"
 
 
-def test_a_clients_consultations_run_out():
-    allowance = Allowance(3)
-    allowance.spend({"consults_used": 0}, {"consults_used": 2})
-    allowance.check()
-    allowance.spend({"consults_used": 2}, {"consults_used": 3})
-    with pytest.raises(ConfigError, match="budget of consultations is spent"):
-        allowance.check()
+def test_a_clients_consultations_run_out_however_a_turn_ends():
+    class Asks:
+        num_consults = 0
+
+        def _act(self, text: str) -> Any:
+            async def act() -> None:
+                self.num_consults += 1
+                if text == "hang":
+                    await asyncio.Event().wait()
+
+            return act()
+
+        def _result(self) -> tuple[Any, ...]:
+            return "seen", 0.0, False, False, {}
+
+    async def play() -> None:
+        allowance, env = Allowance(3), Asks()
+        one: Any = env
+        result = await allowance.take_turn(one, "x")
+        assert result["observation"] == "seen"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await allowance.take_turn(one, "hang")
+        turns = (allowance.take_turn(one, "x") for _ in range(5))
+        results = await asyncio.gather(*turns, return_exceptions=True)
+        assert [isinstance(result, ConfigError) for result in results] == [
+            False,
+            *[True] * 4,
+        ]
+        assert env.num_consults == 3
+
+    asyncio.run(play())
 
 
 @pytest.mark.parametrize(

@@ -563,6 +563,6 @@ def test_what_ran_out_of_time_is_not_run_again():
     for _ in range(20):
         verdict = run_sync(verifier.verify(stdin_task(), fenced(SUM)))
         assert verdict.status == "timeout"
-    assert sandbox.num_runs == 1
+    assert sandbox.num_runs == 2  # the first time may be the machine's fault
     run_sync(verifier.verify(stdin_task(time_limit_s=3.0), fenced(SUM)))
-    assert sandbox.num_runs == 2
+    assert sandbox.num_runs == 3

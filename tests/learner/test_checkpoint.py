@@ -362,3 +362,14 @@ def test_a_resumed_run_may_take_less_memory(changes: dict, tmp_path: Path):
     (tmp_path / "checkpoints" / "step-000001" / "state.pt").touch()
     with Run.open(TrainConfig(out=tmp_path, **changes)) as run:
         assert run.step == 1
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "metrics.jsonl", "config.json"])
+def test_a_run_writes_through_no_link(tmp_path: Path, name: str):
+    victim, folder = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("mine")
+    folder.mkdir()
+    (folder / name).symlink_to(victim)
+    with pytest.raises(CheckpointError, match="is a link"):
+        train(config(folder), Console(quiet=True))
+    assert victim.read_text() == "mine"

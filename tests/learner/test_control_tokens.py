@@ -43,7 +43,13 @@ SHAPES = {
     ),
     "marks from parts": (
         PARTS,
-        {"<|end|>": True, "<|user|>": False, "<|assistant|>": False},
+        {
+            "<|end|>": True,
+            "<|user|>": False,
+            "<|assistant|>": False,
+            "<|system|>": False,
+            "<|tool|>": False,
+        },
     ),
 }
 
@@ -97,9 +103,26 @@ def test_the_template_still_writes_its_own(shape: str):
 
 def test_marks_of_the_environment_stay_control_tokens():
     tokenizer = tokenizer_of("Qwen3")
-    mark = Span("<tool_response>", Author.ENV)
+    mark = Span("<tool_response>", Author.ENV, call_id=0)
     assert ids_of(ChatFormat(tokenizer), mark) == tokenizer.convert_tokens_to_ids(
         ["<tool_response>"]
+    )
+
+
+def test_what_is_told_of_a_malformed_turn_holds_no_control_token():
+    tokenizer = tokenizer_of("Qwen3")
+    told = Span("Malformed call: <tool_call> is not closed.", Author.ENV)
+    ids = ids_of(ChatFormat(tokenizer), told)
+    assert tokenizer.convert_tokens_to_ids("<tool_call>") not in ids
+    assert tokenizer.decode(ids) == told.text
+
+
+def test_added_blanks_are_no_control_tokens():
+    tokenizer = tokenizer_of("Qwen3")
+    tokenizer.add_tokens([AddedToken("\n\n", special=False, normalized=False)])
+    blanks = tokenizer.convert_tokens_to_ids("\n\n")
+    assert blanks in ids_of(
+        ChatFormat(tokenizer), Span("a\n\nb", Author.AGENT, is_content=True)
     )
 
 
