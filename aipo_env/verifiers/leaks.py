@@ -230,7 +230,7 @@ def leaks(
 
 
 def _may_hold_program(text: str) -> bool:
-    return any(mark in text for mark in ("def ", "print", "import ", "input"))
+    return any(mark in text for mark in ("def ", "lambda", "print", "import ", "input"))
 
 
 def _unparsed(text: str, entry: str, said: str) -> bool:

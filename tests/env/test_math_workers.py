@@ -51,6 +51,17 @@ def test_equal_requests_at_once_are_answered_once(pool: WorkerPool):
     assert time.perf_counter() - begin < 12.0
 
 
+def test_nobody_waits_for_a_process_that_starts():
+    pool = WorkerPool()
+    first = pool.submit("grade", "x+1", "1+x")
+    time.sleep(0.2)  # its process is being started, which takes seconds
+    begin = time.perf_counter()
+    second = pool.submit("grade", "x+2", "2+x")
+    assert time.perf_counter() - begin < 0.1
+    assert [one.result().status for one in (first, second)] == ["answered"] * 2
+    pool.close()
+
+
 def test_a_worker_that_dies_is_replaced(pool: WorkerPool):
     assert pool.submit("no such question").result().status == "crashed"
     assert ask(pool, "x+3", "3+x") == ("answered", "correct")
