@@ -31,7 +31,6 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _MAX_CACHED = 50_000
 _VERDICTS: dict[tuple[str, str], Verdict] = {}
 """What was decided before: in a group of rollouts most answers are the same, those that time out too."""
-_FAULTY = Grade("wrong", "value", "the answer cannot be read")
 _KILLED = {
     "timeout": Grade(
         "timeout", "algebra", "the comparison took too long and was killed"
@@ -115,8 +114,6 @@ async def _compare(gold: str, answer: str) -> Verdict:
     except Undecided:
         reply = await asyncio.wrap_future(_ask("grade", gold, answer))
         grade, isolation = _read(reply), reply.isolation
-    except Exception:
-        grade = _FAULTY
     return judged(
         grade.status,  # type: ignore[arg-type]
         extracted=answer[:200],

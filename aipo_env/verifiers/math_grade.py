@@ -3,12 +3,15 @@
 from typing import NamedTuple
 
 from aipo_env.verifiers.math_compare import equivalent
-from aipo_env.verifiers.math_forms import Form
+from aipo_env.verifiers.math_forms import Form, read
 from aipo_env.verifiers.math_text import MAX_CHARS, clean, number, screen
 
 
 class Grade(NamedTuple):
-    """What an answer is: "correct", "wrong", "no_answer" or "refused"; which stage says so, and why."""
+    """What an answer is: "correct", "wrong", "no_answer" or "refused"; which stage says so, and why.
+
+    "error" is said of the gold.
+    """
 
     status: str
     stage: str
@@ -41,17 +44,31 @@ def without_algebra(gold: str, answer: str) -> Grade:
     Raises:
         Undecided: Only algebra can tell, and it may look at the answer.
     """
+    if len(gold) > MAX_CHARS:
+        return Grade(
+            "error", "screen", f"the gold holds more than {MAX_CHARS} characters"
+        )
     if len(answer) > MAX_CHARS:
         return Grade("refused", "screen", _holds(f"more than {MAX_CHARS} characters"))
-    gold, answer = clean(gold[:MAX_CHARS]), clean(answer)
+    try:
+        answer = clean(answer)
+    except Exception:
+        return Grade("wrong", "value", "the answer cannot be read")
     if not answer:
         return Grade("no_answer", "", "an empty answer")
+    try:
+        gold = clean(gold)
+        read(gold)
+    except Exception:
+        return Grade("error", "value", f"the gold {gold[:80]!r} cannot be read")
     try:
         is_same = equivalent(gold, answer, _NoAlgebra())
     except Undecided:
         if reason := screen(answer):
             return Grade("refused", "screen", _holds(reason))
         raise
+    except Exception:
+        return Grade("wrong", "value", "the answer cannot be compared")
     return Grade("correct" if is_same else "wrong", "value")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aipo_env import MathVerifier, Task, Verdict, run_sync
+from aipo_env.verifiers import math_grade
 from aipo_env.verifiers.math_equiv import check_gold, last_boxed
 from aipo_env.verifiers.math_extract import extract
 from aipo_env.verifiers.math_text import clean, number, screen
@@ -301,3 +302,29 @@ def test_the_algebra_is_never_imported_here():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert run.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("gold", ["1" + "~" * 4_000 + "q", "x" * 2_001])
+def test_a_gold_that_is_too_long_is_named_and_no_answer_wrong_for_it(gold: str):
+    verdict = grade(gold, "5")
+    assert (verdict.status, verdict.reward) == ("error", None)
+    assert verdict.reason == "the gold holds more than 2000 characters"
+
+
+@pytest.mark.parametrize(
+    "answer", ["1" + "%" * 690, "\\frac{" * 300, "(" * 1_900, "-" * 1_999 + "1"]
+)
+def test_an_answer_that_breaks_the_reading_is_wrong(answer: str):
+    verdict = verify("5", "\\boxed{" + answer + "}")
+    assert verdict.reward == 0.0
+    assert grade("5", answer).reward == 0.0
+
+
+def test_a_gold_that_breaks_the_reading_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    def fail(text: str, depth: int = 0) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(math_grade, "read", fail)
+    verdict = grade("y+1", "5-y")
+    assert (verdict.status, verdict.reward) == ("error", None)
+    assert verdict.reason == "the gold 'y+1' cannot be read"
