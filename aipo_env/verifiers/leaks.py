@@ -303,12 +303,18 @@ def _is_in(gold: Gold, text: str) -> bool:
     return not tokens.isdisjoint(numerals_of(value))
 
 
+def _is_words(answer: str) -> bool:
+    """Return whether an answer is made of words, and no formula, in which small and large letters differ."""
+    letters = sum(map(str.isalpha, answer))
+    return "\\" not in answer and letters >= 0.8 * len(answer) and letters > 3
+
+
 @lru_cache(1024)
 def _holds(answer: str, text: str) -> bool:
     """Return whether an answer stands in a text, however spaced, with no letter or digit beside it."""
     plain = _SIZES.sub("", answer).removesuffix(".")
     squeezed = _SIZES.sub("", text)
-    if plain.replace(" ", "").isalpha():
+    if _is_words(plain):
         plain, squeezed, text = plain.casefold(), squeezed.casefold(), text.casefold()
         if plain[::-1] in squeezed and plain[::-1] != plain and len(plain) > 7:
             return True
@@ -354,7 +360,9 @@ def _states(gold: Gold, text: str, same: Compare) -> bool:
 
 def _restates(gold: Gold, statement: str, same: Compare) -> bool:
     """Return whether a statement is no more than the problem says, which is equal to its answer where it is to be computed."""
-    if is_short(gold) or _same_at_sight(gold.answer, statement):
+    # The same signs in another order are the answer in another order.
+    is_same = sorted(_SIGNS.findall(statement)) == sorted(_SIGNS.findall(gold.answer))
+    if is_short(gold) or is_same or _same_at_sight(gold.answer, statement):
         return False
     asked = [content for _, _, content in formulas(gold.prompt)[:MAX_ASKED]]
     asked += _ASKED.findall(gold.prompt)[:MAX_ASKED]

@@ -125,7 +125,13 @@ def _name(node: ast.AST) -> str:
 
 def _is_left_open(body: list[ast.stmt]) -> bool:
     """Return whether a function does nothing yet: `pass`, `...`, NotImplementedError, or what it says of itself."""
-    return all(map(_is_gap, body))
+    return all(map(_is_gap, body)) or any(map(_is_to_be_filled, body))
+
+
+def _is_to_be_filled(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant):
+        return False
+    return node.value.value is ...
 
 
 def _is_gap(node: ast.stmt) -> bool:
