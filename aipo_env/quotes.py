@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 
-MIN_QUOTE_CHARS = 24
+MIN_QUOTE_CHARS = 32
 """Fewer characters in a row may be the same by chance."""
-MAX_SOURCE_CHARS = 50_000
+MAX_SOURCE_CHARS = 20_000
 """Only this much of the end of what may be quoted is looked at."""
-_BLOCK = MIN_QUOTE_CHARS // 2
-"""Any quotation holds a block of its source that begins at a multiple of this."""
 
 
 def parts(text: str, source: str) -> Iterator[tuple[str, bool]]:
@@ -15,50 +13,22 @@ def parts(text: str, source: str) -> Iterator[tuple[str, bool]]:
 
     Linear in both texts.
     """
-    end = 0
-    for start, stop in _quotations(text, source[-MAX_SOURCE_CHARS:]):
-        if start > end:
-            yield text[end:start], False
-        yield text[start:stop], True
-        end = stop
-    if end < len(text):
-        yield text[end:], False
+    is_quoted = _quoted(text, source[-MAX_SOURCE_CHARS:])
+    start = 0
+    for end in range(1, len(text) + 1):
+        if end == len(text) or is_quoted[end] != is_quoted[start]:
+            yield text[start:end], bool(is_quoted[start])
+            start = end
 
 
-def _quotations(text: str, source: str) -> Iterator[tuple[int, int]]:
-    """Yield where quotations begin and end, in order."""
-    places = range(0, len(source) - _BLOCK + 1, _BLOCK)
-    blocks = {source[place : place + _BLOCK]: place for place in places}
-    at, free = 0, 0
-    while at + _BLOCK <= len(text):
-        place = blocks.get(text[at : at + _BLOCK])
-        if place is None:
-            at += 1
-            continue
-        start, stop = _extended(text, at, free, source, place)
-        if stop - start < MIN_QUOTE_CHARS:
-            at += 1
-            continue
-        yield start, stop
-        at = free = stop
-
-
-def _extended(
-    text: str, at: int, free: int, source: str, place: int
-) -> tuple[int, int]:
-    """Return the bounds in a text of what agrees around a block; not before `free`."""
-    before = 0
-    while (
-        at - before > free
-        and place > before
-        and text[at - before - 1] == source[place - before - 1]
-    ):
-        before += 1
-    after = _BLOCK
-    while (
-        at + after < len(text)
-        and place + after < len(source)
-        and text[at + after] == source[place + after]
-    ):
-        after += 1
-    return at - before, at + after
+def _quoted(text: str, source: str) -> bytearray:
+    """Return for each character whether it is part of a quotation."""
+    marks = bytearray(len(text))
+    size = MIN_QUOTE_CHARS
+    if len(text) < size or len(source) < size:
+        return marks
+    pieces = {source[at : at + size] for at in range(len(source) - size + 1)}
+    for at in range(len(text) - size + 1):
+        if text[at : at + size] in pieces:
+            marks[at : at + size] = b"\1" * size
+    return marks

@@ -1,7 +1,6 @@
 """The learner's forward pass: equal to full logits for every kind of model, layout and way of computing it."""
 
 import copy
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -26,10 +25,6 @@ from aipo_learner.config import TrainConfig
 from aipo_learner.forward import ComputeConfig, LearnerForward
 from aipo_learner.policy import token_logprobs
 from aipo_learner.update import update
-
-# torch.compile imports setuptools late, which fails where somebody has looked for pip in the meantime.
-with suppress(ImportError):
-    import setuptools  # noqa: F401
 
 VOCABULARY = 97
 SIZES = {
