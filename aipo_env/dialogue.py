@@ -39,6 +39,8 @@ from aipo_env.verifiers.leaks import Gold, is_short
 
 MAX_CALLS = 64
 """A turn of more calls is malformed: each of them is answered, even if it is denied."""
+MAX_COUNTED, MAX_READ_CHARS = 1_000, 10_000
+"""Of a turn with more marks of a call, only so many characters are read."""
 UNKNOWN = "unknown"
 """What an agent says that does not know, and what stands in place of a reply that is withheld."""
 TOOL_DENIED = "no calls left"
@@ -275,14 +277,7 @@ class Dialogue:
         reason_if_cut = self._token_reason()
         self.num_policy_tokens += len(completion.token_ids)
         self.num_context_tokens += len(completion.token_ids)
-        parsed = Parsed()
-        if self._reads_calls:
-            parsed = self.codec.parse(completion.text)
-        if len(parsed.calls) > MAX_CALLS:
-            fault = (
-                f"{len(parsed.calls)} calls stand in one turn; at most {MAX_CALLS} may"
-            )
-            parsed = Parsed((), fault, parsed.num_forged)
+        parsed = self._parsed(completion.text)
         self.num_forged += parsed.num_forged
         self.turns.append(Turn(completion.text, completion.finish_reason, parsed.calls))
         if completion.finish_reason == "error":
@@ -301,6 +296,23 @@ class Dialogue:
             return Feedback(self._answer_turn((Span(text, Author.ENV),)))
         self._pending = tuple(self._admit(call) for call in parsed.calls)
         return Consults(self._pending)
+
+    def _parsed(self, text: str) -> Parsed:
+        """Return what a completion asks for, no more than `MAX_CALLS` things."""
+        if not self._reads_calls:
+            return Parsed()
+        openings = [opening for opening, _ in self.codec.macros(self.offered).values()]
+        num_calls = sum(map(text.count, openings))
+        if num_calls > MAX_COUNTED:
+            # To take each of them apart would hold everybody up.
+            num_forged = self.codec.parse(text[:MAX_READ_CHARS]).num_forged
+        else:
+            parsed = self.codec.parse(text)
+            num_calls, num_forged = len(parsed.calls), parsed.num_forged
+            if num_calls <= MAX_CALLS:
+                return parsed
+        fault = f"{num_calls} calls stand in one turn; at most {MAX_CALLS} may"
+        return Parsed((), fault, num_forged)
 
     def reply(self, consults: Sequence[Consult]) -> Message:
         """Take what came of each pending call; return what the policy sees.

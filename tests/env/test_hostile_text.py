@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aipo_env import MathVerifier, Task
+from aipo_env import Completion, Dialogue, DialogueRules, MathVerifier, Task
 from aipo_env.agents import chat, hands, notes
 from aipo_env.codecs import hermes, macro, openai_calls, tags
 from aipo_env.codecs.hermes import HermesCodec
@@ -322,7 +322,8 @@ def test_no_text_holds_the_event_loop(name: str):
 
     async def held() -> float:
         async def read() -> None:
-            TagsCodec().parse(text)
+            dialogue = Dialogue(math, DialogueRules(), TagsCodec(), aided=True)
+            dialogue.receive(Completion(text, (1,)))
             await asyncio.sleep(0)
             OpenAICodec().parse(text)
             await asyncio.sleep(0)
