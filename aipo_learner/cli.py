@@ -23,20 +23,20 @@ from aipo_env import (
     parse_spec,
     short_forms,
 )
-from aipo_learner.checkpoint import FORMAT
-from aipo_learner.config import TrainConfig, read_config_file
 from aipo_learner.demo import run_demo
-from aipo_learner.distributed import rank
 from aipo_learner.dry_run import dry_run
-from aipo_learner.eval_options import EvalOptions
-from aipo_learner.idle import Learned
-from aipo_learner.policy import load_policy, policy_folder
-from aipo_learner.recipes import RECIPES
-from aipo_learner.runtime import prepare
-from aipo_learner.task_sets import measure_task_sets
+from aipo_learner.evaluation.task_sets import measure_task_sets
+from aipo_learner.learn.idle import Learned
+from aipo_learner.policy.distributed import rank
+from aipo_learner.policy.load import load_policy, policy_folder
+from aipo_learner.policy.runtime import prepare
+from aipo_learner.run.folder import FORMAT
+from aipo_learner.samplers.weight_sync import sync_weights
+from aipo_learner.settings.evaluation import EvalOptions
+from aipo_learner.settings.recipes import RECIPES
+from aipo_learner.settings.train import TrainConfig, read_config_file
 from aipo_learner.train import build_sampler
 from aipo_learner.train import train as run_training
-from aipo_learner.weight_sync import sync_weights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,14 +15,14 @@ from typing import Any
 from rich.console import Console
 
 from aipo_env import build_scenario, write_episodes
-from aipo_learner.config import TrainConfig
-from aipo_learner.evaluate import Scores, compare, dependence_gap, evaluate
-from aipo_learner.metrics import read_metrics
-from aipo_learner.policy import load_policy, policy_folder
-from aipo_learner.recipes import toy, toy_base, toy_masked
+from aipo_learner.evaluation.evaluate import Scores, compare, dependence_gap, evaluate
+from aipo_learner.policy.load import load_policy, policy_folder
+from aipo_learner.policy.runtime import prepare
 from aipo_learner.reporting.report import write_report
-from aipo_learner.runtime import prepare
-from aipo_learner.samplers.hf_sampler import HFSampler
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.samplers.hf.sampler import HFSampler
+from aipo_learner.settings.recipes import toy, toy_base, toy_masked
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 

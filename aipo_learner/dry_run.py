@@ -34,11 +34,11 @@ from aipo_env import (
     run_sync,
     write_episodes,
 )
-from aipo_learner.config import TrainConfig
-from aipo_learner.episode_source import EpisodeSource
-from aipo_learner.policy import policy_folder, save_policy
-from aipo_learner.schedule import EvaluationSchedule
-from aipo_learner.tiny import build_tokenizer
+from aipo_learner.policy.load import policy_folder, save_policy
+from aipo_learner.policy.tiny import build_tokenizer
+from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.schedule import EvaluationSchedule
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 GIB = 2**30

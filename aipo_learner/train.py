@@ -26,12 +26,12 @@ from aipo_env import (
     without_contaminated,
     write_episodes,
 )
-from aipo_learner.advantages import group_advantages, is_dropped, overlong_penalty
-from aipo_learner.batch import Row, episode_row
-from aipo_learner.batches import Batches, Groups, SampledBatches, play_groups, staleness
-from aipo_learner.checkpoint import Run
-from aipo_learner.config import TrainConfig
-from aipo_learner.distributed import (
+from aipo_learner.evaluation.scheduled import held_out_metrics, held_out_scenario
+from aipo_learner.learn.advantages import group_advantages, is_dropped, overlong_penalty
+from aipo_learner.learn.idle import Learned, stop_idle, what_to_do, why_idle
+from aipo_learner.learn.rows import Row, episode_row
+from aipo_learner.learn.update import update
+from aipo_learner.policy.distributed import (
     copy_weights,
     gathered,
     join_ranks,
@@ -39,30 +39,36 @@ from aipo_learner.distributed import (
     rank,
     shard,
 )
-from aipo_learner.forward import LearnerForward
-from aipo_learner.guards import (
+from aipo_learner.policy.forward import LearnerForward
+from aipo_learner.policy.load import load_policy, policy_folder
+from aipo_learner.policy.lora import add_adapter
+from aipo_learner.policy.runtime import prepare
+from aipo_learner.reporting.annotations import episode_coefficients, write_coefficients
+from aipo_learner.rollout.independence import WithholdingPool, agent_free_row, anneal
+from aipo_learner.rollout.ray_workers import RayWorkers
+from aipo_learner.rollout.sampled import (
+    Batches,
+    Groups,
+    SampledBatches,
+    play_groups,
+    staleness,
+)
+from aipo_learner.rollout.stored import StoredBatches, sft_config, sft_row
+from aipo_learner.run.folder import Run
+from aipo_learner.run.guards import (
     check_bounds,
     guarded_update,
     out_of_memory_explained,
     sampling_advice,
 )
-from aipo_learner.idle import Learned, stop_idle, what_to_do, why_idle
-from aipo_learner.independence import WithholdingPool, agent_free_row, anneal
-from aipo_learner.interrupt import Abandoned, InterruptFlag
-from aipo_learner.lora import add_adapter
-from aipo_learner.metrics import MetricsLog, episode_metrics
-from aipo_learner.policy import load_policy, policy_folder
-from aipo_learner.ray_workers import RayWorkers
-from aipo_learner.reporting.annotations import episode_coefficients, write_coefficients
-from aipo_learner.runtime import prepare
+from aipo_learner.run.interrupt import Abandoned, InterruptFlag
+from aipo_learner.run.metrics import MetricsLog, episode_metrics
 from aipo_learner.samplers.base import ChatFormat, Sampler
-from aipo_learner.samplers.hf_sampler import HFSampler
-from aipo_learner.samplers.vllm_sampler import VLLMSampler, served_sampler, vllm_sampler
-from aipo_learner.schedule import best_step, is_stalled
-from aipo_learner.scheduled_evaluation import held_out_metrics, held_out_scenario
-from aipo_learner.stored_episodes import StoredBatches, sft_config, sft_row
-from aipo_learner.update import update
-from aipo_learner.weight_sync import sync_weights
+from aipo_learner.samplers.hf.sampler import HFSampler
+from aipo_learner.samplers.vllm.sampler import VLLMSampler, served_sampler, vllm_sampler
+from aipo_learner.samplers.weight_sync import sync_weights
+from aipo_learner.settings.schedule import best_step, is_stalled
+from aipo_learner.settings.train import TrainConfig
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "transformers": HFSampler,

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedModel
 
 from aipo_env import DataError, Episode
-from aipo_learner.batch import collate, episode_row
-from aipo_learner.config import TrainConfig
-from aipo_learner.objective import agent_coefficient
-from aipo_learner.policy import token_logprobs
+from aipo_learner.learn.objective import agent_coefficient
+from aipo_learner.learn.rows import collate, episode_row
+from aipo_learner.policy.load import token_logprobs
+from aipo_learner.settings.train import TrainConfig
 
 
 def token_decoder(policy: Path) -> Callable[[int], str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aipo_env import CONSULT_OUTCOMES, DataError
-from aipo_learner.metrics import read_metrics
 from aipo_learner.reporting.charts import Series
+from aipo_learner.run.metrics import read_metrics
 
 ARMS = {
     "aipo": ("AIPO", "consults agents and learns from what they wrote"),

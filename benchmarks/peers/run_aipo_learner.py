@@ -18,14 +18,14 @@ from aipo_env import (
     Task,
     read_episodes,
 )
-from aipo_learner.batch import Row
-from aipo_learner.config import TrainConfig
-from aipo_learner.forward import ComputeConfig, LearnerForward
-from aipo_learner.metrics import read_metrics
-from aipo_learner.policy import load_policy
-from aipo_learner.runtime import prepare
+from aipo_learner.learn.rows import Row
+from aipo_learner.learn.update import update
+from aipo_learner.policy.forward import ComputeConfig, LearnerForward
+from aipo_learner.policy.load import load_policy
+from aipo_learner.policy.runtime import prepare
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
-from aipo_learner.update import update
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from learner_load import (

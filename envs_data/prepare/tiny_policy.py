@@ -21,12 +21,12 @@ from transformers import (
 from tyro.conf import arg
 
 from aipo_env import CONSULT_KINDS, PolicyError, Salt, build_scenario, keyed_rng
-from aipo_learner.batch import Row, collate, split_rows
-from aipo_learner.evaluate import evaluate
-from aipo_learner.policy import load_policy, save_policy, token_logprobs
-from aipo_learner.runtime import prepare
-from aipo_learner.samplers.hf_sampler import HFSampler
-from aipo_learner.tiny import build_model, build_tokenizer
+from aipo_learner.evaluation.evaluate import evaluate
+from aipo_learner.learn.rows import Row, collate, split_rows
+from aipo_learner.policy.load import load_policy, save_policy, token_logprobs
+from aipo_learner.policy.runtime import prepare
+from aipo_learner.policy.tiny import build_model, build_tokenizer
+from aipo_learner.samplers.hf.sampler import HFSampler
 from envs_data.prepare.transcripts import (
     Transcript,
     draw_drill,

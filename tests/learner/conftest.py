@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from aipo_env import Scenario, build_scenario
-from aipo_learner.policy import save_policy
-from aipo_learner.runtime import prepare
-from aipo_learner.tiny import build_model, build_tokenizer
+from aipo_learner.policy.load import save_policy
+from aipo_learner.policy.runtime import prepare
+from aipo_learner.policy.tiny import build_model, build_tokenizer
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -14,20 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aipo_learner.batches
-import aipo_learner.checkpoint
 import aipo_learner.cli  # everything that a run imports
-import aipo_learner.scheduled_evaluation
+import aipo_learner.evaluation.scheduled
+import aipo_learner.rollout.sampled
+import aipo_learner.run.folder
 import aipo_learner.train
 from aipo_env.cli import main
 
 MOMENTS = {
-    "rollouts": (aipo_learner.batches, "play_wave"),
+    "rollouts": (aipo_learner.rollout.sampled, "play_wave"),
     "update": (aipo_learner.train, "update"),
-    "save": (aipo_learner.checkpoint, "save_policy"),
-    "commit": (aipo_learner.checkpoint, "_sync"),
+    "save": (aipo_learner.run.folder, "save_policy"),
+    "commit": (aipo_learner.run.folder, "_sync"),
     "sync": (aipo_learner.train, "sync_weights"),
-    "evaluation": (aipo_learner.scheduled_evaluation, "evaluate"),
+    "evaluation": (aipo_learner.evaluation.scheduled, "evaluate"),
 }
 
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from aipo_learner.advantages import group_advantages, is_dropped, overlong_penalty
-from aipo_learner.base_algorithms import BASE_ALGORITHMS
+from aipo_learner.learn.advantages import group_advantages, is_dropped, overlong_penalty
+from aipo_learner.learn.base_algorithms import BASE_ALGORITHMS
 
 # Aided: right, right, wrong. Unaided: right, wrong, wrong.
 REWARDS = [1.0, 1.0, 0.0, 1.0, 0.0, 0.0]

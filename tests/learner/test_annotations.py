@@ -13,15 +13,15 @@ from aipo_env import (
     TokenRecord,
     write_episodes,
 )
-from aipo_learner.config import TrainConfig
-from aipo_learner.objective import ObjectiveConfig
+from aipo_learner.learn.objective import ObjectiveConfig
+from aipo_learner.policy.tiny import build_model, build_tokenizer
 from aipo_learner.reporting.annotations import (
     episode_coefficients,
     read_coefficients,
     token_decoder,
     write_coefficients,
 )
-from aipo_learner.tiny import build_model, build_tokenizer
+from aipo_learner.settings.train import TrainConfig
 
 NAN = np.nan
 

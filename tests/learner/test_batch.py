@@ -7,14 +7,19 @@ import pytest
 import torch
 
 from aipo_env import Author, Completion, Scenario, Session, build_scenario, run_sync
-from aipo_learner.batch import Row, collate, episode_row, split_rows
-from aipo_learner.config import TrainConfig
-from aipo_learner.forward import LearnerForward
-from aipo_learner.independence import agent_free_row, aided_flags, aided_share, anneal
-from aipo_learner.objective import ObjectiveConfig
+from aipo_learner.learn.objective import ObjectiveConfig
+from aipo_learner.learn.rows import Row, collate, episode_row, split_rows
+from aipo_learner.learn.update import update
+from aipo_learner.policy.forward import LearnerForward
+from aipo_learner.rollout.independence import (
+    agent_free_row,
+    aided_flags,
+    aided_share,
+    anneal,
+)
 from aipo_learner.samplers.base import ChatFormat
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import training_rows
-from aipo_learner.update import update
 
 
 def row(length: int, advantage: float = 1.0) -> Row:

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-import aipo_learner.checkpoint as checkpoint_module
+import aipo_learner.run.folder as checkpoint_module
 import aipo_learner.train as train_module
 from aipo_env import (
     AgentReply,
@@ -22,16 +22,16 @@ from aipo_env import (
     Outcome,
     data_folder,
 )
-from aipo_learner.checkpoint import Run
-from aipo_learner.config import TrainConfig
-from aipo_learner.forward import ComputeConfig
-from aipo_learner.metrics import read_metrics
-from aipo_learner.objective import ObjectiveConfig
-from aipo_learner.policy import load_policy, policy_folder
-from aipo_learner.samplers.hf_sampler import HFSampler
-from aipo_learner.schedule import SCORE, EvaluationSchedule
-from aipo_learner.scheduled_evaluation import held_out_metrics, held_out_scenario
-from aipo_learner.tiny import build_model, build_tokenizer
+from aipo_learner.evaluation.scheduled import held_out_metrics, held_out_scenario
+from aipo_learner.learn.objective import ObjectiveConfig
+from aipo_learner.policy.forward import ComputeConfig
+from aipo_learner.policy.load import load_policy, policy_folder
+from aipo_learner.policy.tiny import build_model, build_tokenizer
+from aipo_learner.run.folder import Run
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.samplers.hf.sampler import HFSampler
+from aipo_learner.settings.schedule import SCORE, EvaluationSchedule
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 TIMES = ("seconds", "consult_seconds")
@@ -270,7 +270,7 @@ def test_a_checkpoint_of_another_format_is_refused(
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path):
     settings = config(tmp_path / "run")
     holder = (
-        "import sys; from pathlib import Path; from aipo_learner.checkpoint import locked\n"
+        "import sys; from pathlib import Path; from aipo_learner.run.folder import locked\n"
         "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     settings.out.mkdir()

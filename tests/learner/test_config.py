@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aipo_env import ConfigError
-from aipo_learner.config import TrainConfig, read_spec
-from aipo_learner.recipes import RECIPES, toy, toy_base, toy_masked
+from aipo_learner.settings.recipes import RECIPES, toy, toy_base, toy_masked
+from aipo_learner.settings.train import TrainConfig, read_spec
 
 
 def test_a_run_has_at_most_forty_fields():

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from aipo_learner.demo import Measure, run_demo
-from aipo_learner.recipes import toy, toy_base, toy_masked
+from aipo_learner.settings.recipes import toy, toy_base, toy_masked
 
 
 def test_three_arms_are_trained_measured_and_reported(tmp_path: Path, capsys):

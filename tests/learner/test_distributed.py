@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from aipo_env import AgentReply, AgentRequest, Journal, Outcome, read_episodes
-from aipo_learner.batch import Row, collate
-from aipo_learner.config import TrainConfig
-from aipo_learner.distributed import gathered, parts, share
-from aipo_learner.forward import LearnerForward
-from aipo_learner.metrics import read_metrics
-from aipo_learner.objective import ObjectiveConfig
-from aipo_learner.policy import policy_folder
+from aipo_learner.learn.objective import ObjectiveConfig
+from aipo_learner.learn.rows import Row, collate
+from aipo_learner.policy.distributed import gathered, parts, share
+from aipo_learner.policy.forward import LearnerForward
+from aipo_learner.policy.load import policy_folder
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 SCRIPT = Path(__file__).parent / "scripts" / "ranks_train.py"

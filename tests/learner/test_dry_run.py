@@ -11,7 +11,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from aipo_env import DialogueRules, Environment, PolicyError
 from aipo_env.cli import main
-from aipo_learner.config import TrainConfig
 from aipo_learner.dry_run import (
     Footprint,
     architecture,
@@ -20,9 +19,10 @@ from aipo_learner.dry_run import (
     measure,
     shrunk,
 )
-from aipo_learner.episode_source import EpisodeSource
-from aipo_learner.forward import ComputeConfig
-from aipo_learner.recipes import RECIPES
+from aipo_learner.policy.forward import ComputeConfig
+from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.recipes import RECIPES
+from aipo_learner.settings.train import TrainConfig
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aipo_env import build_scenario
-from aipo_learner.evaluate import (
+from aipo_learner.evaluation.evaluate import (
     Scores,
     compare,
     dependence_gap,
@@ -14,7 +14,7 @@ from aipo_learner.evaluate import (
     interval,
     pass_at_k,
 )
-from aipo_learner.samplers.hf_sampler import HFSampler
+from aipo_learner.samplers.hf.sampler import HFSampler
 
 
 @pytest.mark.parametrize(

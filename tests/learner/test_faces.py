@@ -21,7 +21,7 @@ from aipo_env import (
     run_sync,
 )
 from aipo_env.terminal import play_in_terminal
-from aipo_learner.rollouts import play_wave
+from aipo_learner.rollout.waves import play_wave
 
 INDEX = 3
 CONSULTING = ("<knowledge>mele</knowledge>", "<verify>mele=zura</verify>", r"\boxed{1}")

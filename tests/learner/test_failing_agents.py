@@ -9,9 +9,9 @@ from rich.console import Console
 
 from aipo_env import Environment, read_episodes
 from aipo_env.testing import FaultServer
-from aipo_learner.config import TrainConfig
-from aipo_learner.metrics import read_metrics
 from aipo_learner.reporting.report import write_report
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 pytest.importorskip("openai")

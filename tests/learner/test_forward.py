@@ -18,13 +18,13 @@ from transformers import (
     Qwen3Config,
 )
 
-import aipo_learner.forward as forward_module
+import aipo_learner.policy.forward as forward_module
 from aipo_env import ConfigError, PolicyError
-from aipo_learner.batch import Batch, Row, collate, split_rows
-from aipo_learner.config import TrainConfig
-from aipo_learner.forward import ComputeConfig, LearnerForward
-from aipo_learner.policy import token_logprobs
-from aipo_learner.update import update
+from aipo_learner.learn.rows import Batch, Row, collate, split_rows
+from aipo_learner.learn.update import update
+from aipo_learner.policy.forward import ComputeConfig, LearnerForward
+from aipo_learner.policy.load import token_logprobs
+from aipo_learner.settings.train import TrainConfig
 
 VOCABULARY = 97
 SIZES = {

@@ -14,9 +14,9 @@ from torch.distributed.fsdp import fully_shard
 sys.path.insert(0, str(Path(__file__).parent))
 from test_forward import ROWS, build, by_full_logits, gradients
 
-import aipo_learner.forward as forward_module
-from aipo_learner.batch import collate
-from aipo_learner.forward import ComputeConfig, LearnerForward
+import aipo_learner.policy.forward as forward_module
+from aipo_learner.learn.rows import collate
+from aipo_learner.policy.forward import ComputeConfig, LearnerForward
 
 WAYS = ({}, {"gradient_checkpointing": True}, {"layout": "packed"})
 

@@ -11,9 +11,9 @@ from rich.console import Console
 
 import aipo_learner.train as train_module
 from aipo_env import ConfigError, Environment, PolicyError, read_episodes
-from aipo_learner.config import TrainConfig
-from aipo_learner.forward import ComputeConfig
-from aipo_learner.guards import check_bounds, out_of_memory_explained
+from aipo_learner.policy.forward import ComputeConfig
+from aipo_learner.run.guards import check_bounds, out_of_memory_explained
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 

@@ -12,7 +12,7 @@ from aipo_env import (
     Verdict,
     build_scenario,
 )
-from aipo_learner.idle import (
+from aipo_learner.learn.idle import (
     num_trailing_idle,
     stop_idle,
     what_to_do,

@@ -10,9 +10,9 @@ from rich.console import Console
 
 import aipo_learner.train as train_module
 from aipo_env import AgentRequest, Interrupted, ScriptedAgent, ToySource, World
-from aipo_learner.config import TrainConfig
-from aipo_learner.independence import WithholdingPool
-from aipo_learner.metrics import read_metrics
+from aipo_learner.rollout.independence import WithholdingPool
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 

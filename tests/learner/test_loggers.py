@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from aipo_env import ConfigError
-from aipo_learner.loggers import Logger, log_to, open_loggers
+from aipo_learner.run.loggers import Logger, log_to, open_loggers
 
 
 def test_tensorboard_and_a_resumed_run(tmp_path: Path):

@@ -9,15 +9,15 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from aipo_env import ConfigError, data_folder
-from aipo_learner.config import TrainConfig
-from aipo_learner.forward import ComputeConfig
-from aipo_learner.lora import adapter_state, add_adapter, merged_state
-from aipo_learner.policy import load_policy, save_policy
+from aipo_learner.policy.forward import ComputeConfig
+from aipo_learner.policy.load import load_policy, save_policy
+from aipo_learner.policy.lora import adapter_state, add_adapter, merged_state
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 
 def test_without_peft_the_message_says_what_to_install(model, monkeypatch):
-    monkeypatch.setattr("aipo_learner.lora.find_spec", lambda name: None)
+    monkeypatch.setattr("aipo_learner.policy.lora.find_spec", lambda name: None)
     with pytest.raises(
         ConfigError,
         match=r'compute.lora_rank=4 needs peft: pip install "aipo-rl\[lora\]"',

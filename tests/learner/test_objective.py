@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from aipo_learner.agent_rules import AGENT_RULES
-from aipo_learner.base_algorithms import BASE_ALGORITHMS
-from aipo_learner.objective import (
+from aipo_learner.learn.agent_rules import AGENT_RULES
+from aipo_learner.learn.base_algorithms import BASE_ALGORITHMS
+from aipo_learner.learn.metrics import merge_metrics, summarize
+from aipo_learner.learn.objective import (
     ObjectiveConfig,
     agent_coefficient,
     agent_normalizer,
     aipo_loss,
     policy_normalizer,
 )
-from aipo_learner.objective_metrics import merge_metrics, summarize
 
 # Prompt, own words, the consult's wrapper, reply content, the wrapper's end, own words.
 AUTHORS = ["..pp.aaaa.ppp", "..ppppp.aa.p.", "..ppppppppp.."]

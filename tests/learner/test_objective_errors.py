@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from aipo_learner.objective import ObjectiveConfig, aipo_loss
+from aipo_learner.learn.objective import ObjectiveConfig, aipo_loss
 
 FLOATS = torch.zeros(3, 13, dtype=torch.float64)
 POLICY_MASK = torch.zeros(3, 13, dtype=torch.bool)

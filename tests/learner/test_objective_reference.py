@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from aipo_learner.agent_rules import AGENT_RULES
-from aipo_learner.base_algorithms import BASE_ALGORITHMS
-from aipo_learner.objective import (
+from aipo_learner.learn.agent_rules import AGENT_RULES
+from aipo_learner.learn.base_algorithms import BASE_ALGORITHMS
+from aipo_learner.learn.metrics import merge_metrics
+from aipo_learner.learn.objective import (
     ObjectiveConfig,
     agent_normalizer,
     aipo_loss,
     policy_normalizer,
 )
-from aipo_learner.objective_metrics import merge_metrics
 
 CLIPS = {
     "grpo": (0.2, 0.2),

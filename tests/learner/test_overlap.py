@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import aipo_learner.train as train_module
 from aipo_env import Environment, Episode, PolicyError, Terminated, read_episodes
-from aipo_learner.config import TrainConfig
-from aipo_learner.episode_source import EpisodeSource
-from aipo_learner.metrics import read_metrics
-from aipo_learner.samplers.hf_sampler import HFSampler
-from aipo_learner.samplers.vllm_engine import Sampled
-from aipo_learner.samplers.vllm_sampler import VLLMSampler
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.samplers.hf.sampler import HFSampler
+from aipo_learner.samplers.vllm.engine import Sampled
+from aipo_learner.samplers.vllm.sampler import VLLMSampler
+from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 NUM_STEPS = 4

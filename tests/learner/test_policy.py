@@ -9,10 +9,10 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from aipo_env import Environment, PolicyError
-from aipo_learner.config import TrainConfig
-from aipo_learner.metrics import read_metrics
-from aipo_learner.objective import ObjectiveConfig
-from aipo_learner.policy import load_policy, policy_folder, save_policy
+from aipo_learner.learn.objective import ObjectiveConfig
+from aipo_learner.policy.load import load_policy, policy_folder, save_policy
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 

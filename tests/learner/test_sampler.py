@@ -21,12 +21,12 @@ from aipo_env import (
     Verdict,
     build_scenario,
 )
-from aipo_learner.batch import collate, episode_row
-from aipo_learner.policy import load_policy, token_logprobs
-from aipo_learner.rollouts import play_wave
+from aipo_learner.learn.rows import collate, episode_row
+from aipo_learner.policy.load import load_policy, token_logprobs
+from aipo_learner.rollout.waves import play_wave
 from aipo_learner.samplers.base import ChatFormat
-from aipo_learner.samplers.hf_sampler import HFSampler, HFVoice
-from aipo_learner.samplers.stops import StopFinder
+from aipo_learner.samplers.hf.sampler import HFSampler, HFVoice
+from aipo_learner.samplers.hf.stops import StopFinder
 
 
 def episodes_of(scenario: Scenario, sampler: HFSampler, count: int, aided: bool = True):
@@ -177,7 +177,7 @@ def test_a_template_without_system_turns_gets_the_prompt_in_the_first_message():
 
 
 def _with_template(template: str) -> PreTrainedTokenizerFast:
-    from aipo_learner.tiny import build_tokenizer
+    from aipo_learner.policy.tiny import build_tokenizer
 
     tokenizer = build_tokenizer()
     tokenizer.chat_template = template

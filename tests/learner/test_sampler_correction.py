@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from aipo_learner.objective import ObjectiveConfig, aipo_loss
-from aipo_learner.objective_metrics import summarize
+from aipo_learner.learn.metrics import summarize
+from aipo_learner.learn.objective import ObjectiveConfig, aipo_loss
 
 NAN = math.nan
 # One episode: two own tokens (ratios 4 and 0.5), an agent's two, an own token of unknown probability.

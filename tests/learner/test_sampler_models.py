@@ -16,13 +16,13 @@ from transformers import (
 )
 
 from aipo_env import PolicyError, Scenario
-from aipo_learner.batch import collate, episode_row
-from aipo_learner.policy import token_logprobs
-from aipo_learner.rollouts import play_wave
+from aipo_learner.learn.rows import collate, episode_row
+from aipo_learner.policy.load import token_logprobs
+from aipo_learner.policy.tiny import build_tokenizer
+from aipo_learner.rollout.waves import play_wave
 from aipo_learner.samplers.base import ChatFormat
-from aipo_learner.samplers.hf_sampler import HFSampler
-from aipo_learner.samplers.row_cache import attention_masks
-from aipo_learner.tiny import build_tokenizer
+from aipo_learner.samplers.hf.row_cache import attention_masks
+from aipo_learner.samplers.hf.sampler import HFSampler
 
 SIZES = {
     "hidden_size": 32,

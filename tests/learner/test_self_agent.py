@@ -23,12 +23,12 @@ from aipo_env import (
     data_folder,
     run_sync,
 )
-from aipo_learner.batch import collate, episode_row
-from aipo_learner.policy import load_policy
-from aipo_learner.rollouts import play_wave
+from aipo_learner.learn.rows import collate, episode_row
+from aipo_learner.policy.load import load_policy
+from aipo_learner.rollout.waves import play_wave
 from aipo_learner.samplers.base import ChatFormat
-from aipo_learner.samplers.hf_sampler import HFSampler
-from aipo_learner.self_agent import lend_voice
+from aipo_learner.samplers.hf.sampler import HFSampler
+from aipo_learner.samplers.own_policy import lend_voice
 
 RULES = {"max_context_tokens": 900, "consult_budget": 3}
 

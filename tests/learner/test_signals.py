@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from aipo_env import Environment
-from aipo_learner.config import TrainConfig
-from aipo_learner.interrupt import Abandoned, InterruptFlag
-from aipo_learner.metrics import read_metrics
-from aipo_learner.schedule import EvaluationSchedule
+from aipo_learner.run.interrupt import Abandoned, InterruptFlag
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.settings.schedule import EvaluationSchedule
+from aipo_learner.settings.train import TrainConfig
 
 Run = Callable[..., int]
 MOMENTS = ("rollouts", "update", "save", "commit", "sync", "evaluation")

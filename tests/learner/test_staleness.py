@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 import aipo_learner.train as train_module
 from aipo_env import read_episodes
-from aipo_learner.config import TrainConfig
-from aipo_learner.episode_source import EpisodeSource
-from aipo_learner.metrics import read_metrics
-from aipo_learner.policy import policy_folder
+from aipo_learner.policy.load import policy_folder
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 TIMES = ("seconds", "consult_seconds")

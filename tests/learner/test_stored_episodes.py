@@ -26,18 +26,18 @@ from aipo_env import (
     run_sync,
     write_episodes,
 )
-from aipo_learner.batch import episode_row
-from aipo_learner.batches import SampledBatches, play_groups
-from aipo_learner.checkpoint import Run
-from aipo_learner.config import TrainConfig
-from aipo_learner.episode_source import EpisodeSource
-from aipo_learner.independence import agent_free_row
-from aipo_learner.interrupt import InterruptFlag
-from aipo_learner.metrics import read_metrics
-from aipo_learner.policy import load_policy, policy_folder
+from aipo_learner.learn.rows import episode_row
+from aipo_learner.policy.load import load_policy, policy_folder
+from aipo_learner.rollout.independence import agent_free_row
+from aipo_learner.rollout.sampled import SampledBatches, play_groups
+from aipo_learner.rollout.stored import StoredBatches, sft_row, tokenised
+from aipo_learner.run.folder import Run
+from aipo_learner.run.interrupt import InterruptFlag
+from aipo_learner.run.metrics import read_metrics
 from aipo_learner.samplers.base import ChatFormat
-from aipo_learner.samplers.hf_sampler import HFSampler
-from aipo_learner.stored_episodes import StoredBatches, sft_row, tokenised
+from aipo_learner.samplers.hf.sampler import HFSampler
+from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 

@@ -24,9 +24,9 @@ from aipo_env import (
     Piece,
     PolicyError,
 )
-from aipo_learner.eval_options import EvalOptions, task_sets
+from aipo_learner.evaluation.task_sets import measure_task_sets
 from aipo_learner.samplers.base import ChatFormat, ChatVoice
-from aipo_learner.task_sets import measure_task_sets
+from aipo_learner.settings.evaluation import EvalOptions, task_sets
 
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="the process sandbox needs Linux"

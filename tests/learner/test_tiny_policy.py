@@ -17,10 +17,10 @@ from aipo_env import (
     shift_of,
 )
 from aipo_env.toy.world import believed_move
-from aipo_learner.evaluate import evaluate
-from aipo_learner.policy import load_policy
-from aipo_learner.samplers.hf_sampler import HFSampler
-from aipo_learner.tiny import build_model, build_tokenizer
+from aipo_learner.evaluation.evaluate import evaluate
+from aipo_learner.policy.load import load_policy
+from aipo_learner.policy.tiny import build_model, build_tokenizer
+from aipo_learner.samplers.hf.sampler import HFSampler
 from envs_data.prepare.tiny_policy import GATES, WarmstartConfig, gate_scores, teach
 from envs_data.prepare.transcripts import draw_drill, draw_recital, draw_transcript
 

@@ -20,15 +20,15 @@ from aipo_env import (
     Scenario,
     build_scenario,
 )
-from aipo_learner.batch import collate, episode_row
-from aipo_learner.config import TrainConfig
-from aipo_learner.metrics import read_metrics
-from aipo_learner.policy import load_policy, policy_folder, token_logprobs
-from aipo_learner.rollouts import play_wave
+from aipo_learner.learn.rows import collate, episode_row
+from aipo_learner.policy.load import load_policy, policy_folder, token_logprobs
+from aipo_learner.rollout.waves import play_wave
+from aipo_learner.run.metrics import read_metrics
 from aipo_learner.samplers.base import ChatFormat
-from aipo_learner.samplers.vllm_sampler import VLLMSampler, served_sampler
+from aipo_learner.samplers.vllm.sampler import VLLMSampler, served_sampler
+from aipo_learner.samplers.weight_sync import sampler_gap, sync_weights
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
-from aipo_learner.weight_sync import sampler_gap, sync_weights
 
 openai = pytest.importorskip("openai")
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ os.environ |= {
     "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
 }
 
-from aipo_learner.loggers import log_to, open_loggers  # noqa: E402
+from aipo_learner.run.loggers import log_to, open_loggers  # noqa: E402
 
 run = folder / "mine"
 run.mkdir()

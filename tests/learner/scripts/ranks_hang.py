@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-import aipo_learner.batches
+import aipo_learner.rollout.sampled
 from aipo_env.cli import main
 
-real, rank = aipo_learner.batches.play_wave, int(os.environ["RANK"])
+real, rank = aipo_learner.rollout.sampled.play_wave, int(os.environ["RANK"])
 
 
 async def hang(scenario, sessions, sampler, further):
@@ -21,5 +21,5 @@ async def hang(scenario, sessions, sampler, further):
     return await real(scenario, sessions, sampler, further)
 
 
-aipo_learner.batches.play_wave = hang
+aipo_learner.rollout.sampled.play_wave = hang
 sys.exit(main(["train", "--config", sys.argv[1]]))

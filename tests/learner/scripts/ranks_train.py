@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aipo_learner.config import TrainConfig
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 for fields in json.loads(Path(sys.argv[1]).read_text()):

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from aipo_env import Environment, read_episodes
-from aipo_learner.config import TrainConfig
-from aipo_learner.episode_source import EpisodeSource
-from aipo_learner.metrics import read_metrics
+from aipo_learner.run.metrics import read_metrics
+from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
 folder = Path(sys.argv[1])

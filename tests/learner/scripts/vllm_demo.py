@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from aipo_learner.demo import run_demo
-from aipo_learner.recipes import toy, toy_base, toy_masked
+from aipo_learner.settings.recipes import toy, toy_base, toy_masked
 
 
 def main(out: Path) -> None:

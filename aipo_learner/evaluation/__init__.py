@@ -1,0 +1,1 @@
+"""A policy measured on held-out tasks, with and without its agents."""

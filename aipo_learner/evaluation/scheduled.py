@@ -1,0 +1,52 @@
+"""What is measured on schedule: the policy alone, on the same held-out tasks with the same draws every time."""
+
+from aipo_env import DataError, Environment, Scenario, build_scenario, is_id
+from aipo_learner.evaluation.evaluate import evaluate
+from aipo_learner.samplers.base import Sampler
+from aipo_learner.settings.evaluation import of_other_tasks
+from aipo_learner.settings.schedule import SCORE
+from aipo_learner.settings.train import TrainConfig
+
+
+def held_out_scenario(config: TrainConfig) -> Scenario:
+    """Build the scenario of the evaluation: deployment, so without agents.
+
+    Raises:
+        DataError: Its source has no held-out tasks.
+    """
+    schedule = config.evaluation
+    environment = config.environment
+    if schedule.environment:
+        if is_id(schedule.environment):
+            # Another environment with everything that is its own.
+            environment = Environment(id=schedule.environment)
+        else:
+            environment = of_other_tasks(environment, schedule.environment)
+    scenario = build_scenario(environment, "none", seed=config.seed)
+    if schedule.every and scenario.source.num_tasks("test") == 0:
+        raise DataError(
+            f"environment {environment.name!r} has no held-out tasks, and evaluation.every={schedule.every} asks for some. Name "
+            "another source, as in --evaluation.environment hf:math_500, or set --evaluation.every 0."
+        )
+    return scenario
+
+
+def held_out_metrics(
+    config: TrainConfig, scenario: Scenario, sampler: Sampler
+) -> dict[str, float]:
+    """Sample the held-out tasks; return mean pass@1, pass@k, and the share that a limit cut off."""
+    num_tasks, num_samples = config.evaluation.num_tasks, config.evaluation.num_samples
+    scores, _ = evaluate(
+        sampler,
+        scenario,
+        num_tasks=num_tasks,
+        num_samples=num_samples,
+        aided=False,
+        seed=config.seed,
+    )
+    return {
+        SCORE: float(scores.pass_at(1).mean()),
+        f"eval/pass_at_{num_samples}": float(scores.pass_at(num_samples).mean()),
+        "eval/unverified": scores.num_unverified / (len(scores.task_ids) * num_samples),
+        "eval/truncated": scores.num_truncated / (len(scores.task_ids) * num_samples),
+    }

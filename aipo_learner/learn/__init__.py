@@ -1,0 +1,1 @@
+"""From episodes to an update: advantages, rows, objective, optimiser step."""

@@ -1,0 +1,318 @@
+"""The AIPO loss: a base RL algorithm on the policy's own tokens, a rule on its agents' tokens.
+
+Our reconstruction of the objective of arXiv 2605.08401; docs/objective.md shows each equation
+beside the function that computes it. Everything here is pure: tensors in, tensors out.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from aipo_learner.learn.agent_rules import AGENT_RULES, AgentTokens
+from aipo_learner.learn.base_algorithms import (
+    BASE_ALGORITHMS,
+    PolicyTokens,
+    bounded_exp,
+    episode_mean,
+    k3,
+)
+from aipo_learner.learn.metrics import Metrics
+from aipo_learner.settings.objective import ObjectiveConfig
+
+__all__ = [
+    "ObjectiveConfig",
+    "agent_coefficient",
+    "agent_normalizer",
+    "aipo_loss",
+    "policy_normalizer",
+]
+
+
+def aipo_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    policy_mask: Tensor,
+    agent_mask: Tensor,
+    config: ObjectiveConfig,
+    *,
+    agent_logprobs: Tensor | None = None,
+    sampler_logprobs: Tensor | None = None,
+    ref_logprobs: Tensor | None = None,
+    policy_normalizer: float | None = None,
+    agent_normalizer: float | None = None,
+) -> tuple[Tensor, Metrics]:
+    """-(sum of J over policy tokens / Z_policy + agent_weight * sum over agent tokens / Z_agent).
+
+    Tensors are `[batch, tokens]`, float32 or float64 (all the same), masks bool; `advantages` may
+    be `[batch]`. One row is one episode. Only `logprobs` receives a gradient: exactly 0 where
+    neither mask is set, and there every tensor may hold anything, NaN and +-inf included.
+
+    `old_logprobs` are the learner's own at the rollout's weights, for agent tokens too.
+    `agent_logprobs` are the agent's of its tokens (NaN or None: probability 1);
+    `sampler_logprobs` those of the engine that sampled (NaN or None: weight 1).
+    The normalizers are the whole batch's, from the functions of the same names, so that the
+    losses of microbatches add up to the loss of the batch; None computes them from these rows.
+    A row without policy tokens adds exactly 0 to the policy's term.
+
+    Returns the scalar loss and detached metrics for `merge_metrics` and `summarize`.
+    Raises ValueError for a wrong shape or dtype, overlapping masks, `kl_coef` without
+    `ref_logprobs`, a negative or NaN normalizer.
+    """
+    if logprobs.dim() != 2 or logprobs.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"logprobs is {logprobs.dtype} of shape {list(logprobs.shape)}: it must be float32 "
+            "or float64 of shape [batch, tokens]."
+        )
+    advantages = _per_token(advantages.detach(), logprobs)
+    known = {
+        "agent_logprobs": agent_logprobs,
+        "sampler_logprobs": sampler_logprobs,
+        "ref_logprobs": ref_logprobs,
+    }
+    _check(
+        logprobs,
+        logprobs.dtype,
+        old_logprobs=old_logprobs,
+        advantages=advantages,
+        **known,
+    )
+    _check(logprobs, torch.bool, policy_mask=policy_mask, agent_mask=agent_mask)
+    _check_overlap(policy_mask, agent_mask)
+    if config.kl_coef and ref_logprobs is None:
+        raise ValueError(
+            f"kl_coef is {config.kl_coef}: pass ref_logprobs, or set kl_coef to 0."
+        )
+    own = PolicyTokens(
+        _select(policy_mask, logprobs),
+        _select(policy_mask, old_logprobs.detach()),
+        _select(policy_mask, advantages),
+        policy_mask,
+        *config.clip_bounds(),
+    )
+    policy_loss, policy_metrics = _policy_term(
+        own, config, sampler_logprobs, ref_logprobs, policy_normalizer
+    )
+    agent_loss, agent_metrics = _agent_term(
+        _select(agent_mask, logprobs),
+        _select(agent_mask, old_logprobs.detach()),
+        None
+        if agent_logprobs is None
+        else _select(agent_mask, agent_logprobs.detach()),
+        _select(agent_mask, advantages),
+        agent_mask,
+        config,
+        agent_normalizer,
+    )
+    return policy_loss + agent_loss, policy_metrics | agent_metrics
+
+
+def policy_normalizer(policy_mask: Tensor, config: ObjectiveConfig) -> float:
+    """Z_policy of a whole batch, from its `[batch, tokens]` mask; over ranks, add them up."""
+    return BASE_ALGORITHMS[config.base].normalizer(
+        policy_mask, config.max_policy_tokens
+    )
+
+
+def agent_normalizer(
+    agent_mask: Tensor, advantages: Tensor, config: ObjectiveConfig
+) -> float:
+    """Z_agent of a whole batch: the agent tokens whose weight times advantage is not 0.
+
+    `advantages` is `[batch]` or `[batch, tokens]`; over ranks, add the normalizers up.
+    """
+    weighted = _weighted_advantages(_per_token(advantages, agent_mask), config)
+    return float((_select(agent_mask, weighted) != 0).sum())
+
+
+def agent_coefficient(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    agent_logprobs: Tensor | None,
+    advantages: Tensor,
+    config: ObjectiveConfig,
+) -> Tensor:
+    """The coefficient c of every token under `config.agent_rule`: `[batch, tokens]`, detached.
+
+    Arguments as in `aipo_loss`. c leaves out the advantage and its `negative_weight`; read it at
+    agent tokens only, elsewhere it has no meaning.
+    """
+    advantages = _per_token(advantages, logprobs)
+    tokens = _agent_tokens(logprobs, old_logprobs, agent_logprobs, advantages, config)
+    return AGENT_RULES[config.agent_rule](tokens)
+
+
+def _policy_term(
+    own: PolicyTokens,
+    config: ObjectiveConfig,
+    sampler_logprobs: Tensor | None,
+    ref_logprobs: Tensor | None,
+    normalizer: float | None,
+) -> tuple[Tensor, Metrics]:
+    """The policy tokens' part of the loss, and its metrics."""
+    algorithm = BASE_ALGORITHMS[config.base]
+    surrogate = algorithm.surrogate(own)
+    ratio = bounded_exp(own.logprobs - own.old_logprobs)
+    metrics = {
+        "policy_tokens": _count(own.mask, ratio),
+        "clip_count": _count(surrogate.clipped & own.mask, ratio),
+        "ratio_max": _select(own.mask, ratio).max(),
+    }
+    share = _token_share(own, algorithm.averages_episode)
+    weight = share
+    if sampler_logprobs is not None:
+        sampler_weight, sampler_metrics = _sampler_correction(
+            own, sampler_logprobs, config
+        )
+        weight = share * sampler_weight
+        metrics |= sampler_metrics
+    objective = surrogate.objective * weight
+    if ref_logprobs is not None:
+        kl_ref = k3(_select(own.mask, ref_logprobs.detach()) - own.logprobs)
+        objective = objective - config.kl_coef * share * kl_ref
+        metrics["kl_ref_sum"] = kl_ref.detach().sum()
+    z = policy_normalizer(own.mask, config) if normalizer is None else normalizer
+    loss = _divide(-objective.sum(), z, "policy_normalizer")
+    logit_push = (surrogate.push * weight).abs() * (1 - own.logprobs.detach().exp())
+    metrics["policy_push"] = _divide(logit_push.sum(), z, "policy_normalizer")
+    metrics["policy_loss"] = loss.detach()
+    return loss, metrics
+
+
+def _token_share(own: PolicyTokens, averages_episode: bool) -> Tensor:
+    """1, or 1 / n_i where the base algorithm averages over the n_i tokens of an episode."""
+    num_tokens = own.mask.sum(-1, keepdim=True).clamp(min=1).to(own.logprobs.dtype)
+    return 1 / num_tokens if averages_episode else torch.ones_like(num_tokens)
+
+
+def _sampler_correction(
+    own: PolicyTokens, sampler_logprobs: Tensor, config: ObjectiveConfig
+) -> tuple[Tensor, Metrics]:
+    """min(p_old / p_sampler, cap), detached, per token or per row, and its metrics.
+
+    Only own tokens with a known probability enter it; an agent's token never does.
+    """
+    known = own.mask & ~sampler_logprobs.isnan()
+    log_ratio = _select(known, own.old_logprobs - sampler_logprobs.detach())
+    metrics = {
+        "kl_sampler_sum": k3(log_ratio).sum(),
+        "sampler_tokens": _count(known, log_ratio),
+    }
+    level = config.sampler_ratio or ("geometric" if config.base == "gspo" else "token")
+    if level == "geometric":
+        log_ratio = episode_mean(log_ratio, own.mask)
+    elif level == "sequence":
+        log_ratio = log_ratio.sum(-1, keepdim=True)
+    weight = bounded_exp(log_ratio).clamp(max=config.sampler_ratio_cap)
+    used = _select(known, weight)
+    return weight, metrics | {
+        "sampler_weight_sum": used.sum(),
+        "sampler_weight_square_sum": (used**2).sum(),
+    }
+
+
+def _agent_term(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    agent_logprobs: Tensor | None,
+    advantages: Tensor,
+    mask: Tensor,
+    config: ObjectiveConfig,
+    normalizer: float | None,
+) -> tuple[Tensor, Metrics]:
+    """The agent tokens' part of the loss, `agent_weight` included, and its metrics."""
+    tokens = _agent_tokens(logprobs, old_logprobs, agent_logprobs, advantages, config)
+    coefficient = AGENT_RULES[config.agent_rule](tokens)
+    push = config.agent_weight * _weighted_advantages(advantages, config) * coefficient
+    z = agent_normalizer(mask, advantages, config) if normalizer is None else normalizer
+    loss = _divide(-(push * logprobs).sum(), z, "agent_normalizer")
+    logit_push = (push.abs() * (1 - tokens.p)).sum()
+    return loss, {
+        "agent_loss": loss.detach(),
+        "agent_push": _divide(logit_push, z, "agent_normalizer"),
+        "agent_tokens": _count(mask, logprobs),
+        "agent_p_sum": _select(mask, tokens.p).sum(),
+        "agent_below_floor": _count(
+            mask & (tokens.agent_ratio < config.floor), logprobs
+        ),
+        "agent_coefficient_sum": _select(mask, coefficient).sum(),
+    }
+
+
+def _agent_tokens(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    agent_logprobs: Tensor | None,
+    advantages: Tensor,
+    config: ObjectiveConfig,
+) -> AgentTokens:
+    logprobs = logprobs.detach()
+    if agent_logprobs is None:
+        agent_logprobs = torch.zeros_like(logprobs)
+    known_logprobs = torch.where(agent_logprobs.isnan(), 0.0, agent_logprobs)
+    # A floor under a negative advantage would drive unlikely tokens towards probability 0.
+    floor = torch.where(advantages < 0, 0.0, torch.full_like(logprobs, config.floor))
+    return AgentTokens(
+        p=logprobs.exp(),
+        ratio=bounded_exp(logprobs - old_logprobs),
+        agent_ratio=bounded_exp(logprobs - known_logprobs),
+        floor=floor,
+        ceiling=config.ceiling,
+        gamma=config.luffy_gamma,
+    )
+
+
+def _weighted_advantages(advantages: Tensor, config: ObjectiveConfig) -> Tensor:
+    """w(A) * A: negative advantages count `negative_weight` times."""
+    return torch.where(advantages < 0, config.negative_weight * advantages, advantages)
+
+
+def _select(mask: Tensor, values: Tensor) -> Tensor:
+    """`values` where the mask is set, 0 elsewhere: garbage there reaches no arithmetic."""
+    return torch.where(mask, values, 0.0)
+
+
+def _count(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.sum().to(like.dtype)
+
+
+def _divide(total: Tensor, normalizer: float, name: str) -> Tensor:
+    """`total / normalizer`; 0, gradient included, when there is nothing to normalise by."""
+    if not 0 <= normalizer < math.inf:
+        raise ValueError(
+            f"{name} is {normalizer}: it must be a finite number, 0 or more."
+        )
+    return total / normalizer if normalizer else total * 0.0
+
+
+def _per_token(advantages: Tensor, like: Tensor) -> Tensor:
+    """`[batch]` or `[batch, tokens]` advantages as `[batch, tokens]`."""
+    if advantages.shape == like.shape:
+        return advantages
+    if advantages.shape == like.shape[:1]:
+        return advantages.unsqueeze(-1).expand(like.shape)
+    raise ValueError(
+        f"advantages has shape {list(advantages.shape)}: it must be {list(like.shape[:1])} "
+        f"(one per row) or {list(like.shape)} (one per token)."
+    )
+
+
+def _check(like: Tensor, dtype: torch.dtype, **tensors: Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.shape != like.shape:
+            raise ValueError(
+                f"{name} has shape {list(tensor.shape)}: it must have the shape of logprobs, {list(like.shape)}."
+            )
+        if tensor is not None and tensor.dtype != dtype:
+            raise ValueError(f"{name} is {tensor.dtype}: it must be {dtype}.")
+
+
+def _check_overlap(policy_mask: Tensor, agent_mask: Tensor) -> None:
+    both = policy_mask & agent_mask
+    if both.any():
+        row, token = both.nonzero()[0].tolist()
+        raise ValueError(
+            f"policy_mask and agent_mask, both {list(both.shape)}, overlap at {int(both.sum())} "
+            f"tokens, the first in row {row} at token {token}: a token has one author."
+        )

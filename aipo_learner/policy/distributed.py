@@ -1,0 +1,122 @@
+"""One run in several processes that `torchrun` started: the same loop on every rank, the weights in shards.
+
+Each rank samples its share of the groups from a whole copy of the policy; then all ranks have all episodes,
+and make the same rows of them. Each computes its share of the microbatches with a copy whose layers FSDP2 has
+spread over the ranks, gradients and optimiser state with them. Rank 0 alone writes files. Without torchrun
+there is one rank, and nothing here does anything.
+"""
+
+import atexit
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from aipo_learner.learn.rows import Row
+from aipo_learner.policy.forward import LearnerForward
+
+T = TypeVar("T")
+_PATIENCE = timedelta(hours=4)
+"""How long a rank waits for the others: their episodes may wait for slow agents."""
+
+
+def join_ranks() -> None:
+    """Join the processes that torchrun started, until this one ends."""
+    if not dist.is_torchelastic_launched() or dist.is_initialized():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE
+    )
+    atexit.register(dist.destroy_process_group)
+
+
+def rank() -> int:
+    """Return this process's number; rank 0 writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Return the number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def parts(items: Sequence[T], number: int) -> list[Sequence[T]]:
+    """Split items, in order, into parts of one size to within 1."""
+    ends = [len(items) * part // number for part in range(number + 1)]
+    return [items[start:end] for start, end in pairwise(ends)]
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """Return this rank's part of the items."""
+    return parts(items, world_size())[rank()]
+
+
+def gathered(items: Sequence[T]) -> list[T]:
+    """Return the items of all ranks, in the order of the ranks. Every rank waits here for every other."""
+    of_ranks: list[Sequence[T]] = [items] * world_size()
+    if dist.is_initialized():
+        dist.all_gather_object(of_ranks, items)
+    return [item for part in of_ranks for item in part]
+
+
+def share_passes(
+    passes: Sequence[list[Row]],
+) -> tuple[Sequence[list[Row]], Sequence[list[Row]]]:
+    """Return this rank's microbatches, and one with a row in which no token counts if others have one more.
+
+    All ranks must make as many passes, because they gather the weights of the layers together.
+    """
+    nothing = np.zeros(len(passes[0][0].token_ids), bool)
+    idle = [replace(passes[0][0], policy_mask=nothing, agent_mask=nothing)]
+    mine = passes[rank() :: world_size()]
+    return mine, [idle] if len(mine) * world_size() < len(passes) else []
+
+
+def own_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model that `shard` may take apart: the model itself on one rank, else a copy."""
+    return model if world_size() == 1 else copy.deepcopy(model)
+
+
+def shard(forward: LearnerForward) -> None:
+    """Spread the weights of a forward pass's model over the ranks, layer by layer, with FSDP2 (arXiv 2304.11277).
+
+    With bfloat16, layers are gathered in it; gradients are summed, and the head computed, in float32.
+    """
+    if world_size() == 1:
+        return
+    forward.probe_head()
+    mesh = init_device_mesh(forward.model.device.type, (world_size(),))
+    dtype = torch.bfloat16 if forward.is_bfloat16 else None
+    precision = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
+    for module in forward.model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            fully_shard(module, mesh=mesh, mp_policy=precision)
+    fully_shard(forward.model, mesh=mesh)
+
+
+@torch.no_grad()
+def copy_weights(sharded: PreTrainedModel, whole: PreTrainedModel) -> None:
+    """Copy what is trained from the shards of all ranks to the model that this rank samples from."""
+    for source, target in zip(sharded.parameters(), whole.parameters(), strict=True):
+        if isinstance(source, DTensor) and source.requires_grad:
+            target.copy_(source.full_tensor())
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor with the parts of all ranks."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

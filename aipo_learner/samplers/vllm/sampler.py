@@ -1,0 +1,214 @@
+"""A sampler on vLLM: every turn is a request of its own, and an episode that waits for an agent holds no slot.
+
+Draws are seeded by conversation and turn. Which turns share a batch depends on when they come, and with it the
+last bits of the numbers: equal runs are equal up to rounding, not bit for bit.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from aipo_env import (
+    Completion,
+    ConfigError,
+    PolicyError,
+    Salt,
+    in_process_loop,
+    process_loop,
+    run_sync,
+)
+from aipo_learner.policy.distributed import world_size
+from aipo_learner.samplers.base import ChatFormat, ChatVoice, end_ids
+from aipo_learner.samplers.vllm.engine import (
+    PLAIN_SAMPLING,
+    EngineFault,
+    OwnEngine,
+    Sampled,
+)
+from aipo_learner.samplers.vllm.server import ServedEngine
+from aipo_learner.samplers.vllm.weights import export_weights, open_transfer
+
+NUM_TRIES = 4
+"""How often a turn is asked for before the run ends; the engine is brought up again in between."""
+
+
+@dataclass(eq=False, kw_only=True)
+class VLLMVoice(ChatVoice):
+    """A voice of `VLLMSampler`."""
+
+    sampler: "VLLMSampler"
+
+    async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
+        """Ask for the turn, again if the engine dies under it."""
+        seed = int(
+            np.random.SeedSequence(
+                [*self.key, self.num_turns, Salt.TURN_TOKENS]
+            ).generate_state(1)[0]
+        )
+        sampled = await self.sampler.sample(
+            self.token_ids, seed=seed, stop=stop, max_tokens=max_tokens
+        )
+        return self.take(sampled[0], sampled[1], is_cut=sampled[2])
+
+    def close(self) -> None:
+        """Do nothing: vLLM frees a request when it ends."""
+
+
+class VLLMSampler:
+    """Samples turns by a vLLM engine, which lives in the event loop of this process.
+
+    Args:
+        folder: Where weights are handed over; a temporary one if "". A server elsewhere must see it too.
+        weights: How: "file", or vLLM's transfer between GPUs, "ipc" or "nccl".
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        engine: OwnEngine | ServedEngine,
+        *,
+        temperature: float = 1.0,
+        folder: str = "",
+        weights: str = "file",
+    ) -> None:
+        if weights not in ("file", "ipc", "nccl"):
+            raise ConfigError(
+                f"sampler: weights={weights!r} must be 'file', 'ipc' or 'nccl'."
+            )
+        self.model, self.tokenizer, self.engine = model, tokenizer, engine
+        self.temperature, self.weights = temperature, weights
+        self.chat = ChatFormat(tokenizer)
+        self._end_ids = end_ids(model, self.chat)
+        self._scratch = tempfile.TemporaryDirectory(
+            prefix="aipo-vllm-", dir=folder or None
+        )
+        self.folder = Path(self._scratch.name, "policy")
+        self.num_starts = 0
+        self._one_at_a_time = asyncio.Lock()
+        self._transfer: Callable[[], None]
+        self._is_closed = False
+
+    def voice(self, key: tuple[int, ...]) -> VLLMVoice:
+        """Return the voice of an episode."""
+        return VLLMVoice(self.chat, self._end_ids, key, sampler=self)
+
+    async def sample(
+        self,
+        token_ids: Sequence[int],
+        *,
+        seed: int,
+        stop: Sequence[str] = (),
+        max_tokens: int,
+    ) -> Sampled:
+        """Continue `token_ids` to the end of a turn.
+
+        Raises:
+            PolicyError: The engine refuses, or died under the request again and again.
+        """
+        own: dict[str, Any] = {
+            "seed": seed,
+            "stop": list(stop),
+            "max_tokens": max_tokens,
+        }
+        own |= {
+            "temperature": self.temperature,
+            "stop_token_ids": sorted(self._end_ids),
+        }
+        return await in_process_loop(
+            self._sample(list(token_ids), PLAIN_SAMPLING | own)
+        )
+
+    def close(self) -> None:
+        """End the engine."""
+        if not self._is_closed:
+            self._is_closed = True
+            run_sync(self.engine.close())
+        self._scratch.cleanup()
+
+    def take_weights(self) -> None:
+        """Give the engine the weights of `model`; bring it up the first time, and again if it is gone."""
+        is_first = self.num_starts == 0
+        if is_first or self.weights == "file":
+            export_weights(
+                self.model, self.tokenizer, self.folder, untie=self.weights == "file"
+            )
+        if not is_first:
+            with contextlib.suppress(EngineFault):
+                if self.weights == "file":
+                    run_sync(self.engine.reload(self.folder))
+                else:
+                    self._transfer()
+                return
+        run_sync(self._start(self.num_starts))
+
+    async def _start(self, seen: int) -> None:
+        """Bring the engine up with the weights as they are, unless somebody did since `seen` was `num_starts`."""
+        async with self._one_at_a_time:
+            if seen == self.num_starts:
+                await self.engine.start(self.folder)
+                if self.weights != "file":
+                    client = self.engine.weight_client(process_loop())
+                    workers = await self.engine.num_workers()
+                    arguments = (self.weights, client, self.model, workers)
+                    self._transfer = await asyncio.to_thread(open_transfer, *arguments)
+                    await asyncio.to_thread(self._transfer)
+                self.num_starts += 1
+
+    async def _sample(
+        self, token_ids: list[int], sampling: Mapping[str, Any]
+    ) -> Sampled:
+        for _ in range(NUM_TRIES):
+            seen = self.num_starts
+            try:
+                return await self.engine.generate(token_ids, sampling)
+            except EngineFault as error:
+                fault = error
+                await self._start(seen)
+        raise PolicyError(
+            f"sampler: vLLM died {NUM_TRIES} times under one turn: {fault}"
+        )
+
+
+def vllm_sampler(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    temperature: float = 1.0,
+    folder: str = "",
+    weights: str = "file",
+    is_served: bool = False,
+    **options: Any,
+) -> VLLMSampler:
+    """Build the sampler of the specs `vllm` and, with `is_served`, `vllm-serve`; `options` are the engine's."""
+    if url := options.pop("", ""):  # what a spec has without a name has the name ""
+        options["url"] = url
+    if options.get("url") and world_size() > 1:
+        raise ConfigError(
+            f"sampler: {options['url']} would be given the weights by each of {world_size()} ranks. Let every rank start "
+            "a server of its own, --sampler vllm-serve, or train on one rank."
+        )
+    engine = (
+        ServedEngine(**options)
+        if is_served or "url" in options
+        else OwnEngine(**options)
+    )
+    return VLLMSampler(
+        model,
+        tokenizer,
+        engine,
+        temperature=temperature,
+        folder=folder,
+        weights=weights,
+    )
+
+
+served_sampler = partial(vllm_sampler, is_served=True)

@@ -1,0 +1,32 @@
+"""Where the episodes of a step come from, as a run's settings."""
+
+from dataclasses import dataclass
+
+from aipo_env import ConfigError
+from aipo_learner.settings.checks import Natural, check_settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeSource:
+    """Where episodes come from; by default they are sampled when they are due."""
+
+    max_staleness: Natural = 0
+    """Steps that a batch may be sampled ahead of its update; its weights are then as many versions old."""
+    episodes: str = ""
+    """File of episodes to train on instead of sampling; `aipo lint` checks it, docs/episodes.md describes it."""
+    sft_episodes: str = ""
+    """File of episodes whose correct ones are imitated: supervised fine-tuning, as a start or a baseline."""
+    sft_agent_tokens: bool = False
+    """Whether agents' replies are imitated too."""
+
+    def __post_init__(self) -> None:
+        check_settings(self, "config: source.")
+        if sum(map(bool, (self.episodes, self.sft_episodes, self.max_staleness))) > 1:
+            raise ConfigError(
+                "config: of episodes, sft_episodes and max_staleness only one can be set."
+            )
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether episodes come from a file."""
+        return bool(self.episodes or self.sft_episodes)

@@ -1,0 +1,64 @@
+"""The settings of the objective, checked when they are made."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from aipo_env import ConfigError
+from aipo_learner.learn.agent_rules import AGENT_RULES
+from aipo_learner.learn.base_algorithms import BASE_ALGORITHMS
+from aipo_learner.settings.checks import (
+    Bounds,
+    Count,
+    NotNegative,
+    OneOf,
+    Positive,
+    check_settings,
+)
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Which loss to compute.
+
+    `base` and `agent_rule` name the algorithms. `floor` and `ceiling` bound the coefficient of
+    `floored`, `luffy_gamma` shapes `luffy`. `agent_weight` multiplies the agents' term (lambda),
+    `negative_weight` the agent tokens of episodes with a negative advantage (kappa). `clip_low`
+    and `clip_high` are distances from 1; None takes the base algorithm's own, and `rloo` has no
+    clip. `kl_coef` multiplies the k3 penalty against `ref_logprobs`. `max_policy_tokens` is the
+    constant of `dr_grpo`. `sampler_ratio_cap` truncates the importance weight of what other weights or
+    another engine sampled; `sampler_ratio` says what has a weight: each "token", the "sequence" (the product
+    over an episode's own tokens) or its "geometric" mean; None is "geometric" for `gspo`, else "token".
+
+    Raises ConfigError naming the field, its value and the valid ones.
+    """
+
+    base: Annotated[str, OneOf(tuple(BASE_ALGORITHMS))] = "grpo"
+    agent_rule: Annotated[str, OneOf(tuple(AGENT_RULES))] = "floored"
+    floor: NotNegative = 0.1
+    ceiling: Positive = 1.0
+    agent_weight: NotNegative = 1.0
+    negative_weight: NotNegative = 0.0
+    clip_low: Annotated[float | None, Bounds("a number from 0 to 1", 0, 1)] = None
+    clip_high: Annotated[float | None, Bounds("a number, 0 or more")] = None
+    kl_coef: NotNegative = 0.0
+    luffy_gamma: Positive = 0.1
+    max_policy_tokens: Count = 1024
+    sampler_ratio_cap: Positive = 2.0
+    sampler_ratio: Annotated[str | None, OneOf(("token", "sequence", "geometric"))] = (
+        None
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self, "config: objective.")
+        if self.floor > self.ceiling:
+            raise ConfigError(
+                f"config: objective.floor={self.floor} must be at most ceiling={self.ceiling}."
+            )
+
+    def clip_bounds(self) -> tuple[float, float]:
+        """`clip_low` and `clip_high`, the base algorithm's own where they are None."""
+        own = BASE_ALGORITHMS[self.base]
+        return (
+            own.clip_low if self.clip_low is None else self.clip_low,
+            own.clip_high if self.clip_high is None else self.clip_high,
+        )

@@ -1,0 +1,271 @@
+"""One training run, in one dataclass."""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import OmitArgPrefixes
+from tyro.constructors import PrimitiveConstructorSpec
+
+from aipo_env import (
+    ConfigError,
+    Environment,
+    Spec,
+    as_environment,
+    construct,
+    need,
+    parse_rewards,
+    read_spec,
+)
+from aipo_learner.learn.advantages import BASELINES
+from aipo_learner.learn.objective import ObjectiveConfig
+from aipo_learner.policy.forward import ComputeConfig
+from aipo_learner.settings.checks import (
+    Bounds,
+    Count,
+    Limit,
+    Natural,
+    NotNegative,
+    OneOf,
+    OptionalShare,
+    Positive,
+    Share,
+    check_settings,
+)
+from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.schedule import EvaluationSchedule
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """Read a JSON object from the command line or a file."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"a JSON object is needed, this is one of type {type(value).__name__}"
+        )
+    return value
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read the settings in a .json, .toml or .yaml file.
+
+    Raises:
+        ConfigError: It cannot be read, or holds no object of names and values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".toml":
+            return tomllib.loads(text)
+        if path.suffix in (".yaml", ".yml"):
+            yaml = need("yaml", "pyyaml")
+            value = yaml.safe_load(text)
+            if not isinstance(value, dict):
+                raise ValueError("it must hold names and values")
+            return value
+        return read_object(text)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+    except Exception as error:  # YAML has errors of its own
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"config file {path}: {error}. Write one with: aipo train --print-config > {path}"
+    )
+
+
+def _one_argument(
+    read: Callable[[str], Any], metavar: str
+) -> PrimitiveConstructorSpec[Any]:
+    """Describe to tyro a value that is one argument, read by `read`."""
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda arguments: read(arguments[0]),
+        is_instance=lambda value: isinstance(value, str | Mapping),
+        str_from_instance=lambda value: [
+            value if isinstance(value, str) else json.dumps(value)
+        ],
+    )
+
+
+SpecField = Annotated[Spec, _one_argument(read_spec, "SPEC")]
+JsonField = Annotated[dict[str, Any], _one_argument(read_object, "JSON")]
+
+INDEPENDENCE_MODES = ("mixed", "prompt_switch", "accept_anneal", "internalised")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. Components are named by specs, each checked by the part that owns it."""
+
+    policy: str = "tiny"
+    """Hugging Face model folder or hub name; "tiny" is the policy that ships with the project."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model. Off unless you have read it."""
+    out: Path = Path("runs/train")
+    """Folder for checkpoints, metrics and episodes; a run found there is resumed."""
+    seed: Natural = 0
+    """Every draw of the run derives from it."""
+    environment: Environment = field(default_factory=Environment)
+    """What is played; "toy" unless it says. `--environment SPEC` is the id or the source, `--agents SPEC` the agents,
+    `--reward module:function` the verifier."""
+    held_out: tuple[str, ...] = ()
+    """Task sources, or hash lists that `aipo tasks --hashes` wrote: training tasks that share text with their test
+    tasks are left out."""
+    sampler: SpecField = "auto"
+    """What samples the policy's turns: "transformers", "vllm", "vllm-serve", "vllm:http://HOST:8000" (docs/samplers.md);
+    "auto" is vllm where it is installed and has a GPU."""
+    max_sampler_gap: Limit = 0.5
+    """Largest difference (nats) of a token's log-probability between learner and vLLM after each weight sync; beyond
+    it the run stops."""
+    independence: Annotated[str, OneOf(INDEPENDENCE_MODES)] = "internalised"
+    """How the policy learns to do without agents: internalised (best in docs/sweeps.md), mixed, prompt_switch or
+    accept_anneal."""
+    aided_share: OptionalShare = None
+    """Share of a group's rollouts that may consult (mixed, internalised); 0 trains without agents. If not given, a
+    half, and 0 where the environment has no agents."""
+    anneal_from: Share = 0.7
+    """Part of the run after which the share, or the acceptance of replies, falls linearly to 0."""
+    num_steps: Count = 100
+    """Optimiser steps of the run (batches of rollouts)."""
+    groups_per_step: Count = 24
+    """Tasks per step."""
+    group_size: Annotated[int, Bounds("a whole number, 2 or more", 2)] = 8
+    """Rollouts per task."""
+    source: OmitArgPrefixes[EpisodeSource] = field(default_factory=EpisodeSource)
+    """Where episodes come from."""
+    updates_per_step: Count = 1
+    """Optimiser updates made from each batch of rollouts."""
+    baseline: Annotated[str, OneOf(BASELINES)] = "split"
+    """Whom a rollout is compared with: split, union or per_mode."""
+    consult_bonus: NotNegative = 0.0
+    """Added to the reward of a correct episode that consulted; annealed with the share."""
+    consult_cost: NotNegative = 0.0
+    """Taken from the reward for every answered consultation."""
+    overlong_buffer: Natural = 0
+    """Tokens before the limit over which the length penalty of arXiv 2503.14476 grows; 0 is off."""
+    temperature: Positive = 1.0
+    """Sampling temperature; log-probabilities are taken at it too."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """The loss."""
+    lr: Positive = 1e-6
+    """Peak learning rate of AdamW."""
+    warmup_steps: Natural = 10
+    """Steps over which the rate rises linearly."""
+    lr_end: Share = 1.0
+    """Part of the rate that is left at the end of the run; it falls linearly after warm-up."""
+    weight_decay: NotNegative = 0.0
+    """AdamW's."""
+    max_grad_norm: Limit = 1.0
+    """Gradients are scaled down to this norm."""
+    microbatch_tokens: Count = 8192
+    """Tokens per forward and backward pass, padding included; changes nothing but memory and speed."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """How the update is computed."""
+    num_threads: Count = 2
+    """CPU threads of torch; part of what makes a run repeatable."""
+    checkpoint_every: Count = 25
+    """Steps between checkpoints, each a complete Hugging Face export."""
+    keep_checkpoints: Count = 2
+    """Checkpoints kept: the newest; the best by the scheduled evaluation is kept beside them."""
+    episodes_every: Count = 10
+    """Steps between those whose first group of episodes is kept for the viewer."""
+    loggers: str = "tensorboard"
+    """Where metrics go beside metrics.jsonl: any of tensorboard, wandb, trackio, mlflow, with commas between."""
+    evaluation: EvaluationSchedule = field(default_factory=EvaluationSchedule)
+    """Evaluation on held-out tasks during the run, and early stop."""
+    stop_after_idle_steps: Natural = 5
+    """Steps in a row without a gradient after which the run stops and says why; 0: never."""
+    bounds: JsonField = field(default_factory=dict)
+    """Metrics of the update that stop the run: {"entropy": [0.05, null], "kl_ref": [null, 1]}."""
+
+    def __post_init__(self) -> None:
+        # From a file they may be anything.
+        out: Any = self.out
+        held_out: Any = self.held_out
+        environment: Any = self.environment
+        bounds: Any = self.bounds
+        if not isinstance(out, str | Path):
+            raise ConfigError(f"config: out={out!r} must be the path of a folder.")
+        if not isinstance(held_out, list | tuple):
+            raise ConfigError(f"config: held_out={held_out!r} must be a list of names.")
+        if not isinstance(bounds, Mapping):
+            raise ConfigError(
+                f"config: bounds={bounds!r} must be an object of names and values."
+            )
+        object.__setattr__(self, "out", Path(out))
+        object.__setattr__(self, "held_out", tuple(held_out))  # JSON has lists
+        object.__setattr__(self, "environment", Environment.of(environment))
+        for name, pair in bounds.items():
+            _check_bound(name, pair)
+        check_settings(self, "config: ")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able dictionary that `from_dict` turns back."""
+        values = {
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if item.name != "environment"
+        }
+        row: dict[str, Any] = {}
+        for name, value in values.items():
+            is_nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+            row[name] = dataclasses.asdict(value) if is_nested else value
+        row["environment"] = self.environment.to_dict()
+        return {**row, "out": str(self.out), "held_out": list(self.held_out)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """Rebuild a configuration; unknown keys raise ConfigError that suggests the nearest."""
+        return cls().changed(values)
+
+    def changed(self, values: Mapping[str, Any]) -> "TrainConfig":
+        """Return a configuration with other values, of nested settings those that are named; raises as `from_dict`.
+
+        `environment` may be an id or a source; `agents` beside it stands for its agents,
+        `reward` for reward functions, as on the command line.
+        """
+        values = dict(values)
+        environment = self.environment
+        if "environment" in values:
+            environment = as_environment(environment, values.pop("environment"))
+        if "agents" in values:
+            environment = dataclasses.replace(environment, agents=values.pop("agents"))
+        if "reward" in values:
+            verifier = parse_rewards(values.pop("reward"))
+            environment = dataclasses.replace(environment, verifier=verifier)
+        for name in ("rules", "pool"):
+            if name in values:
+                raise ConfigError(
+                    f"config: {name!r} belongs to the environment: write "
+                    f'{{"environment": {{"{name}": …}}}}, or --environment.{name}.NAME VALUE.'
+                )
+        own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        nested = {
+            name: construct(type(part), {**vars(part), **values[name]}, name)
+            for name, part in own.items()
+            if dataclasses.is_dataclass(part) and isinstance(values.get(name), Mapping)
+        }
+        changes = {**own, **values, **nested, "environment": environment}
+        return construct(TrainConfig, changes, "config")
+
+
+def _check_bound(name: str, pair: Any) -> None:
+    """Raise ConfigError unless a bound is a pair of numbers or of nothing."""
+    is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+    if is_pair and all(
+        value is None or isinstance(value, int | float) for value in pair
+    ):
+        return
+    raise ConfigError(
+        f"config: bounds has {pair!r} for {name!r}; write [low, high], null where there is "
+        "none."
+    )
