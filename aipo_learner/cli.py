@@ -23,6 +23,7 @@ from aipo_env import (
     parse_spec,
     short_forms,
 )
+from aipo_learner.build import build_sampler
 from aipo_learner.demo import run_demo
 from aipo_learner.dry_run import dry_run
 from aipo_learner.evaluation.task_sets import measure_task_sets
@@ -35,7 +36,6 @@ from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.evaluation import EvalOptions
 from aipo_learner.settings.recipes import RECIPES
 from aipo_learner.settings.train import TrainConfig, read_config_file
-from aipo_learner.train import build_sampler
 from aipo_learner.train import train as run_training
 
 

@@ -2,9 +2,10 @@
 
 from aipo_env import DataError, Environment, Scenario, build_scenario, is_id
 from aipo_learner.evaluation.evaluate import evaluate
+from aipo_learner.run.scores import SCORE
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.settings.evaluation import of_other_tasks
-from aipo_learner.settings.schedule import SCORE
+from aipo_learner.settings.schedule import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
 
 
@@ -32,21 +33,22 @@ def held_out_scenario(config: TrainConfig) -> Scenario:
 
 
 def held_out_metrics(
-    config: TrainConfig, scenario: Scenario, sampler: Sampler
+    schedule: EvaluationSchedule, scenario: Scenario, sampler: Sampler, *, seed: int
 ) -> dict[str, float]:
     """Sample the held-out tasks; return mean pass@1, pass@k, and the share that a limit cut off."""
-    num_tasks, num_samples = config.evaluation.num_tasks, config.evaluation.num_samples
+    num_samples = schedule.num_samples
     scores, _ = evaluate(
         sampler,
         scenario,
-        num_tasks=num_tasks,
+        num_tasks=schedule.num_tasks,
         num_samples=num_samples,
         aided=False,
-        seed=config.seed,
+        seed=seed,
     )
+    num_episodes = len(scores.task_ids) * num_samples
     return {
         SCORE: float(scores.pass_at(1).mean()),
         f"eval/pass_at_{num_samples}": float(scores.pass_at(num_samples).mean()),
-        "eval/unverified": scores.num_unverified / (len(scores.task_ids) * num_samples),
-        "eval/truncated": scores.num_truncated / (len(scores.task_ids) * num_samples),
+        "eval/unverified": scores.num_unverified / num_episodes,
+        "eval/truncated": scores.num_truncated / num_episodes,
     }

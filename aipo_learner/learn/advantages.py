@@ -4,8 +4,11 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from aipo_env import suggest
+from aipo_learner.settings.objective import BASELINES, CLIP_OF_BASE
+
 WITHOUT_STD = ("dr_grpo", "rloo")
-BASELINES = ("split", "union", "per_mode")
+"""Base algorithms that do not divide by the standard deviation."""
 STD_EPSILON = 1e-6
 
 
@@ -28,43 +31,68 @@ def group_advantages(
 
     >>> group_advantages([1, 0, 0, 0], [True, True, False, False], base="dr_grpo")
     [0.75, -0.25, 0.0, 0.0]
+
+    Raises:
+        ValueError: `base` or `baseline` is unknown, a reward is not finite, or `rewards` and
+            `aided` differ in length.
     """
+    _check_group(rewards, aided, base, baseline)
     return [
         _advantage(row, _comparison_set(row, aided, baseline), rewards, base)
         for row in range(len(rewards))
     ]
 
 
+def _check_group(
+    rewards: Sequence[float], aided: Sequence[bool], base: str, baseline: str
+) -> None:
+    """Raise ValueError for what would give numbers that mean something else."""
+    if base not in CLIP_OF_BASE:
+        raise ValueError(f"base={base!r}. {suggest(str(base), CLIP_OF_BASE)}")
+    if baseline not in BASELINES:
+        raise ValueError(f"baseline={baseline!r}. {suggest(str(baseline), BASELINES)}")
+    if len(rewards) != len(aided):
+        raise ValueError(
+            f"{len(rewards)} rewards and {len(aided)} values of aided: there must be one "
+            "of each for every episode of the group."
+        )
+    for row, reward in enumerate(rewards):
+        if not math.isfinite(reward):
+            raise ValueError(
+                f"rewards[{row}]={reward} is not finite. Leave out the whole group: "
+                "without this episode its baseline would be another."
+            )
+
+
 def _comparison_set(row: int, aided: Sequence[bool], baseline: str) -> list[int]:
-    """The rows that `row` is compared with, itself included."""
-    if baseline == "union" or (baseline == "split" and aided[row]):
-        return list(range(len(aided)))
-    return [
-        other for other in range(len(aided)) if bool(aided[other]) == bool(aided[row])
-    ]
+    """Return the rows that `row` is compared with, itself included."""
+    everybody = range(len(aided))
+    if baseline == "union":
+        return list(everybody)
+    if baseline == "split" and aided[row]:
+        return list(everybody)
+    return [other for other in everybody if bool(aided[other]) == bool(aided[row])]
 
 
 def _advantage(
     row: int, compared: list[int], rewards: Sequence[float], base: str
 ) -> float:
-    averaged = (
-        [other for other in compared if other != row] if base == "rloo" else compared
-    )
+    averaged = compared
+    if base == "rloo":
+        averaged = [other for other in compared if other != row]
     if not averaged:
         return 0.0
     # The mean of differences, not the difference from a mean: equal rewards give 0 exactly.
-    gain = math.fsum(rewards[row] - rewards[other] for other in averaged) / len(
-        averaged
-    )
+    differences = [rewards[row] - rewards[other] for other in averaged]
+    gain = math.fsum(differences) / len(averaged)
     if base in WITHOUT_STD:
         return gain
-    return gain / (
-        statistics.pstdev(rewards[other] for other in compared) + STD_EPSILON
-    )
+    std = statistics.pstdev(float(rewards[other]) for other in compared)
+    return gain / (std + STD_EPSILON)
 
 
 def is_dropped(advantages: Sequence[float]) -> bool:
-    """Whether a group teaches nothing: every advantage is 0 (arXiv 2503.14476)."""
+    """Return whether a group teaches nothing: every advantage is 0 (arXiv 2503.14476)."""
     return all(advantage == 0 for advantage in advantages)
 
 
@@ -78,7 +106,14 @@ def overlong_penalty(
     >>> overlong_penalty(90, 100, 20)
     -0.5
 
-    `buffer_tokens` is from 0 to `max_policy_tokens`.
+    Raises:
+        ValueError: `buffer_tokens` is not from 0 to `max_policy_tokens`.
     """
-    overlong = num_policy_tokens - (max_policy_tokens - buffer_tokens)
-    return -min(1.0, max(0, overlong) / max(buffer_tokens, 1))
+    if not 0 <= buffer_tokens <= max_policy_tokens:
+        raise ValueError(
+            f"buffer_tokens={buffer_tokens} must be from 0 to max_policy_tokens="
+            f"{max_policy_tokens}."
+        )
+    num_overlong = num_policy_tokens - (max_policy_tokens - buffer_tokens)
+    share = max(0, num_overlong) / max(buffer_tokens, 1)
+    return -min(1.0, share)

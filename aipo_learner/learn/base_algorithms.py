@@ -133,21 +133,54 @@ def num_token_places(mask: Tensor, max_policy_tokens: int) -> float:
 
 
 class BaseAlgorithm(NamedTuple):
-    """One row of the table in docs/objective.md."""
+    """One row of the table in docs/objective.md.
+
+    Args:
+        surrogate: What is maximised, per token.
+        averages_episode: Whether an episode's tokens are averaged before episodes are summed.
+        normalizer: Takes bool[batch, tokens] and `max_policy_tokens`; the sum is divided by it.
+    """
 
     surrogate: Callable[[PolicyTokens], Surrogate]
-    clip_low: float
-    clip_high: float
     averages_episode: bool
     normalizer: Callable[[Tensor, int], float]
 
 
 BASE_ALGORITHMS: dict[str, BaseAlgorithm] = {
-    "grpo": BaseAlgorithm(clipped_token_ratio, 0.2, 0.2, True, num_episodes),
-    "dr_grpo": BaseAlgorithm(clipped_token_ratio, 0.2, 0.2, False, num_token_places),
-    "dapo": BaseAlgorithm(clipped_token_ratio, 0.2, 0.28, False, num_tokens),
-    "rloo": BaseAlgorithm(unclipped_ratio, 0.0, 0.0, False, num_episodes),
-    "gspo": BaseAlgorithm(clipped_sequence_ratio, 3e-4, 4e-4, True, num_episodes),
-    "cispo": BaseAlgorithm(clipped_weight, 0.2, 0.28, False, num_tokens),
-    "gppo": BaseAlgorithm(gradient_preserving_clip, 0.2, 0.28, False, num_tokens),
+    "grpo": BaseAlgorithm(
+        surrogate=clipped_token_ratio,
+        averages_episode=True,
+        normalizer=num_episodes,
+    ),
+    "dr_grpo": BaseAlgorithm(
+        surrogate=clipped_token_ratio,
+        averages_episode=False,
+        normalizer=num_token_places,
+    ),
+    "dapo": BaseAlgorithm(
+        surrogate=clipped_token_ratio,
+        averages_episode=False,
+        normalizer=num_tokens,
+    ),
+    "rloo": BaseAlgorithm(
+        surrogate=unclipped_ratio,
+        averages_episode=False,
+        normalizer=num_episodes,
+    ),
+    "gspo": BaseAlgorithm(
+        surrogate=clipped_sequence_ratio,
+        averages_episode=True,
+        normalizer=num_episodes,
+    ),
+    "cispo": BaseAlgorithm(
+        surrogate=clipped_weight,
+        averages_episode=False,
+        normalizer=num_tokens,
+    ),
+    "gppo": BaseAlgorithm(
+        surrogate=gradient_preserving_clip,
+        averages_episode=False,
+        normalizer=num_tokens,
+    ),
 }
+"""By name; the clip of each stands in `settings/objective.py`."""

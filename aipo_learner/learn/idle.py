@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aipo_env import Episode, NoGradient, StopReason
 
@@ -115,16 +114,6 @@ class Learned:
 
     had_gradient: bool
     idle_note: str = ""
-
-
-def num_trailing_idle(rows: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many of the last steps in a metrics file had no gradient."""
-    number = 0
-    for row in reversed(rows):
-        if row.get("rows"):
-            break
-        number += 1
-    return number
 
 
 def stop_idle(num_idle: int, groups: Groups, folder: object) -> NoGradient:

@@ -1,98 +1,167 @@
 """One optimiser step on a batch of rows; the gradient does not depend on how rows are split."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from aipo_env import PolicyError
-from aipo_learner.learn.metrics import merge_metrics, summarize
-from aipo_learner.learn.objective import agent_normalizer, aipo_loss, policy_normalizer
+from aipo_learner.learn.logprobs import batch_logprobs
+from aipo_learner.learn.metrics import Metrics, merge_metrics, summarize
+from aipo_learner.learn.objective import (
+    agent_normalizer,
+    aipo_loss,
+    policy_normalizer,
+)
 from aipo_learner.learn.rows import Batch, Row, collate, split_rows
-from aipo_learner.policy.distributed import gathered, share_passes, whole, world_size
+from aipo_learner.policy.distributed import gathered, rank, whole, world_size
 from aipo_learner.policy.forward import LearnerForward
-from aipo_learner.settings.train import TrainConfig
+from aipo_learner.settings.objective import ObjectiveConfig
+from aipo_learner.settings.stages import UpdateSettings
+
+
+@dataclass(frozen=True)
+class Normalizers:
+    """What the two terms of the loss are divided by: the whole batch's, over all ranks."""
+
+    policy: float
+    agent: float
+
+
+@dataclass
+class _Microbatch:
+    """Rows of one forward and backward pass, with what is known of them before any update.
+
+    `old_logprobs` are set by the first pass, which is made at the weights of the step's start.
+    """
+
+    batch: Batch
+    ref_logprobs: Tensor | None
+    old_logprobs: Tensor | None = None
 
 
 def update(
     forward: LearnerForward,
     optimizer: torch.optim.Optimizer,
     rows: Sequence[Row],
-    config: TrainConfig,
+    settings: UpdateSettings,
     *,
     pad_token_id: int,
     reference: LearnerForward | None = None,
 ) -> dict[str, float]:
     """Make `updates_per_step` optimiser steps on `rows`, the same on all ranks; return the telemetry of the first.
 
-    The first pass is made at the weights of the step's start; its log-probabilities are the old ones.
+    Raises:
+        PolicyError: The gradient is not finite; the weights are left as they are.
     """
-    mine, idle = share_passes(
-        split_rows(rows, config.microbatch_tokens, packed=forward.is_packed)
-    )
+    passes = split_rows(rows, settings.microbatch_tokens, packed=forward.is_packed)
+    mine, filler = share_passes(passes)
     device = forward.model.device
     batches = [collate(part, pad_token_id, device) for part in mine]
-    z_policy = sum(
-        gathered(
-            [
-                policy_normalizer(batch.policy_mask, config.objective)
-                for batch in batches
-            ]
-        )
-    )
-    z_agents = [
-        agent_normalizer(batch.agent_mask, batch.advantages, config.objective)
-        for batch in batches
+    normalizers = _normalizers(batches, settings.objective)
+    batches += [collate(part, pad_token_id, device) for part in filler]
+    microbatches = [
+        _Microbatch(batch, _reference_logprobs(reference, batch)) for batch in batches
     ]
-    z_agent = sum(gathered(z_agents))
-    batches += [collate(part, pad_token_id, device) for part in idle]
-    references = [_reference_logprobs(reference, batch) for batch in batches]
-    old: list[Tensor] = []
     telemetry: dict[str, float] = {}
-    for number in range(config.updates_per_step):
+    for number in range(settings.updates_per_step):
         optimizer.zero_grad(set_to_none=True)
-        metrics_of_parts, entropy_sum = [], 0.0
-        for index, batch in enumerate(batches):
-            logprobs, entropy = forward(batch)
-            if number == 0:
-                old.append(logprobs.detach())
-            loss, metrics = aipo_loss(
-                logprobs,
-                old[index],
-                batch.advantages,
-                batch.policy_mask,
-                batch.agent_mask,
-                config.objective,
-                agent_logprobs=batch.agent_logprobs,
-                sampler_logprobs=batch.sampler_logprobs,
-                ref_logprobs=references[index],
-                policy_normalizer=z_policy,
-                agent_normalizer=z_agent,
+        metrics: list[Metrics] = []
+        entropy_sum = 0.0
+        for microbatch in microbatches:
+            measured, entropy = _backward(
+                forward, microbatch, settings.objective, normalizers
             )
-            # FSDP2 takes the mean of the ranks' gradients; the normalizers are made for their sum.
-            (loss * world_size()).backward()
-            metrics_of_parts.append(
-                {name: value.cpu() for name, value in metrics.items()}
-            )
-            entropy_sum += entropy[batch.policy_mask].sum().item()
-        norm = whole(
-            torch.nn.utils.clip_grad_norm_(
-                forward.model.parameters(), config.max_grad_norm
-            )
-        )
-        if not norm.isfinite():
-            raise PolicyError(
-                f"the gradient is not finite (norm {norm.item()}); the weights were left as they are. Lower lr or "
-                "max_grad_norm; the last checkpoint is whole."
-            )
+            metrics.append(measured)
+            entropy_sum += entropy
+        norm = _clipped_norm(forward, settings.max_grad_norm)
         optimizer.step()
         if number == 0:
-            telemetry = summarize(merge_metrics(gathered(metrics_of_parts))) | {
-                "grad_norm": norm.item()
-            }
-            telemetry["entropy"] = sum(gathered([entropy_sum])) / max(
-                1.0, telemetry["policy_tokens"]
-            )
+            telemetry = _telemetry(metrics, entropy_sum, norm)
+    return telemetry
+
+
+def share_passes(
+    passes: Sequence[list[Row]],
+) -> tuple[Sequence[list[Row]], Sequence[list[Row]]]:
+    """Return this rank's microbatches, and one with a row in which no token counts if others have one more.
+
+    All ranks must make as many passes, because they gather the weights of the layers together.
+    """
+    mine = passes[rank() :: world_size()]
+    if len(mine) * world_size() >= len(passes):
+        return mine, []
+    row = passes[0][0]
+    nothing = np.zeros(len(row.token_ids), bool)
+    return mine, [[replace(row, policy_mask=nothing, agent_mask=nothing)]]
+
+
+def _normalizers(batches: Sequence[Batch], objective: ObjectiveConfig) -> Normalizers:
+    """Add up the normalizers of the microbatches of all ranks."""
+    of_policy = [policy_normalizer(batch.policy_mask, objective) for batch in batches]
+    of_agents = [
+        agent_normalizer(batch.agent_mask, batch.advantages, objective)
+        for batch in batches
+    ]
+    return Normalizers(policy=sum(gathered(of_policy)), agent=sum(gathered(of_agents)))
+
+
+def _backward(
+    forward: LearnerForward,
+    microbatch: _Microbatch,
+    objective: ObjectiveConfig,
+    normalizers: Normalizers,
+) -> tuple[Metrics, float]:
+    """Add a microbatch's gradient; return its metrics and the sum of entropies (nats) of the policy's tokens."""
+    batch = microbatch.batch
+    logprobs, entropy = batch_logprobs(forward, batch)
+    if microbatch.old_logprobs is None:
+        microbatch.old_logprobs = logprobs.detach()
+    loss, metrics = aipo_loss(
+        logprobs,
+        microbatch.old_logprobs,
+        batch.advantages,
+        batch.policy_mask,
+        batch.agent_mask,
+        objective,
+        agent_logprobs=batch.agent_logprobs,
+        sampler_logprobs=batch.sampler_logprobs,
+        ref_logprobs=microbatch.ref_logprobs,
+        policy_normalizer=normalizers.policy,
+        agent_normalizer=normalizers.agent,
+    )
+    # FSDP2 takes the mean of the ranks' gradients; the normalizers are made for their sum.
+    (loss * world_size()).backward()
+    on_cpu = {name: value.cpu() for name, value in metrics.items()}
+    return on_cpu, entropy[batch.policy_mask].sum().item()
+
+
+def _clipped_norm(forward: LearnerForward, max_grad_norm: float) -> float:
+    """Scale the gradient down to `max_grad_norm`; return the norm that it had, over all ranks.
+
+    Raises:
+        PolicyError: It is not finite.
+    """
+    parameters = forward.model.parameters()
+    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
+    if not norm.isfinite():
+        raise PolicyError(
+            f"the gradient is not finite (norm {norm.item()}); the weights were left as they are. Lower lr or "
+            "max_grad_norm; the last checkpoint is whole."
+        )
+    return norm.item()
+
+
+def _telemetry(
+    metrics: Sequence[Metrics], entropy_sum: float, norm: float
+) -> dict[str, float]:
+    """Return the metrics of all microbatches of all ranks as means and shares."""
+    telemetry = summarize(merge_metrics(gathered(metrics)))
+    telemetry["grad_norm"] = norm
+    num_tokens = max(1.0, telemetry["policy_tokens"])
+    telemetry["entropy"] = sum(gathered([entropy_sum])) / num_tokens
     return telemetry
 
 
@@ -100,4 +169,7 @@ def update(
 def _reference_logprobs(
     reference: LearnerForward | None, batch: Batch
 ) -> Tensor | None:
-    return None if reference is None else reference(batch)[0]
+    if reference is None:
+        return None
+    logprobs, _ = batch_logprobs(reference, batch)
+    return logprobs

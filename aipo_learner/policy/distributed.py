@@ -10,12 +10,10 @@ import atexit
 import copy
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -24,9 +22,6 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
-
-from aipo_learner.learn.rows import Row
-from aipo_learner.policy.forward import LearnerForward
 
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=4)
@@ -74,39 +69,26 @@ def gathered(items: Sequence[T]) -> list[T]:
     return [item for part in of_ranks for item in part]
 
 
-def share_passes(
-    passes: Sequence[list[Row]],
-) -> tuple[Sequence[list[Row]], Sequence[list[Row]]]:
-    """Return this rank's microbatches, and one with a row in which no token counts if others have one more.
-
-    All ranks must make as many passes, because they gather the weights of the layers together.
-    """
-    nothing = np.zeros(len(passes[0][0].token_ids), bool)
-    idle = [replace(passes[0][0], policy_mask=nothing, agent_mask=nothing)]
-    mine = passes[rank() :: world_size()]
-    return mine, [idle] if len(mine) * world_size() < len(passes) else []
-
-
 def own_copy(model: PreTrainedModel) -> PreTrainedModel:
     """Return the model that `shard` may take apart: the model itself on one rank, else a copy."""
     return model if world_size() == 1 else copy.deepcopy(model)
 
 
-def shard(forward: LearnerForward) -> None:
-    """Spread the weights of a forward pass's model over the ranks, layer by layer, with FSDP2 (arXiv 2304.11277).
+def shard(model: PreTrainedModel, *, is_bfloat16: bool) -> None:
+    """Spread a model's weights over the ranks, layer by layer, with FSDP2 (arXiv 2304.11277).
 
-    With bfloat16, layers are gathered in it; gradients are summed, and the head computed, in float32.
+    With `is_bfloat16` layers are gathered in it; gradients are summed, and the head
+    computed, in float32.
     """
     if world_size() == 1:
         return
-    forward.probe_head()
-    mesh = init_device_mesh(forward.model.device.type, (world_size(),))
-    dtype = torch.bfloat16 if forward.is_bfloat16 else None
+    mesh = init_device_mesh(model.device.type, (world_size(),))
+    dtype = torch.bfloat16 if is_bfloat16 else None
     precision = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
-    for module in forward.model.modules():
+    for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             fully_shard(module, mesh=mesh, mp_policy=precision)
-    fully_shard(forward.model, mesh=mesh)
+    fully_shard(model, mesh=mesh)
 
 
 @torch.no_grad()

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,42 +12,28 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aipo_env import PolicyError
-from aipo_learner.learn.rows import Batch
 from aipo_learner.policy.head import token_logprobs_from_hidden
-from aipo_learner.settings.checks import Natural, OneOf, check_settings
+from aipo_learner.settings.compute import ComputeConfig
 
 _FEW_LOGITS = 1 << 22
 """Up to so many logits, holding them all is faster than computing them twice."""
 
+_PROBE_LOGIT = 1000.0
+"""A logit that no cap, scale or bias leaves as it is."""
 
-@dataclass(frozen=True, kw_only=True)
-class ComputeConfig:
-    """How the update is computed; all but `lora_rank` change only memory, speed and rounding."""
-
-    layout: Annotated[str, OneOf(("auto", "padded", "packed"))] = "auto"
-    """padded; or packed: the rows of a pass joined to one sequence without padding, its attention block-diagonal
-    (flex_attention on a GPU). auto packs on a GPU, where the model can."""
-    precision: Annotated[str, OneOf(("auto", "float32", "bfloat16"))] = "auto"
-    """float32; or bfloat16: layers computed by autocast, weights, gradients and head in float32. auto is bfloat16
-    on a GPU."""
-    gradient_checkpointing: bool = False
-    """Keep only the inputs of each layer for the backward pass and compute the rest again."""
-    compile_layers: bool = False
-    """Compile each layer with torch.compile."""
-    lora_rank: Natural = 0
-    """Train adapters of this rank instead of the weights; exports are merged. They bear ten times the rate. 0 is
-    off."""
-
-    def __post_init__(self) -> None:
-        check_settings(self, "config: compute.")
+HeadForward = Callable[[Tensor], Tensor]
+"""What stands for the `forward` of the output embedding: hidden states to logits."""
 
 
 class LearnerForward:
-    """Computes log-probabilities with a causal language model of transformers: `forward(batch)`.
+    """Computes log-probabilities with a causal language model of transformers.
 
     While it runs, the `forward` methods of the output embedding and of the layers are others. The model itself,
     its layers and its head are called as modules, never their weights from outside, so that the hooks of FSDP2
-    run wherever `fully_shard` put them; the sampler meets the model unchanged.
+    run wherever `fully_shard` puts them later; the sampler meets the model unchanged.
+
+    `takes_chunks` says whether the head's log-probabilities are computed in chunks: it has
+    no bias, and the model leaves its logits as they are. Else all logits are held.
 
     Raises:
         PolicyError: The layout is "packed" and packed rows of this model see each other, or the model has no
@@ -63,26 +48,24 @@ class LearnerForward:
         temperature: float = 1.0,
     ) -> None:
         config = config or ComputeConfig()
-        self.model, self.temperature = model, temperature
+        self.model = model
+        self.temperature = temperature
         self.head = model.get_output_embeddings()
         on_gpu = model.device.type == "cuda"
-        self.is_bfloat16 = config.precision == "bfloat16" or (
-            config.precision == "auto" and on_gpu
-        )
+        self.is_bfloat16 = config.precision == "bfloat16"
+        if config.precision == "auto":
+            self.is_bfloat16 = on_gpu
         if self.is_bfloat16 and on_gpu:
             # The head's float32 products in TF32: in full they would take most of the step.
             torch.set_float32_matmul_precision("high")
-        # A head of another kind, or with a bias, keeps its own forward method.
-        self._is_plain_head = (
-            isinstance(self.head, nn.Linear) and self.head.bias is None
-        )
         self._layers = dict(_layer_forwards(model, config))
-        self._attention = (
-            "flex_attention" if on_gpu and model._supports_flex_attn else ""
-        )
-        self.is_packed = config.layout == "packed" or (
-            config.layout == "auto" and bool(self._attention)
-        )
+        self._attention = ""
+        if on_gpu and model._supports_flex_attn:
+            self._attention = "flex_attention"
+        self.is_packed = config.layout == "packed"
+        if config.layout == "auto":
+            self.is_packed = bool(self._attention)
+        self.takes_chunks = _is_plain(self.head) and self._leaves_logits_alone()
         if self.is_packed and not self._keeps_rows_apart():
             if config.layout == "packed":
                 raise PolicyError(
@@ -90,82 +73,112 @@ class LearnerForward:
                 )
             self.is_packed = False
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the log-probability of every token of the policy or an agent, and the entropy (nats) there.
+    def __call__(
+        self, token_ids: Tensor, attention_mask: Tensor, wanted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log-probability of every wanted token, and the entropy (nats) there.
 
-        Both are float32 `[batch, tokens]`, 0 at all other tokens and at the first; entropy is detached.
+        Both are float32 `[batch, tokens]`, 0 at all other tokens and at the first, which
+        nothing predicts; entropy is detached.
+
+        Args:
+            token_ids: int64[batch, tokens], padded on the right.
+            attention_mask: int64[batch, tokens], 0 at padding.
+            wanted: bool[batch, tokens].
         """
-        wanted = batch.policy_mask | batch.agent_mask
+        wanted = wanted.clone()
         wanted[:, 0] = False
-        inputs = {"input_ids": batch.token_ids}
+        inputs = {"input_ids": token_ids}
         here = wanted
         if self.is_packed:
             # Positions start anew with every row: transformers takes that for a boundary.
-            real = batch.attention_mask.bool()
+            real = attention_mask.bool()
             positions = real.cumsum(-1)[real][None] - 1
-            inputs = {
-                "input_ids": batch.token_ids[real][None],
-                "position_ids": positions,
-            }
+            inputs = {"input_ids": token_ids[real][None], "position_ids": positions}
             here = wanted[real][None]
-        logprobs, entropy = self._at(here, inputs)
+        logprobs, entropy = self._logprobs_at(here, inputs)
         nothing = torch.zeros(wanted.shape, device=logprobs.device)
-        return nothing.masked_scatter(wanted, logprobs), nothing.masked_scatter(
-            wanted, entropy
+        return (
+            nothing.masked_scatter(wanted, logprobs),
+            nothing.masked_scatter(wanted, entropy),
         )
 
-    @torch.no_grad()
-    def probe_head(self) -> None:
-        """Find out whether the model leaves its logits as they are, which else only the first large batch shows.
-
-        Then a batch is one pass through the model; ranks that share weights must make as many.
-        """
-        wanted = torch.tensor([[False, True]], device=self.model.device)
-        self._at(wanted, {"input_ids": wanted.long()}, is_probe=True)
-
-    def _at(
-        self, wanted: Tensor, inputs: dict[str, Tensor], is_probe: bool = False
+    def _logprobs_at(
+        self, wanted: Tensor, inputs: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Return float32[N] log-probabilities and entropies of the N wanted tokens: bool[rows, width]."""
         targets = inputs["input_ids"][wanted]
         # The state before a token predicts it; the first of a row is never wanted.
         before = wanted.roll(-1, dims=1)
-        is_large = is_probe or len(targets) * len(self.head.weight) > _FEW_LOGITS
-        is_chunked = self._is_plain_head and is_large
-        own_forward = self.head.forward
-        made: list[Tensor] = []
+        is_large = len(targets) * len(self.head.weight) > _FEW_LOGITS
+        if self.takes_chunks and is_large:
+            return self._in_chunks(before, targets, inputs)
+        return self._from_logits(before, targets, inputs)
+
+    def _in_chunks(
+        self, before: Tensor, targets: Tensor, inputs: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Have the head give log-probabilities and entropies in the place of logits.
+
+        The model passes on what its head gives, and that is how they come back: what the
+        model itself returns bears the hooks by which FSDP2 sees a backward pass begin.
+        """
 
         def head_forward(hidden: Tensor) -> Tensor:
-            with torch.autocast(hidden.device.type, enabled=False):
-                states = hidden[before].to(self.head.weight.dtype)
-                if not is_chunked:
-                    return own_forward(states[None])
-                pair = token_logprobs_from_hidden(
-                    states / self.temperature, self.head.weight, targets
-                )
-                made.append(torch.stack([part[None] for part in pair], dim=-1))
-                return made[0]
+            states = hidden[before].to(self.head.weight.dtype) / self.temperature
+            pair = token_logprobs_from_hidden(states, self.head.weight, targets)
+            return torch.stack(pair, dim=-1)[None]
 
-        with (
-            self._replaced(head_forward),
-            torch.autocast(before.device.type, torch.bfloat16, self.is_bfloat16),
-        ):
-            # Rows end in padding, which no token before it sees under causal attention: no mask is needed.
-            out: Tensor = self.model(**inputs, use_cache=False).logits
-        if is_chunked and out.data_ptr() != made[0].data_ptr():
-            # The model does something to its logits (a cap, a scale): it must be given all of them.
-            self._is_plain_head = False
-            return self._at(wanted, inputs)
-        if is_chunked:
-            logprobs, entropy = out[0].unbind(-1)
-            return logprobs, entropy.detach()
-        scores = torch.log_softmax(out[0].float() / self.temperature, dim=-1)
+        logprobs, entropy = self._run(head_forward, inputs)[0].unbind(-1)
+        return logprobs, entropy.detach()
+
+    def _from_logits(
+        self, before: Tensor, targets: Tensor, inputs: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Hold the logits of the wanted places, as the model makes them of what its head gives."""
+        own_forward = self.head.forward
+
+        def head_forward(hidden: Tensor) -> Tensor:
+            return own_forward(hidden[before].to(self.head.weight.dtype)[None])
+
+        logits = self._run(head_forward, inputs)[0].float()
+        scores = torch.log_softmax(logits / self.temperature, dim=-1)
         with torch.no_grad():
             entropy = -(scores.exp() * scores).sum(-1)
         return scores.gather(-1, targets[:, None])[:, 0], entropy
 
+    def _run(self, head_forward: HeadForward, inputs: dict[str, Tensor]) -> Tensor:
+        """Return what the model makes of what `head_forward` gives."""
+
+        def in_full_precision(hidden: Tensor) -> Tensor:
+            with torch.autocast(hidden.device.type, enabled=False):
+                return head_forward(hidden)
+
+        device = self.model.device.type
+        with (
+            self._replaced(in_full_precision),
+            torch.autocast(device, torch.bfloat16, self.is_bfloat16),
+        ):
+            # Rows end in padding, which no token before it sees under causal attention: no mask is needed.
+            out: Tensor = self.model(**inputs, use_cache=False).logits
+        return out
+
+    @torch.no_grad()
+    def _leaves_logits_alone(self) -> bool:
+        """Return whether the model returns what its head gives: no cap, no scale, nothing added."""
+        given: list[Tensor] = []
+
+        def head_forward(hidden: Tensor) -> Tensor:
+            signs = torch.tensor([1.0, -1.0, 0.5], device=hidden.device)
+            given.append(_PROBE_LOGIT * signs.expand(*hidden.shape[:-1], 3))
+            return given[0]
+
+        token_ids = torch.zeros((1, 2), dtype=torch.long, device=self.model.device)
+        returned = self._run(head_forward, {"input_ids": token_ids})
+        return bool(given) and torch.equal(returned, given[0])
+
     @contextmanager
-    def _replaced(self, head_forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    def _replaced(self, head_forward: HeadForward) -> Iterator[None]:
         """Put other `forward` methods, and on a GPU another attention, in place."""
         forwards = {**self._layers, self.head: head_forward}
         attention = self.model.config._attn_implementation
@@ -188,12 +201,15 @@ class LearnerForward:
         wanted = torch.ones_like(rows, dtype=torch.bool)
         wanted[:, 0] = False
         positions = torch.arange(16, device=rows.device).repeat(2)[None]
-        packed, _ = self._at(
-            wanted.view(1, 32),
-            {"input_ids": rows.view(1, 32), "position_ids": positions},
-        )
-        alone, _ = self._at(wanted, {"input_ids": rows})
+        joined = {"input_ids": rows.view(1, 32), "position_ids": positions}
+        packed, _ = self._logprobs_at(wanted.view(1, 32), joined)
+        alone, _ = self._logprobs_at(wanted, {"input_ids": rows})
         return torch.allclose(packed, alone, atol=0.1 if self.is_bfloat16 else 1e-3)
+
+
+def _is_plain(head: nn.Module) -> bool:
+    """Return whether a head is a product with a weight and nothing else."""
+    return isinstance(head, nn.Linear) and head.bias is None
 
 
 def _layer_forwards(

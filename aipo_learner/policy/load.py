@@ -1,10 +1,9 @@
-"""The policy as a torch model: loading, saving, and the log-probability of every token."""
+"""Loading and saving the policy as a Hugging Face folder."""
 
 import shutil
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -14,11 +13,6 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from aipo_env import PolicyError, data_folder
-from aipo_learner.learn.rows import Batch
-from aipo_learner.policy.forward import LearnerForward
-from aipo_learner.policy.head import (
-    token_logprobs_from_hidden as token_logprobs_from_hidden,
-)
 from aipo_learner.policy.lora import merged_state
 
 disable_progress_bar()
@@ -101,10 +95,3 @@ def save_policy(
     tokenizer.save_pretrained(scratch)
     shutil.rmtree(path, ignore_errors=True)
     scratch.rename(path)
-
-
-def token_logprobs(
-    model: PreTrainedModel, batch: Batch, *, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Return what `LearnerForward` returns, with nothing but the defaults."""
-    return LearnerForward(model, temperature=temperature)(batch)

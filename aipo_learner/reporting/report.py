@@ -16,11 +16,12 @@ from aipo_env import (
     read_episodes,
     write_anew,
 )
+from aipo_learner.learn.coefficients import read_coefficients
 from aipo_learner.policy.load import policy_folder
-from aipo_learner.reporting.annotations import read_coefficients, token_decoder
 from aipo_learner.reporting.arms import Arm, check_own, read_arms
 from aipo_learner.reporting.charts import legend_key
 from aipo_learner.reporting.figures import figures
+from aipo_learner.reporting.token_text import token_decoder
 from aipo_learner.settings.train import read_object
 
 _EVALUATION = "evaluation-*.jsonl"

@@ -52,7 +52,12 @@ class RayWorker:
         # Read anew: it has what a worker that died was answered, and no more what a checkpoint has made useless.
         self._scenario.pool.journal = Journal(path) if path.parent.is_dir() else None
         work = play_groups(
-            self._config, self._scenario, self._sampler, step, groups, policy_version
+            self._config.rollouts,
+            self._scenario,
+            self._sampler,
+            step,
+            groups,
+            policy_version,
         )
         return run_sync(work)
 

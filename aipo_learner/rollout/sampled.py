@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,9 @@ from aipo_learner.rollout.independence import (
     anneal,
 )
 from aipo_learner.rollout.waves import Further, no_further, play_wave
-from aipo_learner.run.folder import Run
 from aipo_learner.run.interrupt import Abandoned, InterruptFlag
 from aipo_learner.samplers.base import Sampler
-from aipo_learner.settings.train import TrainConfig
+from aipo_learner.settings.stages import RolloutSettings
 
 Groups = list[list[Episode]]
 """Episodes by task: what advantages are taken over."""
@@ -64,29 +64,43 @@ class SampledBatches(Batches):
     `policy_version` of all its tokens: no episode spans two versions. With `is_apart`, where an update leaves the
     weights that are sampled from as they are, it is sampled during the update of step s - max_staleness.
 
-    It begins with the batches that `run` has from before its last checkpoint.
+    Args:
+        first_step: The first step that is still to be made.
+        queued: Episodes that were sampled for it and the steps after it, before the last
+            checkpoint.
     """
 
     def __init__(
-        self, run: Run, play: Play, interrupt: InterruptFlag, *, is_apart: bool = False
+        self,
+        settings: RolloutSettings,
+        play: Play,
+        interrupt: InterruptFlag,
+        *,
+        first_step: int = 0,
+        queued: Sequence[Episode] = (),
+        is_apart: bool = False,
     ) -> None:
-        config = run.config
-        self._config, self._play, self._interrupt = config, play, interrupt
-        self._queue = deque(_by_step(run.queued_episodes()))
-        self._next = run.step + len(self._queue)
-        self._may_overlap = is_apart and config.source.max_staleness > 0
+        self._settings = settings
+        self._play = play
+        self._interrupt = interrupt
+        self._queue = deque(_by_step(queued))
+        self._next = first_step + len(self._queue)
+        self._may_overlap = is_apart and settings.max_staleness > 0
         self._ahead: Running[list[Episode]] | None = None
 
     def take(self, step: int) -> Groups:
         """Sample, with the weights as they are, what is due and not sampled ahead; return the step's groups."""
-        last = step + self._config.source.max_staleness - self._may_overlap
-        while self._next <= min(last, self._config.num_steps - 1):
+        last = step + self._settings.max_staleness
+        if self._may_overlap:
+            # The batch of that step is begun by `sample_ahead`.
+            last -= 1
+        while self._next <= min(last, self._settings.num_steps - 1):
             self._keep(lambda: run_sync(self._begin(step)))
         return by_group(self._queue.popleft())
 
     def sample_ahead(self, step: int) -> None:
         """Begin to sample the batch that is `max_staleness` steps ahead, with the weights as they are."""
-        if self._may_overlap and self._next < self._config.num_steps:
+        if self._may_overlap and self._next < self._settings.num_steps:
             self._ahead = start(self._begin(step))
 
     def settle(self) -> None:
@@ -122,12 +136,12 @@ class SampledBatches(Batches):
 
     def _begin(self, policy_version: int) -> Playing:
         return self._play(
-            self._next, share(range(self._config.groups_per_step)), policy_version
+            self._next, share(range(self._settings.groups_per_step)), policy_version
         )
 
 
 async def play_groups(
-    config: TrainConfig,
+    settings: RolloutSettings,
     scenario: Scenario,
     sampler: Sampler,
     step: int,
@@ -141,18 +155,19 @@ async def play_groups(
     groups, or groups behind them.
     """
     if isinstance(scenario.pool, WithholdingPool):
-        scenario.pool.accept = anneal(config, step)
-    flags = aided_flags(config, aided_share(config, scenario), step)
+        pool = scenario.pool.accepting(anneal(settings, step))
+        scenario = replace(scenario, pool=pool)
+    flags = aided_flags(settings, aided_share(settings, scenario), step)
     sessions = []
     for group in groups:
-        position = step * config.groups_per_step + group
-        index = task_index(scenario.source, "train", position, config.seed)
+        position = step * settings.groups_per_step + group
+        index = task_index(scenario.source, "train", position, settings.seed)
         task = scenario.source.task("train", index)
         for rollout, aided in enumerate(flags):
             session = scenario.session(
                 task,
                 aided=aided,
-                key=rollout_key(config.seed, step, group, rollout),
+                key=rollout_key(settings.seed, step, group, rollout),
                 group_id=f"{step}-{group}",
                 policy_version=policy_version,
             )
@@ -185,15 +200,13 @@ def staleness(
 
     Of stored episodes, those whose tokens have versions of their own count; the others' may never have been set.
     """
-    dated = [
-        e for e in episodes if not is_stored or e.tokens.policy_version is not None
-    ]
-    versions = np.concatenate(
-        [[], *(e.policy_versions[e.tokens.policy_mask] for e in dated)]
-    )
-    ages = step - versions[versions >= 0]
-    return (
-        {"staleness": float(ages.mean()), "staleness_max": float(ages.max())}
-        if len(ages)
-        else {}
-    )
+    versions = [np.zeros(0, np.int32)]
+    for episode in episodes:
+        if is_stored and episode.tokens.policy_version is None:
+            continue
+        versions.append(episode.policy_versions[episode.tokens.policy_mask])
+    known = np.concatenate(versions)
+    ages = step - known[known >= 0]
+    if not len(ages):
+        return {}
+    return {"staleness": float(ages.mean()), "staleness_max": float(ages.max())}

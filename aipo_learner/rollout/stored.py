@@ -27,10 +27,8 @@ from aipo_env import (
     run_sync,
     run_verifier,
 )
-from aipo_learner.learn.objective import ObjectiveConfig
-from aipo_learner.learn.rows import Row, episode_row
 from aipo_learner.rollout.sampled import Batches, Groups
-from aipo_learner.samplers.base import ChatFormat
+from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.settings.train import TrainConfig
 
 
@@ -82,33 +80,6 @@ class StoredBatches(Batches):
 @lru_cache(4)
 def _order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return keyed_rng([seed], Salt.STORED_ORDER, epoch).permutation(size)
-
-
-def sft_config(config: TrainConfig) -> TrainConfig:
-    """Return the configuration of `update`; with `sft_episodes` it descends the mean cross-entropy of `sft_row` rows.
-
-    `cispo` is log p times a ratio that is 1 in the only update, over the number of tokens.
-    """
-    if not config.source.sft_episodes:
-        return config
-    return replace(
-        config,
-        objective=ObjectiveConfig(base="cispo", agent_rule="masked"),
-        updates_per_step=1,
-    )
-
-
-def sft_row(episode: Episode, *, agent_tokens: bool) -> Row:
-    """Return an episode as a sequence to imitate: the policy's tokens, with `agent_tokens` also its agents'."""
-    row = episode_row(episode, 1.0)
-    return replace(
-        row,
-        policy_mask=row.policy_mask | row.agent_mask
-        if agent_tokens
-        else row.policy_mask,
-        agent_mask=np.zeros_like(row.agent_mask),
-        sampler_logprobs=np.full_like(row.sampler_logprobs, np.nan),
-    )
 
 
 async def _completed(

@@ -1,243 +1,51 @@
-"""What a sampler is, and how chat messages become token ids that are only ever appended to."""
+"""What a sampler is, and the voice that all of ours give an episode."""
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
-from tokenizers import Tokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from aipo_env import Author, Completion, Message, Piece, PolicyError, Span, Voices
+from aipo_env import Completion, Message, Piece, Voices
+from aipo_learner.samplers.chat_format import ChatFormat
 
 
 class Sampler(Voices, Protocol):
     """Gives each episode the policy's voice. Every draw derives from the key and the turn."""
 
+    @property
+    def temperature(self) -> float:
+        """Temperature of the draws; log-probabilities are reported at it too."""
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether what is sampled from is the learner's own model."""
+
+    @property
+    def samples_during_update(self) -> bool:
+        """Whether it can go on with the weights it has while the learner changes its own."""
+
+    def take_weights(self) -> None:
+        """Take the weights that the learner's model has now; nothing to do where they are shared."""
+
+    def beside(self) -> "Sampler":
+        """Return a sampler of the same weights whose voices wait for none of this one's, nor they for them."""
+
+    def memory_advice(self, num_episodes: int) -> str:
+        """Say how to sample `num_episodes` at once with less memory."""
+
     def close(self) -> None:
         """Free what the sampler holds. May be called twice."""
 
 
-def end_ids(model: PreTrainedModel, chat: "ChatFormat") -> set[int]:
+def end_ids(model: PreTrainedModel, chat: ChatFormat) -> set[int]:
     """Return the tokens that end a turn: the chat format's, and those of the model's generation settings."""
-    ends = getattr(model.generation_config, "eos_token_id", None)
-    return chat.end_ids() | set(
-        ends if isinstance(ends, list) else [] if ends is None else [ends]
-    )
-
-
-def _slot(index: int) -> str:
-    return f"⟦{index}⟧"
-
-
-def _stands_in(mark: str, template: str) -> bool:
-    return bool(mark) and not mark.isalnum() and mark in template
-
-
-_ROLES = (
-    ("user", "assistant"),
-    ("system", "user"),
-    ("user", "assistant", "tool"),
-    ("developer", "user"),
-)
-"""Conversations whose marks a template writes, as far as it takes them."""
-_SLOTS = re.compile(r"⟦(\d+)⟧")
-
-
-@dataclass(frozen=True)
-class ChatFormat:
-    """A tokenizer's chat template, taken apart so that every token has an author.
-
-    The template is rendered around placeholders and split at them. Template text may become control tokens, and so
-    may the marks that the environment puts around a reply; the content of messages never does, whatever it looks
-    like, so that no text can open a turn, or a thought, of its own.
-
-    Control tokens are those that the tokenizer says are special, and every added token that the template writes:
-    many tokenizers do not call their role marks, `<think>` or `<tool_response>` special.
-
-    Raises:
-        PolicyError: The template loses a message or rewrites earlier turns.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-
-    def prompt(self, messages: Sequence[Message]) -> list[Piece]:
-        """Return the prompt's pieces, up to where the policy begins to write."""
-        spans = [message.spans for message in messages]
-        roles = [message.role for message in messages]
-        if roles[0] == "system" and not self._takes_system:
-            spans = [(*spans[0], Span("\n\n", Author.PROMPT), *spans[1]), *spans[2:]]
-            roles = roles[1:]
-        return self._pieces(self._render(roles, add_generation_prompt=True), spans)
-
-    def suffix(self, message: Message, *, ended: bool) -> list[Piece]:
-        """Return what follows the policy's turn: its end unless it `ended` by itself, the message, a new turn."""
-        text = self._suffix
-        if ended:
-            text = text.removeprefix(self._end_text)
-        return self._pieces(text, [(), (), message.spans])
-
-    def written(self, message: Message, *, ended: bool) -> list[Piece]:
-        """Return a turn of the policy that is known by its text; where it `ended` by itself, its end token too."""
-        pieces = [(self._ids(span), span) for span in message.spans]
-        if ended:
-            end = self._encode(self._end_text, special=True) or [
-                int(self.tokenizer.eos_token_id)
-            ]
-            pieces.append((end, Span(self._end_text, Author.POLICY)))
-        return [piece for piece in pieces if piece[0]]
-
-    def end_ids(self) -> set[int]:
-        """Return the tokens that end a turn: the tokenizer's end token, and the template's if it has its own."""
-        own = (
-            self.tokenizer.convert_tokens_to_ids(self._end_text)
-            if self._end_text
-            else None
-        )
-        return {int(self.tokenizer.eos_token_id)} | (
-            {int(own)} if isinstance(own, int) else set()
-        )
-
-    @cached_property
-    def _end_text(self) -> str:
-        """The special token with which the template closes the policy's turn, "" if it closes with none."""
-        ids = self._encode(self._suffix, special=True)
-        first = str(self.tokenizer.decode(ids[:1])) if ids else ""
-        is_special = bool(ids) and ids[0] in self.tokenizer.all_special_ids
-        return first if is_special and self._suffix.startswith(first) else ""
-
-    @cached_property
-    def _takes_system(self) -> bool:
-        try:
-            return _slot(0) in self._render(
-                ["system", "user"], add_generation_prompt=True
-            )
-        except (
-            Exception
-        ):  # templates refuse a system turn by raising whatever they like
-            return False
-
-    @cached_property
-    def _suffix(self) -> str:
-        opened = self._render(["user"], add_generation_prompt=True)
-        whole = self._render(["user", "assistant", "user"], add_generation_prompt=True)
-        if not whole.startswith(opened + _slot(1)):
-            raise PolicyError(
-                f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns when one is added "
-                f"(after {opened!r} comes {whole[len(opened) : len(opened) + 40]!r}). Use a template that only appends."
-            )
-        return whole[len(opened + _slot(1)) :]
-
-    def _render(self, roles: Sequence[str], *, add_generation_prompt: bool) -> str:
-        messages = [
-            {"role": role, "content": _slot(index)} for index, role in enumerate(roles)
-        ]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        except Exception as error:
-            raise PolicyError(
-                f"the chat template of {self.tokenizer.name_or_path!r} refuses a conversation of {', '.join(roles)}: "
-                f"{error}. Use a template that takes it."
-            ) from error
-        return str(text)
-
-    def _pieces(self, rendered: str, spans: Sequence[Sequence[Span]]) -> list[Piece]:
-        pieces: list[Piece] = []
-        for index, text in enumerate(_SLOTS.split(rendered)):
-            if index % 2:
-                pieces += [(self._ids(span), span) for span in spans[int(text)]]
-            elif text:
-                pieces.append(
-                    (self._encode(text, special=True), Span(text, Author.TEMPLATE))
-                )
-        return [piece for piece in pieces if piece[0]]
-
-    def _ids(self, span: Span) -> list[int]:
-        """Return a span's tokens: those its author sampled, if they are all of the text and nothing else."""
-        is_policys = span.author == Author.POLICY
-        barred = self._special_ids if is_policys else self._control_ids
-        sampled = list(span.token_ids)
-        while sampled and sampled[-1] in barred:
-            sampled.pop()
-        is_known = (
-            sampled
-            and barred.isdisjoint(sampled)
-            and max(sampled) < len(self.tokenizer)
-        )
-        if (
-            is_known
-            and self.tokenizer.decode(sampled, skip_special_tokens=False) == span.text
-        ):
-            return sampled
-        if is_policys:  # whose marks of a thought are its own
-            return self._encode(span.text, special=False)
-        # What is told of a malformed turn belongs to no call, and may name a mark.
-        is_of_env = span.author == Author.ENV and not span.is_content
-        if is_of_env and span.call_id >= 0:
-            return self._encode(span.text, special=True)
-        return self._plain(span.text)
-
-    @cached_property
-    def _special_ids(self) -> set[int]:
-        added = self.tokenizer.added_tokens_decoder.items()
-        return {
-            *self.tokenizer.all_special_ids,
-            *(token_id for token_id, token in added if token.special),
-        }
-
-    @cached_property
-    def _control_ids(self) -> set[int]:
-        template = str(self.tokenizer.chat_template)
-        # A template may put a mark together from parts, and may have marks that this conversation needs none of.
-        template += "".join(map(self._marks_of, _ROLES))
-        written = {
-            token_id
-            for token_id, token in self.tokenizer.added_tokens_decoder.items()
-            if _stands_in(token.content.strip(), template)
-        }
-        return self._special_ids | written
-
-    def _marks_of(self, roles: Sequence[str]) -> str:
-        """Return what the template writes around messages of some roles; nothing if it takes none such."""
-        try:
-            return self._render(roles, add_generation_prompt=True)
-        except PolicyError:
-            return ""
-
-    def _plain(self, text: str) -> list[int]:
-        """Return the tokens of content, none of them a control token."""
-        if self._control_ids == self._special_ids:
-            return self._encode(text, special=False)
-        return list(self._plain_backend.encode(text, add_special_tokens=False).ids)
-
-    @cached_property
-    def _plain_backend(self) -> Tokenizer:
-        """The tokenizer with every control token a special one, which it splits like any other text."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            raise PolicyError(
-                f"the tokenizer of {self.tokenizer.name_or_path!r} has control tokens that it does not call special, "
-                "and is no fast one, so text could forge them. Use its fast tokenizer (tokenizer.json)."
-            )
-        described = json.loads(backend.to_str())
-        for token in described["added_tokens"]:
-            token["special"] = token["special"] or token["id"] in self._control_ids
-        plain = Tokenizer.from_str(json.dumps(described))
-        plain.encode_special_tokens = True
-        plain.no_truncation()
-        plain.no_padding()
-        return plain
-
-    def _encode(self, text: str, *, special: bool) -> list[int]:
-        options: dict[str, Any] = {
-            "add_special_tokens": False,
-            "split_special_tokens": not special,
-        }
-        return list(self.tokenizer.encode(text, **options))
+    named = getattr(model.generation_config, "eos_token_id", None)
+    if named is None:
+        return chat.end_ids()
+    if isinstance(named, list):
+        return chat.end_ids() | set(named)
+    return chat.end_ids() | {named}
 
 
 @dataclass(eq=False)

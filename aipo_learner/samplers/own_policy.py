@@ -5,7 +5,6 @@ from functools import cache
 
 from aipo_env import OWN_POLICY, Completion, Key, Message, Salt, Voice, all_of
 from aipo_learner.samplers.base import Sampler
-from aipo_learner.samplers.hf.sampler import HFSampler
 
 
 def lend_voice(sampler: Sampler) -> None:
@@ -13,8 +12,8 @@ def lend_voice(sampler: Sampler) -> None:
 
     @cache
     def second() -> Sampler:
-        """Return a sampler whose voices the episodes' do not wait for, nor they for them."""
-        return sampler.beside() if isinstance(sampler, HFSampler) else sampler
+        """Make it once, when an agent first asks."""
+        return sampler.beside()
 
     async def speak(
         keys: Sequence[Key], asked: Sequence[Sequence[Message]], max_tokens: int

@@ -3,9 +3,17 @@
 import torch
 from transformers import PreTrainedModel
 
-from aipo_env import Author, Message, PolicyError, Span, all_of, run_sync
+from aipo_env import (
+    Author,
+    Completion,
+    Message,
+    Piece,
+    PolicyError,
+    Span,
+    all_of,
+    run_sync,
+)
 from aipo_learner.samplers.base import Sampler
-from aipo_learner.samplers.vllm.sampler import VLLMSampler
 
 _PROMPT = " ".join(map(str, range(60)))
 """Longer than a block of any prefix cache, so that a cache kept from older weights shows."""
@@ -18,12 +26,12 @@ def sync_weights(
 ) -> dict[str, float]:
     """Give the sampler the weights of `model`; return `kl_sampler/max_gap`, see `sampler_gap`.
 
-    The transformers sampler shares the model: nothing to do, nothing to report.
+    Where the sampler shares the model there is nothing to do and nothing to report.
 
     Raises:
         PolicyError: The gap is more than `max_gap`, or is no number.
     """
-    if not isinstance(sampler, VLLMSampler):
+    if sampler.shares_weights:
         return {}
     sampler.take_weights()
     gap = sampler_gap(sampler, model)
@@ -38,30 +46,37 @@ def sync_weights(
 
 
 @torch.no_grad()
-def sampler_gap(sampler: VLLMSampler, model: PreTrainedModel) -> float:
+def sampler_gap(sampler: Sampler, model: PreTrainedModel) -> float:
     """Return max |Δ log-probability| (nats) between learner and sampler over tokens sampled after a fixed prompt.
 
-    It is no divergence but the worst of 4 continuations of up to 16 tokens, always with the same seeds, at the
+    It is no divergence but the worst of 4 continuations of up to 16 tokens, always with the same keys, at the
     sampling temperature: rounding when both have the same weights, and several nats when they have not.
     `kl_sampler`, in the telemetry of the update, is the mean k3 over what was trained on.
     """
-    message = Message("user", (Span(_PROMPT, Author.PROMPT),))
-    prompt = [
-        token_id for piece, _ in sampler.chat.prompt([message]) for token_id in piece
-    ]
-
-    async def draw() -> list[tuple[list[int], list[float], bool]]:
-        turns = [
-            sampler.sample(prompt, seed=seed, max_tokens=_DRAW_TOKENS)
-            for seed in range(_NUM_DRAWS)
-        ]
-        return await all_of(turns)
-
     gaps = []
-    for token_ids, logprobs, _ in run_sync(draw()):
-        whole = torch.tensor([prompt + token_ids], device=model.device)
+    for pieces, completion in run_sync(_continuations(sampler)):
+        prompt = [token_id for token_ids, _ in pieces for token_id in token_ids]
+        written = list(completion.token_ids)
+        whole = torch.tensor([prompt + written], device=model.device)
+        # The logits at a place are of the token after it.
         logits = model(input_ids=whole).logits[0, len(prompt) - 1 : -1].float()
         scores = torch.log_softmax(logits / sampler.temperature, dim=-1)
         own = scores.gather(-1, whole[0, len(prompt) :, None])[:, 0]
-        gaps.append((own - torch.tensor(logprobs, device=own.device)).abs().max())
+        theirs = torch.tensor(completion.logprobs, device=own.device)
+        gaps.append((own - theirs).abs().max())
     return torch.stack(gaps).max().item()
+
+
+async def _continuations(sampler: Sampler) -> list[tuple[list[Piece], Completion]]:
+    """Return the pieces of the fixed prompt and a completion, several times."""
+    draws = range(_NUM_DRAWS)
+    return await all_of(_continuation(sampler, draw) for draw in draws)
+
+
+async def _continuation(sampler: Sampler, draw: int) -> tuple[list[Piece], Completion]:
+    voice = sampler.voice((draw,))
+    try:
+        pieces = voice.open([Message("user", (Span(_PROMPT, Author.PROMPT),))])
+        return pieces, await voice.complete((), _DRAW_TOKENS)
+    finally:
+        voice.close()

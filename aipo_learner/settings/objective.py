@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from aipo_env import ConfigError
-from aipo_learner.learn.agent_rules import AGENT_RULES
-from aipo_learner.learn.base_algorithms import BASE_ALGORITHMS
 from aipo_learner.settings.checks import (
     Bounds,
     Count,
@@ -14,6 +12,23 @@ from aipo_learner.settings.checks import (
     Positive,
     check_settings,
 )
+
+CLIP_OF_BASE: dict[str, tuple[float, float]] = {
+    "grpo": (0.2, 0.2),
+    "dr_grpo": (0.2, 0.2),
+    "dapo": (0.2, 0.28),
+    "rloo": (0.0, 0.0),  # it has no clip
+    "gspo": (3e-4, 4e-4),
+    "cispo": (0.2, 0.28),
+    "gppo": (0.2, 0.28),
+}
+"""The base algorithms, each with its own `clip_low` and `clip_high`."""
+
+BASELINES = ("split", "union", "per_mode")
+"""Whom a rollout is compared with: `learn/advantages.py` says what each means."""
+
+AGENT_RULES = ("floored", "masked", "on_policy", "plain_is", "luffy", "mixture")
+"""How strongly agents' tokens are pushed: `learn/agent_rules.py` has a function of each name."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +47,8 @@ class ObjectiveConfig:
     Raises ConfigError naming the field, its value and the valid ones.
     """
 
-    base: Annotated[str, OneOf(tuple(BASE_ALGORITHMS))] = "grpo"
-    agent_rule: Annotated[str, OneOf(tuple(AGENT_RULES))] = "floored"
+    base: Annotated[str, OneOf(tuple(CLIP_OF_BASE))] = "grpo"
+    agent_rule: Annotated[str, OneOf(AGENT_RULES)] = "floored"
     floor: NotNegative = 0.1
     ceiling: Positive = 1.0
     agent_weight: NotNegative = 1.0
@@ -57,8 +72,7 @@ class ObjectiveConfig:
 
     def clip_bounds(self) -> tuple[float, float]:
         """`clip_low` and `clip_high`, the base algorithm's own where they are None."""
-        own = BASE_ALGORITHMS[self.base]
-        return (
-            own.clip_low if self.clip_low is None else self.clip_low,
-            own.clip_high if self.clip_high is None else self.clip_high,
-        )
+        own_low, own_high = CLIP_OF_BASE[self.base]
+        low = own_low if self.clip_low is None else self.clip_low
+        high = own_high if self.clip_high is None else self.clip_high
+        return low, high

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from aipo_env import Environment, RuleSettings
-from aipo_learner.learn.objective import ObjectiveConfig
-from aipo_learner.policy.forward import ComputeConfig
+from aipo_learner.settings.compute import ComputeConfig
+from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
 
 

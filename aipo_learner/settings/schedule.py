@@ -1,12 +1,8 @@
-"""When the policy is evaluated during a run, which weights were best, and when to stop."""
+"""When and how the policy is evaluated during a run."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aipo_learner.settings.checks import Count, Natural, check_settings
-
-SCORE = "eval/pass_at_1"
-"""The metric by which weights are chosen: over held-out tasks, the mean share of correct episodes, alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +31,3 @@ class EvaluationSchedule:
     def is_due(self, step: int, num_steps: int) -> bool:
         """Return whether the weights after `step` of `num_steps` steps are evaluated."""
         return self.every > 0 < step and (step % self.every == 0 or step == num_steps)
-
-
-def best_step(scores: Mapping[int, float]) -> int:
-    """Return the step with the highest score, the first of equals; 0 where there is none."""
-    return max(scores, key=lambda step: (scores[step], -step), default=0)
-
-
-def is_stalled(scores: Mapping[int, float], patience: int) -> bool:
-    """Return whether the last `patience` evaluations brought nothing better; 0 is never.
-
-    >>> is_stalled({10: 0.2, 20: 0.3, 30: 0.3, 40: 0.1}, 2)
-    True
-    """
-    return 0 < patience <= sum(step > best_step(scores) for step in scores)

@@ -21,9 +21,6 @@ from aipo_env import (
     parse_rewards,
     read_spec,
 )
-from aipo_learner.learn.advantages import BASELINES
-from aipo_learner.learn.objective import ObjectiveConfig
-from aipo_learner.policy.forward import ComputeConfig
 from aipo_learner.settings.checks import (
     Bounds,
     Count,
@@ -36,8 +33,15 @@ from aipo_learner.settings.checks import (
     Share,
     check_settings,
 )
+from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.objective import BASELINES, ObjectiveConfig
 from aipo_learner.settings.schedule import EvaluationSchedule
+from aipo_learner.settings.stages import (
+    RewardSettings,
+    RolloutSettings,
+    UpdateSettings,
+)
 
 
 def read_object(text: str) -> dict[str, Any]:
@@ -207,6 +211,47 @@ class TrainConfig:
         for name, pair in bounds.items():
             _check_bound(name, pair)
         check_settings(self, "config: ")
+
+    @property
+    def rollouts(self) -> RolloutSettings:
+        """What the rollouts are told."""
+        return RolloutSettings(
+            seed=self.seed,
+            num_steps=self.num_steps,
+            groups_per_step=self.groups_per_step,
+            group_size=self.group_size,
+            max_staleness=self.source.max_staleness,
+            independence=self.independence,
+            aided_share=self.aided_share,
+            anneal_from=self.anneal_from,
+        )
+
+    @property
+    def rewards(self) -> RewardSettings:
+        """What the rewards are told."""
+        return RewardSettings(
+            consult_bonus=self.consult_bonus,
+            consult_cost=self.consult_cost,
+            overlong_buffer=self.overlong_buffer,
+        )
+
+    @property
+    def update(self) -> UpdateSettings:
+        """What the update is told; of episodes to imitate, it descends their mean cross-entropy.
+
+        `cispo` is log p times a ratio that is 1 in the only update, over the number of tokens.
+        """
+        objective = self.objective
+        updates_per_step = self.updates_per_step
+        if self.source.sft_episodes:
+            objective = ObjectiveConfig(base="cispo", agent_rule="masked")
+            updates_per_step = 1
+        return UpdateSettings(
+            objective=objective,
+            updates_per_step=updates_per_step,
+            max_grad_norm=self.max_grad_norm,
+            microbatch_tokens=self.microbatch_tokens,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able dictionary that `from_dict` turns back."""

@@ -20,10 +20,11 @@ from aipo_env import (
 )
 from aipo_learner.learn.rows import Row
 from aipo_learner.learn.update import update
-from aipo_learner.policy.forward import ComputeConfig, LearnerForward
+from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy
 from aipo_learner.policy.runtime import prepare
 from aipo_learner.run.metrics import read_metrics
+from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
@@ -118,7 +119,7 @@ def updates(load: Load, folder: Path) -> tuple[list[float], dict[str, float]]:
         model, ComputeConfig(compile_layers=model.device.type == "cuda")
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    config = TrainConfig(group_size=load.group_size)
+    settings = TrainConfig(group_size=load.group_size).update
     batch = []
     for number, (ids, head) in enumerate(rows(load)):
         own = np.arange(len(ids)) >= head
@@ -136,7 +137,7 @@ def updates(load: Load, folder: Path) -> tuple[list[float], dict[str, float]]:
     seconds = []
     for _ in range(load.steps):
         start = time.perf_counter()
-        update(forward, optimizer, batch, config, pad_token_id=0)
+        update(forward, optimizer, batch, settings, pad_token_id=0)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)

@@ -22,8 +22,9 @@ from tyro.conf import arg
 
 from aipo_env import CONSULT_KINDS, PolicyError, Salt, build_scenario, keyed_rng
 from aipo_learner.evaluation.evaluate import evaluate
+from aipo_learner.learn.logprobs import token_logprobs
 from aipo_learner.learn.rows import Row, collate, split_rows
-from aipo_learner.policy.load import load_policy, save_policy, token_logprobs
+from aipo_learner.policy.load import load_policy, save_policy
 from aipo_learner.policy.runtime import prepare
 from aipo_learner.policy.tiny import build_model, build_tokenizer
 from aipo_learner.samplers.hf.sampler import HFSampler

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from aipo_learner.learn.agent_rules import AGENT_RULES
-from aipo_learner.learn.objective import ObjectiveConfig, agent_coefficient, aipo_loss
+from aipo_learner.learn.objective import agent_coefficient, aipo_loss
+from aipo_learner.settings.objective import ObjectiveConfig
 
 PROBABILITIES = [1e-4, 1e-3, 1e-2, 0.05, 0.1, 0.3, 0.6, 0.9, 0.99]
 

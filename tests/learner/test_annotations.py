@@ -13,15 +13,14 @@ from aipo_env import (
     TokenRecord,
     write_episodes,
 )
-from aipo_learner.learn.objective import ObjectiveConfig
-from aipo_learner.policy.tiny import build_model, build_tokenizer
-from aipo_learner.reporting.annotations import (
+from aipo_learner.learn.coefficients import (
     episode_coefficients,
     read_coefficients,
-    token_decoder,
     write_coefficients,
 )
-from aipo_learner.settings.train import TrainConfig
+from aipo_learner.policy.tiny import build_model, build_tokenizer
+from aipo_learner.reporting.token_text import token_decoder
+from aipo_learner.settings.objective import ObjectiveConfig
 
 NAN = np.nan
 
@@ -53,8 +52,8 @@ def test_coefficients_are_the_rules_own_at_agent_tokens_only(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()  # every token has probability 1 / vocabulary: far below the floor
-    config = TrainConfig(objective=ObjectiveConfig(agent_rule=rule, floor=0.25))
-    [found] = episode_coefficients(model, [episode()], config)
+    objective = ObjectiveConfig(agent_rule=rule, floor=0.25)
+    [found] = episode_coefficients(model, [episode()], objective, temperature=1.0)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(
         found, np.array([NAN, NAN, expected, NAN], np.float32)

@@ -7,19 +7,15 @@ import pytest
 import torch
 
 from aipo_env import Author, Completion, Scenario, Session, build_scenario, run_sync
-from aipo_learner.learn.objective import ObjectiveConfig
+from aipo_learner.learn.agent_free_rows import agent_free_row
 from aipo_learner.learn.rows import Row, collate, episode_row, split_rows
+from aipo_learner.learn.training_rows import training_rows
 from aipo_learner.learn.update import update
 from aipo_learner.policy.forward import LearnerForward
-from aipo_learner.rollout.independence import (
-    agent_free_row,
-    aided_flags,
-    aided_share,
-    anneal,
-)
-from aipo_learner.samplers.base import ChatFormat
+from aipo_learner.rollout.independence import aided_flags, aided_share, anneal
+from aipo_learner.samplers.chat_format import ChatFormat
+from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import training_rows
 
 
 def row(length: int, advantage: float = 1.0) -> Row:
@@ -230,18 +226,20 @@ def config(**changes) -> TrainConfig:
     ],
 )
 def test_who_may_consult(mode, share, step, expected):
-    assert aided_flags(config(independence=mode), share, step) == expected
+    assert aided_flags(config(independence=mode).rollouts, share, step) == expected
 
 
 def test_nobody_consults_where_nobody_answers():
     alone = build_scenario("toy", "none")
-    assert aided_share(config(aided_share=None), alone) == 0.0
-    assert aided_share(config(aided_share=None), build_scenario("toy")) == 0.5
-    assert aided_share(config(aided_share=0.25), build_scenario("toy")) == 0.25
+    assert aided_share(config(aided_share=None).rollouts, alone) == 0.0
+    assert aided_share(config(aided_share=None).rollouts, build_scenario("toy")) == 0.5
+    assert aided_share(config(aided_share=0.25).rollouts, build_scenario("toy")) == 0.25
 
 
 def test_annealing_falls_from_one_to_zero_over_the_last_part():
-    values = [round(anneal(config(anneal_from=0.5), step), 3) for step in range(10)]
+    values = [
+        round(anneal(config(anneal_from=0.5).rollouts, step), 3) for step in range(10)
+    ]
     assert values == [1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
 
 
@@ -252,14 +250,16 @@ def test_a_group_with_a_failed_episode_is_left_out_whole(scenario, tokenizer):
     wrong = spoken(scenario, tokenizer, ["\\boxed{1}"], index=0, aided=False)
     failed = dataclasses.replace(wrong, reward=None)
     whole, partial = [episode, wrong, wrong, wrong], [episode, wrong, wrong, failed]
-    rows, counts = training_rows(
-        config(groups_per_step=2), scenario, [whole, partial], 0, tokenizer
+    made = training_rows(
+        [whole, partial], lambda e: float(e.correct), base="grpo", baseline="split"
     )
-    assert len(rows) == 4
-    assert counts == {"groups/partial": 1, "groups/constant": 0, "rows": 4}
-    rows, counts = training_rows(config(), scenario, [[wrong] * 4], 0, tokenizer)
-    assert rows == []
-    assert counts["groups/constant"] == 1
+    assert len(made.rows) == 4
+    assert made.counts == {"groups/partial": 1, "groups/constant": 0, "rows": 4}
+    made = training_rows(
+        [[wrong] * 4], lambda e: float(e.correct), base="grpo", baseline="split"
+    )
+    assert made.rows == []
+    assert made.counts["groups/constant"] == 1
 
 
 def test_the_update_does_not_depend_on_the_microbatches(model, tokenizer, scenario):
@@ -280,7 +280,7 @@ def test_the_update_does_not_depend_on_the_microbatches(model, tokenizer, scenar
             microbatch_tokens=budget, objective=ObjectiveConfig(base="dapo")
         )
         telemetry = update(
-            LearnerForward(twin), optimizer, rows, settings, pad_token_id=0
+            LearnerForward(twin), optimizer, rows, settings.update, pad_token_id=0
         )
         weights.append(torch.cat([p.detach().flatten() for p in twin.parameters()]))
     assert torch.allclose(weights[0], weights[1], atol=1e-6)

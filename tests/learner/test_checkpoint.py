@@ -23,14 +23,15 @@ from aipo_env import (
     data_folder,
 )
 from aipo_learner.evaluation.scheduled import held_out_metrics, held_out_scenario
-from aipo_learner.learn.objective import ObjectiveConfig
-from aipo_learner.policy.forward import ComputeConfig
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.tiny import build_model, build_tokenizer
 from aipo_learner.run.folder import Run
 from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.scores import SCORE
 from aipo_learner.samplers.hf.sampler import HFSampler
-from aipo_learner.settings.schedule import SCORE, EvaluationSchedule
+from aipo_learner.settings.compute import ComputeConfig
+from aipo_learner.settings.objective import ObjectiveConfig
+from aipo_learner.settings.schedule import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
@@ -147,7 +148,7 @@ def scored(monkeypatch: pytest.MonkeyPatch):
     def score(*values: float) -> None:
         left = iter(values)
         monkeypatch.setattr(
-            train_module, "held_out_metrics", lambda *_: {SCORE: next(left)}
+            train_module, "held_out_metrics", lambda *_, **__: {SCORE: next(left)}
         )
 
     return score
@@ -212,7 +213,10 @@ def test_what_an_evaluation_measures(model, tokenizer, tmp_path: Path):
         tmp_path, evaluation=EvaluationSchedule(every=1, num_tasks=3, num_samples=2)
     )
     row = held_out_metrics(
-        settings, held_out_scenario(settings), HFSampler(model, tokenizer)
+        settings.evaluation,
+        held_out_scenario(settings),
+        HFSampler(model, tokenizer),
+        seed=settings.seed,
     )
     assert set(row) == {
         "eval/pass_at_1",

@@ -19,7 +19,7 @@ from aipo_learner.dry_run import (
     measure,
     shrunk,
 )
-from aipo_learner.policy.forward import ComputeConfig
+from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.recipes import RECIPES
 from aipo_learner.settings.train import TrainConfig

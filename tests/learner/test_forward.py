@@ -20,10 +20,11 @@ from transformers import (
 
 import aipo_learner.policy.forward as forward_module
 from aipo_env import ConfigError, PolicyError
+from aipo_learner.learn.logprobs import batch_logprobs, token_logprobs
 from aipo_learner.learn.rows import Batch, Row, collate, split_rows
 from aipo_learner.learn.update import update
-from aipo_learner.policy.forward import ComputeConfig, LearnerForward
-from aipo_learner.policy.load import token_logprobs
+from aipo_learner.policy.forward import LearnerForward
+from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.train import TrainConfig
 
 VOCABULARY = 97
@@ -113,9 +114,9 @@ def test_every_model_gives_what_full_logits_give(
 ):
     monkeypatch.setattr(forward_module, "_FEW_LOGITS", few_logits)
     model, batch = build(name), collate(ROWS, pad_token_id=0)
-    logprobs, entropy = LearnerForward(
-        model, ComputeConfig(layout=layout), temperature=0.7
-    )(batch)
+    logprobs, entropy = batch_logprobs(
+        LearnerForward(model, ComputeConfig(layout=layout), temperature=0.7), batch
+    )
     wanted_logprobs, wanted_entropy = by_full_logits(model, batch, 0.7)
     assert logprobs.dtype == torch.float32
     assert not entropy.requires_grad
@@ -139,15 +140,14 @@ def test_the_chunked_head_is_used_where_it_is_exact(
     forward.model.lm_head.register_forward_hook(
         lambda module, args, out: widths.append(out.shape[-1])
     )
-    forward(collate(ROWS, pad_token_id=0))
+    batch_logprobs(forward, collate(ROWS, pad_token_id=0))
     assert widths[-1] == (2 if is_chunked else VOCABULARY)
 
 
 def test_the_model_is_left_as_it_was():
     model = build("qwen3")
-    LearnerForward(model, ComputeConfig(gradient_checkpointing=True))(
-        collate(ROWS, pad_token_id=0)
-    )
+    forward = LearnerForward(model, ComputeConfig(gradient_checkpointing=True))
+    batch_logprobs(forward, collate(ROWS, pad_token_id=0))
     assert not any("forward" in vars(module) for module in model.modules())
     assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, VOCABULARY)
 
@@ -161,7 +161,7 @@ def test_gradient_checkpointing_keeps_only_the_inputs_of_layers():
             lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor,
             lambda tensor: tensor,
         ):
-            logprobs, _ = LearnerForward(model, compute)(batch)
+            logprobs, _ = batch_logprobs(LearnerForward(model, compute), batch)
         kept.append(len(sizes))
         results.append(gradients(model, logprobs))
     assert torch.equal(results[0], results[1])
@@ -173,7 +173,7 @@ def test_gradient_checkpointing_keeps_only_the_inputs_of_layers():
 def test_compiled_layers_give_the_same():
     model, batch = build("qwen3"), collate(ROWS, pad_token_id=0)
     compute = ComputeConfig(compile_layers=True, gradient_checkpointing=True)
-    logprobs, _ = LearnerForward(model, compute)(batch)
+    logprobs, _ = batch_logprobs(LearnerForward(model, compute), batch)
     plain, _ = token_logprobs(model, batch)
     torch.testing.assert_close(logprobs, plain, rtol=1e-4, atol=1e-5)
     ours, theirs = gradients(model, logprobs), gradients(model, plain)
@@ -191,7 +191,9 @@ def test_bfloat16_computes_layers_in_it_and_keeps_weights_gradients_and_head_in_
     model.lm_head.register_forward_hook(
         lambda module, args, out: seen.update(head=out.dtype)
     )
-    logprobs, _ = LearnerForward(model, ComputeConfig(precision="bfloat16"))(batch)
+    logprobs, _ = batch_logprobs(
+        LearnerForward(model, ComputeConfig(precision="bfloat16")), batch
+    )
     assert seen == {"layer": torch.bfloat16, "head": torch.float32}
     logprobs.sum().backward()
     assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
@@ -233,7 +235,11 @@ def test_an_update_changes_weights_by_the_same_whatever_computes_it(compute: dic
         forward = LearnerForward(model, ComputeConfig(**choice))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         update(
-            forward, optimizer, ROWS, TrainConfig(microbatch_tokens=30), pad_token_id=0
+            forward,
+            optimizer,
+            ROWS,
+            TrainConfig(microbatch_tokens=30).update,
+            pad_token_id=0,
         )
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-6)

@@ -15,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_forward import ROWS, build, by_full_logits, gradients
 
 import aipo_learner.policy.forward as forward_module
+from aipo_learner.learn.logprobs import batch_logprobs
 from aipo_learner.learn.rows import collate
-from aipo_learner.policy.forward import ComputeConfig, LearnerForward
+from aipo_learner.policy.forward import LearnerForward
+from aipo_learner.settings.compute import ComputeConfig
 
 WAYS = ({}, {"gradient_checkpointing": True}, {"layout": "packed"})
 
@@ -36,7 +38,7 @@ def compare(rank: int, port: int, name: str, head_alone: bool) -> None:
         if head_alone:
             fully_shard(model.lm_head)
         fully_shard(model)
-        logprobs, _ = LearnerForward(model, ComputeConfig(**way))(batch)
+        logprobs, _ = batch_logprobs(LearnerForward(model, ComputeConfig(**way)), batch)
         wanted, _ = by_full_logits(whole, batch, 1.0)
         torch.testing.assert_close(logprobs, wanted, rtol=1e-4, atol=1e-5)
         theirs = gradients(whole, wanted)

@@ -9,10 +9,12 @@ import pytest
 import torch
 from rich.console import Console
 
+import aipo_learner.build as build_module
 import aipo_learner.train as train_module
 from aipo_env import ConfigError, Environment, PolicyError, read_episodes
-from aipo_learner.policy.forward import ComputeConfig
-from aipo_learner.run.guards import check_bounds, out_of_memory_explained
+from aipo_learner.learn.guards import check_bounds
+from aipo_learner.policy.memory import out_of_memory_explained
+from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 
@@ -123,7 +125,7 @@ def test_want_of_memory_in_an_update_names_the_knob(
     compute = ComputeConfig(gradient_checkpointing=True)
     with pytest.raises(
         ConfigError,
-        match="Lower max_context_tokens in --rules to [0-9]+, which halves it",
+        match="Lower --environment.rules.max-context-tokens to [0-9]+, which halves it",
     ):
         train(
             config(tmp_path / "third", microbatch_tokens=8, compute=compute),
@@ -134,7 +136,7 @@ def test_want_of_memory_in_an_update_names_the_knob(
 def test_want_of_memory_in_sampling_names_the_knob(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(train_module.SampledBatches, "take", too_large)
+    monkeypatch.setattr(build_module.SampledBatches, "take", too_large)
     with pytest.raises(
         ConfigError,
         match="tried to allocate .* bytes.*--sampler transformers:max_rows=4",
@@ -145,7 +147,7 @@ def test_want_of_memory_in_sampling_names_the_knob(
 def test_other_errors_pass():
     with (
         pytest.raises(RuntimeError, match="something else"),
-        out_of_memory_explained("advice"),
+        out_of_memory_explained(lambda: "advice"),
     ):
         raise RuntimeError("something else")
 

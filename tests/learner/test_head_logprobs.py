@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import aipo_learner.policy.head as head_logprobs
-from aipo_learner.policy.load import token_logprobs_from_hidden
+from aipo_learner.policy.head import token_logprobs_from_hidden
 
 
 def drawn(
@@ -75,7 +75,7 @@ def test_huge_logits_and_half_precision():
 
 MEASURE = """
 import json, resource, torch
-from aipo_learner.policy.load import token_logprobs_from_hidden
+from aipo_learner.policy.head import token_logprobs_from_hidden
 torch.set_num_threads(1)
 T, D, V = 256, 32, 151_936
 hidden, weight = torch.randn(T, D, requires_grad=True), torch.randn(V, D, requires_grad=True)

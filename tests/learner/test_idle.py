@@ -13,11 +13,11 @@ from aipo_env import (
     build_scenario,
 )
 from aipo_learner.learn.idle import (
-    num_trailing_idle,
     stop_idle,
     what_to_do,
     why_idle,
 )
+from aipo_learner.run.metrics import num_trailing_idle
 
 
 def episode(text: str = r"\boxed{1}") -> Episode:

@@ -61,9 +61,9 @@ def test_ctrl_c_finishes_the_step_saves_it_and_says_how_to_go_on(
 ):
     real = train_module.training_rows
 
-    def interrupted(*args):
+    def interrupted(*args, **settings):
         os.kill(os.getpid(), signal.SIGINT)
-        return real(*args)
+        return real(*args, **settings)
 
     monkeypatch.setattr(train_module, "training_rows", interrupted)
     config = TrainConfig(

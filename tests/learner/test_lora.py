@@ -9,9 +9,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from aipo_env import ConfigError, data_folder
-from aipo_learner.policy.forward import ComputeConfig
 from aipo_learner.policy.load import load_policy, save_policy
 from aipo_learner.policy.lora import adapter_state, add_adapter, merged_state
+from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 

@@ -19,7 +19,8 @@ from aipo_env import (
     build_scenario,
 )
 from aipo_env.testing import CannedAgent, FaultyAgent
-from aipo_learner.run.metrics import episode_metrics, read_metrics
+from aipo_learner.learn.episode_metrics import episode_metrics
+from aipo_learner.run.metrics import read_metrics
 
 
 def play(agent: object, aided: bool = True) -> Episode:

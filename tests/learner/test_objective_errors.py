@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from aipo_learner.learn.objective import ObjectiveConfig, aipo_loss
+from aipo_learner.learn.objective import aipo_loss
+from aipo_learner.settings.objective import ObjectiveConfig
 
 FLOATS = torch.zeros(3, 13, dtype=torch.float64)
 POLICY_MASK = torch.zeros(3, 13, dtype=torch.bool)

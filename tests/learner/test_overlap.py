@@ -13,6 +13,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+import aipo_learner.build as build_module
 import aipo_learner.train as train_module
 from aipo_env import Environment, Episode, PolicyError, Terminated, read_episodes
 from aipo_learner.run.metrics import read_metrics
@@ -87,7 +88,7 @@ def engine(
     def build(**fixed: Any) -> VLLMSampler:
         return VLLMSampler(engine=made, **fixed)
 
-    monkeypatch.setitem(train_module.SAMPLERS, "folder", build)
+    monkeypatch.setitem(build_module.SAMPLERS, "folder", build)
     return made
 
 
@@ -166,7 +167,7 @@ def test_the_next_batch_is_sampled_during_the_update_by_the_weights_it_names(
         (1, 1),
     ]
     policies = [
-        Path(train_module.policy_folder("tiny")),
+        Path(build_module.policy_folder("tiny")),
         *(
             tmp_path / "run" / "checkpoints" / f"step-{n:06d}" / "policy"
             for n in range(1, NUM_STEPS)

@@ -9,9 +9,9 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from aipo_env import Environment, PolicyError
-from aipo_learner.learn.objective import ObjectiveConfig
 from aipo_learner.policy.load import load_policy, policy_folder, save_policy
 from aipo_learner.run.metrics import read_metrics
+from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.train import train
 

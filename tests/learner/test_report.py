@@ -20,10 +20,10 @@ from aipo_env import (
     Verdict,
     write_episodes,
 )
-from aipo_learner.reporting import annotations
-from aipo_learner.reporting.annotations import token_decoder
+from aipo_learner.reporting import token_text
 from aipo_learner.reporting.arms import Arm, read_arms
 from aipo_learner.reporting.report import _differences, write_report
+from aipo_learner.reporting.token_text import token_decoder
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J\u202e"
 
@@ -540,7 +540,7 @@ def test_no_tokenizer_is_looked_for_elsewhere(
         asked.append(options)
         raise LookupError
 
-    monkeypatch.setattr(annotations.AutoTokenizer, "from_pretrained", load)
+    monkeypatch.setattr(token_text.AutoTokenizer, "from_pretrained", load)
     with pytest.raises(LookupError):
         token_decoder(tmp_path)
     assert asked == [{"local_files_only": True}]

@@ -21,10 +21,11 @@ from aipo_env import (
     Verdict,
     build_scenario,
 )
+from aipo_learner.learn.logprobs import token_logprobs
 from aipo_learner.learn.rows import collate, episode_row
-from aipo_learner.policy.load import load_policy, token_logprobs
+from aipo_learner.policy.load import load_policy
 from aipo_learner.rollout.waves import play_wave
-from aipo_learner.samplers.base import ChatFormat
+from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.hf.sampler import HFSampler, HFVoice
 from aipo_learner.samplers.hf.stops import StopFinder
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from aipo_learner.learn.metrics import summarize
-from aipo_learner.learn.objective import ObjectiveConfig, aipo_loss
+from aipo_learner.learn.objective import aipo_loss
+from aipo_learner.settings.objective import ObjectiveConfig
 
 NAN = math.nan
 # One episode: two own tokens (ratios 4 and 0.5), an agent's two, an own token of unknown probability.

@@ -16,11 +16,11 @@ from transformers import (
 )
 
 from aipo_env import PolicyError, Scenario
+from aipo_learner.learn.logprobs import token_logprobs
 from aipo_learner.learn.rows import collate, episode_row
-from aipo_learner.policy.load import token_logprobs
 from aipo_learner.policy.tiny import build_tokenizer
 from aipo_learner.rollout.waves import play_wave
-from aipo_learner.samplers.base import ChatFormat
+from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.hf.row_cache import attention_masks
 from aipo_learner.samplers.hf.sampler import HFSampler
 

@@ -26,7 +26,7 @@ from aipo_env import (
 from aipo_learner.learn.rows import collate, episode_row
 from aipo_learner.policy.load import load_policy
 from aipo_learner.rollout.waves import play_wave
-from aipo_learner.samplers.base import ChatFormat
+from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.samplers.own_policy import lend_voice
 

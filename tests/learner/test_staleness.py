@@ -58,11 +58,11 @@ def test_a_resumed_run_trains_on_the_batches_that_were_sampled_ahead(
 ):
     real, calls = train_module.training_rows, []
 
-    def failing(*arguments):
+    def failing(*arguments, **settings):
         calls.append(1)
         if len(calls) == stopped_in:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **settings)
 
     monkeypatch.setattr(train_module, "training_rows", failing)
     with pytest.raises(KeyboardInterrupt):

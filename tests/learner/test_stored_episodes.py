@@ -26,15 +26,15 @@ from aipo_env import (
     run_sync,
     write_episodes,
 )
+from aipo_learner.learn.agent_free_rows import agent_free_row
 from aipo_learner.learn.rows import episode_row
+from aipo_learner.learn.training_rows import imitation_row
 from aipo_learner.policy.load import load_policy, policy_folder
-from aipo_learner.rollout.independence import agent_free_row
 from aipo_learner.rollout.sampled import SampledBatches, play_groups
-from aipo_learner.rollout.stored import StoredBatches, sft_row, tokenised
-from aipo_learner.run.folder import Run
+from aipo_learner.rollout.stored import StoredBatches, tokenised
 from aipo_learner.run.interrupt import InterruptFlag
 from aipo_learner.run.metrics import read_metrics
-from aipo_learner.samplers.base import ChatFormat
+from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.train import TrainConfig
@@ -308,7 +308,7 @@ def test_a_row_of_imitation_holds_the_policys_tokens_and_if_wanted_the_agents(
     episode = spoken(
         scenario, tokenizer, [f"<knowledge>{name}</knowledge>", "\\boxed{1}"]
     )
-    plain, both = (sft_row(episode, agent_tokens=flag) for flag in (False, True))
+    plain, both = (imitation_row(episode, agent_tokens=flag) for flag in (False, True))
     tokens = episode.tokens
     assert (plain.policy_mask == tokens.policy_mask).all()
     assert (both.policy_mask == (tokens.policy_mask | tokens.agent_mask)).all()
@@ -368,9 +368,10 @@ def test_only_one_source_of_episodes_may_be_named(tmp_path):
 def test_sampled_batches_can_be_written_and_trained_on(scenario, tmp_path):
     model, tokenizer = load_policy(policy_folder("tiny"))
     settings = config(tmp_path)
-    play = partial(play_groups, settings, scenario, HFSampler(model.eval(), tokenizer))
-    with Run.open(settings) as run:
-        [group] = SampledBatches(run, play, InterruptFlag()).take(0)
+    sampler = HFSampler(model.eval(), tokenizer)
+    play = partial(play_groups, settings.rollouts, scenario, sampler)
+    batches_of_run = SampledBatches(settings.rollouts, play, InterruptFlag())
+    [group] = batches_of_run.take(0)
     write_episodes(tmp_path / "one.jsonl", group, reveal=True)
     [again] = batches(tmp_path / "one.jsonl", scenario, tokenizer).take(0)
     assert again == group

@@ -25,7 +25,8 @@ from aipo_env import (
     PolicyError,
 )
 from aipo_learner.evaluation.task_sets import measure_task_sets
-from aipo_learner.samplers.base import ChatFormat, ChatVoice
+from aipo_learner.samplers.base import ChatVoice
+from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.settings.evaluation import EvalOptions, task_sets
 
 linux = pytest.mark.skipif(

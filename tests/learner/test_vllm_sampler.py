@@ -19,7 +19,7 @@ from aipo_learner.samplers.vllm.sampler import VLLMSampler
 from aipo_learner.samplers.vllm.weights import export_weights
 from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import build_sampler
+from aipo_learner.build import build_sampler
 
 
 class DyingEngine:

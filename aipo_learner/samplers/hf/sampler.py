@@ -22,7 +22,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aipo_env import Completion, ConfigError, Key, Salt, keyed_rng
-from aipo_learner.samplers.base import ChatFormat, ChatVoice, end_ids
+from aipo_learner.samplers.base import ChatVoice, end_ids
+from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.hf.row_cache import RowCache, attention_masks
 from aipo_learner.samplers.hf.stops import StopFinder
 
@@ -129,6 +130,27 @@ class HFSampler:
         self._waiting: dict[HFVoice, _Turn] = {}
         self._rows = _Rows()
         self._decoding: asyncio.Task[None] | None = None
+
+    @property
+    def shares_weights(self) -> bool:
+        """True: the learner's own model is sampled from."""
+        return True
+
+    @property
+    def samples_during_update(self) -> bool:
+        """False: an update changes the weights that are sampled from."""
+        return False
+
+    def take_weights(self) -> None:
+        """Do nothing: the learner's weights are there."""
+
+    def memory_advice(self, num_episodes: int) -> str:
+        """Say how to sample `num_episodes` at once with less memory."""
+        num_rows = min(self.max_rows, num_episodes)
+        return (
+            f"It happened while {num_rows} episodes were sampled side by side; the cache needs memory in proportion. "
+            f"Halve them: --sampler transformers:max_rows={num_rows // 2 or 1}."
+        )
 
     def beside(self) -> "HFSampler":
         """Return another sampler of the same model, in the same thread; neither's voices wait for the other's."""

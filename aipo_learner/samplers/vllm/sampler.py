@@ -26,7 +26,8 @@ from aipo_env import (
     run_sync,
 )
 from aipo_learner.policy.distributed import world_size
-from aipo_learner.samplers.base import ChatFormat, ChatVoice, end_ids
+from aipo_learner.samplers.base import ChatVoice, end_ids
+from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.vllm.engine import (
     PLAIN_SAMPLING,
     EngineFault,
@@ -96,6 +97,29 @@ class VLLMSampler:
         self._one_at_a_time = asyncio.Lock()
         self._transfer: Callable[[], None]
         self._is_closed = False
+
+    @property
+    def shares_weights(self) -> bool:
+        """False: the engine has a copy."""
+        return False
+
+    @property
+    def samples_during_update(self) -> bool:
+        """Whether it can go on with the weights it has: by vLLM's own transfer, an engine that is brought up again
+        is given the weights of that moment.
+        """
+        return self.weights == "file"
+
+    def beside(self) -> "VLLMSampler":
+        """Return this sampler: its voices never wait for each other."""
+        return self
+
+    def memory_advice(self, num_episodes: int) -> str:
+        """Say how to sample with less memory, however many episodes."""
+        return (
+            "It happened while episodes were sampled: lower gpu_memory_utilization in "
+            "--sampler."
+        )
 
     def voice(self, key: tuple[int, ...]) -> VLLMVoice:
         """Return the voice of an episode."""

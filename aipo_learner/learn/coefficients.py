@@ -1,44 +1,29 @@
-"""What a viewer shows of tokens beyond their record: their text, and their coefficients in the objective."""
+"""The coefficients of agents' tokens in the objective, kept beside episodes for the viewer."""
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from aipo_env import DataError, Episode
+from aipo_learner.learn.logprobs import token_logprobs
 from aipo_learner.learn.objective import agent_coefficient
 from aipo_learner.learn.rows import collate, episode_row
-from aipo_learner.policy.load import token_logprobs
-from aipo_learner.settings.train import TrainConfig
-
-
-def token_decoder(policy: Path) -> Callable[[int], str]:
-    """Return a function that gives the text of one token id of a policy's tokenizer.
-
-    Raises:
-        DataError: There is no such folder. Nothing is looked for elsewhere.
-    """
-    if not policy.is_dir():
-        raise DataError(f"{policy}: no such folder, so its tokens cannot be read.")
-    tokenizer = AutoTokenizer.from_pretrained(str(policy), local_files_only=True)
-
-    def decode(token_id: int) -> str:
-        text = str(tokenizer.decode([token_id]))
-        # SentencePiece drops the blank before a word that is decoded alone.
-        starts_word = str(tokenizer.convert_ids_to_tokens(token_id)).startswith("▁")
-        return f" {text}" if starts_word and not text.startswith(" ") else text
-
-    return decode
+from aipo_learner.settings.objective import ObjectiveConfig
 
 
 @torch.no_grad()
 def episode_coefficients(
-    model: PreTrainedModel, episodes: Sequence[Episode], config: TrainConfig
+    model: PreTrainedModel,
+    episodes: Sequence[Episode],
+    objective: ObjectiveConfig,
+    *,
+    temperature: float,
 ) -> list[NDArray[np.float32]]:
     """Return the coefficient of every agent token at the model's weights, as if the advantage were positive.
 
@@ -47,12 +32,12 @@ def episode_coefficients(
     coefficients = []
     for episode in episodes:
         batch = collate([episode_row(episode, 1.0)], 0, model.device)
-        logprobs, _ = token_logprobs(model, batch, temperature=config.temperature)
-        known = (batch.agent_logprobs, batch.advantages, config.objective)
-        found = torch.where(
-            batch.agent_mask, agent_coefficient(logprobs, logprobs, *known), torch.nan
+        logprobs, _ = token_logprobs(model, batch, temperature=temperature)
+        of_all = agent_coefficient(
+            logprobs, logprobs, batch.agent_logprobs, batch.advantages, objective
         )
-        coefficients.append(found[0, : len(episode.tokens)].cpu().numpy())
+        of_agents = torch.where(batch.agent_mask, of_all, torch.nan)
+        coefficients.append(of_agents[0, : len(episode.tokens)].cpu().numpy())
     return coefficients
 
 

@@ -1,0 +1,251 @@
+"""A training run, built from its settings: all that the loop works with."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+
+import torch
+from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from aipo_env import (
+    AgentPool,
+    ConfigError,
+    Journal,
+    Scenario,
+    build_scenario,
+    check_agents,
+    choose,
+    construct,
+    parse_spec,
+    run_sync,
+    without_contaminated,
+)
+from aipo_learner.evaluation.scheduled import held_out_scenario
+from aipo_learner.policy.distributed import join_ranks, own_copy, shard
+from aipo_learner.policy.forward import LearnerForward
+from aipo_learner.policy.load import load_policy, policy_folder
+from aipo_learner.policy.lora import add_adapter
+from aipo_learner.policy.runtime import prepare
+from aipo_learner.rollout.independence import WithholdingPool
+from aipo_learner.rollout.ray_workers import RayWorkers
+from aipo_learner.rollout.sampled import Batches, SampledBatches, play_groups
+from aipo_learner.rollout.stored import StoredBatches
+from aipo_learner.run.folder import Run
+from aipo_learner.run.interrupt import InterruptFlag
+from aipo_learner.run.metrics import MetricsLog
+from aipo_learner.samplers.base import Sampler
+from aipo_learner.samplers.hf.sampler import HFSampler
+from aipo_learner.samplers.vllm.sampler import served_sampler, vllm_sampler
+from aipo_learner.settings.train import TrainConfig
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "transformers": HFSampler,
+    "vllm": vllm_sampler,
+    "vllm-serve": served_sampler,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A run, built.
+
+    Args:
+        run: Its folder; `run.step` is the first step that is still to be made.
+        scenario: What is played.
+        model: What is sampled from and exported, whole on every rank.
+        forward: Its forward pass in the update; on several ranks that of a copy in shards.
+        reference: The forward pass of the initial policy, where the loss needs it.
+        plays_here: Whether this process samples episodes itself.
+        held_out: What is evaluated on schedule.
+    """
+
+    config: TrainConfig
+    run: Run
+    scenario: Scenario
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    forward: LearnerForward
+    reference: LearnerForward | None
+    optimizer: torch.optim.Optimizer
+    sampler: Sampler
+    batches: Batches
+    plays_here: bool
+    held_out: Scenario
+    log: MetricsLog
+    interrupt: InterruptFlag
+
+
+@contextmanager
+def build_training(
+    config: TrainConfig, console: Console, num_workers: int = 0
+) -> Iterator[Training]:
+    """Build the run in `config.out`, from its last checkpoint if there is one; close everything in the end.
+
+    With `num_workers`, so many Ray actors sample in its place. Started by torchrun, every rank does its share.
+
+    Raises:
+        AgentLost: An agent can never answer.
+        ConfigError, DataError, PolicyError: What the settings name cannot be used, and why.
+        CheckpointError: The run's folder, or a checkpoint in it, cannot be used.
+    """
+    prepare(config.num_threads)
+    torch.manual_seed(config.seed)
+    join_ranks()
+    with Run.open(config) as run, ExitStack() as opened:
+        scenario = build_training_scenario(config, run.journal)
+        if not config.source.is_stored:
+            run_sync(check_agents(scenario.pool))
+        model, tokenizer = build_policy(config, run.policy_path())
+        run.restore(model)
+        forward, reference = _build_forwards(config, model, run.initial_policy)
+        optimizer = torch.optim.AdamW(
+            forward.model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+        )
+        run.restore_optimizer(forward.model, optimizer)
+        sampler = build_sampler(config, model, tokenizer)
+        opened.enter_context(closing(sampler))
+        workers = None
+        if num_workers:
+            workers = RayWorkers(num_workers, config, model, build_rollouts)
+            opened.enter_context(closing(workers))
+        interrupt = InterruptFlag()
+        batches: Batches
+        if config.source.is_stored:
+            batches = StoredBatches(config, scenario, tokenizer)
+        else:
+            batches = _build_batches(run, scenario, workers or sampler, interrupt)
+        opened.enter_context(closing(batches))
+        held_out = scenario
+        if config.evaluation.every:
+            held_out = held_out_scenario(config)
+        log = MetricsLog(
+            config.out,
+            console,
+            num_steps=config.num_steps,
+            first_step=run.step,
+            loggers=config.loggers,
+            settings=config.to_dict(),
+        )
+        opened.enter_context(closing(log))
+        training = Training(
+            config=config,
+            run=run,
+            scenario=scenario,
+            model=model,
+            tokenizer=tokenizer,
+            forward=forward,
+            reference=reference,
+            optimizer=optimizer,
+            sampler=sampler,
+            batches=batches,
+            plays_here=not workers and not config.source.is_stored,
+            held_out=held_out,
+            log=log,
+            interrupt=interrupt,
+        )
+        # Signals are caught from here to the last thing that is closed.
+        with interrupt, opened.pop_all():
+            yield training
+
+
+def build_policy(
+    config: TrainConfig, path: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the policy to sample from, with adapters if they are what is trained."""
+    model, tokenizer = load_policy(path, trust_remote_code=config.trust_remote_code)
+    if config.compute.lora_rank:
+        add_adapter(model, config.compute.lora_rank)
+    # Dropout would make the learner another policy than the one that sampled.
+    return model.eval(), tokenizer
+
+
+def _build_forwards(
+    config: TrainConfig, model: PreTrainedModel, initial_policy: str
+) -> tuple[LearnerForward, LearnerForward | None]:
+    """Return the learner's forward passes of the policy and, where the loss needs it, of the initial one."""
+    forward = _build_forward(config, own_copy(model))
+    if not config.objective.kl_coef:
+        return forward, None
+    initial, _ = load_policy(initial_policy, trust_remote_code=config.trust_remote_code)
+    return forward, _build_forward(config, initial)
+
+
+def _build_forward(config: TrainConfig, model: PreTrainedModel) -> LearnerForward:
+    forward = LearnerForward(model, config.compute, temperature=config.temperature)
+    shard(model, is_bfloat16=forward.is_bfloat16)
+    return forward
+
+
+def build_sampler(
+    config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> Sampler:
+    """Build the sampler that `config.sampler` names; "auto" is vLLM where it is installed and has a GPU."""
+    kind, options = parse_spec(config.sampler, "sampler")
+    if kind == "auto":
+        has_vllm = torch.cuda.is_available() and find_spec("vllm") is not None
+        kind = "vllm" if has_vllm else "transformers"
+    make = choose(SAMPLERS, kind, "sampler")
+    fixed = {"model": model, "tokenizer": tokenizer, "temperature": config.temperature}
+    return construct(make, {**options, **fixed}, "sampler")
+
+
+def _build_batches(
+    run: Run,
+    scenario: Scenario,
+    players: RayWorkers | Sampler,
+    interrupt: InterruptFlag,
+) -> SampledBatches:
+    """Return the batches that the workers or the sampler play."""
+    settings = run.config.rollouts
+    if isinstance(players, RayWorkers):
+        play = players.play
+        is_apart = True
+    else:
+        play = partial(play_groups, settings, scenario, players)
+        is_apart = players.samples_during_update
+    return SampledBatches(
+        settings,
+        play,
+        interrupt,
+        first_step=run.step,
+        queued=run.queued_episodes(),
+        is_apart=is_apart,
+    )
+
+
+def build_rollouts(config: TrainConfig) -> tuple[PreTrainedModel, Sampler, Scenario]:
+    """Build what a worker in another process plays episodes with; it is given the policy's weights later."""
+    prepare(config.num_threads)
+    model, tokenizer = build_policy(config, policy_folder(config.policy))
+    sampler = build_sampler(config, model, tokenizer)
+    return model, sampler, build_training_scenario(config, None)
+
+
+def build_training_scenario(config: TrainConfig, journal: Journal | None) -> Scenario:
+    """Build the scenario with the run's journal; with `accept_anneal`, behind a pool that withholds."""
+    agents = "none" if config.source.is_stored else None
+    scenario = build_scenario(
+        config.environment, agents, seed=config.seed, journal=journal
+    )
+    if not scenario.offered and config.aided_share and not config.source.is_stored:
+        raise ConfigError(
+            f"config: aided_share={config.aided_share} with nobody to consult: the "
+            f"environment {config.environment.name!r} has no agents. Name some, as in "
+            "--agents openai:MODEL@URL, or leave --aided-share out."
+        )
+    if config.overlong_buffer > scenario.rules.max_policy_tokens:
+        raise ConfigError(
+            f"config: overlong_buffer={config.overlong_buffer} is more than the rules' max_policy_tokens="
+            f"{scenario.rules.max_policy_tokens}; use at most that."
+        )
+    source = without_contaminated(scenario.source, config.held_out)
+    scenario = replace(scenario, source=source)
+    if config.independence != "accept_anneal":
+        return scenario
+    pool: AgentPool = WithholdingPool(
+        scenario.pool.agents, scenario.pool.limits, journal
+    )
+    return replace(scenario, pool=pool)

@@ -1,0 +1,30 @@
+"""The reward that advantages are taken of: the verdict's, and the terms that a run adds to it."""
+
+from aipo_env import DialogueRules, Episode
+from aipo_learner.learn.advantages import overlong_penalty
+from aipo_learner.settings.stages import RewardSettings
+
+
+def shaped_reward(
+    episode: Episode, settings: RewardSettings, rules: DialogueRules, bonus_share: float
+) -> float:
+    """Return the verdict's reward, 0 without one, with the terms that are set.
+
+    `consult_cost` is taken for every consultation that was answered. `consult_bonus` is
+    added, times `bonus_share`, where a correct episode had an answered consultation. The
+    length penalty grows over the last `overlong_buffer` tokens before the limit.
+    """
+    num_answered = sum(
+        consult.is_agents and consult.status == "answered"
+        for consult in episode.consults
+    )
+    reward = float(episode.reward or 0.0)
+    reward -= settings.consult_cost * num_answered
+    if episode.correct and num_answered:
+        reward += settings.consult_bonus * bonus_share
+    if settings.overlong_buffer:
+        num_tokens = int(episode.tokens.policy_mask.sum())
+        reward += overlong_penalty(
+            num_tokens, rules.max_policy_tokens, settings.overlong_buffer
+        )
+    return reward

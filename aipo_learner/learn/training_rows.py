@@ -1,0 +1,102 @@
+"""The groups of a step as rows with advantages, and what was left out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aipo_env import Episode
+from aipo_learner.learn.advantages import group_advantages, is_dropped
+from aipo_learner.learn.rows import Row, episode_row
+
+FurtherRows = Callable[[Sequence[Episode], Sequence[float]], list[Row]]
+"""Makes rows of a group and its advantages, beside those of the episodes themselves."""
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """What a step is trained on.
+
+    Args:
+        rows: In the order of the groups.
+        counts: Metrics: how many rows there are, and how many groups were left out and why.
+    """
+
+    rows: list[Row]
+    counts: dict[str, float]
+
+
+def no_further_rows(group: Sequence[Episode], advantages: Sequence[float]) -> list[Row]:
+    """Return no rows."""
+    return []
+
+
+def training_rows(
+    groups: Sequence[Sequence[Episode]],
+    reward: Callable[[Episode], float],
+    *,
+    base: str,
+    baseline: str,
+    further: FurtherRows = no_further_rows,
+) -> TrainingRows:
+    """Turn groups of episodes into rows.
+
+    A group with a failed episode is left out whole: its baseline would be another than intended. So is
+    one in which every advantage is 0.
+
+    Args:
+        reward: Of an episode that has a verdict.
+        base: Base algorithm, see `group_advantages`.
+        baseline: Whom an episode is compared with, see there.
+    """
+    rows: list[Row] = []
+    num_partial = 0
+    num_constant = 0
+    for group in groups:
+        if any(episode.reward is None for episode in group):
+            num_partial += 1
+            continue
+        advantages = group_advantages(
+            [reward(episode) for episode in group],
+            [episode.aided for episode in group],
+            base=base,
+            baseline=baseline,
+        )
+        if is_dropped(advantages):
+            num_constant += 1
+            continue
+        rows += map(episode_row, group, advantages)
+        rows += further(group, advantages)
+    counts: dict[str, float] = {
+        "groups/partial": num_partial,
+        "groups/constant": num_constant,
+        "rows": len(rows),
+    }
+    return TrainingRows(rows, counts)
+
+
+def imitation_rows(
+    groups: Sequence[Sequence[Episode]], *, agent_tokens: bool
+) -> TrainingRows:
+    """Turn every episode into a row to imitate: supervised fine-tuning."""
+    rows = [
+        imitation_row(episode, agent_tokens=agent_tokens)
+        for group in groups
+        for episode in group
+    ]
+    counts: dict[str, float] = {"rows": len(rows)}
+    return TrainingRows(rows, counts)
+
+
+def imitation_row(episode: Episode, *, agent_tokens: bool) -> Row:
+    """Return an episode as a sequence to imitate: the policy's tokens, with `agent_tokens` also its agents'."""
+    row = episode_row(episode, 1.0)
+    imitated = row.policy_mask
+    if agent_tokens:
+        imitated = row.policy_mask | row.agent_mask
+    return replace(
+        row,
+        policy_mask=imitated,
+        agent_mask=np.zeros_like(row.agent_mask),
+        sampler_logprobs=np.full_like(row.sampler_logprobs, np.nan),
+    )

@@ -1,0 +1,27 @@
+"""What is said where memory runs out."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+
+from aipo_env import ConfigError
+
+
+@contextlib.contextmanager
+def out_of_memory_explained(advise: Callable[[], str]) -> Iterator[None]:
+    """Where torch finds no memory within, raise ConfigError with the advice on what to change."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_for_memory(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"out of memory: {reason} {advise()}") from error
+
+
+def _is_for_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # On CPU torch has no error of its own for it.
+    return "allocate memory" in str(error)

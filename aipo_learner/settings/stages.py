@@ -1,0 +1,38 @@
+"""What each stage of a run is told of its settings: its part, and no more."""
+
+from dataclasses import dataclass
+
+from aipo_learner.settings.objective import ObjectiveConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutSettings:
+    """Which episodes a run samples; the fields are those of `TrainConfig` of the same names."""
+
+    seed: int
+    num_steps: int
+    groups_per_step: int
+    group_size: int
+    max_staleness: int
+    independence: str
+    aided_share: float | None
+    anneal_from: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSettings:
+    """What is added to the verdict's reward; the fields are those of `TrainConfig` of the same names."""
+
+    consult_bonus: float
+    consult_cost: float
+    overlong_buffer: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateSettings:
+    """How a batch of rows changes the weights; the fields are those of `TrainConfig` of the same names."""
+
+    objective: ObjectiveConfig
+    updates_per_step: int
+    max_grad_norm: float
+    microbatch_tokens: int
