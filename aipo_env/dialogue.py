@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from aipo_env import quotes
 from aipo_env.agents.limits import SPENT, check_budget, counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
-from aipo_env.codecs.hermes import quoted
 from aipo_env.errors import ConfigError, check_choice, check_whole, suggest
+from aipo_env.quotes import Quotable
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
@@ -35,14 +34,17 @@ from aipo_env.records import (
     Task,
     Turn,
 )
+from aipo_env.text import encodable
 from aipo_env.verifiers.leaks import Gold, is_short
 
 MAX_CALLS = 64
 """A turn of more calls is malformed: each of them is answered, even if it is denied."""
 MAX_COUNTED, MAX_READ_CHARS = 1_000, 10_000
 """Of a turn with more marks of a call, only so many characters are read."""
-UNKNOWN = "unknown"
-"""What an agent says that does not know, and what stands in place of a reply that is withheld."""
+NOTICES = {"verify": "unsure", "knowledge": "unknown", "reason": "unknown"}
+"""What an agent of each role says that does not know, and what stands in place of a reply that is withheld."""
+_DRESS = " \t\n.,;:!…*_`\"'“”\u2018\u2019()[]"
+"""What may stand around the word of an agent that does not know."""
 TOOL_DENIED = "no calls left"
 """What stands in place of a tool's answer beyond its budget."""
 PLACES = ("{instructions}", "{tools}")
@@ -200,6 +202,7 @@ class Dialogue:
         self.num_context_tokens = 0
         self.num_forged = 0
         self.num_invalid = 0
+        self._forging_turns: set[int] = set()
         self._pending: tuple[Consult, ...] = ()
         self._charged: Counter[str] = Counter()
         self._spent = defaultdict[str, float](float)
@@ -279,6 +282,8 @@ class Dialogue:
         self.num_context_tokens += len(completion.token_ids)
         parsed = self._parsed(completion.text)
         self.num_forged += parsed.num_forged
+        if parsed.num_forged:
+            self._forging_turns.add(len(self.turns))
         self.turns.append(Turn(completion.text, completion.finish_reason, parsed.calls))
         if completion.finish_reason == "error":
             return Ended(StopReason.POLICY_ERROR)
@@ -324,13 +329,14 @@ class Dialogue:
             raise ValueError(
                 f"{len(consults)} replies for {len(self._pending)} pending calls"
             )
+        quotable = self._quotable()
         spans: list[Span] = []
         for pending, consult in zip(self._pending, consults, strict=True):
             if consult.status in ("answered", "leaked"):
                 self._spend(consult)
             rendered = self.codec.render_reply(pending.kind, self._body(consult))
             for span in rendered:
-                spans += self._without_quotes(_as_sampled(span, consult))
+                spans += _without_quotes(_as_sampled(span, consult), quotable)
         self._pending = ()
         return self._answer_turn(tuple(spans))
 
@@ -375,7 +381,7 @@ class Dialogue:
                 is_content=True,
             )
         if consult.status == "leaked":
-            notice = UNKNOWN
+            notice = NOTICES[consult.kind]
         elif consult.status != "denied":
             notice = self.codec.unavailable
         elif consult.kind in CONSULT_KINDS:
@@ -387,29 +393,30 @@ class Dialogue:
     def _as_withheld(self, consult: Consult) -> str:
         """Return a reply; if it says no more than that the agent does not know, as one that is withheld reads."""
         may_be_withheld = consult.is_agents and not is_short(Gold.of(self.task))
-        said = consult.reply.strip().rstrip(".;!").casefold()
-        return UNKNOWN if may_be_withheld and said == UNKNOWN else consult.reply
+        if not may_be_withheld:
+            return consult.reply
+        said = consult.reply.strip(_DRESS).casefold()
+        return NOTICES[consult.kind] if said in NOTICES.values() else consult.reply
 
-    def _without_quotes(self, span: Span) -> Sequence[Span]:
-        """Return an agent's words with what they quote of the policy's apart: that the agent did not write."""
-        if span.author != Author.AGENT or not span.is_content:
-            return (span,)
-        written = "\n".join(turn.completion for turn in self.turns)
-        written += "\n" + quoted(written)  # as codecs in JSON write it
-        parts = list(quotes.parts(span.text, written))
-        if not any(is_quoted for _, is_quoted in parts):
-            return (span,)
-        # Its tokens, if they are known, are those of the whole.
-        return [
-            replace(
-                span,
-                text=text,
-                author=Author.ENV if is_quoted else span.author,
-                token_ids=(),
-                logprobs=(),
-            )
-            for text, is_quoted in parts
-        ]
+    def has_forged(self, turn: int) -> bool:
+        """Return whether the policy made up a reply in a turn."""
+        return turn in self._forging_turns
+
+    def _quotable(self) -> Quotable:
+        """Return the policy's own words, as the codec writes them into a reply.
+
+        Its queries stand apart: a codec may have read them out of JSON.
+        """
+        turns = "\n".join(turn.completion for turn in self.turns)
+        asked = [consult.query for consult in (*self.consults, *self._pending)]
+        queries = "\n".join(asked)
+        return Quotable(self._as_replied(turns), self._as_replied(queries))
+
+    def _as_replied(self, text: str) -> str:
+        """Return a text as it stands in an agent's reply."""
+        body = Span(text, Author.AGENT, is_content=True)
+        rendered = self.codec.render_reply(CONSULT_KINDS[0], body)
+        return "".join(span.text for span in rendered if span.is_content)
 
     def may_consult(self, kind: str) -> bool:
         """Return whether a call to an agent's role or a tool would be answered: it is there, and within budgets."""
@@ -449,7 +456,7 @@ class Dialogue:
         return Consult(
             kind=call.kind,
             agent_id="",
-            query=call.query,
+            query=encodable(call.query),
             reply="",
             status=status,
             call_id=self._num_calls - 1,
@@ -480,4 +487,27 @@ def _as_sampled(span: Span, consult: Consult) -> Span:
     """Return a reply's body with the tokens it was sampled as; one that a codec had to change has none."""
     if not consult.token_ids or not span.is_content or span.text != consult.reply:
         return span
+    if span.text == NOTICES.get(consult.kind):
+        # One that is withheld has no tokens of its own either.
+        return span
     return replace(span, token_ids=consult.token_ids, logprobs=consult.logprobs)
+
+
+def _without_quotes(span: Span, quotable: Quotable) -> Sequence[Span]:
+    """Return an agent's words with what they quote of the policy's apart: that the agent did not write."""
+    if span.author != Author.AGENT or not span.is_content:
+        return (span,)
+    parts = list(quotable.parts(span.text))
+    if not any(is_quoted for _, is_quoted in parts):
+        return (span,)
+    # Its tokens, if they are known, are those of the whole.
+    return [
+        replace(
+            span,
+            text=text,
+            author=Author.ENV if is_quoted else span.author,
+            token_ids=(),
+            logprobs=(),
+        )
+        for text, is_quoted in parts
+    ]

@@ -21,7 +21,13 @@ from aipo_env.errors import ConfigError, check_number, check_whole
 from aipo_env.event_loop import run_sync
 from aipo_env.flags import named
 from aipo_env.records import Split
-from aipo_env.serving_guard import LOOPBACK, Guard, is_loopback, new_token
+from aipo_env.serving_guard import (
+    LOOPBACK,
+    Guard,
+    called_name,
+    is_loopback,
+    new_token,
+)
 
 TOKEN_VARIABLE = "AIPO_SERVE_TOKEN"
 MAX_EPISODES = 64
@@ -65,11 +71,18 @@ def serve(
             machine its own are among them.
         idle_s: Seconds after which a client from which nothing comes is sent away.
         max_sessions: Clients at once.
-        max_consults: Consultations of agents that a client may have, over all its episodes.
+        max_consults: Consultations of agents that a client may have, over all its episodes; a turn that begins within
+            them is answered whole.
     """
     check_whole("serve: max_sessions", max_sessions, 1)
     check_whole("serve: max_consults", max_consults)
     check_number("serve: idle_s", idle_s, 0.001, 1e9)
+    for allowed in allow_host:
+        if "/" in allowed or called_name(allowed) != allowed.lower():
+            raise ConfigError(
+                f"serve: allow_host={allowed!r} must be a name alone, without a scheme, a "
+                "port or a path, as in --allow-host proxy.example."
+            )
     if mcp == openenv:
         raise ConfigError("serve: choose --mcp or --openenv.")
     env = TurnEnv(
@@ -100,7 +113,7 @@ def serve(
     import uvicorn  # which comes with either
 
     token = _token(host)
-    is_own = token == os.environ.get(TOKEN_VARIABLE)
+    is_own = token == os.environ.get(TOKEN_VARIABLE, "").strip()
     shown = f"${TOKEN_VARIABLE}" if is_own else token
     told = f", with Authorization: Bearer {shown}" if token else ""
     print(f"{address}{told}", file=sys.stderr)
@@ -111,7 +124,8 @@ def serve(
 
 def _token(host: str) -> str:
     """Return the token that requests must show; none is needed on this machine alone."""
-    return os.environ.get(TOKEN_VARIABLE) or ("" if is_loopback(host) else new_token())
+    given = os.environ.get(TOKEN_VARIABLE, "").strip()
+    return given or ("" if is_loopback(host) else new_token())
 
 
 @dataclass
@@ -199,7 +213,7 @@ def mcp_server(env: TurnEnv, max_consults: int = 1_000, idle_s: float = 600.0) -
         one = client.resting.pop(episode, None)
         if one is None:
             raise ToolError(
-                f"there is no episode {episode!r} that waits for a turn; call reset"
+                f"there is no episode {episode[:64]!r} that waits for a turn; call reset"
             )
         try:
             result = await client.allowance.take_turn(one, text)

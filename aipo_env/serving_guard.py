@@ -50,8 +50,9 @@ class Guard:
         hosts: The names by which the server may be called, without a port; empty: any, which is safe only with a
             token. No pages but the server's own may call it, and those of names that are not this machine's.
         token: What requests show as `Authorization: Bearer TOKEN`; empty: nothing is asked for.
-        idle_s: Seconds without a message after which a WebSocket is closed.
-        max_sessions: WebSockets at once. One more takes the place of the one that has been idle for longest.
+        idle_s: Seconds without a message, or without reading one, after which a WebSocket is closed.
+        max_sessions: WebSockets at once. One more takes the place of the one that has been idle for longest, which
+            leaves once what it asked for is answered; while as many again are still to leave, nobody is let in.
     """
 
     app: App
@@ -60,6 +61,9 @@ class Guard:
     idle_s: float = 600.0
     max_sessions: int = 64
     _open: "dict[int, _Visit]" = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.hosts = tuple(host.lower() for host in self.hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -80,7 +84,7 @@ class Guard:
             name.lower(): value.decode("latin-1") for name, value in scope["headers"]
         }
         origin = headers.get(b"origin")
-        if self.hosts and _name(headers.get(b"host", "")) not in self.hosts:
+        if self.hosts and called_name(headers.get(b"host", "")) not in self.hosts:
             return 421
         if self.hosts and origin and not self._is_own(origin, headers.get(b"host", "")):
             return 403
@@ -95,19 +99,22 @@ class Guard:
             netloc = urlsplit(origin).netloc.lower()
         except ValueError:
             return False
-        name = _name(netloc)
+        name = called_name(netloc)
         is_allowed = name in self.hosts and name not in LOOPBACK
         return netloc == host.lower() or is_allowed
 
     async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket for as long as something comes over it."""
+        if len(self._open) >= 2 * self.max_sessions:
+            await send({"type": "websocket.close", "code": CROWDED})
+            return
         staying = [one for one in self._open.values() if not one.leave.is_set()]
         if len(staying) >= self.max_sessions:
             min(staying, key=lambda one: one.last).leave.set()
-        visit = _Visit(receive, self.idle_s)
+        visit = _Visit(receive, send, self.idle_s)
         self._open[id(visit)] = visit
         try:
-            await self.app(scope, visit.receive, send)
+            await self.app(scope, visit.receive, visit.send)
         finally:
             del self._open[id(visit)]
 
@@ -117,6 +124,7 @@ class _Visit:
     """A WebSocket that is ended by silence, or to make room."""
 
     inner: Receive
+    inner_send: Send
     idle_s: float
     last: float = field(default_factory=time.monotonic)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
@@ -141,8 +149,20 @@ class _Visit:
         code = CROWDED if self.leave.is_set() else TOO_LATE
         return {"type": "websocket.disconnect", "code": code}
 
+    async def send(self, message: Message) -> None:
+        """Send a message.
 
-def _name(address: str) -> str:
+        Raises:
+            OSError: The other side does not read; so servers say that it has gone.
+        """
+        try:
+            async with asyncio.timeout(self.idle_s):
+                await self.inner_send(message)
+        except TimeoutError:
+            raise OSError(f"nothing was read for {self.idle_s:g} s") from None
+
+
+def called_name(address: str) -> str:
     """Return the name in `name:port`."""
     if address.startswith("["):
         return address.partition("]")[0].lower() + "]"

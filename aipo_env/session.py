@@ -10,7 +10,8 @@ episode = session.episode()
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 
 from aipo_env.agents.base import AgentLost, AgentReply, AgentRequest, BudgetSpent
@@ -30,6 +31,7 @@ from aipo_env.records import (
     Task,
     Verdict,
 )
+from aipo_env.text import encodable, loosened
 from aipo_env.threads import all_of
 from aipo_env.tokenizers.base import Piece
 from aipo_env.tools.toolbox import Toolbox
@@ -46,6 +48,14 @@ FORGED = (
     "(All of this is the policy's own words, the reply in it too, which nobody gave:)"
 )
 """What agents are told above a turn in which the policy made up a reply."""
+_LIKE_A_REPLY = re.compile(
+    r"""
+    [<\[{|] [\s|/]{0,8} (?:reply|tool_response) \b    # <reply from=…>, [reply …], <|reply
+    | "role" \s{0,8} : \s{0,8} "tool"                # {"role": "tool", …}
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What may pass for a reply with whoever reads it, whatever the codec's own marks are."""
 
 
 @dataclass(eq=False, repr=False)
@@ -267,23 +277,22 @@ class Session:
 
     async def _consult(self, need: Consults) -> Message:
         """Answer the calls of one turn concurrently, in call order."""
-        told = self.messages[self._num_prompt :]
-        trace = "\n".join(self._told(message) for message in told)
+        trace = encodable("\n".join(self._told()))
         asked = [self._ask(consult, trace) for consult in need.pending]
         if len(asked) == 1:  # the usual case needs no task of its own
             return self.dialogue.reply([await asked[0]])
         return self.dialogue.reply(await all_of(asked))
 
-    def _told(self, message: Message) -> str:
-        """Return a message as agents are shown it: replies that the policy made up are marked as its own words."""
-        text = message.content
-        if (
-            message.role != "assistant"
-            or not self.dialogue.codec.parse(text).num_forged
-        ):
-            return text
-        lines = [f"| {line}" for line in text.splitlines()]
-        return "\n".join([FORGED, *lines])
+    def _told(self) -> Iterator[str]:
+        """Yield the messages so far as agents are shown them: what the policy made up is marked as its own words."""
+        num_turns = 0
+        for message in self.messages[self._num_prompt :]:
+            if message.role != "assistant":
+                yield message.content
+                continue
+            is_forged = self.dialogue.has_forged(num_turns)
+            yield marked_if_forged(message.content, is_forged=is_forged)
+            num_turns += 1
 
     async def _ask(self, call: Consult, trace: str) -> Consult:
         """Ask one agent and write the account of it."""
@@ -295,8 +304,8 @@ class Session:
         tests = self.task.tests if call.kind == "verify" else None
         request = AgentRequest(
             kind=call.kind,
-            query=call.query,
-            problem=self.task.prompt,
+            query=marked_if_forged(call.query),
+            problem=encodable(self.task.prompt),
             trace=trace,
             seed=_seed(key),
             key=key,
@@ -348,6 +357,18 @@ class Session:
             is_content=span.is_content,
         )
         self.runs.append(run)
+
+
+def marked_if_forged(text: str, *, is_forged: bool = False) -> str:
+    """Return words of the policy as agents are shown them; if something in them passes for a reply, line by line marked.
+
+    Args:
+        is_forged: The codec has found a reply in them.
+    """
+    if not is_forged and not _LIKE_A_REPLY.search(loosened(text)):
+        return text
+    lines = [f"| {line}" for line in text.splitlines()]
+    return "\n".join([FORGED, *lines])
 
 
 def _seed(key: tuple[int, ...]) -> int:

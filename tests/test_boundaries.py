@@ -24,6 +24,7 @@ LAYERS = (
         "aipo_env.episode",
         "aipo_env.errors",
         "aipo_env.files",
+        "aipo_env.text",
         "aipo_env.stored",
         "aipo_env.keys",
         "aipo_env.threads",

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from aipo_env.errors import AgentError
 from aipo_env.records import CodeTests
+from aipo_env.text import encodable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ MAX_REPLY_CHARS = 20_000
 def taken(reply: AgentReply) -> AgentReply | None:
     """Return a reply as an episode takes it, whoever said it or wherever it was kept; None if it says nothing."""
     # Half a surrogate pair, as a JSON API may return it, is no text that a tokenizer takes.
-    text = reply.text[:MAX_REPLY_CHARS].encode("utf-8", "replace").decode()
+    text = encodable(reply.text[:MAX_REPLY_CHARS])
     if not text.strip():
         return None
     if text == reply.text:

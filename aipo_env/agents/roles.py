@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,10 @@ from aipo_env.errors import ConfigError
 from aipo_env.records import CONSULT_KINDS, ConsultKind
 
 _PARTS = {"knowledge": "Question", "reason": "Question", "verify": "Claim"}
+_HEADING = re.compile(
+    r"^[ \t]*(?:Problem|Work so far|Question|Claim)[ \t]*:[ \t]*$", re.M | re.I
+)
+"""A line that reads like the heading of a part of the question: `Claim:`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +72,17 @@ def role_prompts(folder: str) -> dict[str, str]:
 
 def role_question(request: AgentRequest) -> str:
     """Return a request as the user's message."""
-    asked = _PARTS[request.kind], request.query
-    parts = (("Problem", request.problem), ("Work so far", request.trace), asked)
+    parts = (
+        ("Problem", request.problem),
+        ("Work so far", _within(request.trace)),
+        (_PARTS[request.kind], _within(request.query)),
+    )
     return "\n\n".join(f"{name}:\n{text}" for name, text in parts if text)
+
+
+def _within(text: str) -> str:
+    """Return words of the policy in which no line reads like the heading of a part of the question."""
+    return _HEADING.sub(r"| \g<0>", text)
 
 
 def version_hash(*parts: Any) -> str:

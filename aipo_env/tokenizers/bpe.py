@@ -12,6 +12,7 @@ from typing import Any
 
 from aipo_env.errors import ConfigError, check_choice
 from aipo_env.shipped import data_folder
+from aipo_env.text import encodable
 from aipo_env.tokenizers.base import Tokenizer, added_macros
 from aipo_env.tokenizers.bytes import ByteTokenizer
 
@@ -121,7 +122,7 @@ class HFTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, no control tokens; half a surrogate pair becomes `?`."""
-        plain = text.encode("utf-8", "replace").decode()
+        plain = encodable(text)
         return list(self._hf.encode(plain, add_special_tokens=False).ids)
 
     def _bytes(self, token_ids: Sequence[int]) -> bytes:

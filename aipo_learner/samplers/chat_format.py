@@ -40,7 +40,8 @@ class ChatFormat:
     like, so that no text can open a turn, or a thought, of its own.
 
     Control tokens are those that the tokenizer says are special, and every added token that the template writes:
-    many tokenizers do not call their role marks, `<think>` or `<tool_response>` special.
+    many tokenizers do not call their role marks, `<think>` or `<tool_response>` special. Added tokens that
+    are nothing but blanks are none.
 
     Raises:
         PolicyError: The template loses a message or rewrites earlier turns.
@@ -176,15 +177,21 @@ class ChatFormat:
 
     @cached_property
     def _control_ids(self) -> set[int]:
-        template = str(self.tokenizer.chat_template)
+        added = self.tokenizer.added_tokens_decoder
         # A template may put a mark together from parts, and may have marks that this conversation needs none of.
-        template += "".join(map(self._marks_of, _ROLES))
-        written = {
-            token_id
-            for token_id, token in self.tokenizer.added_tokens_decoder.items()
-            if _stands_in(token.content.strip(), template)
-        }
-        return self._special_ids | written
+        rendered = [self._marks_of(roles) for roles in _ROLES]
+        template = "".join([str(self.tokenizer.chat_template), *rendered])
+        control = set(self._special_ids)
+        for token_id, token in added.items():
+            if _stands_in(token.content.strip(), template):
+                control.add(token_id)
+        # The tokenizer may make a mark of what the template spells otherwise. Blanks are none:
+        # many tokenizers have tokens for runs of them.
+        for text in rendered:
+            for token_id in self._encode(text, special=True):
+                if token_id in added and added[token_id].content.strip():
+                    control.add(token_id)
+        return control
 
     def _marks_of(self, roles: Sequence[str]) -> str:
         """Return what the template writes around messages of some roles; nothing if it takes none such."""
@@ -195,6 +202,31 @@ class ChatFormat:
 
     def _plain(self, text: str) -> list[int]:
         """Return the tokens of content, none of them a control token."""
+        ids = self._split(text)
+        if self._control_ids.isdisjoint(ids):
+            return ids
+        # The vocabulary itself, beside the added tokens, has a mark: its characters one by one are none.
+        ids = []
+        for index, part in enumerate(self._control_marks.split(text)):
+            ids += self._split(part) if index % 2 == 0 else self._one_by_one(part)
+        if self._control_ids.isdisjoint(ids):
+            return ids
+        return self._one_by_one(text)
+
+    def _one_by_one(self, text: str) -> list[int]:
+        """Return the tokens of each character alone, without control tokens."""
+        ids = [token_id for char in text for token_id in self._split(char)]
+        return [token_id for token_id in ids if token_id not in self._control_ids]
+
+    @cached_property
+    def _control_marks(self) -> re.Pattern[str]:
+        """A pattern for the text of any control token, as one group."""
+        decoded = (str(self.tokenizer.decode([one])) for one in self._control_ids)
+        marks = sorted(filter(None, decoded), key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, marks)) or '(?!)'})")
+
+    def _split(self, text: str) -> list[int]:
+        """Return the tokens of a text in which every added control token is split like any other text."""
         if self._control_ids == self._special_ids:
             return self._encode(text, special=False)
         return list(self._plain_backend.encode(text, add_special_tokens=False).ids)

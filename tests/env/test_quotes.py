@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from aipo_env.quotes import MIN_QUOTE_CHARS, parts
+from aipo_env.quotes import MIN_QUOTE_CHARS, Quotable, parts
 
 SOURCE = "0123456789" * 3 + "the quick brown fox jumps over the lazy dog" + "!" * 30
 
@@ -53,3 +53,39 @@ def test_it_is_quick(text: str, source: str):
     begin = time.thread_time()
     list(parts(text, source))
     assert time.thread_time() - begin < 0.05
+
+
+WORDS = "first add 1,000 and 2,000, then halve what comes; so x = 1500 it is"
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        WORDS.replace(" ", "\n"),
+        WORDS.replace(" ", "  "),
+        WORDS.replace(",", ""),
+        WORDS.replace(" = ", "="),
+        "> " + WORDS.replace("; ", ";\n> "),
+        "    " + WORDS.replace(" then ", "\n    then "),
+        WORDS.replace("halve", "**halve**"),
+        WORDS.replace("x", "`x`"),
+    ],
+)
+def test_a_quotation_that_was_set_anew_is_found(quoted: str):
+    said = list(parts(f"You say: {quoted}. No!", WORDS))
+    assert said[0] == ("You say: " + quoted[: quoted.index("f")], False)
+    assert "".join(part for part, is_quoted in said if is_quoted).endswith("is")
+    assert said[-1] == (". No!", False)
+
+
+def test_few_characters_between_blanks_are_no_quotation():
+    assert list(parts("so x = 1500 it is, then", WORDS)) == [
+        ("so x = 1500 it is, then", False)
+    ]
+
+
+def test_every_source_may_be_quoted_up_to_its_own_end():
+    long = "".join(map(str, range(20_000)))
+    both = Quotable(WORDS, long)
+    assert [is_quoted for _, is_quoted in both.parts(WORDS)] == [True]
+    assert [is_quoted for _, is_quoted in both.parts(long[-400:])] == [True]

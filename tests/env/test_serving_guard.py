@@ -193,3 +193,52 @@ def test_a_clients_consultations_run_out_however_a_turn_ends():
 def test_bad_limits(capsys: pytest.CaptureFixture, flags: tuple[str, str], told: str):
     assert cli.main(["serve", "--mcp", *flags]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_nobody_is_let_in_while_too_many_are_still_to_leave():
+    async def crowd() -> list[Any]:
+        guard = Guard(nothing, max_sessions=2)
+        sent: list[Any] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.Event().wait()  # it works, and looks at no message
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        guard.app = app
+        visits = [
+            asyncio.ensure_future(guard(scope("websocket"), nothing, send))
+            for _ in range(6)
+        ]
+        await asyncio.sleep(0.05)
+        assert [one.done() for one in visits] == [False] * 4 + [True] * 2
+        for one in visits:
+            one.cancel()
+        await asyncio.gather(*visits, return_exceptions=True)
+        return sent
+
+    closed = {"type": "websocket.close", "code": CROWDED}
+    assert asyncio.run(crowd()) == [closed, closed]
+
+
+def test_who_does_not_read_is_gone():
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.send", "text": "x"})
+
+    async def send(message: Any) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(OSError, match=r"nothing was read for 0\.05 s"):
+        asyncio.run(Guard(app, idle_s=0.05)(scope("websocket"), nothing, send))
+
+
+@pytest.mark.parametrize("name", ["https://a.example", "a.example:443", "a.example/x"])
+def test_an_allowed_name_stands_alone(capsys: pytest.CaptureFixture[str], name: str):
+    assert cli.main(["serve", "--mcp", "--allow-host", name]) == 2
+    assert "must be a name alone" in capsys.readouterr().err
+
+
+def test_an_allowed_name_may_have_capitals():
+    guard = Guard(nothing, ("Proxy.Example",))
+    assert guard.refusal(scope(host="proxy.example:443")) == 0

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 
 from aipo_env import ConfigError, PolicyError
+from aipo_learner.build import build_sampler
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.samplers.vllm.engine import EngineFault, Sampled
 from aipo_learner.samplers.vllm.sampler import VLLMSampler
 from aipo_learner.samplers.vllm.weights import export_weights
 from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.build import build_sampler
 
 
 class DyingEngine:
