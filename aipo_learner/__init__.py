@@ -1,1 +1,142 @@
-"""Train a policy that consults agents while it learns and does without them afterwards."""
+"""Train a policy that consults agents while it learns and does without them afterwards.
+
+What others build on is imported from here, and only when it is first used: `import
+aipo_learner` loads neither torch nor transformers. Sub-modules may move.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aipo_learner.build import build_sampler
+    from aipo_learner.evaluation.evaluate import Scores, compare, evaluate, pass_at_k
+    from aipo_learner.learn.advantages import (
+        group_advantages,
+        is_dropped,
+        overlong_penalty,
+    )
+    from aipo_learner.learn.agent_free_rows import agent_free_rows
+    from aipo_learner.learn.idle import Learned
+    from aipo_learner.learn.logprobs import batch_logprobs
+    from aipo_learner.learn.metrics import merge_metrics, summarize
+    from aipo_learner.learn.objective import (
+        agent_coefficient,
+        agent_normalizer,
+        aipo_loss,
+        policy_normalizer,
+    )
+    from aipo_learner.learn.rows import Batch, Row, collate, episode_row, split_rows
+    from aipo_learner.learn.training_rows import TrainingRows, training_rows
+    from aipo_learner.learn.update import update
+    from aipo_learner.policy.forward import LearnerForward
+    from aipo_learner.policy.head import token_logprobs_from_hidden
+    from aipo_learner.policy.load import load_policy, policy_folder, save_policy
+    from aipo_learner.rollout.sampled import by_group
+    from aipo_learner.rollout.waves import play_wave
+    from aipo_learner.run.metrics import read_metrics
+    from aipo_learner.samplers.base import Sampler
+    from aipo_learner.samplers.hf.sampler import HFSampler
+    from aipo_learner.samplers.weight_sync import sync_weights
+    from aipo_learner.settings.compute import ComputeConfig
+    from aipo_learner.settings.episode_source import EpisodeSource
+    from aipo_learner.settings.objective import ObjectiveConfig
+    from aipo_learner.settings.recipes import RECIPES
+    from aipo_learner.settings.schedule import EvaluationSchedule
+    from aipo_learner.settings.stages import UpdateSettings
+    from aipo_learner.settings.train import TrainConfig
+    from aipo_learner.training import train
+
+_HOMES = {
+    "build": ("build_sampler",),
+    "evaluation.evaluate": ("Scores", "compare", "evaluate", "pass_at_k"),
+    "learn.advantages": ("group_advantages", "is_dropped", "overlong_penalty"),
+    "learn.agent_free_rows": ("agent_free_rows",),
+    "learn.idle": ("Learned",),
+    "learn.logprobs": ("batch_logprobs",),
+    "learn.metrics": ("merge_metrics", "summarize"),
+    "learn.objective": (
+        "agent_coefficient",
+        "agent_normalizer",
+        "aipo_loss",
+        "policy_normalizer",
+    ),
+    "learn.rows": ("Batch", "Row", "collate", "episode_row", "split_rows"),
+    "learn.training_rows": ("TrainingRows", "training_rows"),
+    "learn.update": ("update",),
+    "policy.forward": ("LearnerForward",),
+    "policy.head": ("token_logprobs_from_hidden",),
+    "policy.load": ("load_policy", "policy_folder", "save_policy"),
+    "rollout.sampled": ("by_group",),
+    "rollout.waves": ("play_wave",),
+    "run.metrics": ("read_metrics",),
+    "samplers.base": ("Sampler",),
+    "samplers.hf.sampler": ("HFSampler",),
+    "samplers.weight_sync": ("sync_weights",),
+    "settings.compute": ("ComputeConfig",),
+    "settings.episode_source": ("EpisodeSource",),
+    "settings.objective": ("ObjectiveConfig",),
+    "settings.recipes": ("RECIPES",),
+    "settings.schedule": ("EvaluationSchedule",),
+    "settings.stages": ("UpdateSettings",),
+    "settings.train": ("TrainConfig",),
+    "training": ("train",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "RECIPES",
+    "Batch",
+    "ComputeConfig",
+    "EpisodeSource",
+    "EvaluationSchedule",
+    "HFSampler",
+    "Learned",
+    "LearnerForward",
+    "ObjectiveConfig",
+    "Row",
+    "Sampler",
+    "Scores",
+    "TrainConfig",
+    "TrainingRows",
+    "UpdateSettings",
+    "agent_coefficient",
+    "agent_free_rows",
+    "agent_normalizer",
+    "aipo_loss",
+    "batch_logprobs",
+    "build_sampler",
+    "by_group",
+    "collate",
+    "compare",
+    "episode_row",
+    "evaluate",
+    "group_advantages",
+    "is_dropped",
+    "load_policy",
+    "merge_metrics",
+    "overlong_penalty",
+    "pass_at_k",
+    "play_wave",
+    "policy_folder",
+    "policy_normalizer",
+    "read_metrics",
+    "save_policy",
+    "split_rows",
+    "summarize",
+    "sync_weights",
+    "token_logprobs_from_hidden",
+    "train",
+    "training_rows",
+    "update",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home when it is first used."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -36,7 +36,7 @@ from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.evaluation import EvalOptions
 from aipo_learner.settings.recipes import RECIPES
 from aipo_learner.settings.train import TrainConfig, read_config_file
-from aipo_learner.train import train as run_training
+from aipo_learner.training import train as run_training
 
 
 @dataclass(frozen=True, kw_only=True)

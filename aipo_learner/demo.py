@@ -23,7 +23,7 @@ from aipo_learner.run.metrics import read_metrics
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.settings.recipes import toy, toy_base, toy_masked
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ from aipo_learner.policy.tiny import build_tokenizer
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.schedule import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 GIB = 2**30
 _GPUS = {

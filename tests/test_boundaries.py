@@ -61,6 +61,25 @@ LAYERS = (
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 
+# The learner's rooms; each imports only from those above it.
+ROOMS = (
+    ("aipo_learner.settings",),
+    ("aipo_learner.policy",),
+    ("aipo_learner.run",),
+    ("aipo_learner.samplers",),
+    ("aipo_learner.rollout",),
+    ("aipo_learner.learn",),
+    ("aipo_learner.evaluation",),
+    ("aipo_learner.reporting",),
+    ("aipo_learner.build",),
+    ("aipo_learner.training",),
+    ("aipo_learner.demo", "aipo_learner.dry_run"),
+    ("aipo_learner.cli",),
+)
+ROOM_OF = {name: number for number, names in enumerate(ROOMS) for name in names}
+TORCH_FREE = "aipo_learner.settings"
+"""What a run may be told is read without them."""
+
 MODEL_LIBRARIES = ("torch", "transformers", "vllm")
 TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
@@ -128,11 +147,11 @@ def import_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
             yield from import_time_nodes(child)
 
 
-def layer_of(name: str) -> int | None:
-    """The layer of a module or of the package around it; None if LAYERS names neither."""
-    while name not in LAYER_OF and name.count(".") > 1:
+def layer_of(name: str, layers: dict[str, int] = LAYER_OF) -> int | None:
+    """The layer of a module or of the package around it; None if the list names neither."""
+    while name not in layers and name.count(".") > 1:
         name = name.rpartition(".")[0]
-    return LAYER_OF.get(name)
+    return layers.get(name)
 
 
 def assert_none(offenders: list[str], mend: str) -> None:
@@ -166,6 +185,47 @@ def test_aipo_env_imports_only_to_its_left() -> None:
         offenders,
         "Imports a later layer: move what is needed to the earlier one, or pass it as an argument:",
     )
+
+
+def test_every_module_of_the_learner_stands_in_a_room() -> None:
+    offenders = [
+        module.path
+        for module in LEARNER.values()
+        if layer_of(module.name, ROOM_OF) is None and module.name != "aipo_learner"
+    ]
+    assert_none(
+        offenders, f"Not in any room: add the module to ROOMS in {Path(__file__).name}:"
+    )
+
+
+def test_the_learners_rooms_import_only_from_those_above() -> None:
+    offenders = []
+    for module in LEARNER.values():
+        here = layer_of(module.name, ROOM_OF)
+        for name, line in all_imports(module):
+            there = layer_of(name, ROOM_OF)
+            if here is not None and there is not None and there > here:
+                offenders.append(f"{module.path}:{line} imports {name}")
+    assert_none(
+        offenders,
+        "Imports a later room: move what is needed to the earlier one, or pass it as an argument:",
+    )
+
+
+def test_the_door_and_the_settings_load_no_model_library() -> None:
+    modules = [name for name in LEARNER if name.startswith(TORCH_FREE)]
+    imports = ", ".join(["json", "sys", "aipo_learner", *modules])
+    script = f"import {imports}; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    loaded = set(json.loads(run.stdout.splitlines()[-1])) & set(MODEL_LIBRARIES)
+    assert not loaded, f"{TORCH_FREE} loads {sorted(loaded)}"
 
 
 @pytest.mark.parametrize("modules", [ENV, LEARNER], ids=PACKAGES)
@@ -286,6 +346,19 @@ def test_door_lists_every_public_name_in_order() -> None:
     assert listed == in_order, (
         "aipo_env.__all__ is out of order or has a double: run `make fix`"
     )
+
+
+def test_the_learners_door_opens_to_what_it_lists_and_is_documented() -> None:
+    door = importlib.import_module("aipo_learner")
+    listed = list(door.__all__)
+    assert listed == sorted(set(listed), key=door_order)
+    absent = [name for name in listed if getattr(door, name, None) is None]
+    assert_none(absent, "In aipo_learner.__all__, but aipo_learner has no such name:")
+    page = (ROOT / "docs" / "learner.md").read_text(encoding="utf-8")
+    unknown = [name for name in listed if f"`{name}`" not in page]
+    assert_none(unknown, "Public, but not in docs/learner.md:")
+    with pytest.raises(AttributeError, match="no attribute 'aipo_los'"):
+        door.aipo_los  # noqa: B018
 
 
 def functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

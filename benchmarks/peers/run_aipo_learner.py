@@ -26,7 +26,7 @@ from aipo_learner.policy.runtime import prepare
 from aipo_learner.run.metrics import read_metrics
 from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from learner_load import (

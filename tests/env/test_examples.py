@@ -16,9 +16,12 @@ SAYS = {
     "02_tool.py": "['32', 'error: ValueError: times must be of type integer, got \"two\"'] 0.0 completed\n",
     "03_runner.py": "[1.0, 1.0, 1.0, 1.0]\n",
     "04_sb3.py": "reward 0\n",
+    "05_train.py": "alone, on 8 held-out tasks: pass@1 0.000\n",
 }
 """What each prints last."""
-NEEDS = {"04_sb3.py": "stable_baselines3"}
+NEEDS = {"04_sb3.py": "stable_baselines3", "05_train.py": "torch"}
+MOST_LINES = {"05_train.py": 120}
+"""Of a whole training run; any other has 60."""
 
 
 def test_there_is_an_expectation_for_every_example():
@@ -48,5 +51,5 @@ def test_an_example_runs(script: Path, tmp_path: Path):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_an_example_is_short_and_says_what_it_is(script: Path):
     source = script.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 60
+    assert len(source.splitlines()) <= MOST_LINES.get(script.name, 60)
     assert ast.get_docstring(ast.parse(source))

@@ -18,15 +18,15 @@ import aipo_learner.cli  # everything that a run imports
 import aipo_learner.evaluation.scheduled
 import aipo_learner.rollout.sampled
 import aipo_learner.run.folder
-import aipo_learner.train
+import aipo_learner.training
 from aipo_env.cli import main
 
 MOMENTS = {
     "rollouts": (aipo_learner.rollout.sampled, "play_wave"),
-    "update": (aipo_learner.train, "update"),
+    "update": (aipo_learner.training, "update"),
     "save": (aipo_learner.run.folder, "save_policy"),
     "commit": (aipo_learner.run.folder, "_sync"),
-    "sync": (aipo_learner.train, "sync_weights"),
+    "sync": (aipo_learner.training, "sync_weights"),
     "evaluation": (aipo_learner.evaluation.scheduled, "evaluate"),
 }
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import aipo_learner.run.folder as checkpoint_module
-import aipo_learner.train as train_module
+import aipo_learner.training as train_module
 from aipo_env import (
     AgentReply,
     AgentRequest,
@@ -33,7 +33,7 @@ from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.schedule import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 TIMES = ("seconds", "consult_seconds")
 

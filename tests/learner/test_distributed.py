@@ -25,7 +25,7 @@ from aipo_learner.policy.load import policy_folder
 from aipo_learner.run.metrics import read_metrics
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 SCRIPT = Path(__file__).parent / "scripts" / "ranks_train.py"
 LAUNCH = [

@@ -12,7 +12,7 @@ from aipo_env.testing import FaultServer
 from aipo_learner.reporting.report import write_report
 from aipo_learner.run.metrics import read_metrics
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 pytest.importorskip("openai")
 

@@ -10,13 +10,13 @@ import torch
 from rich.console import Console
 
 import aipo_learner.build as build_module
-import aipo_learner.train as train_module
+import aipo_learner.training as train_module
 from aipo_env import ConfigError, Environment, PolicyError, read_episodes
 from aipo_learner.learn.guards import check_bounds
 from aipo_learner.policy.memory import out_of_memory_explained
 from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 
 def config(out: Path, **changes: Any) -> TrainConfig:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import aipo_learner.train as train_module
+import aipo_learner.training as train_module
 from aipo_env import AgentRequest, Interrupted, ScriptedAgent, ToySource, World
 from aipo_learner.rollout.independence import WithholdingPool
 from aipo_learner.run.metrics import read_metrics
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 
 def test_replies_are_withheld_by_the_seed_of_the_request():

@@ -13,7 +13,7 @@ from aipo_learner.policy.load import load_policy, save_policy
 from aipo_learner.policy.lora import adapter_state, add_adapter, merged_state
 from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 
 def test_without_peft_the_message_says_what_to_install(model, monkeypatch):

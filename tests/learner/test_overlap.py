@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import aipo_learner.build as build_module
-import aipo_learner.train as train_module
+import aipo_learner.training as train_module
 from aipo_env import Environment, Episode, PolicyError, Terminated, read_episodes
 from aipo_learner.run.metrics import read_metrics
 from aipo_learner.samplers.hf.sampler import HFSampler
@@ -22,7 +22,7 @@ from aipo_learner.samplers.vllm.engine import Sampled
 from aipo_learner.samplers.vllm.sampler import VLLMSampler
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 NUM_STEPS = 4
 

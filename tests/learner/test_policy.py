@@ -13,7 +13,7 @@ from aipo_learner.policy.load import load_policy, policy_folder, save_policy
 from aipo_learner.run.metrics import read_metrics
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 
 def test_no_such_folder():

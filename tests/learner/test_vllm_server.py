@@ -29,7 +29,7 @@ from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.vllm.sampler import VLLMSampler, served_sampler
 from aipo_learner.samplers.weight_sync import sampler_gap, sync_weights
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 openai = pytest.importorskip("openai")
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 for fields in json.loads(Path(sys.argv[1]).read_text()):
     train(TrainConfig.from_dict(fields), Console(quiet=True))

@@ -11,7 +11,7 @@ from aipo_env import Environment, read_episodes
 from aipo_learner.run.metrics import read_metrics
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.train import TrainConfig
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 folder = Path(sys.argv[1])
 

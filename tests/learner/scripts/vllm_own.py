@@ -19,7 +19,7 @@ from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 from aipo_learner.run.metrics import read_metrics
 from aipo_learner.samplers.vllm.weights import OwnWeightClient
 from aipo_learner.settings.recipes import toy
-from aipo_learner.train import train
+from aipo_learner.training import train
 
 
 def surface() -> dict[str, object]:
