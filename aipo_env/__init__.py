@@ -1,4 +1,5 @@
-"""Gymnasium environments in which a policy reasons over several turns and may consult agents.
+"""Gymnasium environments in which a policy reasons over several turns and may consult
+agents.
 
 Everything public is imported from here; sub-modules may move.
 """

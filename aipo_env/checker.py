@@ -1,10 +1,11 @@
-"""Does a plug-in keep to its protocol? Functions to call in its tests; the pytest plug-in calls them as well.
+"""Does a plug-in keep to its protocol? Functions to call in its tests; the pytest
+plug-in calls them as well.
 
 def test_librarian():
     check_agent("my_package:Librarian", query="What is a torsor?")
 
-Each takes a component or a spec that names one, and raises AssertionError that says which rule is broken and
-how to mend it. What cannot be built at all raises ConfigError.
+Each takes a component or a spec that names one, and raises AssertionError that says
+which rule is broken and how to mend it. What cannot be built at all raises ConfigError.
 """
 
 import asyncio
@@ -39,7 +40,9 @@ from aipo_env.verifiers.build import build_verifier
 LIMITS = PoolLimits(deadline_s=20.0, retries=0, when_lost="unaided")
 MAX_BLOCKED_S = 1.0
 MAX_PARSE_S = 5.0
-"""Processor time for a text. A quadratic parser needs hours for a megabyte, so shorter ones come first."""
+"""Processor time for a text. A quadratic parser needs hours for a megabyte, so shorter
+ones come first.
+"""
 ODD_TEXTS = (
     "",
     " \n",
@@ -68,11 +71,12 @@ def check_agent(
     query: str = SUM.prompt,
     source: Spec | TaskSource = "toy",
 ) -> None:
-    """Check an agent that answers `query` in the role `kind`; `source` is given to one that asks for it.
+    """Check an agent that answers `query` in the role `kind`; `source` is given to one
+    that asks for it.
 
-    It has a name, replies in time without blocking the event loop, can be cancelled, and takes any text for a
-    query: it may raise, but not hang, exit or return junk. With an attribute `is_deterministic = True`, equal
-    requests get equal replies.
+    It has a name, replies in time without blocking the event loop, can be cancelled,
+    and takes any text for a query: it may raise, but not hang, exit or return junk.
+    With an attribute `is_deterministic = True`, equal requests get equal replies.
     """
     built, who = AGENTS.build(agent, source=build_source(source, 0)), f"agent {agent!r}"
     agent_id = getattr(built, "agent_id", None)
@@ -156,13 +160,17 @@ def check_tool(
     method: str = "",
     task: Task = SUM,
 ) -> None:
-    """Check a tool: it can be told to a policy, answers in text or JSON, and neither hangs nor exits.
+    """Check a tool: it can be told to a policy, answers in text or JSON, and neither
+    hangs nor exits.
 
-    Of a class, every method is checked, each on an instance of its own that is made for `task`.
+    Of a class, every method is checked, each on an instance of its own that is made for
+    `task`.
 
     Args:
-        arguments: What it answers without an error; by default some value of each type, which it may refuse.
-        method: Of a class, the method that `arguments` are for; it need not be named where there is only one.
+        arguments: What it answers without an error; by default some value of each type,
+            which it may refuse.
+        method: Of a class, the method that `arguments` are for; it need not be named
+            where there is only one.
     """
     box = build_tools([tool])
     names = box.names
@@ -246,9 +254,11 @@ def _wrong_values(schema: Mapping[str, Any]) -> list[Any]:
 
 
 def check_task_source(source: Spec | TaskSource, *, num: int = 100) -> None:
-    """Check the first `num` tasks of each split, and that the indices of a finite split go round.
+    """Check the first `num` tasks of each split, and that the indices of a finite split
+    go round.
 
-    Equal indices give equal tasks, ids are unique, no task is in both splits, `meta` has a JSON form.
+    Equal indices give equal tasks, ids are unique, no task is in both splits, `meta`
+    has a JSON form.
     """
     built, who = build_source(source, 0), f"task source {source!r}"
     ids: set[str] = set()
@@ -314,10 +324,11 @@ def check_verifier(
     right: str = "\\boxed{42}",
     wrong: Sequence[str] = ("\\boxed{43}", "I do not know."),
 ) -> None:
-    """Check a verifier or a reward function: `right` is correct, and nothing else is or earns as much.
+    """Check a verifier or a reward function: `right` is correct, and nothing else is or
+    earns as much.
 
-    Equal answers get equal verdicts, and no text makes it raise or fail. One that names `episode` is given the view
-    of an episode of one turn.
+    Equal answers get equal verdicts, and no text makes it raise or fail. One that names
+    `episode` is given the view of an episode of one turn.
     """
     built, who = build_verifier(verifier), f"verifier {verifier!r}"
     best = _check_verdict(built, f"{who}: given {right[:40]!r}", task, right)
@@ -336,13 +347,16 @@ def check_verifier(
         )
         _rule(
             (verdict.reward or 0.0) < (best.reward or 0.0),
-            f"{where}, the reward is {verdict.reward}, and {best.reward} for the gold answer",
+            f"{where}, the reward is {verdict.reward}, and {best.reward} for the gold"
+            " answer",
             "Reward what is not the gold answer less.",
         )
 
 
 def _check_verdict(verifier: Verifier, where: str, task: Task, text: str) -> Verdict:
-    """Return the verdict on a text, which is one with a reward, and the same each time."""
+    """Return the verdict on a text, which is one with a reward, and the same each
+    time.
+    """
     view = EpisodeView(
         task=task,
         answer=text,
@@ -373,7 +387,8 @@ def _check_verdict(verifier: Verifier, where: str, task: Task, text: str) -> Ver
     )
     _rule(
         verdict.reward is not None,
-        f"{where}, it fails with status {verdict.status!r}: {verdict.reason.rstrip('.')}",
+        f"{where}, it fails with status {verdict.status!r}:"
+        f" {verdict.reason.rstrip('.')}",
         "Judge every text: what cannot be read is wrong, or no answer.",
     )
     decided: Verdict = verdict
@@ -383,13 +398,15 @@ def _check_verdict(verifier: Verifier, where: str, task: Task, text: str) -> Ver
 def check_codec(
     codec: Spec | Codec, *, write_call: Callable[[str, str], str] | None = None
 ) -> None:
-    """Check that calls are read as they were written, no reply ends its wrapper, and parsing is linear.
+    """Check that calls are read as they were written, no reply ends its wrapper, and
+    parsing is linear.
 
-    The prompt explains agents and tools apart. Of a codec that a spec names, one that is made for no role reads
-    no call to any.
+    The prompt explains agents and tools apart. Of a codec that a spec names, one that
+    is made for no role reads no call to any.
 
     Args:
-        write_call: Writes a call from its kind and query; by default they stand between the codec's macros.
+        write_call: Writes a call from its kind and query; by default they stand between
+            the codec's macros.
     """
     built, who = CODECS.build(codec, tools=[LOOKUP]), f"codec {codec!r}"
     macros = built.macros(CONSULT_KINDS)
@@ -489,7 +506,8 @@ def _check_wrapper(who: str, codec: Codec) -> None:
         _rule(
             is_kept,
             f"{who}: a reply is {spans}",
-            "Keep the body's marks; the wrapper is Author.ENV, with the body's call_id.",
+            "Keep the body's marks; the wrapper is Author.ENV, with the body's"
+            " call_id.",
         )
         return "".join(span.text for span in spans), spans[-1].text
 

@@ -1,7 +1,9 @@
-"""The command `aipo`. Its own commands are functions whose arguments are read from the command line by tyro.
+"""The command `aipo`. Its own commands are functions whose arguments are read from the
+command line by tyro.
 
-Other packages add commands by the entry-point group `aipo.commands`. Such an entry point is a function that takes
-the arguments as a list of texts and returns nothing; it is imported only when its command is called.
+Other packages add commands by the entry-point group `aipo.commands`. Such an entry
+point is a function that takes the arguments as a list of texts and returns nothing; it
+is imported only when its command is called.
 """
 
 import inspect
@@ -52,7 +54,9 @@ _PACKAGES = {*EXTRAS, "torch", "transformers", "safetensors", "tensorboard"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0; after an error that was explained 2, or 75 after SIGTERM."""
+    """Run one command and return its exit code: 0; after an error that was explained 2,
+    or 75 after SIGTERM.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _run(arguments)
@@ -112,7 +116,9 @@ def _usage(plugged: dict[str, EntryPoint]) -> str:
 
 
 def _missing(command: str, error: ImportError) -> Exception:
-    """Return what to tell when something cannot be imported; a missing module of ours is a fault of ours."""
+    """Return what to tell when something cannot be imported; a missing module of ours
+    is a fault of ours.
+    """
     package = (error.name or "").split(".")[0]
     if package in ("", "aipo_env", "aipo_learner"):
         return error
@@ -123,8 +129,8 @@ def _missing(command: str, error: ImportError) -> Exception:
             f'pip install "aipo-rl[{extra}]".'
         )
     return ConfigError(
-        f"`aipo {command}` runs code that cannot be imported: {error}. Install what it needs, "
-        "or mend its import."
+        f"`aipo {command}` runs code that cannot be imported: {error}. Install what it"
+        " needs, or mend its import."
     )
 
 

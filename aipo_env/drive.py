@@ -14,8 +14,8 @@ from aipo_env.voice import PolicyFault, Voice
 async def play(session: Session, voice: Voice) -> Episode:
     """Play an episode to its end and return it.
 
-    The voice is closed before its answer is verified, so that nobody waits for a verdict
-    where voices wait for each other.
+    The voice is closed before its answer is verified, so that nobody waits for a
+    verdict where voices wait for each other.
     """
     try:
         await session.prepare()
@@ -58,7 +58,9 @@ async def finish(session: Session, voice: Voice) -> Episode:
 async def take_turn(
     session: Session, voice: Voice, completion: Completion
 ) -> Message | None:
-    """Take a turn of the policy and show what came back; return that, None at the end."""
+    """Take a turn of the policy and show what came back; return that, None at the
+    end.
+    """
     message = await session.advance(completion, on_answer=voice.close)
     if message is not None:
         session.show(voice.append(message))

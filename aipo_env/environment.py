@@ -49,7 +49,7 @@ FACES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSettings:
-    __doc__ = f"""Rules that differ from what the environment has; None leaves it its own.
+    __doc__ = f"""Rules that differ from the environment's; None leaves it its own.
 
     As in `DialogueRules`. {(DialogueRules.__doc__ or "").partition("Args:")[0]}
     Args:{(DialogueRules.__doc__ or "").partition("Args:")[2]}
@@ -71,7 +71,7 @@ class RuleSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
-    __doc__ = f"""Limits of the agent pool that differ from its defaults; None leaves the default.
+    __doc__ = f"""Limits of the pool that differ from its defaults; None leaves the default.
 
     As in `PoolLimits`.
 
@@ -111,16 +111,16 @@ class Environment:
     """What is played, by which rules, with whose help. Every field has a JSON form.
 
     Args:
-        id: A registered Gymnasium id, behind "package:" if another package registers it;
-            its registered arguments hold for what is not given here.
+        id: A registered Gymnasium id, behind "package:" if another package registers
+            it; its registered arguments hold for what is not given here.
         source: Where tasks come from: "toy:difficulty=2", "shipped:code",
             "file:tasks.jsonl", "hf:dapo_math_17k".
         agents: Who is consulted: one agent for every role, as "scripted" or
             "openai:MODEL@URL", a mapping from roles to agents, or "none". If not given,
             the source's own.
         tools: Functions and classes that the policy may call, or specs that name them.
-        verifier: Ground truth, or a reward function: "module:function". If not given, the
-            one for the kind of each task.
+        verifier: Ground truth, or a reward function: "module:function". If not given,
+            the one for the kind of each task.
         codec: How calls look in text: "tags", "hermes", "openai", "macro".
         rules: Limits and prompts that differ from what the environment has.
         pool: Limits of the agents' pool that differ from its defaults.
@@ -160,8 +160,9 @@ class Environment:
         """Return the environment that a short form names.
 
         Args:
-            value: An environment; the id of a registered one; the spec of a task source;
-                an object with fields of an environment; or a task source itself.
+            value: An environment; the id of a registered one; the spec of a task
+                source; an object with fields of an environment; or a task source
+                itself.
 
         Raises:
             ConfigError: It is none of these.
@@ -184,7 +185,9 @@ class Environment:
         return construct(cls, value, "environment")
 
     def changed(self, other: "Environment") -> "Environment":
-        """Return this environment with what the other gives; rules and pool are merged."""
+        """Return this environment with what the other gives; rules and pool are
+        merged.
+        """
         changes = {
             item.name: getattr(other, item.name)
             for item in fields(self)
@@ -201,7 +204,8 @@ class Environment:
         )
 
     def resolved(self) -> "Environment":
-        """Return the environment with the registered arguments of its id in place of it.
+        """Return the environment with the registered arguments of its id in place of
+        it.
 
         Raises:
             ConfigError: No environment of ours is registered under the id.
@@ -211,8 +215,8 @@ class Environment:
         environment = _registered(self.id).changed(replace(self, id=""))
         if environment.source is None:
             raise ConfigError(
-                f"environment: {self.id!r} is registered without a source, so there are no "
-                "tasks. Register one, or name it: source=, --environment.source."
+                f"environment: {self.id!r} is registered without a source, so there are"
+                " no tasks. Register one, or name it: source=, --environment.source."
             )
         return environment
 
@@ -275,15 +279,16 @@ def as_environment(base: Environment, value: Any) -> Environment:
     """Return what a configuration file says of an environment, over a base.
 
     Args:
-        value: An id or the spec of a source; or an object with fields of an environment.
+        value: An id or the spec of a source; or an object with fields of an
+            environment.
 
     Raises:
         ConfigError: It is neither.
     """
     if not isinstance(value, str | Mapping | Environment):
         raise ConfigError(
-            f"config: environment={value!r} must be an id, the spec of a task source, or an "
-            "object with fields of an environment."
+            f"config: environment={value!r} must be an id, the spec of a task source,"
+            " or an object with fields of an environment."
         )
     return pointed_at(base, value)
 
@@ -322,8 +327,8 @@ def _registered(env_id: str) -> Environment:
     except gymnasium.error.Error as error:
         known = [listed for listed in gymnasium.registry if "AIPO" in listed]
         raise ConfigError(
-            f"{what}. {suggest(name, known)} What another package registers needs its name "
-            "in front: package:Namespace/Name-v0."
+            f"{what}. {suggest(name, known)} What another package registers needs its"
+            " name in front: package:Namespace/Name-v0."
         ) from error
     if spec.entry_point in FACES:
         return from_arguments(spec.kwargs, f"environment {env_id!r}")
@@ -335,15 +340,17 @@ def _registered(env_id: str) -> Environment:
     environment = getattr(made, "environment", None)
     if not isinstance(environment, Environment):
         raise ConfigError(
-            f"environment: {env_id!r} is a {type(made).__name__}, whose tasks and rules "
-            "are not known. Register aipo_env:TurnEnv or aipo_env:TokenEnv, or what "
-            "derives from them."
+            f"environment: {env_id!r} is a {type(made).__name__}, whose tasks and rules"
+            " are not known. Register aipo_env:TurnEnv or aipo_env:TokenEnv, or what"
+            " derives from them."
         )
     return environment
 
 
 def from_arguments(arguments: Mapping[str, Any], what: str) -> Environment:
-    """Return the environment that the arguments of a face say; what is of the face alone is left out."""
+    """Return the environment that the arguments of a face say; what is of the face
+    alone is left out.
+    """
     names = {item.name for item in fields(Environment)}
     ours = {name: value for name, value in arguments.items() if name in names}
     base = arguments.get("environment")

@@ -1,8 +1,8 @@
 """The event loop of this process, in a thread of its own, and the bridge to it.
 
-Whatever is synchronous - a step of an environment, a step of training, a command - waits
-here for what is not: agents, verifiers, sandboxes, samplers. All of them live in one
-loop, so their connections and locks do too.
+Whatever is synchronous - a step of an environment, a step of training, a command -
+waits here for what is not: agents, verifiers, sandboxes, samplers. All of them live in
+one loop, so their connections and locks do too.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ _MAKING = threading.Lock()
 
 
 def _forget() -> None:
-    """Forget the loops of the parent, and a lock that another of its threads may have held."""
+    """Forget the loops of the parent, and a lock that another of its threads may have
+    held.
+    """
     global _MAKING
     _LOOPS.clear()
     _MAKING = threading.Lock()
@@ -51,8 +53,8 @@ def _started(process_id: int) -> asyncio.AbstractEventLoop:
 
     def serve() -> None:
         while not is_ending.is_set():
-            # A task that raises SystemExit or KeyboardInterrupt, as somebody's agent may,
-            # throws it out of the loop too; who awaits the task has it already.
+            # A task that raises SystemExit or KeyboardInterrupt, as somebody's agent
+            # may, throws it out of the loop too; who awaits the task has it already.
             with suppress(SystemExit, KeyboardInterrupt):
                 loop.run_forever()
                 return
@@ -92,7 +94,8 @@ class Running(Generic[T]):
     def result(self) -> T:
         """Wait for the work and return what it returns, or raise what it raises.
 
-        An interruption of the wait, such as Ctrl-C, cancels the work and waits for its end.
+        An interruption of the wait, such as Ctrl-C, cancels the work and waits for its
+        end.
         """
         try:
             return self.future.result()
@@ -101,7 +104,9 @@ class Running(Generic[T]):
             raise
 
     def cancel(self) -> None:
-        """Cancel the work if it still runs, and wait until it has ended, `END_S` at most."""
+        """Cancel the work if it still runs, and wait until it has ended, `END_S` at
+        most.
+        """
         if not self._ended.is_set():
             self.request_cancel()
             self._ended.wait(END_S)
@@ -161,12 +166,13 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
     interruption (Ctrl-C) cancels the work.
 
     Raises:
-        RuntimeError: It is called by work that it runs itself, say by an agent that steps
-            an environment.
+        RuntimeError: It is called by work that it runs itself, say by an agent that
+            steps an environment.
     """
     if asyncio._get_running_loop() is process_loop():
         work.close()
         raise RuntimeError(
-            "run_sync() inside what run_sync() runs would wait for itself. Await the work."
+            "run_sync() inside what run_sync() runs would wait for itself. Await the"
+            " work."
         )
     return start(work).result()

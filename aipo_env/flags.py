@@ -83,7 +83,8 @@ def flag_types() -> Any:
 
 
 def expanded(arguments: Sequence[str]) -> list[str]:
-    """Return a command line with its short forms, `--source` among them, written as flags of an environment.
+    """Return a command line with its short forms, `--source` among them, written as
+    flags of an environment.
 
     Raises:
         ConfigError: A value is missing, or cannot be read.
@@ -102,8 +103,9 @@ def expanded(arguments: Sequence[str]) -> list[str]:
             rest += [f"--environment.{flag[2:]}", value]
         elif value.lstrip().startswith("{") and "type" not in _read(flag, value):
             raise ConfigError(
-                f"{flag}: write the fields of an environment as flags: --environment.id, "
-                "--environment.source, --environment.rules.max-turns …"
+                f"{flag}: write the fields of an environment as flags:"
+                " --environment.id, --environment.source,"
+                " --environment.rules.max-turns …"
             )
         elif is_id(value):
             rest += ["--environment.id", value]
@@ -113,7 +115,8 @@ def expanded(arguments: Sequence[str]) -> list[str]:
 
 
 def named(text: str, environment: Environment) -> Environment:
-    """Return the environment that a text names, an id, a source or JSON, with single fields put over it.
+    """Return the environment that a text names, an id, a source or JSON, with single
+    fields put over it.
 
     Raises:
         ConfigError: It cannot be read.

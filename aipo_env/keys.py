@@ -20,7 +20,9 @@ WAVE_STRIDE = 1_000_000
 
 
 class Salt(IntEnum):
-    """What a draw is for. A number that was given once is never used for anything else."""
+    """What a draw is for. A number that was given once is never used for anything
+    else.
+    """
 
     TOY_WORLD = 1
     TOY_PROBLEM = 2
@@ -38,7 +40,9 @@ class Salt(IntEnum):
 
 
 def keyed_rng(key: Sequence[int], salt: Salt, *further: int) -> np.random.Generator:
-    """Return the generator of a key and a purpose; `further` numbers name single draws."""
+    """Return the generator of a key and a purpose; `further` numbers name single
+    draws.
+    """
     return np.random.default_rng([*key, int(salt), *further])
 
 
@@ -46,16 +50,18 @@ def rollout_key(seed: int, step: int, group: int, rollout: int, wave: int = 0) -
     """Return the key of a rollout.
 
     Args:
-        step: The step of a training run, or `EVALUATION_STEP`; where there are no steps,
-            leave it to `free_key`.
-        wave: 0 for the rollouts that a step begins with; those of the waves after it have
-            keys of their own.
+        step: The step of a training run, or `EVALUATION_STEP`; where there are no
+            steps, leave it to `free_key`.
+        wave: 0 for the rollouts that a step begins with; those of the waves after it
+            have keys of their own.
     """
     return seed, step, group, rollout + wave * WAVE_STRIDE
 
 
 def free_key(seed: int, group: int, rollout: int) -> Key:
-    """Return the key of a rollout outside of training steps, as environments play it."""
+    """Return the key of a rollout outside of training steps, as environments play
+    it.
+    """
     return seed, group, rollout
 
 

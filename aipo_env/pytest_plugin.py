@@ -1,9 +1,10 @@
-"""One test for every component that an installed package offers: its check in `aipo_env.checker`.
+"""One test for every component that an installed package offers: its check in
+`aipo_env.checker`.
 
     pytest -p aipo_env.pytest_plugin --aipo-plugins PACKAGE
 
-What a check is to be called with, say the query that an agent answers, is the attribute `check_with` of what
-the package offers: a mapping of the check's keyword arguments.
+What a check is to be called with, say the query that an agent answers, is the attribute
+`check_with` of what the package offers: a mapping of the check's keyword arguments.
 """
 
 from typing import Any
@@ -18,7 +19,10 @@ from aipo_env.registry import REGISTRIES, Plugin, Registry
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option `--aipo-plugins`."""
-    told = "check every agent, tool, task source, verifier and codec that this installed package offers"
+    told = (
+        "check every agent, tool, task source, verifier and codec that this installed"
+        " package offers"
+    )
     group = parser.getgroup("aipo")
     group.addoption(
         "--aipo-plugins", action="append", default=[], metavar="PACKAGE", help=told
@@ -41,7 +45,8 @@ def pytest_collection_modifyitems(
         ]
         if not offered:
             raise pytest.UsageError(
-                f"{package} offers no component. `aipo plugins` lists what is installed."
+                f"{package} offers no component. `aipo plugins` lists what is"
+                " installed."
             )
         items += offered
 

@@ -1,4 +1,5 @@
-"""Which parts of a text stand word for word in others: what somebody quotes, and so did not write.
+"""Which parts of a text stand word for word in others: what somebody quotes, and so did
+not write.
 
 A quotation is found as it stands, and also where it was set anew: with other blanks and
 line breaks, behind `>` or `|`, in bold, in a number with or without commas.
@@ -25,7 +26,8 @@ class Quotable:
         self._bare_pieces = {piece for text in bare for piece in _pieces(text)}
 
     def parts(self, text: str) -> Iterator[tuple[str, bool]]:
-        """Yield the parts of a text in order, each with whether it is a quotation; together they are the text.
+        """Yield the parts of a text in order, each with whether it is a quotation;
+        together they are the text.
 
         Linear in the text.
         """
@@ -51,7 +53,9 @@ class Quotable:
         return marks
 
     def _mark_bare(self, marks: bytearray, text: str, found: list[int]) -> None:
-        """Mark quotations by where they begin in the text without its setting; what stands between is part of them."""
+        """Mark quotations by where they begin in the text without its setting; what
+        stands between is part of them.
+        """
         places = [at for at, char in enumerate(text) if char not in _SETTING]
         done = 0
         for at in found:

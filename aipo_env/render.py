@@ -1,8 +1,9 @@
 """Episodes for people: a transcript in plain text, and one self-contained HTML page.
 
-Everything a model wrote is hostile text. Here it is made harmless: `escape_terminal` for terminals and logs;
-for pages the templates of `html_templates`, which apply it and HTML escaping to every value by themselves.
-Episodes whose source forbids republication appear as `redact` leaves them.
+Everything a model wrote is hostile text. Here it is made harmless: `escape_terminal`
+for terminals and logs; for pages the templates of `html_templates`, which apply it and
+HTML escaping to every value by themselves. Episodes whose source forbids republication
+appear as `redact` leaves them.
 """
 
 import base64
@@ -41,9 +42,9 @@ AUTHORS = {
 def escape_terminal(text: str) -> str:
     """Return text that cannot steer a terminal, a log or a page.
 
-    Control codes, bidirectional marks, zero-width and all other format characters, line and paragraph
-    separators, lone surrogates, private and unassigned code points become visible escapes such as `\\u202e`
-    or `\\U000e0041`. Newlines stay.
+    Control codes, bidirectional marks, zero-width and all other format characters, line
+    and paragraph separators, lone surrogates, private and unassigned code points become
+    visible escapes such as `\\u202e` or `\\U000e0041`. Newlines stay.
     """
     return text if text.isprintable() else "".join(map(_visible, text))
 
@@ -57,8 +58,8 @@ def _visible(char: str) -> str:
 def episode_text(episode: Episode) -> str:
     """Return the transcript in plain text, each line behind the mark of its author.
 
-    Equal episodes give equal text: no wall-clock time is shown. Text of several lines is indented behind
-    its mark, so that no text can imitate a mark.
+    Equal episodes give equal text: no wall-clock time is shown. Text of several lines
+    is indented behind its mark, so that no text can imitate a mark.
     """
     episode = redact(episode)
     lines = [
@@ -85,7 +86,9 @@ def episode_text(episode: Episode) -> str:
 
 
 def messages_text(messages: Iterable[Message], task: Task | None = None) -> str:
-    """Return messages as `episode_text` does: the transcript of an episode on `task` that is still running."""
+    """Return messages as `episode_text` does: the transcript of an episode on `task`
+    that is still running.
+    """
     notice = task.withheld if task else ""
     spans = [span for message in messages for span in message.spans if span.text]
     return "\n".join(
@@ -128,11 +131,14 @@ def episodes_section(
     coefficients: Sequence[NDArray[np.floating[Any]]] | None = None,
     sources: Sequence[str] | None = None,
 ) -> str:
-    """Return the viewer alone, as jinja2 markup to put into a page made from `page.html.j2`.
+    """Return the viewer alone, as jinja2 markup to put into a page made from
+    `page.html.j2`.
 
     Args:
-        tokens: Decodes one token id; without it text is shown span by span, without what is known of tokens.
-        coefficients: float[T] per episode, what the objective multiplied each agent token by; NaN: not given.
+        tokens: Decodes one token id; without it text is shown span by span, without
+            what is known of tokens.
+        coefficients: float[T] per episode, what the objective multiplied each agent
+            token by; NaN: not given.
         sources: Where each episode comes from, in words; readers can filter by it.
 
     Raises:
@@ -151,7 +157,8 @@ def episodes_section(
         )
         if len(known) != len(episode.tokens):
             raise ValueError(
-                f"episode {index}: {len(known)} coefficients for {len(episode.tokens)} tokens"
+                f"episode {index}: {len(known)} coefficients for {len(episode.tokens)}"
+                " tokens"
             )
         decode, shown = None if episode.task.withheld else tokens, redact(episode)
         pieces = _token_pieces(shown, decode, known) if decode else []
@@ -167,7 +174,8 @@ def episodes_section(
 
 
 def html_templates(*folders: Path) -> "Environment":
-    """Return templates from `folders` and from here, with every value escaped and the page's script at hand.
+    """Return templates from `folders` and from here, with every value escaped and the
+    page's script at hand.
 
     Raises:
         ConfigError: jinja2 is not installed.
@@ -188,7 +196,8 @@ def html_templates(*folders: Path) -> "Environment":
         lstrip_blocks=True,
     )
     script = (_TEMPLATES / "episodes.js").read_text(encoding="utf-8")
-    # The page allows this one script by its hash: one in model text could not run even if it were unescaped.
+    # The page allows this one script by its hash: one in model text could not run even
+    # if it were unescaped.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals.update(script=Markup(script), script_digest=digest)
     environment.filters["duration"] = _duration
@@ -196,7 +205,9 @@ def html_templates(*folders: Path) -> "Environment":
 
 
 def _harmless(value: Any) -> Any:
-    """Escape what is not markup of ours; jinja2 applies this to every value, HTML escaping comes after it."""
+    """Escape what is not markup of ours; jinja2 applies this to every value, HTML
+    escaping comes after it.
+    """
     return (
         escape_terminal(value)
         if isinstance(value, str) and not hasattr(value, "__html__")
@@ -211,7 +222,9 @@ def _duration(seconds: float) -> str:
 def _view(
     episode: Episode, pieces: Iterable[tuple["_Place", Piece]], source: str
 ) -> dict[str, Any]:
-    """Return an episode as the page shows it: in blocks by the policy or by everybody else."""
+    """Return an episode as the page shows it: in blocks by the policy or by everybody
+    else.
+    """
     blocks = []
     for (turn, _, is_policy), run in groupby(pieces, lambda item: item[0]):
         label = (
@@ -243,7 +256,9 @@ def _view(
 
 
 _Place = tuple[int, int, bool]
-"""Where a piece stands: completions before it, its message where known, whether the policy wrote it."""
+"""Where a piece stands: completions before it, its message where known, whether the
+policy wrote it.
+"""
 
 
 def _token_pieces(

@@ -3,9 +3,9 @@
     runner = EpisodeRunner(build_scenario(), policy, concurrency=64, group_size=8)
     async for group in runner.groups(100): ...
 
-`episodes` and `groups` know no barrier: a slot that falls free is filled at once. `wave`
-opens every episode before the first turn and waits for the last, so that what a sampler
-decodes together depends on the episodes alone.
+`episodes` and `groups` know no barrier: a slot that falls free is filled at once.
+`wave` opens every episode before the first turn and waits for the last, so that what a
+sampler decodes together depends on the episodes alone.
 
 A rollout that fails is an episode that says so, with `reward` None; it stops nothing
 else. To leave the loop early and have what still runs ended before going on, open the
@@ -35,8 +35,9 @@ from aipo_env.tokenizers.bytes import ByteTokenizer
 from aipo_env.voice import TextPolicy, TextVoices, Voice, Voices
 
 _GC_THRESHOLDS = (50_000, 20, 100)
-"""While episodes run. They leave no cycles behind, and a collection among a thousand of them, with all their messages,
-holds the event loop up for a tenth of a second."""
+"""While episodes run. They leave no cycles behind, and a collection among a thousand of
+them, with all their messages, holds the event loop up for a tenth of a second.
+"""
 _Finished = asyncio.Queue[tuple[int, Episode] | Exception]
 
 
@@ -49,7 +50,9 @@ class Group:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every rollout has a reward. A group that is not whole is never trained on unseen."""
+        """Whether every rollout has a reward. A group that is not whole is never
+        trained on unseen.
+        """
         return all(episode.reward is not None for episode in self.episodes)
 
 
@@ -58,21 +61,23 @@ class EpisodeRunner:
     """Plays the tasks of an environment with a policy.
 
     Args:
-        environment: A scenario, or an `Environment`, a registered id, or a task source or its
-            spec, which it is built from.
+        environment: A scenario, or an `Environment`, a registered id, or a task source
+            or its spec, which it is built from.
         policy: What gives each episode its voice, as a sampler does; or a function that
             says text, which is encoded by `tokenizer` and cut at the limit, or a
-            `Completion`, whose token ids, if it has any, are kept as they are and must be
-            that tokenizer's.
-        concurrency: Episodes at once. The agents' own limit is the scenario's `PoolLimits.concurrency`.
-        group_size: Rollouts per task. They share the task and differ in the last part of their key,
-            (seed, group, rollout).
+            `Completion`, whose token ids, if it has any, are kept as they are and must
+            be that tokenizer's.
+        concurrency: Episodes at once. The agents' own limit is the scenario's
+            `PoolLimits.concurrency`.
+        group_size: Rollouts per task. They share the task and differ in the last part
+            of their key, (seed, group, rollout).
         seed: Draws the order of a finite source's tasks and whatever agents draw.
         aided: Whether the policy is told of the agents and may consult.
-        deadline_s: Seconds after which an episode is ended with `rollout_timeout`; None: never.
+        deadline_s: Seconds after which an episode is ended with `rollout_timeout`;
+            None: never.
         tokenizer: Encodes what a function is shown and says. Bytes unless another is
-            given, and then the rules' limits of tokens count bytes, and are larger unless
-            they are given, as in Gymnasium environments.
+            given, and then the rules' limits of tokens count bytes, and are larger
+            unless they are given, as in Gymnasium environments.
         policy_version: Put on episodes that start after it is set.
         on_episode: Called with each episode as it ends.
 
@@ -105,7 +110,8 @@ class EpisodeRunner:
         check_choice("runner: split", self.split, get_args(Split))
         if self.deadline_s is not None and not self.deadline_s > 0:
             raise ConfigError(
-                f"runner: deadline_s={self.deadline_s!r} must be positive, or None for none."
+                f"runner: deadline_s={self.deadline_s!r} must be positive, or None for"
+                " none."
             )
         if isinstance(self.policy, Voices):
             self._voices: Voices = self.policy
@@ -124,7 +130,8 @@ class EpisodeRunner:
     async def episodes(
         self, num: int | None = None, *, start: int = 0
     ) -> AsyncGenerator[Episode, None]:
-        """Yield `num` episodes from number `start` on, as they finish; without end when `num` is None.
+        """Yield `num` episodes from number `start` on, as they finish; without end when
+        `num` is None.
 
         Raises:
             DataError: The source has no task to give.
@@ -136,7 +143,8 @@ class EpisodeRunner:
     async def groups(
         self, num: int | None = None, *, start: int = 0
     ) -> AsyncGenerator[Group, None]:
-        """Yield `num` groups from number `start` on, each when its last rollout has finished.
+        """Yield `num` groups from number `start` on, each when its last rollout has
+        finished.
 
         Raises:
             DataError: The source has no task to give.
@@ -156,7 +164,8 @@ class EpisodeRunner:
                     )
 
     async def wave(self, sessions: Sequence[Session]) -> list[Episode]:
-        """Play sessions side by side, whatever `concurrency` is; return their episodes in order.
+        """Play sessions side by side, whatever `concurrency` is; return their episodes
+        in order.
 
         All voices are there, and all prompts shown, before the first turn is written.
         """
@@ -183,10 +192,10 @@ class EpisodeRunner:
         """Play a wave, then whole further waves for as long as there are any.
 
         Args:
-            further: Given all episodes so far and the number of the next wave, from 1 on,
-                returns its sessions: groups that are refilled, or aid for tasks that
-                failed. Their keys must be their own; `rollout_key` makes them. An empty
-                answer ends it.
+            further: Given all episodes so far and the number of the next wave, from 1
+                on, returns its sessions: groups that are refilled, or aid for tasks
+                that failed. Their keys must be their own; `rollout_key` makes them. An
+                empty answer ends it.
         """
         episodes = await self.wave(sessions)
         number = 1
@@ -198,7 +207,9 @@ class EpisodeRunner:
         return episodes
 
     def cancel(self) -> None:
-        """End the episodes that run now; they come as `cancelled`, and the next ones start."""
+        """End the episodes that run now; they come as `cancelled`, and the next ones
+        start.
+        """
         for session, deadline in self._running.items():
             if session.stop_reason is None and not deadline.expired():
                 session.abort(StopReason.CANCELLED)
@@ -210,7 +221,8 @@ class EpisodeRunner:
         """Yield episodes with their numbers as they finish."""
         num = sys.maxsize if num is None else num
         positions = iter(range(start, start + num))
-        # As many may wait to be taken as may run, so that a slow consumer holds the workers up.
+        # As many may wait to be taken as may run, so that a slow consumer holds the
+        # workers up.
         finished: _Finished = asyncio.Queue(self.concurrency)
         workers: list[asyncio.Task[None]] = []
         with _rare_collections():

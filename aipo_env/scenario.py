@@ -53,7 +53,9 @@ class Scenario:
     verifier: Verifier
     pool: AgentPool
     tool_codec: Codec | None = None
-    """Reads calls of tools alone, where no agent is offered; without one, the codec does."""
+    """Reads calls of tools alone, where no agent is offered; without one, the codec
+    does.
+    """
     toolbox: Toolbox = field(default_factory=Toolbox)
 
     def session(
@@ -90,7 +92,8 @@ class Scenario:
         index: int | None = None,
         policy_version: int = 0,
     ) -> Session:
-        """Start rollout `number` of the task at position `group` of the reading that `seed` draws.
+        """Start rollout `number` of the task at position `group` of the reading that
+        `seed` draws.
 
         `index` chooses another task.
         """
@@ -194,8 +197,8 @@ def _rules(
     environment: Environment, source: TaskSource, *, has_tools: bool
 ) -> DialogueRules:
     """Return the rules: those that were given over the source's own."""
-    # The toy's brief prompt explains neither tools nor how a call looks; the tiny policy
-    # knows tags by heart.
+    # The toy's brief prompt explains neither tools nor how a call looks; the tiny
+    # policy knows tags by heart.
     knows_codec = environment.codec in (None, "tags")
     is_brief = isinstance(source, ToySource) and not has_tools and knows_codec
     defaults = TOY_RULES if is_brief else DialogueRules()
@@ -219,8 +222,8 @@ def _check_budgets(
         check_choice("rules and pool: a budget's kind", name, known)
         if name in CONSULT_KINDS and name not in rules.kinds:
             raise ConfigError(
-                f"rules and pool: a budget for {name!r}, which kinds={rules.kinds!r} leave "
-                "out. Add it to the kinds, or drop the budget."
+                f"rules and pool: a budget for {name!r}, which kinds={rules.kinds!r}"
+                " leave out. Add it to the kinds, or drop the budget."
             )
 
 

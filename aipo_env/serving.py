@@ -1,6 +1,8 @@
-"""An environment for others to play: `aipo serve --mcp`, as tools, and `aipo serve --openenv`, as an OpenEnv server.
+"""An environment for others to play: `aipo serve --mcp`, as tools, and `aipo serve
+--openenv`, as an OpenEnv server.
 
-Each client has its own episodes, which no other reaches, and its own budget of consultations.
+Each client has its own episodes, which no other reaches, and its own budget of
+consultations.
 """
 
 import asyncio
@@ -53,26 +55,29 @@ def serve(
 ) -> None:
     """Offer an environment to others' policies, turn by turn, by MCP or OpenEnv.
 
-    Limits of tokens count bytes of UTF-8: raise --environment.rules.max-policy-tokens and
-    .max-context-tokens for policies that think at length.
+    Limits of tokens count bytes of UTF-8: raise --environment.rules.max-policy-tokens
+    and .max-context-tokens for policies that think at length.
 
     Args:
-        name: What is played: an id, behind "package:" if another package registers it, or a task source.
+        name: What is played: an id, behind "package:" if another package registers it,
+            or a task source.
         mcp: As two tools, reset and step, by the Model Context Protocol.
         openenv: As a server of OpenEnv; its clients play one episode at a time each.
-        stdio: With --mcp: over standard input and output, for a client that starts this command.
+        stdio: With --mcp: over standard input and output, for a client that starts this
+            command.
         environment: Single fields of it; --source, --agents and --reward for short.
         aided: Whether the policies may consult.
         split: Training or held-out tasks.
-        host: The address to listen on. For any that other machines reach, requests must show a token: the one in the
-            environment variable AIPO_SERVE_TOKEN, or one that is made and told at the start.
+        host: The address to listen on. For any that other machines reach, requests must
+            show a token: the one in the environment variable AIPO_SERVE_TOKEN, or one
+            that is made and told at the start.
         port: The port.
-        allow_host: Names by which the server may be called, as behind a proxy, and whose web pages may call it; on this
-            machine its own are among them.
+        allow_host: Names by which the server may be called, as behind a proxy, and
+            whose web pages may call it; on this machine its own are among them.
         idle_s: Seconds after which a client from which nothing comes is sent away.
         max_sessions: Clients at once.
-        max_consults: Consultations of agents that a client may have, over all its episodes; a turn that begins within
-            them is answered whole.
+        max_consults: Consultations of agents that a client may have, over all its
+            episodes; a turn that begins within them is answered whole.
     """
     check_whole("serve: max_sessions", max_sessions, 1)
     check_whole("serve: max_consults", max_consults)
@@ -80,8 +85,8 @@ def serve(
     for allowed in allow_host:
         if "/" in allowed or called_name(allowed) != allowed.lower():
             raise ConfigError(
-                f"serve: allow_host={allowed!r} must be a name alone, without a scheme, a "
-                "port or a path, as in --allow-host proxy.example."
+                f"serve: allow_host={allowed!r} must be a name alone, without a scheme,"
+                " a port or a path, as in --allow-host proxy.example."
             )
     if mcp == openenv:
         raise ConfigError("serve: choose --mcp or --openenv.")
@@ -123,14 +128,18 @@ def serve(
 
 
 def _token(host: str) -> str:
-    """Return the token that requests must show; none is needed on this machine alone."""
+    """Return the token that requests must show; none is needed on this machine
+    alone.
+    """
     given = os.environ.get(TOKEN_VARIABLE, "").strip()
     return given or ("" if is_loopback(host) else new_token())
 
 
 @dataclass
 class Allowance:
-    """How many consultations a client may still have; `turn` is held while one of its turns is answered."""
+    """How many consultations a client may still have; `turn` is held while one of its
+    turns is answered.
+    """
 
     num_left: int
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -159,7 +168,9 @@ class Allowance:
 
 @dataclass(eq=False)
 class _Client:
-    """One client of the MCP server: its budget, and its episodes that wait for a turn, longest first."""
+    """One client of the MCP server: its budget, and its episodes that wait for a turn,
+    longest first.
+    """
 
     allowance: Allowance
     resting: OrderedDict[str, TurnEnv] = field(default_factory=OrderedDict)
@@ -207,13 +218,16 @@ def mcp_server(env: TurnEnv, max_consults: int = 1_000, idle_s: float = 600.0) -
         return {"episode": name, "observation": observation, "info": info}
 
     async def step(ctx: Context, episode: str, text: str) -> dict[str, Any]:
-        """Take a turn in an episode. A turn without a call is the final answer; the reward comes with the last one."""
+        """Take a turn in an episode. A turn without a call is the final answer; the
+        reward comes with the last one.
+        """
         client = await asked(ctx)
         # An episode whose turn is being answered takes no other.
         one = client.resting.pop(episode, None)
         if one is None:
             raise ToolError(
-                f"there is no episode {episode[:64]!r} that waits for a turn; call reset"
+                f"there is no episode {episode[:64]!r} that waits for a turn; call"
+                " reset"
             )
         try:
             result = await client.allowance.take_turn(one, text)
@@ -236,7 +250,9 @@ def mcp_server(env: TurnEnv, max_consults: int = 1_000, idle_s: float = 600.0) -
 
 
 def _client(ctx: Any) -> str:
-    """Return what names the client of a request: its session; one that talks over standard input is alone."""
+    """Return what names the client of a request: its session; one that talks over
+    standard input is alone.
+    """
     request = getattr(ctx.request_context, "request", None)
     return request.headers.get("mcp-session-id", "") if request is not None else ""
 
@@ -298,7 +314,9 @@ def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64)
 
 
 async def take_turn(env: TurnEnv, text: str) -> dict[str, Any]:
-    """Take one turn; return what `step` returns, by name and without the record, which has the gold answer."""
+    """Take one turn; return what `step` returns, by name and without the record, which
+    has the gold answer.
+    """
     work = env._act(text)
     if work is not None:
         await work

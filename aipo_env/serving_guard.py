@@ -1,8 +1,9 @@
-"""Who may reach a server of ours, and for how long: a layer around any ASGI application.
+"""Who may reach a server of ours, and for how long: a layer around any ASGI
+application.
 
-A web page that somebody reads can open connections to servers of the same machine. So the name that a request calls the
-server by (`Host`) and the page that it comes from (`Origin`) are checked, and a server that listens to other machines
-asks for a token.
+A web page that somebody reads can open connections to servers of the same machine. So
+the name that a request calls the server by (`Host`) and the page that it comes from
+(`Origin`) are checked, and a server that listens to other machines asks for a token.
 """
 
 import asyncio
@@ -47,12 +48,16 @@ class Guard:
 
     Args:
         app: What is served.
-        hosts: The names by which the server may be called, without a port; empty: any, which is safe only with a
-            token. No pages but the server's own may call it, and those of names that are not this machine's.
-        token: What requests show as `Authorization: Bearer TOKEN`; empty: nothing is asked for.
-        idle_s: Seconds without a message, or without reading one, after which a WebSocket is closed.
-        max_sessions: WebSockets at once. One more takes the place of the one that has been idle for longest, which
-            leaves once what it asked for is answered; while as many again are still to leave, nobody is let in.
+        hosts: The names by which the server may be called, without a port; empty: any,
+            which is safe only with a token. No pages but the server's own may call it,
+            and those of names that are not this machine's.
+        token: What requests show as `Authorization: Bearer TOKEN`; empty: nothing is
+            asked for.
+        idle_s: Seconds without a message, or without reading one, after which a
+            WebSocket is closed.
+        max_sessions: WebSockets at once. One more takes the place of the one that has
+            been idle for longest, which leaves once what it asked for is answered;
+            while as many again are still to leave, nobody is let in.
     """
 
     app: App
@@ -94,7 +99,9 @@ class Guard:
         return 0
 
     def _is_own(self, origin: str, host: str) -> bool:
-        """Return whether a request comes from a page of the server itself, or of a name that was allowed for it."""
+        """Return whether a request comes from a page of the server itself, or of a name
+        that was allowed for it.
+        """
         try:
             netloc = urlsplit(origin).netloc.lower()
         except ValueError:

@@ -1,6 +1,8 @@
-"""Drives one `Dialogue` against real agents and a real verifier, and keeps the token record.
+"""Drives one `Dialogue` against real agents and a real verifier, and keeps the token
+record.
 
-session = Session(task, rules, codec, pool, verifier, aided=True, key=(seed, step, group, rollout))
+session = Session(task, rules, codec, pool, verifier, aided=True, key=(seed, step,
+group, rollout))
 session.show(voice.open(session.open()))     # what the policy is shown, in its tokens
 message = await session.advance(completion)  # what comes back, or None at the end
 episode = session.episode()
@@ -50,12 +52,16 @@ FORGED = (
 """What agents are told above a turn in which the policy made up a reply."""
 _LIKE_A_REPLY = re.compile(
     r"""
-    [<\[{|] [\s|/]{0,8} (?:reply|tool_response) \b    # <reply from=…>, [reply …], <|reply
-    | "role" \s{0,8} : \s{0,8} "tool"                # {"role": "tool", …}
+    # <reply from=…>, [reply …], <|reply
+    [<\[{|] [\s|/]{0,8} (?:reply|tool_response) \b
+    # {"role": "tool", …}
+    | "role" \s{0,8} : \s{0,8} "tool"
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""What may pass for a reply with whoever reads it, whatever the codec's own marks are."""
+"""What may pass for a reply with whoever reads it, whatever the codec's own marks
+are.
+"""
 
 
 @dataclass(eq=False, repr=False)
@@ -63,8 +69,8 @@ class Session:
     """One running episode.
 
     Args:
-        key: Names the episode within a run; every random draw and journal entry of its consultations
-            derives from it and from nothing else.
+        key: Names the episode within a run; every random draw and journal entry of its
+            consultations derives from it and from nothing else.
         group_id: Shared by the rollouts of one task in one step.
     """
 
@@ -98,7 +104,9 @@ class Session:
         """The token record so far, in runs of tokens that stand together."""
 
     async def prepare(self) -> None:
-        """Make the tools that have a state of their own; if one cannot be made, the episode fails."""
+        """Make the tools that have a state of their own; if one cannot be made, the
+        episode fails.
+        """
         if not self.toolbox.has_state:
             return
         try:
@@ -137,14 +145,17 @@ class Session:
     async def advance(
         self, completion: Completion, on_answer: Callable[[], None] = lambda: None
     ) -> Message | None:
-        """Take one completion of the policy; return what it sees next, or None when the episode is over.
+        """Take one completion of the policy; return what it sees next, or None when the
+        episode is over.
 
-        `on_answer` is called when the completion is the final answer, before it is verified. Whatever a text does
-        to what reads it ends this episode alone, with `environment_error`.
+        `on_answer` is called when the completion is the final answer, before it is
+        verified. Whatever a text does to what reads it ends this episode alone, with
+        `environment_error`.
 
         Raises:
             RuntimeError: The episode was over already.
-            AgentLost, BudgetSpent, ConfigError, ImportError, SandboxUnavailable: The run is to stop.
+            AgentLost, BudgetSpent, ConfigError, ImportError, SandboxUnavailable: The
+                run is to stop.
         """
         if self.stop_reason is not None:
             raise RuntimeError(f"the episode is over: {self.stop_reason}")
@@ -189,7 +200,9 @@ class Session:
         self.stop_reason = self.stop_reason or reason
 
     def fail(self, reason: StopReason, fault: str) -> None:
-        """End the episode because something failed; the verdict tells what. Not if it is over."""
+        """End the episode because something failed; the verdict tells what. Not if it
+        is over.
+        """
         if self.stop_reason is None:
             self.verdict = Verdict(
                 correct=None, reward=None, status="error", reason=fault
@@ -238,10 +251,12 @@ class Session:
         return earned
 
     async def _judge(self, text: str) -> None:
-        """Have the final turn verified. A verifier that fails says nothing about the policy.
+        """Have the final turn verified. A verifier that fails says nothing about the
+        policy.
 
         Raises:
-            ConfigError, ImportError, SandboxUnavailable: Nothing could ever be verified.
+            ConfigError, ImportError, SandboxUnavailable: Nothing could ever be
+                verified.
         """
         view = self._view(text)
         self.verdict = await run_verifier(self.verifier, self.task, text, view)
@@ -284,7 +299,9 @@ class Session:
         return self.dialogue.reply(await all_of(asked))
 
     def _told(self) -> Iterator[str]:
-        """Yield the messages so far as agents are shown them: what the policy made up is marked as its own words."""
+        """Yield the messages so far as agents are shown them: what the policy made up
+        is marked as its own words.
+        """
         num_turns = 0
         for message in self.messages[self._num_prompt :]:
             if message.role != "assistant":
@@ -311,9 +328,9 @@ class Session:
             key=key,
             is_private=bool(self.task.withheld),
             agent_id=agent_id,
-            public_tests=replace(tests, hidden=tests.public)
-            if tests and tests.public
-            else None,
+            public_tests=(
+                replace(tests, hidden=tests.public) if tests and tests.public else None
+            ),
         )
         outcome = await self.pool.consult(request, tool)
         said = outcome.reply or _NOTHING
@@ -345,7 +362,8 @@ class Session:
     def _record(self, token_ids: Sequence[int], span: Span) -> None:
         """Record tokens with the span they belong to.
 
-        Only if they are the very tokens that the span's author sampled, its log-probabilities are theirs.
+        Only if they are the very tokens that the span's author sampled, its
+        log-probabilities are theirs.
         """
         is_sampled = tuple(token_ids) == span.token_ids[: len(token_ids)]
         run = Run(
@@ -360,7 +378,8 @@ class Session:
 
 
 def marked_if_forged(text: str, *, is_forged: bool = False) -> str:
-    """Return words of the policy as agents are shown them; if something in them passes for a reply, line by line marked.
+    """Return words of the policy as agents are shown them; if something in them passes
+    for a reply, line by line marked.
 
     Args:
         is_forged: The codec has found a reply in them.

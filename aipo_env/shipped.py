@@ -12,7 +12,8 @@ def data_folder(name: str) -> Path:
     """Return `envs_data/<name>` after checking each of its files.
 
     Raises:
-        DataError: The manifest or a file is missing, or a file's SHA-256 is not the manifest's.
+        DataError: The manifest or a file is missing, or a file's SHA-256 is not the
+            manifest's.
     """
     root = Path(str(files("envs_data")))
     manifest = root / "manifest.json"
@@ -37,6 +38,7 @@ def data_folder(name: str) -> Path:
         found = hashlib.sha256(file.read_bytes()).hexdigest()
         if found != sha256:
             raise DataError(
-                f"{file}: SHA-256 is {found[:12]}…, the manifest says {sha256[:12]}…. {mend}"
+                f"{file}: SHA-256 is {found[:12]}…, the manifest says {sha256[:12]}…."
+                f" {mend}"
             )
     return root / name

@@ -15,9 +15,9 @@ def play_in_terminal(
 ) -> Episode:
     """Play one task on standard input and output; return the episode.
 
-    A turn ends after a line that closes a call, or at an empty line; in a code task, whose
-    answer may hold empty lines, at a line with only ".". Ctrl-D and Ctrl-C end the episode
-    as cancelled. Limits of tokens count bytes.
+    A turn ends after a line that closes a call, or at an empty line; in a code task,
+    whose answer may hold empty lines, at a line with only ".". Ctrl-D and Ctrl-C end
+    the episode as cancelled. Limits of tokens count bytes.
 
     Raises:
         ConfigError: The task's source forbids republication, so it is not printed.
@@ -57,20 +57,23 @@ _FORMS = {"math": ", in \\boxed{}", "choice": ", in \\boxed{}", "code": ", a pro
 def _how_to(scenario: Scenario, aided: bool, end: str, kind: str) -> str:
     rules = scenario.rules
     protocol = ""
-    # A prompt of its own, for policies that know the protocol by heart, does not explain it to a person.
+    # A prompt of its own, for policies that know the protocol by heart, does not
+    # explain it to a person.
     if aided and scenario.offered and rules.consult_prompt:
         codec = scenario.codec_of(aided=aided)
         protocol = "\n" + codec.instructions(scenario.offered, rules.consult_budget)
     form = _FORMS.get(kind, "")
     mark = 'A line with only "."' if end else "An empty line"
     return (
-        f"{protocol}\n{mark} ends your turn; a turn that asks nothing is your final answer{form}. "
-        "Ctrl-D stops.\n"
+        f"{protocol}\n{mark} ends your turn; a turn that asks nothing is your final"
+        f" answer{form}. Ctrl-D stops.\n"
     )
 
 
 def _read_turn(stop_strings: tuple[str, ...], end: str) -> str:
-    """Read lines up to one that is `end` or closes a call; empty lines before the first do not count."""
+    """Read lines up to one that is `end` or closes a call; empty lines before the first
+    do not count.
+    """
     lines: list[str] = []
     while not (lines and lines[-1].endswith(stop_strings)):
         line = input("> ")

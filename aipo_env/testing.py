@@ -1,4 +1,6 @@
-"""Public test doubles: a policy, agents and an endpoint that do as they are told. See also `ScriptedAgent`."""
+"""Public test doubles: a policy, agents and an endpoint that do as they are told. See
+also `ScriptedAgent`.
+"""
 
 import asyncio
 import json
@@ -65,10 +67,11 @@ Fault = Literal["raise", "exit", "cancel", "hang", "junk"]
 
 @dataclass(slots=True)
 class FaultyAgent:
-    """Fails `times` times in one way, then replies "fine": what an environment has to survive.
+    """Fails `times` times in one way, then replies "fine": what an environment has to
+    survive.
 
-    "raise" raises ValueError, "exit" SystemExit, "cancel" CancelledError; "hang" never returns; "junk"
-    returns something that is no reply.
+    "raise" raises ValueError, "exit" SystemExit, "cancel" CancelledError; "hang" never
+    returns; "junk" returns something that is no reply.
     """
 
     fault: Fault
@@ -95,30 +98,36 @@ _JUNK = {
     "utf8": b'{"choices": [{"message": {"content": "caf\xe9"}}]}',
     "nested": b"[" * 200_000,
     "shape": b'{"choices": [{"message": {"content": 5}}]}',
-    "empty": b'{"choices": [{"message": {"content": null}}], "usage": {"completion_tokens": "many"}}',
+    "empty": (
+        b'{"choices": [{"message": {"content": null}}], "usage": {"completion_tokens":'
+        b' "many"}}'
+    ),
     "cut": b'{"choices": [',
 }
 
 
 class FaultServer:
-    """An endpoint for chat completions on loopback that does as it is told, request by request.
+    """An endpoint for chat completions on loopback that does as it is told, request by
+    request.
 
     with FaultServer(["429", "reply"]) as server:
         agent = ChatAgent("tiny", server.url)
 
     Args:
-        script: What befalls the requests in turn, over and over: "reply"; a status such as "429"; "reset" and
-            "cut" end the connection, before a response and within one; "hang" keeps silent; "drip" and "endless"
-            never end, slowly and fast; "huge" are 10 MB; "garbage", "nothing", "utf8" (which it is not), "nested",
-            "shape" and "empty" are no replies; "packed" is compressed though nobody asked for it.
+        script: What befalls the requests in turn, over and over: "reply"; a status such
+            as "429"; "reset" and "cut" end the connection, before a response and within
+            one; "hang" keeps silent; "drip" and "endless" never end, slowly and fast;
+            "huge" are 10 MB; "garbage", "nothing", "utf8" (which it is not), "nested",
+            "shape" and "empty" are no replies; "packed" is compressed though nobody
+            asked for it.
         text: What its replies say; an error repeats the key that it was given.
         delay_s: Seconds before it sends anything.
         headers: Sent with every response.
         choice: Further fields of the choice that a reply is.
         port: Where it listens; 0: at any that is free.
 
-    `requests` keeps the headers and the JSON body of each request; `most_open` counts those at once, and
-    `num_connections` over how many connections they came.
+    `requests` keeps the headers and the JSON body of each request; `most_open` counts
+    those at once, and `num_connections` over how many connections they came.
     """
 
     def __init__(

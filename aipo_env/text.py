@@ -9,12 +9,15 @@ _INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\uf
 
 
 def encodable(text: str) -> str:
-    """Return a text without halves of surrogate pairs, which JSON can carry and no tokenizer or server takes."""
+    """Return a text without halves of surrogate pairs, which JSON can carry and no
+    tokenizer or server takes.
+    """
     return text.encode("utf-8", "replace").decode()
 
 
 def loosened(text: str) -> str:
-    """Return a text as a reader takes it who is not particular: escapes undone, look-alikes replaced.
+    """Return a text as a reader takes it who is not particular: escapes undone,
+    look-alikes replaced.
 
     Of JSON and HTML escapes; full-width and other compatible forms are plain ones, and
     what cannot be seen is left out.

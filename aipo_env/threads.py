@@ -1,4 +1,6 @@
-"""Somebody else's code beside an event loop: in threads that hold nothing up, so many at once."""
+"""Somebody else's code beside an event loop: in threads that hold nothing up, so many
+at once.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -12,10 +14,12 @@ T = TypeVar("T")
 
 
 def in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
-    """Run a function in a thread of its own: one that never returns holds up neither the others nor the exit.
+    """Run a function in a thread of its own: one that never returns holds up neither
+    the others nor the exit.
 
-    What it raises comes out as it is if it is an Exception, SystemExit or CancelledError. Anything else would end
-    the event loop, and comes out as a RuntimeError that names it.
+    What it raises comes out as it is if it is an Exception, SystemExit or
+    CancelledError. Anything else would end the event loop, and comes out as a
+    RuntimeError that names it.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
@@ -51,7 +55,9 @@ def _harmless(error: BaseException) -> BaseException:
 
 
 def check_cancelled() -> None:
-    """Raise CancelledError if this task was cancelled, and not somebody else's program within it."""
+    """Raise CancelledError if this task was cancelled, and not somebody else's program
+    within it.
+    """
     task = asyncio.current_task()
     if task and task.cancelling():
         raise asyncio.CancelledError

@@ -1,7 +1,7 @@
 """Many environments on one event loop, without a thread or process each.
 
-`gymnasium.make_vec("AIPO-Math-v0", num_envs=64)` makes it. `step` waits for the slowest environment; `send` and
-`recv` do not:
+`gymnasium.make_vec("AIPO-Math-v0", num_envs=64)` makes it. `step` waits for the slowest
+environment; `send` and `recv` do not:
 
     observations, infos = envs.reset(seed=0)
     envs.send(actions, env_ids=range(64))
@@ -34,23 +34,28 @@ from aipo_env.event_loop import run_sync
 Batch = tuple[
     Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
 ]
-"""Observations, rewards [k], terminations [k], truncations [k], infos of k environments."""
+"""Observations, rewards [k], terminations [k], truncations [k], infos of k
+environments.
+"""
 _Work = Coroutine[Any, Any, Any] | None
 
 
 class VectorEnv(vector.VectorEnv[Any, Any, Any]):
-    """Copies of one environment that share its tasks, its agents and the limits of their pool.
+    """Copies of one environment that share its tasks, its agents and the limits of
+    their pool.
 
     Args:
         num_envs: How many.
-        autoreset_mode: "NextStep": the step after the last one resets and takes no action. "SameStep": the
-            last step resets too; `infos` holds "final_obs" and "final_info". "Disabled": you reset, with
-            `options={"reset_mask": bool[num_envs]}`.
+        autoreset_mode: "NextStep": the step after the last one resets and takes no
+            action. "SameStep": the last step resets too; `infos` holds "final_obs" and
+            "final_info". "Disabled": you reset, with `options={"reset_mask":
+            bool[num_envs]}`.
         max_episode_steps: Steps after which an episode is truncated.
         mode: "token" or "turn".
         options: Of the environment.
 
-    Everything is batched as `gymnasium.vector.SyncVectorEnv` does it, and equal to its for equal seeds.
+    Everything is batched as `gymnasium.vector.SyncVectorEnv` does it, and equal to its
+    for equal seeds.
 
     Raises:
         ConfigError: An argument cannot be used. DataError: a task file cannot be read.
@@ -83,7 +88,9 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
-        """Take the spec; rules and pool are merged with the registered ones, as in `EpisodeEnv`."""
+        """Take the spec; rules and pool are merged with the registered ones, as in
+        `EpisodeEnv`.
+        """
         self._spec = spec
         first = self.envs[0]
         before = first.scenario
@@ -112,7 +119,8 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         """Start episodes; environment i gets `seed + i`, or the i-th of a list.
 
         Raises:
-            ConfigError: A seed or option cannot be used. AlreadyPendingCallError: a result is still to come.
+            ConfigError: A seed or option cannot be used. AlreadyPendingCallError: a
+                result is still to come.
         """
         self._check_none_sent("reset")
         options = dict(options or {})
@@ -123,7 +131,8 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
             or not mask.any()
         ):
             raise ConfigError(
-                f"reset: reset_mask={mask!r} must be bool[{self.num_envs}], true somewhere."
+                f"reset: reset_mask={mask!r} must be bool[{self.num_envs}], true"
+                " somewhere."
             )
         seeds = _seeds(seed, self.num_envs)
         infos: dict[str, Any] = {}
@@ -137,7 +146,8 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         """Take one action in each environment and wait for all.
 
         Raises:
-            InvalidAction: An action is not of its space. ResetNeeded: an episode is over and nothing resets it.
+            InvalidAction: An action is not of its space. ResetNeeded: an episode is
+                over and nothing resets it.
             AlreadyPendingCallError: A result is still to come.
         """
         self._check_none_sent("step")
@@ -148,10 +158,12 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         return self._results(env_ids)
 
     def send(self, actions: Sequence[Any], env_ids: Sequence[int]) -> None:
-        """Begin a step in some environments, one action for each of `env_ids`. Waits for nothing.
+        """Begin a step in some environments, one action for each of `env_ids`. Waits
+        for nothing.
 
         Raises:
-            AlreadyPendingCallError: The result of an action sent before is still to come.
+            AlreadyPendingCallError: The result of an action sent before is still to
+                come.
             InvalidAction, ResetNeeded: As in `step`.
         """
         env_ids = [int(env_id) for env_id in env_ids]
@@ -162,15 +174,20 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         run_sync(self._start(self._act(actions, env_ids), env_ids))
 
     def recv(self, min_ready: int = 1) -> Batch:
-        """Return the results of the environments that have finished, at least `min_ready`, first ones first.
+        """Return the results of the environments that have finished, at least
+        `min_ready`, first ones first.
 
-        The batch, `infos` included, is of their number k; `infos["env_id"]`, int64[k], says which they are.
+        The batch, `infos` included, is of their number k; `infos["env_id"]`, int64[k],
+        says which they are.
 
         Raises:
             NoAsyncCallError: Fewer than `min_ready` results are to come.
         """
         if not 1 <= min_ready <= len(self._sent):
-            fault = f"min_ready={min_ready!r} must be from 1 to {len(self._sent)}, the actions under way by send()."
+            fault = (
+                f"min_ready={min_ready!r} must be from 1 to {len(self._sent)}, the"
+                " actions under way by send()."
+            )
             raise NoAsyncCallError(fault, "recv")
         env_ids = run_sync(self._ready(min_ready))
         results = self._results(env_ids)
@@ -182,7 +199,9 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         return tuple(env.render() for env in self.envs)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Cancel what was sent, without waiting: when the interpreter exits, the loop runs no more."""
+        """Cancel what was sent, without waiting: when the interpreter exits, the loop
+        runs no more.
+        """
         for task in self._sent.values():
             task.get_loop().call_soon_threadsafe(task.cancel)
 
@@ -192,7 +211,8 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
             range(self.num_envs)
         ):
             raise InvalidAction(
-                f"{len(actions)} actions for environments {env_ids!r} of {self.num_envs}."
+                f"{len(actions)} actions for environments {env_ids!r} of"
+                f" {self.num_envs}."
             )
         resets = self.autoreset_mode is vector.AutoresetMode.NEXT_STEP
         for env_id in env_ids:
@@ -233,7 +253,9 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         )
 
     def _results(self, env_ids: Sequence[int]) -> Batch:
-        """Return the results of environments that have finished their step, and reset as the mode says."""
+        """Return the results of environments that have finished their step, and reset
+        as the mode says.
+        """
         size = len(env_ids)
         batch: vector.VectorEnv[Any, Any, Any] = vector.VectorEnv()
         batch.num_envs = size  # so that `_add_info` makes arrays of this size
@@ -267,7 +289,10 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
 
     def _check_none_sent(self, name: str) -> None:
         if self._sent:
-            fault = f"{name}: {len(self._sent)} results of send() are still to come; recv() them first."
+            fault = (
+                f"{name}: {len(self._sent)} results of send() are still to come; recv()"
+                " them first."
+            )
             raise AlreadyPendingCallError(fault, name)
 
     async def _start(self, works: Sequence[_Work], env_ids: Sequence[int]) -> None:

@@ -19,8 +19,10 @@ from aipo_env.tokenizers.bytes import ByteTokenizer
 TextPolicy = Callable[
     [Sequence[Message], tuple[str, ...], int], Awaitable[str | Completion]
 ]
-"""Takes the messages so far, the strings after which a turn ends and the most tokens that
-the turn may have; returns its text, or a `Completion` whose token ids are the tokenizer's."""
+"""Takes the messages so far, the strings after which a turn ends and the most tokens
+that the turn may have; returns its text, or a `Completion` whose token ids are the
+tokenizer's.
+"""
 
 
 class PolicyFault(Exception):
@@ -31,13 +33,16 @@ class Voice(Protocol):
     """The policy in one episode."""
 
     def open(self, messages: Sequence[Message]) -> list[Piece]:
-        """Take the prompt; return the token ids it becomes, each with its span of text."""
+        """Take the prompt; return the token ids it becomes, each with its span of
+        text.
+        """
 
     def append(self, message: Message) -> list[Piece]:
         """Take what came back after a turn; return the token ids it becomes."""
 
     async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
-        """Write the next turn: at most `max_tokens` tokens, ended after a string of `stop`.
+        """Write the next turn: at most `max_tokens` tokens, ended after a string of
+        `stop`.
 
         Raises:
             PolicyFault: The policy failed at it, which ends this episode and no other.
@@ -52,7 +57,8 @@ class Voices(Protocol):
     """Gives each episode its voice: what a sampler is to whoever plays episodes."""
 
     def voice(self, key: Key) -> Voice:
-        """Return the voice of the episode that `key` names; its draws derive from the key.
+        """Return the voice of the episode that `key` names; its draws derive from the
+        key.
 
         From now on the other voices may wait for it: it completes turns, or is closed.
         """
@@ -84,7 +90,9 @@ class TextVoice:
         return pieces
 
     def append(self, message: Message) -> list[Piece]:
-        """Take what came back; the policy's turn is closed first if it did not end itself."""
+        """Take what came back; the policy's turn is closed first if it did not end
+        itself.
+        """
         self._messages.append(message)
         pieces = self.tokenizer.pieces(message)
         if self._is_ended:
@@ -109,7 +117,9 @@ class TextVoice:
         """Do nothing."""
 
     def said(self, text: str, max_tokens: int) -> Completion:
-        """Return a turn that is known by its text, cut where its tokens are too many."""
+        """Return a turn that is known by its text, cut where its tokens are too
+        many.
+        """
         token_ids = self.tokenizer.encode(text)
         if len(token_ids) > max_tokens:
             return self.written(token_ids[:max_tokens], is_cut=True)

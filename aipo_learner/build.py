@@ -56,7 +56,8 @@ class Training:
         run: Its folder; `run.step` is the first step that is still to be made.
         scenario: What is played.
         model: What is sampled from and exported, whole on every rank.
-        forward: Its forward pass in the update; on several ranks that of a copy in shards.
+        forward: Its forward pass in the update; on several ranks that of a copy in
+            shards.
         reference: The forward pass of the initial policy, where the loss needs it.
         plays_here: Whether this process samples episodes itself.
         held_out: What is evaluated on schedule.
@@ -82,13 +83,16 @@ class Training:
 def build_training(
     config: TrainConfig, console: Console, num_workers: int = 0
 ) -> Iterator[Training]:
-    """Build the run in `config.out`, from its last checkpoint if there is one; close everything in the end.
+    """Build the run in `config.out`, from its last checkpoint if there is one; close
+    everything in the end.
 
-    With `num_workers`, so many Ray actors sample in its place. Started by torchrun, every rank does its share.
+    With `num_workers`, so many Ray actors sample in its place. Started by torchrun,
+    every rank does its share.
 
     Raises:
         AgentLost: An agent can never answer.
-        ConfigError, DataError, PolicyError: What the settings name cannot be used, and why.
+        ConfigError, DataError, PolicyError: What the settings name cannot be used, and
+            why.
         CheckpointError: The run's folder, or a checkpoint in it, cannot be used.
     """
     prepare(config.num_threads)
@@ -165,7 +169,9 @@ def build_policy(
 def _build_forwards(
     config: TrainConfig, model: PreTrainedModel, initial_policy: str
 ) -> tuple[LearnerForward, LearnerForward | None]:
-    """Return the learner's forward passes of the policy and, where the loss needs it, of the initial one."""
+    """Return the learner's forward passes of the policy and, where the loss needs it,
+    of the initial one.
+    """
     forward = _build_forward(config, own_copy(model))
     if not config.objective.kl_coef:
         return forward, None
@@ -182,7 +188,9 @@ def _build_forward(config: TrainConfig, model: PreTrainedModel) -> LearnerForwar
 def build_sampler(
     config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Sampler:
-    """Build the sampler that `config.sampler` names; "auto" is vLLM where it is installed and has a GPU."""
+    """Build the sampler that `config.sampler` names; "auto" is vLLM where it is
+    installed and has a GPU.
+    """
     kind, options = parse_spec(config.sampler, "sampler")
     if kind == "auto":
         has_vllm = torch.cuda.is_available() and find_spec("vllm") is not None
@@ -217,7 +225,9 @@ def _build_batches(
 
 
 def build_rollouts(config: TrainConfig) -> tuple[PreTrainedModel, Sampler, Scenario]:
-    """Build what a worker in another process plays episodes with; it is given the policy's weights later."""
+    """Build what a worker in another process plays episodes with; it is given the
+    policy's weights later.
+    """
     prepare(config.num_threads)
     model, tokenizer = build_policy(config, policy_folder(config.policy))
     sampler = build_sampler(config, model, tokenizer)
@@ -225,7 +235,9 @@ def build_rollouts(config: TrainConfig) -> tuple[PreTrainedModel, Sampler, Scena
 
 
 def build_training_scenario(config: TrainConfig, journal: Journal | None) -> Scenario:
-    """Build the scenario with the run's journal; with `accept_anneal`, behind a pool that withholds."""
+    """Build the scenario with the run's journal; with `accept_anneal`, behind a pool
+    that withholds.
+    """
     agents = "none" if config.source.is_stored else None
     scenario = build_scenario(
         config.environment, agents, seed=config.seed, journal=journal
@@ -238,8 +250,8 @@ def build_training_scenario(config: TrainConfig, journal: Journal | None) -> Sce
         )
     if config.overlong_buffer > scenario.rules.max_policy_tokens:
         raise ConfigError(
-            f"config: overlong_buffer={config.overlong_buffer} is more than the rules' max_policy_tokens="
-            f"{scenario.rules.max_policy_tokens}; use at most that."
+            f"config: overlong_buffer={config.overlong_buffer} is more than the rules'"
+            f" max_policy_tokens={scenario.rules.max_policy_tokens}; use at most that."
         )
     source = without_contaminated(scenario.source, config.held_out)
     scenario = replace(scenario, source=source)

@@ -1,4 +1,6 @@
-"""`aipo train --dry-run`: one step with a random tiny policy of the same architecture, and what the real run takes."""
+"""`aipo train --dry-run`: one step with a random tiny policy of the same architecture,
+and what the real run takes.
+"""
 
 import json
 import math
@@ -50,7 +52,10 @@ _GPUS = {
 """GiB, dense bfloat16 FLOP/s and bytes/s, from the manufacturer's data sheets."""
 _SHARE_OF_FLOPS, _SHARE_OF_BANDWIDTH, _SHARE_OF_MEMORY = 0.4, 0.6, 0.9
 """What is taken to be reached of each: assumptions, not measurements."""
-_HEADERS = "GPUs|weights, optimiser|update|sampler's weights|GiB|episodes at once|rollouts, min|update, min"
+_HEADERS = (
+    "GPUs|weights, optimiser|update|sampler's weights|GiB|episodes at once|rollouts,"
+    " min|update, min"
+)
 _SMALL = {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -65,7 +70,8 @@ _SMALL = {
 
 
 def dry_run(config: TrainConfig, console: Console) -> None:
-    """Build all that a run needs, make one step of it in a temporary folder, print what the real run takes.
+    """Build all that a run needs, make one step of it in a temporary folder, print what
+    the real run takes.
 
     Raises:
         ConfigError, DataError, PolicyError: What the real run would raise.
@@ -74,8 +80,14 @@ def dry_run(config: TrainConfig, console: Console) -> None:
     with TemporaryDirectory() as folder:
         rules = rehearse(config, shape, Path(folder), console)
     size = measure(shape, config, rules.max_context_tokens)
-    episodes = f"all episodes of {rules.max_context_tokens} tokens, {rules.max_policy_tokens} of them sampled"
-    title = f"{config.policy}: {size.num_params / 1e9:.2f} billion weights; GiB per GPU; {episodes}"
+    episodes = (
+        f"all episodes of {rules.max_context_tokens} tokens, {rules.max_policy_tokens}"
+        " of them sampled"
+    )
+    title = (
+        f"{config.policy}: {size.num_params / 1e9:.2f} billion weights; GiB per GPU;"
+        f" {episodes}"
+    )
     table = Table(*_HEADERS.split("|"), title=title)
     for num_gpus, gpu in product((1, 8), _GPUS):
         table.add_row(
@@ -85,7 +97,8 @@ def dry_run(config: TrainConfig, console: Console) -> None:
 
 
 def architecture(config: TrainConfig) -> PretrainedConfig:
-    """Return the policy's architecture: that of its folder, of our table, or of the Hub.
+    """Return the policy's architecture: that of its folder, of our table, or of the
+    Hub.
 
     Raises:
         PolicyError: It is in none of them.
@@ -102,13 +115,16 @@ def architecture(config: TrainConfig) -> PretrainedConfig:
         )
     except (OSError, ValueError) as error:
         raise PolicyError(
-            f"policy {config.policy!r} has no readable config.json here or on the Hub. Download its folder, or choose "
-            f"one whose architecture is known: {', '.join(known)}."
+            f"policy {config.policy!r} has no readable config.json here or on the Hub."
+            " Download its folder, or choose one whose architecture is known:"
+            f" {', '.join(known)}."
         ) from error
 
 
 def shrunk(shape: PretrainedConfig, vocabulary: int) -> PretrainedConfig:
-    """Return the architecture with two narrow layers; what it shares among heads stays shared."""
+    """Return the architecture with two narrow layers; what it shares among heads stays
+    shared.
+    """
     fields = shape.to_dict()
     known = [name for name in _SMALL if getattr(shape, name, None) is not None]
     small = {shape.attribute_map.get(name, name): _SMALL[name] for name in known}
@@ -131,7 +147,9 @@ def shrunk(shape: PretrainedConfig, vocabulary: int) -> PretrainedConfig:
 def rehearse(
     config: TrainConfig, shape: PretrainedConfig, folder: Path, console: Console
 ) -> DialogueRules:
-    """Sample one group, then make one update from its episodes as if half of them had been right."""
+    """Sample one group, then make one update from its episodes as if half of them had
+    been right.
+    """
     try:
         scenario = build_scenario(config.environment, pool={"retries": 0})
         run_sync(check_agents(scenario.pool, patience_s=0.5))
@@ -179,7 +197,8 @@ def rehearse(
     source = EpisodeSource(episodes=str(path))
     train(replace(sampled, out=folder / "updated", source=source), Console(quiet=True))
     console.print(
-        "One step of sampling, update and checkpoint was made with a random tiny policy."
+        "One step of sampling, update and checkpoint was made with a random tiny"
+        " policy."
     )
     return scenario.rules
 
@@ -191,7 +210,8 @@ class Footprint:
     Args:
         num_trained: Weights with a gradient.
         cast_bytes: Copies of all weights in the precision of the layers.
-        activation_bytes: Kept for the backward pass, per token, without gradient checkpointing.
+        activation_bytes: Kept for the backward pass, per token, without gradient
+            checkpointing.
         cache_bytes: Keys and values of a token in bfloat16.
         token_flops: Forward pass, per token of an episode as long as it may be.
     """
@@ -253,7 +273,9 @@ def measure(
 
 
 def _kept_bytes(model: PreTrainedModel, num_tokens: int, is_cast: bool) -> int:
-    """Return the bytes that a forward pass keeps for the backward pass, beside the weights themselves."""
+    """Return the bytes that a forward pass keeps for the backward pass, beside the
+    weights themselves.
+    """
     mask = torch.zeros(
         1, 1, num_tokens, num_tokens, dtype=torch.bfloat16 if is_cast else torch.float32
     )
@@ -278,7 +300,9 @@ def _kept_bytes(model: PreTrainedModel, num_tokens: int, is_cast: bool) -> int:
 def estimate(
     config: TrainConfig, rules: DialogueRules, size: Footprint, gpu: str, num_gpus: int
 ) -> tuple[str, ...]:
-    """Return a row of the table: `_HEADERS` but the first. docs/scaling.md has the sums."""
+    """Return a row of the table: `_HEADERS` but the first. docs/scaling.md has the
+    sums.
+    """
     memory, flops, bandwidth = _GPUS[gpu]
     again = config.compute.gradient_checkpointing
     per_layer = size.activation_bytes / size.num_layers
@@ -293,7 +317,8 @@ def estimate(
     )  # a server's are elsewhere
     state = (4 * size.num_params + 12 * size.num_trained) / num_gpus
     work = activations * config.microbatch_tokens
-    # FSDP2 gathers one layer at a time; autocast keeps every copy of a trained weight for the whole pass.
+    # FSDP2 gathers one layer at a time; autocast keeps every copy of a trained weight
+    # for the whole pass.
     by_layer = num_gpus > 1 or (again and config.compute.lora_rank)
     work += size.cast_bytes / (size.num_layers if by_layer else 1)
     copies = size.num_params * (2 * has_own_weights + 4 * (num_gpus > 1))

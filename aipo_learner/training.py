@@ -1,4 +1,6 @@
-"""The training loop, top to bottom: weights to the sampler, rollouts, rows, update, record, checkpoint."""
+"""The training loop, top to bottom: weights to the sampler, rollouts, rows, update,
+record, checkpoint.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -38,9 +40,11 @@ from aipo_learner.settings.train import TrainConfig
 def train(
     config: TrainConfig, console: Console | None = None, num_workers: int = 0
 ) -> Learned:
-    """Train to the end of `config.num_steps`, from the last checkpoint in `config.out` if there is one.
+    """Train to the end of `config.num_steps`, from the last checkpoint in `config.out`
+    if there is one.
 
-    With `num_workers`, so many Ray actors sample in its place. Started by torchrun, every rank does its share.
+    With `num_workers`, so many Ray actors sample in its place. Started by torchrun,
+    every rank does its share.
 
     Returns what the run came to.
 
@@ -49,15 +53,16 @@ def train(
             `stop_after_idle_steps` steps; the run is saved.
         ConfigError, DataError, PolicyError: Before the first step, with what to change.
         CheckpointError: A checkpoint cannot be read or written; earlier ones are whole.
-        Interrupted: Ctrl-C; the step was finished and saved. Terminated: SIGTERM; likewise, except that
-            episodes that were being sampled are sampled again.
+        Interrupted: Ctrl-C; the step was finished and saved. Terminated: SIGTERM;
+            likewise, except that episodes that were being sampled are sampled again.
     """
     with build_training(config, console or Console(), num_workers) as training:
         batches, log = training.batches, training.log
         training.run.mark_best(best_step(log.scores))
         idle_note = ""
         for step in range(training.run.step, config.num_steps + 1):
-            # The weights are those after `step` steps, and nothing of the next is begun.
+            # The weights are those after `step` steps, and nothing of the next is
+            # begun.
             with _saved_if_given_up(training, step):
                 gap = _sync_and_evaluate(training, step)
                 if _is_over(training, step):
@@ -88,7 +93,9 @@ def train(
 
 
 def _sync_and_evaluate(training: Training, step: int) -> dict[str, float]:
-    """Give the sampler the weights after `step` steps, and measure them if that is due; return the sampler's gap."""
+    """Give the sampler the weights after `step` steps, and measure them if that is due;
+    return the sampler's gap.
+    """
     config, log = training.config, training.log
     is_due = config.evaluation.is_due(step, config.num_steps)
     is_measured = is_due and step not in log.scores
@@ -114,7 +121,9 @@ def _is_over(training: Training, step: int) -> bool:
 
 @contextmanager
 def _saved_if_given_up(training: Training, step: int) -> Iterator[None]:
-    """When a SIGTERM ends what is within, save the weights after `step` steps and stop the run."""
+    """When a SIGTERM ends what is within, save the weights after `step` steps and stop
+    the run.
+    """
     config, interrupt = training.config, training.interrupt
     waiting = training.batches.queued()
     num_episodes = config.groups_per_step * config.group_size
@@ -129,7 +138,9 @@ def _saved_if_given_up(training: Training, step: int) -> Iterator[None]:
 
 
 def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
-    """Turn the groups of a step into rows; correct aided episodes also into agent-free ones, where asked."""
+    """Turn the groups of a step into rows; correct aided episodes also into agent-free
+    ones, where asked.
+    """
     config = training.config
     if config.source.sft_episodes:
         return imitation_rows(groups, agent_tokens=config.source.sft_agent_tokens)
@@ -154,7 +165,9 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
 def _update(
     training: Training, step: int, rows: Sequence[Row], episodes: Sequence[Episode]
 ) -> dict[str, float]:
-    """Change the weights by the rows of a step, where there are any; return the telemetry."""
+    """Change the weights by the rows of a step, where there are any; return the
+    telemetry.
+    """
     config = training.config
     rate = learning_rate(
         step,
@@ -196,7 +209,9 @@ def _settle(training: Training) -> None:
 
 
 def _keep_episodes(training: Training, step: int, episodes: Sequence[Episode]) -> None:
-    """Keep episodes for the viewer, with the coefficients that the objective gives their agents' tokens."""
+    """Keep episodes for the viewer, with the coefficients that the objective gives
+    their agents' tokens.
+    """
     config = training.config
     if step % config.episodes_every or rank():
         return
@@ -209,7 +224,8 @@ def _keep_episodes(training: Training, step: int, episodes: Sequence[Episode]) -
 
 
 def _save_or_stop(training: Training, step: int, groups: Groups) -> None:
-    """Save the weights after `step` steps if that is due; stop if that was asked for, or nothing is learned.
+    """Save the weights after `step` steps if that is due; stop if that was asked for,
+    or nothing is learned.
 
     Args:
         groups: Of the last step: they say why nothing was learned.
@@ -241,7 +257,9 @@ def _save(
 
 
 def _is_saved(config: TrainConfig, step: int) -> bool:
-    """Return whether the weights after `step` steps make a checkpoint; those that are evaluated always do."""
+    """Return whether the weights after `step` steps make a checkpoint; those that are
+    evaluated always do.
+    """
     if config.evaluation.is_due(step, config.num_steps):
         return True
     return step % config.checkpoint_every == 0 or step == config.num_steps
@@ -249,6 +267,6 @@ def _is_saved(config: TrainConfig, step: int) -> bool:
 
 def _stopped(config: TrainConfig, step: int) -> str:
     return (
-        f"stopped after step {step} of {config.num_steps}, which is saved in {config.out}. The same command goes "
-        "on from there."
+        f"stopped after step {step} of {config.num_steps}, which is saved in"
+        f" {config.out}. The same command goes on from there."
     )

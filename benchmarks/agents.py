@@ -1,9 +1,11 @@
-"""Consultations per second, and what one costs: the agent pool, whole episodes, and how others do it.
+"""Consultations per second, and what one costs: the agent pool, whole episodes, and how
+others do it.
 
     python benchmarks/agents.py --venvs ~/.cache/aipo-peers --out agents.json
 
-A server on loopback, in a process of its own, answers after 50 ms. All ways ask as many questions with as many
-calls at once, each in a process of its own; runs interleave and each figure is the median of the repeats.
+A server on loopback, in a process of its own, answers after 50 ms. All ways ask as many
+questions with as many calls at once, each in a process of its own; runs interleave and
+each figure is the median of the repeats.
 
 pool             the agent pool alone
 client           a plain loop over the `openai` client, with a semaphore
@@ -13,8 +15,8 @@ pool, faults     three calls of ten fail in every way that the test server knows
                  to the deadline, 2 s at 64 calls at once
 episodes, faults the same
 
-The last column is the rate of replies, as a part of what the share of good calls would give without faults: 1.0
-means that a failure costs what a reply costs, and no more.
+The last column is the rate of replies, as a part of what the share of good calls would
+give without faults: 1.0 means that a failure costs what a reply costs, and no more.
 """
 
 import argparse
@@ -140,7 +142,8 @@ VERIFIERS = "verifiers==0.1.9"
 
 def work(way: str, url: str, num: int, concurrency: int) -> None:
     """Run one way in this process and print what it took."""
-    # Where calls hang they are given up, later where so many at once share the server's one core.
+    # Where calls hang they are given up, later where so many at once share the server's
+    # one core.
     limit = {"deadline_s": max(2.0, concurrency / 32)} if way.endswith("faults") else {}
     asyncio.run(
         WAYS[way](url, min(64, num), concurrency, **limit)
@@ -204,7 +207,10 @@ ENVIRONMENT = {**os.environ, "NO_PROXY": "127.0.0.1"}
 def table(rows: list[dict[str, Any]], num: int) -> str:
     """Return the figures as a table in Markdown."""
     lines = [
-        "| at once | way | replies | consults/s | CPU ms/consult | peak MB | against the share |",
+        (
+            "| at once | way | replies | consults/s | CPU ms/consult | peak MB |"
+            " against the share |"
+        ),
         "|---" * 7 + "|",
     ]
     for row in rows:
@@ -217,8 +223,9 @@ def table(rows: list[dict[str, Any]], num: int) -> str:
         # replies a second, over the share of good calls times the rate without faults
         against = f"{clean['wall_s'] / row['wall_s']:.2f}" if row is not clean else ""
         lines.append(
-            f"| {row['at once']} | {row['way']} | {row['answered']:.0f} of {num} | {num / row['wall_s']:.0f} | "
-            f"{1_000 * row['cpu_s'] / num:.2f} | {row['peak_mb']:.0f} | {against} |"
+            f"| {row['at once']} | {row['way']} | {row['answered']:.0f} of {num} |"
+            f" {num / row['wall_s']:.0f} | {1_000 * row['cpu_s'] / num:.2f} |"
+            f" {row['peak_mb']:.0f} | {against} |"
         )
     return "\n".join(lines)
 

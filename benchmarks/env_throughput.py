@@ -1,10 +1,12 @@
-"""Episodes per second with agents that take their time: this project's environments beside others'.
+"""Episodes per second with agents that take their time: this project's environments
+beside others'.
 
     python benchmarks/env_throughput.py --venvs ~/.cache/aipo-peers --out throughput.json
 
-A scripted policy that costs nothing consults 1 to 5 times an episode; the agent takes 50 ms, always or with one
-reply in ten taking ten times as long. Every system gets the same numbers of consultations from the same seed, runs
-in a process of its own, and is warm when the clock starts. Peers live in virtual environments of their own below
+A scripted policy that costs nothing consults 1 to 5 times an episode; the agent takes
+50 ms, always or with one reply in ten taking ten times as long. Every system gets the
+same numbers of consultations from the same seed, runs in a process of its own, and is
+warm when the clock starts. Peers live in virtual environments of their own below
 `--venvs`, made at the first run; one that cannot be installed is reported as such.
 """
 
@@ -32,10 +34,11 @@ class System:
     """One row of the table.
 
     Args:
-        episodes_per_slot: Enough that the end, when slots run empty, hardly counts; fewer in lock step, where
-            slots never run empty.
+        episodes_per_slot: Enough that the end, when slots run empty, hardly counts;
+            fewer in lock step, where slots never run empty.
         max_slots: More are not asked of it.
-        requirement: What to install in a virtual environment of its own; empty: it runs in this one.
+        requirement: What to install in a virtual environment of its own; empty: it runs
+            in this one.
     """
 
     name: str
@@ -92,7 +95,8 @@ OWN = {
 
 
 def python_of(system: System, folder: Path, beside: Sequence[str] = ()) -> str:
-    """Return the interpreter a system runs in; make its virtual environment, with what is beside it, if need be.
+    """Return the interpreter a system runs in; make its virtual environment, with what
+    is beside it, if need be.
 
     Raises:
         RuntimeError: It cannot be installed.
@@ -129,7 +133,9 @@ def run(command: list[str]) -> dict[str, Any]:
         return {"error": "no result within 900 s"}
     if done.returncode or not done.stdout.strip():
         return {
-            "error": f"failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"
+            "error": (
+                f"failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"
+            )
         }
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
@@ -176,7 +182,8 @@ def show(results: dict[str, dict[str, Any]], own: dict[str, dict[str, Any]]) -> 
     """Print the tables in Markdown."""
     for scene, rows in results.items():
         print(
-            f"\n**{scene}**\n\n| system | episodes/s | of the bound | CPU ms per episode |\n|---|---|---|---|"
+            f"\n**{scene}**\n\n| system | episodes/s | of the bound | CPU ms per"
+            " episode |\n|---|---|---|---|"
         )
         for name, row in rows.items():
             if "error" in row:

@@ -1,11 +1,14 @@
-"""Samples and tokens per second of whole training steps and of updates alone: this project's learner beside TRL's.
+"""Samples and tokens per second of whole training steps and of updates alone: this
+project's learner beside TRL's.
 
     python benchmarks/learner.py --venvs ~/.cache/aipo-peers --out learner.json
 
-Scenes: `consulting` (an agent that replies at once, through TRL's environment interface), `plain` (one turn), and
-`update` (given rows: scoring and learning alone). Every run is a process of its own; the systems take turns, and the
-table gives medians. TRL lives in a virtual environment below `--venvs`, made at the first run. On a GPU the shape is
-0.5 B with rows of up to 4,096 tokens, and only `update` is run; elsewhere 3 M on the CPU.
+Scenes: `consulting` (an agent that replies at once, through TRL's environment
+interface), `plain` (one turn), and `update` (given rows: scoring and learning alone).
+Every run is a process of its own; the systems take turns, and the table gives medians.
+TRL lives in a virtual environment below `--venvs`, made at the first run. On a GPU the
+shape is 0.5 B with rows of up to 4,096 tokens, and only `update` is run; elsewhere 3 M
+on the CPU.
 """
 
 import argparse
@@ -70,7 +73,8 @@ def show(results: dict[str, dict[str, dict[str, Any]]]) -> None:
     """Print the tables in Markdown."""
     for scene, systems in results.items():
         print(
-            f"\n**{scene}**\n\n| | {' | '.join(systems)} |\n|---|{'---|' * len(systems)}"
+            f"\n**{scene}**\n\n| | {' | '.join(systems)}"
+            f" |\n|---|{'---|' * len(systems)}"
         )
         for row in systems.values():
             if "error" in row:
@@ -78,7 +82,8 @@ def show(results: dict[str, dict[str, dict[str, Any]]]) -> None:
         for key, title in COLUMNS.items():
             if all(key in row for row in systems.values()):
                 print(
-                    f"| {title} | {' | '.join(f'{row[key]:.3g}' for row in systems.values())} |"
+                    f"| {title} |"
+                    f" {' | '.join(f'{row[key]:.3g}' for row in systems.values())} |"
                 )
         ours, trl = systems[AIPO.name], systems[TRL.name]
         for key in ("samples_per_s", "policy_tokens_per_s"):

@@ -1,9 +1,11 @@
 """The policy and the tasks that every learner gets, for `learner.py`.
 
-Imported by programs in other virtual environments: torch, transformers and tokenizers are all it needs. The policy is
-a real Qwen3 with random weights, except that its embeddings and head outweigh the layers and make it a small Markov
-chain over a few tokens: it consults or not, thinks for a random time, and answers right or wrong, all by its own
-sampling. So every system's policy does the same kind and amount of work, from the first step on.
+Imported by programs in other virtual environments: torch, transformers and tokenizers
+are all it needs. The policy is a real Qwen3 with random weights, except that its
+embeddings and head outweigh the layers and make it a small Markov chain over a few
+tokens: it consults or not, thinks for a random time, and answers right or wrong, all by
+its own sampling. So every system's policy does the same kind and amount of work, from
+the first step on.
 """
 
 import argparse
@@ -36,7 +38,10 @@ SHAPES = {
     "0.5b": (1024, 24, 2816, 16, 151_936),
 }
 QUERY_TOKENS, ANSWER_TOKENS, MAX_TOKENS, BUDGET = 24, 64, 512, 3
-REPLY = "It holds if the sum of both sides is even, so look at the last digit of each first."
+REPLY = (
+    "It holds if the sum of both sides is even, so look at the last digit of each"
+    " first."
+)
 CALLS = {
     "aipo": ("<knowledge>", "</knowledge>"),
     "trl": (
@@ -80,8 +85,8 @@ def parse_load() -> Load:
 
 
 SYSTEM = (
-    "Solve the problem step by step. Give the final answer in the form that the problem asks for, or in \\boxed{} if "
-    "it asks for none."
+    "Solve the problem step by step. Give the final answer in the form that the problem"
+    " asks for, or in \\boxed{} if it asks for none."
 )
 """What our environment tells the policy; TRL's policy is told the same."""
 VOCABULARY = """
@@ -94,17 +99,24 @@ You are provided with function signatures within <tools></tools> XML tags: {"typ
 function name and arguments within <tool_call></tool_call> XML tags: {"name": <function-name>, "arguments":
 <args-json-object>} <tool_response> system user assistant
 """
-"""What either system says of consultations: the tokenizer keeps these words whole, as a real one would."""
+"""What either system says of consultations: the tokenizer keeps these words whole, as a
+real one would.
+"""
 
 
 def task(index: int) -> str:
     """Return the text of a task; the answer is always 1."""
     rng = random.Random(index)
-    return f"Is the sum of {rng.randint(10, 99)} and {rng.randint(10, 99)} even? Write 1 for yes in a box."
+    return (
+        f"Is the sum of {rng.randint(10, 99)} and {rng.randint(10, 99)} even? Write 1"
+        " for yes in a box."
+    )
 
 
 def rows(load: Load) -> list[tuple[list[int], int]]:
-    """Return token ids and prompt length of each sample of the scene `update`, of lognormal length."""
+    """Return token ids and prompt length of each sample of the scene `update`, of
+    lognormal length.
+    """
     rng = random.Random(load.seed)
     vocabulary = SHAPES[load.shape][-1]
     lengths = [
@@ -186,7 +198,9 @@ def _make_chain(
 
 
 def _tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
-    """Build a tokenizer that keeps most words of the prompts whole, and each piece of the chain one token."""
+    """Build a tokenizer that keeps most words of the prompts whole, and each piece of
+    the chain one token.
+    """
     tokenizer = Tokenizer(models.BPE())
     pieces = Regex(r" ?[A-Za-z]+| ?\d|\s|[^\sA-Za-z\d]+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -240,7 +254,8 @@ def report(
     if "policy_tokens" in counts:
         row["policy_tokens_per_s"] = counts["policy_tokens"] / step_s
     if "update_s" in counts:
-        # Two operations per weight and token forward, four backward; attention itself is left out.
+        # Two operations per weight and token forward, four backward; attention itself
+        # is left out.
         row["mfu"] = (
             6 * num_weights * counts["row_tokens"] / counts["update_s"] / peak_flops()
         )
@@ -249,7 +264,9 @@ def report(
 
 
 def peak_flops() -> float:
-    """Return the device's operations per second: an H100's or H200's data sheet, or a large product's as measured."""
+    """Return the device's operations per second: an H100's or H200's data sheet, or a
+    large product's as measured.
+    """
     if torch.cuda.is_available():
         return 989e12 if "H" in torch.cuda.get_device_name() else 312e12
     return max(_product_flops())

@@ -1,11 +1,13 @@
-"""Grades labelled answers with `MathVerifier` and with what else is used for it, side by side.
+"""Grades labelled answers with `MathVerifier` and with what else is used for it, side
+by side.
 
     python benchmarks/math_grading.py                            # our own cases
     python benchmarks/math_grading.py --public FILE --mix FILE   # and labelled files of yours
 
-A file holds lines of {"gold", "pred", "form": "answer" | "response", "expected", "tier", "id"}; rows of the tiers
-core, spoof, injection and bomb count. `--mix` is timed only. Every peer may take five seconds an answer, `ours` has
-its own deadline. A peer whose library is not installed is left out. Latencies include the queue.
+A file holds lines of {"gold", "pred", "form": "answer" | "response", "expected",
+"tier", "id"}; rows of the tiers core, spoof, injection and bomb count. `--mix` is timed
+only. Every peer may take five seconds an answer, `ours` has its own deadline. A peer
+whose library is not installed is left out. Latencies include the queue.
 """
 
 import argparse
@@ -86,7 +88,9 @@ def trl_grader() -> Grader:
 
 
 def string_rules_grader() -> Grader:
-    """Rules in the manner of prm800k: strip what is ornament, then equal text or equal plain numbers."""
+    """Rules in the manner of prm800k: strip what is ornament, then equal text or equal
+    plain numbers.
+    """
 
     def strip(text: str) -> str:
         boxed = re.findall(r"\\boxed\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}", text)
@@ -176,9 +180,11 @@ def measure(grader: Grader, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         **counts,
         "core/s": round(len(core_times) / sum(core_times), 1) if core_times else 0,
-        "p99 ms": round(core_times[int(len(core_times) * 0.99)] * 1000, 1)
-        if core_times
-        else 0,
+        "p99 ms": (
+            round(core_times[int(len(core_times) * 0.99)] * 1000, 1)
+            if core_times
+            else 0
+        ),
         "slowest bomb s": round(slowest, 2),
         "wrong": wrong,
     }
@@ -190,7 +196,10 @@ def per_second(grader: Grader, rows: list[dict[str, Any]]) -> str:
     for row in rows:
         grader(row)
     wall, own = time.perf_counter() - start, time.process_time() - own_start
-    return f"{len(rows) / wall:,.0f} ({len(rows) / own:,.0f} per CPU second of this process)"
+    return (
+        f"{len(rows) / wall:,.0f} ({len(rows) / own:,.0f} per CPU second of this"
+        " process)"
+    )
 
 
 async def verify_all(rows: list[dict[str, Any]]) -> None:
@@ -217,7 +226,8 @@ def show(
         "slowest bomb s",
     )
     print(
-        f"\n## {name}: {len(rows)} rows\n| grader | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}",
+        f"\n## {name}: {len(rows)} rows\n| grader | {' | '.join(columns)}"
+        f" |\n|{'---|' * (len(columns) + 1)}",
         flush=True,
     )
     for label, grader in graders.items():
@@ -320,7 +330,8 @@ def main() -> None:
     graders["ours"].loop.run_until_complete(verify_all(integers))  # type: ignore[attr-defined]
     wall, own = time.perf_counter() - start, time.process_time() - own_start
     print(
-        f"AIME integers: {len(integers) / wall:,.0f} ({len(integers) / own:,.0f} per CPU second)"
+        f"AIME integers: {len(integers) / wall:,.0f} ({len(integers) / own:,.0f} per"
+        " CPU second)"
     )
     if options.mix:
         mix = read(options.mix)

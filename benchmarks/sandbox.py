@@ -1,9 +1,11 @@
-"""Programs run per second: this project's sandboxes beside bare interpreters and what others do.
+"""Programs run per second: this project's sandboxes beside bare interpreters and what
+others do.
 
     python benchmarks/sandbox.py --image python:3.11-slim --out sandbox.json
 
-The program reads two numbers and prints their sum, the smallest there is, so that what is measured is the sandbox.
-Rounds of all systems are interleaved; each is warm before its first. A system that is not there is named as such.
+The program reads two numbers and prints their sum, the smallest there is, so that what
+is measured is the sandbox. Rounds of all systems are interleaved; each is warm before
+its first. A system that is not there is named as such.
 """
 
 import argparse
@@ -72,7 +74,9 @@ def sandboxed(sandbox: Sandbox) -> bytes:
 
 
 def guarded() -> bytes:
-    """Fork this warm process, take away what Python names, run the program: the shape of in-process guards."""
+    """Fork this warm process, take away what Python names, run the program: the shape
+    of in-process guards.
+    """
     given, taken = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
@@ -137,7 +141,9 @@ def _guard() -> None:
 
 
 def systems(image: str) -> Iterator[tuple[str, Callable[[], Run], float]]:
-    """Yield name, how to make ready, and the share of the rounds' runs that it gets (slow ones get fewer)."""
+    """Yield name, how to make ready, and the share of the rounds' runs that it gets
+    (slow ones get fewer).
+    """
     python = os.path.realpath(sys.executable)
     for layer in ("namespaces", "landlock", "seccomp"):
         yield (
@@ -189,7 +195,9 @@ def _container(image: str) -> Run:
 
 
 def measure(run: Run, num_runs: int, num_threads: int) -> dict[str, Any]:
-    """Return seconds per run, one at a time, and runs per second with several threads."""
+    """Return seconds per run, one at a time, and runs per second with several
+    threads.
+    """
     seconds = []
     for _ in range(num_runs):
         start = time.perf_counter()
@@ -229,7 +237,8 @@ def table(results: dict[str, list[dict[str, Any]]], faults: dict[str, str]) -> s
             else ""
         )
         lines.append(
-            f"| {name} | {rates[name]:.1f} | {times} | {1e3 * middle:.1f} | {1e3 * high:.1f} |"
+            f"| {name} | {rates[name]:.1f} | {times} | {1e3 * middle:.1f} |"
+            f" {1e3 * high:.1f} |"
         )
     return "\n".join(
         [
@@ -268,15 +277,20 @@ def main() -> None:
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in ready}
     for _ in range(options.rounds):
         for name, (run, num_runs) in ready.items():
-            # A fork of a process with threads may hang in one of their locks: one at a time.
+            # A fork of a process with threads may hang in one of their locks: one at a
+            # time.
             results[name].append(
                 measure(run, num_runs, 1 if run is guarded else num_threads)
             )
     command("docker", "kill", NAME)
-    about = f"{platform.processor() or platform.machine()}, {num_threads} cores, Python {platform.python_version()}"
+    about = (
+        f"{platform.processor() or platform.machine()}, {num_threads} cores, Python"
+        f" {platform.python_version()}"
+    )
     load = os.getloadavg()[0]
     print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {about}, load {load:.1f}\n\n{table(results, faults)}"
+        f"{datetime.now(UTC):%Y-%m-%d}, {about}, load"
+        f" {load:.1f}\n\n{table(results, faults)}"
     )
     if options.out:
         options.out.write_text(

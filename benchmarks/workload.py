@@ -1,7 +1,9 @@
-"""The work every system is given: episodes of 1 to 5 consultations of an agent that takes its time.
+"""The work every system is given: episodes of 1 to 5 consultations of an agent that
+takes its time.
 
-Imported by programs in other virtual environments, so only the standard library is used here. A system's program
-takes `--slots 64 --episodes 1280 [--tail] [--delay-s 0.05] [--seed 0]` and prints one JSON object, as `report` makes it.
+Imported by programs in other virtual environments, so only the standard library is used
+here. A system's program takes `--slots 64 --episodes 1280 [--tail] [--delay-s 0.05]
+[--seed 0]` and prints one JSON object, as `report` makes it.
 """
 
 import argparse
@@ -19,7 +21,9 @@ TAIL_SHARE, TAIL_FACTOR = 0.1, 10
 
 
 class Load:
-    """How many consultations each episode makes and how long each takes; equal arguments, equal load."""
+    """How many consultations each episode makes and how long each takes; equal
+    arguments, equal load.
+    """
 
     def __init__(
         self, slots: int, episodes: int, tail: bool, seed: int, delay_s: float
@@ -45,7 +49,9 @@ class Load:
         return "\\boxed{1}"
 
     def delay_s(self, turn: str) -> float:
-        """Return how long the agent takes for the call in a turn, or for its query alone."""
+        """Return how long the agent takes for the call in a turn, or for its query
+        alone.
+        """
         episode, call = (
             turn.removeprefix("<knowledge>").removesuffix("</knowledge>").split(".")
         )
@@ -75,7 +81,9 @@ def parse_load(**more: dict[str, Any]) -> tuple[Load, argparse.Namespace]:
 
 
 class Slots:
-    """The policy of a vector environment: which episode each slot plays and at which turn it is."""
+    """The policy of a vector environment: which episode each slot plays and at which
+    turn it is.
+    """
 
     def __init__(self, load: Load) -> None:
         self.load, self.num_started, self.num_finished, self.num_consults = (
@@ -89,7 +97,9 @@ class Slots:
             self.begin(slot)
 
     def begin(self, slot: int) -> None:
-        """Give a slot its next episode; the episodes start over when all have been given out."""
+        """Give a slot its next episode; the episodes start over when all have been
+        given out.
+        """
         self.episode[slot], self.turns[slot] = self.num_started % self.load.episodes, 0
         self.num_started += 1
 
@@ -109,7 +119,9 @@ class Slots:
 
 @contextmanager
 def clock() -> Iterator[dict[str, float]]:
-    """Measure wall and CPU seconds of the block, child processes included where /proc tells."""
+    """Measure wall and CPU seconds of the block, child processes included where /proc
+    tells.
+    """
     measured: dict[str, float] = {}
     start, start_cpu = time.perf_counter(), _cpu_s()
     yield measured

@@ -1,4 +1,6 @@
-"""Be the policy, turn by turn: the loop of every Gymnasium program, with text for observations and actions."""
+"""Be the policy, turn by turn: the loop of every Gymnasium program, with text for
+observations and actions.
+"""
 
 import re
 

@@ -1,4 +1,5 @@
-"""A typed function with a docstring is a tool: the policy calls it by name, with a JSON object of arguments.
+"""A typed function with a docstring is a tool: the policy calls it by name, with a JSON
+object of arguments.
 
 Tools are part of the task's world: unlike agents, they are there in deployment too.
 """

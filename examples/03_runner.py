@@ -1,7 +1,9 @@
-"""Many episodes at once, in groups that share a task, as policy-gradient methods want them.
+"""Many episodes at once, in groups that share a task, as policy-gradient methods want
+them.
 
-Put a client of your own into `policy`, say an OpenAI-compatible server: any async function will do. Limits of tokens
-count bytes here, unless the runner is given a tokenizer: raise `max_policy_tokens` and `max_context_tokens` in `rules`.
+Put a client of your own into `policy`, say an OpenAI-compatible server: any async
+function will do. Limits of tokens count bytes here, unless the runner is given a
+tokenizer: raise `max_policy_tokens` and `max_context_tokens` in `rules`.
 """
 
 import asyncio

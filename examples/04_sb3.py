@@ -1,6 +1,7 @@
 """Stable-Baselines3's PPO on the token environment, unchanged: every action is a token.
 
-A policy that starts from nothing will not solve a problem in so few steps; this shows that the loop runs.
+A policy that starts from nothing will not solve a problem in so few steps; this shows
+that the loop runs.
 """
 
 import gymnasium as gym

@@ -16,11 +16,15 @@ class AgentRequest:
     Args:
         problem: The task's prompt; empty for a role that must not see it.
         trace: What the policy wrote and was told so far; empty likewise.
-        seed: Draws whatever the agent draws, so that equal requests of equal episodes get equal replies.
+        seed: Draws whatever the agent draws, so that equal requests of equal episodes
+            get equal replies.
         key: Names the call within a run: (seed, step, group, rollout, call).
-        is_private: Whether the task's source forbids republication: no text of it may be kept or shown.
-        agent_id: Who is asked, its version included: another one gets no reply from the same journal.
-        public_tests: For the verify role, a code task's public tests, and nothing of its hidden ones.
+        is_private: Whether the task's source forbids republication: no text of it may
+            be kept or shown.
+        agent_id: Who is asked, its version included: another one gets no reply from the
+            same journal.
+        public_tests: For the verify role, a code task's public tests, and nothing of
+            its hidden ones.
     """
 
     kind: str
@@ -36,14 +40,17 @@ class AgentRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentReply:
-    """What an agent says. `tokens` and `cost_usd` are its own count; 0 when it has none.
+    """What an agent says. `tokens` and `cost_usd` are its own count; 0 when it has
+    none.
 
-    `agent_id` names who spoke, if the agent that was asked passed the question on. `token_ids` are the text as it
-    was sampled, if that was with the policy's own tokenizer, and `logprobs` the log-probability of each at the
-    temperature of the sampling. They enter the episode if they decode to the text.
+    `agent_id` names who spoke, if the agent that was asked passed the question on.
+    `token_ids` are the text as it was sampled, if that was with the policy's own
+    tokenizer, and `logprobs` the log-probability of each at the temperature of the
+    sampling. They enter the episode if they decode to the text.
 
     Raises:
-        AgentError: The text is not text, a count is not a finite number from 0 up, or tokens are no tokens.
+        AgentError: The text is not text, a count is not a finite number from 0 up, or
+            tokens are no tokens.
     """
 
     text: str
@@ -61,7 +68,8 @@ class AgentReply:
             for token_id in self.token_ids
         ):
             raise AgentError(
-                "an agent's reply has token_ids that are no token ids: whole numbers from 0 up"
+                "an agent's reply has token_ids that are no token ids: whole numbers"
+                " from 0 up"
             )
         are_numbers = all(
             isinstance(one, int | float) and -math.inf < one <= 0
@@ -69,7 +77,8 @@ class AgentReply:
         )
         if not are_numbers or len(self.logprobs) not in (0, len(self.token_ids)):
             raise AgentError(
-                "an agent's reply has logprobs that are not one number up to 0 for each token"
+                "an agent's reply has logprobs that are not one number up to 0 for each"
+                " token"
             )
         if not isinstance(self.text, str):
             raise AgentError(
@@ -77,14 +86,16 @@ class AgentReply:
             )
         if not isinstance(self.tokens, int) or self.tokens < 0:
             raise AgentError(
-                f"an agent's reply has tokens={self.tokens!r}; use a whole number from 0 up"
+                f"an agent's reply has tokens={self.tokens!r}; use a whole number from"
+                " 0 up"
             )
         if (
             not isinstance(self.cost_usd, int | float)
             or not 0 <= self.cost_usd < math.inf
         ):
             raise AgentError(
-                f"an agent's reply has cost_usd={self.cost_usd!r}; use a number from 0 up"
+                f"an agent's reply has cost_usd={self.cost_usd!r}; use a number from"
+                " 0 up"
             )
 
 
@@ -93,8 +104,11 @@ MAX_REPLY_CHARS = 20_000
 
 
 def taken(reply: AgentReply) -> AgentReply | None:
-    """Return a reply as an episode takes it, whoever said it or wherever it was kept; None if it says nothing."""
-    # Half a surrogate pair, as a JSON API may return it, is no text that a tokenizer takes.
+    """Return a reply as an episode takes it, whoever said it or wherever it was kept;
+    None if it says nothing.
+    """
+    # Half a surrogate pair, as a JSON API may return it, is no text that a tokenizer
+    # takes.
     text = encodable(reply.text[:MAX_REPLY_CHARS])
     if not text.strip():
         return None
@@ -115,13 +129,15 @@ class Agent(Protocol):
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Answer one request; raise any exception when there is no answer.
 
-        The classes below say more of a failure than that there is one. `ConfigError` and `ImportError` end the run:
-        what is not installed or wrongly set stays so.
+        The classes below say more of a failure than that there is one. `ConfigError`
+        and `ImportError` end the run: what is not installed or wrongly set stays so.
         """
 
 
 class RetryLater(AgentError):
-    """An agent gave no reply and said for how long it is not to be asked again: `retry_after_s` seconds."""
+    """An agent gave no reply and said for how long it is not to be asked again:
+    `retry_after_s` seconds.
+    """
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
@@ -133,32 +149,40 @@ class Unreachable(AgentError):
 
 
 class RequestRefused(AgentError):
-    """An agent gave no reply, and would give none to the same request again; it may to another."""
+    """An agent gave no reply, and would give none to the same request again; it may to
+    another.
+    """
 
 
 class PermanentFailure(AgentError):
-    """An agent gave no reply and will never give one, whatever it is asked: a wrong key, a model that is not there.
+    """An agent gave no reply and will never give one, whatever it is asked: a wrong
+    key, a model that is not there.
 
-    Only for what no request can bring about: a policy writes the requests, and no policy may stop a run. An agent
-    that passes requests on to others lets it through.
+    Only for what no request can bring about: a policy writes the requests, and no
+    policy may stop a run. An agent that passes requests on to others lets it through.
     """
 
 
 class AgentLost(AgentError):
-    """An agent can never answer, and the run is to stop. The message names it and says what to do."""
+    """An agent can never answer, and the run is to stop. The message names it and says
+    what to do.
+    """
 
     @classmethod
     def of(cls, *losses: str) -> "AgentLost":
         """Return the error for agents that are lost, each named and with its reason."""
         told = "; ".join(losses).rstrip(". ")
         return cls(
-            f"no answer can come from {told}. Start the server, mend the address, the model's name or the key, and "
-            "resume; or set pool.when_lost to 'unaided' to go on without."
+            f"no answer can come from {told}. Start the server, mend the address, the"
+            " model's name or the key, and resume; or set pool.when_lost to 'unaided'"
+            " to go on without."
         )
 
 
 def named(agent: Agent, failure: AgentError) -> str:
-    """Return what is said of an agent that can never answer; it names the agent, once."""
+    """Return what is said of an agent that can never answer; it names the agent,
+    once.
+    """
     told = str(failure)
     return told if agent.agent_id in told else f"{agent.agent_id}: {told}"
 

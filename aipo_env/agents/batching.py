@@ -1,4 +1,6 @@
-"""Calls to an agent that answers many at once, as a model on this machine does: those that come together."""
+"""Calls to an agent that answers many at once, as a model on this machine does: those
+that come together.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,11 +19,15 @@ class BatchAgent(Agent, Protocol):
     async def reply_many(
         self, requests: Sequence[AgentRequest]
     ) -> Sequence[AgentReply | Exception]:
-        """Answer each request, or say for which there is no answer; raise if there is none for any."""
+        """Answer each request, or say for which there is no answer; raise if there is
+        none for any.
+        """
 
 
 class Batcher:
-    """Passes requests on together: those of `batch_s` seconds, at most as many as may be in flight at once."""
+    """Passes requests on together: those of `batch_s` seconds, at most as many as may
+    be in flight at once.
+    """
 
     def __init__(self, mind: BatchAgent, limits: PoolLimits) -> None:
         self._mind, self.agent_id, self._limits = mind, mind.agent_id, limits

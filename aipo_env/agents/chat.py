@@ -1,10 +1,13 @@
-"""An LLM behind an OpenAI-compatible endpoint: vLLM, a hosted API, anything that offers chat completions.
+"""An LLM behind an OpenAI-compatible endpoint: vLLM, a hosted API, anything that offers
+chat completions.
 
     "openai:Qwen/Qwen3-32B@http://localhost:8000/v1"
-    {"type": "openai", "model": "gpt-5-mini", "max_tokens": 400, "price_in": 0.25, "price_out": 2.0}
+    {"type": "openai", "model": "gpt-5-mini", "max_tokens": 400,
+     "price_in": 0.25, "price_out": 2.0}
 
-What an endpoint sends is hostile: it is read up to a limit, nothing of it is believed, and the key is taken out
-of whatever is said about it. Nothing is retried here: that is the pool's business.
+What an endpoint sends is hostile: it is read up to a limit, nothing of it is believed,
+and the key is taken out of whatever is said about it. Nothing is retried here: that is
+the pool's business.
 """
 
 import asyncio
@@ -34,17 +37,23 @@ from aipo_env.verifiers.math_extract import without_thinking
 MAX_BODY_BYTES = 2**21
 """A longer response is not read to its end."""
 MAX_CONNECTIONS = 2**16
-"""More than any pool has calls in flight; by default calls would wait for one unseen."""
+"""More than any pool has calls in flight; by default calls would wait for one
+unseen.
+"""
 MAX_SHOWN_CHARS = 300
 """How much of an unusable response an error shows."""
 MIN_KEY_CHARS = 8
 """What is shorter is no secret but a word such as "none", and may stand in a reply."""
 CHARS_PER_TOKEN = 8
-"""A reply of more characters for each token it may have is cut as well: its server does not count."""
+"""A reply of more characters for each token it may have is cut as well: its server does
+not count.
+"""
 CONNECT_S = 30.0
 """A connection that is not made by then cannot be made."""
 PASSING_STATUSES = (408, 409, 425, 429)
-"""Refusals that another try may mend. After any other of 400 to 499 the same request is not made again."""
+"""Refusals that another try may mend. After any other of 400 to 499 the same request is
+not made again.
+"""
 STATUSES_OF_A_REQUEST = (400, 413, 422)
 """Refusals that may be due to one over-long or odd request, which a policy wrote."""
 _ADDRESS = re.compile(r"(.+?)@(https?://[^\s@?#]+)")
@@ -52,29 +61,35 @@ _CLIENTS: dict[
     tuple[asyncio.AbstractEventLoop, str, str], tuple[Any, AsyncGenerator[Any, None]]
 ] = {}
 _HAVE_ANSWERED: set[tuple[str, str]] = set()
-"""Agents that gave a reply in this process, by their id and URL: their settings are right."""
+"""Agents that gave a reply in this process, by their id and URL: their settings are
+right.
+"""
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。\uff01\uff1f\n]")
 
 
 @dataclass(eq=False)
 class ChatAgent:
-    """Answers any role's requests by one chat completion each; the role's prompt is its system message.
+    """Answers any role's requests by one chat completion each; the role's prompt is its
+    system message.
 
     Args:
         model: The model's name at the endpoint, or "MODEL@URL".
         url: The endpoint, up to "/v1"; by default the one of the `openai` client.
-        key_env: The environment variable that holds the key. An endpoint with a URL may do without one.
+        key_env: The environment variable that holds the key. An endpoint with a URL may
+            do without one.
         max_tokens: Of a reply; one that is cut there ends with its last whole sentence.
         temperature: By default the endpoint's own. The seed is the request's.
         price_in: US dollars for a million tokens of prompts.
         price_out: The same of replies.
         prompts: A folder with a knowledge.md, a reason.md and a verify.md of your own.
         extra: Further fields of the API's request; None takes one of ours away:
-            {"max_tokens": None, "max_completion_tokens": 400}. With {"logprobs": True, "return_token_ids": True},
-            a vLLM server of a model with the policy's tokenizer tells what it sampled; see `AgentReply`.
+            {"max_tokens": None, "max_completion_tokens": 400}. With {"logprobs": True,
+            "return_token_ids": True}, a vLLM server of a model with the policy's
+            tokenizer tells what it sampled; see `AgentReply`.
 
     Raises:
-        ConfigError: An option cannot be used, the key is missing, or `openai` is not installed.
+        ConfigError: An option cannot be used, the key is missing, or `openai` is not
+            installed.
     """
 
     model: str
@@ -94,7 +109,8 @@ class ChatAgent:
             )
             if not address:  # which is not shown: it may hold a password
                 raise ConfigError(
-                    "agent 'openai': write openai:MODEL@URL, as http://host:8000/v1, with no password or query."
+                    "agent 'openai': write openai:MODEL@URL, as http://host:8000/v1,"
+                    " with no password or query."
                 )
             self.model, self.url = address.groups()
         check_whole("agent 'openai': max_tokens", self.max_tokens, 1)
@@ -103,14 +119,16 @@ class ChatAgent:
                 check_number(f"agent 'openai': {name}", value)
         if not re.fullmatch(r"[A-Za-z_]\w*", self.key_env):
             raise ConfigError(
-                "agent 'openai': key_env must name an environment variable, not be the key."
+                "agent 'openai': key_env must name an environment variable, not be the"
+                " key."
             )
         if not _key(self.key_env) and (
             not self.url or self.key_env != "OPENAI_API_KEY"
         ):
             raise ConfigError(
-                f"agent 'openai': the environment variable {self.key_env} is not set. Let it hold the key of "
-                f"{self.url or 'the endpoint'}, or name a server that needs none: openai:MODEL@URL."
+                f"agent 'openai': the environment variable {self.key_env} is not set."
+                f" Let it hold the key of {self.url or 'the endpoint'}, or name a"
+                " server that needs none: openai:MODEL@URL."
             )
         # Otherwise it would be loaded within the first call.
         need("openai.resources.chat.completions", '"aipo-rl[openai]"')
@@ -125,9 +143,10 @@ class ChatAgent:
         """Ask for one completion.
 
         Raises:
-            AgentError: There was none that can be used. RetryLater: the endpoint said when to ask again.
-                Unreachable: there was no connection. RequestRefused: this request was refused, and would be again.
-                PermanentFailure: any would be.
+            AgentError: There was none that can be used. RetryLater: the endpoint said
+                when to ask again. Unreachable: there was no connection. RequestRefused:
+                this request was refused, and would be again. PermanentFailure: any
+                would be.
         """
         fields = {
             "max_tokens": self.max_tokens,
@@ -159,7 +178,9 @@ class ChatAgent:
         return reply
 
     def _told(self, error: Exception, url: str, is_private: bool) -> AgentError:
-        """Return what to tell of an error: the one behind it if the client wrapped it, without the key."""
+        """Return what to tell of an error: the one behind it if the client wrapped it,
+        without the key.
+        """
         is_wrapped = isinstance(error, need("openai").APIConnectionError)
         fault = (error.__cause__ if is_wrapped else None) or error
         if isinstance(fault, _BadStatus):
@@ -173,7 +194,8 @@ class ChatAgent:
 
     def _refused(self, fault: "_BadStatus", url: str, is_private: bool) -> AgentError:
         """Return what a response means that is an error."""
-        # Some endpoints repeat the request, which may hold a task that forbids republication.
+        # Some endpoints repeat the request, which may hold a task that forbids
+        # republication.
         told = f"HTTP {fault.status}" if is_private else str(fault)
         is_refusal = 400 <= fault.status < 500 and fault.status not in PASSING_STATUSES
         if not is_refusal:
@@ -218,7 +240,9 @@ class ChatAgent:
 
 
 async def _client(url: str, key_env: str) -> Any:
-    """Return the running event loop's client of an endpoint; connections cannot be shared between loops."""
+    """Return the running event loop's client of an endpoint; connections cannot be
+    shared between loops.
+    """
     name = asyncio.get_running_loop(), url, _key(key_env)
     if name not in _CLIENTS:
         for ended in [known for known in list(_CLIENTS) if known[0].is_closed()]:
@@ -229,7 +253,9 @@ async def _client(url: str, key_env: str) -> Any:
 
 
 async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
-    """Open a client. A loop that ends closes its generators, and with this one the connections."""
+    """Open a client. A loop that ends closes its generators, and with this one the
+    connections.
+    """
     openai = need("openai")
     hooks = {"response": [partial(_screen, key_env=key_env)]}
     # The pool has a deadline for the rest, and says how many calls there may be.
@@ -255,7 +281,9 @@ async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
 
 
 class _BadStatus(Exception):
-    """A response that is an error; as text, its status and the beginning of its body, without the key."""
+    """A response that is an error; as text, its status and the beginning of its body,
+    without the key.
+    """
 
     def __init__(self, status: int, shown: str, retry_after_s: float) -> None:
         super().__init__(f"HTTP {status}: {shown}")
@@ -263,7 +291,9 @@ class _BadStatus(Exception):
 
 
 async def _screen(response: Any, key_env: str) -> None:
-    """Refuse a response that is an error, or packed: what it unpacks to has no limit."""
+    """Refuse a response that is an error, or packed: what it unpacks to has no
+    limit.
+    """
     status, headers = response.status_code, response.headers
     packing = headers.get("content-encoding", "identity")
     if status == 200 and packing != "identity":
@@ -306,14 +336,18 @@ def _without_key(text: str, key_env: str) -> str:
 
 
 def _excerpt(body: bytes, key_env: str) -> str:
-    """Return the beginning of a response without the key, which some endpoints repeat."""
+    """Return the beginning of a response without the key, which some endpoints
+    repeat.
+    """
     return repr(
         _without_key(body.decode("utf-8", "replace"), key_env)[:MAX_SHOWN_CHARS]
     )
 
 
 def whole_sentences(text: str) -> str:
-    """Return a text that was cut up to its last whole sentence; all of it if it has none."""
+    """Return a text that was cut up to its last whole sentence; all of it if it has
+    none.
+    """
     ends = [found.end() for found in _SENTENCE_END.finditer(text)]
     return text[: ends[-1]].rstrip() if ends else text
 
@@ -333,7 +367,9 @@ def _count(value: object) -> int:
 
 
 def _seconds(retry_after: str) -> float:
-    """Read the header Retry-After; 0 for a date, which few endpoints send, and for anything else."""
+    """Read the header Retry-After; 0 for a date, which few endpoints send, and for
+    anything else.
+    """
     return (
         float(retry_after)
         if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", retry_after)

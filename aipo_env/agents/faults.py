@@ -10,19 +10,25 @@ _FAULTS = {
     "5xx": r"HTTP 5\d\d",
     "refused": r"HTTP \d|not asked|budget for agents is spent|withheld|no agent for",
     "cut": r"peer closed|[Pp]ayload|[Ii]ncomplete|more than \d+ bytes",
-    "reset": r"^Unreachable|ProtocolError|ReadError|Connect|[Dd]isconnect|Reset|OSError",
+    "reset": (
+        r"^Unreachable|ProtocolError|ReadError|Connect|[Dd]isconnect|Reset|OSError"
+    ),
     "empty": r"the reply is empty",
     "garbage": r"no chat completion|no AgentReply|packed|token ids|logprobs",
     "timeout": r"no reply within|[Tt]imed? ?out",
 }
 """Kinds of failure, by what stands in the error; the first that fits."""
 CONSULT_OUTCOMES = ("answered", "leaked", "denied", *_FAULTS, "other")
-"""Every word of `consult_outcome`. "lost" is an agent that can never answer and is not asked any more; "refused" is a
-status like 302, or a call that the pool did not make for another reason; "reset" is also a connection never made."""
+"""Every word of `consult_outcome`. "lost" is an agent that can never answer and is not
+asked any more; "refused" is a status like 302, or a call that the pool did not make for
+another reason; "reset" is also a connection never made.
+"""
 
 
 def consult_outcome(consult: Consult) -> str:
-    """Return the status of a consultation, or for a failed one, the kind of its last fault."""
+    """Return the status of a consultation, or for a failed one, the kind of its last
+    fault.
+    """
     if consult.status != "failed":
         return consult.status
     return next(

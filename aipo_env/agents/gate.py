@@ -1,4 +1,5 @@
-"""When an agent may be asked: so many calls at once and a second, a pause when it wants one, a rest when it fails.
+"""When an agent may be asked: so many calls at once and a second, a pause when it wants
+one, a rest when it fails.
 
 Also a watch on each call, so that the log says where a run hangs.
 """
@@ -14,7 +15,9 @@ from aipo_env.agents.base import AgentRequest
 from aipo_env.agents.limits import PoolLimits
 
 BREAK_S = 30.0
-"""How long an agent that keeps failing is left alone; then one call tries whether it is back."""
+"""How long an agent that keeps failing is left alone; then one call tries whether it is
+back.
+"""
 HEDGE_AFTER = 20
 """Replies from which it can be told how long they usually take."""
 STALL_S = 30.0
@@ -25,13 +28,15 @@ LOG = logging.getLogger("aipo_env.agents")
 class Gate:
     """The way to one agent.
 
-    `limits.concurrency` holds for each event loop. `lost` is why the agent can never answer; empty: it may.
+    `limits.concurrency` holds for each event loop. `lost` is why the agent can never
+    answer; empty: it may.
     """
 
     def __init__(self, limits: PoolLimits) -> None:
         self._limits, self._took_s = limits, deque[float](maxlen=256)
         self._interval_s = 1 / limits.rate if limits.rate else 0.0
-        # A semaphore belongs to the event loop it first waited in, a pool outlives loops.
+        # A semaphore belongs to the event loop it first waited in, a pool outlives
+        # loops.
         self._slots: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._next = self._reopens = 0.0
         self._num_failed = 0
@@ -97,7 +102,9 @@ class Gate:
 
 
 class Watch:
-    """Says in the log where a call hangs, while it is entered; `phase` is what the call is doing."""
+    """Says in the log where a call hangs, while it is entered; `phase` is what the call
+    is doing.
+    """
 
     phase = ""
 

@@ -1,7 +1,9 @@
-"""A Verify Agent with hands: it computes what a claim states, runs its program, and says where it first goes wrong.
+"""A Verify Agent with hands: it computes what a claim states, runs its program, and
+says where it first goes wrong.
 
-It works on the claim's own statements and on the task's public tests; it knows no answer. Mathematics is compared
-in the math verifier's worker processes and programs run in the sandbox, so that a claim may be hostile.
+It works on the claim's own statements and on the task's public tests; it knows no
+answer. Mathematics is compared in the math verifier's worker processes and programs run
+in the sandbox, so that a claim may be hostile.
 """
 
 import builtins
@@ -43,7 +45,8 @@ _MESSAGES = (
 """What Python itself says of an error; anything else may be the program's words."""
 _OUR_REASONS = re.compile(
     r"another result than expected|the result is no plain value"
-    r"|(?:time|memory|output) limit reached|killed by SIG[A-Z0-9]+|exit status [0-9]{1,3}"
+    r"|(?:time|memory|output) limit reached|killed by SIG[A-Z0-9]+|exit status"
+    r" [0-9]{1,3}"
     r"|the program ended before [A-Za-z_.0-9]{1,60} returned"
 )
 MAX_EQUATIONS = 16
@@ -54,7 +57,8 @@ _STATEMENT_END = re.compile(
     r"[,;](?!\d)|\\\\|\\q?quad|\\text\{[^{}]*\}|\\(?:implies|Rightarrow|to)\b"
 )
 _EQUALS = re.compile(r"(?<![<>!:=~])&?=(?!=)")
-# Only what is exact can be wrong: a decimal may be rounded, an equation with a letter may hold for some value.
+# Only what is exact can be wrong: a decimal may be rounded, an equation with a letter
+# may hold for some value.
 _EXACT = re.compile(
     r"(?:\\(?:[dt]?frac|cdot|times|div|left|right|sqrt|binom)(?![a-zA-Z])|[-+*/^(){}\d\s!,])+"
 )
@@ -65,8 +69,8 @@ class HandsAgent:
     """Checks claims; without an agent for its mind it knows nothing else.
 
     Args:
-        agent: Spec of one that judges a claim in which nothing was found wrong, and is told what was found; it
-            answers the other roles.
+        agent: Spec of one that judges a claim in which nothing was found wrong, and is
+            told what was found; it answers the other roles.
         sandbox: Where programs run.
 
     Raises:
@@ -95,12 +99,15 @@ class HandsAgent:
         return await self._mind.reply(replace(request, query=told))
 
     async def _check(self, request: AgentRequest) -> str:
-        """Run a program on the public tests, which the request holds as the ones that decide; else compute."""
+        """Run a program on the public tests, which the request holds as the ones that
+        decide; else compute.
+        """
         tests = request.public_tests
         if not tests or not read_program(request.query)[1]:
             return await check_equations(request.query[:MAX_QUERY_CHARS])
         task = Task(id="claim", prompt="claim", answer="", kind="code", tests=tests)
-        # What a task may ask for, the verifier of the environment says; the pool's deadline holds here.
+        # What a task may ask for, the verifier of the environment says; the pool's
+        # deadline holds here.
         sandbox = await open_sandbox(self.sandbox)
         verifier = CodeVerifier(
             sandbox, max_time_s=MAX_TIME_LIMIT_S, max_memory_mb=MAX_MEMORY_MB
@@ -114,7 +121,9 @@ class HandsAgent:
 
 
 def _named(reason: str) -> str:
-    """Return why a program failed, without its own words, which would come back as the agent's."""
+    """Return why a program failed, without its own words, which would come back as the
+    agent's.
+    """
     kind, colon, message = reason.partition(": ")
     error = vars(builtins).get(kind)
     if isinstance(error, type) and issubclass(error, BaseException):
@@ -123,7 +132,9 @@ def _named(reason: str) -> str:
 
 
 async def check_equations(claim: str) -> str:
-    """Say whether the equations of a claim hold, in plain arithmetic or in LaTeX, up to the first that does not."""
+    """Say whether the equations of a claim hold, in plain arithmetic or in LaTeX, up to
+    the first that does not.
+    """
     num_held, num_left, end = 0, MAX_EQUATIONS, 0
     for start, after, formula in [*formulas(claim), (len(claim), len(claim), "")]:
         found = check_arithmetic(claim[end:start])
@@ -145,7 +156,9 @@ async def check_equations(claim: str) -> str:
 
 
 def _equations(formula: str) -> Iterator[tuple[str, str]]:
-    """Yield the sides of each equation, without those that no computer should look at."""
+    """Yield the sides of each equation, without those that no computer should look
+    at.
+    """
     if not _is_whole(formula):
         return
     for statement in _STATEMENT_END.split(formula):

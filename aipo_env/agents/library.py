@@ -1,4 +1,6 @@
-"""A Knowledge Agent with a library: passages of your own .txt and .md files, each with its file and line."""
+"""A Knowledge Agent with a library: passages of your own .txt and .md files, each with
+its file and line.
+"""
 
 import re
 import sqlite3
@@ -20,14 +22,17 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(eq=False)
 class Library:
-    """Answers with the passages that match a query best, the rarest of its words counting most.
+    """Answers with the passages that match a query best, the rarest of its words
+    counting most.
 
     Args:
-        folder: Read whole, sub-folders included, when the agent is made. Nothing is written.
+        folder: Read whole, sub-folders included, when the agent is made. Nothing is
+            written.
         num: Passages in a reply, at most.
 
     Raises:
-        ConfigError: `num` is out of range, or this Python's SQLite has no full-text search.
+        ConfigError: `num` is out of range, or this Python's SQLite has no full-text
+            search.
         DataError: There is no such folder, no text in it, or a file that is no UTF-8.
     """
 
@@ -41,7 +46,8 @@ class Library:
         passages = list(_passages(root))
         if not passages:
             raise DataError(
-                f"agent 'library': {root} is no folder with .txt or .md files that hold text."
+                f"agent 'library': {root} is no folder with .txt or .md files that hold"
+                " text."
             )
         self.agent_id = f"library:{root.resolve().name}#{version_hash(passages)}"
         """The folder's name and a hash of what is in it."""
@@ -63,7 +69,10 @@ class Library:
             word.lower() for word in _WORD.findall(request.query[:4_000])
         )
         wanted = " OR ".join(f'"{word}"' for word in list(words)[:MAX_WORDS])
-        query = "SELECT place, text FROM passages WHERE passages MATCH ? ORDER BY rank, rowid LIMIT ?"
+        query = (
+            "SELECT place, text FROM passages WHERE passages MATCH ? ORDER BY rank,"
+            " rowid LIMIT ?"
+        )
         found = self._index.execute(query, (wanted or '""', self.num)).fetchall()
         text = (
             "\n\n".join(f"[{place}] {passage}" for place, passage in found) or "unknown"

@@ -14,7 +14,9 @@ from aipo_env.errors import (
 from aipo_env.records import CONSULT_KINDS
 
 SPENT = ("calls", "tokens", "usd")
-"""What a budget counts: attempts to ask, tokens of replies, and US dollars by the agents' own account."""
+"""What a budget counts: attempts to ask, tokens of replies, and US dollars by the
+agents' own account.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,26 +26,36 @@ class PoolLimits:
     Args:
         concurrency: Calls in flight at once to one agent.
         rate: Calls a second to one agent; 0: any number.
-        deadline_s: Seconds a single attempt may take, and the longest pause that an agent may ask for: a call that
-            is to wait longer fails.
+        deadline_s: Seconds a single attempt may take, and the longest pause that an
+            agent may ask for: a call that is to wait longer fails.
         retries: Further attempts after a failed one.
-        backoff_s: Mean seconds before the first retry; doubled for each further one. How much of it, from half to
-            one and a half, is drawn from the request's seed.
-        break_after: Failed attempts in a row after which an agent is left alone for 30 s; 0: never.
-        hedge_s: Seconds after which an attempt is made a second time beside the first, if a place is free; the
-            first reply counts, and what the other would have cost is not known. 0: never.
-        hedge_quantile: The same after as long as this share of the agent's last 256 replies took, once there are
-            20 of them: 0.95. 0: never.
-        batch_s: Seconds for which calls to an agent that offers `reply_many(requests)` are gathered.
-        cache: Equal questions get one reply: "memory", or a file in which replies are kept from run to run. They
-            get one seed too, drawn from what is asked, so this changes what is sampled. Empty: off.
-        max_calls: Attempts to ask agents in the whole run; None: any number. Replies from a journal are free.
-        max_tokens: The same for tokens of replies. Calls in flight together may overdraw it.
+        backoff_s: Mean seconds before the first retry; doubled for each further one.
+            How much of it, from half to one and a half, is drawn from the request's
+            seed.
+        break_after: Failed attempts in a row after which an agent is left alone for 30
+            s; 0: never.
+        hedge_s: Seconds after which an attempt is made a second time beside the first,
+            if a place is free; the first reply counts, and what the other would have
+            cost is not known. 0: never.
+        hedge_quantile: The same after as long as this share of the agent's last 256
+            replies took, once there are 20 of them: 0.95. 0: never.
+        batch_s: Seconds for which calls to an agent that offers `reply_many(requests)`
+            are gathered.
+        cache: Equal questions get one reply: "memory", or a file in which replies are
+            kept from run to run. They get one seed too, drawn from what is asked, so
+            this changes what is sampled. Empty: off.
+        max_calls: Attempts to ask agents in the whole run; None: any number. Replies
+            from a journal are free.
+        max_tokens: The same for tokens of replies. Calls in flight together may
+            overdraw it.
         max_usd: The same for what the agents say they cost, in US dollars.
-        max_per_kind: The same for single roles and tools: {"verify/calls": 1000, "reason/usd": 2.5}.
-        when_spent: "unaided": further calls fail and the run goes on; "stop": the run ends with an error.
-        when_lost: What follows when an agent can never answer. "stop": the run ends with an `AgentLost`; "unaided":
-            it is never asked again, calls to it fail and the run goes on. A run that is resumed keeps to that.
+        max_per_kind: The same for single roles and tools: {"verify/calls": 1000,
+            "reason/usd": 2.5}.
+        when_spent: "unaided": further calls fail and the run goes on; "stop": the run
+            ends with an error.
+        when_lost: What follows when an agent can never answer. "stop": the run ends
+            with an `AgentLost`; "unaided": it is never asked again, calls to it fail
+            and the run goes on. A run that is resumed keeps to that.
 
     Raises:
         ConfigError: A value is out of range; the message names it.
@@ -79,7 +91,8 @@ class PoolLimits:
         check_budget("agent pool: max_per_kind", self.max_per_kind)
         if whole := [name for name in self.max_per_kind if "/" not in name]:
             raise ConfigError(
-                f"agent pool: max_per_kind has {whole[0]!r}; write 'verify/calls', or use max_calls."
+                f"agent pool: max_per_kind has {whole[0]!r}; write 'verify/calls', or"
+                " use max_calls."
             )
         for name in ("when_spent", "when_lost"):
             check_choice(
@@ -90,7 +103,9 @@ class PoolLimits:
 def check_budget(
     what: str, budget: Mapping[str, float], metrics: tuple[str, ...] = SPENT
 ) -> None:
-    """Raise ConfigError unless a budget maps metrics ("tokens", "usd"), behind "kind/" if at all, to limits."""
+    """Raise ConfigError unless a budget maps metrics ("tokens", "usd"), behind "kind/"
+    if at all, to limits.
+    """
     if not isinstance(budget, Mapping):
         raise ConfigError(
             f'{what}={budget!r} must be an object like {{"verify/tokens": 1000}}.'
@@ -103,7 +118,9 @@ def check_budget(
 
 
 def counted(kind: str, metric: str) -> tuple[str, ...]:
-    """Return the names under which something is counted; what tools take is not counted with the agents'."""
+    """Return the names under which something is counted; what tools take is not counted
+    with the agents'.
+    """
     return (
         (f"{kind}/{metric}", metric) if kind in CONSULT_KINDS else (f"{kind}/{metric}",)
     )
@@ -112,7 +129,9 @@ def counted(kind: str, metric: str) -> tuple[str, ...]:
 def spent_limit(
     budget: Mapping[str, float | None], spent: Mapping[str, float], kind: str
 ) -> str:
-    """Return the limit that forbids another call of a role or tool; empty: none does."""
+    """Return the limit that forbids another call of a role or tool; empty: none
+    does.
+    """
     for name in (name for metric in SPENT for name in counted(kind, metric)):
         most = budget.get(name)
         if most is not None and spent.get(name, 0) >= most:

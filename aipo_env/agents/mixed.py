@@ -1,4 +1,6 @@
-"""Agents for experiments: one that sees the answers, one that is wrong at times, a mixture of several."""
+"""Agents for experiments: one that sees the answers, one that is wrong at times, a
+mixture of several.
+"""
 
 import re
 from collections.abc import Sequence
@@ -25,9 +27,11 @@ _FACT = re.compile(rf"\b(?:{'|'.join(_OPPOSITE)})\b|\d(?!\d)", re.IGNORECASE)
 
 @dataclass(eq=False)
 class OracleAgent:
-    """Has the gold answers and says of a claim whether its answer is right; of anything else, "unknown".
+    """Has the gold answers and says of a claim whether its answer is right; of anything
+    else, "unknown".
 
-    An ablation, never a help to be reported as an agent's. What it says is never the answer.
+    An ablation, never a help to be reported as an agent's. What it says is never the
+    answer.
 
     Raises:
         ConfigError: The source has no end.
@@ -40,7 +44,8 @@ class OracleAgent:
         self._tasks = {task.prompt: task for task in finite_tasks(self.source)}
         if not self._tasks:
             raise ConfigError(
-                "agents: 'oracle' needs a source with an end; for a toy world use 'scripted'."
+                "agents: 'oracle' needs a source with an end; for a toy world use"
+                " 'scripted'."
             )
 
     async def reply(self, request: AgentRequest) -> AgentReply:
@@ -58,7 +63,8 @@ class OracleAgent:
 
 @dataclass(eq=False)
 class MixedAgent:
-    """Passes each request to one of several agents, drawn from the request's seed; the record names which.
+    """Passes each request to one of several agents, drawn from the request's seed; the
+    record names which.
 
     With one of them lost it is lost itself: the others alone are another mixture.
 
@@ -67,7 +73,8 @@ class MixedAgent:
         weights: How often each is asked; equal by default.
 
     Raises:
-        ConfigError: There is no such agent, or the weights are not a number from 0 up for each.
+        ConfigError: There is no such agent, or the weights are not a number from 0 up
+            for each.
     """
 
     source: TaskSource
@@ -83,7 +90,8 @@ class MixedAgent:
         )
         if len(shares) != len(self.minds) or not are_numbers or not sum(shares):
             raise ConfigError(
-                f"agent 'mix': weights={shares!r} must be one number from 0 up per agent."
+                f"agent 'mix': weights={shares!r} must be one number from 0 up per"
+                " agent."
             )
         self._shares = np.divide(shares, sum(shares))
 
@@ -97,9 +105,11 @@ class MixedAgent:
 
 @dataclass(eq=False)
 class WrongAgent:
-    """Passes requests on; with probability `p` the reply is spoiled: verdicts reversed, numbers changed.
+    """Passes requests on; with probability `p` the reply is spoiled: verdicts reversed,
+    numbers changed.
 
-    Drawn from the request's seed. The record names it as the one who spoke when it spoiled a reply.
+    Drawn from the request's seed. The record names it as the one who spoke when it
+    spoiled a reply.
 
     Args:
         agent: The spec of the agent that it asks.

@@ -1,4 +1,6 @@
-"""An agent without a model: it answers from the notes and hints that come with a source's tasks."""
+"""An agent without a model: it answers from the notes and hints that come with a
+source's tasks.
+"""
 
 import ast
 import re
@@ -17,20 +19,23 @@ MAX_QUERY_CHARS = 4_000
 MAX_EQUATIONS = 200
 """Nor more equations between plain numbers."""
 _TERM = r"[\d(](?:(?:[\d() +*/×÷−-]|\.(?=\d)){0,120}[\d)])?"
-# Nothing may run on before or after a term: no variable, power, unit or further operator.
+# Nothing may run on before or after a term: no variable, power, unit or further
+# operator.
 _EQUATION = re.compile(
-    rf"(?<![\w.^)\]}}%·!√+*/×÷−-])(?<![\d^)%·√+*/×÷−-] )({_TERM}) ?= ?(?=(-?{_TERM})(?![\w(^%·!√]|\.\d| ?[+*/×÷−-]))"
+    rf"(?<![\w.^)\]}}%·!√+*/×÷−-])(?<![\d^)%·√+*/×÷−-] )({_TERM}) ?="
+    rf" ?(?=(-?{_TERM})(?![\w(^%·!√]|\.\d| ?[+*/×÷−-]))"
 )
 _OPERATORS: Any = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv}
 
 
 @dataclass(eq=False)
 class NotesAgent:
-    """Answers any role's requests from `meta["notes"]` and `meta["hint"]` of every task of a finite source.
+    """Answers any role's requests from `meta["notes"]` and `meta["hint"]` of every task
+    of a finite source.
 
-    For knowledge every noted term that stands in a query is explained; for reason it gives the hint of the problem;
-    for verify it checks every `a op b = c` of the query exactly: "right;", "wrong at …;" or "unsure". It says so
-    when it knows nothing.
+    For knowledge every noted term that stands in a query is explained; for reason it
+    gives the hint of the problem; for verify it checks every `a op b = c` of the query
+    exactly: "right;", "wrong at …;" or "unsure". It says so when it knows nothing.
 
     Raises:
         ConfigError: The source is endless, or its tasks come without notes.
@@ -49,8 +54,9 @@ class NotesAgent:
             )
         if not self._definitions and not self._hints:
             raise ConfigError(
-                "agents: 'notes' answers from meta.notes and meta.hint of the tasks, and this source has neither. "
-                "Use agents='none' or another agent with it."
+                "agents: 'notes' answers from meta.notes and meta.hint of the tasks,"
+                " and this source has neither. Use agents='none' or another agent"
+                " with it."
             )
 
     async def reply(self, request: AgentRequest) -> AgentReply:
@@ -71,7 +77,9 @@ class NotesAgent:
 
 
 def check_arithmetic(text: str) -> str:
-    """Say whether every equation between plain arithmetic terms in a text holds exactly."""
+    """Say whether every equation between plain arithmetic terms in a text holds
+    exactly.
+    """
     text, checked = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text), False
     for equation in islice(_EQUATION.finditer(text), MAX_EQUATIONS):
         left, right = equation.groups()
@@ -93,7 +101,8 @@ def _value(term: str) -> Fraction | None:
             return _OPERATORS[type(node.op)](evaluate(node.left), evaluate(node.right))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -evaluate(node.operand)
-        # As it is written: a float would round it. What is no number is no fraction either.
+        # As it is written: a float would round it. What is no number is no fraction
+        # either.
         return Fraction(term[node.col_offset : node.end_col_offset])
 
     try:

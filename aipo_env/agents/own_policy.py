@@ -1,4 +1,5 @@
-"""The policy as its own agent: `agents="self"`, another conversation with the same weights in an agent's role.
+"""The policy as its own agent: `agents="self"`, another conversation with the same
+weights in an agent's role.
 
 What trains or evaluates a policy lends it its voice, for as long as it runs:
 
@@ -18,15 +19,19 @@ Speak = Callable[
     [Sequence[tuple[int, ...]], Sequence[Sequence[Message]], int],
     Awaitable[Sequence[Completion]],
 ]
-"""Continues conversations, each with a key that its draws derive from, by at most so many tokens."""
+"""Continues conversations, each with a key that its draws derive from, by at most so
+many tokens.
+"""
 OWN_POLICY: ContextVar[Speak] = ContextVar("OWN_POLICY")
 
 
 @dataclass(eq=False)
 class OwnPolicyAgent:
-    """Answers any role's requests with the policy that asks; what it says are an agent's tokens all the same.
+    """Answers any role's requests with the policy that asks; what it says are an
+    agent's tokens all the same.
 
-    Their log-probabilities are known exactly: of the very tokens, under the role's prompt.
+    Their log-probabilities are known exactly: of the very tokens, under the role's
+    prompt.
 
     Args:
         max_tokens: Of a reply.
@@ -58,7 +63,8 @@ class OwnPolicyAgent:
         speak = OWN_POLICY.get(None)
         if speak is None:
             raise AgentError(
-                "agent 'self': an environment alone has no policy; train or evaluate one"
+                "agent 'self': an environment alone has no policy; train or"
+                " evaluate one"
             )
         asked = [self._messages(request) for request in requests]
         said = await speak(

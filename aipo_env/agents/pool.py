@@ -1,7 +1,9 @@
-"""The only way to an agent: limits calls, gives each a deadline, retries, keeps a journal and a budget.
+"""The only way to an agent: limits calls, gives each a deadline, retries, keeps a
+journal and a budget.
 
-What an agent does reaches the caller as an outcome, and an episode goes on without the reply. Errors are what no
-later call could mend: an agent that is lost, a budget that is spent, something wrongly set or not installed.
+What an agent does reaches the caller as an outcome, and an episode goes on without the
+reply. Errors are what no later call could mend: an agent that is lost, a budget that is
+spent, something wrongly set or not installed.
 """
 
 import asyncio
@@ -44,7 +46,8 @@ from aipo_env.threads import check_cancelled
 class Attempt:
     """What an attempt came to: a reply, or None and what went wrong.
 
-    `retry_after_s` is for how many seconds nobody is to ask then; None: the same request is not to be made again.
+    `retry_after_s` is for how many seconds nobody is to ask then; None: the same
+    request is not to be made again.
     """
 
     reply: AgentReply | None
@@ -55,8 +58,8 @@ class Attempt:
 class AgentPool:
     """The agents of a run by role, and its tools by name, behind shared limits.
 
-    `spent` is what agents were asked and said in this process: "calls", "tokens" and "usd", and the same of each
-    role and tool: "verify/calls".
+    `spent` is what agents were asked and said in this process: "calls", "tokens" and
+    "usd", and the same of each role and tool: "verify/calls".
 
     Raises:
         ConfigError: There is no folder for the cache.
@@ -96,9 +99,11 @@ class AgentPool:
         """Ask an agent or a tool. Whatever it does, a failure is an outcome.
 
         Args:
-            tool: Asked instead of the pool's own of that kind, once: a tool of an episode's own. It has the pool's
-                deadline and budget for the kind. With an attribute `is_stateful = True` nothing of it is kept or taken
-                from the journal, so that its state is built anew when a step is played again.
+            tool: Asked instead of the pool's own of that kind, once: a tool of an
+                episode's own. It has the pool's deadline and budget for the kind. With
+                an attribute `is_stateful = True` nothing of it is kept or taken from
+                the journal, so that its state is built anew when a step is played
+                again.
 
         Raises:
             AgentLost: The agent can never answer, and the run is to stop then.
@@ -125,7 +130,9 @@ class AgentPool:
         return outcome
 
     async def _use(self, tool: Agent, request: AgentRequest) -> Outcome:
-        """Call an episode's own tool. It waits for no other's, and no other's failures count against it."""
+        """Call an episode's own tool. It waits for no other's, and no other's failures
+        count against it.
+        """
         refusal = self._overspent(request.kind)
         if refusal:
             return Outcome(reply=None, error=refusal)
@@ -144,7 +151,9 @@ class AgentPool:
     async def _ask_once(
         self, agent: Agent, request: AgentRequest, cache: Journal
     ) -> Outcome:
-        """Ask, unless the same was asked before or is being asked: then the reply is that one, and free."""
+        """Ask, unless the same was asked before or is being asked: then the reply is
+        that one, and free.
+        """
         shown = request_hash(replace(request, seed=0))
         request = replace(request, seed=int(shown[:8], 16))
         place = replace(request, key=())
@@ -153,7 +162,8 @@ class AgentPool:
         if outcome is None:
             is_first = name not in self._asked
             if is_first:
-                # A task of its own: whoever asked first may be cancelled while others wait.
+                # A task of its own: whoever asked first may be cancelled while others
+                # wait.
                 asking = asyncio.create_task(self._ask_and_keep(agent, request, cache))
                 asking.add_done_callback(lambda _: self._asked.pop(name))
                 self._asked[name] = asking
@@ -167,7 +177,8 @@ class AgentPool:
         self, agent: Agent, request: AgentRequest, cache: Journal
     ) -> Outcome:
         outcome = await self._ask(agent, request)
-        # Weights in training say something else tomorrow, and their log-probabilities are known.
+        # Weights in training say something else tomorrow, and their log-probabilities
+        # are known.
         if outcome.reply and not outcome.reply.logprobs:
             cache.put(replace(request, key=()), outcome)
         return outcome
@@ -202,7 +213,9 @@ class AgentPool:
         return attempt.retry_after_s <= self.limits.deadline_s
 
     def _back_off_s(self, request: AgentRequest, retry: int) -> float:
-        """Return for how long to wait before a retry, the first being 1; it is drawn from the request's seed."""
+        """Return for how long to wait before a retry, the first being 1; it is drawn
+        from the request's seed.
+        """
         rng = keyed_rng([request.seed], Salt.RETRY_PAUSE, retry)
         mean_s: float = self.limits.backoff_s * 2 ** (retry - 1)
         return mean_s * rng.uniform(0.5, 1.5)
@@ -237,7 +250,9 @@ class AgentPool:
     async def _hedged_call(
         self, agent: Agent, request: AgentRequest, gate: Gate
     ) -> Attempt:
-        """Make a call; when it takes longer than is usual, make it again beside it and take the first reply."""
+        """Make a call; when it takes longer than is usual, make it again beside it and
+        take the first reply.
+        """
         limits = self.limits
         is_hedged = bool(limits.hedge_s or limits.hedge_quantile)
         if not is_hedged or not is_agents(request.kind):
@@ -264,7 +279,9 @@ class AgentPool:
                 ended.cancel()
 
     def _may_hedge(self, kind: str, gate: Gate) -> bool:
-        """Return whether a second call may be made beside the first: what is optional neither waits nor ends the run."""
+        """Return whether a second call may be made beside the first: what is optional
+        neither waits nor ends the run.
+        """
         if not gate.is_free() or spent_limit(self._most, self.spent, kind):
             return False
         return not gate.lost and not gate.refusal()
@@ -336,7 +353,9 @@ class AgentPool:
     # Agents that can never answer.
 
     def lose(self, kind: str, reason: str) -> None:
-        """Never again ask the agent behind a role, in this role or another; `reason` names it and says why."""
+        """Never again ask the agent behind a role, in this role or another; `reason`
+        names it and says why.
+        """
         lost = self._gate(self.agents[kind])
         lost.lost = lost.lost or reason[:MAX_ERROR_CHARS]
         if self.limits.when_lost == "unaided":
@@ -344,7 +363,9 @@ class AgentPool:
             self._keep_loss(lost)
 
     def why_lost(self, kind: str) -> str:
-        """Return why the agent behind a role can never answer, to this run or the one it resumes; empty: it may."""
+        """Return why the agent behind a role can never answer, to this run or the one
+        it resumes; empty: it may.
+        """
         agent = self.agents.get(kind)
         if agent is None or not is_agents(kind):
             return ""
@@ -365,7 +386,9 @@ class AgentPool:
         return f"lost: {reason}" if reason else ""
 
     def _recall_loss(self, kind: str, agent: Agent, gate: Gate) -> None:
-        """Take over from the journal that a run goes on without an agent, and see that it is there."""
+        """Take over from the journal that a run goes on without an agent, and see that
+        it is there.
+        """
         if self.journal is None:
             return
         reason = self.journal.loss(kind, agent.agent_id)
@@ -375,7 +398,9 @@ class AgentPool:
             self.lose(kind, reason)
 
     def _keep_loss(self, gate: Gate) -> None:
-        """Put each role of an agent into the journal as one that the run goes on without."""
+        """Put each role of an agent into the journal as one that the run goes on
+        without.
+        """
         for kind, agent in self.agents.items():
             if self.journal and self._gate(agent) is gate:
                 self.journal.lose(kind, agent.agent_id, gate.lost)
@@ -387,7 +412,9 @@ class AgentPool:
         return self._gates[id(mind_of(agent))]
 
     def _batched(self, agent: Agent) -> Agent:
-        """Return an agent whose calls are gathered if it, or what is behind its role, answers many at once."""
+        """Return an agent whose calls are gathered if it, or what is behind its role,
+        answers many at once.
+        """
         mind: Any = mind_of(agent)
         if not callable(getattr(mind, "reply_many", None)):
             return agent
@@ -406,7 +433,9 @@ def mind_of(agent: Agent) -> Agent:
 
 
 def is_agents(kind: str) -> bool:
-    """Return whether agents answer calls of this kind; otherwise it is a tool's name."""
+    """Return whether agents answer calls of this kind; otherwise it is a tool's
+    name.
+    """
     return kind in CONSULT_KINDS
 
 
@@ -423,7 +452,8 @@ def _failed(error: BaseException) -> Attempt:
 def _is_for_good(error: BaseException, kind: str) -> bool:
     """Return whether no later call could do better.
 
-    A tool may be called with anything that a policy wrote, so that no failure of one tells of the next.
+    A tool may be called with anything that a policy wrote, so that no failure of one
+    tells of the next.
     """
     if isinstance(error, PermanentFailure):
         return is_agents(kind)
@@ -431,6 +461,8 @@ def _is_for_good(error: BaseException, kind: str) -> bool:
 
 
 def _look_at(call: "asyncio.Task[Attempt]") -> None:
-    """Take an error that nobody waits for any more; asyncio would complain that none did."""
+    """Take an error that nobody waits for any more; asyncio would complain that none
+    did.
+    """
     if not call.cancelled():
         call.exception()

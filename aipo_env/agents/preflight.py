@@ -1,4 +1,6 @@
-"""Are the agents there? One short question to each before a run, so that no run finds out after an hour."""
+"""Are the agents there? One short question to each before a run, so that no run finds
+out after an hour.
+"""
 
 import asyncio
 import time
@@ -24,20 +26,25 @@ MAX_SHOWN_CHARS = 500
 
 
 async def check_agents(pool: AgentPool, *, patience_s: float = 20.0) -> None:
-    """Ask every agent behind the roles one short question, all at once, and lose those that can never answer.
+    """Ask every agent behind the roles one short question, all at once, and lose those
+    that can never answer.
 
-    These are agents that raise `PermanentFailure`, and those to which no connection can be made. Any reply will do; one
-    that gives none for another reason is there, and is named in the log, as is one that cannot be reached yet. The question costs nothing of the pool's
-    budget, and nothing is kept of it. Asked are the agents behind a mixture or another agent, too; not asked are tools,
-    the policy itself ("self"), what a resumed run has lost before, and anybody where a cassette is replayed.
+    These are agents that raise `PermanentFailure`, and those to which no connection can
+    be made. Any reply will do; one that gives none for another reason is there, and is
+    named in the log, as is one that cannot be reached yet. The question costs nothing
+    of the pool's budget, and nothing is kept of it. Asked are the agents behind a
+    mixture or another agent, too; not asked are tools, the policy itself ("self"), what
+    a resumed run has lost before, and anybody where a cassette is replayed.
 
     Args:
-        patience_s: For how many seconds a connection that cannot be made is tried again: servers are started beside
-            the run.
+        patience_s: For how many seconds a connection that cannot be made is tried
+            again: servers are started beside the run.
 
     Raises:
-        AgentLost: Some can never answer; all of them are named. With `when_lost` "unaided" the pool loses them instead.
-        ConfigError: An agent is wrongly set. ImportError: it needs what is not installed.
+        AgentLost: Some can never answer; all of them are named. With `when_lost`
+            "unaided" the pool loses them instead.
+        ConfigError: An agent is wrongly set. ImportError: it needs what is not
+            installed.
     """
     if pool.journal and pool.journal.is_replay:
         return
@@ -67,7 +74,9 @@ def _distinct(pool: AgentPool) -> dict[str, Agent]:
 
 
 def _behind(agent: Agent) -> list[Agent]:
-    """Return whom an agent passes requests on to, as far as it tells by `minds`; itself, if to nobody."""
+    """Return whom an agent passes requests on to, as far as it tells by `minds`;
+    itself, if to nobody.
+    """
     minds: list[Agent] = list(getattr(agent, "minds", ()))
     if not minds:
         return [agent]

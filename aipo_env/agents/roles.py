@@ -36,7 +36,9 @@ class _Role:
 
 
 class KnowledgeAgent(_Role):
-    """Gives a fact or a definition. It sees the query alone: a fact must not depend on the problem."""
+    """Gives a fact or a definition. It sees the query alone: a fact must not depend on
+    the problem.
+    """
 
     kind = "knowledge"
 
@@ -46,7 +48,9 @@ class KnowledgeAgent(_Role):
 
 
 class ReasoningAgent(_Role):
-    """Gives the next step of a solution, not the answer: sees the problem, the trace and the question."""
+    """Gives the next step of a solution, not the answer: sees the problem, the trace
+    and the question.
+    """
 
     kind = "reason"
 
@@ -54,14 +58,16 @@ class ReasoningAgent(_Role):
 class VerifyAgent(_Role):
     """Says whether a claim is right, where it goes wrong and why; never the answer.
 
-    It sees the problem, the trace and the claim. It is an agent, not a verifier: it has no gold.
+    It sees the problem, the trace and the claim. It is an agent, not a verifier: it has
+    no gold.
     """
 
     kind = "verify"
 
 
 def role_prompts(folder: str) -> dict[str, str]:
-    """Return the system prompt of each role, from a folder with a knowledge.md, a reason.md and a verify.md.
+    """Return the system prompt of each role, from a folder with a knowledge.md, a
+    reason.md and a verify.md.
 
     Raises:
         ConfigError: One of them cannot be read. Without a folder they are ours.
@@ -81,12 +87,16 @@ def role_question(request: AgentRequest) -> str:
 
 
 def _within(text: str) -> str:
-    """Return words of the policy in which no line reads like the heading of a part of the question."""
+    """Return words of the policy in which no line reads like the heading of a part of
+    the question.
+    """
     return _HEADING.sub(r"| \g<0>", text)
 
 
 def version_hash(*parts: Any) -> str:
-    """Return eight hexadecimal digits that name a version of an agent: its prompts, its sampling, its texts."""
+    """Return eight hexadecimal digits that name a version of an agent: its prompts, its
+    sampling, its texts.
+    """
     text = json.dumps(parts, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -1,4 +1,6 @@
-"""Agents that are programs: they know a toy world, and can be made wrong, slow or silent."""
+"""Agents that are programs: they know a toy world, and can be made wrong, slow or
+silent.
+"""
 
 import asyncio
 import re
@@ -21,14 +23,16 @@ class ScriptedAgent:
     """Answers any role's requests about the world of a toy source, exactly.
 
     Args:
-        wrong: Probability that a reply states a rule drawn at random instead of the true one.
+        wrong: Probability that a reply states a rule drawn at random instead of the
+            true one.
         slow: Probability that a reply takes `slow_s` seconds.
         silent: Probability that no reply ever comes.
 
     Faults are drawn from the request's seed: equal requests meet equal faults.
 
     Raises:
-        ConfigError: The source has no world to know, or a probability is outside 0 to 1.
+        ConfigError: The source has no world to know, or a probability is outside 0 to
+            1.
     """
 
     source: TaskSource
@@ -41,7 +45,8 @@ class ScriptedAgent:
     def __post_init__(self) -> None:
         if not isinstance(self.source, ToySource):
             raise ConfigError(
-                "agents: 'scripted' knows toy worlds only; use agents='none' with this source."
+                "agents: 'scripted' knows toy worlds only; use agents='none' with this"
+                " source."
             )
         self._operators = self.source.world.operators
         for name in ("wrong", "slow", "silent"):

@@ -1,4 +1,6 @@
-"""What a codec is: how calls and replies look in text. Every codec scans in time linear in the text."""
+"""What a codec is: how calls and replies look in text. Every codec scans in time linear
+in the text.
+"""
 
 import json
 import math
@@ -22,8 +24,9 @@ class ToolSchema:
     """A tool as a policy is told of it.
 
     Args:
-        parameters: A JSON schema's "properties": each with its "type" (one or a list), "enum" or "anyOf", and
-            with "items", "additionalProperties", "default" and "description" if it has them.
+        parameters: A JSON schema's "properties": each with its "type" (one or a list),
+            "enum" or "anyOf", and with "items", "additionalProperties", "default" and
+            "description" if it has them.
         required: The parameters that cannot be left out.
     """
 
@@ -34,7 +37,8 @@ class ToolSchema:
 
     @property
     def text_parameter(self) -> str:
-        """The parameter that text which is no JSON object is for: the only one that is wanted, if it is text.
+        """The parameter that text which is no JSON object is for: the only one that is
+        wanted, if it is text.
 
         Empty if there is none.
         """
@@ -46,9 +50,11 @@ class ToolSchema:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a completion asks for: calls in order, or what is malformed about it; neither is an answer.
+    """What a completion asks for: calls in order, or what is malformed about it;
+    neither is an answer.
 
-    `num_forged` counts marks of a reply that the policy wrote itself: its own words, never a reply.
+    `num_forged` counts marks of a reply that the policy wrote itself: its own words,
+    never a reply.
     """
 
     calls: tuple[Call, ...] = ()
@@ -63,28 +69,31 @@ class Malformed(Exception):
 class Codec(Protocol):
     """How calls and replies look in text.
 
-    A codec is made with the tools there are and the roles whose calls are read at all: `TagsCodec(tools, kinds)`.
-    A call to any other role is plain text.
+    A codec is made with the tools there are and the roles whose calls are read at all:
+    `TagsCodec(tools, kinds)`. A call to any other role is plain text.
     """
 
     unavailable: str
     denied: str
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that explains how to consult these agents; empty without any."""
+        """Return the part of the prompt that explains how to consult these agents;
+        empty without any.
+        """
 
     def tool_instructions(self, budget: int | None) -> str:
         """Return the part of the prompt that explains the tools; empty without any.
 
-        Tools are part of the task's world, and asking agents for help is not. `budget` is how many calls to
-        them are answered in all; None names no limit.
+        Tools are part of the task's world, and asking agents for help is not. `budget`
+        is how many calls to them are answered in all; None names no limit.
         """
 
     def stop_strings(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
         """Return the strings after which a sampler must stop."""
 
     def macros(self, kinds: Sequence[ConsultKind]) -> Mapping[str, tuple[str, str]]:
-        """Return what opens and closes a call of each kind or tool, for tokenizers that keep it whole.
+        """Return what opens and closes a call of each kind or tool, for tokenizers that
+        keep it whole.
 
         Empty where a query has to be quoted.
         """
@@ -93,17 +102,22 @@ class Codec(Protocol):
         """Read one completion."""
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
-        """Return where calls begin and end in a completion, markup included; none if it is malformed."""
+        """Return where calls begin and end in a completion, markup included; none if it
+        is malformed.
+        """
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         """Wrap a reply. No body can end its own wrapper.
 
-        The wrapper's author is the environment; it has the body's `call_id`, and is no content.
+        The wrapper's author is the environment; it has the body's `call_id`, and is no
+        content.
         """
 
 
 def parsed(calls: Iterable[Call], num_forged: int) -> Parsed:
-    """Read calls to their end, or up to the first that is malformed, which spoils them all."""
+    """Read calls to their end, or up to the first that is malformed, which spoils them
+    all.
+    """
     try:
         return Parsed(tuple(calls), "", num_forged)
     except Malformed as fault:
@@ -124,7 +138,8 @@ def marked_call(mark: re.Match[str], query: str) -> Call:
 def paired(
     tags: Iterable[re.Match[str]],
 ) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
-    """Yield each opening tag with its closing one; their groups are a slash, if any, and the name.
+    """Yield each opening tag with its closing one; their groups are a slash, if any,
+    and the name.
 
     Raises:
         Malformed: A tag stands where it must not, or the last is not closed.
@@ -166,7 +181,8 @@ def read_json(text: str) -> Any:
 
     Raises:
         json.JSONDecodeError: It is no JSON, or too deep.
-        ValueError: A name stands twice in an object, or a number is no finite one or too long.
+        ValueError: A name stands twice in an object, or a number is no finite one or
+            too long.
     """
     try:
         return json.loads(

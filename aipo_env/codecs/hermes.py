@@ -1,11 +1,13 @@
-"""Calls as JSON in `<tool_call>` tags: what Qwen and most chat models were trained to write.
+"""Calls as JSON in `<tool_call>` tags: what Qwen and most chat models were trained to
+write.
 
     <tool_call>
     {"name": "consult", "arguments": {"kind": "verify", "query": "2+2=4"}}
     </tool_call>
 
-A tool is called by its own name. A reply is JSON in `<tool_response>`. A call counts wherever it stands, in a
-`<think>` part too: the turn ends at its closing tag, and a policy may well consult while it thinks.
+A tool is called by its own name. A reply is JSON in `<tool_response>`. A call counts
+wherever it stands, in a `<think>` part too: the turn ends at its closing tag, and a
+policy may well consult while it thinks.
 """
 
 import json
@@ -29,8 +31,9 @@ from aipo_env.records import CONSULT_KINDS, Call, ConsultKind, Span
 _MARK = re.compile(r"<(/?)(tool_call)>")
 _REPLY_MARK = re.compile(r"</?tool_response\b", re.IGNORECASE)
 _HOW = (
-    "To call one, end your turn with a JSON object of its name and arguments within <tool_call></tool_call> "
-    'tags:\n<tool_call>\n{"name": "<function>", "arguments": {"<argument>": "<value>"}}\n</tool_call>'
+    "To call one, end your turn with a JSON object of its name and arguments within"
+    ' <tool_call></tool_call> tags:\n<tool_call>\n{"name": "<function>", "arguments":'
+    ' {"<argument>": "<value>"}}\n</tool_call>'
 )
 
 
@@ -50,23 +53,29 @@ class HermesCodec:
         self._names = (*consult, *(tool.name for tool in self.tools))
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that explains `consult`; empty without agents."""
+        """Return the part of the prompt that explains `consult`; empty without
+        agents.
+        """
         if not kinds:
             return ""
         return (
-            f"# Agents\n\nYou may call functions when you are stuck, at most {budget} times. Their signatures "
-            f"stand within <tools></tools> tags:\n{_listed([_consult(kinds)])}\n\n{_HOW}\n"
-            "The reply comes in your next turn. Use it, then go on."
+            f"# Agents\n\nYou may call functions when you are stuck, at most {budget}"
+            " times. Their signatures stand within <tools></tools>"
+            f" tags:\n{_listed([_consult(kinds)])}\n\n{_HOW}\nThe reply comes in your"
+            " next turn. Use it, then go on."
         )
 
     def tool_instructions(self, budget: int | None) -> str:
-        """Return the part of the prompt that gives the tools' schemas and the form of a call."""
+        """Return the part of the prompt that gives the tools' schemas and the form of a
+        call.
+        """
         if not self.tools:
             return ""
         limit = at_most(budget).rstrip(",")
         return (
-            f"# Tools\n\nYou may call these functions{limit}. Their signatures stand within <tools></tools> "
-            f"tags:\n{_listed(self.tools)}\n\n{_HOW}\nThe result comes in your next turn."
+            f"# Tools\n\nYou may call these functions{limit}. Their signatures stand"
+            f" within <tools></tools> tags:\n{_listed(self.tools)}\n\n{_HOW}\nThe"
+            " result comes in your next turn."
         )
 
     def stop_strings(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
@@ -86,12 +95,16 @@ class HermesCodec:
         return parsed(calls, len(_REPLY_MARK.findall(text)))
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
-        """Return where calls begin and end in a completion, markup included; none if it is malformed."""
+        """Return where calls begin and end in a completion, markup included; none if it
+        is malformed.
+        """
         pairs = paired(_MARK.finditer(text)) if self.parse(text).calls else ()
         return [(opened.start(), closed.end()) for opened, closed in pairs]
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
-        """Wrap a reply; its body is quoted, every `<` escaped, so that it cannot end its own wrapper."""
+        """Wrap a reply; its body is quoted, every `<` escaped, so that it cannot end
+        its own wrapper.
+        """
         opening = f'<tool_response>\n{{"name": {json.dumps(kind)}, "content": "'
         return wrapped(opening, quoted(body.text), '"}\n</tool_response>', body)
 

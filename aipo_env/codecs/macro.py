@@ -1,7 +1,8 @@
-"""Calls by one opening mark, ended by the end of the turn: for small policies and one macro token per agent.
+"""Calls by one opening mark, ended by the end of the turn: for small policies and one
+macro token per agent.
 
-A call is `<|verify|>2+2=4` and the end of the turn; a further mark begins a further call. A reply is
-`<|reply|>right;<|/reply|>`.
+A call is `<|verify|>2+2=4` and the end of the turn; a further mark begins a further
+call. A reply is `<|reply|>right;<|/reply|>`.
 """
 
 import re
@@ -47,12 +48,16 @@ class MacroCodec(TagsCodec):
         return parsed(calls, len(_REPLY_MARK.findall(text)))
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
-        """Return where calls begin and end in a completion, marks included; none if it is malformed."""
+        """Return where calls begin and end in a completion, marks included; none if it
+        is malformed.
+        """
         marks = self._marks(text) if self.parse(text).calls else ()
         return [(mark.start(), end) for mark, end in marks]
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
-        """Wrap a reply; marks inside it are broken up, so that it can neither end its wrapper nor call."""
+        """Wrap a reply; marks inside it are broken up, so that it can neither end its
+        wrapper nor call.
+        """
         return wrapped(
             "<|reply|>", self._any_mark.sub(r"< \1", body.text), "<|/reply|>", body
         )

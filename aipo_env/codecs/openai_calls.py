@@ -1,9 +1,13 @@
-r"""Calls as an OpenAI assistant message with `tool_calls`; for policies behind a chat completion API.
+r"""Calls as an OpenAI assistant message with `tool_calls`; for policies behind a chat
+completion API.
 
-A completion that is such a message, as JSON, asks for its calls; any other text is content, a final answer.
+A completion that is such a message, as JSON, asks for its calls; any other text is
+content, a final answer.
 
-    {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function":
-      {"name": "consult", "arguments": "{\"kind\": \"verify\", \"query\": \"2+2=4\"}"}}]}
+    {"role": "assistant", "content": null, "tool_calls": [
+      {"id": "c1", "type": "function", "function":
+       {"name": "consult",
+        "arguments": "{\"kind\": \"verify\", \"query\": \"2+2=4\"}"}}]}
 
 A reply is a line `{"role": "tool", "name": "verify", "content": "right;"}`.
 """
@@ -25,13 +29,20 @@ _FORGED = re.compile(r'"role"\s*:\s*"tool"', re.IGNORECASE)
 
 
 class OpenAICodec(HermesCodec):
-    """The functions of `HermesCodec`; `functions(kinds)` is to be given to the API as `tools`."""
+    """The functions of `HermesCodec`; `functions(kinds)` is to be given to the API as
+    `tools`.
+    """
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that explains when to consult; the API explains how."""
+        """Return the part of the prompt that explains when to consult; the API explains
+        how.
+        """
         if not kinds:
             return ""
-        return f"When you are stuck you may call functions, at most {budget} times: consult. {_LAST}"
+        return (
+            f"When you are stuck you may call functions, at most {budget} times:"
+            f" consult. {_LAST}"
+        )
 
     def tool_instructions(self, budget: int | None) -> str:
         """Return the part of the prompt that names the tools; the API explains them."""
@@ -55,7 +66,9 @@ class OpenAICodec(HermesCodec):
         )
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
-        """Return where calls begin and end in a completion: such a message is a call as a whole."""
+        """Return where calls begin and end in a completion: such a message is a call as
+        a whole.
+        """
         return [(0, len(text))] if self.parse(text).calls else []
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
@@ -73,7 +86,8 @@ class OpenAICodec(HermesCodec):
             function.get("arguments"), str
         ):
             raise Malformed(
-                'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON object as text"}}'
+                'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON'
+                ' object as text"}}'
             )
         try:
             return self.as_call(
@@ -84,7 +98,8 @@ class OpenAICodec(HermesCodec):
 
 
 def completion_text(message: Any) -> str:
-    """Return the completion that an OpenAI response message is: its content, or all of it if it holds calls.
+    """Return the completion that an OpenAI response message is: its content, or all of
+    it if it holds calls.
 
     Args:
         message: A dictionary, or an object with `model_dump`.
@@ -101,7 +116,8 @@ def completion_text(message: Any) -> str:
 
 
 def openai_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return a transcript as OpenAI `messages`; calls are numbered, and a reply names the call it answers.
+    """Return a transcript as OpenAI `messages`; calls are numbered, and a reply names
+    the call it answers.
 
     A turn whose calls were malformed stays text, and so does what it was told.
     """

@@ -13,7 +13,9 @@ def at_most(budget: int | None) -> str:
 
 
 def type_words(schema: Mapping[str, Any]) -> str:
-    """Return what a value may be, in the words of a prompt: `integer`, `one of "fast", "slow"`."""
+    """Return what a value may be, in the words of a prompt: `integer`, `one of "fast",
+    "slow"`.
+    """
     if "enum" in schema:
         values = ", ".join(json_text(value) for value in schema["enum"])
         return f"one of {values}" if len(schema["enum"]) > 1 else values
@@ -22,9 +24,11 @@ def type_words(schema: Mapping[str, Any]) -> str:
     kinds = schema.get("type", "any value")
     inner = schema.get("items") or schema.get("additionalProperties")
     words = [
-        f"{kind} of {type_words(inner)}"
-        if inner and kind in ("array", "object")
-        else str(kind)
+        (
+            f"{kind} of {type_words(inner)}"
+            if inner and kind in ("array", "object")
+            else str(kind)
+        )
         for kind in ([kinds] if isinstance(kinds, str) else kinds)
     ]
     return " or ".join(words)
@@ -36,7 +40,9 @@ def json_text(value: Any) -> str:
 
 
 def use_words(tool: ToolSchema) -> str:
-    """Return what a tool is for, and how its arguments are written, in the words of a prompt."""
+    """Return what a tool is for, and how its arguments are written, in the words of a
+    prompt.
+    """
     description = tool.description.rstrip(".")
     listed = ", ".join(
         _parameter_words(tool, name, schema) for name, schema in tool.parameters.items()
@@ -53,7 +59,9 @@ def use_words(tool: ToolSchema) -> str:
 
 
 def _text_words(name: str, schema: Mapping[str, Any]) -> str:
-    """Return how the only argument is written, if there is more to say than that it is text."""
+    """Return how the only argument is written, if there is more to say than that it is
+    text.
+    """
     described = schema.get("description", "").rstrip(".")
     note = f" ({described})" if described else ""
     if "enum" in schema:

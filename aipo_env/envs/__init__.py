@@ -1,7 +1,8 @@
 """Gymnasium environments, registered when `aipo_env` is imported.
 
-`AIPO-Math-v0` is stepped token by token, `AIPO-Math-Turn-v0` turn by turn in text; so are Code and Science.
-Arguments: those of `EpisodeEnv` and of the face, `TokenEnv` or `TurnEnv`; `mode="token"|"turn"` chooses the face.
+`AIPO-Math-v0` is stepped token by token, `AIPO-Math-Turn-v0` turn by turn in text; so
+are Code and Science. Arguments: those of `EpisodeEnv` and of the face, `TokenEnv` or
+`TurnEnv`; `mode="token"|"turn"` chooses the face.
 """
 
 from typing import Any, Unpack
@@ -17,7 +18,9 @@ _SUBJECTS = {"Math": "toy", "Code": "shipped:code", "Science": "shipped:science"
 
 
 class FaceOptions(EnvOptions, total=False):
-    """The arguments of both faces: `observation` is the turn environment's, the others the token environment's."""
+    """The arguments of both faces: `observation` is the turn environment's, the others
+    the token environment's.
+    """
 
     window: int
     obs: Form

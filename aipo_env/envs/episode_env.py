@@ -1,4 +1,5 @@
-"""What both Gymnasium environments share: tasks, seeding, the end of an episode, `info`, rendering.
+"""What both Gymnasium environments share: tasks, seeding, the end of an episode,
+`info`, rendering.
 
 No rule of the dialogue is here; `Session` and `Dialogue` hold them.
 """
@@ -45,7 +46,9 @@ ActT = TypeVar("ActT")
 _BUILT = ("scenario", "tokenizer", "_session", "_voice", "_facts", "_new")
 """What `_build` makes, and what belongs to an episode."""
 BYTE_LIMITS = {"max_policy_tokens": 4096, "max_context_tokens": 16384}
-"""Limits unless `rules` gives others: tokens are bytes here, about four to a token of a language model."""
+"""Limits unless `rules` gives others: tokens are bytes here, about four to a token of a
+language model.
+"""
 
 
 class EnvOptions(TypedDict, total=False):
@@ -66,45 +69,50 @@ class EnvOptions(TypedDict, total=False):
 
 
 class RenderModeError(ConfigError, TypeError):
-    """A mode there is not; a TypeError too, after which Stable-Baselines3 goes on without the pixels it asks for."""
+    """A mode there is not; a TypeError too, after which Stable-Baselines3 goes on
+    without the pixels it asks for.
+    """
 
 
 class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     """An environment whose actions end in turns of a `Session`.
 
     Args:
-        environment: An `Environment`, a registered id, or the spec of a task source. The
-            fields that follow are put over it.
+        environment: An `Environment`, a registered id, or the spec of a task source.
+            The fields that follow are put over it.
         source, agents, tools, verifier, codec: As in `Environment`.
-        rules: Rules that differ from those that are registered, from `BYTE_LIMITS` and from
-            the source's own. Limits of tokens count bytes of UTF-8, unless the environment
-            has another tokenizer.
+        rules: Rules that differ from those that are registered, from `BYTE_LIMITS` and
+            from the source's own. Limits of tokens count bytes of UTF-8, unless the
+            environment has another tokenizer.
         pool: Limits of the agents' pool that differ from its defaults.
         cassette: A file from which agents' replies are repeated, and to which they are
             recorded; see `Cassette`.
         aided: Whether the policy is told of the agents and may consult.
         split: "train" or "test".
-        render_mode: "human" prints messages as they come; "ansi" has `render` return the
-            transcript, "html" a web page of the episode. "ansi_list" and "html_list"
-            collect one per step.
+        render_mode: "human" prints messages as they come; "ansi" has `render` return
+            the transcript, "html" a web page of the episode. "ansi_list" and
+            "html_list" collect one per step.
 
     Every argument has a JSON form, so that the environment's spec has one. `rules` and
-    `pool` of `gymnasium.make` are merged with those that the id registers. `reset(seed=s)`
-    and the resets after it play the episodes of an `EpisodeRunner` of that seed, one after
-    another; without any seed, those of a seed drawn from `np_random`.
-    `reset(options={"index": n})` plays task n instead.
+    `pool` of `gymnasium.make` are merged with those that the id registers.
+    `reset(seed=s)` and the resets after it play the episodes of an `EpisodeRunner` of
+    that seed, one after another; without any seed, those of a seed drawn from
+    `np_random`. `reset(options={"index": n})` plays task n instead.
 
-    An environment can be pickled; what comes back has no running episode. `copy.copy` and
-    `copy.deepcopy` share its tasks and agents, and the latter copies the running episode.
+    An environment can be pickled; what comes back has no running episode. `copy.copy`
+    and `copy.deepcopy` share its tasks and agents, and the latter copies the running
+    episode.
 
-    `info` holds `task_id`, `turn`, `num_policy_tokens`, `consults_used`; on the last step also `stop_reason`,
-    `reward_parts` and `episode_record`, the `Episode`. The gold answer is in the `Episode` alone.
+    `info` holds `task_id`, `turn`, `num_policy_tokens`, `consults_used`; on the last
+    step also `stop_reason`, `reward_parts` and `episode_record`, the `Episode`. The
+    gold answer is in the `Episode` alone.
 
-    `step` is `_act`, then its coroutine if there is one, then `_result`: whoever has an event loop may run the
-    coroutines of many environments together.
+    `step` is `_act`, then its coroutine if there is one, then `_result`: whoever has an
+    event loop may run the coroutines of many environments together.
 
     Raises:
-        ConfigError: An argument or option is unknown or out of range. DataError: a task file cannot be read.
+        ConfigError: An argument or option is unknown or out of range. DataError: a task
+            file cannot be read.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -174,10 +182,11 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
-        """Take the spec; put what was given over what is registered, rules and pool setting by setting.
+        """Take the spec; put what was given over what is registered, rules and pool
+        setting by setting.
 
-        Gymnasium replaces a registered argument by the one that `make` is given, and says
-        which id it was only here.
+        Gymnasium replaces a registered argument by the one that `make` is given, and
+        says which id it was only here.
         """
         self._spec = spec
         if spec is None or spec.id not in gym.registry:
@@ -185,7 +194,8 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         registered = gym.registry[spec.id]
         what = f"environment {spec.id!r}"
         if registered.entry_point in FACES:
-            # `environment=` stands over what is registered, and single fields over both.
+            # `environment=` stands over what is registered, and single fields over
+            # both.
             made = {
                 name: value
                 for name, value in spec.kwargs.items()
@@ -210,7 +220,9 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         self._is_over = True
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs: neither connections nor the running episode."""
+        """Return what another process needs: neither connections nor the running
+        episode.
+        """
         state = vars(self).copy()
         for name in _BUILT:
             state.pop(name, None)
@@ -222,7 +234,9 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         self._build()
 
     def __copy__(self) -> Self:
-        """Return an environment of the same tasks and agents, with no running episode."""
+        """Return an environment of the same tasks and agents, with no running
+        episode.
+        """
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
         twin._session = None
@@ -231,11 +245,14 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return an environment of the same tasks and agents, in the midst of a copied episode."""
+        """Return an environment of the same tasks and agents, in the midst of a copied
+        episode.
+        """
         if self.scenario.toolbox.has_state:
             raise ConfigError(
-                "environment: its tools have a state that cannot be copied, so neither can "
-                "the running episode. copy.copy() gives an environment without one."
+                "environment: its tools have a state that cannot be copied, so neither"
+                " can the running episode. copy.copy() gives an environment without"
+                " one."
             )
         shared = [self.scenario, *vars(self.scenario).values(), self.environment]
         memo.update({id(part): part for part in shared})
@@ -249,7 +266,8 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         """Start an episode; `options={"index": n}` chooses the task. Waits for nothing.
 
         Raises:
-            ConfigError: The seed is no whole number from 0 to 2**63 - 1, or an option is unknown.
+            ConfigError: The seed is no whole number from 0 to 2**63 - 1, or an option
+                is unknown.
         """
         seed = None if seed is None else whole("reset: seed", seed, 0, 2**63 - 1)
         super().reset(seed=seed)
@@ -272,13 +290,15 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         return self._observe(), self._info()
 
     def step(self, action: ActT) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
-        """Take an action; what a turn earns comes with it, and the verdict's reward with the last step.
+        """Take an action; what a turn earns comes with it, and the verdict's reward
+        with the last step.
 
-        An episode that failed (a verifier, a tool, the policy's engine) is truncated, and `info["error"]`
-        says why.
+        An episode that failed (a verifier, a tool, the policy's engine) is truncated,
+        and `info["error"]` says why.
 
         Raises:
-            InvalidAction: The action is not of the action space. ResetNeeded: no episode is running.
+            InvalidAction: The action is not of the action space. ResetNeeded: no
+                episode is running.
         """
         work = self._act(action)
         if work is not None:
@@ -297,12 +317,16 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             await self._session.close()
 
     def _end_tools(self) -> None:
-        """Close what the tools of the episode before hold, if it was left in the midst."""
+        """Close what the tools of the episode before hold, if it was left in the
+        midst.
+        """
         if self._session is not None and self.scenario.toolbox.has_state:
             run_sync(self._session.close())
 
     def _act(self, action: ActT) -> Coroutine[Any, Any, Any] | None:
-        """Take an action; return what has to be awaited before `_result`, None when nothing has."""
+        """Take an action; return what has to be awaited before `_result`, None when
+        nothing has.
+        """
         raise NotImplementedError
 
     def _observe(self) -> ObsT:
@@ -320,7 +344,8 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         return self._session.dialogue.num_consults if self._session else 0
 
     def render(self) -> str | None:
-        """Return the transcript in mode "ansi", a web page in mode "html"; "human" has printed it already.
+        """Return the transcript in mode "ansi", a web page in mode "html"; "human" has
+        printed it already.
 
         Raises:
             ConfigError: A page is asked for, and jinja2 is not installed.
@@ -348,11 +373,13 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         """Return the running session.
 
         Raises:
-            ResetNeeded: There is none: `reset` was not called yet, or the episode is over.
+            ResetNeeded: There is none: `reset` was not called yet, or the episode is
+                over.
         """
         if self._session is None or self._is_over:
             raise ResetNeeded(
-                "step() without a running episode: call reset() first, and after each episode."
+                "step() without a running episode: call reset() first, and after each"
+                " episode."
             )
         return self._session
 
@@ -413,14 +440,18 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
 def byte_scenario(
     environment: Environment, cassette: str | None = None, seed: int = 0
 ) -> Scenario:
-    """Build a scenario whose tokens are bytes: limits that are not given are `BYTE_LIMITS`."""
+    """Build a scenario whose tokens are bytes: limits that are not given are
+    `BYTE_LIMITS`.
+    """
     resolved = environment.resolved()
     limits = {**BYTE_LIMITS, **given(resolved.rules)}
     return build_scenario(resolved, rules=limits, cassette=cassette, seed=seed)
 
 
 def _so_far(session: Session) -> Episode:
-    """Return the record, of a running episode as if it were cancelled, and without the answer it is after."""
+    """Return the record, of a running episode as if it were cancelled, and without the
+    answer it is after.
+    """
     if session.stop_reason is not None:
         return session.episode()
     running = copy.copy(session)
@@ -432,7 +463,9 @@ def _so_far(session: Session) -> Episode:
 
 
 def _chosen_index(options: Mapping[str, Any], size: int | None) -> int | None:
-    """Return the task that the options of `reset` choose, None when they choose none."""
+    """Return the task that the options of `reset` choose, None when they choose
+    none.
+    """
     for name in options:
         check_choice("reset: option", name, ("index",))
     index = options.get("index")

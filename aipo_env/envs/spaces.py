@@ -1,4 +1,6 @@
-"""A space of texts in any script, where `gymnasium.spaces.Text` wants every allowed character listed."""
+"""A space of texts in any script, where `gymnasium.spaces.Text` wants every allowed
+character listed.
+"""
 
 import multiprocessing
 from types import ModuleType
@@ -22,7 +24,8 @@ _Draw = tuple[int | None, NDArray[Any] | None] | None
 class UnicodeText(spaces.Text):
     """Any text of at most `max_length` characters.
 
-    Membership costs O(1). Samples are printable ASCII of at most 256 characters. It has no flat form.
+    Membership costs O(1). Samples are printable ASCII of at most 256 characters. It has
+    no flat form.
     """
 
     def __init__(
@@ -35,7 +38,9 @@ class UnicodeText(spaces.Text):
         return isinstance(x, str) and len(x) <= self.max_length
 
     def sample(self, mask: _Draw = None, probability: _Draw = None) -> str:
-        """Draw a text; `mask` and `probability` as in `gymnasium.spaces.Text`, over printable ASCII."""
+        """Draw a text; `mask` and `probability` as in `gymnasium.spaces.Text`, over
+        printable ASCII.
+        """
         if mask is None and probability is None:
             longest = min(self.max_length, MAX_SAMPLED_CHARS)
             mask = (int(self.np_random.integers(longest + 1)), None)
@@ -57,13 +62,17 @@ class UnicodeText(spaces.Text):
 def _refuse_shared_memory(
     space: UnicodeText, n: int = 1, ctx: ModuleType = multiprocessing
 ) -> NoReturn:
-    """Refuse: gymnasium's own handler of Text returns the text that was there before the first reset."""
+    """Refuse: gymnasium's own handler of Text returns the text that was there before
+    the first reset.
+    """
     mend = "Make the AsyncVectorEnv with shared_memory=False."
     raise CustomSpaceError(f"{space!r}: text cannot be put in shared memory. {mend}")
 
 
 def _refuse_flat(space: UnicodeText, *_: Any) -> NoReturn:
-    """Refuse: gymnasium's own handlers of Text make it an array as long as the longest text, of known letters."""
+    """Refuse: gymnasium's own handlers of Text make it an array as long as the longest
+    text, of known letters.
+    """
     mend = "Step an environment of tokens, made with mode='token'."
     raise CustomSpaceError(f"{space!r}: text has no flat form. {mend}")
 

@@ -29,7 +29,9 @@ from aipo_env.tokenizers.bpe import build_tokenizer
 
 Form = Literal["flat", "dict"]
 MAX_MASK_TOKENS = 4096
-"""Larger vocabularies have no mask in `info`: it would be the costliest part of a step."""
+"""Larger vocabularies have no mask in `info`: it would be the costliest part of a
+step.
+"""
 
 
 class TokenEnv(EpisodeEnv[Any, np.int64]):
@@ -38,19 +40,21 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
     Args:
         window: Length of the observation.
         obs: "flat" or "dict".
-        tokenizer: "byte"; "tiktoken:aipo", which ships, or another encoding of tiktoken; "hf:" and a folder or
-            id of a Hugging Face tokenizer.
+        tokenizer: "byte"; "tiktoken:aipo", which ships, or another encoding of
+            tiktoken; "hf:" and a folder or id of a Hugging Face tokenizer.
 
     The other arguments are those of `EpisodeEnv`.
 
-    Action: `Discrete(V)`, a token id. Observation "flat": int64[window], the last token ids of the episode,
-    each message closed by an end of turn, padded on the left with the end of turn. "dict": `tokens`, the same;
-    `author`, int8[window], an `Author` each, padding being the template's; `length`, int64[1], how much of the
-    window is filled; `action_mask`, int8[V]. A turn ends with the end of turn, with a stop string spelled in
-    tokens, or where a limit falls.
+    Action: `Discrete(V)`, a token id. Observation "flat": int64[window], the last token
+    ids of the episode, each message closed by an end of turn, padded on the left with
+    the end of turn. "dict": `tokens`, the same; `author`, int8[window], an `Author`
+    each, padding being the template's; `length`, int64[1], how much of the window is
+    filled; `action_mask`, int8[V]. A turn ends with the end of turn, with a stop string
+    spelled in tokens, or where a limit falls.
 
-    The mask leaves out macro tokens where they ask nothing: unaided, in an open call, without an agent, over
-    budget. `action_masks()` gives it, and `info["action_mask"]`, a tuple of 0 and 1, for V up to 4,096.
+    The mask leaves out macro tokens where they ask nothing: unaided, in an open call,
+    without an agent, over budget. `action_masks()` gives it, and `info["action_mask"]`,
+    a tuple of 0 and 1, for V up to 4,096.
 
     Raises:
         ConfigError: An argument is out of range, or as in `EpisodeEnv`.
@@ -141,7 +145,8 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._num_runs = 0
         self._stops = self.stop_strings
         self._allow(self._plain_mask)
-        # All tokens of the episode behind a window of padding: appending is cheap, and so is copying the end.
+        # All tokens of the episode behind a window of padding: appending is cheap, and
+        # so is copying the end.
         self._tokens = array("q", [self.tokenizer.end_id] * self.window)
         self._authors = bytearray([Author.TEMPLATE] * self.window)
 
@@ -197,7 +202,9 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         )
 
     def _has_stop(self) -> bool:
-        """Return whether the policy ended its turn, as a sampler with these stop strings would."""
+        """Return whether the policy ended its turn, as a sampler with these stop
+        strings would.
+        """
         tail = self.tokenizer.decode(self._turn[-max(map(len, self._stops)) :])
         return any(stop in tail for stop in self._stops)
 

@@ -27,19 +27,22 @@ Observation = Literal["transcript", "delta", "messages"]
 
 
 class TurnEnv(EpisodeEnv[Any, Any]):
-    """A turn that holds a call is answered by the agents; any other turn is the final answer.
+    """A turn that holds a call is answered by the agents; any other turn is the final
+    answer.
 
     Args:
-        observation: What the policy is shown. "transcript": the whole conversation as one text, a role
-            before each message. "delta": only what is new, as plain text; empty when the episode is over.
-            "messages": the whole conversation as a tuple of `{"role": ..., "content": ...}`.
+        observation: What the policy is shown. "transcript": the whole conversation as
+            one text, a role before each message. "delta": only what is new, as plain
+            text; empty when the episode is over. "messages": the whole conversation as
+            a tuple of `{"role": ..., "content": ...}`.
 
     The other arguments are those of `EpisodeEnv`.
 
-    The action is text, or the dictionary of an OpenAI assistant message; its `tool_calls` need
-    `codec="openai"`. Several calls are answered together. Have your language model stop after each
-    of `stop_strings`, or it will make up the reply itself. Tokens are counted as bytes of UTF-8, and a turn
-    is cut where `max_policy_tokens` or `max_context_tokens` falls, which truncates the episode.
+    The action is text, or the dictionary of an OpenAI assistant message; its
+    `tool_calls` need `codec="openai"`. Several calls are answered together. Have your
+    language model stop after each of `stop_strings`, or it will make up the reply
+    itself. Tokens are counted as bytes of UTF-8, and a turn is cut where
+    `max_policy_tokens` or `max_context_tokens` falls, which truncates the episode.
     """
 
     def __init__(
@@ -94,7 +97,8 @@ class TurnEnv(EpisodeEnv[Any, Any]):
                 self.scenario.codec, OpenAICodec
             ):
                 raise InvalidAction(
-                    'a message with tool_calls: make the environment with codec="openai".'
+                    "a message with tool_calls: make the environment with"
+                    ' codec="openai".'
                 )
             action = completion_text(action)
         if not isinstance(action, str):

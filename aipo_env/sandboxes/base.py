@@ -1,16 +1,20 @@
 """What a sandbox is: a program and its limits in, bytes and a status out.
 
-The attacker is the program. It was written by a policy that is paid for passing tests, it knows this code,
-and it runs native code if it wants to (ctypes is in its reach). Every backend guarantees:
+The attacker is the program. It was written by a policy that is paid for passing tests,
+it knows this code, and it runs native code if it wants to (ctypes is in its reach).
+Every backend guarantees:
 
 - It reads no file of the host but Python's own library, and writes none.
-- It has no network, starts no process it may not, signals nobody, and dies with the run and with its parent.
+- It has no network, starts no process it may not, signals nobody, and dies with the run
+  and with its parent.
 - Its environment holds nothing of its parent's; no expected output is in its memory.
 - Time, memory and output are bounded. One program leaves nothing behind for the next.
-- A failure of the sandbox itself is `infra_error`. A program cannot bring that status about.
+- A failure of the sandbox itself is `infra_error`. A program cannot bring that status
+  about.
 
-Not guaranteed: the kernel is shared, so a hole in the kernel is a hole in the sandbox, and so are side
-channels (timing, load). Whoever expects attacks on the kernel puts the trainer into a virtual machine.
+Not guaranteed: the kernel is shared, so a hole in the kernel is a hole in the sandbox,
+and so are side channels (timing, load). Whoever expects attacks on the kernel puts the
+trainer into a virtual machine.
 """
 
 import math
@@ -28,13 +32,18 @@ RunStatus = Literal[
     "compile_error",
     "infra_error",
 ]
-"""How a run ended; "ok" is exit status 0 within the limits and says nothing about the output."""
+"""How a run ended; "ok" is exit status 0 within the limits and says nothing about the
+output.
+"""
 
 
 LAYERS = ("namespaces", "landlock", "seccomp")
-"""What holds a program, strongest first, all with a filter of system calls. "namespaces": a machine of its own, with
-nothing on it but Python's library and an empty /tmp. "landlock": it reads Python's library and learns the names and
-sizes of other files, not what is in them. "seccomp": it opens no file, so it imports only what is loaded."""
+"""What holds a program, strongest first, all with a filter of system calls.
+"namespaces": a machine of its own, with nothing on it but Python's library and an empty
+/tmp. "landlock": it reads Python's library and learns the names and sizes of other
+files, not what is in them. "seccomp": it opens no file, so it imports only what is
+loaded.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +54,14 @@ class Limits:
         time_s: Wall-clock seconds, from the moment the program starts.
         memory_mb: MiB of address space beyond the interpreter's own.
         output_bytes: Bytes on standard output, and as many on standard error.
-        disk_bytes: Bytes of scratch files, where the layer is "namespaces"; the others offer none.
-        processes: Processes and threads at once, the program's own included; one but with "namespaces".
+        disk_bytes: Bytes of scratch files, where the layer is "namespaces"; the others
+            offer none.
+        processes: Processes and threads at once, the program's own included; one but
+            with "namespaces".
 
     Raises:
-        ConfigError: A value is not positive and finite, or none of the whole numbers that all but the time are.
+        ConfigError: A value is not positive and finite, or none of the whole numbers
+            that all but the time are.
     """
 
     time_s: float = 2.0
@@ -73,9 +85,9 @@ class Limits:
 class Program:
     """A Python program and its standard input.
 
-    With `entry` ("name" or "Solution.name"), that function is called with the JSON list in `stdin`, and its
-    result in the form of `child.encode` is the run's standard output; what the program prints goes to
-    standard error.
+    With `entry` ("name" or "Solution.name"), that function is called with the JSON list
+    in `stdin`, and its result in the form of `child.encode` is the run's standard
+    output; what the program prints goes to standard error.
     """
 
     source: str
@@ -85,7 +97,8 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run went. The outputs are cut at the limit, and nothing in them can be trusted.
+    """How a run went. The outputs are cut at the limit, and nothing in them can be
+    trusted.
 
     `exit_code` is negative for a signal; `layer` names what held the program.
     """
@@ -101,7 +114,9 @@ class RunResult:
 
 @runtime_checkable
 class Sandbox(Protocol):
-    """Runs programs, each in a fresh process. Get one from `open_sandbox`, which tests it."""
+    """Runs programs, each in a fresh process. Get one from `open_sandbox`, which tests
+    it.
+    """
 
     @property
     def layer(self) -> str:

@@ -1,8 +1,9 @@
-"""What runs in the sandboxed process: it locks itself up, says so, then runs one program.
+"""What runs in the sandboxed process: it locks itself up, says so, then runs one
+program.
 
-Forked by `server`, in a bare interpreter; needs nothing but the standard library. Descriptor 0 is the program's
-standard input. Descriptor 1 carries `READY` once no way out is left, and from there on nothing but the
-program's own bytes.
+Forked by `server`, in a bare interpreter; needs nothing but the standard library.
+Descriptor 0 is the program's standard input. Descriptor 1 carries `READY` once no way
+out is left, and from there on nothing but the program's own bytes.
 """
 
 import atexit
@@ -23,11 +24,13 @@ EXIT_COMPILE, EXIT_MEMORY = 213, 214
 def encode(value: object) -> object:
     """Return a JSON form that keeps the exact type of a plain value.
 
-    Integers become `{"int": "0x2a"}`, floats `{"float": "1.5"}`, dictionaries with text keys
-    `{"dict": [[key, value], …]}` in order of their keys, tuples lists; None, truth values and texts stay.
+    Integers become `{"int": "0x2a"}`, floats `{"float": "1.5"}`, dictionaries with text
+    keys `{"dict": [[key, value], …]}` in order of their keys, tuples lists; None, truth
+    values and texts stay.
 
     Raises:
-        TypeError: The value, or one within, is of another type; subclasses are other types.
+        TypeError: The value, or one within, is of another type; subclasses are other
+            types.
     """
     if value is None or type(value) is bool or type(value) is str:
         return value
@@ -43,14 +46,18 @@ def encode(value: object) -> object:
 
 
 def check(result: int, what: str) -> int:
-    """Return what a C function returned; raise OSError with its error number if it failed."""
+    """Return what a C function returned; raise OSError with its error number if it
+    failed.
+    """
     if result < 0:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
     return result
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; raise OSError if that was before the call."""
+    """Have the kernel kill this process when its parent ends; raise OSError if that was
+    before the call.
+    """
     if libc.prctl(1, 9, 0, 0, 0) or os.getppid() != parent:
         raise OSError("the parent is gone")
 
@@ -61,8 +68,8 @@ def lock(rules: bytes, parent: int, cpu_s: int, limits: dict[int, int]) -> None:
     Args:
         rules: The filter of `seccomp.filter_program`; empty: none, which is no sandbox.
         parent: Id of the process to die with.
-        limits: Of `resource`: by its number, as far as there are such rights left. It gets no file, process or core
-            dump for which there is none.
+        limits: Of `resource`: by its number, as far as there are such rights left. It
+            gets no file, process or core dump for which there is none.
     """
     nothing = (
         resource.RLIMIT_FSIZE,
@@ -88,7 +95,9 @@ def lock(rules: bytes, parent: int, cpu_s: int, limits: dict[int, int]) -> None:
 
 
 def call(namespace: dict[str, object], entry: str, arguments: list[object]) -> object:
-    """Return what a program's function, or its class's method, makes of the arguments."""
+    """Return what a program's function, or its class's method, makes of the
+    arguments.
+    """
     owner, _, name = entry.rpartition(".")
     if (owner or name) not in namespace:
         raise NameError(f"the program defines no {owner or name!r}")
@@ -97,7 +106,9 @@ def call(namespace: dict[str, object], entry: str, arguments: list[object]) -> o
 
 
 def run(source: str, entry: str, limits: dict[str, Any], path: list[str]) -> None:
-    """Lock up, run a program and end the process. `limits` are the arguments of `lock`."""
+    """Lock up, run a program and end the process. `limits` are the arguments of
+    `lock`.
+    """
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     channel = 1
     if entry:
@@ -149,7 +160,9 @@ def _status(code: object) -> int:
 
 
 def _finish(namespace: dict[str, object], status: int) -> None:
-    """End as the interpreter does, but for freeing what it shares with the server, which takes longer than all else."""
+    """End as the interpreter does, but for freeing what it shares with the server,
+    which takes longer than all else.
+    """
     try:
         if threading := sys.modules.get("threading"):
             threading._shutdown()

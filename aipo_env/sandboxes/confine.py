@@ -1,7 +1,9 @@
-"""Takes the fork server itself away from the machine, before anything hostile runs below it.
+"""Takes the fork server itself away from the machine, before anything hostile runs
+below it.
 
-Runs in the fork server's bare interpreter and needs nothing but the standard library. What is done here holds
-for every process the server forks; each program takes away the rest itself (see `child.lock`).
+Runs in the fork server's bare interpreter and needs nothing but the standard library.
+What is done here holds for every process the server forks; each program takes away the
+rest itself (see `child.lock`).
 """
 
 import ctypes
@@ -22,7 +24,9 @@ _NOBODY = 65534
 _MAX_SCRATCH_FILES = 1024
 LIBRARY = os.path.dirname(os.__file__)
 PACKAGES = ("site-packages", "dist-packages")
-"""Folders of the library that are no part of Python: a package may hold the very tests a program is to pass."""
+"""Folders of the library that are no part of Python: a package may hold the very tests
+a program is to pass.
+"""
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
@@ -35,7 +39,8 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
 
 
 def enter_namespaces() -> None:
-    """Move to namespaces of our own, with nothing in them but Python's library; go on as their first process.
+    """Move to namespaces of our own, with nothing in them but Python's library; go on
+    as their first process.
 
     Raises:
         OSError: The kernel does not let us.
@@ -43,7 +48,8 @@ def enter_namespaces() -> None:
     processes = os.open("/proc", os.O_PATH)
     is_root = os.geteuid() == 0
     if is_root:
-        # Root of the machine is exempt from limits on processes, whatever its namespace: be nobody from here on.
+        # Root of the machine is exempt from limits on processes, whatever its
+        # namespace: be nobody from here on.
         check(libc.unshare(_NEW_MOUNTS), "unshare")
         _make_root()
         os.setgroups([])
@@ -72,7 +78,9 @@ def enter_namespaces() -> None:
 
 
 def _make_root() -> None:
-    """Replace the file system by an empty, read-only one with Python's library and a place for /tmp."""
+    """Replace the file system by an empty, read-only one with Python's library and a
+    place for /tmp.
+    """
     root = "/tmp"
     mount("", "/", "", _RECURSIVE | _PRIVATE)
     library = os.open(LIBRARY, os.O_PATH)  # it may lie below the new root's place
@@ -100,9 +108,11 @@ def _make_root() -> None:
 
 
 def fresh_scratch(disk_bytes: int) -> None:
-    """See to an empty /tmp of a size, in a namespace of ours; one that nobody touched is kept.
+    """See to an empty /tmp of a size, in a namespace of ours; one that nobody touched
+    is kept.
 
-    A program cannot set times, so a time of 0 says that nothing was made or removed there.
+    A program cannot set times, so a time of 0 says that nothing was made or removed
+    there.
     """
     disk_bytes += -disk_bytes % 4096
     state = os.statvfs("/tmp")

@@ -1,7 +1,9 @@
-"""The sandbox in containers: fork servers behind Docker's wall, over the container's own input and output.
+"""The sandbox in containers: fork servers behind Docker's wall, over the container's
+own input and output.
 
-The container has no network, no capabilities, nothing it may write to, a total of memory and processes, and nobody's
-rights. It is kept for many programs, and replaced when anything about it failed.
+The container has no network, no capabilities, nothing it may write to, a total of
+memory and processes, and nobody's rights. It is kept for many programs, and replaced
+when anything about it failed.
 """
 
 import os
@@ -31,15 +33,18 @@ _LOCAL, _HEADER_BYTES = "unix://", 8
 
 
 class DockerSandbox(ForkServers):
-    """Needs a Docker engine and the extra "docker". gVisor's runtime is used where the engine has it.
+    """Needs a Docker engine and the extra "docker". gVisor's runtime is used where the
+    engine has it.
 
     Args:
         image: One whose `python` is version 3.11 or newer; it is not pulled.
-        minimum: The weakest layer inside the container that is good enough; "namespaces" there is none.
+        minimum: The weakest layer inside the container that is good enough;
+            "namespaces" there is none.
         memory_mb: MiB of memory, in all, of one container.
 
     Raises:
-        SandboxUnavailable: No engine answers, there is no such image, or nothing holds in it.
+        SandboxUnavailable: No engine answers, there is no such image, or nothing holds
+            in it.
     """
 
     def __init__(
@@ -93,8 +98,8 @@ class DockerSandbox(ForkServers):
 def _check_listening(host: str) -> None:
     """Raise SandboxUnavailable where nobody listens at a local address.
 
-    An engine that was killed leaves its socket's file behind. The client library does not
-    close its end when such a socket refuses, so it is not asked.
+    An engine that was killed leaves its socket's file behind. The client library does
+    not close its end when such a socket refuses, so it is not asked.
     """
     if not host.startswith(_LOCAL):
         return
@@ -144,7 +149,9 @@ class ContainerServer(Connection):
 
 
 def _remove(container: Any, stream: Any) -> None:
-    """End a container; it may be gone already, since it ends when nobody is attached."""
+    """End a container; it may be gone already, since it ends when nobody is
+    attached.
+    """
     with suppress(Exception):
         container.remove(force=True)
     with suppress(Exception):

@@ -1,4 +1,6 @@
-"""Runs programs through warm fork servers, one per core at most, wherever these live."""
+"""Runs programs through warm fork servers, one per core at most, wherever these
+live.
+"""
 
 import asyncio
 import marshal
@@ -23,11 +25,15 @@ from aipo_env.sandboxes.seccomp import filter_program, tables
 from aipo_env.sandboxes.server import CAUSES, REPLY
 
 START_S = 20.0
-"""Seconds a server, and then a program's process, may take to lock itself up, on a very busy machine."""
+"""Seconds a server, and then a program's process, may take to lock itself up, on a very
+busy machine.
+"""
 MAX_RUNS = 1000
 """A server is replaced after as many."""
 _SLOW_TO_FORK = {"threading", "queue"}
-"""Modules with work at every fork: a program that can read the library imports them itself."""
+"""Modules with work at every fork: a program that can read the library imports them
+itself.
+"""
 MAX_FAILURES = 3
 """So many failures of the sandbox in a row are no chance."""
 _BOOT = """
@@ -58,13 +64,14 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 
 
 class Connection:
-    """A process that answers, and the way to talk to it: messages with their length in 8 bytes ahead.
+    """A process that answers, and the way to talk to it: messages with their length in
+    8 bytes ahead.
 
     `num_runs` is for its user to count with.
 
     Args:
-        end: Ends the process for good, called with `arguments`. The end of this process calls it too; a process
-            forked from it does not.
+        end: Ends the process for good, called with `arguments`. The end of this process
+            calls it too; a process forked from it does not.
     """
 
     def __init__(
@@ -79,7 +86,9 @@ class Connection:
         self.socket.sendall(len(message).to_bytes(8, "big") + message)
 
     def receive(self, wait_s: float) -> bytes:
-        """Return the next message; raise OSError when the process is gone or silent for longer than `wait_s`."""
+        """Return the next message; raise OSError when the process is gone or silent for
+        longer than `wait_s`.
+        """
         return self.read(int.from_bytes(self.read(8, wait_s), "big"), START_S)
 
     def read(self, size: int, wait_s: float) -> bytes:
@@ -104,7 +113,8 @@ class ForkServers:
     Args:
         name: What holds the servers, as a prefix of the layer; may be empty.
         connect: Starts a bare interpreter with the arguments `PYTHON`.
-        layers: What to try, strongest first; a name in `LAYERS`, or "none", which is no sandbox.
+        layers: What to try, strongest first; a name in `LAYERS`, or "none", which is no
+            sandbox.
         num_servers: How many at once; 0: as many as there are cores.
 
     Raises:
@@ -137,7 +147,8 @@ class ForkServers:
                 faults.append(f"{layer}: {error}")
         else:
             raise SandboxUnavailable(
-                f"no sandbox ({name or 'process'}) can be set up here: {'; '.join(faults)}."
+                f"no sandbox ({name or 'process'}) can be set up here:"
+                f" {'; '.join(faults)}."
             )
         _ALL.add(self)
 
@@ -160,8 +171,9 @@ class ForkServers:
         )
         if self._num_failures >= MAX_FAILURES:
             raise SandboxUnavailable(
-                f"the sandbox ({self.layer}) failed {self._num_failures} times in a row, at last: {result.reason}. "
-                "See that the machine has memory and processes left."
+                f"the sandbox ({self.layer}) failed {self._num_failures} times in a"
+                f" row, at last: {result.reason}. See that the machine has memory and"
+                " processes left."
             )
         return result
 
@@ -229,7 +241,9 @@ os.register_at_fork(
 
 
 def layers_down_to(minimum: str) -> tuple[str, ...]:
-    """Return the layers that are good enough, strongest first; raise ConfigError for an unknown one."""
+    """Return the layers that are good enough, strongest first; raise ConfigError for an
+    unknown one.
+    """
     if minimum not in LAYERS:
         raise ConfigError(
             f"sandbox: there is no layer {minimum!r}. {suggest(minimum, LAYERS)}"

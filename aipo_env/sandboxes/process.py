@@ -1,4 +1,6 @@
-"""Sandboxes of this machine: the fork servers are its own processes, alone or behind bubblewrap."""
+"""Sandboxes of this machine: the fork servers are its own processes, alone or behind
+bubblewrap.
+"""
 
 import os
 import platform
@@ -28,7 +30,8 @@ class ProcessSandbox(ForkServers):
         minimum: The weakest layer that is good enough.
 
     Raises:
-        SandboxUnavailable: This is not Linux on x86-64 or aarch64, or no layer can be set up.
+        SandboxUnavailable: This is not Linux on x86-64 or aarch64, or no layer can be
+            set up.
     """
 
     def __init__(
@@ -40,7 +43,8 @@ class ProcessSandbox(ForkServers):
 
 
 class BubblewrapSandbox(ForkServers):
-    """Behind bubblewrap's wall, which shows the program's of the system; the layer inside leaves Python's library.
+    """Behind bubblewrap's wall, which shows the program's of the system; the layer
+    inside leaves Python's library.
 
     Raises:
         SandboxUnavailable: There is no bubblewrap, or it cannot make namespaces here.
@@ -52,7 +56,10 @@ class BubblewrapSandbox(ForkServers):
             raise SandboxUnavailable(
                 "bubblewrap is not installed: its program is bwrap."
             )
-        wall = f"{program} --unshare-all --die-with-parent --new-session --cap-drop ALL --proc /proc".split()
+        wall = (
+            f"{program} --unshare-all --die-with-parent --new-session --cap-drop ALL"
+            " --proc /proc".split()
+        )
         python = os.path.realpath(sys.executable)
         for folder in (
             "/usr",

@@ -1,9 +1,10 @@
 """The system-call filter of the sandboxed process, as a BPF program for the kernel.
 
-Only the calls in `syscalls.json` pass: reading and writing open descriptors, memory, clocks, its own signal
-handlers, exit; with a layer that guards files, reading or writing them; with several processes, their start.
-Every other call fails with EPERM: an honest program sees PermissionError, a probe learns nothing. A call by the
-interface of another architecture (32-bit, x32), whose numbers mean other calls, kills.
+Only the calls in `syscalls.json` pass: reading and writing open descriptors, memory,
+clocks, its own signal handlers, exit; with a layer that guards files, reading or
+writing them; with several processes, their start. Every other call fails with EPERM: an
+honest program sees PermissionError, a probe learns nothing. A call by the interface of
+another architecture (32-bit, x32), whose numbers mean other calls, kills.
 """
 
 import json
@@ -19,8 +20,10 @@ _ALLOW, _DENY, _UNKNOWN, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 _X32 = 0x40000000
 _CLONE3 = 435
 _FORBIDDEN_BITS = {"openat": (2, 0o20001103), "clone": (0, 0x7E02A000)}
-"""Argument and bits that must not be set in it: opening for writing, creating or truncating (where a layer offers no
-scratch files); new namespaces, another parent, tracing."""
+"""Argument and bits that must not be set in it: opening for writing, creating or
+truncating (where a layer offers no scratch files); new namespaces, another parent,
+tracing.
+"""
 FILE_CALLS: dict[str, tuple[str, ...]] = {
     "landlock": ("landlock",),
     "namespaces": ("landlock", "namespaces"),
@@ -37,10 +40,12 @@ def tables() -> dict[str, dict[str, Any]]:
 def filter_program(
     machine: str, layer: str = "seccomp", processes: bool = False
 ) -> bytes:
-    """Return the filter for a machine as `platform.machine()` names it, 8 bytes an instruction.
+    """Return the filter for a machine as `platform.machine()` names it, 8 bytes an
+    instruction.
 
     Args:
-        layer: What guards files: "namespaces", "landlock", or nothing: then no file can be opened.
+        layer: What guards files: "namespaces", "landlock", or nothing: then no file can
+            be opened.
         processes: Whether threads and processes may be started.
 
     Raises:
@@ -48,8 +53,8 @@ def filter_program(
     """
     if machine not in (known := tables()):
         raise SandboxUnavailable(
-            f"the process sandbox knows the system calls of {' and '.join(known)}, not of {machine!r}. "
-            "Run code tasks on such a machine."
+            f"the process sandbox knows the system calls of {' and '.join(known)}, not"
+            f" of {machine!r}. Run code tasks on such a machine."
         )
     groups = (
         "seccomp",

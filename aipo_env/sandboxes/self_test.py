@@ -1,4 +1,6 @@
-"""Opens a sandbox, and trusts none that has not held against attempts to break out of it on this machine."""
+"""Opens a sandbox, and trusts none that has not held against attempts to break out of
+it on this machine.
+"""
 
 import asyncio
 import json
@@ -39,14 +41,16 @@ async def open_sandbox(spec: str = "auto", allow_unsafe: bool = False) -> Sandbo
     """Return a sandbox, shared by the process, once it passed its self-test.
 
     Args:
-        spec: "process", "bubblewrap", "docker" or "docker:IMAGE"; "auto" is the first of process and docker that
-            holds. All take the weakest layer that is good enough: "process:minimum=namespaces".
-        allow_unsafe: Where none holds, run programs in a process that may do whatever this one may; the layer is
-            then "none".
+        spec: "process", "bubblewrap", "docker" or "docker:IMAGE"; "auto" is the first
+            of process and docker that holds. All take the weakest layer that is good
+            enough: "process:minimum=namespaces".
+        allow_unsafe: Where none holds, run programs in a process that may do whatever
+            this one may; the layer is then "none".
 
     Raises:
         ConfigError: There is no sandbox of that name, or no such option.
-        SandboxUnavailable: It cannot give its guarantees here; the message names what got through.
+        SandboxUnavailable: It cannot give its guarantees here; the message names what
+            got through.
     """
     if opened := _OPEN.get((spec, allow_unsafe)):
         return opened
@@ -119,8 +123,9 @@ async def self_test(sandbox: Sandbox) -> None:
     if faults:
         sandbox.close()
         raise SandboxUnavailable(
-            f"the sandbox ({sandbox.layer}) does not hold on this machine: {', '.join(faults)}. It needs Linux "
-            "4.14 with seccomp filters, and /proc; see that a container or its profile takes neither away."
+            f"the sandbox ({sandbox.layer}) does not hold on this machine:"
+            f" {', '.join(faults)}. It needs Linux 4.14 with seccomp filters, and"
+            " /proc; see that a container or its profile takes neither away."
         )
 
 

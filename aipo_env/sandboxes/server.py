@@ -1,10 +1,12 @@
-"""The fork server: a warm interpreter that forks a fresh process per program and never sees one itself.
+"""The fork server: a warm interpreter that forks a fresh process per program and never
+sees one itself.
 
-For every request it forks a supervisor, which reads the request, forks the program, hears it out, ends it in time
-and replies. So nothing of one program is left in the memory from which the next is forked. Requests come on
-descriptor 0 and replies go to descriptor 1, both with their length in 8 bytes ahead; a request is marshal data,
-for the server's owner is trusted, a reply is `REPLY` and the two outputs. The first request is the server's
-settings, its reply is empty, or says what failed.
+For every request it forks a supervisor, which reads the request, forks the program,
+hears it out, ends it in time and replies. So nothing of one program is left in the
+memory from which the next is forked. Requests come on descriptor 0 and replies go to
+descriptor 1, both with their length in 8 bytes ahead; a request is marshal data, for
+the server's owner is trusted, a reply is `REPLY` and the two outputs. The first request
+is the server's settings, its reply is empty, or says what failed.
 """
 
 import fcntl
@@ -23,14 +25,18 @@ from typing import Any
 from aipo_env.sandboxes import child, confine
 
 REPLY = struct.Struct(">?BidI")
-"""Whether the program's process locked itself up; which limit ended the run, of `CAUSES`; its exit status, negative
-for a signal; seconds; bytes of standard output, after which comes standard error."""
+"""Whether the program's process locked itself up; which limit ended the run, of
+`CAUSES`; its exit status, negative for a signal; seconds; bytes of standard output,
+after which comes standard error.
+"""
 CAUSES = ("", "timeout", "output_limit")
 _OWN_PROCESSES = 3
 
 
 def take() -> bytes:
-    """Read one message; raise EOFError when there is none. Nothing follows it before it is answered."""
+    """Read one message; raise EOFError when there is none. Nothing follows it before it
+    is answered.
+    """
     with open(0, "rb", closefd=False) as file:
         size = int.from_bytes(file.read(8), "big")
         data = file.read(size)
@@ -134,7 +140,9 @@ def _run(job: dict[str, Any], settings: dict[str, Any]) -> bytes:
 
 
 def _limits(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `child.lock`: what the layer offers of what the job may use."""
+    """Return the arguments of `child.lock`: what the layer offers of what the job may
+    use.
+    """
     has_own = settings["layer"] == "namespaces"
     many = job["processes"] > 1 and has_own
     memory_bytes = job["memory_mb"] * 2**20
@@ -155,7 +163,9 @@ def _limits(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Run:
-    """A running program as its supervisor sees it: two pipes, a deadline, what it has said."""
+    """A running program as its supervisor sees it: two pipes, a deadline, what it has
+    said.
+    """
 
     def __init__(self, pipes: list[int], job: dict[str, Any], alone: bool) -> None:
         self.job, self._alone = (
@@ -169,7 +179,9 @@ class _Run:
         self._kept = dict(zip(pipes, self.outputs, strict=True))
 
     def hear_out(self) -> None:
-        """Keep the program's outputs, until it has closed both or a limit is reached."""
+        """Keep the program's outputs, until it has closed both or a limit is
+        reached.
+        """
         events = select.poll()
         events.register(0, select.POLLIN)
         for pipe in self._kept:
@@ -207,7 +219,9 @@ class _Run:
         return bool(chunk)
 
     def await_end(self, program: int) -> int:
-        """Return the program's exit status, once it and all that it started are gone."""
+        """Return the program's exit status, once it and all that it started are
+        gone.
+        """
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         while not self.cause and not (ended := os.waitpid(program, os.WNOHANG))[0]:
             left = self.deadline - time.monotonic()

@@ -1,1 +1,3 @@
-"""Tokenizers of environments: between the text of a dialogue and the token ids of a policy."""
+"""Tokenizers of environments: between the text of a dialogue and the token ids of a
+policy.
+"""

@@ -1,4 +1,6 @@
-"""What a token environment asks of a tokenizer, and what all of them share: turns, macro tokens, pieces."""
+"""What a token environment asks of a tokenizer, and what all of them share: turns,
+macro tokens, pieces.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +17,8 @@ class Tokenizer(ABC):
     Args:
         num_tokens: Size of the vocabulary.
         end_id: The end of turn, and the padding before the first token.
-        macros: By kind or tool, the macro token and what opens and closes its call in text.
+        macros: By kind or tool, the macro token and what opens and closes its call in
+            text.
     """
 
     def __init__(
@@ -35,17 +38,22 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text; never the end of turn nor a macro token, whatever the text looks like."""
+        """Return the ids of a text; never the end of turn nor a macro token, whatever
+        the text looks like.
+        """
 
     @abstractmethod
     def _bytes(self, token_ids: Sequence[int]) -> bytes:
-        """Return the text, in UTF-8, of ids among which are no end of turn and no macro token."""
+        """Return the text, in UTF-8, of ids among which are no end of turn and no macro
+        token.
+        """
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Return the text of token ids; bytes that are no UTF-8 become U+FFFD.
 
-        A macro token reads as its opening mark. An end of turn reads as the closing mark of a call that such
-        a token opened and nothing closed yet, and as nothing otherwise.
+        A macro token reads as its opening mark. An end of turn reads as the closing
+        mark of a call that such a token opened and nothing closed yet, and as nothing
+        otherwise.
 
         Raises:
             ValueError: An id is not in the vocabulary.

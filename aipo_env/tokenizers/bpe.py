@@ -1,4 +1,5 @@
-"""Tokenizers of language models for token environments: encodings of tiktoken, and Hugging Face's.
+"""Tokenizers of language models for token environments: encodings of tiktoken, and
+Hugging Face's.
 
 Messages are encoded without the model's chat template, each closed by the end of turn.
 """
@@ -24,10 +25,12 @@ def build_tokenizer(spec: str, macros: Mapping[str, tuple[str, str]]) -> Tokeniz
     """Build a tokenizer from "byte", "tiktoken:ENCODING" or "hf:FOLDER_OR_ID".
 
     Args:
-        macros: What opens and closes a call, by kind and tool, as `Codec.macros` gives it.
+        macros: What opens and closes a call, by kind and tool, as `Codec.macros` gives
+            it.
 
     Raises:
-        ConfigError: The spec is unknown, or the tokenizer cannot be loaded or used; the message says why.
+        ConfigError: The spec is unknown, or the tokenizer cannot be loaded or used; the
+            message says why.
     """
     kind, _, name = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if spec == "byte":
@@ -37,8 +40,9 @@ def build_tokenizer(spec: str, macros: Mapping[str, tuple[str, str]]) -> Tokeniz
     if kind == "hf" and name:
         return HFTokenizer(name, macros)
     raise ConfigError(
-        f"tokenizer: {spec!r} is unknown. Use 'byte', 'tiktoken:aipo' (which ships) or another encoding of "
-        "tiktoken, or 'hf:' and a folder or id of a Hugging Face tokenizer."
+        f"tokenizer: {spec!r} is unknown. Use 'byte', 'tiktoken:aipo' (which ships) or"
+        " another encoding of tiktoken, or 'hf:' and a folder or id of a Hugging Face"
+        " tokenizer."
     )
 
 
@@ -68,7 +72,9 @@ class TiktokenTokenizer(Tokenizer):
         )
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, no control tokens; half a surrogate pair becomes U+FFFD."""
+        """Return the ids of a text, no control tokens; half a surrogate pair becomes
+        U+FFFD.
+        """
         return list(self._encoding.encode_ordinary(text))
 
     def _bytes(self, token_ids: Sequence[int]) -> bytes:
@@ -82,10 +88,12 @@ class TiktokenTokenizer(Tokenizer):
 
 
 class HFTokenizer(Tokenizer):
-    """A Hugging Face tokenizer: its end of text ends a turn, and marks of the codec that it holds are macros.
+    """A Hugging Face tokenizer: its end of text ends a turn, and marks of the codec
+    that it holds are macros.
 
     Raises:
-        ConfigError: A file is missing or unreadable, or there is no end of text that text cannot spell.
+        ConfigError: A file is missing or unreadable, or there is no end of text that
+            text cannot spell.
     """
 
     def __init__(self, name: str, macros: Mapping[str, tuple[str, str]]) -> None:
@@ -98,8 +106,9 @@ class HFTokenizer(Tokenizer):
         added = {token["content"]: token for token in settings.get("added_tokens", [])}
         if end not in added:
             raise ConfigError(
-                f"tokenizer: {folder / 'tokenizer_config.json'}: 'eos_token' is {end!r}, which is none of the "
-                "added tokens of tokenizer.json. Name the token that ends a text."
+                f"tokenizer: {folder / 'tokenizer_config.json'}: 'eos_token' is"
+                f" {end!r}, which is none of the added tokens of tokenizer.json. Name"
+                " the token that ends a text."
             )
         found = {kind: marks for kind, marks in macros.items() if marks[0] in added}
         for control in (end, *(opening for opening, _ in found.values())):
@@ -117,11 +126,14 @@ class HFTokenizer(Tokenizer):
         }
         if spelled & {self.end_id, *self._marks}:
             raise ConfigError(
-                f"tokenizer: in {name!r} plain text can become a control token. Use another."
+                f"tokenizer: in {name!r} plain text can become a control token. Use"
+                " another."
             )
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, no control tokens; half a surrogate pair becomes `?`."""
+        """Return the ids of a text, no control tokens; half a surrogate pair becomes
+        `?`.
+        """
         plain = encodable(text)
         return list(self._hf.encode(plain, add_special_tokens=False).ids)
 
@@ -139,7 +151,9 @@ def _library(name: str) -> Any:
 
 
 def _aipo_encoding(tiktoken: Any) -> Any:
-    """Return our own encoding; its ranks were trained by `envs_data.prepare.tokenizer`."""
+    """Return our own encoding; its ranks were trained by
+    `envs_data.prepare.tokenizer`.
+    """
     lines = (
         (data_folder("tokenizer") / "aipo.tiktoken")
         .read_text(encoding="ascii")

@@ -1,11 +1,13 @@
-"""A tokenizer that needs no download: bytes, an end of turn, and one macro token per consult kind.
+"""A tokenizer that needs no download: bytes, an end of turn, and one macro token per
+consult kind.
 
     id 0 to 255   the bytes of UTF-8
     id 256        end of turn; it also closes a call that a macro token opened
-    id 257 …      macro tokens: `<knowledge>`, `<reason>`, `<verify>`, in the order of `CONSULT_KINDS`, then tools
+    id 257 …      macro tokens: `<knowledge>`, `<reason>`, `<verify>`, in the order of
+                  `CONSULT_KINDS`, then tools
 
-A consultation therefore takes a macro token, the query's bytes and an end of turn. The tags may as well be
-spelled byte by byte: the text is the same.
+A consultation therefore takes a macro token, the query's bytes and an end of turn. The
+tags may as well be spelled byte by byte: the text is the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,8 @@ class ByteTokenizer(Tokenizer):
     """Byte-level tokenizer; lossless on every Python string, lone surrogates included.
 
     Args:
-        macros: What opens and closes a call, by kind and tool, as `Codec.macros` gives it; the tags if None.
+        macros: What opens and closes a call, by kind and tool, as `Codec.macros` gives
+            it; the tags if None.
     """
 
     def __init__(self, macros: Mapping[str, tuple[str, str]] | None = None) -> None:
@@ -27,7 +30,9 @@ class ByteTokenizer(Tokenizer):
         super().__init__(257 + len(marks), 256, added_macros(marks, 257))
 
     def encode(self, text: str) -> list[int]:
-        """Return the bytes of a text, no macro tokens: `encode("2+é") == [50, 43, 195, 169]`."""
+        """Return the bytes of a text, no macro tokens: `encode("2+é") == [50, 43, 195,
+        169]`.
+        """
         return list(text.encode("utf-8", "surrogatepass"))
 
     def _bytes(self, token_ids: Sequence[int]) -> bytes:

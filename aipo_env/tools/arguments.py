@@ -19,18 +19,21 @@ MAX_SHOWN_CHARS = 60
 
 
 def check_name(name: str, who: str = "") -> None:
-    """Raise ConfigError unless a tool may have this name; `who` names it in the message."""
+    """Raise ConfigError unless a tool may have this name; `who` names it in the
+    message.
+    """
     if not re.fullmatch(r"[A-Za-z_]\w*", name) or name in _TAKEN:
         who = who or f"tool {name!r}"
         raise ConfigError(f"{who}: use a plain name that is no agent's role.")
 
 
 def read_arguments(query: str, schema: ToolSchema) -> dict[str, Any]:
-    """Read a tool's arguments: a JSON object, or the text itself where one text is wanted.
+    """Read a tool's arguments: a JSON object, or the text itself where one text is
+    wanted.
 
     Raises:
-        ValueError: They are too long, not as the schema has them, or not of its types; the message is for the
-            policy.
+        ValueError: They are too long, not as the schema has them, or not of its types;
+            the message is for the policy.
     """
     if len(query) > MAX_ARGUMENT_CHARS:
         raise ValueError(
@@ -83,7 +86,9 @@ def _wanted(schema: ToolSchema) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as a message repeats it: nested ones in a word, for they may be as deep as can be read."""
+    """Return a value as a message repeats it: nested ones in a word, for they may be as
+    deep as can be read.
+    """
     if isinstance(value, list):
         return f"an array of {len(value)}"
     if isinstance(value, dict):

@@ -27,17 +27,19 @@ MIN_WORD_CHARS = 3
 
 @dataclass(frozen=True)
 class Tool:
-    """A function behind the protocol of agents: it gets the pool's deadline, and its answer is text.
+    """A function behind the protocol of agents: it gets the pool's deadline, and its
+    answer is text.
 
     Args:
         function: Sync or async. Sync ones run in a thread, so they must be safe there.
 
-    What the function raises is told to the policy: a tool's error is an answer. What it returns is shown as
-    it is if text, else as JSON.
+    What the function raises is told to the policy: a tool's error is an answer. What it
+    returns is shown as it is if text, else as JSON.
 
     Raises:
-        ConfigError: The function has no docstring, a name that is no identifier or an agent's role, or a
-            parameter that has no type that JSON has or cannot be given by name.
+        ConfigError: The function has no docstring, a name that is no identifier or an
+            agent's role, or a parameter that has no type that JSON has or cannot be
+            given by name.
     """
 
     function: Callable[..., Any]
@@ -46,8 +48,8 @@ class Tool:
     def __post_init__(self) -> None:
         if isinstance(self.function, type):
             raise ConfigError(
-                f"tool {self.agent_id!r}: it is a class, of which each episode makes an instance. Give the class "
-                f"itself: tools=[{self.agent_id}]."
+                f"tool {self.agent_id!r}: it is a class, of which each episode makes an"
+                f" instance. Give the class itself: tools=[{self.agent_id}]."
             )
         _ = self.form
 
@@ -72,7 +74,8 @@ class Tool:
         """Call the function with the arguments that the query holds.
 
         Raises:
-            ConfigError, ImportError: The tool's own code raised it: no arguments could ever do.
+            ConfigError, ImportError: The tool's own code raised it: no arguments could
+                ever do.
         """
         return await answer(self.form, request.query, self._call)
 
@@ -109,7 +112,9 @@ def as_text(result: Any) -> str:
 
 
 def _is_about(error: BaseException, arguments: Mapping[str, Any]) -> bool:
-    """Return whether an error is about what a model wrote: it names a module, or a text, of the arguments."""
+    """Return whether an error is about what a model wrote: it names a module, or a
+    text, of the arguments.
+    """
     texts = [text for text in _texts(arguments) if len(text) >= MIN_WORD_CHARS]
     if isinstance(error, ImportError):
         name = error.name or str(error)
@@ -133,7 +138,9 @@ def _told(error: Exception) -> str:
 
 
 async def awaited(result: Any) -> Any:
-    """Return what a call came to, which an async function behind a wrapper still has to be awaited for."""
+    """Return what a call came to, which an async function behind a wrapper still has to
+    be awaited for.
+    """
     return await result if inspect.isawaitable(result) else result
 
 

@@ -1,4 +1,6 @@
-"""A class as a tool: which of its methods a policy may call, and how an instance is made."""
+"""A class as a tool: which of its methods a policy may call, and how an instance is
+made.
+"""
 
 import inspect
 import sys
@@ -20,11 +22,13 @@ CLOSE = "close"
 class ToolClass:
     """A class of which each episode makes an instance, whose public methods are tools.
 
-    Methods are those that the class and its bases define, static and class methods among them; not what begins
-    with "_", properties, nested classes, `close`, and what Python's own classes define.
+    Methods are those that the class and its bases define, static and class methods
+    among them; not what begins with "_", properties, nested classes, `close`, and what
+    Python's own classes define.
 
     Raises:
-        ConfigError: There is no such method, one is no tool, or the constructor wants something else than the task.
+        ConfigError: There is no such method, one is no tool, or the constructor wants
+            something else than the task.
     """
 
     maker: type
@@ -34,7 +38,8 @@ class ToolClass:
             raise ConfigError(f"{self.who}: it is abstract. Give a class that is not.")
         if not self.forms:
             raise ConfigError(
-                f"{self.who}: it has no public method, so it offers no tool. Add a typed one with a docstring."
+                f"{self.who}: it has no public method, so it offers no tool. Add a"
+                " typed one with a docstring."
             )
         _ = self._how_made
 
@@ -74,7 +79,8 @@ class ToolClass:
 
     @cached_property
     def _how_made(self) -> Callable[[Task], Any]:
-        """How the constructor takes the task: by its name, as the only argument that is wanted, or not at all.
+        """How the constructor takes the task: by its name, as the only argument that is
+        wanted, or not at all.
 
         Raises:
             ConfigError: It wants more.
@@ -97,7 +103,8 @@ class ToolClass:
         if len(wanted) > 1 or (named and first is not named):
             names = ", ".join(each.name for each in wanted)
             raise ConfigError(
-                f"{self.who}: its constructor wants {names}; it gets the task alone. Give the others defaults."
+                f"{self.who}: its constructor wants {names}; it gets the task alone."
+                " Give the others defaults."
             )
         if first is None or first.kind in starred:
             return lambda _: maker()
@@ -108,13 +115,16 @@ class ToolClass:
 
 
 def _public_methods(maker: type) -> dict[str, Any]:
-    """Return a class's public methods as they stand in it, in the order in which they are defined, bases first."""
+    """Return a class's public methods as they stand in it, in the order in which they
+    are defined, bases first.
+    """
     found: dict[str, Any] = {}
     for base in reversed(maker.__mro__):
         if base.__module__.partition(".")[0] in sys.stdlib_module_names:
             continue
         for name, value in vars(base).items():
-            # What a class puts in the place of a method that it inherits takes the method away.
+            # What a class puts in the place of a method that it inherits takes the
+            # method away.
             found[name] = value
     return {
         name: value

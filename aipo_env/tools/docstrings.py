@@ -7,9 +7,11 @@ import docstring_parser
 
 
 def read_docstring(text: str) -> tuple[str, Mapping[str, str]]:
-    """Return a docstring's first paragraph, and what it says of each parameter it describes.
+    """Return a docstring's first paragraph, and what it says of each parameter it
+    describes.
 
-    It may be written in Google's style, NumPy's or Sphinx's. One in none of them has its first paragraph only.
+    It may be written in Google's style, NumPy's or Sphinx's. One in none of them has
+    its first paragraph only.
     """
     text = inspect.cleandoc(text)
     first_paragraph = text.partition("\n\n")[0]

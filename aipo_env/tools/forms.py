@@ -1,4 +1,6 @@
-"""A function as a tool: how a policy is told of it, and how it is called with what a model wrote."""
+"""A function as a tool: how a policy is told of it, and how it is called with what a
+model wrote.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -50,11 +52,13 @@ def read_form(
 
     Args:
         who: Names the function in messages.
-        is_bound_later: Whether its first parameter is the instance that it is called on.
+        is_bound_later: Whether its first parameter is the instance that it is called
+            on.
 
     Raises:
-        ConfigError: It has no docstring, a name that is no plain one or an agent's role, or a parameter that has
-            no type that JSON has or cannot be given by name.
+        ConfigError: It has no docstring, a name that is no plain one or an agent's
+            role, or a parameter that has no type that JSON has or cannot be given by
+            name.
     """
     check_name(name, who)
     if not docstring or not docstring.strip():
@@ -109,8 +113,8 @@ def _property(parameter: inspect.Parameter, described: str, who: str) -> dict[st
         told = hint_schema(_hint(parameter))
     except NoJson as fault:
         raise ConfigError(
-            f"{who}: parameter {parameter.name!r} must be typed as one of {VALID}, and be given by name: no '*' "
-            f"and no '/'; {fault}."
+            f"{who}: parameter {parameter.name!r} must be typed as one of {VALID}, and"
+            f" be given by name: no '*' and no '/'; {fault}."
         ) from None
     if parameter.default is not parameter.empty:
         # A default that has no JSON form is not told, and holds all the same.

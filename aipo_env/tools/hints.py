@@ -1,4 +1,6 @@
-"""Python's types as a JSON schema: how a parameter is told to a policy, and what a model's JSON becomes."""
+"""Python's types as a JSON schema: how a parameter is told to a policy, and what a
+model's JSON becomes.
+"""
 
 import enum
 import json
@@ -17,8 +19,8 @@ JSON_TYPES: Mapping[Any, str] = {
     type(None): "null",
 }
 VALID = (
-    "str, int, float, bool, list, dict, list[X], dict[str, X], a Literal of texts, whole numbers, booleans "
-    "and None, an Enum, or a union of these"
+    "str, int, float, bool, list, dict, list[X], dict[str, X], a Literal of texts,"
+    " whole numbers, booleans and None, an Enum, or a union of these"
 )
 """What a parameter may be typed as."""
 
@@ -59,7 +61,9 @@ def hint_schema(hint: Any) -> dict[str, Any]:
 
 
 def as_hinted(value: Any, hint: Any) -> Any:
-    """Return a value that fits a type's schema as the function takes it: members of an Enum as members."""
+    """Return a value that fits a type's schema as the function takes it: members of an
+    Enum as members.
+    """
     hint = _plain(hint)
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
@@ -87,7 +91,9 @@ def as_json(value: Any) -> Any:
 
 
 def fits(value: Any, schema: Any) -> bool:
-    """Return whether a JSON value is as a schema has it; what a schema of another form says is not checked."""
+    """Return whether a JSON value is as a schema has it; what a schema of another form
+    says is not checked.
+    """
     if not isinstance(schema, Mapping):
         return True
     if "anyOf" in schema:
@@ -108,7 +114,9 @@ def fits(value: Any, schema: Any) -> bool:
 
 
 def foreign_schema(schema: Any, depth: int = 2) -> dict[str, Any]:
-    """Return what is checked and told of a schema that somebody else wrote: whatever it is, nothing deeper."""
+    """Return what is checked and told of a schema that somebody else wrote: whatever it
+    is, nothing deeper.
+    """
     if not isinstance(schema, Mapping) or not depth:
         return {}
     kept: dict[str, Any] = {}
@@ -136,7 +144,9 @@ def foreign_schema(schema: Any, depth: int = 2) -> dict[str, Any]:
 
 
 def _are_scalars(values: Any) -> bool:
-    """Return whether values are a list of texts, numbers, booleans and null, with at least one."""
+    """Return whether values are a list of texts, numbers, booleans and null, with at
+    least one.
+    """
     kinds = (str, int, float, bool, type(None))
     is_list = isinstance(values, list) and bool(values)
     return is_list and all(type(value) in kinds for value in values)
@@ -168,7 +178,9 @@ def _members(kind: type[enum.Enum]) -> dict[Any, enum.Enum]:
 
 
 def _told(kind: type[enum.Enum], member: enum.Enum) -> Any:
-    """Return what a member is told as: its value where all are texts or whole numbers, else its name."""
+    """Return what a member is told as: its value where all are texts or whole numbers,
+    else its name.
+    """
     are_plain = all(type(each.value) in (str, int) for each in kind)
     return member.value if are_plain else member.name
 
@@ -186,7 +198,9 @@ def _one_or_all(kinds: typing.Iterable[type]) -> str | list[str]:
 
 
 def _union_schema(choices: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the schema of a union: types side by side where they are bare, else "anyOf"."""
+    """Return the schema of a union: types side by side where they are bare, else
+    "anyOf".
+    """
     null = {"type": "null"}
     if {} in choices:
         return {}

@@ -1,4 +1,6 @@
-"""Tools of an MCP server: "mcp:http://localhost:8000/mcp", or a command that is started, "mcp:python server.py"."""
+"""Tools of an MCP server: "mcp:http://localhost:8000/mcp", or a command that is
+started, "mcp:python server.py".
+"""
 
 import asyncio
 import atexit
@@ -24,16 +26,21 @@ _LOST = (
     "Session not found",
     "Server returned an error response",
 )
-"""How the client says that the connection is gone; the codes of these errors are servers' own, too."""
+"""How the client says that the connection is gone; the codes of these errors are
+servers' own, too.
+"""
 
 
 class McpServer:
-    """A connection to a server. It lives in a thread of its own, so that it outlives event loops.
+    """A connection to a server. It lives in a thread of its own, so that it outlives
+    event loops.
 
-    A connection that is lost is made again by the next call; a command is started again.
+    A connection that is lost is made again by the next call; a command is started
+    again.
 
     Raises:
-        ConfigError: There is no server, it tells no tools in time, or `mcp` is not installed.
+        ConfigError: There is no server, it tells no tools in time, or `mcp` is not
+            installed.
     """
 
     def __init__(self, place: str) -> None:
@@ -53,7 +60,8 @@ class McpServer:
                 first = first.exceptions[0]
             fault = f"{type(first).__name__}: {first}"[:300]
             raise ConfigError(
-                f"tools: the MCP server {place!r} cannot be used: {fault}. Start it, or mend the address."
+                f"tools: the MCP server {place!r} cannot be used: {fault}. Start it, or"
+                " mend the address."
             ) from None
         atexit.register(self.close)
         self.tools = [McpTool(self, tool) for tool in listed.tools]
@@ -98,7 +106,8 @@ class McpServer:
 
     def _open(self) -> "Future[Any]":
         opened: Future[Any] = Future()
-        opened.set_running_or_notify_cancel()  # a caller that is cancelled must not cancel it
+        # a caller that is cancelled must not cancel it
+        opened.set_running_or_notify_cancel()
         hold = _hold(self.place, opened)
         self._thread = Thread(
             target=asyncio.run, args=[hold], name="aipo-mcp", daemon=True
@@ -108,7 +117,9 @@ class McpServer:
 
 
 async def _hold(place: str, opened: "Future[Any]") -> None:
-    """Hold a connection open until its event is set: it has to be closed by the task that opened it."""
+    """Hold a connection open until its event is set: it has to be closed by the task
+    that opened it.
+    """
     try:
         from mcp import Client, StdioServerParameters
 

@@ -1,6 +1,7 @@
 """The tools of a scenario, and those of one episode.
 
-A class among them is a tool with state: each episode makes an instance of it, whose methods are the tools.
+A class among them is a tool with state: each episode makes an instance of it, whose
+methods are the tools.
 
 class Counter:
     def __init__(self, task: Task) -> None:
@@ -70,15 +71,19 @@ class Toolbox:
         return bool(self.kinds)
 
     def open(self, task: Task) -> "EpisodeTools":
-        """Return the tools of an episode on a task; `start` makes them, and `close` ends them."""
+        """Return the tools of an episode on a task; `start` makes them, and `close`
+        ends them.
+        """
         return EpisodeTools(self, task)
 
 
 class EpisodeTools:
-    """The tools of one episode: those without a state, and the methods of the instances that `start` makes.
+    """The tools of one episode: those without a state, and the methods of the instances
+    that `start` makes.
 
     Attributes:
-        tools: By name; each has `agent_id`, `schema`, `is_stateful` and `async reply(request)`.
+        tools: By name; each has `agent_id`, `schema`, `is_stateful` and `async
+            reply(request)`.
     """
 
     def __init__(self, toolbox: Toolbox, task: Task) -> None:
@@ -98,10 +103,12 @@ class EpisodeTools:
         return {owned.kind.name: owned.value for owned in self._owned if owned.is_open}
 
     async def start(self, deadline_s: float) -> None:
-        """Make the instances, within so many seconds in all; if one cannot be made, close the others.
+        """Make the instances, within so many seconds in all; if one cannot be made,
+        close the others.
 
         Raises:
-            ToolError: A constructor raises or outlives the deadline; the message names class and task.
+            ToolError: A constructor raises or outlives the deadline; the message names
+                class and task.
         """
         end = asyncio.get_running_loop().time() + deadline_s
         try:
@@ -112,7 +119,9 @@ class EpisodeTools:
             raise
 
     async def close(self) -> None:
-        """Close the instances: each once, and for at most `CLOSE_S` seconds. What goes wrong is logged."""
+        """Close the instances: each once, and for at most `CLOSE_S` seconds. What goes
+        wrong is logged.
+        """
         closing = {asyncio.ensure_future(owned.close()): owned for owned in self._owned}
         if not closing:
             return
@@ -141,7 +150,9 @@ class EpisodeTools:
 
 
 class Instance:
-    """An instance of a class for one episode. Its calls come one at a time, from threads that differ."""
+    """An instance of a class for one episode. Its calls come one at a time, from
+    threads that differ.
+    """
 
     def __init__(self, kind: ToolClass) -> None:
         self.kind = kind
@@ -152,7 +163,9 @@ class Instance:
         self._calls = asyncio.Lock()
 
     async def make(self, task: Task) -> None:
-        """Call the constructor, in a thread. An instance that comes when it is no longer wanted is closed there."""
+        """Call the constructor, in a thread. An instance that comes when it is no
+        longer wanted is closed there.
+        """
         await in_thread(partial(self._construct, task), "aipo-tool")
 
     def _construct(self, task: Task) -> None:
@@ -166,7 +179,8 @@ class Instance:
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:
         """Call a method when no other call runs.
 
-        A call that its caller gives up keeps the instance until it has ended: no class need be safe for threads.
+        A call that its caller gives up keeps the instance until it has ended: no class
+        need be safe for threads.
 
         Raises:
             ToolError: The instance is not there: it was not made, or is closed.
@@ -189,7 +203,9 @@ class Instance:
                 work.add_done_callback(lambda _: self._calls.release())
 
     async def close(self) -> None:
-        """Close the instance after the call that runs, if it ends soon; from then on it takes no call."""
+        """Close the instance after the call that runs, if it ends soon; from then on it
+        takes no call.
+        """
         with self._guard:
             was_open = self.is_open
             self._is_over, self.is_open = True, False
@@ -199,7 +215,8 @@ class Instance:
             async with asyncio.timeout(BUSY_S):
                 await self._calls.acquire()
         except (TimeoutError, RuntimeError):
-            # A call that hangs, or one of another event loop: closing may well be what ends it.
+            # A call that hangs, or one of another event loop: closing may well be what
+            # ends it.
             await self._close_value()
             return
         try:
@@ -242,25 +259,28 @@ class MethodTool:
         """Call the method with the arguments that the query holds.
 
         Raises:
-            ConfigError, ImportError: The method's own code raised it: no arguments could ever do.
+            ConfigError, ImportError: The method's own code raised it: no arguments
+                could ever do.
         """
         call = partial(self.instance.call, self.agent_id)
         return await answer(self.form, request.query, call)
 
 
 def build_tools(specs: Sequence[Any]) -> Toolbox:
-    """Return a scenario's tools; "mcp:ADDRESS" and "mcp:COMMAND" are all tools of a server.
+    """Return a scenario's tools; "mcp:ADDRESS" and "mcp:COMMAND" are all tools of a
+    server.
 
     Args:
         specs: Functions, classes, or specs that name them.
 
     Raises:
-        ConfigError: A spec is unknown or has options, what it names is no tool, two have one name, or a server
-            cannot be used.
+        ConfigError: A spec is unknown or has options, what it names is no tool, two
+            have one name, or a server cannot be used.
     """
     if isinstance(specs, str) or not isinstance(specs, Sequence):
         raise ConfigError(
-            f"tools: {specs!r} must be a list of functions, of classes, or of their names."
+            f"tools: {specs!r} must be a list of functions, of classes, or of their"
+            " names."
         )
     parts = [part for spec in specs for part in _offered(spec)]
     kinds = [part for part in parts if isinstance(part, ToolClass)]

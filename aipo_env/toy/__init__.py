@@ -1,1 +1,3 @@
-"""A small world in which help matters: exact, offline, unlimited, generated from a seed."""
+"""A small world in which help matters: exact, offline, unlimited, generated from a
+seed.
+"""

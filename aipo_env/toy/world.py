@@ -1,15 +1,19 @@
-"""The toy world: four-digit codes, named moves, and three kinds of operator that block an unaided policy.
+"""The toy world: four-digit codes, named moves, and three kinds of operator that block
+an unaided policy.
 
-A *code* is four digits. A *move* shifts a code: each digit is added modulo 10, nothing is carried. The
-hundred moves in `MOVES` are public: the shipped policy knows them by heart and adds without error.
-An *operator* is named in a problem ("Apply zura to 3721.") and its rule is drawn from the world's seed:
+A *code* is four digits. A *move* shifts a code: each digit is added modulo 10, nothing
+is carried. The hundred moves in `MOVES` are public: the shipped policy knows them by
+heart and adds without error. An *operator* is named in a problem ("Apply zura to
+3721.") and its rule is drawn from the world's seed:
 
 - knowledge: the operator is a shift of its own, a fact nobody can derive `zura=#58#13;`
-- reason: the operator decomposes into two moves, in order `mora first bamo;` `mora then dile;`
+- reason: the operator decomposes into two moves, in order `mora first bamo;` `mora then
+  dile;`
 - verify: the operator equals one move `guna=dile;`, but the policy firmly believes
   that it equals another (`believed_move`), the same in every world
 
-Each blank of a rule is drawn from 100 values (`#58` is one token), and a rule that must be guessed has two.
+Each blank of a rule is drawn from 100 values (`#58` is one token), and a rule that must
+be guessed has two.
 """
 
 import hashlib
@@ -27,7 +31,9 @@ from aipo_env.keys import Salt, keyed_rng
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Split
 
 MAX_LUCK = 1.1e-3
-"""Highest probability of hitting a two-move rule by a uniform guess: no task may be a matter of luck."""
+"""Highest probability of hitting a two-move rule by a uniform guess: no task may be a
+matter of luck.
+"""
 MAX_OPERATORS = 24
 """Operators of one kind that a world can hold."""
 
@@ -48,7 +54,9 @@ OPERATOR_NAMES: dict[ConsultKind, tuple[str, ...]] = {
     kind: _ALL_NAMES[100 + i * MAX_OPERATORS : 100 + (i + 1) * MAX_OPERATORS]
     for i, kind in enumerate(CONSULT_KINDS)
 }
-"""The names a world draws its operators from; a name tells the kind of its bottleneck."""
+"""The names a world draws its operators from; a name tells the kind of its
+bottleneck.
+"""
 
 
 def shift_of(move: str) -> str:
@@ -63,7 +71,9 @@ def believed_move(operator: str) -> str:
 
 
 def add_codes(code: str, shift: str) -> str:
-    """Add two codes digit by digit, modulo 10: `add_codes("3799", "5802") == "8591"`."""
+    """Add two codes digit by digit, modulo 10: `add_codes("3799", "5802") ==
+    "8591"`.
+    """
     return "".join(
         str((int(a) + int(b)) % 10) for a, b in zip(code, shift, strict=True)
     )
@@ -71,14 +81,18 @@ def add_codes(code: str, shift: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A named operator and its hidden rule: one shift (knowledge), two moves, or one move (verify)."""
+    """A named operator and its hidden rule: one shift (knowledge), two moves, or one
+    move (verify).
+    """
 
     name: str
     kind: ConsultKind
     rule: tuple[str, ...]
 
     def statements(self) -> tuple[str, ...]:
-        """Return the sentences that state the rule, in the order a solution needs them."""
+        """Return the sentences that state the rule, in the order a solution needs
+        them.
+        """
         if self.kind == "reason":
             return (
                 f"{self.name} first {self.rule[0]};",
@@ -103,7 +117,10 @@ class Problem:
     @property
     def text(self) -> str:
         """The problem in words."""
-        return f"Apply {', '.join(operator.name for operator in self.operators)} to {self.start}."
+        return (
+            f"Apply {', '.join(operator.name for operator in self.operators)} to"
+            f" {self.start}."
+        )
 
     @property
     def answer(self) -> str:
@@ -116,7 +133,9 @@ class Problem:
 
 
 def split_of(start: str, names: Sequence[str]) -> Split:
-    """Return the split that owns a problem, whatever the world and the order: one in five is for testing."""
+    """Return the split that owns a problem, whatever the world and the order: one in
+    five is for testing.
+    """
     digest = hashlib.sha256(f"{' '.join(sorted(names))}|{start}".encode()).digest()
     return "test" if digest[0] % 5 == 0 else "train"
 
@@ -124,7 +143,9 @@ def split_of(start: str, names: Sequence[str]) -> Split:
 def draw_rule(
     kind: ConsultKind, name: str, rng: np.random.Generator
 ) -> tuple[str, ...]:
-    """Draw a rule for an operator; a verify operator never gets the move it is believed to be."""
+    """Draw a rule for an operator; a verify operator never gets the move it is believed
+    to be.
+    """
     if kind == "knowledge":
         return (f"#{rng.integers(100):02d}#{rng.integers(100):02d}",)
     if kind == "reason":
@@ -197,7 +218,9 @@ class World:
         return drawn
 
     def problem(self, split: Split, index: int) -> Problem:
-        """Return problem `index` of a split; kinds take turns, so any run of indices is balanced."""
+        """Return problem `index` of a split; kinds take turns, so any run of indices is
+        balanced.
+        """
         rng = keyed_rng([self.seed], Salt.TOY_PROBLEM, split == "test", index)
         kind = self.kinds[index % len(self.kinds)]
         mine = [

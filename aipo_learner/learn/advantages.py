@@ -21,20 +21,21 @@ def group_advantages(
 ) -> list[float]:
     """Advantages of one group, in the order of `rewards`.
 
-    `aided[i]` says whether episode i was allowed to consult. Each episode is compared with a set:
-    `split` compares an aided one with the whole group and an unaided one with the unaided only,
-    `union` compares all with the whole group, `per_mode` aided with aided and unaided with
-    unaided. A = (R - mean) / (std + 1e-6) over that set; `dr_grpo` leaves out the std (arXiv
-    2503.20783), and so does `rloo`, whose mean also leaves out the episode itself (arXiv
-    2402.14740). The std is the population's (divided by n), which a set of one has too. A set
-    of one, or of equal rewards, gives exactly 0. The baselines are our reconstruction.
+    `aided[i]` says whether episode i was allowed to consult. Each episode is compared
+    with a set: `split` compares an aided one with the whole group and an unaided one
+    with the unaided only, `union` compares all with the whole group, `per_mode` aided
+    with aided and unaided with unaided. A = (R - mean) / (std + 1e-6) over that set;
+    `dr_grpo` leaves out the std (arXiv 2503.20783), and so does `rloo`, whose mean also
+    leaves out the episode itself (arXiv 2402.14740). The std is the population's
+    (divided by n), which a set of one has too. A set of one, or of equal rewards, gives
+    exactly 0. The baselines are our reconstruction.
 
     >>> group_advantages([1, 0, 0, 0], [True, True, False, False], base="dr_grpo")
     [0.75, -0.25, 0.0, 0.0]
 
     Raises:
-        ValueError: `base` or `baseline` is unknown, a reward is not finite, or `rewards` and
-            `aided` differ in length.
+        ValueError: `base` or `baseline` is unknown, a reward is not finite, or
+            `rewards` and `aided` differ in length.
     """
     _check_group(rewards, aided, base, baseline)
     return [
@@ -53,8 +54,8 @@ def _check_group(
         raise ValueError(f"baseline={baseline!r}. {suggest(str(baseline), BASELINES)}")
     if len(rewards) != len(aided):
         raise ValueError(
-            f"{len(rewards)} rewards and {len(aided)} values of aided: there must be one "
-            "of each for every episode of the group."
+            f"{len(rewards)} rewards and {len(aided)} values of aided: there must be"
+            " one of each for every episode of the group."
         )
     for row, reward in enumerate(rewards):
         if not math.isfinite(reward):
@@ -82,7 +83,8 @@ def _advantage(
         averaged = [other for other in compared if other != row]
     if not averaged:
         return 0.0
-    # The mean of differences, not the difference from a mean: equal rewards give 0 exactly.
+    # The mean of differences, not the difference from a mean: equal rewards give 0
+    # exactly.
     differences = [rewards[row] - rewards[other] for other in averaged]
     gain = math.fsum(differences) / len(averaged)
     if base in WITHOUT_STD:
@@ -92,7 +94,9 @@ def _advantage(
 
 
 def is_dropped(advantages: Sequence[float]) -> bool:
-    """Return whether a group teaches nothing: every advantage is 0 (arXiv 2503.14476)."""
+    """Return whether a group teaches nothing: every advantage is 0 (arXiv
+    2503.14476).
+    """
     return all(advantage == 0 for advantage in advantages)
 
 
@@ -101,7 +105,8 @@ def overlong_penalty(
 ) -> float:
     """Reward term that punishes length softly (arXiv 2503.14476).
 
-    0 up to `max_policy_tokens - buffer_tokens`, then linear down to -1 at `max_policy_tokens`.
+    0 up to `max_policy_tokens - buffer_tokens`, then linear down to -1 at
+    `max_policy_tokens`.
 
     >>> overlong_penalty(90, 100, 20)
     -0.5

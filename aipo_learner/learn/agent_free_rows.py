@@ -1,4 +1,6 @@
-"""Correct aided episodes as if they had needed no agent: what `internalised` trains besides."""
+"""Correct aided episodes as if they had needed no agent: what `internalised` trains
+besides.
+"""
 
 from collections.abc import Sequence
 
@@ -17,7 +19,9 @@ def agent_free_rows(
     group: Sequence[Episode],
     advantages: Sequence[float],
 ) -> list[Row]:
-    """Return the agent-free forms of a group's correct aided episodes, after the prompt of deployment."""
+    """Return the agent-free forms of a group's correct aided episodes, after the prompt
+    of deployment.
+    """
     plain = scenario.session(group[0].task, aided=False).open()
     pieces = ChatFormat(tokenizer).prompt(plain)
     prompt = [token_id for token_ids, _ in pieces for token_id in token_ids]
@@ -45,12 +49,14 @@ def agent_free_row(
     *,
     keeps_tools: bool = True,
 ) -> Row | None:
-    """Return the row of a correct episode that consulted as if it had needed no agent; None for any other.
+    """Return the row of a correct episode that consulted as if it had needed no agent;
+    None for any other.
 
     The plain prompt takes the place of the consult prompt. Consultations are rewritten:
-    the calls and the wrappers of the replies are left out, and what agents said stays, as
-    agent tokens, in the policy's own line of thought. Calls of tools and their results stay
-    as they are, for tools are there in deployment too; unless not `keeps_tools`.
+    the calls and the wrappers of the replies are left out, and what agents said stays,
+    as agent tokens, in the policy's own line of thought. Calls of tools and their
+    results stay as they are, for tools are there in deployment too; unless not
+    `keeps_tools`.
 
     An episode with malformed turns or forged marks gives no row: it would teach them.
     """
@@ -77,9 +83,11 @@ def _agent_free_turn(
     tokenizer: PreTrainedTokenizerBase,
     keeps_tools: bool,
 ) -> list[NDArray[np.int64]] | None:
-    """Return which tokens of a turn, and of what came back, the agent-free form has, in its order: indices of tokens.
+    """Return which tokens of a turn, and of what came back, the agent-free form has, in
+    its order: indices of tokens.
 
-    None where the codec writes an agent's call and a tool's as one that cannot be taken apart.
+    None where the codec writes an agent's call and a tool's as one that cannot be taken
+    apart.
     """
     tokens = episode.tokens
     own = np.flatnonzero((tokens.author == Author.POLICY) & (tokens.turn == turn))
@@ -99,7 +107,8 @@ def _agent_free_turn(
             return None
         stays = stays[: len(spans)]
     back = np.flatnonzero((tokens.author != Author.POLICY) & (tokens.turn == turn + 1))
-    # What they quoted of the policy's own words belongs to what they said, and is in no loss.
+    # What they quoted of the policy's own words belongs to what they said, and is in no
+    # loss.
     said = back[_is_of_agent(episode, back) & tokens.is_content[back]]
     starts, ends = token_bounds(tokens.token_ids[own].tolist(), tokenizer)
     is_left_out = np.zeros(len(own), bool)
@@ -110,7 +119,8 @@ def _agent_free_turn(
         # The policy goes on thinking: its turn does not end here.
         is_left_out |= starts >= len(record.completion)
         return [own[~is_left_out], said]
-    # What agents said comes before the first call that stays, and the call's result after.
+    # What agents said comes before the first call that stays, and the call's result
+    # after.
     first = min(begin for (begin, _), stay in zip(spans, stays, strict=True) if stay)
     is_before = ends <= first
     return [
@@ -132,8 +142,8 @@ def token_bounds(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return where each token begins and ends in the text of all: int64[T], int64[T].
 
-    A token decoded alone may lose a blank or half a character: lengths are those of growing
-    prefixes.
+    A token decoded alone may lose a blank or half a character: lengths are those of
+    growing prefixes.
     """
     lengths = [
         len(str(tokenizer.decode(token_ids[:number])))

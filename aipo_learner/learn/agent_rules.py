@@ -1,8 +1,8 @@
 """How strongly each agent token is pushed: one small function per rule.
 
-An agent token adds `w(A) * A * sg(c) * log p` to the objective. A rule returns c, the *push*:
-the factor in front of `A * grad log p`. The rules are our reconstruction unless an arXiv id is
-given; docs/objective.md shows them beside each other.
+An agent token adds `w(A) * A * sg(c) * log p` to the objective. A rule returns c, the
+*push*: the factor in front of `A * grad log p`. The rules are our reconstruction unless
+an arXiv id is given; docs/objective.md shows them beside each other.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,9 @@ from torch import Tensor
 class AgentTokens(NamedTuple):
     """What a rule may look at; every tensor is detached and of one shape.
 
-    `p` is the policy's probability of the token, `ratio` is p / p_old, `agent_ratio` is p divided
-    by the agent's own probability of its token (1 when unknown), `floor` is 0 where A < 0.
+    `p` is the policy's probability of the token, `ratio` is p / p_old, `agent_ratio` is
+    p divided by the agent's own probability of its token (1 when unknown), `floor` is 0
+    where A < 0.
     """
 
     p: Tensor
@@ -28,10 +29,12 @@ class AgentTokens(NamedTuple):
 
 
 def floored(tokens: AgentTokens) -> Tensor:
-    """Importance sampling that neither vanishes on unlikely tokens nor grows without bound.
+    """Importance sampling that neither vanishes on unlikely tokens nor grows without
+    bound.
 
     Worked values (floor 0.1, ceiling 1, agent probability unknown): p = 1e-4 gives 0.1,
-    p = 0.3 gives 0.3. Our reconstruction of the coefficient and clip of arXiv 2605.08401.
+    p = 0.3 gives 0.3. Our reconstruction of the coefficient and clip of arXiv
+    2605.08401.
     """
     return torch.maximum(tokens.agent_ratio, tokens.floor).clamp(max=tokens.ceiling)
 
@@ -47,7 +50,9 @@ def on_policy(tokens: AgentTokens) -> Tensor:
 
 
 def plain_is(tokens: AgentTokens) -> Tensor:
-    """Plain importance sampling: unbiased, and close to 0 on the tokens that would teach most."""
+    """Plain importance sampling: unbiased, and close to 0 on the tokens that would
+    teach most.
+    """
     return tokens.agent_ratio
 
 

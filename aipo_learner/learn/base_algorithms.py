@@ -1,4 +1,6 @@
-"""The base RL algorithms for the policy's own tokens: one small function per surrogate."""
+"""The base RL algorithms for the policy's own tokens: one small function per
+surrogate.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,11 +9,15 @@ import torch
 from torch import Tensor
 
 MAX_LOG_RATIO = 20.0
-"""Log-ratios are clamped to +-20 before `exp`, so a ratio stays within [2.1e-9, 4.9e8]."""
+"""Log-ratios are clamped to +-20 before `exp`, so a ratio stays within [2.1e-9,
+4.9e8].
+"""
 
 
 class PolicyTokens(NamedTuple):
-    """The policy's own tokens: `[batch, tokens]`, with 0 (False) wherever `mask` is False."""
+    """The policy's own tokens: `[batch, tokens]`, with 0 (False) wherever `mask` is
+    False.
+    """
 
     logprobs: Tensor
     old_logprobs: Tensor
@@ -22,7 +28,9 @@ class PolicyTokens(NamedTuple):
 
 
 class Surrogate(NamedTuple):
-    """Per token: the value to maximise, its push (dJ / dlog p, detached), where the clip acted."""
+    """Per token: the value to maximise, its push (dJ / dlog p, detached), where the
+    clip acted.
+    """
 
     objective: Tensor
     push: Tensor
@@ -35,12 +43,16 @@ def bounded_exp(log_ratio: Tensor) -> Tensor:
 
 
 def with_gradient(value: Tensor, slope: Tensor, variable: Tensor) -> Tensor:
-    """`value` exactly, with the gradient `slope * grad variable`: also where `exp` was bounded."""
+    """`value` exactly, with the gradient `slope * grad variable`: also where `exp` was
+    bounded.
+    """
     return value + slope * (variable - variable.detach())
 
 
 def k3(log_ratio: Tensor) -> Tensor:
-    """The k3 estimate of KL(q || p) from `log p - log q` at tokens drawn from q; never negative."""
+    """The k3 estimate of KL(q || p) from `log p - log q` at tokens drawn from q; never
+    negative.
+    """
     bounded = log_ratio.detach().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return with_gradient(
         torch.expm1(bounded) - bounded, torch.expm1(bounded), log_ratio
@@ -59,7 +71,9 @@ def episode_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def sequence_ratio(tokens: PolicyTokens) -> Tensor:
-    """exp(mean log-ratio of the row) as value, with each token's own gradient (GSPO-token)."""
+    """exp(mean log-ratio of the row) as value, with each token's own gradient
+    (GSPO-token).
+    """
     ratio = bounded_exp(
         episode_mean(tokens.logprobs - tokens.old_logprobs, tokens.mask)
     )
@@ -100,7 +114,9 @@ def unclipped_ratio(tokens: PolicyTokens) -> Surrogate:
 
 
 def clipped_weight(tokens: PolicyTokens) -> Surrogate:
-    """CISPO (arXiv 2506.13585): sg(clip(r)) A log p, so that every token keeps a gradient."""
+    """CISPO (arXiv 2506.13585): sg(clip(r)) A log p, so that every token keeps a
+    gradient.
+    """
     ratio = token_ratio(tokens).detach()
     held = clip_ratio(ratio, tokens)
     push = held * tokens.advantages
@@ -137,8 +153,10 @@ class BaseAlgorithm(NamedTuple):
 
     Args:
         surrogate: What is maximised, per token.
-        averages_episode: Whether an episode's tokens are averaged before episodes are summed.
-        normalizer: Takes bool[batch, tokens] and `max_policy_tokens`; the sum is divided by it.
+        averages_episode: Whether an episode's tokens are averaged before episodes are
+            summed.
+        normalizer: Takes bool[batch, tokens] and `max_policy_tokens`; the sum is
+            divided by it.
     """
 
     surrogate: Callable[[PolicyTokens], Surrogate]

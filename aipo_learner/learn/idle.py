@@ -47,7 +47,9 @@ def _reason(group: Sequence[Episode]) -> str:
 
 
 def first_failure(groups: Groups) -> str:
-    """Return what the first failed episode of a step says of its failure; empty if none failed."""
+    """Return what the first failed episode of a step says of its failure; empty if none
+    failed.
+    """
     for group in groups:
         for episode in group:
             if episode.reward is None and episode.verdict:
@@ -85,13 +87,13 @@ def what_to_do(groups: Groups) -> str:
         return "The policy solves every task: take harder ones."
     if any(episode.reward for episode in episodes):
         return (
-            "Within each task all answers earn the same: a larger --group-size, a higher "
-            "--temperature, or a reward that tells more answers apart."
+            "Within each task all answers earn the same: a larger --group-size, a"
+            " higher --temperature, or a reward that tells more answers apart."
         )
     return (
-        "The policy hardly ever succeeds: take easier tasks, a larger --group-size, agents "
-        "(--agents), or a reward with partial credit (--reward); `aipo view` on a file in "
-        "episodes/ shows what it writes."
+        "The policy hardly ever succeeds: take easier tasks, a larger --group-size,"
+        " agents (--agents), or a reward with partial credit (--reward); `aipo view` on"
+        " a file in episodes/ shows what it writes."
     )
 
 

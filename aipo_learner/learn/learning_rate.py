@@ -6,9 +6,11 @@ import torch
 def learning_rate(
     step: int, *, peak: float, warmup_steps: int, num_steps: int, end_share: float
 ) -> float:
-    """Return the rate of a step: a linear rise over `warmup_steps`, then a linear fall to `end_share` of the peak.
+    """Return the rate of a step: a linear rise over `warmup_steps`, then a linear fall
+    to `end_share` of the peak.
 
-    >>> [learning_rate(s, peak=1.0, warmup_steps=2, num_steps=6, end_share=0.5) for s in (0, 1, 5)]
+    >>> rates = {"peak": 1.0, "warmup_steps": 2, "num_steps": 6, "end_share": 0.5}
+    >>> [learning_rate(step, **rates) for step in (0, 1, 5)]
     [0.5, 1.0, 0.5]
     """
     risen = min(1.0, (step + 1) / max(1, warmup_steps))

@@ -8,7 +8,8 @@ from aipo_learner.policy.forward import LearnerForward
 
 
 def batch_logprobs(forward: LearnerForward, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the log-probability and the entropy (nats) of every token of the policy or of an agent.
+    """Return the log-probability and the entropy (nats) of every token of the policy or
+    of an agent.
 
     Both are float32 `[batch, tokens]`, 0 at all other tokens; entropy is detached.
     """

@@ -1,4 +1,6 @@
-"""Telemetry of the objective: sums that microbatches can add, and the means made of them."""
+"""Telemetry of the objective: sums that microbatches can add, and the means made of
+them.
+"""
 
 from collections.abc import Iterable
 
@@ -9,7 +11,9 @@ Metrics = dict[str, Tensor]
 
 
 def merge_metrics(parts: Iterable[Metrics]) -> Metrics:
-    """The metrics of a batch from those of its microbatches: sums, and maxima for `*_max`."""
+    """The metrics of a batch from those of its microbatches: sums, and maxima for
+    `*_max`.
+    """
     merged: Metrics = {}
     for part in parts:
         for name, value in part.items():
@@ -33,12 +37,14 @@ def summarize(metrics: Metrics) -> dict[str, float]:
     """Means and shares from summed metrics; a mean over nothing is left out.
 
     `agent_p_mean` is the policy's mean probability of agent tokens (it should rise),
-    `agent_below_floor_share` the share whose p / p_agent is below `floor` (it should fall),
-    `kl_sampler` k3 of KL(sampler || old), `effective_sample_size` the share (sum w)^2 / (n sum w^2) of the n own
-    tokens whose truncated weights w correct for the sampler (1 where old and sampler agree), `kl_ref` k3 of KL(policy || reference).
-    `agent_gradient_share` is approximate: push * (1 - p), the gradient at the token's own logit,
-    in absolute value and with weights and normalizers, summed over agent tokens, against the
-    same sum over agent and policy tokens; it ignores how gradients of tokens cancel.
+    `agent_below_floor_share` the share whose p / p_agent is below `floor` (it should
+    fall), `kl_sampler` k3 of KL(sampler || old), `effective_sample_size` the share (sum
+    w)^2 / (n sum w^2) of the n own tokens whose truncated weights w correct for the
+    sampler (1 where old and sampler agree), `kl_ref` k3 of KL(policy || reference).
+    `agent_gradient_share` is approximate: push * (1 - p), the gradient at the token's
+    own logit, in absolute value and with weights and normalizers, summed over agent
+    tokens, against the same sum over agent and policy tokens; it ignores how gradients
+    of tokens cancel.
     """
     sums = {name: value.item() for name, value in metrics.items()}
     sums["push"] = sums["agent_push"] + sums["policy_push"]

@@ -1,7 +1,9 @@
-"""The AIPO loss: a base RL algorithm on the policy's own tokens, a rule on its agents' tokens.
+"""The AIPO loss: a base RL algorithm on the policy's own tokens, a rule on its agents'
+tokens.
 
-Our reconstruction of the objective of arXiv 2605.08401; docs/objective.md shows each equation
-beside the function that computes it. Everything here is pure: tensors in, tensors out.
+Our reconstruction of the objective of arXiv 2605.08401; docs/objective.md shows each
+equation beside the function that computes it. Everything here is pure: tensors in,
+tensors out.
 """
 
 import math
@@ -43,18 +45,20 @@ def aipo_loss(
     policy_normalizer: float | None = None,
     agent_normalizer: float | None = None,
 ) -> tuple[Tensor, Metrics]:
-    """-(sum of J over policy tokens / Z_policy + agent_weight * sum over agent tokens / Z_agent).
+    """-(sum of J over policy tokens / Z_policy + agent_weight * sum over agent tokens /
+    Z_agent).
 
-    Tensors are `[batch, tokens]`, float32 or float64 (all the same), masks bool; `advantages` may
-    be `[batch]`. One row is one episode. Only `logprobs` receives a gradient: exactly 0 where
-    neither mask is set, and there every tensor may hold anything, NaN and +-inf included.
+    Tensors are `[batch, tokens]`, float32 or float64 (all the same), masks bool;
+    `advantages` may be `[batch]`. One row is one episode. Only `logprobs` receives a
+    gradient: exactly 0 where neither mask is set, and there every tensor may hold
+    anything, NaN and +-inf included.
 
     `old_logprobs` are the learner's own at the rollout's weights, for agent tokens too.
     `agent_logprobs` are the agent's of its tokens (NaN or None: probability 1);
-    `sampler_logprobs` those of the engine that sampled (NaN or None: weight 1).
-    The normalizers are the whole batch's, from the functions of the same names, so that the
-    losses of microbatches add up to the loss of the batch; None computes them from these rows.
-    A row without policy tokens adds exactly 0 to the policy's term.
+    `sampler_logprobs` those of the engine that sampled (NaN or None: weight 1). The
+    normalizers are the whole batch's, from the functions of the same names, so that the
+    losses of microbatches add up to the loss of the batch; None computes them from
+    these rows. A row without policy tokens adds exactly 0 to the policy's term.
 
     Returns the scalar loss and detached metrics for `merge_metrics` and `summarize`.
     Raises ValueError for a wrong shape or dtype, overlapping masks, `kl_coef` without
@@ -62,8 +66,8 @@ def aipo_loss(
     """
     if logprobs.dim() != 2 or logprobs.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"logprobs is {logprobs.dtype} of shape {list(logprobs.shape)}: it must be float32 "
-            "or float64 of shape [batch, tokens]."
+            f"logprobs is {logprobs.dtype} of shape {list(logprobs.shape)}: it must be"
+            " float32 or float64 of shape [batch, tokens]."
         )
     advantages = _per_token(advantages.detach(), logprobs)
     known = {
@@ -97,9 +101,11 @@ def aipo_loss(
     agent_loss, agent_metrics = _agent_term(
         _select(agent_mask, logprobs),
         _select(agent_mask, old_logprobs.detach()),
-        None
-        if agent_logprobs is None
-        else _select(agent_mask, agent_logprobs.detach()),
+        (
+            None
+            if agent_logprobs is None
+            else _select(agent_mask, agent_logprobs.detach())
+        ),
         _select(agent_mask, advantages),
         agent_mask,
         config,
@@ -109,7 +115,9 @@ def aipo_loss(
 
 
 def policy_normalizer(policy_mask: Tensor, config: ObjectiveConfig) -> float:
-    """Z_policy of a whole batch, from its `[batch, tokens]` mask; over ranks, add them up."""
+    """Z_policy of a whole batch, from its `[batch, tokens]` mask; over ranks, add them
+    up.
+    """
     return BASE_ALGORITHMS[config.base].normalizer(
         policy_mask, config.max_policy_tokens
     )
@@ -133,10 +141,11 @@ def agent_coefficient(
     advantages: Tensor,
     config: ObjectiveConfig,
 ) -> Tensor:
-    """The coefficient c of every token under `config.agent_rule`: `[batch, tokens]`, detached.
+    """The coefficient c of every token under `config.agent_rule`: `[batch, tokens]`,
+    detached.
 
-    Arguments as in `aipo_loss`. c leaves out the advantage and its `negative_weight`; read it at
-    agent tokens only, elsewhere it has no meaning.
+    Arguments as in `aipo_loss`. c leaves out the advantage and its `negative_weight`;
+    read it at agent tokens only, elsewhere it has no meaning.
     """
     advantages = _per_token(advantages, logprobs)
     tokens = _agent_tokens(logprobs, old_logprobs, agent_logprobs, advantages, config)
@@ -181,7 +190,9 @@ def _policy_term(
 
 
 def _token_share(own: PolicyTokens, averages_episode: bool) -> Tensor:
-    """1, or 1 / n_i where the base algorithm averages over the n_i tokens of an episode."""
+    """1, or 1 / n_i where the base algorithm averages over the n_i tokens of an
+    episode.
+    """
     num_tokens = own.mask.sum(-1, keepdim=True).clamp(min=1).to(own.logprobs.dtype)
     return 1 / num_tokens if averages_episode else torch.ones_like(num_tokens)
 
@@ -251,7 +262,8 @@ def _agent_tokens(
     if agent_logprobs is None:
         agent_logprobs = torch.zeros_like(logprobs)
     known_logprobs = torch.where(agent_logprobs.isnan(), 0.0, agent_logprobs)
-    # A floor under a negative advantage would drive unlikely tokens towards probability 0.
+    # A floor under a negative advantage would drive unlikely tokens towards probability
+    # 0.
     floor = torch.where(advantages < 0, 0.0, torch.full_like(logprobs, config.floor))
     return AgentTokens(
         p=logprobs.exp(),
@@ -269,7 +281,9 @@ def _weighted_advantages(advantages: Tensor, config: ObjectiveConfig) -> Tensor:
 
 
 def _select(mask: Tensor, values: Tensor) -> Tensor:
-    """`values` where the mask is set, 0 elsewhere: garbage there reaches no arithmetic."""
+    """`values` where the mask is set, 0 elsewhere: garbage there reaches no
+    arithmetic.
+    """
     return torch.where(mask, values, 0.0)
 
 
@@ -278,7 +292,9 @@ def _count(mask: Tensor, like: Tensor) -> Tensor:
 
 
 def _divide(total: Tensor, normalizer: float, name: str) -> Tensor:
-    """`total / normalizer`; 0, gradient included, when there is nothing to normalise by."""
+    """`total / normalizer`; 0, gradient included, when there is nothing to normalise
+    by.
+    """
     if not 0 <= normalizer < math.inf:
         raise ValueError(
             f"{name} is {normalizer}: it must be a finite number, 0 or more."
@@ -293,8 +309,8 @@ def _per_token(advantages: Tensor, like: Tensor) -> Tensor:
     if advantages.shape == like.shape[:1]:
         return advantages.unsqueeze(-1).expand(like.shape)
     raise ValueError(
-        f"advantages has shape {list(advantages.shape)}: it must be {list(like.shape[:1])} "
-        f"(one per row) or {list(like.shape)} (one per token)."
+        f"advantages has shape {list(advantages.shape)}: it must be"
+        f" {list(like.shape[:1])} (one per row) or {list(like.shape)} (one per token)."
     )
 
 
@@ -302,7 +318,8 @@ def _check(like: Tensor, dtype: torch.dtype, **tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         if tensor is not None and tensor.shape != like.shape:
             raise ValueError(
-                f"{name} has shape {list(tensor.shape)}: it must have the shape of logprobs, {list(like.shape)}."
+                f"{name} has shape {list(tensor.shape)}: it must have the shape of"
+                f" logprobs, {list(like.shape)}."
             )
         if tensor is not None and tensor.dtype != dtype:
             raise ValueError(f"{name} is {tensor.dtype}: it must be {dtype}.")
@@ -313,6 +330,7 @@ def _check_overlap(policy_mask: Tensor, agent_mask: Tensor) -> None:
     if both.any():
         row, token = both.nonzero()[0].tolist()
         raise ValueError(
-            f"policy_mask and agent_mask, both {list(both.shape)}, overlap at {int(both.sum())} "
-            f"tokens, the first in row {row} at token {token}: a token has one author."
+            f"policy_mask and agent_mask, both {list(both.shape)}, overlap at"
+            f" {int(both.sum())} tokens, the first in row {row} at token {token}: a"
+            " token has one author."
         )

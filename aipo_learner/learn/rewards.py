@@ -1,4 +1,6 @@
-"""The reward that advantages are taken of: the verdict's, and the terms that a run adds to it."""
+"""The reward that advantages are taken of: the verdict's, and the terms that a run adds
+to it.
+"""
 
 from aipo_env import DialogueRules, Episode
 from aipo_learner.learn.advantages import overlong_penalty
@@ -11,8 +13,8 @@ def shaped_reward(
     """Return the verdict's reward, 0 without one, with the terms that are set.
 
     `consult_cost` is taken for every consultation that was answered. `consult_bonus` is
-    added, times `bonus_share`, where a correct episode had an answered consultation. The
-    length penalty grows over the last `overlong_buffer` tokens before the limit.
+    added, times `bonus_share`, where a correct episode had an answered consultation.
+    The length penalty grows over the last `overlong_buffer` tokens before the limit.
     """
     num_answered = sum(
         consult.is_agents and consult.status == "answered"

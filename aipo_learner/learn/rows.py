@@ -1,4 +1,6 @@
-"""From episodes to padded tensors: one row per episode, microbatches by token budget."""
+"""From episodes to padded tensors: one row per episode, microbatches by token
+budget.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +21,8 @@ class Row:
         token_ids: int64[T].
         policy_mask: bool[T], tokens the policy wrote.
         agent_mask: bool[T], reply content an agent wrote.
-        sampler_logprobs: float32[T], what the sampler reported; NaN where it reported nothing.
+        sampler_logprobs: float32[T], what the sampler reported; NaN where it reported
+            nothing.
         agent_logprobs: float32[T], the agent's own; NaN where unknown.
     """
 
@@ -37,7 +40,9 @@ def episode_row(
     prompt: Sequence[int] = (),
     kept: NDArray[np.int64] | None = None,
 ) -> Row:
-    """Return the row of an episode: after `prompt`, its tokens, or those at the places `kept`, in their order."""
+    """Return the row of an episode: after `prompt`, its tokens, or those at the places
+    `kept`, in their order.
+    """
     tokens, head = episode.tokens, len(prompt)
     if kept is None:
         kept = np.arange(len(tokens))
@@ -60,7 +65,9 @@ def episode_row(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows padded on the right: all tensors `[batch, tokens]`, `advantages` `[batch]`."""
+    """Rows padded on the right: all tensors `[batch, tokens]`, `advantages`
+    `[batch]`.
+    """
 
     token_ids: Tensor
     attention_mask: Tensor
@@ -105,10 +112,12 @@ def collate(
 def split_rows(
     rows: Sequence[Row], max_tokens: int, *, packed: bool = False
 ) -> list[list[Row]]:
-    """Split rows into microbatches of at most `max_tokens` tokens, padding included; a longer row stands alone.
+    """Split rows into microbatches of at most `max_tokens` tokens, padding included; a
+    longer row stands alone.
 
-    Rows of similar length share a microbatch: at most a fifth of it is padding. Packed rows need none, and
-    share one if they fit. The split is a function of the rows alone.
+    Rows of similar length share a microbatch: at most a fifth of it is padding. Packed
+    rows need none, and share one if they fit. The split is a function of the rows
+    alone.
     """
     parts: list[list[Row]] = []
     num_tokens = 0

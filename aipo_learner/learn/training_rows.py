@@ -19,7 +19,8 @@ class TrainingRows:
 
     Args:
         rows: In the order of the groups.
-        counts: Metrics: how many rows there are, and how many groups were left out and why.
+        counts: Metrics: how many rows there are, and how many groups were left out and
+            why.
     """
 
     rows: list[Row]
@@ -41,8 +42,8 @@ def training_rows(
 ) -> TrainingRows:
     """Turn groups of episodes into rows.
 
-    A group with a failed episode is left out whole: its baseline would be another than intended. So is
-    one in which every advantage is 0.
+    A group with a failed episode is left out whole: its baseline would be another than
+    intended. So is one in which every advantage is 0.
 
     Args:
         reward: Of an episode that has a verdict.
@@ -89,7 +90,9 @@ def imitation_rows(
 
 
 def imitation_row(episode: Episode, *, agent_tokens: bool) -> Row:
-    """Return an episode as a sequence to imitate: the policy's tokens, with `agent_tokens` also its agents'."""
+    """Return an episode as a sequence to imitate: the policy's tokens, with
+    `agent_tokens` also its agents'.
+    """
     row = episode_row(episode, 1.0)
     imitated = row.policy_mask
     if agent_tokens:

@@ -1,4 +1,6 @@
-"""One optimiser step on a batch of rows; the gradient does not depend on how rows are split."""
+"""One optimiser step on a batch of rows; the gradient does not depend on how rows are
+split.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +26,9 @@ from aipo_learner.settings.stages import UpdateSettings
 
 @dataclass(frozen=True)
 class Normalizers:
-    """What the two terms of the loss are divided by: the whole batch's, over all ranks."""
+    """What the two terms of the loss are divided by: the whole batch's, over all
+    ranks.
+    """
 
     policy: float
     agent: float
@@ -32,9 +36,11 @@ class Normalizers:
 
 @dataclass
 class _Microbatch:
-    """Rows of one forward and backward pass, with what is known of them before any update.
+    """Rows of one forward and backward pass, with what is known of them before any
+    update.
 
-    `old_logprobs` are set by the first pass, which is made at the weights of the step's start.
+    `old_logprobs` are set by the first pass, which is made at the weights of the step's
+    start.
     """
 
     batch: Batch
@@ -51,7 +57,8 @@ def update(
     pad_token_id: int,
     reference: LearnerForward | None = None,
 ) -> dict[str, float]:
-    """Make `updates_per_step` optimiser steps on `rows`, the same on all ranks; return the telemetry of the first.
+    """Make `updates_per_step` optimiser steps on `rows`, the same on all ranks; return
+    the telemetry of the first.
 
     Raises:
         PolicyError: The gradient is not finite; the weights are left as they are.
@@ -86,9 +93,11 @@ def update(
 def share_passes(
     passes: Sequence[list[Row]],
 ) -> tuple[Sequence[list[Row]], Sequence[list[Row]]]:
-    """Return this rank's microbatches, and one with a row in which no token counts if others have one more.
+    """Return this rank's microbatches, and one with a row in which no token counts if
+    others have one more.
 
-    All ranks must make as many passes, because they gather the weights of the layers together.
+    All ranks must make as many passes, because they gather the weights of the layers
+    together.
     """
     mine = passes[rank() :: world_size()]
     if len(mine) * world_size() >= len(passes):
@@ -114,7 +123,9 @@ def _backward(
     objective: ObjectiveConfig,
     normalizers: Normalizers,
 ) -> tuple[Metrics, float]:
-    """Add a microbatch's gradient; return its metrics and the sum of entropies (nats) of the policy's tokens."""
+    """Add a microbatch's gradient; return its metrics and the sum of entropies (nats)
+    of the policy's tokens.
+    """
     batch = microbatch.batch
     logprobs, entropy = batch_logprobs(forward, batch)
     if microbatch.old_logprobs is None:
@@ -132,14 +143,16 @@ def _backward(
         policy_normalizer=normalizers.policy,
         agent_normalizer=normalizers.agent,
     )
-    # FSDP2 takes the mean of the ranks' gradients; the normalizers are made for their sum.
+    # FSDP2 takes the mean of the ranks' gradients; the normalizers are made for their
+    # sum.
     (loss * world_size()).backward()
     on_cpu = {name: value.cpu() for name, value in metrics.items()}
     return on_cpu, entropy[batch.policy_mask].sum().item()
 
 
 def _clipped_norm(forward: LearnerForward, max_grad_norm: float) -> float:
-    """Scale the gradient down to `max_grad_norm`; return the norm that it had, over all ranks.
+    """Scale the gradient down to `max_grad_norm`; return the norm that it had, over all
+    ranks.
 
     Raises:
         PolicyError: It is not finite.
@@ -148,8 +161,8 @@ def _clipped_norm(forward: LearnerForward, max_grad_norm: float) -> float:
     norm = whole(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
     if not norm.isfinite():
         raise PolicyError(
-            f"the gradient is not finite (norm {norm.item()}); the weights were left as they are. Lower lr or "
-            "max_grad_norm; the last checkpoint is whole."
+            f"the gradient is not finite (norm {norm.item()}); the weights were left as"
+            " they are. Lower lr or max_grad_norm; the last checkpoint is whole."
         )
     return norm.item()
 

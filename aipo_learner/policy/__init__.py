@@ -1,1 +1,3 @@
-"""The policy as a torch model: loading, saving, adapters, its forward pass, and its copies on several ranks."""
+"""The policy as a torch model: loading, saving, adapters, its forward pass, and its
+copies on several ranks.
+"""

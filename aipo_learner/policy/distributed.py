@@ -1,9 +1,11 @@
-"""One run in several processes that `torchrun` started: the same loop on every rank, the weights in shards.
+"""One run in several processes that `torchrun` started: the same loop on every rank,
+the weights in shards.
 
-Each rank samples its share of the groups from a whole copy of the policy; then all ranks have all episodes,
-and make the same rows of them. Each computes its share of the microbatches with a copy whose layers FSDP2 has
-spread over the ranks, gradients and optimiser state with them. Rank 0 alone writes files. Without torchrun
-there is one rank, and nothing here does anything.
+Each rank samples its share of the groups from a whole copy of the policy; then all
+ranks have all episodes, and make the same rows of them. Each computes its share of the
+microbatches with a copy whose layers FSDP2 has spread over the ranks, gradients and
+optimiser state with them. Rank 0 alone writes files. Without torchrun there is one
+rank, and nothing here does anything.
 """
 
 import atexit
@@ -62,7 +64,9 @@ def share(items: Sequence[T]) -> Sequence[T]:
 
 
 def gathered(items: Sequence[T]) -> list[T]:
-    """Return the items of all ranks, in the order of the ranks. Every rank waits here for every other."""
+    """Return the items of all ranks, in the order of the ranks. Every rank waits here
+    for every other.
+    """
     of_ranks: list[Sequence[T]] = [items] * world_size()
     if dist.is_initialized():
         dist.all_gather_object(of_ranks, items)
@@ -70,12 +74,15 @@ def gathered(items: Sequence[T]) -> list[T]:
 
 
 def own_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the model that `shard` may take apart: the model itself on one rank, else a copy."""
+    """Return the model that `shard` may take apart: the model itself on one rank, else
+    a copy.
+    """
     return model if world_size() == 1 else copy.deepcopy(model)
 
 
 def shard(model: PreTrainedModel, *, is_bfloat16: bool) -> None:
-    """Spread a model's weights over the ranks, layer by layer, with FSDP2 (arXiv 2304.11277).
+    """Spread a model's weights over the ranks, layer by layer, with FSDP2 (arXiv
+    2304.11277).
 
     With `is_bfloat16` layers are gathered in it; gradients are summed, and the head
     computed, in float32.
@@ -93,7 +100,9 @@ def shard(model: PreTrainedModel, *, is_bfloat16: bool) -> None:
 
 @torch.no_grad()
 def copy_weights(sharded: PreTrainedModel, whole: PreTrainedModel) -> None:
-    """Copy what is trained from the shards of all ranks to the model that this rank samples from."""
+    """Copy what is trained from the shards of all ranks to the model that this rank
+    samples from.
+    """
     for source, target in zip(sharded.parameters(), whole.parameters(), strict=True):
         if isinstance(source, DTensor) and source.requires_grad:
             target.copy_(source.full_tensor())

@@ -1,4 +1,6 @@
-"""The learner's forward pass: log-probabilities of the tokens that the loss reads, and of no others."""
+"""The learner's forward pass: log-probabilities of the tokens that the loss reads, and
+of no others.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,16 +30,17 @@ HeadForward = Callable[[Tensor], Tensor]
 class LearnerForward:
     """Computes log-probabilities with a causal language model of transformers.
 
-    While it runs, the `forward` methods of the output embedding and of the layers are others. The model itself,
-    its layers and its head are called as modules, never their weights from outside, so that the hooks of FSDP2
-    run wherever `fully_shard` puts them later; the sampler meets the model unchanged.
+    While it runs, the `forward` methods of the output embedding and of the layers are
+    others. The model itself, its layers and its head are called as modules, never their
+    weights from outside, so that the hooks of FSDP2 run wherever `fully_shard` puts
+    them later; the sampler meets the model unchanged.
 
-    `takes_chunks` says whether the head's log-probabilities are computed in chunks: it has
-    no bias, and the model leaves its logits as they are. Else all logits are held.
+    `takes_chunks` says whether the head's log-probabilities are computed in chunks: it
+    has no bias, and the model leaves its logits as they are. Else all logits are held.
 
     Raises:
-        PolicyError: The layout is "packed" and packed rows of this model see each other, or the model has no
-            layers that can be compiled or computed again.
+        PolicyError: The layout is "packed" and packed rows of this model see each
+            other, or the model has no layers that can be compiled or computed again.
     """
 
     def __init__(
@@ -56,7 +59,8 @@ class LearnerForward:
         if config.precision == "auto":
             self.is_bfloat16 = on_gpu
         if self.is_bfloat16 and on_gpu:
-            # The head's float32 products in TF32: in full they would take most of the step.
+            # The head's float32 products in TF32: in full they would take most of the
+            # step.
             torch.set_float32_matmul_precision("high")
         self._layers = dict(_layer_forwards(model, config))
         self._attention = ""
@@ -69,17 +73,19 @@ class LearnerForward:
         if self.is_packed and not self._keeps_rows_apart():
             if config.layout == "packed":
                 raise PolicyError(
-                    f"compute.layout='packed': packed rows of a {model.config.model_type} see each other. Use padded."
+                    "compute.layout='packed': packed rows of a"
+                    f" {model.config.model_type} see each other. Use padded."
                 )
             self.is_packed = False
 
     def __call__(
         self, token_ids: Tensor, attention_mask: Tensor, wanted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the log-probability of every wanted token, and the entropy (nats) there.
+        """Return the log-probability of every wanted token, and the entropy (nats)
+        there.
 
-        Both are float32 `[batch, tokens]`, 0 at all other tokens and at the first, which
-        nothing predicts; entropy is detached.
+        Both are float32 `[batch, tokens]`, 0 at all other tokens and at the first,
+        which nothing predicts; entropy is detached.
 
         Args:
             token_ids: int64[batch, tokens], padded on the right.
@@ -91,7 +97,8 @@ class LearnerForward:
         inputs = {"input_ids": token_ids}
         here = wanted
         if self.is_packed:
-            # Positions start anew with every row: transformers takes that for a boundary.
+            # Positions start anew with every row: transformers takes that for a
+            # boundary.
             real = attention_mask.bool()
             positions = real.cumsum(-1)[real][None] - 1
             inputs = {"input_ids": token_ids[real][None], "position_ids": positions}
@@ -106,7 +113,9 @@ class LearnerForward:
     def _logprobs_at(
         self, wanted: Tensor, inputs: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Return float32[N] log-probabilities and entropies of the N wanted tokens: bool[rows, width]."""
+        """Return float32[N] log-probabilities and entropies of the N wanted tokens:
+        bool[rows, width].
+        """
         targets = inputs["input_ids"][wanted]
         # The state before a token predicts it; the first of a row is never wanted.
         before = wanted.roll(-1, dims=1)
@@ -120,8 +129,9 @@ class LearnerForward:
     ) -> tuple[Tensor, Tensor]:
         """Have the head give log-probabilities and entropies in the place of logits.
 
-        The model passes on what its head gives, and that is how they come back: what the
-        model itself returns bears the hooks by which FSDP2 sees a backward pass begin.
+        The model passes on what its head gives, and that is how they come back: what
+        the model itself returns bears the hooks by which FSDP2 sees a backward pass
+        begin.
         """
 
         def head_forward(hidden: Tensor) -> Tensor:
@@ -135,7 +145,9 @@ class LearnerForward:
     def _from_logits(
         self, before: Tensor, targets: Tensor, inputs: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Hold the logits of the wanted places, as the model makes them of what its head gives."""
+        """Hold the logits of the wanted places, as the model makes them of what its
+        head gives.
+        """
         own_forward = self.head.forward
 
         def head_forward(hidden: Tensor) -> Tensor:
@@ -159,13 +171,16 @@ class LearnerForward:
             self._replaced(in_full_precision),
             torch.autocast(device, torch.bfloat16, self.is_bfloat16),
         ):
-            # Rows end in padding, which no token before it sees under causal attention: no mask is needed.
+            # Rows end in padding, which no token before it sees under causal attention:
+            # no mask is needed.
             out: Tensor = self.model(**inputs, use_cache=False).logits
         return out
 
     @torch.no_grad()
     def _leaves_logits_alone(self) -> bool:
-        """Return whether the model returns what its head gives: no cap, no scale, nothing added."""
+        """Return whether the model returns what its head gives: no cap, no scale,
+        nothing added.
+        """
         given: list[Tensor] = []
 
         def head_forward(hidden: Tensor) -> Tensor:
@@ -196,7 +211,9 @@ class LearnerForward:
 
     @torch.no_grad()
     def _keeps_rows_apart(self) -> bool:
-        """Return whether two packed rows get what they get alone: a recurrent layer would carry its state on."""
+        """Return whether two packed rows get what they get alone: a recurrent layer
+        would carry its state on.
+        """
         rows = torch.arange(32, device=self.model.device).view(2, 16)
         wanted = torch.ones_like(rows, dtype=torch.bool)
         wanted[:, 0] = False
@@ -225,8 +242,9 @@ def _layer_forwards(
     ]
     if not layers:
         raise PolicyError(
-            "compute.gradient_checkpointing and compute.compile_layers: no layers of a "
-            f"{model.config.model_type} are known to transformers as such. Leave both off."
+            "compute.gradient_checkpointing and compute.compile_layers: no layers of a"
+            f" {model.config.model_type} are known to transformers as such. Leave both"
+            " off."
         )
     for layer in layers:
         forward: Callable[..., Any] = layer.forward

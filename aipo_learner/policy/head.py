@@ -1,4 +1,6 @@
-"""Log-probabilities straight from hidden states: the logits of a large vocabulary never exist at once."""
+"""Log-probabilities straight from hidden states: the logits of a large vocabulary never
+exist at once.
+"""
 
 from typing import Any
 
@@ -14,19 +16,22 @@ _CHUNK_TOKENS = 512
 def token_logprobs_from_hidden(
     hidden: Tensor, weight: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the log-probability of each target token, and the entropy (nats) of the distribution there.
+    """Return the log-probability of each target token, and the entropy (nats) of the
+    distribution there.
 
-    Computed in float32 in chunks over tokens and vocabulary, forward and backward, so that neither [T, V]
-    logits nor their gradient are ever held. The backward pass computes the logits once more.
+    Computed in float32 in chunks over tokens and vocabulary, forward and backward, so
+    that neither [T, V] logits nor their gradient are ever held. The backward pass
+    computes the logits once more.
 
     Args:
-        hidden: [T, D], the model's last hidden states. Divide by a temperature beforehand.
+        hidden: [T, D], the model's last hidden states. Divide by a temperature
+            beforehand.
         weight: [V, D], the output embedding.
         targets: int64[T], one id in 0 to V - 1 per row of `hidden`.
 
     Returns:
-        float32[T] log-probabilities, differentiable in `hidden` and `weight`, and float32[T] entropies,
-        detached.
+        float32[T] log-probabilities, differentiable in `hidden` and `weight`, and
+        float32[T] entropies, detached.
     """
     logprobs, entropy = _HeadLogprobs.apply(hidden, weight, targets)
     return logprobs, entropy
@@ -37,7 +42,8 @@ class _HeadLogprobs(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        # mass and weighted sum e^(logit - highest) over the vocabulary, and that times the logit.
+        # mass and weighted sum e^(logit - highest) over the vocabulary, and that times
+        # the logit.
         mass, weighted, picked = torch.zeros(
             3, len(hidden), dtype=torch.float32, device=hidden.device
         )
@@ -84,7 +90,9 @@ class _HeadLogprobs(torch.autograd.Function):
 
 
 def _chunks(hidden: Tensor, weight: Tensor) -> Any:
-    """Yield (first vocabulary id, that part of the head in float32, rows of hidden states)."""
+    """Yield (first vocabulary id, that part of the head in float32, rows of hidden
+    states).
+    """
     tokens = max(1, min(_CHUNK_TOKENS, len(hidden)))
     width = max(1, _CHUNK.get(hidden.device.type, 1 << 20) // tokens)
     for first in range(0, len(weight), width):
@@ -94,6 +102,8 @@ def _chunks(hidden: Tensor, weight: Tensor) -> Any:
 
 
 def _columns(targets: Tensor, first: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return whether each target is in a part of the vocabulary, and its column there, clamped: [T], [T, 1]."""
+    """Return whether each target is in a part of the vocabulary, and its column there,
+    clamped: [T], [T, 1].
+    """
     column = targets - first
     return (column >= 0) & (column < width), column.clamp(0, width - 1)[:, None]

@@ -1,4 +1,6 @@
-"""Low-rank adapters by peft (arXiv 2106.09685), put into the model in place; what is exported is a plain model."""
+"""Low-rank adapters by peft (arXiv 2106.09685), put into the model in place; what is
+exported is a plain model.
+"""
 
 from importlib.util import find_spec
 
@@ -9,9 +11,11 @@ from aipo_env import ConfigError
 
 
 def add_adapter(model: PreTrainedModel, rank: int) -> None:
-    """Freeze the model and give every linear layer but the head an adapter of this rank, scaled by 2.
+    """Freeze the model and give every linear layer but the head an adapter of this
+    rank, scaled by 2.
 
-    The first matrices are drawn from torch's generator, the second are 0: the model's outputs stay.
+    The first matrices are drawn from torch's generator, the second are 0: the model's
+    outputs stay.
 
     Raises:
         ConfigError: peft is not installed.
@@ -36,9 +40,11 @@ def adapter_state(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def merged_state(model: PreTrainedModel) -> dict[str, Tensor] | None:
-    """Return the weights of the plain model that computes the same; None where there are no adapters.
+    """Return the weights of the plain model that computes the same; None where there
+    are no adapters.
 
-    The model itself keeps base and adapter apart: adding and taking away again would not give the same bits.
+    The model itself keeps base and adapter apart: adding and taking away again would
+    not give the same bits.
     """
     if not hasattr(model, "peft_config"):
         return None

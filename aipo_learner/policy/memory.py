@@ -10,7 +10,9 @@ from aipo_env import ConfigError
 
 @contextlib.contextmanager
 def out_of_memory_explained(advise: Callable[[], str]) -> Iterator[None]:
-    """Where torch finds no memory within, raise ConfigError with the advice on what to change."""
+    """Where torch finds no memory within, raise ConfigError with the advice on what to
+    change.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,8 +1,9 @@
 """The tiny policy: a real Hugging Face causal LM, small enough to train on two cores.
 
-Qwen3 architecture with heads of 64 dimensions, tied embeddings, about a million parameters; a byte-level
-BPE tokenizer that reads any text, keeps every word and every two-digit constant of the toy world whole, and
-holds the consult markup as single tokens; a chat template that only appends.
+Qwen3 architecture with heads of 64 dimensions, tied embeddings, about a million
+parameters; a byte-level BPE tokenizer that reads any text, keeps every word and every
+two-digit constant of the toy world whole, and holds the consult markup as single
+tokens; a chat template that only appends.
 """
 
 from collections.abc import Iterator
@@ -29,8 +30,8 @@ CHAT_TEMPLATE = (
 )
 SPECIAL_TOKENS = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 _WORDS = (
-    "Solve You may consult Apply to first then wrong at right unknown unavailable no consultations "
-    "left reply from the answer a code is of and"
+    "Solve You may consult Apply to first then wrong at right unknown unavailable no"
+    " consultations left reply from the answer a code is of and"
 )
 
 

@@ -1,7 +1,9 @@
-"""Rollout workers as Ray actors: each has a sampler and a scenario of its own, and plays the groups it is handed.
+"""Rollout workers as Ray actors: each has a sampler and a scenario of its own, and
+plays the groups it is handed.
 
-What an episode is follows from its step, group and rollout and from the weights, never from who plays it. So a
-worker that dies is replaced by Ray, and the groups that it had are played again from their beginning.
+What an episode is follows from its step, group and rollout and from the weights, never
+from who plays it. So a worker that dies is replaced by Ray, and the groups that it had
+are played again from their beginning.
 """
 
 import asyncio
@@ -39,7 +41,9 @@ class RayWorker:
     def play(
         self, weights: Weights, step: int, groups: Sequence[int], policy_version: int
     ) -> list[Episode]:
-        """Take the weights unless they are there already, and play some groups of a step."""
+        """Take the weights unless they are there already, and play some groups of a
+        step.
+        """
         if policy_version != self._version:
             with torch.no_grad():
                 for parameter, values in zip(
@@ -49,7 +53,8 @@ class RayWorker:
             sync_weights(self._sampler, self._model, self._config.max_sampler_gap)
             self._version = policy_version
         path = Path(self._config.out, "journal.jsonl")
-        # Read anew: it has what a worker that died was answered, and no more what a checkpoint has made useless.
+        # Read anew: it has what a worker that died was answered, and no more what a
+        # checkpoint has made useless.
         self._scenario.pool.journal = Journal(path) if path.parent.is_dir() else None
         work = play_groups(
             self._config.rollouts,
@@ -63,10 +68,12 @@ class RayWorker:
 
 
 class RayWorkers:
-    """The workers of a run, in the cluster that RAY_ADDRESS names, or else on this machine.
+    """The workers of a run, in the cluster that RAY_ADDRESS names, or else on this
+    machine.
 
     Raises:
-        ConfigError: Ray is not installed, or the cluster has too few CPUs or GPUs, or episodes come from a file.
+        ConfigError: Ray is not installed, or the cluster has too few CPUs or GPUs, or
+            episodes come from a file.
     """
 
     def __init__(
@@ -74,7 +81,8 @@ class RayWorkers:
     ) -> None:
         if config.source.is_stored:
             raise ConfigError(
-                f"ray={number}: stored episodes leave nothing to sample. Leave --ray out."
+                f"ray={number}: stored episodes leave nothing to sample. Leave --ray"
+                " out."
             )
         try:
             import ray
@@ -91,8 +99,9 @@ class RayWorkers:
         for name, of_each in each.items():
             if there.get(name, 0) < number * of_each:
                 raise ConfigError(
-                    f"ray={number} workers need as many {name}s, and Ray has {there.get(name, 0):g}. Use "
-                    "fewer, or add machines: ray start --address=…"
+                    f"ray={number} workers need as many {name}s, and Ray has"
+                    f" {there.get(name, 0):g}. Use fewer, or add machines: ray start"
+                    " --address=…"
                 )
         make = ray.remote(
             num_cpus=1,
@@ -104,10 +113,12 @@ class RayWorkers:
         self.workers = [make.remote(config, build) for _ in range(number)]
 
     def play(self, step: int, groups: Sequence[int], policy_version: int) -> Playing:
-        """Have all workers play their parts with the weights that the model has at the call.
+        """Have all workers play their parts with the weights that the model has at the
+        call.
 
         Raises:
-            PolicyError: When awaited: a worker could not be made, or died again and again over the same groups.
+            PolicyError: When awaited: a worker could not be made, or died again and
+                again over the same groups.
         """
         ray = self._ray
         if policy_version != self._version:
@@ -132,8 +143,9 @@ class RayWorkers:
             raise error.cause from error
         except ray.exceptions.RayActorError as error:
             raise PolicyError(
-                f"a rollout worker gave up step {step + 1}: {error}. If it was killed {NUM_TRIES} times, its memory is too "
-                "small: lower max_rows of the sampler, or use fewer workers for each machine."
+                f"a rollout worker gave up step {step + 1}: {error}. If it was killed"
+                f" {NUM_TRIES} times, its memory is too small: lower max_rows of the"
+                " sampler, or use fewer workers for each machine."
             ) from error
         return [episode for part in played for episode in part]
 

@@ -1,4 +1,6 @@
-"""Where the episodes of a step come from: sampled now, or up to `max_staleness` steps ahead."""
+"""Where the episodes of a step come from: sampled now, or up to `max_staleness` steps
+ahead.
+"""
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -33,7 +35,9 @@ Groups = list[list[Episode]]
 """Episodes by task: what advantages are taken over."""
 Playing = Coroutine[Any, Any, list[Episode]]
 Play = Callable[[int, Sequence[int], int], Playing]
-"""Plays some groups of a step with the weights that this process has at the call, of a version that it is told."""
+"""Plays some groups of a step with the weights that this process has at the call, of a
+version that it is told.
+"""
 
 
 class Batches:
@@ -50,7 +54,9 @@ class Batches:
         """Wait for what `sample_ahead` began. What is raised meanwhile gives it up."""
 
     def queued(self) -> list[Episode]:
-        """Return the episodes that wait for their steps, in order: a checkpoint keeps them."""
+        """Return the episodes that wait for their steps, in order: a checkpoint keeps
+        them.
+        """
         return []
 
     def close(self) -> None:
@@ -58,16 +64,18 @@ class Batches:
 
 
 class SampledBatches(Batches):
-    """Samples the batches of a run in order, each at most `max_staleness` steps before it is trained on.
+    """Samples the batches of a run in order, each at most `max_staleness` steps before
+    it is trained on.
 
-    The batch of step s is sampled whole by the weights after max(0, s - max_staleness) steps, which is the
-    `policy_version` of all its tokens: no episode spans two versions. With `is_apart`, where an update leaves the
-    weights that are sampled from as they are, it is sampled during the update of step s - max_staleness.
+    The batch of step s is sampled whole by the weights after max(0, s - max_staleness)
+    steps, which is the `policy_version` of all its tokens: no episode spans two
+    versions. With `is_apart`, where an update leaves the weights that are sampled from
+    as they are, it is sampled during the update of step s - max_staleness.
 
     Args:
         first_step: The first step that is still to be made.
-        queued: Episodes that were sampled for it and the steps after it, before the last
-            checkpoint.
+        queued: Episodes that were sampled for it and the steps after it, before the
+            last checkpoint.
     """
 
     def __init__(
@@ -89,7 +97,9 @@ class SampledBatches(Batches):
         self._ahead: Running[list[Episode]] | None = None
 
     def take(self, step: int) -> Groups:
-        """Sample, with the weights as they are, what is due and not sampled ahead; return the step's groups."""
+        """Sample, with the weights as they are, what is due and not sampled ahead;
+        return the step's groups.
+        """
         last = step + self._settings.max_staleness
         if self._may_overlap:
             # The batch of that step is begun by `sample_ahead`.
@@ -99,7 +109,9 @@ class SampledBatches(Batches):
         return by_group(self._queue.popleft())
 
     def sample_ahead(self, step: int) -> None:
-        """Begin to sample the batch that is `max_staleness` steps ahead, with the weights as they are."""
+        """Begin to sample the batch that is `max_staleness` steps ahead, with the
+        weights as they are.
+        """
         if self._may_overlap and self._next < self._settings.num_steps:
             self._ahead = start(self._begin(step))
 
@@ -114,7 +126,9 @@ class SampledBatches(Batches):
             ahead.cancel()
 
     def queued(self) -> list[Episode]:
-        """Return the episodes that wait for their steps, in order: a checkpoint keeps them."""
+        """Return the episodes that wait for their steps, in order: a checkpoint keeps
+        them.
+        """
         return [episode for batch in self._queue for episode in batch]
 
     def close(self) -> None:
@@ -124,7 +138,9 @@ class SampledBatches(Batches):
             ahead.cancel()
 
     def _keep(self, wait: Callable[[], list[Episode]]) -> None:
-        """Wait for this rank's part of a batch and queue the parts of all. If one of them is given up, all are."""
+        """Wait for this rank's part of a batch and queue the parts of all. If one of
+        them is given up, all are.
+        """
         mine: list[Episode] | None = None
         with suppress(Abandoned), self._interrupt.abandonable(together=True):
             mine = wait()
@@ -149,10 +165,11 @@ async def play_groups(
     policy_version: int,
     further: Further = no_further,
 ) -> list[Episode]:
-    """Play all rollouts of some groups of a step, group after group, each with its task and its keys.
+    """Play all rollouts of some groups of a step, group after group, each with its task
+    and its keys.
 
-    Who plays the others makes no difference to them. `further` waves add rollouts to these
-    groups, or groups behind them.
+    Who plays the others makes no difference to them. `further` waves add rollouts to
+    these groups, or groups behind them.
     """
     if isinstance(scenario.pool, WithholdingPool):
         pool = scenario.pool.accepting(anneal(settings, step))
@@ -177,7 +194,9 @@ async def play_groups(
 
 
 def by_group(episodes: Sequence[Episode]) -> Groups:
-    """Return episodes by their group, groups in the order in which they first appear."""
+    """Return episodes by their group, groups in the order in which they first
+    appear.
+    """
     groups: dict[str, list[Episode]] = {}
     for episode in episodes:
         groups.setdefault(episode.group_id, []).append(episode)
@@ -196,9 +215,11 @@ def _by_step(episodes: Sequence[Episode]) -> list[list[Episode]]:
 def staleness(
     step: int, episodes: Sequence[Episode], *, is_stored: bool
 ) -> dict[str, float]:
-    """Return by how many versions the policy's tokens are older than `step`: the mean, and the largest.
+    """Return by how many versions the policy's tokens are older than `step`: the mean,
+    and the largest.
 
-    Of stored episodes, those whose tokens have versions of their own count; the others' may never have been set.
+    Of stored episodes, those whose tokens have versions of their own count; the others'
+    may never have been set.
     """
     versions = [np.zeros(0, np.int32)]
     for episode in episodes:

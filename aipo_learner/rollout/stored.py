@@ -1,4 +1,6 @@
-"""Training on a file of episodes, made by anybody: `aipo train --episodes` and, as imitation, `--sft-episodes`."""
+"""Training on a file of episodes, made by anybody: `aipo train --episodes` and, as
+imitation, `--sft-episodes`.
+"""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -33,13 +35,15 @@ from aipo_learner.settings.train import TrainConfig
 
 
 class StoredBatches(Batches):
-    """The batches of a run on stored episodes: every epoch goes through the groups in an order of its own.
+    """The batches of a run on stored episodes: every epoch goes through the groups in
+    an order of its own.
 
-    Groups are the episodes of one `group_id` and task, wherever they stand. With `sft_episodes`, each correct
-    episode stands alone.
+    Groups are the episodes of one `group_id` and task, wherever they stand. With
+    `sft_episodes`, each correct episode stands alone.
 
     Raises:
-        DataError: The file cannot be read, its tokens are not the policy's, or nothing in it can be used.
+        DataError: The file cannot be read, its tokens are not the policy's, or nothing
+            in it can be used.
     """
 
     def __init__(
@@ -64,7 +68,8 @@ class StoredBatches(Batches):
         if not self._groups:
             wanted = "correct episode" if source.sft_episodes else "episode"
             raise DataError(
-                f"{path}: holds no {wanted}, so there is nothing to train on. Give another file."
+                f"{path}: holds no {wanted}, so there is nothing to train on. Give"
+                " another file."
             )
 
     def take(self, step: int) -> Groups:
@@ -90,14 +95,16 @@ async def _completed(
     for number, episode in enumerate(read_episodes(path), 1):
         if episode.task.withheld and episode.task.prompt == episode.task.withheld:
             raise DataError(
-                f"{path}, line {number}: the text was withheld when it was written. Delete the line."
+                f"{path}, line {number}: the text was withheld when it was written."
+                " Delete the line."
             )
         if not len(episode.tokens):
             episode = replace(episode, tokens=tokenised(episode, scenario, tokenizer))
         if (highest := int(episode.tokens.token_ids.max(initial=0))) >= len(tokenizer):
             raise DataError(
-                f"{path}, line {number}: token id {highest} is not among the policy's {len(tokenizer)}. Take 'tokens' "
-                "out of the line: then its text is tokenised."
+                f"{path}, line {number}: token id {highest} is not among the policy's"
+                f" {len(tokenizer)}. Take 'tokens' out of the line: then its text is"
+                " tokenised."
             )
         episodes.append(episode)
     return await all_of(_judged(episode, scenario) for episode in episodes)
@@ -106,10 +113,11 @@ async def _completed(
 def tokenised(
     episode: Episode, scenario: Scenario, tokenizer: PreTrainedTokenizerBase
 ) -> TokenRecord:
-    """Return the tokens of an episode's messages in the policy's chat format; log-probabilities are unknown.
+    """Return the tokens of an episode's messages in the policy's chat format;
+    log-probabilities are unknown.
 
-    A turn of the policy that closes with no stop string of the scenario's counts as ended by the policy itself:
-    its end token is the policy's.
+    A turn of the policy that closes with no stop string of the scenario's counts as
+    ended by the policy itself: its end token is the policy's.
     """
     chat = ChatFormat(tokenizer)
     stops = scenario.session(
@@ -151,12 +159,16 @@ def tokenised(
 
 
 def _encodable(span: Span) -> Span:
-    """Return a span without halves of surrogate pairs, which JSON can carry and no tokenizer reads."""
+    """Return a span without halves of surrogate pairs, which JSON can carry and no
+    tokenizer reads.
+    """
     return replace(span, text=span.text.encode("utf-8", "replace").decode())
 
 
 async def _judged(episode: Episode, scenario: Scenario) -> Episode:
-    """Return an episode that lacks a reward with the verdict on its last turn; nothing else failed in it."""
+    """Return an episode that lacks a reward with the verdict on its last turn; nothing
+    else failed in it.
+    """
     if episode.reward is not None or episode.stop_reason.is_error or not episode.turns:
         return episode
     text = episode.turns[-1].completion

@@ -1,1 +1,3 @@
-"""Samplers: engines that write the policy's turns and own the running list of token ids."""
+"""Samplers: engines that write the policy's turns and own the running list of token
+ids.
+"""

@@ -11,7 +11,9 @@ from aipo_learner.samplers.chat_format import ChatFormat
 
 
 class Sampler(Voices, Protocol):
-    """Gives each episode the policy's voice. Every draw derives from the key and the turn."""
+    """Gives each episode the policy's voice. Every draw derives from the key and the
+    turn.
+    """
 
     @property
     def temperature(self) -> float:
@@ -23,13 +25,19 @@ class Sampler(Voices, Protocol):
 
     @property
     def samples_during_update(self) -> bool:
-        """Whether it can go on with the weights it has while the learner changes its own."""
+        """Whether it can go on with the weights it has while the learner changes its
+        own.
+        """
 
     def take_weights(self) -> None:
-        """Take the weights that the learner's model has now; nothing to do where they are shared."""
+        """Take the weights that the learner's model has now; nothing to do where they
+        are shared.
+        """
 
     def beside(self) -> "Sampler":
-        """Return a sampler of the same weights whose voices wait for none of this one's, nor they for them."""
+        """Return a sampler of the same weights whose voices wait for none of this
+        one's, nor they for them.
+        """
 
     def memory_advice(self, num_episodes: int) -> str:
         """Say how to sample `num_episodes` at once with less memory."""
@@ -39,7 +47,9 @@ class Sampler(Voices, Protocol):
 
 
 def end_ids(model: PreTrainedModel, chat: ChatFormat) -> set[int]:
-    """Return the tokens that end a turn: the chat format's, and those of the model's generation settings."""
+    """Return the tokens that end a turn: the chat format's, and those of the model's
+    generation settings.
+    """
     named = getattr(model.generation_config, "eos_token_id", None)
     if named is None:
         return chat.end_ids()
@@ -50,7 +60,9 @@ def end_ids(model: PreTrainedModel, chat: ChatFormat) -> set[int]:
 
 @dataclass(eq=False)
 class ChatVoice:
-    """What every sampler's voice is: `key`, `token_ids` so far, `num_turns` that the policy wrote."""
+    """What every sampler's voice is: `key`, `token_ids` so far, `num_turns` that the
+    policy wrote.
+    """
 
     chat: ChatFormat
     end_ids: set[int]
@@ -70,7 +82,9 @@ class ChatVoice:
     def take(
         self, token_ids: Sequence[int], logprobs: Sequence[float], *, is_cut: bool
     ) -> Completion:
-        """Close a turn and return it as a completion; the end token is sampled but is not text."""
+        """Close a turn and return it as a completion; the end token is sampled but is
+        not text.
+        """
         self.num_turns += 1
         self.token_ids += token_ids
         self.ended = token_ids[-1] in self.end_ids

@@ -1,4 +1,6 @@
-"""How chat messages become token ids that are only ever appended to, each with its author."""
+"""How chat messages become token ids that are only ever appended to, each with its
+author.
+"""
 
 import json
 import re
@@ -35,13 +37,14 @@ _SLOTS = re.compile(r"⟦(\d+)⟧")
 class ChatFormat:
     """A tokenizer's chat template, taken apart so that every token has an author.
 
-    The template is rendered around placeholders and split at them. Template text may become control tokens, and so
-    may the marks that the environment puts around a reply; the content of messages never does, whatever it looks
-    like, so that no text can open a turn, or a thought, of its own.
+    The template is rendered around placeholders and split at them. Template text may
+    become control tokens, and so may the marks that the environment puts around a
+    reply; the content of messages never does, whatever it looks like, so that no text
+    can open a turn, or a thought, of its own.
 
-    Control tokens are those that the tokenizer says are special, and every added token that the template writes:
-    many tokenizers do not call their role marks, `<think>` or `<tool_response>` special. Added tokens that
-    are nothing but blanks are none.
+    Control tokens are those that the tokenizer says are special, and every added token
+    that the template writes: many tokenizers do not call their role marks, `<think>` or
+    `<tool_response>` special. Added tokens that are nothing but blanks are none.
 
     Raises:
         PolicyError: The template loses a message or rewrites earlier turns.
@@ -59,14 +62,18 @@ class ChatFormat:
         return self._pieces(self._render(roles, add_generation_prompt=True), spans)
 
     def suffix(self, message: Message, *, ended: bool) -> list[Piece]:
-        """Return what follows the policy's turn: its end unless it `ended` by itself, the message, a new turn."""
+        """Return what follows the policy's turn: its end unless it `ended` by itself,
+        the message, a new turn.
+        """
         text = self._suffix
         if ended:
             text = text.removeprefix(self._end_text)
         return self._pieces(text, [(), (), message.spans])
 
     def written(self, message: Message, *, ended: bool) -> list[Piece]:
-        """Return a turn of the policy that is known by its text; where it `ended` by itself, its end token too."""
+        """Return a turn of the policy that is known by its text; where it `ended` by
+        itself, its end token too.
+        """
         pieces = [(self._ids(span), span) for span in message.spans]
         if ended:
             end = self._encode(self._end_text, special=True) or [
@@ -76,7 +83,9 @@ class ChatFormat:
         return [piece for piece in pieces if piece[0]]
 
     def end_ids(self) -> set[int]:
-        """Return the tokens that end a turn: the tokenizer's end token, and the template's if it has its own."""
+        """Return the tokens that end a turn: the tokenizer's end token, and the
+        template's if it has its own.
+        """
         own = (
             self.tokenizer.convert_tokens_to_ids(self._end_text)
             if self._end_text
@@ -88,7 +97,9 @@ class ChatFormat:
 
     @cached_property
     def _end_text(self) -> str:
-        """The special token with which the template closes the policy's turn, "" if it closes with none."""
+        """The special token with which the template closes the policy's turn, "" if it
+        closes with none.
+        """
         ids = self._encode(self._suffix, special=True)
         first = str(self.tokenizer.decode(ids[:1])) if ids else ""
         is_special = bool(ids) and ids[0] in self.tokenizer.all_special_ids
@@ -111,8 +122,10 @@ class ChatFormat:
         whole = self._render(["user", "assistant", "user"], add_generation_prompt=True)
         if not whole.startswith(opened + _slot(1)):
             raise PolicyError(
-                f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns when one is added "
-                f"(after {opened!r} comes {whole[len(opened) : len(opened) + 40]!r}). Use a template that only appends."
+                f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier"
+                f" turns when one is added (after {opened!r} comes"
+                f" {whole[len(opened) : len(opened) + 40]!r}). Use a template that only"
+                " appends."
             )
         return whole[len(opened + _slot(1)) :]
 
@@ -126,8 +139,9 @@ class ChatFormat:
             )
         except Exception as error:
             raise PolicyError(
-                f"the chat template of {self.tokenizer.name_or_path!r} refuses a conversation of {', '.join(roles)}: "
-                f"{error}. Use a template that takes it."
+                f"the chat template of {self.tokenizer.name_or_path!r} refuses a"
+                f" conversation of {', '.join(roles)}: {error}. Use a template that"
+                " takes it."
             ) from error
         return str(text)
 
@@ -143,7 +157,9 @@ class ChatFormat:
         return [piece for piece in pieces if piece[0]]
 
     def _ids(self, span: Span) -> list[int]:
-        """Return a span's tokens: those its author sampled, if they are all of the text and nothing else."""
+        """Return a span's tokens: those its author sampled, if they are all of the text
+        and nothing else.
+        """
         is_policys = span.author == Author.POLICY
         barred = self._special_ids if is_policys else self._control_ids
         sampled = list(span.token_ids)
@@ -178,15 +194,16 @@ class ChatFormat:
     @cached_property
     def _control_ids(self) -> set[int]:
         added = self.tokenizer.added_tokens_decoder
-        # A template may put a mark together from parts, and may have marks that this conversation needs none of.
+        # A template may put a mark together from parts, and may have marks that this
+        # conversation needs none of.
         rendered = [self._marks_of(roles) for roles in _ROLES]
         template = "".join([str(self.tokenizer.chat_template), *rendered])
         control = set(self._special_ids)
         for token_id, token in added.items():
             if _stands_in(token.content.strip(), template):
                 control.add(token_id)
-        # The tokenizer may make a mark of what the template spells otherwise. Blanks are none:
-        # many tokenizers have tokens for runs of them.
+        # The tokenizer may make a mark of what the template spells otherwise. Blanks
+        # are none: many tokenizers have tokens for runs of them.
         for text in rendered:
             for token_id in self._encode(text, special=True):
                 if token_id in added and added[token_id].content.strip():
@@ -194,7 +211,9 @@ class ChatFormat:
         return control
 
     def _marks_of(self, roles: Sequence[str]) -> str:
-        """Return what the template writes around messages of some roles; nothing if it takes none such."""
+        """Return what the template writes around messages of some roles; nothing if it
+        takes none such.
+        """
         try:
             return self._render(roles, add_generation_prompt=True)
         except PolicyError:
@@ -205,7 +224,8 @@ class ChatFormat:
         ids = self._split(text)
         if self._control_ids.isdisjoint(ids):
             return ids
-        # The vocabulary itself, beside the added tokens, has a mark: its characters one by one are none.
+        # The vocabulary itself, beside the added tokens, has a mark: its characters one
+        # by one are none.
         ids = []
         for index, part in enumerate(self._control_marks.split(text)):
             ids += self._split(part) if index % 2 == 0 else self._one_by_one(part)
@@ -226,19 +246,24 @@ class ChatFormat:
         return re.compile(f"({'|'.join(map(re.escape, marks)) or '(?!)'})")
 
     def _split(self, text: str) -> list[int]:
-        """Return the tokens of a text in which every added control token is split like any other text."""
+        """Return the tokens of a text in which every added control token is split like
+        any other text.
+        """
         if self._control_ids == self._special_ids:
             return self._encode(text, special=False)
         return list(self._plain_backend.encode(text, add_special_tokens=False).ids)
 
     @cached_property
     def _plain_backend(self) -> Tokenizer:
-        """The tokenizer with every control token a special one, which it splits like any other text."""
+        """The tokenizer with every control token a special one, which it splits like
+        any other text.
+        """
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise PolicyError(
-                f"the tokenizer of {self.tokenizer.name_or_path!r} has control tokens that it does not call special, "
-                "and is no fast one, so text could forge them. Use its fast tokenizer (tokenizer.json)."
+                f"the tokenizer of {self.tokenizer.name_or_path!r} has control tokens"
+                " that it does not call special, and is no fast one, so text could"
+                " forge them. Use its fast tokenizer (tokenizer.json)."
             )
         described = json.loads(backend.to_str())
         for token in described["added_tokens"]:

@@ -1,4 +1,6 @@
-"""The policy's voice for `agents="self"`: its sampler answers in voices of their own."""
+"""The policy's voice for `agents="self"`: its sampler answers in voices of their
+own.
+"""
 
 from collections.abc import Sequence
 from functools import cache
@@ -8,7 +10,9 @@ from aipo_learner.samplers.base import Sampler
 
 
 def lend_voice(sampler: Sampler) -> None:
-    """Let agents of the running task, and of those it starts, speak with a sampler's weights."""
+    """Let agents of the running task, and of those it starts, speak with a sampler's
+    weights.
+    """
 
     @cache
     def second() -> Sampler:
@@ -35,7 +39,9 @@ def lend_voice(sampler: Sampler) -> None:
 async def _say(
     voice: Voice, messages: Sequence[Message], max_tokens: int
 ) -> Completion:
-    """Have the policy write one turn. Others wait in the sampler until the voice is closed."""
+    """Have the policy write one turn. Others wait in the sampler until the voice is
+    closed.
+    """
     try:
         voice.open(messages)
         return await voice.complete((), max_tokens)

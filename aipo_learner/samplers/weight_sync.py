@@ -1,4 +1,6 @@
-"""New weights for the sampler before it samples, and the check that they are the learner's."""
+"""New weights for the sampler before it samples, and the check that they are the
+learner's.
+"""
 
 import torch
 from transformers import PreTrainedModel
@@ -16,7 +18,9 @@ from aipo_env import (
 from aipo_learner.samplers.base import Sampler
 
 _PROMPT = " ".join(map(str, range(60)))
-"""Longer than a block of any prefix cache, so that a cache kept from older weights shows."""
+"""Longer than a block of any prefix cache, so that a cache kept from older weights
+shows.
+"""
 _NUM_DRAWS = 4
 _DRAW_TOKENS = 16
 
@@ -24,7 +28,8 @@ _DRAW_TOKENS = 16
 def sync_weights(
     sampler: Sampler, model: PreTrainedModel, max_gap: float
 ) -> dict[str, float]:
-    """Give the sampler the weights of `model`; return `kl_sampler/max_gap`, see `sampler_gap`.
+    """Give the sampler the weights of `model`; return `kl_sampler/max_gap`, see
+    `sampler_gap`.
 
     Where the sampler shares the model there is nothing to do and nothing to report.
 
@@ -37,21 +42,25 @@ def sync_weights(
     gap = sampler_gap(sampler, model)
     if not gap <= max_gap:
         raise PolicyError(
-            f"after the sampler took the learner's weights, it gives a token of a fixed prompt's continuation a "
-            f"log-probability that is {gap:.4g} from the learner's; max_sampler_gap allows {max_gap:g}. It holds other "
-            "weights (a server that cannot reload this model, or sees another folder), reports log-probabilities "
-            "before temperature (start it with --logprobs-mode processed_logprobs), or computes too coarsely."
+            "after the sampler took the learner's weights, it gives a token of a fixed"
+            f" prompt's continuation a log-probability that is {gap:.4g} from the"
+            f" learner's; max_sampler_gap allows {max_gap:g}. It holds other weights (a"
+            " server that cannot reload this model, or sees another folder), reports"
+            " log-probabilities before temperature (start it with --logprobs-mode"
+            " processed_logprobs), or computes too coarsely."
         )
     return {"kl_sampler/max_gap": gap}
 
 
 @torch.no_grad()
 def sampler_gap(sampler: Sampler, model: PreTrainedModel) -> float:
-    """Return max |Δ log-probability| (nats) between learner and sampler over tokens sampled after a fixed prompt.
+    """Return max |Δ log-probability| (nats) between learner and sampler over tokens
+    sampled after a fixed prompt.
 
-    It is no divergence but the worst of 4 continuations of up to 16 tokens, always with the same keys, at the
-    sampling temperature: rounding when both have the same weights, and several nats when they have not.
-    `kl_sampler`, in the telemetry of the update, is the mean k3 over what was trained on.
+    It is no divergence but the worst of 4 continuations of up to 16 tokens, always with
+    the same keys, at the sampling temperature: rounding when both have the same
+    weights, and several nats when they have not. `kl_sampler`, in the telemetry of the
+    update, is the mean k3 over what was trained on.
     """
     gaps = []
     for pieces, completion in run_sync(_continuations(sampler)):

@@ -77,7 +77,9 @@ async def run_free(load: Load) -> None:
 
 
 BARE_WORK_S = 0.0004
-"""What a bare task computes for each reply: about as long as an episode of ours does."""
+"""What a bare task computes for each reply: about as long as an episode of ours
+does.
+"""
 
 
 async def run_bare(load: Load) -> None:
@@ -96,9 +98,11 @@ async def run_bare(load: Load) -> None:
 
 
 async def run_lag(load: Load, system: str) -> None:
-    """How much later than asked a sleeper on the same event loop wakes while all slots are busy.
+    """How much later than asked a sleeper on the same event loop wakes while all slots
+    are busy.
 
-    Replies take half to one and a half times as long as the load says, as a language model's do.
+    Replies take half to one and a half times as long as the load says, as a language
+    model's do.
     """
     rng = np.random.default_rng(load.seed)
     load.delays_s = [
@@ -184,7 +188,9 @@ def run_env(load: Load) -> None:
 
 
 def run_tokens(load: Load, num_steps: int = 400_000) -> None:
-    """The token environment with toy agents, and a policy that draws every token uniformly."""
+    """The token environment with toy agents, and a policy that draws every token
+    uniformly.
+    """
     env = gym.make("AIPO-Math-v0", window=128, disable_env_checker=True)
     actions = np.random.default_rng(load.seed).integers(
         env.action_space.n, size=num_steps

@@ -1,4 +1,6 @@
-"""This project's learner: whole steps of `train`, or updates alone on given rows. Prints one JSON object."""
+"""This project's learner: whole steps of `train`, or updates alone on given rows.
+Prints one JSON object.
+"""
 
 import statistics
 import sys
@@ -42,8 +44,9 @@ from learner_load import (
 )
 
 CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content']"
+    " }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{%"
+    " endif %}"
 )
 
 

@@ -14,7 +14,9 @@ from workload import Load, Slots, clock, parse_load, report
 
 
 class ConsultEnv(Env):
-    """Answers a call after as long as the load says; a turn without a call is the answer."""
+    """Answers a call after as long as the load says; a turn without a call is the
+    answer.
+    """
 
     def __init__(self, load: Load) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""OpenEnv: its server and one WebSocket session for each slot, in one process; free-running on asyncio."""
+"""OpenEnv: its server and one WebSocket session for each slot, in one process;
+free-running on asyncio.
+"""
 
 import asyncio
 import socket
@@ -29,7 +31,9 @@ class Seen(Observation):
 
 
 class ConsultEnv(Environment):
-    """Answers a call after as long as the load says; a turn without a call is the answer."""
+    """Answers a call after as long as the load says; a turn without a call is the
+    answer.
+    """
 
     SUPPORTS_CONCURRENT_SESSIONS = True
 
@@ -57,7 +61,9 @@ class ConsultEnv(Environment):
 
 
 async def play(client: Any, episodes: Any) -> int:
-    """Play episodes in one slot until there are no more; return how many consultations there were."""
+    """Play episodes in one slot until there are no more; return how many consultations
+    there were.
+    """
     num_consults = 0
     for episode in episodes:
         await client.reset()

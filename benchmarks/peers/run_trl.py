@@ -1,7 +1,7 @@
 """TRL's GRPOTrainer on the same work. Prints one JSON object.
 
-Consultations go through its environment interface; in the scene `update` its rollout function hands out given rows, so
-that only scoring and learning are left.
+Consultations go through its environment interface; in the scene `update` its rollout
+function hands out given rows, so that only scoring and learning are left.
 """
 
 import random
@@ -102,9 +102,9 @@ def main(load: Load, folder: Path) -> None:
     config = GRPOConfig(
         output_dir=str(folder / "out"),
         per_device_train_batch_size=load.samples if not on_gpu else 2 * load.group_size,
-        gradient_accumulation_steps=1
-        if not on_gpu
-        else load.samples // (2 * load.group_size),
+        gradient_accumulation_steps=(
+            1 if not on_gpu else load.samples // (2 * load.group_size)
+        ),
         num_generations=load.group_size,
         max_completion_length=MAX_TOKENS if load.scene != "update" else load.row_tokens,
         max_tool_calling_iterations=BUDGET,

@@ -1,4 +1,6 @@
-"""verifiers 0.1: a `MultiTurnEnv` whose `env_response` waits for the agent; free-running on asyncio."""
+"""verifiers 0.1: a `MultiTurnEnv` whose `env_response` waits for the agent;
+free-running on asyncio.
+"""
 
 import asyncio
 import logging
@@ -15,7 +17,9 @@ from workload import Load, clock, parse_load, report
 
 
 class ConsultEnv(vf.MultiTurnEnv):
-    """Answers a call after as long as the load says; a turn without a call is the answer."""
+    """Answers a call after as long as the load says; a turn without a call is the
+    answer.
+    """
 
     def __init__(self, load: Load, **options: Any) -> None:
         super().__init__(**options)

@@ -1,6 +1,8 @@
-"""verifiers 0.1: rollouts of one consultation each, whose `env_response` asks an endpoint by the `openai` client.
+"""verifiers 0.1: rollouts of one consultation each, whose `env_response` asks an
+endpoint by the `openai` client.
 
-Takes the endpoint's address, how many rollouts, how many at once, and the system prompt; prints one JSON object.
+Takes the endpoint's address, how many rollouts, how many at once, and the system
+prompt; prints one JSON object.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""A key-value cache whose rows have lengths of their own, gathered from and released to conversations."""
+"""A key-value cache whose rows have lengths of their own, gathered from and released to
+conversations.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -15,17 +17,20 @@ _GROWTH = 64
 
 
 class Cached(Protocol):
-    """What owns a row while it is not decoded: per layer keys and values, each [tokens, heads, head size]."""
+    """What owns a row while it is not decoded: per layer keys and values, each [tokens,
+    heads, head size].
+    """
 
     cache: list[tuple[Tensor, Tensor]]
     num_cached: int
 
 
 class RowCache(Cache):
-    """Per layer, keys and values of shape [rows, positions, heads, head size]; the last position is a dump.
+    """Per layer, keys and values of shape [rows, positions, heads, head size]; the last
+    position is a dump.
 
-    Row i holds `lengths[i]` tokens at positions 0 to lengths[i] - 1. Padding is written to the dump, which no
-    query ever sees.
+    Row i holds `lengths[i]` tokens at positions 0 to lengths[i] - 1. Padding is written
+    to the dump, which no query ever sees.
     """
 
     def __init__(self, owners: Sequence[Cached], device: torch.device) -> None:
@@ -84,7 +89,9 @@ class RowCache(Cache):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Write [rows, heads, width, head size] at the reserved positions; return all that rows hold."""
+        """Write [rows, heads, width, head size] at the reserved positions; return all
+        that rows hold.
+        """
         rows = torch.arange(len(key_states), device=key_states.device)[:, None]
         if layer_idx == len(self._tensors):
             shape = (
@@ -159,10 +166,12 @@ def _lengthened(tensor: Tensor, num_positions: int) -> Tensor:
 def attention_masks(
     config: Any, positions: Tensor, width: int
 ) -> Tensor | dict[str, Tensor]:
-    """Return what each fed token may see: [rows, 1, fed, width], by layer type where there are several.
+    """Return what each fed token may see: [rows, 1, fed, width], by layer type where
+    there are several.
 
     Raises:
-        PolicyError: The model has layers that are neither full nor sliding-window attention.
+        PolicyError: The model has layers that are neither full nor sliding-window
+            attention.
     """
     keys = torch.arange(width, device=positions.device)
     # Padding looks at the first position: a row of the softmax must not be empty.
@@ -174,7 +183,8 @@ def attention_masks(
     if kinds - {"full_attention", "sliding_attention"}:
         listed = ", ".join(sorted(kinds))
         raise PolicyError(
-            f"the transformers sampler cannot run {config.model_type}: it has layers of type {listed}."
+            f"the transformers sampler cannot run {config.model_type}: it has layers of"
+            f" type {listed}."
         )
     if not kinds:
         return _shaped(near, config)
@@ -187,7 +197,9 @@ def attention_masks(
 
 
 def _shaped(mask: Tensor, config: Any) -> Tensor:
-    """Return the mask as the attention implementation takes it: eager attention adds it to the scores."""
+    """Return the mask as the attention implementation takes it: eager attention adds it
+    to the scores.
+    """
     mask = mask[:, None]
     if config._attn_implementation != "eager":
         return mask

@@ -1,4 +1,5 @@
-"""A sampler on plain transformers: batched, keeps each episode's KV cache, draws by key.
+"""A sampler on plain transformers: batched, keeps each episode's KV cache, draws by
+key.
 
 Turns are decoded side by side, each in a row of its own. When four rows in ten have
 finished, decoding pauses until their voices have come back with the next turn or have
@@ -76,7 +77,9 @@ class _Turn:
         return not self.finish_reason and not self.is_abandoned
 
     def unfed(self) -> list[int]:
-        """Return the tokens that the model has not seen yet; a row that is over is fed nothing but padding."""
+        """Return the tokens that the model has not seen yet; a row that is over is fed
+        nothing but padding.
+        """
         if self.finish_reason:
             return []
         return self.token_ids[-1:] or self.voice.token_ids[self.voice.num_cached :]
@@ -91,7 +94,9 @@ class _Rows:
 
 
 def _prepare_thread(num_threads: int, device: torch.device) -> None:
-    """Give a thread what torch keeps for each: the number of threads, on which sums depend, and the device."""
+    """Give a thread what torch keeps for each: the number of threads, on which sums
+    depend, and the device.
+    """
     torch.set_num_threads(num_threads)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -101,8 +106,10 @@ class HFSampler:
     """Samples turns with a transformers model at `temperature`.
 
     Args:
-        max_rows: Turns decoded side by side; the others wait, in key order, for free rows.
-        thread: Where the model works; a thread of the sampler's own unless another is given.
+        max_rows: Turns decoded side by side; the others wait, in key order, for free
+            rows.
+        thread: Where the model works; a thread of the sampler's own unless another is
+            given.
     """
 
     def __init__(
@@ -148,12 +155,15 @@ class HFSampler:
         """Say how to sample `num_episodes` at once with less memory."""
         num_rows = min(self.max_rows, num_episodes)
         return (
-            f"It happened while {num_rows} episodes were sampled side by side; the cache needs memory in proportion. "
-            f"Halve them: --sampler transformers:max_rows={num_rows // 2 or 1}."
+            f"It happened while {num_rows} episodes were sampled side by side; the"
+            " cache needs memory in proportion. Halve them: --sampler"
+            f" transformers:max_rows={num_rows // 2 or 1}."
         )
 
     def beside(self) -> "HFSampler":
-        """Return another sampler of the same model, in the same thread; neither's voices wait for the other's."""
+        """Return another sampler of the same model, in the same thread; neither's
+        voices wait for the other's.
+        """
         return HFSampler(
             self.model,
             self.tokenizer,
@@ -234,7 +244,9 @@ class HFSampler:
         self._decode_if_ready()
 
     def _admit(self, rows: _Rows) -> list[_Turn]:
-        """Give the free rows to those who wait, in the order of their keys; return their turns."""
+        """Give the free rows to those who wait, in the order of their keys; return
+        their turns.
+        """
         waiting = sorted(self._waiting.values(), key=lambda turn: turn.voice.key)
         newcomers = waiting[: self.max_rows - len(rows.active)]
         for turn in newcomers:
@@ -259,11 +271,14 @@ class HFSampler:
             voice.forget()
         return completion
 
-    # What follows runs in the model's thread; the event loop looks at none of it meanwhile.
+    # What follows runs in the model's thread; the event loop looks at none of it
+    # meanwhile.
 
     @torch.inference_mode()
     def _work(self, rows: _Rows, newcomers: list[_Turn]) -> list[_Turn]:
-        """Take the newcomers in, decode until few enough rows go on; free and return the others."""
+        """Take the newcomers in, decode until few enough rows go on; free and return
+        the others.
+        """
         if newcomers:
             self._take_in(rows, newcomers)
         while True:
@@ -275,7 +290,9 @@ class HFSampler:
             self._draw(rows.active, self._forward(rows.cache, fed))
 
     def _take_in(self, rows: _Rows, newcomers: list[_Turn]) -> None:
-        """Read what the newcomers' models have not seen, and draw the first token of each."""
+        """Read what the newcomers' models have not seen, and draw the first token of
+        each.
+        """
         voices = [turn.voice for turn in newcomers]
         self._read_prompts(voices)
         fresh = RowCache.gather(self.model, voices)
@@ -292,7 +309,8 @@ class HFSampler:
         active = rows.active
         still = set(going)
         over = [row for row in range(len(active)) if row not in still]
-        # What ended is most often the final answer: its cache is not worth the memory, and can be made again.
+        # What ended is most often the final answer: its cache is not worth the memory,
+        # and can be made again.
         worth_keeping = [
             row for row in over if active[row].token_ids[-1] not in self.stops.end_ids
         ]
@@ -304,7 +322,9 @@ class HFSampler:
         return [active[row] for row in over]
 
     def _read_prompts(self, voices: Sequence[HFVoice]) -> None:
-        """Feed new voices all of their prompts but the last token; equal ones, as those of a group, once."""
+        """Feed new voices all of their prompts but the last token; equal ones, as those
+        of a group, once.
+        """
         by_prompt: dict[tuple[int, ...], list[HFVoice]] = {}
         for voice in voices:
             if not voice.num_cached:
@@ -324,7 +344,9 @@ class HFSampler:
                 other.cache, other.num_cached = first.cache, first.num_cached
 
     def _forward(self, cache: RowCache, fed: list[list[int]]) -> Tensor:
-        """Feed each row its next tokens, padded on the left; return the logits after the last: [rows, vocab]."""
+        """Feed each row its next tokens, padded on the left; return the logits after
+        the last: [rows, vocab].
+        """
         width = max(map(len, fed))
         pad = self.tokenizer.pad_token_id or 0
         token_ids = torch.tensor(
@@ -342,7 +364,9 @@ class HFSampler:
         return out.logits[:, -1].float()
 
     def _draw(self, turns: list[_Turn], logits: Tensor) -> None:
-        """Draw one token per row by inverting its cumulative distribution at the row's own draw."""
+        """Draw one token per row by inverting its cumulative distribution at the row's
+        own draw.
+        """
         scores = torch.log_softmax(logits / self.temperature, dim=-1)
         cumulative = scores.exp().double().cumsum(-1)
         draws = [

@@ -8,7 +8,9 @@ from transformers import PreTrainedTokenizerBase
 
 
 class StopFinder:
-    """Finds ends of turns without decoding every token: most tokens hold no last character of a stop string."""
+    """Finds ends of turns without decoding every token: most tokens hold no last
+    character of a stop string.
+    """
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, extra_end_ids: Iterable[int] = ()

@@ -1,8 +1,9 @@
-"""vLLM in process, and what all engines are told. With `vllm_server` and `vllm_weights` the only code that knows vLLM.
+"""vLLM in process, and what all engines are told. With `vllm_server` and `vllm_weights`
+the only code that knows vLLM.
 
-Written for vLLM 0.28 to 0.33. Engines take token ids and return token ids with the log-probabilities under the
-sampling temperature, of one turn at a time: what is in a batch is vLLM's business (continuous batching, cached
-prefixes).
+Written for vLLM 0.28 to 0.33. Engines take token ids and return token ids with the
+log-probabilities under the sampling temperature, of one turn at a time: what is in a
+batch is vLLM's business (continuous batching, cached prefixes).
 """
 
 import asyncio
@@ -19,7 +20,9 @@ from aipo_env import ConfigError, PolicyError
 from aipo_learner.samplers.vllm.weights import OwnWeightClient
 
 Sampled = tuple[list[int], list[float], bool]
-"""Token ids with their log-probabilities (nats), and whether the turn was cut at its token limit."""
+"""Token ids with their log-probabilities (nats), and whether the turn was cut at its
+token limit.
+"""
 
 PLAIN_SAMPLING: dict[str, Any] = {
     "top_p": 1.0,
@@ -32,11 +35,14 @@ PLAIN_SAMPLING |= {
     "skip_special_tokens": False,
     "spaces_between_special_tokens": False,
 }
-"""Said with every request: a server would else take what the model's folder recommends for chats."""
+"""Said with every request: a server would else take what the model's folder recommends
+for chats.
+"""
 
 ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "1",  # without it a server takes no new weights
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork would inherit torch's thread pool without its threads
+    # a fork would inherit torch's thread pool without its threads
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
 }
@@ -44,28 +50,34 @@ ENVIRONMENT = {
 
 
 class EngineFault(Exception):
-    """The engine did not answer: it died, was killed, or hangs. What was asked of it can be asked again."""
+    """The engine did not answer: it died, was killed, or hangs. What was asked of it
+    can be asked again.
+    """
 
 
 def engine_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of an engine that we start: exact on CPU, with room for the learner on a GPU."""
+    """Return the options of an engine that we start: exact on CPU, with room for the
+    learner on a GPU.
+    """
     ours: dict[str, Any] = {
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
-        # Of the GPU's memory, or on CPU of the machine's: by default vLLM wants nearly all
-        # of it, and does not start where the learner, or a browser, has some.
+        # Of the GPU's memory, or on CPU of the machine's: by default vLLM wants nearly
+        # all of it, and does not start where the learner, or a browser, has some.
         "gpu_memory_utilization": 0.4,
     }
     if torch.cuda.is_available():
         ours["dtype"] = "bfloat16"
     else:
-        # On CPU vLLM dies when it prefills in chunks a request that has a seed (0.32.0).
+        # On CPU vLLM dies when it prefills in chunks a request that has a seed
+        # (0.32.0).
         ours |= {"dtype": "float32", "enable_chunked_prefill": False}
     return ours | dict(options)
 
 
 class OwnEngine:
-    """vLLM's `AsyncLLM`: its workers are children of this process, and there is no server between.
+    """vLLM's `AsyncLLM`: its workers are children of this process, and there is no
+    server between.
 
     Args:
         options: Fields of vLLM's `AsyncEngineArgs`.
@@ -78,8 +90,8 @@ class OwnEngine:
             self._vllm = importlib.import_module("vllm")
         except ImportError as error:
             raise ConfigError(
-                f"sampler vllm cannot import vLLM ({error}). Install it, name a server, vllm:http://HOST:8000, or use "
-                "--sampler transformers."
+                f"sampler vllm cannot import vLLM ({error}). Install it, name a server,"
+                " vllm:http://HOST:8000, or use --sampler transformers."
             ) from error
         self._options = engine_options(options)
         self._llm: Any = None
@@ -93,13 +105,16 @@ class OwnEngine:
             self._llm = await asyncio.to_thread(
                 self._vllm.AsyncLLMEngine.from_engine_args, args
             )
-        except Exception as error:  # an option that it does not have, no memory, a model that it cannot run
+        # an option that it does not have, no memory, a model that it cannot run
+        except Exception as error:
             raise PolicyError(f"sampler: vLLM does not start: {error}") from error
 
     async def generate(
         self, token_ids: Sequence[int], sampling: Mapping[str, Any]
     ) -> Sampled:
-        """Continue `token_ids`. Raises EngineFault, or PolicyError for a request that can never be served."""
+        """Continue `token_ids`. Raises EngineFault, or PolicyError for a request that
+        can never be served.
+        """
         final_only = importlib.import_module(
             "vllm.sampling_params"
         ).RequestOutputKind.FINAL_ONLY
@@ -121,7 +136,9 @@ class OwnEngine:
         return list(output.token_ids), logprobs, output.finish_reason == "length"
 
     async def reload(self, folder: Path) -> None:
-        """Take the weights of a model folder and forget what was cached under the old ones."""
+        """Take the weights of a model folder and forget what was cached under the old
+        ones.
+        """
         try:
             await self._llm.pause_generation(mode="wait")
             await self._llm.collective_rpc(

@@ -1,7 +1,9 @@
-"""A sampler on vLLM: every turn is a request of its own, and an episode that waits for an agent holds no slot.
+"""A sampler on vLLM: every turn is a request of its own, and an episode that waits for
+an agent holds no slot.
 
-Draws are seeded by conversation and turn. Which turns share a batch depends on when they come, and with it the
-last bits of the numbers: equal runs are equal up to rounding, not bit for bit.
+Draws are seeded by conversation and turn. Which turns share a batch depends on when
+they come, and with it the last bits of the numbers: equal runs are equal up to
+rounding, not bit for bit.
 """
 
 import asyncio
@@ -38,7 +40,9 @@ from aipo_learner.samplers.vllm.server import ServedEngine
 from aipo_learner.samplers.vllm.weights import export_weights, open_transfer
 
 NUM_TRIES = 4
-"""How often a turn is asked for before the run ends; the engine is brought up again in between."""
+"""How often a turn is asked for before the run ends; the engine is brought up again in
+between.
+"""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -67,7 +71,8 @@ class VLLMSampler:
     """Samples turns by a vLLM engine, which lives in the event loop of this process.
 
     Args:
-        folder: Where weights are handed over; a temporary one if "". A server elsewhere must see it too.
+        folder: Where weights are handed over; a temporary one if "". A server elsewhere
+            must see it too.
         weights: How: "file", or vLLM's transfer between GPUs, "ipc" or "nccl".
     """
 
@@ -105,8 +110,8 @@ class VLLMSampler:
 
     @property
     def samples_during_update(self) -> bool:
-        """Whether it can go on with the weights it has: by vLLM's own transfer, an engine that is brought up again
-        is given the weights of that moment.
+        """Whether it can go on with the weights it has: by vLLM's own transfer, an
+        engine that is brought up again is given the weights of that moment.
         """
         return self.weights == "file"
 
@@ -159,7 +164,9 @@ class VLLMSampler:
         self._scratch.cleanup()
 
     def take_weights(self) -> None:
-        """Give the engine the weights of `model`; bring it up the first time, and again if it is gone."""
+        """Give the engine the weights of `model`; bring it up the first time, and again
+        if it is gone.
+        """
         is_first = self.num_starts == 0
         if is_first or self.weights == "file":
             export_weights(
@@ -175,7 +182,9 @@ class VLLMSampler:
         run_sync(self._start(self.num_starts))
 
     async def _start(self, seen: int) -> None:
-        """Bring the engine up with the weights as they are, unless somebody did since `seen` was `num_starts`."""
+        """Bring the engine up with the weights as they are, unless somebody did since
+        `seen` was `num_starts`.
+        """
         async with self._one_at_a_time:
             if seen == self.num_starts:
                 await self.engine.start(self.folder)
@@ -212,13 +221,16 @@ def vllm_sampler(
     is_served: bool = False,
     **options: Any,
 ) -> VLLMSampler:
-    """Build the sampler of the specs `vllm` and, with `is_served`, `vllm-serve`; `options` are the engine's."""
+    """Build the sampler of the specs `vllm` and, with `is_served`, `vllm-serve`;
+    `options` are the engine's.
+    """
     if url := options.pop("", ""):  # what a spec has without a name has the name ""
         options["url"] = url
     if options.get("url") and world_size() > 1:
         raise ConfigError(
-            f"sampler: {options['url']} would be given the weights by each of {world_size()} ranks. Let every rank start "
-            "a server of its own, --sampler vllm-serve, or train on one rank."
+            f"sampler: {options['url']} would be given the weights by each of"
+            f" {world_size()} ranks. Let every rank start a server of its own,"
+            " --sampler vllm-serve, or train on one rank."
         )
     engine = (
         ServedEngine(**options)

@@ -1,4 +1,6 @@
-"""`vllm serve`, as an engine: one of yours, or a process that lives as long as the learner."""
+"""`vllm serve`, as an engine: one of yours, or a process that lives as long as the
+learner.
+"""
 
 import asyncio
 import contextlib
@@ -25,7 +27,10 @@ from aipo_learner.samplers.vllm.weights import free_port
 _POLL_S = 0.5
 _GRACE_S = 20.0
 # The kernel ends the server when its learner dies, however that happens.
-_TIED_TO_US = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
+_TIED_TO_US = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1],"
+    " sys.argv[1:])"
+)
 
 
 class ServedEngine:
@@ -33,10 +38,13 @@ class ServedEngine:
 
     Args:
         url: Address without "/v1". Such a server needs VLLM_SERVER_DEV_MODE=1 and
-            `--logprobs-mode processed_logprobs`, and must see the folder that weights are handed over in.
-        command: The program, for a server of our own; it may live in another virtual environment.
+            `--logprobs-mode processed_logprobs`, and must see the folder that weights
+            are handed over in.
+        command: The program, for a server of our own; it may live in another virtual
+            environment.
         startup_s: How long to wait for the server.
-        request_s: How long to wait for one turn, waiting for a place in the batch included.
+        request_s: How long to wait for one turn, waiting for a place in the batch
+            included.
         options: Command-line options of `vllm serve`, with underscores.
     """
 
@@ -56,28 +64,33 @@ class ServedEngine:
             ) from error
         if url and options:
             raise ConfigError(
-                f"sampler: options {sorted(options)} are for a server of ours, not for {url}."
+                f"sampler: options {sorted(options)} are for a server of ours, not for"
+                f" {url}."
             )
         places = [os.environ.get("PATH", ""), str(Path(sys.executable).parent)]
         self._program = shutil.which(command, path=os.pathsep.join(places))
         if not url and not self._program:
             raise ConfigError(
-                f"sampler vllm-serve: there is no program {command!r}. Install vLLM, name the program of another "
-                'environment, {"type": "vllm-serve", "command": "/path/bin/vllm"}, or a server: vllm:http://HOST:8000.'
+                f"sampler vllm-serve: there is no program {command!r}. Install vLLM,"
+                ' name the program of another environment, {"type": "vllm-serve",'
+                ' "command": "/path/bin/vllm"}, or a server: vllm:http://HOST:8000.'
             )
         self.url, self._is_ours, self._options = url.rstrip("/"), not url, options
         self._startup_s, self._model = startup_s, ""
         self._process: subprocess.Popen[bytes] | None = None
         self._faults = (openai.APIConnectionError, openai.InternalServerError)
         self._refusals = openai.APIError
-        # One for all servers that we start after another: requests in flight must not lose it under them.
+        # One for all servers that we start after another: requests in flight must not
+        # lose it under them.
         key = os.environ.get("VLLM_API_KEY") or "none"
         self._client = openai.AsyncOpenAI(
             api_key=key, base_url=url or None, max_retries=0, timeout=request_s
         )
 
     async def start(self, folder: Path) -> None:
-        """Start our server, or wait for the other and give it the weights of a model folder."""
+        """Start our server, or wait for the other and give it the weights of a model
+        folder.
+        """
         log = folder.with_name("vllm.log")
         if self._is_ours:
             await self._end()
@@ -104,13 +117,16 @@ class ServedEngine:
             [line for line in lines if "Error: " in line][:3] or lines[-3:] or [fault]
         )
         raise PolicyError(
-            f"sampler: no vLLM serves at {self.url} within {self._startup_s:g} s, or it ended: {' | '.join(told)}"
+            f"sampler: no vLLM serves at {self.url} within {self._startup_s:g} s, or it"
+            f" ended: {' | '.join(told)}"
         )
 
     async def generate(
         self, token_ids: Sequence[int], sampling: Mapping[str, Any]
     ) -> Sampled:
-        """Continue `token_ids`. Raises EngineFault, or PolicyError for a request that can never be served."""
+        """Continue `token_ids`. Raises EngineFault, or PolicyError for a request that
+        can never be served.
+        """
         body = {
             "model": self._model,
             "prompt": token_ids,
@@ -125,7 +141,9 @@ class ServedEngine:
         )
 
     async def reload(self, folder: Path) -> None:
-        """Take the weights of a model folder and forget what was cached under the old ones."""
+        """Take the weights of a model folder and forget what was cached under the old
+        ones.
+        """
         await self._ask("post", "/pause?mode=wait")
         call = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
         await self._ask("post", "/collective_rpc", call)
@@ -150,7 +168,8 @@ class ServedEngine:
         process, self._process = self._process, None
         if process is None:
             return
-        # The group holds the engine's own processes, which outlive a server that was killed.
+        # The group holds the engine's own processes, which outlive a server that was
+        # killed.
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)

@@ -1,4 +1,6 @@
-"""How weights come to vLLM: as a model folder, or by its own weight transfer between GPUs."""
+"""How weights come to vLLM: as a model folder, or by its own weight transfer between
+GPUs.
+"""
 
 import asyncio
 import importlib
@@ -22,11 +24,12 @@ def export_weights(
     *,
     untie: bool,
 ) -> None:
-    """Write the model folder that an engine loads, of which vLLM reads every .safetensors file.
+    """Write the model folder that an engine loads, of which vLLM reads every
+    .safetensors file.
 
     Args:
-        untie: Write a tied output embedding by itself. On CPU vLLM packs it apart, and reloading a tied one
-            leaves it as it was.
+        untie: Write a tied output embedding by itself. On CPU vLLM packs it apart, and
+            reloading a tied one leaves it as it was.
     """
     save_policy(model, tokenizer, folder)
     if untie and model.config.tie_word_embeddings:
@@ -42,10 +45,12 @@ def export_weights(
 def open_transfer(
     backend: str, client: Any, model: PreTrainedModel, num_workers: int
 ) -> Callable[[], None]:
-    """Return what sends the weights of `model` by vLLM's own weight transfer; to be called outside an event loop.
+    """Return what sends the weights of `model` by vLLM's own weight transfer; to be
+    called outside an event loop.
 
     Args:
-        backend: "ipc" (the same GPU) or "nccl" (other GPUs; this machine's address is MASTER_ADDR or loopback).
+        backend: "ipc" (the same GPU) or "nccl" (other GPUs; this machine's address is
+            MASTER_ADDR or loopback).
         client: A `VLLMWeightSyncClient`.
         num_workers: The processes that hold weights.
     """
@@ -68,7 +73,9 @@ def open_transfer(
 
 
 class OwnWeightClient:
-    """vLLM's `VLLMWeightSyncClient` protocol over an `AsyncLLM`: four methods of the same names, made to block."""
+    """vLLM's `VLLMWeightSyncClient` protocol over an `AsyncLLM`: four methods of the
+    same names, made to block.
+    """
 
     def __init__(self, llm: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._llm, self._loop = llm, loop

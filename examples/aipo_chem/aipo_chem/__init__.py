@@ -1,3 +1,5 @@
-"""`gym.make("aipo_chem:Chem/AIPO-Masses-Turn-v0")` imports this, which registers the environment."""
+"""`gym.make("aipo_chem:Chem/AIPO-Masses-Turn-v0")` imports this, which registers the
+environment.
+"""
 
 from aipo_chem import environment as environment

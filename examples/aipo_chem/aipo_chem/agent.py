@@ -14,9 +14,11 @@ class Chemist:
         symbol, _, claimed = request.query.partition("=")
         mass = str(MASSES[symbol.strip()])
         return AgentReply(
-            text="right"
-            if claimed.strip() == mass
-            else f"{symbol.strip()} has {mass} g/mol"
+            text=(
+                "right"
+                if claimed.strip() == mass
+                else f"{symbol.strip()} has {mass} g/mol"
+            )
         )
 
 

@@ -8,7 +8,9 @@ from aipo_env import Split, Task
 
 
 class MolarMasses:
-    """Endless: the molar mass of a made-up molecule. Train has even counts of its last atom, test odd ones."""
+    """Endless: the molar mass of a made-up molecule. Train has even counts of its last
+    atom, test odd ones.
+    """
 
     def num_tasks(self, split: Split) -> None:
         return None

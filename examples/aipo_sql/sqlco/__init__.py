@@ -1,4 +1,6 @@
-"""`gym.make("sqlco:Co/AIPO-Sql-Turn-v0")` imports this, which registers the environment."""
+"""`gym.make("sqlco:Co/AIPO-Sql-Turn-v0")` imports this, which registers the
+environment.
+"""
 
 from sqlco import environment as environment
 from sqlco.agent import Glossary as Glossary

@@ -1,4 +1,6 @@
-"""A tool with state: each episode has an instance, whose public methods the policy calls."""
+"""A tool with state: each episode has an instance, whose public methods the policy
+calls.
+"""
 
 import sqlite3
 
@@ -15,8 +17,8 @@ class Database:
     """The company's database, in memory: what an episode changes, it alone sees."""
 
     def __init__(self, task: Task) -> None:
-        # Calls come one at a time, from different threads. A statement that SQLite keeps
-        # would go on counting its steps from call to call.
+        # Calls come one at a time, from different threads. A statement that SQLite
+        # keeps would go on counting its steps from call to call.
         self.connection = sqlite3.connect(
             ":memory:",
             check_same_thread=False,

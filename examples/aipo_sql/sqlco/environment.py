@@ -1,8 +1,11 @@
-"""The environment: which components are played together, by which rules, and its ids."""
+"""The environment: which components are played together, by which rules, and its
+ids.
+"""
 
 import gymnasium as gym
 
-PROMPT = """Answer a question about a company's SQLite database with one query, in a block:
+PROMPT = """\
+Answer a question about a company's SQLite database with one query, in a block:
 ```sql
 SELECT name FROM staff
 ```

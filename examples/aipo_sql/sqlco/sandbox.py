@@ -1,4 +1,6 @@
-"""SQL that a model wrote, run where it can reach no file, run for long or grow large."""
+"""SQL that a model wrote, run where it can reach no file, run for long or grow
+large.
+"""
 
 import re
 import sqlite3
@@ -23,8 +25,9 @@ ALLOWED = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_UPDATE,
 }
-"""Not PRAGMA, ATTACH and VACUUM, which reach files, and no views: those that stand on each
-other double the work of reading a query with each."""
+"""Not PRAGMA, ATTACH and VACUUM, which reach files, and no views: those that stand on
+each other double the work of reading a query with each.
+"""
 FORBIDDEN = ("load_extension", "fts3_tokenizer")
 """Functions that load code and that tell where in memory something is."""
 
@@ -42,7 +45,8 @@ def restrict(connection: sqlite3.Connection) -> None:
 def run(
     connection: sqlite3.Connection, query: str, limit: int
 ) -> tuple[list[str], list[tuple[object, ...]]]:
-    """Return the names of the columns and the first rows; no columns if it reads nothing.
+    """Return the names of the columns and the first rows; no columns if it reads
+    nothing.
 
     Raises:
         ValueError: The query is refused or fails; the message is for the policy.

@@ -11,8 +11,10 @@ TEMPLATES = (
     ),
     (
         "Name the customers with a big order in {}.",
-        "SELECT DISTINCT name FROM customer JOIN orders ON customer_id = customer.id "
-        "WHERE cents >= 700 AND year = {}",
+        (
+            "SELECT DISTINCT name FROM customer JOIN orders ON customer_id ="
+            " customer.id WHERE cents >= 700 AND year = {}"
+        ),
         YEARS,
     ),
     (

@@ -1,4 +1,6 @@
-"""A verifier with partial reward: a query that runs earns something, the right rows the rest."""
+"""A verifier with partial reward: a query that runs earns something, the right rows the
+rest.
+"""
 
 import asyncio
 from contextlib import closing
@@ -13,7 +15,9 @@ RUNS, RIGHT = 0.2, 0.8
 
 
 class SqlVerifier:
-    """Runs the last ```sql block of an answer and compares its rows with the gold query's."""
+    """Runs the last ```sql block of an answer and compares its rows with the gold
+    query's.
+    """
 
     async def verify(
         self, task: Task, text: str, episode: EpisodeView | None

@@ -1,4 +1,6 @@
-"""The conformance checks of every component, SQL that means harm, and played episodes."""
+"""The conformance checks of every component, SQL that means harm, and played
+episodes.
+"""
 
 import gymnasium as gym
 import pytest
