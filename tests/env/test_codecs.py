@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -411,9 +412,14 @@ MEGABYTE = 10**6
     ids=range(15),
 )
 def test_hostile_text_of_a_megabyte(text: str):
+    begin = time.thread_time()
     for codec in NEW:
-        codec.parse(text)
-        codec.render_reply("verify", Span(text, Author.AGENT))
+        parsed = codec.parse(text)
+        assert not parsed.calls or not parsed.malformed
+        rendered = codec.render_reply("verify", Span(text, Author.AGENT))
+        assert rendered[0].author == rendered[-1].author == Author.ENV
+    # A megabyte takes about a second; what is quadratic in it takes minutes.
+    assert time.thread_time() - begin < 30
 
 
 def test_arguments_nested_as_deep_as_can_be_read():

@@ -201,6 +201,11 @@ def test_token_limits_name_the_nearer_one():
     assert dialogue.receive(says("abc", 10, "length")) == Ended(
         StopReason.MAX_SAMPLED_TOKENS
     )
+    dialogue = start(max_policy_tokens=60, max_context_tokens=100)
+    dialogue.saw(40)  # both are as near
+    assert dialogue.receive(says("abc", 60, "length")) == Ended(
+        StopReason.MAX_SAMPLED_TOKENS
+    )
     dialogue = start(max_policy_tokens=50, max_context_tokens=100)
     dialogue.saw(60)
     assert dialogue.token_limit() == 40

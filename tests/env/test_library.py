@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aipo_env import AgentRequest, ConfigError, DataError, check_agent, run_sync
-from aipo_env.agents.library import Library
+from aipo_env.agents.library import MAX_WORDS, Library
 
 
 @pytest.fixture
@@ -129,3 +129,10 @@ def test_what_cannot_be_used_is_named(tmp_path: Path):
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(DataError, match=r"latin\.txt cannot be read as UTF-8 text"):
         Library(str(tmp_path))
+
+
+def test_only_so_many_words_of_a_query_are_looked_up(folder: Path):
+    library = Library(str(folder))
+    before = " ".join(f"word{number}" for number in range(MAX_WORDS - 1))
+    assert "torsor" in ask(library, f"{before} torsor")
+    assert ask(library, f"{before} another torsor") == "unknown"

@@ -479,3 +479,18 @@ def test_a_stalled_call_is_in_the_log(
 def test_further_limits_out_of_range_are_refused(limits: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         PoolLimits(**limits)
+
+
+def test_pauses_before_retries_are_spread_over_half_to_one_and_a_half():
+    async def all_seconds() -> list[float]:
+        limits = PoolLimits(
+            deadline_s=5.0, retries=1, backoff_s=0.4, concurrency=60, break_after=1000
+        )
+        pool = AgentPool({"knowledge": FaultyAgent("raise")}, limits)
+        asked = [replace(request(), seed=seed) for seed in range(60)]
+        outcomes = await asyncio.gather(*map(pool.consult, asked))
+        return sorted(outcome.seconds for outcome in outcomes)
+
+    seconds = run_sync(all_seconds())
+    assert seconds[0] >= 0.2
+    assert seconds[-1] - seconds[0] > 0.25  # of the 0.4 between 0.2 and 0.6

@@ -23,7 +23,7 @@ from aipo_env import (
 )
 from aipo_learner.learn.logprobs import token_logprobs
 from aipo_learner.learn.rows import collate, episode_row
-from aipo_learner.policy.load import load_policy
+from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.rollout.waves import play_wave
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.hf.sampler import HFSampler, HFVoice
@@ -67,11 +67,11 @@ def test_sampler_logprobs_equal_the_learners_forward_pass(model, tokenizer, scen
     assert torch.allclose(learner[own], batch.sampler_logprobs[own], atol=2e-4)
 
 
-def test_authors_partition_the_tokens_and_spell_the_messages(
-    model, tokenizer, scenario
-):
-    sampler = HFSampler(biased_towards_calls(model, tokenizer), tokenizer)
-    for episode in episodes_of(scenario, sampler, 12):
+def test_authors_partition_the_tokens_and_spell_the_messages(scenario):
+    model, tokenizer = load_policy(policy_folder("tiny"))
+    episodes = episodes_of(scenario, HFSampler(model.eval(), tokenizer), 12)
+    assert any(consult.reply for e in episodes for consult in e.consults)
+    for episode in episodes:
         tokens = episode.tokens
         assert not np.isnan(tokens.behaviour_logprobs[tokens.policy_mask]).any()
         assert np.isnan(tokens.behaviour_logprobs[~tokens.policy_mask]).all()
@@ -105,10 +105,12 @@ def test_late_replies_change_nothing(model, tokenizer):
 
 
 def test_a_turn_ends_at_its_token_limit(model, tokenizer):
-    scenario = build_scenario("toy", seed=5, rules={"max_policy_tokens": 7})
+    # Two tokens are too few for any answer of this policy.
+    scenario = build_scenario("toy", seed=5, rules={"max_policy_tokens": 2})
     for episode in episodes_of(scenario, HFSampler(model, tokenizer), 3, aided=False):
-        assert episode.tokens.policy_mask.sum() <= 7
-        assert episode.stop_reason in ("max_sampled_tokens", "completed", "no_answer")
+        assert episode.tokens.policy_mask.sum() == 2
+        assert episode.turns[-1].finish_reason == "length"
+        assert episode.stop_reason == "max_sampled_tokens"
 
 
 def test_another_models_template_and_end_token(
