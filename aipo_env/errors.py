@@ -78,10 +78,15 @@ class SandboxUnavailable(AipoError):
     """The sandbox cannot give its guarantee, so it refuses to run anything."""
 
 
+MAX_SHOWN = 80
+"""Characters of a value that a message shows."""
+
+
 def suggest(value: str, valid: Iterable[str]) -> str:
     """Return a sentence that lists the valid values and names the nearest to `value`."""
     options = sorted(valid)
-    near = difflib.get_close_matches(value, options, n=1)
+    # What is long is near to nothing, and comparing it takes long.
+    near = difflib.get_close_matches(value[:MAX_SHOWN], options, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"Valid: {', '.join(options)}.{hint}"
 
@@ -90,7 +95,7 @@ def check_whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> 
     """Raise ConfigError unless `value` is an `int` in range; `what` names it."""
     if type(value) is not int or not low <= value <= high:
         limits = f", at least {low}" if high == math.inf else f" from {low} to {high}"
-        raise ConfigError(f"{what}={value!r} must be a whole number{limits}.")
+        raise ConfigError(f"{what}={shown(value)} must be a whole number{limits}.")
 
 
 def whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> int:
@@ -106,32 +111,42 @@ def whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> int:
 
 def check_number(what: str, value: Any, low: float = 0, high: float = math.inf) -> None:
     """Raise ConfigError unless `value` is a number in range; `what` names it."""
-    if not isinstance(value, Real) or not low <= float(value) <= high:
+    try:
+        is_fit = isinstance(value, Real) and low <= float(value) <= high
+    except OverflowError:  # an integer beyond what a float holds
+        is_fit = False
+    if not is_fit:
         limits = f", at least {low}" if high == math.inf else f" from {low} to {high}"
-        raise ConfigError(f"{what}={value!r} must be a number{limits}.")
+        raise ConfigError(f"{what}={shown(value)} must be a number{limits}.")
 
 
 def check_choice(what: str, value: Any, valid: Iterable[str]) -> None:
     """Raise ConfigError that lists the valid values unless `value` is one of them; `what` names it."""
     if value not in (options := tuple(valid)):
-        raise ConfigError(f"{what}={value!r}. {suggest(str(value), options)}")
+        raise ConfigError(f"{what}={shown(value)}. {suggest(str(value), options)}")
 
 
-def shown(value: object, most: int = 80) -> str:
+def shown(value: object, most: int = MAX_SHOWN) -> str:
     """Return the start of a value's repr, or its type where it has none."""
     try:
+        if isinstance(value, str | bytes):
+            value = value[:most]  # the repr of a long text is longer still
         return repr(value)[:most]
     except Exception:  # an integer of many digits has none, and a stranger's may raise
         return f"<{type(value).__name__}>"
 
 
-def error_text(error: BaseException, most: int = 1000) -> str:
-    """Return the type and the start of the message of an error, whatever its own `__str__` does."""
+def message_of(error: BaseException, most: int = 1000) -> str:
+    """Return the start of an error's message, whatever its own `__str__` does."""
     try:
-        message = str(error)[:most]
+        return str(error)[:most]
     except Exception:
-        message = "(its message cannot be read)"
-    return f"{type(error).__name__}: {message}"
+        return "(its message cannot be read)"
+
+
+def error_text(error: BaseException, most: int = 1000) -> str:
+    """Return the type and the start of the message of an error."""
+    return f"{type(error).__name__}: {message_of(error, most)}"
 
 
 _HOPELESS = (ConfigError, ImportError, SandboxUnavailable)

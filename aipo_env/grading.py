@@ -6,7 +6,14 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from aipo_env.episode import Episode
-from aipo_env.errors import ConfigError, DataError, is_hopeless
+from aipo_env.errors import (
+    MAX_SHOWN,
+    ConfigError,
+    DataError,
+    is_hopeless,
+    message_of,
+    shown,
+)
 from aipo_env.records import (
     Author,
     Message,
@@ -57,17 +64,17 @@ class _Lines:
         try:
             row = read_line(line)
             if not isinstance(row, dict):
-                raise DataError(f"{row!r:.80} is no JSON object")
+                raise DataError(f"{shown(row)} is no JSON object")
             return await self._row(row)
         except KeyError as error:
-            reason = f"field {error} is missing"
+            reason = f"field {shown(error.args[0])} is missing"
         except Exception as error:
             # What can never succeed ends it all; but a setting may be wrong for this line
             # alone: what the file says is data.
             is_of_line = isinstance(error, ConfigError) and self.judges_by_kind
             if is_hopeless(error) and not is_of_line:
                 raise
-            reason = str(error)
+            reason = message_of(error)
         return asdict(judged("error", reason=f"line {number}: {reason}")) | {
             "line": number
         }
@@ -91,12 +98,9 @@ class Grader(_Lines):
             return asdict(await self._episode(Episode.from_dict(row)))
         if self._kind != "code":
             return asdict(await self._bare_row(row))
-        tests = {
-            **row["task"],
-            "hidden": row["task"].get("hidden") or row["task"]["tests"],
-        }
+        tests = _tests(row)
         task = Task(
-            id=str(tests.get("id", "task")),
+            id=str(tests.get("id", "task"))[:MAX_SHOWN],
             prompt="-",
             answer="",
             kind="code",
@@ -114,15 +118,12 @@ class Grader(_Lines):
     async def _bare_row(self, row: dict[str, Any]) -> Verdict:
         gold = _text(row, "gold")
         if self._kind == "choice":
-            options = tuple(
-                row["options"] if "options" in row else LETTERS[: row["n_options"]]
-            )
             task = Task(
-                id="line", prompt="-", answer=gold, kind="choice", choices=options
+                id="line", prompt="-", answer=gold, kind="choice", choices=_options(row)
             )
             return await self._any.verify(task, _text(row, "response"))
         if (form := row.get("form", "response")) not in FORMS:
-            raise DataError(f"field 'form' is {form!r:.80}; use {' or '.join(FORMS)}")
+            raise DataError(f"field 'form' is {shown(form)}; use {' or '.join(FORMS)}")
         if form == "answer":
             return await MathVerifier().grade(gold, _text(row, "pred"))
         return await self._any.verify(
@@ -161,7 +162,7 @@ class OwnGrader(_Lines):
         if isinstance(given, int) and not isinstance(given, bool):
             split = row.get("split", "train")
             if split not in get_args(Split):
-                raise DataError(f"field 'split' is {split!r:.80}; use train or test")
+                raise DataError(f"field 'split' is {shown(split)}; use train or test")
             return self._scenario.source.task(split, given)
         if isinstance(given, dict):
             fields = {"id": "line", "prompt": "-", **given}
@@ -207,7 +208,7 @@ def _unanswered(episode: Episode) -> Verdict | None:
     task = episode.task
     if task.withheld and task.answer == task.withheld:
         raise DataError(
-            f"the gold of {task.id!r} was withheld when the episode was stored"
+            f"the gold of {shown(task.id)} was withheld when the episode was stored"
         )
     if episode.stop_reason in _WITH_ANSWER and episode.turns:
         return None
@@ -215,9 +216,43 @@ def _unanswered(episode: Episode) -> Verdict | None:
     return judged("no_answer", reason=reason)
 
 
+def _options(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return the options of a line, or of options that are only counted their letters.
+
+    Raises:
+        DataError: There is no such list, or no such number.
+    """
+    if "options" in row:
+        options = row["options"]
+        if not isinstance(options, list):
+            raise DataError(
+                f"field 'options' must be a list of texts, got {shown(options)}"
+            )
+        return tuple(options)
+    number = row["n_options"]
+    if type(number) is not int or not 1 <= number <= len(LETTERS):
+        wanted = f"a whole number from 1 to {len(LETTERS)}"
+        raise DataError(f"field 'n_options' must be {wanted}, got {shown(number)}")
+    return tuple(LETTERS[:number])
+
+
+def _tests(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the tests of a line: its `hidden`, or what is called `tests`.
+
+    Raises:
+        DataError: Its task is no object.
+    """
+    task = row["task"]
+    if not isinstance(task, dict):
+        raise DataError(
+            f"field 'task' must be an object with the tests, got {shown(task)}"
+        )
+    return {**task, "hidden": task.get("hidden") or task["tests"]}
+
+
 def _text(row: dict[str, Any], field: str) -> str:
     if not isinstance(row[field], str):
-        raise DataError(f"field {field!r} must be text, got {row[field]!r:.80}")
+        raise DataError(f"field {field!r} must be text, got {shown(row[field])}")
     return str(row[field])
 
 

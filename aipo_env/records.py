@@ -1,14 +1,17 @@
 """The records that flow through an environment: small, frozen, checked at construction."""
 
+import json
+import keyword
 import math
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from numbers import Real
 from typing import Any, Literal, get_args
 
-from aipo_env.errors import DataError, shown, suggest
+from aipo_env.errors import DataError, error_text, shown, suggest
 
 ConsultKind = Literal["knowledge", "reason", "verify"]
 """What a policy may consult: the Knowledge Agent, the Reasoning Agent or the Verify Agent."""
@@ -86,9 +89,10 @@ class CodeTests:
         hidden: The tests that decide; in no agent's request and in no prompt.
         entry: What is called: "name" or "Solution.name".
         compare: How outputs are compared: `{"mode": "tokens_by_line"}`, `{"mode": "exact_json"}`, or
-            "float_tokens_by_line" and "json_float" with "rtol" and "atol". Empty: exactly, as the kind has it.
+            "float_tokens_by_line" and "json_float" with "rtol" and "atol", numbers from 0 to less than 1. Empty:
+            exactly, as the kind has it.
         prelude: Python that is put before every program: what its author may take for granted.
-        time_limit_s: Seconds per test, 300 at most.
+        time_limit_s: Seconds per test, from 0.01 to 300.
         memory_mb: MiB per test, a whole number, 16,384 at most. The machine that runs the tests may allow less.
 
     Raises:
@@ -105,53 +109,112 @@ class CodeTests:
     memory_mb: int = 256
 
     def __post_init__(self) -> None:
-        if self.kind not in _TEST_PARTS:
+        kind: Any = self.kind
+        is_kind = isinstance(kind, str) and kind in _TEST_PARTS
+        if not is_kind:
             raise DataError(
-                f"tests: field 'kind' is {self.kind!r}. {suggest(str(self.kind), _TEST_PARTS)}"
+                f"tests: field 'kind' is {shown(kind)}. {suggest(str(kind), _TEST_PARTS)}"
             )
-        parts = _TEST_PARTS[self.kind]
-        wanted = " and ".join(
-            f"{part} ({kind.__name__})" for part, kind in parts.items()
-        )
-        for name in ("public", "hidden"):
-            rows: Any = getattr(self, name)
-            _check(
-                isinstance(rows, list | tuple),
-                f"tests: field {name!r}",
-                "a list of objects",
-                rows,
-            )
-            for number, row in enumerate(rows):
-                has_all = isinstance(row, Mapping) and parts.keys() <= row.keys()
-                is_fit = has_all and all(
-                    isinstance(row[part], kind) for part, kind in parts.items()
-                )
-                _check(
-                    is_fit, f"tests: {name}[{number}]", f"an object with {wanted}", row
-                )
-            object.__setattr__(self, name, tuple(rows))
+        self._check_tests("public")
+        self._check_tests("hidden")
         if not self.hidden:
             raise DataError(
                 "tests: field 'hidden' holds no test, so nothing decides. Add at least one."
             )
-        if self.kind == "function" and not self.entry:
+        self._check_entry()
+        self._check_prelude()
+        self._check_compare()
+        self._check_limits()
+
+    def _check_tests(self, name: str) -> None:
+        """Take a list of tests, each with its parts, which a program can be given and its output compared with."""
+        rows: Any = getattr(self, name)
+        parts = _TEST_PARTS[self.kind]
+        wanted = " and ".join(
+            f"{part} ({kind.__name__})" for part, kind in parts.items()
+        )
+        _check(
+            isinstance(rows, list | tuple),
+            f"tests: field {name!r}",
+            "a list of objects",
+            rows,
+        )
+        for number, row in enumerate(rows):
+            has_all = isinstance(row, Mapping) and parts.keys() <= row.keys()
+            is_fit = has_all and all(
+                isinstance(row[part], kind) for part, kind in parts.items()
+            )
+            _check(is_fit, f"tests: {name}[{number}]", f"an object with {wanted}", row)
+            for part in parts:
+                if fault := _PART_FAULTS[part](row[part]):
+                    raise DataError(
+                        f"tests: {name}[{number}]: field {part!r} {fault}, so no program can be given it or come to "
+                        "it. Mend or delete the test."
+                    )
+        object.__setattr__(self, name, tuple(rows))
+
+    def _check_entry(self) -> None:
+        entry: Any = self.entry
+        _check(isinstance(entry, str), "tests: field 'entry'", "text", entry)
+        if self.kind != "function":
+            return
+        if not entry:
             raise DataError(
                 "tests: a function task needs 'entry', the name of what is called."
             )
-        self._check_limits()
-        _check(
-            isinstance(self.compare, Mapping),
-            "tests: field 'compare'",
-            "an object",
-            self.compare,
-        )
+        names = entry.split(".") if len(entry) <= MAX_ENTRY_CHARS else []
+        is_name = 1 <= len(names) <= 2 and all(map(_is_defined_name, names))
+        wanted = f'"name" or "Class.name", of {MAX_ENTRY_CHARS} characters at most'
+        _check(is_name, "tests: field 'entry'", wanted, entry)
+
+    def _check_prelude(self) -> None:
+        prelude: Any = self.prelude
+        _check(isinstance(prelude, str), "tests: field 'prelude'", "text", prelude)
+        for mark, what in (
+            (_SURROGATE.search(prelude), "half a surrogate pair"),
+            ("\0" in prelude, "a null character"),
+        ):
+            if mark:
+                raise DataError(
+                    f"tests: field 'prelude' holds {what}, with which no program is Python. "
+                    "Delete it."
+                )
+
+    def _check_compare(self) -> None:
+        """Take a way to compare that its kind of test has, with tolerances that tell right from wrong."""
+        compare: Any = self.compare
+        what = "tests: field 'compare'"
+        _check(isinstance(compare, Mapping), what, "an object", compare)
+        for name in compare:
+            if name not in _COMPARE_FIELDS:
+                raise DataError(
+                    f"{what} has {shown(name)}. {suggest(str(name), _COMPARE_FIELDS)}"
+                )
+        modes = COMPARE_MODES[self.kind]
+        mode = compare.get("mode", modes[0])
+        if mode not in modes:
+            raise DataError(
+                f"{what}: mode is {shown(mode)}. {suggest(str(mode), modes)}"
+            )
+        for name in ("rtol", "atol"):
+            if name not in compare:
+                continue
+            value = compare[name]
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            wanted = "a number from 0 to less than 1"
+            _check(is_number and 0 <= value < 1, f"{what}: {name!r}", wanted, value)
+            if "float" not in mode:
+                raise DataError(
+                    f"{what}: {name!r} says nothing in mode {mode!r}. Use the mode "
+                    f"{modes[1]!r}, or leave it out."
+                )
 
     def _check_limits(self) -> None:
         """Take limits that are numbers within what any machine is asked for; memory is counted in whole MiB."""
         time_s: Any = self.time_limit_s
         is_time = isinstance(time_s, int | float) and not isinstance(time_s, bool)
-        wanted = f"a number of seconds above 0, {MAX_TIME_LIMIT_S} at most"
-        is_time = is_time and 0 < time_s <= MAX_TIME_LIMIT_S
+        wanted = f"a number of seconds from {MIN_TIME_LIMIT_S} to {MAX_TIME_LIMIT_S}"
+        is_time = is_time and MIN_TIME_LIMIT_S <= time_s <= MAX_TIME_LIMIT_S
         _check(is_time, "tests: field 'time_limit_s'", wanted, time_s)
         memory: Any = self.memory_mb
         is_number = isinstance(memory, int | float) and not isinstance(memory, bool)
@@ -161,20 +224,78 @@ class CodeTests:
         object.__setattr__(self, "memory_mb", int(memory))
 
 
+MIN_TIME_LIMIT_S = 0.01
+"""In less no program runs, and every one would be too slow."""
 MAX_TIME_LIMIT_S = 300
 MAX_MEMORY_MB = 16_384
 """No task asks for more: a file of tasks does not choose what a machine can bear."""
+MAX_ENTRY_CHARS = 200
+MAX_DEPTH = 100
+"""Lists and objects within one another: what is nested deeper, no reader of JSON need read."""
+COMPARE_MODES = {
+    "stdin": ("tokens_by_line", "float_tokens_by_line"),
+    "function": ("exact_json", "json_float"),
+}
+"""Ways to compare, by the kind of test; the first is the default."""
+_COMPARE_FIELDS = ("mode", "rtol", "atol")
+
+
+def json_fault(value: Any) -> str:
+    """Return why a value cannot be written as JSON and read again; empty where it can be."""
+    try:
+        json.dumps(value)
+    except RecursionError:
+        return _TOO_DEEP
+    except (TypeError, ValueError) as error:
+        return f"is no JSON ({error_text(error, 200)})"
+    return depth_fault(value)
+
+
+def _text_fault(text: str) -> str:
+    """Return why no program reads or prints a text; empty where one can."""
+    return "holds half a surrogate pair" if _SURROGATE.search(text) else ""
+
+
+def depth_fault(value: Any) -> str:
+    """Return that a value is nested too deeply; empty where it is not."""
+    level = [value] if isinstance(value, list | tuple | Mapping) else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+            if isinstance(inner, list | tuple | Mapping)
+        ]
+        if not level:
+            return ""
+    return _TOO_DEEP
+
+
+_TOO_DEEP = f"is nested deeper than {MAX_DEPTH}"
+
+
+def _is_defined_name(name: str) -> bool:
+    """Return whether a program can define this name: Python takes another spelling of it for the usual one."""
+    is_usual = unicodedata.normalize("NFKC", name) == name
+    return name.isidentifier() and not keyword.iskeyword(name) and is_usual
 
 
 def _check(holds: bool, field: str, wanted: str, value: object) -> None:
     if not holds:
-        raise DataError(f"{field} must be {wanted}, got {value!r}.")
+        raise DataError(f"{field} must be {wanted}, got {shown(value)}.")
 
 
 _TEST_PARTS: dict[str, dict[str, type]] = {
     "stdin": {"input": str, "output": str},
     "function": {"args": list, "expected": object},
 }
+_PART_FAULTS: dict[str, Callable[[Any], str]] = {
+    "input": _text_fault,
+    "output": _text_fault,
+    "args": json_fault,
+    "expected": depth_fault,
+}
+"""What says why a test's part would fail every program, right or wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,40 +327,51 @@ class Task:
     licence: str = ""
 
     def __post_init__(self) -> None:
+        who = f"task {shown(self.id)}"
         for name in ("id", "prompt", "answer", "kind"):
             value = getattr(self, name)
             if name == "answer" and value == "" and self.tests is not None:
                 continue
             is_text = isinstance(value, str) and value.strip() != ""
-            _check(
-                is_text, f"task {self.id!r}: field {name!r}", "non-empty text", value
-            )
-            if _SURROGATE.search(value):
-                fault = "holds half a surrogate pair, which no tokenizer reads"
-                raise DataError(f"task {self.id!r}: field {name!r} {fault}.")
+            _check(is_text, f"{who}: field {name!r}", "non-empty text", value)
+            self._check_pairs(name, value)
+        for name in ("source", "licence"):
+            value = getattr(self, name)
+            _check(isinstance(value, str), f"{who}: field {name!r}", "text", value)
         choices: Any = self.choices
         are_texts = isinstance(choices, list | tuple) and all(
             isinstance(text, str) for text in choices
         )
-        _check(
-            are_texts, f"task {self.id!r}: field 'choices'", "a list of texts", choices
-        )
+        _check(are_texts, f"{who}: field 'choices'", "a list of texts", choices)
+        for text in choices:
+            self._check_pairs("choices", text)
         _check(
             isinstance(self.meta, Mapping),
-            f"task {self.id!r}: field 'meta'",
+            f"{who}: field 'meta'",
             "an object",
             self.meta,
         )
+        if fault := depth_fault(self.meta):
+            raise DataError(f"{who}: field 'meta' {fault}. Flatten or delete it.")
         object.__setattr__(self, "choices", tuple(choices))
         tests: Any = self.tests
-        if isinstance(tests, Mapping):
-            known = CodeTests.__dataclass_fields__
-            given = {
-                name: value
-                for name, value in tests.items()
-                if name in known and value is not None
-            }
-            object.__setattr__(self, "tests", CodeTests(**given))
+        if tests is None or isinstance(tests, CodeTests):
+            return
+        wanted = "an object with the tests, or null"
+        _check(isinstance(tests, Mapping), f"{who}: field 'tests'", wanted, tests)
+        known = CodeTests.__dataclass_fields__
+        given = {
+            name: value
+            for name, value in tests.items()
+            if name in known and value is not None
+        }
+        object.__setattr__(self, "tests", CodeTests(**given))
+
+    def _check_pairs(self, name: str, text: str) -> None:
+        """Raise DataError if a text holds half a surrogate pair."""
+        if _SURROGATE.search(text):
+            fault = "holds half a surrogate pair, which no tokenizer reads"
+            raise DataError(f"task {shown(self.id)}: field {name!r} {fault}.")
 
     def __repr__(self) -> str:
         """Neither text nor answer: a repr ends in logs."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aipo_env.errors import ConfigError, suggest
+from aipo_env.errors import ConfigError, shown, suggest
 from aipo_env.records import Task, Verdict
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.verifiers.base import Verifier
@@ -52,7 +52,7 @@ class ByKind:
         if task.kind not in self._verifiers:
             kinds = {"code", *self._verifiers}
             raise ConfigError(
-                f"task {task.id!r}: there is no kind {task.kind!r}. "
+                f"task {shown(task.id)}: there is no kind {shown(task.kind)}. "
                 f"{suggest(task.kind, kinds)} For tasks of your own kind name the verifier "
                 "that judges them: verifier=, --environment.verifier, or a function by "
                 "--reward."

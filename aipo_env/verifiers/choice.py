@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 from unicodedata import normalize
 
-from aipo_env.errors import VerifierError
+from aipo_env.errors import VerifierError, shown
 from aipo_env.records import Task, Verdict
 from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.math_extract import (
@@ -185,11 +185,17 @@ class ChoiceVerifier:
         """Return the verdict; an answer that settles on no option is `no_answer` and earns nothing.
 
         Raises:
-            VerifierError: The task's gold answer is none of its options' letters.
+            VerifierError: The task's gold answer is none of its options' letters, or it has more options than there
+                are letters.
         """
+        if len(task.choices) > len(LETTERS):
+            raise VerifierError(
+                f"task {shown(task.id)}: it has {len(task.choices)} choices; {len(LETTERS)} have a letter."
+            )
         if task.answer not in list(LETTERS[: len(task.choices)]):
             raise VerifierError(
-                f"task {task.id!r}: the answer {task.answer!r} is no letter of its {len(task.choices)} choices."
+                f"task {shown(task.id)}: the answer {shown(task.answer)} is no letter of its {len(task.choices)} "
+                "choices."
             )
         letter, reason = await _choice(text, task.choices)
         if not letter:

@@ -48,6 +48,13 @@ def without_algebra(gold: str, answer: str) -> Grade:
         return Grade(
             "error", "screen", f"the gold holds more than {MAX_CHARS} characters"
         )
+    try:
+        is_empty = not clean(gold)
+    except Exception:
+        return Grade("error", "value", f"the gold {gold[:80]!r} cannot be read")
+    if is_empty:
+        reason = f"the gold {gold[:80]!r} is empty, so nothing equals it"
+        return Grade("error", "value", reason)
     if len(answer) > MAX_CHARS:
         return Grade("refused", "screen", _holds(f"more than {MAX_CHARS} characters"))
     try:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from aipo_env.errors import VerifierError, suggest
-from aipo_env.records import CodeTests, Task, Verdict, VerdictStatus
+from aipo_env.errors import VerifierError, shown
+from aipo_env.records import COMPARE_MODES, CodeTests, Task, Verdict, VerdictStatus
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.child import encode
 from aipo_env.verifiers.base import judged
@@ -25,11 +25,6 @@ MAX_CHARS = 200_000
 """Only this much of the end of an answer is read."""
 MAX_TIMED_OUT = 10_000
 """Programs that are remembered to be too slow."""
-MODES = {
-    "stdin": ("tokens_by_line", "float_tokens_by_line"),
-    "function": ("exact_json", "json_float"),
-}
-"""Ways to compare, by the kind of test; the first is the default."""
 _BLOCK = re.compile(
     r"(?ms)^[^\S\n]*```(`*[^`\n]*)$\n?(.*?)(?:(?:^|\n)[^\S\n]*```[^\S\n]*$|\Z)"
 )
@@ -94,8 +89,7 @@ class CodeVerifier:
         """Return the verdict; a failed test's status is the verdict's, and `infra_error` has no reward.
 
         Raises:
-            VerifierError: The task has no tests, compares them in a way that does not exist, or asks for more time or
-                memory than this machine grants.
+            VerifierError: The task has no tests, or asks for more time or memory than this machine grants.
         """
         source, is_block = read_program(text)
         verdict, _ = await self.verify_program(task, source)
@@ -116,17 +110,12 @@ class CodeVerifier:
             VerifierError: As `verify`.
         """
         if task.tests is None:
-            raise VerifierError(f"task {task.id!r}: a code task needs 'tests'.")
-        modes = MODES[task.tests.kind]
-        mode = task.tests.compare.get("mode", modes[0])
-        if mode not in modes:
-            raise VerifierError(
-                f"task {task.id!r}: tests: compare mode {mode!r}. {suggest(str(mode), modes)}"
-            )
+            raise VerifierError(f"task {shown(task.id)}: a code task needs 'tests'.")
+        mode = task.tests.compare.get("mode", COMPARE_MODES[task.tests.kind][0])
         limits = self._limits(task)
-        shown = partial(judged, extracted=source[:200], isolation=self._sandbox.layer)
+        told = partial(judged, extracted=source[:200], isolation=self._sandbox.layer)
         if not source.strip():
-            return shown("no_answer", reason="no program"), []
+            return told("no_answer", reason="no program"), []
         cases: list[CaseResult] = []
         left_s = self._max_total_s
         for test in task.tests.hidden:
@@ -138,8 +127,8 @@ class CodeVerifier:
             cases.append(case)
             if case.status != "correct":
                 stage = f"test {len(cases)} of {len(task.tests.hidden)}"
-                return shown(case.status, reason=case.reason, stage=stage), cases
-        return shown("correct"), cases
+                return told(case.status, reason=case.reason, stage=stage), cases
+        return told("correct"), cases
 
     def _limits(self, task: Task) -> Limits:
         """Return a task's limits, if this machine grants them."""
@@ -151,7 +140,7 @@ class CodeVerifier:
         for name, value, most in asked:
             if value > most:
                 raise VerifierError(
-                    f"task {task.id!r}: tests: {name}={value} is more than is granted here, {most:g}. "
+                    f"task {shown(task.id)}: tests: {name}={value} is more than is granted here, {most:g}. "
                     "The verifier's max_time_s and max_memory_mb grant more."
                 )
         return Limits(time_s=task.tests.time_limit_s, memory_mb=task.tests.memory_mb)

@@ -177,7 +177,7 @@ TESTS = {
     [
         (
             {"time_limit_s": "2"},
-            "field 'time_limit_s' must be a number of seconds above 0, 300 at most, got '2'",
+            "field 'time_limit_s' must be a number of seconds from 0.01 to 300, got '2'",
         ),
         (
             {"memory_mb": 0},

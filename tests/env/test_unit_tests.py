@@ -1,6 +1,7 @@
 """Programs against hidden tests: what passes, what does not and why."""
 
 import asyncio
+import math
 import sys
 from functools import cache
 from typing import Any
@@ -251,11 +252,124 @@ def test_a_task_that_cannot_be_verified():
         run_sync(
             verifier.verify(Task(id="t", prompt="?", answer="x", kind="code"), SUM)
         )
-    with pytest.raises(
-        VerifierError,
-        match="task 't': tests: compare mode 'exact_json'. Valid: float_tokens_by_line",
-    ):
-        run_sync(verifier.verify(stdin_task(compare={"mode": "exact_json"}), SUM))
+
+
+DEEP: Any = 0
+for _ in range(101):
+    DEEP = [DEEP]
+FLOATS = {"mode": "float_tokens_by_line"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"compare": {"mode": "exact_json"}}, "mode is 'exact_json'. Valid: float_to"),
+        ({"compare": {"mode": ["x"]}}, r"mode is \['x'\]. Valid: float_tokens_by_line"),
+        ({"compare": {"tol": 1}}, "'compare' has 'tol'. Valid: atol, mode, rtol."),
+        (
+            {"compare": FLOATS | {"rtol": math.inf}},
+            "'rtol' must be a number from 0 to l",
+        ),
+        (
+            {"compare": FLOATS | {"rtol": True}},
+            "'rtol' must be .* less than 1, got True",
+        ),
+        ({"compare": FLOATS | {"rtol": 1}}, "'rtol' must be a number from 0 to less"),
+        (
+            {"compare": FLOATS | {"atol": -1e-9}},
+            "'atol' must be a number from 0 to less",
+        ),
+        ({"compare": FLOATS | {"atol": "x"}}, "'atol' must be a number from 0 to less"),
+        (
+            {"compare": FLOATS | {"atol": 10**400}},
+            "'atol' must be a number from 0 to l",
+        ),
+        ({"compare": FLOATS | {"atol": math.nan}}, "'atol' must be .* got nan"),
+        ({"compare": {"rtol": 0.1}}, "'rtol' says nothing in mode 'tokens_by_line'"),
+        ({"prelude": 5}, "'prelude' must be text, got 5"),
+        ({"prelude": "#\ud800\n"}, "'prelude' holds half a surrogate pair"),
+        ({"prelude": "\0"}, "'prelude' holds a null character"),
+        ({"time_limit_s": 5e-324}, "'time_limit_s' must be .* from 0.01 to 300"),
+        ({"time_limit_s": 10**400}, "'time_limit_s' must be .* from 0.01 to 300"),
+        ({"kind": ["stdin"]}, r"'kind' is \['stdin'\]. Valid: function, stdin"),
+        ({"entry": 5}, "'entry' must be text, got 5"),
+        (
+            {"hidden": ({"input": "\ud800", "output": "3"},)},
+            r"hidden\[0\]: field 'input'",
+        ),
+        ({"hidden": ({"input": "", "output": "\ud800"},)}, "field 'output' holds half"),
+        (
+            {"public": ({"input": "", "output": "\ud800"},)},
+            r"public\[0\]: field 'output'",
+        ),
+    ],
+)
+def test_tests_that_would_give_wrong_verdicts_are_refused(
+    fields: dict[str, Any], message: str
+):
+    with pytest.raises(DataError, match=message):
+        CodeTests(**{"hidden": tuple(TESTS), **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"entry": 5}, "'entry' must be text, got 5"),
+        ({"entry": ["f"]}, "'entry' must be text"),
+        ({"entry": "\ud800"}, '\'entry\' must be "name" or "Class.name"'),
+        ({"entry": "__import__('os')"}, '\'entry\' must be "name" or "Class.name"'),
+        ({"entry": "a.b.c"}, "'entry' must be"),
+        ({"entry": "f" * 201}, "'entry' must be .* of 200 characters at most"),
+        ({"entry": "\ufb01nd"}, "'entry' must be"),
+        ({"entry": "class"}, "'entry' must be"),
+        (
+            {"hidden": ({"args": [], "expected": DEEP},)},
+            "'expected' is nested deeper tha",
+        ),
+        (
+            {"hidden": ({"args": DEEP, "expected": 1},)},
+            "'args' is nested deeper than 100",
+        ),
+        ({"hidden": ({"args": [10**4300], "expected": 1},)}, "'args' is no JSON"),
+        ({"hidden": ({"args": [{1, 2}], "expected": 1},)}, "'args' is no JSON"),
+    ],
+)
+def test_function_tests_that_would_give_wrong_verdicts_are_refused(
+    fields: dict[str, Any], message: str
+):
+    fit = {"kind": "function", "entry": "f", "hidden": ({"args": [], "expected": 1},)}
+    assert CodeTests(**fit).entry == "f"  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=message):
+        CodeTests(**{**fit, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tests", [5, [1], "x", True])
+def test_tests_of_a_task_are_an_object(tests: Any):
+    with pytest.raises(DataError, match="field 'tests' must be an object"):
+        Task(id="t", prompt="?", answer="1", tests=tests)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"choices": ("\ud800", "x")}, "field 'choices' holds half a surrogate pair"),
+        ({"source": {"a": 1}}, "field 'source' must be text"),
+        ({"licence": [1]}, "field 'licence' must be text"),
+        ({"meta": {"x": DEEP}}, "field 'meta' is nested deeper than 100"),
+    ],
+)
+def test_a_task_is_refused_by_its_field(fields: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=f"^task 't': {message}"):
+        Task(**{"id": "t", "prompt": "?", "answer": "1", **fields})
+
+
+def test_what_a_message_shows_of_a_task_is_cut():
+    with pytest.raises(DataError) as caught:
+        Task(id="x" * 5_000_000, prompt="", answer="1")
+    assert len(str(caught.value)) < 300
+    with pytest.raises(DataError) as caught:
+        CodeTests(hidden=tuple(TESTS), memory_mb="9" * 5_000_000)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 300
 
 
 # Comparing outputs

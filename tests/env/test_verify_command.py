@@ -177,7 +177,65 @@ def test_a_bad_line_is_named_and_the_rest_go_on(tmp_path: Path):
             "'Z' is no letter of its 2 choices",
         ),
         ("choice", {"gold": "A", "response": "A"}, "field 'n_options' is missing"),
-        ("choice", {"gold": "A", "n_options": "2", "response": "A"}, "slice indices"),
+        *[
+            (
+                "choice",
+                {"gold": "A", "n_options": number, "response": "A"},
+                "field 'n_options' must be a whole number from 1 to 10, got ",
+            )
+            for number in ("2", True, -1, 0, 11, 10**30, 4.0, None, [4])
+        ],
+        *[
+            (
+                "choice",
+                {"gold": "A", "options": options, "response": "A"},
+                "field 'options' must be a list of texts, got ",
+            )
+            for options in ("AB", {"A": 1, "B": 2}, 5, None)
+        ],
+        (
+            "choice",
+            {"gold": "A", "options": ["x", "\ud800"], "response": "A"},
+            "field 'choices' holds half a surrogate pair",
+        ),
+        (
+            "choice",
+            {"gold": "A", "options": ["x"] * 11, "response": "A"},
+            "it has 11 choices; 10 have a letter",
+        ),
+        *[
+            (
+                "math",
+                {"gold": gold, "pred": pred, "form": "answer"},
+                f"the gold {gold!r} is empty",
+            )
+            for gold in ("", " ", "\\boxed{}", "$$", "\u200b", "\\text{ }")
+            for pred in ("7", "", gold)
+        ],
+        (
+            "math",
+            {"gold": "$$", "pred": "so \\boxed{7}"},
+            "the gold '$$' is empty",
+        ),
+        ("code", {"task": [1], "code": "1"}, "field 'task' must be an object"),
+        (
+            "code",
+            {"task": {**SUM, "time_limit_s": 5e-324}, "code": "1"},
+            "field 'time_limit_s' must be a number of seconds from 0.01 to 300",
+        ),
+        (
+            "code",
+            {
+                "task": {**TWICE, "compare": {"mode": "json_float", "rtol": True}},
+                "code": "1",
+            },
+            "field 'compare': 'rtol' must be a number from 0 to less than 1, got True",
+        ),
+        (
+            "code",
+            {"task": {**SUM, "memory_mb": "9" * 5_000_000}, "code": "1"},
+            "field 'memory_mb' must be a whole number of MiB from 1 to 16384, got '999",
+        ),
         (
             "code",
             {"task": {"kind": "stdin", "tests": []}, "code": "1"},
@@ -193,14 +251,15 @@ def test_a_bad_line_is_named_and_the_rest_go_on(tmp_path: Path):
         (
             "code",
             {"task": {**SUM, "compare": {"mode": "eval"}}, "code": "1"},
-            "compare mode 'eval'",
+            "field 'compare': mode is 'eval'. Valid: float_tokens_by_line",
         ),
     ],
 )
 def test_what_a_line_lacks(kind: str, row: dict[str, Any], reason: str, tmp_path: Path):
     (verdict,) = graded(tmp_path, kind, row)
-    assert verdict["status"] == "error"
+    assert (verdict["status"], verdict["reward"]) == ("error", None)
     assert reason in verdict["reason"]
+    assert len(verdict["reason"]) <= 1100
 
 
 def test_stored_episodes_are_graded_again(tmp_path: Path):
