@@ -28,7 +28,15 @@ from aipo_env.environment import Environment
 from aipo_env.envs.episode_env import byte_scenario
 from aipo_env.errors import AgentError, AipoError, ConfigError, DataError
 from aipo_env.event_loop import run_sync
-from aipo_env.files import bounded_lines, is_same_place, write_anew
+from aipo_env.files import (
+    bounded_lines,
+    is_same_file,
+    is_same_place,
+    is_stream,
+    open_output,
+    write_anew,
+    write_output,
+)
 from aipo_env.flags import named
 from aipo_env.grading import Grader, OwnGrader
 from aipo_env.records import Split
@@ -80,7 +88,7 @@ def view(file: Positional[Path], out: Path | None = None) -> None:
 
     Args:
         file: JSON-lines file of episodes.
-        out: The page; by default beside the file.
+        out: The page; by default beside the file. /dev/stdout prints it.
     """
     page = out or file.with_suffix(".html")
     if is_same_place(page, file):
@@ -91,13 +99,15 @@ def view(file: Positional[Path], out: Path | None = None) -> None:
     if not episodes:
         raise DataError(f"{file}: holds no episode.")
     html = episodes_html(episodes, title=file.name)
+    write = write_output if out else write_anew
     try:
-        write_anew(page, html)
-    except OSError as error:
+        write(page, html)
+    except (OSError, DataError) as error:
         raise ConfigError(
             f"view: the page cannot be written: {error}. Name another with --out."
         ) from error
-    print(f"Page: {page}")
+    if out is None or not is_stream(out):
+        print(f"Page: {page}")
 
 
 def plugins() -> None:
@@ -241,7 +251,7 @@ def verify(
         out: Where the verdicts go; by default to standard output.
         sandbox: Where programs are run: "auto", "process", "bubblewrap", "docker:IMAGE".
     """
-    if out and out.resolve() == file.resolve():
+    if out and is_same_file(out, file):
         raise ConfigError(
             f"verify: the verdicts would overwrite {file}; name another file with --out."
         )
@@ -257,7 +267,7 @@ def verify(
         )
     with (
         file.open("rb") as lines,
-        out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout) as target,
+        open_output(out) if out else nullcontext(sys.stdout) as target,
     ):
         run_sync(_write(grader.grade(bounded_lines(lines)), target))
 

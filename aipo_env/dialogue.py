@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from aipo_env.agents.limits import SPENT, check_budget, counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
-from aipo_env.errors import ConfigError, check_choice, check_whole, suggest
+from aipo_env.errors import ConfigError, check_choice, check_whole, shown, suggest
 from aipo_env.quotes import Quotable
 from aipo_env.records import (
     CONSULT_KINDS,
@@ -33,6 +33,7 @@ from aipo_env.records import (
     StopReason,
     Task,
     Turn,
+    holds_half_pair,
 )
 from aipo_env.text import encodable
 from aipo_env.verifiers.leaks import Gold, is_short
@@ -127,11 +128,16 @@ class DialogueRules:
 def _check_prompt(name: str, prompt: Any) -> None:
     """Raise ConfigError unless a prompt is text whose places are spelled right."""
     if not isinstance(prompt, str):
-        raise ConfigError(f"dialogue rules: {name}={prompt!r} must be text.")
+        raise ConfigError(f"dialogue rules: {name}={shown(prompt)} must be text.")
+    if holds_half_pair(prompt):
+        raise ConfigError(
+            f"dialogue rules: {name} holds half a surrogate pair, which no tokenizer reads. "
+            "Delete it."
+        )
     for place in _LIKE_PLACES.findall(prompt):
         if place not in PLACES:
             raise ConfigError(
-                f"dialogue rules: {name} has {place!r}, which stands for nothing. "
+                f"dialogue rules: {name} has {shown(place)}, which stands for nothing. "
                 f"{suggest(place, PLACES)}"
             )
 

@@ -26,6 +26,11 @@ FinishReason = Literal["stop", "length", "error"]
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def holds_half_pair(text: str) -> bool:
+    """Return whether a text holds half a surrogate pair, which has no bytes and no tokens."""
+    return _SURROGATE.search(text) is not None
+
+
 class Author(IntEnum):
     """Who wrote a token. Only `POLICY` and reply content of `AGENT` ever enter the objective."""
 
@@ -171,7 +176,7 @@ class CodeTests:
         prelude: Any = self.prelude
         _check(isinstance(prelude, str), "tests: field 'prelude'", "text", prelude)
         for mark, what in (
-            (_SURROGATE.search(prelude), "half a surrogate pair"),
+            (holds_half_pair(prelude), "half a surrogate pair"),
             ("\0" in prelude, "a null character"),
         ):
             if mark:
@@ -253,7 +258,7 @@ def json_fault(value: Any) -> str:
 
 def _text_fault(text: str) -> str:
     """Return why no program reads or prints a text; empty where one can."""
-    return "holds half a surrogate pair" if _SURROGATE.search(text) else ""
+    return "holds half a surrogate pair" if holds_half_pair(text) else ""
 
 
 def depth_fault(value: Any) -> str:
@@ -369,7 +374,7 @@ class Task:
 
     def _check_pairs(self, name: str, text: str) -> None:
         """Raise DataError if a text holds half a surrogate pair."""
-        if _SURROGATE.search(text):
+        if holds_half_pair(text):
             fault = "holds half a surrogate pair, which no tokenizer reads"
             raise DataError(f"task {shown(self.id)}: field {name!r} {fault}.")
 

@@ -19,7 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from aipo_env.errors import ConfigError, suggest
+from aipo_env.errors import ConfigError, message_of, shown, suggest
 
 Spec = str | Mapping[str, Any]
 T = TypeVar("T")
@@ -40,7 +40,7 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
         kind = options.pop("type", None)
         if not isinstance(kind, str):
             raise ConfigError(
-                f"{what}: the spec {dict(spec)!r} needs a 'type', such as {{'type': 'toy'}}."
+                f"{what}: the spec {shown(dict(spec), 1000)} needs a 'type', such as {{'type': 'toy'}}."
             )
         return kind, options
     if not isinstance(spec, str):
@@ -86,13 +86,13 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
     for name in options:
         if name not in parameters and not takes_any:
             raise ConfigError(
-                f"{what}: there is no option {name!r}. {suggest(name, parameters)}"
+                f"{what}: there is no option {shown(name)}. {suggest(str(name), parameters)}"
             )
     try:
         return make(**options)
     except (TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{what}: {error}. Options given: {dict(options)!r}."
+            f"{what}: {message_of(error)}. Options given: {shown(dict(options), 1000)}."
         ) from error
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from aipo_env.episode import Episode, TokenRecord
-from aipo_env.errors import DataError, suggest
+from aipo_env.errors import DataError, message_of, shown, suggest
 from aipo_env.files import bounded_lines, check_line
 from aipo_env.records import Author
 
@@ -106,8 +106,8 @@ def _parse(line: bytes) -> tuple[Episode | None, list[str]]:
         if faults := _some(_record(row, Episode, "")) or _some(_order(row)):
             return None, faults
         return Episode.from_dict(_complete(row)), []
-    except (RecursionError, TypeError, ValueError) as error:
-        return None, [f"{error}."]
+    except (OverflowError, RecursionError, TypeError, ValueError) as error:
+        return None, [f"{message_of(error).removesuffix('.')}."]
 
 
 def _some(faults: Iterator[str]) -> list[str]:
@@ -155,7 +155,7 @@ def _span(span: Any) -> Any:
 def _record(row: Any, kind: Any, place: str) -> Iterator[str]:
     """Yield what is wrong with the JSON form of a record: unknown, missing and wrong fields."""
     if not isinstance(row, dict):
-        yield f"{place or 'the line'} is {_short(row)}; an object is needed."
+        yield f"{place or 'the line'} is {shown(row)}; an object is needed."
         return
     may_lack = _MAY_LACK if kind is Episode else ()
     hints, known = _hints(kind), {item.name: item for item in fields(kind) if item.repr}
@@ -184,14 +184,14 @@ def _value(value: Any, kind: Any, place: str) -> Iterator[str]:
         yield from _tokens(value)
     elif origin in (tuple, Mapping):
         if not isinstance(value, list if origin is tuple else dict):
-            yield f"{place} is {_short(value)}; {'a list' if origin is tuple else 'an object'} is needed."
+            yield f"{place} is {shown(value)}; {'a list' if origin is tuple else 'an object'} is needed."
             return
         items = enumerate(value) if isinstance(value, list) else value.items()
         for name, item in items:
             yield from _value(
                 item,
                 parts[-1] if origin is Mapping else parts[0],
-                f"{place}[{_short(name)}]",
+                f"{place}[{shown(name)}]",
             )
     elif origin in (Union, types.UnionType) and kind not in _KINDS:
         if value is not None:
@@ -201,25 +201,28 @@ def _value(value: Any, kind: Any, place: str) -> Iterator[str]:
     elif origin is Literal or (isinstance(kind, type) and issubclass(kind, Enum)):
         valid = parts or tuple(member.value for member in kind)
         if isinstance(value, bool) or value not in valid:
-            yield f"{place} is {_short(value)}. {suggest(str(value), map(str, valid))}"
+            yield f"{place} is {shown(value)}. {suggest(str(value), map(str, valid))}"
     elif kind is Any:
         json.dumps(value, allow_nan=False)
     elif type(value) not in _KINDS[kind][0] or (
         isinstance(value, int | float) and not abs(value) < 2**31
     ):
-        yield f"{place} is {_short(value)}; {_KINDS[kind][1]} is needed."
+        yield f"{place} is {shown(value)}; {_KINDS[kind][1]} is needed."
 
 
 def _tokens(columns: Any) -> Iterator[str]:
     """Yield what is wrong with a token record."""
     if not isinstance(columns, dict) or not {"token_ids", "author"} <= columns.keys():
-        yield f"tokens is {_short(columns)}; an object with at least token_ids and author, or null, is needed."
+        yield f"tokens is {shown(columns)}; an object with at least token_ids and author, or null, is needed."
         return
+    unknown = 0
     for name, column in columns.items():
         if name not in _COLUMNS:
-            yield f"tokens.{name[:80]}: no such column. {suggest(name, _COLUMNS)}"
+            unknown += 1
+            if unknown <= MAX_UNKNOWN:
+                yield f"tokens.{name[:80]}: no such column. {suggest(name, _COLUMNS)}"
         elif not isinstance(column, list):
-            yield f"tokens.{name} is {_short(column)}; a list is needed."
+            yield f"tokens.{name} is {shown(column)}; a list is needed."
         else:
             kinds, low, high = _COLUMNS[name]
             for place, value in enumerate(column):
@@ -227,8 +230,24 @@ def _tokens(columns: Any) -> Iterator[str]:
                     value is None or low <= value <= high
                 ):
                     null = " or null" if type(None) in kinds else ""
-                    yield f"tokens.{name}[{place}] is {_short(value)}; {low} to {high}{null} is needed."
+                    yield f"tokens.{name}[{place}] is {shown(value)}; {low} to {high}{null} is needed."
                     break
+    if unknown > MAX_UNKNOWN:
+        yield f"tokens.…: {unknown - MAX_UNKNOWN} more columns that do not exist."
+    most = _COLUMNS["turn"][2]
+    if "turn" not in columns and isinstance(columns["author"], list):
+        num_turns = max(_turns(columns["author"]), default=0)
+        if num_turns > most:
+            yield f"tokens.turn is missing, and by author there are {num_turns} turns; {most} at most are read."
+
+
+def _turns(authors: list[Any]) -> list[int]:
+    """Return the turn of each token: one ends where the policy stops writing."""
+    ends = [
+        now != Author.POLICY and before == Author.POLICY
+        for before, now in itertools.pairwise(authors)
+    ]
+    return [0, *itertools.accumulate(map(int, ends))][: len(authors)]
 
 
 def _order(row: Mapping[str, Any]) -> Iterator[str]:
@@ -237,7 +256,7 @@ def _order(row: Mapping[str, Any]) -> Iterator[str]:
     is_by_turns = re.fullmatch("s?u(au)*a?", "".join(role[0] for role in roles))
     if not is_by_turns and not (row.get("tokens") or {}).get("token_ids"):
         needed = "user and assistant by turns, after a system message if there is one"
-        yield f"messages: the roles are {_short(roles)}; without tokens they are to be {needed}."
+        yield f"messages: the roles are {shown(roles)}; without tokens they are to be {needed}."
 
 
 def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,10 +278,6 @@ def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
     ]
     columns, reward = given.get("tokens") or {}, given.get("reward")
     authors = columns.get("author", [])
-    ends = [
-        now != Author.POLICY and before == Author.POLICY
-        for before, now in itertools.pairwise(authors)
-    ]
     is_right = (reward or 0) > 0
     verdict = {
         "correct": is_right,
@@ -283,7 +298,7 @@ def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
             "token_ids": [],
             "author": [],
             "call_id": [-1] * len(authors),
-            "turn": [0, *itertools.accumulate(map(int, ends))][: len(authors)],
+            "turn": _turns(authors),
             "behaviour_logprobs": [None] * len(authors),
             "is_content": [author == Author.AGENT for author in authors],
             **columns,
@@ -323,7 +338,3 @@ def _group_kind(rewards: list[float | None]) -> str:
     if None in rewards:
         return "hold an episode without reward"
     return "have equal rewards and teach nothing" if len(set(rewards)) == 1 else "teach"
-
-
-def _short(value: object) -> str:
-    return repr(value)[:80]

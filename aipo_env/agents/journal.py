@@ -13,6 +13,7 @@ Such a line is the run's, not a step's: it stays when the steps that asked have 
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from io import FileIO
@@ -22,7 +23,7 @@ from weakref import finalize
 
 from aipo_env.agents.base import AgentReply, AgentRequest, taken
 from aipo_env.errors import AgentError, ConfigError, DataError
-from aipo_env.files import bounded_lines
+from aipo_env.files import bounded_lines, write_anew
 from aipo_env.records import finite
 from aipo_env.tasks.rows import read_line
 
@@ -79,7 +80,7 @@ class Journal:
     """Replies on disk by key. A line cut short by a crash is dropped; the call is made again.
 
     Raises:
-        ConfigError: There is no folder for the file.
+        ConfigError: There is no folder for the file, or what is there is a pipe or a device.
     """
 
     keeps_failures = False
@@ -90,6 +91,10 @@ class Journal:
         if not path.parent.is_dir():
             raise ConfigError(
                 f"{path}: there is no folder {path.parent}. Make it first."
+            )
+        if path.exists() and not path.is_file():
+            raise ConfigError(
+                f"{path}: no file, so replies cannot be kept in it and read again. Name another."
             )
         self.path = path
         self._kept: dict[tuple[str, str], Outcome] = {}
@@ -183,13 +188,20 @@ class Journal:
         for line in content[:num_bytes].splitlines():
             self._read_loss(line)
         losses = [self._loss_line(*place) for place in self._losses]
+        left = b"".join(losses) + content[num_bytes:]
+        if os.fstat(self._file.fileno()).st_nlink > 1:
+            # The file has another name, a backup's for example: there it stays whole.
+            self.close()
+            write_anew(self.path, left)
+            return
         self._file.truncate(0)
-        self._file.write(b"".join(losses) + content[num_bytes:])
+        self._file.write(left)
 
     def close(self) -> None:
-        """Close the file, if it was written to."""
+        """Close the file, if it was written to; the next write opens it again."""
         if "_file" in vars(self):
             self._file.close()
+            del self._file
 
 
 class Cassette(Journal):

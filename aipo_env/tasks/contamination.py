@@ -14,9 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aipo_env.errors import ConfigError, DataError
+from aipo_env.errors import ConfigError, DataError, message_of
+from aipo_env.files import read_whole, write_output
 from aipo_env.records import Split, Task
 from aipo_env.tasks.base import TaskSource, TaskTable, build_source
+from aipo_env.tasks.rows import read_json
 
 NUM_WORDS = 13
 """Words in a row that two texts share only if one quotes the other."""
@@ -57,9 +59,7 @@ class ContaminationIndex:
             "num_tasks": self.num_tasks,
             "hashes": dict(self.hashes),
         }
-        path.write_text(
-            json.dumps(row, indent=0, sort_keys=True) + "\n", encoding="utf-8"
-        )
+        write_output(path, json.dumps(row, indent=0, sort_keys=True) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "ContaminationIndex":
@@ -69,15 +69,15 @@ class ContaminationIndex:
             DataError: The file is missing or no hash list of this kind.
         """
         try:
-            row = json.loads(path.read_bytes())
+            row = read_json(read_whole(path))
             if row["num_words"] != NUM_WORDS:
                 raise ValueError(
                     f"of {row['num_words']} words in a row, not {NUM_WORDS}"
                 )
             return cls(int(row["num_tasks"]), dict(row["hashes"]))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path}: no hash list ({error}). Make one: aipo tasks --hashes."
+                f"{path}: no hash list ({message_of(error)}). Make one: aipo tasks --hashes."
             ) from error
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from aipo_env.errors import ConfigError, DataError
-from aipo_env.records import Split, Task
+from aipo_env.errors import ConfigError, DataError, shown
+from aipo_env.records import Split, Task, json_fault
 from aipo_env.registry import construct
 from aipo_env.shipped import data_folder
 from aipo_env.tasks.base import TaskTable
@@ -29,7 +29,7 @@ class FileSource(TaskTable):
             split, task = _read_task(row, where)
             if task.id in ids:
                 raise DataError(
-                    f"{where}: the id {task.id!r} stands in an earlier row. Give each its own."
+                    f"{where}: the id {shown(task.id)} stands in an earlier row. Give each its own."
                 )
             ids.add(task.id)
             for name in tasks if split is None else (split,):
@@ -51,7 +51,7 @@ def _read_task(row: dict[str, Any], where: str) -> tuple[Split | None, Task]:
     split = row.pop("split", None)
     if split not in (None, "train", "test"):
         raise DataError(
-            f'{where}: field \'split\' is {split!r}; use "train", "test" or leave it out.'
+            f'{where}: field \'split\' is {shown(split)}; use "train", "test" or leave it out.'
         )
     for field in ("id", "prompt", "answer"):
         if field not in row:
@@ -59,7 +59,11 @@ def _read_task(row: dict[str, Any], where: str) -> tuple[Split | None, Task]:
                 f"{where}: field {field!r} is missing. A row needs id, prompt and answer."
             )
     try:
-        return split, construct(Task, row, where)
+        task = construct(Task, row, where)
+        # A parquet file may hold dates and bytes, of which no episode could be written.
+        if fault := json_fault(task.meta):
+            raise DataError(f"field 'meta' {fault}. Write texts and numbers.")
+        return split, task
     except (ConfigError, DataError) as error:
         meta = row.get("meta")
         if isinstance(meta, dict) and meta.get("no_republish"):

@@ -2,13 +2,14 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from aipo_env.errors import ConfigError, DataError
-from aipo_env.files import bounded_lines, check_line
+from aipo_env.errors import ConfigError, DataError, error_text, message_of, shown
+from aipo_env.files import bounded_lines, check_line, read_rest
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 """What names of data files end in; where several hold the same data, the first is preferred."""
@@ -89,10 +90,12 @@ def read_rows(
             yield where, row
     except (ConfigError, DataError):
         raise
-    except (OSError, ValueError, NotImplementedError, csv.Error) as error:
+    except Exception as error:  # pyarrow has errors of many kinds for one fault
         kind = "JSON" if word == "line" else path.suffix[1:]
+        is_plain = isinstance(error, OSError | ValueError | csv.Error)
+        reason = message_of(error) if is_plain else error_text(error)
         raise DataError(
-            f"{path}, {word} {number + 1}: not {kind} ({error}). Mend or delete it."
+            f"{path}, {word} {number + 1}: not {kind} ({reason}). Mend or delete it."
         ) from error
 
 
@@ -101,14 +104,38 @@ def _json(path: Path, columns: Collection[str]) -> Iterator[Any]:
     with path.open("rb") as file:
         for line in bounded_lines(file):
             if path.suffix == ".json" and line.lstrip().startswith(b"["):
-                yield from read_json(line + file.read())
+                yield from read_json(line + _rest_of_list(file))
             else:
                 yield read_line(line) if line.strip() else None
 
 
+def _rest_of_list(file: BinaryIO) -> bytes:
+    try:
+        return read_rest(file)
+    except ValueError as error:
+        raise ValueError(f"a list of {error}; write a row a line, as .jsonl") from None
+
+
 def _csv(path: Path, columns: Collection[str]) -> Iterator[Any]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file, strict=True)
+    with path.open("rb") as file:
+        rows = csv.DictReader(_texts(file), strict=True)
+        header = rows.fieldnames or ()
+        for name, count in Counter(header).items():
+            if count > 1:
+                raise ValueError(f"two columns of its header are called {shown(name)}")
+        for row in rows:
+            if None in row:  # where the reader puts cells that no column has
+                raise ValueError(f"it has more cells than the header's {len(header)}")
+            yield row
+
+
+def _texts(file: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a file of text, none of them too long."""
+    encoding = "utf-8-sig"
+    for line in bounded_lines(file):
+        check_line(line)
+        yield line.decode(encoding)
+        encoding = "utf-8"  # the mark of the encoding stands once
 
 
 def _parquet(path: Path, columns: Collection[str]) -> Iterator[Any]:

@@ -181,7 +181,7 @@ def test_a_hash_list_holds_no_text(tmp_path: Path):
         (b"[1]", "list indices must be integers"),
         (b'{"num_words": 8}', "of 8 words in a row, not 13"),
         (b'{"num_words": 13, "num_tasks": 1}', "'hashes'"),
-        (b"[" * 100_000, "recursion"),
+        (b"[" * 100_000, "nested too deeply"),
         (b"\xff", "codec"),
     ],
 )
