@@ -66,6 +66,7 @@ from aipo_env.errors import (
     Terminated,
     ToolError,
     VerifierError,
+    shown,
     suggest,
 )
 from aipo_env.event_loop import (
@@ -75,7 +76,15 @@ from aipo_env.event_loop import (
     run_sync,
     start,
 )
-from aipo_env.files import bounded_lines, check_line, write_anew
+from aipo_env.files import (
+    bounded_lines,
+    check_entries,
+    check_line,
+    check_place,
+    link_anew,
+    read_whole,
+    write_anew,
+)
 from aipo_env.flags import flag_types, read_spec, short_forms
 from aipo_env.keys import Key, Salt, evaluation_key, free_key, keyed_rng, rollout_key
 from aipo_env.records import (
@@ -305,7 +314,9 @@ __all__ = [
     "check_agents",
     "check_codec",
     "check_contamination",
+    "check_entries",
     "check_line",
+    "check_place",
     "check_task_source",
     "check_tool",
     "check_verifier",
@@ -327,6 +338,7 @@ __all__ = [
     "is_id",
     "keyed_rng",
     "known_datasets",
+    "link_anew",
     "lint_episodes",
     "need",
     "open_sandbox",
@@ -338,6 +350,7 @@ __all__ = [
     "process_loop",
     "read_episodes",
     "read_spec",
+    "read_whole",
     "redact",
     "rollout_key",
     "run_sync",
@@ -345,6 +358,7 @@ __all__ = [
     "run_verifier",
     "shift_of",
     "short_forms",
+    "shown",
     "start",
     "suggest",
     "take_turn",

@@ -36,7 +36,7 @@ from aipo_env import (
     run_sync,
     write_episodes,
 )
-from aipo_learner.policy.load import policy_folder, save_policy
+from aipo_learner.policy.load import load_architecture, policy_folder, save_policy
 from aipo_learner.policy.tiny import build_tokenizer
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.schedule import EvaluationSchedule
@@ -110,9 +110,7 @@ def architecture(config: TrainConfig) -> PretrainedConfig:
         return AutoConfig.for_model(**known[config.policy])
     try:
         folder = policy_folder(config.policy)
-        return AutoConfig.from_pretrained(
-            folder, trust_remote_code=config.trust_remote_code
-        )
+        return load_architecture(folder, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError) as error:
         raise PolicyError(
             f"policy {config.policy!r} has no readable config.json here or on the Hub."
@@ -166,7 +164,9 @@ def rehearse(
     tokenizer, path = build_tokenizer(), folder / "rewarded.jsonl"
     torch.manual_seed(config.seed)
     save_policy(
-        AutoModelForCausalLM.from_config(shrunk(shape, len(tokenizer))),
+        AutoModelForCausalLM.from_config(
+            shrunk(shape, len(tokenizer)), trust_remote_code=config.trust_remote_code
+        ),
         tokenizer,
         folder / "policy",
     )
@@ -231,7 +231,9 @@ def measure(
 ) -> Footprint:
     """Measure an architecture on tensors that have a size and no memory."""
     with FakeTensorMode():
-        model = AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(
+            shape, dtype=torch.float32, trust_remote_code=config.trust_remote_code
+        )
         is_cast = config.compute.precision != "float32"
         first, second = (
             _kept_bytes(model, num_tokens, is_cast) for num_tokens in (256, 512)

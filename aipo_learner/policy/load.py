@@ -5,14 +5,16 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils.logging import disable_progress_bar
 
-from aipo_env import PolicyError, data_folder
+from aipo_env import PolicyError, data_folder, shown
 from aipo_learner.policy.lora import merged_state
 
 disable_progress_bar()
@@ -31,8 +33,11 @@ def load_policy(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a Hugging Face causal LM with its tokenizer, in float32, safetensors only; on the GPU if there is one.
 
+    Of a folder nothing is fetched that it names, unless its code is trusted.
+
     Raises:
-        PolicyError: There is no such model, no tokenizer, no chat template or no end token.
+        PolicyError: There is no such model, no tokenizer, no chat template or no end token; the folder is an adapter;
+            or the model names code of the Hub that is not trusted.
     """
     local = Path(path)
     if not local.is_dir() and (
@@ -41,19 +46,25 @@ def load_policy(
         raise PolicyError(
             f"policy {path!r}: no such folder. Give a Hugging Face model folder or hub name."
         )
-    if local.is_dir() and not any(
-        (local / name).is_file() for name in _TOKENIZER_FILES
-    ):
-        raise PolicyError(
-            f"policy {path!r} has no usable tokenizer: there is none of {', '.join(_TOKENIZER_FILES)} in it."
-        )
-    part, options = "tokenizer", {"trust_remote_code": trust_remote_code}
+    if local.is_dir():
+        _check_folder(local)
+    is_offline = _is_offline(path, trust_remote_code)
+    part = "tokenizer"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        part, options = "model", {**options, "use_safetensors": True}
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, **options
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=trust_remote_code, local_files_only=is_offline
         )
+        part = "model"
+        load_architecture(path, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            local_files_only=is_offline,
+        )
+    except PolicyError:
+        raise
     except (
         Exception
     ) as error:  # transformers raises many kinds for one fault: the files are not there
@@ -71,6 +82,60 @@ def load_policy(
     if torch.cuda.is_available():
         torch.nn.Module.cuda(model)
     return model, tokenizer
+
+
+def load_architecture(
+    path: str, *, trust_remote_code: bool = False
+) -> PreTrainedConfig:
+    """Read a model's config.json, from a folder or the Hub.
+
+    Raises:
+        OSError, ValueError: It cannot be read, as transformers says.
+        PolicyError: It names code of the Hub that is not trusted.
+    """
+    config: PreTrainedConfig = AutoConfig.from_pretrained(
+        path,
+        trust_remote_code=trust_remote_code,
+        local_files_only=_is_offline(path, trust_remote_code),
+    )
+    if not trust_remote_code:
+        _check_kernels(config, path)
+    return config
+
+
+def _is_offline(path: str, trust_remote_code: bool) -> bool:
+    """Return whether nothing is to be fetched for a policy: a folder may name models and code of the Hub."""
+    return Path(path).is_dir() and not trust_remote_code
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise PolicyError unless a folder holds a whole model with its tokenizer."""
+    if (folder / "adapter_config.json").is_file():
+        raise PolicyError(
+            f"policy {str(folder)!r} is an adapter (adapter_config.json), and no whole model. Give the base model, or "
+            "export the two merged (peft: merge_and_unload, then save_pretrained)."
+        )
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise PolicyError(
+            f"policy {str(folder)!r} has no usable tokenizer: there is none of {', '.join(_TOKENIZER_FILES)} in it."
+        )
+    if not (folder / "config.json").is_file():
+        raise PolicyError(
+            f"policy {str(folder)!r} has no usable model: there is no config.json in it. Give a folder that "
+            "save_pretrained wrote."
+        )
+
+
+def _check_kernels(config: PreTrainedConfig, path: str) -> None:
+    """Raise PolicyError if a model has its attention computed by code of the Hub."""
+    parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+    for part in filter(None, parts):
+        for name, value in vars(part).items():
+            if "_implementation" in name and "/" in str(value):
+                raise PolicyError(
+                    f"policy {path!r}: its config.json names {shown(value)} for {name.strip('_')}, which is code of the "
+                    "Hub. Delete it there, or trust the model's code with --trust-remote-code if you have read it."
+                )
 
 
 def policy_folder(name: str) -> str:

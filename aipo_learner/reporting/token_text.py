@@ -16,7 +16,10 @@ def token_decoder(policy: Path) -> Callable[[int], str]:
     """
     if not policy.is_dir():
         raise DataError(f"{policy}: no such folder, so its tokens cannot be read.")
-    tokenizer = AutoTokenizer.from_pretrained(str(policy), local_files_only=True)
+    # Said and not left out: transformers would else ask whoever sits at the terminal.
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(policy), local_files_only=True, trust_remote_code=False
+    )
 
     def decode(token_id: int) -> str:
         text = str(tokenizer.decode([token_id]))

@@ -95,8 +95,12 @@ def main(load: Load, folder: Path) -> None:
     random.seed(load.seed)
     template = Path(trl.__file__).parent / "chat_templates/qwen2_5.jinja"
     write_policy(folder / "policy", load, "trl", template.read_text(encoding="utf-8"))
-    tokenizer = AutoTokenizer.from_pretrained(folder / "policy")
-    model = AutoModelForCausalLM.from_pretrained(folder / "policy", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder / "policy", trust_remote_code=False
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        folder / "policy", dtype=torch.float32, trust_remote_code=False
+    )
     num_weights = sum(p.numel() for p in model.parameters())
     on_gpu = torch.cuda.is_available()
     config = GRPOConfig(

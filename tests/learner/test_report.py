@@ -543,4 +543,4 @@ def test_no_tokenizer_is_looked_for_elsewhere(
     monkeypatch.setattr(token_text.AutoTokenizer, "from_pretrained", load)
     with pytest.raises(LookupError):
         token_decoder(tmp_path)
-    assert asked == [{"local_files_only": True}]
+    assert asked == [{"local_files_only": True, "trust_remote_code": False}]
