@@ -32,6 +32,7 @@ from aipo_env.verifiers.base import EpisodeView, judged, run_verifier
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import LETTERS
 from aipo_env.verifiers.math_equiv import MathVerifier
+from aipo_env.verifiers.math_grade import is_empty
 from aipo_env.verifiers.unit_tests import CaseResult, CodeVerifier
 
 MAX_SHOWN_BYTES = 2000
@@ -122,6 +123,10 @@ class Grader(_Lines):
                 id="line", prompt="-", answer=gold, kind="choice", choices=_options(row)
             )
             return await self._any.verify(task, _text(row, "response"))
+        if is_empty(gold):
+            raise DataError(
+                f"field 'gold' is {shown(gold)}, which is empty: nothing equals it"
+            )
         if (form := row.get("form", "response")) not in FORMS:
             raise DataError(f"field 'form' is {shown(form)}; use {' or '.join(FORMS)}")
         if form == "answer":

@@ -48,11 +48,7 @@ def without_algebra(gold: str, answer: str) -> Grade:
         return Grade(
             "error", "screen", f"the gold holds more than {MAX_CHARS} characters"
         )
-    try:
-        is_empty = not clean(gold)
-    except Exception:
-        return Grade("error", "value", f"the gold {gold[:80]!r} cannot be read")
-    if is_empty:
+    if is_empty(gold):
         reason = f"the gold {gold[:80]!r} is empty, so nothing equals it"
         return Grade("error", "value", reason)
     if len(answer) > MAX_CHARS:
@@ -77,6 +73,16 @@ def without_algebra(gold: str, answer: str) -> Grade:
     except Exception:
         return Grade("wrong", "value", "the answer cannot be compared")
     return Grade("correct" if is_same else "wrong", "value")
+
+
+def is_empty(gold: str) -> bool:
+    """Return whether nothing is left of a gold answer once its dress is off, as of an empty box."""
+    if len(gold) > MAX_CHARS:
+        return False
+    try:
+        return not clean(gold)
+    except Exception:  # it holds something, which cannot be read
+        return False
 
 
 def gold_fault(gold: str) -> str | None:

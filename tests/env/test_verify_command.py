@@ -207,16 +207,19 @@ def test_a_bad_line_is_named_and_the_rest_go_on(tmp_path: Path):
             (
                 "math",
                 {"gold": gold, "pred": pred, "form": "answer"},
-                f"the gold {gold!r} is empty",
+                f"field 'gold' is {gold!r}, which is empty",
             )
             for gold in ("", " ", "\\boxed{}", "$$", "\u200b", "\\text{ }")
             for pred in ("7", "", gold)
         ],
-        (
-            "math",
-            {"gold": "$$", "pred": "so \\boxed{7}"},
-            "the gold '$$' is empty",
-        ),
+        *[
+            (
+                "math",
+                {"gold": "$$", "pred": pred},
+                "field 'gold' is '$$', which is empty",
+            )
+            for pred in ("so \\boxed{7}", "no answer")
+        ],
         ("code", {"task": [1], "code": "1"}, "field 'task' must be an object"),
         (
             "code",
