@@ -4,17 +4,26 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from aipo_env import DataError, Episode
+from aipo_env import (
+    DataError,
+    Episode,
+    read_whole,
+    shown,
+    write_anew,
+)
 from aipo_learner.learn.logprobs import token_logprobs
 from aipo_learner.learn.objective import agent_coefficient
 from aipo_learner.learn.rows import collate, episode_row
 from aipo_learner.settings.objective import ObjectiveConfig
+
+MAX_FLOAT32 = 3.4e38
 
 
 @torch.no_grad()
@@ -47,9 +56,7 @@ def write_coefficients(path: Path, coefficients: Sequence[NDArray[np.float32]]) 
         [None if math.isnan(value) else value for value in row.tolist()]
         for row in coefficients
     ]
-    path.with_suffix(".coefficients.json").write_text(
-        json.dumps(rows), encoding="utf-8"
-    )
+    write_anew(path.with_suffix(".coefficients.json"), json.dumps(rows))
 
 
 def read_coefficients(
@@ -66,12 +73,8 @@ def read_coefficients(
             np.full(len(episode.tokens), np.nan, np.float32) for episode in episodes
         ]
     try:
-        rows = json.loads(beside.read_text(encoding="utf-8"))
-        arrays = [
-            np.array([np.nan if v is None else v for v in row], np.float32)
-            for row in rows
-        ]
-    except (TypeError, ValueError) as error:
+        arrays = [_as_array(row) for row in _lists(json.loads(read_whole(beside)))]
+    except (RecursionError, ValueError) as error:
         raise DataError(
             f"{beside}: no lists of coefficients ({error}). Delete the file."
         ) from error
@@ -82,3 +85,21 @@ def read_coefficients(
             f"{beside}: does not fit the episodes in {path.name}. Delete the file."
         )
     return arrays
+
+
+def _lists(value: Any) -> list[list[Any]]:
+    """Return a list of lists of numbers and nulls; raise ValueError if it is something else."""
+    if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
+        raise ValueError(f"{shown(value)} is no list of lists")
+    return value
+
+
+def _as_array(row: list[Any]) -> NDArray[np.float32]:
+    """Return the numbers of a list, NaN for null; raise ValueError if it holds something else."""
+    numbers = [math.nan if value is None else value for value in row]
+    for number in numbers:
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        # Infinities and NaN may be what the objective came to; more digits are none of ours.
+        if not is_number or MAX_FLOAT32 < abs(number) < math.inf:
+            raise ValueError(f"{shown(number)} is no coefficient")
+    return np.array(numbers, np.float32)

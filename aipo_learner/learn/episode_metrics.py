@@ -4,8 +4,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from aipo_env import CONSULT_KINDS, Consult, Episode, consult_outcome
+from aipo_env import (
+    CONSULT_KINDS,
+    Consult,
+    Episode,
+    consult_outcome,
+    escape_terminal,
+    shown,
+)
 
+MAX_NAME_CHARS = 40
+"""So much of what a file says stands in the name of a metric."""
 CONSULT_STATUSES = ("answered", "failed", "leaked", "denied")
 
 
@@ -178,10 +187,12 @@ def consult_rate_by_difficulty(step: StepEpisodes) -> Mapping[str, Values]:
     rates: dict[str, list[float]] = {}
     for episode in step.aided:
         difficulty = episode.task.meta.get("difficulty")
-        if difficulty is None:
+        if not isinstance(difficulty, int | str):
             continue
+        # A file of tasks says it, and loggers make names of it.
+        name = escape_terminal(shown(difficulty, MAX_NAME_CHARS).strip("'"))
         asked = sum(consult.is_agents for consult in episode.consults)
-        rates.setdefault(f"consult_rate/difficulty_{difficulty}", []).append(asked)
+        rates.setdefault(f"consult_rate/difficulty_{name}", []).append(asked)
     return rates
 
 

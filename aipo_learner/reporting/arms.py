@@ -1,15 +1,15 @@
 """The arms of a comparison as the report reads them: anything missing or malformed is None, never a guess."""
 
-import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aipo_env import CONSULT_OUTCOMES, DataError
+from aipo_env import CONSULT_OUTCOMES, DataError, check_place, shown
 from aipo_learner.reporting.charts import Series
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics import is_number, read_metrics
 
 ARMS = {
     "aipo": ("AIPO", "consults agents and learns from what they wrote"),
@@ -18,6 +18,10 @@ ARMS = {
 }
 """The arms of the demo by folder: title and description. Any other folder is an arm under its own name."""
 
+MAX_NAME_BYTES = 255
+"""A folder's name is not longer."""
+_K = re.compile(r"[1-9][0-9]{0,5}")
+"""The k of a pass@k that may have been measured."""
 BEFORE_STYLE = 6
 """Line style of what was measured before training."""
 
@@ -138,7 +142,7 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
             folder=folder,
             style=0,
             summary=after,
-            rows=read_metrics(check_own(folder / "metrics.jsonl")),
+            rows=read_metrics(check_place(folder / "metrics.jsonl")),
         )
         return
     parts = lookup(summary, "arms")
@@ -151,32 +155,24 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
             folder=folder / name,
             style=style % BEFORE_STYLE,
             summary=part if isinstance(part := parts.get(name), Mapping) else {},
-            rows=read_metrics(check_own(folder / name / "metrics.jsonl")),
+            rows=read_metrics(check_place(folder / name / "metrics.jsonl")),
         )
         for style, name in enumerate([*ARMS, *sorted(found - {*ARMS})])
         if name in found
     ]
-    are_known = all(arm.number("rollouts") for arm in arms if arm.rows)
+    are_known = all((arm.number("rollouts") or 0) > 0 for arm in arms if arm.rows)
     for arm in arms:
         total = arm.number("rollouts") if are_known and arm.rows else None
         yield replace(arm, rollouts_per_step=total / len(arm.rows)) if total else arm
 
 
-def check_own(path: Path) -> Path:
-    """Return a file or folder of a run; raise DataError if it is a link: a shared folder's lead anywhere."""
-    if path.is_symlink():
-        raise DataError(
-            f"{path}: a link, which is not followed. Put the file itself there."
-        )
-    return path
-
-
 def check_name(name: str, folder: Path) -> None:
     """Raise DataError unless a run's name is that of a folder within the one that is reported on, and no link."""
     is_inside = Path(name).name == name and "\\" not in name and name != ".."
-    if not is_inside or (folder / name).is_symlink():
+    is_name = is_inside and len(name.encode("utf-8", "replace")) <= MAX_NAME_BYTES
+    if not is_name or (folder / name).is_symlink():
         raise DataError(
-            f"{folder}: its summary names the run {name!r:.80}, which is no folder in it. "
+            f"{folder}: its summary names the run {shown(name)}, which is no folder in it. "
             "Mend summary.json, or report on that run by itself."
         )
 
@@ -188,15 +184,6 @@ def lookup(tree: Any, *keys: str) -> Any:
     return tree
 
 
-def is_number(value: Any) -> bool:
-    """Return whether a JSON value is a finite number."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
-
-
 def measured_k(measured: Any) -> list[int]:
     """Return every k for which a block of the summary has a pass@k, in order."""
     if not isinstance(measured, Mapping):
@@ -206,4 +193,4 @@ def measured_k(measured: Any) -> list[int]:
         for key in measured
         if key.startswith("pass@") and is_number(measured[key])
     ]
-    return sorted(int(k) for k in ks if k.isascii() and k.isdigit() and int(k) > 0)
+    return sorted(int(k) for k in ks if _K.fullmatch(k))

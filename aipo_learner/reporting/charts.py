@@ -11,6 +11,8 @@ NUM_STYLES = 7
 WIDTH, HEIGHT = 440, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 10, 42
 _MAX_POINTS = 400
+_LEAST = 1e-6
+"""An axis of values that are all smaller goes up to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,9 @@ def line_chart(
         for part in (line.ys, line.low, line.high)
         for y in part
     ]
-    y_ticks = _ticks(min(0.0, *ys), 1.0 if share else max(ys) or 1.0)
+    # An axis of next to nothing has no ticks to tell apart.
+    top = max(ys) if max(ys) > _LEAST else 1.0
+    y_ticks = _ticks(min(0.0, *ys), 1.0 if share else top)
     x_ticks = sorted(set(xs)) if log2_x else _ticks(0, max(xs))
     plot = _Plot((x_ticks[0], max(xs)), (y_ticks[0], y_ticks[-1]), log2_x)
     parts = [

@@ -11,20 +11,25 @@ from numpy.typing import NDArray
 from aipo_env import (
     DataError,
     Episode,
+    check_entries,
+    check_place,
     episodes_section,
     html_templates,
     read_episodes,
+    read_whole,
     write_anew,
 )
 from aipo_learner.learn.coefficients import read_coefficients
 from aipo_learner.policy.load import policy_folder
-from aipo_learner.reporting.arms import Arm, check_own, read_arms
+from aipo_learner.reporting.arms import Arm, read_arms
 from aipo_learner.reporting.charts import legend_key
 from aipo_learner.reporting.figures import figures
 from aipo_learner.reporting.token_text import token_decoder
 from aipo_learner.settings.train import read_object
 
 _EVALUATION = "evaluation-*.jsonl"
+MAX_SUMMARY_BYTES = 64 * 2**20
+"""A longer summary is not read."""
 _PER_EVALUATION = 3
 """Episodes shown of each evaluation; kinds of bottleneck take turns, so these are one of each."""
 
@@ -85,16 +90,16 @@ def _differences(arms: Sequence[Arm], against: object) -> list[str]:
                 f"(95 % paired bootstrap {100 * low:+.1f} to {100 * high:+.1f}); {gain:.0%} of the tasks were solved "
                 "by the first only."
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             continue
     return sentences
 
 
 def _read_summary(path: Path) -> Mapping[str, Any]:
-    if not check_own(path).is_file():
+    if not check_place(path).is_file():
         return {}
     try:
-        return read_object(path.read_text(encoding="utf-8"))
+        return read_object(read_whole(path, MAX_SUMMARY_BYTES).decode("utf-8"))
     except ValueError as error:
         mend = "Run the command that wrote it again, or delete it."
         raise DataError(f"{path}: no JSON object ({error}). {mend}") from error
@@ -147,7 +152,8 @@ def _evaluation(arms: Sequence[Arm]) -> Mapping[str, float]:
 def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
     """Return the viewer: evaluation before training, then each arm's training and evaluation."""
     shown: list[tuple[str, Episode, NDArray[np.float32]]] = []
-    for path in _own_files(check_own(folder / "before"), _EVALUATION):
+    before = check_place(folder / "before", is_folder=True)
+    for path in _own_files(before, _EVALUATION):
         shown += [
             ("before training", *found) for found in _read(path)[:_PER_EVALUATION]
         ]
@@ -197,7 +203,11 @@ def _decoder(arms: Sequence[Arm]) -> Callable[[int], str] | None:
     """Return the decoder of the arms' policy, which they share, if one of them has a checkpoint."""
     for arm in arms:
         try:
-            return token_decoder(Path(policy_folder(str(arm.folder))))
+            policy = Path(policy_folder(str(arm.folder)))
+            for place in (policy.parents[1], policy.parent, policy):
+                check_place(place, is_folder=True)
+            check_entries(policy)
+            return token_decoder(policy)
         except Exception:  # transformers raises many kinds for one fault: there is no tokenizer to read
             continue
     return None

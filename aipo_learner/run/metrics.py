@@ -15,6 +15,7 @@ from aipo_env import (
     bounded_lines,
     check_line,
     escape_terminal,
+    write_anew,
 )
 from aipo_learner.policy.distributed import rank
 from aipo_learner.run.loggers import Logger, log_to, open_loggers
@@ -27,6 +28,18 @@ _SHOWN = {
     "agent_below_floor_share": "below floor",
 }
 """What the console says of a step, and in which words."""
+
+
+MAX_STEP = 2**31
+MAX_NUMBER = 1e15
+"""Nothing that is measured is larger; sums of such numbers, and axes for them, are finite."""
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a JSON value is a number that a measurement can be."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -MAX_NUMBER <= value <= MAX_NUMBER
 
 
 class MetricsLog:
@@ -57,7 +70,9 @@ class MetricsLog:
         self.console = console
         self.started = time.monotonic()
         kept = [row for row in read_metrics(self.path) if row["step"] < first_step]
-        self.scores = {row["step"] + 1: row[SCORE] for row in kept if SCORE in row}
+        self.scores = {
+            row["step"] + 1: row[SCORE] for row in kept if is_number(row.get(SCORE))
+        }
         self.num_idle = num_trailing_idle(kept)
         """Steps without a gradient since the last that had one."""
         self.had_gradient = any(row.get("rows") for row in kept)
@@ -67,11 +82,7 @@ class MetricsLog:
             self._loggers: dict[str, Logger] = {}
             self._file = Path(os.devnull).open("a", encoding="utf-8")  # noqa: SIM115
             return
-        scratch = self.path.with_suffix(".writing")
-        scratch.write_text(
-            "".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8"
-        )
-        scratch.replace(self.path)
+        write_anew(self.path, "".join(json.dumps(row) + "\n" for row in kept))
         self._loggers = open_loggers(loggers, folder, settings or {}, first_step)
         self._file = self.path.open("a", encoding="utf-8")
 
@@ -144,8 +155,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
                 break
             if row is None:
                 raise DataError(
-                    f"{path}, line {number}: no row of metrics, which is a JSON object with a whole number 'step'. "
-                    "Delete the line."
+                    f"{path}, line {number}: no row of metrics, which is a JSON object with a whole number 'step' from "
+                    f"-1 to {MAX_STEP - 1}. Delete the line."
                 )
             if rows and rows[-1]["step"] == row["step"]:
                 rows[-1] |= row
@@ -161,8 +172,14 @@ def _metrics_row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    is_row = isinstance(row, dict) and type(row.get("step")) is int
-    return row if is_row else None
+    step = row.get("step") if isinstance(row, dict) else None
+    # What was measured before the first step stands at -1.
+    if type(step) is not int or not -1 <= step < MAX_STEP:
+        return None
+    # A metric is one value; what holds others is none of ours, and may be nested without end.
+    return {
+        name: value for name, value in row.items() if not isinstance(value, list | dict)
+    }
 
 
 def num_trailing_idle(rows: Sequence[Mapping[str, Any]]) -> int:

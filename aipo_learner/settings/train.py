@@ -20,6 +20,7 @@ from aipo_env import (
     need,
     parse_rewards,
     read_spec,
+    read_whole,
 )
 from aipo_learner.settings.checks import (
     Bounds,
@@ -45,8 +46,15 @@ from aipo_learner.settings.stages import (
 
 
 def read_object(text: str) -> dict[str, Any]:
-    """Read a JSON object from the command line or a file."""
-    value = json.loads(text)
+    """Read a JSON object from the command line or a file.
+
+    Raises:
+        ValueError: It is none, or is nested too deeply.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError(
             f"a JSON object is needed, this is one of type {type(value).__name__}"
@@ -61,7 +69,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         ConfigError: It cannot be read, or holds no object of names and values.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path).decode("utf-8")
         if path.suffix == ".toml":
             return tomllib.loads(text)
         if path.suffix in (".yaml", ".yml"):

@@ -75,6 +75,14 @@ def test_coefficients_come_back_from_beside_the_episodes(tmp_path: Path) -> None
         np.testing.assert_array_equal(found, expected)
 
 
+def test_coefficients_are_written_through_no_link(tmp_path: Path) -> None:
+    victim, beside = tmp_path / "victim", tmp_path / "step-000010.coefficients.json"
+    victim.write_text("mine")
+    beside.symlink_to(victim)
+    write_coefficients(tmp_path / "step-000010.jsonl", [np.ones(1, np.float32)])
+    assert (victim.read_text(), beside.read_text()) == ("mine", "[[1.0]]")
+
+
 def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
     [found] = read_coefficients(tmp_path / "step-000010.jsonl", [episode()])
     np.testing.assert_array_equal(found, np.full(4, NAN, np.float32))
@@ -86,6 +94,14 @@ def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
         ("[[1", "no lists of coefficients"),
         ("[1]", "no lists of coefficients"),
         ("[[0.5]]", "does not fit the episodes"),
+        ("[" * 100_000, "no lists of coefficients"),
+        (f"[[1, {10**400}]]", "no lists of coefficients"),
+        ("[[1e39]]", "no lists of coefficients"),
+        ('[["1", "2"]]', "no lists of coefficients"),
+        ('[{"1": 1, "2": 3}]', "no lists of coefficients"),
+        ('["12"]', "no lists of coefficients"),
+        ("[[[1, 2], [3, 4], [5, 6], [7, 8]]]", "no lists of coefficients"),
+        ("[[true]]", "no lists of coefficients"),
     ],
 )
 def test_corrupt_coefficients_are_named(

@@ -1,8 +1,10 @@
 """What a step's episodes come to in numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from aipo_env import (
     AgentPool,
@@ -20,7 +22,7 @@ from aipo_env import (
 )
 from aipo_env.testing import CannedAgent, FaultyAgent
 from aipo_learner.learn.episode_metrics import episode_metrics
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics import MetricsLog, read_metrics
 
 
 def play(agent: object, aided: bool = True) -> Episode:
@@ -90,7 +92,50 @@ def test_a_row_cut_short_is_dropped_and_any_other_fault_is_named(tmp_path: Path)
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 0, "a": 1}\n{"step": 1}\n{"step": 1, "b": 2}\n{"st')
     assert read_metrics(path) == [{"step": 0, "a": 1}, {"step": 1, "b": 2}]
-    for line in ("[1]", '{"a": 1}', '{"step": "1"}', "x", "[" * 100_000):
+    for line in (
+        "[1]",
+        '{"a": 1}',
+        '{"step": "1"}',
+        '{"step": true}',
+        '{"step": -2}',
+        f'{{"step": {10**300}}}',
+        f'{{"step": 1, "a": {"9" * 5_000}}}',
+        "x",
+        "[" * 100_000,
+    ):
         path.write_text(f'{{"step": 0}}\n{line}\n{{"step": 1}}\n')
         with pytest.raises(DataError, match=r"metrics\.jsonl, line 2: no row"):
             read_metrics(path)
+
+
+def test_of_a_row_only_single_values_are_read(tmp_path: Path):
+    path = tmp_path / "metrics.jsonl"
+    deep = "[" * 900 + "]" * 900
+    path.write_text(f'{{"step": -1, "a": {deep}, "b": {{}}, "eval/pass_at_1": "x"}}\n')
+    assert read_metrics(path) == [{"step": -1, "eval/pass_at_1": "x"}]
+    log = MetricsLog(tmp_path, Console(quiet=True), num_steps=1)
+    log.close()
+    assert log.scores == {}
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "name"),
+    [
+        (3, "3"),
+        ("hard", "hard"),
+        ("x" * 100_000, "x" * 39),
+        ("\ud800\x1b[2J", "\\ud800\\x1b[2J"),
+        ([1], None),
+        ({"a": 1}, None),
+        (1.5, None),
+        (None, None),
+    ],
+    ids=range(8),
+)
+def test_a_task_says_its_difficulty_in_a_word(difficulty: object, name: str | None):
+    episode = play(CannedAgent("a"))
+    task = replace(episode.task, meta={"difficulty": difficulty})
+    found = episode_metrics([replace(episode, task=task)])
+    names = [key for key in found if key.startswith("consult_rate/difficulty_")]
+    assert names == ([] if name is None else [f"consult_rate/difficulty_{name}"])
+    assert all(key.isprintable() for key in found)

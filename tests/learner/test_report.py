@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +21,7 @@ from aipo_env import (
     Verdict,
     write_episodes,
 )
+from aipo_learner.reporting import report as report_module
 from aipo_learner.reporting import token_text
 from aipo_learner.reporting.arms import Arm, read_arms
 from aipo_learner.reporting.report import _differences, write_report
@@ -527,6 +529,134 @@ def test_links_in_a_shared_folder_are_not_followed(tmp_path: Path) -> None:
     (folder / "linked").symlink_to(folder / "aipo")
     with pytest.raises(DataError, match="'linked', which is no folder in it"):
         write_report(folder)
+
+
+HUGE = 10**400
+ROW = '{"step": 0, "success/unaided": 0.5}\n'
+
+
+def rows(*values: object, name: str = "success/unaided") -> str:
+    return "".join(
+        json.dumps({"step": step, name: value}) + "\n"
+        for step, value in enumerate(values)
+    )
+
+
+def after(**measured: object) -> dict[str, Any]:
+    return {"arms": {"aipo": {"unaided": {"after": measured}}}}
+
+
+@pytest.mark.parametrize(
+    ("summary", "metrics"),
+    [
+        (after(**{"pass@1": HUGE}), ROW),
+        (after(**{"pass@1": 1e308, "pass@2": -1e308}), ROW),
+        (after(**{"pass@1": 0.5, "pass@1" + "0" * 400: 0.6}), ROW),
+        (after(**{"pass@1": 0.5, "pass@1" + "0" * 5_000: 0.6}), ROW),
+        ({"arms": {"aipo": {"rollouts": HUGE}}}, ROW),
+        ({"arms": {"aipo": {"rollouts": 1e308}}}, ROW),
+        ({"arms": {"aipo": {"rollouts": -5}}}, ROW),
+        ({}, rows(HUGE)),
+        ({}, rows(*[1e308] * 70)),
+        ({}, rows(*[-1e308, 1e308] * 35, name="consult_rate/verify")),
+        ({}, rows(*[1.7e308] * 3, name="consults/answered")),
+        ({}, '{"step": -1, "success/unaided": 0.1}\n'),
+        ({}, '{"step": 2147483646, "success/unaided": 0.1}\n'),
+        ({}, rows(5e-324, 0.0, name="consult_rate/verify")),
+        ({}, rows("[" * 900 + "]" * 900)),
+        ({"arms": {"aipo": {}, "\0": {}}}, ROW),
+        ({"arms": {"aipo": {}}, "seed": HUGE, "versions": {"a": HUGE}}, ROW),
+        (
+            {
+                "arms": {"aipo": {}, "base": {}},
+                "against": {
+                    "base": {
+                        "intervals": {"pass@1": [0, 1]},
+                        "difference": {"pass@1": HUGE},
+                        "boundary_gain": 0,
+                    }
+                },
+            },
+            ROW,
+        ),
+    ],
+    ids=range(18),
+)
+def test_odd_numbers_are_left_out(
+    tmp_path: Path, summary: dict[str, Any], metrics: str
+) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "aipo").mkdir()
+    (tmp_path / "aipo" / "metrics.jsonl").write_text(metrics)
+    assert "<html" in report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (
+            '{"arms": ' + "[" * 100_000,
+            "summary.json: no JSON object .nested too deeply",
+        ),
+        ('{"arms": {}, "x": ' + "9" * 5_000 + "}", "summary.json: no JSON object"),
+        ('{"x": "' + "y" * 2_000 + '"}', "more than 0 MiB, which is not read"),
+        ('{"arms": {"' + "a" * 256 + '": {}}}', "names the run 'aaa"),
+    ],
+    ids=range(4),
+)
+def test_a_summary_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, fault: str
+) -> None:
+    most = 1_000 if "yyy" in content else 2**20
+    monkeypatch.setattr(report_module, "MAX_SUMMARY_BYTES", most)
+    (tmp_path / "summary.json").write_text(content)
+    (tmp_path / "aipo").mkdir()
+    (tmp_path / "aipo" / "metrics.jsonl").write_text(ROW)
+    with pytest.raises(DataError, match=fault) as caught:
+        write_report(tmp_path)
+    assert len(str(caught.value)) < 1_000
+
+
+@pytest.mark.parametrize("name", ["summary.json", "report.html", "aipo/metrics.jsonl"])
+def test_a_report_hangs_at_no_pipe(tmp_path: Path, name: str) -> None:
+    run_folder(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=f"{name}: a pipe, where a file is needed"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "checkpoints",
+        "checkpoints/step-000001",
+        "checkpoints/step-000001/policy",
+        "checkpoints/step-000001/policy/tokenizer.json",
+    ],
+)
+def test_no_tokenizer_is_read_through_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    read: list[Path] = []
+
+    def decoder(policy: Path) -> Any:
+        read.append(policy)
+        return str
+
+    monkeypatch.setattr(report_module, "token_decoder", decoder)
+    real = tmp_path / "real"
+    policy = real / "checkpoints" / "step-000001" / "policy"
+    policy.mkdir(parents=True)
+    (policy / "tokenizer.json").write_text("{}")
+    run = tmp_path / "run"
+    (run / place).parent.mkdir(parents=True)
+    arms = [Arm(folder=run, style=0)]
+    (run / place).symlink_to(real / place)
+    assert report_module._decoder(arms) is None
+    assert read == []
+    assert report_module._decoder([Arm(folder=real, style=0)]) is str
+    assert read == [policy]
 
 
 def test_no_tokenizer_is_looked_for_elsewhere(
