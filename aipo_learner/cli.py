@@ -16,6 +16,7 @@ from aipo_env import (
     ConfigError,
     Environment,
     PoolSettings,
+    check_place,
     choose,
     escape_terminal,
     flag_types,
@@ -169,7 +170,7 @@ def _eval_defaults(
     ]
     if not runs:
         return EvalOptions(policy=policy)
-    path = runs[0] / "config.json"
+    path = check_place(runs[0] / "config.json")
     row = read_config_file(path)
     if row.get("format") != FORMAT:
         raise ConfigError(

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -14,7 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from aipo_env import build_scenario, write_episodes
+from aipo_env import (
+    build_scenario,
+    check_entries,
+    check_place,
+    write_anew,
+    write_episodes,
+)
 from aipo_learner.evaluation.evaluate import Scores, compare, dependence_gap, evaluate
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.runtime import prepare
@@ -59,6 +65,7 @@ def run_demo(
     versions = {"python": platform.python_version(), **versions}
     summary: dict[str, Any] = {"arms": {}, "seed": seed, "versions": versions}
     first = next(iter(configs.values()))
+    _check_out(out, configs)
     workers = min(len(arms), os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         baseline = pool.submit(_measure, first.policy, first, out / "before", measure)
@@ -82,13 +89,21 @@ def run_demo(
             raise
     leader, *others = configs
     summary["against"] = {name: compare(alone[name], alone[leader]) for name in others}
-    (out / "summary.json").write_text(
-        json.dumps(summary, indent=2) + "\n", encoding="utf-8"
-    )
+    write_anew(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     _print_outcome(summary, console)
     report = write_report(out)
     console.print(f"Report: {report}", highlight=False)
     return report
+
+
+def _check_out(out: Path, arms: Iterable[str]) -> None:
+    """Raise DataError, before anything is trained, if what would be written is a link or none of our things."""
+    for name in ("summary.json", "report.html"):
+        check_place(out / name)
+    for name in ("before", *arms):
+        check_place(out / name, is_folder=True)
+        check_place(out / name / "episodes", is_folder=True)
+        check_entries(out / name / "episodes")
 
 
 def _run_arm(config: TrainConfig, measure: Measure) -> tuple[dict[str, Scores], float]:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from aipo_env import (
     VerifierError,
     build_scenario,
     check_agents,
+    check_place,
     escape_terminal,
     run_sync,
+    write_anew,
     write_episodes,
 )
 from aipo_learner.evaluation.evaluate import dependence_gap, evaluate
@@ -34,7 +36,7 @@ def measure_task_sets(
     What was measured is written, and in the end printed, even when a later set fails.
 
     Raises:
-        ConfigError, DataError: Before anything is sampled, when a set cannot be read.
+        ConfigError, DataError: Before anything is sampled, when a set cannot be read, or its scores not be written.
     """
     agents = None if options.aided else "none"
     scenarios = {
@@ -55,6 +57,8 @@ def measure_task_sets(
     if options.aided:
         for scenario in scenarios.values():
             run_sync(check_agents(scenario.pool))
+    for folder in _folders(options, scenarios).values():
+        _check_out(folder, is_within=len(scenarios) > 1)
     results: dict[str, dict[str, Any]] = {}
     try:
         for name, scenario in scenarios.items():
@@ -66,11 +70,8 @@ def measure_task_sets(
             scores, episodes = _measure(sampler, scenario, options)
             results[name] = {**scores, "settings": {"tasks": name, **settings}}
             if options.out:
-                _write(
-                    options.out / name if len(scenarios) > 1 else options.out,
-                    results[name],
-                    episodes,
-                )
+                folders = _folders(options, scenarios)
+                _write(folders[name], results[name], episodes)
     finally:
         if results:
             _print(results, console)
@@ -118,13 +119,28 @@ def _measure(
     return result, episodes
 
 
+def _folders(options: EvalOptions, scenarios: Collection[str]) -> dict[str, Path]:
+    """Return the folder for the scores of each set; none where they are not to be written."""
+    if not options.out:
+        return {}
+    if len(scenarios) == 1:
+        return dict.fromkeys(scenarios, options.out)
+    return {name: options.out / name for name in scenarios}
+
+
+def _check_out(folder: Path, *, is_within: bool) -> None:
+    """Raise DataError if what would be written is a link or no file, or a set's folder within another is none."""
+    if is_within:
+        check_place(folder, is_folder=True)
+    for name in ("scores.json", "episodes.jsonl"):
+        check_place(folder / name)
+
+
 def _write(
     folder: Path, result: Mapping[str, Any], episodes: Sequence[Episode]
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scores.json").write_text(
-        json.dumps(result, indent=2) + "\n", encoding="utf-8"
-    )
+    write_anew(folder / "scores.json", json.dumps(result, indent=2) + "\n")
     path = folder / "episodes.jsonl"
     path.unlink(missing_ok=True)
     write_episodes(path, episodes)

@@ -39,9 +39,10 @@ def guarded_update(
             raise
         place = folder / "failed" / f"step-{step:06d}.jsonl"
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
-        write_episodes(place, episodes)
         tensors = place.with_suffix(".pt")
+        for old in (place, tensors):
+            old.unlink(missing_ok=True)
+        write_episodes(place, episodes)
         torch.save({"step": step, "rows": list(map(_as_tensors, rows))}, tensors)
         raise PolicyError(
             f"step {step + 1}: {error} Its episodes: aipo view {place}; the rows it was"

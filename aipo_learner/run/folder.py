@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -23,12 +24,25 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from aipo_env import CheckpointError, Episode, Journal, read_episodes, write_episodes
+from aipo_env import (
+    CheckpointError,
+    DataError,
+    Episode,
+    Journal,
+    check_entries,
+    check_place,
+    link_anew,
+    read_episodes,
+    read_whole,
+    shown,
+    write_anew,
+    write_episodes,
+)
 from aipo_learner.policy.distributed import gathered, rank
 from aipo_learner.policy.load import policy_folder, save_policy
 from aipo_learner.policy.lora import adapter_state
 from aipo_learner.run.optimizer_state import load_optimizer, save_optimizer
-from aipo_learner.settings.train import TrainConfig
+from aipo_learner.settings.train import TrainConfig, read_object
 
 FORMAT = 2
 """Raised when a checkpoint of one version can no longer be read by the next."""
@@ -47,6 +61,34 @@ _MAY_CHANGE = {
     "stop_after_idle_steps",
 }
 """Settings that a resumed run may have otherwise than the run it continues."""
+
+
+MAX_CHANGES = 20
+"""More settings that differ are not told."""
+FILES = ("config.json", "metrics.jsonl", "journal.jsonl", "lock", "run_id")
+"""What a run writes in its folder, and in place of what is there."""
+FOLDERS = ("checkpoints", "episodes", "failed", "tensorboard", "wandb")
+"""The folders in it that a run writes to, and deletes from."""
+_OWN_LINKS = ("wandb",)
+"""Those in which a library puts links of its own."""
+_STEP = re.compile(r"step-[0-9]{6,9}")
+
+
+def check_folder(folder: Path) -> None:
+    """Check every name that a run writes in its folder, which may be somebody else's.
+
+    Raises:
+        DataError: One is a link, a pipe or another thing that is written through, or never ends.
+    """
+    for name in FILES:
+        check_place(folder / name)
+    for name in FOLDERS:
+        check_place(folder / name, is_folder=True)
+        if name not in _OWN_LINKS:
+            check_entries(folder / name)
+    best = folder / "best"
+    if best.exists() and not best.is_symlink():
+        raise DataError(f"{best}: no link, which a run puts there. Move it away.")
 
 
 class Run:
@@ -77,7 +119,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             try:
                 if rank() == 0:
-                    run._check_links()
+                    check_folder(run.folder)
                     (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
                     stack.enter_context(locked(run.folder))
                     run._prepare()
@@ -97,14 +139,6 @@ class Run:
                 yield run
             finally:
                 run.settle(wait=True)
-
-    def _check_links(self) -> None:
-        """Raise CheckpointError if a file of the run is a link: to write to it would be to write elsewhere."""
-        for name in ("config.json", "metrics.jsonl", "journal.jsonl", "lock"):
-            if (self.folder / name).is_symlink():
-                raise CheckpointError(
-                    f"{self.folder / name} is a link, which a run does not write through. Put the file itself there."
-                )
 
     def _prepare(self) -> None:
         """Write down the settings of a new run, compare those of an old one, delete what was left half made."""
@@ -132,32 +166,45 @@ class Run:
         path = self.folder / "config.json"
         self._checkpoints.mkdir(exist_ok=True)
         if self.step and path.is_file():
-            before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
-            if before.get("format", 1) != FORMAT:
-                raise CheckpointError(
-                    f"{self.folder} holds a run of another version, in format "
-                    f"{before.get('format', 1)}; this version reads {FORMAT}. Use the "
-                    "version that wrote it, or another --out."
-                )
-            changes = [
-                f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
-                for key in sorted({*before, *now})
-                if before.get(key) != now.get(key)
-            ]
-            if changes:
-                raise CheckpointError(
-                    f"{self.folder} holds a run with other settings ({'; '.join(changes)}). Use another --out, or "
-                    "delete the folder."
-                )
+            self._check_settings(path, json.loads(text))
         for leftover in self._checkpoints.glob("*.writing"):
             shutil.rmtree(leftover)
         if not self.step:
-            if path.is_file() and path.read_bytes() != text.encode():
+            if path.is_file() and read_whole(path) != text.encode():
                 # Replies of other agents to other questions.
                 (self.folder / "journal.jsonl").unlink(missing_ok=True)
-            scratch = path.with_suffix(".writing")
-            scratch.write_text(text, encoding="utf-8")
-            scratch.replace(path)
+            write_anew(path, text)
+        _own_copy(self.folder / "journal.jsonl")
+
+    def _check_settings(self, path: Path, now: dict[str, Any]) -> None:
+        """Compare the settings of the run that is resumed with those it was started with.
+
+        Raises:
+            CheckpointError: They differ, or cannot be read.
+        """
+        try:
+            before = read_object(read_whole(path).decode("utf-8"))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: not the settings of a run ({error}). Put back the file that the run wrote, or use another "
+                "--out."
+            ) from error
+        if before.get("format", 1) != FORMAT:
+            raise CheckpointError(
+                f"{self.folder} holds a run of another version, in format "
+                f"{shown(before.get('format', 1))}; this version reads {FORMAT}. Use the "
+                "version that wrote it, or another --out."
+            )
+        changes = [
+            f"{key[:80]} was {shown(before.get(key), 500)}, is {shown(now.get(key), 500)}"
+            for key in sorted({*before, *now})
+            if before.get(key) != now.get(key)
+        ]
+        if changes:
+            raise CheckpointError(
+                f"{self.folder} holds a run with other settings ({'; '.join(changes[:MAX_CHANGES])}). Use another "
+                "--out, or delete the folder."
+            )
 
     def policy_path(self) -> str:
         """Return where the weights to start from are; adapters are put on the initial policy again."""
@@ -284,10 +331,8 @@ class Run:
     def _keep_best(self) -> None:
         """Link the best checkpoint once it is whole; delete all others but the newest."""
         if self._best and _is_whole(self._best):
-            scratch = self.folder / "best.writing"
-            scratch.unlink(missing_ok=True)
-            scratch.symlink_to(self._best.relative_to(self.folder) / "policy")
-            scratch.replace(self.folder / "best")
+            target = self._best.relative_to(self.folder) / "policy"
+            link_anew(self.folder / "best", target)
         linked = (self.folder / "best").resolve().parent  # until the new best is whole
         for old in self._whole()[: -self.config.keep_checkpoints]:
             if old != self._best and old.resolve() != linked:
@@ -331,9 +376,15 @@ def _unreadable_explained(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _own_copy(path: Path) -> None:
+    """Give a run a file of its own where the one it appends to has another name: that one stays as it is."""
+    if path.is_file() and path.stat().st_nlink > 1:
+        write_anew(path, path.read_bytes())
+
+
 def _is_whole(path: Path) -> bool:
     return (
-        path.name[5:].isdecimal()
+        _STEP.fullmatch(path.name) is not None
         and (path / "state.pt").is_file()
         and (path / "policy").is_dir()
     )

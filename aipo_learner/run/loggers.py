@@ -1,16 +1,26 @@
 """Where metrics go beside `metrics.jsonl`: TensorBoard, Weights & Biases, trackio, MLflow."""
 
 import logging
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aipo_env import ConfigError, choose
+from aipo_env import (
+    CheckpointError,
+    ConfigError,
+    check_place,
+    choose,
+    shown,
+    write_anew,
+)
 
 _log = logging.getLogger("aipo_learner")
 _PROJECT = "aipo"
+MAX_ID_BYTES = 64
+_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -45,11 +55,9 @@ def open_loggers(
 
     Raises:
         ConfigError: A name is unknown, or its library is not installed.
+        CheckpointError: `run_id` holds something else.
     """
-    path = folder / "run_id"
-    if not path.is_file():
-        path.write_text(uuid.uuid4().hex, encoding="utf-8")
-    run = _Run(folder, path.read_text(encoding="utf-8"), dict(settings), first_step)
+    run = _Run(folder, _run_id(folder / "run_id"), dict(settings), first_step)
     loggers: dict[str, Logger] = {}
     for name in filter(None, names.replace(" ", "").split(",")):
         opened = choose(_LOGGERS, name, "loggers")
@@ -67,6 +75,24 @@ def open_loggers(
                 f"loggers: {name} does not start: {error}. {mend}, or leave it out of --loggers {names}."
             ) from error
     return loggers
+
+
+def _run_id(path: Path) -> str:
+    """Return the name under which a run logs; one that has none gets it.
+
+    Raises:
+        CheckpointError: The file holds something else.
+    """
+    if not check_place(path).is_file():
+        write_anew(path, uuid.uuid4().hex)
+    with path.open("rb") as file:
+        content = file.read(MAX_ID_BYTES + 1).strip()
+    if not _ID.fullmatch(content):
+        raise CheckpointError(
+            f"{path}: {shown(content)} is no name of a run: up to {MAX_ID_BYTES} letters, digits, '-' and '_'. Delete "
+            "the file; the run is then logged as a new one."
+        )
+    return content.decode("ascii")
 
 
 def log_to(loggers: dict[str, Logger], row: Mapping[str, float], step: int) -> None:

@@ -1,5 +1,6 @@
 """Runs on disk: resumed runs equal uninterrupted ones bit for bit, and nothing whole is ever lost."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -26,7 +27,7 @@ from aipo_learner.evaluation.scheduled import held_out_metrics, held_out_scenari
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.tiny import build_model, build_tokenizer
 from aipo_learner.run.folder import Run
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics import MetricsLog, read_metrics
 from aipo_learner.run.scores import SCORE
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.settings.compute import ComputeConfig
@@ -368,12 +369,100 @@ def test_a_resumed_run_may_take_less_memory(changes: dict, tmp_path: Path):
         assert run.step == 1
 
 
-@pytest.mark.parametrize("name", ["journal.jsonl", "metrics.jsonl", "config.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "journal.jsonl",
+        "metrics.jsonl",
+        "config.json",
+        "lock",
+        "run_id",
+        "checkpoints",
+        "checkpoints/old.writing",
+        "checkpoints/step-000001",
+        "episodes",
+        "episodes/step-000000.jsonl",
+        "episodes/step-000000.coefficients.json",
+        "failed",
+        "failed/step-000000.pt",
+        "tensorboard",
+        "tensorboard/events",
+        "wandb",
+    ],
+)
 def test_a_run_writes_through_no_link(tmp_path: Path, name: str):
+    victim, folder = tmp_path / "victim", tmp_path / "run"
+    (victim / "old.writing").mkdir(parents=True)
+    (victim / "old.writing" / "file").write_text("mine")
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).symlink_to(victim)
+    with pytest.raises(CheckpointError, match=f"{name}: a link, which is not followed"):
+        train(config(folder), Console(quiet=True))
+    assert [path.name for path in victim.iterdir()] == ["old.writing"]
+    assert (victim / "old.writing" / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["lock", "journal.jsonl", "metrics.jsonl", "run_id"])
+def test_a_run_hangs_at_no_pipe(tmp_path: Path, name: str):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(
+        CheckpointError, match=f"{name}: a pipe, where a file is needed"
+    ):
+        train(config(tmp_path), Console(quiet=True))
+
+
+def test_a_folder_that_stands_for_the_best_policy_is_left_alone(tmp_path: Path):
+    (tmp_path / "best").mkdir()
+    with pytest.raises(CheckpointError, match="best: no link, which a run puts there"):
+        train(config(tmp_path), Console(quiet=True))
+
+
+def test_names_that_are_free_to_guess_lead_nowhere(tmp_path: Path):
     victim, folder = tmp_path / "victim", tmp_path / "run"
     victim.write_text("mine")
     folder.mkdir()
-    (folder / name).symlink_to(victim)
-    with pytest.raises(CheckpointError, match="is a link"):
-        train(config(folder), Console(quiet=True))
-    assert victim.read_text() == "mine"
+    for name in ("config.writing", "metrics.writing", "best.writing"):
+        (folder / name).symlink_to(victim)
+    os.link(victim, folder / "journal.jsonl")
+    os.link(victim, folder / "metrics.jsonl")
+    victim.write_text("")
+    with Run.open(TrainConfig(out=folder)) as run:
+        checkpoint = folder / "checkpoints" / "step-000001"
+        (checkpoint / "policy").mkdir(parents=True)
+        (checkpoint / "state.pt").touch()
+        MetricsLog(folder, Console(quiet=True), num_steps=2).close()
+        run.journal.lose("verify", "x", "gone")
+        run.mark_best(1)
+    assert victim.read_text() == ""
+    assert (folder / "journal.jsonl").read_text().startswith('{"lost"')
+    assert os.readlink(folder / "best") == "checkpoints/step-000001/policy"
+    assert json.loads((folder / "config.json").read_text())["format"] == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"[]", "a JSON object is needed, this is one of type list"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"\xff", "'utf-8' codec can't decode"),
+        (b"{", "Expecting property name"),
+    ],
+)
+def test_settings_that_are_none_stop_a_resumed_run(
+    tmp_path: Path, content: bytes, fault: str
+):
+    checkpoint = tmp_path / "checkpoints" / "step-000001"
+    (checkpoint / "policy").mkdir(parents=True)
+    (checkpoint / "state.pt").touch()
+    (tmp_path / "config.json").write_bytes(content)
+    message = f"config.json: not the settings of a run .{fault}"
+    with pytest.raises(CheckpointError, match=message):
+        train(config(tmp_path), Console(quiet=True))
+
+
+@pytest.mark.parametrize("name", ["step-\u0663", "step-1", f"step-{'9' * 200}"])
+def test_a_folder_with_another_name_is_no_checkpoint(tmp_path: Path, name: str):
+    checkpoint = tmp_path / "checkpoints" / name
+    (checkpoint / "policy").mkdir(parents=True)
+    (checkpoint / "state.pt").touch()
+    assert Run(TrainConfig(out=tmp_path)).step == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aipo_env import ConfigError
+from aipo_env import ConfigError, DataError
 from aipo_learner.cli import evaluate_command, train
 
 
@@ -163,6 +163,15 @@ def test_eval_runs_no_code_that_a_run_folder_names(settings: dict, tmp_path: Pat
     ):
         evaluate_command(["--policy", str(tmp_path), "--aided"])
     assert not (tmp_path / "ran").exists()
+
+
+def test_eval_reads_the_settings_of_a_run_through_no_link(tmp_path: Path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (tmp_path / "elsewhere.json").write_text('{"format": 2}')
+    (run / "config.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(DataError, match="config.json: a link, which is not followed"):
+        evaluate_command(["--policy", str(run)])
 
 
 def test_a_config_file_changes_single_nested_settings_of_a_recipe(

@@ -4,10 +4,25 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from aipo_env import DataError
 from aipo_learner.demo import Measure, run_demo
 from aipo_learner.settings.recipes import toy, toy_base, toy_masked
+
+
+@pytest.mark.parametrize(
+    "name", ["summary.json", "report.html", "before", "before/episodes", "aipo"]
+)
+def test_the_demo_writes_through_no_link(tmp_path: Path, name: str):
+    victim, out = tmp_path / "victim", tmp_path / "out"
+    victim.mkdir()
+    (out / name).parent.mkdir(parents=True)
+    (out / name).symlink_to(victim)
+    with pytest.raises(DataError, match=f"{name}: a link, which is not followed"):
+        run_demo(3, out, Console(quiet=True), {"aipo": toy()})
+    assert list(victim.iterdir()) == []
 
 
 def test_three_arms_are_trained_measured_and_reported(tmp_path: Path, capsys):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from aipo_env import ConfigError
+from aipo_env import CheckpointError, ConfigError, DataError
 from aipo_learner.run.loggers import Logger, log_to, open_loggers
 
 
@@ -23,6 +23,27 @@ def test_tensorboard_and_a_resumed_run(tmp_path: Path):
         (1, 2.0),
         (2, 4.0),
     ]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff", b"", b"a b", b"x" * 65, b"../up", b"a\nb"]
+)
+def test_what_is_no_name_of_a_run_is_refused(tmp_path: Path, content: bytes):
+    (tmp_path / "run_id").write_bytes(content)
+    with pytest.raises(CheckpointError, match="run_id: b'.*' is no name of a run"):
+        open_loggers("", tmp_path, {}, 0)
+
+
+def test_a_run_keeps_its_name(tmp_path: Path):
+    open_loggers("", tmp_path, {}, 0)
+    name = (tmp_path / "run_id").read_text()
+    open_loggers("", tmp_path, {}, 0)
+    assert (tmp_path / "run_id").read_text() == name
+    (tmp_path / "run_id").unlink()
+    (tmp_path / "run_id").symlink_to(tmp_path / "new")
+    with pytest.raises(DataError, match="run_id: a link, which is not followed"):
+        open_loggers("", tmp_path, {}, 0)
+    assert not (tmp_path / "new").exists()
 
 
 def test_none_of_them(tmp_path: Path):

@@ -182,6 +182,28 @@ def test_one_set_lies_in_the_folder_itself(tokenizer: Any, tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize("sets", ["toy", "toy,shipped:science"])
+@pytest.mark.parametrize("name", ["scores.json", "episodes.jsonl", ""])
+def test_scores_are_written_through_no_link(
+    tokenizer: Any, tmp_path: Path, sets: str, name: str
+):
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    folder = out / "toy" if "," in sets else out
+    victim.mkdir()
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).symlink_to(victim)
+    options = EvalOptions(tasks=sets, num_tasks=1, samples=1, out=out)
+    sampler = KnowingSampler(tokenizer)
+    if folder == out and not name:
+        # The user named this one.
+        measure_task_sets(sampler, options, Console(quiet=True))
+        assert (victim / "scores.json").is_file()
+        return
+    with pytest.raises(DataError, match="a link, which is not followed"):
+        measure_task_sets(sampler, options, Console(quiet=True))
+    assert list(victim.iterdir()) == []
+
+
 def test_nothing_is_sampled_when_a_later_set_cannot_be_read(
     tokenizer: Any, tmp_path: Path
 ):
