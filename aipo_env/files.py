@@ -104,6 +104,15 @@ def check_entries(folder: Path) -> None:
                 check_place(folder / entry.name)
 
 
+def check_tree(folder: Path) -> None:
+    """Raise DataError if anything in a folder, at any depth, is neither a file nor a folder itself."""
+    for base, folders, files in os.walk(folder):
+        for name in folders:
+            check_place(Path(base, name), is_folder=True)
+        for name in files:
+            check_place(Path(base, name))
+
+
 _FILE, _FOLDER, _LINK = "file", "folder", "link"
 _KINDS = (
     (stat.S_ISREG, _FILE),

@@ -169,6 +169,9 @@ class CodeTests:
             )
         names = entry.split(".") if len(entry) <= MAX_ENTRY_CHARS else []
         is_name = 1 <= len(names) <= 2 and all(map(_is_defined_name, names))
+        # A method's name with two bars in front is another outside its class.
+        is_private = names[1:] and names[1][:2] == "__" != names[1][-2:]
+        is_name = is_name and not is_private
         wanted = f'"name" or "Class.name", of {MAX_ENTRY_CHARS} characters at most'
         _check(is_name, "tests: field 'entry'", wanted, entry)
 

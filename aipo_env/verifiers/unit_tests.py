@@ -23,6 +23,10 @@ from aipo_env.verifiers.math_extract import without_thinking
 
 MAX_CHARS = 200_000
 """Only this much of the end of an answer is read."""
+MAX_OUTPUT_BYTES = 2**24
+"""A test that expects more output is not run."""
+MAX_PRELUDES = 100
+"""Preludes that are remembered to be Python."""
 MAX_TIMED_OUT = 10_000
 """Programs that are remembered to be too slow."""
 _BLOCK = re.compile(
@@ -81,6 +85,7 @@ class CodeVerifier:
         self._sandbox = sandbox
         self._max_time_s, self._max_total_s = max_time_s, max_total_s
         self._max_memory_mb = max_memory_mb or machine_memory_mb()
+        self._sound_preludes: set[str] = set()
         self._slow_once: set[bytes] = set()
         self._timed_out: dict[bytes, CaseResult] = {}
         """What ran out of time before: in a group of rollouts many programs are the same."""
@@ -89,7 +94,8 @@ class CodeVerifier:
         """Return the verdict; a failed test's status is the verdict's, and `infra_error` has no reward.
 
         Raises:
-            VerifierError: The task has no tests, or asks for more time or memory than this machine grants.
+            VerifierError: The task has no tests, asks for more time, memory or output than is granted, or puts before
+                every program what is no Python.
         """
         source, is_block = read_program(text)
         verdict, _ = await self.verify_program(task, source)
@@ -120,6 +126,13 @@ class CodeVerifier:
         left_s = self._max_total_s
         for test in task.tests.hidden:
             case = await self._run(source, task.tests, test, limits, mode)
+            if case.status == "output_limit":
+                # What is right may be long: only a run that was cut off is worth the count.
+                more = replace(limits, output_bytes=_output_bytes(task, test))
+                if more != limits:
+                    case = await self._run(source, task.tests, test, more, mode)
+            if case.status == "compile_error":
+                await self._check_prelude(task, limits)
             left_s -= case.run.seconds
             if case.status == "correct" and left_s < 0:
                 reason = f"the tests took more than {self._max_total_s:g} s together"
@@ -162,6 +175,22 @@ class CodeVerifier:
             self._remember(name, case)
         return case
 
+    async def _check_prelude(self, task: Task, limits: Limits) -> None:
+        """Raise VerifierError if what is put before a task's programs is no Python, so that none of them is."""
+        assert task.tests is not None
+        prelude = task.tests.prelude
+        if not prelude or prelude in self._sound_preludes:
+            return
+        run = await self._sandbox.run(Program(_joined(prelude, "")), limits)
+        if run.status == "compile_error":
+            raise VerifierError(
+                f"task {shown(task.id)}: tests: field 'prelude' is no Python by itself ({run.reason[:200]}), so no "
+                "program behind it is. Mend it."
+            )
+        if len(self._sound_preludes) >= MAX_PRELUDES:
+            self._sound_preludes.clear()
+        self._sound_preludes.add(prelude)
+
     def _remember(self, name: bytes, case: CaseResult) -> None:
         """Keep that a program is too slow for a test, once it was so twice: a machine may be busy for a while."""
         if (
@@ -177,10 +206,35 @@ class CodeVerifier:
 
 
 def _program(source: str, tests: CodeTests, test: Any) -> Program:
-    source = tests.prelude + source
+    source = _joined(tests.prelude, source)
     if tests.kind == "stdin":
         return Program(source, test["input"].encode())
     return Program(source, json.dumps(test["args"]).encode(), tests.entry)
+
+
+def _joined(prelude: str, source: str) -> str:
+    """Put a prelude before a program; the program begins in a line of its own where the prelude's has no end."""
+    is_open = prelude and not prelude.endswith(("\n", "; "))
+    return f"{prelude}\n{source}" if is_open else prelude + source
+
+
+def _output_bytes(task: Task, test: Any) -> int:
+    """Return how much a program may print: what is expected, with blanks and line ends to spare.
+
+    Raises:
+        VerifierError: More is expected than any program may print.
+    """
+    assert task.tests is not None
+    if task.tests.kind == "stdin":
+        expected = len(test["output"].encode())
+    else:
+        expected = len(json.dumps(encode(test["expected"])))
+    if expected > MAX_OUTPUT_BYTES:
+        raise VerifierError(
+            f"task {shown(task.id)}: tests: {expected} bytes of output are expected; {MAX_OUTPUT_BYTES} are granted "
+            "at most. Delete the test."
+        )
+    return max(Limits().output_bytes, 2 * expected)
 
 
 def _outcome(

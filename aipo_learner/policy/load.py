@@ -110,6 +110,12 @@ def _is_offline(path: str, trust_remote_code: bool) -> bool:
 
 def _check_folder(folder: Path) -> None:
     """Raise PolicyError unless a folder holds a whole model with its tokenizer."""
+    for path in folder.iterdir():
+        # Links are common here: the Hub's cache is made of them.
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise PolicyError(
+                f"policy {str(folder)!r}: {path.name} is no file, and would be read for ever. Delete it."
+            )
     if (folder / "adapter_config.json").is_file():
         raise PolicyError(
             f"policy {str(folder)!r} is an adapter (adapter_config.json), and no whole model. Give the base model, or "

@@ -31,6 +31,7 @@ from aipo_env import (
     Journal,
     check_entries,
     check_place,
+    check_tree,
     link_anew,
     read_episodes,
     read_whole,
@@ -120,6 +121,8 @@ class Run:
             try:
                 if rank() == 0:
                     check_folder(run.folder)
+                    if run.step:
+                        check_tree(run._at(run.step))
                     (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
                     stack.enter_context(locked(run.folder))
                     run._prepare()

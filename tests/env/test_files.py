@@ -29,6 +29,7 @@ from aipo_env.files import (
     bounded_lines,
     check_entries,
     check_place,
+    check_tree,
     is_stream,
     link_anew,
     open_output,
@@ -96,6 +97,19 @@ def test_a_link_among_the_entries_is_named(tmp_path: Path):
     (tmp_path / "entry").symlink_to(tmp_path / "nowhere")
     with pytest.raises(DataError, match="entry: a link, which is not followed"):
         check_entries(tmp_path)
+
+
+def test_a_whole_folder_holds_files_and_folders_alone(tmp_path: Path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").touch()
+    check_tree(tmp_path)
+    os.mkfifo(tmp_path / "a" / "b" / "pipe")
+    with pytest.raises(DataError, match="a/b/pipe: a pipe, where a file is needed"):
+        check_tree(tmp_path)
+    (tmp_path / "a" / "b" / "pipe").unlink()
+    (tmp_path / "a" / "link").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="a/link: a link, which is not followed"):
+        check_tree(tmp_path)
 
 
 def test_a_link_takes_the_place_of_a_link(tmp_path: Path):

@@ -177,6 +177,42 @@ def test_what_fails_earns_nothing_and_says_why(
 
 
 @linux
+@linux
+def test_a_prelude_without_an_end_of_line_gets_one():
+    test = {"input": "", "output": "3"}
+    for prelude in ("x = 3", "x = 3; ", "x = 3\n"):
+        task = stdin_task(test, prelude=prelude, time_limit_s=30.0)
+        assert verify(task, fenced("print(x)")).status == "correct"
+
+
+@linux
+@pytest.mark.parametrize("prelude", ["def\n", "'''", '"""', "if True:"])
+def test_a_prelude_that_is_no_python_is_the_tasks_fault(prelude: str):
+    test = {"input": "", "output": "3"}
+    task = stdin_task(test, prelude=prelude, time_limit_s=30.0)
+    with pytest.raises(
+        VerifierError, match="task 't': tests: field 'prelude' is no Py"
+    ):
+        verify(task, fenced("print(3)"))
+    sound = stdin_task(test, prelude="x = 3\n", time_limit_s=30.0)
+    assert verify(sound, fenced("print(")).status == "compile_error"
+
+
+@linux
+def test_what_is_expected_may_be_long():
+    long = stdin_task({"input": "", "output": "x" * 1_500_000}, time_limit_s=30.0)
+    assert verify(long, fenced("print('x' * 1_500_000)")).status == "correct"
+    assert verify(long, fenced("print('x' * 9_000_000)")).status == "output_limit"
+    listed = function_task(([], list(range(150_000))))
+    found = verify(listed, fenced("def f():\n    return list(range(150_000))"))
+    assert found.status == "correct"
+    short = stdin_task({"input": "", "output": "x"}, time_limit_s=30.0)
+    assert verify(short, fenced("print('x' * 1_500_000)")).status == "output_limit"
+    endless = stdin_task({"input": "", "output": "x" * (2**24 + 1)}, time_limit_s=30.0)
+    with pytest.raises(VerifierError, match="16777217 bytes of output are expected"):
+        verify(endless, fenced("print('x' * 20_000_000)"))
+
+
 def test_a_prelude_stands_before_the_program():
     tests = CodeTests(
         hidden=({"input": "", "output": "3"},), prelude="x = 3\n", time_limit_s=30.0
@@ -322,6 +358,7 @@ def test_tests_that_would_give_wrong_verdicts_are_refused(
         ({"entry": "f" * 201}, "'entry' must be .* of 200 characters at most"),
         ({"entry": "\ufb01nd"}, "'entry' must be"),
         ({"entry": "class"}, "'entry' must be"),
+        ({"entry": "S.__f"}, "'entry' must be"),
         (
             {"hidden": ({"args": [], "expected": DEEP},)},
             "'expected' is nested deeper tha",

@@ -460,6 +460,18 @@ def test_settings_that_are_none_stop_a_resumed_run(
         train(config(tmp_path), Console(quiet=True))
 
 
+@pytest.mark.parametrize("name", ["queue.jsonl", "policy/model.safetensors"])
+def test_a_checkpoint_is_resumed_from_files_alone(tmp_path: Path, name: str):
+    checkpoint = tmp_path / "checkpoints" / "step-000001"
+    (checkpoint / "policy").mkdir(parents=True)
+    (checkpoint / "state.pt").touch()
+    os.mkfifo(checkpoint / name)
+    with pytest.raises(
+        CheckpointError, match=f"{name}: a pipe, where a file is needed"
+    ):
+        train(config(tmp_path), Console(quiet=True))
+
+
 @pytest.mark.parametrize("name", ["step-\u0663", "step-1", f"step-{'9' * 200}"])
 def test_a_folder_with_another_name_is_no_checkpoint(tmp_path: Path, name: str):
     checkpoint = tmp_path / "checkpoints" / name

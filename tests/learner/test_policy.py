@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,13 @@ def test_an_adapter_is_no_policy(foreign_policy: Path):
     row = {"base_model_name_or_path": "somebody/model", "peft_type": "LORA"}
     (foreign_policy / "adapter_config.json").write_text(json.dumps(row))
     with pytest.raises(PolicyError, match="is an adapter .* export the two merged"):
+        load_policy(str(foreign_policy))
+
+
+def test_a_folder_with_a_pipe_is_not_read(foreign_policy: Path):
+    (foreign_policy / "model.safetensors").unlink()
+    os.mkfifo(foreign_policy / "model.safetensors")
+    with pytest.raises(PolicyError, match="model.safetensors is no file"):
         load_policy(str(foreign_policy))
 
 
