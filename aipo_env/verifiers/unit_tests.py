@@ -18,6 +18,7 @@ from aipo_env.errors import VerifierError, shown
 from aipo_env.records import COMPARE_MODES, CodeTests, Task, Verdict, VerdictStatus
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.child import encode
+from aipo_env.threads import in_thread
 from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.math_extract import without_thinking
 
@@ -169,7 +170,9 @@ class CodeVerifier:
         if known:
             return known
         run = await self._sandbox.run(program, limits)
-        status, reason = _outcome(run, tests, test, mode)
+        # A megabyte of output takes seconds to compare, in which others go on.
+        compare = partial(_outcome, run, tests, test, mode)
+        status, reason = await in_thread(compare, "aipo-compare-output")
         case = CaseResult(status, reason, run)
         if status == "timeout":
             self._remember(name, case)
@@ -269,6 +272,8 @@ def _alike(
     found: Any, expected: Any, near: Callable[[float, float], bool] | None
 ) -> bool:
     """Compare tokens, or plain data in the form of `encode`; numbers by `near` if given."""
+    if near is None:
+        return bool(found == expected)
     if isinstance(found, list) and isinstance(expected, list):
         pairs = zip(found, expected, strict=False)
         return len(found) == len(expected) and all(
@@ -281,7 +286,7 @@ def _alike(
     ):
         return _alike(found["dict"], expected["dict"], near)
     one, other = _number(found), _number(expected)
-    if near is None or one is None or other is None:
+    if one is None or other is None:
         return bool(found == expected)
     return (
         one == other

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import sys
+import time
 from functools import cache
 from typing import Any
 
@@ -717,3 +718,29 @@ def test_what_ran_out_of_time_is_not_run_again():
     assert sandbox.num_runs == 2  # the first time may be the machine's fault
     run_sync(verifier.verify(stdin_task(time_limit_s=3.0), fenced(SUM)))
     assert sandbox.num_runs == 3
+
+
+@pytest.mark.parametrize("mode", ["tokens_by_line", "float_tokens_by_line"])
+def test_a_long_output_is_compared_beside_the_event_loop(mode: str):
+    output = "1\n" * 100_000
+    tests = CodeTests(
+        kind="stdin",
+        hidden=({"input": "", "output": output},),
+        compare={"mode": mode},
+    )
+    task = Task(id="t", prompt="?", answer="", kind="code", tests=tests)
+    result = RunResult("ok", "none", stdout=output.encode())
+    verifier = CodeVerifier(Counting(result))
+
+    async def held() -> float:
+        work = asyncio.ensure_future(verifier.verify(task, "print()"))
+        worst = 0.0
+        before = time.thread_time()
+        while not work.done():
+            await asyncio.sleep(0.001)
+            now = time.thread_time()
+            worst, before = max(worst, now - before), now
+        assert (await work).correct
+        return worst
+
+    assert asyncio.run(held()) < 0.05
