@@ -13,37 +13,13 @@ from importlib.metadata import EntryPoint, entry_points
 
 import tyro
 
-from aipo_env.commands import (
-    agents,
-    doctor,
-    play,
-    plugins,
-    sandbox,
-    tasks,
-    verify,
-    view,
-)
+from aipo_env.commands.doctor import doctor
+from aipo_env.commands.table import COMMANDS
 from aipo_env.errors import AipoError, ConfigError, suggest
 from aipo_env.flags import expanded, flag_types
-from aipo_env.lint import lint
 from aipo_env.render import escape_terminal
-from aipo_env.serving import serve
 
-OWN: dict[str, Callable[..., None]] = {
-    command.__name__: command
-    for command in (
-        play,
-        view,
-        lint,
-        plugins,
-        tasks,
-        agents,
-        verify,
-        sandbox,
-        serve,
-        doctor,
-    )
-}
+OWN: dict[str, Callable[..., None]] = {**COMMANDS, "doctor": doctor}
 """The commands of this package."""
 EXTRAS = {"jinja2": "report", "pyarrow": "data"} | {
     n: n for n in ("mcp", "openai", "openenv", "vllm")
@@ -104,15 +80,18 @@ def _run_own(name: str, arguments: list[str]) -> None:
 
 def _usage(plugged: dict[str, EntryPoint]) -> str:
     lines = ["usage: aipo COMMAND [OPTIONS]     aipo COMMAND --help says more", ""]
-    lines += [
-        f"  {name:10} {(command.__doc__ or '').splitlines()[0]}"
-        for name, command in OWN.items()
-    ]
+    lines += [f"  {name:10} {_summary(command)}" for name, command in OWN.items()]
     lines += [
         f"  {name:10} from {entry.value.split('.')[0]}"
         for name, entry in sorted(plugged.items())
     ]
     return "\n".join(lines)
+
+
+def _summary(command: Callable[..., None]) -> str:
+    """Return what a command does: the first paragraph of its docstring, in one line."""
+    paragraph, _, _ = (command.__doc__ or "").partition("\n\n")
+    return " ".join(paragraph.split())
 
 
 def _missing(command: str, error: ImportError) -> Exception:

@@ -53,7 +53,6 @@ LAYERS = (
     (
         "aipo_env.cli",
         "aipo_env.commands",
-        "aipo_env.lint",
         "aipo_env.serving",
         "aipo_env.serving_guard",
         "aipo_env.pytest_plugin",

@@ -266,3 +266,5 @@ def test_doctor_says_what_runs_and_keeps_secrets(
     assert rows["python"].startswith("3.")
     assert rows["gymnasium"][0] == "1"
     assert "aipo play       ready\n" in out
+    listed = {line.split()[1] for line in out.splitlines() if line.startswith("aipo ")}
+    assert listed - {"aipo-rl"} >= {*cli.OWN, "train", "eval", "report", "demo"}

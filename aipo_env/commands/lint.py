@@ -24,16 +24,19 @@ def lint(file: Positional[Path]) -> None:
         else:
             notes.setdefault(text, []).append(number)
     for text, numbers in notes.items():
-        where = f"line {numbers[0]}" + (
-            f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
-        )
-        print(
-            escape_terminal(
-                f"note: {f'{where}: ' if numbers[0] else ''}{' '.join(text.split())}"
-            )
-        )
+        note = " ".join(text.split())
+        print(escape_terminal(f"note: {_where(numbers)}{note}"))
     if bad_lines:
         raise DataError(
             f"{file}: {len(bad_lines)} lines cannot be used; training refuses the file."
         )
     print("no errors")
+
+
+def _where(numbers: list[int]) -> str:
+    """Return the lines that a note is about, in words; nothing for the whole file, which has the number 0."""
+    first, *others = numbers
+    if not first:
+        return ""
+    more = f" and {len(others)} more" if others else ""
+    return f"line {first}{more}: "
