@@ -33,6 +33,7 @@ from aipo_env.verifiers.numerals import (
     stands_backwards,
     values_in,
 )
+from aipo_env.verifiers.programs import may_hold_program
 from aipo_env.verifiers.workers import shared_pool
 
 LONG_ANSWER = 6
@@ -177,7 +178,7 @@ def leaks(
     """
     text = one_blank(plain_digits(reply))
     if gold.kind == "code":
-        return _may_hold_program(text) and holds_program(reply, gold.entry, said)
+        return may_hold_program(reply) and holds_program(reply, gold.entry, said)
     if gold.choices:
         return _names_choice(gold, text, said)
     if not gold.answer.strip() or _was_said(gold, one_blank(plain_digits(said))):
@@ -188,10 +189,6 @@ def leaks(
 
 
 # Programs
-
-
-def _may_hold_program(text: str) -> bool:
-    return any(mark in text for mark in ("def ", "lambda", "print", "import ", "input"))
 
 
 def _unparsed(text: str, entry: str, said: str) -> bool:

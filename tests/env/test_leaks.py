@@ -164,6 +164,54 @@ def test_the_policys_own_program_may_be_quoted():
     assert found(gold, f"Take\n{other}", f"Is it\n{own}\n?")
 
 
+WHOLE = "def f(xs):\n    n = 0\n    for x in xs:\n        n += x\n    return n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WHOLE,
+        WHOLE.replace("def f", "def\tf"),
+        WHOLE.replace("    n = 0", "    ...\n    n = 0"),
+        WHOLE.replace("def f", "def solve"),
+        WHOLE.replace("def f", "def total") + "\n\nRename it to f.",
+        WHOLE.replace("\n", "\n> "),
+        WHOLE.replace("\n", "\n... ").replace("def", ">>> def"),
+        "".join(f"{n} {line}\n" for n, line in enumerate(WHOLE.splitlines(), 1)),
+        "".join(f"+{line}\n" for line in WHOLE.splitlines()),
+        f"<pre>{WHOLE}</pre>",
+        "```\nprint(f)\n```\nx\n" * 60 + f"```\n{WHOLE}\n```",
+        "```\ndef f(xs):\n    n = 0\n```\nand\n```\n    for x in xs:\n"
+        "        n += x\n    return n\n```",
+        "```\nf: object = lambda xs: sum(xs)\n```",
+        "`(f := lambda xs: sum(xs))`",
+    ],
+)
+def test_a_whole_program_is_found(text: str):
+    assert found(Gold("", kind="code", entry="f"), text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(xs):\n    n = 0\n    ...\n    return n",
+        "def f(xs):\n    out = []\n    for x in xs:\n        ...\n    return out",
+        "def f(xs):\n    ...\n    return ...",
+        "def f(xs):\n    # add them\n    pass",
+        "f = ...",
+        "def total(xs):\n    return sum(xs)",
+        "def solve(xs):\n    pass",
+        "Call it from f in your loop:\ndef factor(x):\n    y = x\n    for i in (1,):\n"
+        "        y += i\n    return y",
+        "f(xs) returns None: print(f(xs)) shows it.",
+        "> def f(xs):\n>     n = 0\nThis line is fine, the next one is wrong.",
+        "```\nfor x in xs:\n    n += x\n```\n```\nreturn n\n```",
+    ],
+)
+def test_a_part_of_a_program_is_none(text: str):
+    assert not found(Gold("", kind="code", entry="f"), text)
+
+
 def test_what_cannot_be_compared_counts_as_a_leak(monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> bool:
         raise RecursionError
