@@ -1,11 +1,13 @@
 """The leak rule: whether an agent's reply gives the gold answer of its task away.
 
-A reply does when the answer that it states is the gold in any form, or when a gold that nobody could guess stands in
-it, in digits, in words, in another base or encoded; for a code task, when it holds a whole program. Not when the
-policy said it first. What a reply says in riddles ("one less than ten thousand") is not found.
+A reply does when the answer that it states is the gold in any form, or when a gold that
+nobody could guess stands in it, in digits, in words, in another base or encoded; for a
+code task, when it holds a whole program. Not when the policy said it first.
+Riddles ("one less than a million") are not found.
 
-A gold with few candidates (`is_short`) is looked for only where a reply states its answer, and is for measuring: to
-withhold a reply would tell the policy that it asked the right question.
+A gold with few candidates (`is_short`) is looked for only where a reply states its
+answer, and is for measuring: to withhold a reply would tell the policy that it asked
+the right question.
 """
 
 import asyncio
@@ -19,34 +21,41 @@ from functools import lru_cache
 
 from aipo_env.records import Task
 from aipo_env.verifiers.choice import LETTERS, read_choice
+from aipo_env.verifiers.encodings import decoded
 from aipo_env.verifiers.math_extract import TAG, boxes, formulas, one_blank
 from aipo_env.verifiers.math_grade import Undecided, without_algebra
 from aipo_env.verifiers.math_text import MAX_CHARS, clean, number
 from aipo_env.verifiers.numerals import (
     MAX_DIGITS,
-    decoded,
+    MIN_BASE_DIGITS,
+    MIN_NAMED_DIGITS,
     forms_of,
     number_words,
     numerals_of,
-    plain_digits,
+    readings_in,
     spells_out,
     stands_backwards,
+    undressed,
     values_in,
 )
+from aipo_env.verifiers.phrases import is_said, surname
+from aipo_env.verifiers.plain_text import folded, plain
 from aipo_env.verifiers.programs import may_hold_program
+from aipo_env.verifiers.spoken import as_formulas
 from aipo_env.verifiers.workers import shared_pool
 
 LONG_ANSWER = 6
-"""Characters, without blanks and sizes, from which a gold may be too long to be asked for one by one."""
+"""Characters, without blanks and sizes, from which a gold may have many candidates."""
 LONG_SIGNS = 4
-"""Digits, letters, operators and commands that it has then; what stands nowhere by chance."""
+"""Digits, letters, operators and commands that it has then."""
 LONG_INTEGER, LONG_RATIO = 6, 4
-"""Digits of a whole number, and of a fraction above and below its line together, that are too many to try."""
+"""Digits of a whole number, and of both parts of a fraction, too many to try."""
 _FEW_WORDS = (
-    "always never sometimes positive negative infinite infinity increasing decreasing constant convergent divergent "
-    "converges diverges rational irrational parallel perpendicular clockwise counterclockwise isosceles scalene "
-    "equilateral monday tuesday wednesday thursday friday saturday sunday january february march april may june july "
-    "august september october november december"
+    "always never sometimes positive negative infinite infinity increasing decreasing "
+    "constant convergent divergent converges diverges rational irrational parallel "
+    "perpendicular clockwise counterclockwise isosceles scalene equilateral monday "
+    "tuesday wednesday thursday friday saturday sunday january february march april "
+    "may june july august september october november december"
 )
 FEW_WORDS = frozenset(_FEW_WORDS.split())
 """Answers by themselves that come from a handful."""
@@ -55,41 +64,103 @@ MAX_INLINE_CHARS = 2_000
 MAX_INLINE_GOLD = 32
 MAX_STATEMENTS = 24
 """So many of a reply's statements are compared with the gold, the last ones."""
+MAX_SPANS = 8
+"""So many of the formulas that stand in prose."""
 MAX_STATEMENT_CHARS = 200
 MAX_BARE_CHARS = 60
 """A reply that is longer than the gold by more characters is more than an answer."""
 MAX_OTHERS = 2
-"""A policy that names the gold beside more numbers like it has listed candidates, and said nothing."""
+"""A policy that names the gold beside more numbers like it has listed candidates."""
+MIN_ENTRIES = 4
+"""Numbers of a matrix that stand nowhere by chance in this order."""
 
 _SIZES = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\[,;! ]|[$\s]")
 _SIGNS = re.compile(r"\\[a-zA-Z]+|\w|[-+*/^=<>!,]")
 _STRUCTURE = ("\\left", "\\right", "\\text", "\\mathrm", "\\mathbf", "\\textbf")
+_JOINTS = ("+", "-", "*", "\\cdot", "\\times")
+_CONSTANTS = frozenset("eiCP")
+"""Letters that may stand in a number: of `e^{i\\pi}`, `C(8,4)`."""
+_SETS = ("\\in", "\\cup", "\\{", "\\infty")
 _CUE = re.compile(
-    r"(?i:\b(?:answer|result|solution|outcome)\b[^.\n:=]{0,30}?(?::|=|≈|\bis\b|\bare\b|\bequals\b|\bwould be\b"
-    r"|\bshould be\b|\bcomes to\b|\*\*|\s(?=[-+$\\(\d]))"
-    r"|\b(?:choose|pick|select|go with|option|choice)\b"
-    r"|答案[是为:\uff1a]{0,2})[\s:=*_`\"']*"
+    r"""
+    (?i:
+      \b(?: answer | result | solution | outcome )\b [^.\n:=]{0,30}?
+      (?: : | = | ≈ | \bis\b | \bare\b | \bequals\b | \bwould\ be\b | \bshould\ be\b
+        | \bcomes\ to\b | \*\* | \s(?=[-+$\\(\d]) )
+    | \b(?: choose | pick | select | go\ with | option | choice )\b
+    | 答案[是为:\uff1a]{0,2}
+    )
+    [\s:=*_`"']*
+    """,
+    re.VERBOSE,
 )
-"""What a reply states its answer after."""
+"""What a reply states its answer after: `the answer is`, `答案是`."""
 _LOOSE_CUE = re.compile(
-    r"(?i:=|≈|→|:|\b(?:is|are|be|get|gets|got|gives?|obtain|yields?|equals?|becomes?|to|as|have|with|write|find"
-    r"|leaves?|makes?|reads?|simplifies to)\b)[\s:=*_`\"']*"
+    r"""
+    (?i:
+      = | ≈ | → | : |
+      \b(?: is | are | be | was | were | get | gets | got | gives? | giving | obtain
+          | yields? | yielding | equals? | equal\ to | becomes? | to | as | have | has
+          | with | write | find | leaves? | makes? | reads? | simplifies\ to
+          | reach(?:es)? | produces? | returns? | use | into | called | named | by
+          | namely )\b
+      | \bi\.e\.
+    )
+    [\s:=*_`"']*
+    """,
+    re.VERBOSE,
 )
 """What may stand before any formula; only for golds that stand nowhere by chance."""
+_CUE_BEHIND = re.compile(
+    r"""
+    (?i:
+      ,? \s (?: is | are | was | would\ be | must\ be | it\ is | should\ be )
+      (?: \s (?: therefore | thus | then | indeed ) )? \s
+      (?: the | your | what | it \b | correct | right )
+    )
+    """,
+    re.VERBOSE,
+)
+"""What a reply states its answer before: `… is the answer`, `… is what remains`."""
 _SENTENCE_END = re.compile(r"(?:[.?;]|(?<![\d)}])!)(?=\s|$|[\"'*)])|\n")
 _FILLER = re.compile(
     r"(?i)(?:(?:so|thus|hence|therefore|then|finally|and|well|ok|okay|now)\b[,:]?\s*)+"
 )
 _CLAUSE_END = re.compile(
-    r"[,;:]\s|\s(?:because|since|so|which|and|but|when|where|for|if|as|by|after|then|in|with|here|there"
-    r"|follows|is|remains|results)\b|\s[-–—(]"
+    r"""
+    [,;:]\s
+    | \s(?: because | since | so | which | and | but | when | where | for | if | as | by
+          | after | then | in | with | here | there | follows | is | remains
+          | results )\b
+    | \s[-–—(]
+    """,
+    re.VERBOSE,
 )
+"""Where a clause may end: `, `, ` because`."""
 _ASKED = re.compile(r"(?<![\w\\])[\d(\\][\w\\{}()^*/+\-×·÷=.! ]{2,120}[\w)}!]")
 """What may be a formula in a problem that does not mark it."""
 MAX_ASKED = 6
+_PROSE_WORD = re.compile(
+    r"""
+    (?<![A-Za-z\\])
+    (?! (?: arc )? (?: sin | cos | tan | cot | sec | csc ) h? \b
+      | (?: ln | log | exp | sqrt | pi ) \b )
+    [A-Za-z]{2,} (?:['’][a-z]+)?
+    | [;?!](?=\s|$) | \.(?=\s|$) | \n | \s[-–—]\s(?=[A-Za-z]{2})
+    """,
+    re.VERBOSE,
+)
+"""What stands around the formulas in a sentence: words, and where it ends."""
+_OPERATOR = re.compile(r"[-+*/^=<>√−·×²]|\\[a-zA-Z]|\d[A-Za-z(]|\)\(")
+_VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+_ARTICLE = re.compile(r"^(?:a|A|I)\s")
 _DENIED = re.compile(r"(?i)(?:\bnot|n't|\bnever|\bcannot be)\s*$")
-_TOKEN = re.compile(r"[0-9a-f]+")
+_DENIAL = re.compile(r"\s(?:is|are|was) (?:not|never)\b|\s(?:is|are)n't")
+_TOKEN = re.compile(r"[0-9a-z]+")
+_BASE = re.compile(r"(?i)\bbase\b|\bhex|\boctal")
 _BASE_MARK = re.compile(r"\b0[xbo]")
+_NUMBER = re.compile(r"(?<![\w.])[-−]?\s?\d{1,9}(?:\.\d{1,9})?(?![\w.]\d)|[-−]\d{1,9}")
+_SPELLED_GAP = r"[\s$*_.,\-'\"]{0,3}"
 _SEPARATORS = re.compile(r"[,;]|\bor\b")
 _EDGES = " \t\n*_`\"'$,;:."
 Compare = Callable[[str, str], bool]
@@ -118,7 +189,11 @@ class Gold:
 
 
 def is_short(gold: Gold) -> bool:
-    """Return whether a gold has so few candidates that withholding a reply would tell which it is."""
+    """Return whether to withhold a reply would tell a gold: it has few candidates.
+
+    Args:
+        gold: A gold answer; that of a code task never is.
+    """
     if gold.kind == "code":
         return False
     return bool(gold.choices) or _has_few_candidates(gold.answer)
@@ -126,6 +201,8 @@ def is_short(gold: Gold) -> bool:
 
 @lru_cache(4096)
 def _has_few_candidates(answer: str) -> bool:
+    if len(answer) > MAX_CHARS:
+        return False
     if len(_SIZES.sub("", answer)) < LONG_ANSWER:
         return True
     value = _value(answer)
@@ -142,9 +219,11 @@ def _has_few_candidates(answer: str) -> bool:
 
 
 async def gives_away(gold: Gold, reply: str, said: str) -> bool:
-    """Return whether a reply gives the gold away; yes, where that cannot be told in time.
+    """Return whether a reply gives the gold away; yes, where there is no time to tell.
 
     Args:
+        gold: What must not be given away.
+        reply: The agent's words.
         said: The policy's own words that let a reply repeat the gold.
     """
     is_brief = len(reply) + len(said) + len(gold.prompt) <= MAX_INLINE_CHARS
@@ -155,8 +234,9 @@ async def gives_away(gold: Gold, reply: str, said: str) -> bool:
             pass
         except Exception:
             return True
-    texts = json.dumps([asdict(gold), reply, said])
-    found = await asyncio.wrap_future(shared_pool(os.getpid()).submit("leaks", texts))
+    request = json.dumps([asdict(gold), reply, said], ensure_ascii=False)
+    pool = shared_pool(os.getpid())
+    found = await asyncio.wrap_future(pool.submit("leaks", request))
     return found.status != "answered" or bool(json.loads(found.text))
 
 
@@ -170,19 +250,28 @@ def leaks(
     """Return whether a reply gives the gold away.
 
     Args:
+        gold: What must not be given away.
+        reply: The agent's words.
+        said: The policy's own words that let a reply repeat the gold.
         same: Whether a statement is the gold of mathematics: `same(gold, statement)`.
-        holds_program: Whether a text holds a whole program that nobody said before: `holds_program(text, entry, said)`.
+        holds_program: Whether a text holds a whole program that nobody said before:
+            `holds_program(text, entry, said)`.
 
     Raises:
         Undecided: One of these did.
     """
-    text = one_blank(plain_digits(reply))
     if gold.kind == "code":
         return may_hold_program(reply) and holds_program(reply, gold.entry, said)
+    text = one_blank(plain(reply))
     if gold.choices:
         return _names_choice(gold, text, said)
-    if not gold.answer.strip() or _was_said(gold, one_blank(plain_digits(said))):
+    if not gold.answer.strip() or not _reveals(gold, text, same):
         return False
+    return not _was_said(gold, one_blank(plain(said)))
+
+
+def _reveals(gold: Gold, text: str, same: Compare) -> bool:
+    """Return whether a gold stands in a text, plain or encoded, or is stated by it."""
     if _stands_in(gold, text) or _states(gold, text, same):
         return True
     return not is_short(gold) and _stands_in(gold, decoded(text))
@@ -200,7 +289,7 @@ def _unparsed(text: str, entry: str, said: str) -> bool:
 
 
 def _names_choice(gold: Gold, text: str, said: str) -> bool:
-    """Return whether a reply settles on the gold's option, by its letter or by its text alone."""
+    """Return whether a reply settles on the gold's option, by letter or by text."""
     own = read_choice(said, gold.choices)[0]
     if own == gold.answer:
         return False
@@ -237,53 +326,91 @@ def _value(answer: str) -> Fraction | None:
 
 
 def _stands_in(gold: Gold, text: str) -> bool:
-    """Return whether a gold that stands nowhere by chance stands in a text, in whatever form."""
+    """Return whether a gold that stands nowhere by chance stands in a text."""
     if is_short(gold) or _holds(gold.answer, gold.prompt):
         return False
-    return _is_in(gold, text)
+    return _is_in(gold, text) or _is_phrase_in(gold, text)
 
 
 def _is_in(gold: Gold, text: str) -> bool:
     """Return whether a gold stands in a text, in whatever form."""
     value = _value(gold.answer)
     if value is None:
-        return _holds(gold.answer, text)
-    if value in values_in(text):
+        return _holds(gold.answer, text) or _lists_entries(gold, text)
+    bare = undressed(text)
+    if value in values_in(text) or value in readings_in(text):
         return True
-    if value.denominator == 1 and spells_out(text, str(value)):
+    if bare != text and value in values_in(bare):
         return True
-    if stands_backwards(text, str(value)):
+    digits = str(value)
+    if value.denominator == 1 and (
+        spells_out(text, digits) or spells_out(bare, digits)
+    ):
+        return True
+    if stands_backwards(text, digits):
         return True
     words = number_words(text)
     if any(f" {form} " in words for form in forms_of(value)):
         return True
     tokens = set(_TOKEN.findall(_BASE_MARK.sub(" ", text.lower())))
-    return not tokens.isdisjoint(numerals_of(value))
+    least = MIN_NAMED_DIGITS if _BASE.search(text) else MIN_BASE_DIGITS
+    return not tokens.isdisjoint(numerals_of(value, least))
+
+
+def _is_phrase_in(gold: Gold, text: str) -> bool:
+    """Return whether a text says a gold of words in another order, or in more words."""
+    is_text = _value(gold.answer) is None and _is_words(gold.answer)
+    return is_text and is_said(gold.answer, text, gold.prompt)
+
+
+def _lists_entries(gold: Gold, text: str) -> bool:
+    """Return whether a text has the entries of a matrix one after another."""
+    if "\\begin" not in gold.answer:
+        return False
+    entries = _numbers(gold.answer)
+    if len(entries) < MIN_ENTRIES or _holds_row(entries, _numbers(gold.prompt)):
+        return False
+    return _holds_row(entries, _numbers(text))
+
+
+def _numbers(text: str) -> list[str]:
+    found = _NUMBER.findall(text)
+    return [number.replace("−", "-").replace(" ", "") for number in found]
+
+
+def _holds_row(entries: list[str], numbers: list[str]) -> bool:
+    return f" {' '.join(entries)} " in f" {' '.join(numbers)} "
 
 
 def _is_words(answer: str) -> bool:
-    """Return whether an answer is made of words, and no formula, in which small and large letters differ."""
+    """Return whether an answer is words: small and capital letters do not differ."""
     letters = sum(map(str.isalpha, answer))
     return "\\" not in answer and letters >= 0.8 * len(answer) and letters > 3
 
 
 @lru_cache(1024)
 def _holds(answer: str, text: str) -> bool:
-    """Return whether an answer stands in a text, however spaced, with no letter or digit beside it."""
-    plain = _SIZES.sub("", answer).removesuffix(".")
+    """Return whether an answer stands in a text, however spaced, as a whole."""
+    bare = _SIZES.sub("", answer).removesuffix(".")
+    if not _is_words(bare):
+        return _holds_as_is(bare, text)
+    ways = folded(text)
+    return any(_holds_as_is(name, way) for name in folded(bare) for way in ways)
+
+
+def _holds_as_is(bare: str, text: str) -> bool:
     squeezed = _SIZES.sub("", text)
-    if _is_words(plain):
-        plain, squeezed, text = plain.casefold(), squeezed.casefold(), text.casefold()
-        if plain[::-1] in squeezed and plain[::-1] != plain and len(plain) > 7:
-            return True
-    # Most texts do not hold it at all, and building the pattern costs more than the rest of a consultation.
-    letters = re.sub(r"[\s$*_.\-–,']", "", plain)
-    if not letters or letters not in re.sub(r"[\s$*_.\-–,']", "", squeezed):
+    may_turn = _is_words(bare) and len(bare) > 7 and bare[::-1] != bare
+    if may_turn and bare[::-1] in squeezed:
+        return True
+    # Most texts do not hold it, and to build the pattern costs more than the rest.
+    letters = re.sub(r"[\s$*_.\-–,'\"]", "", bare)
+    if not letters or letters not in re.sub(r"[\s$*_.\-–,'\"]", "", squeezed):
         return False
-    if len(plain) > MAX_STATEMENT_CHARS:
-        return plain in squeezed
-    gap = r"[\s$*_.\-]{0,3}" if plain.isalpha() else r"[\s$]{0,3}"
-    spaced = gap.join(map(re.escape, plain))
+    if len(bare) > MAX_STATEMENT_CHARS:
+        return bare in squeezed
+    gap = _SPELLED_GAP if bare.isalpha() else r"[\s$]{0,3}"
+    spaced = gap.join(map(re.escape, bare))
     return re.search(rf"(?<![\w.]){spaced}(?!\w|\.\d|\s?\^)", text) is not None
 
 
@@ -296,21 +423,17 @@ def _states(gold: Gold, text: str, same: Compare) -> bool:
     compare = same if is_math else _same_text
     if is_math and is_short(gold):
         compare = _same_at_sight  # to measure, no algebra is needed
-    found = list(_statements(text, _CUE))
-    if is_math and not is_short(gold):
-        found += _statements(text, _LOOSE_CUE)
-        found += [content for _, _, content in formulas(text)[-MAX_STATEMENTS:]]
-    if len(text) <= len(gold.answer) + MAX_BARE_CHARS:
-        found.append(text)
     value = _value(gold.answer)
     words = forms_of(value) if value is not None else ()
-    for statement in dict.fromkeys(map(_bared, found)):
+    for statement in dict.fromkeys(map(_bared, _statements_of(gold, text))):
         if not statement or len(statement) > max(MAX_STATEMENT_CHARS, len(gold.answer)):
             continue
         if len(statement) >= LONG_ANSWER and _holds(statement, gold.prompt):
             continue  # of the problem, and so no answer
         if number_words(statement).strip() in words:
             return True
+        if is_math and not _may_be_same(gold.answer, statement):
+            continue
         if not compare(gold.answer, statement):
             continue
         if not is_math or not _restates(gold, statement, same):
@@ -318,10 +441,66 @@ def _states(gold: Gold, text: str, same: Compare) -> bool:
     return False
 
 
+def _statements_of(gold: Gold, text: str) -> Iterator[str]:
+    """Yield what may be a statement of a gold's kind in a text."""
+    yield from _statements(text, _CUE)
+    if len(text) <= len(gold.answer) + MAX_BARE_CHARS:
+        yield text
+    if is_short(gold):
+        return
+    if gold.kind != "math" or _is_words(gold.answer):
+        yield from _surnames(gold, text)
+        if gold.kind != "math":
+            return
+    told = as_formulas(text)
+    for version in dict.fromkeys((text, told)):
+        yield from _statements(version, _LOOSE_CUE)
+        yield from (content for _, _, content in formulas(version)[-MAX_STATEMENTS:])
+        yield from _statements_before(version)
+    yield from _spans(gold, told)
+
+
+def _statements_before(text: str) -> Iterator[str]:
+    """Yield what stands before "is the answer" in its sentence, and in its clause."""
+    for cue in list(_CUE_BEHIND.finditer(text))[-MAX_SPANS:]:
+        before = text[max(0, cue.start() - MAX_STATEMENT_CHARS) : cue.start()]
+        sentence = _SENTENCE_END.split(before)[-1]
+        yield sentence
+        yield re.split(r"[,:]\s", sentence)[-1]
+
+
+def _spans(gold: Gold, text: str) -> Iterator[str]:
+    """Yield the formulas that stand in prose and have the gold's variables."""
+    if _value(gold.answer) is not None or _is_words(gold.answer):
+        return
+    variables = set(_VARIABLE.findall(gold.answer))
+    found = []
+    for span in dict.fromkeys(map(_bared, _PROSE_WORD.split(text))):
+        span = _ARTICLE.sub("", span)
+        is_formula = len(span) >= LONG_SIGNS and _OPERATOR.search(span) is not None
+        others = set(_VARIABLE.findall(span)) ^ variables
+        if is_formula and len(others) <= 1 and len(span) <= MAX_STATEMENT_CHARS:
+            found.append(span)
+    yield from found[-MAX_SPANS:]
+
+
+def _surnames(gold: Gold, text: str) -> Iterator[str]:
+    """Yield a person's whole name where a text states the last part of it."""
+    wanted = surname(gold.answer)
+    if not wanted or _holds(wanted, gold.prompt):
+        return
+    for cue in (_CUE, _LOOSE_CUE):
+        if any(wanted in folded(_bared(one)) for one in _statements(text, cue)):
+            yield gold.answer
+
+
 def _restates(gold: Gold, statement: str, same: Compare) -> bool:
-    """Return whether a statement is no more than the problem says, which is equal to its answer where it is to be computed."""
+    """Return whether a statement is no more than the problem says.
+
+    What is to be computed is equal to its answer.
+    """
     # The same signs in another order are the answer in another order.
-    is_same = sorted(_SIGNS.findall(statement)) == sorted(_SIGNS.findall(gold.answer))
+    is_same = _signs(statement) == _signs(gold.answer)
     if is_short(gold) or is_same or _same_at_sight(gold.answer, statement):
         return False
     asked = [content for _, _, content in formulas(gold.prompt)[:MAX_ASKED]]
@@ -329,8 +508,17 @@ def _restates(gold: Gold, statement: str, same: Compare) -> bool:
     return any(same(part.strip(_EDGES), statement) for part in asked)
 
 
+def _signs(text: str) -> list[str]:
+    """Return the letters, digits and commands of a formula, sorted."""
+    signs = _SIGNS.findall(clean(text[:MAX_CHARS]))
+    return sorted(sign for sign in signs if sign not in _JOINTS)
+
+
 def _statements(text: str, cue: re.Pattern[str]) -> Iterator[str]:
-    """Yield what stands in boxes and tags, and behind each cue: up to the sentence's end, and to the clause's."""
+    """Yield what stands in boxes and tags, and behind each cue.
+
+    That goes up to the sentence's end, and up to the clause's.
+    """
     if cue is _CUE:
         yield from (content for _, _, content in boxes(text)[-4:])
         yield from TAG.findall(text)[-4:]
@@ -343,7 +531,7 @@ def _statements(text: str, cue: re.Pattern[str]) -> Iterator[str]:
         sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
         yield sentence
         clause = _CLAUSE_END.split(sentence, maxsplit=1)[0]
-        if clause != sentence:
+        if clause != sentence and not _DENIAL.match(sentence, len(clause)):
             yield clause
 
 
@@ -359,8 +547,6 @@ def _same_text(gold: str, statement: str) -> bool:
 
 
 def _same_without_algebra(gold: str, statement: str) -> bool:
-    if not _may_be_same(gold, statement):
-        return False
     if len(statement) > MAX_INLINE_GOLD:
         raise Undecided
     return without_algebra(gold, statement).status == "correct"
@@ -377,10 +563,33 @@ def _same_at_sight(gold: str, statement: str) -> bool:
 
 
 def _may_be_same(gold: str, statement: str) -> bool:
-    """Return whether there is anything to compare: prose is no formula, and a number is none without digits."""
+    """Return whether there is anything to compare.
+
+    Prose is no formula, a number has digits, and a formula its variables.
+    """
     words = re.findall(r"(?<![\\a-zA-Z])[a-zA-Z]{3,}", statement)
     known = set(re.findall(r"[a-zA-Z]{3,}", gold))
-    return len([word for word in words if word not in known]) <= 2
+    if len([word for word in words if word not in known]) > 2:
+        return False
+    if _value(gold) is not None:
+        has_digits = re.search(r"\d", statement) is not None
+        return has_digits and not _variables(statement)
+    if _is_words(gold):
+        return True
+    is_list = gold[:1] in "([" and "," in gold
+    if is_list or any(mark in gold for mark in _SETS):
+        # A part of a set is not the set.
+        return len(_signs(statement)) >= len(_signs(gold)) / 2
+    if "=" in gold:
+        others = set(_VARIABLE.findall(gold)) ^ set(_VARIABLE.findall(statement))
+        return len(others) <= 1
+    return _variables(gold) == _variables(statement)
+
+
+def _variables(text: str) -> set[str]:
+    """Return the variables of a formula, in an equation those behind its last sign."""
+    value = text.rpartition("=")[2]
+    return set(_VARIABLE.findall(value)) - _CONSTANTS
 
 
 # What the policy said

@@ -1,12 +1,12 @@
-"""A number as people and programs write it: in digits, in words, in another base, spelled out, encoded.
+"""A number as people and programs write it: in digits, words, or another base.
 
-`forms_of` gives the spellings of a number that can be looked for as text; `values_in` the numbers that a text
-states in digits. Both are linear in the text.
+`forms_of` gives the spellings of a number that can be looked for as text; `values_in`
+the numbers that a text states in digits, `readings_in` what else these may be read as.
+All are linear in the text, which has passed through `plain`.
 """
 
-import base64
 import re
-import unicodedata
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 
@@ -14,6 +14,8 @@ MAX_DIGITS = 60
 """Longer numbers are compared digit by digit only."""
 MIN_BASE_DIGITS = 5
 """A shorter numeral of another base is too likely to be another number."""
+MIN_NAMED_DIGITS = 4
+"""The same, where a text says that it is one of another base."""
 
 _ONES = [
     "zero",
@@ -56,6 +58,7 @@ _SCALES = (
     (10**3, "thousand"),
     (10**2, "hundred"),
 )
+_NUMERALS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ORDINALS = {
     2: "half",
     3: "third",
@@ -67,56 +70,149 @@ _ORDINALS = {
     20: "twentieth",
 }
 """How a part is called; others are the number and "th"."""
-_DIGIT = re.compile(r"\d")
 _RUN = re.compile(r"[0-9](?:(?:, ?|[ \-_'’·.|])?[0-9])*")
-"""Digits with single marks between them: a number with its thousands apart, or one that is spelled out."""
+"""Digits with single marks between them: `1,048,576`, `1-4-2`."""
 _PIECE = re.compile(r"[0-9]+")
 _GROUPS = re.compile(r"(?:[,_'’ ][0-9]{3})+(?![0-9])")
+"""What follows `1` in `1,048,576`."""
 _POWER_OF_TEN = re.compile(
-    r"[eE]([-+]?[0-9]{1,3})(?![0-9.])"
-    r"|\s?(?:×|x|\*|\\times|\\cdot|·)\s?10\s?(?:\^|\*\*)\s?\{?\s?\(?([-+−]?[0-9]{1,3})\b"
+    r"""
+      [eE] ([-+]?[0-9]{1,3}) (?![0-9.])
+    | \s? (?: × | x | \* | \\times | \\cdot | · ) \s?
+      10 \s? (?: \^ | \*\* ) \s? \{? \s? \(? ([-+−]?[0-9]{1,3}) \b
+    """,
+    re.VERBOSE,
 )
+"""What follows `1.5` in `1.5e6` and `1.5 × 10^{6}`."""
 _PERCENT = re.compile(r"\s?(?:\\?%|percent\b|per cent\b)")
 _OVER = re.compile(r"\s?(?:/|\u2044|\\over|over|divided by)\s?([0-9]{1,40})(?![0-9])")
 _FRACTION = re.compile(
-    r"\\[dtc]?frac\s?\{\s?([0-9]{1,40})\s?\}\s?\{\s?([0-9]{1,40})\s?\}"
+    r"""
+    \\[dtc]?frac \s?
+    (?: \{ \s? ([0-9]{1,40}) \s? \} \s? \{ \s? ([0-9]{1,40}) \s? \} | ([0-9]) ([0-9]) )
+    """,
+    re.VERBOSE,
 )
-_SCALED = re.compile(r"\s?(thousand|million|billion|trillion|lakh|crore)\b")
+"""`\frac{17}{64}`, `\frac34`."""
+_SCALED = re.compile(r"\s?(thousand|million|billion|trillion|lakh|crore|k|M|bn)\b")
 _SCALE_WORDS = {
+    "k": 10**3,
     "thousand": 10**3,
     "lakh": 10**5,
+    "M": 10**6,
     "million": 10**6,
     "crore": 10**7,
+    "bn": 10**9,
     "billion": 10**9,
     "trillion": 10**12,
 }
 _DECIMALS = re.compile(r"\.[0-9]+")
 _DOTTED = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3}){2,}")
 """A number with dots between its thousands."""
+_ONE_DOT = re.compile(r"(?<![0-9.,])([1-9][0-9]{0,2})\.([0-9]{3})(?![0-9]|[.,][0-9])")
+"""`362.880`, which may be 362880."""
+_COMMA = re.compile(r"(?<![0-9.,])([0-9]{1,9}),([0-9]{1,40})(?![0-9]|[.,][0-9])")
+"""`0,265625`, which may be 0.265625."""
+_MIXED = re.compile(
+    r"""
+    (?<![0-9./]) ([0-9]{1,9}) \s (?:and\s)?
+    (?: ([0-9]{1,9}) \s? [/\u2044] \s? ([0-9]{1,9}) (?![0-9])
+      | \\[dtc]?frac \{ ([0-9]{1,9}) \} \{ ([0-9]{1,9}) \} )
+    """,
+    re.VERBOSE,
+)
+"""`12 3/4`, `12 and \frac{3}{4}`."""
+_PART_OF = re.compile(
+    r"""
+    (?<![0-9.,/]) ([0-9]{1,12}) \b
+    (?: (?:\s(?!out\b|in\b|of\b|among\b|per\b)[a-z-]{1,20}){0,4}
+        \s (?:out\sof|in|of|among|from\samong|per)
+        (?: \s (?:the|all|a\stotal\sof|every|possible|equally|likely) ){0,3} \s
+      | \s?:\s? )
+    ([0-9]{1,12}) (?![0-9:/]|[.,][0-9])
+    """,
+    re.VERBOSE,
+)
+"""`35 out of 128`, `35 favourable outcomes out of the 128`, `35:128`."""
+_RATIO = re.compile(
+    r"(?i:ratio|odds|proportion)[^0-9\n]{1,20}([0-9]{1,12}) ?to ?([0-9]{1,12})(?![0-9])"
+)
+"""`the ratio is 35 to 128`."""
+_WHOLE_AND_PART = re.compile(
+    r"""
+    (?<![0-9.,/]) ([0-9]{1,12}) \b
+    (?: [,;.]? \s (?!of\s)[a-z-]{1,20} ){0,4} [,;]? \s
+    (?: of\s(?:which|these|them|those) (?:\s(?:exactly|only|just))? ) \s
+    ([0-9]{1,12}) (?![0-9:/]|[.,][0-9])
+    """,
+    re.VERBOSE,
+)
+"""`128 outcomes, of which 35`."""
+_NAMED_PARTS = re.compile(
+    r"""
+    (?i: numerator|denominator ) [^0-9\n]{1,30} ([0-9]{1,12}) (?![0-9]) [^0-9\n]{1,40}
+    (?i: numerator|denominator ) [^0-9\n]{1,30} ([0-9]{1,12}) (?![0-9])
+    """,
+    re.VERBOSE,
+)
+"""`numerator 127, denominator 343`."""
+_PARTS_AS_NAMED = re.compile(
+    r"""
+    (?<![0-9.]) ([0-9]{1,12}) \b [^0-9\n]{1,30} (?i: numerator|denominator )
+    [^0-9\n]{1,40} (?<![0-9.]) ([0-9]{1,12}) \b
+    [^0-9\n]{1,30} (?i: numerator|denominator )
+    """,
+    re.VERBOSE,
+)
+"""`127 as the numerator and 343 as the denominator`."""
+_DRESS = re.compile(r"\{,\}|\\[,;:! ]|[*`\"“”$\[\]()\\]")
+"""What may stand between the digits of one number and is no part of it."""
+_THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _BACKWARDS = re.compile(r"\b(?:revers|backward|mirror)", re.IGNORECASE)
-_WORD = re.compile(r"[a-z]+")
-_ENCODED = re.compile(r"[A-Za-z0-9+/]{8,400}={0,2}")
-
-
-def plain_digits(text: str) -> str:
-    """Return a text with every digit of any script as an ASCII digit, without marks that nobody sees."""
-    text = unicodedata.normalize("NFKC", text)
-    if text.isascii():
-        return text
-    text = "".join(mark for mark in text if unicodedata.category(mark) != "Cf")
-    return _DIGIT.sub(lambda digit: str(int(digit[0])), text)
+_WORD = re.compile(r"[a-z]+|[0-9]{1,15}")
+_LINKS = frozenset(("and", "then", "followed", "by", "next", "finally", "s"))
+"""Words that may stand between those of one number."""
 
 
 def values_in(text: str) -> set[Fraction]:
     """Return the numbers that a text states in digits; signs are not read."""
-    values = {
-        Fraction(int(found[1]), int(found[2]))
-        for found in _FRACTION.finditer(text)
-        if int(found[2])
-    }
+    values = set(_quotients(_FRACTION, text))
     for run in _RUN.finditer(text):
         values.update(_values_of_run(text, run.start(), run.end()))
     return values
+
+
+def readings_in(text: str) -> set[Fraction]:
+    """Return what the digits of a text may also be read as.
+
+    That is "35 out of 128", "12 3/4", and "362.880" as a whole number.
+    """
+    values = {*_quotients(_PART_OF, text), *_quotients(_RATIO, text)}
+    for parts in (_NAMED_PARTS, _PARTS_AS_NAMED, _WHOLE_AND_PART):
+        for value in _quotients(parts, text):
+            values |= {value, 1 / value} if value else {value}
+    for found in _MIXED.finditer(text):
+        whole, above, below = (int(part) for part in found.groups() if part is not None)
+        if below:
+            values.add(whole + Fraction(above, below))
+    for found in _ONE_DOT.finditer(text):
+        values.add(Fraction(found[1] + found[2]))
+    for found in _COMMA.finditer(text):
+        values.add(Fraction(f"{found[1]}.{found[2]}"))
+    return values
+
+
+def _quotients(pattern: re.Pattern[str], text: str) -> Iterator[Fraction]:
+    """Yield the quotients of the two numbers of each match of a pattern."""
+    for found in pattern.finditer(text):
+        above, below = (int(part) for part in found.groups() if part is not None)
+        if below:
+            yield Fraction(above, below)
+
+
+def undressed(text: str) -> str:
+    """Return a text without marks that may stand between the digits of a number."""
+    return _DRESS.sub("", text)
 
 
 def _values_of_run(text: str, start: int, end: int) -> set[Fraction]:
@@ -143,18 +239,20 @@ def _values_of_run(text: str, start: int, end: int) -> set[Fraction]:
 
 
 def _is_inside(text: str, start: int) -> bool:
-    """Return whether digits continue a decimal or a word: they are no number of their own."""
+    """Return whether digits continue a decimal or a word, and are no number."""
     before = text[max(0, start - 2) : start]
     is_decimal = before.endswith(".") and before[:1].isdigit()
-    return is_decimal or before[-1:].isalpha() or before[-1:] in ("_", "^")
+    is_script = before in ("_{", "^{") or before[-1:] in ("_", "^")
+    return is_decimal or is_script or before[-1:].isalpha()
 
 
 def _with_suffix(value: Fraction, text: str, end: int) -> Fraction:
-    """Return a number with what follows it: a power of ten, a percent sign, "million", or a divisor."""
+    """Return a number with what follows: a power of ten, "%", "million", a divisor."""
     scaled = _POWER_OF_TEN.match(text, end)
     if scaled:
-        exponent = (scaled[1] or scaled[2]).replace("−", "-")
-        return value * Fraction(10) ** int(exponent)
+        exponent = int((scaled[1] or scaled[2]).replace("−", "-"))
+        # A larger one is of no number that is looked for.
+        return value * Fraction(10) ** max(-MAX_DIGITS, min(exponent, MAX_DIGITS))
     if _PERCENT.match(text, end):
         return value / 100
     named = _SCALED.match(text, end)
@@ -167,12 +265,12 @@ def _with_suffix(value: Fraction, text: str, end: int) -> Fraction:
 
 
 def spells_out(text: str, digits: str) -> bool:
-    """Return whether a text states a row of digits, however they are set apart: "1-4-2", "1 4 2", "142"."""
+    """Return whether a text states a row of digits: "1-4-2", "1 4 2", "142"."""
     return any(_is_run_of(run, digits) for run in _RUN.finditer(text))
 
 
 def _is_run_of(run: re.Match[str], digits: str) -> bool:
-    """Return whether neighbouring pieces of a run are these digits, and no larger number."""
+    """Return whether neighbouring pieces of a run are these digits."""
     pieces = [piece[0] for piece in _PIECE.finditer(run[0])]
     joined = "".join(pieces)
     if digits not in joined:
@@ -193,10 +291,16 @@ def _is_run_of(run: re.Match[str], digits: str) -> bool:
 
 @lru_cache(1024)
 def forms_of(value: Fraction) -> tuple[str, ...]:
-    """Return spellings of a number without digits, each as words apart by single blanks."""
+    """Return spellings of a number without digits, as words apart by single blanks."""
     above, below = abs(value.numerator), value.denominator
     if below != 1:
-        return (*_fraction_words(above, below), *_decimal_words(abs(value)))
+        whole, rest = divmod(above, below)
+        mixed: list[str] = []
+        if whole and whole < 10**15:
+            spoken = " ".join(_words(whole))
+            mixed = [f"{spoken} {part}" for part in _fraction_words(rest, below)[:1]]
+        decimals = _decimal_words(abs(value))
+        return (*_fraction_words(above, below), *mixed, *decimals)
     digits = str(above)
     forms = [" ".join(_ONES[int(digit)] for digit in digits)]
     if above < 10**15:
@@ -209,12 +313,18 @@ def forms_of(value: Fraction) -> tuple[str, ...]:
 
 
 @lru_cache(1024)
-def numerals_of(value: Fraction) -> tuple[str, ...]:
-    """Return the numerals of a whole number in other bases, lower case."""
+def numerals_of(value: Fraction, least: int = MIN_BASE_DIGITS) -> tuple[str, ...]:
+    """Return the numerals of a whole number in other bases, lower case.
+
+    Args:
+        value: The number; of one that is not whole there are none.
+        least: Digits that a numeral has at least.
+    """
     if value.denominator != 1 or value >= 10**MAX_DIGITS:
         return ()
-    numerals = [_in_base(int(value), base) for base in range(2, 17) if base != 10]
-    return tuple(numeral for numeral in numerals if len(numeral) >= MIN_BASE_DIGITS)
+    bases = (*range(2, 10), *range(11, 17), 32, 36)
+    numerals = [_in_base(int(value), base) for base in bases]
+    return tuple(numeral for numeral in numerals if len(numeral) >= least)
 
 
 def stands_backwards(text: str, digits: str) -> bool:
@@ -222,29 +332,35 @@ def stands_backwards(text: str, digits: str) -> bool:
     return digits[::-1] in text and _BACKWARDS.search(text) is not None
 
 
-def decoded(text: str) -> str:
-    """Return what stands in base 64 in a text, decoded."""
-    found = []
-    for block in _ENCODED.finditer(text):
-        bare = block[0].rstrip("=")
-        try:
-            raw = base64.b64decode(bare + "=" * (-len(bare) % 4))
-        except ValueError:
-            continue
-        if raw.isascii():
-            found.append(raw.decode("ascii"))
-    return "\n".join(found)
-
-
 def number_words(text: str) -> str:
-    """Return the words of a text, lower case and apart by single blanks, as `forms_of` writes them."""
-    words = [word for word in _WORD.findall(text.lower()) if word != "and"]
-    for at, word in enumerate(words[:-1]):
-        if word == "a" and words[at + 1] in ("hundred", "thousand", "million"):
-            words[at] = "one"
-        if word in ("oh", "nought"):
-            words[at] = "zero"
-    return f" {' '.join(words)} "
+    """Return the words and numerals of a text as `forms_of` writes them."""
+    tokens = [
+        token
+        for token in _WORD.findall(_THOUSANDS.sub("", text.lower()))
+        if token not in _LINKS
+    ]
+    words: list[str] = []
+    for token, following in zip(tokens, [*tokens[1:], ""], strict=False):
+        if token[0] in "0123456789":
+            words += _words_of_numeral(token)
+        elif token == "a" and following in ("hundred", "thousand", "million"):
+            words.append("one")
+        elif token in ("oh", "nought"):
+            words.append("zero")
+        else:
+            words.append(token)
+    joined = f" {' '.join(words)} "
+    if " hundred " not in joined:
+        return joined
+    return _MANY_HUNDREDS.sub(lambda found: _THOUSANDS_OF[found[0]], joined)
+
+
+@lru_cache(1024)
+def _words_of_numeral(digits: str) -> tuple[str, ...]:
+    """Return how digits are read: as a number, or one by one behind a zero."""
+    if digits[0] == "0":
+        return tuple(_ONES[int(digit)] for digit in digits)
+    return tuple(_words(int(digits)))
 
 
 def _words(number: int) -> list[str]:
@@ -258,8 +374,17 @@ def _words(number: int) -> list[str]:
     return [_TENS[number // 10], *([_ONES[rest]] if rest else [])]
 
 
+_THOUSANDS_OF = {
+    f" {' '.join(_words(number))} hundred ": f" {' '.join(_words(100 * number))} "
+    for number in range(11, 100)
+    if number % 10
+}
+"""What "twelve hundred" is called as well."""
+_MANY_HUNDREDS = re.compile("|".join(sorted(_THOUSANDS_OF, key=len, reverse=True)))
+
+
 def _fraction_words(above: int, below: int) -> list[str]:
-    """Return "three eighths", "three over eight" and their like."""
+    """Return "three eighths", "three over eight" and their like, without links."""
     if above >= 10**6 or below >= 10**6:
         return []
     counted, parts = " ".join(_words(above)), _words(below)
@@ -273,7 +398,7 @@ def _fraction_words(above: int, below: int) -> list[str]:
     return [
         f"{counted} {name if above == 1 else plural}",
         f"{counted} over {shown}",
-        f"{counted} divided by {shown}",
+        f"{counted} divided {shown}",
     ]
 
 
@@ -295,6 +420,6 @@ def _decimal_words(value: Fraction) -> list[str]:
 def _in_base(number: int, base: int) -> str:
     digits = ""
     while number:
-        digits = "0123456789abcdef"[number % base] + digits
+        digits = _NUMERALS[number % base] + digits
         number //= base
     return digits

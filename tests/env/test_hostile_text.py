@@ -23,25 +23,34 @@ from aipo_env.codecs.tags import TagsCodec
 from aipo_env.records import Author, Span
 from aipo_env.verifiers import (
     choice,
+    encodings,
     leaks,
     math_compare,
     math_extract,
     math_forms,
     math_text,
     numerals,
+    phrases,
+    plain_text,
     programs,
+    spoken,
     unit_tests,
 )
 from aipo_env.verifiers.choice import ChoiceVerifier, read_choice
+from aipo_env.verifiers.encodings import decoded
 from aipo_env.verifiers.leaks import Gold, gives_away
 from aipo_env.verifiers.math_grade import Undecided, without_algebra
 from aipo_env.verifiers.numerals import (
-    decoded,
     number_words,
-    plain_digits,
+    readings_in,
     spells_out,
+    undressed,
     values_in,
 )
+from aipo_env.verifiers.phrases import is_said
+from aipo_env.verifiers.plain_text import folded, plain
+from aipo_env.verifiers.programs import holds_program
+from aipo_env.verifiers.spoken import as_formulas
 from aipo_env.verifiers.unit_tests import read_program
 
 OPTIONS = ("the rate halves", "the rate doubles", "nothing changes")
@@ -210,8 +219,24 @@ def render(text: str) -> None:
 
 
 def numbers(text: str) -> None:
-    text = plain_digits(text)
-    values_in(text), spells_out(text, "142857"), number_words(text), decoded(text)
+    text = plain(text)
+    values_in(text), readings_in(text), spells_out(undressed(text), "142857")
+    number_words(text), decoded(text)
+
+
+def words(text: str) -> None:
+    text = plain(text)
+    folded(text), is_said("Treaty of Westphalia", text, ""), as_formulas(text)
+
+
+def statements(text: str) -> None:
+    with suppress(Undecided):
+        for gold in ("142857", "Marie Curie", "x^2-5x+6"):
+            leaks.leaks(Gold(gold), text, text, without, leaks._unparsed)
+
+
+def without(gold: str, statement: str) -> bool:
+    return False
 
 
 class Reader:
@@ -245,7 +270,12 @@ READERS = {
         lambda text: read_choice(text, OPTIONS), LONG, choice, math_extract
     ),
     "a program": Reader(read_program, LONG, unit_tests, math_extract),
-    "numbers": Reader(numbers, 2_000, numerals),
+    "numbers": Reader(numbers, 2_000, numerals, encodings),
+    "names and spoken formulas": Reader(words, 4_000, plain_text, phrases, spoken),
+    "what a reply states": Reader(statements, 2_000, leaks),
+    "a whole program": Reader(
+        lambda text: holds_program(text, "f", "def f(x): return x"), 4_000, programs
+    ),
     "calls in tags": Reader(TagsCodec().parse, LONG, tags),
     "calls in JSON": Reader(HermesCodec().parse, LONG, hermes),
     "calls by marks": Reader(MacroCodec().parse, LONG, macro),
@@ -361,8 +391,3 @@ def test_random_texts_are_read_by_all():
         text = "".join(draw.choices(atoms, k=draw.randint(1, 60)))[:2_000]
         for name, reader in READERS.items():
             assert reader.seconds(text[: reader.size]) < MAX_S, (name, text)
-
-
-def test_the_modules_are_all_read():
-    for module in (leaks, programs):
-        assert list(patterns_of([module]))
