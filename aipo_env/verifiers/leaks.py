@@ -2,8 +2,8 @@
 
 A reply does when the answer that it states is the gold in any form, or when a gold that
 nobody could guess stands in it, in digits, in words, in another base or encoded; for a
-code task, when it holds a whole program. Not when the policy said it first.
-Riddles ("one less than a million") are not found.
+code task, when it holds a whole program. Not when the policy said it first
+(`candidates.py`). Riddles ("one less than a million") are not found.
 
 A gold with few candidates (`is_short`) is looked for only where a reply states its
 answer, and is for measuring: to withhold a reply would tell the policy that it asked
@@ -20,6 +20,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from aipo_env.records import Task
+from aipo_env.verifiers.candidates import names_number, names_text
 from aipo_env.verifiers.choice import LETTERS, read_choice
 from aipo_env.verifiers.encodings import decoded
 from aipo_env.verifiers.math_extract import TAG, boxes, formulas, one_blank
@@ -69,8 +70,6 @@ MAX_SPANS = 8
 MAX_STATEMENT_CHARS = 200
 MAX_BARE_CHARS = 60
 """A reply that is longer than the gold by more characters is more than an answer."""
-MAX_OTHERS = 2
-"""A policy that names the gold beside more numbers like it has listed candidates."""
 MIN_ENTRIES = 4
 """Numbers of a matrix that stand nowhere by chance in this order."""
 
@@ -161,7 +160,6 @@ _BASE = re.compile(r"(?i)\bbase\b|\bhex|\boctal")
 _BASE_MARK = re.compile(r"\b0[xbo]")
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\s?\d{1,9}(?:\.\d{1,9})?(?![\w.]\d)|[-−]\d{1,9}")
 _SPELLED_GAP = r"[\s$*_.,\-'\"]{0,3}"
-_SEPARATORS = re.compile(r"[,;]|\bor\b")
 _EDGES = " \t\n*_`\"'$,;:."
 Compare = Callable[[str, str], bool]
 
@@ -596,28 +594,10 @@ def _variables(text: str) -> set[str]:
 
 
 def _was_said(gold: Gold, said: str) -> bool:
-    """Return whether the policy named the gold as its own, and not in a list of candidates."""
-    value = _value(gold.answer)
-    if value is None:
-        return _holds(gold.answer, said) and not _is_listed(gold.answer, said)
-    if not _is_in(gold, said):
+    """Return whether the policy named the gold as its own, not as a candidate."""
+    if not said:
         return False
-    others = {
-        other
-        for other in values_in(said)
-        if other != value and len(str(other)) >= len(str(value)) - 1
-    }
-    return len(others) <= MAX_OTHERS
-
-
-def _is_listed(answer: str, said: str) -> bool:
-    """Return whether an answer that is no number was said as one of several, wherever it was said."""
-    named = [
-        sentence
-        for sentence in _SENTENCE_END.split(said)
-        if sentence and _holds(answer, sentence)
-    ]
-    own = len(_SEPARATORS.findall(answer))
-    return bool(named) and all(
-        len(_SEPARATORS.findall(sentence)) - own >= MAX_OTHERS for sentence in named
-    )
+    value = _value(gold.answer)
+    if value is not None:
+        return names_number(said, value, forms_of(value))
+    return names_text(said, gold.answer, _is_words(_SIZES.sub("", gold.answer)))

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from re import _constants as op  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from types import ModuleType
@@ -22,6 +23,7 @@ from aipo_env.codecs.openai_calls import OpenAICodec
 from aipo_env.codecs.tags import TagsCodec
 from aipo_env.records import Author, Span
 from aipo_env.verifiers import (
+    candidates,
     choice,
     encodings,
     leaks,
@@ -36,6 +38,7 @@ from aipo_env.verifiers import (
     spoken,
     unit_tests,
 )
+from aipo_env.verifiers.candidates import names_number, names_text
 from aipo_env.verifiers.choice import ChoiceVerifier, read_choice
 from aipo_env.verifiers.encodings import decoded
 from aipo_env.verifiers.leaks import Gold, gives_away
@@ -229,6 +232,12 @@ def words(text: str) -> None:
     folded(text), is_said("Treaty of Westphalia", text, ""), as_formulas(text)
 
 
+def claims(text: str) -> None:
+    text = plain(text)
+    names_number(text, Fraction(142857), ())
+    names_text(text, "Marie Curie", is_words=True)
+
+
 def statements(text: str) -> None:
     with suppress(Undecided):
         for gold in ("142857", "Marie Curie", "x^2-5x+6"):
@@ -272,6 +281,7 @@ READERS = {
     "a program": Reader(read_program, LONG, unit_tests, math_extract),
     "numbers": Reader(numbers, 2_000, numerals, encodings),
     "names and spoken formulas": Reader(words, 4_000, plain_text, phrases, spoken),
+    "what the policy said": Reader(claims, 4_000, candidates),
     "what a reply states": Reader(statements, 2_000, leaks),
     "a whole program": Reader(
         lambda text: holds_program(text, "f", "def f(x): return x"), 4_000, programs

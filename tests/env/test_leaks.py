@@ -3,6 +3,8 @@
 import asyncio
 import json
 import random
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from aipo_env import (
 )
 from aipo_env.verifiers import leaks
 from aipo_env.verifiers.leaks import Gold, gives_away, is_short
+from aipo_env.verifiers.numerals import _ONES, _words
 
 CASES = [
     json.loads(line)
@@ -150,6 +153,142 @@ def test_what_the_policy_said_may_be_repeated():
     assert not found(Gold("Marie Curie"), "Marie Curie, yes", "Was it marie curie?")
     listed = "Lise Meitner, Marie Curie, Ada Lovelace or Emmy Noether?"
     assert found(Gold("Marie Curie"), "It was Marie Curie.", listed)
+
+
+NAMES = (
+    "Lise Meitner",
+    "Ada Lovelace",
+    "Emmy Noether",
+    "Sofia Kovalevskaya",
+    "Marie Curie",
+    "Hypatia Of Alexandria",
+    "Maryam Mirzakhani",
+    "Grace Hopper",
+)
+NUMBERS = tuple(range(142850, 142866))
+SEPARATORS = {
+    "comma": ", ",
+    "semicolon": "; ",
+    "or": " or ",
+    "and": " and ",
+    "line": "\n",
+    "bullet": "\n- ",
+    "number": "\n1. ",
+    "dot": " \u2022 ",
+    "bar": " | ",
+    "slash": " / ",
+    "sentence": ". ",
+    "question": "? ",
+    "tab": "\t",
+    "quotes": '", "',
+    "tags": "</verify> <verify>",
+    "formulas": "$ $",
+    "boxes": "} \\boxed{",
+    "blank": " ",
+    "claims": ". The answer is ",
+    "guesses": "? Is it ",
+}
+BEGINNINGS = (
+    "Which is it: ",
+    "The answer is one of ",
+    "<verify>",
+    "\\boxed{",
+    "I think ",
+)
+
+
+def listed(candidates: Iterable[str]) -> Iterator[str]:
+    """Yield lists of candidates, in every form of a list."""
+    candidates = list(candidates)
+    for beginning in BEGINNINGS:
+        for separator in SEPARATORS.values():
+            yield beginning + separator.join(candidates) + "?"
+
+
+def shown(gold: str, reply: str, said: Iterable[str]) -> list[str]:
+    """Return after which words of the policy a reply is shown."""
+    return [words for words in said if not found(Gold(gold), reply, words)]
+
+
+@pytest.mark.parametrize("name", [NAMES[1], NAMES[4], NAMES[-1]])
+def test_a_list_of_names_says_none_of_them(name: str):
+    assert shown(name, f"It was {name}.", listed(NAMES)) == []
+    small = name.lower()
+    lists = listed(one.lower() for one in NAMES)
+    assert shown(name, f"It was {name}.", lists) == [], small
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        str,
+        hex,
+        oct,
+        bin,
+        "{:,}".format,
+        "{:e}".format,
+        lambda number: " ".join(str(number)),
+        lambda number: "-".join(str(number)),
+        lambda number: " ".join(_words(number)),
+        lambda number: " ".join(_ONES[int(digit)] for digit in str(number)),
+        lambda number: f"{number / 1000} thousand",
+        lambda number: f"{number}/1",
+        lambda number: f"{number // 1000}.{number % 1000}",
+    ],
+)
+def test_a_list_of_numbers_says_none_of_them(write: Callable[[int], str]):
+    lists = listed(map(write, NUMBERS))
+    assert shown("142857", "It is 142857.", lists) == []
+
+
+def test_one_row_of_digits_says_none_of_the_numbers_in_it():
+    digits = "31415926535897932384626433832795028841971428576939937510"
+    rows = [digits, " ".join(digits), "-".join(digits), ", ".join(digits)]
+    pairs = " ".join(re.findall("..", digits))
+    threes = [" ".join(re.findall("...", digits[at:])) for at in range(3)]
+    rows += [pairs, *threes, *(",".join(row.split()) for row in threes)]
+    assert shown("142857", "It is 142857.", rows) == []
+
+
+def test_a_list_of_formulas_or_fractions_says_none_of_them():
+    formulas = [f"x^2-{a}x+{b}" for a in range(3, 8) for b in range(4, 9)]
+    assert shown("x^2-5x+6", "It is x^2-5x+6.", listed(formulas)) == []
+    fractions = [f"{above}/64" for above in range(1, 64, 2)]
+    assert shown("\\frac{17}{64}", "It is 17/64.", listed(fractions)) == []
+    words = [f"{' '.join(_words(above))} over sixty four" for above in range(1, 64, 2)]
+    assert shown("\\frac{17}{64}", "It is 17/64.", listed(words)) == []
+    percents = [f"{above / 64:%}" for above in range(1, 64, 2)]
+    assert shown("\\frac{17}{64}", "It is 17/64.", listed(percents)) == []
+
+
+LONG_WORK = (
+    "First 9! = 362880, then 8! = 40320 and 10! = 3628800, 11! = 39916800.\n" * 20
+)
+
+
+@pytest.mark.parametrize(
+    ("gold", "said", "reply"),
+    [
+        ("142857", "<verify>142857</verify>", "right; 142857 is a sixth."),
+        ("142857", "I got 142,857. Is it right?", "Your answer 142857 is right."),
+        ("142857", LONG_WORK + "So the answer is 142857.", "142857 is right."),
+        ("142857", LONG_WORK + "\\boxed{142857}", "142857 is right."),
+        ("142857", "It is 1 4 2 8 5 7, I think.", "142857 is wrong."),
+        ("142857", "Is it 0x22e09?", "142857, yes."),
+        ("\\frac{17}{64}", "Half of 17/32 is 17/64.", "17/64 is right."),
+        ("x^2-5x+6", "The result is $x^2-5x+6$.", "x^2-5x+6 is right."),
+        ("x^2-5x+6", "<verify>x^2 - 5x + 6</verify>", "x^2-5x+6 is right."),
+        ("Marie Curie", "Work.\n<verify>Marie Curie</verify>", "Marie Curie, right."),
+        ("Marie Curie", "I think it was Marie Curie.", "Marie Curie is right."),
+        ("Marie Curie", "Marie Curie found radium in 1898.", "Marie Curie, yes."),
+        ("Marie Curie", "My answer is marie curie, since it was her.", "Marie Curie!"),
+        ("photosynthesis", "The answer is photosynthesis.", "Photosynthesis: right."),
+        ("photosynthesis", '{"query": "photosynthesis"}', "Photosynthesis: right."),
+        ("Treaty of Westphalia", "Was it the Treaty of Westphalia?", "Right."),
+    ],
+)
+def test_what_the_policy_claims_may_be_judged_by_name(gold: str, said: str, reply: str):
+    assert not found(Gold(gold), reply, said)
 
 
 def test_a_number_that_nobody_writes_out_hides_no_reply():
