@@ -40,7 +40,7 @@ from aipo_env.verifiers.numerals import (
     values_in,
 )
 from aipo_env.verifiers.phrases import is_said, surname
-from aipo_env.verifiers.plain_text import folded, plain
+from aipo_env.verifiers.plain_text import folded, plain, plain_length
 from aipo_env.verifiers.programs import may_hold_program
 from aipo_env.verifiers.spoken import as_formulas
 from aipo_env.verifiers.workers import shared_pool
@@ -60,8 +60,8 @@ _FEW_WORDS = (
 )
 FEW_WORDS = frozenset(_FEW_WORDS.split())
 """Answers by themselves that come from a handful."""
-MAX_INLINE_CHARS = 2_000
-"""Longer texts are looked through in a worker process."""
+MAX_INLINE_CHARS = 300
+"""What is longer, all texts together and normalised, goes to a worker process."""
 MAX_INLINE_GOLD = 32
 MAX_STATEMENTS = 24
 """So many of a reply's statements are compared with the gold, the last ones."""
@@ -224,8 +224,8 @@ async def gives_away(gold: Gold, reply: str, said: str) -> bool:
         reply: The agent's words.
         said: The policy's own words that let a reply repeat the gold.
     """
-    is_brief = len(reply) + len(said) + len(gold.prompt) <= MAX_INLINE_CHARS
-    if is_brief and len(gold.answer) <= MAX_INLINE_GOLD:
+    texts = (reply, said, gold.prompt, *gold.choices)
+    if len(gold.answer) <= MAX_INLINE_GOLD and _are_brief(texts):
         try:
             return leaks(gold, reply, said, _same_without_algebra, _unparsed)
         except Undecided:
@@ -236,6 +236,13 @@ async def gives_away(gold: Gold, reply: str, said: str) -> bool:
     pool = shared_pool(os.getpid())
     found = await asyncio.wrap_future(pool.submit("leaks", request))
     return found.status != "answered" or bool(json.loads(found.text))
+
+
+def _are_brief(texts: tuple[str, ...]) -> bool:
+    """Return whether texts may be read without holding anybody up, once normalised."""
+    if sum(map(len, texts)) > MAX_INLINE_CHARS:
+        return False
+    return sum(map(plain_length, texts)) <= MAX_INLINE_CHARS
 
 
 def leaks(

@@ -350,6 +350,8 @@ HELD = {
     "joined formulas": "Answer: " + "$1$, " * 40_000,
     "fences": "```python\n" * 20_000,
     "calls": "<verify>x</verify>" * 11_000,
+    "ligatures": "\ufdfa" * LONG,
+    "fractions": "\u2152" * LONG,
     "quotes": '{"role": "assistant", "tool_calls": [' + "[" * 190_000,
 }
 
@@ -373,6 +375,8 @@ def test_no_text_holds_the_event_loop(name: str):
             await asyncio.sleep(0)
             await gives_away(Gold("142857"), text[:20_000], "")
             await gives_away(Gold("\\frac{355}{113}"), text[:20_000], text)
+            many = Gold("A", kind="choice", choices=(text[:50_000],) * 4)
+            await gives_away(many, "The answer is A.", "")
 
         work, worst = asyncio.ensure_future(read()), 0.0
         # What this thread itself computes between two looks is what the loop was held for.

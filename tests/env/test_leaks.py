@@ -351,6 +351,13 @@ def test_a_part_of_a_program_is_none(text: str):
     assert not found(Gold("", kind="code", entry="f"), text)
 
 
+def test_length_is_counted_when_all_is_normalised():
+    assert leaks._are_brief(("a" * leaks.MAX_INLINE_CHARS,))
+    assert not leaks._are_brief(("a" * leaks.MAX_INLINE_CHARS, "b"))
+    ligatures = "\ufdfa" * (leaks.MAX_INLINE_CHARS // 10)
+    assert not leaks._are_brief((ligatures,))
+
+
 def test_what_cannot_be_compared_counts_as_a_leak(monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> bool:
         raise RecursionError
