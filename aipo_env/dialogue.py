@@ -1,13 +1,13 @@
 """All rules of one episode, as a pure state machine: no I/O, no await, no clock.
 
     messages = dialogue.open()
-    need = dialogue.receive(completion)      # Consults | Answer | Feedback | Ended
-    consult = dialogue.account(consult)      # for each of the Consults, once it was answered
-    message = dialogue.reply(consults)       # after all of them: what the policy sees next
+    need = dialogue.receive(completion)   # Consults | Answer | Feedback | Ended
+    consult = dialogue.account(consult)   # for each of the Consults, once it was answered
+    message = dialogue.reply(consults)    # after all: what the policy sees next
 
 `fits`, `saw` and `exhausted` count the tokens that the policy is shown.
 
-Limits, malformed calls, denied calls and forged markup are decided here and nowhere else.
+Limits, malformed calls, denied calls and forged markup are decided here, nowhere else.
 """
 
 import re
@@ -43,7 +43,9 @@ MAX_CALLS = 64
 MAX_COUNTED, MAX_READ_CHARS = 1_000, 10_000
 """Of a turn with more marks of a call, only so many characters are read."""
 NOTICES = {"verify": "unsure", "knowledge": "unknown", "reason": "unknown"}
-"""What an agent of each role says that does not know, and what stands in place of a reply that is withheld."""
+"""What an agent of each role says that does not know, and what stands in place of a
+reply that is withheld.
+"""
 _DRESS = " \t\n.,;:!…*_`\"'“”\u2018\u2019()[]"
 """What may stand around the word of an agent that does not know."""
 TOOL_DENIED = "no calls left"
@@ -53,8 +55,8 @@ PLACES = ("{instructions}", "{tools}")
 _PLACES = re.compile("|".join(map(re.escape, PLACES)))
 _LIKE_PLACES = re.compile(r"\{(?:instruction|tool|agent)\w*\}", re.IGNORECASE)
 PLAIN_PROMPT = (
-    "Solve the problem step by step. Give the final answer in the form that the problem asks for, or in \\boxed{} "
-    "if it asks for none."
+    "Solve the problem step by step. Give the final answer in the form that the problem"
+    " asks for, or in \\boxed{} if it asks for none."
 )
 
 
@@ -62,28 +64,31 @@ PLAIN_PROMPT = (
 class DialogueRules:
     """The limits and prompts of an episode; JSON-able.
 
-    In a prompt, `{instructions}` stands for how agents are consulted and `{tools}` for the
-    tools and how they are called; both come from the codec.
+    In a prompt, `{instructions}` stands for how agents are consulted and `{tools}` for
+    the tools and how they are called; both come from the codec.
 
     Args:
-        plain_prompt: System prompt of deployment: no agents. How agents are consulted is
-            put behind it in aided episodes, and what tools there are, unless it has the
-            places for them.
-        consult_prompt: System prompt of an aided episode in place of that; it explains how
-            agents are consulted only where it has `{instructions}`. Empty: `plain_prompt`.
+        plain_prompt: System prompt of deployment: no agents. How agents are consulted
+            is put behind it in aided episodes, and what tools there are, unless it has
+            the places for them.
+        consult_prompt: System prompt of an aided episode in place of that; it explains
+            how agents are consulted only where it has `{instructions}`. Empty:
+            `plain_prompt`.
         kinds: Agent roles that may be consulted, as far as an agent answers for them.
-        consult_budget: Consultations per episode, those included that fail or are withheld;
-            a call beyond it is denied, not executed, free.
+        consult_budget: Consultations per episode, those included that fail or are
+            withheld; a call beyond it is denied, not executed, free.
         tool_budget: Calls of tools per episode; likewise.
-        tools_when: "always": tools are part of the world, in deployment too; "aided": they
-            are there only where agents may be consulted.
+        tools_when: "always": tools are part of the world, in deployment too; "aided":
+            they are there only where agents may be consulted.
         budget_per_kind: The same for single roles and tools.
-        reply_budget: What replies may come to before further calls are denied, in tokens and US dollars by the
-            agents' own account, in all and for single roles: {"tokens": 2000, "verify/usd": 0.01}.
+        reply_budget: What replies may come to before further calls are denied, in
+            tokens and US dollars by the agents' own account, in all and for single
+            roles: {"tokens": 2000, "verify/usd": 0.01}.
         max_turns: Completions per episode.
         max_policy_tokens: Tokens the policy may sample, over all turns.
         max_context_tokens: Tokens of the whole episode, prompts and replies included.
-        max_invalid: Malformed turns that are answered with an explanation; the next one ends the episode.
+        max_invalid: Malformed turns that are answered with an explanation; the next one
+            ends the episode.
 
     Raises:
         ConfigError: A value is out of range; the message names it.
@@ -131,8 +136,8 @@ def _check_prompt(name: str, prompt: Any) -> None:
         raise ConfigError(f"dialogue rules: {name}={shown(prompt)} must be text.")
     if holds_half_pair(prompt):
         raise ConfigError(
-            f"dialogue rules: {name} holds half a surrogate pair, which no tokenizer reads. "
-            "Delete it."
+            f"dialogue rules: {name} holds half a surrogate pair, which no tokenizer"
+            " reads. Delete it."
         )
     for place in _LIKE_PLACES.findall(prompt):
         if place not in PLACES:
@@ -146,7 +151,8 @@ def _check_prompt(name: str, prompt: Any) -> None:
 class Consults:
     """Answer these calls, then call `reply` with the account of each, in order.
 
-    Each is the beginning of its account: "denied", and then it is not executed, or "failed" until it is answered.
+    Each is the beginning of its account: "denied", and then it is not executed, or
+    "failed" until it is answered.
     """
 
     pending: tuple[Consult, ...]
@@ -181,7 +187,8 @@ class Dialogue:
 
     Args:
         codec: Reads calls to roles only if agents are offered.
-        aided: False is deployment: the plain prompt, and calls to agents are plain text.
+        aided: False is deployment: the plain prompt, and calls to agents are plain
+            text.
         offered: The roles that somebody answers for.
         tools: The names of the tools that there are.
     """
@@ -257,7 +264,9 @@ class Dialogue:
 
     @property
     def _reads_calls(self) -> bool:
-        """Whether there is anybody or anything to call; if not, markup is plain text."""
+        """Whether there is anybody or anything to call; if not, markup is plain
+        text.
+        """
         return bool(self.offered or self.tools)
 
     def token_limit(self) -> int:
@@ -270,15 +279,21 @@ class Dialogue:
 
     @property
     def consults(self) -> tuple[Consult, ...]:
-        """The accounts of all calls so far that have ended, in the order of the calls."""
+        """The accounts of all calls so far that have ended, in the order of the
+        calls.
+        """
         return tuple(self._accounts[call_id] for call_id in sorted(self._accounts))
 
     def fits(self, num_tokens: int) -> bool:
-        """Return whether the policy may be shown so many tokens; if not, the context overflows."""
+        """Return whether the policy may be shown so many tokens; if not, the context
+        overflows.
+        """
         return num_tokens <= self.context_left()
 
     def saw(self, num_tokens: int) -> None:
-        """Count tokens that the policy was shown, and did not sample, towards the context."""
+        """Count tokens that the policy was shown, and did not sample, towards the
+        context.
+        """
         self.num_context_tokens += num_tokens
 
     def receive(self, completion: Completion) -> Need:
@@ -328,8 +343,8 @@ class Dialogue:
     def reply(self, consults: Sequence[Consult]) -> Message:
         """Take what came of each pending call; return what the policy sees.
 
-        Every call that was made is charged, whatever came of it, and a reply is charged for what it took, shown or
-        withheld.
+        Every call that was made is charged, whatever came of it, and a reply is charged
+        for what it took, shown or withheld.
         """
         if len(consults) != len(self._pending):
             raise ValueError(
@@ -347,11 +362,13 @@ class Dialogue:
         return self._answer_turn(tuple(spans))
 
     def account(self, consult: Consult, *, gives_away: bool = False) -> Consult:
-        """Take what came of one call into the record; return it as `reply` is to have it.
+        """Take what came of one call into the record; return it as `reply` is to have
+        it.
 
         Args:
-            gives_away: An agent's reply states the gold answer. It is withheld, and the call leaked; of a gold
-                with few candidates it is shown, and the call has revealed it.
+            gives_away: An agent's reply states the gold answer. It is withheld, and the
+                call leaked; of a gold with few candidates it is shown, and the call has
+                revealed it.
         """
         if gives_away and is_short(Gold.of(self.task)):
             consult = replace(consult, reveals=True)
@@ -365,8 +382,8 @@ class Dialogue:
     def said(self, query: str) -> str:
         """Return the policy's own words that let a reply repeat the gold answer.
 
-        A gold with few candidates counts as said in this very query only: a policy that has listed all digits has
-        said nothing.
+        A gold with few candidates counts as said in this very query only: a policy that
+        has listed all digits has said nothing.
         """
         if is_short(Gold.of(self.task)):
             return query
@@ -397,7 +414,9 @@ class Dialogue:
         return Span(notice, Author.ENV, call_id=consult.call_id)
 
     def _as_withheld(self, consult: Consult) -> str:
-        """Return a reply; if it says no more than that the agent does not know, as one that is withheld reads."""
+        """Return a reply; if it says no more than that the agent does not know, as one
+        that is withheld reads.
+        """
         may_be_withheld = consult.is_agents and not is_short(Gold.of(self.task))
         if not may_be_withheld:
             return consult.reply
@@ -425,7 +444,9 @@ class Dialogue:
         return "".join(span.text for span in rendered if span.is_content)
 
     def may_consult(self, kind: str) -> bool:
-        """Return whether a call to an agent's role or a tool would be answered: it is there, and within budgets."""
+        """Return whether a call to an agent's role or a tool would be answered: it is
+        there, and within budgets.
+        """
         is_there = kind in self.offered or kind in self.tools
         return is_there and self._within_budgets(kind)
 
@@ -490,7 +511,9 @@ class Dialogue:
 
 
 def _as_sampled(span: Span, consult: Consult) -> Span:
-    """Return a reply's body with the tokens it was sampled as; one that a codec had to change has none."""
+    """Return a reply's body with the tokens it was sampled as; one that a codec had to
+    change has none.
+    """
     if not consult.token_ids or not span.is_content or span.text != consult.reply:
         return span
     if span.text == NOTICES.get(consult.kind):
@@ -500,7 +523,9 @@ def _as_sampled(span: Span, consult: Consult) -> Span:
 
 
 def _without_quotes(span: Span, quotable: Quotable) -> Sequence[Span]:
-    """Return an agent's words with what they quote of the policy's apart: that the agent did not write."""
+    """Return an agent's words with what they quote of the policy's apart: that the
+    agent did not write.
+    """
     if span.author != Author.AGENT or not span.is_content:
         return (span,)
     parts = list(quotable.parts(span.text))

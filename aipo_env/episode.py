@@ -1,6 +1,8 @@
-"""The record of one finished episode, in text and in tokens; JSON lines out and exactly back.
+"""The record of one finished episode, in text and in tokens; JSON lines out and exactly
+back.
 
-The token record holds the very ids that the policy sampled and saw, each with its author.
+The token record holds the very ids that the policy sampled and saw, each with its
+author.
 """
 
 import itertools
@@ -30,7 +32,9 @@ from aipo_env.records import (
 
 
 class Run(NamedTuple):
-    """Tokens of one author that stand together; without `logprobs` these are unknown."""
+    """Tokens of one author that stand together; without `logprobs` these are
+    unknown.
+    """
 
     token_ids: Sequence[int]
     author: int
@@ -58,12 +62,16 @@ class TokenRecord:
     Args:
         token_ids: int32[T], as sampled or as inserted; never re-tokenised.
         author: int8[T], an `Author` each; the authors partition the tokens.
-        call_id: int32[T], the consultation that a token of a reply or its wrapper belongs to, -1 elsewhere.
+        call_id: int32[T], the consultation that a token of a reply or its wrapper
+            belongs to, -1 elsewhere.
         turn: int16[T], completions before this token; prompt tokens are in turn 0.
-        behaviour_logprobs: float32[T], log-probability under whoever wrote the token; NaN means unknown.
-        is_content: bool[T], true for the body of an agent's reply, false for its wrapper and all else.
-        policy_version: int32[T], the weights that sampled each of the policy's tokens, -1 elsewhere and where
-            unknown; None where it is the episode's for all of them.
+        behaviour_logprobs: float32[T], log-probability under whoever wrote the token;
+            NaN means unknown.
+        is_content: bool[T], true for the body of an agent's reply, false for its
+            wrapper and all else.
+        policy_version: int32[T], the weights that sampled each of the policy's tokens,
+            -1 elsewhere and where unknown; None where it is the episode's for all of
+            them.
 
     Raises:
         ValueError: The arrays differ in length.
@@ -110,7 +118,9 @@ class TokenRecord:
 
     @classmethod
     def build(cls, columns: Mapping[str, Sequence[Any]]) -> "TokenRecord":
-        """Build a record from one sequence per field; null log-probabilities become NaN."""
+        """Build a record from one sequence per field; null log-probabilities become
+        NaN.
+        """
         known = {name: dtype for name, dtype in _DTYPES.items() if name in columns}
         return cls(
             **{name: np.asarray(columns[name], dtype) for name, dtype in known.items()}
@@ -157,12 +167,13 @@ class Episode:
 
     Args:
         aided: Whether the policy saw the consult prompt and could consult.
-        reward: Sum of `reward_parts`; None when the verifier or the policy's engine failed: such an episode
-            is kept and never trained on.
+        reward: Sum of `reward_parts`; None when the verifier or the policy's engine
+            failed: such an episode is kept and never trained on.
         group_id: Shared by the rollouts of one task in one step.
         num_forged: Marks of a reply that the policy wrote itself.
         num_invalid: Malformed turns.
-        policy_version: Optimiser steps behind the weights that sampled it, unless `tokens` has versions of its own.
+        policy_version: Optimiser steps behind the weights that sampled it, unless
+            `tokens` has versions of its own.
     """
 
     task: Task
@@ -181,7 +192,9 @@ class Episode:
     policy_version: int = 0
 
     def __deepcopy__(self, memo: object) -> "Episode":
-        """Return the episode itself: it is a record, and some libraries copy every `info` deeply."""
+        """Return the episode itself: it is a record, and some libraries copy every
+        `info` deeply.
+        """
         return self
 
     @property
@@ -191,12 +204,16 @@ class Episode:
 
     @property
     def is_revealed(self) -> bool:
-        """Whether an agent's reply stated the gold answer, one with few candidates, and was shown."""
+        """Whether an agent's reply stated the gold answer, one with few candidates, and
+        was shown.
+        """
         return any(consult.reveals for consult in self.consults)
 
     @property
     def policy_versions(self) -> NDArray[np.int32]:
-        """int32[T], the weights that sampled each of the policy's tokens; -1 elsewhere and where unknown."""
+        """int32[T], the weights that sampled each of the policy's tokens; -1 elsewhere
+        and where unknown.
+        """
         if self.tokens.policy_version is not None:
             return self.tokens.policy_version
         return np.where(
@@ -205,13 +222,18 @@ class Episode:
 
     def __repr__(self) -> str:
         """No text: a repr ends in logs."""
-        return f"Episode({self.task!r}, stop_reason={self.stop_reason.value!r}, reward={self.reward})"
+        return (
+            f"Episode({self.task!r}, stop_reason={self.stop_reason.value!r},"
+            f" reward={self.reward})"
+        )
 
     def to_dict(self, *, reveal: bool = False) -> dict[str, Any]:
-        """Return a JSON-able dictionary that `from_dict` turns back into an equal episode.
+        """Return a JSON-able dictionary that `from_dict` turns back into an equal
+        episode.
 
         Args:
-            reveal: Whether to keep the text of a source that forbids republication; see `redact`.
+            reveal: Whether to keep the text of a source that forbids republication; see
+                `redact`.
         """
         if self.task.withheld and not reveal:
             return redact(self).to_dict(reveal=True)
@@ -220,7 +242,9 @@ class Episode:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Episode":
-        """Rebuild an episode; a row of another shape raises what Python makes of it; `read_episodes` explains."""
+        """Rebuild an episode; a row of another shape raises what Python makes of it;
+        `read_episodes` explains.
+        """
         return cls(
             **{
                 **row,
@@ -248,10 +272,12 @@ class Episode:
 
 
 def redact(episode: Episode) -> Episode:
-    """Return what may be shown of an episode in public: all of it, unless its task's source forbids republication.
+    """Return what may be shown of an episode in public: all of it, unless its task's
+    source forbids republication.
 
-    Then a notice stands for every text, since those of the policy and the agents may quote the task, and token
-    ids are zero. Who wrote how much, what was decided and the task's id stay.
+    Then a notice stands for every text, since those of the policy and the agents may
+    quote the task, and token ids are zero. Who wrote how much, what was decided and the
+    task's id stay.
     """
     if not (notice := episode.task.withheld):
         return episode
@@ -304,7 +330,9 @@ def redact(episode: Episode) -> Episode:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON makes of a record and of all it holds, but sampled tokens: the token record has them."""
+    """Return what JSON makes of a record and of all it holds, but sampled tokens: the
+    token record has them.
+    """
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, TokenRecord):
@@ -328,7 +356,8 @@ def _recorded(kind: Any) -> list[str]:
 def write_episodes(
     path: str | Path, episodes: Iterable[Episode], *, reveal: bool = False
 ) -> None:
-    """Append episodes to a JSON-lines file; a last line that a crash cut short is not continued.
+    """Append episodes to a JSON-lines file; a last line that a crash cut short is not
+    continued.
 
     `reveal` as in `Episode.to_dict`.
     """

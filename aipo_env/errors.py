@@ -1,20 +1,21 @@
 """Every error the project raises on purpose.
 
 AipoError
-├── ConfigError            a setting, spec or command-line value that cannot be used   (also ValueError)
-├── DataError              a data file, row or field that cannot be used               (also ValueError)
-├── PolicyError            a model, tokenizer or chat template that cannot be used
-├── CheckpointError        a checkpoint that cannot be read or written
-├── Interrupted            Ctrl-C, after the work in hand was finished and saved
-│   └── Terminated         SIGTERM; the run is saved and wants to be started again (exit code 75)
-├── AgentError             an agent gave no usable reply
-├── ToolError              a tool could not be made or used
-├── VerifierError          a verifier could not decide
-├── NoGradient             a run that learns nothing, stopped
-└── SandboxUnavailable     the sandbox cannot give its guarantee, so it refuses
+├── ConfigError         a setting, spec or command-line value (also a ValueError)
+├── DataError           a data file, row or field (also a ValueError)
+├── PolicyError         a model, tokenizer or chat template that cannot be used
+├── CheckpointError     a checkpoint that cannot be read or written
+├── Interrupted         Ctrl-C, after the work in hand was finished and saved
+│   └── Terminated      SIGTERM; the run is saved, to be started again (exit code 75)
+├── AgentError          an agent gave no usable reply
+├── ToolError           a tool could not be made or used
+├── VerifierError       a verifier could not decide
+├── NoGradient          a run that learns nothing, stopped
+└── SandboxUnavailable  the sandbox cannot give its guarantee, so it refuses
 
-Each message is one paragraph: the offending value, what is allowed, and what to do next. The command
-line prints it without a traceback and exits with code 2 where nothing else is said.
+Each message is one paragraph: the offending value, what is allowed, and what to do
+next. The command line prints it without a traceback and exits with code 2 where nothing
+else is said.
 """
 
 import difflib
@@ -83,7 +84,9 @@ MAX_SHOWN = 80
 
 
 def suggest(value: str, valid: Iterable[str]) -> str:
-    """Return a sentence that lists the valid values and names the nearest to `value`."""
+    """Return a sentence that lists the valid values and names the nearest to
+    `value`.
+    """
     options = sorted(valid)
     # What is long is near to nothing, and comparing it takes long.
     near = difflib.get_close_matches(value[:MAX_SHOWN], options, n=1)
@@ -99,7 +102,9 @@ def check_whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> 
 
 
 def whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> int:
-    """Return a whole number, of Python's or NumPy's, as `int`; raise ConfigError as `check_whole` does."""
+    """Return a whole number, of Python's or NumPy's, as `int`; raise ConfigError as
+    `check_whole` does.
+    """
     number = (
         value
         if isinstance(value, bool) or not isinstance(value, Integral)
@@ -121,7 +126,9 @@ def check_number(what: str, value: Any, low: float = 0, high: float = math.inf) 
 
 
 def check_choice(what: str, value: Any, valid: Iterable[str]) -> None:
-    """Raise ConfigError that lists the valid values unless `value` is one of them; `what` names it."""
+    """Raise ConfigError that lists the valid values unless `value` is one of them;
+    `what` names it.
+    """
     if value not in (options := tuple(valid)):
         raise ConfigError(f"{what}={shown(value)}. {suggest(str(value), options)}")
 
@@ -153,10 +160,11 @@ _HOPELESS = (ConfigError, ImportError, SandboxUnavailable)
 
 
 def is_hopeless(error: BaseException) -> bool:
-    """Return whether somebody's own code failed in a way that no other call can mend, so that the run had better end.
+    """Return whether somebody's own code failed in a way that no other call can mend,
+    so that the run had better end.
 
-    Such are ConfigError, ImportError and SandboxUnavailable, unless code that was run from a text had a hand in it:
-    that is a model's, and no model may end a run.
+    Such are ConfigError, ImportError and SandboxUnavailable, unless code that was run
+    from a text had a hand in it: that is a model's, and no model may end a run.
     """
     if not isinstance(error, _HOPELESS):
         return False
@@ -169,11 +177,14 @@ def is_hopeless(error: BaseException) -> bool:
 
 
 def _is_from_text(frame: FrameType) -> bool:
-    """Return whether a frame runs code that was compiled from a text, and not from a file."""
+    """Return whether a frame runs code that was compiled from a text, and not from a
+    file.
+    """
     file = frame.f_code.co_filename
     if not file.startswith("<") or file.startswith("<frozen "):
         return False
-    # A dataclass has its __init__ made from a text, in the namespace of the module that it is written in.
+    # A dataclass has its __init__ made from a text, in the namespace of the module that
+    # it is written in.
     module = sys.modules.get(str(frame.f_globals.get("__name__")))
     is_of_module = module is not None and module.__dict__ is frame.f_globals
     return not (is_of_module and frame.f_code.co_name == "__init__")

@@ -1,4 +1,6 @@
-"""Files that may be somebody else's: lines without end, links, pipes, pages that take another's place."""
+"""Files that may be somebody else's: lines without end, links, pipes, pages that take
+another's place.
+"""
 
 import os
 import secrets
@@ -17,7 +19,9 @@ _CHUNK_BYTES = 2**20
 
 
 def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file; of one that is too long, only so much that `check_line` refuses it."""
+    """Yield the lines of a file; of one that is too long, only so much that
+    `check_line` refuses it.
+    """
     while line := file.readline(MAX_LINE_BYTES + 1):
         is_cut = len(line) > MAX_LINE_BYTES and not line.endswith(b"\n")
         yield line
@@ -38,7 +42,8 @@ def read_whole(path: Path, most: int | None = None) -> bytes:
     """Return all that a file holds.
 
     Args:
-        most: Bytes, `MAX_FILE_BYTES` if not given; of a longer file no more than that is read.
+        most: Bytes, `MAX_FILE_BYTES` if not given; of a longer file no more than that
+            is read.
 
     Raises:
         OSError: It cannot be read.
@@ -75,13 +80,15 @@ def _place(path: Path) -> Path:
 
 
 def check_place(path: Path, *, is_folder: bool = False) -> Path:
-    """Return a path in a folder that may be somebody else's, if what stands there is our kind of thing, or nothing.
+    """Return a path in a folder that may be somebody else's, if what stands there is
+    our kind of thing, or nothing.
 
     Args:
         is_folder: Whether it is to be a folder, and not a file.
 
     Raises:
-        DataError: A link stands there, a pipe, a device, or a folder in the place of a file or the reverse.
+        DataError: A link stands there, a pipe, a device, or a folder in the place of a
+            file or the reverse.
     """
     found = _kind(path)
     wanted = _FOLDER if is_folder else _FILE
@@ -95,7 +102,9 @@ def check_place(path: Path, *, is_folder: bool = False) -> Path:
 
 
 def check_entries(folder: Path) -> None:
-    """Raise DataError if an entry of a folder is a link; one that does not exist has none."""
+    """Raise DataError if an entry of a folder is a link; one that does not exist has
+    none.
+    """
     if not folder.is_dir():
         return
     with os.scandir(folder) as entries:
@@ -105,7 +114,9 @@ def check_entries(folder: Path) -> None:
 
 
 def check_tree(folder: Path) -> None:
-    """Raise DataError if anything in a folder, at any depth, is neither a file nor a folder itself."""
+    """Raise DataError if anything in a folder, at any depth, is neither a file nor a
+    folder itself.
+    """
     for base, folders, files in os.walk(folder):
         for name in folders:
             check_place(Path(base, name), is_folder=True)
@@ -134,10 +145,12 @@ def _kind(path: Path) -> str:
 
 
 def write_anew(path: Path, content: str | bytes) -> None:
-    """Write a file as a whole: to a new one beside it, which then takes its place, and its mode.
+    """Write a file as a whole: to a new one beside it, which then takes its place, and
+    its mode.
 
-    A link of that name is replaced, and not followed: the folder may be somebody else's. So is a file that has
-    another name elsewhere, which keeps what it holds there.
+    A link of that name is replaced, and not followed: the folder may be somebody
+    else's. So is a file that has another name elsewhere, which keeps what it holds
+    there.
 
     Raises:
         DataError: A folder, a pipe or a device has that name.
@@ -161,7 +174,8 @@ def write_anew(path: Path, content: str | bytes) -> None:
 
 
 def link_anew(path: Path, target: Path) -> None:
-    """Have `path` be a link to a target, in the place of what link or file had that name.
+    """Have `path` be a link to a target, in the place of what link or file had that
+    name.
 
     Raises:
         OSError: It cannot be made; a folder of that name is not replaced.
@@ -176,7 +190,8 @@ def link_anew(path: Path, target: Path) -> None:
 
 
 def write_output(path: Path, text: str) -> None:
-    """Write what a user wants to have in `path`: into a stream such as /dev/stdout, else by `write_anew`.
+    """Write what a user wants to have in `path`: into a stream such as /dev/stdout,
+    else by `write_anew`.
 
     Raises:
         DataError, OSError: As `write_anew`.
@@ -189,9 +204,11 @@ def write_output(path: Path, text: str) -> None:
 
 
 def open_output(path: Path) -> TextIO:
-    """Open what a user wants line by line in `path`: a stream such as /dev/stdout, or a new file of that name.
+    """Open what a user wants line by line in `path`: a stream such as /dev/stdout, or a
+    new file of that name.
 
-    The old file of that name is gone, and what else it is called elsewhere keeps what it holds.
+    The old file of that name is gone, and what else it is called elsewhere keeps what
+    it holds.
 
     Raises:
         DataError: A folder has that name.
@@ -213,7 +230,9 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
 def is_stream(path: Path) -> bool:
-    """Return whether what a user named is to be written into: a pipe, a terminal, or what /dev/stdout leads to."""
+    """Return whether what a user named is to be written into: a pipe, a terminal, or
+    what /dev/stdout leads to.
+    """
     folder = str(path.parent.resolve())
     if _kind(path) == _LINK and (folder == "/dev" or folder.startswith("/proc/")):
         return True  # the system's own, and not somebody's folder
@@ -230,5 +249,7 @@ def _scratch(path: Path) -> Path:
 
 
 def _mode(path: Path) -> int | None:
-    """Return the rights that a file grants, for the one that takes its place; None where there is no file."""
+    """Return the rights that a file grants, for the one that takes its place; None
+    where there is no file.
+    """
     return path.stat().st_mode & 0o777 if _kind(path) == _FILE else None

@@ -46,13 +46,17 @@ class _Lines:
     """Grades lines of JSON, some at a time; what one line is, `_row` knows."""
 
     judges_by_kind = True
-    """Whether the kind of a task, which a line may say wrongly, chooses its verifier."""
+    """Whether the kind of a task, which a line may say wrongly, chooses its
+    verifier.
+    """
 
     async def grade(self, lines: Iterable[bytes]) -> AsyncIterator[dict[str, Any]]:
-        """Yield a verdict per line, in order; of a line that cannot be graded, an "error" with its number.
+        """Yield a verdict per line, in order; of a line that cannot be graded, an
+        "error" with its number.
 
         Raises:
-            SandboxUnavailable: Programs are to be run, and no sandbox holds on this machine.
+            SandboxUnavailable: Programs are to be run, and no sandbox holds on this
+                machine.
         """
         numbered = (
             (number, line) for number, line in enumerate(lines, 1) if line.strip()
@@ -70,8 +74,8 @@ class _Lines:
         except KeyError as error:
             reason = f"field {shown(error.args[0])} is missing"
         except Exception as error:
-            # What can never succeed ends it all; but a setting may be wrong for this line
-            # alone: what the file says is data.
+            # What can never succeed ends it all; but a setting may be wrong for this
+            # line alone: what the file says is data.
             is_of_line = isinstance(error, ConfigError) and self.judges_by_kind
             if is_hopeless(error) and not is_of_line:
                 raise
@@ -85,10 +89,11 @@ class _Lines:
 
 
 class Grader(_Lines):
-    """Grades lines of one kind: "math", "choice" or "code"; recorded episodes of any kind.
+    """Grades lines of one kind: "math", "choice" or "code"; recorded episodes of any
+    kind.
 
-    The forms are `{gold, pred, form}`, `{gold, options | n_options, response}`, `{task, code}`, and what
-    `write_episodes` writes; other fields are ignored.
+    The forms are `{gold, pred, form}`, `{gold, options | n_options, response}`, `{task,
+    code}`, and what `write_episodes` writes; other fields are ignored.
     """
 
     def __init__(self, kind: str, sandbox: str = "auto") -> None:
@@ -139,9 +144,10 @@ class Grader(_Lines):
 class OwnGrader(_Lines):
     """Grades lines by the verifier of a scenario.
 
-    The forms are `{gold, response}`, `{task, response}`, where `task` is an object with fields
-    of `Task` or the index of a task of the scenario's source, and what `write_episodes`
-    writes. A verifier that wants the episode is shown a line's text as its only turn.
+    The forms are `{gold, response}`, `{task, response}`, where `task` is an object with
+    fields of `Task` or the index of a task of the scenario's source, and what
+    `write_episodes` writes. A verifier that wants the episode is shown a line's text as
+    its only turn.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -192,9 +198,9 @@ class OwnGrader(_Lines):
             view = EpisodeView(
                 task=task,
                 answer=text,
-                messages=episode.messages
-                if episode
-                else (Message("assistant", (span,)),),
+                messages=(
+                    episode.messages if episode else (Message("assistant", (span,)),)
+                ),
                 consults=episode.consults if episode else (),
                 tools=tools.instances,
                 aided=episode.aided if episode else False,

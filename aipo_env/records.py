@@ -1,4 +1,6 @@
-"""The records that flow through an environment: small, frozen, checked at construction."""
+"""The records that flow through an environment: small, frozen, checked at
+construction.
+"""
 
 import json
 import keyword
@@ -14,25 +16,33 @@ from typing import Any, Literal, get_args
 from aipo_env.errors import DataError, error_text, shown, suggest
 
 ConsultKind = Literal["knowledge", "reason", "verify"]
-"""What a policy may consult: the Knowledge Agent, the Reasoning Agent or the Verify Agent."""
+"""What a policy may consult: the Knowledge Agent, the Reasoning Agent or the Verify
+Agent.
+"""
 CONSULT_KINDS: tuple[ConsultKind, ...] = get_args(ConsultKind)
 
 Split = Literal["train", "test"]
 """Training tasks, and those kept for evaluation."""
 
 FinishReason = Literal["stop", "length", "error"]
-"""Why an engine ended one completion: a stop string or end token, the token limit, or a failure."""
+"""Why an engine ended one completion: a stop string or end token, the token limit, or a
+failure.
+"""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def holds_half_pair(text: str) -> bool:
-    """Return whether a text holds half a surrogate pair, which has no bytes and no tokens."""
+    """Return whether a text holds half a surrogate pair, which has no bytes and no
+    tokens.
+    """
     return _SURROGATE.search(text) is not None
 
 
 class Author(IntEnum):
-    """Who wrote a token. Only `POLICY` and reply content of `AGENT` ever enter the objective."""
+    """Who wrote a token. Only `POLICY` and reply content of `AGENT` ever enter the
+    objective.
+    """
 
     PROMPT = 0
     POLICY = 1
@@ -65,7 +75,9 @@ class StopReason(StrEnum):
 
     @property
     def is_error(self) -> bool:
-        """True when something else than the policy failed; such an episode is not trained on."""
+        """True when something else than the policy failed; such an episode is not
+        trained on.
+        """
         return self in _FAILURES | _FROM_OUTSIDE
 
 
@@ -88,20 +100,25 @@ class CodeTests:
     """How a program is tested.
 
     Args:
-        kind: "stdin": a program that reads and prints. "function": one that defines `entry`.
-        public: Tests that the policy and its agents may see; `{"input", "output"}` texts for "stdin",
-            `{"args": [...], "expected": ...}` JSON values for "function".
+        kind: "stdin": a program that reads and prints. "function": one that defines
+            `entry`.
+        public: Tests that the policy and its agents may see; `{"input", "output"}`
+            texts for "stdin", `{"args": [...], "expected": ...}` JSON values for
+            "function".
         hidden: The tests that decide; in no agent's request and in no prompt.
         entry: What is called: "name" or "Solution.name".
-        compare: How outputs are compared: `{"mode": "tokens_by_line"}`, `{"mode": "exact_json"}`, or
-            "float_tokens_by_line" and "json_float" with "rtol" and "atol", numbers from 0 to less than 1. Empty:
-            exactly, as the kind has it.
-        prelude: Python that is put before every program: what its author may take for granted.
+        compare: How outputs are compared: `{"mode": "tokens_by_line"}`, `{"mode":
+            "exact_json"}`, or "float_tokens_by_line" and "json_float" with "rtol" and
+            "atol", numbers from 0 to less than 1. Empty: exactly, as the kind has it.
+        prelude: Python that is put before every program: what its author may take for
+            granted.
         time_limit_s: Seconds per test, from 0.01 to 300.
-        memory_mb: MiB per test, a whole number, 16,384 at most. The machine that runs the tests may allow less.
+        memory_mb: MiB per test, a whole number, 16,384 at most. The machine that runs
+            the tests may allow less.
 
     Raises:
-        DataError: A field is of the wrong type or a test lacks a part; the message names it.
+        DataError: A field is of the wrong type or a test lacks a part; the message
+            names it.
     """
 
     kind: Literal["stdin", "function"] = "stdin"
@@ -118,13 +135,15 @@ class CodeTests:
         is_kind = isinstance(kind, str) and kind in _TEST_PARTS
         if not is_kind:
             raise DataError(
-                f"tests: field 'kind' is {shown(kind)}. {suggest(str(kind), _TEST_PARTS)}"
+                f"tests: field 'kind' is {shown(kind)}."
+                f" {suggest(str(kind), _TEST_PARTS)}"
             )
         self._check_tests("public")
         self._check_tests("hidden")
         if not self.hidden:
             raise DataError(
-                "tests: field 'hidden' holds no test, so nothing decides. Add at least one."
+                "tests: field 'hidden' holds no test, so nothing decides. Add at least"
+                " one."
             )
         self._check_entry()
         self._check_prelude()
@@ -132,7 +151,9 @@ class CodeTests:
         self._check_limits()
 
     def _check_tests(self, name: str) -> None:
-        """Take a list of tests, each with its parts, which a program can be given and its output compared with."""
+        """Take a list of tests, each with its parts, which a program can be given and
+        its output compared with.
+        """
         rows: Any = getattr(self, name)
         parts = _TEST_PARTS[self.kind]
         wanted = " and ".join(
@@ -153,8 +174,9 @@ class CodeTests:
             for part in parts:
                 if fault := _PART_FAULTS[part](row[part]):
                     raise DataError(
-                        f"tests: {name}[{number}]: field {part!r} {fault}, so no program can be given it or come to "
-                        "it. Mend or delete the test."
+                        f"tests: {name}[{number}]: field {part!r} {fault}, so no"
+                        " program can be given it or come to it. Mend or delete the"
+                        " test."
                     )
         object.__setattr__(self, name, tuple(rows))
 
@@ -184,12 +206,14 @@ class CodeTests:
         ):
             if mark:
                 raise DataError(
-                    f"tests: field 'prelude' holds {what}, with which no program is Python. "
-                    "Delete it."
+                    f"tests: field 'prelude' holds {what}, with which no program is"
+                    " Python. Delete it."
                 )
 
     def _check_compare(self) -> None:
-        """Take a way to compare that its kind of test has, with tolerances that tell right from wrong."""
+        """Take a way to compare that its kind of test has, with tolerances that tell
+        right from wrong.
+        """
         compare: Any = self.compare
         what = "tests: field 'compare'"
         _check(isinstance(compare, Mapping), what, "an object", compare)
@@ -218,7 +242,9 @@ class CodeTests:
                 )
 
     def _check_limits(self) -> None:
-        """Take limits that are numbers within what any machine is asked for; memory is counted in whole MiB."""
+        """Take limits that are numbers within what any machine is asked for; memory is
+        counted in whole MiB.
+        """
         time_s: Any = self.time_limit_s
         is_time = isinstance(time_s, int | float) and not isinstance(time_s, bool)
         wanted = f"a number of seconds from {MIN_TIME_LIMIT_S} to {MAX_TIME_LIMIT_S}"
@@ -239,7 +265,9 @@ MAX_MEMORY_MB = 16_384
 """No task asks for more: a file of tasks does not choose what a machine can bear."""
 MAX_ENTRY_CHARS = 200
 MAX_DEPTH = 100
-"""Lists and objects within one another: what is nested deeper, no reader of JSON need read."""
+"""Lists and objects within one another: what is nested deeper, no reader of JSON need
+read.
+"""
 COMPARE_MODES = {
     "stdin": ("tokens_by_line", "float_tokens_by_line"),
     "function": ("exact_json", "json_float"),
@@ -249,7 +277,9 @@ _COMPARE_FIELDS = ("mode", "rtol", "atol")
 
 
 def json_fault(value: Any) -> str:
-    """Return why a value cannot be written as JSON and read again; empty where it can be."""
+    """Return why a value cannot be written as JSON and read again; empty where it can
+    be.
+    """
     try:
         json.dumps(value)
     except RecursionError:
@@ -283,7 +313,9 @@ _TOO_DEEP = f"is nested deeper than {MAX_DEPTH}"
 
 
 def _is_defined_name(name: str) -> bool:
-    """Return whether a program can define this name: Python takes another spelling of it for the usual one."""
+    """Return whether a program can define this name: Python takes another spelling of
+    it for the usual one.
+    """
     is_usual = unicodedata.normalize("NFKC", name) == name
     return name.isidentifier() and not keyword.iskeyword(name) and is_usual
 
@@ -313,12 +345,15 @@ class Task:
     Args:
         id: Unique within its source.
         prompt: What the policy is asked.
-        answer: The gold answer; no agent and no policy ever sees it. May be empty for a code task.
+        answer: The gold answer; no agent and no policy ever sees it. May be empty for a
+            code task.
         kind: Which verifier decides: "math", "choice" or "code".
-        choices: The options of a "choice" task, in the order of their letters; `answer` is a letter.
+        choices: The options of a "choice" task, in the order of their letters; `answer`
+            is a letter.
         tests: What decides a "code" task.
-        meta: Anything JSON-able; `meta["bottleneck"]` names the help a toy task needs, and
-            `meta["no_republish"]` says that the source forbids showing its text in public.
+        meta: Anything JSON-able; `meta["bottleneck"]` names the help a toy task needs,
+            and `meta["no_republish"]` says that the source forbids showing its text in
+            public.
 
     Raises:
         DataError: A field is missing or of the wrong type; the message names it.
@@ -395,10 +430,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A run of text with one author; `is_content` is true for a reply's body, false for its wrapper.
+    """A run of text with one author; `is_content` is true for a reply's body, false for
+    its wrapper.
 
-    `token_ids` and `logprobs` are there if the author is a model that sampled the text with the policy's tokenizer;
-    they are no part of the text's record, in which the tokens stand anyway.
+    `token_ids` and `logprobs` are there if the author is a model that sampled the text
+    with the policy's tokenizer; they are no part of the text's record, in which the
+    tokens stand anyway.
     """
 
     text: str
@@ -425,7 +462,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the policy wrote in one turn: `token_ids` are the ids that were sampled, never re-tokenised."""
+    """What the policy wrote in one turn: `token_ids` are the ids that were sampled,
+    never re-tokenised.
+    """
 
     text: str
     token_ids: tuple[int, ...] = ()
@@ -445,7 +484,9 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A consultation that the policy asked for: an agent's role or a tool's name, and what it is asked."""
+    """A consultation that the policy asked for: an agent's role or a tool's name, and
+    what it is asked.
+    """
 
     kind: str
     query: str
@@ -459,11 +500,13 @@ class Consult:
     """The account of one consultation.
 
     Args:
-        status: "answered"; "failed" after all retries; "leaked": the reply gave the gold answer away and was
-            withheld; "denied": over budget, never executed.
+        status: "answered"; "failed" after all retries; "leaked": the reply gave the
+            gold answer away and was withheld; "denied": over budget, never executed.
         reveals: The reply stated a gold answer that has few candidates, and was shown.
-        reply: What the agent said, before markup in it was broken up; empty unless answered.
-        seconds: Wall-clock time of the call, retries included. Excluded from equality: it is no outcome.
+        reply: What the agent said, before markup in it was broken up; empty unless
+            answered.
+        seconds: Wall-clock time of the call, retries included. Excluded from equality:
+            it is no outcome.
         tokens: Tokens of the reply as the agent counts them; 0 when it does not.
         token_ids, logprobs: As in `Span`, of the reply.
     """
@@ -487,7 +530,9 @@ class Consult:
 
     @property
     def is_agents(self) -> bool:
-        """Whether an agent was asked; otherwise a tool was called, which is no consultation."""
+        """Whether an agent was asked; otherwise a tool was called, which is no
+        consultation.
+        """
         return self.kind in CONSULT_KINDS
 
 
@@ -511,7 +556,8 @@ def finite(what: str, value: Any) -> float:
     """Return a number, of Python's or NumPy's, as `float`; `what` names it.
 
     Raises:
-        ValueError: It is no number (text and True are none), not finite, or beyond what a float holds.
+        ValueError: It is no number (text and True are none), not finite, or beyond what
+            a float holds.
     """
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     try:
@@ -527,8 +573,9 @@ def check_parts(parts: Iterable[tuple[Any, Any]]) -> dict[str, float]:
     """Return the named addends of a reward, given as pairs, in plain text and floats.
 
     Raises:
-        ValueError: There are more than 64, two have one name, a name is no printable text of 1 to 100 characters,
-            or a part is no finite number; the message names it.
+        ValueError: There are more than 64, two have one name, a name is no printable
+            text of 1 to 100 characters, or a part is no finite number; the message
+            names it.
     """
     checked: dict[str, float] = {}
     for name, value in parts:
@@ -553,21 +600,25 @@ class Verdict:
 
     Args:
         correct: Whether the answer is right; None where that is unknown.
-        reward: What the answer earns: any finite number, also a part of 1 or a negative one. None when the
-            verifier itself failed: such an episode is kept and never trained on.
-        status: "correct"; "wrong"; "no_answer": nothing in the text could be judged; "refused"; what became of
-            a program: "timeout", "memory", "output_limit", "runtime_error" or "compile_error"; or a failure that
-            says nothing about the answer: "infra_error" of the sandbox, "error" of the verifier or the gold.
+        reward: What the answer earns: any finite number, also a part of 1 or a negative
+            one. None when the verifier itself failed: such an episode is kept and never
+            trained on.
+        status: "correct"; "wrong"; "no_answer": nothing in the text could be judged;
+            "refused"; what became of a program: "timeout", "memory", "output_limit",
+            "runtime_error" or "compile_error"; or a failure that says nothing about the
+            answer: "infra_error" of the sandbox, "error" of the verifier or the gold.
         extracted: What was taken for the answer.
         reason: Why, in words for people.
         stage: How far it came, for example "test 3 of 10".
         isolation: What a program was kept in by.
-        parts: The named addends of the reward, at most 64. None given: the reward is one part, "verdict".
+        parts: The named addends of the reward, at most 64. None given: the reward is
+            one part, "verdict".
 
     Raises:
-        ValueError: The reward or a part is no finite number (True and text are none), a part's name is no printable
-            text of 1 to 100 characters, the parts do not add up to the reward, a failure has a reward, or what has
-            no reward is correct.
+        ValueError: The reward or a part is no finite number (True and text are none), a
+            part's name is no printable text of 1 to 100 characters, the parts do not
+            add up to the reward, a failure has a reward, or what has no reward is
+            correct.
     """
 
     correct: bool | None
@@ -589,7 +640,8 @@ class Verdict:
         if self.reward is None:
             if self.correct:
                 raise ValueError(
-                    "a verdict says correct=True and has no reward; give one, or correct=None for a failure"
+                    "a verdict says correct=True and has no reward; give one, or"
+                    " correct=None for a failure"
                 )
             return
         try:
@@ -599,9 +651,11 @@ class Verdict:
         object.__setattr__(self, "reward", reward)
         if self.status in FAILED:
             raise ValueError(
-                f"a verdict of status {self.status!r} has the reward {reward}; what failed has None"
+                f"a verdict of status {self.status!r} has the reward {reward}; what"
+                " failed has None"
             )
-        # Parts that cancel each other out are exact to their own size, not to that of their sum.
+        # Parts that cancel each other out are exact to their own size, not to that of
+        # their sum.
         size = max([1.0, abs(reward), *map(abs, parts.values())])
         total = sum(parts.values())
         if parts and not abs(total - reward) <= 1e-6 * size:

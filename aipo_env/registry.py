@@ -1,11 +1,12 @@
 """Components by name: spec strings, decorators, and what installed packages offer.
 
-A spec names a component in a configuration, a command line or a registered environment. All have a JSON form:
+A spec names a component in a configuration, a command line or a registered environment.
+All have a JSON form:
 
     "scripted"    "scripted:wrong=0.2,slow=0.1"    {"type": "scripted", "wrong": 0.2}
     "file:tasks.jsonl"      text without a name is the first argument
-    "my_package.agents:Librarian"    anything importable: a factory (options in the dict form, or after another
-                                     colon), or the component itself
+    "my_package.agents:Librarian"    anything importable: a factory (options in the dict
+                                     form, or after another colon), or the component
 """
 
 import importlib.util
@@ -30,7 +31,8 @@ _OPTION = re.compile(r"([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 
 
 def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
-    """Return a spec's type and options; values of the string form are read as JSON where they can be.
+    """Return a spec's type and options; values of the string form are read as JSON
+    where they can be.
 
     Raises:
         ConfigError: The spec is neither form; the message says what was expected.
@@ -40,12 +42,14 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
         kind = options.pop("type", None)
         if not isinstance(kind, str):
             raise ConfigError(
-                f"{what}: the spec {shown(dict(spec), 1000)} needs a 'type', such as {{'type': 'toy'}}."
+                f"{what}: the spec {shown(dict(spec), 1000)} needs a 'type', such as"
+                " {'type': 'toy'}."
             )
         return kind, options
     if not isinstance(spec, str):
         raise ConfigError(
-            f"{what}: {spec!r} is no spec; write 'name:option=value' or {{'type': 'name'}}."
+            f"{what}: {spec!r} is no spec; write 'name:option=value' or {{'type':"
+            " 'name'}."
         )
     kind, _, rest = spec.partition(":")
     options = {}
@@ -77,7 +81,8 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
     """Call `make` with options from a spec.
 
     Raises:
-        ConfigError: An option is unknown (the message suggests the nearest) or has a value of the wrong type.
+        ConfigError: An option is unknown (the message suggests the nearest) or has a
+            value of the wrong type.
     """
     parameters = inspect.signature(make).parameters
     takes_any = any(
@@ -86,7 +91,8 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
     for name in options:
         if name not in parameters and not takes_any:
             raise ConfigError(
-                f"{what}: there is no option {shown(name)}. {suggest(str(name), parameters)}"
+                f"{what}: there is no option {shown(name)}."
+                f" {suggest(str(name), parameters)}"
             )
     try:
         return make(**options)
@@ -107,7 +113,8 @@ def load_attribute(path: str, what: str) -> Any:
     """Import "module:attr".
 
     Raises:
-        ConfigError: The module cannot be imported or lacks the attribute; the message says why.
+        ConfigError: The module cannot be imported or lacks the attribute; the message
+            says why.
     """
     module, _, attribute = path.partition(":")
     try:
@@ -123,7 +130,9 @@ def load_attribute(path: str, what: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A named component, where it comes from, and why it cannot be loaded, if it cannot."""
+    """A named component, where it comes from, and why it cannot be loaded, if it
+    cannot.
+    """
 
     kind: str
     name: str
@@ -135,12 +144,13 @@ class Registry:
     """The components of one kind. Nothing is imported before it is asked for.
 
     Args:
-        kind: What they are, in the singular; other packages offer theirs by the entry-point group
-            `aipo_env.<kind>s`.
+        kind: What they are, in the singular; other packages offer theirs by the
+            entry-point group `aipo_env.<kind>s`.
         own: Ours, as "module:attr".
 
-    A component's factory is called with the options of the spec, and with whatever it names among its
-    parameters of what the caller has at hand (an agent may ask for `source`, a task source for `seed`).
+    A component's factory is called with the options of the spec, and with whatever it
+    names among its parameters of what the caller has at hand (an agent may ask for
+    `source`, a task source for `seed`).
     """
 
     def __init__(self, kind: str, own: Mapping[str, str]) -> None:
@@ -150,7 +160,8 @@ class Registry:
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that gives a factory a short name.
 
-        The same factory may be registered again, as a notebook's cell does when it runs once more.
+        The same factory may be registered again, as a notebook's cell does when it runs
+        once more.
 
         Raises:
             ConfigError: The name is taken, or no name.
@@ -172,10 +183,12 @@ class Registry:
         return keep
 
     def build(self, spec: Any, **at_hand: Any) -> Any:
-        """Return the component that a spec names; what is no spec is taken for the component itself.
+        """Return the component that a spec names; what is no spec is taken for the
+        component itself.
 
         Raises:
-            ConfigError: There is none of that name, it cannot be loaded, or an option is wrong.
+            ConfigError: There is none of that name, it cannot be loaded, or an option
+                is wrong.
         """
         if spec is None or isinstance(spec, int | float | list | tuple):
             raise ConfigError(
@@ -253,7 +266,9 @@ class Registry:
         )
 
     def plugins(self) -> list[Plugin]:
-        """Load everything and return what was found, from where, and what failed to load."""
+        """Load everything and return what was found, from where, and what failed to
+        load.
+        """
         found = [Plugin(self.kind, name, "aipo_env") for name in self._own]
         found += [
             Plugin(self.kind, name, make.__module__)
@@ -275,7 +290,9 @@ class Registry:
         return sorted(found, key=lambda plugin: (plugin.name, plugin.origin))
 
     def _offered(self) -> list[EntryPoint]:
-        """Return what installed packages offer, in the order in which names are given."""
+        """Return what installed packages offer, in the order in which names are
+        given.
+        """
         found = entry_points(group=f"aipo_env.{self.kind}s")
         return sorted(
             found,

@@ -1,4 +1,6 @@
-"""Episodes in a file: ours exactly, those made elsewhere completed, and what is wrong with a line."""
+"""Episodes in a file: ours exactly, those made elsewhere completed, and what is wrong
+with a line.
+"""
 
 import itertools
 import json
@@ -46,10 +48,12 @@ _COLUMNS: dict[str, tuple[set[type], float, float]] = {
 
 
 def read_episodes(path: Path) -> Iterator[Episode]:
-    """Read episodes from a JSON-lines file: ours exactly as written, others completed as docs/episodes.md says.
+    """Read episodes from a JSON-lines file: ours exactly as written, others completed
+    as docs/episodes.md says.
 
     Raises:
-        DataError: The file is missing, or a line is no episode; the message names file, line and fault.
+        DataError: The file is missing, or a line is no episode; the message names file,
+            line and fault.
     """
     for number, episode, faults in _lines(path):
         if episode is None:
@@ -57,13 +61,15 @@ def read_episodes(path: Path) -> Iterator[Episode]:
                 f" `aipo lint {path}` lists all its faults." if len(faults) > 1 else ""
             )
             raise DataError(
-                f"{path}, line {number}: not an episode: {faults[0]} Mend or delete it.{more}"
+                f"{path}, line {number}: not an episode: {faults[0]} Mend or delete"
+                f" it.{more}"
             )
         yield episode
 
 
 def lint_episodes(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield (line, "error" or "note", what is wrong or what training will assume); line 0 is the whole file.
+    """Yield (line, "error" or "note", what is wrong or what training will assume); line
+    0 is the whole file.
 
     Raises:
         DataError: There is no such file.
@@ -90,7 +96,8 @@ def _lines(path: Path) -> Iterator[tuple[int, Episode | None, list[str]]]:
     """Yield the number of each line, its episode or None, and its faults."""
     if not path.is_file():
         raise DataError(
-            f"{path}: no such file. Give a .jsonl file of episodes, as `aipo train` writes them."
+            f"{path}: no such file. Give a .jsonl file of episodes, as `aipo train`"
+            " writes them."
         )
     with path.open("rb") as file:
         for number, line in enumerate(bounded_lines(file), 1):
@@ -123,7 +130,9 @@ def _refuse(constant: str) -> Any:
 
 
 def _messages(messages: Any) -> Any:
-    """Return messages with spans: `{"role", "content"}` is a message of one span, and authors may be named."""
+    """Return messages with spans: `{"role", "content"}` is a message of one span, and
+    authors may be named.
+    """
     if not isinstance(messages, list):
         return messages
     spanned, author = [], Author.PROMPT
@@ -153,7 +162,9 @@ def _span(span: Any) -> Any:
 
 
 def _record(row: Any, kind: Any, place: str) -> Iterator[str]:
-    """Yield what is wrong with the JSON form of a record: unknown, missing and wrong fields."""
+    """Yield what is wrong with the JSON form of a record: unknown, missing and wrong
+    fields.
+    """
     if not isinstance(row, dict):
         yield f"{place or 'the line'} is {shown(row)}; an object is needed."
         return
@@ -184,7 +195,10 @@ def _value(value: Any, kind: Any, place: str) -> Iterator[str]:
         yield from _tokens(value)
     elif origin in (tuple, Mapping):
         if not isinstance(value, list if origin is tuple else dict):
-            yield f"{place} is {shown(value)}; {'a list' if origin is tuple else 'an object'} is needed."
+            yield (
+                f"{place} is {shown(value)};"
+                f" {'a list' if origin is tuple else 'an object'} is needed."
+            )
             return
         items = enumerate(value) if isinstance(value, list) else value.items()
         for name, item in items:
@@ -213,7 +227,10 @@ def _value(value: Any, kind: Any, place: str) -> Iterator[str]:
 def _tokens(columns: Any) -> Iterator[str]:
     """Yield what is wrong with a token record."""
     if not isinstance(columns, dict) or not {"token_ids", "author"} <= columns.keys():
-        yield f"tokens is {shown(columns)}; an object with at least token_ids and author, or null, is needed."
+        yield (
+            f"tokens is {shown(columns)}; an object with at least token_ids and author,"
+            " or null, is needed."
+        )
         return
     unknown = 0
     for name, column in columns.items():
@@ -230,7 +247,10 @@ def _tokens(columns: Any) -> Iterator[str]:
                     value is None or low <= value <= high
                 ):
                     null = " or null" if type(None) in kinds else ""
-                    yield f"tokens.{name}[{place}] is {shown(value)}; {low} to {high}{null} is needed."
+                    yield (
+                        f"tokens.{name}[{place}] is {shown(value)}; {low} to"
+                        f" {high}{null} is needed."
+                    )
                     break
     if unknown > MAX_UNKNOWN:
         yield f"tokens.…: {unknown - MAX_UNKNOWN} more columns that do not exist."
@@ -238,7 +258,10 @@ def _tokens(columns: Any) -> Iterator[str]:
     if "turn" not in columns and isinstance(columns["author"], list):
         num_turns = max(_turns(columns["author"]), default=0)
         if num_turns > most:
-            yield f"tokens.turn is missing, and by author there are {num_turns} turns; {most} at most are read."
+            yield (
+                f"tokens.turn is missing, and by author there are {num_turns} turns;"
+                f" {most} at most are read."
+            )
 
 
 def _turns(authors: list[Any]) -> list[int]:
@@ -256,7 +279,10 @@ def _order(row: Mapping[str, Any]) -> Iterator[str]:
     is_by_turns = re.fullmatch("s?u(au)*a?", "".join(role[0] for role in roles))
     if not is_by_turns and not (row.get("tokens") or {}).get("token_ids"):
         needed = "user and assistant by turns, after a system message if there is one"
-        yield f"messages: the roles are {shown(roles)}; without tokens they are to be {needed}."
+        yield (
+            f"messages: the roles are {shown(roles)}; without tokens they are to be"
+            f" {needed}."
+        )
 
 
 def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,8 +318,10 @@ def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
         "reward": None,
         "stop_reason": "completed",
         **given,
-        "turns": given.get("turns")
-        or [{"completion": text, "finish_reason": "stop"} for text in own],
+        "turns": (
+            given.get("turns")
+            or [{"completion": text, "finish_reason": "stop"} for text in own]
+        ),
         "tokens": {
             "token_ids": [],
             "author": [],
@@ -307,20 +335,33 @@ def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _assumptions(episode: Episode) -> Iterator[str]:
-    """Yield what training takes for granted about an episode, and what it cannot use."""
+    """Yield what training takes for granted about an episode, and what it cannot
+    use.
+    """
     own = episode.tokens.policy_mask
     logprobs = episode.tokens.behaviour_logprobs[own]
     parts = sum(episode.reward_parts.values())
     if not len(own):
-        yield "no tokens: its text is tokenised with the chat template of the policy in training."
+        yield (
+            "no tokens: its text is tokenised with the chat template of the policy in"
+            " training."
+        )
     elif not own.any():
         yield "nothing of it is the policy's: it counts in its group's baseline only."
     elif not logprobs.any():
-        yield "every log-probability of the policy's tokens is 0: an unknown one is null."
+        yield (
+            "every log-probability of the policy's tokens is 0: an unknown one is null."
+        )
     elif np.isnan(logprobs).any():
-        yield "unknown log-probabilities: those tokens count as sampled by the policy at its update."
+        yield (
+            "unknown log-probabilities: those tokens count as sampled by the policy at"
+            " its update."
+        )
     if (episode.policy_versions[~own] >= 0).any():
-        yield "tokens.policy_version is to be -1 where the policy did not write: it is not looked at there."
+        yield (
+            "tokens.policy_version is to be -1 where the policy did not write: it is"
+            " not looked at there."
+        )
     if episode.reward is None:
         what_then = (
             "its group is left out"

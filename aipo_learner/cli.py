@@ -1,4 +1,6 @@
-"""The learner's commands: train, eval, report, demo. `aipo_env.cli` finds and calls them."""
+"""The learner's commands: train, eval, report, demo. `aipo_env.cli` finds and calls
+them.
+"""
 
 import contextlib
 import json
@@ -47,11 +49,15 @@ class _Start:
     recipe: str = ""
     """Name of a recipe: a whole configuration to start from."""
     config: Path | None = None
-    """File with fields of the configuration, .json, .toml or .yaml; it starts from the recipe."""
+    """File with fields of the configuration, .json, .toml or .yaml; it starts from the
+    recipe.
+    """
     print_config: bool = False
     """Print the configuration and stop."""
     dry_run: bool = False
-    """Rehearse one step with a random tiny policy, print what the run takes, and stop."""
+    """Rehearse one step with a random tiny policy, print what the run takes, and
+    stop.
+    """
     ray: int = 0
     """Workers, as Ray actors, that sample the episodes instead of this process."""
 
@@ -93,12 +99,12 @@ def train(argv: list[str]) -> None:
 
 
 _DESCRIPTION = (
-    "Train a policy; a run found in --out is resumed. --recipe NAME starts from one of "
-    f"{', '.join(RECIPES)}; --config FILE from a .json, .toml or .yaml file; "
-    "--print-config prints and stops; --dry-run rehearses one step and says what memory "
-    "and time the run takes; --ray N has N Ray actors sample. Short forms: --environment "
-    "SPEC is the id or the source, --agents SPEC the agents, --reward module:function=1,… "
-    "the reward."
+    "Train a policy; a run found in --out is resumed. --recipe NAME starts from one of"
+    f" {', '.join(RECIPES)}; --config FILE from a .json, .toml or .yaml file;"
+    " --print-config prints and stops; --dry-run rehearses one step and says what"
+    " memory and time the run takes; --ray N has N Ray actors sample. Short forms:"
+    " --environment SPEC is the id or the source, --agents SPEC the agents, --reward"
+    " module:function=1,… the reward."
 )
 
 
@@ -110,12 +116,15 @@ def _last_line(config: TrainConfig, learned: Learned) -> str:
     if learned.had_gradient:
         return line
     return (
-        f"{line}\nNo step had a gradient: the policy is what it was. {learned.idle_note}"
+        f"{line}\nNo step had a gradient: the policy is what it was."
+        f" {learned.idle_note}"
     ).rstrip()
 
 
 def evaluate_command(argv: list[str]) -> None:
-    """Measure a policy on task sets: mean@k and pass@k without agents, and with them where asked."""
+    """Measure a policy on task sets: mean@k and pass@k without agents, and with them
+    where asked.
+    """
     first, _ = tyro.cli(_Measured, args=argv, return_unknown_args=True, add_help=False)
     default = _eval_defaults(
         first.policy,
@@ -130,9 +139,11 @@ def evaluate_command(argv: list[str]) -> None:
         args=rest,
         registry=flag_types(),
         prog="aipo eval",
-        description="Measure a policy on held-out tasks, alone, and with its agents where "
-        "asked. Short forms: --environment SPEC is the id or the source, --agents SPEC the "
-        "agents, --reward module:function=1,… the reward.",
+        description=(
+            "Measure a policy on held-out tasks, alone, and with its agents where"
+            " asked. Short forms: --environment SPEC is the id or the source, --agents"
+            " SPEC the agents, --reward module:function=1,… the reward."
+        ),
     )
     prepare(options.num_threads)
     folder = policy_folder(options.policy)
@@ -158,7 +169,8 @@ class _Measured:
 def _eval_defaults(
     policy: str, argv: Sequence[str], *, has_tasks: bool, is_trusted: bool
 ) -> EvalOptions:
-    """Return defaults that measure a run's policy, or its `best`, in the run's own world.
+    """Return defaults that measure a run's policy, or its `best`, in the run's own
+    world.
 
     An environment that is named on the command line takes the place of the run's whole.
     """
@@ -174,8 +186,8 @@ def _eval_defaults(
     row = read_config_file(path)
     if row.get("format") != FORMAT:
         raise ConfigError(
-            f"eval: {path} was written by another version. Measure the folder of the policy "
-            "(checkpoints/step-…/policy), and name the environment."
+            f"eval: {path} was written by another version. Measure the folder of the"
+            " policy (checkpoints/step-…/policy), and name the environment."
         )
     given = {name: row[name] for name in ("seed", "temperature") if name in row}
     environment = Environment()
@@ -184,7 +196,8 @@ def _eval_defaults(
         environment = Environment.of(row.get("environment", {}))
         if not is_trusted:
             _check_trusted(environment, path)
-            # How agents are asked, and where replies are kept, is for the machine to say.
+            # How agents are asked, and where replies are kept, is for the machine to
+            # say.
             environment = replace(environment, pool=PoolSettings())
         if has_tasks:
             # Other tasks are judged by what fits them, and have no tools or their own.
@@ -200,11 +213,15 @@ _NAMING = ("--environment", "--environment.id", "--environment.source")
 _HARMLESS_AGENTS = ("none", "scripted", "notes")
 _HARMLESS_VERIFIERS = ("auto", "math", "choice")
 _HARMLESS_CODECS = ("tags", "hermes", "openai", "macro")
-"""What a run's folder may name unasked: it imports nothing, starts nothing, and asks nobody."""
+"""What a run's folder may name unasked: it imports nothing, starts nothing, and asks
+nobody.
+"""
 
 
 def _check_trusted(environment: Environment, path: Path) -> None:
-    """Raise ConfigError where a run's folder names more than is harmless: it may be somebody else's."""
+    """Raise ConfigError where a run's folder names more than is harmless: it may be
+    somebody else's.
+    """
     row = environment.to_dict()
     agents = row.get("agents", "none")
     is_by_role = isinstance(agents, Mapping) and "type" not in agents
@@ -222,14 +239,16 @@ def _check_trusted(environment: Environment, path: Path) -> None:
         foreign.append(environment.id)
     if foreign:
         raise ConfigError(
-            f"eval: {path} names {foreign[0]!r}, which is code of its own, or asks somebody. "
-            "If it is your own run, or you have read that, add --trust-run; otherwise name "
-            "another environment: --environment ID."
+            f"eval: {path} names {foreign[0]!r}, which is code of its own, or asks"
+            " somebody. If it is your own run, or you have read that, add --trust-run;"
+            " otherwise name another environment: --environment ID."
         )
 
 
 def _is_harmless_source(spec: Any) -> bool:
-    """Return whether a source is a world or tasks of ours, a file, or a data set that we know by name."""
+    """Return whether a source is a world or tasks of ours, a file, or a data set that
+    we know by name.
+    """
     if isinstance(spec, str) and spec.partition(",")[0].lower() in known_datasets():
         spec = f"hf:{spec}"
     kind, options = parse_spec(spec, "run")
@@ -244,7 +263,9 @@ def _is_harmless_source(spec: Any) -> bool:
 
 
 def _is_plain(spec: Any, harmless: Sequence[str]) -> bool:
-    """Return whether a spec names something harmless, with numbers and texts for options and no spec within."""
+    """Return whether a spec names something harmless, with numbers and texts for
+    options and no spec within.
+    """
     kind, options = parse_spec(spec, "run")
     are_plain = all(
         isinstance(value, int | float | str | list) for value in options.values()
@@ -271,7 +292,8 @@ def demo(argv: list[str]) -> None:
     """Run the whole demonstration."""
 
     def run(*, seed: int = 0, out: Path = Path("runs/demo")) -> None:
-        """Train AIPO, masked and base at equal rollouts in the toy world, evaluate, report.
+        """Train AIPO, masked and base at equal rollouts in the toy world, evaluate,
+        report.
 
         Args:
             seed: Draws the world, the tasks and every sample.

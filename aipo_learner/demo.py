@@ -1,4 +1,6 @@
-"""The demonstration: three arms at equal rollouts on the same tasks and seeds, evaluated and reported."""
+"""The demonstration: three arms at equal rollouts on the same tasks and seeds,
+evaluated and reported.
+"""
 
 import json
 import os
@@ -48,10 +50,11 @@ def run_demo(
     arms: Mapping[str, TrainConfig] | None = None,
     measure: Measure = Measure(),
 ) -> Path:
-    """Train the arms, evaluate them on held-out tasks, write `summary.json` and `report.html`.
+    """Train the arms, evaluate them on held-out tasks, write `summary.json` and
+    `report.html`.
 
-    Arms run side by side, one process per core. One that is already trained in `out` is not trained again.
-    Returns the report's path.
+    Arms run side by side, one process per core. One that is already trained in `out` is
+    not trained again. Returns the report's path.
     """
     arms = arms or {"aipo": toy(), "masked": toy_masked(), "base": toy_base()}
     configs = {
@@ -97,7 +100,9 @@ def run_demo(
 
 
 def _check_out(out: Path, arms: Iterable[str]) -> None:
-    """Raise DataError, before anything is trained, if what would be written is a link or none of our things."""
+    """Raise DataError, before anything is trained, if what would be written is a link
+    or none of our things.
+    """
     for name in ("summary.json", "report.html"):
         check_place(out / name)
     for name in ("before", *arms):
@@ -107,7 +112,9 @@ def _check_out(out: Path, arms: Iterable[str]) -> None:
 
 
 def _run_arm(config: TrainConfig, measure: Measure) -> tuple[dict[str, Scores], float]:
-    """Train an arm and measure what came out; return the scores and the seconds of training."""
+    """Train an arm and measure what came out; return the scores and the seconds of
+    training.
+    """
     start = time.monotonic()
     train(config, Console())
     seconds = time.monotonic() - start
@@ -119,7 +126,8 @@ def _measure(
 ) -> dict[str, Scores]:
     """Score a policy without agents and with; keep some episodes for the viewer."""
     prepare(config.num_threads)
-    # Every arm is measured with agents too, the one that was trained without them as well.
+    # Every arm is measured with agents too, the one that was trained without them as
+    # well.
     scenario = build_scenario(config.environment, "scripted", seed=config.seed)
     model, tokenizer = load_policy(policy_folder(policy))
     sampler = HFSampler(model, tokenizer)

@@ -1,14 +1,18 @@
-"""Replies on disk: the journal of a run, and the cassette from which a whole run can be repeated.
+"""Replies on disk: the journal of a run, and the cassette from which a whole run can be
+repeated.
 
-A journal is a JSON-lines file of replies already paid for, each under the key of its call. A step that is
-sampled again after a crash takes them from there; another request under the same key is asked afresh. A
-cassette is a journal of everything that was asked.
+A journal is a JSON-lines file of replies already paid for, each under the key of its
+call. A step that is sampled again after a crash takes them from there; another request
+under the same key is asked afresh. A cassette is a journal of everything that was
+asked.
 
-Beside the replies, a journal names the agents that the run has lost and goes on without:
+Beside the replies, a journal names the agents that the run has lost and goes on
+without:
 
     {"lost": "verify", "agent_id": "verify/openai:tiny#1f2e3d4c", "error": "…"}
 
-Such a line is the run's, not a step's: it stays when the steps that asked have been committed.
+Such a line is the run's, not a step's: it stays when the steps that asked have been
+committed.
 """
 
 import hashlib
@@ -33,7 +37,9 @@ MAX_ERROR_CHARS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a call came to: a reply, or the error of the last attempt. `seconds` covers all attempts."""
+    """What a call came to: a reply, or the error of the last attempt. `seconds` covers
+    all attempts.
+    """
 
     reply: AgentReply | None
     error: str = ""
@@ -42,7 +48,8 @@ class Outcome:
 
     @classmethod
     def of_row(cls, reply: Any, **account: Any) -> "Outcome":
-        """Return what a line of a file says, if it says what a live call could have come to.
+        """Return what a line of a file says, if it says what a live call could have
+        come to.
 
         Raises:
             AgentError, TypeError, ValueError: It does not.
@@ -63,7 +70,9 @@ _LOSS = b'{"lost": '
 
 
 def request_hash(request: AgentRequest) -> str:
-    """Return 16 hexadecimal digits that name what an agent was shown, and which version of which agent."""
+    """Return 16 hexadecimal digits that name what an agent was shown, and which version
+    of which agent.
+    """
     parts = (
         request.kind,
         request.query,
@@ -77,10 +86,12 @@ def request_hash(request: AgentRequest) -> str:
 
 
 class Journal:
-    """Replies on disk by key. A line cut short by a crash is dropped; the call is made again.
+    """Replies on disk by key. A line cut short by a crash is dropped; the call is made
+    again.
 
     Raises:
-        ConfigError: There is no folder for the file, or what is there is a pipe or a device.
+        ConfigError: There is no folder for the file, or what is there is a pipe or a
+            device.
     """
 
     keeps_failures = False
@@ -94,7 +105,8 @@ class Journal:
             )
         if path.exists() and not path.is_file():
             raise ConfigError(
-                f"{path}: no file, so replies cannot be kept in it and read again. Name another."
+                f"{path}: no file, so replies cannot be kept in it and read again. Name"
+                " another."
             )
         self.path = path
         self._kept: dict[tuple[str, str], Outcome] = {}
@@ -105,7 +117,9 @@ class Journal:
                     self._read(line)
 
     def _read(self, line: bytes) -> None:
-        """Take up a line; one that is none of ours, or was cut short, is passed over."""
+        """Take up a line; one that is none of ours, or was cut short, is passed
+        over.
+        """
         if self._read_loss(line):
             return
         try:
@@ -133,8 +147,11 @@ class Journal:
 
     @cached_property
     def _file(self) -> FileIO:
-        """The file, opened at the first write, so that one that is only read need not be writable."""
-        # Unbuffered: each line is one write, so that environments of one process or several may share it.
+        """The file, opened at the first write, so that one that is only read need not
+        be writable.
+        """
+        # Unbuffered: each line is one write, so that environments of one process or
+        # several may share it.
         file = self.path.open("ab", buffering=0)
         finalize(self, file.close)
         if self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n"):
@@ -146,7 +163,9 @@ class Journal:
         return self._kept.get((str(request.key), request_hash(request)))
 
     def put(self, request: AgentRequest, outcome: Outcome) -> None:
-        """Keep a reply; it is on its way to the disk when this returns. A failure is not kept."""
+        """Keep a reply; it is on its way to the disk when this returns. A failure is
+        not kept.
+        """
         if not outcome.reply and not self.keeps_failures:
             return
         key, digest = str(request.key), request_hash(request)
@@ -155,7 +174,9 @@ class Journal:
         self._file.write(json.dumps(row).encode() + b"\n")
 
     def size(self) -> int:
-        """Return the bytes on disk, those of other processes that share the file included."""
+        """Return the bytes on disk, those of other processes that share the file
+        included.
+        """
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def lose(self, kind: str, agent_id: str, error: str) -> None:
@@ -179,9 +200,11 @@ class Journal:
         self._kept.clear()
 
     def clear(self, num_bytes: int) -> None:
-        """Forget every reply, and drop the file's first bytes: the steps that asked have been committed.
+        """Forget every reply, and drop the file's first bytes: the steps that asked
+        have been committed.
 
-        What names a lost agent stays, also if another process that shares the file wrote it.
+        What names a lost agent stays, also if another process that shares the file
+        wrote it.
         """
         self.forget()
         content = self.path.read_bytes()
@@ -205,16 +228,19 @@ class Journal:
 
 
 class Cassette(Journal):
-    """Everything that agents and tools were asked in a run, and what it came to, failures and times included.
+    """Everything that agents and tools were asked in a run, and what it came to,
+    failures and times included.
 
-    A rerun with the same seeds gives byte-equal episodes. Requests marked private are not kept.
+    A rerun with the same seeds gives byte-equal episodes. Requests marked private are
+    not kept.
 
     Args:
-        spec: A file. What is in it is not asked again; anything else is asked, and added. "replay:FILE" asks
-            nobody: a call that is not in the file fails.
+        spec: A file. What is in it is not asked again; anything else is asked, and
+            added. "replay:FILE" asks nobody: a call that is not in the file fails.
 
     Raises:
-        DataError: The file to replay does not exist. ConfigError: there is no folder for a new one.
+        DataError: The file to replay does not exist. ConfigError: there is no folder
+            for a new one.
     """
 
     keeps_failures = True
@@ -229,7 +255,9 @@ class Cassette(Journal):
         super().__init__(path)
 
     def get(self, request: AgentRequest) -> Outcome | None:
-        """Return what this very request came to before; in a replay, a failure when it was never made."""
+        """Return what this very request came to before; in a replay, a failure when it
+        was never made.
+        """
         kept = super().get(request)
         if kept or not self.is_replay:
             return kept

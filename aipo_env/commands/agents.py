@@ -35,7 +35,8 @@ def agents(
 
     Args:
         action: What to do.
-        spec: Who is asked: "openai:MODEL@URL", or JSON for the dictionary form or for an agent per role.
+        spec: Who is asked: "openai:MODEL@URL", or JSON for the dictionary form or for
+            an agent per role.
         source: Task source of agents that answer from one.
         deadline_s: Seconds for one attempt; a question is tried up to five times.
     """
@@ -63,12 +64,14 @@ def agents(
     num_good = sum(map(partial(_tell, pool), questions, outcomes))
     usage = f"{pool.spent['tokens']:g} tokens, ${pool.spent['usd']:.4f}"
     print(
-        f"{num_good} of {len(questions)} replies will do; {pool.spent['calls']:g} calls, {usage}."
+        f"{num_good} of {len(questions)} replies will do; {pool.spent['calls']:g}"
+        f" calls, {usage}."
     )
     silent = [outcome.error for outcome in outcomes if not outcome.reply]
     if silent:
         raise AgentError(
-            f"agents: {len(silent)} of {len(questions)} questions got no reply: {silent[-1]}"
+            f"agents: {len(silent)} of {len(questions)} questions got no reply:"
+            f" {silent[-1]}"
         )
 
 

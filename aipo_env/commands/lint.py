@@ -10,10 +10,12 @@ from aipo_env.stored import lint_episodes
 
 
 def lint(file: Positional[Path]) -> None:
-    """Say what is wrong with a file of episodes, line by line, and what training on it would assume.
+    """Say what is wrong with a file of episodes, line by line, and what training on it
+    would assume.
 
     Args:
-        file: JSON-lines file of episodes, from anywhere; docs/episodes.md says what a line holds.
+        file: JSON-lines file of episodes, from anywhere; docs/episodes.md says what a
+            line holds.
     """
     notes: dict[str, list[int]] = {}
     bad_lines = set()
@@ -34,7 +36,9 @@ def lint(file: Positional[Path]) -> None:
 
 
 def _where(numbers: list[int]) -> str:
-    """Return the lines that a note is about, in words; nothing for the whole file, which has the number 0."""
+    """Return the lines that a note is about, in words; nothing for the whole file,
+    which has the number 0.
+    """
     first, *others = numbers
     if not first:
         return ""

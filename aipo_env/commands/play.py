@@ -19,11 +19,12 @@ def play(
 ) -> None:
     """Be the policy: solve a task in the terminal, with agents to consult.
 
-    An empty line ends your turn. Programs have empty lines: in a code task a line with only "." ends it.
-    Limits of tokens count bytes of UTF-8.
+    An empty line ends your turn. Programs have empty lines: in a code task a line with
+    only "." ends it. Limits of tokens count bytes of UTF-8.
 
     Args:
-        name: What is played: an id, behind "package:" if another package registers it, or a task source.
+        name: What is played: an id, behind "package:" if another package registers it,
+            or a task source.
         environment: Single fields of it; --source, --agents and --reward for short.
         split: Training or held-out tasks.
         index: Which task.

@@ -25,7 +25,8 @@ def sandbox(
         program: The program.
         limits: What one run may use.
         stdin: Its standard input; by default empty.
-        backend: "auto", "process", "bubblewrap", "docker:IMAGE"; with a minimum, "process:minimum=landlock".
+        backend: "auto", "process", "bubblewrap", "docker:IMAGE"; with a minimum,
+            "process:minimum=landlock".
     """
     source = program.read_text(encoding="utf-8", errors="surrogateescape")
     result = asdict(

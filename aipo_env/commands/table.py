@@ -1,4 +1,6 @@
-"""The commands of this package by name; `aipo doctor`, which lists them, comes beside."""
+"""The commands of this package by name; `aipo doctor`, which lists them, comes
+beside.
+"""
 
 from collections.abc import Callable
 

@@ -28,8 +28,10 @@ def tasks(
     Tasks that were left out are counted with the reason.
 
     Args:
-        source: Where tasks come from: "hf:dapo_math_17k", "file:tasks.jsonl", or the id of an environment.
-        held_out: Sources, or hash lists (FILE.json), whose test tasks must not be trained on.
+        source: Where tasks come from: "hf:dapo_math_17k", "file:tasks.jsonl", or the id
+            of an environment.
+        held_out: Sources, or hash lists (FILE.json), whose test tasks must not be
+            trained on.
         hashes: Write a hash list of the source's test tasks: hashes alone, no text.
     """
     environment = named(source, Environment()).resolved()

@@ -25,23 +25,29 @@ def verify(
     out: Path | None = None,
     sandbox: str = "auto",
 ) -> None:
-    """Grade stored answers: math, multiple choice, programs, or by a verifier of your own.
+    """Grade stored answers: math, multiple choice, programs, or by a verifier of your
+    own.
 
-    One JSON object per line; a verdict is written for each, in order. With --kind lines are {gold, pred, form} (form
-    "answer" or "response"), {gold, options or n_options, response}, {task, code}; with an environment or a verifier
-    {gold, response} or {task, response}, where task is an object with fields of a task, or the index of a task of the
-    environment. Recorded episodes do for both. A line that cannot be graded gets the status "error"; the rest go on.
+    One JSON object per line; a verdict is written for each, in order. With --kind lines
+    are {gold, pred, form} (form "answer" or "response"), {gold, options or n_options,
+    response}, {task, code}; with an environment or a verifier {gold, response} or
+    {task, response}, where task is an object with fields of a task, or the index of a
+    task of the environment. Recorded episodes do for both. A line that cannot be graded
+    gets the status "error"; the rest go on.
 
     Args:
         file: The JSON lines.
         kind: What the answers are.
-        environment: Whose verifier grades them; --environment ID, --reward module:function for short.
+        environment: Whose verifier grades them; --environment ID, --reward
+            module:function for short.
         out: Where the verdicts go; by default to standard output.
-        sandbox: Where programs are run: "auto", "process", "bubblewrap", "docker:IMAGE".
+        sandbox: Where programs are run: "auto", "process", "bubblewrap",
+            "docker:IMAGE".
     """
     if out and is_same_file(out, file):
         raise ConfigError(
-            f"verify: the verdicts would overwrite {file}; name another file with --out."
+            f"verify: the verdicts would overwrite {file}; name another file with"
+            " --out."
         )
     grader: Grader | OwnGrader
     if environment != Environment():

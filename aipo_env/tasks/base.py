@@ -1,4 +1,6 @@
-"""What a task source is, the one that holds its tasks in memory, and in which order tasks are read."""
+"""What a task source is, the one that holds its tasks in memory, and in which order
+tasks are read.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,8 +38,8 @@ class TaskTable:
         name: What messages call it.
         tasks: The tasks of each split; a split may be absent.
         skipped: Rows that were left out, by reason.
-        default_agents: Who is consulted unless the environment says; "none" where nobody
-            is at hand. Any source may have this attribute.
+        default_agents: Who is consulted unless the environment says; "none" where
+            nobody is at hand. Any source may have this attribute.
     """
 
     name: str
@@ -60,14 +62,16 @@ class TaskTable:
                 f"{name} {len(tasks)}" for name, tasks in self.tasks.items()
             )
             raise DataError(
-                f"{self.name}: no row belongs to the {split!r} split (tasks held: {held or 'none'}). Ask for "
-                "another split or source; rows of a file of yours belong to both unless they have a 'split'."
+                f"{self.name}: no row belongs to the {split!r} split (tasks held:"
+                f" {held or 'none'}). Ask for another split or source; rows of a file"
+                " of yours belong to both unless they have a 'split'."
             )
         return self.tasks[split][index % self.num_tasks(split)]
 
 
 def build_source(spec: Spec | TaskSource, seed: int) -> TaskSource:
-    """Build a task source from its spec: `toy:difficulty=2,seed=7`, `file:PATH`, `hf:OWNER/NAME`, `math500`.
+    """Build a task source from its spec: `toy:difficulty=2,seed=7`, `file:PATH`,
+    `hf:OWNER/NAME`, `math500`.
 
     `seed` is the toy world's unless the spec gives its own.
 
@@ -91,7 +95,8 @@ def finite_tasks(source: TaskSource) -> Iterator[Task]:
 def task_index(source: TaskSource, split: Split, position: int, seed: int) -> int:
     """Return the task at `position` of an endless reading.
 
-    Each epoch of a finite source is shuffled anew; where a reading of an endless one starts, the seed says.
+    Each epoch of a finite source is shuffled anew; where a reading of an endless one
+    starts, the seed says.
     """
     size = source.num_tasks(split)
     if not size:

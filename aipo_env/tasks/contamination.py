@@ -1,8 +1,11 @@
-"""Whether training tasks stand among evaluation tasks: by their whole text, or by thirteen words in a row.
+"""Whether training tasks stand among evaluation tasks: by their whole text, or by
+thirteen words in a row.
 
-    report = check_contamination(build_source("hf:dapo_math_17k", 0), [held_out("hf:aime_2025")])
+    source = build_source("hf:dapo_math_17k", 0)
+    report = check_contamination(source, [held_out("hf:aime_2025")])
 
-An index holds hashes alone, so that it can be kept and shared where the tasks' text cannot.
+An index holds hashes alone, so that it can be kept and shared where the tasks' text
+cannot.
 """
 
 import hashlib
@@ -23,14 +26,18 @@ from aipo_env.tasks.rows import read_json
 NUM_WORDS = 13
 """Words in a row that two texts share only if one quotes the other."""
 STOCK_PHRASE = 3
-"""Words in a row that stand in so many evaluation tasks are a stock phrase and betray nothing."""
+"""Words in a row that stand in so many evaluation tasks are a stock phrase and betray
+nothing.
+"""
 # Scripts without spaces between words count by the character.
 _WORD = re.compile(r"[\u3040-\u9fff]|[^\W_\u3040-\u9fff]+")
 
 
 @dataclass(frozen=True, eq=False)
 class ContaminationIndex:
-    """Hashes of evaluation tasks, of whole texts and of every thirteen words in a row, each with a task's id."""
+    """Hashes of evaluation tasks, of whole texts and of every thirteen words in a row,
+    each with a task's id.
+    """
 
     num_tasks: int
     hashes: Mapping[str, str] = field(repr=False)
@@ -77,13 +84,16 @@ class ContaminationIndex:
             return cls(int(row["num_tasks"]), dict(row["hashes"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{path}: no hash list ({message_of(error)}). Make one: aipo tasks --hashes."
+                f"{path}: no hash list ({message_of(error)}). Make one: aipo tasks"
+                " --hashes."
             ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class ContaminationReport:
-    """How many tasks were compared; `found` has the ids of training tasks, each with an evaluation task's."""
+    """How many tasks were compared; `found` has the ids of training tasks, each with an
+    evaluation task's.
+    """
 
     num_train: int
     num_evaluation: int
@@ -91,7 +101,9 @@ class ContaminationReport:
 
 
 def contaminated(tasks: Iterable[Task], index: ContaminationIndex) -> dict[str, str]:
-    """Return the ids of the tasks that share text with an evaluation task, each with that one's id."""
+    """Return the ids of the tasks that share text with an evaluation task, each with
+    that one's id.
+    """
     found = (
         (task.id, filter(None, map(index.hashes.get, _hashes(task.prompt))))
         for task in tasks
@@ -104,7 +116,8 @@ def contaminated(tasks: Iterable[Task], index: ContaminationIndex) -> dict[str, 
 def check_contamination(
     train: TaskSource, evaluation: Iterable[TaskSource | ContaminationIndex]
 ) -> ContaminationReport:
-    """Compare the training tasks of a source with the test tasks of others, or with hash lists of such.
+    """Compare the training tasks of a source with the test tasks of others, or with
+    hash lists of such.
 
     Raises:
         ConfigError: A source is endless. DataError: one has no such tasks.
@@ -134,7 +147,8 @@ def held_out(name: str) -> "TaskSource | ContaminationIndex":
 
 
 def without_contaminated(source: TaskSource, evaluation: Sequence[str]) -> TaskSource:
-    """Return the source without the training tasks that share text with what `held_out` reads by these names.
+    """Return the source without the training tasks that share text with what `held_out`
+    reads by these names.
 
     Raises:
         ConfigError, DataError: As `check_contamination`; or no training task is left.
@@ -145,7 +159,8 @@ def without_contaminated(source: TaskSource, evaluation: Sequence[str]) -> TaskS
     train = [task for task in all_tasks(source, "train") if task.id not in found]
     if not train:
         raise DataError(
-            f"every training task stands among {', '.join(evaluation)}. Train on another source."
+            f"every training task stands among {', '.join(evaluation)}. Train on"
+            " another source."
         )
     test = [
         source.task("test", index) for index in range(source.num_tasks("test") or 0)
@@ -163,19 +178,23 @@ def all_tasks(source: TaskSource, split: Split) -> Iterator[Task]:
     """Yield every task of a split.
 
     Raises:
-        ConfigError: The source is endless. DataError: the split is empty, so nothing would be compared.
+        ConfigError: The source is endless. DataError: the split is empty, so nothing
+            would be compared.
     """
     size = source.num_tasks(split)
     if size is None:
         raise ConfigError(
-            f"{source!r} is endless, so its tasks cannot be listed. Choose a finite source."
+            f"{source!r} is endless, so its tasks cannot be listed. Choose a finite"
+            " source."
         )
     # An empty split says so itself when it is asked for a task.
     yield from (source.task(split, index) for index in range(size or 1))
 
 
 def _hashes(text: str) -> list[str]:
-    """Return hashes of a text and of every run of words in it; case, spacing and punctuation do not count."""
+    """Return hashes of a text and of every run of words in it; case, spacing and
+    punctuation do not count.
+    """
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     runs = {
         " ".join(words[start : start + NUM_WORDS])

@@ -1,4 +1,6 @@
-"""Public datasets: what `envs_data/datasets.json` knows of them, and how their rows become tasks."""
+"""Public datasets: what `envs_data/datasets.json` knows of them, and how their rows
+become tasks.
+"""
 
 import hashlib
 import json
@@ -33,18 +35,21 @@ ANSWER_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """One dataset. A column is named by its path: "reward_model.ground_truth", "solution.boxed" for what is boxed.
+    """One dataset. A column is named by its path: "reward_model.ground_truth",
+    "solution.boxed" for what is boxed.
 
     Args:
         names: Short names; the first begins the ids of its tasks.
         role: What its tasks are for: nobody trains on a "test" set by accident.
         config: Which subset is read by default; `split`: which part of it.
-        files: Patterns of a config's files; other configs' files are known by their names.
+        files: Patterns of a config's files; other configs' files are known by their
+            names.
         prompt: Columns of the problem, the first that is filled; `answer` likewise.
         choices: Columns of the options, the right one first.
         read: "columns", or "livecodebench".
         only: Values that a column must have.
-        strip: Patterns of what is cut out of problems: instructions for another answer format.
+        strip: Patterns of what is cut out of problems: instructions for another answer
+            format.
         meta: Kept beside: name in `Task.meta` to column.
         date: The column by which a window of days is chosen.
         is_repeated: Whether problems come several times; each is kept once.
@@ -117,7 +122,8 @@ class Dataset:
         if not self.choices:
             return {"prompt": prompt, "answer": _text(row, self.answer, "answer")}
         options = [_text(row, [path], "option") for path in self.choices]
-        # By the problem alone, so that letters are the same in every run, order and selection.
+        # By the problem alone, so that letters are the same in every run, order and
+        # selection.
         order = sorted(
             range(len(options)), key=lambda index: _digest(f"{index} {prompt}")
         )
@@ -154,7 +160,9 @@ def _digest(text: str) -> bytes:
 
 
 def _text(row: Mapping[str, Any], paths: Sequence[str], what: str) -> str:
-    """Return the first column that is filled; a number is written out, NaN is nothing."""
+    """Return the first column that is filled; a number is written out, NaN is
+    nothing.
+    """
     for value in (_pick(row, path) for path in paths):
         if isinstance(value, float) and value.is_integer():
             value = int(value)

@@ -14,11 +14,12 @@ from aipo_env.tasks.rows import read_rows
 class FileSource(TaskTable):
     """Tasks from a file: `id`, `prompt`, `answer` and any field of `Task` per row.
 
-    The file is .jsonl, .json, .csv or .parquet. Both splits read all of it unless a row names its own in
-    `split`.
+    The file is .jsonl, .json, .csv or .parquet. Both splits read all of it unless a row
+    names its own in `split`.
 
     Raises:
-        DataError: The file cannot be read, or a row is no task; the message names file, row and field.
+        DataError: The file cannot be read, or a row is no task; the message names file,
+            row and field.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -29,7 +30,8 @@ class FileSource(TaskTable):
             split, task = _read_task(row, where)
             if task.id in ids:
                 raise DataError(
-                    f"{where}: the id {shown(task.id)} stands in an earlier row. Give each its own."
+                    f"{where}: the id {shown(task.id)} stands in an earlier row. Give"
+                    " each its own."
                 )
             ids.add(task.id)
             for name in tasks if split is None else (split,):
@@ -51,12 +53,14 @@ def _read_task(row: dict[str, Any], where: str) -> tuple[Split | None, Task]:
     split = row.pop("split", None)
     if split not in (None, "train", "test"):
         raise DataError(
-            f'{where}: field \'split\' is {shown(split)}; use "train", "test" or leave it out.'
+            f'{where}: field \'split\' is {shown(split)}; use "train", "test" or leave'
+            " it out."
         )
     for field in ("id", "prompt", "answer"):
         if field not in row:
             raise DataError(
-                f"{where}: field {field!r} is missing. A row needs id, prompt and answer."
+                f"{where}: field {field!r} is missing. A row needs id, prompt and"
+                " answer."
             )
     try:
         task = construct(Task, row, where)

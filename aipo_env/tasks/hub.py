@@ -33,16 +33,22 @@ def hub_source(
     start: str = "",
     end: str = "",
 ) -> TaskTable:
-    """Read a dataset: `hf:math_500`, `hf:OWNER/NAME,prompt=question`, `hf:livecodebench,start=2024-08-01`.
+    """Read a dataset: `hf:math_500`, `hf:OWNER/NAME,prompt=question`,
+    `hf:livecodebench,start=2024-08-01`.
 
     Args:
-        name: A short name or id of `envs_data/datasets.json`, or any other "OWNER/NAME".
+        name: A short name or id of `envs_data/datasets.json`, or any other
+            "OWNER/NAME".
         split: The part to read; `config` the subset. By default the table's.
-        revision: Branch or commit; "refs/convert/parquet" has parquet files of nearly every dataset.
-        folder: Where the dataset's files are, as `hf download` leaves them; then nothing is downloaded.
+        revision: Branch or commit; "refs/convert/parquet" has parquet files of nearly
+            every dataset.
+        folder: Where the dataset's files are, as `hf download` leaves them; then
+            nothing is downloaded.
         limit: How many tasks to keep; 0 for all.
-        prompt: The column of the problem, `answer` that of its answer, instead of the table's.
-        start: The first day of a window by the dataset's dates, as in "2024-08-01"; `end` is the last.
+        prompt: The column of the problem, `answer` that of its answer, instead of the
+            table's.
+        start: The first day of a window by the dataset's dates, as in "2024-08-01";
+            `end` is the last.
 
     Raises:
         ConfigError: An option does not fit the dataset, or a library is missing.
@@ -58,7 +64,8 @@ def hub_source(
     for day in filter(None, (start, end)):
         if not dataset.date or not re.fullmatch(r"\d{4}-\d\d-\d\d", str(day)):
             raise ConfigError(
-                f"hf:{name}: {day!r} is no day like 2024-08-01, or the dataset has no dates."
+                f"hf:{name}: {day!r} is no day like 2024-08-01, or the dataset has no"
+                " dates."
             )
     role: Split = (
         dataset.role
@@ -173,8 +180,9 @@ def choose_files(names: Iterable[str], dataset: Dataset) -> list[str]:
         ]:
             return chosen
     raise DataError(
-        f"{dataset.id}: no data files, or not all, of config={dataset.config!r} and split={dataset.split!r} among "
-        f"{', '.join(names[:20]) or 'none'}. Choose others, or revision=refs/convert/parquet."
+        f"{dataset.id}: no data files, or not all, of config={dataset.config!r} and"
+        f" split={dataset.split!r} among {', '.join(names[:20]) or 'none'}. Choose"
+        " others, or revision=refs/convert/parquet."
     )
 
 
@@ -208,6 +216,7 @@ def _fetch(dataset: Dataset, revision: str) -> list[Path]:
             f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
         )
         raise DataError(
-            f"hf:{dataset.id} cannot be fetched ({fault}). Check id, revision and network; accept its terms on its "
-            "page and log in with `hf auth login` or HF_TOKEN if it is gated; or give its files with folder=PATH."
+            f"hf:{dataset.id} cannot be fetched ({fault}). Check id, revision and"
+            " network; accept its terms on its page and log in with `hf auth login` or"
+            " HF_TOKEN if it is gated; or give its files with folder=PATH."
         ) from error

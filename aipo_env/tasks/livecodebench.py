@@ -1,4 +1,6 @@
-"""LiveCodeBench's coding problems: their prompts, and their tests out of what they are packed in."""
+"""LiveCodeBench's coding problems: their prompts, and their tests out of what they are
+packed in.
+"""
 
 import base64
 import pickletools
@@ -12,7 +14,10 @@ MAX_TEST_BYTES = 512 * 2**20
 """Private tests are unpacked up to this size."""
 # What pickling a text writes beside the text itself.
 _OF_ONE_TEXT = {"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
-_MODULES = "string re datetime collections heapq bisect copy math random statistics itertools functools "
+_MODULES = (
+    "string re datetime collections heapq bisect copy math random statistics itertools"
+    " functools "
+)
 _MODULES += "operator io sys json"
 # In one line, so that line numbers stay nearly right.
 _PRELUDE = (
@@ -34,7 +39,8 @@ def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
     All tests decide, the public ones too, as in the benchmark's own count.
 
     Raises:
-        Unusable: A column is missing or of another shape, or the private tests are none.
+        Unusable: A column is missing or of another shape, or the private tests are
+            none.
     """
     try:
         entry = read_json(row["metadata"]).get("func_name") or ""
@@ -68,7 +74,9 @@ def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _test(test: Mapping[str, str], is_function: bool) -> dict[str, Any]:
-    """Return a test in the form of `CodeTests`; a function's arguments are one JSON value per line."""
+    """Return a test in the form of `CodeTests`; a function's arguments are one JSON
+    value per line.
+    """
     given, expected = test["input"], test["output"]
     if is_function:
         return {
@@ -79,7 +87,9 @@ def _test(test: Mapping[str, str], is_function: bool) -> dict[str, Any]:
 
 
 def _unpack(packed: str) -> str:
-    """Return the text in base64(zlib(pickle(text))). Nothing is unpickled: the text is found by its opcode."""
+    """Return the text in base64(zlib(pickle(text))). Nothing is unpickled: the text is
+    found by its opcode.
+    """
     stream = zlib.decompressobj()
     try:
         data = stream.decompress(

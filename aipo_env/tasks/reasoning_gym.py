@@ -11,10 +11,12 @@ from aipo_env.tasks.rows import need
 def reasoning_gym_source(
     name: str, size: int = 500, num_test: int = 100, seed: int = 0, **options: Any
 ) -> TaskTable:
-    """Draw `size` training puzzles and, after them, `num_test` others: `reasoning_gym:gcd,size=200`.
+    """Draw `size` training puzzles and, after them, `num_test` others:
+    `reasoning_gym:gcd,size=200`.
 
-    An answer counts when it equals the puzzle's own: the library's scorers are not used, since some evaluate
-    what the policy wrote. So choose puzzles with one right answer; those without any are left out.
+    An answer counts when it equals the puzzle's own: the library's scorers are not
+    used, since some evaluate what the policy wrote. So choose puzzles with one right
+    answer; those without any are left out.
 
     Args:
         name: A dataset of the library, with its own `options`.
@@ -45,7 +47,8 @@ def reasoning_gym_source(
     }
     if not tasks:
         raise ConfigError(
-            f"reasoning_gym:{name}: none of its puzzles has an answer. Choose another dataset."
+            f"reasoning_gym:{name}: none of its puzzles has an answer. Choose another"
+            " dataset."
         )
     train = [task for task in tasks.values() if not task.meta["is_test"]]
     test = [task for task in tasks.values() if task.meta["is_test"]]

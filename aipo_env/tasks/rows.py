@@ -12,11 +12,15 @@ from aipo_env.errors import ConfigError, DataError, error_text, message_of, show
 from aipo_env.files import bounded_lines, check_line, read_rest
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
-"""What names of data files end in; where several hold the same data, the first is preferred."""
+"""What names of data files end in; where several hold the same data, the first is
+preferred.
+"""
 
 
 class Unusable(Exception):
-    """A row that makes no task; the message is the reason and holds none of the row's text."""
+    """A row that makes no task; the message is the reason and holds none of the row's
+    text.
+    """
 
 
 def need(module: str, install: str = '"aipo-rl[data]"') -> Any:

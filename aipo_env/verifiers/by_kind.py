@@ -17,7 +17,8 @@ class ByKind:
     Args:
         sandbox: The sandbox for code tasks, opened and tested at the first of them.
         allow_unsafe: Run programs unprotected where none holds; see `open_sandbox`.
-        max_time_s, max_memory_mb, max_total_s: What a code task may ask for; see `CodeVerifier`.
+        max_time_s, max_memory_mb, max_total_s: What a code task may ask for; see
+            `CodeVerifier`.
     """
 
     def __init__(
@@ -52,9 +53,9 @@ class ByKind:
         if task.kind not in self._verifiers:
             kinds = {"code", *self._verifiers}
             raise ConfigError(
-                f"task {shown(task.id)}: there is no kind {shown(task.kind)}. "
-                f"{suggest(task.kind, kinds)} For tasks of your own kind name the verifier "
-                "that judges them: verifier=, --environment.verifier, or a function by "
-                "--reward."
+                f"task {shown(task.id)}: there is no kind {shown(task.kind)}."
+                f" {suggest(task.kind, kinds)} For tasks of your own kind name the"
+                " verifier that judges them: verifier=, --environment.verifier, or a"
+                " function by --reward."
             )
         return await self._verifiers[task.kind].verify(task, text)

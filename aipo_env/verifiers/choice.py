@@ -1,4 +1,6 @@
-"""Ground truth for multiple choice: which option an answer settles on, if it settles on one."""
+"""Ground truth for multiple choice: which option an answer settles on, if it settles on
+one.
+"""
 
 import asyncio
 import json
@@ -29,7 +31,8 @@ MAX_INLINE_CHARS = 2_000
 LETTERS = "ABCDEFGHIJ"
 
 _STATED = re.compile(
-    r"(?i:\banswer|\bcorrect (?:option|choice))(?: is\b|[^\w\n]{0,9}[:=])[\s:*_]{0,20}(?![\s:*_])([^\n]{0,300})"
+    r"(?i:\banswer|\bcorrect (?:option|choice))(?:"
+    r" is\b|[^\w\n]{0,9}[:=])[\s:*_]{0,20}(?![\s:*_])([^\n]{0,300})"
     r"|(?:答案[是为: ]{1,3}|选[择: ]{0,3})([^\n]{0,300})"
 )
 _LABEL = re.compile(
@@ -49,9 +52,10 @@ _RETRACTED = re.compile(
 def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     """Return the letter an answer settles on, or "" and why it settles on none.
 
-    The last box or answer tag that speaks of an option decides; without one, the last "answer is" line; without
-    that, a last line that is nothing but an option. Two letters, a denial, a letter outside the options, a letter
-    beside another option's text, and an answer taken back afterwards settle nothing.
+    The last box or answer tag that speaks of an option decides; without one, the last
+    "answer is" line; without that, a last line that is nothing but an option. Two
+    letters, a denial, a letter outside the options, a letter beside another option's
+    text, and an answer taken back afterwards settle nothing.
     """
     text = normalize("NFKC", without_thinking(text)[-MAX_CHARS:])
     text = text[-MAX_CHARS:].strip()  # some characters are many when normalised
@@ -66,7 +70,9 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
 def _settled(
     text: str, places: list[Place], choices: tuple[str, ...]
 ) -> tuple[str, str]:
-    """Return what the last place says that speaks of an option, with those before it that "or" joins to it."""
+    """Return what the last place says that speaks of an option, with those before it
+    that "or" joins to it.
+    """
     settled, start = "", 0
     for place in reversed(places):
         if settled and not joins(text[place[1] : start]):
@@ -96,7 +102,9 @@ def _places(pattern: re.Pattern[str], text: str) -> list[Place]:
 
 
 def _read(place: str, choices: tuple[str, ...]) -> tuple[str, str]:
-    """Return the letter that a deciding place names and "", or "" and what speaks against it, if anything."""
+    """Return the letter that a deciding place names and "", or "" and what speaks
+    against it, if anything.
+    """
     place = _undress(place)
     letter, fault = _read_label(place, choices)
     if letter or fault:
@@ -182,20 +190,22 @@ class ChoiceVerifier:
     """Compares the letter an answer settles on with the gold letter."""
 
     async def verify(self, task: Task, text: str) -> Verdict:
-        """Return the verdict; an answer that settles on no option is `no_answer` and earns nothing.
+        """Return the verdict; an answer that settles on no option is `no_answer` and
+        earns nothing.
 
         Raises:
-            VerifierError: The task's gold answer is none of its options' letters, or it has more options than there
-                are letters.
+            VerifierError: The task's gold answer is none of its options' letters, or it
+                has more options than there are letters.
         """
         if len(task.choices) > len(LETTERS):
             raise VerifierError(
-                f"task {shown(task.id)}: it has {len(task.choices)} choices; {len(LETTERS)} have a letter."
+                f"task {shown(task.id)}: it has {len(task.choices)} choices;"
+                f" {len(LETTERS)} have a letter."
             )
         if task.answer not in list(LETTERS[: len(task.choices)]):
             raise VerifierError(
-                f"task {shown(task.id)}: the answer {shown(task.answer)} is no letter of its {len(task.choices)} "
-                "choices."
+                f"task {shown(task.id)}: the answer {shown(task.answer)} is no letter"
+                f" of its {len(task.choices)} choices."
             )
         letter, reason = await _choice(text, task.choices)
         if not letter:

@@ -1,4 +1,6 @@
-"""An answer against a gold as far as no algebra is needed: what is the same in every process that grades."""
+"""An answer against a gold as far as no algebra is needed: what is the same in every
+process that grades.
+"""
 
 from typing import NamedTuple
 
@@ -8,7 +10,8 @@ from aipo_env.verifiers.math_text import MAX_CHARS, clean, number, screen
 
 
 class Grade(NamedTuple):
-    """What an answer is: "correct", "wrong", "no_answer" or "refused"; which stage says so, and why.
+    """What an answer is: "correct", "wrong", "no_answer" or "refused"; which stage says
+    so, and why.
 
     "error" is said of the gold.
     """
@@ -76,7 +79,9 @@ def without_algebra(gold: str, answer: str) -> Grade:
 
 
 def is_empty(gold: str) -> bool:
-    """Return whether nothing is left of a gold answer once its dress is off, as of an empty box."""
+    """Return whether nothing is left of a gold answer once its dress is off, as of an
+    empty box.
+    """
     if len(gold) > MAX_CHARS:
         return False
     try:
@@ -86,7 +91,9 @@ def is_empty(gold: str) -> bool:
 
 
 def gold_fault(gold: str) -> str | None:
-    """Return why a gold answer cannot be used, "" when it can; None where only algebra can tell."""
+    """Return why a gold answer cannot be used, "" when it can; None where only algebra
+    can tell.
+    """
     if len(gold) > MAX_CHARS:
         return f"it holds more than {MAX_CHARS} characters"
     text = clean(gold)

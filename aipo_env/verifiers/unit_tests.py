@@ -1,7 +1,8 @@
-"""Ground truth for programs: they pass every hidden test, each in a fresh process of the sandbox.
+"""Ground truth for programs: they pass every hidden test, each in a fresh process of
+the sandbox.
 
-The program gets one test's input. What is expected never leaves this process, which compares plain data:
-exit status alone passes nothing.
+The program gets one test's input. What is expected never leaves this process, which
+compares plain data: exit status alone passes nothing.
 """
 
 import hashlib
@@ -39,9 +40,11 @@ _DECIMAL = re.compile(rb"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
 
 
 def read_program(text: str) -> tuple[str, bool]:
-    """Return the last fenced block of Python, or the whole text, and whether there was a block.
+    """Return the last fenced block of Python, or the whole text, and whether there was
+    a block.
 
-    A block whose fence names another language does not count; one that never ends reaches to the end.
+    A block whose fence names another language does not count; one that never ends
+    reaches to the end.
     """
     text = without_thinking(text)[-MAX_CHARS:]
     blocks = [
@@ -70,9 +73,11 @@ class CodeVerifier:
     """Runs the hidden tests of a "code" task in order, up to the first that fails.
 
     Args:
-        max_time_s: The longest time limit per test that is granted. A task that asks for more fails.
+        max_time_s: The longest time limit per test that is granted. A task that asks
+            for more fails.
         max_memory_mb: The most memory that is granted; None: half of the machine's.
-        max_total_s: Seconds for all tests of a verdict together; a program that is not through then is too slow.
+        max_total_s: Seconds for all tests of a verdict together; a program that is not
+            through then is too slow.
     """
 
     def __init__(
@@ -89,14 +94,17 @@ class CodeVerifier:
         self._sound_preludes: set[str] = set()
         self._slow_once: set[bytes] = set()
         self._timed_out: dict[bytes, CaseResult] = {}
-        """What ran out of time before: in a group of rollouts many programs are the same."""
+        """What ran out of time before: in a group of rollouts many programs are the
+        same.
+        """
 
     async def verify(self, task: Task, text: str) -> Verdict:
-        """Return the verdict; a failed test's status is the verdict's, and `infra_error` has no reward.
+        """Return the verdict; a failed test's status is the verdict's, and
+        `infra_error` has no reward.
 
         Raises:
-            VerifierError: The task has no tests, asks for more time, memory or output than is granted, or puts before
-                every program what is no Python.
+            VerifierError: The task has no tests, asks for more time, memory or output
+                than is granted, or puts before every program what is no Python.
         """
         source, is_block = read_program(text)
         verdict, _ = await self.verify_program(task, source)
@@ -128,7 +136,8 @@ class CodeVerifier:
         for test in task.tests.hidden:
             case = await self._run(source, task.tests, test, limits, mode)
             if case.status == "output_limit":
-                # What is right may be long: only a run that was cut off is worth the count.
+                # What is right may be long: only a run that was cut off is worth the
+                # count.
                 more = replace(limits, output_bytes=_output_bytes(task, test))
                 if more != limits:
                     case = await self._run(source, task.tests, test, more, mode)
@@ -154,15 +163,18 @@ class CodeVerifier:
         for name, value, most in asked:
             if value > most:
                 raise VerifierError(
-                    f"task {shown(task.id)}: tests: {name}={value} is more than is granted here, {most:g}. "
-                    "The verifier's max_time_s and max_memory_mb grant more."
+                    f"task {shown(task.id)}: tests: {name}={value} is more than is"
+                    f" granted here, {most:g}. The verifier's max_time_s and"
+                    " max_memory_mb grant more."
                 )
         return Limits(time_s=task.tests.time_limit_s, memory_mb=task.tests.memory_mb)
 
     async def _run(
         self, source: str, tests: CodeTests, test: Any, limits: Limits, mode: str
     ) -> CaseResult:
-        """Put a program to a test, unless it ran out of time at this very test before."""
+        """Put a program to a test, unless it ran out of time at this very test
+        before.
+        """
         program = _program(source, tests, test)
         parts = (program.source, program.stdin, program.entry, limits)
         name = hashlib.sha256(repr(parts).encode("utf-8", "replace")).digest()
@@ -179,7 +191,9 @@ class CodeVerifier:
         return case
 
     async def _check_prelude(self, task: Task, limits: Limits) -> None:
-        """Raise VerifierError if what is put before a task's programs is no Python, so that none of them is."""
+        """Raise VerifierError if what is put before a task's programs is no Python, so
+        that none of them is.
+        """
         assert task.tests is not None
         prelude = task.tests.prelude
         if not prelude or prelude in self._sound_preludes:
@@ -187,15 +201,17 @@ class CodeVerifier:
         run = await self._sandbox.run(Program(_joined(prelude, "")), limits)
         if run.status == "compile_error":
             raise VerifierError(
-                f"task {shown(task.id)}: tests: field 'prelude' is no Python by itself ({run.reason[:200]}), so no "
-                "program behind it is. Mend it."
+                f"task {shown(task.id)}: tests: field 'prelude' is no Python by itself"
+                f" ({run.reason[:200]}), so no program behind it is. Mend it."
             )
         if len(self._sound_preludes) >= MAX_PRELUDES:
             self._sound_preludes.clear()
         self._sound_preludes.add(prelude)
 
     def _remember(self, name: bytes, case: CaseResult) -> None:
-        """Keep that a program is too slow for a test, once it was so twice: a machine may be busy for a while."""
+        """Keep that a program is too slow for a test, once it was so twice: a machine
+        may be busy for a while.
+        """
         if (
             len(self._slow_once) >= MAX_TIMED_OUT
             or len(self._timed_out) >= MAX_TIMED_OUT
@@ -216,13 +232,16 @@ def _program(source: str, tests: CodeTests, test: Any) -> Program:
 
 
 def _joined(prelude: str, source: str) -> str:
-    """Put a prelude before a program; the program begins in a line of its own where the prelude's has no end."""
+    """Put a prelude before a program; the program begins in a line of its own where the
+    prelude's has no end.
+    """
     is_open = prelude and not prelude.endswith(("\n", "; "))
     return f"{prelude}\n{source}" if is_open else prelude + source
 
 
 def _output_bytes(task: Task, test: Any) -> int:
-    """Return how much a program may print: what is expected, with blanks and line ends to spare.
+    """Return how much a program may print: what is expected, with blanks and line ends
+    to spare.
 
     Raises:
         VerifierError: More is expected than any program may print.
@@ -234,8 +253,8 @@ def _output_bytes(task: Task, test: Any) -> int:
         expected = len(json.dumps(encode(test["expected"])))
     if expected > MAX_OUTPUT_BYTES:
         raise VerifierError(
-            f"task {shown(task.id)}: tests: {expected} bytes of output are expected; {MAX_OUTPUT_BYTES} are granted "
-            "at most. Delete the test."
+            f"task {shown(task.id)}: tests: {expected} bytes of output are expected;"
+            f" {MAX_OUTPUT_BYTES} are granted at most. Delete the test."
         )
     return max(Limits().output_bytes, 2 * expected)
 
@@ -271,7 +290,9 @@ def _tokens(output: bytes) -> list[list[bytes]]:
 def _alike(
     found: Any, expected: Any, near: Callable[[float, float], bool] | None
 ) -> bool:
-    """Compare tokens, or plain data in the form of `encode`; numbers by `near` if given."""
+    """Compare tokens, or plain data in the form of `encode`; numbers by `near` if
+    given.
+    """
     if near is None:
         return bool(found == expected)
     if isinstance(found, list) and isinstance(expected, list):
@@ -296,7 +317,9 @@ def _alike(
 
 
 def _number(value: Any) -> float | None:
-    """Return the number that a token or an encoded value stands for, if it does; an integer stays one."""
+    """Return the number that a token or an encoded value stands for, if it does; an
+    integer stays one.
+    """
     try:
         if isinstance(value, bytes):
             return (

@@ -1,4 +1,6 @@
-"""Evaluation: unbiased pass@k and mean@k on held-out tasks, without agents and with, with paired intervals."""
+"""Evaluation: unbiased pass@k and mean@k on held-out tasks, without agents and with,
+with paired intervals.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +29,8 @@ _TASKS_OF_AN_ENDLESS_SOURCE = 96
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """Return the unbiased estimate of the chance that one of k samples is correct (arXiv 2107.03374).
+    """Return the unbiased estimate of the chance that one of k samples is correct
+    (arXiv 2107.03374).
 
     >>> pass_at_k(4, 1, 2)
     0.5
@@ -41,7 +44,8 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
         )
     if not 0 <= num_correct <= num_samples:
         raise ValueError(
-            f"pass_at_k: num_correct={num_correct} must be from 0 to num_samples={num_samples}."
+            f"pass_at_k: num_correct={num_correct} must be from 0 to"
+            f" num_samples={num_samples}."
         )
     if num_samples - num_correct < k:
         return 1.0
@@ -59,7 +63,8 @@ class Scores:
         num_correct: int64[tasks], correct samples.
         num_samples: Samples per task.
         num_truncated: Of all samples, those that a limit cut off.
-        num_unverified: Of all samples, those that failed before a verdict: a verifier or a tool did.
+        num_unverified: Of all samples, those that failed before a verdict: a verifier
+            or a tool did.
         unverified_reason: What the first of them says.
         mean_reward: Over the samples that have one; with partial credit it is not the
             share of correct ones.
@@ -93,7 +98,9 @@ class Scores:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return means, 95 % bootstrap intervals over tasks, and the same by bottleneck."""
+        """Return means, 95 % bootstrap intervals over tasks, and the same by
+        bottleneck.
+        """
         row = self._means()
         row["intervals"] = {f"pass@{k}": interval(self.pass_at(k)) for k in self.ks()}
         kinds = [kind for kind in CONSULT_KINDS if kind in self.bottlenecks]
@@ -131,10 +138,11 @@ def interval(values: NDArray[np.float64]) -> list[float]:
 
 
 def compare(before: Scores, after: Scores) -> dict[str, Any]:
-    """Return what changed on the same tasks: paired differences with intervals, boundary gain and loss.
+    """Return what changed on the same tasks: paired differences with intervals,
+    boundary gain and loss.
 
-    Boundary gain is the share of tasks never solved before and solved at least once after; boundary loss the
-    reverse.
+    Boundary gain is the share of tasks never solved before and solved at least once
+    after; boundary loss the reverse.
     """
     differences = {
         k: after.pass_at(k) - before.pass_at(k)
@@ -151,7 +159,9 @@ def compare(before: Scores, after: Scores) -> dict[str, Any]:
 
 
 def dependence_gap(unaided: Scores, aided: Scores) -> float:
-    """Return how much better the policy is with agents than without: pass@1, same tasks."""
+    """Return how much better the policy is with agents than without: pass@1, same
+    tasks.
+    """
     return float((aided.pass_at(1) - unaided.pass_at(1)).mean())
 
 
@@ -164,10 +174,12 @@ def evaluate(
     aided: bool,
     seed: int,
 ) -> tuple[Scores, list[Episode]]:
-    """Sample `num_tasks` held-out tasks; return the scores and the first episode of each task.
+    """Sample `num_tasks` held-out tasks; return the scores and the first episode of
+    each task.
 
-    0 stands for all tasks of a finite source, which is never read twice. Unaided means deployment: the plain prompt,
-    and markup is plain text. An episode whose verifier failed counts as wrong.
+    0 stands for all tasks of a finite source, which is never read twice. Unaided means
+    deployment: the plain prompt, and markup is plain text. An episode whose verifier
+    failed counts as wrong.
     """
     held = scenario.source.num_tasks("test") or num_tasks or _TASKS_OF_AN_ENDLESS_SOURCE
     num_tasks = min(num_tasks or held, held)
@@ -209,13 +221,16 @@ def evaluate(
                 firsts.append(episode)
     kinds = tuple(str(task.meta.get("bottleneck", "")) for task in tasks)
     names = tuple(task.id for task in tasks)
-    return Scores(
-        names,
-        kinds,
-        num_correct,
-        num_samples,
-        num_truncated,
-        num_unverified,
-        unverified_reason,
-        float(np.mean(rewards)) if rewards else 0.0,
-    ), firsts
+    return (
+        Scores(
+            names,
+            kinds,
+            num_correct,
+            num_samples,
+            num_truncated,
+            num_unverified,
+            unverified_reason,
+            float(np.mean(rewards)) if rewards else 0.0,
+        ),
+        firsts,
+    )

@@ -1,4 +1,6 @@
-"""What is measured on schedule: the policy alone, on the same held-out tasks with the same draws every time."""
+"""What is measured on schedule: the policy alone, on the same held-out tasks with the
+same draws every time.
+"""
 
 from aipo_env import DataError, Environment, Scenario, build_scenario, is_id
 from aipo_learner.evaluation.evaluate import evaluate
@@ -26,8 +28,9 @@ def held_out_scenario(config: TrainConfig) -> Scenario:
     scenario = build_scenario(environment, "none", seed=config.seed)
     if schedule.every and scenario.source.num_tasks("test") == 0:
         raise DataError(
-            f"environment {environment.name!r} has no held-out tasks, and evaluation.every={schedule.every} asks for some. Name "
-            "another source, as in --evaluation.environment hf:math_500, or set --evaluation.every 0."
+            f"environment {environment.name!r} has no held-out tasks, and"
+            f" evaluation.every={schedule.every} asks for some. Name another source, as"
+            " in --evaluation.environment hf:math_500, or set --evaluation.every 0."
         )
     return scenario
 
@@ -35,7 +38,9 @@ def held_out_scenario(config: TrainConfig) -> Scenario:
 def held_out_metrics(
     schedule: EvaluationSchedule, scenario: Scenario, sampler: Sampler, *, seed: int
 ) -> dict[str, float]:
-    """Sample the held-out tasks; return mean pass@1, pass@k, and the share that a limit cut off."""
+    """Sample the held-out tasks; return mean pass@1, pass@k, and the share that a limit
+    cut off.
+    """
     num_samples = schedule.num_samples
     scores, _ = evaluate(
         sampler,

@@ -36,7 +36,8 @@ def measure_task_sets(
     What was measured is written, and in the end printed, even when a later set fails.
 
     Raises:
-        ConfigError, DataError: Before anything is sampled, when a set cannot be read, or its scores not be written.
+        ConfigError, DataError: Before anything is sampled, when a set cannot be read,
+            or its scores not be written.
     """
     agents = None if options.aided else "none"
     scenarios = {
@@ -46,8 +47,8 @@ def measure_task_sets(
     for name, scenario in scenarios.items():
         if options.aided and not scenario.offered:
             raise ConfigError(
-                f"eval: --aided with nobody to consult: {name!r} has no agents. Name some, "
-                "as in --agents openai:MODEL@URL, or leave --aided out."
+                f"eval: --aided with nobody to consult: {name!r} has no agents. Name"
+                " some, as in --agents openai:MODEL@URL, or leave --aided out."
             )
     for scenario in scenarios.values():
         if scenario.source.num_tasks("test") == 0:
@@ -79,7 +80,8 @@ def measure_task_sets(
         alone = result["unaided"]
         if alone["num_unverified"] == alone["num_tasks"] * alone["num_samples"]:
             raise VerifierError(
-                f"eval: no sample of {name!r} got a verdict: {alone['unverified_reason']}"
+                f"eval: no sample of {name!r} got a verdict:"
+                f" {alone['unverified_reason']}"
             )
     return results
 
@@ -120,7 +122,9 @@ def _measure(
 
 
 def _folders(options: EvalOptions, scenarios: Collection[str]) -> dict[str, Path]:
-    """Return the folder for the scores of each set; none where they are not to be written."""
+    """Return the folder for the scores of each set; none where they are not to be
+    written.
+    """
     if not options.out:
         return {}
     if len(scenarios) == 1:
@@ -129,7 +133,9 @@ def _folders(options: EvalOptions, scenarios: Collection[str]) -> dict[str, Path
 
 
 def _check_out(folder: Path, *, is_within: bool) -> None:
-    """Raise DataError if what would be written is a link or no file, or a set's folder within another is none."""
+    """Raise DataError if what would be written is a link or no file, or a set's folder
+    within another is none.
+    """
     if is_within:
         check_place(folder, is_folder=True)
     for name in ("scores.json", "episodes.jsonl"):
@@ -147,7 +153,9 @@ def _write(
 
 
 def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
-    """Print means over tasks with their 95 % intervals, also by the help a task is known to need."""
+    """Print means over tasks with their 95 % intervals, also by the help a task is
+    known to need.
+    """
     table = Table("task set", "policy", "tasks", "mean", "pass", "cut off", box=None)
     for column in table.columns[1:]:
         column.no_wrap = True
@@ -192,8 +200,9 @@ def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
             [result["unaided"]["pass@1"] for result in results.values()]
         )
         console.print(
-            f"Mean over the {len(results)} sets, alone: {mean_alone:.3f}. Each set counts the same, whatever its size "
-            "and kind, so compare policies set by set first.",
+            f"Mean over the {len(results)} sets, alone: {mean_alone:.3f}. Each set"
+            " counts the same, whatever its size and kind, so compare policies set by"
+            " set first.",
             highlight=False,
         )
 

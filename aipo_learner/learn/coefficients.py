@@ -1,4 +1,6 @@
-"""The coefficients of agents' tokens in the objective, kept beside episodes for the viewer."""
+"""The coefficients of agents' tokens in the objective, kept beside episodes for the
+viewer.
+"""
 
 import json
 import math
@@ -34,7 +36,8 @@ def episode_coefficients(
     *,
     temperature: float,
 ) -> list[NDArray[np.float32]]:
-    """Return the coefficient of every agent token at the model's weights, as if the advantage were positive.
+    """Return the coefficient of every agent token at the model's weights, as if the
+    advantage were positive.
 
     float32[T] per episode, NaN at all other tokens.
     """
@@ -51,7 +54,9 @@ def episode_coefficients(
 
 
 def write_coefficients(path: Path, coefficients: Sequence[NDArray[np.float32]]) -> None:
-    """Write the coefficients of the episodes in `path` (`….jsonl`) beside them, as `….coefficients.json`."""
+    """Write the coefficients of the episodes in `path` (`….jsonl`) beside them, as
+    `….coefficients.json`.
+    """
     rows = [
         [None if math.isnan(value) else value for value in row.tolist()]
         for row in coefficients
@@ -62,7 +67,8 @@ def write_coefficients(path: Path, coefficients: Sequence[NDArray[np.float32]]) 
 def read_coefficients(
     path: Path, episodes: Sequence[Episode]
 ) -> list[NDArray[np.float32]]:
-    """Return float32[T] per episode in `path`, from the file beside it; NaN where unknown, or without a file.
+    """Return float32[T] per episode in `path`, from the file beside it; NaN where
+    unknown, or without a file.
 
     Raises:
         DataError: The file is corrupt or belongs to other episodes.
@@ -88,18 +94,23 @@ def read_coefficients(
 
 
 def _lists(value: Any) -> list[list[Any]]:
-    """Return a list of lists of numbers and nulls; raise ValueError if it is something else."""
+    """Return a list of lists of numbers and nulls; raise ValueError if it is something
+    else.
+    """
     if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
         raise ValueError(f"{shown(value)} is no list of lists")
     return value
 
 
 def _as_array(row: list[Any]) -> NDArray[np.float32]:
-    """Return the numbers of a list, NaN for null; raise ValueError if it holds something else."""
+    """Return the numbers of a list, NaN for null; raise ValueError if it holds
+    something else.
+    """
     numbers = [math.nan if value is None else value for value in row]
     for number in numbers:
         is_number = isinstance(number, int | float) and not isinstance(number, bool)
-        # Infinities and NaN may be what the objective came to; more digits are none of ours.
+        # Infinities and NaN may be what the objective came to; more digits are none of
+        # ours.
         if not is_number or MAX_FLOAT32 < abs(number) < math.inf:
             raise ValueError(f"{shown(number)} is no coefficient")
     return np.array(numbers, np.float32)

@@ -78,7 +78,9 @@ def success_not_consulted(step: StepEpisodes) -> Values:
 
 
 def success_revealed(step: StepEpisodes) -> Values:
-    """Success of aided episodes with a reply that stated a gold answer with few candidates."""
+    """Success of aided episodes with a reply that stated a gold answer with few
+    candidates.
+    """
     return success(episode for episode in step.aided if episode.is_revealed)
 
 
@@ -183,7 +185,9 @@ def consult_status(step: StepEpisodes) -> Mapping[str, Values]:
 
 
 def consult_rate_by_difficulty(step: StepEpisodes) -> Mapping[str, Values]:
-    """`consult_rate/difficulty_N`: consultations asked for per aided episode, by the task's difficulty."""
+    """`consult_rate/difficulty_N`: consultations asked for per aided episode, by the
+    task's difficulty.
+    """
     rates: dict[str, list[float]] = {}
     for episode in step.aided:
         difficulty = episode.task.meta.get("difficulty")
@@ -199,8 +203,8 @@ def consult_rate_by_difficulty(step: StepEpisodes) -> Mapping[str, Values]:
 def by_kind(step: StepEpisodes) -> Mapping[str, Values]:
     """`consult_rate/KIND` and `success/KIND/aided|unaided`, for each kind of agent.
 
-    The rate is answered consultations of that agent per aided episode; success is split by
-    the help that a task is known to need.
+    The rate is answered consultations of that agent per aided episode; success is split
+    by the help that a task is known to need.
     """
     values: dict[str, Values] = {}
     for kind in CONSULT_KINDS:
@@ -228,8 +232,8 @@ FAMILIES: tuple[Family, ...] = (
 def consult_counts(step: StepEpisodes) -> dict[str, float]:
     """`consults/OUTCOME`: how many consultations came to what.
 
-    Beside the outcomes, `consults/revealed` are replies that stated a gold answer with few
-    candidates, and `consults/retries` attempts that were made again.
+    Beside the outcomes, `consults/revealed` are replies that stated a gold answer with
+    few candidates, and `consults/retries` attempts that were made again.
     """
     counts: dict[str, float] = {}
     for consult in step.consults:
@@ -241,7 +245,9 @@ def consult_counts(step: StepEpisodes) -> dict[str, float]:
 
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Return all metrics of a step's episodes: means, where there is anything to take them of, and counts."""
+    """Return all metrics of a step's episodes: means, where there is anything to take
+    them of, and counts.
+    """
     step = StepEpisodes(episodes)
     values: dict[str, Values] = {name: of(step) for name, of in METRICS.items()}
     for family in FAMILIES:
@@ -255,7 +261,9 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 def _num_answered(episode: Episode, kind: str = "") -> int:
-    """Return how many consultations of agents, or of one kind of them, were answered."""
+    """Return how many consultations of agents, or of one kind of them, were
+    answered.
+    """
     return sum(
         consult.is_agents
         and consult.status == "answered"

@@ -31,20 +31,23 @@ _TOKENIZER_FILES = (
 def load_policy(
     path: str, *, trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a Hugging Face causal LM with its tokenizer, in float32, safetensors only; on the GPU if there is one.
+    """Load a Hugging Face causal LM with its tokenizer, in float32, safetensors only;
+    on the GPU if there is one.
 
     Of a folder nothing is fetched that it names, unless its code is trusted.
 
     Raises:
-        PolicyError: There is no such model, no tokenizer, no chat template or no end token; the folder is an adapter;
-            or the model names code of the Hub that is not trusted.
+        PolicyError: There is no such model, no tokenizer, no chat template or no end
+            token; the folder is an adapter; or the model names code of the Hub that is
+            not trusted.
     """
     local = Path(path)
     if not local.is_dir() and (
         local.is_absolute() or path.startswith(".") or path.count("/") != 1
     ):
         raise PolicyError(
-            f"policy {path!r}: no such folder. Give a Hugging Face model folder or hub name."
+            f"policy {path!r}: no such folder. Give a Hugging Face model folder or hub"
+            " name."
         )
     if local.is_dir():
         _check_folder(local)
@@ -72,8 +75,9 @@ def load_policy(
         raise PolicyError(f"policy {path!r} has no usable {part}: {reason}") from error
     if not getattr(tokenizer, "chat_template", None):
         raise PolicyError(
-            f"policy {path!r}: its tokenizer has no chat template. Put a chat_template.jinja beside it, or "
-            "use the instruction-tuned version of the model."
+            f"policy {path!r}: its tokenizer has no chat template. Put a"
+            " chat_template.jinja beside it, or use the instruction-tuned version of"
+            " the model."
         )
     if tokenizer.eos_token_id is None:
         raise PolicyError(
@@ -104,7 +108,9 @@ def load_architecture(
 
 
 def _is_offline(path: str, trust_remote_code: bool) -> bool:
-    """Return whether nothing is to be fetched for a policy: a folder may name models and code of the Hub."""
+    """Return whether nothing is to be fetched for a policy: a folder may name models
+    and code of the Hub.
+    """
     return Path(path).is_dir() and not trust_remote_code
 
 
@@ -114,21 +120,24 @@ def _check_folder(folder: Path) -> None:
         # Links are common here: the Hub's cache is made of them.
         if path.exists() and not path.is_file() and not path.is_dir():
             raise PolicyError(
-                f"policy {str(folder)!r}: {path.name} is no file, and would be read for ever. Delete it."
+                f"policy {str(folder)!r}: {path.name} is no file, and would be read for"
+                " ever. Delete it."
             )
     if (folder / "adapter_config.json").is_file():
         raise PolicyError(
-            f"policy {str(folder)!r} is an adapter (adapter_config.json), and no whole model. Give the base model, or "
-            "export the two merged (peft: merge_and_unload, then save_pretrained)."
+            f"policy {str(folder)!r} is an adapter (adapter_config.json), and no whole"
+            " model. Give the base model, or export the two merged (peft:"
+            " merge_and_unload, then save_pretrained)."
         )
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise PolicyError(
-            f"policy {str(folder)!r} has no usable tokenizer: there is none of {', '.join(_TOKENIZER_FILES)} in it."
+            f"policy {str(folder)!r} has no usable tokenizer: there is none of"
+            f" {', '.join(_TOKENIZER_FILES)} in it."
         )
     if not (folder / "config.json").is_file():
         raise PolicyError(
-            f"policy {str(folder)!r} has no usable model: there is no config.json in it. Give a folder that "
-            "save_pretrained wrote."
+            f"policy {str(folder)!r} has no usable model: there is no config.json in"
+            " it. Give a folder that save_pretrained wrote."
         )
 
 
@@ -139,13 +148,16 @@ def _check_kernels(config: PreTrainedConfig, path: str) -> None:
         for name, value in vars(part).items():
             if "_implementation" in name and "/" in str(value):
                 raise PolicyError(
-                    f"policy {path!r}: its config.json names {shown(value)} for {name.strip('_')}, which is code of the "
-                    "Hub. Delete it there, or trust the model's code with --trust-remote-code if you have read it."
+                    f"policy {path!r}: its config.json names {shown(value)} for"
+                    f" {name.strip('_')}, which is code of the Hub. Delete it there, or"
+                    " trust the model's code with --trust-remote-code if you have"
+                    " read it."
                 )
 
 
 def policy_folder(name: str) -> str:
-    """Return where a policy is: "tiny" is the shipped one, a training run's folder stands for its newest export.
+    """Return where a policy is: "tiny" is the shipped one, a training run's folder
+    stands for its newest export.
 
     Raises:
         DataError: The shipped policy is damaged.
@@ -159,7 +171,9 @@ def policy_folder(name: str) -> str:
 def save_policy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path
 ) -> None:
-    """Write a Hugging Face folder in the model's own dtype; `path` is replaced only once all is written."""
+    """Write a Hugging Face folder in the model's own dtype; `path` is replaced only
+    once all is written.
+    """
     scratch = path.with_name(path.name + ".writing")
     shutil.rmtree(scratch, ignore_errors=True)
     model.save_pretrained(scratch, state_dict=merged_state(model))

@@ -1,4 +1,6 @@
-"""The arms of a comparison as the report reads them: anything missing or malformed is None, never a guess."""
+"""The arms of a comparison as the report reads them: anything missing or malformed is
+None, never a guess.
+"""
 
 import re
 from collections import Counter
@@ -16,7 +18,9 @@ ARMS = {
     "masked": ("masked", "consults agents, but their tokens get no gradient"),
     "base": ("no agents", "the same reinforcement learning without agents"),
 }
-"""The arms of the demo by folder: title and description. Any other folder is an arm under its own name."""
+"""The arms of the demo by folder: title and description. Any other folder is an arm
+under its own name.
+"""
 
 MAX_NAME_BYTES = 255
 """A folder's name is not longer."""
@@ -28,11 +32,13 @@ BEFORE_STYLE = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One run of the comparison: its part of `summary.json`, and its metrics, row by row.
+    """One run of the comparison: its part of `summary.json`, and its metrics, row by
+    row.
 
     Args:
         style: Number of its line style.
-        rollouts_per_step: Turns steps into rollouts; 1 where some arm's number of rollouts is unknown.
+        rollouts_per_step: Turns steps into rollouts; 1 where some arm's number of
+            rollouts is unknown.
     """
 
     folder: Path
@@ -69,7 +75,9 @@ class Arm:
 
     @property
     def gap(self) -> float | None:
-        """The dependence gap: pass@1 with agents minus pass@1 without, after training."""
+        """The dependence gap: pass@1 with agents minus pass@1 without, after
+        training.
+        """
         aided, alone = (
             self.number("aided", "after", "pass@1"),
             self.number("unaided", "after", "pass@1"),
@@ -83,13 +91,17 @@ class Arm:
 
     @property
     def bottlenecks(self) -> list[str]:
-        """The kinds of help that tasks are known to need, as measured after training."""
+        """The kinds of help that tasks are known to need, as measured after
+        training.
+        """
         parts = lookup(self.summary, "unaided", "after", "by_bottleneck")
         return list(parts) if isinstance(parts, Mapping) else []
 
     @property
     def consults(self) -> Counter[str]:
-        """Consultations of the whole training by what became of them, those that revealed a gold, and retries."""
+        """Consultations of the whole training by what became of them, those that
+        revealed a gold, and retries.
+        """
         totals = Counter[str]()
         for name in (*CONSULT_OUTCOMES, "revealed", "retries"):
             found: list[Any] = [row.get(f"consults/{name}") for row in self.rows]
@@ -109,7 +121,9 @@ class Arm:
         return Series(name=self.title, style=self.style, xs=xs, ys=ys)
 
     def pass_at_k(self, when: str) -> Series | None:
-        """Return pass@k without agents over k, "before" or "after", with its intervals if every k has one."""
+        """Return pass@k without agents over k, "before" or "after", with its intervals
+        if every k has one.
+        """
         measured = lookup(self.summary, "unaided", when)
         ks = measured_k(measured)
         if len(ks) < 2:
@@ -128,9 +142,11 @@ class Arm:
 
 
 def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
-    """Yield the arms that the summary or a sub-folder with metrics names, those of the demo first.
+    """Yield the arms that the summary or a sub-folder with metrics names, those of the
+    demo first.
 
-    A folder with metrics of its own is a single run, whose summary is the `scores.json` of `aipo eval`.
+    A folder with metrics of its own is a single run, whose summary is the `scores.json`
+    of `aipo eval`.
     """
     if (folder / "metrics.jsonl").is_file():
         after = {
@@ -167,13 +183,15 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
 
 
 def check_name(name: str, folder: Path) -> None:
-    """Raise DataError unless a run's name is that of a folder within the one that is reported on, and no link."""
+    """Raise DataError unless a run's name is that of a folder within the one that is
+    reported on, and no link.
+    """
     is_inside = Path(name).name == name and "\\" not in name and name != ".."
     is_name = is_inside and len(name.encode("utf-8", "replace")) <= MAX_NAME_BYTES
     if not is_name or (folder / name).is_symlink():
         raise DataError(
-            f"{folder}: its summary names the run {shown(name)}, which is no folder in it. "
-            "Mend summary.json, or report on that run by itself."
+            f"{folder}: its summary names the run {shown(name)}, which is no folder in"
+            " it. Mend summary.json, or report on that run by itself."
         )
 
 

@@ -1,4 +1,6 @@
-"""Small charts as inline SVG, coloured by the page: series `s0`, `s1`, … differ in colour and in dash."""
+"""Small charts as inline SVG, coloured by the page: series `s0`, `s1`, … differ in
+colour and in dash.
+"""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +19,9 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One line: its name, its style (a number), its points, and a band `low` to `high` where known."""
+    """One line: its name, its style (a number), its points, and a band `low` to `high`
+    where known.
+    """
 
     name: str
     style: int
@@ -71,13 +75,17 @@ def line_chart(
     ]
     parts += [plot.column(tick, f"{tick:,.0f}") for tick in x_ticks if tick <= max(xs)]
     parts += [
-        f'<text class="axis" x="{(_LEFT + WIDTH - _RIGHT) / 2:.0f}" y="{HEIGHT - 5}">{x_label}</text>'
+        f'<text class="axis" x="{(_LEFT + WIDTH - _RIGHT) / 2:.0f}"'
+        f' y="{HEIGHT - 5}">{x_label}</text>'
     ]
     parts += [plot.band(line) for line in lines if line.low]
     parts += [plot.path(line, "faint") for line in faint]
     parts += [plot.path(line, "line") for line in lines]
     parts += [plot.marks(line) for line in lines if log2_x]
-    return f'<svg role="img" aria-label="{_text(label)}" viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
+    return (
+        f'<svg role="img" aria-label="{_text(label)}" viewBox="0 0 {WIDTH}'
+        f' {HEIGHT}">{"".join(parts)}</svg>'
+    )
 
 
 def legend_key(style: int) -> str:
@@ -108,13 +116,19 @@ class _Plot:
 
     def row(self, tick: float, text: str) -> str:
         y, kind = self.y(tick), "grid zero" if tick == 0 else "grid"
-        grid = f'<line class="{kind}" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        grid = (
+            f'<line class="{kind}" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}"'
+            f' y2="{y:.1f}"/>'
+        )
         return (
             f'{grid}<text class="value" x="{_LEFT - 8}" y="{y + 4:.1f}">{text}</text>'
         )
 
     def column(self, tick: float, text: str) -> str:
-        return f'<text class="axis" x="{self.x(tick):.1f}" y="{HEIGHT - _BOTTOM + 18}">{text}</text>'
+        return (
+            f'<text class="axis" x="{self.x(tick):.1f}"'
+            f' y="{HEIGHT - _BOTTOM + 18}">{text}</text>'
+        )
 
     def path(self, line: Series, kind: str) -> str:
         stride = -(-len(line.xs) // _MAX_POINTS)
@@ -131,8 +145,9 @@ class _Plot:
 
     def marks(self, line: Series) -> str:
         return "".join(
-            f'<circle class="dot s{line.style % NUM_STYLES}" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="3">'
-            f"<title>{_text(line.name)}: {100 * y:.1f}% at {x:g}</title></circle>"
+            f'<circle class="dot s{line.style % NUM_STYLES}" cx="{self.x(x):.1f}"'
+            f' cy="{self.y(y):.1f}" r="3"><title>{_text(line.name)}: {100 * y:.1f}% at'
+            f" {x:g}</title></circle>"
             for x, y in zip(line.xs, line.ys, strict=True)
         )
 
@@ -143,7 +158,9 @@ class _Plot:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return four to seven round numbers that enclose `low` and, but for one step, `high`."""
+    """Return four to seven round numbers that enclose `low` and, but for one step,
+    `high`.
+    """
     raw = max(high - low, 1e-9) / 4
     scale = 10.0 ** math.floor(math.log10(raw))
     step = next(

@@ -1,4 +1,6 @@
-"""The report's figures: each a chart with a title and one sentence that says what it means."""
+"""The report's figures: each a chart with a title and one sentence that says what it
+means.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,19 +18,28 @@ _SUCCESS = (
         "success/unaided",
         "",
         "Success alone, in training",
-        "The share of training rollouts without agents that end right: what the policy can do by itself.",
+        (
+            "The share of training rollouts without agents that end right: what the"
+            " policy can do by itself."
+        ),
     ),
     (
         "success/aided",
         "",
         "Success with agents, in training",
-        "The share of rollouts that may consult and end right: how well the policy uses help.",
+        (
+            "The share of rollouts that may consult and end right: how well the policy"
+            " uses help."
+        ),
     ),
     (
         "success/aided",
         "success/unaided",
         "Dependence gap, in training",
-        "Success with agents minus success alone: it closes as the policy comes to do without them.",
+        (
+            "Success with agents minus success alone: it closes as the policy comes to"
+            " do without them."
+        ),
     ),
 )
 """Curves: a metric, another that is taken from it, the title, the caption."""
@@ -37,20 +48,28 @@ _AGENT_TOKENS = (
         "agent_p_mean",
         "",
         "Probability of agents' tokens",
-        "The mean probability that the policy itself gives to what its agents wrote: learning raises it.",
+        (
+            "The mean probability that the policy itself gives to what its agents"
+            " wrote: learning raises it."
+        ),
     ),
     (
         "agent_below_floor_share",
         "",
         "Agents' tokens below the floor",
-        "The share too unlikely for plain importance sampling to teach them: here the floor acts.",
+        (
+            "The share too unlikely for plain importance sampling to teach them: here"
+            " the floor acts."
+        ),
     ),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A chart, its title, what it means in a sentence, and (name, style) of each line."""
+    """A chart, its title, what it means in a sentence, and (name, style) of each
+    line.
+    """
 
     title: str
     caption: str
@@ -80,7 +99,8 @@ def figures(arms: Sequence[Arm]) -> dict[str, list[Figure]]:
                     for name in evaluated
                 },
                 "Evaluation on schedule",
-                "The policy alone on held-out tasks, the same every time; answers that a limit cut off are “truncated”.",
+                "The policy alone on held-out tasks, the same every time; answers that"
+                " a limit cut off are “truncated”.",
                 share=True,
             ),
         ],
@@ -104,8 +124,11 @@ def _ability_figures(arms: Sequence[Arm]) -> list[Figure]:
         return []
     figure = Figure(
         title="pass@k alone, on held-out tasks",
-        caption="The chance that at least one of k answers is right: a curve that starts high needs no luck, one that "
-        "rises late many tries. Bands are 95% bootstrap intervals over tasks.",
+        caption=(
+            "The chance that at least one of k answers is right: a curve that starts"
+            " high needs no luck, one that rises late many tries. Bands are 95%"
+            " bootstrap intervals over tasks."
+        ),
         svg=line_chart(
             lines, label="pass@k over k", x_label="k (answers per task)", log2_x=True
         ),
@@ -133,7 +156,9 @@ def _by_metric(
     *,
     share: bool,
 ) -> list[Figure]:
-    """Return a figure for each arm, with a line for each metric that it has, under its name."""
+    """Return a figure for each arm, with a line for each metric that it has, under its
+    name.
+    """
     figures = []
     for arm in arms:
         lines = []
@@ -149,7 +174,9 @@ def _by_metric(
 def _figure(
     lines: Sequence[Series], title: str, caption: str, *, share: bool, x_label: str
 ) -> list[Figure]:
-    """Return a figure of curves, smoothed over the values they are made from; none without lines."""
+    """Return a figure of curves, smoothed over the values they are made from; none
+    without lines.
+    """
     if not lines:
         return []
     smooth = [smoothed(line) for line in lines]

@@ -1,4 +1,6 @@
-"""The report of a comparison: its summary and its arms' metrics and episodes, as one self-contained page."""
+"""The report of a comparison: its summary and its arms' metrics and episodes, as one
+self-contained page.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,16 +33,20 @@ _EVALUATION = "evaluation-*.jsonl"
 MAX_SUMMARY_BYTES = 64 * 2**20
 """A longer summary is not read."""
 _PER_EVALUATION = 3
-"""Episodes shown of each evaluation; kinds of bottleneck take turns, so these are one of each."""
+"""Episodes shown of each evaluation; kinds of bottleneck take turns, so these are one
+of each.
+"""
 
 
 def write_report(folder: Path) -> Path:
-    """Write `folder/report.html` about the arms of a comparison, or about a single run; return its path.
+    """Write `folder/report.html` about the arms of a comparison, or about a single run;
+    return its path.
 
-    A comparison's folder has `summary.json` and its arms' folders, a run's `metrics.jsonl` and, when
-    `aipo eval --out` wrote there, `scores.json`. An arm's folder may hold `metrics.jsonl`, `checkpoints`,
-    `episodes/step-*.jsonl` of its training and `episodes/evaluation-*.jsonl` after it; `before/episodes` those
-    before it. What is missing is left out.
+    A comparison's folder has `summary.json` and its arms' folders, a run's
+    `metrics.jsonl` and, when `aipo eval --out` wrote there, `scores.json`. An arm's
+    folder may hold `metrics.jsonl`, `checkpoints`, `episodes/step-*.jsonl` of its
+    training and `episodes/evaluation-*.jsonl` after it; `before/episodes` those before
+    it. What is missing is left out.
 
     Raises:
         DataError: There is nothing to report on, or a file is corrupt.
@@ -52,7 +58,8 @@ def write_report(folder: Path) -> Path:
     arms = list(read_arms(folder, summary))
     if not arms:
         raise DataError(
-            f"{folder}: holds no run. Give the --out folder of `aipo train` or `aipo demo`."
+            f"{folder}: holds no run. Give the --out folder of `aipo train` or `aipo"
+            " demo`."
         )
     templates = html_templates(Path(__file__).parent / "templates")
     templates.filters["percent"] = _percent
@@ -86,9 +93,10 @@ def _differences(arms: Sequence[Arm], against: object) -> list[str]:
             low, high = change["intervals"]["pass@1"]
             points, gain = 100 * change["difference"]["pass@1"], change["boundary_gain"]
             sentences.append(
-                f"{arms[0].title} against {titles[name]}, alone: {points:+.1f} points of pass@1 "
-                f"(95 % paired bootstrap {100 * low:+.1f} to {100 * high:+.1f}); {gain:.0%} of the tasks were solved "
-                "by the first only."
+                f"{arms[0].title} against {titles[name]}, alone: {points:+.1f} points"
+                f" of pass@1 (95 % paired bootstrap {100 * low:+.1f} to"
+                f" {100 * high:+.1f}); {gain:.0%} of the tasks were solved by the first"
+                " only."
             )
         except (KeyError, OverflowError, TypeError, ValueError):
             continue
@@ -113,7 +121,10 @@ def _headline(arms: Sequence[Arm]) -> str:
         )
         if arm.folder.name == "aipo" and before is not None and after is not None:
             now, was = _percent(after), _percent(before)
-            return f"Alone, the policy solves {now} of unseen tasks; before training, {was}"
+            return (
+                f"Alone, the policy solves {now} of unseen tasks; before training,"
+                f" {was}"
+            )
     return "What the policy can do alone"
 
 
@@ -150,7 +161,9 @@ def _evaluation(arms: Sequence[Arm]) -> Mapping[str, float]:
 
 
 def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
-    """Return the viewer: evaluation before training, then each arm's training and evaluation."""
+    """Return the viewer: evaluation before training, then each arm's training and
+    evaluation.
+    """
     shown: list[tuple[str, Episode, NDArray[np.float32]]] = []
     before = check_place(folder / "before", is_folder=True)
     for path in _own_files(before, _EVALUATION):
@@ -187,7 +200,9 @@ def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
 
 
 def _own_files(run: Path, pattern: str) -> list[Path]:
-    """Return the files of episodes of a run, none of them by a link: a shared folder's lead anywhere."""
+    """Return the files of episodes of a run, none of them by a link: a shared folder's
+    lead anywhere.
+    """
     folder = run / "episodes"
     if folder.is_symlink():
         return []
@@ -200,7 +215,9 @@ def _read(path: Path) -> list[tuple[Episode, NDArray[np.float32]]]:
 
 
 def _decoder(arms: Sequence[Arm]) -> Callable[[int], str] | None:
-    """Return the decoder of the arms' policy, which they share, if one of them has a checkpoint."""
+    """Return the decoder of the arms' policy, which they share, if one of them has a
+    checkpoint.
+    """
     for arm in arms:
         try:
             policy = Path(policy_folder(str(arm.folder)))
@@ -208,6 +225,7 @@ def _decoder(arms: Sequence[Arm]) -> Callable[[int], str] | None:
                 check_place(place, is_folder=True)
             check_entries(policy)
             return token_decoder(policy)
-        except Exception:  # transformers raises many kinds for one fault: there is no tokenizer to read
+        # transformers raises many kinds for one fault: there is no tokenizer to read
+        except Exception:
             continue
     return None

@@ -1,13 +1,16 @@
-"""A run on disk: checkpoints that are whole or absent, the reply journal, and what a resumed run may differ in.
+"""A run on disk: checkpoints that are whole or absent, the reply journal, and what a
+resumed run may differ in.
 
     out/config.json  metrics.jsonl  journal.jsonl  episodes/step-000010.jsonl
-    out/checkpoints/step-000025/policy/   a Hugging Face folder, float32
-    out/checkpoints/step-000025/optimizer/  the optimiser's state as safetensors, a file of each rank
-    out/checkpoints/step-000025/state.pt  the step and LoRA's adapters, loaded with weights_only=True
-    out/checkpoints/step-000025/queue.jsonl   episodes sampled for later steps, where max_staleness allows it
+    out/checkpoints/step-000025/
+        policy/       a Hugging Face folder, float32
+        optimizer/    the optimiser's state as safetensors, a file of each rank
+        state.pt      the step and LoRA's adapters, loaded with weights_only=True
+        queue.jsonl   episodes sampled for later steps, where max_staleness allows it
 
-Every draw is keyed by (seed, step, group, rollout, turn), so the step is all there is to know of randomness
-and data position. Any number of ranks resumes what any other number wrote, in a folder that all of them see.
+Every draw is keyed by (seed, step, group, rollout, turn), so the step is all there is
+to know of randomness and data position. Any number of ranks resumes what any other
+number wrote, in a folder that all of them see.
 """
 
 import contextlib
@@ -79,7 +82,8 @@ def check_folder(folder: Path) -> None:
     """Check every name that a run writes in its folder, which may be somebody else's.
 
     Raises:
-        DataError: One is a link, a pipe or another thing that is written through, or never ends.
+        DataError: One is a link, a pipe or another thing that is written through, or
+            never ends.
     """
     for name in FILES:
         check_place(folder / name)
@@ -93,7 +97,9 @@ def check_folder(folder: Path) -> None:
 
 
 class Run:
-    """A run's folder. `step` is the first step still to be made; `journal` keeps the replies paid for since."""
+    """A run's folder. `step` is the first step still to be made; `journal` keeps the
+    replies paid for since.
+    """
 
     journal: Journal
 
@@ -110,11 +116,12 @@ class Run:
     @classmethod
     @contextlib.contextmanager
     def open(cls, config: TrainConfig) -> Iterator["Run"]:
-        """Open or start the run in `config.out`; rank 0 does, and the others read what it left.
+        """Open or start the run in `config.out`; rank 0 does, and the others read what
+        it left.
 
         Raises:
-            CheckpointError: The folder holds a run with other settings, or cannot be written, or is not the same
-                for all ranks.
+            CheckpointError: The folder holds a run with other settings, or cannot be
+                written, or is not the same for all ranks.
         """
         run = cls(config)
         with contextlib.ExitStack() as stack:
@@ -128,8 +135,8 @@ class Run:
                     run._prepare()
                 if len(set(gathered([run.step]))) > 1:
                     raise CheckpointError(
-                        f"{run.folder}: not all ranks see the checkpoint of step {run.step} in it. Put --out where "
-                        "all machines see it."
+                        f"{run.folder}: not all ranks see the checkpoint of step"
+                        f" {run.step} in it. Put --out where all machines see it."
                     )
                 run.journal = stack.enter_context(
                     contextlib.closing(Journal(run.folder / "journal.jsonl"))
@@ -144,7 +151,9 @@ class Run:
                 run.settle(wait=True)
 
     def _prepare(self) -> None:
-        """Write down the settings of a new run, compare those of an old one, delete what was left half made."""
+        """Write down the settings of a new run, compare those of an old one, delete
+        what was left half made.
+        """
         settings = {
             key: value
             for key, value in self.config.to_dict().items()
@@ -180,7 +189,8 @@ class Run:
         _own_copy(self.folder / "journal.jsonl")
 
     def _check_settings(self, path: Path, now: dict[str, Any]) -> None:
-        """Compare the settings of the run that is resumed with those it was started with.
+        """Compare the settings of the run that is resumed with those it was started
+        with.
 
         Raises:
             CheckpointError: They differ, or cannot be read.
@@ -189,33 +199,39 @@ class Run:
             before = read_object(read_whole(path).decode("utf-8"))
         except ValueError as error:
             raise CheckpointError(
-                f"{path}: not the settings of a run ({error}). Put back the file that the run wrote, or use another "
-                "--out."
+                f"{path}: not the settings of a run ({error}). Put back the file that"
+                " the run wrote, or use another --out."
             ) from error
         if before.get("format", 1) != FORMAT:
             raise CheckpointError(
-                f"{self.folder} holds a run of another version, in format "
-                f"{shown(before.get('format', 1))}; this version reads {FORMAT}. Use the "
-                "version that wrote it, or another --out."
+                f"{self.folder} holds a run of another version, in format"
+                f" {shown(before.get('format', 1))}; this version reads {FORMAT}. Use"
+                " the version that wrote it, or another --out."
             )
         changes = [
-            f"{key[:80]} was {shown(before.get(key), 500)}, is {shown(now.get(key), 500)}"
+            f"{key[:80]} was {shown(before.get(key), 500)}, is"
+            f" {shown(now.get(key), 500)}"
             for key in sorted({*before, *now})
             if before.get(key) != now.get(key)
         ]
         if changes:
             raise CheckpointError(
-                f"{self.folder} holds a run with other settings ({'; '.join(changes[:MAX_CHANGES])}). Use another "
-                "--out, or delete the folder."
+                f"{self.folder} holds a run with other settings"
+                f" ({'; '.join(changes[:MAX_CHANGES])}). Use another --out, or delete"
+                " the folder."
             )
 
     def policy_path(self) -> str:
-        """Return where the weights to start from are; adapters are put on the initial policy again."""
+        """Return where the weights to start from are; adapters are put on the initial
+        policy again.
+        """
         is_exact = self.step and not self.config.compute.lora_rank
         return str(self._at(self.step) / "policy") if is_exact else self.initial_policy
 
     def queued_episodes(self) -> list[Episode]:
-        """Return the episodes that were sampled before the last checkpoint for steps after it."""
+        """Return the episodes that were sampled before the last checkpoint for steps
+        after it.
+        """
         path = self._at(self.step) / "queue.jsonl"
         return list(read_episodes(path)) if path.is_file() else []
 
@@ -234,15 +250,18 @@ class Run:
             state: dict[str, Any] = torch.load(path, weights_only=True)
         if state.get("format") != FORMAT:
             raise CheckpointError(
-                f"{path}: written in format {state.get('format')}, this version reads {FORMAT}. Use the version that "
-                f"wrote it, or start anew from the weights: --policy {path.parent / 'policy'}."
+                f"{path}: written in format {state.get('format')}, this version reads"
+                f" {FORMAT}. Use the version that wrote it, or start anew from the"
+                f" weights: --policy {path.parent / 'policy'}."
             )
         model.load_state_dict(state["adapter"], strict=False)
 
     def restore_optimizer(
         self, model: PreTrainedModel, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Load the state of the optimiser of `model`, which may be sharded, when the run is resumed."""
+        """Load the state of the optimiser of `model`, which may be sharded, when the
+        run is resumed.
+        """
         if self.step:
             path = self._at(self.step) / "optimizer"
             with _unreadable_explained(path):
@@ -258,10 +277,11 @@ class Run:
         *,
         keep_journal: bool = False,
     ) -> None:
-        """Write the checkpoint after `step` steps, with the episodes that wait; drop old ones and the journal.
+        """Write the checkpoint after `step` steps, with the episodes that wait; drop
+        old ones and the journal.
 
-        The journal is kept where agents were already asked for steps to come. Several ranks write on while the
-        next steps are made, see `settle`.
+        The journal is kept where agents were already asked for steps to come. Several
+        ranks write on while the next steps are made, see `settle`.
 
         Raises:
             CheckpointError: It cannot be written; earlier checkpoints are untouched.
@@ -289,7 +309,8 @@ class Run:
         self.journal.forget()
 
     def settle(self, *, wait: bool = False) -> None:
-        """Put the last checkpoint in its place if all ranks have written it, or once they have.
+        """Put the last checkpoint in its place if all ranks have written it, or once
+        they have.
 
         Raises:
             CheckpointError: It could not be written; earlier checkpoints are untouched.
@@ -320,19 +341,23 @@ class Run:
         except Exception as error:  # each library has a kind of its own for a full disk
             shutil.rmtree(target.with_suffix(".writing"), ignore_errors=True)
             raise CheckpointError(
-                f"{target}: the checkpoint cannot be written: {error}. Earlier checkpoints are whole; make room and "
-                "start the same command again."
+                f"{target}: the checkpoint cannot be written: {error}. Earlier"
+                " checkpoints are whole; make room and start the same command again."
             ) from error
 
     def mark_best(self, step: int) -> None:
-        """Let `best` in the run's folder stand for the policy after `step` steps, and keep its checkpoint."""
+        """Let `best` in the run's folder stand for the policy after `step` steps, and
+        keep its checkpoint.
+        """
         self.settle()
         self._best = self._at(step)
         if rank() == 0:
             self._keep_best()
 
     def _keep_best(self) -> None:
-        """Link the best checkpoint once it is whole; delete all others but the newest."""
+        """Link the best checkpoint once it is whole; delete all others but the
+        newest.
+        """
         if self._best and _is_whole(self._best):
             target = self._best.relative_to(self.folder) / "policy"
             link_anew(self.folder / "best", target)
@@ -363,24 +388,30 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise CheckpointError(
-                f"{folder}: another process is training here. Wait for it, or use another --out."
+                f"{folder}: another process is training here. Wait for it, or use"
+                " another --out."
             ) from error
         yield
 
 
 @contextlib.contextmanager
 def _unreadable_explained(path: Path) -> Iterator[None]:
-    """Turn what a truncated or foreign file raises, which is of many kinds, into CheckpointError."""
+    """Turn what a truncated or foreign file raises, which is of many kinds, into
+    CheckpointError.
+    """
     try:
         yield
     except Exception as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({type(error).__name__}). Delete {path.parent} to resume one checkpoint earlier."
+            f"{path}: cannot be read ({type(error).__name__}). Delete {path.parent} to"
+            " resume one checkpoint earlier."
         ) from error
 
 
 def _own_copy(path: Path) -> None:
-    """Give a run a file of its own where the one it appends to has another name: that one stays as it is."""
+    """Give a run a file of its own where the one it appends to has another name: that
+    one stays as it is.
+    """
     if path.is_file() and path.stat().st_nlink > 1:
         write_anew(path, path.read_bytes())
 

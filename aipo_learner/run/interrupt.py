@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM during training: what must be finished is finished and saved; a second one stops at once."""
+"""Ctrl-C and SIGTERM during training: what must be finished is finished and saved; a
+second one stops at once.
+"""
 
 import contextlib
 import signal
@@ -12,14 +14,17 @@ from aipo_learner.policy.distributed import world_size
 
 
 class Abandoned(KeyboardInterrupt):
-    """Work that can be done again is given up. A KeyboardInterrupt, because event loops let only that through."""
+    """Work that can be done again is given up. A KeyboardInterrupt, because event loops
+    let only that through.
+    """
 
 
 class InterruptFlag:
-    """While entered, the first Ctrl-C or SIGTERM only sets `requested`; the next one acts as usual.
+    """While entered, the first Ctrl-C or SIGTERM only sets `requested`; the next one
+    acts as usual.
 
-    Whoever sends a SIGTERM soon kills, so it also ends what runs in `abandonable`, at once. Outside the main thread,
-    where signals cannot be caught, nothing is done.
+    Whoever sends a SIGTERM soon kills, so it also ends what runs in `abandonable`, at
+    once. Outside the main thread, where signals cannot be caught, nothing is done.
     """
 
     def __init__(self) -> None:
@@ -44,7 +49,8 @@ class InterruptFlag:
     def abandonable(self, *, together: bool = False) -> Iterator[None]:
         """Let a SIGTERM, also one that came before, raise Abandoned here.
 
-        Where several processes train, only `together`: who says so lets the others know, who would wait for this one.
+        Where several processes train, only `together`: who says so lets the others
+        know, who would wait for this one.
         """
         before, self._may_abandon = self._may_abandon, together or world_size() == 1
         try:
@@ -60,9 +66,8 @@ class InterruptFlag:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        if (
-            world_size() == 1
-        ):  # torchrun hands on what its processes were sent already, and kills in the end
+        # torchrun hands on what its processes were sent already, and kills in the end.
+        if world_size() == 1:
             signal.signal(number, self._before[number])
         if number == signal.SIGTERM:
             self._is_terminated = True

@@ -1,4 +1,6 @@
-"""Where metrics go beside `metrics.jsonl`: TensorBoard, Weights & Biases, trackio, MLflow."""
+"""Where metrics go beside `metrics.jsonl`: TensorBoard, Weights & Biases, trackio,
+MLflow.
+"""
 
 import logging
 import re
@@ -25,7 +27,9 @@ _ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Logger:
-    """An open logger: `log(row, step)` takes metrics of a step, `close()` writes what is still to be written."""
+    """An open logger: `log(row, step)` takes metrics of a step, `close()` writes what
+    is still to be written.
+    """
 
     log: Callable[[dict[str, float], int], Any]
     close: Callable[[], Any]
@@ -33,7 +37,9 @@ class Logger:
 
 @dataclass(frozen=True)
 class _Run:
-    """What a logger is told of a run; `name` and `id` stay the same when it is resumed."""
+    """What a logger is told of a run; `name` and `id` stay the same when it is
+    resumed.
+    """
 
     folder: Path
     id: str
@@ -50,8 +56,9 @@ def open_loggers(
 ) -> dict[str, Logger]:
     """Open the loggers that `names` lists, as in "tensorboard,wandb"; "" is none.
 
-    A resumed run goes on in what it logged to before, known by `folder/run_id`. Addresses, modes and keys are
-    those of each library's own environment variables (WANDB_MODE=offline, MLFLOW_TRACKING_URI, …).
+    A resumed run goes on in what it logged to before, known by `folder/run_id`.
+    Addresses, modes and keys are those of each library's own environment variables
+    (WANDB_MODE=offline, MLFLOW_TRACKING_URI, …).
 
     Raises:
         ConfigError: A name is unknown, or its library is not installed.
@@ -72,7 +79,8 @@ def open_loggers(
                 else "Mend it"
             )
             raise ConfigError(
-                f"loggers: {name} does not start: {error}. {mend}, or leave it out of --loggers {names}."
+                f"loggers: {name} does not start: {error}. {mend}, or leave it out of"
+                f" --loggers {names}."
             ) from error
     return loggers
 
@@ -89,14 +97,17 @@ def _run_id(path: Path) -> str:
         content = file.read(MAX_ID_BYTES + 1).strip()
     if not _ID.fullmatch(content):
         raise CheckpointError(
-            f"{path}: {shown(content)} is no name of a run: up to {MAX_ID_BYTES} letters, digits, '-' and '_'. Delete "
-            "the file; the run is then logged as a new one."
+            f"{path}: {shown(content)} is no name of a run: up to {MAX_ID_BYTES}"
+            " letters, digits, '-' and '_'. Delete the file; the run is then logged as"
+            " a new one."
         )
     return content.decode("ascii")
 
 
 def log_to(loggers: dict[str, Logger], row: Mapping[str, float], step: int) -> None:
-    """Give a row to every logger. One that fails is left out from then on, and the run goes on."""
+    """Give a row to every logger. One that fails is left out from then on, and the run
+    goes on.
+    """
     for name, logger in list(loggers.items()):
         try:
             logger.log(dict(row), step)

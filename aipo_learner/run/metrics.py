@@ -32,7 +32,9 @@ _SHOWN = {
 
 MAX_STEP = 2**31
 MAX_NUMBER = 1e15
-"""Nothing that is measured is larger; sums of such numbers, and axes for them, are finite."""
+"""Nothing that is measured is larger; sums of such numbers, and axes for them, are
+finite.
+"""
 
 
 def is_number(value: Any) -> bool:
@@ -43,10 +45,12 @@ def is_number(value: Any) -> bool:
 
 
 class MetricsLog:
-    """Writes one row per step to `metrics.jsonl` and to the loggers, and a line to the console.
+    """Writes one row per step to `metrics.jsonl` and to the loggers, and a line to the
+    console.
 
-    Rows of steps from `first_step` on, left by a run that was cut off, are dropped. `scores` has the score of
-    every evaluation so far, by the number of steps that its weights had made.
+    Rows of steps from `first_step` on, left by a run that was cut off, are dropped.
+    `scores` has the score of every evaluation so far, by the number of steps that its
+    weights had made.
 
     Args:
         folder: Of the run.
@@ -87,7 +91,9 @@ class MetricsLog:
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, step: int, row: Mapping[str, float], why_idle: str = "") -> None:
-        """Write the row of a step, and on the console why it had no gradient, if it had none."""
+        """Write the row of a step, and on the console why it had no gradient, if it had
+        none.
+        """
         self._put(step, row)
         if row.get("rows"):
             self.num_idle = 0
@@ -107,7 +113,9 @@ class MetricsLog:
         self._print(step + 1, f"{cells}  {left / 60:.1f} min left{note}")
 
     def write_evaluation(self, num_steps: int, row: Mapping[str, float]) -> None:
-        """Write how the weights after `num_steps` steps did on held-out tasks, as part of the last step's row."""
+        """Write how the weights after `num_steps` steps did on held-out tasks, as part
+        of the last step's row.
+        """
         self.scores[num_steps] = row[SCORE]
         self._put(num_steps - 1, row)
         best = best_step(self.scores)
@@ -140,7 +148,8 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file, one per step; a last line cut short by a crash is dropped.
+    """Return the rows of a metrics file, one per step; a last line cut short by a crash
+    is dropped.
 
     Raises:
         DataError: Another line is no row; the message names it.
@@ -155,8 +164,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
                 break
             if row is None:
                 raise DataError(
-                    f"{path}, line {number}: no row of metrics, which is a JSON object with a whole number 'step' from "
-                    f"-1 to {MAX_STEP - 1}. Delete the line."
+                    f"{path}, line {number}: no row of metrics, which is a JSON object"
+                    f" with a whole number 'step' from -1 to {MAX_STEP - 1}. Delete the"
+                    " line."
                 )
             if rows and rows[-1]["step"] == row["step"]:
                 rows[-1] |= row
@@ -176,7 +186,8 @@ def _metrics_row(line: bytes) -> dict[str, Any] | None:
     # What was measured before the first step stands at -1.
     if type(step) is not int or not -1 <= step < MAX_STEP:
         return None
-    # A metric is one value; what holds others is none of ours, and may be nested without end.
+    # A metric is one value; what holds others is none of ours, and may be nested
+    # without end.
     return {
         name: value for name, value in row.items() if not isinstance(value, list | dict)
     }

@@ -1,4 +1,6 @@
-"""The optimiser's state on disk: safetensors by the names of parameters, a file of each rank, read by any number."""
+"""The optimiser's state on disk: safetensors by the names of parameters, a file of each
+rank, read by any number.
+"""
 
 import functools
 import warnings
@@ -23,9 +25,11 @@ from aipo_learner.policy.distributed import world_size
 def save_optimizer(
     folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
 ) -> "Future[Any]":
-    """Write AdamW's state as safetensors, each rank its shards, by the names of the parameters in `model`.
+    """Write AdamW's state as safetensors, each rank its shards, by the names of the
+    parameters in `model`.
 
-    On several ranks the state is only copied when this returns; the future ends once all ranks have written.
+    On several ranks the state is only copied when this returns; the future ends once
+    all ranks have written.
     """
     parameters = [
         parameter for group in optimizer.param_groups for parameter in group["params"]
@@ -55,7 +59,9 @@ def save_optimizer(
 
 @functools.cache
 def _saving_group() -> dist.ProcessGroup:
-    """Return a group of its own for saving, whose messages do not mix with those of the training loop."""
+    """Return a group of its own for saving, whose messages do not mix with those of the
+    training loop.
+    """
     return dist.new_group(backend="gloo")
 
 

@@ -1,4 +1,6 @@
-"""What the value of a setting may be stands in the type of its field; `check_settings` compares the two."""
+"""What the value of a setting may be stands in the type of its field; `check_settings`
+compares the two.
+"""
 
 import dataclasses
 import math
@@ -11,7 +13,9 @@ from aipo_env import ConfigError, suggest
 
 @dataclass(frozen=True)
 class Bounds:
-    """A number from `low` to `high`, finite unless said otherwise, which `text` puts into words."""
+    """A number from `low` to `high`, finite unless said otherwise, which `text` puts
+    into words.
+    """
 
     text: str
     low: float = 0
@@ -37,7 +41,8 @@ Limit = Annotated[float, Bounds("a number above 0", math.ulp(0.0), math.inf)]
 
 
 def check_settings(settings: Any, place: str) -> None:
-    """Check the fields of a dataclass whose types have rules; None passes where it is the default.
+    """Check the fields of a dataclass whose types have rules; None passes where it is
+    the default.
 
     Raises:
         ConfigError: It names the field, after `place`, its value and the valid ones.

@@ -11,11 +11,17 @@ class EpisodeSource:
     """Where episodes come from; by default they are sampled when they are due."""
 
     max_staleness: Natural = 0
-    """Steps that a batch may be sampled ahead of its update; its weights are then as many versions old."""
+    """Steps that a batch may be sampled ahead of its update; its weights are then as
+    many versions old.
+    """
     episodes: str = ""
-    """File of episodes to train on instead of sampling; `aipo lint` checks it, docs/episodes.md describes it."""
+    """File of episodes to train on instead of sampling; `aipo lint` checks it,
+    docs/episodes.md describes it.
+    """
     sft_episodes: str = ""
-    """File of episodes whose correct ones are imitated: supervised fine-tuning, as a start or a baseline."""
+    """File of episodes whose correct ones are imitated: supervised fine-tuning, as a
+    start or a baseline.
+    """
     sft_agent_tokens: bool = False
     """Whether agents' replies are imitated too."""
 
@@ -23,7 +29,8 @@ class EpisodeSource:
         check_settings(self, "config: source.")
         if sum(map(bool, (self.episodes, self.sft_episodes, self.max_staleness))) > 1:
             raise ConfigError(
-                "config: of episodes, sft_episodes and max_staleness only one can be set."
+                "config: of episodes, sft_episodes and max_staleness only one can be"
+                " set."
             )
 
     @property

@@ -16,17 +16,25 @@ class EvalOptions:
     """Measure a policy on held-out tasks, alone, and with its agents where asked."""
 
     policy: str = "tiny"
-    """Model folder, hub name, or the --out folder of a training run, whose seed, temperature and environment are then
-    taken."""
+    """Model folder, hub name, or the --out folder of a training run, whose seed,
+    temperature and environment are then taken.
+    """
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
     trust_run: bool = False
-    """Run code that the run's folder names: its environment, agents, tools, verifier. Off unless it is your own."""
+    """Run code that the run's folder names: its environment, agents, tools, verifier.
+    Off unless it is your own.
+    """
     tasks: str = ""
-    """Task sets, with commas between: known names (aime2025,math500,gpqa_diamond,livecodebench) or task sources
-    (file:tasks.jsonl,hf:OWNER/NAME,limit=100). If not given, the environment's own tasks."""
+    """Task sets, with commas between: known names
+    (aime2025,math500,gpqa_diamond,livecodebench) or task sources
+    (file:tasks.jsonl,hf:OWNER/NAME,limit=100). If not given, the environment's own
+    tasks.
+    """
     environment: Environment = field(default_factory=Environment)
-    """What is played, by which rules, with whose help. Of --tasks each set takes the place of its source."""
+    """What is played, by which rules, with whose help. Of --tasks each set takes the
+    place of its source.
+    """
     aided: bool = False
     """Measure with agents too."""
     num_tasks: Natural = 0
@@ -44,14 +52,17 @@ class EvalOptions:
     num_threads: Count = 2
     """CPU threads of torch."""
     out: Path | None = None
-    """Folder for scores.json and episodes.jsonl; of several sets, each has a folder of its own in it."""
+    """Folder for scores.json and episodes.jsonl; of several sets, each has a folder of
+    its own in it.
+    """
 
     def __post_init__(self) -> None:
         check_settings(self, "eval: ")
 
 
 def environments(options: EvalOptions) -> dict[str, Environment]:
-    """Return what is measured, by name: the environment, or one of its kind for each task set.
+    """Return what is measured, by name: the environment, or one of its kind for each
+    task set.
 
     Raises:
         ConfigError: `tasks` names no task set.
@@ -79,7 +90,8 @@ def of_other_tasks(environment: Environment, spec: Spec) -> Environment:
 
 
 def task_sets(text: str) -> dict[str, Spec]:
-    """Split a list of task sources at its commas and name each; `name=value` belongs to the source before it.
+    """Split a list of task sources at its commas and name each; `name=value` belongs to
+    the source before it.
 
     >>> task_sets("math500,limit=9,file:a.jsonl")
     {'math500': 'math500,limit=9', 'file-a.jsonl': 'file:a.jsonl'}
@@ -97,7 +109,8 @@ def task_sets(text: str) -> dict[str, Spec]:
             specs.append(part)
     if not specs:
         raise ConfigError(
-            "eval: --tasks names no task set. Name some, as in --tasks aime2025,math500."
+            "eval: --tasks names no task set. Name some, as in --tasks"
+            " aime2025,math500."
         )
     found: dict[str, Spec] = {}
     for spec in specs:

@@ -28,21 +28,25 @@ BASELINES = ("split", "union", "per_mode")
 """Whom a rollout is compared with: `learn/advantages.py` says what each means."""
 
 AGENT_RULES = ("floored", "masked", "on_policy", "plain_is", "luffy", "mixture")
-"""How strongly agents' tokens are pushed: `learn/agent_rules.py` has a function of each name."""
+"""How strongly agents' tokens are pushed: `learn/agent_rules.py` has a function of each
+name.
+"""
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """Which loss to compute.
 
-    `base` and `agent_rule` name the algorithms. `floor` and `ceiling` bound the coefficient of
-    `floored`, `luffy_gamma` shapes `luffy`. `agent_weight` multiplies the agents' term (lambda),
-    `negative_weight` the agent tokens of episodes with a negative advantage (kappa). `clip_low`
-    and `clip_high` are distances from 1; None takes the base algorithm's own, and `rloo` has no
-    clip. `kl_coef` multiplies the k3 penalty against `ref_logprobs`. `max_policy_tokens` is the
-    constant of `dr_grpo`. `sampler_ratio_cap` truncates the importance weight of what other weights or
-    another engine sampled; `sampler_ratio` says what has a weight: each "token", the "sequence" (the product
-    over an episode's own tokens) or its "geometric" mean; None is "geometric" for `gspo`, else "token".
+    `base` and `agent_rule` name the algorithms. `floor` and `ceiling` bound the
+    coefficient of `floored`, `luffy_gamma` shapes `luffy`. `agent_weight` multiplies
+    the agents' term (lambda), `negative_weight` the agent tokens of episodes with a
+    negative advantage (kappa). `clip_low` and `clip_high` are distances from 1; None
+    takes the base algorithm's own, and `rloo` has no clip. `kl_coef` multiplies the k3
+    penalty against `ref_logprobs`. `max_policy_tokens` is the constant of `dr_grpo`.
+    `sampler_ratio_cap` truncates the importance weight of what other weights or another
+    engine sampled; `sampler_ratio` says what has a weight: each "token", the "sequence"
+    (the product over an episode's own tokens) or its "geometric" mean; None is
+    "geometric" for `gspo`, else "token".
 
     Raises ConfigError naming the field, its value and the valid ones.
     """
@@ -67,7 +71,8 @@ class ObjectiveConfig:
         check_settings(self, "config: objective.")
         if self.floor > self.ceiling:
             raise ConfigError(
-                f"config: objective.floor={self.floor} must be at most ceiling={self.ceiling}."
+                f"config: objective.floor={self.floor} must be at most"
+                f" ceiling={self.ceiling}."
             )
 
     def clip_bounds(self) -> tuple[float, float]:

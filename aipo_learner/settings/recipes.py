@@ -11,7 +11,9 @@ from aipo_learner.settings.train import TrainConfig
 
 
 def toy() -> TrainConfig:
-    """AIPO in the toy world: minutes on two cores. The settings come from docs/sweeps.md."""
+    """AIPO in the toy world: minutes on two cores. The settings come from
+    docs/sweeps.md.
+    """
     return TrainConfig(
         independence="internalised",
         anneal_from=0.8,
@@ -19,20 +21,23 @@ def toy() -> TrainConfig:
         groups_per_step=12,
         lr=7e-4,
         lr_end=0.1,
-        # One thread each, so that arms can run side by side: a small model gains little from a second.
+        # One thread each, so that arms can run side by side: a small model gains little
+        # from a second.
         num_threads=1,
         objective=ObjectiveConfig(base="grpo", floor=0.3),
     )
 
 
 def toy_masked() -> TrainConfig:
-    """The same with agents' tokens masked: consultations, but no gradient on what agents wrote."""
+    """The same with agents' tokens masked: consultations, but no gradient on what
+    agents wrote.
+    """
     config = toy()
     return replace(
         config,
         objective=replace(config.objective, agent_rule="masked"),
-        # Once nobody may consult any more, hardly any group of it teaches anything: that
-        # is what it shows.
+        # Once nobody may consult any more, hardly any group of it teaches anything:
+        # that is what it shows.
         stop_after_idle_steps=0,
     )
 
@@ -40,7 +45,8 @@ def toy_masked() -> TrainConfig:
 def toy_base() -> TrainConfig:
     """The same base algorithm without agents."""
     environment = Environment(agents="none")
-    # Hardly any group of this arm has both successes and failures: that is what it shows.
+    # Hardly any group of this arm has both successes and failures: that is what it
+    # shows.
     return replace(
         toy(), aided_share=0.0, environment=environment, stop_after_idle_steps=0
     )
@@ -49,9 +55,10 @@ def toy_base() -> TrainConfig:
 def math_7b() -> TrainConfig:
     """Mathematics with Qwen2.5-7B-Instruct on 8 GPUs: docs/scaling.md.
 
-    Policy, batch of 256 x 8, clip 0.2/0.28, no KL, no division by the standard deviation, lr 1e-6, at most 3
-    consultations and the agents' model are those of public earlier code of the paper's first author (an
-    agentic-learning branch of an rllm fork, 2025), not of the paper. All else is ours.
+    Policy, batch of 256 x 8, clip 0.2/0.28, no KL, no division by the standard
+    deviation, lr 1e-6, at most 3 consultations and the agents' model are those of
+    public earlier code of the paper's first author (an agentic-learning branch of an
+    rllm fork, 2025), not of the paper. All else is ours.
     """
     return TrainConfig(
         policy="Qwen/Qwen2.5-7B-Instruct",

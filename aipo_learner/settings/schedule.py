@@ -11,10 +11,12 @@ class EvaluationSchedule:
 
     Args:
         every: Steps between evaluations, beside that of the last step; 0 is never.
-        environment: Where the tasks come from; by default the held-out ones of the run's environment.
+        environment: Where the tasks come from; by default the held-out ones of the
+            run's environment.
         num_tasks: Tasks of each evaluation, the same every time.
         num_samples: Samples per task.
-        patience: Evaluations in a row without a better pass@1 after which the run stops; 0 is off.
+        patience: Evaluations in a row without a better pass@1 after which the run
+            stops; 0 is off.
 
     Raises ConfigError naming the field, its value and the valid ones.
     """
@@ -29,5 +31,7 @@ class EvaluationSchedule:
         check_settings(self, "config: evaluation.")
 
     def is_due(self, step: int, num_steps: int) -> bool:
-        """Return whether the weights after `step` of `num_steps` steps are evaluated."""
+        """Return whether the weights after `step` of `num_steps` steps are
+        evaluated.
+        """
         return self.every > 0 < step and (step % self.every == 0 or step == num_steps)

@@ -7,7 +7,9 @@ from aipo_learner.settings.objective import ObjectiveConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutSettings:
-    """Which episodes a run samples; the fields are those of `TrainConfig` of the same names."""
+    """Which episodes a run samples; the fields are those of `TrainConfig` of the same
+    names.
+    """
 
     seed: int
     num_steps: int
@@ -21,7 +23,9 @@ class RolloutSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RewardSettings:
-    """What is added to the verdict's reward; the fields are those of `TrainConfig` of the same names."""
+    """What is added to the verdict's reward; the fields are those of `TrainConfig` of
+    the same names.
+    """
 
     consult_bonus: float
     consult_cost: float
@@ -30,7 +34,9 @@ class RewardSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateSettings:
-    """How a batch of rows changes the weights; the fields are those of `TrainConfig` of the same names."""
+    """How a batch of rows changes the weights; the fields are those of `TrainConfig` of
+    the same names.
+    """
 
     objective: ObjectiveConfig
     updates_per_step: int

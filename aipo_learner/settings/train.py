@@ -89,7 +89,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
     return ConfigError(
-        f"config file {path}: {error}. Write one with: aipo train --print-config > {path}"
+        f"config file {path}: {error}. Write one with: aipo train --print-config >"
+        f" {path}"
     )
 
 
@@ -116,10 +117,14 @@ INDEPENDENCE_MODES = ("mixed", "prompt_switch", "accept_anneal", "internalised")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run. Components are named by specs, each checked by the part that owns it."""
+    """One training run. Components are named by specs, each checked by the part that
+    owns it.
+    """
 
     policy: str = "tiny"
-    """Hugging Face model folder or hub name; "tiny" is the policy that ships with the project."""
+    """Hugging Face model folder or hub name; "tiny" is the policy that ships with the
+    project.
+    """
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
     out: Path = Path("runs/train")
@@ -127,25 +132,34 @@ class TrainConfig:
     seed: Natural = 0
     """Every draw of the run derives from it."""
     environment: Environment = field(default_factory=Environment)
-    """What is played; "toy" unless it says. `--environment SPEC` is the id or the source, `--agents SPEC` the agents,
-    `--reward module:function` the verifier."""
+    """What is played; "toy" unless it says. `--environment SPEC` is the id or the
+    source, `--agents SPEC` the agents, `--reward module:function` the verifier.
+    """
     held_out: tuple[str, ...] = ()
-    """Task sources, or hash lists that `aipo tasks --hashes` wrote: training tasks that share text with their test
-    tasks are left out."""
+    """Task sources, or hash lists that `aipo tasks --hashes` wrote: training tasks that
+    share text with their test tasks are left out.
+    """
     sampler: SpecField = "auto"
-    """What samples the policy's turns: "transformers", "vllm", "vllm-serve", "vllm:http://HOST:8000" (docs/samplers.md);
-    "auto" is vllm where it is installed and has a GPU."""
+    """What samples the policy's turns: "transformers", "vllm", "vllm-serve",
+    "vllm:http://HOST:8000" (docs/samplers.md); "auto" is vllm where it is installed and
+    has a GPU.
+    """
     max_sampler_gap: Limit = 0.5
-    """Largest difference (nats) of a token's log-probability between learner and vLLM after each weight sync; beyond
-    it the run stops."""
+    """Largest difference (nats) of a token's log-probability between learner and vLLM
+    after each weight sync; beyond it the run stops.
+    """
     independence: Annotated[str, OneOf(INDEPENDENCE_MODES)] = "internalised"
-    """How the policy learns to do without agents: internalised (best in docs/sweeps.md), mixed, prompt_switch or
-    accept_anneal."""
+    """How the policy learns to do without agents: internalised (best in
+    docs/sweeps.md), mixed, prompt_switch or accept_anneal.
+    """
     aided_share: OptionalShare = None
-    """Share of a group's rollouts that may consult (mixed, internalised); 0 trains without agents. If not given, a
-    half, and 0 where the environment has no agents."""
+    """Share of a group's rollouts that may consult (mixed, internalised); 0 trains
+    without agents. If not given, a half, and 0 where the environment has no agents.
+    """
     anneal_from: Share = 0.7
-    """Part of the run after which the share, or the acceptance of replies, falls linearly to 0."""
+    """Part of the run after which the share, or the acceptance of replies, falls
+    linearly to 0.
+    """
     num_steps: Count = 100
     """Optimiser steps of the run (batches of rollouts)."""
     groups_per_step: Count = 24
@@ -159,11 +173,15 @@ class TrainConfig:
     baseline: Annotated[str, OneOf(BASELINES)] = "split"
     """Whom a rollout is compared with: split, union or per_mode."""
     consult_bonus: NotNegative = 0.0
-    """Added to the reward of a correct episode that consulted; annealed with the share."""
+    """Added to the reward of a correct episode that consulted; annealed with the
+    share.
+    """
     consult_cost: NotNegative = 0.0
     """Taken from the reward for every answered consultation."""
     overlong_buffer: Natural = 0
-    """Tokens before the limit over which the length penalty of arXiv 2503.14476 grows; 0 is off."""
+    """Tokens before the limit over which the length penalty of arXiv 2503.14476 grows;
+    0 is off.
+    """
     temperature: Positive = 1.0
     """Sampling temperature; log-probabilities are taken at it too."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -173,13 +191,17 @@ class TrainConfig:
     warmup_steps: Natural = 10
     """Steps over which the rate rises linearly."""
     lr_end: Share = 1.0
-    """Part of the rate that is left at the end of the run; it falls linearly after warm-up."""
+    """Part of the rate that is left at the end of the run; it falls linearly after
+    warm-up.
+    """
     weight_decay: NotNegative = 0.0
     """AdamW's."""
     max_grad_norm: Limit = 1.0
     """Gradients are scaled down to this norm."""
     microbatch_tokens: Count = 8192
-    """Tokens per forward and backward pass, padding included; changes nothing but memory and speed."""
+    """Tokens per forward and backward pass, padding included; changes nothing but
+    memory and speed.
+    """
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """How the update is computed."""
     num_threads: Count = 2
@@ -187,17 +209,25 @@ class TrainConfig:
     checkpoint_every: Count = 25
     """Steps between checkpoints, each a complete Hugging Face export."""
     keep_checkpoints: Count = 2
-    """Checkpoints kept: the newest; the best by the scheduled evaluation is kept beside them."""
+    """Checkpoints kept: the newest; the best by the scheduled evaluation is kept beside
+    them.
+    """
     episodes_every: Count = 10
     """Steps between those whose first group of episodes is kept for the viewer."""
     loggers: str = "tensorboard"
-    """Where metrics go beside metrics.jsonl: any of tensorboard, wandb, trackio, mlflow, with commas between."""
+    """Where metrics go beside metrics.jsonl: any of tensorboard, wandb, trackio,
+    mlflow, with commas between.
+    """
     evaluation: EvaluationSchedule = field(default_factory=EvaluationSchedule)
     """Evaluation on held-out tasks during the run, and early stop."""
     stop_after_idle_steps: Natural = 5
-    """Steps in a row without a gradient after which the run stops and says why; 0: never."""
+    """Steps in a row without a gradient after which the run stops and says why; 0:
+    never.
+    """
     bounds: JsonField = field(default_factory=dict)
-    """Metrics of the update that stop the run: {"entropy": [0.05, null], "kl_ref": [null, 1]}."""
+    """Metrics of the update that stop the run: {"entropy": [0.05, null], "kl_ref":
+    [null, 1]}.
+    """
 
     def __post_init__(self) -> None:
         # From a file they may be anything.
@@ -245,9 +275,11 @@ class TrainConfig:
 
     @property
     def update(self) -> UpdateSettings:
-        """What the update is told; of episodes to imitate, it descends their mean cross-entropy.
+        """What the update is told; of episodes to imitate, it descends their mean
+        cross-entropy.
 
-        `cispo` is log p times a ratio that is 1 in the only update, over the number of tokens.
+        `cispo` is log p times a ratio that is 1 in the only update, over the number of
+        tokens.
         """
         objective = self.objective
         updates_per_step = self.updates_per_step
@@ -277,14 +309,17 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """Rebuild a configuration; unknown keys raise ConfigError that suggests the nearest."""
+        """Rebuild a configuration; unknown keys raise ConfigError that suggests the
+        nearest.
+        """
         return cls().changed(values)
 
     def changed(self, values: Mapping[str, Any]) -> "TrainConfig":
-        """Return a configuration with other values, of nested settings those that are named; raises as `from_dict`.
+        """Return a configuration with other values, of nested settings those that are
+        named; raises as `from_dict`.
 
-        `environment` may be an id or a source; `agents` beside it stands for its agents,
-        `reward` for reward functions, as on the command line.
+        `environment` may be an id or a source; `agents` beside it stands for its
+        agents, `reward` for reward functions, as on the command line.
         """
         values = dict(values)
         environment = self.environment
@@ -299,7 +334,8 @@ class TrainConfig:
             if name in values:
                 raise ConfigError(
                     f"config: {name!r} belongs to the environment: write "
-                    f'{{"environment": {{"{name}": …}}}}, or --environment.{name}.NAME VALUE.'
+                    f'{{"environment": {{"{name}": …}}}}, or --environment.{name}.NAME'
+                    " VALUE."
                 )
         own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         nested = {
@@ -319,6 +355,6 @@ def _check_bound(name: str, pair: Any) -> None:
     ):
         return
     raise ConfigError(
-        f"config: bounds has {pair!r} for {name!r}; write [low, high], null where there is "
-        "none."
+        f"config: bounds has {pair!r} for {name!r}; write [low, high], null where there"
+        " is none."
     )
