@@ -1,5 +1,6 @@
-"""What a codec is: how calls and replies look in text. Every codec scans in time linear
-in the text.
+"""What a codec is: how calls and replies look in text.
+
+Every codec scans in time linear in the text, which a policy wrote and may be hostile.
 """
 
 import json
@@ -17,6 +18,9 @@ AGENT_USES: Mapping[ConsultKind, str] = {
     "verify": "asks whether a claim of yours is right",
 }
 """What each agent role is for, in the words of a prompt."""
+
+_TEXT_TYPES = ("string", ["string"], ["string", "null"], ["null", "string"])
+"""The "type" of a JSON schema that takes text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +41,22 @@ class ToolSchema:
 
     @property
     def text_parameter(self) -> str:
-        """The parameter that text which is no JSON object is for: the only one that is
-        wanted, if it is text.
+        """The parameter that a query in plain text is for; empty if there is none.
 
-        Empty if there is none.
+        It is the only required parameter, or the only one at all, if it takes text.
         """
-        wanted = self.required or tuple(self.parameters)
-        if len(wanted) != 1 or not _is_text(self.parameters.get(wanted[0])):
+        candidates = self.required or tuple(self.parameters)
+        if len(candidates) != 1:
             return ""
-        return wanted[0]
+        [name] = candidates
+        return name if _is_text(self.parameters.get(name)) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a completion asks for: calls in order, or what is malformed about it;
-    neither is an answer.
+    """What a completion asks for: calls in order, or what is malformed about it.
 
-    `num_forged` counts marks of a reply that the policy wrote itself: its own words,
+    With neither, the completion is an answer. `num_forged` counts marks of a reply that the policy wrote itself: its own words,
     never a reply.
     """
 
@@ -77,12 +80,10 @@ class Codec(Protocol):
     denied: str
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that explains how to consult these agents;
-        empty without any.
-        """
+        """Return the part of the prompt on how to consult; empty without agents."""
 
     def tool_instructions(self, budget: int | None) -> str:
-        """Return the part of the prompt that explains the tools; empty without any.
+        """Return the part of the prompt on the tools; empty without any.
 
         Tools are part of the task's world, and asking agents for help is not. `budget`
         is how many calls to them are answered in all; None names no limit.
@@ -92,19 +93,17 @@ class Codec(Protocol):
         """Return the strings after which a sampler must stop."""
 
     def macros(self, kinds: Sequence[ConsultKind]) -> Mapping[str, tuple[str, str]]:
-        """Return what opens and closes a call of each kind or tool, for tokenizers that
-        keep it whole.
+        """Return what opens and closes a call of each kind or tool.
 
-        Empty where a query has to be quoted.
+        For tokenizers that keep these marks whole. Empty where a query has to be
+        quoted: there a mark and plain text alone make no call.
         """
 
     def parse(self, text: str) -> Parsed:
         """Read one completion."""
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
-        """Return where calls begin and end in a completion, markup included; none if it
-        is malformed.
-        """
+        """Return where calls begin and end, markup included; none if malformed."""
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
         """Wrap a reply. No body can end its own wrapper.
@@ -115,8 +114,11 @@ class Codec(Protocol):
 
 
 def parsed(calls: Iterable[Call], num_forged: int) -> Parsed:
-    """Read calls to their end, or up to the first that is malformed, which spoils them
-    all.
+    """Read calls to the end; the first that is malformed spoils them all.
+
+    Args:
+        calls: Best an iterator that reads as it goes: what it raises is taken here.
+        num_forged: Marks of a reply in the completion.
     """
     try:
         return Parsed(tuple(calls), "", num_forged)
@@ -130,50 +132,66 @@ def marked_call(mark: re.Match[str], query: str) -> Call:
     Raises:
         Malformed: The query is empty.
     """
-    if not query.strip():
+    query = query.strip()
+    if not query:
         raise Malformed(f"{mark[0]} holds no query")
-    return Call(mark[mark.lastindex or 0], query.strip())
+    # The name alone in one codec, a slash before it in another: last in both.
+    name = mark[mark.lastindex or 0]
+    return Call(name, query)
 
 
 def paired(
     tags: Iterable[re.Match[str]],
 ) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
-    """Yield each opening tag with its closing one; their groups are a slash, if any,
-    and the name.
+    """Yield each opening tag with its closing one.
+
+    Args:
+        tags: In the order of the text. The groups of each are a slash, empty in an
+            opening tag, and the name.
 
     Raises:
         Malformed: A tag stands where it must not, or the last is not closed.
     """
-    opened: re.Match[str] | None = None
+    opening: re.Match[str] | None = None
     for tag in tags:
         slash, name = tag.groups()
-        if opened and not slash:
+        if opening is None:
+            if slash:
+                raise Malformed(f"</{name}> closes a call that was not opened")
+            opening = tag
+            continue
+        open_name = opening[2]
+        if not slash:
+            # Calls are not nested, so that one open tag is all there is to remember.
             raise Malformed(
-                f"<{name}> stands inside <{opened[2]}>; calls cannot be nested"
+                f"<{name}> stands inside <{open_name}>; calls cannot be nested"
             )
-        if slash and not opened:
-            raise Malformed(f"</{name}> closes a call that was not opened")
-        if opened and opened[2] != name:
-            raise Malformed(f"<{opened[2]}> is closed by </{name}>")
-        if opened:
-            yield opened, tag
-        opened = None if slash else tag
-    if opened:
-        raise Malformed(f"<{opened[2]}> is not closed")
+        if name != open_name:
+            raise Malformed(f"<{open_name}> is closed by </{name}>")
+        yield opening, tag
+        opening = None
+    if opening is not None:
+        raise Malformed(f"<{opening[2]}> is not closed")
 
 
 def wrapped(opening: str, text: str, closing: str, body: Span) -> tuple[Span, ...]:
-    """Return a reply between its marks; `text` is how its body is written."""
+    """Return a reply between its marks.
+
+    Args:
+        text: How the body is written: escaped or broken up where it could end its
+            wrapper.
+    """
     inner = Span(text, body.author, body.agent_id, body.call_id, body.is_content)
-    before, after = (
-        Span(mark, Author.ENV, call_id=body.call_id) for mark in (opening, closing)
-    )
+    before = Span(opening, Author.ENV, call_id=body.call_id)
+    after = Span(closing, Author.ENV, call_id=body.call_id)
     return before, inner, after
 
 
 def named(names: Iterable[str]) -> str:
     """Return a pattern for any of these names; without any it matches nothing."""
-    return "|".join(map(re.escape, names)) or r"(?!)"
+    alternatives = "|".join(map(re.escape, names))
+    # An empty pattern would match everywhere.
+    return alternatives or r"(?!)"
 
 
 def read_json(text: str) -> Any:
@@ -192,25 +210,37 @@ def read_json(text: str) -> Any:
             parse_float=_finite,
         )
     except RecursionError:
+        # Thousands of brackets exhaust the stack: for the policy that is bad JSON.
         raise json.JSONDecodeError("Too deep", "", 0) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    read = dict(pairs)
-    if len(read) < len(pairs):
+    """Return a JSON object without repeated names.
+
+    Python keeps the last of two values, other readers the first: what a call means must
+    not depend on who reads it.
+    """
+    row = dict(pairs)
+    if len(row) < len(pairs):
         raise ValueError("a name stands twice in one JSON object")
-    return read
+    return row
 
 
 def _refuse(number: str) -> NoReturn:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
     raise ValueError(f"{number:.30} is no JSON number; numbers must be finite")
 
 
 def _finite(number: str) -> float:
+    """Return a number with a fraction or an exponent; 1e999 would be infinite."""
     value = float(number)
-    return value if math.isfinite(value) else _refuse(number)
+    if not math.isfinite(value):
+        _refuse(number)
+    return value
 
 
 def _is_text(schema: Any) -> bool:
-    kinds = schema.get("type") if isinstance(schema, Mapping) else None
-    return kinds in ("string", ["string"], ["string", "null"], ["null", "string"])
+    """Return whether a parameter takes text, or text and null, and nothing else."""
+    if not isinstance(schema, Mapping):
+        return False
+    return schema.get("type") in _TEXT_TYPES

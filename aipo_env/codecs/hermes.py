@@ -28,13 +28,17 @@ from aipo_env.codecs.base import (
 from aipo_env.codecs.words import at_most
 from aipo_env.records import CONSULT_KINDS, Call, ConsultKind, Span
 
+# The groups that `paired` reads: a slash, if any, and the name.
 _MARK = re.compile(r"<(/?)(tool_call)>")
+# <tool_response>, </TOOL_RESPONSE, <tool_response id=…
 _REPLY_MARK = re.compile(r"</?tool_response\b", re.IGNORECASE)
 _HOW = (
     "To call one, end your turn with a JSON object of its name and arguments within"
     ' <tool_call></tool_call> tags:\n<tool_call>\n{"name": "<function>", "arguments":'
     ' {"<argument>": "<value>"}}\n</tool_call>'
 )
+_CONSULT_NAME = "consult"
+"""The function by which agents are asked."""
 
 
 class HermesCodec:
@@ -48,29 +52,28 @@ class HermesCodec:
         tools: Sequence[ToolSchema] = (),
         kinds: Sequence[ConsultKind] = CONSULT_KINDS,
     ) -> None:
-        self.tools, self.kinds = tuple(tools), tuple(kinds)
-        consult = ("consult",) if self.kinds else ()
+        self.tools = tuple(tools)
+        self.kinds = tuple(kinds)
+        consult = (_CONSULT_NAME,) if self.kinds else ()
         self._names = (*consult, *(tool.name for tool in self.tools))
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that explains `consult`; empty without
-        agents.
-        """
+        """Return the part of the prompt on `consult`; empty without agents."""
         if not kinds:
             return ""
+        signatures = _listed([_consult(kinds)])
         return (
             f"# Agents\n\nYou may call functions when you are stuck, at most {budget}"
             " times. Their signatures stand within <tools></tools>"
-            f" tags:\n{_listed([_consult(kinds)])}\n\n{_HOW}\nThe reply comes in your"
+            f" tags:\n{signatures}\n\n{_HOW}\nThe reply comes in your"
             " next turn. Use it, then go on."
         )
 
     def tool_instructions(self, budget: int | None) -> str:
-        """Return the part of the prompt that gives the tools' schemas and the form of a
-        call.
-        """
+        """Return the part of the prompt on the tools: their schemas, how to call."""
         if not self.tools:
             return ""
+        # The words end with a comma for a sentence that goes on; this one ends.
         limit = at_most(budget).rstrip(",")
         return (
             f"# Tools\n\nYou may call these functions{limit}. Their signatures stand"
@@ -88,35 +91,40 @@ class HermesCodec:
 
     def parse(self, text: str) -> Parsed:
         """Read the calls of one completion; one malformed call spoils the turn."""
-        pairs = paired(_MARK.finditer(text) if self._names else ())
+        # With nothing to call, the marks are plain text.
+        marks = _MARK.finditer(text) if self._names else ()
+        # Lazily: `parsed` turns what pairing and reading raise into a malformed turn.
         calls = (
-            self._read(text[opened.end() : closed.start()]) for opened, closed in pairs
+            self._read(text[opening.end() : closing.start()])
+            for opening, closing in paired(marks)
         )
-        return parsed(calls, len(_REPLY_MARK.findall(text)))
+        num_forged = len(_REPLY_MARK.findall(text))
+        return parsed(calls, num_forged)
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
-        """Return where calls begin and end in a completion, markup included; none if it
-        is malformed.
-        """
-        pairs = paired(_MARK.finditer(text)) if self.parse(text).calls else ()
-        return [(opened.start(), closed.end()) for opened, closed in pairs]
+        """Return where calls begin and end, markup included; none if malformed."""
+        # A malformed text must be found out first: `paired` would raise.
+        if not self.parse(text).calls:
+            return []
+        pairs = paired(_MARK.finditer(text))
+        return [(opening.start(), closing.end()) for opening, closing in pairs]
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
-        """Wrap a reply; its body is quoted, every `<` escaped, so that it cannot end
-        its own wrapper.
-        """
+        """Wrap a reply; its body is quoted without `<`, so that it cannot end itself."""
         opening = f'<tool_response>\n{{"name": {json.dumps(kind)}, "content": "'
         return wrapped(opening, quoted(body.text), '"}\n</tool_response>', body)
 
     def functions(self, kinds: Sequence[ConsultKind]) -> list[dict[str, Any]]:
         """Return `consult` and the tools as OpenAI-style function schemas."""
         consult = (_consult(kinds),) if kinds else ()
-        return [_function(tool) for tool in (*consult, *self.tools)]
+        schemas = (*consult, *self.tools)
+        return [_function(schema) for schema in schemas]
 
     def _read(self, text: str) -> Call:
         """Read a call's JSON text."""
         try:
-            return self.as_call(read_json(text))
+            row = read_json(text)
+            return self.as_call(row)
         except (ValueError, RecursionError):
             raise Malformed(
                 'a call must be one JSON object, {"name": …, "arguments": {…}}'
@@ -128,15 +136,19 @@ class HermesCodec:
         Raises:
             Malformed: It is none.
         """
-        row = row if isinstance(row, dict) else {}
-        name, arguments = row.get("name"), row.get("arguments")
+        if not isinstance(row, dict):
+            row = {}
+        name = row.get("name")
+        arguments = row.get("arguments")
         if name not in self._names:
             raise Malformed(f"'name' must be one of: {', '.join(self._names)}")
         if not isinstance(arguments, dict):
             raise Malformed("'arguments' must be a JSON object")
-        if name != "consult":
+        if name != _CONSULT_NAME:
+            # A tool reads its arguments itself, and tells what is wrong with them.
             return Call(name, json.dumps(arguments, ensure_ascii=False))
-        kind, query = arguments.get("kind"), arguments.get("query")
+        kind = arguments.get("kind")
+        query = arguments.get("query")
         if kind not in self.kinds:
             raise Malformed(f"'kind' must be one of: {', '.join(self.kinds)}")
         if not isinstance(query, str) or not query.strip():
@@ -145,18 +157,22 @@ class HermesCodec:
 
 
 def _consult(kinds: Sequence[ConsultKind]) -> ToolSchema:
+    """Return `consult`, by which these roles are asked, as a tool."""
     uses = "; ".join(f"{kind}: {AGENT_USES[kind]}" for kind in kinds)
     kind = {"type": "string", "enum": list(kinds), "description": uses}
     parameters = {"kind": kind, "query": {"type": "string"}}
-    return ToolSchema("consult", "Consult an agent.", parameters, tuple(parameters))
+    required = tuple(parameters)
+    return ToolSchema(_CONSULT_NAME, "Consult an agent.", parameters, required)
 
 
 def _listed(tools: Sequence[ToolSchema]) -> str:
+    """Return signatures one a line, in the tags that these models know."""
     signatures = "\n".join(json.dumps(_function(tool)) for tool in tools)
     return f"<tools>\n{signatures}\n</tools>"
 
 
 def _function(tool: ToolSchema) -> dict[str, Any]:
+    """Return a tool as an OpenAI-style function schema."""
     parameters = {
         "type": "object",
         "properties": dict(tool.parameters),
@@ -172,4 +188,6 @@ def _function(tool: ToolSchema) -> dict[str, Any]:
 
 def quoted(text: str) -> str:
     """Return a text as the inside of a JSON string without `<`."""
-    return json.dumps(text, ensure_ascii=False)[1:-1].replace("<", "\\u003c")
+    inside = json.dumps(text, ensure_ascii=False)[1:-1]
+    # JSON may write any character by its number: the meaning stays, a tag cannot form.
+    return inside.replace("<", "\\u003c")

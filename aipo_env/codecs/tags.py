@@ -5,7 +5,7 @@ from="knowledge">…</reply>`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from aipo_env.codecs.base import (
     AGENT_USES,
@@ -20,13 +20,13 @@ from aipo_env.codecs.base import (
 from aipo_env.codecs.words import at_most, use_words
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Span
 
+# <reply from="verify">, </reply>, <REPLY: a reader takes each for a reply, so that what
+# follows the name does not matter.
 _REPLY_MARK = re.compile(r"<(/?)(reply\b)", re.IGNORECASE)
 
 
 class TagsCodec:
-    """One tag per agent role or tool, the query between them; the turn ends at the
-    closing tag.
-    """
+    """One tag per agent role or tool, the query in it; its closing ends the turn."""
 
     unavailable = "unavailable"
     denied = "no consultations left"
@@ -36,14 +36,14 @@ class TagsCodec:
         tools: Sequence[ToolSchema] = (),
         kinds: Sequence[ConsultKind] = CONSULT_KINDS,
     ) -> None:
-        self.tools, self.kinds = tuple(tools), tuple(kinds)
-        names = (*self.kinds, *(tool.name for tool in self.tools))
+        self.tools = tuple(tools)
+        self.kinds = tuple(kinds)
+        names = self._callable_names(self.kinds)
+        # The groups that `paired` reads: a slash, if any, and the name.
         self._tag = re.compile(rf"<(/?)({named(names)})>")
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
-        """Return the part of the prompt that explains how to consult; empty without
-        agents.
-        """
+        """Return the part of the prompt on how to consult; empty without agents."""
         if not kinds:
             return ""
         listed = "\n".join(f"{self._form(kind)} {AGENT_USES[kind]}." for kind in kinds)
@@ -54,9 +54,7 @@ class TagsCodec:
         )
 
     def tool_instructions(self, budget: int | None) -> str:
-        """Return the part of the prompt that explains the tools; empty without
-        tools.
-        """
+        """Return the part of the prompt on the tools; empty without tools."""
         if not self.tools:
             return ""
         listed = "\n".join(
@@ -68,15 +66,18 @@ class TagsCodec:
         )
 
     def markup(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
-        """Return every fixed string of the codec, for tokenizers that keep them
-        whole.
-        """
-        tags = [tag for macro in self.macros(kinds).values() for tag in macro]
-        return (*tags, *(f'<reply from="{kind}">' for kind in kinds), "</reply>")
+        """Return every fixed string, for tokenizers that keep them whole."""
+        call_marks = [
+            mark
+            for opening_and_closing in self.macros(kinds).values()
+            for mark in opening_and_closing
+        ]
+        reply_marks = [f'<reply from="{kind}">' for kind in kinds]
+        return (*call_marks, *reply_marks, "</reply>")
 
     def macros(self, kinds: Sequence[ConsultKind]) -> Mapping[str, tuple[str, str]]:
         """Return opening and closing tag by kind and tool."""
-        names = (*kinds, *(tool.name for tool in self.tools))
+        names = self._callable_names(kinds)
         return {name: (f"<{name}>", f"</{name}>") for name in names}
 
     def stop_strings(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
@@ -89,30 +90,38 @@ class TagsCodec:
         A call is well formed when its tags match, nothing is nested in it and its query
         is not empty. One malformed call spoils the turn: nothing in it is executed.
         """
-        pairs = paired(self._tag.finditer(text))
+        # Lazily: `parsed` turns what the pairing raises into a malformed turn.
         calls = (
-            marked_call(opened, text[opened.end() : closed.start()])
-            for opened, closed in pairs
+            marked_call(opening, text[opening.end() : closing.start()])
+            for opening, closing in self._pairs(text)
         )
-        return parsed(calls, len(_REPLY_MARK.findall(text)))
+        num_forged = len(_REPLY_MARK.findall(text))
+        return parsed(calls, num_forged)
 
     def call_spans(self, text: str) -> list[tuple[int, int]]:
-        """Return where calls begin and end in a completion, markup included; none if it
-        is malformed.
-        """
-        pairs = paired(self._tag.finditer(text)) if self.parse(text).calls else ()
-        return [(opened.start(), closed.end()) for opened, closed in pairs]
+        """Return where calls begin and end, markup included; none if malformed."""
+        # A malformed text must be found out first: the pairing would raise.
+        if not self.parse(text).calls:
+            return []
+        return [
+            (opening.start(), closing.end()) for opening, closing in self._pairs(text)
+        ]
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
-        """Wrap a reply; marks of a reply inside it are broken up, so that it cannot end
-        its own wrapper.
+        """Wrap a reply; marks of a reply inside are broken up: it cannot end itself.
+
+        `</reply>` in a body becomes `< /reply>`.
         """
-        return wrapped(
-            f'<reply from="{kind}">',
-            _REPLY_MARK.sub(r"< \1\2", body.text),
-            "</reply>",
-            body,
-        )
+        harmless = _REPLY_MARK.sub(r"< \1\2", body.text)
+        return wrapped(f'<reply from="{kind}">', harmless, "</reply>", body)
+
+    def _callable_names(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:
+        """Return the names that calls may have: these kinds, then the tools."""
+        return (*kinds, *(tool.name for tool in self.tools))
+
+    def _pairs(self, text: str) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
+        """Yield each opening tag of a text with its closing one; see `paired`."""
+        return paired(self._tag.finditer(text))
 
     def _form(self, name: str) -> str:
         """Return what a call looks like, in the words of a prompt."""
