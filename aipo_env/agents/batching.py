@@ -1,5 +1,6 @@
-"""Calls to an agent that answers many at once, as a model on this machine does: those
-that come together.
+"""Calls to an agent that answers many at once: those that come together go together.
+
+A model on this machine is such an agent: it takes hardly longer for many than for one.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from aipo_env.agents.limits import PoolLimits
 from aipo_env.errors import AgentError
 
 _Waiting = list[tuple[AgentRequest, "asyncio.Future[Any]"]]
+"""Requests of one batch, each with the future of its reply."""
 
 
 class BatchAgent(Agent, Protocol):
@@ -19,56 +21,81 @@ class BatchAgent(Agent, Protocol):
     async def reply_many(
         self, requests: Sequence[AgentRequest]
     ) -> Sequence[AgentReply | Exception]:
-        """Answer each request, or say for which there is no answer; raise if there is
-        none for any.
+        """Answer each request, in order.
+
+        An exception in place of a reply says that there is none for this request; raise
+        one if there is none for any.
         """
 
 
 class Batcher:
-    """Passes requests on together: those of `batch_s` seconds, at most as many as may
-    be in flight at once.
+    """Passes requests on together: those of `batch_s` seconds.
+
+    A batch goes at once when it has as many as may be in flight: no more could come.
+
+    Args:
+        mind: The agent that answers them.
+        limits: Those of its pool; each batch has `deadline_s`.
     """
 
     def __init__(self, mind: BatchAgent, limits: PoolLimits) -> None:
-        self._mind, self.agent_id, self._limits = mind, mind.agent_id, limits
+        self._agent = mind
+        self._limits = limits
+        self.agent_id = mind.agent_id
+        # A future belongs to its event loop, and so does the batch it waits in.
         self._waiting: dict[asyncio.AbstractEventLoop, _Waiting] = {}
-        self._asked: set[asyncio.Task[None]] = set()
+        # An event loop holds its tasks weakly: they would be collected in the midst.
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Answer one request, with others."""
         loop = asyncio.get_running_loop()
-        waiting = self._waiting.setdefault(loop, [])
+        batch = self._waiting.setdefault(loop, [])
         future: asyncio.Future[AgentReply] = loop.create_future()
-        waiting.append((request, future))
-        if len(waiting) == self._limits.concurrency:
-            self._send(loop, waiting)
-        elif len(waiting) == 1:
-            loop.call_later(self._limits.batch_s, self._send, loop, waiting)
+        batch.append((request, future))
+        if len(batch) == self._limits.concurrency:
+            self._send(loop, batch)
+        elif len(batch) == 1:
+            # The first one starts the clock for all that come after it.
+            loop.call_later(self._limits.batch_s, self._send, loop, batch)
         return await future
 
-    def _send(self, loop: asyncio.AbstractEventLoop, waiting: _Waiting) -> None:
-        """Ask, unless that was done because there were enough."""
-        if self._waiting.get(loop) is waiting:
-            task = loop.create_task(self._ask(self._waiting.pop(loop)))
-            self._asked.add(task)
-            task.add_done_callback(self._asked.discard)
+    def _send(self, loop: asyncio.AbstractEventLoop, batch: _Waiting) -> None:
+        """Ask for a batch, unless that was done because there were enough."""
+        # When the clock of a full batch runs out, another one is waiting already.
+        if self._waiting.get(loop) is not batch:
+            return
+        del self._waiting[loop]
+        task = loop.create_task(self._ask(batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, waiting: _Waiting) -> None:
+    async def _ask(self, batch: _Waiting) -> None:
         """Ask for those that still wait, and hand out what comes back."""
-        asked = [(request, future) for request, future in waiting if not future.done()]
+        # A call that was cancelled in the meantime costs nothing.
+        open_calls = [
+            (request, future) for request, future in batch if not future.done()
+        ]
+        requests = [request for request, _ in open_calls]
         replies: Sequence[Any]
         try:
             async with asyncio.timeout(self._limits.deadline_s):
-                replies = await self._mind.reply_many([request for request, _ in asked])
-            if len(replies) != len(asked):
-                raise AgentError(f"{len(replies)} replies for {len(asked)} requests")
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # an agent may be somebody else's program
-            replies = [error] * len(asked)
-        for (_, future), reply in zip(asked, replies, strict=True):
-            if not future.done() and isinstance(reply, Exception | SystemExit):
-                future.set_exception(reply)
-            elif not future.done():
-                future.set_result(reply)
+                replies = await self._agent.reply_many(requests)
+            if len(replies) != len(requests):
+                raise AgentError(f"{len(replies)} replies for {len(requests)} requests")
+        # An agent may be somebody else's program.
+        except (Exception, SystemExit) as error:
+            replies = [error] * len(requests)
+        for (_, future), reply in zip(open_calls, replies, strict=True):
+            _settle(future, reply)
+
+
+def _settle(future: "asyncio.Future[Any]", reply: Any) -> None:
+    """Give a reply, or what was raised, to the one who waits for it."""
+    # Calls may be cancelled while the agent thinks.
+    if future.done():
+        return
+    if isinstance(reply, Exception | SystemExit):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)

@@ -1,7 +1,7 @@
-"""A Verify Agent with hands: it computes what a claim states, runs its program, and
-says where it first goes wrong.
+"""A Verify Agent that works with its hands: it computes, and runs programs.
 
-It works on the claim's own statements and on the task's public tests; it knows no
+It says where a claim first goes wrong. What judges the rest, if anything, is another
+agent, called its mind. It works on the claim's own statements and on the task's public tests; it knows no
 answer. Mathematics is compared in the math verifier's worker processes and programs run
 in the sandbox, so that a claim may be hostile.
 """
@@ -44,24 +44,49 @@ _MESSAGES = (
 )
 """What Python itself says of an error; anything else may be the program's words."""
 _OUR_REASONS = re.compile(
-    r"another result than expected|the result is no plain value"
-    r"|(?:time|memory|output) limit reached|killed by SIG[A-Z0-9]+|exit status"
-    r" [0-9]{1,3}"
-    r"|the program ended before [A-Za-z_.0-9]{1,60} returned"
+    "|".join(
+        (
+            r"another result than expected",
+            r"the result is no plain value",
+            r"(?:time|memory|output) limit reached",
+            r"killed by SIG[A-Z0-9]+",  # killed by SIGSEGV
+            r"exit status [0-9]{1,3}",
+            # … before os._exit returned: a name that Python has, of bounded length.
+            r"the program ended before [A-Za-z_.0-9]{1,60} returned",
+        )
+    )
 )
+"""What the verifier of programs says itself of a program that fails."""
 MAX_EQUATIONS = 16
 """More equations of a claim are not computed, nor any after one that takes too long."""
 MAX_SIDE_CHARS = 200
 """A longer side of an equation is not computed."""
 _STATEMENT_END = re.compile(
-    r"[,;](?!\d)|\\\\|\\q?quad|\\text\{[^{}]*\}|\\(?:implies|Rightarrow|to)\b"
+    r"""
+    [,;] (?!\d)            # "x = 1, y = 2"; not the comma of "1,000"
+    | \\\\                 # the end of a line: \\
+    | \\q?quad             # \quad, \qquad
+    | \\text\{[^{}]*\}     # \text{ and }
+    | \\(?:implies|Rightarrow|to)\b
+    """,
+    re.VERBOSE,
 )
+"""What separates the statements of a formula."""
+# The sign of equality and none of "<=", ">=", "!=", ":=", "~=", "=="; an "&" before it
+# is LaTeX's mark of where to align.
 _EQUALS = re.compile(r"(?<![<>!:=~])&?=(?!=)")
-# Only what is exact can be wrong: a decimal may be rounded, an equation with a letter
-# may hold for some value.
 _EXACT = re.compile(
-    r"(?:\\(?:[dt]?frac|cdot|times|div|left|right|sqrt|binom)(?![a-zA-Z])|[-+*/^(){}\d\s!,])+"
+    r"""
+    (?:
+        \\(?:[dt]?frac|cdot|times|div|left|right|sqrt|binom) (?![a-zA-Z])
+        | [-+*/^(){}\d\s!,]   # digits and signs; no letter, no decimal point
+    )+
+    """,
+    re.VERBOSE,
 )
+"""A side of an equation that is exact. Only then is a wrong equation a wrong claim: a
+decimal may be rounded, and an equation with a letter may hold for some value.
+"""
 
 
 @dataclass(eq=False)
@@ -69,8 +94,9 @@ class HandsAgent:
     """Checks claims; without an agent for its mind it knows nothing else.
 
     Args:
-        agent: Spec of one that judges a claim in which nothing was found wrong, and is
-            told what was found; it answers the other roles.
+        source: Where the tasks come from; the other agent is built for it.
+        agent: Spec of one that judges a claim in which no fault was found, and is told
+            of what was checked; it answers the other roles.
         sandbox: Where programs run.
 
     Raises:
@@ -82,28 +108,38 @@ class HandsAgent:
     sandbox: str = "auto"
 
     def __post_init__(self) -> None:
-        self._mind: Agent | None = self.agent and AGENTS.build(
-            self.agent, source=self.source
-        )
-        self.minds = [self._mind] if self._mind else []
-        self.agent_id = f"hands/{self._mind.agent_id}" if self._mind else "hands"
+        self._mind: Agent | None = None
+        self.minds: list[Agent] = []
+        self.agent_id = "hands"
+        if self.agent:
+            mind: Agent = AGENTS.build(self.agent, source=self.source)
+            self._mind = mind
+            self.minds = [mind]
+            self.agent_id = f"hands/{mind.agent_id}"
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Judge a claim: "right", "wrong at …" or "unsure", and why."""
-        found, told = "unknown", request.query
+        finding = "unknown"
+        query = request.query
         if request.kind == "verify":
-            found = await self._check(request)
-            told += f"\n\nA program checked what can be computed of the claim: {found}"
-        if not self._mind or found.startswith("wrong"):
-            return AgentReply(text=found, tokens=len(found.split()))
-        return await self._mind.reply(replace(request, query=told))
+            finding = await self._check(request)
+            query += (
+                f"\n\nA program checked what can be computed of the claim: {finding}"
+            )
+        # What was computed to be wrong needs no second opinion.
+        if self._mind is None or finding.startswith("wrong"):
+            return AgentReply(text=finding, tokens=len(finding.split()))
+        return await self._mind.reply(replace(request, query=query))
 
     async def _check(self, request: AgentRequest) -> str:
-        """Run a program on the public tests, which the request holds as the ones that
-        decide; else compute.
+        """Run a program on the public tests; compute if the claim is no program.
+
+        The request holds the public tests where others hold the hidden ones, as those
+        that decide.
         """
         tests = request.public_tests
-        if not tests or not read_program(request.query)[1]:
+        _, program = read_program(request.query)
+        if not tests or not program:
             return await check_equations(request.query[:MAX_QUERY_CHARS])
         task = Task(id="claim", prompt="claim", answer="", kind="code", tests=tests)
         # What a task may ask for, the verifier of the environment says; the pool's
@@ -117,12 +153,14 @@ class HandsAgent:
             raise AgentError(f"the program could not be run: {verdict.reason}")
         if verdict.correct:
             return f"right on all {len(tests.hidden)} public tests; there may be others"
-        return f"wrong at public {verdict.stage}: {_named(verdict.reason)}"
+        reason = _without_its_words(verdict.reason)
+        return f"wrong at public {verdict.stage}: {reason}"
 
 
-def _named(reason: str) -> str:
-    """Return why a program failed, without its own words, which would come back as the
-    agent's.
+def _without_its_words(reason: str) -> str:
+    """Return why a program failed, without its own words.
+
+    They would come back as the agent's: `raise ValueError("the claim is right")`.
     """
     kind, colon, message = reason.partition(": ")
     error = vars(builtins).get(kind)
@@ -132,40 +170,50 @@ def _named(reason: str) -> str:
 
 
 async def check_equations(claim: str) -> str:
-    """Say whether the equations of a claim hold, in plain arithmetic or in LaTeX, up to
-    the first that does not.
+    """Say whether the equations of a claim hold, up to the first that does not.
+
+    They may be in plain arithmetic or in LaTeX.
+
+    Returns:
+        "wrong at … = …;", "right in what can be computed;", or "unsure" if nothing can
+        be.
     """
-    num_held, num_left, end = 0, MAX_EQUATIONS, 0
+    num_correct = 0
+    num_left = MAX_EQUATIONS
+    end = 0
+    # An empty formula at the end, so that the words after the last one are read too.
     for start, after, formula in [*formulas(claim), (len(claim), len(claim), "")]:
-        found = check_arithmetic(claim[end:start])
-        if found.startswith("wrong"):
-            return found
-        num_held += found.startswith("right")
+        finding = check_arithmetic(claim[end:start])
+        if finding.startswith("wrong"):
+            return finding
+        if finding.startswith("right"):
+            num_correct += 1
         for left, right in islice(_equations(formula), num_left):
             num_left -= 1
-            status = (await MathVerifier().grade(left, right)).status
+            verdict = await MathVerifier().grade(left, right)
             is_exact = _EXACT.fullmatch(left) and _EXACT.fullmatch(right)
-            if status == "wrong" and is_exact:
+            if verdict.status == "wrong" and is_exact:
                 return f"wrong at {left} = {right};"
-            if status in ("timeout", "memory"):
+            # Another one would take as long: what is left is not looked at.
+            if verdict.status in ("timeout", "memory"):
                 num_left = 0
                 break
-            num_held += status == "correct"
+            if verdict.status == "correct":
+                num_correct += 1
         end = after
-    return "right in what can be computed;" if num_held else "unsure"
+    return "right in what can be computed;" if num_correct else "unsure"
 
 
 def _equations(formula: str) -> Iterator[tuple[str, str]]:
-    """Yield the sides of each equation, without those that no computer should look
-    at.
-    """
+    """Yield the sides of each equation that a computer should look at."""
     if not _is_whole(formula):
         return
     for statement in _STATEMENT_END.split(formula):
         sides = [side.strip() for side in _EQUALS.split(statement)]
         for left, right in pairwise(sides):
-            is_said = left and right and left != right
-            if is_said and _is_harmless(left) and _is_harmless(right):
+            # "x = x" claims nothing.
+            is_claim = left and right and left != right
+            if is_claim and _is_harmless(left) and _is_harmless(right):
                 yield left, right
 
 
@@ -175,4 +223,7 @@ def _is_harmless(side: str) -> bool:
 
 
 def _is_whole(text: str) -> bool:
-    return all(text.count(opened) == text.count(end) for opened, end in ("()", "{}"))
+    """Return whether a text has as many opening brackets as closing ones."""
+    has_parentheses_paired = text.count("(") == text.count(")")
+    has_braces_paired = text.count("{") == text.count("}")
+    return has_parentheses_paired and has_braces_paired

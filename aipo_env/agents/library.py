@@ -1,10 +1,11 @@
-"""A Knowledge Agent with a library: passages of your own .txt and .md files, each with
-its file and line.
+"""A Knowledge Agent with a library: it quotes your own .txt and .md files.
+
+Each passage comes with its file and line.
 """
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import finalize
@@ -16,14 +17,22 @@ from aipo_env.errors import ConfigError, DataError, check_whole
 MAX_PASSAGE_CHARS = 1_000
 """A longer paragraph is split at a line, or here."""
 MAX_WORDS = 40
-"""Words of a query that are looked for."""
+"""Words of a query that are looked for; each costs a look into the index."""
+MAX_QUERY_CHARS = 4_000
+"""Only this much of a query is read."""
+_BEST_PASSAGES = (
+    "SELECT place, text FROM passages WHERE passages MATCH ? ORDER BY rank,"
+    " rowid LIMIT ?"
+)
+"""Equal ranks in the order of the files, so that equal queries get equal replies."""
 _WORD = re.compile(r"\w+")
 
 
 @dataclass(eq=False)
 class Library:
-    """Answers with the passages that match a query best, the rarest of its words
-    counting most.
+    """Answers with the passages that match a query best.
+
+    The rarest of its words count most.
 
     Args:
         folder: Read whole, sub-folders included, when the agent is made. Nothing is
@@ -51,8 +60,10 @@ class Library:
             )
         self.agent_id = f"library:{root.resolve().name}#{version_hash(passages)}"
         """The folder's name and a hash of what is in it."""
+        # One pool may be used from several event loops, each in a thread; none writes.
         self._index = sqlite3.connect(":memory:", check_same_thread=False)
         finalize(self, self._index.close)
+        # "porter" finds "groups" for "group"; a place is stored, and not searched.
         columns = "place UNINDEXED, text, tokenize=porter"
         try:
             self._index.execute(f"CREATE VIRTUAL TABLE passages USING fts5({columns})")
@@ -64,24 +75,22 @@ class Library:
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Quote passages, best first, or say "unknown"."""
+        words = _WORD.findall(request.query[:MAX_QUERY_CHARS])
+        # Each once, in the order of the query.
+        distinct = dict.fromkeys(word.lower() for word in words)
         # Quoted, so that no word is an operator of the query language.
-        words = dict.fromkeys(
-            word.lower() for word in _WORD.findall(request.query[:4_000])
-        )
-        wanted = " OR ".join(f'"{word}"' for word in list(words)[:MAX_WORDS])
-        query = (
-            "SELECT place, text FROM passages WHERE passages MATCH ? ORDER BY rank,"
-            " rowid LIMIT ?"
-        )
-        found = self._index.execute(query, (wanted or '""', self.num)).fetchall()
-        text = (
-            "\n\n".join(f"[{place}] {passage}" for place, passage in found) or "unknown"
-        )
+        terms = [f'"{word}"' for word in list(distinct)[:MAX_WORDS]]
+        # An empty pattern would be an error, an empty term matches nothing.
+        pattern = " OR ".join(terms) or '""'
+        rows = self._index.execute(_BEST_PASSAGES, (pattern, self.num)).fetchall()
+        quotations = [f"[{place}] {passage}" for place, passage in rows]
+        text = "\n\n".join(quotations) or "unknown"
         return AgentReply(text=text, tokens=len(text.split()))
 
 
 def _passages(root: Path) -> Iterator[tuple[str, str]]:
     """Yield the paragraphs of all files, with "file:line"."""
+    # Sorted, so that the version in the agent's id is the same on every machine.
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() not in (".txt", ".md") or not path.is_file():
             continue
@@ -91,15 +100,24 @@ def _passages(root: Path) -> Iterator[tuple[str, str]]:
             raise DataError(
                 f"agent 'library': {path} cannot be read as UTF-8 text: {error}."
             ) from error
-        start, passage = 1, ""
-        for number, line in enumerate([*lines, ""], 1):
-            if passage and (
-                not line.strip() or len(passage) + len(line) > MAX_PASSAGE_CHARS
-            ):
-                yield (
-                    f"{path.relative_to(root).as_posix()}:{start}",
-                    passage[:MAX_PASSAGE_CHARS],
-                )
-                passage = ""
-            start = start if passage else number
-            passage += ("\n" if passage else "") + line.strip()
+        name = path.relative_to(root).as_posix()
+        for number, passage in _paragraphs(lines):
+            yield f"{name}:{number}", passage
+
+
+def _paragraphs(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield the paragraphs of a file, each with the number of its first line."""
+    start = 1
+    passage = ""
+    # An empty line more ends the last paragraph.
+    for number, line in enumerate([*lines, ""], 1):
+        is_full = len(passage) + len(line) > MAX_PASSAGE_CHARS
+        if passage and (not line.strip() or is_full):
+            # A single line may be longer than a passage can be.
+            yield start, passage[:MAX_PASSAGE_CHARS]
+            passage = ""
+        if passage:
+            passage += "\n"
+        else:
+            start = number
+        passage += line.strip()

@@ -14,9 +14,13 @@ from aipo_env.errors import (
 from aipo_env.records import CONSULT_KINDS
 
 SPENT = ("calls", "tokens", "usd")
-"""What a budget counts: attempts to ask, tokens of replies, and US dollars by the
-agents' own account.
+"""What a budget counts: attempts to ask, tokens of replies, and what agents say they
+cost, in US dollars.
 """
+MIN_DEADLINE_S = 0.001
+"""A deadline of zero would end every attempt before it began."""
+MAX_QUANTILE = 0.999
+"""1 would be the slowest of the last replies, which a call hardly ever outlasts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,61 +83,79 @@ class PoolLimits:
     when_lost: Literal["stop", "unaided"] = "stop"
 
     def __post_init__(self) -> None:
-        for name, low in (("concurrency", 1), ("retries", 0), ("break_after", 0)):
-            check_whole(f"agent pool: {name}", getattr(self, name), low)
+        check_whole("agent pool: concurrency", self.concurrency, 1)
+        check_whole("agent pool: retries", self.retries, 0)
+        check_whole("agent pool: break_after", self.break_after, 0)
         for name in ("rate", "backoff_s", "hedge_s", "batch_s"):
             check_number(f"agent pool: {name}", getattr(self, name))
-        check_number("agent pool: deadline_s", self.deadline_s, low=0.001)
-        check_number("agent pool: hedge_quantile", self.hedge_quantile, high=0.999)
-        for name in SPENT:
-            if (most := getattr(self, f"max_{name}")) is not None:
-                check_number(f"agent pool: max_{name}", most)
+        check_number("agent pool: deadline_s", self.deadline_s, low=MIN_DEADLINE_S)
+        quantile = self.hedge_quantile
+        check_number("agent pool: hedge_quantile", quantile, high=MAX_QUANTILE)
+        for metric in SPENT:
+            limit = getattr(self, f"max_{metric}")
+            if limit is not None:
+                check_number(f"agent pool: max_{metric}", limit)
         check_budget("agent pool: max_per_kind", self.max_per_kind)
-        if whole := [name for name in self.max_per_kind if "/" not in name]:
+        # A budget may be of all kinds together; here there are fields for that.
+        totals = [name for name in self.max_per_kind if "/" not in name]
+        if totals:
             raise ConfigError(
-                f"agent pool: max_per_kind has {whole[0]!r}; write 'verify/calls', or"
+                f"agent pool: max_per_kind has {totals[0]!r}; write 'verify/calls', or"
                 " use max_calls."
             )
-        for name in ("when_spent", "when_lost"):
-            check_choice(
-                f"agent pool: {name}", getattr(self, name), ("unaided", "stop")
-            )
+        answers = ("unaided", "stop")
+        check_choice("agent pool: when_spent", self.when_spent, answers)
+        check_choice("agent pool: when_lost", self.when_lost, answers)
 
 
 def check_budget(
     what: str, budget: Mapping[str, float], metrics: tuple[str, ...] = SPENT
 ) -> None:
-    """Raise ConfigError unless a budget maps metrics ("tokens", "usd"), behind "kind/"
-    if at all, to limits.
+    """Raise ConfigError unless a budget maps metrics to limits.
+
+    Args:
+        what: What messages call the budget.
+        budget: From a metric, "tokens", or that of one kind, "verify/tokens", to a
+            number from 0 up.
+        metrics: Those that there are.
     """
     if not isinstance(budget, Mapping):
         raise ConfigError(
             f'{what}={budget!r} must be an object like {{"verify/tokens": 1000}}.'
         )
-    for name, most in budget.items():
+    for name, limit in budget.items():
         kind, slash, metric = str(name).rpartition("/")
-        if metric not in metrics or bool(kind) != bool(slash):
+        # "/tokens" is of no kind.
+        lacks_kind = bool(slash) and not kind
+        if metric not in metrics or lacks_kind:
             raise ConfigError(f"{what} has {name!r}. {suggest(metric, metrics)}")
-        check_number(f"{what}[{name!r}]", most)
+        check_number(f"{what}[{name!r}]", limit)
 
 
 def counted(kind: str, metric: str) -> tuple[str, ...]:
-    """Return the names under which something is counted; what tools take is not counted
-    with the agents'.
+    """Return the names under which something is counted: "verify/usd" and "usd".
+
+    What tools take is not counted with the agents': tools are part of the task.
     """
-    return (
-        (f"{kind}/{metric}", metric) if kind in CONSULT_KINDS else (f"{kind}/{metric}",)
-    )
+    of_kind = f"{kind}/{metric}"
+    if kind in CONSULT_KINDS:
+        return (of_kind, metric)
+    return (of_kind,)
 
 
 def spent_limit(
     budget: Mapping[str, float | None], spent: Mapping[str, float], kind: str
 ) -> str:
-    """Return the limit that forbids another call of a role or tool; empty: none
-    does.
+    """Return the limit that forbids another call of a role or tool; empty: none does.
+
+    Args:
+        budget: Limits by the names of `counted`; None is no limit.
+        spent: What was taken, by the same names.
+        kind: The role, or the tool's name.
     """
-    for name in (name for metric in SPENT for name in counted(kind, metric)):
-        most = budget.get(name)
-        if most is not None and spent.get(name, 0) >= most:
-            return name
+    for metric in SPENT:
+        for name in counted(kind, metric):
+            limit = budget.get(name)
+            if limit is not None and spent.get(name, 0) >= limit:
+                return name
     return ""

@@ -1,5 +1,7 @@
-"""Agents for experiments: one that sees the answers, one that is wrong at times, a
-mixture of several.
+"""Agents for experiments: one that sees the answers, one often wrong, a mixture.
+
+The agents that one of these passes requests on to are its `minds`; whoever wants to
+know who is behind it looks there.
 """
 
 import re
@@ -22,15 +24,21 @@ _OPPOSITE = {
     "correct": "incorrect",
     "incorrect": "correct",
 }
-_FACT = re.compile(rf"\b(?:{'|'.join(_OPPOSITE)})\b|\d(?!\d)", re.IGNORECASE)
+_FACT = re.compile(
+    rf"""
+    \b (?: {"|".join(_OPPOSITE)} ) \b   # a verdict: "Right", "incorrect"
+    | \d (?!\d)                        # the last digit of a number: the 3 of "123"
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What a wrong agent changes in a reply."""
 
 
 @dataclass(eq=False)
 class OracleAgent:
-    """Has the gold answers and says of a claim whether its answer is right; of anything
-    else, "unknown".
+    """Has the gold answers, and says whether the answer of a claim is right.
 
-    An ablation, never a help to be reported as an agent's. What it says is never the
+    Of anything else it says "unknown". An ablation, never a help to be reported as an agent's. What it says is never the
     answer.
 
     Raises:
@@ -50,27 +58,29 @@ class OracleAgent:
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Judge a claim."""
-        task = self._tasks.get(request.problem) if request.kind == "verify" else None
+        is_claim = request.kind == "verify"
+        task = self._tasks.get(request.problem) if is_claim else None
         if task is None:
             return AgentReply(text="unknown")
         verdict = await ByKind().verify(task, request.query)
-        is_open = verdict.correct is None or verdict.status == "no_answer"
-        return AgentReply(
-            text="unsure" if is_open else "right;" if verdict.correct else "wrong;",
-            tokens=1,
-        )
+        if verdict.correct is None or verdict.status == "no_answer":
+            text = "unsure"
+        elif verdict.correct:
+            text = "right;"
+        else:
+            text = "wrong;"
+        return AgentReply(text=text, tokens=1)
 
 
 @dataclass(eq=False)
 class MixedAgent:
-    """Passes each request to one of several agents, drawn from the request's seed; the
-    record names which.
+    """Passes each request to one of several agents, drawn from the request's seed.
 
-    With one of them lost it is lost itself: the others alone are another mixture.
+    The record names which. With one of them lost it is lost itself: the others alone are another mixture.
 
     Args:
         agents: Their specs.
-        weights: How often each is asked; equal by default.
+        weights: How often each is asked, in any unit; equal by default.
 
     Raises:
         ConfigError: There is no such agent, or the weights are not a number from 0 up
@@ -83,17 +93,20 @@ class MixedAgent:
 
     def __post_init__(self) -> None:
         self.minds = [AGENTS.build(agent, source=self.source) for agent in self.agents]
-        self.agent_id = f"mix({', '.join(mind.agent_id for mind in self.minds)})"
-        shares = [*self.weights] or [1] * len(self.minds)
+        names = ", ".join(mind.agent_id for mind in self.minds)
+        self.agent_id = f"mix({names})"
+        weights = [*self.weights] or [1] * len(self.minds)
         are_numbers = all(
-            isinstance(share, int | float) and 0 <= share < np.inf for share in shares
+            isinstance(weight, int | float) and 0 <= weight < np.inf
+            for weight in weights
         )
-        if len(shares) != len(self.minds) or not are_numbers or not sum(shares):
+        if len(weights) != len(self.minds) or not are_numbers or not sum(weights):
             raise ConfigError(
-                f"agent 'mix': weights={shares!r} must be one number from 0 up per"
+                f"agent 'mix': weights={weights!r} must be one number from 0 up per"
                 " agent."
             )
-        self._shares = np.divide(shares, sum(shares))
+        self._shares = np.divide(weights, sum(weights))
+        """The probability of each."""
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Draw an agent and ask it."""
@@ -105,14 +118,14 @@ class MixedAgent:
 
 @dataclass(eq=False)
 class WrongAgent:
-    """Passes requests on; with probability `p` the reply is spoiled: verdicts reversed,
-    numbers changed.
+    """Passes requests on, and spoils some replies: verdicts reversed, numbers changed.
 
-    Drawn from the request's seed. The record names it as the one who spoke when it
-    spoiled a reply.
+    Which ones is drawn from the request's seed. The record names it as the one who
+    spoke when it spoiled a reply.
 
     Args:
         agent: The spec of the agent that it asks.
+        p: The probability that a reply is spoiled, 0 to 1.
 
     Raises:
         ConfigError: There is no such agent, or `p` is no probability.
@@ -134,7 +147,8 @@ class WrongAgent:
         rng = keyed_rng([request.seed], Salt.SPOILED_REPLY)
         if rng.random() >= self.p:
             return replace(reply, agent_id=reply.agent_id or self._mind.agent_id)
-        text = _FACT.sub(lambda fact: _spoiled(fact[0], rng), reply.text)
+        text = _FACT.sub(lambda match: _spoiled(match[0], rng), reply.text)
+        # Its tokens are no longer those that were sampled.
         return replace(
             reply, text=text, agent_id=self.agent_id, token_ids=(), logprobs=()
         )
@@ -143,6 +157,8 @@ class WrongAgent:
 def _spoiled(fact: str, rng: np.random.Generator) -> str:
     """Return the opposite of a verdict, or another last digit of a number."""
     if fact.isdigit():
-        return str((int(fact) + int(rng.integers(1, 10))) % 10)
+        # 1 to 9 further on: never the same digit again.
+        distance = int(rng.integers(1, 10))
+        return str((int(fact) + distance) % 10)
     opposite = _OPPOSITE[fact.lower()]
     return opposite.capitalize() if fact[0].isupper() else opposite

@@ -1,6 +1,4 @@
-"""An agent without a model: it answers from the notes and hints that come with a
-source's tasks.
-"""
+"""An agent without a model: it answers from the notes and hints of a source's tasks."""
 
 import ast
 import re
@@ -17,23 +15,40 @@ from aipo_env.tasks.base import TaskSource, finite_tasks
 MAX_QUERY_CHARS = 4_000
 """Only this much of a query is read."""
 MAX_EQUATIONS = 200
-"""Nor more equations between plain numbers."""
+"""Equations between plain numbers that are checked of a query, at most."""
+# From a digit or a bracket to a digit or a bracket: "7", "(2 + 3) * 4", "1.5/3". A full
+# stop counts as a decimal point only, and the length is bounded, so that a query of
+# digits alone is searched in linear time.
 _TERM = r"[\d(](?:(?:[\d() +*/×÷−-]|\.(?=\d)){0,120}[\d)])?"
 # Nothing may run on before or after a term: no variable, power, unit or further
-# operator.
+# operator. What is cut out of a longer formula may be wrong where the whole is right.
 _EQUATION = re.compile(
-    rf"(?<![\w.^)\]}}%·!√+*/×÷−-])(?<![\d^)%·√+*/×÷−-] )({_TERM}) ?="
-    rf" ?(?=(-?{_TERM})(?![\w(^%·!√]|\.\d| ?[+*/×÷−-]))"
+    rf"""
+    (?<! [\w.^)\]}}%·!√+*/×÷−-] )     # not the 2 of "x2", "1.2", "-2", "√2"
+    (?<! [\d^)%·√+*/×÷−-] [ ] )       # nor that of "3 2" or "x + 2"
+    ( {_TERM} )                       # the left side
+    [ ]? = [ ]?
+    (?=                               # looked at only: "1 + 1 = 2 = 3" has two
+        ( -? {_TERM} )                # the right side
+        (?! [\w(^%·!√]                # not if it goes on: "2x", "2(", "2^3", "2%"
+          | \.\d                      # or is cut short: "2.5"
+          | [ ]? [+*/×÷−-]            # or another term follows: "2 + x"
+        )
+    )
+    """,
+    re.VERBOSE,
 )
+_SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-"})
+"""Signs of mathematics that Python does not read."""
 _OPERATORS: Any = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv}
 
 
 @dataclass(eq=False)
 class NotesAgent:
-    """Answers any role's requests from `meta["notes"]` and `meta["hint"]` of every task
-    of a finite source.
+    """Answers any role's requests from the notes and hints of a finite source's tasks.
 
-    For knowledge every noted term that stands in a query is explained; for reason it
+    These are `meta["notes"]` and `meta["hint"]`. For knowledge every noted term that
+    stands in a query is explained; for reason it
     gives the hint of the problem; for verify it checks every `a op b = c` of the query
     exactly: "right;", "wrong at …;" or "unsure". It says so when it knows nothing.
 
@@ -49,9 +64,8 @@ class NotesAgent:
         self._hints: dict[str, str] = {}
         for task in finite_tasks(self.source):
             self._definitions |= task.meta.get("notes", {})
-            self._hints |= (
-                {task.prompt: task.meta["hint"]} if "hint" in task.meta else {}
-            )
+            if "hint" in task.meta:
+                self._hints[task.prompt] = task.meta["hint"]
         if not self._definitions and not self._hints:
             raise ConfigError(
                 "agents: 'notes' answers from meta.notes and meta.hint of the tasks,"
@@ -67,42 +81,51 @@ class NotesAgent:
         elif request.kind == "reason":
             text = self._hints.get(request.problem, "unknown")
         else:
-            known = [
-                f"{term}: {text}"
-                for term, text in self._definitions.items()
+            explanations = [
+                f"{term}: {definition}"
+                for term, definition in self._definitions.items()
                 if _names(term, query)
             ]
-            text = "\n".join(known) or "unknown"
+            text = "\n".join(explanations) or "unknown"
         return AgentReply(text=text, tokens=len(text.split()))
 
 
 def check_arithmetic(text: str) -> str:
-    """Say whether every equation between plain arithmetic terms in a text holds
-    exactly.
+    """Say whether every equation between plain arithmetic terms holds exactly.
+
+    Returns:
+        "right;", "wrong at 2+2 = 5;" for the first that does not hold, or "unsure" if
+        the text has none.
     """
-    text, checked = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text), False
+    # 1,000 is one number; a comma elsewhere separates.
+    text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    is_checked = False
     for equation in islice(_EQUATION.finditer(text), MAX_EQUATIONS):
         left, right = equation.groups()
-        values = _value(left), _value(right)
-        if None in values or not set(left + right[1:]) & set("+-*/×÷−"):
+        # "4 = 4" claims nothing; the sign of a negative right side is no operator.
+        has_operator = bool(set(left + right[1:]) & set("+-*/×÷−"))
+        left_value = _value(left)
+        right_value = _value(right)
+        if left_value is None or right_value is None or not has_operator:
             continue
-        if values[0] != values[1]:
+        if left_value != right_value:
             return f"wrong at {left} = {right};"
-        checked = True
-    return "right;" if checked else "unsure"
+        is_checked = True
+    return "right;" if is_checked else "unsure"
 
 
 def _value(term: str) -> Fraction | None:
     """Return the exact value of a plain arithmetic term, if it is one."""
-    term = term.translate({ord("×"): "*", ord("÷"): "/", ord("−"): "-"})
+    term = term.translate(_SIGNS)
 
     def evaluate(node: ast.expr) -> Any:
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](evaluate(node.left), evaluate(node.right))
+            operator = _OPERATORS[type(node.op)]
+            return operator(evaluate(node.left), evaluate(node.right))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return -evaluate(node.operand)
         # As it is written: a float would round it. What is no number is no fraction
-        # either.
+        # either, and what Python reads otherwise, as a call "2(3)", is refused so.
         return Fraction(term[node.col_offset : node.end_col_offset])
 
     try:
@@ -112,6 +135,7 @@ def _value(term: str) -> Fraction | None:
 
 
 def _names(term: str, query: str) -> bool:
-    return (
-        re.search(rf"(?<!\w){re.escape(term)}(?!\w)", query, re.IGNORECASE) is not None
-    )
+    """Return whether a query names a term, as whole words."""
+    # Not \b: a term may begin or end with what is no letter, as "p-group (finite)".
+    pattern = rf"(?<!\w){re.escape(term)}(?!\w)"
+    return re.search(pattern, query, re.IGNORECASE) is not None

@@ -1,7 +1,7 @@
-"""The policy as its own agent: `agents="self"`, another conversation with the same
-weights in an agent's role.
+"""The policy as its own agent: `agents="self"`.
 
-What trains or evaluates a policy lends it its voice, for as long as it runs:
+It is another conversation with the same weights, in an agent's role. What trains or
+evaluates a policy says, for as long as it runs, by which function the policy speaks:
 
     token = OWN_POLICY.set(speak)
 """
@@ -19,22 +19,24 @@ Speak = Callable[
     [Sequence[tuple[int, ...]], Sequence[Sequence[Message]], int],
     Awaitable[Sequence[Completion]],
 ]
-"""Continues conversations, each with a key that its draws derive from, by at most so
-many tokens.
+"""Continues conversations: takes the key of each, from which its draws derive, the
+messages of each, and the most tokens of a reply; returns one completion for each.
 """
 OWN_POLICY: ContextVar[Speak] = ContextVar("OWN_POLICY")
+"""How the policy speaks that is trained or evaluated. Of a context, not a module: two
+runs in one process each have their own.
+"""
 
 
 @dataclass(eq=False)
 class OwnPolicyAgent:
-    """Answers any role's requests with the policy that asks; what it says are an
-    agent's tokens all the same.
+    """Answers any role's requests with the policy that asks.
 
-    Their log-probabilities are known exactly: of the very tokens, under the role's
-    prompt.
+    What it says are an agent's tokens all the same. Their log-probabilities are known
+    exactly: of the very tokens, under the role's prompt.
 
     Args:
-        max_tokens: Of a reply.
+        max_tokens: The most that a reply may have.
         prompts: A folder with a knowledge.md, a reason.md and a verify.md of your own.
 
     Raises:
@@ -52,13 +54,14 @@ class OwnPolicyAgent:
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Answer one request."""
-        return (await self.reply_many([request]))[0]
+        [reply] = await self.reply_many([request])
+        return reply
 
     async def reply_many(self, requests: Sequence[AgentRequest]) -> list[AgentReply]:
         """Answer requests together.
 
         Raises:
-            AgentError: No policy has lent its voice.
+            AgentError: `OWN_POLICY` is not set: no policy is trained or evaluated.
         """
         speak = OWN_POLICY.get(None)
         if speak is None:
@@ -66,20 +69,24 @@ class OwnPolicyAgent:
                 "agent 'self': an environment alone has no policy; train or"
                 " evaluate one"
             )
-        asked = [self._messages(request) for request in requests]
-        said = await speak(
-            [request.key for request in requests], asked, self.max_tokens
-        )
-        return [_as_reply(completion) for completion in said]
+        keys = [request.key for request in requests]
+        conversations = [self._messages(request) for request in requests]
+        completions = await speak(keys, conversations, self.max_tokens)
+        return [_as_reply(completion) for completion in completions]
 
     def _messages(self, request: AgentRequest) -> tuple[Message, ...]:
+        """Return what the policy is shown in the role of an agent."""
         system = Span(self._prompts[request.kind], Author.PROMPT)
         question = Span(role_question(request), Author.PROMPT)
         return Message("system", (system,)), Message("user", (question,))
 
 
-def _as_reply(said: Completion) -> AgentReply:
-    ids = said.token_ids
+def _as_reply(completion: Completion) -> AgentReply:
+    """Return what the policy wrote as an agent's reply."""
+    token_ids = completion.token_ids
     return AgentReply(
-        text=said.text, tokens=len(ids), token_ids=ids, logprobs=said.logprobs
+        text=completion.text,
+        tokens=len(token_ids),
+        token_ids=token_ids,
+        logprobs=completion.logprobs,
     )

@@ -1,6 +1,4 @@
-"""Agents that are programs: they know a toy world, and can be made wrong, slow or
-silent.
-"""
+"""Agents that are programs: they know a toy world, and can be made to fail."""
 
 import asyncio
 import re
@@ -15,6 +13,7 @@ from aipo_env.tasks.base import TaskSource
 from aipo_env.tasks.toy import ToySource
 from aipo_env.toy.world import draw_rule
 
+# A claim of a toy world: "guna=dile".
 _CLAIM = re.compile(r"(?<![a-z])([a-z]+)=([a-z]+)")
 
 
@@ -55,29 +54,36 @@ class ScriptedAgent:
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Answer; "unknown;" when the query names nothing of this world."""
         rng = keyed_rng([request.seed], Salt.SCRIPTED_AGENT)
-        wrong, slow, silent = rng.random(3) < (self.wrong, self.slow, self.silent)
-        if silent:
+        # All three at once, so that one probability does not move the others' draws.
+        draws = rng.random(3)
+        is_wrong, is_slow, is_silent = draws < (self.wrong, self.slow, self.silent)
+        if is_silent:
             await asyncio.Event().wait()
-        if slow:
+        if is_slow:
             await asyncio.sleep(self.slow_s)
-        text = self._say(request, rng if wrong else None)
+        text = self._say(request, rng if is_wrong else None)
         return AgentReply(text=text, tokens=len(text.split()))
 
     def _say(self, request: AgentRequest, lie: np.random.Generator | None) -> str:
-        """Return the reply's text; with `lie`, about a rule drawn from it."""
+        """Return the reply's text.
+
+        Args:
+            lie: Draws the rule that is stated instead of the true one; None: no lie.
+        """
         claim = _CLAIM.search(request.query)
-        operator = self._operators.get(claim[1] if claim else request.query.strip())
+        name = claim[1] if claim else request.query.strip()
+        operator = self._operators.get(name)
         if operator is None:
             return "unknown;"
         if lie is not None:
-            operator = replace(
-                operator, rule=draw_rule(operator.kind, operator.name, lie)
-            )
+            rule = draw_rule(operator.kind, operator.name, lie)
+            operator = replace(operator, rule=rule)
         first, *further = operator.statements()
         if request.kind == "verify":
-            right = claim is not None and claim[2] == operator.rule[0]
-            return "right;" if right else f"wrong at {operator.name};{first}"
-        is_taken = (
+            is_right = claim is not None and claim[2] == operator.rule[0]
+            return "right;" if is_right else f"wrong at {operator.name};{first}"
+        # The next step: the second one where the trace has the first already.
+        has_first = (
             request.kind == "reason" and f"{operator.name} first" in request.trace
         )
-        return further[0] if further and is_taken else first
+        return further[0] if further and has_first else first
