@@ -27,9 +27,9 @@ async def play(session: Session, voice: Voice) -> Episode:
 
 
 def begin(session: Session, voice: Voice) -> tuple[Message, ...]:
-    """Show the policy its prompt; return it. The episode may be over at once.
+    """Show the policy its prompt; return it.
 
-    What `session.prepare` makes is there already.
+    The episode may be over at once, if the prompt does not fit into a limit. What `session.prepare` makes is there already.
     """
     messages = session.open()
     session.show(voice.open(messages))
@@ -41,9 +41,9 @@ async def finish(session: Session, voice: Voice) -> Episode:
     dialogue = session.dialogue
     try:
         while session.stop_reason is None:
-            completion = await voice.complete(
-                dialogue.stop_strings(), dialogue.token_limit()
-            )
+            stop_strings = dialogue.stop_strings()
+            max_tokens = dialogue.token_limit()
+            completion = await voice.complete(stop_strings, max_tokens)
             # It may have been ended from outside in the meantime.
             if session.stop_reason is None:
                 await take_turn(session, voice, completion)
@@ -58,12 +58,16 @@ async def finish(session: Session, voice: Voice) -> Episode:
 async def take_turn(
     session: Session, voice: Voice, completion: Completion
 ) -> Message | None:
-    """Take a turn of the policy and show what came back; return that, None at the
-    end.
+    """Take a turn of the policy and show what came back.
+
+    Returns:
+        What came back; None when this turn ended the episode.
     """
+    # The voice is closed as soon as its answer is there: the verdict may take long.
     message = await session.advance(completion, on_answer=voice.close)
     if message is not None:
         session.show(voice.append(message))
+    # What was shown may have overrun a limit, which ends the episode as well.
     if session.stop_reason is not None:
         await session.close()
     return message

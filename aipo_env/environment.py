@@ -37,8 +37,15 @@ VerifierSpec = Union[Spec, Verifier, Callable[..., Any]]  # noqa: UP007
 CodecSpec = Union[Spec, Codec]  # noqa: UP007
 ToolSpecs = Sequence[Any]
 
-_ID = re.compile(r"(?:[\w.]+:)?(?:[\w:-]+/)?[\w:.-]+-v\d+")
-"""A Gymnasium id: "AIPO-Math-Turn-v0", "package:Namespace/Name-v1"."""
+_ID = re.compile(
+    r"""
+    (?: [\w.]+ : )?      # the package that registers it: "my_package:"
+    (?: [\w:-]+ / )?     # a namespace: "Mine/"
+    [\w:.-]+ -v \d+      # the name and its version: "AIPO-Math-Turn-v0"
+    """,
+    re.VERBOSE,
+)
+"""A Gymnasium id."""
 FACES = {
     "aipo_env:TokenEnv",
     "aipo_env:TurnEnv",
@@ -47,6 +54,8 @@ FACES = {
 """Entry points whose registered arguments are an environment's fields."""
 
 
+# The arguments are those of `DialogueRules`, each with None beside it, and so is what is
+# said of them: it is taken from there, so that both cannot come apart.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSettings:
     __doc__ = f"""Rules that differ from the environment's; None leaves it its own.
@@ -101,7 +110,7 @@ Pool = PoolSettings | Mapping[str, Any]
 
 
 def given(settings: RuleSettings | PoolSettings) -> dict[str, Any]:
-    """Return the settings that were given, by name."""
+    """Return the settings that are not None, by name."""
     values = {item.name: getattr(settings, item.name) for item in fields(settings)}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -141,6 +150,7 @@ class Environment:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str):
             raise ConfigError(f"environment: id={self.id!r} must be a Gymnasium id.")
+        # From JSON and from keyword arguments they come as mappings.
         rules = _settings(RuleSettings, self.rules, "dialogue rules")
         pool = _settings(PoolSettings, self.pool, "agent pool")
         object.__setattr__(self, "rules", rules)
@@ -171,31 +181,25 @@ class Environment:
             return value
         if isinstance(value, str):
             return cls(id=value) if is_id(value) else cls(source=value)
-        if not isinstance(value, Mapping):
+        # An object with a "type" is the spec of a source.
+        if not isinstance(value, Mapping) or "type" in value:
             return cls(source=value)
-        if "type" in value:
-            return cls(source=value)
-        for part, kind in (("rules", RuleSettings), ("pool", PoolSettings)):
-            for name in kind.__dataclass_fields__:
-                if name in value:
-                    raise ConfigError(
-                        f"environment: {name!r} belongs to its {part}: write "
-                        f'{{"{part}": {{"{name}": …}}}}.'
-                    )
+        _check_no_settings(value, "rules", RuleSettings)
+        _check_no_settings(value, "pool", PoolSettings)
         return construct(cls, value, "environment")
 
     def changed(self, other: "Environment") -> "Environment":
-        """Return this environment with what the other gives; rules and pool are
-        merged.
-        """
-        changes = {
-            item.name: getattr(other, item.name)
-            for item in fields(self)
-            if item.name not in ("rules", "pool")
-            and getattr(other, item.name) is not None
-        }
-        if not other.id:
-            del changes["id"]
+        """Return this environment with what the other gives; rules and pool merged."""
+        changes: dict[str, Any] = {}
+        if other.id:
+            changes["id"] = other.id
+        for item in fields(self):
+            if item.name in ("id", "rules", "pool"):
+                continue
+            value = getattr(other, item.name)
+            # None leaves what is there; an empty list of tools takes them away.
+            if value is not None:
+                changes[item.name] = value
         return replace(
             self,
             **changes,
@@ -212,7 +216,8 @@ class Environment:
         """
         if not self.id:
             return self
-        environment = _registered(self.id).changed(replace(self, id=""))
+        registered = _registered(self.id)
+        environment = registered.changed(replace(self, id=""))
         if environment.source is None:
             raise ConfigError(
                 f"environment: {self.id!r} is registered without a source, so there are"
@@ -223,8 +228,10 @@ class Environment:
     @property
     def name(self) -> str:
         """What messages call it."""
-        if self.id or self.source is None:
-            return self.id or "toy"
+        if self.id:
+            return self.id
+        if self.source is None:
+            return "toy"
         source = _written(self.source)
         return source if isinstance(source, str) else json.dumps(source)
 
@@ -244,6 +251,7 @@ class Environment:
         for name in ("rules", "pool"):
             settings = given(getattr(self, name))
             if settings:
+                # Through JSON and back: a tuple of roles becomes a list.
                 row[name] = json.loads(json.dumps(settings))
         return row
 
@@ -293,6 +301,18 @@ def as_environment(base: Environment, value: Any) -> Environment:
     return pointed_at(base, value)
 
 
+def _check_no_settings(
+    value: Mapping[str, Any], part: str, kind: type[RuleSettings] | type[PoolSettings]
+) -> None:
+    """Raise ConfigError where a setting of rules or pool stands beside them."""
+    for name in kind.__dataclass_fields__:
+        if name in value:
+            raise ConfigError(
+                f"environment: {name!r} belongs to its {part}: write "
+                f'{{"{part}": {{"{name}": …}}}}.'
+            )
+
+
 def _settings(kind: type[Any], value: Any, what: str) -> Any:
     """Return rules or limits, from an object of names and values if need be."""
     if isinstance(value, kind):
@@ -307,6 +327,7 @@ def _settings(kind: type[Any], value: Any, what: str) -> Any:
         return settings
     if not isinstance(kinds, list | tuple):
         raise ConfigError(f"{what}: kinds={kinds!r} must be a list of roles.")
+    # JSON has no tuples, and the settings are frozen.
     object.__setattr__(settings, "kinds", tuple(kinds))
     return settings
 
@@ -325,14 +346,15 @@ def _registered(env_id: str) -> Environment:
     try:
         spec = gymnasium.spec(name)
     except gymnasium.error.Error as error:
-        known = [listed for listed in gymnasium.registry if "AIPO" in listed]
+        ours = [other_id for other_id in gymnasium.registry if "AIPO" in other_id]
         raise ConfigError(
-            f"{what}. {suggest(name, known)} What another package registers needs its"
+            f"{what}. {suggest(name, ours)} What another package registers needs its"
             " name in front: package:Namespace/Name-v0."
         ) from error
     if spec.entry_point in FACES:
         return from_arguments(spec.kwargs, f"environment {env_id!r}")
-    # A class or function of somebody else's that makes one of ours.
+    # A class or function of somebody else's that makes one of ours: what it plays can be
+    # told only when it is made.
     try:
         made = gymnasium.make(spec, disable_env_checker=True).unwrapped
     except TypeError as error:
@@ -348,8 +370,11 @@ def _registered(env_id: str) -> Environment:
 
 
 def from_arguments(arguments: Mapping[str, Any], what: str) -> Environment:
-    """Return the environment that the arguments of a face say; what is of the face
-    alone is left out.
+    """Return the environment that the arguments of `TokenEnv` or `TurnEnv` say.
+
+    Args:
+        arguments: Those of either; what is of these classes alone is left out.
+        what: What messages call it.
     """
     names = {item.name for item in fields(Environment)}
     ours = {name: value for name, value in arguments.items() if name in names}
@@ -368,6 +393,7 @@ def _written(value: Any) -> Any:
         return [_written(part) for part in value]
     module = getattr(value, "__module__", "")
     name = getattr(value, "__qualname__", "")
+    # "<lambda>" or "f.<locals>.g" leads nowhere, and neither does a name of a script.
     if module and name and "<" not in name and module != "__main__":
         return f"{module}:{name}"
     kind = type(value)

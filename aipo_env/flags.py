@@ -30,6 +30,7 @@ from aipo_env.verifiers.rewards import parse_rewards
 _COMPONENTS = tuple(
     part | None for part in (SourceSpec, AgentsSpec, VerifierSpec, CodecSpec)
 )
+"""The types of those fields of an `Environment` that one spec fills."""
 
 
 def read_spec(text: str) -> Any:
@@ -44,6 +45,7 @@ def read_spec(text: str) -> Any:
 
 
 def _shown(value: Any) -> str:
+    """Return a default as the help shows it."""
     return value if isinstance(value, str) else json.dumps(value, default=repr)
 
 
@@ -56,6 +58,7 @@ def flag_types() -> Any:
     @registry.primitive_rule
     def component(info: Any) -> Any:
         """Read a component's spec from one argument."""
+        # None leaves a type to tyro's own rules.
         if info.type not in _COMPONENTS:
             return None
         return PrimitiveConstructorSpec(
@@ -83,8 +86,9 @@ def flag_types() -> Any:
 
 
 def expanded(arguments: Sequence[str]) -> list[str]:
-    """Return a command line with its short forms, `--source` among them, written as
-    flags of an environment.
+    """Return a command line with its short forms written as an environment's flags.
+
+    The short forms are those of this module, and `--source SPEC`.
 
     Raises:
         ConfigError: A value is missing, or cannot be read.
@@ -96,12 +100,15 @@ def expanded(arguments: Sequence[str]) -> list[str]:
         if flag not in ("--environment", "--agents", "--source", "--reward"):
             rest.append(word)
             continue
+        # "--source=toy" or "--source toy".
         value = _value(flag, value if has_value else next(words, ""))
         if flag == "--reward":
             rest += ["--environment.verifier", json.dumps(parse_rewards(value))]
         elif flag != "--environment":
-            rest += [f"--environment.{flag[2:]}", value]
+            field_name = flag.removeprefix("--")
+            rest += [f"--environment.{field_name}", value]
         elif value.lstrip().startswith("{") and "type" not in _read(flag, value):
+            # An object with a "type" is the spec of a source.
             raise ConfigError(
                 f"{flag}: write the fields of an environment as flags:"
                 " --environment.id, --environment.source,"
@@ -115,8 +122,11 @@ def expanded(arguments: Sequence[str]) -> list[str]:
 
 
 def named(text: str, environment: Environment) -> Environment:
-    """Return the environment that a text names, an id, a source or JSON, with single
-    fields put over it.
+    """Return the environment that a text names, with single fields put over it.
+
+    Args:
+        text: An id, the spec of a source, or JSON of either or of an environment.
+        environment: The fields to put over it.
 
     Raises:
         ConfigError: It cannot be read.
@@ -125,6 +135,7 @@ def named(text: str, environment: Environment) -> Environment:
 
 
 def _value(flag: str, value: str) -> str:
+    """Return the value of a flag; the next flag or the end is none."""
     if not value or value.startswith("--"):
         raise ConfigError(f"{flag}: the value is missing.")
     return value
@@ -164,6 +175,7 @@ def short_forms(
 
 
 def _read(flag: str, text: str) -> Any:
+    """Read a flag's spec; what cannot be read is a ConfigError that names the flag."""
     try:
         return read_spec(text)
     except ValueError as error:

@@ -35,10 +35,12 @@ from aipo_env.tokenizers.bytes import ByteTokenizer
 from aipo_env.voice import TextPolicy, TextVoices, Voice, Voices
 
 _GC_THRESHOLDS = (50_000, 20, 100)
-"""While episodes run. They leave no cycles behind, and a collection among a thousand of
-them, with all their messages, holds the event loop up for a tenth of a second.
+"""Thresholds of the garbage collector while episodes run. They leave no cycles behind,
+and a collection among a thousand of them, with all their messages, holds the event loop
+up for a tenth of a second.
 """
 _Finished = asyncio.Queue[tuple[int, Episode] | Exception]
+"""Episodes with their positions in the reading; an error ends the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,9 @@ class Group:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every rollout has a reward. A group that is not whole is never
-        trained on unseen.
+        """Whether every rollout has a reward.
+
+        A group that is not whole is never trained on unseen.
         """
         return all(episode.reward is not None for episode in self.episodes)
 
@@ -105,9 +108,11 @@ class EpisodeRunner:
     )
 
     def __post_init__(self) -> None:
-        for name, low in (("concurrency", 1), ("group_size", 1), ("seed", 0)):
-            check_whole(f"runner: {name}", getattr(self, name), low)
+        check_whole("runner: concurrency", self.concurrency, 1)
+        check_whole("runner: group_size", self.group_size, 1)
+        check_whole("runner: seed", self.seed, 0)
         check_choice("runner: split", self.split, get_args(Split))
+        # Not `<= 0`, which NaN is not either.
         if self.deadline_s is not None and not self.deadline_s > 0:
             raise ConfigError(
                 f"runner: deadline_s={self.deadline_s!r} must be positive, or None for"
@@ -130,8 +135,11 @@ class EpisodeRunner:
     async def episodes(
         self, num: int | None = None, *, start: int = 0
     ) -> AsyncGenerator[Episode, None]:
-        """Yield `num` episodes from number `start` on, as they finish; without end when
-        `num` is None.
+        """Yield `num` episodes from number `start` on, as they finish.
+
+        Args:
+            num: How many; None: without end.
+            start: The number of the first, counting every rollout.
 
         Raises:
             DataError: The source has no task to give.
@@ -143,31 +151,35 @@ class EpisodeRunner:
     async def groups(
         self, num: int | None = None, *, start: int = 0
     ) -> AsyncGenerator[Group, None]:
-        """Yield `num` groups from number `start` on, each when its last rollout has
-        finished.
+        """Yield `num` groups from number `start` on.
+
+        Each is yielded when its last rollout has finished.
+
+        Args:
+            num: How many; None: without end.
+            start: The number of the first.
 
         Raises:
             DataError: The source has no task to give.
         """
         size = self.group_size
+        num_episodes = None if num is None else num * size
+        # By group, its rollouts by number: they finish in any order.
         gathered: defaultdict[int, dict[int, Episode]] = defaultdict(dict)
-        async with aclosing(
-            self._run(None if num is None else num * size, start * size)
-        ) as finished:
+        async with aclosing(self._run(num_episodes, start * size)) as finished:
             async for position, episode in finished:
-                rollouts = gathered[position // size]
-                rollouts[position % size] = episode
+                group, number = divmod(position, size)
+                rollouts = gathered[group]
+                rollouts[number] = episode
                 if len(rollouts) == size:
-                    del gathered[position // size]
-                    yield Group(
-                        episode.task, tuple(rollouts[number] for number in range(size))
-                    )
+                    del gathered[group]
+                    in_order = tuple(rollouts[index] for index in range(size))
+                    yield Group(episode.task, in_order)
 
     async def wave(self, sessions: Sequence[Session]) -> list[Episode]:
-        """Play sessions side by side, whatever `concurrency` is; return their episodes
-        in order.
+        """Play sessions side by side; return their episodes in order.
 
-        All voices are there, and all prompts shown, before the first turn is written.
+        However many they are: `concurrency` does not hold here. All voices are there, and all prompts shown, before the first turn is written.
         """
         voices = [self._voices.voice(session.key) for session in sessions]
         pairs = list(zip(sessions, voices, strict=True))
@@ -180,6 +192,7 @@ class EpisodeRunner:
                     self._finish(session, voice) for session, voice in pairs
                 )
             finally:
+                # Those that ended are closed already; an error may have left others.
                 for voice in voices:
                     voice.close()
                 await all_of(session.close() for session in sessions)
@@ -207,19 +220,21 @@ class EpisodeRunner:
         return episodes
 
     def cancel(self) -> None:
-        """End the episodes that run now; they come as `cancelled`, and the next ones
-        start.
-        """
+        """End the episodes that run now, as `cancelled`; the next ones start."""
         for session, deadline in self._running.items():
             if session.stop_reason is None and not deadline.expired():
+                # First, so that the deadline is not taken for the reason.
                 session.abort(StopReason.CANCELLED)
+                # Long past: what the episode waits for is cancelled at once.
                 deadline.reschedule(0)
 
     async def _run(
         self, num: int | None, start: int
     ) -> AsyncGenerator[tuple[int, Episode], None]:
         """Yield episodes with their numbers as they finish."""
-        num = sys.maxsize if num is None else num
+        if num is None:
+            num = sys.maxsize
+        # One iterator for all workers: who is free takes the next.
         positions = iter(range(start, start + num))
         # As many may wait to be taken as may run, so that a slow consumer holds the
         # workers up.
@@ -247,11 +262,11 @@ class EpisodeRunner:
         try:
             for position in positions:
                 episode = await self._play(position)
+                # Somebody's program within may have swallowed that the run is over.
                 check_cancelled()
                 await finished.put((position, episode))
-        except (
-            Exception
-        ) as error:  # what can only end the run; a policy's is an episode
+        # What can only end the run: what a policy raises is in its episode.
+        except Exception as error:
             await finished.put(error)
 
     async def _play(self, position: int) -> Episode:
@@ -281,6 +296,7 @@ class EpisodeRunner:
                 self._running[session] = deadline
                 episode = await finish(session, voice)
         except TimeoutError:
+            # Of something within, which is not for us to judge.
             if not deadline.expired():
                 raise
             # `cancel` ends an episode by its deadline too, and has said so already.
@@ -298,6 +314,7 @@ class EpisodeRunner:
 def _rare_collections() -> Iterator[None]:
     """Collect garbage rarely while episodes run."""
     thresholds = gc.get_threshold()
+    # Somebody may have set higher ones.
     gc.set_threshold(*map(max, thresholds, _GC_THRESHOLDS))
     try:
         yield

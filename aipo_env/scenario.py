@@ -45,7 +45,18 @@ TOY_RULES = DialogueRules(
 
 @dataclass(frozen=True)
 class Scenario:
-    """Everything an episode needs but a policy."""
+    """Everything an episode needs but a policy.
+
+    Args:
+        source: Where tasks come from.
+        rules: Limits and prompts.
+        codec: How calls and replies look in text.
+        verifier: What says whether an answer is right.
+        pool: The agents, by role; one pool for all episodes.
+        tool_codec: Reads calls of tools alone, where no agent is offered; without one,
+            the codec does.
+        toolbox: The tools that the policy may call.
+    """
 
     source: TaskSource
     rules: DialogueRules
@@ -53,9 +64,6 @@ class Scenario:
     verifier: Verifier
     pool: AgentPool
     tool_codec: Codec | None = None
-    """Reads calls of tools alone, where no agent is offered; without one, the codec
-    does.
-    """
     toolbox: Toolbox = field(default_factory=Toolbox)
 
     def session(
@@ -92,10 +100,16 @@ class Scenario:
         index: int | None = None,
         policy_version: int = 0,
     ) -> Session:
-        """Start rollout `number` of the task at position `group` of the reading that
-        `seed` draws.
+        """Start a rollout of the task that stands at a position of a reading.
 
-        `index` chooses another task.
+        Args:
+            split: "train" or "test".
+            seed: Draws the reading: the order in which a finite source's tasks come.
+            group: The position in it.
+            number: Which of the task's rollouts this is.
+            aided: Whether the policy is told of the agents and may consult.
+            index: Chooses another task, by its number in the source.
+            policy_version: The number of the policy's weights, for the record.
         """
         if index is None:
             index = task_index(self.source, split, group, seed)
@@ -124,6 +138,7 @@ _ROLES = {
     "reason": ReasoningAgent,
     "verify": VerifyAgent,
 }
+"""What stands before the agent behind each role, and passes on what it may see."""
 
 
 def build_scenario(
@@ -166,6 +181,8 @@ def build_scenario(
     )
     chosen = Environment.of(environment).resolved().changed(changes)
     source = build_source("toy" if chosen.source is None else chosen.source, seed)
+    # A verifier of somebody's own may know what to do with an answer that ours cannot
+    # read.
     if chosen.verifier in (None, "auto", "math"):
         source = without_bad_golds(source)
     toolbox = build_tools(chosen.tools or ())
@@ -198,7 +215,7 @@ def _rules(
 ) -> DialogueRules:
     """Return the rules: those that were given over the source's own."""
     # The toy's brief prompt explains neither tools nor how a call looks; the tiny
-    # policy knows tags by heart.
+    # policy knows the codec "tags" by heart.
     knows_codec = environment.codec in (None, "tags")
     is_brief = isinstance(source, ToySource) and not has_tools and knows_codec
     defaults = TOY_RULES if is_brief else DialogueRules()
@@ -215,14 +232,15 @@ def _check_budgets(
     rules: DialogueRules, limits: PoolLimits, tools: Collection[str]
 ) -> None:
     """Raise ConfigError where a budget is of a role or tool that there is not."""
-    totals = (*rules.reply_budget, *limits.max_per_kind)
-    of_kinds = [name.rpartition("/")[0] for name in totals]
-    for name in (*rules.budget_per_kind, *filter(None, of_kinds)):
-        known = (*CONSULT_KINDS, *tools)
-        check_choice("rules and pool: a budget's kind", name, known)
-        if name in CONSULT_KINDS and name not in rules.kinds:
+    choices = (*CONSULT_KINDS, *tools)
+    # "verify/tokens" is of a kind; "tokens" is of all of them.
+    limit_names = (*rules.reply_budget, *limits.max_per_kind)
+    limited_kinds = [name.rpartition("/")[0] for name in limit_names if "/" in name]
+    for kind in (*rules.budget_per_kind, *limited_kinds):
+        check_choice("rules and pool: a budget's kind", kind, choices)
+        if kind in CONSULT_KINDS and kind not in rules.kinds:
             raise ConfigError(
-                f"rules and pool: a budget for {name!r}, which kinds={rules.kinds!r}"
+                f"rules and pool: a budget for {kind!r}, which kinds={rules.kinds!r}"
                 " leave out. Add it to the kinds, or drop the budget."
             )
 
@@ -230,24 +248,32 @@ def _check_budgets(
 def build_agents(spec: Any, source: TaskSource) -> dict[str, Agent]:
     """Build the agents behind the three roles.
 
+    Args:
+        spec: That of one agent for every role, or a mapping from roles to specs; "none"
+            is nobody.
+        source: Where tasks come from; some agents know things about them.
+
     Raises:
         ConfigError: A spec is unknown, or the agent cannot do with this source.
     """
-    by_role = (
-        dict(spec)
-        if isinstance(spec, Mapping) and "type" not in spec
-        else dict.fromkeys(_ROLES, spec)
-    )
+    # An object with a "type" is the spec of one agent.
+    is_by_role = isinstance(spec, Mapping) and "type" not in spec
+    by_role = dict(spec) if is_by_role else dict.fromkeys(_ROLES, spec)
     for role in by_role:
         check_choice("agents: role", role, _ROLES)
-    minds: list[tuple[Any, Agent]] = []  # one agent for all roles that name the same
+    # Equal specs are one agent, with one limit and one set of connections. A list of
+    # pairs, for a spec may be a mapping, which cannot be looked up in a dictionary.
+    built: list[tuple[Any, Agent]] = []
     roles: dict[str, Agent] = {}
     for role in CONSULT_KINDS:
-        wanted = by_role.get(role, "none")
-        if wanted == "none":
+        agent_spec = by_role.get(role, "none")
+        if agent_spec == "none":
             continue
-        known = [mind for name, mind in minds if name == wanted]
-        mind = known[0] if known else AGENTS.build(wanted, source=source)
-        minds.append((wanted, mind))
-        roles[role] = _ROLES[role](mind)
+        equals = [agent for other, agent in built if other == agent_spec]
+        if equals:
+            agent = equals[0]
+        else:
+            agent = AGENTS.build(agent_spec, source=source)
+            built.append((agent_spec, agent))
+        roles[role] = _ROLES[role](agent)
     return roles

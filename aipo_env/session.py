@@ -1,11 +1,9 @@
-"""Drives one `Dialogue` against real agents and a real verifier, and keeps the token
-record.
+"""Plays one `Dialogue` with real agents and a verifier, and keeps the token record.
 
-session = Session(task, rules, codec, pool, verifier, aided=True, key=(seed, step,
-group, rollout))
-session.show(voice.open(session.open()))     # what the policy is shown, in its tokens
-message = await session.advance(completion)  # what comes back, or None at the end
-episode = session.episode()
+    session = Session(task, rules, codec, pool, verifier, aided=True, key=key)
+    session.show(voice.open(session.open()))     # the prompt, in the policy's tokens
+    message = await session.advance(completion)  # what comes back, None at the end
+    episode = session.episode()
 
 `drive.play` is the loop over these.
 """
@@ -13,10 +11,10 @@ episode = session.episode()
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 
-from aipo_env.agents.base import AgentLost, AgentReply, AgentRequest, BudgetSpent
+from aipo_env.agents.base import Agent, AgentLost, AgentReply, AgentRequest, BudgetSpent
 from aipo_env.agents.pool import AgentPool, request_hash
 from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback
@@ -25,6 +23,7 @@ from aipo_env.errors import ToolError, VerifierError, error_text, is_hopeless
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
+    CodeTests,
     Completion,
     Consult,
     Message,
@@ -46,6 +45,9 @@ from aipo_env.verifiers.base import (
 from aipo_env.verifiers.leaks import Gold, gives_away
 
 _NOTHING = AgentReply(text="")
+"""What an agent said that gave no reply."""
+SEED_BYTES = 4
+"""Bytes of a hash that make an agent's seed: endpoints take 32 bits."""
 FORGED = (
     "(All of this is the policy's own words, the reply in it too, which nobody gave:)"
 )
@@ -59,9 +61,7 @@ _LIKE_A_REPLY = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""What may pass for a reply with whoever reads it, whatever the codec's own marks
-are.
-"""
+"""What may pass for a reply with whoever reads it, whatever the codec's marks are."""
 
 
 @dataclass(eq=False, repr=False)
@@ -69,9 +69,17 @@ class Session:
     """One running episode.
 
     Args:
+        task: What is to be solved.
+        rules: Limits and prompts.
+        codec: How calls and replies look in text.
+        pool: The agents, by role.
+        verifier: What says whether the answer is right.
+        aided: Whether the policy is told of the agents and may consult.
+        toolbox: The environment's tools; this episode gets its own of those with state.
         key: Names the episode within a run; every random draw and journal entry of its
             consultations derives from it and from nothing else.
         group_id: Shared by the rollouts of one task in one step.
+        policy_version: The number of the policy's weights, for the record.
     """
 
     task: Task
@@ -87,12 +95,13 @@ class Session:
     policy_version: int = 0
 
     def __post_init__(self, rules: DialogueRules, codec: Codec, aided: bool) -> None:
+        offered = tuple(role for role in CONSULT_KINDS if role in self.pool.agents)
         self.dialogue = Dialogue(
             self.task,
             rules,
             codec,
             aided=aided,
-            offered=tuple(role for role in CONSULT_KINDS if role in self.pool.agents),
+            offered=offered,
             tools=self.toolbox.names,
         )
         self.tools = self.toolbox.open(self.task)
@@ -104,8 +113,9 @@ class Session:
         """The token record so far, in runs of tokens that stand together."""
 
     async def prepare(self) -> None:
-        """Make the tools that have a state of their own; if one cannot be made, the
-        episode fails.
+        """Make the tools that have a state of their own.
+
+        If one cannot be made, the episode fails.
         """
         if not self.toolbox.has_state:
             return
@@ -132,6 +142,7 @@ class Session:
         What does not fit into the context is not recorded: the policy never sees it.
         """
         num_tokens = sum(len(token_ids) for token_ids, _ in pieces)
+        # Before it is recorded, unlike the limits below: this one cannot be overrun.
         if not self.dialogue.fits(num_tokens):
             self.abort(StopReason.CONTEXT_OVERFLOW)
             return
@@ -145,12 +156,17 @@ class Session:
     async def advance(
         self, completion: Completion, on_answer: Callable[[], None] = lambda: None
     ) -> Message | None:
-        """Take one completion of the policy; return what it sees next, or None when the
-        episode is over.
+        """Take one completion of the policy; return what it sees next.
 
-        `on_answer` is called when the completion is the final answer, before it is
-        verified. Whatever a text does to what reads it ends this episode alone, with
+        Whatever a text does to what reads it ends this episode alone, with
         `environment_error`.
+
+        Args:
+            completion: The policy's turn.
+            on_answer: Called when the turn is the final answer, before it is verified.
+
+        Returns:
+            What came back; None when the episode is over.
 
         Raises:
             RuntimeError: The episode was over already.
@@ -162,6 +178,7 @@ class Session:
         try:
             return await self._take(completion, on_answer)
         except Exception as error:
+            # Those concern every episode; any other error, this one's text.
             if is_hopeless(error) or isinstance(error, AgentLost | BudgetSpent):
                 raise
             self.fail(StopReason.ENVIRONMENT_ERROR, error_text(error))
@@ -170,13 +187,15 @@ class Session:
     async def _take(
         self, completion: Completion, on_answer: Callable[[], None]
     ) -> Message | None:
-        span = Span(
+        """Take a completion: record it, and do what it asks for."""
+        sampled = Span(
             completion.text,
             Author.POLICY,
             token_ids=tuple(completion.token_ids),
             logprobs=completion.logprobs,
         )
-        self._record(span.token_ids, span)
+        self._record(sampled.token_ids, sampled)
+        # A message is text: its tokens stand in the record, once.
         text = Span(completion.text, Author.POLICY)
         self.messages.append(Message("assistant", (text,)))
         need = self.dialogue.receive(completion)
@@ -193,24 +212,31 @@ class Session:
             message = await self._consult(need)
         self.messages.append(message)
         await self._reward_turn(completion.text)
+        # A verifier that failed at the turn's reward has ended the episode.
         return message if self.stop_reason is None else None
 
     def abort(self, reason: StopReason) -> None:
-        """End the episode from outside."""
+        """End the episode from outside; a reason that it has already stays."""
         self.stop_reason = self.stop_reason or reason
 
     def fail(self, reason: StopReason, fault: str) -> None:
-        """End the episode because something failed; the verdict tells what. Not if it
-        is over.
+        """End the episode because something failed, unless it is over.
+
+        Args:
+            reason: What kind of thing failed.
+            fault: What the verdict says of it.
         """
-        if self.stop_reason is None:
-            self.verdict = Verdict(
-                correct=None, reward=None, status="error", reason=fault
-            )
-            self.stop_reason = reason
+        if self.stop_reason is not None:
+            return
+        self.verdict = Verdict(correct=None, reward=None, status="error", reason=fault)
+        self.stop_reason = reason
 
     def episode(self) -> Episode:
-        """Return the record; the session must be over."""
+        """Return the record.
+
+        Raises:
+            RuntimeError: The episode is still running.
+        """
         if self.stop_reason is None:
             raise RuntimeError("the episode is still running")
         parts = self._reward_parts()
@@ -241,14 +267,15 @@ class Session:
         assert self.stop_reason is not None
         if self.stop_reason.is_error:
             return {}
-        earned: dict[str, float] = {"verdict": 0.0}
-        if self.verdict is not None:
-            if self.verdict.reward is None:
-                return {}
-            earned = dict(self.verdict.parts) or {"verdict": self.verdict.reward}
-        for name, value in self._turn_rewards.items():
-            earned[name] = earned.get(name, 0.0) + value
-        return earned
+        if self.verdict is None:
+            # A limit ended it before an answer, which is worth nothing.
+            parts: dict[str, float] = {"verdict": 0.0}
+        elif self.verdict.reward is None:
+            return {}
+        else:
+            parts = dict(self.verdict.parts) or {"verdict": self.verdict.reward}
+        _add(parts, self._turn_rewards)
+        return parts
 
     async def _judge(self, text: str) -> None:
         """Have the final turn verified. A verifier that fails says nothing about the
@@ -271,12 +298,11 @@ class Session:
         """Take what a turn that is not the last one earns."""
         view = self._view(text)
         try:
-            earned = await run_turn_reward(self.verifier, self.task, text, view)
+            parts = await run_turn_reward(self.verifier, self.task, text, view)
         except VerifierError as error:
             self.fail(StopReason.VERIFIER_ERROR, str(error))
         else:
-            for name, value in earned.items():
-                self._turn_rewards[name] = self._turn_rewards.get(name, 0.0) + value
+            _add(self._turn_rewards, parts)
 
     def _view(self, text: str) -> EpisodeView:
         """Return what a verifier is shown of the episode."""
@@ -292,34 +318,63 @@ class Session:
 
     async def _consult(self, need: Consults) -> Message:
         """Answer the calls of one turn concurrently, in call order."""
-        trace = encodable("\n".join(self._told()))
-        asked = [self._ask(consult, trace) for consult in need.pending]
-        if len(asked) == 1:  # the usual case needs no task of its own
-            return self.dialogue.reply([await asked[0]])
-        return self.dialogue.reply(await all_of(asked))
+        trace = encodable("\n".join(self._trace_lines()))
+        questions = [self._ask(consult, trace) for consult in need.pending]
+        if len(questions) == 1:
+            # The usual case needs no task of its own.
+            [question] = questions
+            return self.dialogue.reply([await question])
+        return self.dialogue.reply(await all_of(questions))
 
-    def _told(self) -> Iterator[str]:
-        """Yield the messages so far as agents are shown them: what the policy made up
-        is marked as its own words.
+    def _trace_lines(self) -> Iterator[str]:
+        """Yield the messages after the prompt as agents are shown them.
+
+        A reply that the policy made up is marked as its own words: an agent that took
+        it for another's would build on it.
         """
-        num_turns = 0
+        turn = 0
         for message in self.messages[self._num_prompt :]:
             if message.role != "assistant":
                 yield message.content
                 continue
-            is_forged = self.dialogue.has_forged(num_turns)
+            is_forged = self.dialogue.has_forged(turn)
             yield marked_if_forged(message.content, is_forged=is_forged)
-            num_turns += 1
+            turn += 1
 
     async def _ask(self, call: Consult, trace: str) -> Consult:
         """Ask one agent and write the account of it."""
         if call.status == "denied":
             return self.dialogue.account(call)
-        key = (*self.key, call.call_id)
         tool = self.tools.tools.get(call.kind)
-        agent_id = tool.agent_id if tool else self.pool.agent_id(call.kind)
+        request = self._request(call, trace, tool)
+        outcome = await self.pool.consult(request, tool)
+        reply = outcome.reply or _NOTHING
+        account = replace(
+            call,
+            agent_id=reply.agent_id or request.agent_id,
+            reply=reply.text,
+            status="answered" if reply.text else "failed",
+            tokens=reply.tokens,
+            cost_usd=reply.cost_usd,
+            retries=outcome.retries,
+            prompt_hash=request_hash(request),
+            error=outcome.error,
+            seconds=outcome.seconds,
+            token_ids=reply.token_ids,
+            logprobs=reply.logprobs,
+        )
+        is_leak = await self._gives_away(account)
+        return self.dialogue.account(account, gives_away=is_leak)
+
+    def _request(self, call: Consult, trace: str, tool: Agent | None) -> AgentRequest:
+        """Return what an agent, or a tool of this episode's own, is asked."""
+        key = (*self.key, call.call_id)
         tests = self.task.tests if call.kind == "verify" else None
-        request = AgentRequest(
+        public_tests: CodeTests | None = None
+        if tests and tests.public:
+            # The public tests stand in both places: nothing of the hidden ones leaves.
+            public_tests = replace(tests, hidden=tests.public)
+        return AgentRequest(
             kind=call.kind,
             query=marked_if_forged(call.query),
             problem=encodable(self.task.prompt),
@@ -327,35 +382,15 @@ class Session:
             seed=_seed(key),
             key=key,
             is_private=bool(self.task.withheld),
-            agent_id=agent_id,
-            public_tests=(
-                replace(tests, hidden=tests.public) if tests and tests.public else None
-            ),
-        )
-        outcome = await self.pool.consult(request, tool)
-        said = outcome.reply or _NOTHING
-        account = replace(
-            call,
-            agent_id=said.agent_id or request.agent_id,
-            reply=said.text,
-            status="answered" if said.text else "failed",
-            tokens=said.tokens,
-            cost_usd=said.cost_usd,
-            retries=outcome.retries,
-            prompt_hash=request_hash(request),
-            error=outcome.error,
-            seconds=outcome.seconds,
-            token_ids=said.token_ids,
-            logprobs=said.logprobs,
-        )
-        return self.dialogue.account(
-            account, gives_away=await self._gives_away(account)
+            agent_id=tool.agent_id if tool else self.pool.agent_id(call.kind),
+            public_tests=public_tests,
         )
 
     async def _gives_away(self, account: Consult) -> bool:
         """Return whether an agent's reply gives the gold answer away."""
         if account.status != "answered" or not account.is_agents:
             return False
+        # What the policy had said itself is no news in a reply.
         said = self.dialogue.said(account.query)
         return await gives_away(Gold.of(self.task), account.reply, said)
 
@@ -364,24 +399,32 @@ class Session:
 
         Only if they are the very tokens that the span's author sampled, its
         log-probabilities are theirs.
+
+        Args:
+            token_ids: As the policy is shown them; a tokenizer may cut a text in another
+                way than it was sampled.
+            span: The text they stand for.
         """
-        is_sampled = tuple(token_ids) == span.token_ids[: len(token_ids)]
+        num_tokens = len(token_ids)
+        is_sampled = tuple(token_ids) == span.token_ids[:num_tokens]
         run = Run(
             token_ids=token_ids,
             author=int(span.author),
             call_id=span.call_id,
             turn=len(self.dialogue.turns),
-            logprobs=span.logprobs[: len(token_ids)] if is_sampled else (),
+            logprobs=span.logprobs[:num_tokens] if is_sampled else (),
             is_content=span.is_content,
         )
         self.runs.append(run)
 
 
 def marked_if_forged(text: str, *, is_forged: bool = False) -> str:
-    """Return words of the policy as agents are shown them; if something in them passes
-    for a reply, line by line marked.
+    """Return words of the policy as agents are shown them.
+
+    If something in them passes for a reply, every line of them is marked.
 
     Args:
+        text: The words.
         is_forged: The codec has found a reply in them.
     """
     if not is_forged and not _LIKE_A_REPLY.search(loosened(text)):
@@ -392,4 +435,12 @@ def marked_if_forged(text: str, *, is_forged: bool = False) -> str:
 
 def _seed(key: tuple[int, ...]) -> int:
     """Return a 32-bit seed that depends on the whole key."""
-    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4], "big")
+    # Not `hash`, which differs from one version of Python to the next.
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return int.from_bytes(digest[:SEED_BYTES], "big")
+
+
+def _add(parts: dict[str, float], further: Mapping[str, float]) -> None:
+    """Add further addends of a reward to those of the same names."""
+    for name, value in further.items():
+        parts[name] = parts.get(name, 0.0) + value

@@ -1,6 +1,6 @@
 """The policy's side of one episode: it reads what is shown and writes the next turn.
 
-A voice turns text into token ids once, when it is shown, and never tokenises again what
+The voice is the policy's, in one conversation: it turns text into token ids once, when it is shown, and never tokenises again what
 the policy wrote. Tokenizers around a text function, the samplers of a learner, a person
 and a script are all voices.
 """
@@ -19,9 +19,11 @@ from aipo_env.tokenizers.bytes import ByteTokenizer
 TextPolicy = Callable[
     [Sequence[Message], tuple[str, ...], int], Awaitable[str | Completion]
 ]
-"""Takes the messages so far, the strings after which a turn ends and the most tokens
-that the turn may have; returns its text, or a `Completion` whose token ids are the
-tokenizer's.
+"""Says a turn.
+
+Takes the messages so far, the strings after which a turn ends and the most tokens that
+the turn may have; returns its text, or a `Completion` whose token ids are those of the
+tokenizer.
 """
 
 
@@ -33,9 +35,7 @@ class Voice(Protocol):
     """The policy in one episode."""
 
     def open(self, messages: Sequence[Message]) -> list[Piece]:
-        """Take the prompt; return the token ids it becomes, each with its span of
-        text.
-        """
+        """Take the prompt; return the token ids of each of its spans of text."""
 
     def append(self, message: Message) -> list[Piece]:
         """Take what came back after a turn; return the token ids it becomes."""
@@ -65,7 +65,9 @@ class Voices(Protocol):
 
 
 class TextVoice:
-    """A voice over a tokenizer of environments; messages are closed by its end of turn.
+    """A voice over a tokenizer of environments.
+
+    Each message is closed by the tokenizer's end of turn.
 
     Args:
         tokenizer: Bytes unless another is given.
@@ -79,6 +81,7 @@ class TextVoice:
         self.tokenizer = tokenizer or ByteTokenizer()
         self._policy = policy
         self._messages: list[Message] = []
+        # Whether the policy wrote its end of turn; no turn is open before the first.
         self._is_ended = True
 
     def open(self, messages: Sequence[Message]) -> list[Piece]:
@@ -90,8 +93,10 @@ class TextVoice:
         return pieces
 
     def append(self, message: Message) -> list[Piece]:
-        """Take what came back; the policy's turn is closed first if it did not end
-        itself.
+        """Take what came back.
+
+        The policy's turn is closed first if it did not end itself: a stop string or a
+        limit may have ended it.
         """
         self._messages.append(message)
         pieces = self.tokenizer.pieces(message)
@@ -101,15 +106,22 @@ class TextVoice:
         return [closing, *pieces]
 
     async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
-        """Have the policy say the next turn; whatever it raises is a `PolicyFault`."""
+        """Have the policy say the next turn; whatever it raises is a `PolicyFault`.
+
+        Raises:
+            PolicyFault: The policy failed.
+            RuntimeError: There is none.
+        """
         if self._policy is None:
             raise RuntimeError("this voice has no policy: its turns come from outside")
         try:
-            said = await self._policy(tuple(self._messages), tuple(stop), max_tokens)
+            turn = await self._policy(tuple(self._messages), tuple(stop), max_tokens)
+            # A policy may have swallowed that this very task was cancelled.
             check_cancelled()
-            return self._taken(said, max_tokens)
+            return self._taken(turn, max_tokens)
         # A policy may be anybody's program.
         except (Exception, SystemExit, asyncio.CancelledError) as error:
+            # Cancelled from outside: no fault of the policy's.
             check_cancelled()
             raise PolicyFault(f"{type(error).__name__}: {error}") from error
 
@@ -117,37 +129,49 @@ class TextVoice:
         """Do nothing."""
 
     def said(self, text: str, max_tokens: int) -> Completion:
-        """Return a turn that is known by its text, cut where its tokens are too
-        many.
-        """
+        """Return a turn that is known by its text, cut at `max_tokens` tokens."""
         token_ids = self.tokenizer.encode(text)
         if len(token_ids) > max_tokens:
             return self.written(token_ids[:max_tokens], is_cut=True)
+        # Its text as it was said: a tokenizer need not give it back exactly.
         return self._noted(Completion(text, tuple(token_ids)))
 
     def written(self, token_ids: Sequence[int], *, is_cut: bool = False) -> Completion:
-        """Return a turn that is known by its tokens; `is_cut` when a limit ended it."""
+        """Return a turn that is known by its tokens.
+
+        Args:
+            token_ids: The policy's own, an end of turn included if it wrote one.
+            is_cut: A limit ended the turn.
+        """
         reason: FinishReason = "length" if is_cut else "stop"
         text = self.tokenizer.decode(token_ids)
         return self._noted(Completion(text, tuple(token_ids), (), reason))
 
-    def _taken(self, said: object, max_tokens: int) -> Completion:
-        """Return what a policy said as a completion."""
-        if isinstance(said, str):
-            return self.said(said, max_tokens)
-        if not isinstance(said, Completion):
-            kind = type(said).__name__
+    def _taken(self, turn: object, max_tokens: int) -> Completion:
+        """Return what a policy returned as a completion.
+
+        Raises:
+            TypeError: It is neither text nor a completion.
+            ValueError: Its token ids are another tokenizer's.
+        """
+        if isinstance(turn, str):
+            return self.said(turn, max_tokens)
+        if not isinstance(turn, Completion):
+            kind = type(turn).__name__
             raise TypeError(f"the policy must return text or a Completion, got {kind}")
-        if not said.token_ids and said.finish_reason == "stop":
-            return self.said(said.text, max_tokens)
-        token_ids = said.token_ids or tuple(self.tokenizer.encode(said.text))
-        self.tokenizer.decode(token_ids)  # which raises for ids of another tokenizer
-        return self._noted(replace(said, token_ids=token_ids))
+        if not turn.token_ids and turn.finish_reason == "stop":
+            return self.said(turn.text, max_tokens)
+        token_ids = turn.token_ids or tuple(self.tokenizer.encode(turn.text))
+        # For what it raises: ids that are not in the vocabulary.
+        self.tokenizer.decode(token_ids)
+        return self._noted(replace(turn, token_ids=token_ids))
 
     def _noted(self, completion: Completion) -> Completion:
+        """Note a turn, for the policy to be shown and the next message to close it."""
         span = Span(completion.text, Author.POLICY)
         self._messages.append(Message("assistant", (span,)))
-        self._is_ended = completion.token_ids[-1:] == (self.tokenizer.end_id,)
+        last = completion.token_ids[-1:]
+        self._is_ended = last == (self.tokenizer.end_id,)
         return completion
 
 
@@ -155,7 +179,8 @@ class TextVoices:
     """Gives every episode a `TextVoice` of one policy."""
 
     def __init__(self, policy: TextPolicy, tokenizer: Tokenizer | None = None) -> None:
-        self._policy, self._tokenizer = policy, tokenizer or ByteTokenizer()
+        self._policy = policy
+        self._tokenizer = tokenizer or ByteTokenizer()
 
     def voice(self, key: Key) -> TextVoice:
         """Return a voice; the key is the policy's own business."""

@@ -8,6 +8,9 @@ from aipo_env.errors import AgentError
 from aipo_env.records import CodeTests
 from aipo_env.text import encodable
 
+MAX_TOKEN_ID = 2**31 - 1
+"""The record of an episode holds token ids as int32."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRequest:
@@ -40,13 +43,16 @@ class AgentRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentReply:
-    """What an agent says. `tokens` and `cost_usd` are its own count; 0 when it has
-    none.
+    """What an agent says.
 
-    `agent_id` names who spoke, if the agent that was asked passed the question on.
-    `token_ids` are the text as it was sampled, if that was with the policy's own
-    tokenizer, and `logprobs` the log-probability of each at the temperature of the
-    sampling. They enter the episode if they decode to the text.
+    Args:
+        text: The reply.
+        tokens: How many it has, by the agent's own count; 0 when it has none.
+        cost_usd: What it cost in US dollars, likewise.
+        agent_id: Who spoke, if the agent that was asked passed the question on.
+        token_ids: The text as it was sampled, if that was with the policy's own
+            tokenizer. They enter the episode if they decode to the text.
+        logprobs: The log-probability of each token, at the temperature of the sampling.
 
     Raises:
         AgentError: The text is not text, a count is not a finite number from 0 up, or
@@ -61,21 +67,16 @@ class AgentReply:
     logprobs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        # Whoever read them from JSON has lists, and the class is frozen.
         object.__setattr__(self, "token_ids", tuple(self.token_ids))
         object.__setattr__(self, "logprobs", tuple(self.logprobs))
-        if not all(
-            type(token_id) is int and 0 <= token_id < 2**31
-            for token_id in self.token_ids
-        ):
+        if not all(_is_token_id(token_id) for token_id in self.token_ids):
             raise AgentError(
                 "an agent's reply has token_ids that are no token ids: whole numbers"
                 " from 0 up"
             )
-        are_numbers = all(
-            isinstance(one, int | float) and -math.inf < one <= 0
-            for one in self.logprobs
-        )
-        if not are_numbers or len(self.logprobs) not in (0, len(self.token_ids)):
+        are_logprobs = all(_is_logprob(logprob) for logprob in self.logprobs)
+        if not are_logprobs or len(self.logprobs) not in (0, len(self.token_ids)):
             raise AgentError(
                 "an agent's reply has logprobs that are not one number up to 0 for each"
                 " token"
@@ -89,14 +90,22 @@ class AgentReply:
                 f"an agent's reply has tokens={self.tokens!r}; use a whole number from"
                 " 0 up"
             )
-        if (
-            not isinstance(self.cost_usd, int | float)
-            or not 0 <= self.cost_usd < math.inf
-        ):
+        is_number = isinstance(self.cost_usd, int | float)
+        if not is_number or not 0 <= self.cost_usd < math.inf:
             raise AgentError(
                 f"an agent's reply has cost_usd={self.cost_usd!r}; use a number from"
                 " 0 up"
             )
+
+
+def _is_token_id(value: object) -> bool:
+    # Not isinstance: True is an int, and no token.
+    return type(value) is int and 0 <= value <= MAX_TOKEN_ID
+
+
+def _is_logprob(value: object) -> bool:
+    # Not -inf: a token that could not be sampled was not. NaN fails both comparisons.
+    return isinstance(value, int | float) and -math.inf < value <= 0
 
 
 MAX_REPLY_CHARS = 20_000
@@ -104,8 +113,9 @@ MAX_REPLY_CHARS = 20_000
 
 
 def taken(reply: AgentReply) -> AgentReply | None:
-    """Return a reply as an episode takes it, whoever said it or wherever it was kept;
-    None if it says nothing.
+    """Return a reply as an episode takes it; None if it says nothing.
+
+    Whoever said it or wherever it was kept: a file of replies may be anybody's.
     """
     # Half a surrogate pair, as a JSON API may return it, is no text that a tokenizer
     # takes.
@@ -135,9 +145,7 @@ class Agent(Protocol):
 
 
 class RetryLater(AgentError):
-    """An agent gave no reply and said for how long it is not to be asked again:
-    `retry_after_s` seconds.
-    """
+    """An agent gave no reply, and asks for a pause of `retry_after_s` seconds."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
@@ -149,8 +157,9 @@ class Unreachable(AgentError):
 
 
 class RequestRefused(AgentError):
-    """An agent gave no reply, and would give none to the same request again; it may to
-    another.
+    """An agent gave no reply, and would give none to the same request again.
+
+    To another request it may.
     """
 
 
@@ -164,27 +173,28 @@ class PermanentFailure(AgentError):
 
 
 class AgentLost(AgentError):
-    """An agent can never answer, and the run is to stop. The message names it and says
-    what to do.
+    """An agent can never answer, and the run is to stop.
+
+    The message names the agent and says what to do.
     """
 
     @classmethod
     def of(cls, *losses: str) -> "AgentLost":
         """Return the error for agents that are lost, each named and with its reason."""
-        told = "; ".join(losses).rstrip(". ")
+        reasons = "; ".join(losses).rstrip(". ")
         return cls(
-            f"no answer can come from {told}. Start the server, mend the address, the"
+            f"no answer can come from {reasons}. Start the server, mend the address, the"
             " model's name or the key, and resume; or set pool.when_lost to 'unaided'"
             " to go on without."
         )
 
 
 def named(agent: Agent, failure: AgentError) -> str:
-    """Return what is said of an agent that can never answer; it names the agent,
-    once.
-    """
-    told = str(failure)
-    return told if agent.agent_id in told else f"{agent.agent_id}: {told}"
+    """Return what is said of an agent that can never answer; it names the agent once."""
+    text = str(failure)
+    if agent.agent_id in text:
+        return text
+    return f"{agent.agent_id}: {text}"
 
 
 class BudgetSpent(AgentError):

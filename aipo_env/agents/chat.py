@@ -1,5 +1,6 @@
-"""An LLM behind an OpenAI-compatible endpoint: vLLM, a hosted API, anything that offers
-chat completions.
+"""An LLM behind an OpenAI-compatible endpoint that offers chat completions.
+
+vLLM offers them, and so do hosted APIs:
 
     "openai:Qwen/Qwen3-32B@http://localhost:8000/v1"
     {"type": "openai", "model": "gpt-5-mini", "max_tokens": 400,
@@ -37,40 +38,54 @@ from aipo_env.verifiers.math_extract import without_thinking
 MAX_BODY_BYTES = 2**21
 """A longer response is not read to its end."""
 MAX_CONNECTIONS = 2**16
-"""More than any pool has calls in flight; by default calls would wait for one
-unseen.
-"""
+"""More than any pool has calls in flight: waiting for one would look like thinking."""
 MAX_SHOWN_CHARS = 300
 """How much of an unusable response an error shows."""
+MAX_PACKING_CHARS = 40
+"""The same of the name of a packing that was not asked for."""
 MIN_KEY_CHARS = 8
 """What is shorter is no secret but a word such as "none", and may stand in a reply."""
 CHARS_PER_TOKEN = 8
-"""A reply of more characters for each token it may have is cut as well: its server does
-not count.
+"""A reply of more characters for each token it may have is cut: its server does not
+count.
 """
 CONNECT_S = 30.0
 """A connection that is not made by then cannot be made."""
+OK_STATUS = 200
+"""The one status of a response that is read; a redirection is not followed."""
+REFUSING_STATUSES = range(400, 500)
+"""Statuses by which HTTP blames the request, not the server."""
 PASSING_STATUSES = (408, 409, 425, 429)
-"""Refusals that another try may mend. After any other of 400 to 499 the same request is
-not made again.
+"""Refusals after which another try may succeed: timeouts, conflicts, too many requests.
+After any other the same request is not made again.
 """
 STATUSES_OF_A_REQUEST = (400, 413, 422)
 """Refusals that may be due to one over-long or odd request, which a policy wrote."""
+TOKENS_PER_PRICE = 1e6
+"""Prices are for so many tokens."""
+MAX_COUNT = 2**31
+"""An endpoint that says of a reply that it has so many tokens is not believed."""
+# MODEL@URL: "Qwen/Qwen3-32B@http://localhost:8000/v1". A model's name may hold "@", a URL
+# no password, no query and no fragment.
 _ADDRESS = re.compile(r"(.+?)@(https?://[^\s@?#]+)")
-_CLIENTS: dict[
-    tuple[asyncio.AbstractEventLoop, str, str], tuple[Any, AsyncGenerator[Any, None]]
-] = {}
+_ClientName = tuple[asyncio.AbstractEventLoop, str, str]
+"""The event loop that a client belongs to, its URL and its key."""
+_CLIENTS: dict[_ClientName, tuple[Any, AsyncGenerator[Any, None]]] = {}
+"""Clients, each with the generator that closes it when its loop ends."""
 _HAVE_ANSWERED: set[tuple[str, str]] = set()
 """Agents that gave a reply in this process, by their id and URL: their settings are
 right.
 """
+# "Yes. It is", "Yes!", but not the full stop of "2.5"; Chinese marks, which no space
+# follows; a new line.
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。\uff01\uff1f\n]")
 
 
 @dataclass(eq=False)
 class ChatAgent:
-    """Answers any role's requests by one chat completion each; the role's prompt is its
-    system message.
+    """Answers any role's requests by one chat completion each.
+
+    The role's prompt is its system message.
 
     Args:
         model: The model's name at the endpoint, or "MODEL@URL".
@@ -103,34 +118,14 @@ class ChatAgent:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.url or "@http" in self.model:
-            address = _ADDRESS.fullmatch(
-                f"{self.model}@{self.url}" if self.url else self.model
-            )
-            if not address:  # which is not shown: it may hold a password
-                raise ConfigError(
-                    "agent 'openai': write openai:MODEL@URL, as http://host:8000/v1,"
-                    " with no password or query."
-                )
-            self.model, self.url = address.groups()
+        self._split_address()
         check_whole("agent 'openai': max_tokens", self.max_tokens, 1)
         for name in ("temperature", "price_in", "price_out"):
-            if (value := getattr(self, name)) is not None:
+            value = getattr(self, name)
+            if value is not None:
                 check_number(f"agent 'openai': {name}", value)
-        if not re.fullmatch(r"[A-Za-z_]\w*", self.key_env):
-            raise ConfigError(
-                "agent 'openai': key_env must name an environment variable, not be the"
-                " key."
-            )
-        if not _key(self.key_env) and (
-            not self.url or self.key_env != "OPENAI_API_KEY"
-        ):
-            raise ConfigError(
-                f"agent 'openai': the environment variable {self.key_env} is not set."
-                f" Let it hold the key of {self.url or 'the endpoint'}, or name a"
-                " server that needs none: openai:MODEL@URL."
-            )
-        # Otherwise it would be loaded within the first call.
+        self._check_key()
+        # Otherwise it would be loaded within the first call, and seem to be its time.
         need("openai.resources.chat.completions", '"aipo-rl[openai]"')
         self._prompts = role_prompts(self.prompts)
         version = version_hash(
@@ -138,6 +133,37 @@ class ChatAgent:
         )
         self.agent_id = f"openai:{self.model}#{version}"
         """The model, and a hash of the prompts and the sampling."""
+
+    def _split_address(self) -> None:
+        """Take "MODEL@URL" apart, and refuse a URL that holds more than it may."""
+        if not self.url and "@http" not in self.model:
+            return
+        text = f"{self.model}@{self.url}" if self.url else self.model
+        address = _ADDRESS.fullmatch(text)
+        if address is None:
+            # The text is not shown: it may hold a password.
+            raise ConfigError(
+                "agent 'openai': write openai:MODEL@URL, as http://host:8000/v1,"
+                " with no password or query."
+            )
+        self.model, self.url = address.groups()
+
+    def _check_key(self) -> None:
+        """Refuse a variable that is none, or one without a key where one is needed."""
+        if not re.fullmatch(r"[A-Za-z_]\w*", self.key_env):
+            # Nor is this shown: somebody may have put the key itself there.
+            raise ConfigError(
+                "agent 'openai': key_env must name an environment variable, not be the"
+                " key."
+            )
+        # A server of one's own needs none, unless a variable was named for it.
+        may_lack_key = self.url and self.key_env == "OPENAI_API_KEY"
+        if not may_lack_key and not _key(self.key_env):
+            raise ConfigError(
+                f"agent 'openai': the environment variable {self.key_env} is not set."
+                f" Let it hold the key of {self.url or 'the endpoint'}, or name a"
+                " server that needs none: openai:MODEL@URL."
+            )
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Ask for one completion.
@@ -148,160 +174,186 @@ class ChatAgent:
                 this request was refused, and would be again. PermanentFailure: any
                 would be.
         """
-        fields = {
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            "seed": request.seed,
-        }
-        wanted = {
-            name: value
-            for name, value in {**fields, **self.extra}.items()
-            if value is not None
-        }
         client = await _client(self.url, self.key_env)
+        # Streamed, so that the reading can stop: the body may have no end.
         ask = client.chat.completions.with_streaming_response.create
         system = {"role": "system", "content": self._prompts[request.kind]}
-        messages = [system, {"role": "user", "content": role_question(request)}]
+        user = {"role": "user", "content": role_question(request)}
+        fields = self._fields(request)
         try:
             async with ask(
-                model=self.model, messages=messages, extra_body=wanted
+                model=self.model, messages=[system, user], extra_body=fields
             ) as response:
                 body = await _read(response.iter_bytes())
         except Exception as error:
             url = _without_key(_without_secrets(str(client.base_url)), self.key_env)
             # A traceback could show the key.
-            raise self._told(error, url, request.is_private) from None
+            raise self._as_agent_error(error, url, request.is_private) from None
         if len(body) > MAX_BODY_BYTES:
             raise AgentError(f"the response has more than {MAX_BODY_BYTES} bytes")
-        reply = self._take(body)
+        reply = self._as_reply(body)
         _HAVE_ANSWERED.add((self.agent_id, self.url))
         return reply
 
-    def _told(self, error: Exception, url: str, is_private: bool) -> AgentError:
-        """Return what to tell of an error: the one behind it if the client wrapped it,
-        without the key.
-        """
+    def _fields(self, request: AgentRequest) -> dict[str, Any]:
+        """Return the fields of the API's request beside the model and the messages."""
+        own = {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "seed": request.seed,
+        }
+        fields = {**own, **self.extra}
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def _as_agent_error(
+        self, error: Exception, url: str, is_private: bool
+    ) -> AgentError:
+        """Return what the pool is told of an error, without the key."""
+        # The client wraps what comes out of our own hook, and out of its HTTP library.
         is_wrapped = isinstance(error, need("openai").APIConnectionError)
         fault = (error.__cause__ if is_wrapped else None) or error
         if isinstance(fault, _BadStatus):
-            return self._refused(fault, url, is_private)
+            return self._as_refusal(fault, url, is_private)
         if isinstance(fault, AgentError):
             return fault
-        told = _without_key(f"{type(fault).__name__}: {fault}", self.key_env)
+        text = _without_key(f"{type(fault).__name__}: {fault}", self.key_env)
         if _is_without_connection(fault):
-            return Unreachable(f"{self.agent_id} at {url}: {told}")
-        return AgentError(told)
+            return Unreachable(f"{self.agent_id} at {url}: {text}")
+        return AgentError(text)
 
-    def _refused(self, fault: "_BadStatus", url: str, is_private: bool) -> AgentError:
+    def _as_refusal(
+        self, fault: "_BadStatus", url: str, is_private: bool
+    ) -> AgentError:
         """Return what a response means that is an error."""
         # Some endpoints repeat the request, which may hold a task that forbids
         # republication.
-        told = f"HTTP {fault.status}" if is_private else str(fault)
-        is_refusal = 400 <= fault.status < 500 and fault.status not in PASSING_STATUSES
-        if not is_refusal:
+        text = f"HTTP {fault.status}" if is_private else str(fault)
+        is_passing = fault.status in PASSING_STATUSES
+        if fault.status not in REFUSING_STATUSES or is_passing:
             wait_s = fault.retry_after_s
-            return RetryLater(told, wait_s) if wait_s else AgentError(told)
+            return RetryLater(text, wait_s) if wait_s else AgentError(text)
+        # An agent that has answered is set rightly: then it is this request. One that
+        # never did refuses all of them, and a run must not go on without it unseen.
         has_answered = (self.agent_id, self.url) in _HAVE_ANSWERED
         if has_answered and fault.status in STATUSES_OF_A_REQUEST:
-            return RequestRefused(told)
-        return PermanentFailure(f"{self.agent_id} at {url}: {told}")
+            return RequestRefused(text)
+        return PermanentFailure(f"{self.agent_id} at {url}: {text}")
 
-    def _take(self, body: bytes) -> AgentReply:
+    def _as_reply(self, body: bytes) -> AgentReply:
         """Make a reply of a response."""
+        # Any part may be missing or of another type: one handler for all of it.
         try:
             data = json.loads(body)
             choice = data["choices"][0]
             text = choice["message"]["content"] or ""
             is_cut = choice.get("finish_reason") == "length"
             usage = data.get("usage") or {}
-            num_in, num_out = (
-                _count(usage.get("prompt_tokens")),
-                _count(usage.get("completion_tokens")),
-            )
+            num_in = _count(usage.get("prompt_tokens"))
+            num_out = _count(usage.get("completion_tokens"))
             text = _without_key(without_thinking(text).strip(), self.key_env)
             token_ids = choice.get("token_ids") or ()
             tokens = (choice.get("logprobs") or {}).get("content") or ()
-            are_told = len(tokens) == len(token_ids)
-            logprobs = tuple(token["logprob"] for token in tokens if are_told)
+            # Log-probabilities without ids, or of others, are of no use.
+            are_paired = len(tokens) == len(token_ids)
+            logprobs = tuple(token["logprob"] for token in tokens if are_paired)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise AgentError(
                 f"the response is no chat completion: {_excerpt(body, self.key_env)}"
             ) from None
-        most = CHARS_PER_TOKEN * self.max_tokens
-        text = whole_sentences(text[:most]) if is_cut or len(text) > most else text
-        cost = (num_in * self.price_in + num_out * self.price_out) / 1e6
+        max_chars = CHARS_PER_TOKEN * self.max_tokens
+        if is_cut or len(text) > max_chars:
+            text = whole_sentences(text[:max_chars])
+        price = num_in * self.price_in + num_out * self.price_out
         return AgentReply(
             text=text,
             tokens=num_out,
-            cost_usd=cost,
+            cost_usd=price / TOKENS_PER_PRICE,
             token_ids=token_ids,
             logprobs=logprobs,
         )
 
 
 async def _client(url: str, key_env: str) -> Any:
-    """Return the running event loop's client of an endpoint; connections cannot be
-    shared between loops.
-    """
-    name = asyncio.get_running_loop(), url, _key(key_env)
+    """Return the running loop's client; loops cannot share connections."""
+    name = (asyncio.get_running_loop(), url, _key(key_env))
     if name not in _CLIENTS:
-        for ended in [known for known in list(_CLIENTS) if known[0].is_closed()]:
-            del _CLIENTS[ended]
-        opened = _open(url, key_env)
-        _CLIENTS[name] = await anext(opened), opened
-    return _CLIENTS[name][0]
+        closed = [other for other in _CLIENTS if other[0].is_closed()]
+        for other in closed:
+            del _CLIENTS[other]
+        opening = _open(url, key_env)
+        _CLIENTS[name] = (await anext(opening), opening)
+    client, _ = _CLIENTS[name]
+    return client
 
 
 async def _open(url: str, key_env: str) -> AsyncGenerator[Any, None]:
-    """Open a client. A loop that ends closes its generators, and with this one the
-    connections.
+    """Open a client and yield it.
+
+    A generator, because an event loop that ends closes its generators, and with this
+    one the connections.
     """
     openai = need("openai")
-    hooks = {"response": [partial(_screen, key_env=key_env)]}
-    # The pool has a deadline for the rest, and says how many calls there may be.
-    timeout = openai.Timeout(None, connect=CONNECT_S)
-    options: Any = {"event_hooks": hooks, "follow_redirects": False, "timeout": timeout}
-    options["verify"] = not url.startswith("http://")  # certificates take long to load
+    transport: Any = {
+        "event_hooks": {"response": [partial(_screen, key_env=key_env)]},
+        # Another address might be handed the key.
+        "follow_redirects": False,
+        # The pool has a deadline for the rest, and says how many calls there may be.
+        "timeout": openai.Timeout(None, connect=CONNECT_S),
+        # Certificates take long to load, and plain HTTP has none.
+        "verify": not url.startswith("http://"),
+    }
     limits = type(openai.DEFAULT_CONNECTION_LIMITS)
     try:
         http: Any = openai.DefaultAioHttpClient(
-            **options, limits=limits(max_connections=MAX_CONNECTIONS)
+            **transport, limits=limits(max_connections=MAX_CONNECTIONS)
         )
     except RuntimeError:  # aiohttp is not installed
-        http = openai.DefaultAsyncHttpxClient(**options)
-    options = {
-        "http_client": http,
-        "max_retries": 0,
-        "default_headers": {"Accept-Encoding": "identity"},
-    }
+        http = openai.DefaultAsyncHttpxClient(**transport)
     async with openai.AsyncOpenAI(
-        api_key=_key(key_env) or "none", base_url=url or None, **options
+        # The client insists on a key, and a server of one's own takes any.
+        api_key=_key(key_env) or "none",
+        base_url=url or None,
+        http_client=http,
+        max_retries=0,
+        default_headers={"Accept-Encoding": "identity"},
     ) as client:
         yield client
 
 
 class _BadStatus(Exception):
-    """A response that is an error; as text, its status and the beginning of its body,
-    without the key.
+    """A response that is an error.
+
+    Args:
+        status: Its HTTP status.
+        excerpt: The beginning of its body, without the key.
+        retry_after_s: For how many seconds it asks not to be asked; 0: it does not say.
     """
 
-    def __init__(self, status: int, shown: str, retry_after_s: float) -> None:
-        super().__init__(f"HTTP {status}: {shown}")
-        self.status, self.retry_after_s = status, retry_after_s
+    def __init__(self, status: int, excerpt: str, retry_after_s: float) -> None:
+        super().__init__(f"HTTP {status}: {excerpt}")
+        self.status = status
+        self.retry_after_s = retry_after_s
 
 
 async def _screen(response: Any, key_env: str) -> None:
-    """Refuse a response that is an error, or packed: what it unpacks to has no
-    limit.
+    """Refuse a response that is an error, or packed.
+
+    A hook of the client: it sees the response before anything of the body is read.
+
+    Raises:
+        AgentError: It is packed. A small body may unpack to one without a limit.
+        _BadStatus: It is an error.
     """
-    status, headers = response.status_code, response.headers
-    packing = headers.get("content-encoding", "identity")
-    if status == 200 and packing != "identity":
-        raise AgentError(f"the response is packed: {packing[:40]!r}")
-    if status != 200:
-        body = b"" if packing != "identity" else await _read(response.aiter_bytes())
-        wait_s = _seconds(headers.get("retry-after", ""))
-        raise _BadStatus(status, _excerpt(body, key_env), wait_s)
+    status = response.status_code
+    packing = response.headers.get("content-encoding", "identity")
+    is_packed = packing != "identity"
+    if status == OK_STATUS:
+        if is_packed:
+            raise AgentError(f"the response is packed: {packing[:MAX_PACKING_CHARS]!r}")
+        return
+    body = b"" if is_packed else await _read(response.aiter_bytes())
+    wait_s = _seconds(response.headers.get("retry-after", ""))
+    raise _BadStatus(status, _excerpt(body, key_env), wait_s)
 
 
 def _is_without_connection(fault: BaseException) -> bool:
@@ -316,7 +368,9 @@ def _is_without_connection(fault: BaseException) -> bool:
     # Which library it is depends on the version of the client.
     library = import_module(type(fault).__module__.partition(".")[0])
     names = ("ConnectError", "ConnectTimeout")
-    return isinstance(fault, tuple(getattr(library, name, ()) for name in names))
+    # An empty tuple is no class of anything.
+    kinds = tuple(getattr(library, name, ()) for name in names)
+    return isinstance(fault, kinds)
 
 
 def _without_secrets(url: str) -> str:
@@ -327,28 +381,32 @@ def _without_secrets(url: str) -> str:
 
 
 def _key(key_env: str) -> str:
-    return "".join(os.environ.get(key_env, "").split()[:1])
+    """Return the key that a variable holds; empty if none.
+
+    A file that was read into the variable leaves a newline, which no header may hold.
+    """
+    words = os.environ.get(key_env, "").split()
+    return words[0] if words else ""
 
 
 def _without_key(text: str, key_env: str) -> str:
+    """Return a text in which the key does not stand."""
     key = _key(key_env)
-    return text.replace(key, "[key]") if len(key) >= MIN_KEY_CHARS else text
+    if len(key) < MIN_KEY_CHARS:
+        return text
+    return text.replace(key, "[key]")
 
 
 def _excerpt(body: bytes, key_env: str) -> str:
-    """Return the beginning of a response without the key, which some endpoints
-    repeat.
-    """
-    return repr(
-        _without_key(body.decode("utf-8", "replace"), key_env)[:MAX_SHOWN_CHARS]
-    )
+    """Return the beginning of a response without the key, which some repeat."""
+    text = body.decode("utf-8", "replace")
+    # The key first: cut through, it would no longer be recognised.
+    return repr(_without_key(text, key_env)[:MAX_SHOWN_CHARS])
 
 
 def whole_sentences(text: str) -> str:
-    """Return a text that was cut up to its last whole sentence; all of it if it has
-    none.
-    """
-    ends = [found.end() for found in _SENTENCE_END.finditer(text)]
+    """Return a cut text up to its last whole sentence; all of it if it has none."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     return text[: ends[-1]].rstrip() if ends else text
 
 
@@ -363,15 +421,15 @@ async def _read(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 def _count(value: object) -> int:
-    return value if type(value) is int and 0 <= value < 2**31 else 0
+    """Return a count of tokens; 0 for what is none. True is no count, though an int."""
+    if type(value) is int and 0 <= value < MAX_COUNT:
+        return value
+    return 0
 
 
 def _seconds(retry_after: str) -> float:
-    """Read the header Retry-After; 0 for a date, which few endpoints send, and for
-    anything else.
-    """
-    return (
-        float(retry_after)
-        if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", retry_after)
-        else 0.0
-    )
+    """Read the header Retry-After; 0 for a date, which is rare, and anything else."""
+    # Bounded: "9" four hundred times would be infinite.
+    if re.fullmatch(r"\d{1,9}(?:\.\d{1,9})?", retry_after):
+        return float(retry_after)
+    return 0.0

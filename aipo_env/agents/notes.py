@@ -48,9 +48,9 @@ class NotesAgent:
     """Answers any role's requests from the notes and hints of a finite source's tasks.
 
     These are `meta["notes"]` and `meta["hint"]`. For knowledge every noted term that
-    stands in a query is explained; for reason it
-    gives the hint of the problem; for verify it checks every `a op b = c` of the query
-    exactly: "right;", "wrong at …;" or "unsure". It says so when it knows nothing.
+    stands in a query is explained; for reason it gives the hint of the problem; for
+    verify it checks every `a op b = c` of the query exactly: "right;", "wrong at …;" or
+    "unsure". It says so when it knows nothing.
 
     Raises:
         ConfigError: The source is endless, or its tasks come without notes.

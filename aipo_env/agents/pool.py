@@ -233,7 +233,12 @@ class AgentPool:
         start = time.monotonic()
         with Watch(request, agent.agent_id) as watch:
             retrying = self._retrying(request, watch)
-            attempt: Attempt = await retrying(self._attempt, agent, request, watch)
+            try:
+                attempt: Attempt = await retrying(self._attempt, agent, request, watch)
+            finally:
+                # Its last actions refer to it: a cycle for each call, while garbage is
+                # collected rarely (see `runner`).
+                retrying.iter_state.reset()
         return Outcome(
             reply=attempt.reply,
             error=attempt.error,
@@ -503,10 +508,13 @@ class AgentPool:
         if not callable(getattr(mind, "reply_many", None)):
             return agent
         batcher = self._batchers.setdefault(id(mind), Batcher(mind, self.limits))
-        if mind is agent or not is_dataclass(agent):
+        is_role = mind is not agent and is_dataclass(agent)
+        if not is_role:
             return batcher
         # The role stays in between: it decides what its mind may see of a request.
-        return replace(agent, mind=batcher)
+        role: Any = agent
+        batched: Agent = replace(role, mind=batcher)
+        return batched
 
 
 def mind_of(agent: Agent) -> Agent:

@@ -1,5 +1,7 @@
-"""Are the agents there? One short question to each before a run, so that no run finds
-out after an hour.
+"""Are the agents there? One short question to each before a run.
+
+Without it, a run would find out after an hour. Agents that a mixture or a role passes
+requests on to are called its minds here.
 """
 
 import asyncio
@@ -20,20 +22,23 @@ from aipo_env.errors import ConfigError
 from aipo_env.threads import check_cancelled
 
 QUESTION = "What is 2 + 2?"
+"""Any agent can say something to it, and briefly."""
 RETRY_S = 0.25
 """Pause before an agent that could not be reached is tried again."""
 MAX_SHOWN_CHARS = 500
+"""How much of an error the log shows."""
+OWN_POLICY_PREFIX = "self#"
+"""How the `agent_id` begins of the policy as its own agent."""
 
 
 async def check_agents(pool: AgentPool, *, patience_s: float = 20.0) -> None:
-    """Ask every agent behind the roles one short question, all at once, and lose those
-    that can never answer.
+    """Ask every agent one short question, and lose those that can never answer.
 
     These are agents that raise `PermanentFailure`, and those to which no connection can
     be made. Any reply will do; one that gives none for another reason is there, and is
     named in the log, as is one that cannot be reached yet. The question costs nothing
-    of the pool's budget, and nothing is kept of it. Asked are the agents behind a
-    mixture or another agent, too; not asked are tools, the policy itself ("self"), what
+    of the pool's budget, and nothing is kept of it. All are asked at once, the agents
+    behind a mixture or another agent, too; not asked are tools, the policy itself ("self"), what
     a resumed run has lost before, and anybody where a cassette is replayed.
 
     Args:
@@ -48,17 +53,18 @@ async def check_agents(pool: AgentPool, *, patience_s: float = 20.0) -> None:
     """
     if pool.journal and pool.journal.is_replay:
         return
-    asked = [
-        (kind, mind)
-        for kind, agent in _distinct(pool).items()
-        for mind in _behind(mind_of(agent))
-        if not mind.agent_id.startswith("self#")
-    ]
-    questions = [_ask(pool, kind, mind, patience_s) for kind, mind in asked]
+    addressees: list[tuple[str, Agent]] = []
+    for kind, agent in _distinct(pool).items():
+        for mind in _behind(mind_of(agent)):
+            # The policy speaks only once training or evaluation has begun.
+            if not mind.agent_id.startswith(OWN_POLICY_PREFIX):
+                addressees.append((kind, mind))
+    questions = [_ask(pool, kind, mind, patience_s) for kind, mind in addressees]
     reasons = await asyncio.gather(*questions)
-    for (kind, _), reason in zip(asked, reasons, strict=True):
+    for (kind, _), reason in zip(addressees, reasons, strict=True):
         if reason:
             pool.lose(kind, reason)
+    # One agent may stand in several mixtures, and is named once.
     lost = list(dict.fromkeys(filter(None, reasons)))
     if lost and pool.limits.when_lost == "stop":
         raise AgentLost.of(*lost)
@@ -74,8 +80,9 @@ def _distinct(pool: AgentPool) -> dict[str, Agent]:
 
 
 def _behind(agent: Agent) -> list[Agent]:
-    """Return whom an agent passes requests on to, as far as it tells by `minds`;
-    itself, if to nobody.
+    """Return whom an agent passes requests on to; itself, if to nobody.
+
+    Known is what it tells by an attribute `minds`, at any depth.
     """
     minds: list[Agent] = list(getattr(agent, "minds", ()))
     if not minds:
@@ -86,23 +93,23 @@ def _behind(agent: Agent) -> list[Agent]:
 async def _ask(pool: AgentPool, kind: str, agent: Agent, patience_s: float) -> str:
     """Return why an agent can never answer; empty: it may."""
     request = AgentRequest(kind=kind, query=QUESTION, agent_id=agent.agent_id)
-    ends = time.monotonic() + patience_s
-    is_told = False
+    deadline = time.monotonic() + patience_s
+    is_logged = False
     while True:
         try:
             fault = await _fault(agent, request, pool.limits.deadline_s)
         except PermanentFailure as failure:
             return named(agent, failure)
         except Unreachable as failure:
-            left_s = ends - time.monotonic()
+            reason = named(agent, failure)
+            left_s = deadline - time.monotonic()
             if left_s <= 0:
-                return named(agent, failure)
-            if not is_told:
-                reason = named(agent, failure)
+                return reason
+            if not is_logged:
                 LOG.warning(
                     "no connection yet, tried for %.0f s more: %s", left_s, reason
                 )
-                is_told = True
+                is_logged = True
             await asyncio.sleep(min(RETRY_S, left_s))
         else:
             break
@@ -125,9 +132,11 @@ async def _fault(agent: Agent, request: AgentRequest, deadline_s: float) -> str:
     except (PermanentFailure, Unreachable, ConfigError, ImportError):
         raise
     except asyncio.CancelledError:
+        # Of this task, or raised by the agent.
         check_cancelled()
         return "it cancelled itself"
-    except (Exception, SystemExit) as error:  # an agent may be somebody else's program
+    # An agent may be somebody else's program.
+    except (Exception, SystemExit) as error:
         if deadline.expired():
             return f"none within {deadline_s} s"
         return f"{type(error).__name__}: {error}"[:MAX_SHOWN_CHARS]

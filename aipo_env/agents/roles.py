@@ -1,4 +1,7 @@
-"""The three roles: what each agent is told, and what it may see of a request."""
+"""The three roles: what each agent is told, and what it may see of a request.
+
+A role passes requests on to another agent, which answers them: its mind.
+"""
 
 import hashlib
 import json
@@ -12,6 +15,9 @@ from aipo_env.errors import ConfigError
 from aipo_env.records import CONSULT_KINDS, ConsultKind
 
 _PARTS = {"knowledge": "Question", "reason": "Question", "verify": "Claim"}
+"""The heading of the query, by role."""
+HASH_DIGITS = 8
+"""Hexadecimal digits of a version: enough to tell those of one agent apart."""
 _HEADING = re.compile(
     r"^[ \t]*(?:Problem|Work so far|Question|Claim)[ \t]*:[ \t]*$", re.M | re.I
 )
@@ -20,7 +26,7 @@ _HEADING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """Passes `mind` what the role may see."""
+    """Passes `mind` what the role may see: here, all of the request."""
 
     mind: Agent
     kind: ClassVar[ConsultKind]
@@ -36,8 +42,9 @@ class _Role:
 
 
 class KnowledgeAgent(_Role):
-    """Gives a fact or a definition. It sees the query alone: a fact must not depend on
-    the problem.
+    """Gives a fact or a definition.
+
+    It sees the query alone: a fact must not depend on the problem.
     """
 
     kind = "knowledge"
@@ -48,8 +55,9 @@ class KnowledgeAgent(_Role):
 
 
 class ReasoningAgent(_Role):
-    """Gives the next step of a solution, not the answer: sees the problem, the trace
-    and the question.
+    """Gives the next step of a solution, not the answer.
+
+    It sees the problem, the trace and the question.
     """
 
     kind = "reason"
@@ -66,11 +74,13 @@ class VerifyAgent(_Role):
 
 
 def role_prompts(folder: str) -> dict[str, str]:
-    """Return the system prompt of each role, from a folder with a knowledge.md, a
-    reason.md and a verify.md.
+    """Return the system prompt of each role.
+
+    Args:
+        folder: One with a knowledge.md, a reason.md and a verify.md; ours if empty.
 
     Raises:
-        ConfigError: One of them cannot be read. Without a folder they are ours.
+        ConfigError: One of them cannot be read.
     """
     home = Path(folder).expanduser() if folder else Path(__file__).with_name("prompts")
     return {kind: _read(home / f"{kind}.md") for kind in CONSULT_KINDS}
@@ -87,21 +97,26 @@ def role_question(request: AgentRequest) -> str:
 
 
 def _within(text: str) -> str:
-    """Return words of the policy in which no line reads like the heading of a part of
-    the question.
+    """Return words of the policy in which no line reads like a heading of ours.
+
+    With a line `Claim:` it could put another claim before the agent than the one that
+    the record has.
     """
     return _HEADING.sub(r"| \g<0>", text)
 
 
 def version_hash(*parts: Any) -> str:
-    """Return eight hexadecimal digits that name a version of an agent: its prompts, its
-    sampling, its texts.
+    """Return eight hexadecimal digits that name a version of an agent.
+
+    Args:
+        parts: What makes it this version: its prompts, its sampling, its texts.
     """
     text = json.dumps(parts, sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
 
 def _read(path: Path) -> str:
+    """Return the text of a prompt's file."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:

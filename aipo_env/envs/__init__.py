@@ -14,12 +14,14 @@ from aipo_env.envs.token_env import Form, TokenEnv
 from aipo_env.envs.turn_env import Observation, TurnEnv
 from aipo_env.errors import check_choice
 
+# Both names of a subject's environments stand for the same tasks.
 _SUBJECTS = {"Math": "toy", "Code": "shipped:code", "Science": "shipped:science"}
 
 
 class FaceOptions(EnvOptions, total=False):
-    """The arguments of both faces: `observation` is the turn environment's, the others
-    the token environment's.
+    """The arguments of both faces, beside those of `EpisodeEnv`.
+
+    `observation` is the turn environment's, the others the token environment's.
     """
 
     window: int
@@ -38,6 +40,7 @@ def make_env(
         ConfigError: An argument is out of range.
     """
     check_choice("environment: mode", mode, ("token", "turn"))
+    # Each takes arguments that the other refuses, and says so itself.
     face: Any = TokenEnv if mode == "token" else TurnEnv
     made: EpisodeEnv[Any, Any] = face(**options)
     return made

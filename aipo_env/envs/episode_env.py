@@ -1,5 +1,4 @@
-"""What both Gymnasium environments share: tasks, seeding, the end of an episode,
-`info`, rendering.
+"""What both Gymnasium environments share: tasks, seeding, `info`, rendering, the end.
 
 No rule of the dialogue is here; `Session` and `Dialogue` hold them.
 """
@@ -46,9 +45,15 @@ ActT = TypeVar("ActT")
 _BUILT = ("scenario", "tokenizer", "_session", "_voice", "_facts", "_new")
 """What `_build` makes, and what belongs to an episode."""
 BYTE_LIMITS = {"max_policy_tokens": 4096, "max_context_tokens": 16384}
-"""Limits unless `rules` gives others: tokens are bytes here, about four to a token of a
-language model.
+"""Limits unless `rules` gives others: tokens are bytes here, and about four of them are
+one of a language model's.
 """
+MAX_SEED = 2**63 - 1
+"""The largest whole number of 64 bits with a sign."""
+NUM_SERIES = 2**31
+"""So many seeds may be drawn for a series of episodes that was given none."""
+MAX_TASKS = 2**31
+"""Of an endless source so many tasks can be chosen by number."""
 
 
 class EnvOptions(TypedDict, total=False):
@@ -69,8 +74,9 @@ class EnvOptions(TypedDict, total=False):
 
 
 class RenderModeError(ConfigError, TypeError):
-    """A mode there is not; a TypeError too, after which Stable-Baselines3 goes on
-    without the pixels it asks for.
+    """A mode there is not.
+
+    A TypeError too: after one, Stable-Baselines3 goes on without the pixels it asks for.
     """
 
 
@@ -123,12 +129,14 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Say of an unknown argument, beside what Python says, which one is near."""
         parameters = inspect.signature(cls.__init__).parameters
+        # A class of somebody's own may pass on what it does not name.
         takes_any = any(
             parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
         )
         for name in options:
             if name not in parameters and not takes_any:
-                near = suggest(name, [*parameters][1:])
+                _, *names = parameters  # without `self`
+                near = suggest(name, names)
                 raise TypeError(
                     f"{cls.__name__}.__init__() got an unexpected keyword argument "
                     f"{name!r}. {near}"
@@ -168,7 +176,9 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         base = Environment() if environment is None else Environment.of(environment)
         self.environment = base.resolved().changed(fields)
         """What is played, without the limits that this face adds."""
-        self.aided, self.split, self.render_mode = aided, split, render_mode
+        self.aided = aided
+        self.split = split
+        self.render_mode = render_mode
         self._cassette = cassette
         self._spec: EnvSpec | None = None
         self._series: int | None = None
@@ -182,10 +192,9 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
-        """Take the spec; put what was given over what is registered, rules and pool
-        setting by setting.
+        """Take the spec; put what was given over what is registered.
 
-        Gymnasium replaces a registered argument by the one that `make` is given, and
+        Rules and pool are merged setting by setting. Gymnasium replaces a registered argument by the one that `make` is given, and
         says which id it was only here.
         """
         self._spec = spec
@@ -220,9 +229,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         self._is_over = True
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs: neither connections nor the running
-        episode.
-        """
+        """Return what another process needs: no connections, no running episode."""
         state = vars(self).copy()
         for name in _BUILT:
             state.pop(name, None)
@@ -234,9 +241,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         self._build()
 
     def __copy__(self) -> Self:
-        """Return an environment of the same tasks and agents, with no running
-        episode.
-        """
+        """Return an environment of the same tasks and agents, with no episode."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
         twin._session = None
@@ -245,8 +250,10 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return an environment of the same tasks and agents, in the midst of a copied
-        episode.
+        """Return an environment of the same tasks and agents, its episode copied.
+
+        Raises:
+            ConfigError: A tool has a state, which may be a process or a connection.
         """
         if self.scenario.toolbox.has_state:
             raise ConfigError(
@@ -255,6 +262,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
                 " one."
             )
         shared = [self.scenario, *vars(self.scenario).values(), self.environment]
+        # What stands in the memo is taken for copied already.
         memo.update({id(part): part for part in shared})
         twin = object.__new__(type(self))
         vars(twin).update(copy.deepcopy(vars(self), memo))
@@ -269,20 +277,23 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             ConfigError: The seed is no whole number from 0 to 2**63 - 1, or an option
                 is unknown.
         """
-        seed = None if seed is None else whole("reset: seed", seed, 0, 2**63 - 1)
+        if seed is not None:
+            seed = whole("reset: seed", seed, 0, MAX_SEED)
         super().reset(seed=seed)
         if seed is not None or self._series is None:
-            self._series, self._position = (
-                int(self.np_random.integers(2**31)) if seed is None else seed,
-                0,
-            )
+            # A series goes on over resets without a seed.
+            self._series = self._drawn_series() if seed is None else seed
+            self._position = 0
         self._end_tools()
-        index = _chosen_index(options or {}, self.scenario.source.num_tasks(self.split))
-        reading = (self.split, self._series, self._position)
-        self._session = self.scenario.rollout(*reading, index=index, aided=self.aided)
+        num_tasks = self.scenario.source.num_tasks(self.split)
+        index = _chosen_index(options or {}, num_tasks)
+        self._session = self.scenario.rollout(
+            self.split, self._series, self._position, index=index, aided=self.aided
+        )
         self._voice = TextVoice(self.tokenizer)
         self._position += 1
         self._clear()
+        # Only then: a switch to the event loop costs more than the rest of a reset.
         if self.scenario.toolbox.has_state:
             run_sync(self._session.prepare())
         begin(self._session, self._voice)
@@ -305,6 +316,10 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             run_sync(work)
         return self._result()
 
+    def _drawn_series(self) -> int:
+        """Draw the seed of a series of episodes from the environment's generator."""
+        return int(self.np_random.integers(NUM_SERIES))
+
     def close(self) -> None:
         """Close the cassette, and the tools of an episode that is left."""
         self._end_tools()
@@ -317,15 +332,14 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             await self._session.close()
 
     def _end_tools(self) -> None:
-        """Close what the tools of the episode before hold, if it was left in the
-        midst.
-        """
+        """Close the tools of an episode that was left in the midst."""
         if self._session is not None and self.scenario.toolbox.has_state:
             run_sync(self._session.close())
 
     def _act(self, action: ActT) -> Coroutine[Any, Any, Any] | None:
-        """Take an action; return what has to be awaited before `_result`, None when
-        nothing has.
+        """Take an action; return what has to be awaited before `_result`, if anything.
+
+        Most tokens only join the turn: then it is None.
         """
         raise NotImplementedError
 
@@ -344,8 +358,9 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         return self._session.dialogue.num_consults if self._session else 0
 
     def render(self) -> str | None:
-        """Return the transcript in mode "ansi", a web page in mode "html"; "human" has
-        printed it already.
+        """Return the transcript in mode "ansi", a web page in mode "html".
+
+        "human" has printed it already.
 
         Raises:
             ConfigError: A page is asked for, and jinja2 is not installed.
@@ -357,17 +372,14 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             gym.logger.warn(
                 f"render() does nothing: make the environment with {modes}."
             )
-        if self.render_mode in (None, "human") or self._session is None:
-            return None
         session = self._session
+        if self.render_mode in (None, "human") or session is None:
+            return None
         if self.render_mode == "html":
             return episodes_html([_so_far(session)], title=session.task.id)
-        is_over = session.stop_reason is not None
-        return (
-            episode_text(session.episode())
-            if is_over
-            else messages_text(session.messages, session.task)
-        )
+        if session.stop_reason is None:
+            return messages_text(session.messages, session.task)
+        return episode_text(session.episode())
 
     def _running(self) -> Session:
         """Return the running session.
@@ -412,9 +424,11 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     def _result(self) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
         """Return what `step` returns."""
         session = self._running()
+        # What this step has earned: the session counts from the beginning.
         earned = session.turn_reward - self._earned
         self._earned = session.turn_reward
         if session.stop_reason is None:
+            # Between turns nothing is new, and there are many steps between.
             if len(session.messages) > self._num_shown:
                 self._note()
             return self._observe(), earned, False, False, self._info()
@@ -432,6 +446,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         else:
             # What turns before have earned was returned as it fell.
             reward = episode.reward - (session.turn_reward - earned)
+        # Before it is over: an observation needs a running session.
         observation = self._observe()
         self._is_over = True
         return observation, reward, not truncated, truncated, info
@@ -440,35 +455,38 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
 def byte_scenario(
     environment: Environment, cassette: str | None = None, seed: int = 0
 ) -> Scenario:
-    """Build a scenario whose tokens are bytes: limits that are not given are
-    `BYTE_LIMITS`.
-    """
+    """Build a scenario whose tokens are bytes; limits not given are `BYTE_LIMITS`."""
     resolved = environment.resolved()
     limits = {**BYTE_LIMITS, **given(resolved.rules)}
     return build_scenario(resolved, rules=limits, cassette=cassette, seed=seed)
 
 
 def _so_far(session: Session) -> Episode:
-    """Return the record, of a running episode as if it were cancelled, and without the
-    answer it is after.
+    """Return the record of an episode that may still be running.
+
+    It is then as if it were cancelled, and without the answer that it is after: the
+    page may be shown to the policy.
     """
     if session.stop_reason is not None:
         return session.episode()
-    running = copy.copy(session)
-    running.abort(StopReason.CANCELLED)
-    episode = running.episode()
-    return replace(
-        episode, task=replace(episode.task, answer="(not told before the end)")
-    )
+    # A copy has a stop reason of its own; the session goes on.
+    cancelled = copy.copy(session)
+    cancelled.abort(StopReason.CANCELLED)
+    episode = cancelled.episode()
+    task = replace(episode.task, answer="(not told before the end)")
+    return replace(episode, task=task)
 
 
 def _chosen_index(options: Mapping[str, Any], size: int | None) -> int | None:
-    """Return the task that the options of `reset` choose, None when they choose
-    none.
+    """Return the task that the options of `reset` choose; None if they choose none.
+
+    Args:
+        size: How many tasks there are; None: without end.
     """
     for name in options:
         check_choice("reset: option", name, ("index",))
     index = options.get("index")
-    return (
-        None if index is None else whole("reset: index", index, 0, (size or 2**31) - 1)
-    )
+    if index is None:
+        return None
+    last = (size or MAX_TASKS) - 1
+    return whole("reset: index", index, 0, last)

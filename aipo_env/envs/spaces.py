@@ -1,5 +1,6 @@
-"""A space of texts in any script, where `gymnasium.spaces.Text` wants every allowed
-character listed.
+"""A space of texts in any script.
+
+`gymnasium.spaces.Text` wants every allowed character listed, and checks each.
 """
 
 import multiprocessing
@@ -16,9 +17,11 @@ MAX_TEXT_CHARS = 1_000_000
 """Longest observation."""
 MAX_SAMPLED_CHARS = 256
 """`sample` draws no longer text than this."""
-_PRINTABLE = "".join(map(chr, range(32, 127))) + "\n"
+_PRINTABLE = "".join(map(chr, range(ord(" "), ord("~") + 1))) + "\n"
+"""What samples are made of: printable ASCII."""
 
 _Draw = tuple[int | None, NDArray[Any] | None] | None
+"""How long a sample is, and how its characters are chosen; None: drawn."""
 
 
 class UnicodeText(spaces.Text):
@@ -38,9 +41,12 @@ class UnicodeText(spaces.Text):
         return isinstance(x, str) and len(x) <= self.max_length
 
     def sample(self, mask: _Draw = None, probability: _Draw = None) -> str:
-        """Draw a text; `mask` and `probability` as in `gymnasium.spaces.Text`, over
-        printable ASCII.
+        """Draw a text of printable ASCII.
+
+        Args:
+            mask: As in `gymnasium.spaces.Text`; likewise `probability`.
         """
+        # Gymnasium would draw a length of up to a million, and that many characters.
         if mask is None and probability is None:
             longest = min(self.max_length, MAX_SAMPLED_CHARS)
             mask = (int(self.np_random.integers(longest + 1)), None)
@@ -62,19 +68,23 @@ class UnicodeText(spaces.Text):
 def _refuse_shared_memory(
     space: UnicodeText, n: int = 1, ctx: ModuleType = multiprocessing
 ) -> NoReturn:
-    """Refuse: gymnasium's own handler of Text returns the text that was there before
-    the first reset.
+    """Refuse shared memory.
+
+    Gymnasium's own handler of Text returns the text that was there before the first
+    reset, at every step.
     """
-    mend = "Make the AsyncVectorEnv with shared_memory=False."
-    raise CustomSpaceError(f"{space!r}: text cannot be put in shared memory. {mend}")
+    advice = "Make the AsyncVectorEnv with shared_memory=False."
+    raise CustomSpaceError(f"{space!r}: text cannot be put in shared memory. {advice}")
 
 
 def _refuse_flat(space: UnicodeText, *_: Any) -> NoReturn:
-    """Refuse: gymnasium's own handlers of Text make it an array as long as the longest
-    text, of known letters.
+    """Refuse a flat form.
+
+    Gymnasium's own handlers of Text make it an array as long as the longest text, of
+    the letters it lists.
     """
-    mend = "Step an environment of tokens, made with mode='token'."
-    raise CustomSpaceError(f"{space!r}: text has no flat form. {mend}")
+    advice = "Step an environment of tokens, made with mode='token'."
+    raise CustomSpaceError(f"{space!r}: text has no flat form. {advice}")
 
 
 for _function in (spaces.flatdim, spaces.flatten, spaces.flatten_space):

@@ -29,9 +29,7 @@ from aipo_env.tokenizers.bpe import build_tokenizer
 
 Form = Literal["flat", "dict"]
 MAX_MASK_TOKENS = 4096
-"""Larger vocabularies have no mask in `info`: it would be the costliest part of a
-step.
-"""
+"""A larger vocabulary has no mask in `info`: it would be the costliest of a step."""
 
 
 class TokenEnv(EpisodeEnv[Any, np.int64]):
@@ -103,7 +101,8 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         scenario = self.scenario
         macros = scenario.codec.macros(CONSULT_KINDS)
         self.tokenizer = build_tokenizer(self._tokenizer_spec, macros)
-        self._num_tokens = num_tokens = self.tokenizer.num_tokens
+        num_tokens = self.tokenizer.num_tokens
+        self._num_tokens = num_tokens
         self.action_space = spaces.Discrete(num_tokens)
         tokens = spaces.Box(0, num_tokens - 1, (self.window,), np.int64)
         parts: dict[str, spaces.Space[Any]] = {
@@ -117,22 +116,23 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._plain_mask = np.ones(num_tokens, np.int8)
         self._plain_mask[list(self._macro_ids)] = 0
         self._stops: tuple[str, ...] = ()
+        # By token, because it is asked in every step and decoding takes long. A
+        # scenario's stop strings are the same in all its episodes.
         self._may_stop = cache(self._closes_stop)
         self._allow(self._plain_mask)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
+        # The cache of a method cannot be pickled; `_build` makes another.
         del state["_may_stop"]
         return state
 
     def _allow(self, mask: NDArray[np.int8]) -> None:
         """Set the mask, and what `info` shows of it: JSON has no arrays."""
         self._mask = mask
-        self._shown_mask = (
-            {"action_mask": tuple(mask.tolist())}
-            if len(mask) <= MAX_MASK_TOKENS
-            else {}
-        )
+        self._mask_info: dict[str, Any] = {}
+        if len(mask) <= MAX_MASK_TOKENS:
+            self._mask_info["action_mask"] = tuple(mask.tolist())
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Return bool[V], the token ids of use in the next step."""
@@ -152,6 +152,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
 
     def _act(self, action: np.int64) -> Coroutine[Any, Any, Any] | None:
         session = self._running()
+        # numpy's integers and Python's alike, and no number with a fraction.
         try:
             token_id = index(action)
         except TypeError:
@@ -165,13 +166,15 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._turn.append(token_id)
         self._tokens.append(token_id)
         self._authors.append(Author.POLICY)
-        is_ended = token_id == self.tokenizer.end_id or (
-            self._may_stop(token_id) and self._has_stop()
-        )
+        is_end = token_id == self.tokenizer.end_id
+        # The first question is cheap and mostly answered by no.
+        is_ended = is_end or (self._may_stop(token_id) and self._has_stop())
         if is_ended or len(self._turn) >= self._limit:
-            turn, self._turn = self._turn, []
+            turn = self._turn
+            self._turn = []
             completion = self._voice.written(turn, is_cut=not is_ended)
             return take_turn(session, self._voice, completion)
+        # In an open call a further macro token asks nothing.
         if token_id in self._macro_ids:
             self._allow(self._plain_mask)
         return None
@@ -187,41 +190,45 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._num_runs = len(session.runs)
         self._limit = session.dialogue.token_limit()
         mask = self._plain_mask.copy()
-        mask[[self.tokenizer.macro_ids[kind] for kind in self._askable()]] = 1
+        mask[self._askable()] = 1
         self._allow(mask)
 
-    def _askable(self) -> list[str]:
-        """Return the kinds and tools of macro tokens whose call would be answered."""
+    def _askable(self) -> list[int]:
+        """Return the macro tokens whose call would be answered."""
         dialogue = self._running().dialogue
-        return [kind for kind in self.tokenizer.macro_ids if dialogue.may_consult(kind)]
+        macro_ids = self.tokenizer.macro_ids
+        return [macro_ids[kind] for kind in macro_ids if dialogue.may_consult(kind)]
 
     def _closes_stop(self, token_id: int) -> bool:
         """Return whether a stop string can end in this token."""
-        return any(
-            stop[-1] in self.tokenizer.decode([token_id]) for stop in self._stops
-        )
+        text = self.tokenizer.decode([token_id])
+        return any(stop[-1] in text for stop in self._stops)
 
     def _has_stop(self) -> bool:
-        """Return whether the policy ended its turn, as a sampler with these stop
-        strings would.
+        """Return whether the policy ended its turn, as a sampler would have it end.
+
+        Asked after every token that may end a stop string, so that one can only be at
+        the end of the turn: in as many tokens as it has characters.
         """
-        tail = self.tokenizer.decode(self._turn[-max(map(len, self._stops)) :])
+        num_last = max(map(len, self._stops))
+        tail = self.tokenizer.decode(self._turn[-num_last:])
         return any(stop in tail for stop in self._stops)
 
     def _info(self) -> dict[str, Any]:
         info = super()._info()
         info["num_policy_tokens"] += len(self._turn)
-        return info | self._shown_mask
+        return info | self._mask_info
 
     def _observe(self) -> Any:
+        # A slice of an array is a copy, so that the next step does not change it.
         tokens = np.frombuffer(self._tokens[-self.window :], np.int64)
         if self.obs == "flat":
             return tokens
+        num_episode_tokens = len(self._tokens) - self.window
+        length = min(num_episode_tokens, self.window)
         return {
             "tokens": tokens,
             "author": np.frombuffer(self._authors[-self.window :], np.int8),
-            "length": np.array(
-                [min(len(self._tokens) - self.window, self.window)], np.int64
-            ),
+            "length": np.array([length], np.int64),
             "action_mask": self._mask.copy(),
         }

@@ -24,11 +24,12 @@ from aipo_env.errors import check_choice
 from aipo_env.records import Split
 
 Observation = Literal["transcript", "delta", "messages"]
+MAX_ROLE_CHARS = 16
+"""More than any role has: "assistant" is the longest."""
 
 
 class TurnEnv(EpisodeEnv[Any, Any]):
-    """A turn that holds a call is answered by the agents; any other turn is the final
-    answer.
+    """A turn with a call is answered by the agents; any other is the final answer.
 
     Args:
         observation: What the policy is shown. "transcript": the whole conversation as
@@ -83,19 +84,19 @@ class TurnEnv(EpisodeEnv[Any, Any]):
     def _build(self) -> None:
         super()._build()
         rules = self.scenario.rules
+        # Characters up to the limit of bytes: what has more is cut there anyway.
         longest = min(rules.max_policy_tokens, rules.max_context_tokens)
         self.action_space = UnicodeText(longest)
         text = UnicodeText(MAX_TEXT_CHARS)
-        message = spaces.Dict({"role": UnicodeText(16), "content": text})
+        message = spaces.Dict({"role": UnicodeText(MAX_ROLE_CHARS), "content": text})
         is_list = self.observation == "messages"
         self.observation_space = spaces.Sequence(message) if is_list else text
 
     def _act(self, action: str | Mapping[str, Any]) -> Coroutine[Any, Any, Any] | None:
         session = self._running()
         if isinstance(action, Mapping):
-            if action.get("tool_calls") and not isinstance(
-                self.scenario.codec, OpenAICodec
-            ):
+            reads_calls = isinstance(self.scenario.codec, OpenAICodec)
+            if action.get("tool_calls") and not reads_calls:
                 raise InvalidAction(
                     "a message with tool_calls: make the environment with"
                     ' codec="openai".'
@@ -111,9 +112,9 @@ class TurnEnv(EpisodeEnv[Any, Any]):
     def _observe(self) -> Any:
         messages = self._running().messages
         if self.observation == "delta":
-            return "\n\n".join(
-                message.content for message in self._new if message.role != "assistant"
-            )
+            # The policy knows its own turn.
+            others = [message for message in self._new if message.role != "assistant"]
+            return "\n\n".join(message.content for message in others)
         if self.observation == "messages":
             return tuple(
                 {"role": message.role, "content": message.content}

@@ -1,3 +1,1 @@
-"""Tokenizers of environments: between the text of a dialogue and the token ids of a
-policy.
-"""
+"""Tokenizers of environments: between a dialogue's text and a policy's token ids."""

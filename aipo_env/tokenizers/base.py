@@ -1,5 +1,7 @@
-"""What a token environment asks of a tokenizer, and what all of them share: turns,
-macro tokens, pieces.
+"""What a token environment asks of a tokenizer, and what all of them share.
+
+They share turns, macro tokens and pieces. A macro token stands for the mark that opens
+a call, whole.
 """
 
 from abc import ABC, abstractmethod
@@ -27,26 +29,28 @@ class Tokenizer(ABC):
         end_id: int,
         macros: Mapping[str, tuple[int, tuple[str, str]]],
     ) -> None:
-        self.num_tokens, self.end_id = num_tokens, end_id
+        self.num_tokens = num_tokens
+        self.end_id = end_id
         self.macro_ids: Mapping[str, int] = {
             kind: token_id for kind, (token_id, _) in macros.items()
         }
         self._marks = {
-            token_id: [mark.encode() for mark in marks]
-            for token_id, marks in macros.values()
+            token_id: (opening.encode(), closing.encode())
+            for token_id, (opening, closing) in macros.values()
         }
+        """By macro token, what opens and closes its call, in UTF-8."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text; never the end of turn nor a macro token, whatever
-        the text looks like.
+        """Return the ids of a text.
+
+        Never the end of turn nor a macro token, whatever the text looks like: nobody
+        may end a turn or call by what is shown to the policy.
         """
 
     @abstractmethod
     def _bytes(self, token_ids: Sequence[int]) -> bytes:
-        """Return the text, in UTF-8, of ids among which are no end of turn and no macro
-        token.
-        """
+        """Return the text, in UTF-8, of ids that are no end of turn and no macro."""
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Return the text of token ids; bytes that are no UTF-8 become U+FFFD.
@@ -58,7 +62,12 @@ class Tokenizer(ABC):
         Raises:
             ValueError: An id is not in the vocabulary.
         """
-        data, plain, closing, start = bytearray(), list[int](), b"", 0
+        data = bytearray()
+        # Tokens that are decoded together: a character may be spread over several.
+        plain: list[int] = []
+        # What would close the call that a macro token opened, and where its query began.
+        closing = b""
+        query_start = 0
         for token_id in token_ids:
             if not 0 <= token_id < self.num_tokens:
                 raise ValueError(
@@ -70,13 +79,18 @@ class Tokenizer(ABC):
             data += self._bytes(plain)
             plain.clear()
             if token_id == self.end_id:
-                data += closing if data.find(closing, start) < 0 else b""
+                # The policy may have spelled the closing mark as well. `find`, because a
+                # slice for each of many ends of turn would copy the text each time.
+                is_closed = data.find(closing, query_start) >= 0
+                if not is_closed:
+                    data += closing
                 closing = b""
             else:
                 opening, closing = self._marks[token_id]
                 data += opening
-                start = len(data)
+                query_start = len(data)
         data += self._bytes(plain)
+        # Half a surrogate pair, which Python strings may hold, comes back as it was.
         try:
             return data.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
@@ -92,7 +106,5 @@ def added_macros(
     macros: Mapping[str, tuple[str, str]], first: int
 ) -> dict[str, tuple[int, tuple[str, str]]]:
     """Number macro tokens that are added behind a vocabulary, from `first` on."""
-    return {
-        kind: (first + number, marks)
-        for number, (kind, marks) in enumerate(macros.items())
-    }
+    numbered = enumerate(macros.items(), first)
+    return {kind: (token_id, marks) for token_id, (kind, marks) in numbered}

@@ -1,5 +1,4 @@
-"""A tokenizer that needs no download: bytes, an end of turn, and one macro token per
-consult kind.
+"""A tokenizer that needs no download: bytes, an end of turn, macro tokens.
 
     id 0 to 255   the bytes of UTF-8
     id 256        end of turn; it also closes a call that a macro token opened
@@ -16,6 +15,9 @@ from aipo_env.codecs.tags import TagsCodec
 from aipo_env.records import CONSULT_KINDS
 from aipo_env.tokenizers.base import Tokenizer, added_macros
 
+NUM_BYTES = 256
+"""The values of a byte; each is its own token id."""
+
 
 class ByteTokenizer(Tokenizer):
     """Byte-level tokenizer; lossless on every Python string, lone surrogates included.
@@ -27,12 +29,14 @@ class ByteTokenizer(Tokenizer):
 
     def __init__(self, macros: Mapping[str, tuple[str, str]] | None = None) -> None:
         marks = TagsCodec().macros(CONSULT_KINDS) if macros is None else macros
-        super().__init__(257 + len(marks), 256, added_macros(marks, 257))
+        end_id = NUM_BYTES
+        first_macro_id = end_id + 1
+        num_tokens = first_macro_id + len(marks)
+        super().__init__(num_tokens, end_id, added_macros(marks, first_macro_id))
 
     def encode(self, text: str) -> list[int]:
-        """Return the bytes of a text, no macro tokens: `encode("2+é") == [50, 43, 195,
-        169]`.
-        """
+        """Return the bytes of a text: `encode("2+é") == [50, 43, 195, 169]`."""
+        # Python strings may hold half a surrogate pair, which UTF-8 has no bytes for.
         return list(text.encode("utf-8", "surrogatepass"))
 
     def _bytes(self, token_ids: Sequence[int]) -> bytes:

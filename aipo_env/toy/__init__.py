@@ -1,3 +1,1 @@
-"""A small world in which help matters: exact, offline, unlimited, generated from a
-seed.
-"""
+"""A small world in which help matters: exact, offline, endless, drawn from a seed."""

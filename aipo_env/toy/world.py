@@ -1,5 +1,7 @@
-"""The toy world: four-digit codes, named moves, and three kinds of operator that block
-an unaided policy.
+"""The toy world: four-digit codes, named moves, and operators that need help.
+
+Of the operators there are three kinds, one for each role of an agent, and each blocks a
+policy without help.
 
 A *code* is four digits. A *move* shifts a code: each digit is added modulo 10, nothing
 is carried. The hundred moves in `MOVES` are public: the shipped policy knows them by
@@ -21,7 +23,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -32,57 +34,86 @@ from aipo_env.records import CONSULT_KINDS, ConsultKind, Split
 
 MAX_LUCK = 1.1e-3
 """Highest probability of hitting a two-move rule by a uniform guess: no task may be a
-matter of luck.
+matter of luck. Two moves that add up to what many others do are drawn again.
 """
 MAX_OPERATORS = 24
 """Operators of one kind that a world can hold."""
 
 
+MAX_DIFFICULTY = 3
+"""Operators that one problem may name."""
+NUM_VALUES = 100
+"""The values of a blank in a rule: two digits, or a move."""
+NUM_MOVES = NUM_VALUES
+"""The public moves."""
+TEST_SHARE = 5
+"""One problem in so many is for testing."""
+NUM_CODES = 10_000
+"""The four-digit codes, 0000 to 9999."""
+
+# Multipliers that have no factor in common with the size of the list that they walk
+# through: such a walk meets every element once, and neighbours end up far apart.
+_NAME_STRIDE = 41
+_LEFT_STRIDE, _LEFT_START = 37, 11
+_RIGHT_STRIDE, _RIGHT_START = 59, 43
+_BELIEF_STRIDE, _BELIEF_START = 29, 7
+
+
 def _names(count: int) -> tuple[str, ...]:
     """Return `count` distinct two-syllable names in a fixed, well-mixed order."""
-    starts, vowels, middles, ends = "bdklmnrtvz", "aeiou", "lmnrvz", "aeo"
-    everything = [
-        a + b + c + d for a in starts for b in vowels for c in middles for d in ends
-    ]
-    return tuple(everything[(index * 41) % len(everything)] for index in range(count))
+    syllables = product("bdklmnrtvz", "aeiou", "lmnrvz", "aeo")
+    everything = ["".join(letters) for letters in syllables]
+    return tuple(
+        everything[(index * _NAME_STRIDE) % len(everything)] for index in range(count)
+    )
 
 
-_ALL_NAMES = _names(100 + 3 * MAX_OPERATORS)
-MOVES = _ALL_NAMES[:100]
+def _operator_names(kind: ConsultKind) -> tuple[str, ...]:
+    """Return the names that operators of a kind may have, behind those of the moves."""
+    first = NUM_MOVES + CONSULT_KINDS.index(kind) * MAX_OPERATORS
+    return _ALL_NAMES[first : first + MAX_OPERATORS]
+
+
+_ALL_NAMES = _names(NUM_MOVES + len(CONSULT_KINDS) * MAX_OPERATORS)
+MOVES = _ALL_NAMES[:NUM_MOVES]
 """The public moves."""
 OPERATOR_NAMES: dict[ConsultKind, tuple[str, ...]] = {
-    kind: _ALL_NAMES[100 + i * MAX_OPERATORS : 100 + (i + 1) * MAX_OPERATORS]
-    for i, kind in enumerate(CONSULT_KINDS)
+    kind: _operator_names(kind) for kind in CONSULT_KINDS
 }
-"""The names a world draws its operators from; a name tells the kind of its
-bottleneck.
-"""
+"""The names a world draws its operators from; a name tells the kind of help it needs."""
 
 
 def shift_of(move: str) -> str:
     """Return the four-digit shift of a public move, the same in every world."""
     index = MOVES.index(move)
-    return f"{(index * 37 + 11) % 100:02d}{(index * 59 + 43) % 100:02d}"
+    left = (index * _LEFT_STRIDE + _LEFT_START) % NUM_VALUES
+    right = (index * _RIGHT_STRIDE + _RIGHT_START) % NUM_VALUES
+    return f"{left:02d}{right:02d}"
 
 
 def believed_move(operator: str) -> str:
     """Return the move that the shipped policy wrongly takes a verify operator to be."""
-    return MOVES[(OPERATOR_NAMES["verify"].index(operator) * 29 + 7) % len(MOVES)]
+    index = OPERATOR_NAMES["verify"].index(operator)
+    return MOVES[(index * _BELIEF_STRIDE + _BELIEF_START) % NUM_MOVES]
 
 
 def add_codes(code: str, shift: str) -> str:
-    """Add two codes digit by digit, modulo 10: `add_codes("3799", "5802") ==
-    "8591"`.
-    """
-    return "".join(
-        str((int(a) + int(b)) % 10) for a, b in zip(code, shift, strict=True)
-    )
+    """Add two codes digit by digit, modulo 10: 3799 and 5802 are 8591."""
+    digits = [
+        (int(digit) + int(distance)) % 10
+        for digit, distance in zip(code, shift, strict=True)
+    ]
+    return "".join(map(str, digits))
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A named operator and its hidden rule: one shift (knowledge), two moves, or one
-    move (verify).
+    """A named operator and its hidden rule.
+
+    Args:
+        name: As problems name it.
+        kind: The role of the agent whose help it needs.
+        rule: One shift (knowledge), two moves (reason), or one move (verify).
     """
 
     name: str
@@ -90,20 +121,19 @@ class Operator:
     rule: tuple[str, ...]
 
     def statements(self) -> tuple[str, ...]:
-        """Return the sentences that state the rule, in the order a solution needs
-        them.
-        """
+        """Return the sentences that state the rule, in a solution's order."""
         if self.kind == "reason":
-            return (
-                f"{self.name} first {self.rule[0]};",
-                f"{self.name} then {self.rule[1]};",
-            )
-        return (f"{self.name}={self.rule[0]};",)
+            first, second = self.rule
+            return (f"{self.name} first {first};", f"{self.name} then {second};")
+        [move_or_shift] = self.rule
+        return (f"{self.name}={move_or_shift};",)
 
     def shifts(self) -> tuple[str, ...]:
         """Return the shifts that the operator applies, one after the other."""
         if self.kind == "knowledge":
-            return (self.rule[0].replace("#", ""),)
+            # Written "#58#13": each half is one token of the shipped policy.
+            [shift] = self.rule
+            return (shift.replace("#", ""),)
         return tuple(shift_of(move) for move in self.rule)
 
 
@@ -117,10 +147,8 @@ class Problem:
     @property
     def text(self) -> str:
         """The problem in words."""
-        return (
-            f"Apply {', '.join(operator.name for operator in self.operators)} to"
-            f" {self.start}."
-        )
+        names = ", ".join(operator.name for operator in self.operators)
+        return f"Apply {names} to {self.start}."
 
     @property
     def answer(self) -> str:
@@ -133,24 +161,33 @@ class Problem:
 
 
 def split_of(start: str, names: Sequence[str]) -> Split:
-    """Return the split that owns a problem, whatever the world and the order: one in
-    five is for testing.
+    """Return the split that owns a problem: one in five is for testing.
+
+    It depends neither on the world nor on the order of the operators, so that no
+    problem of one split is the other's in disguise.
     """
-    digest = hashlib.sha256(f"{' '.join(sorted(names))}|{start}".encode()).digest()
-    return "test" if digest[0] % 5 == 0 else "train"
+    in_order = " ".join(sorted(names))
+    digest = hashlib.sha256(f"{in_order}|{start}".encode()).digest()
+    return "test" if digest[0] % TEST_SHARE == 0 else "train"
 
 
 def draw_rule(
     kind: ConsultKind, name: str, rng: np.random.Generator
 ) -> tuple[str, ...]:
-    """Draw a rule for an operator; a verify operator never gets the move it is believed
-    to be.
+    """Draw a rule for an operator.
+
+    A verify operator never gets the move it is believed to be: then the belief would be
+    right, and nobody would have to be asked.
     """
     if kind == "knowledge":
-        return (f"#{rng.integers(100):02d}#{rng.integers(100):02d}",)
+        left = rng.integers(NUM_VALUES)
+        right = rng.integers(NUM_VALUES)
+        return (f"#{left:02d}#{right:02d}",)
     if kind == "reason":
-        return tuple(MOVES[int(i)] for i in rng.choice(len(MOVES), 2, replace=False))
-    others = [move for move in MOVES if move != believed_move(name)]
+        indices = rng.choice(len(MOVES), 2, replace=False)
+        return tuple(MOVES[int(index)] for index in indices)
+    believed = believed_move(name)
+    others = [move for move in MOVES if move != believed]
     return (others[int(rng.integers(len(others)))],)
 
 
@@ -158,14 +195,17 @@ def draw_rule(
 def _sums() -> Counter[str]:
     """Count the pairs of different moves by what they come to together."""
     return Counter(
-        add_codes(shift_of(one), shift_of(other))
-        for one, other in permutations(MOVES, 2)
+        add_codes(shift_of(first), shift_of(second))
+        for first, second in permutations(MOVES, 2)
     )
 
 
 def luck(rule: tuple[str, ...]) -> float:
     """Return how likely two moves drawn at random come to the same as these two."""
-    return _sums()[add_codes(*map(shift_of, rule))] / _sums().total()
+    first, second = rule
+    total_shift = add_codes(shift_of(first), shift_of(second))
+    sums = _sums()
+    return sums[total_shift] / sums.total()
 
 
 @dataclass(frozen=True)
@@ -189,12 +229,12 @@ class World:
 
     def __post_init__(self) -> None:
         check_whole("toy world: num_operators", self.num_operators, 1, MAX_OPERATORS)
-        check_whole("toy world: difficulty", self.difficulty, 1, 3)
+        check_whole("toy world: difficulty", self.difficulty, 1, MAX_DIFFICULTY)
         check_whole("toy world: seed", self.seed)
+        # On a command line one kind is a text, and in JSON several are a list.
         kinds: Any = self.kinds
-        object.__setattr__(
-            self, "kinds", (kinds,) if isinstance(kinds, str) else tuple(kinds)
-        )
+        kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        object.__setattr__(self, "kinds", kinds)
         if not self.kinds:
             raise ConfigError(
                 f"toy world: kinds is empty. Valid: {', '.join(CONSULT_KINDS)}."
@@ -206,38 +246,43 @@ class World:
     def operators(self) -> dict[str, Operator]:
         """Every operator of the world by name."""
         rng = keyed_rng([self.seed], Salt.TOY_WORLD)
-        drawn = {}
+        operators: dict[str, Operator] = {}
+        # Of every kind, also of those that no problem has: the draws of one kind must
+        # not depend on which others are chosen.
         for kind in CONSULT_KINDS:
             names = OPERATOR_NAMES[kind]
-            for index in rng.choice(len(names), self.num_operators, replace=False):
+            indices = rng.choice(len(names), self.num_operators, replace=False)
+            for index in indices:
                 name = names[int(index)]
                 rule = draw_rule(kind, name, rng)
                 while kind == "reason" and luck(rule) > MAX_LUCK:
                     rule = draw_rule(kind, name, rng)
-                drawn[name] = Operator(name, kind, rule)
-        return drawn
+                operators[name] = Operator(name, kind, rule)
+        return operators
 
     def problem(self, split: Split, index: int) -> Problem:
-        """Return problem `index` of a split; kinds take turns, so any run of indices is
-        balanced.
+        """Return problem `index` of a split.
+
+        Kinds take turns, so that any run of indices is balanced.
         """
         rng = keyed_rng([self.seed], Salt.TOY_PROBLEM, split == "test", index)
         kind = self.kinds[index % len(self.kinds)]
-        mine = [
-            operator for operator in self.operators.values() if operator.kind == kind
-        ]
-        usable = [
-            operator
-            for operator in self.operators.values()
-            if operator.kind in self.kinds
-        ]
+        operators = self.operators.values()
+        of_kind = [operator for operator in operators if operator.kind == kind]
+        usable = [operator for operator in operators if operator.kind in self.kinds]
+        # Until one falls into the split; four of five do, or one of five.
         while True:
-            chosen = [mine[int(rng.integers(len(mine)))]]
-            chosen += [
-                usable[int(rng.integers(len(usable)))]
-                for _ in range(self.difficulty - 1)
-            ]
+            chosen = [_drawn(of_kind, rng)]
+            for _ in range(self.difficulty - 1):
+                chosen.append(_drawn(usable, rng))
+            # The one that the kind is named after need not stand first.
             rng.shuffle(chosen)
-            start = f"{rng.integers(10_000):04d}"
-            if split_of(start, [operator.name for operator in chosen]) == split:
+            start = f"{rng.integers(NUM_CODES):04d}"
+            names = [operator.name for operator in chosen]
+            if split_of(start, names) == split:
                 return Problem(start, tuple(chosen))
+
+
+def _drawn(operators: Sequence[Operator], rng: np.random.Generator) -> Operator:
+    """Draw one of some operators."""
+    return operators[int(rng.integers(len(operators)))]
