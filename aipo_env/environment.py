@@ -208,8 +208,7 @@ class Environment:
         )
 
     def resolved(self) -> "Environment":
-        """Return the environment with the registered arguments of its id in place of
-        it.
+        """Return the environment with its id replaced by what that registers.
 
         Raises:
             ConfigError: No environment of ours is registered under the id.

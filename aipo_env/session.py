@@ -278,8 +278,9 @@ class Session:
         return parts
 
     async def _judge(self, text: str) -> None:
-        """Have the final turn verified. A verifier that fails says nothing about the
-        policy.
+        """Have the final turn verified.
+
+        A verifier that fails says nothing about the policy: there is no reward then.
 
         Raises:
             ConfigError, ImportError, SandboxUnavailable: Nothing could ever be

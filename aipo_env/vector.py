@@ -151,8 +151,11 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         return self._results(env_ids)
 
     def send(self, actions: Sequence[Any], env_ids: Sequence[int]) -> None:
-        """Begin a step in some environments, one action for each of `env_ids`. Waits
-        for nothing.
+        """Begin a step in some environments, and wait for nothing.
+
+        Args:
+            actions: One for each of `env_ids`.
+            env_ids: The numbers of the environments.
 
         Raises:
             AlreadyPendingCallError: The result of an action sent before is still to

@@ -76,7 +76,8 @@ class AgentReply:
                 " from 0 up"
             )
         are_logprobs = all(_is_logprob(logprob) for logprob in self.logprobs)
-        if not are_logprobs or len(self.logprobs) not in (0, len(self.token_ids)):
+        is_one_each = len(self.logprobs) in (0, len(self.token_ids))
+        if not are_logprobs or not is_one_each:
             raise AgentError(
                 "an agent's reply has logprobs that are not one number up to 0 for each"
                 " token"
@@ -164,10 +165,9 @@ class RequestRefused(AgentError):
 
 
 class PermanentFailure(AgentError):
-    """An agent gave no reply and will never give one, whatever it is asked: a wrong
-    key, a model that is not there.
+    """An agent gave no reply and will never give one, whatever it is asked.
 
-    Only for what no request can bring about: a policy writes the requests, and no
+    It has a wrong key, or its model is not there. Only for what no request can bring about: a policy writes the requests, and no
     policy may stop a run. An agent that passes requests on to others lets it through.
     """
 

@@ -182,7 +182,8 @@ async def check_equations(claim: str) -> str:
     num_left = MAX_EQUATIONS
     end = 0
     # An empty formula at the end, so that the words after the last one are read too.
-    for start, after, formula in [*formulas(claim), (len(claim), len(claim), "")]:
+    nothing = (len(claim), len(claim), "")
+    for start, after, formula in [*formulas(claim), nothing]:
         finding = check_arithmetic(claim[end:start])
         if finding.startswith("wrong"):
             return finding

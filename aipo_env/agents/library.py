@@ -92,7 +92,8 @@ def _passages(root: Path) -> Iterator[tuple[str, str]]:
     """Yield the paragraphs of all files, with "file:line"."""
     # Sorted, so that the version in the agent's id is the same on every machine.
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() not in (".txt", ".md") or not path.is_file():
+        is_text = path.suffix.lower() in (".txt", ".md")
+        if not is_text or not path.is_file():
             continue
         try:
             lines = path.read_text(encoding="utf-8").splitlines()

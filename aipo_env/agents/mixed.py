@@ -100,7 +100,8 @@ class MixedAgent:
             isinstance(weight, int | float) and 0 <= weight < np.inf
             for weight in weights
         )
-        if len(weights) != len(self.minds) or not are_numbers or not sum(weights):
+        is_one_each = len(weights) == len(self.minds)
+        if not is_one_each or not are_numbers or not sum(weights):
             raise ConfigError(
                 f"agent 'mix': weights={weights!r} must be one number from 0 up per"
                 " agent."
@@ -111,7 +112,8 @@ class MixedAgent:
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Draw an agent and ask it."""
         rng = keyed_rng([request.seed], Salt.MIXED_AGENT)
-        mind = self.minds[rng.choice(len(self.minds), p=self._shares)]
+        index = rng.choice(len(self.minds), p=self._shares)
+        mind = self.minds[index]
         reply: AgentReply = await mind.reply(request)
         return replace(reply, agent_id=reply.agent_id or mind.agent_id)
 

@@ -507,7 +507,8 @@ class AgentPool:
         mind: Any = mind_of(agent)
         if not callable(getattr(mind, "reply_many", None)):
             return agent
-        batcher = self._batchers.setdefault(id(mind), Batcher(mind, self.limits))
+        fresh = Batcher(mind, self.limits)
+        batcher = self._batchers.setdefault(id(mind), fresh)
         is_role = mind is not agent and is_dataclass(agent)
         if not is_role:
             return batcher

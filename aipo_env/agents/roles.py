@@ -82,7 +82,9 @@ def role_prompts(folder: str) -> dict[str, str]:
     Raises:
         ConfigError: One of them cannot be read.
     """
-    home = Path(folder).expanduser() if folder else Path(__file__).with_name("prompts")
+    ours = Path(__file__).with_name("prompts")
+    home = Path(folder).expanduser() if folder else ours
+    # All of them, though not each is used: a wrong folder is found out at once.
     return {kind: _read(home / f"{kind}.md") for kind in CONSULT_KINDS}
 
 

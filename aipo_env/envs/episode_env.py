@@ -301,10 +301,10 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         return self._observe(), self._info()
 
     def step(self, action: ActT) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
-        """Take an action; what a turn earns comes with it, and the verdict's reward
-        with the last step.
+        """Take an action.
 
-        An episode that failed (a verifier, a tool, the policy's engine) is truncated,
+        What a turn earns comes with its last token, and the verdict's reward with the
+        last step. An episode that failed (a verifier, a tool, the policy's engine) is truncated,
         and `info["error"]` says why.
 
         Raises:

@@ -105,9 +105,10 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._num_tokens = num_tokens
         self.action_space = spaces.Discrete(num_tokens)
         tokens = spaces.Box(0, num_tokens - 1, (self.window,), np.int64)
+        last_author = int(max(Author))
         parts: dict[str, spaces.Space[Any]] = {
             "tokens": tokens,
-            "author": spaces.Box(0, int(max(Author)), (self.window,), np.int8),
+            "author": spaces.Box(0, last_author, (self.window,), np.int8),
             "length": spaces.Box(0, self.window, (1,), np.int64),
             "action_mask": spaces.Box(0, 1, (num_tokens,), np.int8),
         }

@@ -99,7 +99,8 @@ class Tokenizer(ABC):
     def pieces(self, message: Message) -> list[Piece]:
         """Return a message that the policy is shown: its spans, then an end of turn."""
         spans = [(self.encode(span.text), span) for span in message.spans if span.text]
-        return [*spans, ([self.end_id], Span("", Author.TEMPLATE))]
+        closing: Piece = ([self.end_id], Span("", Author.TEMPLATE))
+        return [*spans, closing]
 
 
 def added_macros(

@@ -33,9 +33,11 @@ def build_tokenizer(spec: str, macros: Mapping[str, tuple[str, str]]) -> Tokeniz
         ConfigError: The spec is unknown, or the tokenizer cannot be loaded or used; the
             message says why.
     """
-    kind, _, name = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if spec == "byte":
         return ByteTokenizer(macros)
+    # From a configuration file it may be anything.
+    text = spec if isinstance(spec, str) else ""
+    kind, _, name = text.partition(":")
     if kind == "tiktoken" and name:
         return TiktokenTokenizer(name, macros)
     if kind == "hf" and name:
