@@ -2,7 +2,7 @@
 
     messages = dialogue.open()
     need = dialogue.receive(completion)   # Consults | Answer | Feedback | Ended
-    consult = dialogue.account(consult)   # for each of the Consults, once it was answered
+    consult = dialogue.account(consult)  # of each, once it was answered
     message = dialogue.reply(consults)    # after all: what the policy sees next
 
 `fits`, `saw` and `exhausted` count the tokens that the policy is shown.
@@ -42,10 +42,12 @@ MAX_CALLS = 64
 """A turn of more calls is malformed: each of them is answered, even if it is denied."""
 MAX_COUNTED, MAX_READ_CHARS = 1_000, 10_000
 """Of a turn with more marks of a call, only so many characters are read."""
-NOTICES = {"verify": "unsure", "knowledge": "unknown", "reason": "unknown"}
-"""What an agent of each role says that does not know, and what stands in place of a
-reply that is withheld.
+UNKNOWN = "unknown"
+"""What stands in place of a reply that is withheld, and of one that says no more than that
+the agent does not know.
 """
+_NOT_KNOWING = ("unknown", "unsure")
+"""What our prompts have an agent say that does not know."""
 _DRESS = " \t\n.,;:!…*_`\"'“”\u2018\u2019()[]"
 """What may stand around the word of an agent that does not know."""
 TOOL_DENIED = "no calls left"
@@ -404,7 +406,7 @@ class Dialogue:
                 is_content=True,
             )
         if consult.status == "leaked":
-            notice = NOTICES[consult.kind]
+            notice = UNKNOWN
         elif consult.status != "denied":
             notice = self.codec.unavailable
         elif consult.kind in CONSULT_KINDS:
@@ -421,7 +423,7 @@ class Dialogue:
         if not may_be_withheld:
             return consult.reply
         said = consult.reply.strip(_DRESS).casefold()
-        return NOTICES[consult.kind] if said in NOTICES.values() else consult.reply
+        return UNKNOWN if said in _NOT_KNOWING else consult.reply
 
     def has_forged(self, turn: int) -> bool:
         """Return whether the policy made up a reply in a turn."""
@@ -516,7 +518,7 @@ def _as_sampled(span: Span, consult: Consult) -> Span:
     """
     if not consult.token_ids or not span.is_content or span.text != consult.reply:
         return span
-    if span.text == NOTICES.get(consult.kind):
+    if span.text == UNKNOWN:
         # One that is withheld has no tokens of its own either.
         return span
     return replace(span, token_ids=consult.token_ids, logprobs=consult.logprobs)

@@ -475,4 +475,4 @@ def test_a_withheld_reply_reads_like_one_of_an_agent_that_does_not_know(
             task=task,
         )
         shown.append(episode.messages[3].content)
-    assert shown == [f'<reply from="{kind}">{notice}</reply>'] * 5
+    assert shown == [f'<reply from="{kind}">unknown</reply>'] * 5
