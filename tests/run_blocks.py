@@ -1,7 +1,8 @@
 """Run the Python blocks of a page in order and in one namespace, as their reader would.
 
-`python run_blocks.py BLOCKS.json FAULTS.json` reads {"page": its path, "blocks": [[line, code], …]} and
-writes {line: fault} for the blocks that failed: {"missing": a package or "", "traceback": text}.
+`python run_blocks.py BLOCKS.json FAULTS.json` reads {"page": its path, "blocks":
+[[line, code], …]} and writes {line: fault} for the blocks that failed: {"missing": a
+package or "", "traceback": text}.
 """
 
 import json

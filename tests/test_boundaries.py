@@ -1,4 +1,6 @@
-"""The design rules a machine can check. Every failure names the place and says how to mend it."""
+"""The design rules a machine can check. Every failure names the place and says how to
+mend it.
+"""
 
 import ast
 import importlib
@@ -16,8 +18,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("aipo_env", "aipo_learner")
 
-# Each layer imports only from layers above it in this list, or from beside it without a cycle.
-# A name covers the module or package and everything inside it; "aipo_env" is the door alone.
+# Each layer imports only from layers above it in this list, or from beside it without a
+# cycle. A name covers the module or package and everything inside it; "aipo_env" is the
+# door alone.
 LAYERS = (
     (
         "aipo_env.records",
@@ -89,7 +92,9 @@ REGISTRY_HOST = re.compile(
 
 
 class Module(NamedTuple):
-    """One parsed file: its dotted name, where it lies below the root, and its source."""
+    """One parsed file: its dotted name, where it lies below the root, and its
+    source.
+    """
 
     name: str
     path: str
@@ -114,7 +119,9 @@ ALL = ENV | LEARNER
 
 
 def imported(node: ast.AST, importer: Module) -> list[str]:
-    """Dotted names an import reaches: a sub-module where there is one, else its package."""
+    """Dotted names an import reaches: a sub-module where there is one, else its
+    package.
+    """
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):
@@ -136,7 +143,9 @@ def all_imports(module: Module) -> Iterator[tuple[str, int]]:
 
 
 def import_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """What runs when the file is imported: no function bodies, nothing under TYPE_CHECKING."""
+    """What runs when the file is imported: no function bodies, nothing under
+    TYPE_CHECKING.
+    """
     children = list(ast.iter_child_nodes(node))
     if isinstance(node, ast.If) and ast.unparse(node.test) in TYPE_CHECKING:
         children = list(node.orelse)
@@ -147,7 +156,9 @@ def import_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def layer_of(name: str, layers: dict[str, int] = LAYER_OF) -> int | None:
-    """The layer of a module or of the package around it; None if the list names neither."""
+    """The layer of a module or of the package around it; None if the list names
+    neither.
+    """
     while name not in layers and name.count(".") > 1:
         name = name.rpartition(".")[0]
     return layers.get(name)
@@ -182,7 +193,8 @@ def test_aipo_env_imports_only_to_its_left() -> None:
                 offenders.append(f"{module.path}:{line} imports {name}")
     assert_none(
         offenders,
-        "Imports a later layer: move what is needed to the earlier one, or pass it as an argument:",
+        "Imports a later layer: move what is needed to the earlier one, or pass it as"
+        " an argument:",
     )
 
 
@@ -207,7 +219,8 @@ def test_the_learners_rooms_import_only_from_those_above() -> None:
                 offenders.append(f"{module.path}:{line} imports {name}")
     assert_none(
         offenders,
-        "Imports a later room: move what is needed to the earlier one, or pass it as an argument:",
+        "Imports a later room: move what is needed to the earlier one, or pass it as an"
+        " argument:",
     )
 
 
@@ -230,8 +243,9 @@ def test_the_door_and_the_settings_load_no_model_library() -> None:
 @pytest.mark.parametrize("modules", [ENV, LEARNER], ids=PACKAGES)
 def test_imports_make_no_cycle(modules: dict[str, Module]) -> None:
     graph = {
-        module.name: {name for name, _ in all_imports(module) if name in modules}
-        - {module.name}
+        module.name: (
+            {name for name, _ in all_imports(module) if name in modules} - {module.name}
+        )
         for module in modules.values()
     }
     try:
@@ -300,12 +314,15 @@ def test_learner_comes_in_by_the_door() -> None:
                 offenders.append(f"{module.path}:{node.lineno} {ast.unparse(node)}")
     assert_none(
         offenders,
-        "Write `from aipo_env import Name`, with Name in `__all__` of aipo_env/__init__.py:",
+        "Write `from aipo_env import Name`, with Name in `__all__` of"
+        " aipo_env/__init__.py:",
     )
 
 
 def door_names() -> set[str]:
-    """Public names that aipo_env/__init__.py binds at top level, also under TYPE_CHECKING."""
+    """Public names that aipo_env/__init__.py binds at top level, also under
+    TYPE_CHECKING.
+    """
     module = ENV["aipo_env"]
     names: set[str] = set()
     branches = [node for node in module.tree.body if isinstance(node, ast.If)]
@@ -427,5 +444,6 @@ def test_no_text_names_a_machine_path_or_a_registry() -> None:
         ]
     assert_none(
         offenders,
-        "Use relative paths, and leave the package index to each person's pip settings:",
+        "Use relative paths, and leave the package index to each person's pip"
+        " settings:",
     )

@@ -1,11 +1,13 @@
-"""What the documentation shows is run as it is written there: Python, `aipo …`, JSON and TOML.
+"""What the documentation shows is run as it is written there: Python, `aipo …`, JSON
+and TOML.
 
-A page is run in a folder of its own, from top to bottom, so that a line finds what earlier ones left: a run to
-report, a name to use; to try a part of it, select the page: `-k README`. Training and evaluation are made small.
-What cannot be run everywhere is exempt by a comment on the line before its block or paragraph:
+A page is run in a folder of its own, from top to bottom, so that a line finds what
+earlier ones left: a run to report, a name to use; to try a part of it, select the page:
+`-k README`. Training and evaluation are made small. What cannot be run everywhere is
+exempt by a comment on the line before its block or paragraph:
 
     <!-- not run (needs a GPU) -->                  nothing of it is run
-    <!-- not run (needs a network): hf:, gpqa -->   commands that contain one of these texts are not run
+    <!-- not run (needs a network): hf:, gpqa -->   commands with one of these are not
 """
 
 import doctest
@@ -44,19 +46,25 @@ SMALL = {
     "train": "--num-steps 2 --groups-per-step 2 --group-size 2 --num-threads 1",
     "eval": "--num-tasks 2 --samples 2 --aided-samples 2",
 }
-"""Options that make a command take seconds; of an option given twice the last counts."""
+"""Options that make a command take seconds; of an option given twice the last
+counts.
+"""
 AT_ONCE = {"--help", "--print-config"}
 """Options with which a command only prints."""
 ELSEWHERE = {
     "demo": "takes minutes; tests/learner/test_demo.py tests its parts",
-    "warmstart": "takes half an hour; tests/learner/test_tiny_policy.py tests its parts",
+    "warmstart": (
+        "takes half an hour; tests/learner/test_tiny_policy.py tests its parts"
+    ),
 }
 """Commands that are not run here, and why."""
 OPTIONAL = {
     *("mcp", "openenv", "peft", "ray", "sb3_contrib", "stable_baselines3"),
     *("tianshou", "torch", "torchrl", "transformers", "vllm"),
 }
-"""Packages without which a block is skipped; any other that is missing is a fault of the block."""
+"""Packages without which a block is skipped; any other that is missing is a fault of
+the block.
+"""
 
 SLOW_PYTHON = {"docs/rl_libraries.md"}
 """Pages whose Python trains; a page's Python is run whole."""
@@ -132,7 +140,9 @@ def read_mark(where: str, text: str) -> Mark:
 
 
 def read_page(page: str, source: str) -> tuple[list[Item], list[str]]:
-    """Return what can be run of a page, and what is wrong with its marks and languages."""
+    """Return what can be run of a page, and what is wrong with its marks and
+    languages.
+    """
     items: list[Item] = []
     faults: list[str] = []
     marks: list[Mark] = []
@@ -167,7 +177,9 @@ def idle(marks: list[Mark], items: list[Item]) -> Iterator[str]:
 
 
 def runnable(language: str, text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield (lines before it, kind, text) of what can be run of a block or paragraph."""
+    """Yield (lines before it, kind, text) of what can be run of a block or
+    paragraph.
+    """
     if language == "prose":
         for span in SPAN.finditer(text):
             words = span[1].split()
@@ -231,7 +243,9 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 def faults_of(
     folder_of: Callable[[str], Path],
 ) -> Callable[[str], dict[str, dict[str, str]]]:
-    """Return a function that runs the Python of a page, once, and gives its faults by line."""
+    """Return a function that runs the Python of a page, once, and gives its faults by
+    line.
+    """
 
     @functools.cache
     def faults_of(page: str) -> dict[str, dict[str, str]]:
@@ -330,7 +344,9 @@ def test_command(item: Item, folder_of: Callable[[str], Path]):
 
 
 def assert_serves(folder: Path, arguments: list[str]) -> None:
-    """Start a server, wait until it has told its address and lived a while, and stop it."""
+    """Start a server, wait until it has told its address and lived a while, and stop
+    it.
+    """
     log = folder / "server.log"
     with log.open("w", encoding="utf-8") as output:
         server = subprocess.Popen(

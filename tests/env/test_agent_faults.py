@@ -60,9 +60,14 @@ FAULTS = {
     "500": "AgentError: HTTP 500: 'refused: Bearer none'",
     "503": "AgentError: HTTP 503: 'refused: Bearer none'",
     "302": "AgentError: HTTP 302: 'refused: Bearer none'",
-    "reset": "AgentError: RemoteProtocolError: Server disconnected without sending a response.",
+    "reset": (
+        "AgentError: RemoteProtocolError: Server disconnected without sending a"
+        " response."
+    ),
     "cut": "AgentError: RemoteProtocolError: peer closed connection",
-    "garbage": "AgentError: the response is no chat completion: '<html>Bad gateway</html>'",
+    "garbage": (
+        "AgentError: the response is no chat completion: '<html>Bad gateway</html>'"
+    ),
     "nothing": "AgentError: the response is no chat completion: ''",
     "utf8": 'AgentError: the response is no chat completion: \'{"choices"',
     "nested": "AgentError: the response is no chat completion: '[[[[",
@@ -93,10 +98,24 @@ def test_a_fault_is_unavailable_told_free_and_mended_by_the_next_call(
 
 
 OUTCOMES = {
-    "429": "429", "500": "5xx", "503": "5xx", "401": "lost", "408": "refused", "302": "refused", "reset": "reset", "cut": "cut",
-    "garbage": "garbage", "nothing": "garbage", "utf8": "garbage", "nested": "garbage", "shape": "garbage",
-    "empty": "empty", "huge": "cut", "packed": "garbage", "hang": "timeout",
-}  # fmt: skip
+    "429": "429",
+    "500": "5xx",
+    "503": "5xx",
+    "401": "lost",
+    "408": "refused",
+    "302": "refused",
+    "reset": "reset",
+    "cut": "cut",
+    "garbage": "garbage",
+    "nothing": "garbage",
+    "utf8": "garbage",
+    "nested": "garbage",
+    "shape": "garbage",
+    "empty": "empty",
+    "huge": "cut",
+    "packed": "garbage",
+    "hang": "timeout",
+}
 
 
 @pytest.mark.parametrize(("fault", "outcome"), OUTCOMES.items())

@@ -1,4 +1,6 @@
-"""Record and replay: a rerun from a cassette is byte for byte the run that was recorded."""
+"""Record and replay: a rerun from a cassette is byte for byte the run that was
+recorded.
+"""
 
 import json
 from dataclasses import dataclass
@@ -28,7 +30,9 @@ ASKS = (
 
 @dataclass
 class Moody:
-    """Counts its calls, so that no two replies are equal, and has nothing to say for "reason"."""
+    """Counts its calls, so that no two replies are equal, and has nothing to say for
+    "reason".
+    """
 
     agent_id = "moody"
     num_calls: int = 0

@@ -1,4 +1,6 @@
-"""LLM agents behind an endpoint: what they send, what they take, what they keep to themselves."""
+"""LLM agents behind an endpoint: what they send, what they take, what they keep to
+themselves.
+"""
 
 import asyncio
 import logging
@@ -59,7 +61,9 @@ def test_a_request_is_one_chat_completion_with_the_roles_prompt():
     assert system["content"].startswith("You are the Verify Agent.")
     assert user == {
         "role": "user",
-        "content": "Problem:\nWhat is x?\n\nWork so far:\nI tried.\n\nClaim:\nSo x = 4.",
+        "content": (
+            "Problem:\nWhat is x?\n\nWork so far:\nI tried.\n\nClaim:\nSo x = 4."
+        ),
     }
 
 

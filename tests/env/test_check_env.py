@@ -1,4 +1,6 @@
-"""Gymnasium's own checker, without a warning: every id, face, form of observation, aided or not."""
+"""Gymnasium's own checker, without a warning: every id, face, form of observation,
+aided or not.
+"""
 
 import gymnasium as gym
 import pytest

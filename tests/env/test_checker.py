@@ -1,4 +1,6 @@
-"""The conformance kit accepts what keeps to its protocol, and names the rule that anything else breaks."""
+"""The conformance kit accepts what keeps to its protocol, and names the rule that
+anything else breaks.
+"""
 
 import asyncio
 import itertools
@@ -102,7 +104,10 @@ def test_agents_that_keep_to_the_protocol():
         (CannedAgent("fine", agent_id=""), "agent_id is ''. Give it a text"),
         (
             FaultyAgent("raise"),
-            "asked 'What is 6 times 7.': ValueError: boom. Check it with a query that it answers",
+            (
+                "asked 'What is 6 times 7.': ValueError: boom. Check it with a query"
+                " that it answers"
+            ),
         ),
         (FaultyAgent("hang"), "no reply within 0.3 s"),
         (FaultyAgent("junk"), "no AgentReply, but dict"),
@@ -118,7 +123,10 @@ def test_agents_that_break_a_rule(agent: Any, message: str):
 
 def test_an_agent_that_blocks_the_event_loop(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(checker, "MAX_BLOCKED_S", 0.1)
-    message = r"blocks the event loop for 0.\d s. Await what takes time, or run it by asyncio.to_thread"
+    message = (
+        r"blocks the event loop for 0.\d s. Await what takes time, or run it by"
+        r" asyncio.to_thread"
+    )
     with pytest.raises(AssertionError, match=message):
         check_agent(Agent("blocks"))
 
@@ -212,7 +220,10 @@ def test_tools_that_break_a_rule(tool: Any, arguments: dict | None, message: str
     [
         (
             {"tool": Shelf, "method": "take", "arguments": {"title": "blue"}},
-            "tool 'take': given {'title': 'blue'}: error: ValueError: gone. Answer them",
+            (
+                "tool 'take': given {'title': 'blue'}: error: ValueError: gone. Answer"
+                " them"
+            ),
         ),
         (
             {"tool": Shelf, "arguments": {"title": "red"}},
@@ -221,7 +232,10 @@ def test_tools_that_break_a_rule(tool: Any, arguments: dict | None, message: str
         ({"tool": Set}, "tool 'all': .* set is not JSON serializable"),
         (
             {"tool": Shelf, "task": Task(id="t", prompt="lost", answer="1")},
-            "tool class 'Shelf': it could not be made for task 't': ValueError: no shelf",
+            (
+                "tool class 'Shelf': it could not be made for task 't': ValueError: no"
+                " shelf"
+            ),
         ),
     ],
 )
@@ -330,13 +344,19 @@ def test_verifiers_that_keep_to_the_protocol():
     [
         (
             "raises",
-            r"given 'half \\ud83d pair', it raises UnicodeEncodeError.* Return a Verdict that says so",
+            (
+                r"given 'half \\ud83d pair', it raises UnicodeEncodeError.* Return a"
+                r" Verdict that says so"
+            ),
         ),
         ("junk", "it returns True. Return a Verdict"),
         ("moody", "its verdicts differ. Decide by the arguments alone"),
         (
             "yes",
-            r"given '.*43}', it says Verdict\(correct=True.* Refuse what is not the gold answer",
+            (
+                r"given '.*43}', it says Verdict\(correct=True.* Refuse what is not the"
+                r" gold answer"
+            ),
         ),
         (
             "no",
@@ -373,20 +393,29 @@ def test_reward_functions_that_keep_to_the_protocol():
     [
         (
             lambda task, text: float(text),
-            r"given '.*43}', it fails with status 'error': reward function '<lambda>' raised ValueError.*Verdict. Judge every text",
+            (
+                r"given '.*43}', it fails with status 'error': reward function"
+                r" '<lambda>' raised ValueError.*Verdict. Judge every text"
+            ),
         ),
         (
             lambda task, text: {"r": 1.0, "correct": text == "42"},
-            "given '.*43}', the reward is 1.0, and 1.0 for the gold answer. Reward what is not the gold answer less",
+            (
+                "given '.*43}', the reward is 1.0, and 1.0 for the gold answer. Reward"
+                " what is not the gold answer less"
+            ),
         ),
         (
             lambda task, text: 2.0 if text == "42" else 1.0,
             "given '.*43}', it says Verdict.*correct=True.* Refuse what is not",
         ),
-        (lambda task, text: 0.3, "it says Verdict.*correct=False.*Accept the gold answer"),
+        (
+            lambda task, text: 0.3,
+            "it says Verdict.*correct=False.*Accept the gold answer",
+        ),
         (lambda task, text: None, "it fails with status 'error': .* returned None"),
     ],
-)  # fmt: skip
+)
 def test_reward_functions_that_break_a_rule(function: Any, message: str):
     with pytest.raises(AssertionError, match=message):
         check_verifier(function, right="42")

@@ -72,17 +72,19 @@ def test_usage_lists_every_command_and_imports_none(capsys: pytest.CaptureFixtur
         out = capsys.readouterr().out
         assert "  play       Be the policy: solve a task in the terminal" in out
         assert (
-            "  plugins    List the components that a spec can name, and what cannot be loaded.\n"
-            in out
+            "  plugins    List the components that a spec can name, and what cannot be"
+            " loaded.\n" in out
         )
         assert "  train      from package_that_is_not_there\n" in out
 
 
 def test_an_unknown_command_is_named_with_the_nearest(capsys: pytest.CaptureFixture):
     assert run("dctor") == 2
-    assert capsys.readouterr().err == (
-        "aipo: there is no command 'dctor'. Valid: agents, doctor, fail, interrupt, lack, lint, ours, play, plugins, "
-        "record, sandbox, serve, tasks, train, verify, view. Did you mean 'doctor'?\n"
+    assert (
+        capsys.readouterr().err
+        == "aipo: there is no command 'dctor'. Valid: agents, doctor, fail, interrupt,"
+        " lack, lint, ours, play, plugins, record, sandbox, serve, tasks, train,"
+        " verify, view. Did you mean 'doctor'?\n"
     )
 
 
@@ -104,12 +106,15 @@ def test_ctrl_c(capsys: pytest.CaptureFixture):
 
 def test_a_missing_package_names_its_extra(capsys: pytest.CaptureFixture):
     assert run("lack") == 2
-    assert capsys.readouterr().err == (
-        'aipo: `aipo lack` needs jinja2, which is not installed: pip install "aipo-rl[report]".\n'
+    assert (
+        capsys.readouterr().err
+        == "aipo: `aipo lack` needs jinja2, which is not installed: pip install"
+        ' "aipo-rl[report]".\n'
     )
     assert run("train", "--help") == 2
-    assert capsys.readouterr().err == (
-        "aipo: `aipo train` runs code that cannot be imported: No module named "
+    assert (
+        capsys.readouterr().err
+        == "aipo: `aipo train` runs code that cannot be imported: No module named "
         "'package_that_is_not_there'. Install what it needs, or mend its import.\n"
     )
 
@@ -151,19 +156,31 @@ def test_bad_arguments_exit_with_2(
         (("play", "--source", "toys"), "aipo: task: there is no 'toys'. Valid: file, "),
         (
             ("play", "AIPO-Maths-Turn-v0"),
-            "aipo: environment: 'AIPO-Maths-Turn-v0' cannot be found. Valid: AIPO-Code-Turn-v0",
+            (
+                "aipo: environment: 'AIPO-Maths-Turn-v0' cannot be found. Valid:"
+                " AIPO-Code-Turn-v0"
+            ),
         ),
         (
             ("play", "gone:A-v0"),
-            "aipo: environment: 'gone:A-v0' cannot be found: No module named 'gone'. Install",
+            (
+                "aipo: environment: 'gone:A-v0' cannot be found: No module named"
+                " 'gone'. Install"
+            ),
         ),
         (
             ("play", "CartPole-v1"),
-            "aipo: environment: 'CartPole-v1' is a CartPoleEnv, whose tasks and rules are",
+            (
+                "aipo: environment: 'CartPole-v1' is a CartPoleEnv, whose tasks and"
+                " rules are"
+            ),
         ),
         (
             ("play", "wordless-v0"),
-            "aipo: environment: 'wordless-v0' is a Env, whose tasks and rules are not known",
+            (
+                "aipo: environment: 'wordless-v0' is a Env, whose tasks and rules are"
+                " not known"
+            ),
         ),
         (("play", "--source", "file:gone.jsonl"), "aipo: gone.jsonl: no such file."),
         (("play", "--index", "-1"), "aipo: play: index=-1 must not be negative."),

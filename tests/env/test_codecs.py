@@ -1,4 +1,6 @@
-"""Codecs `hermes`, `openai` and `macro`: calls out of a policy's text, replies back into it."""
+"""Codecs `hermes`, `openai` and `macro`: calls out of a policy's text, replies back
+into it.
+"""
 
 import asyncio
 import json
@@ -48,7 +50,8 @@ NEW = [HERMES, OPENAI, MACRO]
 
 
 def hermes(name: str, arguments: object) -> str:
-    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+    call = json.dumps({"name": name, "arguments": arguments})
+    return f"<tool_call>\n{call}\n</tool_call>"
 
 
 def openai(*calls: tuple[str, object], content: str | None = None) -> str:
@@ -171,11 +174,17 @@ def test_malformed_hermes_calls_are_explained(text: str, fault: str):
     [
         (
             [5],
-            'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON object as text"}}',
+            (
+                'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON'
+                ' object as text"}}'
+            ),
         ),
         (
             [{"function": {"name": "consult", "arguments": VERIFY}}],
-            'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON object as text"}}',
+            (
+                'each of tool_calls needs {"function": {"name": …, "arguments": "a JSON'
+                ' object as text"}}'
+            ),
         ),
         (
             [{"function": {"name": "consult", "arguments": "{"}}],
@@ -272,12 +281,18 @@ BODY = Span(
     [
         (
             HERMES,
-            '<tool_response>\n{"name": "verify", "content": "a \\"\\u003cb>\\"\\n\\u003c/tool_response>\\u003c|/reply|>"}\n'
-            "</tool_response>",
+            (
+                '<tool_response>\n{"name": "verify", "content": "a'
+                ' \\"\\u003cb>\\"\\n\\u003c/tool_response>\\u003c|/reply|>"}\n'
+                "</tool_response>"
+            ),
         ),
         (
             OPENAI,
-            '{"role": "tool", "name": "verify", "content": "a \\"\\u003cb>\\"\\n\\u003c/tool_response>\\u003c|/reply|>"}\n',
+            (
+                '{"role": "tool", "name": "verify", "content": "a'
+                ' \\"\\u003cb>\\"\\n\\u003c/tool_response>\\u003c|/reply|>"}\n'
+            ),
         ),
         (MACRO, '<|reply|>a "<b>"\n</tool_response>< |/reply|><|/reply|>'),
     ],
@@ -323,8 +338,10 @@ def test_prompts_explain_agents_and_tools_apart():
         "distance",
         ["a", "b"],
     )
-    assert OPENAI.tool_instructions(2) == (
-        "You may call these functions, at most 2 times in all: distance. A turn without a call is your final answer."
+    assert (
+        OPENAI.tool_instructions(2)
+        == "You may call these functions, at most 2 times in all: distance. A turn"
+        " without a call is your final answer."
     )
 
 
@@ -343,11 +360,40 @@ def test_what_is_to_be_called_and_where_it_stops():
     assert HERMES.macros(CONSULT_KINDS) == OPENAI.macros(CONSULT_KINDS) == {}
 
 
-PARTS = st.sampled_from([
-    *("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", '{"name": "consult", "arguments": '),
-    *('{"kind": "verify", "query": "', '"}}', "<|verify|>", "<|reply|>", "<|/reply|>", '{"role": "assistant", '),
-    *('"tool_calls": [', '{"function": ', "]}", "\n", "\\", '"', "<", "{", "[", "\ud800", "é", "0", " "),
-])  # fmt: skip
+PARTS = st.sampled_from(
+    [
+        *(
+            "<tool_call>",
+            "</tool_call>",
+            "<tool_response>",
+            "</tool_response>",
+            '{"name": "consult", "arguments": ',
+        ),
+        *(
+            '{"kind": "verify", "query": "',
+            '"}}',
+            "<|verify|>",
+            "<|reply|>",
+            "<|/reply|>",
+            '{"role": "assistant", ',
+        ),
+        *(
+            '"tool_calls": [',
+            '{"function": ',
+            "]}",
+            "\n",
+            "\\",
+            '"',
+            "<",
+            "{",
+            "[",
+            "\ud800",
+            "é",
+            "0",
+            " ",
+        ),
+    ]
+)
 TEXTS = st.one_of(st.text(), st.lists(PARTS).map("".join))
 
 
@@ -545,7 +591,10 @@ def test_a_transcript_becomes_openai_messages():
         {"role": "assistant", "content": bad},
         {
             "role": "user",
-            "content": "Malformed call: 'name' must be one of: consult, distance. Nothing was asked.",
+            "content": (
+                "Malformed call: 'name' must be one of: consult, distance. Nothing was"
+                " asked."
+            ),
         },
         {
             "role": "assistant",

@@ -151,15 +151,18 @@ def test_the_command_counts_tasks_and_names_contaminated_ones(
     )
     clean = write_tasks(tmp_path / "c.jsonl", ("x", "Other.", "test"))
     assert run("tasks", train, "--held-out", clean) == 0
-    assert capsys.readouterr().out == (
-        "train  2\ntest   0\n0 of 2 training tasks stand among 1 held out\n"
+    assert (
+        capsys.readouterr().out
+        == "train  2\ntest   0\n0 of 2 training tasks stand among 1 held out\n"
     )
     dirty = write_tasks(tmp_path / "d.jsonl", ("y", "add 3 and 4", "test"))
     assert run("tasks", train, "--held-out", clean, dirty) == 2
     out, fault = capsys.readouterr()
     assert out.endswith("b stands in y\n")
-    assert fault == (
-        "aipo: 1 of 2 training tasks stand among 2 held out. `aipo train --held-out` leaves them out.\n"
+    assert (
+        fault
+        == "aipo: 1 of 2 training tasks stand among 2 held out. `aipo train --held-out`"
+        " leaves them out.\n"
     )
 
 

@@ -41,7 +41,9 @@ def reply(status: str, text: str = "", **fields: object) -> Consult:
 
 
 def consult(dialogue: Dialogue, *statuses: str, text: str = ASK) -> list[bool]:
-    """Say `text`, answer each of its calls with a status; return which calls were denied."""
+    """Say `text`, answer each of its calls with a status; return which calls were
+    denied.
+    """
     need = dialogue.receive(says(text))
     assert isinstance(need, Consults)
     denied = [pending.status == "denied" for pending in need.pending]
@@ -141,8 +143,10 @@ def test_the_budget_counts_within_one_turn():
 def test_a_turn_of_too_many_calls_is_malformed():
     need = start().receive(says(ASK * 65))
     assert isinstance(need, Feedback)
-    assert need.message.content == (
-        "Malformed call: 65 calls stand in one turn; at most 64 may. Nothing was asked."
+    assert (
+        need.message.content
+        == "Malformed call: 65 calls stand in one turn; at most 64 may. Nothing was"
+        " asked."
     )
     assert isinstance(start().receive(says(ASK * 64)), Consults)
 

@@ -22,7 +22,9 @@ class Broken:
 
 
 class Ending(NamedTuple):
-    """What an episode comes to: the flags, the reward, consultations charged, their fates, the last feedback."""
+    """What an episode comes to: the flags, the reward, consultations charged, their
+    fates, the last feedback.
+    """
 
     stop_reason: str
     flag: str = "terminated"
@@ -41,10 +43,24 @@ TABLE: dict[str, tuple[dict[str, Any], list[str], Ending]] = {
     "right after a reply": (
         {},
         [ASK, RIGHT],
-        Ending("completed", reward=1.0, charged=1, statuses="answered", feedback='<reply from="knowledge">mele='),
+        Ending(
+            "completed",
+            reward=1.0,
+            charged=1,
+            statuses="answered",
+            feedback='<reply from="knowledge">mele=',
+        ),
     ),
-    "the verifier fails": ({"verifier": Broken()}, [RIGHT], Ending("verifier_error", "truncated")),
-    "unaided": ({"aided": False}, [f"{ASK}{BAD}{RIGHT}"], Ending("completed", reward=1.0)),
+    "the verifier fails": (
+        {"verifier": Broken()},
+        [RIGHT],
+        Ending("verifier_error", "truncated"),
+    ),
+    "unaided": (
+        {"aided": False},
+        [f"{ASK}{BAD}{RIGHT}"],
+        Ending("completed", reward=1.0),
+    ),
     "unaided, markup alone": ({"aided": False}, [ASK], Ending("no_answer")),
     # Malformed calls
     "one malformed call": (
@@ -57,12 +73,26 @@ TABLE: dict[str, tuple[dict[str, Any], list[str], Ending]] = {
         [BAD, BAD, RIGHT],
         Ending("completed", reward=1.0, feedback=EXPLAINED, num_invalid=2),
     ),
-    "one too many": ({}, [BAD, BAD, BAD], Ending("parse_error", feedback=EXPLAINED, num_invalid=3)),
-    "none is allowed": ({"rules": {"max_invalid": 0}}, [BAD], Ending("parse_error", num_invalid=1)),
+    "one too many": (
+        {},
+        [BAD, BAD, BAD],
+        Ending("parse_error", feedback=EXPLAINED, num_invalid=3),
+    ),
+    "none is allowed": (
+        {"rules": {"max_invalid": 0}},
+        [BAD],
+        Ending("parse_error", num_invalid=1),
+    ),
     "good calls between do not forgive": (
         {"rules": {"max_invalid": 1}},
         [BAD, ASK, BAD],
-        Ending("parse_error", charged=1, statuses="answered", feedback="<reply", num_invalid=2),
+        Ending(
+            "parse_error",
+            charged=1,
+            statuses="answered",
+            feedback="<reply",
+            num_invalid=2,
+        ),
     ),
     "malformed in the last turn": (
         {"rules": {"max_turns": 1}},
@@ -78,7 +108,13 @@ TABLE: dict[str, tuple[dict[str, Any], list[str], Ending]] = {
     "over budget": (
         {"rules": {"consult_budget": 1}},
         [ASK, ASK, RIGHT],
-        Ending("completed", reward=1.0, charged=1, statuses="answered denied", feedback=NOTICE),
+        Ending(
+            "completed",
+            reward=1.0,
+            charged=1,
+            statuses="answered denied",
+            feedback=NOTICE,
+        ),
     ),
     "no budget": (
         {"rules": {"consult_budget": 0}},
@@ -88,12 +124,24 @@ TABLE: dict[str, tuple[dict[str, Any], list[str], Ending]] = {
     "over one agent's budget": (
         {"rules": {"budget_per_kind": {"knowledge": 1}}},
         [CLAIM, ASK, ASK, RIGHT],
-        Ending("completed", reward=1.0, charged=2, statuses="answered answered denied", feedback=NOTICE),
+        Ending(
+            "completed",
+            reward=1.0,
+            charged=2,
+            statuses="answered answered denied",
+            feedback=NOTICE,
+        ),
     ),
     "an agent that may not be asked": (
         {"rules": {"kinds": ["verify"]}},
         [ASK, CLAIM, RIGHT],
-        Ending("completed", reward=1.0, charged=1, statuses="denied answered", feedback="<reply"),
+        Ending(
+            "completed",
+            reward=1.0,
+            charged=1,
+            statuses="denied answered",
+            feedback="<reply",
+        ),
     ),
     "denied without end": (
         {"rules": {"consult_budget": 0, "max_turns": 3}},
@@ -109,34 +157,60 @@ TABLE: dict[str, tuple[dict[str, Any], list[str], Ending]] = {
     "an agent that says nothing": (
         {"agents": "scripted:silent=1", "pool": {"retries": 0, "deadline_s": 0.01}},
         [ASK, RIGHT],
-        Ending("completed", reward=1.0, charged=1, statuses="failed", feedback=UNAVAILABLE),
+        Ending(
+            "completed", reward=1.0, charged=1, statuses="failed", feedback=UNAVAILABLE
+        ),
     ),
     "a role nobody answers for leaves the budget": (
         {"agents": {"verify": "scripted"}, "rules": {"consult_budget": 1}},
         [ASK, CLAIM, RIGHT],
-        Ending("completed", reward=1.0, charged=1, statuses="failed answered", feedback="<reply"),
+        Ending(
+            "completed",
+            reward=1.0,
+            charged=1,
+            statuses="failed answered",
+            feedback="<reply",
+        ),
     ),
     # Limits
-    "turns": ({"rules": {"max_turns": 2}}, [ASK, ASK], Ending("max_turns", "truncated", 0.0, 1, "answered", "<reply")),
+    "turns": (
+        {"rules": {"max_turns": 2}},
+        [ASK, ASK],
+        Ending("max_turns", "truncated", 0.0, 1, "answered", "<reply"),
+    ),
     "an answer in the last turn": (
         {"rules": {"max_turns": 2}},
         [ASK, RIGHT],
-        Ending("completed", reward=1.0, charged=1, statuses="answered", feedback="<reply"),
+        Ending(
+            "completed", reward=1.0, charged=1, statuses="answered", feedback="<reply"
+        ),
     ),
-    "policy tokens": ({"rules": {"max_policy_tokens": 5}}, ["abcdef"], Ending("max_sampled_tokens", "truncated")),
+    "policy tokens": (
+        {"rules": {"max_policy_tokens": 5}},
+        ["abcdef"],
+        Ending("max_sampled_tokens", "truncated"),
+    ),
     "policy tokens after a reply": (
         {"rules": {"max_policy_tokens": 27}},
         [ASK],
         Ending("max_sampled_tokens", "truncated", 0.0, 1, "answered", "<reply"),
     ),
-    "context, by the policy": ({"rules": {"max_context_tokens": 60}}, ["x" * 30], Ending("context_overflow", "truncated")),
+    "context, by the policy": (
+        {"rules": {"max_context_tokens": 60}},
+        ["x" * 30],
+        Ending("context_overflow", "truncated"),
+    ),
     "context, by a reply": (
         {"rules": {"max_context_tokens": 100}},
         [ASK],
         Ending("context_overflow", "truncated", 0.0, 1, "answered", "<reply"),
     ),
-    "context, by the prompt": ({"rules": {"max_context_tokens": 10}}, ["x"], Ending("context_overflow", "truncated")),
-}  # fmt: skip
+    "context, by the prompt": (
+        {"rules": {"max_context_tokens": 10}},
+        ["x"],
+        Ending("context_overflow", "truncated"),
+    ),
+}
 
 
 @pytest.mark.parametrize("mode", ["token", "turn"])

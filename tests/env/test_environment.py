@@ -165,10 +165,19 @@ def test_merging():
 
 def test_flags():
     rest, environment = short_forms(
-        ["--lr", "1", "--agents", '{"verify": "scripted"}', "--environment=toy:difficulty=2",
-         "--reward", "a:f=1,b:g=0.2", "--environment.rules.max-turns", "3"],
+        [
+            "--lr",
+            "1",
+            "--agents",
+            '{"verify": "scripted"}',
+            "--environment=toy:difficulty=2",
+            "--reward",
+            "a:f=1,b:g=0.2",
+            "--environment.rules.max-turns",
+            "3",
+        ],
         Environment(id="AIPO-Code-v0", rules={"max_invalid": 0}),
-    )  # fmt: skip
+    )
     assert rest == ["--lr", "1", "--environment.rules.max-turns", "3"]
     assert environment == Environment(
         source="toy:difficulty=2",
@@ -177,8 +186,12 @@ def test_flags():
         rules={"max_invalid": 0},
     )
     assert expanded(["--source", "toy", "--environment", "A-v0", "x"]) == [
-        "--environment.source", "toy", "--environment.id", "A-v0", "x",
-    ]  # fmt: skip
+        "--environment.source",
+        "toy",
+        "--environment.id",
+        "A-v0",
+        "x",
+    ]
 
 
 @pytest.mark.parametrize(

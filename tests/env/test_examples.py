@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "examples").glob("[0-9]*.py"))
 SAYS = {
     "01_step_turns.py": "3 of 3 correct, the last after 1 consultation\n",
-    "02_tool.py": "['32', 'error: ValueError: times must be of type integer, got \"two\"'] 0.0 completed\n",
+    "02_tool.py": (
+        "['32', 'error: ValueError: times must be of type integer, got \"two\"'] 0.0"
+        " completed\n"
+    ),
     "03_runner.py": "[1.0, 1.0, 1.0, 1.0]\n",
     "04_sb3.py": "reward 0\n",
     "05_train.py": "alone, on 8 held-out tasks: pass@1 0.000\n",

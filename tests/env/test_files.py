@@ -1,4 +1,6 @@
-"""Files of somebody else's: links, lines without end, journals that say what no call could have come to."""
+"""Files of somebody else's: links, lines without end, journals that say what no call
+could have come to.
+"""
 
 import json
 import os
@@ -261,7 +263,10 @@ TOKENS: dict[str, Any] = {"token_ids": [1], "author": [1]}
     [
         (
             {"token_ids": [1] * 80_000, "author": [1, 0] * 40_000},
-            "tokens.turn is missing, and by author there are 40000 turns; 32767 at most are read.",
+            (
+                "tokens.turn is missing, and by author there are 40000 turns; 32767 at"
+                " most are read."
+            ),
         ),
         (
             TOKENS | {"turn": [40_000]},
@@ -269,8 +274,10 @@ TOKENS: dict[str, Any] = {"token_ids": [1], "author": [1]}
         ),
         (
             TOKENS | {"turn": []},
-            "token record arrays differ in length: {'token_ids': 1, 'author': 1, 'call_id': 1, 'turn': 0, "
-            "'behaviour_logprobs': 1, 'is_content': 1}.",
+            (
+                "token record arrays differ in length: {'token_ids': 1, 'author': 1,"
+                " 'call_id': 1, 'turn': 0, 'behaviour_logprobs': 1, 'is_content': 1}."
+            ),
         ),
     ],
 )
@@ -472,23 +479,48 @@ def test_a_journal_that_is_emptied_stays_whole_under_its_other_name(tmp_path: Pa
 
 
 SEEDS = {
-    "rows": b'{"id": "a", "prompt": "p", "answer": "1", "meta": {"x": [1, 2.5, null]}}\n',
+    "rows": (
+        b'{"id": "a", "prompt": "p", "answer": "1", "meta": {"x": [1, 2.5, null]}}\n'
+    ),
     "journal": line({"text": "right;", "tokens": 3, "token_ids": [1, 2]}),
-    "code": json.dumps(
-        {
-            "id": "c",
-            "prompt": "p",
-            "answer": "",
-            "kind": "code",
-            "tests": {"hidden": [{"input": "1", "output": "1"}], "memory_mb": 256},
-        }
-    ).encode()
-    + b"\n",
+    "code": (
+        json.dumps(
+            {
+                "id": "c",
+                "prompt": "p",
+                "answer": "",
+                "kind": "code",
+                "tests": {"hidden": [{"input": "1", "output": "1"}], "memory_mb": 256},
+            }
+        ).encode()
+        + b"\n"
+    ),
 }
 JUNK = (
-    b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\\ud800", b"1e999", b"NaN", b"-", b"0", b"\0", b"\xff", b"null",
-    b"true", b"\n", b"[" * 2_000, b"9" * 5_000, b'"memory_mb": 1e300', b'"time_limit_s": -1', b'"kind": []',
-)  # fmt: skip
+    b'"',
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"\\",
+    b"\\ud800",
+    b"1e999",
+    b"NaN",
+    b"-",
+    b"0",
+    b"\0",
+    b"\xff",
+    b"null",
+    b"true",
+    b"\n",
+    b"[" * 2_000,
+    b"9" * 5_000,
+    b'"memory_mb": 1e300',
+    b'"time_limit_s": -1',
+    b'"kind": []',
+)
 
 
 def read_all(folder: Path, content: bytes) -> None:

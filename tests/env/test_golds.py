@@ -39,6 +39,8 @@ def test_a_source_without_any_is_the_same():
 def test_a_split_of_nothing_else_is_an_error():
     with pytest.raises(
         DataError,
-        match=r"mine: no 'test' task has a gold answer that can be read, for example '9",
+        match=(
+            r"mine: no 'test' task has a gold answer that can be read, for example '9"
+        ),
     ):
         without_bad_golds(TaskTable("mine", {"train": GOOD, "test": BAD[:1]}))

@@ -1,4 +1,6 @@
-"""Whatever a text is, what reads it is done soon, in time linear in the text, and raises nothing."""
+"""Whatever a text is, what reads it is done soon, in time linear in the text, and
+raises nothing.
+"""
 
 import asyncio
 import random
@@ -60,7 +62,8 @@ OPTIONS = ("the rate halves", "the rate doubles", "nothing changes")
 LONG = 200_000
 
 
-# Texts that make a pattern work: made from the pattern's own tree, so that a new pattern has its own.
+# Texts that make a pattern work: made from the pattern's own tree, so that a new
+# pattern has its own.
 
 _REPEATS = (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT)
 _CHARACTERS = (op.LITERAL, op.NOT_LITERAL, op.ANY, op.IN)
@@ -114,7 +117,9 @@ def patterns_of(modules: Iterable[ModuleType]) -> Iterator[re.Pattern[str]]:
 
 
 def attacks(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
-    """Return (beginning, what is repeated) pairs: for each repeat of the pattern, what leads to it and what feeds it."""
+    """Return (beginning, what is repeated) pairs: for each repeat of the pattern, what
+    leads to it and what feeds it.
+    """
     tree = parser.parse(pattern.pattern, pattern.flags)
     wholes = [whole for whole in _variants(tree, 20) if whole]
     found = [("", whole[: length or None]) for whole in wholes for length in (0, -1)]
@@ -161,7 +166,8 @@ def _of_node(kind: Any, value: Any) -> str:
         return _shortest(value[1][0])
     if kind is op.ASSERT and value[0] < 0:
         return _shortest(value[1])
-    # Where a word ends, a blank does no harm where it may stand, and is left out in a second try.
+    # Where a word ends, a blank does no harm where it may stand, and is left out in a
+    # second try.
     return " " if kind is op.AT and value is op.AT_BOUNDARY else ""
 
 
@@ -302,7 +308,9 @@ READERS = {
     "sentences": Reader(lambda text: chat._SENTENCE_END.split(text), 20_000, chat),
 }
 MAX_S = 0.25
-"""On a machine that does other things as well; what holds the event loop is asserted below."""
+"""On a machine that does other things as well; what holds the event loop is asserted
+below.
+"""
 
 
 def texts(reader: Reader, size: int) -> list[str]:
@@ -379,7 +387,8 @@ def test_no_text_holds_the_event_loop(name: str):
             await gives_away(many, "The answer is A.", "")
 
         work, worst = asyncio.ensure_future(read()), 0.0
-        # What this thread itself computes between two looks is what the loop was held for.
+        # What this thread itself computes between two looks is what the loop was held
+        # for.
         before = time.thread_time()
         while not work.done():
             await asyncio.sleep(0.001)

@@ -1,4 +1,6 @@
-"""Reading datasets of the Hub: finding, fetching and mapping their files. The hub is a small server of ours."""
+"""Reading datasets of the Hub: finding, fetching and mapping their files. The hub is a
+small server of ours.
+"""
 
 import csv
 import json
@@ -46,7 +48,9 @@ def prompts(source) -> list[str]:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers what the client asks of a hub; `folder` holds OWNER/NAME/REVISION/files."""
+    """Answers what the client asks of a hub; `folder` holds
+    OWNER/NAME/REVISION/files.
+    """
 
     folder: Path
 
@@ -107,8 +111,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     address = f"http://127.0.0.1:{server.server_port}"
     for name, value in {
         "ENDPOINT": address,
-        "HUGGINGFACE_CO_URL_TEMPLATE": address
-        + "/{repo_id}/resolve/{revision}/{filename}",
+        "HUGGINGFACE_CO_URL_TEMPLATE": (
+            address + "/{repo_id}/resolve/{revision}/{filename}"
+        ),
         "HF_HUB_CACHE": str(tmp_path / "cache"),
     }.items():
         monkeypatch.setattr(huggingface_hub.constants, name, value)
@@ -151,20 +156,32 @@ def test_the_parquet_branch(hub: Path):
     [
         (
             "hf:x/gated",
-            "hf:x/gated cannot be fetched .GatedRepoError: .* accept its terms .* `hf auth login` or HF_TOKEN",
+            (
+                "hf:x/gated cannot be fetched .GatedRepoError: .* accept its terms .*"
+                " `hf auth login` or HF_TOKEN"
+            ),
         ),
         (
             "hf:x/none",
-            "hf:x/none cannot be fetched .RepositoryNotFoundError: .* Check id, revision",
+            (
+                "hf:x/none cannot be fetched .RepositoryNotFoundError: .* Check id,"
+                " revision"
+            ),
         ),
         (
             "hf:x/y,revision=v9",
-            "hf:x/y cannot be fetched .RevisionNotFoundError: .* give its files with folder=",
+            (
+                "hf:x/y cannot be fetched .RevisionNotFoundError: .* give its files"
+                " with folder="
+            ),
         ),
         ("hf:x y/z", "hf:x y/z cannot be fetched .HFValidationError"),
         (
             "hf:x/y",
-            "x/y: no data files, or not all, of config='' and split='train' among README.md",
+            (
+                "x/y: no data files, or not all, of config='' and split='train' among"
+                " README.md"
+            ),
         ),
     ],
 )

@@ -1,4 +1,6 @@
-"""The datasets that are known: small files of their schemas, with contents of ours, through the real loader."""
+"""The datasets that are known: small files of their schemas, with contents of ours,
+through the real loader.
+"""
 
 import csv
 import json
@@ -14,8 +16,9 @@ from aipo_env import DataError, build_source
 from aipo_env.tasks.datasets import known_datasets
 
 PREFIX = (
-    "Solve the following math problem step by step. The last line of your response should be of the form "
-    "Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n"
+    "Solve the following math problem step by step. The last line of your response"
+    " should be of the form Answer: $Answer (without quotes) where $Answer is the"
+    " answer to the problem.\n\n"
 )
 SUFFIX = '\n\nRemember to put your answer on its own line after "Answer:".'
 CANARY = "SYNTHETIC-CANARY-0"
@@ -364,7 +367,8 @@ def test_gpqa_options_are_shuffled_by_the_question(tmp_path: Path):
     )
     assert (
         first.prompt
-        == f"Made-up question 0?\n\n{listed}\n\nGive the letter of the right option in \\boxed{{}}."
+        == f"Made-up question 0?\n\n{listed}\n\nGive the letter of the right option in"
+        " \\boxed{}."
     )
     assert first.meta == {
         "domain": "Physics",

@@ -1,4 +1,6 @@
-"""The leak rule: how often it is right, what it costs, and that it tells nothing of the gold."""
+"""The leak rule: how often it is right, what it costs, and that it tells nothing of the
+gold.
+"""
 
 import asyncio
 import json
@@ -30,9 +32,11 @@ from aipo_env.verifiers.numerals import _ONES, _words
 
 CASES = [
     json.loads(line)
-    for line in (Path(__file__).parent / "data" / "leaks.jsonl")
-    .read_text(encoding="utf-8")
-    .splitlines()
+    for line in (
+        (Path(__file__).parent / "data" / "leaks.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
 ]
 ASK = "<knowledge>What is it?</knowledge>"
 
@@ -320,8 +324,10 @@ WHOLE = "def f(xs):\n    n = 0\n    for x in xs:\n        n += x\n    return n"
         "".join(f"+{line}\n" for line in WHOLE.splitlines()),
         f"<pre>{WHOLE}</pre>",
         "```\nprint(f)\n```\nx\n" * 60 + f"```\n{WHOLE}\n```",
-        "```\ndef f(xs):\n    n = 0\n```\nand\n```\n    for x in xs:\n"
-        "        n += x\n    return n\n```",
+        (
+            "```\ndef f(xs):\n    n = 0\n```\nand\n```\n    for x in xs:\n"
+            "        n += x\n    return n\n```"
+        ),
         "```\nf: object = lambda xs: sum(xs)\n```",
         "`(f := lambda xs: sum(xs))`",
     ],
@@ -340,8 +346,10 @@ def test_a_whole_program_is_found(text: str):
         "f = ...",
         "def total(xs):\n    return sum(xs)",
         "def solve(xs):\n    pass",
-        "Call it from f in your loop:\ndef factor(x):\n    y = x\n    for i in (1,):\n"
-        "        y += i\n    return y",
+        (
+            "Call it from f in your loop:\ndef factor(x):\n    y = x\n    for i in"
+            " (1,):\n        y += i\n    return y"
+        ),
         "f(xs) returns None: print(f(xs)) shows it.",
         "> def f(xs):\n>     n = 0\nThis line is fine, the next one is wrong.",
         "```\nfor x in xs:\n    n += x\n```\n```\nreturn n\n```",

@@ -13,10 +13,12 @@ from aipo_env.agents.library import MAX_WORDS, Library
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "physics").mkdir()
     (tmp_path / "physics" / "waves.md").write_text(
-        "# Waves\n\nThe speed of a wave is its frequency\ntimes its wavelength.\n\n\nSound needs a medium.\n"
+        "# Waves\n\nThe speed of a wave is its frequency\ntimes its"
+        " wavelength.\n\n\nSound needs a medium.\n"
     )
     (tmp_path / "algebra.txt").write_text(
-        "A torsor is a set on which a group\nacts freely and transitively.\n\nGroups have an identity."
+        "A torsor is a set on which a group\nacts freely and transitively.\n\nGroups"
+        " have an identity."
     )
     (tmp_path / "notes.pdf").write_bytes(b"%PDF torsor \xff")
     (tmp_path / "empty.txt").write_text("\n \n")
@@ -30,11 +32,15 @@ def ask(library: Library, query: str) -> str:
 def test_passages_are_cited_by_file_and_line(folder: Path):
     library = Library(str(folder), num=1)
     assert library.agent_id.startswith(f"library:{folder.name}#")
-    assert ask(library, "What is a torsor?") == (
-        "[algebra.txt:1] A torsor is a set on which a group\nacts freely and transitively."
+    assert (
+        ask(library, "What is a torsor?")
+        == "[algebra.txt:1] A torsor is a set on which a group\nacts freely and"
+        " transitively."
     )
-    assert ask(library, "wavelengths and frequencies") == (
-        "[physics/waves.md:3] The speed of a wave is its frequency\ntimes its wavelength."
+    assert (
+        ask(library, "wavelengths and frequencies")
+        == "[physics/waves.md:3] The speed of a wave is its frequency\ntimes its"
+        " wavelength."
     )
     assert ask(library, "sound") == "[physics/waves.md:7] Sound needs a medium."
 
@@ -45,7 +51,10 @@ def test_the_best_come_first_and_no_more_than_wanted(folder: Path):
         found
         == [
             "[algebra.txt:4] Groups have an identity.",
-            "[algebra.txt:1] A torsor is a set on which a group\nacts freely and transitively.",
+            (
+                "[algebra.txt:1] A torsor is a set on which a group\nacts freely and"
+                " transitively."
+            ),
         ]
         or found[0] == "[algebra.txt:4] Groups have an identity."
     )

@@ -1,4 +1,6 @@
-"""LiveCodeBench: problems, tests in each of their packings, releases and windows; hostile packings."""
+"""LiveCodeBench: problems, tests in each of their packings, releases and windows;
+hostile packings.
+"""
 
 import base64
 import json
@@ -45,9 +47,10 @@ def row(**fields: object) -> dict:
 
 def test_a_program():
     fields = read_problem(row())
-    assert fields["prompt"] == (
-        "Print the square.\n\nWrite a Python program that reads standard input and prints to standard output. "
-        "Give it whole in one ```python block."
+    assert (
+        fields["prompt"]
+        == "Print the square.\n\nWrite a Python program that reads standard input and"
+        " prints to standard output. Give it whole in one ```python block."
     )
     assert (fields["kind"], fields["answer"]) == ("code", "")
     tests = fields["tests"]
@@ -79,9 +82,11 @@ def test_a_function():
         metadata=json.dumps({"func_name": "isIn"}),
     )
     fields = read_problem(given)
-    assert fields["prompt"] == (
-        "Print the square.\n\nComplete this class.\n```python\nclass Solution:\n"
-        "    def isIn(self, xs: List[int], s: str) -> bool:\n```\nGive it whole in one ```python block."
+    assert (
+        fields["prompt"]
+        == "Print the square.\n\nComplete this class.\n```python\nclass Solution:\n   "
+        " def isIn(self, xs: List[int], s: str) -> bool:\n```\nGive it whole in one"
+        " ```python block."
     )
     tests = fields["tests"]
     assert (tests["kind"], tests["entry"]) == ("function", "Solution.isIn")
@@ -91,7 +96,10 @@ def test_a_function():
 
 def test_a_program_may_take_for_granted_what_the_benchmark_imports():
     names: dict = {}
-    source = "def f(xs: List[int]):\n    return max(accumulate(xs)), gcd(*xs), heapq.nsmallest(1, xs), abs(-pow(2, 3))"
+    source = (
+        "def f(xs: List[int]):\n    return max(accumulate(xs)), gcd(*xs),"
+        " heapq.nsmallest(1, xs), abs(-pow(2, 3))"
+    )
     exec(read_problem(row())["tests"]["prelude"] + source, names)
     assert names["f"]([4, 6]) == (10, 2, [4], 8)
 

@@ -1,4 +1,6 @@
-"""An agent that fails for good is not asked again, is named, and stops the run, or leaves it unaided."""
+"""An agent that fails for good is not asked again, is named, and stops the run, or
+leaves it unaided.
+"""
 
 import asyncio
 import importlib

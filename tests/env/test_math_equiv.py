@@ -17,9 +17,11 @@ from aipo_env.verifiers.math_text import clean, number, screen
 
 CASES = [
     json.loads(line)
-    for line in (Path(__file__).parent / "data/math_cases.jsonl")
-    .read_text(encoding="utf-8")
-    .splitlines()
+    for line in (
+        (Path(__file__).parent / "data/math_cases.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
 ]
 
 
@@ -41,11 +43,13 @@ def verdicts() -> dict[str, Verdict]:
         verifier = MathVerifier(unmarked=True)
         return await asyncio.gather(
             *(
-                verifier.verify(
-                    Task(id="t", prompt="p", answer=case["gold"]), case["pred"]
+                (
+                    verifier.verify(
+                        Task(id="t", prompt="p", answer=case["gold"]), case["pred"]
+                    )
+                    if case["form"] == "response" or "boxed" in case["pred"]
+                    else verifier.grade(case["gold"], case["pred"])
                 )
-                if case["form"] == "response" or "boxed" in case["pred"]
-                else verifier.grade(case["gold"], case["pred"])
                 for case in CASES
             )
         )
@@ -294,9 +298,11 @@ def test_check_gold(gold: str, reason: str):
 
 def test_the_algebra_is_never_imported_here():
     script = (
-        "import sys; from aipo_env import MathVerifier, run_sync; v = MathVerifier();"
-        "assert run_sync(v.grade('\\\\sqrt{8}', '2\\\\sqrt{2}')).correct; assert run_sync(v.grade('7', '7')).correct;"
-        "print({'sympy', 'antlr4', 'math_verify', 'latex2sympy2_extended'} & set(sys.modules))"
+        "import sys; from aipo_env import MathVerifier, run_sync; v ="
+        " MathVerifier();assert run_sync(v.grade('\\\\sqrt{8}',"
+        " '2\\\\sqrt{2}')).correct; assert run_sync(v.grade('7',"
+        " '7')).correct;print({'sympy', 'antlr4', 'math_verify',"
+        " 'latex2sympy2_extended'} & set(sys.modules))"
     )
     run = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

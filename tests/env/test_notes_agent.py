@@ -87,7 +87,10 @@ def test_a_source_without_notes_is_refused(kind: str):
         ("3 * 4 = 12 = 24 / 3", "wrong at 12 = 24 / 3;"),
         ("10 / 3 = 3.33", "wrong at 10 / 3 = 3.33;"),
         ("2 * 3 = -6", "wrong at 2 * 3 = -6;"),
-        ("0.1234567890123456789 * 1 = 0.1234567890123456788", "wrong at 0.1234567890123456789 * 1 = 0.1234567890123456788;"),
+        (
+            "0.1234567890123456789 * 1 = 0.1234567890123456788",
+            "wrong at 0.1234567890123456789 * 1 = 0.1234567890123456788;",
+        ),
         ("", "unsure"),
         ("x = 5", "unsure"),
         ("2x + 3*1 = 7", "unsure"),
@@ -103,7 +106,7 @@ def test_a_source_without_notes_is_refused(kind: str):
         ("3 * 4 == 13", "unsure"),
         ("__import__('os') = 1 + 1", "unsure"),
     ],
-)  # fmt: skip
+)
 def test_check_arithmetic(text: str, said: str):
     assert check_arithmetic(text) == said
 

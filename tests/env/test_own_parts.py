@@ -1,4 +1,6 @@
-"""Rewards, turns and tools of one's own through whole episodes: what is earned, what failed, what ends a run."""
+"""Rewards, turns and tools of one's own through whole episodes: what is earned, what
+failed, what ends a run.
+"""
 
 import asyncio
 import copy

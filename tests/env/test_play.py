@@ -29,7 +29,8 @@ def test_a_person_consults_and_answers(
 ):
     type_in(
         monkeypatch,
-        "\n\nLet me ask.\n<knowledge>mele</knowledge>\n0808+7825=7623\n\\boxed{7623}\n\n",
+        "\n\nLet me"
+        " ask.\n<knowledge>mele</knowledge>\n0808+7825=7623\n\\boxed{7623}\n\n",
     )
     episode = play_in_terminal(build_scenario())
     assert [turn.completion for turn in episode.turns] == [
@@ -44,8 +45,8 @@ def test_a_person_consults_and_answers(
         in out
     )
     assert (
-        '     env │ <reply from="knowledge">\n   agent │ mele=#78#25;\n     env │ </reply>\n'
-        in out
+        '     env │ <reply from="knowledge">\n   agent │ mele=#78#25;\n     env │'
+        " </reply>\n" in out
     )
     assert out.endswith("Verdict: correct. Your answer: 7623. Consultations: 1.\n")
 
@@ -107,8 +108,8 @@ def test_a_program_has_empty_lines_and_ends_at_a_full_stop(
     assert episode.correct
     out = capsys.readouterr().out
     assert (
-        'A line with only "." ends your turn; a turn that asks nothing is your final answer, a program.'
-        in out
+        'A line with only "." ends your turn; a turn that asks nothing is your final'
+        " answer, a program." in out
     )
     assert out.count("at most 3 times, by ending your turn") == 1
     assert out.endswith("Verdict: correct. Consultations: 1.\n")

@@ -1,4 +1,6 @@
-"""A package of somebody else's: installed by pip, used by name in a fresh process, listed and checked."""
+"""A package of somebody else's: installed by pip, used by name in a fresh process,
+listed and checked.
+"""
 
 import os
 import shutil
@@ -33,8 +35,11 @@ class Yes:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the example with pip, and beside it a package whose components cannot be used."""
-    # Looking for pip in this process would have setuptools leave distutils alone in it, for torch.compile's harm.
+    """Install the example with pip, and beside it a package whose components cannot be
+    used.
+    """
+    # Looking for pip in this process would have setuptools leave distutils alone in it,
+    # for torch.compile's harm.
     if not {"pip", "setuptools"} <= packages_distributions().keys():
         pytest.skip("nothing here can install a package: pip and setuptools are needed")
     folder = tmp_path_factory.mktemp("plugins")
@@ -139,8 +144,14 @@ def test_what_is_installed_is_listed_with_where_it_is_from_and_what_is_wrong(
     for line in (
         "agent     scripted         aipo_env",
         "agent     chemist          aipo-chem 0.1.0",
-        f"agent     chemist          Broken_Chem 2.5: cannot be used: {fault.format('Chemist')}",
-        f"agent     alchemist        Broken_Chem 2.5: cannot be used: {fault.format('Alchemist')}",
+        (
+            "agent     chemist          Broken_Chem 2.5: cannot be used:"
+            f" {fault.format('Chemist')}"
+        ),
+        (
+            "agent     alchemist        Broken_Chem 2.5: cannot be used:"
+            f" {fault.format('Alchemist')}"
+        ),
         "tool      atomic_mass      aipo-chem 0.1.0",
         "task      chem             aipo-chem 0.1.0",
         "codec     tags             aipo_env",
@@ -166,8 +177,8 @@ def test_pytest_names_the_rules_that_are_broken(site: Path):
     assert done.returncode == 1
     assert "4 failed" in done.stdout
     assert (
-        "agent alchemist cannot be used: agent: 'broken_chem:Alchemist' cannot be loaded"
-        in done.stdout
+        "agent alchemist cannot be used: agent: 'broken_chem:Alchemist' cannot be"
+        " loaded" in done.stdout
     )
     assert "tool 'dumps': parameter 'obj' must be typed as one of str" in done.stdout
     assert "given '\\\\boxed{43}', it says Verdict(correct=True" in done.stdout

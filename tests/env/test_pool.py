@@ -209,7 +209,8 @@ def test_a_journal_cut_short_by_a_crash(tmp_path: Path):
 def test_a_journal_of_rubbish_is_passed_over(tmp_path: Path):
     path = tmp_path / "journal.jsonl"
     path.write_bytes(
-        b'\xff\xfe\n[]\n{"key": 1}\n{"key": "(0,)", "hash": "x", "reply": {"text": 3}}\n'
+        b'\xff\xfe\n[]\n{"key": 1}\n{"key": "(0,)", "hash": "x", "reply": {"text":'
+        b" 3}}\n"
     )
     journal = Journal(path)
     assert journal.get(request(key=(0,))) is None

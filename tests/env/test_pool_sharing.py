@@ -39,7 +39,9 @@ def request(
 
 @dataclass
 class Numbering:
-    """Numbers its replies, so that no two are equal, and waits for `is_open`, if that is to be waited for."""
+    """Numbers its replies, so that no two are equal, and waits for `is_open`, if that
+    is to be waited for.
+    """
 
     waits: tuple[int, ...] = ()
     fails: tuple[int, ...] = ()

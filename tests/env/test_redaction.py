@@ -1,4 +1,6 @@
-"""Tasks whose source forbids republication: nothing of their text leaves by any door."""
+"""Tasks whose source forbids republication: nothing of their text leaves by any
+door.
+"""
 
 import json
 from dataclasses import replace

@@ -56,7 +56,10 @@ def test_parsing_leaves_the_spec_as_it_was():
     [
         (
             "scripted:a=1,wrong",
-            "agents: 'wrong' in 'scripted:a=1,wrong' is no option; write scripted:name=value",
+            (
+                "agents: 'wrong' in 'scripted:a=1,wrong' is no option; write"
+                " scripted:name=value"
+            ),
         ),
         ({"wrong": 0.2}, "agents: the spec .* needs a 'type'"),
         ({"type": 3}, "needs a 'type'"),
@@ -86,7 +89,9 @@ def test_construct_names_the_option():
     assert construct(Thing, {"size": 3}, "thing") == Thing(3)
     with pytest.raises(
         ConfigError,
-        match=r"thing: there is no option 'sise'. Valid: name, size. Did you mean 'size'",
+        match=(
+            r"thing: there is no option 'sise'. Valid: name, size. Did you mean 'size'"
+        ),
     ):
         construct(Thing, {"sise": 3}, "thing")
     with pytest.raises(ConfigError, match=r"thing: .*missing 1 required"):
@@ -197,7 +202,9 @@ def anything(first: str, **rest: int) -> dict[str, Any]:
 
 @pytest.fixture
 def pumps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Registry:
-    """A registry with one component of its own, beside packages that offer some, two of them broken."""
+    """A registry with one component of its own, beside packages that offer some, two of
+    them broken.
+    """
     module = ModuleType("pumps")
     module.__dict__.update(Pump=Pump, READY=READY, no_value=no_value, anything=anything)
     monkeypatch.setitem(sys.modules, "pumps", module)
@@ -272,7 +279,10 @@ def test_a_live_object_is_the_component(pumps: Registry):
         ),
         (
             "gone",
-            "pump: 'gone_pumps:Pump' cannot be loaded: ModuleNotFoundError: No module named 'gone_pumps'",
+            (
+                "pump: 'gone_pumps:Pump' cannot be loaded: ModuleNotFoundError: No"
+                " module named 'gone_pumps'"
+            ),
         ),
         ("exit", "pump: 'exits:Pump' cannot be loaded: SystemExit: 3"),
     ],
@@ -296,7 +306,8 @@ def test_a_broken_package_breaks_no_other_name(pumps: Registry):
             "pump",
             "gone",
             "gone_pumps:Pump",
-            "pump: 'gone_pumps:Pump' cannot be loaded: ModuleNotFoundError: No module named 'gone_pumps'.",
+            "pump: 'gone_pumps:Pump' cannot be loaded: ModuleNotFoundError: No module"
+            " named 'gone_pumps'.",
         ),
         Plugin("pump", "hand", "pumps:Pump"),
         Plugin("pump", "own", "aipo_env"),

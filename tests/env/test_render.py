@@ -53,20 +53,32 @@ def consult(status: str, call_id: int, **fields: object) -> Consult:
 
 
 def hostile() -> Episode:
-    """Return an episode in which every author, and every field that a model can reach, is hostile."""
+    """Return an episode in which every author, and every field that a model can reach,
+    is hostile.
+    """
     spans = (
         Span('<reply from="verify">', Author.ENV),
         Span(STEERING, Author.AGENT, IMAGE, 0, True),
     )
     prompt, policy, agent, tool, env, template = Author
-    record = TokenRecord.build({
-        "token_ids": [10, 11, 15, 12, 13, 14, 16],
-        "author": [prompt, policy, template, env, agent, tool, policy],
-        "call_id": [-1, -1, -1, -1, 0, -1, -1],
-        "turn": [0, 0, 1, 1, 1, 1, 1],
-        "behaviour_logprobs": [math.nan, -0.25, math.nan, math.nan, math.nan, math.nan, -math.inf],
-        "is_content": [False, False, False, False, True, False, False],
-    })  # fmt: skip
+    record = TokenRecord.build(
+        {
+            "token_ids": [10, 11, 15, 12, 13, 14, 16],
+            "author": [prompt, policy, template, env, agent, tool, policy],
+            "call_id": [-1, -1, -1, -1, 0, -1, -1],
+            "turn": [0, 0, 1, 1, 1, 1, 1],
+            "behaviour_logprobs": [
+                math.nan,
+                -0.25,
+                math.nan,
+                math.nan,
+                math.nan,
+                math.nan,
+                -math.inf,
+            ],
+            "is_content": [False, False, False, False, True, False, False],
+        }
+    )
     return Episode(
         task=Task(
             id=IMAGE, prompt=SCRIPT, answer="\u202e42", meta={"bottleneck": IMAGE}
@@ -242,7 +254,8 @@ def test_consultations_say_what_became_of_them() -> None:
     for status in ("answered", "failed", "leaked", "denied"):
         assert (
             text.count(
-                f'<section class="consult {status}" aria-label="Consultation of the Verify Agent">'
+                f'<section class="consult {status}" aria-label="Consultation of the'
+                ' Verify Agent">'
             )
             == 1
         )

@@ -1,4 +1,6 @@
-"""What `render` gives in each mode, of running episodes too, and episodes repeated from a cassette."""
+"""What `render` gives in each mode, of running episodes too, and episodes repeated from
+a cassette.
+"""
 
 import builtins
 from pathlib import Path

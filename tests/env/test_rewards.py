@@ -1,4 +1,6 @@
-"""Reward functions: what each return value comes to, and what a failing one does not bring down."""
+"""Reward functions: what each return value comes to, and what a failing one does not
+bring down.
+"""
 
 import asyncio
 import copy
@@ -181,9 +183,11 @@ def test_what_is_no_reward_is_a_failure_and_never_0(value: Any, fault: str):
 
 
 def test_a_failure_says_which_function_what_it_returned_and_what_is_valid():
-    assert judge(returning("1.0")).reason == (
-        "reward function 'rule' returned '1.0'; return a finite number, True or False, a dict of finite numbers "
-        "by name ('correct': True or False may be among them), or a Verdict."
+    assert (
+        judge(returning("1.0")).reason
+        == "reward function 'rule' returned '1.0'; return a finite number, True or"
+        " False, a dict of finite numbers by name ('correct': True or False may be"
+        " among them), or a Verdict."
     )
 
 
@@ -595,7 +599,14 @@ def three(task: Task, text: str, reference: str) -> float:
 @pytest.mark.parametrize(
     ("functions", "options", "message"),
     [
-        (alone, {}, r"reward function 'alone' has the parameters \(text: str\).*a reward function is fn\(task, text\) or"),
+        (
+            alone,
+            {},
+            (
+                r"reward function 'alone' has the parameters \(text: str\).*a reward"
+                r" function is fn\(task, text\) or"
+            ),
+        ),
         (three, {}, "reward function 'three' has the parameters .*reference"),
         (lambda *, task, text: 1.0, {}, "has the parameters"),
         (Keyed().rule, {}, r"reward function 'rule' has the parameters \(text: str\)"),
@@ -611,7 +622,11 @@ def three(task: Task, text: str, reference: str) -> float:
         ("json:nothing", {}, "cannot be loaded: AttributeError"),
         ("json:JSONDecoder", {}, "is no function, but a class"),
         ([exact, exact], {}, "two functions are named 'exact', so their parts"),
-        ({exact: float("nan")}, {}, "the weight of 'exact' is nan; it must be a finite"),
+        (
+            {exact: float("nan")},
+            {},
+            "the weight of 'exact' is nan; it must be a finite",
+        ),
         ({exact: "1"}, {}, "the weight of 'exact' is '1'"),
         ({exact: True}, {}, "the weight of 'exact' is True"),
         ({exact: 10**400}, {}, "the weight of 'exact' is 1000"),
@@ -620,7 +635,7 @@ def three(task: Task, text: str, reference: str) -> float:
         (exact, {"deadline_s": 0}, "reward: deadline_s=0 must be above 0"),
         (exact, {"deadline_s": float("nan")}, "reward: deadline_s is nan"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_used_is_named_at_once(
     functions: Any, options: dict, message: str
 ):
@@ -644,19 +659,31 @@ def test_rewards_in_text(text: str, functions: dict[str, float]):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "reward: '' in '' names no function; write 'module:function', with '=weight'"),
+        (
+            "",
+            (
+                "reward: '' in '' names no function; write 'module:function', with"
+                " '=weight'"
+            ),
+        ),
         ("a:f,", "reward: '' in 'a:f,' names no function"),
         ("f=1", "reward: 'f' in 'f=1' names no function"),
         ("a:b:c", "reward: 'a:b:c' in 'a:b:c' names no function"),
         ("a/b:f", "reward: 'a/b:f' in"),
-        ("a:f=", "reward: the weight of 'a:f' is ''; it must be a finite number, such as a:f=0.5"),
+        (
+            "a:f=",
+            (
+                "reward: the weight of 'a:f' is ''; it must be a finite number, such as"
+                " a:f=0.5"
+            ),
+        ),
         ("a:f=much", "reward: the weight of 'a:f' is 'much'"),
         ("a:f=1=2", "reward: the weight of 'a:f' is '1=2'"),
         ("a:f=nan", "reward: the weight of 'a:f' is 'nan'"),
         ("a:f=1e999", "reward: the weight of 'a:f' is '1e999'"),
         ("a:f,a:f=2", "reward: 'a:f' is given twice in 'a:f,a:f=2'"),
     ],
-)  # fmt: skip
+)
 def test_what_are_no_rewards_in_text(text: str, message: str):
     with pytest.raises(ConfigError, match=message):
         parse_rewards(text)

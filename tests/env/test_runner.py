@@ -94,7 +94,7 @@ def others() -> set[asyncio.Task]:
     return asyncio.all_tasks() - {asyncio.current_task()}
 
 
-def test_every_task_of_a_finite_source_comes_once_an_epoch_in_an_order_drawn_from_the_seed():
+def test_every_task_of_a_finite_source_comes_once_an_epoch_in_an_order_of_the_seed():
     episodes = asyncio.run(
         collect(EpisodeRunner(scenario(), answer, concurrency=1, seed=3), 10)
     )

@@ -1,4 +1,6 @@
-"""The process sandbox: what runs, what is cut off, and that no attack gets out of it."""
+"""The process sandbox: what runs, what is cut off, and that no attack gets out of
+it.
+"""
 
 import json
 import os
@@ -82,7 +84,10 @@ def test_a_program_runs():
         "lines = [input(), input()]",
         "lines = open(0).read().split()",
         "lines = open(0, 'rb').read().decode().split()",
-        "import os\nlines = os.read(0, max(os.fstat(0).st_size, 8192)).decode().split()",
+        (
+            "import os\nlines = os.read(0, max(os.fstat(0).st_size,"
+            " 8192)).decode().split()"
+        ),
         "import io, os\nlines = io.BytesIO(os.read(0, 100)).read().decode().split()",
     ],
 )
@@ -91,9 +96,19 @@ def test_every_ordinary_way_of_reading(read: str):
 
 
 def test_the_usual_modules_can_be_imported():
-    names = "math collections itertools heapq bisect functools re string random fractions decimal json sys io operator"
-    names += " collections.abc statistics typing dataclasses datetime copy cmath array enum textwrap hashlib os time contextlib"
-    source = f"import {', '.join(names.split())}\nprint(datetime.datetime.strptime('2020-02-29', '%Y-%m-%d').day)"
+    names = (
+        "math collections itertools heapq bisect functools re string random fractions"
+        " decimal json sys io operator"
+    )
+    names += (
+        " collections.abc statistics typing dataclasses datetime copy cmath array enum"
+        " textwrap hashlib os time contextlib"
+    )
+    source = (
+        "import"
+        f" {', '.join(names.split())}\nprint(datetime.datetime.strptime('2020-02-29',"
+        " '%Y-%m-%d').day)"
+    )
     assert printed(source) == b"29\n"
 
 
@@ -110,7 +125,10 @@ def test_any_bytes_go_in_and_out():
 
 
 def test_dataclasses_and_main_guard():
-    source = "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: 'int'\nif __name__ == '__main__':\n    print(P(3))"
+    source = (
+        "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: 'int'\nif"
+        " __name__ == '__main__':\n    print(P(3))"
+    )
     assert printed(source) == b"P(x=3)\n"
 
 
@@ -120,8 +138,15 @@ def test_dataclasses_and_main_guard():
         "import sys\nprint(1)\nsys.stdout.close()",
         "import sys\nsys.stdout.write('1\\n')\nsys.stdout = None",
         "out = open(1, 'w')\nout.write('1\\n')",
-        "import io, sys\nold = sys.stdout\nsys.stdout = io.StringIO()\nprint(2)\nold.write('1\\n')",
-        "import sys\nclass Out:\n    text = ''\n    def write(self, text): self.text += text\n    def flush(self): sys.__stdout__.write(self.text)\nsys.stdout = Out()\nprint(1)",
+        (
+            "import io, sys\nold = sys.stdout\nsys.stdout ="
+            " io.StringIO()\nprint(2)\nold.write('1\\n')"
+        ),
+        (
+            "import sys\nclass Out:\n    text = ''\n    def write(self, text):"
+            " self.text += text\n    def flush(self):"
+            " sys.__stdout__.write(self.text)\nsys.stdout = Out()\nprint(1)"
+        ),
         "import atexit\natexit.register(print, 1)",
         "import atexit, sys\natexit.register(print, 1)\nsys.exit()",
         "class A:\n    def __del__(self): print(1)\na = A()",
@@ -133,7 +158,10 @@ def test_what_is_written_last_is_not_lost(source: str):
 
 
 def test_deep_recursion_through_a_cache():
-    source = "import sys\nfrom functools import cache\nsys.setrecursionlimit(10 ** 6)\n@cache\n"
+    source = (
+        "import sys\nfrom functools import cache\nsys.setrecursionlimit(10 **"
+        " 6)\n@cache\n"
+    )
     source += "def f(n):\n    return n and f(n - 1) + 1\nprint(f(20_000))"
     assert run(source, limits=Limits(time_s=10)).stdout == b"20000\n"
 
@@ -153,13 +181,33 @@ def test_deep_recursion_through_a_cache():
         ("(" * 1000, "compile_error", 213, "too many nested parentheses"),
         ("-" * 100_000 + "1", "compile_error", 213, ""),
         ("x = [0] * 10 ** 10", "memory", 214, "memory limit reached"),
-        ("x = []\nwhile True: x.append(bytearray(10 ** 6))", "memory", 214, "memory limit reached"),
+        (
+            "x = []\nwhile True: x.append(bytearray(10 ** 6))",
+            "memory",
+            214,
+            "memory limit reached",
+        ),
         ("def f(n): return f(n + 1)\nf(0)", "runtime_error", 1, "RecursionError"),
-        ("import ctypes\nctypes.string_at(0)", "runtime_error", -signal.SIGSEGV, "killed by SIGSEGV"),
-        ("import numpy", "runtime_error", 1, "ModuleNotFoundError: No module named 'numpy'"),
-        ("import threading\nthreading.Thread(target=print).start()", "runtime_error", 1, "can't start new thread"),
+        (
+            "import ctypes\nctypes.string_at(0)",
+            "runtime_error",
+            -signal.SIGSEGV,
+            "killed by SIGSEGV",
+        ),
+        (
+            "import numpy",
+            "runtime_error",
+            1,
+            "ModuleNotFoundError: No module named 'numpy'",
+        ),
+        (
+            "import threading\nthreading.Thread(target=print).start()",
+            "runtime_error",
+            1,
+            "can't start new thread",
+        ),
     ],
-)  # fmt: skip
+)
 def test_how_a_run_ends(source: str, status: str, exit_code: int, reason: str):
     result = run(source)
     assert (result.status, result.exit_code) == (status, exit_code), result
@@ -171,13 +219,25 @@ def test_how_a_run_ends(source: str, status: str, exit_code: int, reason: str):
     [
         "while True: pass",
         "import time\ntime.sleep(60)",
-        "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+        (
+            "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True:"
+            " pass"
+        ),
         "import os\nfor fd in range(3): os.close(fd)\nwhile True: pass",
-        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "import signal\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n    except Exception: pass\nwhile True: pass",
+        (
+            "while True:\n    try:\n        while True: pass\n    except BaseException:"
+            " pass"
+        ),
+        (
+            "import signal\nfor n in range(1, 65):\n    try: signal.signal(n,"
+            " signal.SIG_IGN)\n    except Exception: pass\nwhile True: pass"
+        ),
         "x = 9 ** 9 ** 9",
         "import re\nre.match(r'(a+)+b', 'a' * 60)",
-        "import sys\nclass A:\n    def __del__(self):\n        while True: pass\na = A()\nsys.exit(0)",
+        (
+            "import sys\nclass A:\n    def __del__(self):\n        while True: pass\na"
+            " = A()\nsys.exit(0)"
+        ),
     ],
 )
 def test_time_is_bounded(source: str):
@@ -216,12 +276,20 @@ def test_limits_must_be_positive():
 
 
 def test_a_function_is_called_and_its_result_keeps_its_types():
-    source = "print('noise')\ndef f(a, b):\n    print('more')\n    return [a + b, 0.5, True, None, (1,), {'k': 'v'}]"
+    source = (
+        "print('noise')\ndef f(a, b):\n    print('more')\n    return [a + b, 0.5, True,"
+        " None, (1,), {'k': 'v'}]"
+    )
     result = run(source, b"[1, 2]", "f")
     assert (result.status, result.stderr) == ("ok", b"noise\nmore\n")
     assert json.loads(result.stdout) == [
-        {"int": "0x3"}, {"float": "0.5"}, True, None, [{"int": "0x1"}], {"dict": [["k", "v"]]}
-    ]  # fmt: skip
+        {"int": "0x3"},
+        {"float": "0.5"},
+        True,
+        None,
+        [{"int": "0x1"}],
+        {"dict": [["k", "v"]]},
+    ]
 
 
 def test_a_method_is_called_on_a_fresh_object():
@@ -271,8 +339,9 @@ def test_encode():
         encode({"a": [b"x"]})
 
 
-# Attacks. Each prints "through" if the kernel let it do what it must not. They do no harm where they succeed:
-# system calls get arguments for which the kernel, once it lets them in, finds another fault than EPERM.
+# Attacks. Each prints "through" if the kernel let it do what it must not. They do no
+# harm where they succeed: system calls get arguments for which the kernel, once it lets
+# them in, finds another fault than EPERM.
 
 ATTACKS: dict[str, str] = json.loads(
     Path(__file__).with_name("data").joinpath("attacks.json").read_text()
@@ -325,12 +394,13 @@ def test_machine_code_of_another_architecture_kills():
     if platform.machine() != "x86_64":
         pytest.skip("the 32-bit interface of x86-64")
     # mov eax, 20 (getpid of i386); int 0x80; ret
-    source = CTYPES + (
-        "libc.mmap.restype = ctypes.c_void_p\n"
-        "libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]\n"
-        "place = libc.mmap(None, 4096, 7, 0x22, -1, 0)\n"
-        "ctypes.memmove(place, bytes.fromhex('b814000000cd80c3'), 8)\n"
-        "print(ctypes.CFUNCTYPE(ctypes.c_int)(place)(), 'through')"
+    source = (
+        CTYPES
+        + "libc.mmap.restype = ctypes.c_void_p\nlibc.mmap.argtypes = [ctypes.c_void_p,"
+        " ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]\nplace ="
+        " libc.mmap(None, 4096, 7, 0x22, -1, 0)\nctypes.memmove(place,"
+        " bytes.fromhex('b814000000cd80c3'),"
+        " 8)\nprint(ctypes.CFUNCTYPE(ctypes.c_int)(place)(), 'through')"
     )
     assert run(source).reason == "killed by SIGSYS"
     x32 = CTYPES + "libc.syscall(0x40000000 + 39)\nprint('through')"
@@ -353,7 +423,8 @@ def test_two_programs_share_nothing():
     )
     assert (
         printed(
-            "import builtins, sys\nprint(hasattr(builtins, 'left'), hasattr(sys, 'left'))"
+            "import builtins, sys\nprint(hasattr(builtins, 'left'), hasattr(sys,"
+            " 'left'))"
         )
         == b"False False\n"
     )

@@ -18,7 +18,8 @@ def test_a_program_is_run_and_its_result_printed(
 ):
     program, given = tmp_path / "program.py", tmp_path / "input"
     program.write_text(
-        "import sys\nprint(input()[::-1], flush=True)\nsys.stdout.buffer.write(b'\\xff')\nsys.exit(3)"
+        "import sys\nprint(input()[::-1],"
+        " flush=True)\nsys.stdout.buffer.write(b'\\xff')\nsys.exit(3)"
     )
     given.write_bytes(b"abc\n")
     assert (

@@ -1,4 +1,6 @@
-"""Fork servers: side by side, replaced, ended with their owner; what the strongest layer offers; who is refused."""
+"""Fork servers: side by side, replaced, ended with their owner; what the strongest
+layer offers; who is refused.
+"""
 
 import asyncio
 import gc
@@ -191,7 +193,8 @@ from aipo_env.sandboxes.process import ProcessSandbox
 
 async def main():
     sandbox = ProcessSandbox(layers=(sys.argv[1],))
-    asyncio.create_task(sandbox.run(Program("import time; time.sleep(60)"), Limits(time_s=60)))
+    program = Program("import time; time.sleep(60)")
+    asyncio.create_task(sandbox.run(program, Limits(time_s=60)))
     children = lambda pid: Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     tree = [str(os.getpid())]
     while len(tree) < 5 - (sys.argv[1] != "namespaces"):
@@ -288,7 +291,8 @@ def test_a_server_that_dies_under_a_run_is_an_infra_error(sandbox: ProcessSandbo
     assert run(sandbox, "print(1)").stdout == b"1\n"
 
 
-# Locked up for good. The filter allows all here, so that what else a program has lost can be asked for.
+# Locked up for good. The filter allows all here, so that what else a program has lost
+# can be asked for.
 
 LOCKED = """
 import ctypes, os, struct
@@ -297,7 +301,8 @@ ALLOW_ALL = struct.pack("<HBBI", 6, 0, 0, 0x7FFF0000)
 child.lock(ALLOW_ALL, os.getppid(), 60, {})
 capabilities = ctypes.create_string_buffer(b"x" * 24, 24)
 child.libc.capget(struct.pack("=Ii", 0x20080522, 0), capabilities)
-print(capabilities.raw == bytes(24), child.libc.prctl(3), child.libc.prctl(39, 0, 0, 0, 0))
+has_none = capabilities.raw == bytes(24)
+print(has_none, child.libc.prctl(3), child.libc.prctl(39, 0, 0, 0, 0))
 """
 
 ORPHAN = """
@@ -369,10 +374,16 @@ def test_memory_holds_nothing_of_earlier_programs(sandbox: ProcessSandbox):
 
 
 def test_scratch_files_are_gone_at_the_next_run(namespaces: ProcessSandbox):
-    state = "import os\ns = os.stat('.')\nprint(os.getcwd(), os.listdir('.'), s.st_mtime, s.st_mode, os.listdir('/'))"
+    state = (
+        "import os\ns = os.stat('.')\nprint(os.getcwd(), os.listdir('.'), s.st_mtime,"
+        " s.st_mode, os.listdir('/'))"
+    )
     clean = run(namespaces, state).stdout
     assert clean.startswith(b"/tmp [] 0.0")
-    leave = "import os\nos.mkdir('a')\nos.mkdir('a/b')\nopen('a/b/c', 'w').write('x' * 10**6)\nopen('/tmp/d', 'w')"
+    leave = (
+        "import os\nos.mkdir('a')\nos.mkdir('a/b')\nopen('a/b/c', 'w').write('x' *"
+        " 10**6)\nopen('/tmp/d', 'w')"
+    )
     assert (
         run(namespaces, leave + "\nprint(sorted(os.listdir('.')))").stdout
         == b"['a', 'd']\n"
@@ -387,7 +398,10 @@ def test_scratch_files_are_gone_at_the_next_run(namespaces: ProcessSandbox):
     [
         "open('x', 'wb').write(bytes(2**22))",
         "for n in range(100): open(str(n), 'wb').write(bytes(2**18))",
-        "import os\nfor n in range(10**6): os.close(os.open(str(n), os.O_CREAT | os.O_WRONLY))",
+        (
+            "import os\nfor n in range(10**6): os.close(os.open(str(n), os.O_CREAT |"
+            " os.O_WRONLY))"
+        ),
         "import os\nfor n in range(10**6): os.mkdir('a'); os.rename('a', str(n))",
         "import os\nos.symlink('/etc/passwd', 'x')",
         "import os\nopen('y', 'w')\nos.link('y', 'x')",
@@ -429,7 +443,10 @@ def test_threads_and_processes_are_counted(namespaces: ProcessSandbox):
     for processes in (1, 2, 4):
         limits = Limits(time_s=30.0, memory_mb=512, processes=processes)
         assert run(namespaces, COUNT, limits).stdout == b"%d\n" % processes
-    fork = "import os\npid = os.fork()\nif not pid: os._exit(7)\nprint(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    fork = (
+        "import os\npid = os.fork()\nif not pid:"
+        " os._exit(7)\nprint(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
     assert run(namespaces, fork, Limits(time_s=30.0, processes=2)).stdout == b"7\n"
 
 
@@ -438,8 +455,14 @@ def test_threads_and_processes_are_counted(namespaces: ProcessSandbox):
     [
         "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
         "import os\nif not os.fork():\n    while True: pass\nos.closerange(0, 3)",
-        "import os\nif os.fork(): os._exit(0)\nif os.fork(): os._exit(0)\nwhile True: pass",
-        "import os, threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()",
+        (
+            "import os\nif os.fork(): os._exit(0)\nif os.fork(): os._exit(0)\nwhile"
+            " True: pass"
+        ),
+        (
+            "import os, threading, time\nthreading.Thread(target=time.sleep,"
+            " args=(60,)).start()"
+        ),
     ],
 )
 def test_what_a_program_started_ends_with_it(namespaces: ProcessSandbox, source: str):
@@ -453,8 +476,14 @@ def test_what_a_program_started_ends_with_it(namespaces: ProcessSandbox, source:
 
 
 def test_new_namespaces_are_no_way_out(namespaces: ProcessSandbox):
-    source = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nNUMBER = {'x86_64': 56}.get('MACHINE', 220)\n"
-    source += "for flag in (0x10000000, 0x20000, 0x8000, 0x2000):\n    libc.syscall(NUMBER, flag | 17, None, None, None, None)\n    print(ctypes.get_errno())"
+    source = (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nNUMBER = {'x86_64':"
+        " 56}.get('MACHINE', 220)\n"
+    )
+    source += (
+        "for flag in (0x10000000, 0x20000, 0x8000, 0x2000):\n    libc.syscall(NUMBER,"
+        " flag | 17, None, None, None, None)\n    print(ctypes.get_errno())"
+    )
     result = run(
         namespaces,
         source.replace("MACHINE", platform.machine()),
@@ -509,7 +538,8 @@ def test_a_set_up_that_fails_is_no_result_of_the_program(
     assert (result.status, result.stdout) == ("infra_error", b"")
     assert (
         result.reason
-        == "the process could not lock itself up: OSError: [Errno 22] prctl of the filter: Invalid argument"
+        == "the process could not lock itself up: OSError: [Errno 22] prctl of the"
+        " filter: Invalid argument"
     )
     with pytest.raises(SandboxUnavailable, match="failed .* times in a row"):
         run_sync(self_test.self_test(broken))

@@ -1,4 +1,6 @@
-"""Stable-Baselines3 and sb3-contrib check the token environment, step it and learn from it."""
+"""Stable-Baselines3 and sb3-contrib check the token environment, step it and learn from
+it.
+"""
 
 from pathlib import Path
 
@@ -22,7 +24,9 @@ DIGITS, END, KNOWLEDGE = slice(48, 58), 256, 257
 
 @pytest.fixture(autouse=True)
 def own_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Logs go to the test's own folder, and one thread computes: networks this small gain from no more."""
+    """Logs go to the test's own folder, and one thread computes: networks this small
+    gain from no more.
+    """
     monkeypatch.setenv("SB3_LOGDIR", str(tmp_path))
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -77,7 +81,9 @@ def test_masked_tokens_are_never_sampled():
 
 
 class CountsRightDigits:
-    """A verifier of our own: a bare code earns the share of its digits that are right."""
+    """A verifier of our own: a bare code earns the share of its digits that are
+    right.
+    """
 
     async def verify(self, task: Task, text: str) -> Verdict:
         right = sum(
@@ -143,7 +149,8 @@ def mean_reward(algorithm: MaskablePPO, num_episodes: int = 40) -> float:
 
 
 def test_ppo_learns_the_easiest_level():
-    # Chance is 0.1. Seeds 0 to 4 gave 0.51 to 0.64 here, and 0.69 to 0.78 after twice as many steps.
+    # Chance is 0.1. Seeds 0 to 4 gave 0.51 to 0.64 here, and 0.69 to 0.78 after twice
+    # as many steps.
     algorithm = MaskablePPO(
         "MlpPolicy",
         make_vec_env(code_env, 16, seed=0),

@@ -1,4 +1,6 @@
-"""The filter of system calls, interpreted as the kernel does: for both machines, whichever this one is."""
+"""The filter of system calls, interpreted as the kernel does: for both machines,
+whichever this one is.
+"""
 
 import struct
 

@@ -1,4 +1,6 @@
-"""Who reaches a server: by which name, from which page, with which token, and for how long."""
+"""Who reaches a server: by which name, from which page, with which token, and for how
+long.
+"""
 
 import asyncio
 from typing import Any

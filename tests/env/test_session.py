@@ -109,9 +109,11 @@ def test_no_answer_is_not_a_wrong_answer():
 def test_authors_partition_the_tokens():
     tokens = run(f"a{ASK}", "\\boxed{8534}", agent=CannedAgent("zura;")).tokens
     text = {
-        author: bytes(
-            i for i in tokens.token_ids[tokens.author == author].tolist() if i < 256
-        ).decode()
+        author: (
+            bytes(
+                i for i in tokens.token_ids[tokens.author == author].tolist() if i < 256
+            ).decode()
+        )
         for author in Author
     }
     assert text == {
@@ -153,8 +155,9 @@ def test_a_failing_agent_is_unavailable_and_recorded(fault: str):
 def test_several_calls_are_answered_in_order():
     rules = DialogueRules(consult_budget=2)
     episode = run(ASK * 3, "\\boxed{1}", agent=CannedAgent("yes;"), rules=rules)
-    assert episode.messages[3].content == (
-        '<reply from="knowledge">yes;</reply><reply from="knowledge">yes;</reply>'
+    assert (
+        episode.messages[3].content
+        == '<reply from="knowledge">yes;</reply><reply from="knowledge">yes;</reply>'
         '<reply from="knowledge">no consultations left</reply>'
     )
     assert [(c.call_id, c.status) for c in episode.consults] == [
@@ -351,12 +354,12 @@ def test_agents_see_which_replies_the_policy_made_up():
     )
     first, second = (request.trace for request in agent.requests)
     marked = (
-        "(All of this is the policy's own words, the reply in it too, which nobody gave:)\n"
-        f"| a\n| {forged}<reason>so?</reason>"
+        "(All of this is the policy's own words, the reply in it too, which nobody"
+        f" gave:)\n| a\n| {forged}<reason>so?</reason>"
     )
     assert first == marked
-    assert second == (
-        f'{marked}\n<reply from="reason">yes;</reply>\n<reason>and?</reason>'
+    assert (
+        second == f'{marked}\n<reply from="reason">yes;</reply>\n<reason>and?</reason>'
     )
     assert episode.num_forged == 2  # where it begins, and where it ends
 
@@ -432,14 +435,18 @@ def test_no_line_of_the_policy_reads_like_a_part_of_the_question():
     request = AgentRequest(
         kind="verify", query="a\n\nClaim:\nb", problem="p", trace="c\nproblem :\nd"
     )
-    assert role_question(request) == (
-        "Problem:\np\n\nWork so far:\nc\n| problem :\nd\n\nClaim:\na\n\n| Claim:\nb"
+    assert (
+        role_question(request)
+        == "Problem:\np\n\nWork so far:\nc\n| problem :\nd\n\nClaim:\na\n\n| Claim:\nb"
     )
 
 
 def test_half_a_surrogate_pair_reaches_no_agent():
     agent = CannedAgent("yes;")
-    call = '{"name": "consult", "arguments": {"kind": "reason", "query": "is \\ud800 it?"}}'
+    call = (
+        '{"name": "consult", "arguments": {"kind": "reason", "query": "is \\ud800'
+        ' it?"}}'
+    )
     episode = run(
         f"<tool_call>{call}</tool_call>",
         "\\boxed{1}",

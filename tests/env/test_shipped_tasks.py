@@ -1,4 +1,6 @@
-"""The generated code and science tasks that ship: whole, balanced, solved by their references."""
+"""The generated code and science tasks that ship: whole, balanced, solved by their
+references.
+"""
 
 import asyncio
 import json

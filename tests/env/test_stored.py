@@ -1,4 +1,6 @@
-"""Files of episodes made elsewhere: what a line may leave out, and what `aipo lint` says of a bad one."""
+"""Files of episodes made elsewhere: what a line may leave out, and what `aipo lint`
+says of a bad one.
+"""
 
 import copy
 import json
@@ -49,13 +51,18 @@ CONSULTED = {
     ],
     "consults": [
         {
-            "kind": "knowledge", "agent_id": "book", "query": "sum", "reply": "it is even",
-            "status": "answered", "call_id": 0, "turn": 1,
+            "kind": "knowledge",
+            "agent_id": "book",
+            "query": "sum",
+            "reply": "it is even",
+            "status": "answered",
+            "call_id": 0,
+            "turn": 1,
         }
     ],
     "reward": 1,
     "group_id": "g",
-}  # fmt: skip
+}
 TOKENS = {
     "token_ids": [1, 2, 3, 4, 5],
     "author": [0, 1, 2, 4, 1],
@@ -84,8 +91,14 @@ def test_authors_follow_from_roles_or_are_named(tmp_path: Path):
     [episode] = read_episodes(written(tmp_path, CONSULTED))
     spans = [span for message in episode.messages for span in message.spans]
     assert [span.author.name for span in spans] == [
-        "PROMPT", "PROMPT", "POLICY", "ENV", "AGENT", "ENV", "POLICY",
-    ]  # fmt: skip
+        "PROMPT",
+        "PROMPT",
+        "POLICY",
+        "ENV",
+        "AGENT",
+        "ENV",
+        "POLICY",
+    ]
     assert [span.is_content for span in spans] == [False] * 4 + [True, False, False]
     assert episode.aided
     assert episode.verdict == Verdict(correct=True, reward=1, status="correct")
@@ -143,36 +156,84 @@ def changed(path: str, value: Any, base: dict[str, Any] = CONSULTED) -> dict[str
     [
         ([], "the line is []; an object is needed"),
         ({"task": TASK}, "messages: the roles are []; without tokens"),
-        ({**SHORTEST, "messages": SHORTEST["messages"][::-1]}, "the roles are ['assistant', 'user']"),
+        (
+            {**SHORTEST, "messages": SHORTEST["messages"][::-1]},
+            "the roles are ['assistant', 'user']",
+        ),
         ({**SHORTEST, "rewards": 1}, "rewards: no such field. Valid: aided, consults"),
         (changed("task.answer", 4), "task.answer is 4; text is needed"),
         (changed("task.prompt", " "), "field 'prompt' must be non-empty text"),
-        (changed("messages.0.role", "tool"), "messages[0].role is 'tool'. Valid: assistant, system, user"),
-        (changed("messages.3.spans.1.author", "expert"), "messages[3].spans[1].author is 'expert'"),
-        (changed("messages.3.spans.1.text", None), "messages[3].spans[1].text is None; text is needed"),
-        (changed("consults.0.status", "ok"), "consults[0].status is 'ok'. Valid: answered"),
+        (
+            changed("messages.0.role", "tool"),
+            "messages[0].role is 'tool'. Valid: assistant, system, user",
+        ),
+        (
+            changed("messages.3.spans.1.author", "expert"),
+            "messages[3].spans[1].author is 'expert'",
+        ),
+        (
+            changed("messages.3.spans.1.text", None),
+            "messages[3].spans[1].text is None; text is needed",
+        ),
+        (
+            changed("consults.0.status", "ok"),
+            "consults[0].status is 'ok'. Valid: answered",
+        ),
         (changed("consults.0.turn", 1.5), "consults[0].turn is 1.5; a whole number"),
-        (changed("reward", "1"), "reward is '1'; a number below 2^31 or null is needed"),
+        (
+            changed("reward", "1"),
+            "reward is '1'; a number below 2^31 or null is needed",
+        ),
         (changed("reward", 10**400), "reward is 1000"),
-        (changed("reward_parts", {"a": True}), "reward_parts['a'] is True; a number below"),
+        (
+            changed("reward_parts", {"a": True}),
+            "reward_parts['a'] is True; a number below",
+        ),
         (changed("aided", 1), "aided is 1; true or false is needed"),
-        (changed("stop_reason", "finished"), "stop_reason is 'finished'. Valid: cancelled"),
+        (
+            changed("stop_reason", "finished"),
+            "stop_reason is 'finished'. Valid: cancelled",
+        ),
         (changed("tokens.author.1", 6), "tokens.author[1] is 6; 0 to 5 is needed"),
-        (changed("tokens.behaviour_logprobs.1", 0.5), "tokens.behaviour_logprobs[1] is 0.5; -1e+30 to 0.001 or null is needed"),
-        (changed("tokens.policy_version", [-1, -2, -1, -1, 0]), "tokens.policy_version[1] is -2; -1 to 2147483647 is needed"),
+        (
+            changed("tokens.behaviour_logprobs.1", 0.5),
+            "tokens.behaviour_logprobs[1] is 0.5; -1e+30 to 0.001 or null is needed",
+        ),
+        (
+            changed("tokens.policy_version", [-1, -2, -1, -1, 0]),
+            "tokens.policy_version[1] is -2; -1 to 2147483647 is needed",
+        ),
         (changed("tokens.token_ids", [1]), "differ in length"),
-        (changed("tokens.logprobs", []), "tokens.logprobs: no such column. Valid: author, beh"),
-        (changed("tokens", {"token_ids": [1]}), "tokens is {'token_ids': [1]}; an object with at least token_ids and author"),
+        (
+            changed("tokens.logprobs", []),
+            "tokens.logprobs: no such column. Valid: author, beh",
+        ),
+        (
+            changed("tokens", {"token_ids": [1]}),
+            (
+                "tokens is {'token_ids': [1]}; an object with at least token_ids and"
+                " author"
+            ),
+        ),
         (changed("tokens.author", 5), "tokens.author is 5; a list is needed"),
-        (changed("verdict", {"correct": 1}), "verdict.correct is 1; true or false is needed"),
-        (changed("verdict", {"correct": True, "status": "correct"}), "verdict.reward is missing"),
-        (changed("consults.0.tokens", None), "consults[0].tokens is None; a whole number"),
+        (
+            changed("verdict", {"correct": 1}),
+            "verdict.correct is 1; true or false is needed",
+        ),
+        (
+            changed("verdict", {"correct": True, "status": "correct"}),
+            "verdict.reward is missing",
+        ),
+        (
+            changed("consults.0.tokens", None),
+            "consults[0].tokens is None; a whole number",
+        ),
         (
             {"task": TASK, "messages": [], "tokens": {"token_ids": [], "author": []}},
             "messages: the roles are []; without tokens",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_fault_is_named_with_its_line_and_field(
     tmp_path: Path, row: Any, fault: str, capsys
 ):
@@ -202,16 +263,31 @@ def test_notes_say_what_training_takes_for_granted(tmp_path: Path, capsys):
     path = written(tmp_path, *rows)
     assert main(["lint", str(path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "note: line 1 and 3 more: no tokens: its text is tokenised with the chat template of the policy in training.",
+        (
+            "note: line 1 and 3 more: no tokens: its text is tokenised with the chat"
+            " template of the policy in training."
+        ),
         "note: line 1: no reward: it is verified again.",
-        "note: line 3 and 1 more: unknown log-probabilities: those tokens count as sampled by the policy at its update.",
-        "note: line 4: every log-probability of the policy's tokens is 0: an unknown one is null.",
+        (
+            "note: line 3 and 1 more: unknown log-probabilities: those tokens count as"
+            " sampled by the policy at its update."
+        ),
+        (
+            "note: line 4: every log-probability of the policy's tokens is 0: an"
+            " unknown one is null."
+        ),
         "note: line 4: its reward is 1, but reward_parts add up to 0.5.",
         "note: line 5 and 1 more: no reward: its group is left out.",
-        "note: line 7: tokens.policy_version is to be -1 where the policy did not write: it is not looked at there.",
+        (
+            "note: line 7: tokens.policy_version is to be -1 where the policy did not"
+            " write: it is not looked at there."
+        ),
         "note: 1 of 3 groups have equal rewards and teach nothing.",
         "note: 1 of 3 groups hold an episode without reward.",
-        "note: 1 of 3 groups hold one episode, which is compared with nothing and teaches nothing.",
+        (
+            "note: 1 of 3 groups hold one episode, which is compared with nothing and"
+            " teaches nothing."
+        ),
         "no errors",
     ]
 
@@ -231,10 +307,32 @@ def test_a_text_withheld_at_writing_is_an_error(tmp_path: Path, capsys):
 
 
 HOSTILE = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=8),
-    st.sampled_from(["\x1b[2J", "\ud800", {}, [], [[]], {"a": 1}, "policy", 10**400, -1, 2**31, 1e308, "9" * 5000]),
-    st.recursive(st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner)),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(
+        [
+            "\x1b[2J",
+            "\ud800",
+            {},
+            [],
+            [[]],
+            {"a": 1},
+            "policy",
+            10**400,
+            -1,
+            2**31,
+            1e308,
+            "9" * 5000,
+        ]
+    ),
+    st.recursive(
+        st.none(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner),
+    ),
+)
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:

@@ -141,7 +141,10 @@ def test_files_that_are_not_there_or_empty(tmp_path: Path):
     [
         (
             "toys",
-            "there is no 'toys'. Valid: file, hf, reasoning_gym, shipped, toy. Did you mean 'toy'",
+            (
+                "there is no 'toys'. Valid: file, hf, reasoning_gym, shipped, toy. Did"
+                " you mean 'toy'"
+            ),
         ),
         (
             "toy:dificulty=2",
@@ -177,7 +180,10 @@ TESTS = {
     [
         (
             {"time_limit_s": "2"},
-            "field 'time_limit_s' must be a number of seconds from 0.01 to 300, got '2'",
+            (
+                "field 'time_limit_s' must be a number of seconds from 0.01 to 300,"
+                " got '2'"
+            ),
         ),
         (
             {"memory_mb": 0},

@@ -330,7 +330,10 @@ def test_a_whole_episode_in_tokens_of_a_language_model(options: dict, codec: str
     text = {
         "tags": "<knowledge>mele</knowledge>",
         "macro": "<|knowledge|>mele",
-        "hermes": '<tool_call>{"name": "consult", "arguments": {"kind": "knowledge", "query": "mele"}}</tool_call>',
+        "hermes": (
+            '<tool_call>{"name": "consult", "arguments": {"kind": "knowledge", "query":'
+            ' "mele"}}</tool_call>'
+        ),
     }[codec]
     spelled = tokenizer.encode(text) + ([tokenizer.end_id] if codec == "macro" else [])
     assert play(env, spelled)[4]["consults_used"] == 1
@@ -350,7 +353,9 @@ def test_a_whole_episode_in_tokens_of_a_language_model(options: dict, codec: str
 
 
 def bpe(folder: Path, merges: list[tuple[str, str]]) -> str:
-    """Save a tokenizer of bytes, these merges and an end token that is the first id; return its spec."""
+    """Save a tokenizer of bytes, these merges and an end token that is the first id;
+    return its spec.
+    """
     tokens = dict.fromkeys(
         ["<|end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
     )

@@ -139,7 +139,10 @@ def test_an_encoding_with_gaps_that_has_to_be_downloaded(
     assert tokenizer.decode([65, 260, 270]) == "A<|endofprompt|>"
     with pytest.raises(
         ConfigError,
-        match="'gpt2' has to be downloaded, and that failed: no route. Use 'tiktoken:aipo'",
+        match=(
+            "'gpt2' has to be downloaded, and that failed: no route. Use"
+            " 'tiktoken:aipo'"
+        ),
     ):
         build_tokenizer("tiktoken:gpt2", TAGS)
 

@@ -1,4 +1,6 @@
-"""What a tool's parameters may be, how each codec tells of them, and how a model's arguments are read."""
+"""What a tool's parameters may be, how each codec tells of them, and how a model's
+arguments are read.
+"""
 
 import asyncio
 import enum
@@ -133,14 +135,14 @@ def test_the_schema_of_a_function():
 
 
 SEARCH = (
-    "Search the shelf, all of it; write the query, or a JSON object with query: string (What to look for), "
-    'limit: integer (Most that is found), optional, 5 if left out, mode: one of "fast", "slow", optional, '
-    '"fast" if left out.'
+    "Search the shelf, all of it; write the query, or a JSON object with query: string"
+    " (What to look for), limit: integer (Most that is found), optional, 5 if left out,"
+    ' mode: one of "fast", "slow", optional, "fast" if left out.'
 )
 PAINT = (
-    'Paint; write a JSON object with colour: one of "red", "blue" (in which), shape: one of "ROUND", "FLAT", '
-    "at: array of integer (where), weights: object of number, size: integer, optional, "
-    'label: string or integer, optional, "a" if left out.'
+    'Paint; write a JSON object with colour: one of "red", "blue" (in which), shape:'
+    ' one of "ROUND", "FLAT", at: array of integer (where), weights: object of number,'
+    ' size: integer, optional, label: string or integer, optional, "a" if left out.'
 )
 
 
@@ -148,7 +150,10 @@ def test_how_the_codecs_of_marks_tell_of_parameters():
     schemas = [Tool(search).schema, Tool(paint).schema]
     tags, macro = TagsCodec(schemas), MacroCodec(schemas)
     assert tags.tool_instructions(4).splitlines() == [
-        "You may call these tools, at most 4 times in all, by ending your turn with one of:",
+        (
+            "You may call these tools, at most 4 times in all, by ending your turn with"
+            " one of:"
+        ),
         f"<search>…</search> {SEARCH}",
         f"<paint>…</paint> {PAINT}",
         "The result comes in your next turn.",
@@ -190,8 +195,9 @@ def test_how_a_single_text_and_no_argument_are_told():
         "<now>…</now> The time; write {}.",
     ]
     assert call(turn, "left") == "left"
-    assert call(turn, "up") == (
-        'error: ValueError: way must be one of "left", "right", got "up"'
+    assert (
+        call(turn, "up")
+        == 'error: ValueError: way must be one of "left", "right", got "up"'
     )
     assert call(now, "{}") == "noon"
 
@@ -230,25 +236,34 @@ PAINTED = '"shape": "FLAT", "at": [1], "weights": {"a": 1}'
         (
             search,
             '{"query": "x", "mdoe": "slow"}',
-            "error: ValueError: there is no argument 'mdoe'. Valid: limit, mode, query. Did you mean 'mode'?",
+            (
+                "error: ValueError: there is no argument 'mdoe'. Valid: limit, mode,"
+                " query. Did you mean 'mode'?"
+            ),
         ),
         (
             search,
             '{"limit": 2}',
-            "error: ValueError: the argument 'query' is missing; the arguments must be a JSON object with "
-            "query, limit, mode",
+            (
+                "error: ValueError: the argument 'query' is missing; the arguments must"
+                " be a JSON object with query, limit, mode"
+            ),
         ),
         (
             search,
             '{"query": "x", "limit": 1e400}',
-            "error: ValueError: the arguments must be a JSON object with query, limit, mode: 1e400 is no JSON "
-            "number; numbers must be finite",
+            (
+                "error: ValueError: the arguments must be a JSON object with query,"
+                " limit, mode: 1e400 is no JSON number; numbers must be finite"
+            ),
         ),
         (
             search,
             '{"query": "x", "query": "y"}',
-            "error: ValueError: the arguments must be a JSON object with query, limit, mode: a name stands twice "
-            "in one JSON object",
+            (
+                "error: ValueError: the arguments must be a JSON object with query,"
+                " limit, mode: a name stands twice in one JSON object"
+            ),
         ),
         (
             paint,
@@ -278,13 +293,19 @@ PAINTED = '"shape": "FLAT", "at": [1], "weights": {"a": 1}'
         (
             paint,
             '{"weights": {"a": "b"}}',
-            "error: ValueError: weights must be of type object of number, got an object of 1",
+            (
+                "error: ValueError: weights must be of type object of number, got an"
+                " object of 1"
+            ),
         ),
         (
             paint,
             '{"weights": NaN}',
-            "error: ValueError: the arguments must be a JSON object with colour, shape, at, weights, size, label: "
-            "NaN is no JSON number; numbers must be finite",
+            (
+                "error: ValueError: the arguments must be a JSON object with colour,"
+                " shape, at, weights, size, label: NaN is no JSON number; numbers must"
+                " be finite"
+            ),
         ),
         (
             paint,
@@ -342,7 +363,10 @@ def of_either(a: int | complex) -> str:
     "function", [of_bytes, of_tuple, of_number_names, of_literal_bytes, of_either]
 )
 def test_types_that_json_has_not_are_named(function: Callable[..., Any]):
-    message = f"tool '{function.__name__}': parameter 'a' must be typed as one of str, .*Literal.*Enum"
+    message = (
+        f"tool '{function.__name__}': parameter 'a' must be typed as one of str,"
+        " .*Literal.*Enum"
+    )
     with pytest.raises(ConfigError, match=message):
         Tool(function)
 

@@ -1,4 +1,6 @@
-"""Classes as tools: one instance for each episode, made for its task and closed at its end."""
+"""Classes as tools: one instance for each episode, made for its task and closed at its
+end.
+"""
 
 import asyncio
 import inspect
@@ -134,8 +136,15 @@ def test_what_a_toolbox_holds():
     box = build_tools([look, World, f"{__name__}:Clock"])
     assert isinstance(box, Toolbox)
     assert box.names == (
-        "look", "prices", "pay", "wait", "greet", "kind", "rate", "tick"
-    )  # fmt: skip
+        "look",
+        "prices",
+        "pay",
+        "wait",
+        "greet",
+        "kind",
+        "rate",
+        "tick",
+    )
     assert [schema.name for schema in box.schemas] == list(box.names)
     assert list(box.functions) == ["look"]
     assert [made.__name__ for made in box.classes] == ["World", "Clock"]
@@ -165,8 +174,9 @@ def test_each_episode_has_an_instance_of_its_own():
         assert await ask(one, "kind") == "World"
         assert await ask(one, "rate", '{"day": 4}') == "4"
         assert await ask(one, "look", "there") == "there"
-        assert await ask(one, "pay", '{"coins": "x"}') == (
-            'error: ValueError: coins must be of type integer, got "x"'
+        assert (
+            await ask(one, "pay", '{"coins": "x"}')
+            == 'error: ValueError: coins must be of type integer, got "x"'
         )
         assert one.instances["World"].coins == 3
         assert sorted(one.instances) == ["Clock", "World"]
@@ -206,7 +216,10 @@ class Failing:
 def test_a_constructor_that_raises_is_named_and_the_others_are_closed():
     async def main() -> None:
         tools = build_tools([World, Failing]).open(TASK)
-        message = "tool class 'Failing': it could not be made for task 't1': RuntimeError: no licence"
+        message = (
+            "tool class 'Failing': it could not be made for task 't1': RuntimeError: no"
+            " licence"
+        )
         with pytest.raises(ToolError, match=message):
             await tools.start(5.0)
         assert World.closed == ["t1"]

@@ -91,7 +91,10 @@ class Counter:
     [
         (
             untyped,
-            "tool 'untyped': parameter 'a' must be typed as one of str, int, float, bool, list, dict",
+            (
+                "tool 'untyped': parameter 'a' must be typed as one of str, int, float,"
+                " bool, list, dict"
+            ),
         ),
         (odd_type, "tool 'odd_type': parameter 'a' must be typed"),
         (Counter, "tool 'Counter': it is a class, .* tools=.Counter."),
@@ -129,8 +132,10 @@ def sleep(seconds: int) -> int:
     return seconds
 
 def ask(seconds: int, deadline_s: float) -> None:
-    pool = AgentPool({"sleep": Tool(sleep)}, PoolLimits(deadline_s=deadline_s, retries=0))
-    outcome = run_sync(pool.consult(AgentRequest(kind="sleep", query=f'{{"seconds": {seconds}}}')))
+    limits = PoolLimits(deadline_s=deadline_s, retries=0)
+    pool = AgentPool({"sleep": Tool(sleep)}, limits)
+    request = AgentRequest(kind="sleep", query=f'{{"seconds": {seconds}}}')
+    outcome = run_sync(pool.consult(request))
     print(outcome.reply.text if outcome.reply else "none", end=" ")
 
 for _ in range(40):
@@ -171,7 +176,10 @@ def test_the_prompt_of_a_toy_problem_tells_of_the_tools():
         (
             shout,
             "",
-            "error: ValueError: the argument 'text' is missing; the arguments must be a JSON object with text",
+            (
+                "error: ValueError: the argument 'text' is missing; the arguments must"
+                " be a JSON object with text"
+            ),
         ),
         (shout, '{"text": 3}', "error: ValueError: text must be of type string, got 3"),
         (later, '{"flag": true}', "true"),
@@ -183,7 +191,10 @@ def test_the_prompt_of_a_toy_problem_tells_of_the_tools():
         (
             later,
             '{"flga": true}',
-            "error: ValueError: there is no argument 'flga'. Valid: flag. Did you mean 'flag'?",
+            (
+                "error: ValueError: there is no argument 'flga'. Valid: flag. Did you"
+                " mean 'flag'?"
+            ),
         ),
         (
             later,

@@ -39,7 +39,10 @@ def test_a_whole_episode_as_a_transcript():
     }
 
     observation, reward, terminated, truncated, info = env.step(ASK)
-    asked = f'{prompt}\n\nassistant: {ASK}\n\nuser: <reply from="knowledge">mele=#78#25;</reply>'
+    asked = (
+        f"{prompt}\n\nassistant: {ASK}\n\nuser: <reply"
+        ' from="knowledge">mele=#78#25;</reply>'
+    )
     assert observation == asked
     assert (reward, terminated, truncated) == (0.0, False, False)
     assert info == {
@@ -65,9 +68,10 @@ def test_a_whole_episode_as_a_transcript():
     }
     assert isinstance(episode, Episode)
     assert episode.correct
-    assert bytes(
-        episode.tokens.token_ids[episode.tokens.policy_mask].tolist()
-    ).decode() == (f"{ASK}0808+7825=7623;\\boxed{{7623}}")
+    assert (
+        bytes(episode.tokens.token_ids[episode.tokens.policy_mask].tolist()).decode()
+        == f"{ASK}0808+7825=7623;\\boxed{{7623}}"
+    )
     assert (episode.tokens.author == Author.AGENT).sum() == len("mele=#78#25;")
 
 
@@ -162,7 +166,8 @@ def test_splits_and_worlds():
 def test_tasks_of_a_file(tmp_path: Path):
     path = tmp_path / "tasks.jsonl"
     path.write_text(
-        '{"id": "a", "prompt": "1+1?", "answer": "2"}\n{"id": "b", "prompt": "x", "answer": "3"}\n'
+        '{"id": "a", "prompt": "1+1?", "answer": "2"}\n{"id": "b", "prompt": "x",'
+        ' "answer": "3"}\n'
     )
     env = gym.make(ID, source=f"file:{path}", agents="none")
     assert {env.reset(seed=seed)[1]["task_id"] for seed in range(20)} == {"a", "b"}
@@ -240,9 +245,10 @@ def test_human_prints_messages_as_they_come(capsys: pytest.CaptureFixture):
         == "  prompt │ Solve. You may consult.\n  prompt │ Apply mele to 0808.\n"
     )
     env.step(f"\x07{ASK}")
-    assert capsys.readouterr().out == (
-        f"  policy │ \\u0007{ASK}\n"
-        '     env │ <reply from="knowledge">\n   agent │ mele=#78#25;\n     env │ </reply>\n'
+    assert (
+        capsys.readouterr().out
+        == f'  policy │ \\u0007{ASK}\n     env │ <reply from="knowledge">\n   agent │'
+        " mele=#78#25;\n     env │ </reply>\n"
     )
     assert env.render() is None
     assert capsys.readouterr().out == ""

@@ -35,8 +35,12 @@ def stdin_task(
     *tests: dict[str, str], compare: dict[str, Any] | None = None, **fields: Any
 ) -> Task:
     return Task(
-        id="t", prompt="?", answer="", kind="code", tests=CodeTests(hidden=tests or TESTS, compare=compare or {}, **fields)
-    )  # fmt: skip
+        id="t",
+        prompt="?",
+        answer="",
+        kind="code",
+        tests=CodeTests(hidden=tests or TESTS, compare=compare or {}, **fields),
+    )
 
 
 def function_task(
@@ -46,9 +50,18 @@ def function_task(
 ) -> Task:
     tests = tuple({"args": args, "expected": expected} for args, expected in pairs)
     return Task(
-        id="t", prompt="?", answer="", kind="code",
-        tests=CodeTests(kind="function", hidden=tests, entry=entry, compare=compare or {}, time_limit_s=30.0),
-    )  # fmt: skip
+        id="t",
+        prompt="?",
+        answer="",
+        kind="code",
+        tests=CodeTests(
+            kind="function",
+            hidden=tests,
+            entry=entry,
+            compare=compare or {},
+            time_limit_s=30.0,
+        ),
+    )
 
 
 @cache
@@ -560,33 +573,77 @@ def test_a_tolerance_is_for_floats_and_integers_are_exact(
 @linux
 def test_a_method_of_a_solution():
     task = function_task(([[1, 2, 3], 2], 6), ([[], 0], 0), entry="Solution.total")
-    source = "from typing import List\nclass Solution:\n    def total(self, xs: List[int], n: int) -> int:\n        return sum(xs)"
+    source = (
+        "from typing import List\nclass Solution:\n    def total(self, xs: List[int],"
+        " n: int) -> int:\n        return sum(xs)"
+    )
     assert verify(task, fenced(source)).status == "correct"
 
 
-# Programs that want the reward without the work. None of them knows the answer, 987654321.
+# Programs that want the reward without the work. None of them knows the answer,
+# 987654321.
 
 SPOOFS = {
     "exit": "import sys\ndef f(x): sys.exit(0)",
     "exit at once": "import os\nos._exit(0)",
     "exit at import": "raise SystemExit",
-    "equal to all": "class E:\n    def __eq__(self, o): return True\n    __hash__ = None\ndef f(x): return E()",
-    "an integer equal to all": "class E(int):\n    def __eq__(self, o): return True\ndef f(x): return E(5)",
-    "a text equal to all": "class E(str):\n    def __eq__(self, o): return True\ndef f(x): return E('5')",
-    "a list equal to all": "class E(list):\n    def __eq__(self, o): return True\ndef f(x): return E()",
-    "its own class": "class E:\n    __class__ = int\n    def __index__(self): return 5\ndef f(x): return E()",
-    "patched json": "import json\njson.dumps = lambda *a, **k: 'true'\ndef f(x): return 5",
-    "patched loads": "import json\njson.loads = lambda *a, **k: 987\ndef f(x): return 5",
-    "patched harness": "import sys\nframe = sys._getframe()\nwhile frame.f_back: frame = frame.f_back\nframe.f_globals['encode'] = lambda v: True\ndef f(x): return 5",
-    "patched builtins": "import builtins\nbuiltins.type = lambda *a: int\ndef f(x): return 5",
-    "forged channel": "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'true')\n    except OSError: pass\ndef f(x): return 5",
-    "forged channel and exit": "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'{\"status\": \"ok\", \"correct\": true}')\n    except OSError: pass\nos._exit(0)",
-    "two results": "import os\ndef f(x):\n    for fd in range(3, 64):\n        try: os.write(fd, b'1 ')\n        except OSError: pass\n    return 2",
+    "equal to all": (
+        "class E:\n    def __eq__(self, o): return True\n    __hash__ = None\ndef f(x):"
+        " return E()"
+    ),
+    "an integer equal to all": (
+        "class E(int):\n    def __eq__(self, o): return True\ndef f(x): return E(5)"
+    ),
+    "a text equal to all": (
+        "class E(str):\n    def __eq__(self, o): return True\ndef f(x): return E('5')"
+    ),
+    "a list equal to all": (
+        "class E(list):\n    def __eq__(self, o): return True\ndef f(x): return E()"
+    ),
+    "its own class": (
+        "class E:\n    __class__ = int\n    def __index__(self): return 5\ndef f(x):"
+        " return E()"
+    ),
+    "patched json": (
+        "import json\njson.dumps = lambda *a, **k: 'true'\ndef f(x): return 5"
+    ),
+    "patched loads": (
+        "import json\njson.loads = lambda *a, **k: 987\ndef f(x): return 5"
+    ),
+    "patched harness": (
+        "import sys\nframe = sys._getframe()\nwhile frame.f_back: frame ="
+        " frame.f_back\nframe.f_globals['encode'] = lambda v: True\ndef f(x): return 5"
+    ),
+    "patched builtins": (
+        "import builtins\nbuiltins.type = lambda *a: int\ndef f(x): return 5"
+    ),
+    "forged channel": (
+        "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'true')\n    except"
+        " OSError: pass\ndef f(x): return 5"
+    ),
+    "forged channel and exit": (
+        'import os\nfor fd in range(3, 64):\n    try: os.write(fd, b\'{"status": "ok",'
+        ' "correct": true}\')\n    except OSError: pass\nos._exit(0)'
+    ),
+    "two results": (
+        "import os\ndef f(x):\n    for fd in range(3, 64):\n        try: os.write(fd,"
+        " b'1 ')\n        except OSError: pass\n    return 2"
+    ),
     "forged ready": "import os\nos.write(1, b'\\x06\\x06')\ndef f(x): return 5",
     "closed channel": "import os\nos.closerange(0, 64)\ndef f(x): return 5",
-    "all frames": "import sys\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n        for v in frame.f_locals.values():\n            if v == 987654300 + 21: return v\n        frame = frame.f_back",
-    "all objects": "import gc\ndef f(x):\n    for o in gc.get_objects():\n        if type(o) is list and 987654300 + 21 in o: return 987654300 + 21",
-    "all of memory": "import ctypes\ndef f(x):\n    return next(n for n in range(10) if str(987654300 + 21) in ctypes.string_at(id(x), 64).hex())",
+    "all frames": (
+        "import sys\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n       "
+        " for v in frame.f_locals.values():\n            if v == 987654300 + 21: return"
+        " v\n        frame = frame.f_back"
+    ),
+    "all objects": (
+        "import gc\ndef f(x):\n    for o in gc.get_objects():\n        if type(o) is"
+        " list and 987654300 + 21 in o: return 987654300 + 21"
+    ),
+    "all of memory": (
+        "import ctypes\ndef f(x):\n    return next(n for n in range(10) if"
+        " str(987654300 + 21) in ctypes.string_at(id(x), 64).hex())"
+    ),
     "print it": "def f(x): print(987654300 + 20)",
     "generator": "def f(x): yield 5",
     "deep": "def f(x):\n    r = []\n    for _ in range(10 ** 5): r = [r]\n    return r",
@@ -595,8 +652,11 @@ SPOOFS = {
     "raise": "def f(x): raise BaseException('correct')",
     "not finite": "def f(x): return float('inf')",
     "exit hook": "import atexit, os\natexit.register(os._exit, 0)\ndef f(x): return 5",
-    "destructor": "import os\nclass D:\n    def __del__(self): os._exit(0)\nd = D()\ndef f(x): return 5",
-}  # fmt: skip
+    "destructor": (
+        "import os\nclass D:\n    def __del__(self): os._exit(0)\nd = D()\ndef f(x):"
+        " return 5"
+    ),
+}
 
 
 @linux
@@ -652,7 +712,10 @@ def test_every_kind_of_task_finds_its_verifier():
 def test_a_kind_without_a_verifier():
     with pytest.raises(
         ConfigError,
-        match="task 'x': there is no kind 'mth'. Valid: choice, code, math. Did you mean 'math'",
+        match=(
+            "task 'x': there is no kind 'mth'. Valid: choice, code, math. Did you mean"
+            " 'math'"
+        ),
     ):
         run_sync(ByKind().verify(Task(id="x", prompt="?", answer="1", kind="mth"), "1"))
 

@@ -1,4 +1,6 @@
-"""The native vector environment: gymnasium's contract, equal trajectories, send and recv."""
+"""The native vector environment: gymnasium's contract, equal trajectories, send and
+recv.
+"""
 
 import asyncio
 import hashlib
@@ -51,13 +53,17 @@ def turns(num_envs: int, step: int) -> tuple[str, ...]:
 
 
 def tokens(num_envs: int, step: int) -> np.ndarray:
-    """A macro token, a name and an end of turn, then another turn, shifted by environment."""
+    """A macro token, a name and an end of turn, then another turn, shifted by
+    environment.
+    """
     ids = [257, *b"mele", 256, *b"\\boxed{1}", 256]
     return np.array([ids[(step + env_id) % len(ids)] for env_id in range(num_envs)])
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two observations or infos are equal, arrays of objects and dtypes included."""
+    """Whether two observations or infos are equal, arrays of objects and dtypes
+    included.
+    """
     if isinstance(left, dict):
         return left.keys() == right.keys() and all(
             same(left[key], right[key]) for key in left
@@ -177,7 +183,9 @@ async def collect(runner: EpisodeRunner) -> list[Episode]:
 
 
 def digest() -> str:
-    """A hash of everything but wall-clock times that a vector environment and a runner give."""
+    """A hash of everything but wall-clock times that a vector environment and a runner
+    give.
+    """
     history = trajectory(VectorEnv(3, mode="turn", agents=AGENTS), turns, 8)
     episodes = [
         episode

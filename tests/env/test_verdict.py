@@ -25,7 +25,10 @@ def test_a_reward_is_any_finite_number_and_kept_as_a_float(reward: Any, kept: fl
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (float("nan"), "a verdict's reward is nan; it must be a finite number, or None"),
+        (
+            float("nan"),
+            "a verdict's reward is nan; it must be a finite number, or None",
+        ),
         (float("inf"), "a verdict's reward is inf"),
         (10**400, "a verdict's reward is 1000"),
         (10**5000, "a verdict's reward is <int>"),
@@ -35,7 +38,7 @@ def test_a_reward_is_any_finite_number_and_kept_as_a_float(reward: Any, kept: fl
         ([1.0], r"a verdict's reward is \[1.0\]"),
     ],
     ids=lambda value: type(value).__name__,
-)  # fmt: skip
+)
 def test_what_is_no_reward(reward: Any, message: str):
     with pytest.raises(ValueError, match=message):
         verdict(reward=reward)
@@ -63,7 +66,10 @@ def test_parts_that_cancel_each_other_out_add_up():
         ({"a": "1"}, "the part 'a' of the reward is '1'"),
         ({"a": float("nan")}, "the part 'a' of the reward is nan"),
         ({"a": 10**400}, "the part 'a' of the reward is 1000"),
-        ({"": 1.0}, "a part of the reward is named ''; a name is printable text of 1 to"),
+        (
+            {"": 1.0},
+            "a part of the reward is named ''; a name is printable text of 1 to",
+        ),
         ({" ": 1.0}, "a part of the reward is named ' '"),
         ({"\x1b[2J": 1.0}, "a part of the reward is named '.x1b"),
         ({"x" * 101: 1.0}, "a part of the reward is named 'xxx"),
@@ -72,7 +78,7 @@ def test_parts_that_cancel_each_other_out_add_up():
         ([("a", 1.0)], "a verdict's parts are .*; give a mapping"),
         (None, "a verdict's parts are None; give a mapping"),
     ],
-)  # fmt: skip
+)
 def test_what_are_no_parts(parts: Any, message: str):
     with pytest.raises(ValueError, match=message):
         verdict(parts=parts)

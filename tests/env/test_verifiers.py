@@ -234,7 +234,13 @@ def test_turns_earn_by_name(verifier: Any, parts: dict[str, float]):
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (None, "turn_reward returned None: ValueError: .* Return a finite number or a mapping"),
+        (
+            None,
+            (
+                "turn_reward returned None: ValueError: .* Return a finite number or a"
+                " mapping"
+            ),
+        ),
         ("1", "turn_reward returned '1'"),
         (float("nan"), "turn_reward returned nan"),
         (10**400, "turn_reward returned 1000"),
@@ -244,7 +250,7 @@ def test_turns_earn_by_name(verifier: Any, parts: dict[str, float]):
         (SystemExit(3), "turn_reward raised SystemExit: 3"),
         (asyncio.CancelledError(), "turn_reward raised CancelledError"),
     ],
-)  # fmt: skip
+)
 def test_what_turns_cannot_earn(result: Any, message: str):
     with pytest.raises(VerifierError, match=message):
         run_sync(run_turn_reward(Turns(result), TASK, "42", VIEW))
@@ -349,13 +355,28 @@ class Empty:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (alone, r"a verifier has `async verify\(task, text\)`; a reward function is .*; this is a function with the parameters \(text: str\)"),
+        (
+            alone,
+            (
+                r"a verifier has `async verify\(task, text\)`; a reward function is .*;"
+                r" this is a function with the parameters \(text: str\)"
+            ),
+        ),
         (f"{__name__}:alone", r"this is a function with the parameters \(text: str\)"),
         (Empty(), "this is <.*Empty object.*, a Empty"),
         (Empty, "this is <.*Empty object"),
         (f"{__name__}:TASK", "this is Task.*, a Task"),
-        (Backward(), r"its verify has the parameters \(text: str\).*; a verifier has `async verify"),
-        (lambda task, text, reference: 1.0, "reward function '<lambda>' has the parameters"),
+        (
+            Backward(),
+            (
+                r"its verify has the parameters \(text: str\).*; a verifier has `async"
+                r" verify"
+            ),
+        ),
+        (
+            lambda task, text, reference: 1.0,
+            "reward function '<lambda>' has the parameters",
+        ),
         (print, "this is"),
         (None, "verifier: None is no spec"),
         (3, "verifier: 3 is no spec"),
@@ -363,11 +384,14 @@ class Empty:
         ("maths", "there is no 'maths'.*Did you mean 'math'"),
         ({"functions": "a:f"}, "needs a 'type'"),
         ("reward", "missing 1 required positional argument: 'functions'"),
-        ({"type": "reward", "functions": "a:f", "treshold": 1}, "Did you mean 'threshold'"),
+        (
+            {"type": "reward", "functions": "a:f", "treshold": 1},
+            "Did you mean 'threshold'",
+        ),
         ({"type": "reward", "functions": []}, "names no function"),
         ({"type": f"{__name__}:exact", "treshold": 1}, "there is no option 'treshold'"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_verifier(spec: Any, message: str):
     with pytest.raises(ConfigError, match=message):
         build_verifier(spec)

@@ -101,12 +101,18 @@ def test_code(tmp_path: Path):
         "code",
         {
             "task": SUM,
-            "code": "import sys\nprint(sum(map(int, input().split())))\nprint('log', file=sys.stderr)",
+            "code": (
+                "import sys\nprint(sum(map(int, input().split())))\nprint('log',"
+                " file=sys.stderr)"
+            ),
         },
         {"task": SUM, "code": "print(3)"},
         {
             "task": TWICE,
-            "code": "class Solution:\n    def twice(self, x):\n        print('x' * 5000)\n        return x + x",
+            "code": (
+                "class Solution:\n    def twice(self, x):\n        print('x' * 5000)\n "
+                "       return x + x"
+            ),
         },
         {"task": SUM, "code": "x = ("},
         {"task": SUM, "code": "1 / 0"},
@@ -115,11 +121,24 @@ def test_code(tmp_path: Path):
         {"task": SUM, "code": "x = [0] * 10 ** 10"},
         {"task": SUM, "code": ""},
     )
-    statuses = ["correct", "wrong", "correct", "compile_error", "runtime_error", "timeout", "output_limit", "memory", "no_answer"]  # fmt: skip
+    statuses = [
+        "correct",
+        "wrong",
+        "correct",
+        "compile_error",
+        "runtime_error",
+        "timeout",
+        "output_limit",
+        "memory",
+        "no_answer",
+    ]
     assert [verdict["status"] for verdict in verdicts] == statuses
     assert [verdict["reward"] for verdict in verdicts] == [1.0, 0.0, 1.0, *[0.0] * 6]
     first, second, third = (verdict["tests"] for verdict in verdicts[:3])
-    assert [(t["status"], t["stdout"], t["stderr"]) for t in first] == [("correct", "3\n", "log\n"), ("correct", "6\n", "log\n")]  # fmt: skip
+    assert [(t["status"], t["stdout"], t["stderr"]) for t in first] == [
+        ("correct", "3\n", "log\n"),
+        ("correct", "6\n", "log\n"),
+    ]
     assert [(test["status"], test["reason"]) for test in second] == [
         ("correct", ""),
         ("wrong", "another result than expected"),

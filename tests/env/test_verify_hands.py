@@ -1,4 +1,6 @@
-"""The Verify Agent that computes: equations, programs on public tests, and never the answer."""
+"""The Verify Agent that computes: equations, programs on public tests, and never the
+answer.
+"""
 
 import asyncio
 import sys
@@ -101,8 +103,10 @@ def test_a_mind_is_told_what_was_found_and_answers_the_other_roles():
         say(AgentRequest(kind="verify", query="$2+2=4$ so $x=4$"), mind)
         == "unsure, it is not complete."
     )
-    assert mind.requests[0].query == (
-        f"$2+2=4$ so $x=4$\n\nA program checked what can be computed of the claim: {RIGHT}"
+    assert (
+        mind.requests[0].query
+        == "$2+2=4$ so $x=4$\n\nA program checked what can be computed of the claim:"
+        f" {RIGHT}"
     )
     assert (
         say(AgentRequest(kind="verify", query="$2+2=5$"), mind) == "wrong at 2+2 = 5;"
@@ -154,7 +158,8 @@ def claim(body: str) -> tuple[str, object]:
 def test_a_program_is_run_on_the_public_tests_only():
     _, [request] = claim("return 2 * x")
     assert request.query.endswith(
-        "A program checked what can be computed of the claim: right on all 2 public tests; there may be others"
+        "A program checked what can be computed of the claim: right on all 2 public"
+        " tests; there may be others"
     )
     assert request.public_tests.hidden == TESTS.public
     assert "4242" not in repr(request)

@@ -17,11 +17,13 @@ SCRIPTS = Path(__file__).parent / "scripts"
 def run_script(
     venv: Callable[[str, Sequence[str]], Path], tmp_path: Path
 ) -> Callable[..., dict[str, Any]]:
-    """Return a function that runs `scripts/step_NAME.py`, warnings being errors, and returns what it prints.
+    """Return a function that runs `scripts/step_NAME.py`, warnings being errors, and
+    returns what it prints.
 
     Without requirements it runs beside the tests.
     """
-    # Small networks on one thread, and logs of Stable-Baselines3 where pytest clears up.
+    # Small networks on one thread, and logs of Stable-Baselines3 where pytest clears
+    # up.
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "SB3_LOGDIR": str(tmp_path)}
 
     def run(name: str, *requirements: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The sandbox in containers, on a real engine.
 
-AIPO_DOCKER_IMAGE names an image that the engine has; without it, one is made of this interpreter.
+AIPO_DOCKER_IMAGE names an image that the engine has; without it, one is made of this
+interpreter.
 """
 
 import asyncio
@@ -28,7 +29,8 @@ from aipo_env.sandboxes.self_test import open_sandbox, self_test
 pytestmark = [
     pytest.mark.integrations,
     pytest.mark.slow,
-    # The Docker library leaves the responses of attached containers to the garbage collector.
+    # The Docker library leaves the responses of attached containers to the garbage
+    # collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -53,7 +55,9 @@ NOT_NEEDED = {
 
 @cache
 def image() -> str:
-    """An image with a `python`: the one asked for, or this interpreter with its library and what it links to."""
+    """An image with a `python`: the one asked for, or this interpreter with its library
+    and what it links to.
+    """
     if name := os.environ.get("AIPO_DOCKER_IMAGE"):
         return name
     import docker

@@ -1,4 +1,6 @@
-"""The environments pass the checkers of the oldest gymnasium we support, and of the one that RLlib pins."""
+"""The environments pass the checkers of the oldest gymnasium we support, and of the one
+that RLlib pins.
+"""
 
 import subprocess
 from collections.abc import Callable, Sequence

@@ -1,4 +1,6 @@
-"""MCP and OpenEnv by their own packages: tools that we use, environments that we offer."""
+"""MCP and OpenEnv by their own packages: tools that we use, environments that we
+offer.
+"""
 
 import json
 import os
@@ -35,7 +37,10 @@ def test_tools_of_an_mcp_server(mcp: Path):
     assert result["stdio"] == result["http"]
     assert result["stdio"] == {
         "told": [
-            "<add>…</add> Add two numbers; write a JSON object with a: integer, b: integer.",
+            (
+                "<add>…</add> Add two numbers; write a JSON object with a: integer, b:"
+                " integer."
+            ),
             "<to_upper>…</to_upper> Upper case.",
         ],
         "replies": [
@@ -45,7 +50,10 @@ def test_tools_of_an_mcp_server(mcp: Path):
             ["answered", 'error: a must be of type integer, got "x"'],
             [
                 "answered",
-                "error: the argument 'b' is missing; the arguments must be a JSON object with a, b",
+                (
+                    "error: the argument 'b' is missing; the arguments must be a JSON"
+                    " object with a, b"
+                ),
             ],
         ],
         "authors": [tool],

@@ -26,7 +26,8 @@ def test_the_documentation_shows_tested_code():
     ]
     assert len(blocks) == len(scripts) == 6
     for block in blocks:
-        # Every line stands in one script, in this order; a script may do more in between.
+        # Every line stands in one script, in this order; a script may do more in
+        # between.
         ordered = [all(line in rest for line in block) for rest in map(iter, scripts)]
         assert any(ordered), "\n".join(["no script does this:", *block])
 

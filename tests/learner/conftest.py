@@ -20,8 +20,9 @@ from aipo_learner.policy.runtime import prepare
 from aipo_learner.policy.tiny import build_model, build_tokenizer
 
 CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content']"
+    " }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{%"
+    " endif %}"
 )
 
 
@@ -48,7 +49,9 @@ def scenario() -> Scenario:
 
 @pytest.fixture(scope="session")
 def chatml_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """Another vocabulary of special tokens and another template: newlines, an end token of its own."""
+    """Another vocabulary of special tokens and another template: newlines, an end token
+    of its own.
+    """
     other = PreTrainedTokenizerFast(
         tokenizer_object=build_tokenizer()._tokenizer,
         eos_token="<|im_end|>",

@@ -1,8 +1,10 @@
-"""Runs `aipo train` again and again in processes of its own, each of which gets a signal at a chosen moment.
+"""Runs `aipo train` again and again in processes of its own, each of which gets a
+signal at a chosen moment.
 
-One order per line of standard input, as JSON: the `config`; the `moment`, one of MOMENTS; which of them (`nth`,
-from 0); `delay_s` after its beginning; the `signal`. Answers with the exit code, negative for a signal. Everything is
-imported once: processes are forked before any of them has computed.
+One order per line of standard input, as JSON: the `config`; the `moment`, one of
+MOMENTS; which of them (`nth`, from 0); `delay_s` after its beginning; the `signal`.
+Answers with the exit code, negative for a signal. Everything is imported once:
+processes are forked before any of them has computed.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""Advantages of a group: baselines, standard deviation, leave-one-out, dropped groups."""
+"""Advantages of a group: baselines, standard deviation, leave-one-out, dropped
+groups.
+"""
 
 import math
 

@@ -1,4 +1,6 @@
-"""The rules for agent tokens against literal tables: the push, and how long a token takes."""
+"""The rules for agent tokens against literal tables: the push, and how long a token
+takes.
+"""
 
 import math
 
@@ -82,7 +84,9 @@ def test_push_by_autograd_is_exact_where_the_table_is(rule: str):
 @pytest.mark.parametrize("start", range(3), ids=["p0=1e-2", "p0=1e-3", "p0=1e-4"])
 @pytest.mark.parametrize(("rule", "floor"), TIMES_TO_HALF)
 def test_time_until_a_token_is_as_likely_as_not(rule: str, floor: float, start: int):
-    """dz/dt = c(p) (1 - p), so the time from z0 to z = 0 is the integral of dz / (c (1 - p))."""
+    """dz/dt = c(p) (1 - p), so the time from z0 to z = 0 is the integral of dz / (c (1
+    - p)).
+    """
     first = 10.0 ** -(start + 2)
     logits = torch.linspace(
         math.log(first / (1 - first)), 0, 200_001, dtype=torch.float64

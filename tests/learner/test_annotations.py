@@ -27,19 +27,28 @@ NAN = np.nan
 
 def episode() -> Episode:
     """Return an episode of four tokens, the third of them an agent's."""
-    tokens = TokenRecord.build({
-        "token_ids": [5, 6, 7, 8],
-        "author": [Author.PROMPT, Author.POLICY, Author.AGENT, Author.ENV],
-        "call_id": [-1, -1, 0, -1],
-        "turn": [0, 0, 1, 1],
-        "behaviour_logprobs": [None, -1.0, None, None],
-        "is_content": [False, False, True, False],
-    })  # fmt: skip
+    tokens = TokenRecord.build(
+        {
+            "token_ids": [5, 6, 7, 8],
+            "author": [Author.PROMPT, Author.POLICY, Author.AGENT, Author.ENV],
+            "call_id": [-1, -1, 0, -1],
+            "turn": [0, 0, 1, 1],
+            "behaviour_logprobs": [None, -1.0, None, None],
+            "is_content": [False, False, True, False],
+        }
+    )
     task = Task(id="t", prompt="p", answer="1")
     return Episode(
-        task=task, aided=True, messages=(), turns=(), consults=(), tokens=tokens, verdict=None, reward=0.0,
+        task=task,
+        aided=True,
+        messages=(),
+        turns=(),
+        consults=(),
+        tokens=tokens,
+        verdict=None,
+        reward=0.0,
         stop_reason=StopReason.COMPLETED,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,7 +60,8 @@ def test_coefficients_are_the_rules_own_at_agent_tokens_only(
     model = build_model(build_tokenizer(), seed=0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.zero_()  # every token has probability 1 / vocabulary: far below the floor
+            # every token has probability 1 / vocabulary: far below the floor
+            parameter.zero_()
     objective = ObjectiveConfig(agent_rule=rule, floor=0.25)
     [found] = episode_coefficients(model, [episode()], objective, temperature=1.0)
     assert found.dtype == np.float32

@@ -57,7 +57,9 @@ def test_split_rows_keeps_to_the_budget_and_loses_nothing():
 def spoken(
     scenario: Scenario, tokenizer, turns: list[str], index: int, aided: bool = True
 ):
-    """Run an episode whose policy says `turns`, through the real template and tokenizer."""
+    """Run an episode whose policy says `turns`, through the real template and
+    tokenizer.
+    """
     session: Session = scenario.session(
         scenario.source.task("train", index), aided=aided, key=(0, 0, 0, 0)
     )
@@ -92,8 +94,9 @@ def test_agent_free_form_keeps_the_reply_and_drops_the_markup(scenario, tokenize
     plain = tokenizer.encode("<|system|>Solve.<|end|>", add_special_tokens=False)
     made = agent_free_row(episode, 1.0, plain, scenario.codec, tokenizer)
     statement = problem.operators[0].statements()[0]
-    assert tokenizer.decode(made.token_ids) == (
-        f"<|system|>Solve.<|end|>{statement}so \\boxed{{{problem.answer}}}<|end|>"
+    assert (
+        tokenizer.decode(made.token_ids)
+        == f"<|system|>Solve.<|end|>{statement}so \\boxed{{{problem.answer}}}<|end|>"
     )
     assert tokenizer.decode(made.token_ids[made.agent_mask]) == statement
     assert (

@@ -1,4 +1,6 @@
-"""Runs on disk: resumed runs equal uninterrupted ones bit for bit, and nothing whole is ever lost."""
+"""Runs on disk: resumed runs equal uninterrupted ones bit for bit, and nothing whole is
+ever lost.
+"""
 
 import json
 import os
@@ -275,8 +277,9 @@ def test_a_checkpoint_of_another_format_is_refused(
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path):
     settings = config(tmp_path / "run")
     holder = (
-        "import sys; from pathlib import Path; from aipo_learner.run.folder import locked\n"
-        "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from aipo_learner.run.folder import"
+        " locked\nwith locked(Path(sys.argv[1])): print('locked', flush=True);"
+        " sys.stdin.read()"
     )
     settings.out.mkdir()
     command = [sys.executable, "-c", holder, str(settings.out)]

@@ -31,9 +31,18 @@ def test_print_config_can_be_read_back(capsys, tmp_path: Path):
 
 def test_specs_and_objects_are_single_arguments(capsys):
     train(
-        ["--environment", "toy:difficulty=2", "--agents", '{"type": "scripted", "wrong": 0.2}',
-         "--environment.rules.max-turns", "3", "--reward", "a:f=1,b:g=0.2", "--print-config"]
-    )  # fmt: skip
+        [
+            "--environment",
+            "toy:difficulty=2",
+            "--agents",
+            '{"type": "scripted", "wrong": 0.2}',
+            "--environment.rules.max-turns",
+            "3",
+            "--reward",
+            "a:f=1,b:g=0.2",
+            "--print-config",
+        ]
+    )
     printed = json.loads(capsys.readouterr().out)
     assert printed["environment"] == {
         "source": "toy:difficulty=2",
@@ -53,7 +62,10 @@ def test_a_bad_object_exits_with_code_2(bad: str, capsys):
 def test_an_unknown_recipe_suggests_the_nearest():
     with pytest.raises(
         ConfigError,
-        match="there is no 'toi'. Valid: math_7b, math_7b_lora, toy, toy_base, toy_masked. Did you mean 'toy'?",
+        match=(
+            "there is no 'toi'. Valid: math_7b, math_7b_lora, toy, toy_base,"
+            " toy_masked. Did you mean 'toy'?"
+        ),
     ):
         train(["--recipe", "toi"])
 
@@ -87,9 +99,20 @@ def test_an_unknown_option_exits_with_code_2(capsys):
 
 def test_eval_writes_scores_and_episodes(tmp_path: Path, capsys):
     evaluate_command(
-        ["--num-tasks", "3", "--samples", "2", "--aided", "--aided-samples", "2", "--num-threads", "1",
-         "--out", str(tmp_path)]
-    )  # fmt: skip
+        [
+            "--num-tasks",
+            "3",
+            "--samples",
+            "2",
+            "--aided",
+            "--aided-samples",
+            "2",
+            "--num-threads",
+            "1",
+            "--out",
+            str(tmp_path),
+        ]
+    )
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["unaided"]["num_tasks"] == 3
     assert set(scores["unaided"]["by_bottleneck"]) == {"knowledge", "reason", "verify"}
@@ -105,9 +128,25 @@ def test_eval_writes_scores_and_episodes(tmp_path: Path, capsys):
 def test_eval_measures_a_run_on_its_own_tasks(tmp_path: Path, capsys):
     out = str(tmp_path / "run")
     train(
-        ["--out", out, "--environment", '{"type": "toy", "difficulty": 2}', "--seed", "3", "--num-steps", "1",
-         "--groups-per-step", "1", "--group-size", "2", "--num-threads", "1", "--loggers", ""]
-    )  # fmt: skip
+        [
+            "--out",
+            out,
+            "--environment",
+            '{"type": "toy", "difficulty": 2}',
+            "--seed",
+            "3",
+            "--num-steps",
+            "1",
+            "--groups-per-step",
+            "1",
+            "--group-size",
+            "2",
+            "--num-threads",
+            "1",
+            "--loggers",
+            "",
+        ]
+    )
     evaluate_command(
         [
             "--policy",

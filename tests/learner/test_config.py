@@ -72,7 +72,10 @@ def test_bad_values_are_named(change, message):
 def test_unknown_keys_suggest_the_nearest():
     with pytest.raises(
         ConfigError,
-        match="config: there is no option 'group_sise'. Valid: .* Did you mean 'group_size'?",
+        match=(
+            "config: there is no option 'group_sise'. Valid: .* Did you mean"
+            " 'group_size'?"
+        ),
     ):
         TrainConfig.from_dict({"group_sise": 4})
     with pytest.raises(ConfigError, match="objective.*'flor'.*Did you mean 'floor'?"):

@@ -1,5 +1,8 @@
-"""No text of a task, an agent or a tool becomes a control token, whatever the tokenizer calls special."""
-# ruff: noqa: RUF001 - marks of real templates have wide bars
+"""No text of a task, an agent or a tool becomes a control token, whatever the tokenizer
+calls special.
+"""
+
+# ruff: noqa: E501, RUF001 - templates have long lines, and marks with wide bars
 
 import random
 
@@ -157,7 +160,9 @@ TURNS = """{% for m in messages %}{{ OPEN + m['role'] + '\\n' + m['content'] + C
 def with_marks(
     backend: Tokenizer, opening: str, closing: str, **flags: bool
 ) -> PreTrainedTokenizerFast:
-    """Add `</s>` and two marks, of which the template writes `opening` and `closing`."""
+    """Add `</s>` and two marks, of which the template writes `opening` and
+    `closing`.
+    """
     backend.add_tokens([AddedToken("</s>", special=True, normalized=False)])
     marks = (opening.lower(), closing.lower())
     backend.add_tokens([AddedToken(mark, **flags) for mark in marks])

@@ -1,4 +1,6 @@
-"""Two ranks under torchrun, on gloo: the run of one rank, to rounding, and checkpoints that either resumes."""
+"""Two ranks under torchrun, on gloo: the run of one rank, to rounding, and checkpoints
+that either resumes.
+"""
 
 import json
 import os
@@ -45,24 +47,41 @@ ENVIRONMENT = {
 
 def config(out: Path) -> TrainConfig:
     return TrainConfig(
-        out=out, num_steps=2, groups_per_step=3, group_size=3, checkpoint_every=1, episodes_every=1, seed=3,
-        num_threads=1, lr=1e-3, warmup_steps=0, updates_per_step=2, microbatch_tokens=300, loggers="",
+        out=out,
+        num_steps=2,
+        groups_per_step=3,
+        group_size=3,
+        checkpoint_every=1,
+        episodes_every=1,
+        seed=3,
+        num_threads=1,
+        lr=1e-3,
+        warmup_steps=0,
+        updates_per_step=2,
+        microbatch_tokens=300,
+        loggers="",
         objective=ObjectiveConfig(kl_coef=0.05, agent_rule="floored"),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs `one` and `two` of so many ranks, and each resumed after its first step by the other number of ranks."""
+    """Runs `one` and `two` of so many ranks, and each resumed after its first step by
+    the other number of ranks.
+    """
     folder = tmp_path_factory.mktemp("ranks")
     train(config(folder / "one"), Console(quiet=True))
     cut_short(folder / "one", folder / "one-two")
     orders = [config(folder / name).to_dict() for name in ("two", "one-two")]
     (folder / "orders.json").write_text(json.dumps(orders))
     done = subprocess.run(
-        [*LAUNCH, SCRIPT, folder / "orders.json"], env=ENVIRONMENT,
-        capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
+        [*LAUNCH, SCRIPT, folder / "orders.json"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     cut_short(folder / "two", folder / "two-one")
     train(config(folder / "two-one"), Console(quiet=True))
@@ -186,9 +205,13 @@ def test_a_probe_tells_whether_logits_are_capped_before_ranks_count_their_passes
     own = token_ids > 0
     unknown = np.full(70, np.nan, np.float32)
     row = Row(
-        token_ids=token_ids, policy_mask=own, agent_mask=~own, sampler_logprobs=unknown, agent_logprobs=unknown,
+        token_ids=token_ids,
+        policy_mask=own,
+        agent_mask=~own,
+        sampler_logprobs=unknown,
+        agent_logprobs=unknown,
         advantage=1.0,
-    )  # fmt: skip
+    )
     batch_logprobs(forward, collate([row], 0))
     assert len(passes) == 2
 
@@ -198,7 +221,9 @@ def test_a_probe_tells_whether_logits_are_capped_before_ranks_count_their_passes
 def test_sigterm_gives_up_the_sampling_of_all_ranks(
     tmp_path: Path, hanging: tuple[int, ...]
 ):
-    """Ranks hang in the sampling of step 2, all of them or one for which the other waits."""
+    """Ranks hang in the sampling of step 2, all of them or one for which the other
+    waits.
+    """
     out = tmp_path / "run"
     settings = config(out).to_dict() | {"num_steps": 4, "checkpoint_every": 4}
     (tmp_path / "run.json").write_text(json.dumps(settings))
@@ -229,9 +254,22 @@ def test_sigterm_gives_up_the_sampling_of_all_ranks(
 def test_one_server_of_vllm_is_not_shared_by_ranks(tmp_path: Path):
     pytest.importorskip("openai")
     done = subprocess.run(
-        [*LAUNCH, "-m", "aipo_env.cli", "train", "--sampler", "vllm:http://127.0.0.1:9", "--out", tmp_path / "run"],
-        env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        [
+            *LAUNCH,
+            "-m",
+            "aipo_env.cli",
+            "train",
+            "--sampler",
+            "vllm:http://127.0.0.1:9",
+            "--out",
+            tmp_path / "run",
+        ],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode != 0
     assert (
         "sampler: http://127.0.0.1:9 would be given the weights by each of 2 ranks"
@@ -246,8 +284,11 @@ def test_sigterm_ends_the_step_on_all_ranks_and_saves_it(tmp_path: Path):
     (tmp_path / "run.json").write_text(json.dumps(settings))
     launch = [*LAUNCH, "--shutdown-timeout", "300", "-m", "aipo_env.cli"]
     with subprocess.Popen(
-        [*launch, "train", "--config", tmp_path / "run.json"], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    ) as ranks:  # fmt: skip
+        [*launch, "train", "--config", tmp_path / "run.json"],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as ranks:
         while len(read_metrics(out / "metrics.jsonl")) < 2 and ranks.poll() is None:
             time.sleep(0.1)
         ranks.terminate()

@@ -76,23 +76,30 @@ def test_an_unknown_policy_is_named(tmp_path: Path, monkeypatch):
 def test_what_a_forward_pass_keeps_grows_with_tokens_and_layers():
     one, two = (
         AutoConfig.for_model(
-            "llama", hidden_size=64, intermediate_size=128, num_hidden_layers=layers,
-            num_attention_heads=4, num_key_value_heads=2, vocab_size=100,
+            "llama",
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=100,
         )
         for layers in (4, 8)
-    )  # fmt: skip
+    )
     config = TrainConfig(compute=ComputeConfig(precision="float32"))
     small, large = (measure(shape, config, 1000) for shape in (one, two))
     assert large.activation_bytes == pytest.approx(2 * small.activation_bytes, rel=0.1)
     assert small.cast_bytes < 5000
     assert measure(one, TrainConfig(), 1000).activation_bytes < small.activation_bytes
-    # Weights of the layers in bfloat16: 2 bytes of 4 * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 128).
+    # Weights of the layers in bfloat16: 2 bytes of 4 * (64 * (64 + 32 + 32 + 64) + 3 *
+    # 64 * 128).
     assert measure(one, TrainConfig(), 1000).cast_bytes == pytest.approx(
         2 * 4 * 36_864, rel=0.05
     )
     # 2 * 2 bytes * 4 layers * 2 heads of 16.
     assert small.cache_bytes == 4 * 4 * 2 * 16
-    # 2 * (weights of layers and head + 4 layers * 64 * 1000 of attention to half of 1000 tokens).
+    # 2 * (weights of layers and head + 4 layers * 64 * 1000 of attention to half of
+    # 1000 tokens).
     assert small.token_flops == 2 * (4 * 36_864 + 6400 + 256_000)
     adapted = measure(one, TrainConfig(compute=ComputeConfig(lora_rank=8)), 1000)
     assert adapted.num_trained == 8 * 4 * (
@@ -102,19 +109,29 @@ def test_what_a_forward_pass_keeps_grows_with_tokens_and_layers():
 
 
 SIZE = Footprint(
-    num_params=2**33, num_trained=2**33, num_layers=32, hidden_size=4096, cast_bytes=2.0**34,
-    activation_bytes=2.0**23, cache_bytes=2**17, token_flops=2e10,
-)  # fmt: skip
+    num_params=2**33,
+    num_trained=2**33,
+    num_layers=32,
+    hidden_size=4096,
+    cast_bytes=2.0**34,
+    activation_bytes=2.0**23,
+    cache_bytes=2**17,
+    token_flops=2e10,
+)
 RULES = DialogueRules(max_policy_tokens=8192, max_context_tokens=2**14)
 
 
 def test_the_table_adds_up():
     config = TrainConfig(
-        groups_per_step=8, group_size=8, microbatch_tokens=4096, sampler="transformers",
+        groups_per_step=8,
+        group_size=8,
+        microbatch_tokens=4096,
+        sampler="transformers",
         compute=ComputeConfig(gradient_checkpointing=True),
-    )  # fmt: skip
-    # 128 GiB of state over 8; layer inputs 4096 * 32 * 4096 * 4 = 2 GiB, one layer again 1 GiB, its bfloat16
-    # weights 0.5; 32 GiB to sample from; 8 episodes of 16,384 * 128 KiB fill the 16 GiB of 71.3 that they need.
+    )
+    # 128 GiB of state over 8; layer inputs 4096 * 32 * 4096 * 4 = 2 GiB, one layer
+    # again 1 GiB, its bfloat16 weights 0.5; 32 GiB to sample from; 8 episodes of 16,384
+    # * 128 KiB fill the 16 GiB of 71.3 that they need.
     row = estimate(config, RULES, SIZE, "H100 80 GB", 8)
     assert row[:5] == ("16.0", "3.5", "32.0", "51.5 of 71.3", "8 of 8")
     reading = 8192 * (2 * 2**33 + 8 * 2**13 * 2**17) / (0.6 * 3.35e12) / 60
@@ -144,9 +161,14 @@ def test_a_rehearsal_makes_a_step_and_does_without_what_is_out_of_reach(
 ):
     console = Console(record=True, width=200, file=io.StringIO())
     config = TrainConfig(
-        policy=str(foreign_policy), environment=Environment(agents="openai:m@http://127.0.0.1:9/v1"), out=tmp_path / "run",
-        num_threads=1, group_size=4, source=EpisodeSource(max_staleness=3), overlong_buffer=50,
-    )  # fmt: skip
+        policy=str(foreign_policy),
+        environment=Environment(agents="openai:m@http://127.0.0.1:9/v1"),
+        out=tmp_path / "run",
+        num_threads=1,
+        group_size=4,
+        source=EpisodeSource(max_staleness=3),
+        overlong_buffer=50,
+    )
     dry_run(config, console)
     said = console.export_text()
     assert (
@@ -154,8 +176,8 @@ def test_a_rehearsal_makes_a_step_and_does_without_what_is_out_of_reach(
         in said
     )
     assert (
-        "One step of sampling, update and checkpoint was made with a random tiny policy."
-        in said
+        "One step of sampling, update and checkpoint was made with a random tiny"
+        " policy." in said
     )
     assert "8 x H100 80 GB" in said
     assert not config.out.exists()

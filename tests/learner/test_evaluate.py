@@ -61,9 +61,15 @@ def test_scores_by_bottleneck():
     assert row["never_solved"] == 0.5
     assert row["by_bottleneck"]["knowledge"]["pass@1"] == 0.75
     assert row["by_bottleneck"]["verify"] == {
-        "pass@1": 0.0, "pass@2": 0.0, "pass@4": 0.0, "pass@8": 0.0, "mean@8": 0.0,
-        "never_solved": 1.0, "num_tasks": 2, "num_samples": 8,
-    }  # fmt: skip
+        "pass@1": 0.0,
+        "pass@2": 0.0,
+        "pass@4": 0.0,
+        "pass@8": 0.0,
+        "mean@8": 0.0,
+        "never_solved": 1.0,
+        "num_tasks": 2,
+        "num_samples": 8,
+    }
 
 
 def test_compare_pairs_tasks_and_counts_the_boundary():

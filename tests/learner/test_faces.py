@@ -149,7 +149,8 @@ def test_every_face_gives_the_same_episode(
 
 @pytest.mark.parametrize("limit", [60, 87, 88, 110, 128, 140, 400])
 def test_the_token_environment_gives_the_same_episode(limit: int):
-    # All turns end by a stop string: one that does not ends by a token of its own there.
+    # All turns end by a stop string: one that does not ends by a token of its own
+    # there.
     limits = {"max_context_tokens": limit}
     texts = (*CONSULTING[:2], *["<knowledge>x</knowledge>"] * 6)
     expected = by_drive(texts, limits)

@@ -17,9 +17,25 @@ from aipo_learner.training import train
 pytest.importorskip("openai")
 
 FAULTS = (
-    "429", "500", "503", "302", "reset", "cut", "garbage", "nothing", "utf8", "nested", "shape", "empty", "huge",
-    "endless", "packed", "hang", "drip", "409",
-)  # fmt: skip
+    "429",
+    "500",
+    "503",
+    "302",
+    "reset",
+    "cut",
+    "garbage",
+    "nothing",
+    "utf8",
+    "nested",
+    "shape",
+    "empty",
+    "huge",
+    "endless",
+    "packed",
+    "hang",
+    "drip",
+    "409",
+)
 NUM_GROUPS, GROUP_SIZE, NUM_STEPS = 4, 4, 3
 
 
@@ -78,7 +94,7 @@ def test_it_loses_nothing_trains_no_partial_group_and_tells_it_all(
     # Every consultation of every episode is one request, and one more for each retry.
     retries, denied = counts.pop("retries"), counts.pop("denied", 0)
     # Before them the agents were asked whether they are there.
-    (first, *requests) = requests
+    first, *requests = requests
     assert "What is 2 + 2?" in first[1]["messages"][-1]["content"]
     assert counts.total() + retries == len(requests) >= 40
     assert len({body["seed"] for _, body in requests}) == counts.total()

@@ -1,4 +1,6 @@
-"""The learner's forward pass: equal to full logits for every kind of model, layout and way of computing it."""
+"""The learner's forward pass: equal to full logits for every kind of model, layout and
+way of computing it.
+"""
 
 import copy
 
@@ -182,7 +184,7 @@ def test_compiled_layers_give_the_same():
     )
 
 
-def test_bfloat16_computes_layers_in_it_and_keeps_weights_gradients_and_head_in_float32():
+def test_bfloat16_is_for_layers_and_float32_for_weights_gradients_and_head():
     model, batch = build("qwen3"), collate(ROWS, pad_token_id=0)
     seen: dict[str, torch.dtype] = {}
     model.model.layers[0].mlp.up_proj.register_forward_hook(
@@ -248,7 +250,10 @@ def test_an_update_changes_weights_by_the_same_whatever_computes_it(compute: dic
 def test_a_wrong_choice_is_named():
     with pytest.raises(
         ConfigError,
-        match=r"compute.layout='pakced'. Valid: auto, packed, padded. Did you mean 'packed'",
+        match=(
+            r"compute.layout='pakced'. Valid: auto, packed, padded. Did you mean"
+            r" 'packed'"
+        ),
     ):
         TrainConfig.from_dict({"compute": {"layout": "pakced"}})
     with pytest.raises(

@@ -1,4 +1,6 @@
-"""The forward pass of a model that FSDP2 has sharded over two processes: values and gradients of the whole one."""
+"""The forward pass of a model that FSDP2 has sharded over two processes: values and
+gradients of the whole one.
+"""
 
 import os
 import socket

@@ -1,4 +1,6 @@
-"""Log-probabilities from hidden states: equal to those from full logits, in a fraction of their memory."""
+"""Log-probabilities from hidden states: equal to those from full logits, in a fraction
+of their memory.
+"""
 
 import json
 import subprocess
@@ -78,11 +80,13 @@ import json, resource, torch
 from aipo_learner.policy.head import token_logprobs_from_hidden
 torch.set_num_threads(1)
 T, D, V = 256, 32, 151_936
-hidden, weight = torch.randn(T, D, requires_grad=True), torch.randn(V, D, requires_grad=True)
+hidden = torch.randn(T, D, requires_grad=True)
+weight = torch.randn(V, D, requires_grad=True)
 targets = torch.randint(V, (T,))
 def step(hidden, weight, targets):
     token_logprobs_from_hidden(hidden, weight, targets)[0].sum().backward()
-step(hidden[:2].detach().requires_grad_(), weight[:64].detach().requires_grad_(), targets[:2] % 64)  # warm up
+few, narrow = hidden[:2].detach(), weight[:64].detach()
+step(few.requires_grad_(), narrow.requires_grad_(), targets[:2] % 64)  # warm up
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 step(hidden, weight, targets)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,6 @@
-"""Steps that nothing is learned from: the reasons, and what is said to do about them."""
+"""Steps that nothing is learned from: the reasons, and what is said to do about
+them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,8 +52,10 @@ FAILED = replace(
         ),
         (
             [[WRONG, FAILED], [WRONG] * 2],
-            "1 x group with a failed episode, verifier_error; 1 x group all wrong; "
-            "the first failure: it broke",
+            (
+                "1 x group with a failed episode, verifier_error; 1 x group all wrong; "
+                "the first failure: it broke"
+            ),
             "Correct the verifier or the reward function",
         ),
     ],
@@ -72,8 +76,9 @@ def test_failed_consultations_are_counted():
     asked = ScriptedPolicy(["<knowledge>mele</knowledge>", r"\boxed{1}"]).run(
         session.rollout("train", 0, 0, index=0, aided=True)
     )
-    assert why_idle([[asked, asked]]) == (
-        "1 x group all wrong; 2 of 2 consultations failed: no reply within 0.01 s"
+    assert (
+        why_idle([[asked, asked]])
+        == "1 x group all wrong; 2 of 2 consultations failed: no reply within 0.01 s"
     )
     assert what_to_do([[asked, asked]]).startswith("No agent answers")
 

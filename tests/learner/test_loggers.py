@@ -64,7 +64,10 @@ def test_one_that_is_not_installed(
     monkeypatch.setitem(__import__("sys").modules, name, None)
     with pytest.raises(
         ConfigError,
-        match=rf"loggers: {name} does not start: .*{name}.* Install it .pip install {name}.",
+        match=(
+            rf"loggers: {name} does not start: .*{name}.* Install it .pip install"
+            rf" {name}."
+        ),
     ):
         open_loggers(f" {name}", tmp_path, {}, 0)
 
@@ -83,5 +86,6 @@ def test_one_that_fails_is_left_out(caplog: pytest.LogCaptureFixture):
         log_to(loggers, {"a": 2.0}, 1)
     assert seen == [({"a": 1.0}, 0), ({"a": 2.0}, 1)]
     assert caplog.messages == [
-        "the logger bad is left out from here on: OSError: [Errno 28] No space left on device"
+        "the logger bad is left out from here on: OSError: [Errno 28] No space left on"
+        " device"
     ]

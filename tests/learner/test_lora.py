@@ -1,4 +1,6 @@
-"""Adapters: only they are trained, exports are plain models, and a resumed run equals an uninterrupted one."""
+"""Adapters: only they are trained, exports are plain models, and a resumed run equals
+an uninterrupted one.
+"""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""What the loss promises: who gets a gradient, what may stand in masked places, errors."""
+"""What the loss promises: who gets a gradient, what may stand in masked places,
+errors.
+"""
 
 import math
 
@@ -84,7 +86,9 @@ def test_an_agent_weight_of_0_is_masked_bit_for_bit(base: str, rule: str):
 @every_base
 @every_rule
 def test_no_consultation_is_the_base_algorithm_bit_for_bit(base: str, rule: str):
-    """A batch without agent tokens loses nothing to the rule, and its agents' term is 0."""
+    """A batch without agent tokens loses nothing to the rule, and its agents' term is
+    0.
+    """
     batch = make_batch(torch.float32)
     alone = {**batch, "agent_mask": torch.zeros(3, TOKENS, dtype=torch.bool)}
     got = run(alone, ObjectiveConfig(base, rule, agent_weight=7.0, negative_weight=1.0))
@@ -174,7 +178,9 @@ def test_extreme_log_ratios_stay_finite(
 
 
 def test_a_bounded_ratio_still_pushes_back():
-    """A token grown by e^80 under a negative advantage is pushed with the bound, not with 0."""
+    """A token grown by e^80 under a negative advantage is pushed with the bound, not
+    with 0.
+    """
     logprobs = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
     one = torch.ones(1, 1, dtype=torch.bool)
     loss, _ = aipo_loss(

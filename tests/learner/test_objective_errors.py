@@ -27,12 +27,18 @@ BATCH = {
         (
             "base",
             "ppo",
-            "base='ppo'. Valid: cispo, dapo, dr_grpo, gppo, grpo, gspo, rloo. Did you mean '.*po'",
+            (
+                "base='ppo'. Valid: cispo, dapo, dr_grpo, gppo, grpo, gspo, rloo. Did"
+                " you mean '.*po'"
+            ),
         ),
         (
             "agent_rule",
             "",
-            "agent_rule=''. Valid: floored, luffy, masked, mixture, on_policy, plain_is",
+            (
+                "agent_rule=''. Valid: floored, luffy, masked, mixture, on_policy,"
+                " plain_is"
+            ),
         ),
         ("floor", -0.1, "floor=-0.1 must be a finite number, 0 or more"),
         ("floor", 1.1, "floor=1.1 must be at most ceiling=1.0"),

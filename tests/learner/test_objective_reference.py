@@ -1,4 +1,6 @@
-"""The loss and its gradient against a loop over single tokens, for every base and every rule."""
+"""The loss and its gradient against a loop over single tokens, for every base and every
+rule.
+"""
 
 import math
 

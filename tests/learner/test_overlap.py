@@ -1,4 +1,6 @@
-"""Sampling during the update, by an engine whose weights are its own: order, versions, resuming, faults."""
+"""Sampling during the update, by an engine whose weights are its own: order, versions,
+resuming, faults.
+"""
 
 import asyncio
 import signal
@@ -28,7 +30,9 @@ NUM_STEPS = 4
 
 
 class FolderEngine:
-    """Samples with the weights in the folder that it was handed, one request after another."""
+    """Samples with the weights in the folder that it was handed, one request after
+    another.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer, self.events, self.served = (
@@ -94,10 +98,22 @@ def engine(
 
 def config(out: Path) -> TrainConfig:
     return TrainConfig(
-        out=out, sampler="folder", num_steps=NUM_STEPS, groups_per_step=1, group_size=4, checkpoint_every=1,
-        keep_checkpoints=NUM_STEPS + 1, episodes_every=1, num_threads=1, lr=1e-3, warmup_steps=0, loggers="",
-        source=EpisodeSource(max_staleness=1), environment=Environment(rules={"max_policy_tokens": 64}), anneal_from=1.0,
-    )  # fmt: skip
+        out=out,
+        sampler="folder",
+        num_steps=NUM_STEPS,
+        groups_per_step=1,
+        group_size=4,
+        checkpoint_every=1,
+        keep_checkpoints=NUM_STEPS + 1,
+        episodes_every=1,
+        num_threads=1,
+        lr=1e-3,
+        warmup_steps=0,
+        loggers="",
+        source=EpisodeSource(max_staleness=1),
+        environment=Environment(rules={"max_policy_tokens": 64}),
+        anneal_from=1.0,
+    )
 
 
 def around_updates(
@@ -128,7 +144,9 @@ def outcome(out: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
 
 
 def logprob_gap(episode: Episode, policy: Path) -> float:
-    """Return how far the log-probabilities of the policy's tokens are from those of a checkpoint's."""
+    """Return how far the log-probabilities of the policy's tokens are from those of a
+    checkpoint's.
+    """
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval()
     token_ids = torch.tensor(episode.tokens.token_ids.astype("int64"))
     with torch.no_grad():

@@ -1,4 +1,6 @@
-"""A package of somebody else's is trained and measured by the id of its environment, and by its parts."""
+"""A package of somebody else's is trained and measured by the id of its environment,
+and by its parts.
+"""
 
 import json
 import os
@@ -22,7 +24,8 @@ ID = "sqlco:Co/AIPO-Sql-Turn-v0"
 REWARDS = '''
 def letters(task, text):
     """Partial rewards that depend on the text alone."""
-    return {"letters": sum(map(str.isalpha, text)) % 5 / 10, "length": len(text) % 7 / 10}
+    num_letters = sum(map(str.isalpha, text))
+    return {"letters": num_letters % 5 / 10, "length": len(text) % 7 / 10}
 '''
 FEW_TOKENS = ("--environment.rules.max-policy-tokens", "24")
 TRAIN = ("train", "--policy", "tiny", "--num-threads", "1", "--loggers", "")
@@ -42,7 +45,9 @@ def entry_points() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Make the package, and a module of reward functions, importable as if they were installed."""
+    """Make the package, and a module of reward functions, importable as if they were
+    installed.
+    """
     site = tmp_path_factory.mktemp("site")
     info = site / "sqlco-0.1.0.dist-info"
     info.mkdir()

@@ -1,4 +1,6 @@
-"""One reply of an agent ends no run, the first time or when a journal gives it again."""
+"""One reply of an agent ends no run, the first time or when a journal gives it
+again.
+"""
 
 from pathlib import Path
 

@@ -22,9 +22,17 @@ def test_a_killed_worker_is_replaced_and_nothing_lost_or_counted_twice(
     requirements = ("torch==2.13.0", "transformers==5.23.0", "ray==2.60.0")
     done = subprocess.run(
         [venv("ray", requirements), SCRIPTS / "ray_train.py", tmp_path],
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "local"},
-        capture_output=True, text=True, check=False, timeout=900,
-    )  # fmt: skip
+        env={
+            **os.environ,
+            "PYTHONPATH": str(SCRIPTS),
+            "OMP_NUM_THREADS": "1",
+            "RAY_ADDRESS": "local",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     result = json.loads(done.stdout.splitlines()[-1])
     assert (tmp_path / "ray-notes" / "killed").exists()

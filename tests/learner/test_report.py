@@ -116,18 +116,20 @@ def episode(text: str = "hello", *, aided: bool = True) -> Episode:
         messages=(Message("assistant", (Span(text, Author.POLICY),)),),
         turns=(),
         consults=(consult,) if aided else (),
-        tokens=TokenRecord.build({
-            "token_ids": [1, 2, 3],
-            "author": [Author.PROMPT, Author.POLICY, Author.AGENT],
-            "call_id": [-1, -1, 0],
-            "turn": [0, 0, 1],
-            "behaviour_logprobs": [math.nan, -0.5, math.nan],
-            "is_content": [False, False, True],
-        }),
+        tokens=TokenRecord.build(
+            {
+                "token_ids": [1, 2, 3],
+                "author": [Author.PROMPT, Author.POLICY, Author.AGENT],
+                "call_id": [-1, -1, 0],
+                "turn": [0, 0, 1],
+                "behaviour_logprobs": [math.nan, -0.5, math.nan],
+                "is_content": [False, False, True],
+            }
+        ),
         verdict=Verdict(correct=True, reward=1.0, status="correct"),
         reward=1.0,
         stop_reason=StopReason.COMPLETED,
-    )  # fmt: skip
+    )
 
 
 def run_folder(folder: Path, what: dict[str, Any] | None = None) -> Path:
@@ -211,10 +213,11 @@ def chart(text: str, title: str) -> str:
 
 def test_curves_stand_where_the_numbers_are(tmp_path: Path) -> None:
     success = chart(report(run_folder(tmp_path)), "Success alone, in training")
-    # 384 rollouts in 4 steps: quarters of 380 units from 46. Shares of 0 to 30%: of 198 units up from 208.
+    # 384 rollouts in 4 steps: quarters of 380 units from 46. Shares of 0 to 30%: of 198
+    # units up from 208.
     assert (
-        '<polyline class="line s0" points="141.0,208.0 236.0,188.2 331.0,168.4 426.0,148.6"/>'
-        in success
+        '<polyline class="line s0" points="141.0,208.0 236.0,188.2 331.0,168.4'
+        ' 426.0,148.6"/>' in success
     )
     assert '<polyline class="line s2"' in success
     assert ">rollouts</text>" in success
@@ -360,9 +363,13 @@ def test_viewer_shows_before_training_and_after(tmp_path: Path) -> None:
     sources = re.findall(r'<li data-source="([^"]+)"', report(run_folder(tmp_path)))
     assert sources == (
         ["before training"] * 2
-        + ["AIPO, step 0"] * 2 + ["AIPO, step 30"] + ["AIPO, after training"] * 3
-        + ["no agents, step 0"] * 2 + ["no agents, step 30"] + ["no agents, after training"] * 3
-    )  # fmt: skip
+        + ["AIPO, step 0"] * 2
+        + ["AIPO, step 30"]
+        + ["AIPO, after training"] * 3
+        + ["no agents, step 0"] * 2
+        + ["no agents, step 30"]
+        + ["no agents, after training"] * 3
+    )
 
 
 def test_page_loads_nothing(tmp_path: Path) -> None:
@@ -499,8 +506,8 @@ def test_paired_differences_are_said_and_broken_ones_left_out():
         "boundary_gain": 0.25,
     }
     assert _differences(arms, {"masked": change, "gone": change, "odd": [1]}) == [
-        "AIPO against masked, alone: +50.0 points of pass@1 (95 % paired bootstrap +40.0 to +62.5); "
-        "25% of the tasks were solved by the first only."
+        "AIPO against masked, alone: +50.0 points of pass@1 (95 % paired bootstrap"
+        " +40.0 to +62.5); 25% of the tasks were solved by the first only."
     ]
     assert _differences(arms, None) == []
 

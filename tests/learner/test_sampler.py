@@ -1,4 +1,6 @@
-"""The transformers sampler: exact ids, exact probabilities, a cache that survives consultations."""
+"""The transformers sampler: exact ids, exact probabilities, a cache that survives
+consultations.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -43,7 +45,9 @@ def episodes_of(scenario: Scenario, sampler: HFSampler, count: int, aided: bool 
 def biased_towards_calls(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
-    """Make a random model write markup often: its output embedding is scaled up for those tokens."""
+    """Make a random model write markup often: its output embedding is scaled up for
+    those tokens.
+    """
     model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
     with torch.no_grad():
         for text in ("<knowledge>", "</knowledge>", "<|end|>", "zelo"):
@@ -158,7 +162,10 @@ def test_message_text_never_becomes_a_special_token(tokenizer):
 
 
 def test_a_template_that_rewrites_history_is_refused(tokenizer):
-    rewriting = "{% for m in messages %}[{{ loop.index }}/{{ messages|length }}]{{ m['content'] }}{% endfor %}"
+    rewriting = (
+        "{% for m in messages %}[{{ loop.index }}/{{ messages|length }}]{{ m['content']"
+        " }}{% endfor %}"
+    )
     chat = ChatFormat(_with_template(rewriting))
     with pytest.raises(PolicyError, match="rewrites earlier turns"):
         chat.suffix(Message("user", (Span("x", Author.ENV),)), ended=True)
@@ -166,8 +173,9 @@ def test_a_template_that_rewrites_history_is_refused(tokenizer):
 
 def test_a_template_without_system_turns_gets_the_prompt_in_the_first_message():
     strict = (
-        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-        "<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no"
+        " system') }}{% endif %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor"
+        " %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
     messages = [
         Message("system", (Span("S", Author.PROMPT),)),

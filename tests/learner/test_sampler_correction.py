@@ -1,4 +1,6 @@
-"""The truncated importance weights of what another engine, or other weights, sampled."""
+"""The truncated importance weights of what another engine, or other weights,
+sampled.
+"""
 
 import math
 
@@ -11,7 +13,8 @@ from aipo_learner.learn.objective import aipo_loss
 from aipo_learner.settings.objective import ObjectiveConfig
 
 NAN = math.nan
-# One episode: two own tokens (ratios 4 and 0.5), an agent's two, an own token of unknown probability.
+# One episode: two own tokens (ratios 4 and 0.5), an agent's two, an own token of
+# unknown probability.
 OWN = torch.tensor([[True, True, False, False, True]])
 OLD = torch.tensor([[-1.0, -2.0, -3.0, -0.5, -1.5]], dtype=torch.float64)
 RATIOS = torch.tensor([[4.0, 0.5, NAN, NAN, NAN]], dtype=torch.float64)
@@ -47,8 +50,10 @@ def test_own_tokens_carry_the_truncated_weight(settings, weights):
 def test_gspo_weighs_an_episode_by_its_geometric_mean_and_may_be_told_otherwise():
     weights = {
         level: (
-            -3 * run(OLD - RATIOS.log(), base="gspo", sampler_ratio=level)[1][OWN]
-        ).tolist()
+            (
+                -3 * run(OLD - RATIOS.log(), base="gspo", sampler_ratio=level)[1][OWN]
+            ).tolist()
+        )
         for level in (None, "geometric", "token")
     }
     assert weights[None] == weights["geometric"] == pytest.approx([2 ** (1 / 3)] * 3)
@@ -66,7 +71,7 @@ def test_what_stands_at_an_agents_tokens_never_enters_the_ratios(level):
         assert metrics == expected[2]
 
 
-def test_the_effective_sample_size_is_one_where_nothing_drifted_and_falls_with_the_weights_spread():
+def test_the_effective_sample_size_is_one_without_drift_and_falls_with_the_spread():
     assert run(torch.where(OWN, OLD, NAN))[2]["effective_sample_size"] == pytest.approx(
         1.0
     )

@@ -1,4 +1,6 @@
-"""The transformers sampler reproduces models of other kinds, or refuses them by name."""
+"""The transformers sampler reproduces models of other kinds, or refuses them by
+name.
+"""
 
 import asyncio
 
@@ -80,7 +82,9 @@ def test_other_kinds_of_layer_are_refused_by_name():
     config.layer_types = ["linear_attention", "full_attention"]
     with pytest.raises(
         PolicyError,
-        match="cannot run llama: it has layers of type full_attention, linear_attention",
+        match=(
+            "cannot run llama: it has layers of type full_attention, linear_attention"
+        ),
     ):
         attention_masks(config, torch.zeros(1, 1, dtype=torch.long), 1)
 
@@ -88,8 +92,8 @@ def test_other_kinds_of_layer_are_refused_by_name():
 def test_the_templates_own_end_token_ends_a_turn():
     tokenizer = build_tokenizer()
     tokenizer.chat_template = (
-        "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|user|>{% endfor %}"
-        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+        "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|user|>{% endfor"
+        " %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
     chat = ChatFormat(tokenizer)
     closing, end = tokenizer.convert_tokens_to_ids(["<|user|>", "<|end|>"])

@@ -131,7 +131,9 @@ class Sampled:
 
 
 def record(tokenizer, agent: Sampled) -> tuple[list[int], list[float]]:
-    """Return tokens and log-probabilities of a reply in the record of an episode that got it."""
+    """Return tokens and log-probabilities of a reply in the record of an episode that
+    got it.
+    """
     scenario = build_scenario("toy", agent, rules=RULES)
     session = scenario.session(scenario.source.task("train", 0), aided=True, key=(0,))
     chat = ChatFormat(tokenizer)
@@ -147,9 +149,10 @@ def record(tokenizer, agent: Sampled) -> tuple[list[int], list[float]]:
     episode = session.episode()
     assert Episode.from_dict(episode.to_dict()) == episode
     mine = episode.tokens.agent_mask
-    return episode.tokens.token_ids[mine].tolist(), episode.tokens.behaviour_logprobs[
-        mine
-    ].tolist()
+    return (
+        episode.tokens.token_ids[mine].tolist(),
+        episode.tokens.behaviour_logprobs[mine].tolist(),
+    )
 
 
 def test_tokens_enter_the_record_as_they_were_sampled(tokenizer):

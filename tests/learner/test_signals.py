@@ -1,4 +1,6 @@
-"""Runs that are killed, terminated or stopped at any moment: the resumed run equals an uninterrupted one bit for bit."""
+"""Runs that are killed, terminated or stopped at any moment: the resumed run equals an
+uninterrupted one bit for bit.
+"""
 
 import json
 import os
@@ -42,7 +44,9 @@ def config(out: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    """Run `aipo train` in a process of its own, with a signal at a moment; return its exit code."""
+    """Run `aipo train` in a process of its own, with a signal at a moment; return its
+    exit code.
+    """
     script = Path(__file__).with_name("run_and_signal.py")
     environment = {
         **os.environ,
@@ -166,7 +170,9 @@ def test_ctrl_c_finishes_the_step(
 
 @pytest.fixture
 def usual_ctrl_c() -> Iterator[Any]:
-    """Have Ctrl-C interrupt, also where the tests run in the background of a shell, which has it ignored."""
+    """Have Ctrl-C interrupt, also where the tests run in the background of a shell,
+    which has it ignored.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield signal.default_int_handler
     signal.signal(signal.SIGINT, before)

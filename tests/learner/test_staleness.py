@@ -20,9 +20,17 @@ TIMES = ("seconds", "consult_seconds")
 
 def config(out: Path, **changes) -> TrainConfig:
     defaults = {
-        "out": out, "num_steps": 5, "groups_per_step": 2, "group_size": 4, "checkpoint_every": 2,
-        "episodes_every": 1, "num_threads": 1, "lr": 3e-3, "warmup_steps": 0, "source": EpisodeSource(max_staleness=2),
-    }  # fmt: skip
+        "out": out,
+        "num_steps": 5,
+        "groups_per_step": 2,
+        "group_size": 4,
+        "checkpoint_every": 2,
+        "episodes_every": 1,
+        "num_threads": 1,
+        "lr": 3e-3,
+        "warmup_steps": 0,
+        "source": EpisodeSource(max_staleness=2),
+    }
     return TrainConfig(**{**defaults, **changes})
 
 

@@ -1,4 +1,6 @@
-"""Training on a file of episodes: what is completed, in which order it is read, and imitation."""
+"""Training on a file of episodes: what is completed, in which order it is read, and
+imitation.
+"""
 
 import json
 from dataclasses import replace
@@ -43,9 +45,16 @@ from aipo_learner.training import train
 
 def config(out: Path, **changes: Any) -> TrainConfig:
     defaults = {
-        "out": out, "num_steps": 1, "groups_per_step": 1, "group_size": 8, "num_threads": 1, "lr": 1e-3,
-        "episodes_every": 1, "independence": "mixed", "seed": 5,
-    }  # fmt: skip
+        "out": out,
+        "num_steps": 1,
+        "groups_per_step": 1,
+        "group_size": 8,
+        "num_threads": 1,
+        "lr": 1e-3,
+        "episodes_every": 1,
+        "independence": "mixed",
+        "seed": 5,
+    }
     named = {
         name: changes.pop(name)
         for name in list(changes)
@@ -198,8 +207,9 @@ def test_turns_that_the_tokens_do_not_have_are_harmless(scenario, tokenizer, tmp
         tmp_path,
         {
             **row,
-            "turns": [{"completion": "<reason>x</reason>", "finish_reason": "stop"}]
-            * 3,
+            "turns": (
+                [{"completion": "<reason>x</reason>", "finish_reason": "stop"}] * 3
+            ),
         },
     )
     [[episode]] = batches(path, scenario, tokenizer).take(0)
@@ -324,9 +334,15 @@ def test_imitation_descends_the_cross_entropy_of_the_correct_episodes(
     sampled, tmp_path, agent_tokens
 ):
     settings = config(
-        tmp_path / "sft", sft_episodes=str(sampled[1]), sft_agent_tokens=agent_tokens, num_steps=3,
-        group_size=4, warmup_steps=0, updates_per_step=2, objective={"base": "gspo"},
-    )  # fmt: skip
+        tmp_path / "sft",
+        sft_episodes=str(sampled[1]),
+        sft_agent_tokens=agent_tokens,
+        num_steps=3,
+        group_size=4,
+        warmup_steps=0,
+        updates_per_step=2,
+        objective={"base": "gspo"},
+    )
     settings = TrainConfig.from_dict(settings.to_dict())
     train(settings, Console(quiet=True))
     losses = [row["loss"] for row in read_metrics(tmp_path / "sft" / "metrics.jsonl")]

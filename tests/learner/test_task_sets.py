@@ -1,4 +1,6 @@
-"""`aipo eval` on benchmarks: small files of the real schemas, with contents of ours, through the real loaders."""
+"""`aipo eval` on benchmarks: small files of the real schemas, with contents of ours,
+through the real loaders.
+"""
 
 import base64
 import csv
@@ -81,7 +83,9 @@ def pack(value: object) -> str:
 
 @pytest.fixture
 def benchmarks(tmp_path: Path) -> str:
-    """The four benchmarks of the issue, as `hf download` leaves them; returns what --tasks takes."""
+    """The four benchmarks of the issue, as `hf download` leaves them; returns what
+    --tasks takes.
+    """
     aime = {
         "problem_idx": 1,
         "problem": "What is seventy?",
@@ -95,17 +99,33 @@ def benchmarks(tmp_path: Path) -> str:
         "subject": "Algebra",
     }
     gpqa = {
-        "Question": "Which?", "Correct Answer": "right 5", "Incorrect Answer 1": "wrong 1",
-        "Incorrect Answer 2": "wrong 2", "Incorrect Answer 3": "wrong 3", "Explanation": "because",
-        "High-level domain": "Physics", "Record ID": "rec5", "Canary String": "SYNTHETIC-CANARY-0",
-    }  # fmt: skip
+        "Question": "Which?",
+        "Correct Answer": "right 5",
+        "Incorrect Answer 1": "wrong 1",
+        "Incorrect Answer 2": "wrong 2",
+        "Incorrect Answer 3": "wrong 3",
+        "Explanation": "because",
+        "High-level domain": "Physics",
+        "Record ID": "rec5",
+        "Canary String": "SYNTHETIC-CANARY-0",
+    }
     code = {
-        "question_title": "Squares", "question_content": "Print the square.\n", "platform": "atcoder",
-        "question_id": "abc1_a", "contest_id": "abc1", "contest_date": "2024-08-03T00:00:00", "starter_code": "",
-        "difficulty": "easy", "metadata": "{}",
-        "public_test_cases": json.dumps([{"input": "3\n", "output": "9\n", "testtype": "stdin"}]),
-        "private_test_cases": pack([{"input": "4\n", "output": "16\n", "testtype": "stdin"}]),
-    }  # fmt: skip
+        "question_title": "Squares",
+        "question_content": "Print the square.\n",
+        "platform": "atcoder",
+        "question_id": "abc1_a",
+        "contest_id": "abc1",
+        "contest_date": "2024-08-03T00:00:00",
+        "starter_code": "",
+        "difficulty": "easy",
+        "metadata": "{}",
+        "public_test_cases": json.dumps(
+            [{"input": "3\n", "output": "9\n", "testtype": "stdin"}]
+        ),
+        "private_test_cases": pack(
+            [{"input": "4\n", "output": "16\n", "testtype": "stdin"}]
+        ),
+    }
     folders = {
         name: tmp_path / name
         for name in ("aime2025", "math500", "gpqa_diamond", "livecodebench")
@@ -152,8 +172,10 @@ def test_the_four_benchmarks(
     assert "right 5" not in (out / "gpqa_diamond" / "episodes.jsonl").read_text()
     assert results["math500"]["settings"] == {
         "tasks": "math500",
-        "prompt": "Solve the problem step by step. Give the final answer in the form that the problem asks for, or in "
-        "\\boxed{} if it asks for none.",
+        "prompt": (
+            "Solve the problem step by step. Give the final answer in the form that the"
+            " problem asks for, or in \\boxed{} if it asks for none."
+        ),
         "temperature": 1.0,
         "max_policy_tokens": 1024,
         "max_context_tokens": 4096,
@@ -169,7 +191,8 @@ def test_the_four_benchmarks(
 def test_one_set_lies_in_the_folder_itself(tokenizer: Any, tmp_path: Path):
     tasks = tmp_path / "tasks.jsonl"
     tasks.write_text(
-        '{"id": "a", "prompt": "$3+4$", "answer": "7"}\n{"id": "b", "prompt": "?", "answer": "8"}\n'
+        '{"id": "a", "prompt": "$3+4$", "answer": "7"}\n{"id": "b", "prompt": "?",'
+        ' "answer": "8"}\n'
     )
     options = EvalOptions(tasks=f"file:{tasks}", samples=1, out=tmp_path / "out")
     result = measure_task_sets(KnowingSampler(tokenizer), options, Console(quiet=True))

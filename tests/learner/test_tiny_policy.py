@@ -1,4 +1,6 @@
-"""The shipped policy: what it is made of, what it can do, what it cannot; and how it is taught."""
+"""The shipped policy: what it is made of, what it can do, what it cannot; and how it is
+taught.
+"""
 
 import json
 from dataclasses import replace
@@ -40,7 +42,10 @@ def test_what_ships():
 def test_the_tokenizer_keeps_words_whole_and_any_text():
     tokenizer = load_policy(str(data_folder("tiny_policy")))[1]
     rebuilt = build_tokenizer()
-    text = '<reply from="reason">zelo first bamo;</reply> 3721+5813=8534;#07#99 \\boxed{8534}'
+    text = (
+        '<reply from="reason">zelo first bamo;</reply> 3721+5813=8534;#07#99'
+        " \\boxed{8534}"
+    )
     ids = tokenizer.encode(text, add_special_tokens=False)
     assert ids == rebuilt.encode(text, add_special_tokens=False)
     assert tokenizer.decode(ids) == text

@@ -1,4 +1,6 @@
-"""The vLLM sampler without vLLM: specs, the folder it hands over, and an engine that dies."""
+"""The vLLM sampler without vLLM: specs, the folder it hands over, and an engine that
+dies.
+"""
 
 import asyncio
 import json

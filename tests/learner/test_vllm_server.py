@@ -1,4 +1,6 @@
-"""A real `vllm serve` on CPU: ids in, ids and the learner's probabilities out, new weights, deaths, agents."""
+"""A real `vllm serve` on CPU: ids in, ids and the learner's probabilities out, new
+weights, deaths, agents.
+"""
 
 import asyncio
 import os
@@ -34,12 +36,17 @@ from aipo_learner.training import train
 openai = pytest.importorskip("openai")
 pytestmark = pytest.mark.slow
 
-CALL = '<tool_call>\n{"name": "consult", "arguments": {"kind": "knowledge", "query": "mele"}}\n</tool_call>'
+CALL = (
+    '<tool_call>\n{"name": "consult", "arguments": {"kind": "knowledge", "query":'
+    ' "mele"}}\n</tool_call>'
+)
 
 
 @pytest.fixture(scope="module")
 def sampler(vllm_python: Path) -> Iterator[VLLMSampler]:
-    """The shipped policy behind a server of ours, with room for prompts that are spelled in bytes."""
+    """The shipped policy behind a server of ours, with room for prompts that are
+    spelled in bytes.
+    """
     model, tokenizer = load_policy(policy_folder("tiny"))
     model.config.max_position_embeddings = 4096
     settings = {

@@ -1,4 +1,6 @@
-"""Log a run and its resumption to a real logger, offline, and write what it holds then."""
+"""Log a run and its resumption to a real logger, offline, and write what it holds
+then.
+"""
 
 import json
 import os

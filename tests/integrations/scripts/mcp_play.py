@@ -1,4 +1,6 @@
-"""Plays what `aipo serve --mcp` offers, as a client that starts the command, and over HTTP; prints what it saw."""
+"""Plays what `aipo serve --mcp` offers, as a client that starts the command, and over
+HTTP; prints what it saw.
+"""
 
 import asyncio
 import json
@@ -54,12 +56,13 @@ async def main() -> None:
             )
         server.terminate()
     result = {
-        "over_http": started["observation"] == first["observation"]
-        and answered == asked,
+        "over_http": (
+            started["observation"] == first["observation"] and answered == asked
+        ),
         "tools": tools,
-        "is_repeatable": first["observation"]
-        == twin["observation"]
-        != other["observation"],
+        "is_repeatable": (
+            first["observation"] == twin["observation"] != other["observation"]
+        ),
         "asked": asked,
         "ended": ended,
         "after": after["error"],

@@ -1,4 +1,6 @@
-"""An MCP server for tests: over standard input and output, or over HTTP on the port that is given."""
+"""An MCP server for tests: over standard input and output, or over HTTP on the port
+that is given.
+"""
 
 import os
 import sys

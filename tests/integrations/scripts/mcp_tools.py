@@ -1,4 +1,6 @@
-"""Tools of an MCP server in an episode, over both transports; prints what came of each call."""
+"""Tools of an MCP server in an episode, over both transports; prints what came of each
+call.
+"""
 
 import asyncio
 import json
@@ -59,7 +61,9 @@ def play(spec: str) -> dict[str, object]:
 
 
 def restart(spec: str) -> list[str]:
-    """Have the server die in a call; the next ones find another, in other event loops too."""
+    """Have the server die in a call; the next ones find another, in other event loops
+    too.
+    """
     pool = AgentPool(
         build_tools([spec]).functions,
         PoolLimits(retries=0, deadline_s=30.0, break_after=0),

@@ -1,4 +1,6 @@
-"""Plays what `aipo serve --openenv` offers, with OpenEnv's own client; prints what it saw."""
+"""Plays what `aipo serve --openenv` offers, with OpenEnv's own client; prints what it
+saw.
+"""
 
 import asyncio
 import json

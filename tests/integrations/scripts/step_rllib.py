@@ -1,4 +1,6 @@
-"""RLlib: one `SingleAgentEnvRunner` samples two episodes of the environment by its id."""
+"""RLlib: one `SingleAgentEnvRunner` samples two episodes of the environment by its
+id.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""Stable-Baselines3: plain PPO, and MaskablePPO of sb3-contrib, which asks the environment for its masks."""
+"""Stable-Baselines3: plain PPO, and MaskablePPO of sb3-contrib, which asks the
+environment for its masks.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""tianshou: a `Collector` gathers the episodes of a policy network from a `DummyVectorEnv`."""
+"""tianshou: a `Collector` gathers the episodes of a policy network from a
+`DummyVectorEnv`.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""TorchRL: `GymEnv` on both faces, the action as a number and as a one-hot vector, with masks."""
+"""TorchRL: `GymEnv` on both faces, the action as a number and as a one-hot vector, with
+masks.
+"""
 
 import json
 

@@ -1,4 +1,6 @@
-"""A rank of `aipo train` that, if it is one of $HANGING, hangs in the sampling of step 2."""
+"""A rank of `aipo train` that, if it is one of $HANGING, hangs in the sampling of step
+2.
+"""
 
 import asyncio
 import json

@@ -8,7 +8,9 @@ from aipo_env import AGENTS, AgentReply, AgentRequest, TaskSource
 
 
 class NotingAgent:
-    """The scripted agent; in step 1, at its third reply, it kills its process if `folder` has no file `killed`."""
+    """The scripted agent; in step 1, at its third reply, it kills its process if
+    `folder` has no file `killed`.
+    """
 
     agent_id = "noting"
 

@@ -1,4 +1,6 @@
-"""Trains without Ray, and with two Ray workers of which one is killed while it samples; prints what differed."""
+"""Trains without Ray, and with two Ray workers of which one is killed while it samples;
+prints what differed.
+"""
 
 import json
 import os
@@ -22,11 +24,23 @@ def run(name: str, num_workers: int, is_killed: bool) -> tuple[list, list, list]
     if not is_killed:
         (notes / "killed").touch()
     config = TrainConfig(
-        out=folder / name, environment=Environment(agents={"type": "ray_agent:NotingAgent", "folder": str(notes)}), num_steps=3,
-        groups_per_step=4, group_size=3, lr=1e-3, warmup_steps=0, episodes_every=1, checkpoint_every=2,
-        num_threads=1, loggers="", seed=3, aided_share=0.7,
+        out=folder / name,
+        environment=Environment(
+            agents={"type": "ray_agent:NotingAgent", "folder": str(notes)}
+        ),
+        num_steps=3,
+        groups_per_step=4,
+        group_size=3,
+        lr=1e-3,
+        warmup_steps=0,
+        episodes_every=1,
+        checkpoint_every=2,
+        num_threads=1,
+        loggers="",
+        seed=3,
+        aided_share=0.7,
         source=EpisodeSource(max_staleness=1),
-    )  # fmt: skip
+    )
     train(config, Console(quiet=True), num_workers)
     rows = read_metrics(config.out / "metrics.jsonl")
     kept = [
@@ -55,8 +69,10 @@ result = {
     "same_episodes": alone == with_ray,
     "loss_gap": max(abs(first[step] - second[step]) for step in first),
     "num_calls": len(ray_answered),
-    "same_calls": sorted(key for key, _ in alone_answered)
-    == sorted(key for key, _ in ray_answered),
+    "same_calls": (
+        sorted(key for key, _ in alone_answered)
+        == sorted(key for key, _ in ray_answered)
+    ),
     "num_processes": len({pid for _, pid in ray_answered}),
     "num_answered_here": sum(pid == str(os.getpid()) for _, pid in ray_answered),
     "journal": (folder / "ray" / "journal.jsonl").read_text(),

@@ -1,4 +1,6 @@
-"""Runs the whole demonstration with vLLM as the sampler of every arm; prints what each arm reached alone."""
+"""Runs the whole demonstration with vLLM as the sampler of every arm; prints what each
+arm reached alone.
+"""
 
 import json
 import sys

@@ -1,4 +1,6 @@
-"""Trains the toy recipe for a few steps with vLLM in process; prints the sampler's metrics and vLLM's surface."""
+"""Trains the toy recipe for a few steps with vLLM in process; prints the sampler's
+metrics and vLLM's surface.
+"""
 
 import inspect
 import json
