@@ -171,7 +171,7 @@ def drawn(box: Box) -> Iterator[str]:
 
 
 def picture(width: int, height: int, style: str, parts: Sequence[str]) -> str:
-    """Return an SVG that needs no page around it, light or dark as its reader's screen."""
+    """Return an SVG that needs no page around it, light or dark as its reader is."""
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'

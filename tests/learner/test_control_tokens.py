@@ -2,7 +2,7 @@
 calls special.
 """
 
-# ruff: noqa: E501, RUF001 - templates have long lines, and marks with wide bars
+# ruff: noqa: RUF001 - templates have long lines, and marks with wide bars
 
 import random
 
