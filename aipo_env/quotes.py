@@ -1,8 +1,8 @@
-"""Which parts of a text stand word for word in others: what somebody quotes, and so did
-not write.
+"""Which parts of a text stand word for word in others: quotations.
 
-A quotation is found as it stands, and also where it was set anew: with other blanks and
-line breaks, behind `>` or `|`, in bold, in a number with or without commas.
+Who quotes something did not write it. A quotation is found as it stands, and also where
+it was set anew: with other blanks and line breaks, behind `>` or `|`, in bold, in a
+number with or without commas.
 """
 
 from collections.abc import Iterator
@@ -13,55 +13,76 @@ MAX_SOURCE_CHARS = 20_000
 """Only this much of the end of each text that may be quoted is looked at."""
 _SETTING = " \t\n\r\v\f\u00a0>|*_`~,"
 """Characters that whoever quotes may put in or leave out."""
-_UNSET = str.maketrans("", "", _SETTING)
+_WITHOUT_SETTING = str.maketrans("", "", _SETTING)
+_QUOTED = 1
+"""The mark of a character that is part of a quotation."""
 
 
 class Quotable:
-    """Texts that may be quoted; made once, and then asked about any number of texts."""
+    """Texts that may be quoted; made once, and then asked about any number of texts.
+
+    Every piece of `MIN_QUOTE_CHARS` characters of these texts is kept in a set. A text
+    quotes them wherever it has one of the pieces, so whatever is longer is found too,
+    as pieces that overlap.
+
+    Args:
+        sources: The texts that may be quoted.
+    """
 
     def __init__(self, *sources: str) -> None:
-        ends = [source[-MAX_SOURCE_CHARS:] for source in sources]
-        bare = [end.translate(_UNSET) for end in ends]
-        self._pieces = {piece for text in ends for piece in _pieces(text)}
-        self._bare_pieces = {piece for text in bare for piece in _pieces(text)}
+        self._pieces: set[str] = set()
+        self._bare_pieces: set[str] = set()
+        for source in sources:
+            end = source[-MAX_SOURCE_CHARS:]
+            self._pieces.update(_pieces(end))
+            self._bare_pieces.update(_pieces(_bare(end)))
 
     def parts(self, text: str) -> Iterator[tuple[str, bool]]:
-        """Yield the parts of a text in order, each with whether it is a quotation;
-        together they are the text.
+        """Yield the parts of a text in order, each with whether it is a quotation.
 
-        Linear in the text.
+        Together they are the text. Takes time linear in the text.
         """
-        is_quoted = self._marks(text)
+        marks = self._marks(text)
         start = 0
         for end in range(1, len(text) + 1):
-            if end == len(text) or is_quoted[end] != is_quoted[start]:
-                yield text[start:end], bool(is_quoted[start])
+            is_last = end == len(text)
+            if is_last or marks[end] != marks[start]:
+                yield text[start:end], marks[start] == _QUOTED
                 start = end
 
     def _marks(self, text: str) -> bytearray:
-        """Return for each character whether it is part of a quotation."""
+        """Return a mark for each character that is part of a quotation."""
         marks = bytearray(len(text))
-        for at, piece in enumerate(_pieces(text)):
+        for start, piece in enumerate(_pieces(text)):
             if piece in self._pieces:
-                marks[at : at + MIN_QUOTE_CHARS] = b"\1" * MIN_QUOTE_CHARS
-        bare = text.translate(_UNSET)
-        found = [
-            at for at, piece in enumerate(_pieces(bare)) if piece in self._bare_pieces
-        ]
-        if found:
-            self._mark_bare(marks, text, found)
+                _mark(marks, start, start + MIN_QUOTE_CHARS)
+        bare_starts = []
+        for start, piece in enumerate(_pieces(_bare(text))):
+            if piece in self._bare_pieces:
+                bare_starts.append(start)
+        if bare_starts:
+            _mark_bare(marks, text, bare_starts)
         return marks
 
-    def _mark_bare(self, marks: bytearray, text: str, found: list[int]) -> None:
-        """Mark quotations by where they begin in the text without its setting; what
-        stands between is part of them.
-        """
-        places = [at for at, char in enumerate(text) if char not in _SETTING]
-        done = 0
-        for at in found:
-            start = max(done, places[at])
-            done = places[at + MIN_QUOTE_CHARS - 1] + 1
-            marks[start:done] = b"\1" * (done - start)
+
+def _mark_bare(marks: bytearray, text: str, bare_starts: list[int]) -> None:
+    """Mark the pieces that begin at these places of the text without its setting.
+
+    What was left out between their characters is part of the quotation.
+    """
+    # From a place in the bare text to that of the same character in the text.
+    places = [place for place, char in enumerate(text) if char not in _SETTING]
+    marked_to = 0
+    for bare_start in bare_starts:
+        # Setting may be of any length, so a piece may be too. Pieces overlap, and what
+        # one has marked is not marked again: else the time would not be linear.
+        start = max(marked_to, places[bare_start])
+        marked_to = places[bare_start + MIN_QUOTE_CHARS - 1] + 1
+        _mark(marks, start, marked_to)
+
+
+def _mark(marks: bytearray, start: int, end: int) -> None:
+    marks[start:end] = bytes([_QUOTED]) * (end - start)
 
 
 def parts(text: str, source: str) -> Iterator[tuple[str, bool]]:
@@ -69,7 +90,12 @@ def parts(text: str, source: str) -> Iterator[tuple[str, bool]]:
     yield from Quotable(source).parts(text)
 
 
+def _bare(text: str) -> str:
+    """Return a text without its setting."""
+    return text.translate(_WITHOUT_SETTING)
+
+
 def _pieces(text: str) -> Iterator[str]:
     """Yield all `MIN_QUOTE_CHARS` characters in a row."""
-    size = MIN_QUOTE_CHARS
-    return (text[at : at + size] for at in range(len(text) - size + 1))
+    for start in range(len(text) - MIN_QUOTE_CHARS + 1):
+        yield text[start : start + MIN_QUOTE_CHARS]

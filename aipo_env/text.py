@@ -5,26 +5,43 @@ import re
 import unicodedata
 
 _JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-_INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+"""One such as `\\u003c`."""
+_INVISIBLE = re.compile(
+    r"""
+      \u00ad           # the soft hyphen
+    | \u180e           # the Mongolian vowel separator
+    | [\u200b-\u200f]  # zero-width blanks and joiners, marks of direction
+    | [\u202a-\u202e]  # embedded and overridden directions
+    | [\u2060-\u2064]  # the word joiner, invisible operators
+    | \ufeff           # the zero-width no-break space, or byte order mark
+    """,
+    re.VERBOSE,
+)
 
 
 def encodable(text: str) -> str:
-    """Return a text without halves of surrogate pairs, which JSON can carry and no
-    tokenizer or server takes.
+    """Return a text without halves of surrogate pairs, each replaced by "?".
+
+    JSON can carry them, but no tokenizer and no server takes them.
     """
     return text.encode("utf-8", "replace").decode()
 
 
 def loosened(text: str) -> str:
-    """Return a text as a reader takes it who is not particular: escapes undone,
-    look-alikes replaced.
+    """Return a text as a reader takes it who is not particular.
 
-    Of JSON and HTML escapes; full-width and other compatible forms are plain ones, and
-    what cannot be seen is left out.
+    Escapes of JSON and HTML are undone; full-width and other compatible forms become
+    plain ones, and what cannot be seen is left out.
 
     >>> loosened("\\uff1cre\\u200bply \\\\u003creply &lt;reply")
     '<reply <reply <reply'
     """
-    text = _JSON_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+    text = _JSON_ESCAPE.sub(_unescape, text)
+    # HTML after JSON, and compatible forms last: each may have hidden behind the one
+    # before it.
     text = unicodedata.normalize("NFKC", html.unescape(text))
     return _INVISIBLE.sub("", text)
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))

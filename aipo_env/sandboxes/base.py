@@ -35,8 +35,6 @@ RunStatus = Literal[
 """How a run ended; "ok" is exit status 0 within the limits and says nothing about the
 output.
 """
-
-
 LAYERS = ("namespaces", "landlock", "seccomp")
 """What holds a program, strongest first, all with a filter of system calls.
 "namespaces": a machine of its own, with nothing on it but Python's library and an empty
@@ -73,6 +71,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
+            # Written so that NaN, which compares as false, is refused too.
             if not 0 < value < math.inf:
                 raise ConfigError(f"sandbox limits: {name}={value!r} must be positive.")
             if name != "time_s" and not isinstance(value, int):
@@ -97,8 +96,9 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run went. The outputs are cut at the limit, and nothing in them can be
-    trusted.
+    """How a run went.
+
+    The outputs are cut at the limit, and nothing in them can be trusted.
 
     `exit_code` is negative for a signal; `layer` names what held the program.
     """
@@ -114,8 +114,9 @@ class RunResult:
 
 @runtime_checkable
 class Sandbox(Protocol):
-    """Runs programs, each in a fresh process. Get one from `open_sandbox`, which tests
-    it.
+    """Runs programs, each in a fresh process.
+
+    Get one from `open_sandbox`, which tests it.
     """
 
     @property

@@ -1,6 +1,4 @@
-"""Runs programs through warm fork servers, one per core at most, wherever these
-live.
-"""
+"""Runs programs through warm fork servers, one per core, wherever these live."""
 
 import asyncio
 import marshal
@@ -30,12 +28,23 @@ busy machine.
 """
 MAX_RUNS = 1000
 """A server is replaced after as many."""
+MAX_FAILURES = 3
+"""So many failures of the sandbox in a row are no chance."""
 _SLOW_TO_FORK = {"threading", "queue"}
 """Modules with work at every fork: a program that can read the library imports them
 itself.
 """
-MAX_FAILURES = 3
-"""So many failures of the sandbox in a row are no chance."""
+_LENGTH_BYTES = 8
+"""Bytes of a message's length, ahead of it."""
+_READ_BYTES = 2**20
+"""The most that is read of a message at once."""
+_MIN_TIMEOUT_S = 0.001
+"""A socket takes a timeout of 0 to mean that nobody waits, not that time is up."""
+_LAST_WORDS_BYTES = 300
+"""The end of standard error in which its last line is looked for."""
+
+# The interpreter can read no file of ours, so its modules come as the first message: a
+# dictionary from name to source text. The last one is the server's.
 _BOOT = """
 import marshal, os, sys, types
 size, data = int.from_bytes(os.read(0, 8), "big"), b""
@@ -47,10 +56,10 @@ for name, source in marshal.loads(data).items():
 module.main()
 """
 PYTHON = [
-    "-S",
-    "-s",
-    "-P",
-    "-B",
+    "-S",  # no site-packages
+    "-s",  # nor those of the user
+    "-P",  # nor the folder it starts in
+    "-B",  # write no bytecode
     "-X",
     "utf8",
     "-X",
@@ -64,12 +73,13 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 
 
 class Connection:
-    """A process that answers, and the way to talk to it: messages with their length in
-    8 bytes ahead.
+    """A process that answers, and the way to talk to it.
 
-    `num_runs` is for its user to count with.
+    A message has its length in 8 bytes ahead. `num_runs` is for the user of a
+    connection to count with.
 
     Args:
+        channel: The stream socket to the process.
         end: Ends the process for good, called with `arguments`. The end of this process
             calls it too; a process forked from it does not.
     """
@@ -77,32 +87,47 @@ class Connection:
     def __init__(
         self, channel: socket.socket, end: Callable[..., None], *arguments: Any
     ) -> None:
-        self.socket, self.num_runs = channel, 0
+        self.socket = channel
+        self.num_runs = 0
+        # It runs once, whoever comes first: a caller, the collector of garbage, or the
+        # end of the interpreter. Nothing it is given may refer to self.
         self.kill = finalize(self, _end_own, os.getpid(), end, arguments)
 
     def send(self, message: bytes) -> None:
-        """Send a message."""
+        """Send a message; raise OSError when the process does not take it in time."""
         self.socket.settimeout(START_S)
-        self.socket.sendall(len(message).to_bytes(8, "big") + message)
+        length = len(message).to_bytes(_LENGTH_BYTES, "big")
+        self.socket.sendall(length + message)
 
     def receive(self, wait_s: float) -> bytes:
-        """Return the next message; raise OSError when the process is gone or silent for
-        longer than `wait_s`.
+        """Return the next message.
+
+        Args:
+            wait_s: Seconds until it must begin.
+
+        Raises:
+            OSError: The process is gone, or silent for longer than that.
         """
-        return self.read(int.from_bytes(self.read(8, wait_s), "big"), START_S)
+        length = self.read(_LENGTH_BYTES, wait_s)
+        return self.read(int.from_bytes(length, "big"), START_S)
 
     def read(self, size: int, wait_s: float) -> bytes:
         """Return exactly `size` bytes, or raise OSError as `receive` does."""
-        data, end = bytearray(), time.monotonic() + wait_s
+        data = bytearray()
+        deadline = time.monotonic() + wait_s
         while len(data) < size:
-            self.socket.settimeout(max(0.001, end - time.monotonic()))
-            if not (chunk := self.socket.recv(min(size - len(data), 2**20))):
+            # The timeout of a socket is for one call, the deadline for all of them.
+            left_s = deadline - time.monotonic()
+            self.socket.settimeout(max(_MIN_TIMEOUT_S, left_s))
+            chunk = self.socket.recv(min(size - len(data), _READ_BYTES))
+            if not chunk:
                 raise ConnectionError("it ended")
             data += chunk
         return bytes(data)
 
 
 def _end_own(owner: int, end: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """End a connection's process, unless this is a fork of the one that made it."""
     if os.getpid() == owner:
         end(*arguments)
 
@@ -128,23 +153,22 @@ class ForkServers:
         layers: Sequence[str],
         num_servers: int = 0,
     ) -> None:
-        num_cores = (
-            len(os.sched_getaffinity(0))
-            if sys.platform == "linux"
-            else os.cpu_count() or 1
-        )
-        self._connect, self._num_servers = connect, num_servers or num_cores
+        self._connect = connect
+        self._num_servers = num_servers or _num_cores()
         self._num_failures = 0
         self._reset()
         faults = []
         for layer in layers:
             self._settings = _settings(layer)
-            self.layer = "+".join(filter(None, (name, layer)))
+            parts = [part for part in (name, layer) if part]
+            self.layer = "+".join(parts)
             try:
-                self._idle.append(self._start())
-                break
+                server = self._start()
             except OSError as error:
                 faults.append(f"{layer}: {error}")
+                continue
+            self._idle.append(server)
+            break
         else:
             raise SandboxUnavailable(
                 f"no sandbox ({name or 'process'}) can be set up here:"
@@ -158,17 +182,20 @@ class ForkServers:
         Raises:
             SandboxUnavailable: The sandbox itself failed, for the third time in a row.
         """
-        held: list[Connection] = []
-        work = self._threads.submit(self._run, program, limits, held)
+        # The thread tells here which server it has taken. Waiting for a thread can be
+        # cancelled, the thread cannot: it ends when its server does.
+        in_use: list[Connection] = []
+        work = self._threads.submit(self._run, program, limits, in_use)
         try:
             result = await asyncio.wrap_future(work)
         except asyncio.CancelledError:
-            for server in held:
+            for server in in_use:
                 server.kill()
             raise
-        self._num_failures = (
-            self._num_failures + 1 if result.status == "infra_error" else 0
-        )
+        if result.status == "infra_error":
+            self._num_failures += 1
+        else:
+            self._num_failures = 0
         if self._num_failures >= MAX_FAILURES:
             raise SandboxUnavailable(
                 f"the sandbox ({self.layer}) failed {self._num_failures} times in a"
@@ -185,6 +212,7 @@ class ForkServers:
         self._reset()
 
     def _reset(self) -> None:
+        # One thread for a server: a run that waits for a thread waits for a server.
         self._threads = ThreadPoolExecutor(self._num_servers, "aipo-sandbox")
         self._idle: list[Connection] = []
         self._servers: WeakSet[Connection] = WeakSet()
@@ -196,7 +224,8 @@ class ForkServers:
         try:
             server.send(_sources())
             server.send(self._settings)
-            if fault := server.receive(START_S):
+            fault = server.receive(START_S)
+            if fault:
                 raise OSError(fault.decode("utf-8", "replace"))
         except OSError:
             server.kill()
@@ -204,29 +233,47 @@ class ForkServers:
         return server
 
     def _run(
-        self, program: Program, limits: Limits, held: list[Connection]
+        self, program: Program, limits: Limits, in_use: list[Connection]
     ) -> RunResult:
-        """Have a server run a program, in a thread of its own."""
+        """Have a server run a program, in a thread of its own; add it to `in_use`."""
+        job = {"start_s": START_S} | asdict(program) | asdict(limits)
+        # The program's time, and twice that for starting: the supervisor's process and
+        # the program's.
+        wait_s = 2 * START_S + limits.time_s
         try:
-            try:
-                server = self._idle.pop()
-            except IndexError:
-                server = self._start()
-            held.append(server)
+            server = self._take_idle() or self._start()
+            in_use.append(server)
             server.num_runs += 1
-            server.send(
-                marshal.dumps({"start_s": START_S} | asdict(program) | asdict(limits))
-            )
-            result = _read(server.receive(2 * START_S + limits.time_s), self.layer)
+            server.send(marshal.dumps(job))
+            reply = server.receive(wait_s)
+            result = _read(reply, self.layer)
         except (OSError, struct.error) as error:
             result = RunResult(
                 "infra_error", self.layer, reason=f"the fork server is gone: {error}"
             )
-        if held and (result.status == "infra_error" or server.num_runs >= MAX_RUNS):
+        if not in_use:
+            return result
+        if result.status == "infra_error" or server.num_runs >= MAX_RUNS:
             server.kill()
-        elif held and server.kill.alive:
+        elif server.kill.alive:  # else the run was cancelled, or the sandbox closed
             self._idle.append(server)
         return result
+
+    def _take_idle(self) -> Connection | None:
+        # Not "if there is one": another thread may take it in between.
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+
+def _num_cores() -> int:
+    """Return how many cores this process may use."""
+    if sys.platform == "linux":
+        num_cores = len(os.sched_getaffinity(0))
+    else:
+        num_cores = os.cpu_count() or 1
+    return num_cores
 
 
 def _reset_all() -> None:
@@ -235,14 +282,19 @@ def _reset_all() -> None:
 
 
 _ALL: WeakSet[ForkServers] = WeakSet()
-os.register_at_fork(
-    after_in_child=_reset_all
-)  # or it would keep servers alive that their owner left
+# A forked process inherits the sockets to servers, but they are not its own to use, and
+# holding them would keep servers alive that their owner left.
+os.register_at_fork(after_in_child=_reset_all)
 
 
 def layers_down_to(minimum: str) -> tuple[str, ...]:
-    """Return the layers that are good enough, strongest first; raise ConfigError for an
-    unknown one.
+    """Return the layers that are good enough, strongest first.
+
+    Args:
+        minimum: The weakest of them, a name in `LAYERS`.
+
+    Raises:
+        ConfigError: There is no such layer.
     """
     if minimum not in LAYERS:
         raise ConfigError(
@@ -254,25 +306,28 @@ def layers_down_to(minimum: str) -> tuple[str, ...]:
 @cache
 def _sources() -> bytes:
     """Return the server's modules, for an interpreter that can read no file of ours."""
+    # In the order of their imports, and the packages around them empty: nothing else of
+    # ours is needed there.
     texts = {"aipo_env": "", "aipo_env.sandboxes": ""}
     for name in ("child", "confine", "server"):
-        texts[f"aipo_env.sandboxes.{name}"] = (
-            Path(__file__).with_name(f"{name}.py").read_text("utf-8")
-        )
+        path = Path(__file__).with_name(f"{name}.py")
+        texts[f"aipo_env.sandboxes.{name}"] = path.read_text("utf-8")
     return marshal.dumps(texts)
 
 
 def _settings(layer: str) -> bytes:
-    rules = {
-        machine: [
-            b"" if layer == "none" else filter_program(machine, layer, many)
-            for many in (False, True)
-        ]
-        for machine in tables()
-    }
-    modules = set(
-        Path(__file__).with_name("modules.txt").read_text(encoding="utf-8").split()
-    )
+    """Return the message that sets a server up; see `server.main`."""
+    # For every machine, since a container may be of another one than this.
+    rules = {}
+    for machine in tables():
+        one_process = b""
+        several_processes = b""
+        if layer != "none":
+            one_process = filter_program(machine, layer, False)
+            several_processes = filter_program(machine, layer, True)
+        rules[machine] = [one_process, several_processes]
+    names = Path(__file__).with_name("modules.txt").read_text(encoding="utf-8")
+    modules = set(names.split())
     if layer != "seccomp":
         modules -= _SLOW_TO_FORK
     return marshal.dumps({"layer": layer, "rules": rules, "modules": sorted(modules)})
@@ -281,29 +336,43 @@ def _settings(layer: str) -> bytes:
 def _read(reply: bytes, layer: str) -> RunResult:
     """Make a result of a server's reply."""
     ready, cause, code, seconds, num_stdout = REPLY.unpack_from(reply)
-    stdout, stderr = reply[REPLY.size :][:num_stdout], reply[REPLY.size :][num_stdout:]
-    last_words = stderr[-300:].decode("utf-8", "replace").strip().rpartition("\n")[2]
-    ended = (
-        f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-    )
-    known: dict[int | str, tuple[RunStatus, str]] = {
-        "timeout": ("timeout", "time limit reached"),
-        "output_limit": ("output_limit", "output limit reached"),
-        0: ("ok", ""),
-        EXIT_MEMORY: ("memory", "memory limit reached"),
-        EXIT_COMPILE: ("compile_error", last_words),
-        -signal.SIGXCPU: ("timeout", "time limit reached"),
-        -signal.SIGKILL: (
-            "memory",
-            "killed from outside, as by a machine out of memory",
-        ),
-    }
-    status, reason = known.get(
-        CAUSES[cause] or code, ("runtime_error", last_words or ended)
-    )
+    outputs = reply[REPLY.size :]
+    stdout = outputs[:num_stdout]
+    stderr = outputs[num_stdout:]
+    ended = f"exit status {code}"
+    if code < 0:
+        ended = f"killed by {signal.Signals(-code).name}"
+    last_words = _last_line(stderr)
+    status, reason = _classify(CAUSES[cause], code, last_words, ended)
+    # Only our own code runs before a process is ready, so no program is to blame.
     if not ready:
-        status, reason = (
-            "infra_error",
-            f"the process could not lock itself up: {last_words or ended}",
-        )
+        status = "infra_error"
+        reason = f"the process could not lock itself up: {last_words or ended}"
     return RunResult(status, layer, code, stdout, stderr, seconds, reason)
+
+
+def _last_line(stderr: bytes) -> str:
+    """Return the last line of an output: of a traceback, what was raised."""
+    # Cut before decoding: a program may have written a megabyte without a line's end.
+    text = stderr[-_LAST_WORDS_BYTES:].decode("utf-8", "replace")
+    return text.strip().rpartition("\n")[2]
+
+
+def _classify(
+    cause: str, code: int, last_words: str, ended: str
+) -> tuple[RunStatus, str]:
+    """Return how a run ended, and the reason; a limit that ended it goes before all."""
+    if cause == "timeout" or (not cause and code == -signal.SIGXCPU):
+        return "timeout", "time limit reached"
+    if cause == "output_limit":
+        return "output_limit", "output limit reached"
+    if code == 0:
+        return "ok", ""
+    if code == EXIT_MEMORY:
+        return "memory", "memory limit reached"
+    if code == EXIT_COMPILE:
+        return "compile_error", last_words
+    if code == -signal.SIGKILL:
+        # The supervisor kills only with a cause.
+        return "memory", "killed from outside, as by a machine out of memory"
+    return "runtime_error", last_words or ended

@@ -1,6 +1,4 @@
-"""Sandboxes of this machine: the fork servers are its own processes, alone or behind
-bubblewrap.
-"""
+"""Sandboxes of this machine: fork servers as its processes, alone or in bubblewrap."""
 
 import os
 import platform
@@ -28,8 +26,10 @@ class ProcessSandbox(ForkServers):
 
     Args:
         minimum: The weakest layer that is good enough.
+        layers: What to try instead, strongest first; "none" is no sandbox.
 
     Raises:
+        ConfigError: There is no such layer.
         SandboxUnavailable: This is not Linux on x86-64 or aarch64, or no layer can be
             set up.
     """
@@ -43,66 +43,92 @@ class ProcessSandbox(ForkServers):
 
 
 class BubblewrapSandbox(ForkServers):
-    """Behind bubblewrap's wall, which shows the program's of the system; the layer
-    inside leaves Python's library.
+    """Fork servers behind bubblewrap's wall.
+
+    The wall shows the programs of the system; the layer inside leaves of them Python's
+    library.
+
+    Args:
+        minimum: The weakest layer inside the wall that is good enough; "namespaces"
+            there is none.
 
     Raises:
+        ConfigError: There is no such layer.
         SandboxUnavailable: There is no bubblewrap, or it cannot make namespaces here.
     """
 
     def __init__(self, minimum: str = LAYERS[-1]) -> None:
         _check_machine("bubblewrap")
-        if not (program := shutil.which("bwrap")):
+        program = shutil.which("bwrap")
+        if not program:
             raise SandboxUnavailable(
                 "bubblewrap is not installed: its program is bwrap."
             )
-        wall = (
-            f"{program} --unshare-all --die-with-parent --new-session --cap-drop ALL"
-            " --proc /proc".split()
-        )
+        # The path of the file itself: a virtual environment's is a link.
         python = os.path.realpath(sys.executable)
-        for folder in (
-            "/usr",
-            "/lib",
-            "/lib64",
-            "/bin",
-            sys.base_prefix,
-            os.path.dirname(sys.executable),
-        ):
-            wall += ["--ro-bind-try", folder, folder]
+        command = [*_wall(program), python, *PYTHON]
         layers = layers_down_to(minimum)[1:]  # the wall is the strongest
-        super().__init__(
-            "bubblewrap", partial(LocalServer, [*wall, python, *PYTHON]), layers
-        )
+        super().__init__("bubblewrap", partial(LocalServer, command), layers)
+
+
+def _wall(program: str) -> list[str]:
+    """Return the command of bubblewrap, up to what is run behind it."""
+    wall = [program, "--unshare-all", "--die-with-parent", "--new-session"]
+    wall += ["--cap-drop", "ALL", "--proc", "/proc"]
+    folders = [
+        # What the interpreter is linked with.
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/bin",
+        # The interpreter and its library.
+        sys.base_prefix,
+        os.path.dirname(sys.executable),
+    ]
+    for folder in folders:
+        wall += ["--ro-bind-try", folder, folder]
+    return wall
 
 
 class LocalServer(Connection):
-    """A server that is a process of this machine, and the socket to it."""
+    """A server that is a process of this machine, and the socket to it.
+
+    Args:
+        command: Starts it; it reads and writes its standard input and output.
+
+    Raises:
+        OSError: The command cannot be started.
+    """
 
     def __init__(self, command: Sequence[str]) -> None:
-        mine, theirs = socket.socketpair()
-        with theirs:
+        ours, servers = socket.socketpair()
+        # Closed here once the server has it: else the server would never hang up.
+        with servers:
             self.process = subprocess.Popen(
                 command,
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
+                stdin=servers.fileno(),
+                stdout=servers.fileno(),
                 stderr=subprocess.DEVNULL,
                 env=ENVIRONMENT,
                 cwd="/",
+                # An interrupt typed at the terminal goes to its whole session: how a
+                # run ends is for the owner alone to say.
                 start_new_session=True,
             )
-        super().__init__(mine, _end, self.process, mine)
+        super().__init__(ours, _end, self.process, ours)
 
 
 def _end(process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
+    # What runs below the server dies with it; see `child.die_with`.
     process.kill()
     process.wait()
     channel.close()
 
 
 def _check_machine(name: str) -> None:
+    """Raise SandboxUnavailable where there can be no filter of system calls."""
     if sys.platform != "linux":
         raise SandboxUnavailable(
             f"the {name} sandbox needs Linux, this is {sys.platform}."
         )
-    filter_program(platform.machine())
+    filter_program(platform.machine())  # raises where it has no table of them

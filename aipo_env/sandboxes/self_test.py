@@ -1,12 +1,14 @@
-"""Opens a sandbox, and trusts none that has not held against attempts to break out of
-it on this machine.
+"""Opens a sandbox, and trusts none that attempts to break out of it have got through.
+
+The attempts are made on this machine, whose kernel and container may give less than
+others do.
 """
 
 import asyncio
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -25,16 +27,24 @@ libc = ctypes.CDLL(None, use_errno=True)
 def check(escaped):
     if escaped: print("through")
 """
+"""What stands above every attack: a file and a process of the host to get at."""
+_THROUGH = b"through"
+"""What an attack prints that got through; see `_START`."""
 _LIMITS: dict[str, Any] = {"time_s": 20.0, "memory_mb": 128, "output_bytes": 2**18}
-
+"""What an attack may use, where it does not bring its own limits."""
 
 SANDBOXES: dict[str, Callable[..., Sandbox]] = {
     "process": ProcessSandbox,
     "bubblewrap": BubblewrapSandbox,
     "docker": DockerSandbox,
 }
+"""The sandboxes there are, by name."""
+_AUTOMATIC = ("process", "docker")
+"""What "auto" tries, in this order."""
 _OPEN: dict[tuple[str, bool], Sandbox] = {}
+"""Those that passed, by what they were asked for with."""
 _OPENING = Lock()
+"""Held while one is made and tested, so that callers share it."""
 
 
 async def open_sandbox(spec: str = "auto", allow_unsafe: bool = False) -> Sandbox:
@@ -52,48 +62,62 @@ async def open_sandbox(spec: str = "auto", allow_unsafe: bool = False) -> Sandbo
         SandboxUnavailable: It cannot give its guarantees here; the message names what
             got through.
     """
-    if opened := _OPEN.get((spec, allow_unsafe)):
-        return opened
+    sandbox = _OPEN.get((spec, allow_unsafe))
+    if sandbox:
+        return sandbox
+    # In a thread: it takes seconds, and the lock may be another event loop's.
     return await asyncio.to_thread(_open, spec, allow_unsafe)
 
 
 def _open(spec: str, allow_unsafe: bool) -> Sandbox:
+    key = (spec, allow_unsafe)
     kind, options = parse_spec(spec, "sandbox")
     if FIRST in options:
         options["image"] = options.pop(FIRST)
-    faults = []
+    names = _AUTOMATIC if kind == "auto" else (kind,)
     with _OPENING:
-        if (spec, allow_unsafe) in _OPEN:
-            return _OPEN[spec, allow_unsafe]
-        for name in ("process", "docker") if kind == "auto" else (kind,):
-            make = choose(SANDBOXES, name, "sandbox")
-            try:
-                sandbox = construct(make, options, f"sandbox {name!r}")
-                asyncio.run(self_test(sandbox))
-                return _OPEN.setdefault((spec, allow_unsafe), sandbox)
-            except SandboxUnavailable as error:
-                faults.append(str(error))
-        if not allow_unsafe:
-            raise SandboxUnavailable(" ".join(faults))
-        return _OPEN.setdefault((spec, allow_unsafe), ProcessSandbox(layers=("none",)))
+        # Another thread may have opened it while this one waited for the lock.
+        if key in _OPEN:
+            return _OPEN[key]
+        sandbox = _first_that_holds(names, options, allow_unsafe)
+        _OPEN[key] = sandbox
+        return sandbox
+
+
+def _first_that_holds(
+    names: Sequence[str], options: dict[str, Any], allow_unsafe: bool
+) -> Sandbox:
+    faults = []
+    for name in names:
+        make = choose(SANDBOXES, name, "sandbox")
+        try:
+            sandbox: Sandbox = construct(make, options, f"sandbox {name!r}")
+            asyncio.run(self_test(sandbox))
+            return sandbox
+        except SandboxUnavailable as error:
+            faults.append(str(error))
+    if not allow_unsafe:
+        raise SandboxUnavailable(" ".join(faults))
+    return ProcessSandbox(layers=("none",))
 
 
 async def survey() -> dict[str, str]:
     """Return, for each sandbox and layer, that it holds on this machine, or why not."""
-    found = {}
-    layers: dict[str, Callable[..., Sandbox]]
-    layers = {layer: partial(ProcessSandbox, layers=(layer,)) for layer in LAYERS}
-    for name, make in (
-        layers | {"bubblewrap": BubblewrapSandbox, "docker": DockerSandbox}
-    ).items():
+    makers: dict[str, Callable[..., Sandbox]] = {}
+    for layer in LAYERS:
+        makers[layer] = partial(ProcessSandbox, layers=(layer,))
+    makers["bubblewrap"] = BubblewrapSandbox
+    makers["docker"] = DockerSandbox
+    findings = {}
+    for name, make in makers.items():
         try:
             sandbox = await asyncio.to_thread(make)
             await self_test(sandbox)
-            found[name] = f"a sandbox that holds: {sandbox.layer}"
+            findings[name] = f"a sandbox that holds: {sandbox.layer}"
             sandbox.close()
         except SandboxUnavailable as error:
-            found[name] = str(error)
-    return found
+            findings[name] = str(error)
+    return findings
 
 
 async def self_test(sandbox: Sandbox) -> None:
@@ -102,24 +126,23 @@ async def self_test(sandbox: Sandbox) -> None:
     Raises:
         SandboxUnavailable: One got through, or did not run.
     """
-    attacks = json.loads(
-        Path(__file__).with_name("breakouts.json").read_text(encoding="utf-8")
-    )
+    path = Path(__file__).with_name("breakouts.json")
+    attacks = json.loads(path.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(prefix="aipo-") as folder:
         canary = Path(folder, "canary")
         canary.write_text("canary")
         start = _START.format(canary=str(canary), parent=os.getpid())
-        limits = [
-            Limits(**_LIMITS | attack.get("limits", {})) for attack in attacks.values()
-        ]
-        programs = [Program(start + attack["source"]) for attack in attacks.values()]
-        results = await asyncio.gather(*map(sandbox.run, programs, limits))
-    pairs = zip(attacks, results, strict=True)
-    faults = [
-        f"{name} ({fault})"
-        for name, result in pairs
-        if (fault := _fault(attacks[name], result))
-    ]
+        runs = []
+        for attack in attacks.values():
+            limits = Limits(**_LIMITS | attack.get("limits", {}))
+            program = Program(start + attack["source"])
+            runs.append(sandbox.run(program, limits))
+        results = await asyncio.gather(*runs)
+    faults = []
+    for name, result in zip(attacks, results, strict=True):
+        fault = _fault(attacks[name], result)
+        if fault:
+            faults.append(f"{name} ({fault})")
     if faults:
         sandbox.close()
         raise SandboxUnavailable(
@@ -131,7 +154,13 @@ async def self_test(sandbox: Sandbox) -> None:
 
 def _fault(attack: dict[str, Any], result: RunResult) -> str:
     """Return what is wrong with how an attack ended; empty when it was held."""
-    if b"through" in result.stdout:
+    if _THROUGH in result.stdout:
         return "got through"
-    expected = (attack["status"],) if "status" in attack else ("ok", "runtime_error")
-    return "" if result.status in expected else f"{result.status}: {result.reason}"
+    # An attack that never ran says nothing, so how it ended counts too: by itself,
+    # denied by an exception, or by the limit it was made to reach.
+    expected = ["ok", "runtime_error"]
+    if "status" in attack:
+        expected = [attack["status"]]
+    if result.status in expected:
+        return ""
+    return f"{result.status}: {result.reason}"

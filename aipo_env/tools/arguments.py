@@ -19,17 +19,19 @@ MAX_SHOWN_CHARS = 60
 
 
 def check_name(name: str, who: str = "") -> None:
-    """Raise ConfigError unless a tool may have this name; `who` names it in the
-    message.
-    """
+    """Raise ConfigError unless a tool may have this name; `who` names it there."""
+    # fullmatch, since "$" would let a final line break pass.
     if not re.fullmatch(r"[A-Za-z_]\w*", name) or name in _TAKEN:
         who = who or f"tool {name!r}"
         raise ConfigError(f"{who}: use a plain name that is no agent's role.")
 
 
 def read_arguments(query: str, schema: ToolSchema) -> dict[str, Any]:
-    """Read a tool's arguments: a JSON object, or the text itself where one text is
-    wanted.
+    """Return a tool's arguments by name, checked.
+
+    Args:
+        query: A JSON object, or the text itself where the tool takes one text.
+        schema: The tool's.
 
     Raises:
         ValueError: They are too long, not as the schema has them, or not of its types;
@@ -39,56 +41,67 @@ def read_arguments(query: str, schema: ToolSchema) -> dict[str, Any]:
         raise ValueError(
             f"arguments of {len(query)} characters; at most {MAX_ARGUMENT_CHARS}"
         )
-    given = _given(query, schema)
-    for name, value in given.items():
+    arguments = _parse(query, schema)
+    for name, value in arguments.items():
         _check(name, value, schema)
-    missing = [name for name in schema.required if name not in given]
+    missing = [name for name in schema.required if name not in arguments]
     if missing:
-        raise ValueError(f"the argument {missing[0]!r} is missing; {_wanted(schema)}")
-    return given
+        raise ValueError(
+            f"the argument {missing[0]!r} is missing; {_expectation(schema)}"
+        )
+    return arguments
 
 
-def _given(query: str, schema: ToolSchema) -> dict[str, Any]:
+def _parse(query: str, schema: ToolSchema) -> dict[str, Any]:
     """Return what a query holds by name, unchecked."""
     fault = ""
+    value: Any = None
     try:
-        read = read_json(query) if query.strip() else {}
+        value = read_json(query) if query.strip() else {}
     except json.JSONDecodeError:
-        read = None
+        # No JSON at all: most likely the text that the tool takes.
+        pass
     except ValueError as error:
-        read, fault = None, f": {error}"
-    text = schema.text_parameter
-    is_meant_as_object = isinstance(read, dict) and (
-        not read or not text or not read.keys().isdisjoint(schema.parameters)
-    )
-    if isinstance(read, dict) and is_meant_as_object:
-        return read
-    if text and not (fault and query.lstrip().startswith("{")):
-        return {text: query}
-    raise ValueError(f"{_wanted(schema)}{fault}")
+        # JSON, but one that is not read, such as an object with a name twice.
+        fault = f": {error}"
+    text_name = schema.text_parameter
+    if isinstance(value, dict):
+        # An object with none of the tool's names may be the very text it takes, such
+        # as a JSON document to be checked.
+        has_names = not value.keys().isdisjoint(schema.parameters)
+        if not value or not text_name or has_names:
+            return value
+    is_broken_object = bool(fault) and query.lstrip().startswith("{")
+    if text_name and not is_broken_object:
+        return {text_name: query}
+    raise ValueError(f"{_expectation(schema)}{fault}")
 
 
 def _check(name: str, value: Any, schema: ToolSchema) -> None:
+    """Raise ValueError unless there is such a parameter and the value fits it."""
     if name not in schema.parameters:
         shown = name[:MAX_SHOWN_CHARS]
-        told = suggest(shown, schema.parameters) if schema.parameters else ""
-        raise ValueError(f"there is no argument {shown!r}. {told}".rstrip(". "))
-    wanted = schema.parameters[name]
-    if not fits(value, wanted):
-        of_type = "of type " if wanted.keys().isdisjoint(("enum", "anyOf")) else ""
-        told = f"{of_type}{type_words(wanted)}"
-        raise ValueError(f"{name} must be {told}, got {_shown(value)}")
+        hint = ""
+        if schema.parameters:
+            hint = suggest(shown, schema.parameters)
+        raise ValueError(f"there is no argument {shown!r}. {hint}".rstrip(". "))
+    parameter = schema.parameters[name]
+    if not fits(value, parameter):
+        words = type_words(parameter)
+        # A choice is told by its members: "must be one of 1, 2" needs no more words.
+        if "enum" not in parameter and "anyOf" not in parameter:
+            words = f"of type {words}"
+        raise ValueError(f"{name} must be {words}, got {_excerpt(value)}")
 
 
-def _wanted(schema: ToolSchema) -> str:
+def _expectation(schema: ToolSchema) -> str:
     names = ", ".join(schema.parameters) or "nothing in it"
     return f"the arguments must be a JSON object with {names}"
 
 
-def _shown(value: Any) -> str:
-    """Return a value as a message repeats it: nested ones in a word, for they may be as
-    deep as can be read.
-    """
+def _excerpt(value: Any) -> str:
+    """Return what a message repeats of a value: of a nested one only its length."""
+    # It may be nested as deep as can be read, which is deeper than can be written.
     if isinstance(value, list):
         return f"an array of {len(value)}"
     if isinstance(value, dict):

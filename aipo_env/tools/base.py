@@ -9,7 +9,7 @@ gym.make("AIPO-Math-Turn-v0", tools=["my_package:distance"])
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar
@@ -27,14 +27,14 @@ MIN_WORD_CHARS = 3
 
 @dataclass(frozen=True)
 class Tool:
-    """A function behind the protocol of agents: it gets the pool's deadline, and its
-    answer is text.
+    """A function behind the protocol of agents.
+
+    It gets the pool's deadline, and its answer is text. What the function raises is
+    told to the policy: a tool's error is an answer. What it returns is shown as it is
+    if text, else as JSON.
 
     Args:
         function: Sync or async. Sync ones run in a thread, so they must be safe there.
-
-    What the function raises is told to the policy: a tool's error is an answer. What it
-    returns is shown as it is if text, else as JSON.
 
     Raises:
         ConfigError: The function has no docstring, a name that is no identifier or an
@@ -51,12 +51,14 @@ class Tool:
                 f"tool {self.agent_id!r}: it is a class, of which each episode makes an"
                 f" instance. Give the class itself: tools=[{self.agent_id}]."
             )
-        _ = self.form
+        _ = self.form  # computed now, so that what is no tool is refused at once
 
     @property
     def agent_id(self) -> str:
         """The function's name."""
-        return str(getattr(self.function, "__name__", type(self.function).__name__))
+        # An object that can be called has none of its own: its class's is taken.
+        name_of_class = type(self.function).__name__
+        return str(getattr(self.function, "__name__", name_of_class))
 
     @cached_property
     def form(self) -> Form:
@@ -89,7 +91,12 @@ class Tool:
 async def answer(
     form: Form, query: str, call: Callable[[dict[str, Any]], Any]
 ) -> AgentReply:
-    """Return what a tool answers to a query; `call` takes its arguments.
+    """Return what a tool answers to a query.
+
+    Args:
+        form: How the arguments are read.
+        query: The arguments, as a model wrote them.
+        call: Takes the arguments; its result is awaited.
 
     Raises:
         ConfigError, ImportError: The tool's own code raised it.
@@ -97,26 +104,31 @@ async def answer(
     arguments: dict[str, Any] = {}
     try:
         arguments = form.arguments(query)
-        text = as_text(await call(arguments))
+        result = await call(arguments)
+        text = as_text(result)
     except Exception as error:
-        # Somebody else's program, called with arguments that a model wrote.
+        # Somebody else's program, called with arguments that a model wrote. A missing
+        # package ends the run, for no call could ever work; a package that is missing
+        # because a model made it up is that model's mistake.
         if is_hopeless(error) and not _is_about(error, arguments):
             raise
-        text = _told(error)
+        text = f"error: {type(error).__name__}: {error}"
     return AgentReply(text=text or "(nothing)")
 
 
 def as_text(result: Any) -> str:
     """Return what a tool returned as text: as it is if it is text, else as JSON."""
-    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+    if isinstance(result, str):
+        return result
+    return json.dumps(result, ensure_ascii=False)
 
 
 def _is_about(error: BaseException, arguments: Mapping[str, Any]) -> bool:
-    """Return whether an error is about what a model wrote: it names a module, or a
-    text, of the arguments.
-    """
+    """Return whether an error names a module, or a text, that a model wrote."""
     texts = [text for text in _texts(arguments) if len(text) >= MIN_WORD_CHARS]
     if isinstance(error, ImportError):
+        # Either way round: the text may be a module within the missing package, or a
+        # program that imports it.
         name = error.name or str(error)
         return any(text in name or name in text for text in texts)
     return any(text in str(error) for text in texts)
@@ -126,22 +138,23 @@ def _texts(value: Any) -> list[str]:
     """Return all texts within the arguments of a call."""
     if isinstance(value, str):
         return [value]
+    parts: Iterable[Any] = ()
     if isinstance(value, Mapping):
-        return [text for part in value.values() for text in _texts(part)]
-    if isinstance(value, list):
-        return [text for part in value for text in _texts(part)]
-    return []
-
-
-def _told(error: Exception) -> str:
-    return f"error: {type(error).__name__}: {error}"
+        parts = value.values()
+    elif isinstance(value, list):
+        parts = value
+    texts = []
+    for part in parts:
+        texts += _texts(part)
+    return texts
 
 
 async def awaited(result: Any) -> Any:
-    """Return what a call came to, which an async function behind a wrapper still has to
-    be awaited for.
-    """
-    return await result if inspect.isawaitable(result) else result
+    """Return the result of a call, awaited where it has to be."""
+    # A wrapper, such as a decorator's, is no async function but may return its result.
+    if inspect.isawaitable(result):
+        return await result
+    return result
 
 
 def find_tool(spec: Any) -> Any:
@@ -152,13 +165,13 @@ def find_tool(spec: Any) -> Any:
     """
     if isinstance(spec, Tool) or callable(spec):
         return spec
-    name, found, options = TOOLS.find(spec)
+    name, tool, options = TOOLS.find(spec)
     if options:
-        kind = "class" if isinstance(found, type) else "function"
+        kind = "class" if isinstance(tool, type) else "function"
         raise ConfigError(
             f"tool {name!r}: a {kind} takes no options in its spec, got {options!r}."
         )
-    return found
+    return tool
 
 
 def build_tool(spec: Any) -> Tool:
@@ -167,5 +180,7 @@ def build_tool(spec: Any) -> Tool:
     Raises:
         ConfigError: The spec is unknown or has options, or the function is no tool.
     """
-    found = find_tool(spec)
-    return found if isinstance(found, Tool) else Tool(found)
+    tool = find_tool(spec)
+    if isinstance(tool, Tool):
+        return tool
+    return Tool(tool)

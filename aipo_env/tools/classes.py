@@ -1,6 +1,4 @@
-"""A class as a tool: which of its methods a policy may call, and how an instance is
-made.
-"""
+"""A class as a tool: the methods that a policy may call, and how instances are made."""
 
 import inspect
 import sys
@@ -41,6 +39,7 @@ class ToolClass:
                 f"{self.who}: it has no public method, so it offers no tool. Add a"
                 " typed one with a docstring."
             )
+        # Computed now, so that a constructor that wants more is refused at once.
         _ = self._how_made
 
     @property
@@ -57,18 +56,19 @@ class ToolClass:
     def forms(self) -> Mapping[str, Form]:
         """The tools by name."""
         methods = _public_methods(self.maker)
-        return MappingProxyType(
-            {name: self._form(name, methods[name]) for name in methods}
-        )
+        forms = {name: self._form(name, method) for name, method in methods.items()}
+        return MappingProxyType(forms)
 
     def make(self, task: Task) -> Any:
         """Return an instance for an episode on a task."""
         return self._how_made(task)
 
-    def _form(self, name: str, found: Any) -> Form:
-        is_static = isinstance(found, staticmethod)
-        is_of_class = isinstance(found, classmethod)
-        function = found.__func__ if is_static or is_of_class else found
+    def _form(self, name: str, method: Any) -> Form:
+        """Return how a policy is told of a method, as it stands in its class."""
+        is_static = isinstance(method, staticmethod)
+        function = method
+        if isinstance(method, staticmethod | classmethod):
+            function = method.__func__
         return read_form(
             function,
             name,
@@ -79,8 +79,9 @@ class ToolClass:
 
     @cached_property
     def _how_made(self) -> Callable[[Task], Any]:
-        """How the constructor takes the task: by its name, as the only argument that is
-        wanted, or not at all.
+        """How the constructor takes the task, if at all.
+
+        It takes it by the name "task", or as the only argument that has no default.
 
         Raises:
             ConfigError: It wants more.
@@ -93,44 +94,50 @@ class ToolClass:
                 f"{self.who}: its constructor cannot be read: {error}."
             ) from error
         starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        wanted = [
-            each
-            for each in parameters.values()
-            if each.default is each.empty and each.kind not in starred
-        ]
+        required = []
+        for parameter in parameters.values():
+            if parameter.default is parameter.empty and parameter.kind not in starred:
+                required.append(parameter)
         named = parameters.get("task")
-        first = wanted[0] if wanted else named
-        if len(wanted) > 1 or (named and first is not named):
-            names = ", ".join(each.name for each in wanted)
+        taker = required[0] if required else named
+        # With a parameter "task" that has a default beside a required one of another
+        # name, nobody can say which of them is meant.
+        is_unclear = named is not None and taker is not named
+        if len(required) > 1 or is_unclear:
+            names = ", ".join(parameter.name for parameter in required)
             raise ConfigError(
                 f"{self.who}: its constructor wants {names}; it gets the task alone."
                 " Give the others defaults."
             )
-        if first is None or first.kind in starred:
+        # "*task" and "**task" are named so too, and take nothing that is wanted.
+        if taker is None or taker.kind in starred:
             return lambda _: maker()
-        if first.kind is first.POSITIONAL_ONLY:
+        if taker.kind is taker.POSITIONAL_ONLY:
             return lambda task: maker(task)
-        name = first.name
+        name = taker.name
         return lambda task: maker(**{name: task})
 
 
 def _public_methods(maker: type) -> dict[str, Any]:
-    """Return a class's public methods as they stand in it, in the order in which they
-    are defined, bases first.
+    """Return a class's public methods, as they stand in it.
+
+    Their order is that in which they are defined, bases first.
     """
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for base in reversed(maker.__mro__):
-        if base.__module__.partition(".")[0] in sys.stdlib_module_names:
+        # A class may inherit from dict or Enum: their methods were not meant as tools.
+        top_module = base.__module__.partition(".")[0]
+        if top_module in sys.stdlib_module_names:
             continue
-        for name, value in vars(base).items():
-            # What a class puts in the place of a method that it inherits takes the
-            # method away.
-            found[name] = value
-    return {
-        name: value
-        for name, value in found.items()
-        if not name.startswith("_") and name != CLOSE and _is_method(value)
-    }
+        # What a class puts in the place of a method that it inherits takes the method
+        # away: whether it is one is asked only at the end.
+        members.update(vars(base))
+    methods = {}
+    for name, value in members.items():
+        is_public = not name.startswith("_") and name != CLOSE
+        if is_public and _is_method(value):
+            methods[name] = value
+    return methods
 
 
 def _is_method(value: Any) -> bool:
@@ -141,5 +148,9 @@ def _is_method(value: Any) -> bool:
 
 def _docstring(maker: type, name: str) -> str | None:
     """Return a method's docstring, or that of the method it stands in for."""
-    found = [vars(base)[name].__doc__ for base in maker.__mro__ if name in vars(base)]
-    return next(filter(None, found), None)
+    for base in maker.__mro__:
+        method = vars(base).get(name)
+        if method is not None and method.__doc__:
+            docstring: str = method.__doc__
+            return docstring
+    return None

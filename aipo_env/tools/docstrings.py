@@ -7,28 +7,32 @@ import docstring_parser
 
 
 def read_docstring(text: str) -> tuple[str, Mapping[str, str]]:
-    """Return a docstring's first paragraph, and what it says of each parameter it
-    describes.
+    """Return a docstring's first paragraph, and its descriptions of parameters by name.
 
     It may be written in Google's style, NumPy's or Sphinx's. One in none of them has
     its first paragraph only.
     """
     text = inspect.cleandoc(text)
-    first_paragraph = text.partition("\n\n")[0]
+    first_paragraph = _first_paragraph(text)
     try:
-        read = docstring_parser.parse(text)
+        parsed = docstring_parser.parse(text)
     except Exception:  # a docstring may hold anything
         return _one_line(first_paragraph), {}
-    described = {
-        each.arg_name: _one_line(each.description)
-        for each in read.params
-        if each.description
-    }
-    summary = read.short_description or ""
-    if not read.blank_after_short_description:
-        rest = (read.long_description or "").partition("\n\n")[0]
+    descriptions = {}
+    for parameter in parsed.params:
+        if parameter.description:
+            descriptions[parameter.arg_name] = _one_line(parameter.description)
+    # The parser's short description is the first line, and where the paragraph goes on
+    # after it, the rest begins its long description.
+    summary = parsed.short_description or ""
+    if not parsed.blank_after_short_description:
+        rest = _first_paragraph(parsed.long_description or "")
         summary = f"{summary} {rest}"
-    return _one_line(summary or first_paragraph), described
+    return _one_line(summary or first_paragraph), descriptions
+
+
+def _first_paragraph(text: str) -> str:
+    return text.partition("\n\n")[0]
 
 
 def _one_line(text: str) -> str:

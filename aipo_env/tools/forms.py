@@ -1,6 +1,4 @@
-"""A function as a tool: how a policy is told of it, and how it is called with what a
-model wrote.
-"""
+"""A function as a tool: how a policy is told of it, and what it is called with."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -34,10 +32,11 @@ class Form:
         Raises:
             ValueError: The query does not hold them; the message is for the policy.
         """
-        read = read_arguments(query, self.schema)
-        return {
-            name: as_hinted(value, self.hints[name]) for name, value in read.items()
-        }
+        values = read_arguments(query, self.schema)
+        arguments = {}
+        for name, value in values.items():
+            arguments[name] = as_hinted(value, self.hints[name])
+        return arguments
 
 
 def read_form(
@@ -48,9 +47,12 @@ def read_form(
     *,
     is_bound_later: bool = False,
 ) -> Form:
-    """Return how a function is told to a policy.
+    """Return how a policy is told of a function.
 
     Args:
+        function: Its signature gives the parameters.
+        name: What the policy calls it by.
+        docstring: What it is for; None if there is none.
         who: Names the function in messages.
         is_bound_later: Whether its first parameter is the instance that it is called
             on.
@@ -70,18 +72,25 @@ def read_form(
     except Exception as error:  # an annotation may be any expression
         raise ConfigError(f"{who}: its types cannot be read: {error!r}.") from error
     parameters = list(signature.parameters.values())
-    if is_bound_later and not (parameters and _is_by_place(parameters[0])):
-        raise ConfigError(f"{who}: it takes no 'self'. Add it, or use @staticmethod.")
-    told = parameters[1:] if is_bound_later else parameters
-    summary, described = read_docstring(docstring)
-    properties = {
-        each.name: _property(each, described.get(each.name, ""), who) for each in told
-    }
-    required = tuple(each.name for each in told if each.default is each.empty)
-    return Form(
-        ToolSchema(name, summary, properties, required),
-        {each.name: _hint(each) for each in told},
-    )
+    if is_bound_later:
+        # The instance is no argument of the policy's, whatever the parameter is called.
+        if not parameters or not _is_by_place(parameters[0]):
+            raise ConfigError(
+                f"{who}: it takes no 'self'. Add it, or use @staticmethod."
+            )
+        parameters = parameters[1:]
+    summary, descriptions = read_docstring(docstring)
+    properties = {}
+    required = []
+    hints = {}
+    for parameter in parameters:
+        description = descriptions.get(parameter.name, "")
+        properties[parameter.name] = _property(parameter, description, who)
+        hints[parameter.name] = _hint(parameter)
+        if parameter.default is parameter.empty:
+            required.append(parameter.name)
+    schema = ToolSchema(name, summary, properties, tuple(required))
+    return Form(schema, hints)
 
 
 def _is_by_place(parameter: inspect.Parameter) -> bool:
@@ -95,11 +104,21 @@ def _is_by_place(parameter: inspect.Parameter) -> bool:
 def _hint(parameter: inspect.Parameter) -> Any:
     """Return a parameter's type; one that is None if left out may be None."""
     hint = parameter.annotation
-    return hint if parameter.default is not None else Optional[hint]  # noqa: UP045
+    if parameter.default is None:
+        # Not "hint | None": an annotation may be a text, for which "|" is not defined.
+        return Optional[hint]  # noqa: UP045
+    return hint
 
 
-def _property(parameter: inspect.Parameter, described: str, who: str) -> dict[str, Any]:
+def _property(
+    parameter: inspect.Parameter, description: str, who: str
+) -> dict[str, Any]:
     """Return the JSON schema of a parameter.
+
+    Args:
+        parameter: The parameter.
+        description: What the docstring says of it; empty: nothing.
+        who: Names the function in messages.
 
     Raises:
         ConfigError: JSON has no values of its type, or it cannot be given by name.
@@ -110,7 +129,7 @@ def _property(parameter: inspect.Parameter, described: str, who: str) -> dict[st
             raise NoJson("it is given by place")
         if parameter.annotation is parameter.empty:
             raise NoJson("it has no type")
-        told = hint_schema(_hint(parameter))
+        schema = hint_schema(_hint(parameter))
     except NoJson as fault:
         raise ConfigError(
             f"{who}: parameter {parameter.name!r} must be typed as one of {VALID}, and"
@@ -119,14 +138,18 @@ def _property(parameter: inspect.Parameter, described: str, who: str) -> dict[st
     if parameter.default is not parameter.empty:
         # A default that has no JSON form is not told, and holds all the same.
         with suppress(ValueError, TypeError, RecursionError):
-            told["default"] = as_json(parameter.default)
-    note = described or _note(parameter.annotation)
+            schema["default"] = as_json(parameter.default)
+    note = description or _note(parameter.annotation)
     if note:
-        told["description"] = note
-    return told
+        schema["description"] = note
+    return schema
 
 
 def _note(hint: Any) -> str:
-    """Return the text in `Annotated[int, "text"]`."""
-    notes = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    return next((note for note in notes if isinstance(note, str)), "")
+    """Return the text in `Annotated[int, "text"]`; empty if there is none."""
+    if get_origin(hint) is not Annotated:
+        return ""
+    for note in get_args(hint)[1:]:
+        if isinstance(note, str):
+            return note
+    return ""

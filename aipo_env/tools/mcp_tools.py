@@ -1,5 +1,6 @@
-"""Tools of an MCP server: "mcp:http://localhost:8000/mcp", or a command that is
-started, "mcp:python server.py".
+"""Tools of an MCP server, at an address or as a command that is started.
+
+Their specs are "mcp:http://localhost:8000/mcp" and "mcp:python server.py".
 """
 
 import asyncio
@@ -29,14 +30,20 @@ _LOST = (
 """How the client says that the connection is gone; the codes of these errors are
 servers' own, too.
 """
+_OF_CALL = ("Tool ", "Invalid s")
+"""How the client's own errors about a result begin."""
+_MAX_FAULT_CHARS = 300
+"""What a message repeats of somebody else's error."""
 
 
 class McpServer:
-    """A connection to a server. It lives in a thread of its own, so that it outlives
-    event loops.
+    """A connection to a server.
 
-    A connection that is lost is made again by the next call; a command is started
-    again.
+    It lives in a thread of its own, so that it outlives event loops. A connection that
+    is lost is made again by the next call; a command is started again.
+
+    Args:
+        place: The server's address, or the command that starts it.
 
     Raises:
         ConfigError: There is no server, it tells no tools in time, or `mcp` is not
@@ -49,22 +56,21 @@ class McpServer:
         self._opened = self._open()
         try:
             client, loop, _ = self._opened.result(START_S)
-            listed = asyncio.run_coroutine_threadsafe(client.list_tools(), loop).result(
-                START_S
-            )
-        except (
-            Exception
-        ) as error:  # whatever a library or a server of somebody else's raises
+            listing = asyncio.run_coroutine_threadsafe(client.list_tools(), loop)
+            tools = listing.result(START_S).tools
+        except Exception as error:
+            # Whatever a library or a server of somebody else's raises. The client's
+            # groups of tasks wrap it, in one or more layers.
             first: BaseException = error
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
-            fault = f"{type(first).__name__}: {first}"[:300]
+            fault = f"{type(first).__name__}: {first}"[:_MAX_FAULT_CHARS]
             raise ConfigError(
                 f"tools: the MCP server {place!r} cannot be used: {fault}. Start it, or"
                 " mend the address."
             ) from None
         atexit.register(self.close)
-        self.tools = [McpTool(self, tool) for tool in listed.tools]
+        self.tools = [McpTool(self, tool) for tool in tools]
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
         """Call a tool; an error of the tool is text.
@@ -75,25 +81,26 @@ class McpServer:
         opened = self._opened
         try:
             client, loop, _ = await asyncio.wrap_future(opened)
-            called = asyncio.run_coroutine_threadsafe(
-                client.call_tool(name, dict(arguments)), loop
-            )
-            result = await asyncio.wrap_future(called)
+            # In the connection's own loop, in its thread; awaited in this one.
+            call = client.call_tool(name, dict(arguments))
+            future = asyncio.run_coroutine_threadsafe(call, loop)
+            result = await asyncio.wrap_future(future)
         except Exception as error:
-            told = str(error)
+            message = str(error)
             # The server's word on this call, or the client's on its result.
-            is_of_call = hasattr(error, "code") or told.startswith(
-                ("Tool ", "Invalid s")
-            )
-            if is_of_call and told not in _LOST:
-                return f"error: {told}"
+            is_of_call = hasattr(error, "code") or message.startswith(_OF_CALL)
+            if is_of_call and message not in _LOST:
+                return f"error: {message}"
+            # Calls run side by side: only the first of those that fail opens anew.
             if self._opened is opened:
                 self.close(0.0)
                 self._opened = self._open()
             raise
-        text = "\n".join(
-            getattr(block, "text", f"[{block.type}]") for block in result.content
-        )
+        parts = []
+        for block in result.content:
+            # A picture or a sound has no text: its kind stands in its place.
+            parts.append(getattr(block, "text", f"[{block.type}]"))
+        text = "\n".join(parts)
         return f"error: {text}" if result.is_error else text
 
     def close(self, wait_s: float = 5.0) -> None:
@@ -105,43 +112,55 @@ class McpServer:
                 self._thread.join(wait_s)
 
     def _open(self) -> "Future[Any]":
+        """Return a future of the client, its event loop, and the event that ends it."""
         opened: Future[Any] = Future()
-        # a caller that is cancelled must not cancel it
+        # A future that runs cannot be cancelled: other callers wait for it too.
         opened.set_running_or_notify_cancel()
-        hold = _hold(self.place, opened)
+        connection = _connect(self.place, opened)
         self._thread = Thread(
-            target=asyncio.run, args=[hold], name="aipo-mcp", daemon=True
+            target=asyncio.run, args=[connection], name="aipo-mcp", daemon=True
         )
         self._thread.start()
         return opened
 
 
-async def _hold(place: str, opened: "Future[Any]") -> None:
-    """Hold a connection open until its event is set: it has to be closed by the task
-    that opened it.
+async def _connect(place: str, opened: "Future[Any]") -> None:
+    """Open a connection, say so by the future, and close it when its event is set.
+
+    One task does all this: the library wants a connection closed by the task that
+    opened it.
     """
     try:
-        from mcp import Client, StdioServerParameters
+        server = _server(place)
+        from mcp import Client
 
-        is_address = place.startswith(("http://", "https://"))
-        command, *arguments = [place] if is_address else shlex.split(place)
-        server = (
-            place
-            if is_address
-            else StdioServerParameters(command=command, args=arguments)
-        )
         async with asyncio.timeout(START_S) as opening, Client(server) as client:
-            opening.reschedule(None)
+            opening.reschedule(None)  # the timeout was for opening alone
             ended = asyncio.Event()
             opened.set_result((client, asyncio.get_running_loop(), ended))
             await ended.wait()
     except BaseException as error:
+        # All of them, a cancelled task's too: somebody waits for the future.
         if not opened.done():
             opened.set_exception(error)
 
 
+def _server(place: str) -> Any:
+    """Return what the client is made with: an address, or a command's parameters."""
+    from mcp import StdioServerParameters
+
+    if place.startswith(("http://", "https://")):
+        return place
+    command, *arguments = shlex.split(place)
+    return StdioServerParameters(command=command, args=arguments)
+
+
 class McpTool:
     """One tool of a server, behind the protocol of agents.
+
+    Args:
+        server: The connection to call it by.
+        tool: As the client lists it.
 
     Raises:
         ConfigError: Its name is no plain one, or an agent's role.
@@ -150,16 +169,17 @@ class McpTool:
     is_stateful = False
 
     def __init__(self, server: McpServer, tool: Any) -> None:
-        self.agent_id, self._server, self._name = (
-            re.sub(r"\W", "_", tool.name),
-            server,
-            tool.name,
-        )
+        # A name like "files/read" is common among servers, and no name in a codec.
+        self.agent_id = re.sub(r"\W", "_", tool.name)
+        self._server = server
+        self._name = tool.name
         check_name(self.agent_id)
         properties = tool.input_schema.get("properties") or {}
-        parameters = {key: foreign_schema(part) for key, part in properties.items()}
-        wanted = tool.input_schema.get("required") or ()
-        required = tuple(name for name in parameters if name in wanted)
+        parameters = {}
+        for name, property_schema in properties.items():
+            parameters[name] = foreign_schema(property_schema)
+        names_required = tool.input_schema.get("required") or ()
+        required = tuple(name for name in parameters if name in names_required)
         lines = (tool.description or "").strip().splitlines() or [tool.name]
         self.schema = ToolSchema(self.agent_id, lines[0], parameters, required)
 
@@ -169,6 +189,5 @@ class McpTool:
             arguments = read_arguments(request.query, self.schema)
         except ValueError as error:
             return AgentReply(text=f"error: {error}")
-        return AgentReply(
-            text=await self._server.call(self._name, arguments) or "(nothing)"
-        )
+        text = await self._server.call(self._name, arguments)
+        return AgentReply(text=text or "(nothing)")

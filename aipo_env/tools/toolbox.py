@@ -36,6 +36,8 @@ CLOSE_S = 10.0
 """What is not closed by then is given up."""
 BUSY_S = 5.0
 """So long a close waits for a call that still runs; then it is closed all the same."""
+_MCP = "mcp:"
+"""How a spec begins that names a server."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,18 @@ class Toolbox:
         return bool(self.kinds)
 
     def open(self, task: Task) -> "EpisodeTools":
-        """Return the tools of an episode on a task; `start` makes them, and `close`
-        ends them.
-        """
+        """Return the tools of an episode, which `start` makes and `close` ends."""
         return EpisodeTools(self, task)
 
 
 class EpisodeTools:
-    """The tools of one episode: those without a state, and the methods of the instances
-    that `start` makes.
+    """The tools of one episode: those without a state, and methods of its instances.
+
+    `start` makes the instances, and `close` ends them.
+
+    Args:
+        toolbox: The tools of the scenario.
+        task: The task of the episode, which the constructors may want.
 
     Attributes:
         tools: By name; each has `agent_id`, `schema`, `is_stateful` and `async
@@ -88,23 +93,28 @@ class EpisodeTools:
 
     def __init__(self, toolbox: Toolbox, task: Task) -> None:
         self._task = task
-        self._owned = [Instance(kind) for kind in toolbox.kinds]
-        methods = {
-            name: MethodTool(instance, form)
-            for instance in self._owned
-            for name, form in instance.kind.forms.items()
-        }
-        by_name = {**toolbox.functions, **methods}
+        self._instances = [Instance(kind) for kind in toolbox.kinds]
+        by_name = dict(toolbox.functions)
+        for instance in self._instances:
+            for name, form in instance.kind.forms.items():
+                by_name[name] = MethodTool(instance, form)
+        # In the order in which a policy is told of them.
         self.tools: Mapping[str, Any] = {name: by_name[name] for name in toolbox.names}
 
     @property
     def instances(self) -> Mapping[str, Any]:
         """The instances there are, by the name of their class."""
-        return {owned.kind.name: owned.value for owned in self._owned if owned.is_open}
+        return {
+            instance.kind.name: instance.value
+            for instance in self._instances
+            if instance.is_open
+        }
 
     async def start(self, deadline_s: float) -> None:
-        """Make the instances, within so many seconds in all; if one cannot be made,
-        close the others.
+        """Make the instances; if one cannot be made, close the others.
+
+        Args:
+            deadline_s: Seconds for all of them together.
 
         Raises:
             ToolError: A constructor raises or outlives the deadline; the message names
@@ -112,46 +122,62 @@ class EpisodeTools:
         """
         end = asyncio.get_running_loop().time() + deadline_s
         try:
-            for owned in self._owned:
-                await self._make(owned, end, deadline_s)
+            # One after the other, so that their order is that of the classes.
+            for instance in self._instances:
+                await self._make(instance, end, deadline_s)
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """Close the instances: each once, and for at most `CLOSE_S` seconds. What goes
-        wrong is logged.
+        """Close the instances: each once, and for at most `CLOSE_S` seconds in all.
+
+        What goes wrong is logged.
         """
-        closing = {asyncio.ensure_future(owned.close()): owned for owned in self._owned}
+        closing = {
+            asyncio.ensure_future(instance.close()): instance
+            for instance in self._instances
+        }
         if not closing:
-            return
+            return  # asyncio.wait refuses to wait for nothing
         try:
             _, late = await asyncio.wait(closing, timeout=CLOSE_S)
             for task in late:
-                LOG.warning(
-                    "%s: not closed within %g s", closing[task].kind.who, CLOSE_S
-                )
+                who = closing[task].kind.who
+                LOG.warning("%s: not closed within %g s", who, CLOSE_S)
         finally:
+            # Also where this one is cancelled: asyncio.wait leaves its tasks running.
             for task in closing:
                 task.cancel()
 
-    async def _make(self, owned: "Instance", end: float, deadline_s: float) -> None:
-        fault = f"{owned.kind.who}: it could not be made for task {self._task.id!r}"
+    async def _make(self, instance: "Instance", end: float, deadline_s: float) -> None:
+        """Make one instance until `end`, in the time of the event loop."""
+        who = instance.kind.who
         try:
             async with asyncio.timeout_at(end) as deadline:
-                await owned.make(self._task)
+                await instance.make(self._task)
         except (Exception, SystemExit, asyncio.CancelledError) as error:
-            # A constructor is somebody else's program.
+            # A constructor is somebody else's program, and may raise a CancelledError
+            # of its own; one that was meant for this task goes on.
             check_cancelled()
-            told = f"{type(error).__name__}: {error}"
+            fault = f"{type(error).__name__}: {error}"
             if deadline.expired():
-                told = f"its constructor took longer than {deadline_s:g} s"
-            raise ToolError(f"{fault}: {told}. Mend its constructor.") from error
+                fault = f"its constructor took longer than {deadline_s:g} s"
+            raise ToolError(
+                f"{who}: it could not be made for task {self._task.id!r}: {fault}."
+                " Mend its constructor."
+            ) from error
 
 
 class Instance:
-    """An instance of a class for one episode. Its calls come one at a time, from
-    threads that differ.
+    """An instance of a class for one episode.
+
+    Its calls come one at a time, from threads that differ.
+
+    Attributes:
+        kind: The class.
+        value: The instance; None before it is made.
+        is_open: Whether it is there to be called.
     """
 
     def __init__(self, kind: ToolClass) -> None:
@@ -159,12 +185,16 @@ class Instance:
         self.value: Any = None
         self.is_open = False
         self._is_over = False
+        """Whether `close` was called, which may be before the instance is there."""
         self._guard = Lock()
+        """Guards `value`, `is_open` and `_is_over`, across threads."""
         self._calls = asyncio.Lock()
+        """Held by the call that runs."""
 
     async def make(self, task: Task) -> None:
-        """Call the constructor, in a thread. An instance that comes when it is no
-        longer wanted is closed there.
+        """Call the constructor, in a thread.
+
+        An instance that comes after `close` is closed there, at once.
         """
         await in_thread(partial(self._construct, task), "aipo-tool")
 
@@ -172,7 +202,10 @@ class Instance:
         value = self.kind.make(task)
         with self._guard:
             is_late = self._is_over
-            self.value, self.is_open = value, not is_late
+            self.value = value
+            self.is_open = not is_late
+        # A thread cannot be cancelled: whoever waited for it is gone, so it is for this
+        # thread to close what nobody will see.
         if is_late:
             asyncio.run(self._close_value())
 
@@ -181,6 +214,10 @@ class Instance:
 
         A call that its caller gives up keeps the instance until it has ended: no class
         need be safe for threads.
+
+        Args:
+            name: The method's.
+            arguments: As the method takes them, by name.
 
         Raises:
             ToolError: The instance is not there: it was not made, or is closed.
@@ -195,6 +232,8 @@ class Instance:
             if inspect.iscoroutinefunction(method):
                 return await method()
             work = in_thread(method, "aipo-tool")
+            # Shielded, so that `work` tells below when the thread has ended, and not
+            # when its caller gave it up.
             return await awaited(await asyncio.shield(work))
         finally:
             if work is None or work.done():
@@ -203,14 +242,16 @@ class Instance:
                 work.add_done_callback(lambda _: self._calls.release())
 
     async def close(self) -> None:
-        """Close the instance after the call that runs, if it ends soon; from then on it
-        takes no call.
+        """Close the instance after the call that runs, if that ends soon.
+
+        From then on it takes no call.
         """
         with self._guard:
             was_open = self.is_open
-            self._is_over, self.is_open = True, False
+            self._is_over = True
+            self.is_open = False
         if not was_open:
-            return
+            return  # closed before, or never made: then _construct closes it
         try:
             async with asyncio.timeout(BUSY_S):
                 await self._calls.acquire()
@@ -267,11 +308,11 @@ class MethodTool:
 
 
 def build_tools(specs: Sequence[Any]) -> Toolbox:
-    """Return a scenario's tools; "mcp:ADDRESS" and "mcp:COMMAND" are all tools of a
-    server.
+    """Return a scenario's tools.
 
     Args:
-        specs: Functions, classes, or specs that name them.
+        specs: Functions, classes, or specs that name them; "mcp:ADDRESS" and
+            "mcp:COMMAND" are all tools of a server.
 
     Raises:
         ConfigError: A spec is unknown or has options, what it names is no tool, two
@@ -282,27 +323,37 @@ def build_tools(specs: Sequence[Any]) -> Toolbox:
             f"tools: {specs!r} must be a list of functions, of classes, or of their"
             " names."
         )
-    parts = [part for spec in specs for part in _offered(spec)]
-    kinds = [part for part in parts if isinstance(part, ToolClass)]
-    functions = [part for part in parts if not isinstance(part, ToolClass)]
-    schemas = [schema for part in parts for schema in _schemas(part)]
+    parts: list[Any] = []
+    for spec in specs:
+        parts += _offers(spec)
+    schemas: list[ToolSchema] = []
+    kinds = []
+    functions = {}
+    for part in parts:
+        schemas += _schemas(part)
+        if isinstance(part, ToolClass):
+            kinds.append(part)
+        else:
+            functions[part.agent_id] = part
     _check_doubles(parts)
-    return Toolbox(
-        tuple(schemas), {tool.agent_id: tool for tool in functions}, tuple(kinds)
-    )
+    return Toolbox(tuple(schemas), functions, tuple(kinds))
 
 
-def _offered(spec: Any) -> Sequence[Any]:
+def _offers(spec: Any) -> Sequence[Any]:
     """Return the tools and classes that a spec names."""
-    if isinstance(spec, str) and spec.startswith("mcp:"):
+    if isinstance(spec, str) and spec.startswith(_MCP):
+        # Here, because its package is an optional one.
         from aipo_env.tools.mcp_tools import McpServer
 
-        return McpServer(spec.removeprefix("mcp:").strip()).tools
-    found = find_tool(spec)
-    return [ToolClass(found) if isinstance(found, type) else build_tool(found)]
+        return McpServer(spec.removeprefix(_MCP).strip()).tools
+    tool = find_tool(spec)
+    if isinstance(tool, type):
+        return [ToolClass(tool)]
+    return [build_tool(tool)]
 
 
 def _schemas(part: Any) -> list[ToolSchema]:
+    """Return how a policy is told of a tool, or of a class's methods."""
     if isinstance(part, ToolClass):
         return [form.schema for form in part.forms.values()]
     return [part.schema]
@@ -321,9 +372,11 @@ def _check_doubles(parts: Sequence[Any]) -> None:
                     f"tools: two are named {schema.name!r}, {both}. Rename one."
                 )
             owners[schema.name] = who
-        if isinstance(part, ToolClass) and part.name in names_of_classes:
+        if not isinstance(part, ToolClass):
+            continue
+        # An episode's instances are looked up by the name of their class.
+        if part.name in names_of_classes:
             raise ConfigError(
                 f"tools: two classes are named {part.name!r}. Rename one."
             )
-        if isinstance(part, ToolClass):
-            names_of_classes.add(part.name)
+        names_of_classes.add(part.name)
