@@ -1,11 +1,11 @@
-"""Does a plug-in keep to its protocol? Functions to call in its tests; the pytest
-plug-in calls them as well.
+"""Does a plug-in keep to its protocol? Functions to call in its tests.
 
 def test_librarian():
     check_agent("my_package:Librarian", query="What is a torsor?")
 
 Each takes a component or a spec that names one, and raises AssertionError that says
-which rule is broken and how to mend it. What cannot be built at all raises ConfigError.
+which rule is broken and how to keep it. What cannot be built at all raises ConfigError.
+The pytest plug-in calls them as well.
 """
 
 import asyncio
@@ -38,11 +38,21 @@ from aipo_env.verifiers.base import EpisodeView, Verifier, call_with_episode
 from aipo_env.verifiers.build import build_verifier
 
 LIMITS = PoolLimits(deadline_s=20.0, retries=0, when_lost="unaided")
+"""Of the pool in which agents and tools are asked: each failure is to be seen."""
 MAX_BLOCKED_S = 1.0
+"""So long an agent may keep the event loop from everybody else."""
 MAX_PARSE_S = 5.0
 """Processor time for a text. A quadratic parser needs hours for a megabyte, so shorter
 ones come first.
 """
+PARSE_SIZES = (2**14, 2**17, 2**20)
+"""Lengths of the texts whose parsing is timed, in characters."""
+_POLL_S = 0.02
+"""How often it is looked whether the event loop still runs."""
+_CANCEL_S = 1.0
+"""How long a cancelled call may take to end."""
+_SHOWN_CHARS = 40
+"""What a message shows of a long text."""
 ODD_TEXTS = (
     "",
     " \n",
@@ -53,15 +63,20 @@ ODD_TEXTS = (
     "9" * 100_000,
 )
 """What models write when they go astray."""
+_SHOWN_ODD_CHARS = 20
+"""What a message shows of one of them."""
 LOOKUP = ToolSchema(
     "lookup", "Look a word up.", {"word": {"type": "string"}}, ("word",)
 )
+"""The tool that a codec explains and reads calls to."""
 SUM = Task(id="sum", prompt="What is 6 times 7?", answer="42")
+"""The task where a caller names none."""
 
 
-def _rule(holds: object, broken: str, mend: str) -> None:
+def _require(holds: object, fault: str, advice: str) -> None:
+    """Raise AssertionError with the fault and the advice, unless something holds."""
     if not holds:
-        raise AssertionError(f"{broken}. {mend}")
+        raise AssertionError(f"{fault}. {advice}")
 
 
 def check_agent(
@@ -71,71 +86,82 @@ def check_agent(
     query: str = SUM.prompt,
     source: Spec | TaskSource = "toy",
 ) -> None:
-    """Check an agent that answers `query` in the role `kind`; `source` is given to one
-    that asks for it.
+    """Check an agent.
 
     It has a name, replies in time without blocking the event loop, can be cancelled,
     and takes any text for a query: it may raise, but not hang, exit or return junk.
     With an attribute `is_deterministic = True`, equal requests get equal replies.
+
+    Args:
+        agent: The agent, or a spec that names one.
+        kind: The role it is asked in.
+        query: What it answers.
+        source: The tasks that are given to an agent that asks for them.
+
+    Raises:
+        AssertionError: It breaks a rule.
+        ConfigError: It cannot be built.
     """
-    built, who = AGENTS.build(agent, source=build_source(source, 0)), f"agent {agent!r}"
+    built = AGENTS.build(agent, source=build_source(source, 0))
+    who = f"agent {agent!r}"
     agent_id = getattr(built, "agent_id", None)
-    _rule(
+    _require(
         isinstance(agent_id, str) and agent_id,
         f"{who}: agent_id is {agent_id!r}",
         "Give it a text.",
     )
     pool = AgentPool({kind: built}, LIMITS)
-    run_sync(
-        _check_replies(
-            who, pool, AgentRequest(kind=kind, query=query, problem=SUM.prompt)
-        )
+    request = AgentRequest(kind=kind, query=query, problem=SUM.prompt)
+    run_sync(_check_replies(who, pool, request))
+    # How the pool reports what no agent may do; an Exception is told otherwise.
+    faults = (
+        "no AgentReply",
+        "no reply within",
+        "SystemExit",
+        "the agent cancelled",
     )
     for odd in ODD_TEXTS:
-        error = run_sync(
-            pool.consult(AgentRequest(kind=kind, query=odd, problem=odd, trace=odd))
-        ).error
-        is_bad = error.startswith(
-            ("no AgentReply", "no reply within", "SystemExit", "the agent cancelled")
-        )
-        _rule(
-            not is_bad,
-            f"{who}: asked {odd[:20]!r}: {error}",
+        request = AgentRequest(kind=kind, query=odd, problem=odd, trace=odd)
+        error = run_sync(pool.consult(request)).error
+        _require(
+            not error.startswith(faults),
+            f"{who}: asked {odd[:_SHOWN_ODD_CHARS]!r}: {error}",
             "Reply, or raise an Exception.",
         )
 
 
 async def _check_replies(who: str, pool: AgentPool, request: AgentRequest) -> None:
-    call, blocked_s = asyncio.ensure_future(pool.consult(request)), 0.0
+    call = asyncio.ensure_future(pool.consult(request))
+    blocked_s = 0.0
     while not call.done():
         start = time.monotonic()
-        await asyncio.wait({call}, timeout=0.02)
-        blocked_s = max(blocked_s, time.monotonic() - start - 0.02)
-    reply, error = call.result().reply, call.result().error
-    _rule(
-        reply,
-        f"{who}: asked {request.query!r}: {error}",
+        await asyncio.wait({call}, timeout=_POLL_S)
+        # A wait that took longer than it should: somebody else held the loop.
+        late_s = time.monotonic() - start - _POLL_S
+        blocked_s = max(blocked_s, late_s)
+    outcome = call.result()
+    _require(
+        outcome.reply,
+        f"{who}: asked {request.query!r}: {outcome.error}",
         "Check it with a query that it answers.",
     )
-    mend = "Await what takes time, or run it by asyncio.to_thread."
-    _rule(
+    _require(
         blocked_s < MAX_BLOCKED_S,
         f"{who}: blocks the event loop for {blocked_s:.1f} s",
-        mend,
+        "Await what takes time, or run it by asyncio.to_thread.",
     )
     if getattr(pool.agents[request.kind], "is_deterministic", False):
-        mend = "Draw from `request.seed` alone, or drop is_deterministic."
-        is_equal = (await pool.consult(request)).reply == reply
-        _rule(
-            is_equal,
+        again = await pool.consult(request)
+        _require(
+            again.reply == outcome.reply,
             f"{who}: is_deterministic, but equal requests get unequal replies",
-            mend,
+            "Draw from `request.seed` alone, or drop is_deterministic.",
         )
     call = asyncio.ensure_future(pool.consult(request))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # let it begin
     if call.cancel():
-        await asyncio.wait({call}, timeout=1.0)
-        _rule(
+        await asyncio.wait({call}, timeout=_CANCEL_S)
+        _require(
             call.cancelled(),
             f"{who}: goes on when cancelled",
             "Let asyncio.CancelledError pass.",
@@ -151,6 +177,7 @@ _VALUES = {
     "object": {},
     "null": None,
 }
+"""A value of each of JSON's types."""
 
 
 def check_tool(
@@ -160,76 +187,92 @@ def check_tool(
     method: str = "",
     task: Task = SUM,
 ) -> None:
-    """Check a tool: it can be told to a policy, answers in text or JSON, and neither
-    hangs nor exits.
+    """Check a tool.
 
-    Of a class, every method is checked, each on an instance of its own that is made for
-    `task`.
+    It can be told to a policy, answers in text or JSON, and neither hangs nor exits. Of
+    a class, every method is checked, each on an instance of its own.
 
     Args:
+        tool: A function, a class, or a spec that names one.
         arguments: What it answers without an error; by default some value of each type,
             which it may refuse.
         method: Of a class, the method that `arguments` are for; it need not be named
             where there is only one.
+        task: What instances of a class are made for.
+
+    Raises:
+        AssertionError: It breaks a rule.
+        ConfigError: It is no tool.
     """
     box = build_tools([tool])
     names = box.names
     own = names[0] if len(names) == 1 else method
-    _rule(
-        not (arguments or method) or own in names,
-        f"tool {tool!r}: {method!r} is none of {', '.join(names)}",
-        "Name the method that the arguments are for: method=….",
-    )
+    if arguments or method:
+        _require(
+            own in names,
+            f"tool {tool!r}: {method!r} is none of {', '.join(names)}",
+            "Name the method that the arguments are for: method=….",
+        )
     for schema in box.schemas:
-        given = arguments if schema.name == own else None
-        run_sync(_check_calls(box, schema, given, task))
+        own_arguments = arguments if schema.name == own else None
+        run_sync(_check_calls(box, schema, own_arguments, task))
 
 
 async def _check_calls(
     box: Toolbox, schema: ToolSchema, arguments: Mapping[str, Any] | None, task: Task
 ) -> None:
-    opened = box.open(task)
+    """Check one of a box's tools, as an episode would have it."""
+    tools = box.open(task)
     try:
-        await opened.start(LIMITS.deadline_s)
+        await tools.start(LIMITS.deadline_s)
     except ToolError as error:
         raise AssertionError(str(error)) from error
     try:
-        await _check_answers(opened.tools[schema.name], schema, arguments)
+        await _check_answers(tools.tools[schema.name], schema, arguments)
     finally:
-        await opened.close()
+        await tools.close()
 
 
 async def _check_answers(
     tool: Agent, schema: ToolSchema, arguments: Mapping[str, Any] | None
 ) -> None:
-    who, name, parameters = f"tool {schema.name!r}", schema.name, schema.parameters
+    name = schema.name
+    who = f"tool {name!r}"
     pool = AgentPool({name: tool}, LIMITS)
-    given = arguments or {key: _right_value(part) for key, part in parameters.items()}
-    wrong = [
-        {**given, key: value}
-        for key, part in parameters.items()
-        for value in _wrong_values(part)
-    ]
-    for asked in (given, *wrong):
-        request = AgentRequest(kind=name, query=json.dumps(asked))
+    right = arguments
+    if not right:
+        right = {key: _right_value(part) for key, part in schema.parameters.items()}
+    # Of the wrong ones, each differs from the right ones in one argument.
+    wrong = []
+    for key, part in schema.parameters.items():
+        for value in _wrong_values(part):
+            wrong.append({**right, key: value})
+    for values in (right, *wrong):
+        request = AgentRequest(kind=name, query=json.dumps(values))
         outcome = await pool.consult(request)
-        mend = "Return in time, or raise an Exception."
-        _rule(outcome.reply, f"{who}: given {asked}: {outcome.error}", mend)
+        _require(
+            outcome.reply,
+            f"{who}: given {values}: {outcome.error}",
+            "Return in time, or raise an Exception.",
+        )
         text = outcome.reply.text if outcome.reply else ""
         is_error = text.startswith("error:")
-        _rule(
+        _require(
             "JSON serializable" not in text,
             f"{who}: {text}",
             "Return text or what JSON has.",
         )
-        _rule(
-            asked is not arguments or not is_error,
-            f"{who}: given {asked}: {text}",
+        # Arguments that were made up here may be refused, those of the caller not.
+        is_callers = values is arguments
+        _require(
+            not (is_callers and is_error),
+            f"{who}: given {values}: {text}",
             "Answer them.",
         )
-        _rule(
-            asked is given or is_error,
-            f"{who}: takes {asked}",
+        is_wrong = values is not right
+        _require(
+            not is_wrong or is_error,
+            f"{who}: takes {values}",
             "Tell wrong arguments by an error.",
         )
 
@@ -240,63 +283,72 @@ def _right_value(schema: Mapping[str, Any]) -> Any:
         return schema["default"]
     if "enum" in schema:
         return schema["enum"][0]
-    choice = schema.get("anyOf", [schema])[0]
-    kinds = choice.get("type", "string")
-    if choice is not schema:
-        return _right_value(choice)
-    return _VALUES[kinds if isinstance(kinds, str) else kinds[0]]
+    if "anyOf" in schema:
+        return _right_value(schema["anyOf"][0])
+    kinds = schema.get("type", "string")
+    kind = kinds if isinstance(kinds, str) else kinds[0]
+    return _VALUES[kind]
 
 
 def _wrong_values(schema: Mapping[str, Any]) -> list[Any]:
     """Return a value that a parameter does not take; none if it takes all of these."""
-    odd = (None, {"no": [["such"]]}, "no such value", 0.5)
-    return [value for value in odd if not fits(value, schema)][:1]
+    candidates = (None, {"no": [["such"]]}, "no such value", 0.5)
+    unfit = [value for value in candidates if not fits(value, schema)]
+    return unfit[:1]
 
 
 def check_task_source(source: Spec | TaskSource, *, num: int = 100) -> None:
-    """Check the first `num` tasks of each split, and that the indices of a finite split
-    go round.
+    """Check a source of tasks.
 
     Equal indices give equal tasks, ids are unique, no task is in both splits, `meta`
-    has a JSON form.
+    has a JSON form, and the indices of a finite split go round.
+
+    Args:
+        source: The source, or a spec that names one.
+        num: How many tasks of each split are looked at, its first ones.
+
+    Raises:
+        AssertionError: It breaks a rule.
+        ConfigError: It cannot be built.
     """
-    built, who = build_source(source, 0), f"task source {source!r}"
+    built = build_source(source, 0)
+    who = f"task source {source!r}"
     ids: set[str] = set()
     split_of: dict[str, Split] = {}
     for split in get_args(Split):
         size = built.num_tasks(split)
-        is_size = size is None or (
-            isinstance(size, int) and size >= 0 and size == built.num_tasks(split)
-        )
-        _rule(
-            is_size,
+        # Asked a second time, it says the same.
+        is_count = isinstance(size, int) and size >= 0
+        is_fixed = size is None or (is_count and size == built.num_tasks(split))
+        _require(
+            is_fixed,
             f"{who}: num_tasks({split!r}) is {size!r}",
             "Return a fixed count, or None.",
         )
-        for index in range(num if size is None else min(num, size)):
-            task, again, place = (
-                built.task(split, index),
-                built.task(split, index),
-                f"({split!r}, {index})",
-            )
-            _rule(
+        num_checked = num if size is None else min(num, size)
+        for index in range(num_checked):
+            task = built.task(split, index)
+            again = built.task(split, index)
+            place = f"({split!r}, {index})"
+            _require(
                 isinstance(task, Task),
                 f"{who}: task{place} is {type(task).__name__}",
                 "Return a Task.",
             )
-            _rule(
+            _require(
                 task == again,
                 f"{who}: task{place} differs from call to call",
                 "Draw by the index alone.",
             )
-            _rule(
+            _require(
                 task.id not in ids,
                 f"{who}: the id {task.id!r} comes twice",
                 "Make ids unique.",
             )
-            other = split_of.setdefault(task.prompt, split)
-            _rule(
-                other == split,
+            # One prompt under two ids would be in both splits all the same.
+            first_split = split_of.setdefault(task.prompt, split)
+            _require(
+                first_split == split,
                 f"{who}: task {task.id!r} is in both splits",
                 "Keep the splits apart.",
             )
@@ -306,15 +358,23 @@ def check_task_source(source: Spec | TaskSource, *, num: int = 100) -> None:
             except (TypeError, ValueError) as error:
                 fault = f"{who}: task{place}: meta has no JSON form: {error}"
                 raise AssertionError(f"{fault}. Keep plain values in it.") from error
-        is_round = not size or built.task(split, size) == built.task(
-            split, 0
-        ) != built.task(split, size - 1)
-        _rule(
-            is_round or size == 1,
-            f"{who}: task {size} of {split} is not task 0",
-            "Count round and round.",
-        )
-    _rule(ids, f"{who}: neither split has a task", "Add tasks.")
+        if size:
+            _require(
+                _goes_round(built, split, size),
+                f"{who}: task {size} of {split} is not task 0",
+                "Count round and round.",
+            )
+    _require(ids, f"{who}: neither split has a task", "Add tasks.")
+
+
+def _goes_round(source: TaskSource, split: Split, size: int) -> bool:
+    """Return whether the first task follows the last one; one task always does."""
+    following = source.task(split, size)
+    first = source.task(split, 0)
+    if following != first:
+        return size == 1
+    # Not because every index gives the same task.
+    return first != source.task(split, size - 1) or size == 1
 
 
 def check_verifier(
@@ -324,28 +384,38 @@ def check_verifier(
     right: str = "\\boxed{42}",
     wrong: Sequence[str] = ("\\boxed{43}", "I do not know."),
 ) -> None:
-    """Check a verifier or a reward function: `right` is correct, and nothing else is or
-    earns as much.
+    """Check a verifier or a reward function.
 
     Equal answers get equal verdicts, and no text makes it raise or fail. One that names
     `episode` is given the view of an episode of one turn.
+
+    Args:
+        verifier: It, or a spec that names one.
+        task: What the answers are to.
+        right: The one answer that is correct.
+        wrong: Answers that are not, and that earn less.
+
+    Raises:
+        AssertionError: It breaks a rule.
+        ConfigError: It cannot be built.
     """
-    built, who = build_verifier(verifier), f"verifier {verifier!r}"
-    best = _check_verdict(built, f"{who}: given {right[:40]!r}", task, right)
-    _rule(
+    built = build_verifier(verifier)
+    who = f"verifier {verifier!r}"
+    best = _check_verdict(built, f"{who}: given {right[:_SHOWN_CHARS]!r}", task, right)
+    _require(
         best.correct,
-        f"{who}: given {right[:40]!r}, it says {best}",
+        f"{who}: given {right[:_SHOWN_CHARS]!r}, it says {best}",
         "Accept the gold answer.",
     )
     for text in (*wrong, *ODD_TEXTS):
-        where = f"{who}: given {text[:40]!r}"
+        where = f"{who}: given {text[:_SHOWN_CHARS]!r}"
         verdict = _check_verdict(built, where, task, text)
-        _rule(
+        _require(
             not verdict.correct,
             f"{where}, it says {verdict}",
             "Refuse what is not the gold answer.",
         )
-        _rule(
+        _require(
             (verdict.reward or 0.0) < (best.reward or 0.0),
             f"{where}, the reward is {verdict.reward}, and {best.reward} for the gold"
             " answer",
@@ -354,131 +424,164 @@ def check_verifier(
 
 
 def _check_verdict(verifier: Verifier, where: str, task: Task, text: str) -> Verdict:
-    """Return the verdict on a text, which is one with a reward, and the same each
-    time.
-    """
-    view = EpisodeView(
-        task=task,
-        answer=text,
-        messages=(
-            Message("user", (Span(task.prompt, Author.PROMPT),)),
-            Message("assistant", (Span(text, Author.POLICY),)),
-        ),
-    )
+    """Return the verdict on a text: one with a reward, and the same each time."""
+    prompt = Message("user", (Span(task.prompt, Author.PROMPT),))
+    answer = Message("assistant", (Span(text, Author.POLICY),))
+    view = EpisodeView(task=task, answer=text, messages=(prompt, answer))
 
     async def ask() -> Any:
         return await call_with_episode(verifier.verify, task, text, view)
 
     try:
-        verdict, again = (run_sync(ask()) for _ in range(2))
+        verdict = run_sync(ask())
+        again = run_sync(ask())
     except (Exception, SystemExit) as error:
         raise AssertionError(
             f"{where}, it raises {error!r}. Return a Verdict that says so."
         ) from error
-    _rule(
+    _require(
         isinstance(verdict, Verdict),
         f"{where}, it returns {verdict!r}",
         "Return a Verdict.",
     )
-    _rule(
+    _require(
         verdict == again,
         f"{where}, its verdicts differ",
         "Decide by the arguments alone.",
     )
-    _rule(
+    _require(
         verdict.reward is not None,
         f"{where}, it fails with status {verdict.status!r}:"
         f" {verdict.reason.rstrip('.')}",
         "Judge every text: what cannot be read is wrong, or no answer.",
     )
-    decided: Verdict = verdict
-    return decided
+    checked: Verdict = verdict
+    return checked
 
 
 def check_codec(
     codec: Spec | Codec, *, write_call: Callable[[str, str], str] | None = None
 ) -> None:
-    """Check that calls are read as they were written, no reply ends its wrapper, and
-    parsing is linear.
+    """Check a codec.
 
-    The prompt explains agents and tools apart. Of a codec that a spec names, one that
-    is made for no role reads no call to any.
+    Calls are read as they were written, no reply ends its wrapper, and parsing is
+    linear. The prompt explains agents and tools apart. Of a codec that a spec names,
+    one that is made for no role reads no call to any.
 
     Args:
+        codec: The codec, or a spec that names one.
         write_call: Writes a call from its kind and query; by default they stand between
             the codec's macros.
+
+    Raises:
+        AssertionError: It breaks a rule.
+        ConfigError: It cannot be built.
     """
-    built, who = CODECS.build(codec, tools=[LOOKUP]), f"codec {codec!r}"
+    built = CODECS.build(codec, tools=[LOOKUP])
+    who = f"codec {codec!r}"
     macros = built.macros(CONSULT_KINDS)
-    _rule(
+    _require(
         write_call or macros,
         f"{who}: has no macros to write a call with",
         "Give `write_call`.",
     )
-    write = write_call or (lambda kind, query: query.join(macros[kind]))
+
+    def write_between_macros(kind: str, query: str) -> str:
+        start, end = macros[kind]
+        return f"{start}{query}{end}"
+
+    write = write_call or write_between_macros
     tools = [name for name in macros if name not in CONSULT_KINDS]
-    for call in (
-        Call(kind, query)
-        for kind in (*CONSULT_KINDS, *tools)
-        for query in (SUM.prompt, 'Is "x" =\n{1, é}?')
-    ):
-        text, stops = write(call.kind, call.query), built.stop_strings(CONSULT_KINDS)
-        parsed, spans = _parse(who, built, text), built.call_spans(text)
-        _rule(
-            parsed.calls == (call,),
-            f"{who}: {text!r} is read as {parsed}",
-            f"It must be {call}.",
-        )
-        _rule(
-            spans == [(0, len(text))],
-            f"{who}: the call {text!r} spans {spans}",
-            "Span it whole.",
-        )
-        ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
-        is_stopped = not stops or min(ends, default=0) == len(text)
-        _rule(
-            is_stopped,
-            f"{who}: none of {stops} ends the call {text!r}",
-            "Stop where a call ends.",
-        )
+    text = ""
+    for kind in (*CONSULT_KINDS, *tools):
+        for query in (SUM.prompt, 'Is "x" =\n{1, é}?'):
+            text = write(kind, query)
+            _check_call(who, built, Call(kind, query), text)
     _check_prompts(who, built)
     if isinstance(codec, str | Mapping):
         alone = CODECS.build(codec, tools=[LOOKUP], kinds=())
         parsed = _parse(who, alone, write("verify", SUM.prompt))
-        _rule(
+        _require(
             not parsed.calls,
             f"{who}: made with kinds=(), it reads {parsed}",
             "Read calls to the roles it was made for, and to tools.",
         )
         text = alone.tool_instructions(None)
-        mend = "Explain each tool in tool_instructions."
-        _rule(LOOKUP.name in text, f"{who}: told of a tool, it says {text!r}", mend)
+        _require(
+            LOOKUP.name in text,
+            f"{who}: told of a tool, it says {text!r}",
+            "Explain each tool in tool_instructions.",
+        )
     plain = _parse(who, built, "So it is \\boxed{42}.")
-    _rule(
+    _require(
         plain == Parsed(),
         f"{who}: a plain answer is read as {plain}",
         "Leave text without marks alone.",
     )
     _check_wrapper(who, built)
-    for piece in (text, text[:-1], text[1:], *"<{[\\\ud800\0 \na", '{"', "</"):
-        for size in (2**14, 2**17, 2**20):
-            start = time.process_time()
-            _parse(who, built, (piece * size)[:size])
-            taken_s = time.process_time() - start
-            slow = f"{who}: {size} characters of {piece[:20]!r} take {taken_s:.0f} s"
-            _rule(taken_s < MAX_PARSE_S, slow, "Scan the text once.")
+    # Beginnings of marks, over and over, are what a parser that starts anew at each of
+    # them is slow on: the last text above, which has those of this codec, also cut
+    # short at either end, and common ones.
+    pieces = [text, text[:-1], text[1:], *"<{[\\\ud800\0 \na", '{"', "</"]
+    for piece in pieces:
+        for size in PARSE_SIZES:
+            _check_speed(who, built, piece, size)
+
+
+def _check_call(who: str, codec: Codec, call: Call, text: str) -> None:
+    """Check that a codec reads a call, and nothing else, in the text of that call."""
+    stops = codec.stop_strings(CONSULT_KINDS)
+    parsed = _parse(who, codec, text)
+    spans = codec.call_spans(text)
+    _require(
+        parsed.calls == (call,),
+        f"{who}: {text!r} is read as {parsed}",
+        f"It must be {call}.",
+    )
+    _require(
+        spans == [(0, len(text))],
+        f"{who}: the call {text!r} spans {spans}",
+        "Span it whole.",
+    )
+    # Generation stops at the first stop string, which must not cut the call short.
+    ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
+    is_stopped = not stops or min(ends, default=0) == len(text)
+    _require(
+        is_stopped,
+        f"{who}: none of {stops} ends the call {text!r}",
+        "Stop where a call ends.",
+    )
+
+
+def _check_speed(who: str, codec: Codec, piece: str, size: int) -> None:
+    """Check that a codec parses a text of so many characters, made of pieces, fast."""
+    start = time.process_time()
+    _parse(who, codec, (piece * size)[:size])
+    duration_s = time.process_time() - start
+    _require(
+        duration_s < MAX_PARSE_S,
+        f"{who}: {size} characters of {piece[:_SHOWN_ODD_CHARS]!r} take"
+        f" {duration_s:.0f} s",
+        "Scan the text once.",
+    )
 
 
 def _check_prompts(who: str, codec: Codec) -> None:
-    told = codec.instructions(CONSULT_KINDS, 3)
-    mend = "Explain how to consult, how often, and nothing else."
-    _rule("3" in told, f"{who}: instructions of 3 consultations are {told!r}", mend)
-    told = codec.instructions((), 3)
-    _rule(told == "", f"{who}: instructions without agents are {told!r}", mend)
+    advice = "Explain how to consult, how often, and nothing else."
+    text = codec.instructions(CONSULT_KINDS, 3)
+    _require(
+        "3" in text, f"{who}: instructions of 3 consultations are {text!r}", advice
+    )
+    text = codec.instructions((), 3)
+    _require(text == "", f"{who}: instructions without agents are {text!r}", advice)
+    # A codec that knows no tools need not have it, but then it must not return None.
     explain: Any = getattr(codec, "tool_instructions", lambda _: None)
-    told = explain(None)
-    mend = "Return text, empty without tools."
-    _rule(isinstance(told, str), f"{who}: tool_instructions are {told!r}", mend)
+    text = explain(None)
+    _require(
+        isinstance(text, str),
+        f"{who}: tool_instructions are {text!r}",
+        "Return text, empty without tools.",
+    )
 
 
 def _parse(who: str, codec: Codec, text: str) -> Parsed:
@@ -486,50 +589,55 @@ def _parse(who: str, codec: Codec, text: str) -> Parsed:
         return codec.parse(text)
     except Exception as error:
         raise AssertionError(
-            f"{who}: parse raises {error!r} on {text[:40]!r}. Call it malformed."
+            f"{who}: parse raises {error!r} on {text[:_SHOWN_CHARS]!r}."
+            " Call it malformed."
         ) from error
 
 
 def _check_wrapper(who: str, codec: Codec) -> None:
-    def render(text: str) -> tuple[str, str]:
-        """Return the whole reply and what ends it."""
-        spans = codec.render_reply(
-            "verify", Span(text, Author.AGENT, "a", 3, is_content=True)
-        )
-        marks = [
-            (span.author, span.agent_id, span.call_id)
-            for span in spans
-            if span.is_content
-        ]
-        around = {(span.author, span.call_id) for span in spans if not span.is_content}
-        is_kept = marks == [(Author.AGENT, "a", 3)] and around == {(Author.ENV, 3)}
-        _rule(
-            is_kept,
-            f"{who}: a reply is {spans}",
-            "Keep the body's marks; the wrapper is Author.ENV, with the body's"
-            " call_id.",
-        )
-        return "".join(span.text for span in spans), spans[-1].text
-
-    reply, closing = render("fine")
+    """Check that a reply keeps its marks, and cannot end its wrapper or be imitated."""
+    spans = _render(who, codec, "fine")
+    reply = _text(spans)
+    closing = spans[-1].text
+    whole_reply = reply.strip().casefold()
     for hostile in (closing, closing.strip(), closing.upper()):
-        forged = (
-            render(f"fine{hostile}more")[0]
-            .casefold()
-            .startswith(reply.strip().casefold())
-        )
-        _rule(
-            not forged,
+        text = _text(_render(who, codec, f"fine{hostile}more"))
+        _require(
+            not text.casefold().startswith(whole_reply),
             f"{who}: a reply that holds {hostile!r} ends there",
             "Break the mark up.",
         )
     parsed = _parse(who, codec, reply)
-    is_counted = parsed.num_forged and not parsed.calls
-    _rule(
-        is_counted,
+    _require(
+        parsed.num_forged and not parsed.calls,
         f"{who}: a reply that the policy writes is read as {parsed}",
         "Set num_forged alone.",
     )
+
+
+def _render(who: str, codec: Codec, text: str) -> Sequence[Span]:
+    """Return the spans of a reply with this body, once their marks are checked."""
+    body = Span(text, Author.AGENT, "a", 3, is_content=True)
+    spans = codec.render_reply("verify", body)
+    body_marks = []
+    wrapper_marks = set()
+    for span in spans:
+        if span.is_content:
+            body_marks.append((span.author, span.agent_id, span.call_id))
+        else:
+            wrapper_marks.add((span.author, span.call_id))
+    is_body_marked = body_marks == [(Author.AGENT, "a", 3)]
+    is_wrapper_marked = wrapper_marks == {(Author.ENV, 3)}
+    _require(
+        is_body_marked and is_wrapper_marked,
+        f"{who}: a reply is {spans}",
+        "Keep the body's marks; the wrapper is Author.ENV, with the body's call_id.",
+    )
+    return spans
+
+
+def _text(spans: Sequence[Span]) -> str:
+    return "".join(span.text for span in spans)
 
 
 CHECKS: Mapping[str, Callable[..., None]] = {

@@ -18,16 +18,17 @@ T = TypeVar("T")
 
 END_S = 10.0
 """How long cancelled work is waited for."""
-
+_EXIT_S = 1.0
+"""How long, at the end of the process, each of two steps is waited for."""
 
 _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
+"""The loop of each process by its id: this one's, or none yet."""
 _MAKING = threading.Lock()
+"""Held while a loop is made."""
 
 
 def _forget() -> None:
-    """Forget the loops of the parent, and a lock that another of its threads may have
-    held.
-    """
+    """Forget the parent's loops, and its lock, which a thread of it may have held."""
     global _MAKING
     _LOOPS.clear()
     _MAKING = threading.Lock()
@@ -41,12 +42,13 @@ def _loop(process_id: int) -> asyncio.AbstractEventLoop:
     """Return the loop of a process; a forked child has no thread of its parent's."""
     if process_id not in _LOOPS:
         with _MAKING:
+            # Another thread may have made it while this one waited for the lock.
             if process_id not in _LOOPS:
-                _LOOPS[process_id] = _started(process_id)
+                _LOOPS[process_id] = _start_loop(process_id)
     return _LOOPS[process_id]
 
 
-def _started(process_id: int) -> asyncio.AbstractEventLoop:
+def _start_loop(process_id: int) -> asyncio.AbstractEventLoop:
     """Start a loop in a thread of its own, until the process ends."""
     loop = asyncio.new_event_loop()
     is_ending = threading.Event()
@@ -64,13 +66,15 @@ def _started(process_id: int) -> asyncio.AbstractEventLoop:
 
     def end() -> None:
         """Have what runs in the loop close its connections."""
+        # A forked child has inherited this call, but not the thread.
         if os.getpid() != process_id:
             return
         is_ending.set()
         with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(1)
+            closing = asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop)
+            closing.result(_EXIT_S)
             loop.call_soon_threadsafe(loop.stop)
-            thread.join(1)
+            thread.join(_EXIT_S)
 
     atexit.register(end)
     return loop
@@ -104,9 +108,7 @@ class Running(Generic[T]):
             raise
 
     def cancel(self) -> None:
-        """Cancel the work if it still runs, and wait until it has ended, `END_S` at
-        most.
-        """
+        """Cancel the work if it still runs, and wait for its end, `END_S` at most."""
         if not self._ended.is_set():
             self.request_cancel()
             self._ended.wait(END_S)
@@ -120,6 +122,7 @@ class Running(Generic[T]):
         self._task.add_done_callback(self._finish)
 
     def _cancel(self) -> None:
+        # The loop runs calls in the order in which they come, so the task is there.
         if self._task is not None:
             self._task.cancel()
 
@@ -130,6 +133,7 @@ class Running(Generic[T]):
             return
         if task.cancelled():
             self.future.cancel()
+            # Only this tells those who wait for the future by other means.
             self.future.set_running_or_notify_cancel()
             return
         fault = task.exception()
@@ -169,8 +173,9 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
         RuntimeError: It is called by work that it runs itself, say by an agent that
             steps an environment.
     """
+    # The public function raises where no loop runs.
     if asyncio._get_running_loop() is process_loop():
-        work.close()
+        work.close()  # or Python warns that it was never awaited
         raise RuntimeError(
             "run_sync() inside what run_sync() runs would wait for itself. Await the"
             " work."

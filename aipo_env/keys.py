@@ -20,8 +20,9 @@ WAVE_STRIDE = 1_000_000
 
 
 class Salt(IntEnum):
-    """What a draw is for. A number that was given once is never used for anything
-    else.
+    """What a draw is for.
+
+    A number that was given once is never used for anything else.
     """
 
     TOY_WORLD = 1
@@ -40,9 +41,14 @@ class Salt(IntEnum):
 
 
 def keyed_rng(key: Sequence[int], salt: Salt, *further: int) -> np.random.Generator:
-    """Return the generator of a key and a purpose; `further` numbers name single
-    draws.
+    """Return the generator of a key and a purpose.
+
+    Args:
+        key: Whose draw it is.
+        salt: What the draw is for.
+        further: Numbers that name single draws of one purpose, such as a turn.
     """
+    # numpy hashes the list as a whole, so neighbouring keys give independent numbers.
     return np.random.default_rng([*key, int(salt), *further])
 
 
@@ -50,8 +56,11 @@ def rollout_key(seed: int, step: int, group: int, rollout: int, wave: int = 0) -
     """Return the key of a rollout.
 
     Args:
+        seed: Of the whole run.
         step: The step of a training run, or `EVALUATION_STEP`; where there are no
             steps, leave it to `free_key`.
+        group: Number of the group within the step.
+        rollout: Number of the rollout within the group.
         wave: 0 for the rollouts that a step begins with; those of the waves after it
             have keys of their own.
     """
@@ -59,12 +68,13 @@ def rollout_key(seed: int, step: int, group: int, rollout: int, wave: int = 0) -
 
 
 def free_key(seed: int, group: int, rollout: int) -> Key:
-    """Return the key of a rollout outside of training steps, as environments play
-    it.
-    """
+    """Return the key of a rollout outside of training steps, as environments do."""
     return seed, group, rollout
 
 
 def evaluation_key(seed: int, task: int, sample: int, *, aided: bool) -> Key:
-    """Return the key of a sample of a held-out task."""
-    return rollout_key(seed, EVALUATION_STEP + aided, task, sample)
+    """Return the key of a sample of a held-out task, with agents or alone."""
+    step = EVALUATION_STEP
+    if aided:
+        step += 1
+    return rollout_key(seed, step, task, sample)

@@ -14,7 +14,7 @@ MAX_SOURCE_CHARS = 20_000
 _SETTING = " \t\n\r\v\f\u00a0>|*_`~,"
 """Characters that whoever quotes may put in or leave out."""
 _WITHOUT_SETTING = str.maketrans("", "", _SETTING)
-_QUOTED = 1
+_QUOTED = b"\1"
 """The mark of a character that is part of a quotation."""
 
 
@@ -45,9 +45,8 @@ class Quotable:
         marks = self._marks(text)
         start = 0
         for end in range(1, len(text) + 1):
-            is_last = end == len(text)
-            if is_last or marks[end] != marks[start]:
-                yield text[start:end], marks[start] == _QUOTED
+            if end == len(text) or marks[end] != marks[start]:
+                yield text[start:end], bool(marks[start])
                 start = end
 
     def _marks(self, text: str) -> bytearray:
@@ -55,11 +54,9 @@ class Quotable:
         marks = bytearray(len(text))
         for start, piece in enumerate(_pieces(text)):
             if piece in self._pieces:
-                _mark(marks, start, start + MIN_QUOTE_CHARS)
-        bare_starts = []
-        for start, piece in enumerate(_pieces(_bare(text))):
-            if piece in self._bare_pieces:
-                bare_starts.append(start)
+                marks[start : start + MIN_QUOTE_CHARS] = _QUOTED * MIN_QUOTE_CHARS
+        bare_pieces = enumerate(_pieces(_bare(text)))
+        bare_starts = [at for at, piece in bare_pieces if piece in self._bare_pieces]
         if bare_starts:
             _mark_bare(marks, text, bare_starts)
         return marks
@@ -68,21 +65,17 @@ class Quotable:
 def _mark_bare(marks: bytearray, text: str, bare_starts: list[int]) -> None:
     """Mark the pieces that begin at these places of the text without its setting.
 
-    What was left out between their characters is part of the quotation.
+    What was left out between two characters of a piece is part of the quotation.
     """
-    # From a place in the bare text to that of the same character in the text.
+    # Where each character of the bare text stands in the text.
     places = [place for place, char in enumerate(text) if char not in _SETTING]
-    marked_to = 0
+    end = 0
     for bare_start in bare_starts:
-        # Setting may be of any length, so a piece may be too. Pieces overlap, and what
-        # one has marked is not marked again: else the time would not be linear.
-        start = max(marked_to, places[bare_start])
-        marked_to = places[bare_start + MIN_QUOTE_CHARS - 1] + 1
-        _mark(marks, start, marked_to)
-
-
-def _mark(marks: bytearray, start: int, end: int) -> None:
-    marks[start:end] = bytes([_QUOTED]) * (end - start)
+        # Pieces overlap, and setting may make them as long as the text: what one has
+        # marked is not marked again, or the time would not be linear.
+        start = max(end, places[bare_start])
+        end = places[bare_start + MIN_QUOTE_CHARS - 1] + 1
+        marks[start:end] = _QUOTED * (end - start)
 
 
 def parts(text: str, source: str) -> Iterator[tuple[str, bool]]:
@@ -97,5 +90,5 @@ def _bare(text: str) -> str:
 
 def _pieces(text: str) -> Iterator[str]:
     """Yield all `MIN_QUOTE_CHARS` characters in a row."""
-    for start in range(len(text) - MIN_QUOTE_CHARS + 1):
-        yield text[start : start + MIN_QUOTE_CHARS]
+    size = MIN_QUOTE_CHARS
+    return (text[start : start + size] for start in range(len(text) - size + 1))

@@ -21,12 +21,16 @@ from numpy.typing import NDArray
 
 from aipo_env.episode import Episode, redact
 from aipo_env.errors import ConfigError
-from aipo_env.records import Author, Message, Task
+from aipo_env.records import Author, Consult, Message, Task
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_MARK_WIDTH = 8
+"""Columns in which the marks of a transcript stand."""
+_MAX_SHORT_ESCAPE = 0xFFFF
+"""The last character that four digits name."""
 
 AUTHORS = {
     Author.PROMPT: "the task as it was put",
@@ -46,13 +50,20 @@ def escape_terminal(text: str) -> str:
     and paragraph separators, lone surrogates, private and unassigned code points become
     visible escapes such as `\\u202e` or `\\U000e0041`. Newlines stay.
     """
-    return text if text.isprintable() else "".join(map(_visible, text))
+    if text.isprintable():
+        return text  # nearly always, and much faster than character by character
+    return "".join(map(_visible, text))
 
 
 def _visible(char: str) -> str:
-    if char == "\n" or char.isprintable() or unicodedata.category(char) == "Zs":
+    # Blanks other than the space are not printable to Python, but do no harm.
+    is_blank = unicodedata.category(char) == "Zs"
+    if char == "\n" or char.isprintable() or is_blank:
         return char
-    return f"\\u{ord(char):04x}" if ord(char) <= 0xFFFF else f"\\U{ord(char):08x}"
+    number = ord(char)
+    if number <= _MAX_SHORT_ESCAPE:
+        return f"\\u{number:04x}"
+    return f"\\U{number:08x}"
 
 
 def episode_text(episode: Episode) -> str:
@@ -62,42 +73,54 @@ def episode_text(episode: Episode) -> str:
     is indented behind its mark, so that no text can imitate a mark.
     """
     episode = redact(episode)
+    aid = "may consult" if episode.aided else "alone"
     lines = [
-        _line(
-            "task",
-            f"{episode.task.id}  ({'may consult' if episode.aided else 'alone'})",
-        )
+        _line("task", f"{episode.task.id}  ({aid})"),
+        messages_text(episode.messages),
     ]
-    lines.append(messages_text(episode.messages))
     for consult in episode.consults:
         who = f"{consult.kind} {consult.agent_id}".strip()
-        account = (
-            f"turn {consult.turn}: {who}, {consult.status}, {consult.tokens} tokens"
+        lines.append(
+            _line(
+                "consult",
+                f"turn {consult.turn}: {who}, {consult.status},"
+                f" {consult.tokens} tokens",
+            )
         )
-        lines.append(_line("consult", account))
     if episode.verdict:
-        found = (
-            f", answer {episode.verdict.extracted}" if episode.verdict.extracted else ""
-        )
-        lines.append(_line("verdict", episode.verdict.status.replace("_", " ") + found))
+        account = episode.verdict.status.replace("_", " ")
+        if episode.verdict.extracted:
+            account += f", answer {episode.verdict.extracted}"
+        lines.append(_line("verdict", account))
     reward = "none" if episode.reward is None else f"{episode.reward:g}"
     lines.append(_line("end", f"{episode.stop_reason}, reward {reward}"))
     return "\n".join(lines)
 
 
 def messages_text(messages: Iterable[Message], task: Task | None = None) -> str:
-    """Return messages as `episode_text` does: the transcript of an episode on `task`
-    that is still running.
+    """Return messages in plain text, as they stand in `episode_text`.
+
+    Args:
+        messages: Those of an episode, which may still be running.
+        task: Its task; where that may not be republished, a notice says so in place of
+            every text.
     """
     notice = task.withheld if task else ""
-    spans = [span for message in messages for span in message.spans if span.text]
-    return "\n".join(
-        _line(span.author.name.lower(), notice or span.text) for span in spans
-    )
+    lines = []
+    for message in messages:
+        for span in message.spans:
+            if span.text:
+                mark = span.author.name.lower()
+                lines.append(_line(mark, notice or span.text))
+    return "\n".join(lines)
 
 
 def _line(mark: str, text: str) -> str:
-    return f"{mark:>8} │ " + escape_terminal(text).replace("\n", f"\n{'':8} │ ")
+    """Return a text behind its mark; further lines of it stand behind no mark."""
+    first = f"{mark:>{_MARK_WIDTH}} │ "
+    further = f"\n{'':{_MARK_WIDTH}} │ "
+    # Escaped first: a carriage return could take the text back before its mark.
+    return first + escape_terminal(text).replace("\n", further)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +140,8 @@ def episodes_html(episodes: Sequence[Episode], *, title: str, **options: Any) ->
     Options and errors as in `episodes_section`.
     """
     section = episodes_section(episodes, **options)
-    return (
-        html_templates()
-        .get_template("episodes_page.html.j2")
-        .render(title=title, section=section)
-    )
+    template = html_templates().get_template("episodes_page.html.j2")
+    return template.render(title=title, section=section)
 
 
 def episodes_section(
@@ -131,10 +151,12 @@ def episodes_section(
     coefficients: Sequence[NDArray[np.floating[Any]]] | None = None,
     sources: Sequence[str] | None = None,
 ) -> str:
-    """Return the viewer alone, as jinja2 markup to put into a page made from
-    `page.html.j2`.
+    """Return the viewer alone, to put into a page made from `page.html.j2`.
+
+    It is jinja2's markup, which is not escaped again.
 
     Args:
+        episodes: In the order in which they are shown.
         tokens: Decodes one token id; without it text is shown span by span, without
             what is known of tokens.
         coefficients: float[T] per episode, what the objective multiplied each agent
@@ -145,28 +167,27 @@ def episodes_section(
         ConfigError: jinja2 is not installed.
         ValueError: `coefficients` or `sources` do not match the episodes.
     """
-    for name, given in (("coefficients", coefficients), ("sources", sources)):
-        if given is not None and len(given) != len(episodes):
-            raise ValueError(f"{len(given)} {name} for {len(episodes)} episodes")
+    for name, values in (("coefficients", coefficients), ("sources", sources)):
+        if values is not None and len(values) != len(episodes):
+            raise ValueError(f"{len(values)} {name} for {len(episodes)} episodes")
     views = []
     for index, episode in enumerate(episodes):
-        known = (
-            coefficients[index]
-            if coefficients
-            else np.full(len(episode.tokens), np.nan)
-        )
-        if len(known) != len(episode.tokens):
+        num_tokens = len(episode.tokens)
+        row = coefficients[index] if coefficients else np.full(num_tokens, np.nan)
+        if len(row) != num_tokens:
             raise ValueError(
-                f"episode {index}: {len(known)} coefficients for {len(episode.tokens)}"
-                " tokens"
+                f"episode {index}: {len(row)} coefficients for {num_tokens} tokens"
             )
-        decode, shown = None if episode.task.withheld else tokens, redact(episode)
-        pieces = _token_pieces(shown, decode, known) if decode else []
-        views.append(
-            _view(
-                shown, pieces or _span_pieces(shown), sources[index] if sources else ""
-            )
-        )
+        public = redact(episode)
+        pieces: Iterable[tuple[_Place, Piece]] = []
+        # Token ids are the text once more, so they are not shown where it is withheld.
+        if tokens and not episode.task.withheld:
+            pieces = _token_pieces(public, tokens, row)
+        # An episode whose policy spoke text has no tokens.
+        if not pieces:
+            pieces = _span_pieces(public)
+        source = sources[index] if sources else ""
+        views.append(_view(public, pieces, source))
     from markupsafe import Markup
 
     template = html_templates().get_template("episodes.html.j2")
@@ -174,8 +195,10 @@ def episodes_section(
 
 
 def html_templates(*folders: Path) -> "Environment":
-    """Return templates from `folders` and from here, with every value escaped and the
-    page's script at hand.
+    """Return the templates of pages, with every value escaped and the script at hand.
+
+    Args:
+        folders: Where to look for templates, before the folder of this package.
 
     Raises:
         ConfigError: jinja2 is not installed.
@@ -198,53 +221,59 @@ def html_templates(*folders: Path) -> "Environment":
     script = (_TEMPLATES / "episodes.js").read_text(encoding="utf-8")
     # The page allows this one script by its hash: one in model text could not run even
     # if it were unescaped.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    sha256 = hashlib.sha256(script.encode()).digest()
+    digest = base64.b64encode(sha256).decode()
     environment.globals.update(script=Markup(script), script_digest=digest)
     environment.filters["duration"] = _duration
     return environment
 
 
 def _harmless(value: Any) -> Any:
-    """Escape what is not markup of ours; jinja2 applies this to every value, HTML
-    escaping comes after it.
+    """Escape a value, unless it is markup of ours.
+
+    jinja2 applies this to every value of a template; HTML escaping comes after it.
     """
-    return (
-        escape_terminal(value)
-        if isinstance(value, str) and not hasattr(value, "__html__")
-        else value
-    )
+    is_markup = hasattr(value, "__html__")
+    if isinstance(value, str) and not is_markup:
+        return escape_terminal(value)
+    return value
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{max(1.0, 1000 * seconds):.0f} ms"
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    milliseconds = max(1.0, 1000 * seconds)  # "0 ms" would read as if it was not timed
+    return f"{milliseconds:.0f} ms"
 
 
 def _view(
     episode: Episode, pieces: Iterable[tuple["_Place", Piece]], source: str
 ) -> dict[str, Any]:
-    """Return an episode as the page shows it: in blocks by the policy or by everybody
-    else.
+    """Return an episode as the page shows it.
+
+    It is cut into blocks, each written by the policy or by everybody else.
     """
     blocks = []
-    for (turn, _, is_policy), run in groupby(pieces, lambda item: item[0]):
-        label = (
-            f"Policy, turn {turn + 1}"
-            if is_policy
-            else "Returned"
-            if turn
-            else "Prompt"
-        )
-        asked = [c for c in episode.consults if is_policy and c.turn == turn + 1]
-        blocks.append(
-            {"label": label, "pieces": [piece for _, piece in run], "consults": asked}
-        )
-    outcome = (
-        "undecided"
-        if episode.reward is None
-        else "correct"
-        if episode.correct
-        else "wrong"
-    )
+    # Pieces in one place stand side by side.
+    for place, run in groupby(pieces, lambda item: item[0]):
+        turn, _, is_policy = place
+        consults: list[Consult] = []
+        if is_policy:
+            number = turn + 1  # people count from 1, and so do records of consults
+            label = f"Policy, turn {number}"
+            consults = [c for c in episode.consults if c.turn == number]
+        elif turn:
+            label = "Returned"
+        else:
+            label = "Prompt"
+        block_pieces = [piece for _, piece in run]
+        blocks.append({"label": label, "pieces": block_pieces, "consults": consults})
+    if episode.reward is None:
+        outcome = "undecided"
+    elif episode.correct:
+        outcome = "correct"
+    else:
+        outcome = "wrong"
     bottleneck = str(episode.task.meta.get("bottleneck", ""))
     return {
         "episode": episode,
@@ -266,39 +295,44 @@ def _token_pieces(
     tokens: Callable[[int], str],
     coefficients: NDArray[np.floating[Any]],
 ) -> list[tuple[_Place, Piece]]:
+    """Return the tokens of an episode, each with its place."""
     record = episode.tokens
-    columns = (
-        record.token_ids,
-        record.author,
-        record.turn,
-        record.behaviour_logprobs,
-        coefficients,
+    # Lists of Python's numbers: those of numpy are slow one by one.
+    columns = zip(
+        record.token_ids.tolist(),
+        record.author.tolist(),
+        record.turn.tolist(),
+        record.behaviour_logprobs.tolist(),
+        coefficients.tolist(),
+        strict=True,
     )
     pieces = []
-    for token_id, author, turn, logprob, coefficient in zip(
-        *(c.tolist() for c in columns), strict=True
-    ):
+    for token_id, author, turn, logprob, coefficient in columns:
         # A newline alone would leave nothing to point at.
         text = tokens(token_id).replace("\n", "⏎\n")
         piece = Piece(
-            text,
-            Author(author).name.lower(),
-            token_id,
-            _known(logprob),
-            _known(coefficient),
+            text=text,
+            author=Author(author).name.lower(),
+            token_id=token_id,
+            logprob=_finite(logprob),
+            coefficient=_finite(coefficient),
         )
-        pieces.append(((turn, 0, author == Author.POLICY), piece))
+        place = (turn, 0, author == Author.POLICY)
+        pieces.append((place, piece))
     return pieces
 
 
 def _span_pieces(episode: Episode) -> Iterator[tuple[_Place, Piece]]:
+    """Yield the spans of an episode, each with its place."""
     turn = 0
     for number, message in enumerate(episode.messages):
         is_policy = message.role == "assistant"
         for span in message.spans:
-            yield (turn, number, is_policy), Piece(span.text, span.author.name.lower())
+            place = (turn, number, is_policy)
+            yield place, Piece(span.text, span.author.name.lower())
         turn += is_policy
 
 
-def _known(value: float) -> float | None:
+def _finite(value: float) -> float | None:
+    """Return a number, or None for NaN, which stands for one that is not given."""
     return value if math.isfinite(value) else None

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from aipo_env.errors import DataError
 
+_SHOWN_DIGITS = 12
+"""Digits of a hash that a message shows: enough to tell two apart."""
+
 
 def data_folder(name: str) -> Path:
     """Return `envs_data/<name>` after checking each of its files.
@@ -17,28 +20,28 @@ def data_folder(name: str) -> Path:
     """
     root = Path(str(files("envs_data")))
     manifest = root / "manifest.json"
-    mend = "Install aipo-rl again, or check the files out anew."
+    advice = "Install aipo-rl again, or check the files out anew."
     try:
         entries = json.loads(manifest.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
-            f"{manifest}: the data manifest cannot be read ({error}). {mend}"
+            f"{manifest}: the data manifest cannot be read ({error}). {advice}"
         ) from error
-    listed = {
-        path: entry["sha256"]
-        for path, entry in entries.items()
-        if path.startswith(f"{name}/")
-    }
-    if not listed:
-        raise DataError(f"{manifest}: lists nothing under {name!r}. {mend}")
-    for path, sha256 in listed.items():
+    # Only those of this folder: to hash all data that ships would take too long.
+    sums = {}
+    for path, entry in entries.items():
+        if path.startswith(f"{name}/"):
+            sums[path] = entry["sha256"]
+    if not sums:
+        raise DataError(f"{manifest}: lists nothing under {name!r}. {advice}")
+    for path, expected in sums.items():
         file = root / path
         if not file.is_file():
-            raise DataError(f"{file}: missing, though the manifest lists it. {mend}")
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
-        if found != sha256:
+            raise DataError(f"{file}: missing, though the manifest lists it. {advice}")
+        actual = hashlib.sha256(file.read_bytes()).hexdigest()
+        if actual != expected:
             raise DataError(
-                f"{file}: SHA-256 is {found[:12]}…, the manifest says {sha256[:12]}…."
-                f" {mend}"
+                f"{file}: SHA-256 is {actual[:_SHOWN_DIGITS]}…, the manifest says"
+                f" {expected[:_SHOWN_DIGITS]}…. {advice}"
             )
     return root / name

@@ -32,6 +32,7 @@ def play_in_terminal(
     voice = TextVoice()
     run_sync(session.prepare())
     print(messages_text(begin(session, voice)))
+    # A program has empty lines, but none with a full stop alone.
     end = "." if task.kind == "code" else ""
     print(_how_to(scenario, aided, end, task.kind))
     try:
@@ -55,6 +56,7 @@ _FORMS = {"math": ", in \\boxed{}", "choice": ", in \\boxed{}", "code": ", a pro
 
 
 def _how_to(scenario: Scenario, aided: bool, end: str, kind: str) -> str:
+    """Return what a person has to know before the first turn."""
     rules = scenario.rules
     protocol = ""
     # A prompt of its own, for policies that know the protocol by heart, does not
@@ -63,7 +65,9 @@ def _how_to(scenario: Scenario, aided: bool, end: str, kind: str) -> str:
         codec = scenario.codec_of(aided=aided)
         protocol = "\n" + codec.instructions(scenario.offered, rules.consult_budget)
     form = _FORMS.get(kind, "")
-    mark = 'A line with only "."' if end else "An empty line"
+    mark = "An empty line"
+    if end:
+        mark = 'A line with only "."'
     return (
         f"{protocol}\n{mark} ends your turn; a turn that asks nothing is your final"
         f" answer{form}. Ctrl-D stops.\n"
@@ -71,39 +75,41 @@ def _how_to(scenario: Scenario, aided: bool, end: str, kind: str) -> str:
 
 
 def _read_turn(stop_strings: tuple[str, ...], end: str) -> str:
-    """Read lines up to one that is `end` or closes a call; empty lines before the first
-    do not count.
+    """Read lines up to one that is `end` or closes a call.
+
+    Empty lines before the first do not count, and neither does an `end` there.
     """
     lines: list[str] = []
-    while not (lines and lines[-1].endswith(stop_strings)):
+    while True:
         line = input("> ")
         if line == end:
             if lines:
                 break
-        elif line or lines:
-            lines.append(line)
+            continue
+        if not line and not lines:
+            continue
+        lines.append(line)
+        if line.endswith(stop_strings):
+            break
     return "\n".join(lines)
 
 
 def _outcome(episode: Episode) -> str:
     """Return how the episode ended, in one line."""
-    if episode.verdict is None:
+    verdict = episode.verdict
+    if verdict is None:
         return f"Ended without a verdict: {episode.stop_reason}."
-    num_asked = sum(consult.is_agents for consult in episode.consults)
-    num_called = len(episode.consults) - num_asked
-    status, extracted, reason = (
-        episode.verdict.status,
-        episode.verdict.extracted,
-        episode.verdict.reason,
-    )
-    return (
-        f"Verdict: {status.replace('_', ' ')}"
-        + (f" ({escape_terminal(reason)})." if reason else ".")
-        + (
-            f" Your answer: {escape_terminal(extracted)}."
-            if extracted and "\n" not in extracted
-            else ""
-        )
-        + (f" Consultations: {num_asked}." if num_asked else "")
-        + (f" Calls of tools: {num_called}." if num_called else "")
-    )
+    num_consults = sum(consult.is_agents for consult in episode.consults)
+    num_calls = len(episode.consults) - num_consults
+    sentence = f"Verdict: {verdict.status.replace('_', ' ')}"
+    if verdict.reason:
+        sentence += f" ({escape_terminal(verdict.reason)})"
+    sentences = [f"{sentence}."]
+    # A program has several lines and was just typed.
+    if verdict.extracted and "\n" not in verdict.extracted:
+        sentences.append(f"Your answer: {escape_terminal(verdict.extracted)}.")
+    if num_consults:
+        sentences.append(f"Consultations: {num_consults}.")
+    if num_calls:
+        sentences.append(f"Calls of tools: {num_calls}.")
+    return " ".join(sentences)
