@@ -1,9 +1,9 @@
-"""The command `aipo`. Its own commands are functions whose arguments are read from the
-command line by tyro.
+"""The command `aipo`.
 
-Other packages add commands by the entry-point group `aipo.commands`. Such an entry
-point is a function that takes the arguments as a list of texts and returns nothing; it
-is imported only when its command is called.
+Its own commands are functions whose arguments tyro reads from the command line. Other
+packages add commands by the entry-point group `aipo.commands`. Such an entry point is a
+function that takes the arguments as a list of texts and returns nothing; it is imported
+only when its command is called.
 """
 
 import inspect
@@ -21,8 +21,13 @@ from aipo_env.render import escape_terminal
 
 OWN: dict[str, Callable[..., None]] = {**COMMANDS, "doctor": doctor}
 """The commands of this package."""
-EXTRAS = {"jinja2": "report", "pyarrow": "data"} | {
-    n: n for n in ("mcp", "openai", "openenv", "vllm")
+EXTRAS = {
+    "jinja2": "report",
+    "pyarrow": "data",
+    "mcp": "mcp",
+    "openai": "openai",
+    "openenv": "openenv",
+    "vllm": "vllm",
 }
 """The extra that installs a package; "learner" installs all others."""
 _PACKAGES = {*EXTRAS, "torch", "transformers", "safetensors", "tensorboard"}
@@ -30,13 +35,19 @@ _PACKAGES = {*EXTRAS, "torch", "transformers", "safetensors", "tensorboard"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0; after an error that was explained 2,
-    or 75 after SIGTERM.
+    """Run one command and return its exit code.
+
+    Args:
+        argv: The command and its arguments; None: those of the process.
+
+    Returns:
+        0; after an error that was explained 2, or 75 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _run(arguments)
     except AipoError as error:
+        # A message may repeat what a model or a file from elsewhere says.
         print(f"aipo: {escape_terminal(str(error))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
@@ -57,10 +68,9 @@ def _run(arguments: list[str]) -> None:
         print(_usage(plugged))
         return
     name, *rest = arguments
-    if name not in OWN and name not in plugged:
-        raise ConfigError(
-            f"there is no command {name!r}. {suggest(name, [*OWN, *plugged])}"
-        )
+    names = [*OWN, *plugged]
+    if name not in names:
+        raise ConfigError(f"there is no command {name!r}. {suggest(name, names)}")
     try:
         if name in OWN:
             _run_own(name, rest)
@@ -74,17 +84,19 @@ def _run_own(name: str, arguments: list[str]) -> None:
     """Run a command of this package."""
     function = OWN[name]
     if "environment" in inspect.signature(function).parameters:
+        # Short flags, such as --agents, stand for fields of the environment.
         arguments = expanded(arguments)
     tyro.cli(function, args=arguments, prog=f"aipo {name}", registry=flag_types())
 
 
 def _usage(plugged: dict[str, EntryPoint]) -> str:
     lines = ["usage: aipo COMMAND [OPTIONS]     aipo COMMAND --help says more", ""]
-    lines += [f"  {name:10} {_summary(command)}" for name, command in OWN.items()]
-    lines += [
-        f"  {name:10} from {entry.value.split('.')[0]}"
-        for name, entry in sorted(plugged.items())
-    ]
+    for name, command in OWN.items():
+        lines.append(f"  {name:10} {_summary(command)}")
+    for name, entry in sorted(plugged.items()):
+        # By the package alone: to say more it would have to be imported.
+        package = entry.value.split(".")[0]
+        lines.append(f"  {name:10} from {package}")
     return "\n".join(lines)
 
 
@@ -95,9 +107,8 @@ def _summary(command: Callable[..., None]) -> str:
 
 
 def _missing(command: str, error: ImportError) -> Exception:
-    """Return what to tell when something cannot be imported; a missing module of ours
-    is a fault of ours.
-    """
+    """Return the error to show when something cannot be imported."""
+    # A missing module of ours is a fault of ours, and its traceback says where.
     package = (error.name or "").split(".")[0]
     if package in ("", "aipo_env", "aipo_learner"):
         return error

@@ -1,5 +1,6 @@
-"""One test for every component that an installed package offers: its check in
-`aipo_env.checker`.
+"""One test for every component that an installed package offers.
+
+It is the component's check in `aipo_env.checker`.
 
     pytest -p aipo_env.pytest_plugin --aipo-plugins PACKAGE
 
@@ -19,13 +20,17 @@ from aipo_env.registry import REGISTRIES, Plugin, Registry
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option `--aipo-plugins`."""
-    told = (
+    description = (
         "check every agent, tool, task source, verifier and codec that this installed"
         " package offers"
     )
     group = parser.getgroup("aipo")
     group.addoption(
-        "--aipo-plugins", action="append", default=[], metavar="PACKAGE", help=told
+        "--aipo-plugins",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help=description,
     )
 
 
@@ -35,20 +40,29 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Add the checks, before others choose among the tests."""
     for package in config.getoption("aipo_plugins"):
-        offered = [
-            PluginItem.from_parent(
-                session, name=f"{plugin.kind} {plugin.name}", offer=(registry, plugin)
-            )
-            for registry in REGISTRIES
-            for plugin in registry.plugins()
-            if canonicalize_name(plugin.origin.split()[0]) == canonicalize_name(package)
-        ]
-        if not offered:
+        checks = _checks(session, package)
+        # Else a name with a mistake in it would pass.
+        if not checks:
             raise pytest.UsageError(
                 f"{package} offers no component. `aipo plugins` lists what is"
                 " installed."
             )
-        items += offered
+        items += checks
+
+
+def _checks(session: pytest.Session, package: str) -> "list[PluginItem]":
+    """Return the checks of what a package offers."""
+    checks = []
+    for registry in REGISTRIES:
+        for plugin in registry.plugins():
+            # The origin is the package's name, a blank, and its version.
+            origin = plugin.origin.split()[0]
+            if canonicalize_name(origin) != canonicalize_name(package):
+                continue
+            name = f"{plugin.kind} {plugin.name}"
+            offer = (registry, plugin)
+            checks.append(PluginItem.from_parent(session, name=name, offer=offer))
+    return checks
 
 
 class PluginItem(pytest.Item):
@@ -62,15 +76,18 @@ class PluginItem(pytest.Item):
         """Check it."""
         if self.plugin.error:
             raise AssertionError(f"{self.name} cannot be used: {self.plugin.error}")
-        _, made_by, _ = self.registry.find(self.plugin.name)
-        CHECKS[self.plugin.kind](self.plugin.name, **getattr(made_by, "check_with", {}))
+        _, component, _ = self.registry.find(self.plugin.name)
+        check = CHECKS[self.plugin.kind]
+        options = getattr(component, "check_with", {})
+        check(self.plugin.name, **options)
 
     def repr_failure(
         self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None
     ) -> Any:
         """Return the broken rule alone; anything else with its traceback."""
-        told = isinstance(excinfo.value, AssertionError | AipoError)
-        return str(excinfo.value) if told else super().repr_failure(excinfo, style)
+        if isinstance(excinfo.value, AssertionError | AipoError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Any, None, str]:
         """Return where it comes from, for reports."""

@@ -1,8 +1,7 @@
-"""An environment for others to play: `aipo serve --mcp`, as tools, and `aipo serve
---openenv`, as an OpenEnv server.
+"""An environment for others to play, as tools of MCP or as an OpenEnv server.
 
-Each client has its own episodes, which no other reaches, and its own budget of
-consultations.
+The commands are `aipo serve --mcp` and `aipo serve --openenv`. Each client has its own
+episodes, which no other reaches, and its own budget of consultations.
 """
 
 import asyncio
@@ -32,9 +31,15 @@ from aipo_env.serving_guard import (
 )
 
 TOKEN_VARIABLE = "AIPO_SERVE_TOKEN"
+"""The environment variable with the token that requests must show."""
 MAX_EPISODES = 64
 """Episodes of a client that run at once; the one that has rested longest is dropped."""
+_MAX_IDLE_S = 1e9
+"""The longest silence that can be asked for: thirty years."""
+_MAX_SHOWN_CHARS = 64
+"""What a message repeats of an id that a client made up."""
 _RESULT = ("observation", "reward", "terminated", "truncated", "info")
+"""The names of what `step` of an environment returns, in order."""
 _Flag = Annotated[bool, FlagCreatePairsOff]
 
 
@@ -81,12 +86,13 @@ def serve(
     """
     check_whole("serve: max_sessions", max_sessions, 1)
     check_whole("serve: max_consults", max_consults)
-    check_number("serve: idle_s", idle_s, 0.001, 1e9)
-    for allowed in allow_host:
-        if "/" in allowed or called_name(allowed) != allowed.lower():
+    check_number("serve: idle_s", idle_s, 0.001, _MAX_IDLE_S)
+    for allowed_host in allow_host:
+        is_name = "/" not in allowed_host
+        if not is_name or called_name(allowed_host) != allowed_host.lower():
             raise ConfigError(
-                f"serve: allow_host={allowed!r} must be a name alone, without a scheme,"
-                " a port or a path, as in --allow-host proxy.example."
+                f"serve: allow_host={allowed_host!r} must be a name alone, without a"
+                " scheme, a port or a path, as in --allow-host proxy.example."
             )
     if mcp == openenv:
         raise ConfigError("serve: choose --mcp or --openenv.")
@@ -118,27 +124,44 @@ def serve(
     import uvicorn  # which comes with either
 
     token = _token(host)
-    is_own = token == os.environ.get(TOKEN_VARIABLE, "").strip()
-    shown = f"${TOKEN_VARIABLE}" if is_own else token
-    told = f", with Authorization: Bearer {shown}" if token else ""
-    print(f"{address}{told}", file=sys.stderr)
-    names = (*LOOPBACK, host) if is_loopback(host) else ()
-    guard = Guard(app, (*names, *allow_host), token, idle_s, max_sessions)
+    print(f"{address}{_token_note(token)}", file=sys.stderr)
+    names: tuple[str, ...] = allow_host
+    if is_loopback(host):
+        names = (*LOOPBACK, host, *allow_host)
+    guard = Guard(app, names, token, idle_s, max_sessions)
     uvicorn.run(guard, host=host, port=port, log_level="warning")
 
 
+def _users_token() -> str:
+    return os.environ.get(TOKEN_VARIABLE, "").strip()
+
+
 def _token(host: str) -> str:
-    """Return the token that requests must show; none is needed on this machine
-    alone.
-    """
-    given = os.environ.get(TOKEN_VARIABLE, "").strip()
-    return given or ("" if is_loopback(host) else new_token())
+    """Return the token that requests must show; empty if they need none."""
+    token = _users_token()
+    # On an address of this machine alone, the check of names is enough.
+    if not token and not is_loopback(host):
+        token = new_token()
+    return token
+
+
+def _token_note(token: str) -> str:
+    """Return how requests show the token; empty if they need none."""
+    if not token:
+        return ""
+    # A token of the user's is no secret of ours to print: terminals are logged.
+    shown = f"${TOKEN_VARIABLE}" if token == _users_token() else token
+    return f", with Authorization: Bearer {shown}"
 
 
 @dataclass
 class Allowance:
-    """How many consultations a client may still have; `turn` is held while one of its
-    turns is answered.
+    """How many consultations a client may still have.
+
+    Args:
+        num_left: So many; below 0 where the last turn had more than were left.
+        turn: Held while one of the client's turns is answered: of turns side by side,
+            each would begin within the budget.
     """
 
     num_left: int
@@ -168,8 +191,13 @@ class Allowance:
 
 @dataclass(eq=False)
 class _Client:
-    """One client of the MCP server: its budget, and its episodes that wait for a turn,
-    longest first.
+    """One client of the MCP server.
+
+    Args:
+        allowance: Its budget.
+        resting: Its episodes that wait for a turn, by id; the one that has waited
+            longest comes first.
+        last: When it asked for something last, on the monotonic clock.
     """
 
     allowance: Allowance
@@ -191,29 +219,35 @@ def mcp_server(env: TurnEnv, max_consults: int = 1_000, idle_s: float = 600.0) -
 
     clients: dict[str, _Client] = {}
 
-    async def asked(ctx: Context) -> _Client:
+    async def find_client(ctx: Context) -> _Client:
         """Return the client of a request, and forget those that are silent."""
         now = time.monotonic()
-        for name in [n for n, one in clients.items() if now - one.last > 2 * idle_s]:
+        # Twice as long as the server keeps a session without a request.
+        silent = [
+            name for name, client in clients.items() if now - client.last > 2 * idle_s
+        ]
+        for name in silent:
             await clients.pop(name).leave()
-        client = clients.setdefault(_client(ctx), _Client(Allowance(max_consults)))
+        client = clients.setdefault(_client_id(ctx), _Client(Allowance(max_consults)))
         client.last = now
         return client
+
+    # The docstrings of the two below are what clients are told of the tools.
 
     async def reset(
         ctx: Context, seed: int | None = None, index: int | None = None
     ) -> dict[str, Any]:
         """Start an episode, of a seed or of a task's index: its id, and the problem."""
-        client = await asked(ctx)
-        one, name = copy.copy(env), secrets.token_hex(16)
+        client = await find_client(ctx)
+        own_env = copy.copy(env)
+        name = secrets.token_hex(16)  # which no other client guesses
+        options = {} if index is None else {"index": index}
         try:
             client.allowance.check()
-            observation, info = one.reset(
-                seed=seed, options={} if index is None else {"index": index}
-            )
+            observation, info = own_env.reset(seed=seed, options=options)
         except ConfigError as error:
             raise ToolError(str(error)) from None
-        client.resting[name] = one
+        client.resting[name] = own_env
         await client.leave(MAX_EPISODES)
         return {"episode": name, "observation": observation, "info": info}
 
@@ -221,24 +255,25 @@ def mcp_server(env: TurnEnv, max_consults: int = 1_000, idle_s: float = 600.0) -
         """Take a turn in an episode. A turn without a call is the final answer; the
         reward comes with the last one.
         """
-        client = await asked(ctx)
+        client = await find_client(ctx)
         # An episode whose turn is being answered takes no other.
-        one = client.resting.pop(episode, None)
-        if one is None:
+        own_env = client.resting.pop(episode, None)
+        if own_env is None:
             raise ToolError(
-                f"there is no episode {episode[:64]!r} that waits for a turn; call"
-                " reset"
+                f"there is no episode {episode[:_MAX_SHOWN_CHARS]!r} that waits for a"
+                " turn; call reset"
             )
         try:
-            result = await client.allowance.take_turn(one, text)
+            result = await client.allowance.take_turn(own_env, text)
         except ConfigError as error:
-            await one.leave()
+            await own_env.leave()
             raise ToolError(str(error)) from None
         except BaseException:
-            await one.leave()
+            # The client may have gone; its episode goes too.
+            await own_env.leave()
             raise
         if not result["terminated"] and not result["truncated"]:
-            client.resting[episode] = one
+            client.resting[episode] = own_env
         return result
 
     server = MCPServer(
@@ -249,12 +284,13 @@ def mcp_server(env: TurnEnv, max_consults: int = 1_000, idle_s: float = 600.0) -
     return server
 
 
-def _client(ctx: Any) -> str:
-    """Return what names the client of a request: its session; one that talks over
-    standard input is alone.
-    """
+def _client_id(ctx: Any) -> str:
+    """Return what names the client of a request: the id of its session."""
     request = getattr(ctx.request_context, "request", None)
-    return request.headers.get("mcp-session-id", "") if request is not None else ""
+    if request is None:
+        return ""  # it talks over standard input, so it is the only one
+    session_id: str = request.headers.get("mcp-session-id", "")
+    return session_id
 
 
 def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64) -> Any:
@@ -277,7 +313,8 @@ def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64)
 
         def __init__(self) -> None:
             super().__init__()
-            self._env, self._state = copy.copy(env), State()
+            self._env = copy.copy(env)
+            self._state = State()
             self._allowance = Allowance(max_consults)
 
         def reset(
@@ -285,9 +322,8 @@ def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64)
         ) -> Seen:
             self._allowance.check()
             text, info = self._env.reset(seed=seed, options=options)
-            self._state = State(
-                episode_id=episode_id or secrets.token_hex(8), step_count=0
-            )
+            name = episode_id or secrets.token_hex(8)
+            self._state = State(episode_id=name, step_count=0)
             return Seen(text=text, info=info)
 
         def step(
@@ -301,7 +337,8 @@ def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64)
             result = await self._allowance.take_turn(self._env, action.text)
             self._state.step_count += 1
             is_over = result["terminated"] or result["truncated"]
-            return Seen(text=result.pop("observation"), done=is_over, **result)
+            text = result.pop("observation")
+            return Seen(text=text, done=is_over, **result)
 
         def close(self) -> None:
             run_sync(self._env.leave())
@@ -310,16 +347,17 @@ def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64)
         def state(self) -> State:
             return self._state
 
+    # One more than the guard lets in: at its limit it is for the guard to say so.
     return create_fastapi_app(Served, Turn, Seen, max_concurrent_envs=max_sessions + 1)
 
 
 async def take_turn(env: TurnEnv, text: str) -> dict[str, Any]:
-    """Take one turn; return what `step` returns, by name and without the record, which
-    has the gold answer.
-    """
+    """Take one turn, and return what `step` of the environment returns, by name."""
+    # `step` itself waits, and so would hold up the event loop that this runs in.
     work = env._act(text)
     if work is not None:
         await work
     result: dict[str, Any] = dict(zip(_RESULT, env._result(), strict=True))
+    # It has the gold answer, and whoever plays may not see that.
     result["info"].pop("episode_record", None)
     return result

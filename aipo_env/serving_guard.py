@@ -1,5 +1,4 @@
-"""Who may reach a server of ours, and for how long: a layer around any ASGI
-application.
+"""Who may reach a server of ours, and for how long: around any ASGI application.
 
 A web page that somebody reads can open connections to servers of the same machine. So
 the name that a request calls the server by (`Host`) and the page that it comes from
@@ -23,8 +22,20 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-REFUSED, TOO_LATE, CROWDED = 1008, 1001, 1013
-"""Codes with which a WebSocket is closed (RFC 6455)."""
+"""The names by which this machine calls itself."""
+TOO_LATE = 1001
+"""Code with which a WebSocket is closed (RFC 6455): the server goes away."""
+REFUSED = 1008
+"""The same: a rule of ours was broken."""
+CROWDED = 1013
+"""The same, registered with IANA: try again later."""
+_UNAUTHORIZED = 401
+"""Status of HTTP (RFC 9110): who asks has not shown who it is."""
+_FORBIDDEN = 403
+"""Status of HTTP: it may not."""
+_MISDIRECTED = 421
+"""Status of HTTP: the request was meant for another server."""
+_TOKEN_BYTES = 24
 
 
 def is_loopback(host: str) -> bool:
@@ -39,7 +50,7 @@ def is_loopback(host: str) -> bool:
 
 def new_token() -> str:
     """Return a token that nobody guesses."""
-    return secrets.token_urlsafe(24)
+    return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 @dataclass(eq=False)
@@ -72,6 +83,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
+        # ASGI's "lifespan" comes from our own server, when it starts and ends.
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -85,39 +97,49 @@ class Guard:
 
     def refusal(self, scope: Scope) -> int:
         """Return the status with which a request is refused; 0: it is not."""
-        headers = {
-            name.lower(): value.decode("latin-1") for name, value in scope["headers"]
-        }
+        headers = {}
+        for name, value in scope["headers"]:
+            # Every byte is a character of Latin-1, so no header fails to be read.
+            headers[name.lower()] = value.decode("latin-1")
+        host = headers.get(b"host", "")
         origin = headers.get(b"origin")
-        if self.hosts and called_name(headers.get(b"host", "")) not in self.hosts:
-            return 421
-        if self.hosts and origin and not self._is_own(origin, headers.get(b"host", "")):
-            return 403
-        shown = headers.get(b"authorization", "").removeprefix("Bearer ")
-        if self.token and not hmac.compare_digest(shown.encode(), self.token.encode()):
-            return 401
+        if self.hosts:
+            # A page may have a name of its own that leads to this machine (DNS
+            # rebinding): then the browser takes the server for the page's own.
+            if called_name(host) not in self.hosts:
+                return _MISDIRECTED
+            if origin and not self._is_own(origin, host):
+                return _FORBIDDEN
+        if self.token:
+            token = headers.get(b"authorization", "").removeprefix("Bearer ")
+            # Takes the same time wherever the two differ, so that time tells nothing.
+            if not hmac.compare_digest(token.encode(), self.token.encode()):
+                return _UNAUTHORIZED
         return 0
 
     def _is_own(self, origin: str, host: str) -> bool:
-        """Return whether a request comes from a page of the server itself, or of a name
-        that was allowed for it.
-        """
+        """Return whether a request comes from our own page or an allowed one."""
         try:
-            netloc = urlsplit(origin).netloc.lower()
+            address = urlsplit(origin).netloc.lower()
         except ValueError:
             return False
-        name = called_name(netloc)
+        # Other ports of this machine belong to other servers: for its own names, the
+        # port has to be the same too.
+        name = called_name(address)
         is_allowed = name in self.hosts and name not in LOOPBACK
-        return netloc == host.lower() or is_allowed
+        return address == host.lower() or is_allowed
 
     async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket for as long as something comes over it."""
+        # As many as may stay, and as many again that were told to leave: a visit leaves
+        # only when what it asked for is answered, which may take long.
         if len(self._open) >= 2 * self.max_sessions:
             await send({"type": "websocket.close", "code": CROWDED})
             return
-        staying = [one for one in self._open.values() if not one.leave.is_set()]
+        staying = [visit for visit in self._open.values() if not visit.leave.is_set()]
         if len(staying) >= self.max_sessions:
-            min(staying, key=lambda one: one.last).leave.set()
+            longest_idle = min(staying, key=lambda visit: visit.last)
+            longest_idle.leave.set()
         visit = _Visit(receive, send, self.idle_s)
         self._open[id(visit)] = visit
         try:
@@ -128,7 +150,15 @@ class Guard:
 
 @dataclass(eq=False)
 class _Visit:
-    """A WebSocket that is ended by silence, or to make room."""
+    """A WebSocket that is ended by silence, or to make room.
+
+    Args:
+        inner: Receives, from the server.
+        inner_send: Sends, by the server.
+        idle_s: Seconds of silence after which it is ended.
+        last: When a message came last, on the monotonic clock.
+        leave: Set when it is to end, to make room.
+    """
 
     inner: Receive
     inner_send: Send
@@ -138,6 +168,8 @@ class _Visit:
 
     async def receive(self) -> Message:
         """Return the next message, or that the other side has gone."""
+        # The application ends a visit by itself when it reads that the client is gone,
+        # so it is told so, whatever the reason.
         coming = asyncio.ensure_future(self.inner())
         leaving = asyncio.ensure_future(self.leave.wait())
         try:
@@ -170,7 +202,8 @@ class _Visit:
 
 
 def called_name(address: str) -> str:
-    """Return the name in `name:port`."""
+    """Return the name in `name:port`, in small letters."""
+    # An IPv6 address stands in brackets, since it has colons itself.
     if address.startswith("["):
         return address.partition("]")[0].lower() + "]"
     return address.partition(":")[0].lower()

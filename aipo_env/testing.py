@@ -1,5 +1,6 @@
-"""Public test doubles: a policy, agents and an endpoint that do as they are told. See
-also `ScriptedAgent`.
+"""Public test doubles: a policy, agents and an endpoint that do as they are told.
+
+See also `ScriptedAgent`.
 """
 
 import asyncio
@@ -67,11 +68,11 @@ Fault = Literal["raise", "exit", "cancel", "hang", "junk"]
 
 @dataclass(slots=True)
 class FaultyAgent:
-    """Fails `times` times in one way, then replies "fine": what an environment has to
-    survive.
+    """Fails `times` times in one way, then replies "fine".
 
-    "raise" raises ValueError, "exit" SystemExit, "cancel" CancelledError; "hang" never
-    returns; "junk" returns something that is no reply.
+    It does what an environment has to survive: "raise" raises ValueError, "exit"
+    SystemExit, "cancel" CancelledError; "hang" never returns; "junk" returns something
+    that is no reply.
     """
 
     fault: Fault
@@ -87,11 +88,25 @@ class FaultyAgent:
             await asyncio.Event().wait()
         if self.fault == "junk":
             return {"text": 5}  # type: ignore[return-value]
-        raise {"exit": SystemExit, "cancel": asyncio.CancelledError}.get(
-            self.fault, ValueError
-        )("boom")
+        if self.fault == "exit":
+            raise SystemExit("boom")
+        if self.fault == "cancel":
+            raise asyncio.CancelledError("boom")
+        raise ValueError("boom")
 
 
+_OK = 200
+"""Status of HTTP for a request that went well."""
+_BACKLOG = 4096
+"""Connections that may wait to be accepted: a test opens thousands at once."""
+_HUGE_CHARS = 10_000_000
+_ENDLESS_BYTES = 2**50
+"""The length that is announced for a body that never ends."""
+_DRIP_S = 0.02
+"""Seconds between two bytes of a body that comes slowly."""
+_CHUNK_BYTES = 2**16
+"""What is sent at once of one that comes fast."""
+_HANG_S = 3600.0
 _JUNK = {
     "garbage": b"<html>Bad gateway</html>",
     "nothing": b"",
@@ -104,11 +119,11 @@ _JUNK = {
     ),
     "cut": b'{"choices": [',
 }
+"""The body of the response, by what befalls the request."""
 
 
 class FaultServer:
-    """An endpoint for chat completions on loopback that does as it is told, request by
-    request.
+    """An endpoint for chat completions on loopback that does as it is told.
 
     with FaultServer(["429", "reply"]) as server:
         agent = ChatAgent("tiny", server.url)
@@ -139,20 +154,19 @@ class FaultServer:
         choice: Mapping[str, Any] | None = None,
         port: int = 0,
     ) -> None:
-        self.text, self.delay_s, self.headers, self.url = (
-            text,
-            delay_s,
-            headers or {},
-            "",
-        )
+        self.text = text
+        self.delay_s = delay_s
+        self.headers = headers or {}
+        self.choice = choice or {}
+        self.url = ""
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
-        self.num_open = self.most_open = self.num_connections = 0
-        self.choice, self._port = choice or {}, port
-        self._script, self._started, self._ended = (
-            cycle(script),
-            Event(),
-            asyncio.Event(),
-        )
+        self.num_open = 0
+        self.most_open = 0
+        self.num_connections = 0
+        self._port = port
+        self._script = cycle(script)
+        self._started = Event()
+        self._ended = asyncio.Event()
 
     def __enter__(self) -> "FaultServer":
         self._thread = Thread(
@@ -163,15 +177,17 @@ class FaultServer:
         return self
 
     def __exit__(self, *fault: object) -> None:
+        # An event of asyncio is set in its own loop alone.
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         server = await asyncio.start_server(
-            self._connection, "127.0.0.1", self._port, backlog=4096
+            self._connection, "127.0.0.1", self._port, backlog=_BACKLOG
         )
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        _, port = server.sockets[0].getsockname()
+        self.url = f"http://127.0.0.1:{port}/v1"
         self._started.set()
         await self._ended.wait()
         server.close()
@@ -182,13 +198,11 @@ class FaultServer:
     ) -> None:
         self.num_connections += 1
         try:
+            # One request after the other over a connection, until the client ends it.
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                lines = (line.partition(": ") for line in head.splitlines()[1:-1])
-                headers = {name.lower(): value for name, _, value in lines}
-                body = json.loads(
-                    await reader.readexactly(int(headers["content-length"]))
-                )
+                headers = await _read_headers(reader)
+                length = int(headers["content-length"])
+                body = json.loads(await reader.readexactly(length))
                 self.requests.append((headers, body))
                 self.num_open += 1
                 self.most_open = max(self.most_open, self.num_open)
@@ -198,6 +212,7 @@ class FaultServer:
                 finally:
                     self.num_open -= 1
         except (OSError, EOFError, asyncio.CancelledError):
+            # Not closed, which would still send what is buffered.
             writer.transport.abort()
 
     async def _respond(
@@ -206,35 +221,59 @@ class FaultServer:
         if fault == "reset":
             raise ConnectionResetError
         if fault == "hang":
-            await asyncio.sleep(3600)
-        text = "x" * 10_000_000 if fault == "huge" else self.text
-        message = {
+            await asyncio.sleep(_HANG_S)
+        text = self.text
+        if fault == "huge":
+            text = "x" * _HUGE_CHARS
+        choice = {
             "message": {"role": "assistant", "content": text},
             "finish_reason": "stop",
             **self.choice,
         }
         usage = {"prompt_tokens": 10, "completion_tokens": len(text.split())}
-        body = json.dumps({"choices": [message], "usage": usage}).encode()
-        status = int(fault) if fault.isdigit() else 200
-        body = (
-            _JUNK.get(fault, body)
-            if status == 200
-            else f"refused: {headers['authorization']}".encode()
-        )
-        length = 2**50 if fault in ("cut", "drip", "endless") else len(body)
-        sent = {
+        reply = json.dumps({"choices": [choice], "usage": usage}).encode()
+        body = _JUNK.get(fault, reply)
+        status = _OK
+        if fault.isdigit():
+            status = int(fault)
+        if status != _OK:
+            # As some servers do, which is why errors are shown without the key.
+            body = f"refused: {headers['authorization']}".encode()
+        length = len(body)
+        if fault in ("cut", "drip", "endless"):
+            length = _ENDLESS_BYTES
+        response_headers = {
             "Content-Type": "application/json",
             "Content-Length": str(length),
             **self.headers,
         }
         if fault == "packed":
-            sent["Content-Encoding"] = "gzip"
-        head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
-        writer.write(f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode() + body)
-        while fault in ("drip", "endless"):
-            writer.write(b" " if fault == "drip" else b" " * 65536)
+            response_headers["Content-Encoding"] = "gzip"
+        lines = [f"HTTP/1.1 {status} Said"]
+        lines += [f"{name}: {value}" for name, value in response_headers.items()]
+        head = "".join(f"{line}\r\n" for line in lines)
+        writer.write(f"{head}\r\n".encode() + body)
+        # Blanks may stand behind JSON, so a client has no reason to give up.
+        while fault == "drip":
+            writer.write(b" ")
             await writer.drain()
-            await asyncio.sleep(0.02 if fault == "drip" else 0)
+            await asyncio.sleep(_DRIP_S)
+        while fault == "endless":
+            writer.write(b" " * _CHUNK_BYTES)
+            await writer.drain()
+            await asyncio.sleep(0)
         await writer.drain()
         if fault == "cut":
             raise ConnectionResetError
+
+
+async def _read_headers(reader: asyncio.StreamReader) -> dict[str, str]:
+    """Return the headers of the next request, by their names in small letters."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    # The first line is the request's, the last one is empty.
+    lines = head.decode("latin-1").splitlines()[1:-1]
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        headers[name.lower()] = value
+    return headers

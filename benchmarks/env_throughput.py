@@ -1,5 +1,4 @@
-"""Episodes per second with agents that take their time: this project's environments
-beside others'.
+"""Episodes per second with slow agents: this project's environments beside others'.
 
     python benchmarks/env_throughput.py --venvs ~/.cache/aipo-peers --out throughput.json
 
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 PEERS = Path(__file__).resolve().parent / "peers"
+TIMEOUT_S = 900
+"""A program that gives no result by then is given up."""
 SCENES = ((64, False), (64, True), (512, False), (512, True))
 """Slots, and whether one reply in ten is slow."""
 
@@ -34,11 +35,14 @@ class System:
     """One row of the table.
 
     Args:
+        name: As the table has it.
+        command: A program in the folder of peers, and its arguments.
         episodes_per_slot: Enough that the end, when slots run empty, hardly counts;
             fewer in lock step, where slots never run empty.
         max_slots: More are not asked of it.
         requirement: What to install in a virtual environment of its own; empty: it runs
             in this one.
+        slots: So many, whatever the scene has; None: as many.
     """
 
     name: str
@@ -64,6 +68,8 @@ SYSTEMS = (
     System("verifiers 0.1.9", ("run_verifiers.py",), 20, "verifiers==0.1.9"),
     System("OpenEnv 0.10.0", ("run_openenv.py",), 20, "openenv==0.10.0"),
 )
+LAG = ("--system", "lag", "--slots", "1000", "--episodes", "5000")
+BARE_LAG = ("--system", "bare_lag", "--slots", "1000", "--episodes", "5000")
 OWN = {
     "token environment, random policy": (
         "--system",
@@ -73,30 +79,24 @@ OWN = {
         "--episodes",
         "1",
     ),
-    "event loop, 1,000 sessions, 1 s agents": (
-        *("--system", "lag", "--slots", "1000", "--episodes", "5000", "--delay-s", "1"),
-    ),
+    "event loop, 1,000 sessions, 1 s agents": (*LAG, "--delay-s", "1"),
     "event loop, 1,000 bare tasks of the same delays and work": (
-        *(
-            "--system",
-            "bare_lag",
-            "--slots",
-            "1000",
-            "--episodes",
-            "5000",
-            "--delay-s",
-            "1",
-        ),
+        *BARE_LAG,
+        "--delay-s",
+        "1",
     ),
-    "event loop, 1,000 sessions, 50 ms agents": (
-        *("--system", "lag", "--slots", "1000", "--episodes", "5000"),
-    ),
+    "event loop, 1,000 sessions, 50 ms agents": LAG,
 }
+"""What is measured of this project alone, by the arguments of `run_aipo.py`."""
 
 
 def python_of(system: System, folder: Path, beside: Sequence[str] = ()) -> str:
-    """Return the interpreter a system runs in; make its virtual environment, with what
-    is beside it, if need be.
+    """Return the interpreter a system runs in; make its virtual environment if need be.
+
+    Args:
+        system: The system.
+        folder: Where the virtual environments are.
+        beside: What else to install in it.
 
     Raises:
         RuntimeError: It cannot be installed.
@@ -104,8 +104,9 @@ def python_of(system: System, folder: Path, beside: Sequence[str] = ()) -> str:
     if not system.requirement:
         return sys.executable
     home = folder / system.requirement
-    done = home / "installed"
-    if not done.exists():
+    # Written last, so that an interrupted installation starts again.
+    stamp = home / "installed"
+    if not stamp.exists():
         venv.create(home, with_pip=True, clear=True)
         command = [
             str(home / "bin/python"),
@@ -118,26 +119,26 @@ def python_of(system: System, folder: Path, beside: Sequence[str] = ()) -> str:
         ]
         pip = subprocess.run(command, capture_output=True, text=True, check=False)
         if pip.returncode:
-            raise RuntimeError(f"not installed: {pip.stderr.strip().splitlines()[-1]}")
-        done.touch()
+            last_line = pip.stderr.strip().splitlines()[-1]
+            raise RuntimeError(f"not installed: {last_line}")
+        stamp.touch()
     return str(home / "bin/python")
 
 
 def run(command: list[str]) -> dict[str, Any]:
     """Run one program; return its result line, or what went wrong."""
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=900
+        program = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
-        return {"error": "no result within 900 s"}
-    if done.returncode or not done.stdout.strip():
-        return {
-            "error": (
-                f"failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"
-            )
-        }
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return {"error": f"no result within {TIMEOUT_S} s"}
+    if program.returncode or not program.stdout.strip():
+        lines = program.stderr.strip().splitlines() or ["no output"]
+        return {"error": f"failed: {lines[-1]}"}
+    # Libraries may print too, but before the result.
+    result_line = program.stdout.splitlines()[-1]
+    row: dict[str, Any] = json.loads(result_line)
     return row
 
 
@@ -161,10 +162,10 @@ def run_scene(
         python = python_of(system, options.venvs.expanduser().resolve())
     except RuntimeError as error:
         return {"error": str(error)}
+    if tail:
+        load.append("--tail")
     program, *arguments = system.command
-    return run(
-        [python, str(PEERS / program), *arguments, *load, *(["--tail"] if tail else [])]
-    )
+    return run([python, str(PEERS / program), *arguments, *load])
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -172,7 +173,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for row in rows:
         if "error" in row:
             return row
-    medians = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    medians = {}
+    for name in rows[0]:
+        medians[name] = statistics.median(row[name] for row in rows)
     medians["of_bound"] = medians["rate"] / medians["bound"]
     medians["cpu_ms_per_episode"] = 1000 * medians["cpu_s"] / medians["episodes"]
     return medians
@@ -197,10 +200,11 @@ def show(results: dict[str, dict[str, Any]], own: dict[str, dict[str, Any]]) -> 
                 print("|", name, "|", " | ".join(cells), "|")
     print("\n| of our own | |\n|---|---|")
     for name, row in own.items():
-        wanted = [
-            f"{key} {row[key]:.1f}" for key in row if key.startswith(("lag", "steps"))
-        ]
-        print(f"| {name} | {row.get('error') or ', '.join(wanted)} |")
+        figures = []
+        for key in row:
+            if key.startswith(("lag", "steps")):
+                figures.append(f"{key} {row[key]:.1f}")
+        print(f"| {name} | {row.get('error') or ', '.join(figures)} |")
 
 
 def main() -> None:
@@ -225,33 +229,29 @@ def main() -> None:
         "--only", nargs="*", default=[], help="parts of names of systems"
     )
     options = parser.parse_args()
-    chosen = [
-        s
-        for s in SYSTEMS
-        if not options.only or any(part in s.name for part in options.only)
-    ]
+    systems = []
+    for system in SYSTEMS:
+        if not options.only or any(part in system.name for part in options.only):
+            systems.append(system)
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
     own_rows: dict[str, list[dict[str, Any]]] = {}
     for repeat in range(options.repeats):
+        # The systems take turns, so that what else the machine does hits all alike.
         for slots, tail in SCENES:
-            scene = f"{slots} slots, 50 ms{', one reply in ten 500 ms' if tail else ''}"
-            for system in chosen:
+            scene = f"{slots} slots, 50 ms"
+            if tail:
+                scene += ", one reply in ten 500 ms"
+            for system in systems:
                 row = run_scene(system, slots, tail, options)
                 rows.setdefault(scene, {}).setdefault(system.name, []).append(row)
-                print(
-                    repeat,
-                    scene,
-                    system.name,
-                    row.get("error") or f"{row['rate']:.1f}",
-                    flush=True,
-                )
+                outcome = row.get("error") or f"{row['rate']:.1f}"
+                print(repeat, scene, system.name, outcome, flush=True)
         for name, arguments in OWN.items():
             row = run([sys.executable, str(PEERS / "run_aipo.py"), *arguments])
             own_rows.setdefault(name, []).append(row)
-    results = {
-        scene: {name: summary(runs) for name, runs in systems.items()}
-        for scene, systems in rows.items()
-    }
+    results = {}
+    for scene, scene_rows in rows.items():
+        results[scene] = {name: summary(runs) for name, runs in scene_rows.items()}
     own = {name: summary(runs) for name, runs in own_rows.items()}
     show(results, own)
     about = {
@@ -260,11 +260,8 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "command": sys.argv[1:],
     }
-    options.out.write_text(
-        json.dumps(
-            {"about": about, "results": results, "own": own, "runs": rows}, indent=1
-        )
-    )
+    record = {"about": about, "results": results, "own": own, "runs": rows}
+    options.out.write_text(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":

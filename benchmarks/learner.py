@@ -1,5 +1,6 @@
-"""Samples and tokens per second of whole training steps and of updates alone: this
-project's learner beside TRL's.
+"""Samples and tokens per second of training: this project's learner beside TRL's.
+
+Whole training steps are measured, and updates alone.
 
     python benchmarks/learner.py --venvs ~/.cache/aipo-peers --out learner.json
 
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 from env_throughput import PEERS, System, python_of, run
 
+# TRL gets the same versions, so that what differs is the learner.
 PINS = tuple(
     f"{name}=={version(name).split('+')[0]}" for name in ("torch", "transformers")
 )
@@ -53,20 +55,20 @@ def scenes(options: argparse.Namespace) -> dict[str, list[str]]:
     ]
     if torch.cuda.is_available():
         size += ["--shape", "0.5b", "--row-tokens", "4096"]
-    names = (
-        ("update",) if torch.cuda.is_available() else ("consulting", "plain", "update")
-    )
-    return {name: ["--scene", name, *size] for name in options.scenes or names}
+        names = ("update",)
+    else:
+        names = ("consulting", "plain", "update")
+    chosen = options.scenes or names
+    return {name: ["--scene", name, *size] for name in chosen}
 
 
 def median(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the run in the middle by samples per second, or the first that failed."""
-    failed = [row for row in rows if "error" in row]
-    return (
-        failed[0]
-        if failed
-        else sorted(rows, key=lambda row: row["samples_per_s"])[len(rows) // 2]
-    )
+    for row in rows:
+        if "error" in row:
+            return row
+    by_speed = sorted(rows, key=lambda row: row["samples_per_s"])
+    return by_speed[len(rows) // 2]
 
 
 def show(results: dict[str, dict[str, dict[str, Any]]]) -> None:
@@ -81,11 +83,10 @@ def show(results: dict[str, dict[str, dict[str, Any]]]) -> None:
                 print(row["error"])
         for key, title in COLUMNS.items():
             if all(key in row for row in systems.values()):
-                print(
-                    f"| {title} |"
-                    f" {' | '.join(f'{row[key]:.3g}' for row in systems.values())} |"
-                )
-        ours, trl = systems[AIPO.name], systems[TRL.name]
+                cells = [f"{row[key]:.3g}" for row in systems.values()]
+                print(f"| {title} | {' | '.join(cells)} |")
+        ours = systems[AIPO.name]
+        trl = systems[TRL.name]
         for key in ("samples_per_s", "policy_tokens_per_s"):
             if key in ours and key in trl:
                 print(f"\n{ours[key] / trl[key]:.2f} times TRL's {COLUMNS[key]}")
@@ -108,33 +109,28 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small run of each")
     options = parser.parse_args()
     if options.quick:
-        options.repeats, options.steps, options.samples = 1, 2, 16
+        # Two steps, because the first one warms up.
+        options.repeats = 1
+        options.steps = 2
+        options.samples = 16
+    venvs = options.venvs.expanduser().resolve()
     pythons = {
-        AIPO.name: python_of(AIPO, options.venvs),
-        TRL.name: python_of(
-            TRL, options.venvs.expanduser().resolve(), (*PINS, "jmespath")
-        ),
+        AIPO.name: python_of(AIPO, venvs),
+        TRL.name: python_of(TRL, venvs, (*PINS, "jmespath")),
     }
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for repeat in range(options.repeats):
         for scene, arguments in scenes(options).items():
             for system in (AIPO, TRL):
                 program = str(PEERS / system.command[0])
-                row = run(
-                    [pythons[system.name], program, *arguments, "--seed", str(repeat)]
-                )
+                python = pythons[system.name]
+                row = run([python, program, *arguments, "--seed", str(repeat)])
                 runs.setdefault(scene, {}).setdefault(system.name, []).append(row)
-                print(
-                    repeat,
-                    scene,
-                    system.name,
-                    row.get("error") or f"{row['samples_per_s']:.3g}",
-                    flush=True,
-                )
-    results = {
-        scene: {name: median(rows) for name, rows in systems.items()}
-        for scene, systems in runs.items()
-    }
+                outcome = row.get("error") or f"{row['samples_per_s']:.3g}"
+                print(repeat, scene, system.name, outcome, flush=True)
+    results = {}
+    for scene, scene_runs in runs.items():
+        results[scene] = {name: median(rows) for name, rows in scene_runs.items()}
     show(results)
     about = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -143,9 +139,8 @@ def main() -> None:
         "versions": PINS,
         "command": sys.argv[1:],
     }
-    options.out.write_text(
-        json.dumps({"about": about, "results": results, "runs": runs}, indent=1)
-    )
+    record = {"about": about, "results": results, "runs": runs}
+    options.out.write_text(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":

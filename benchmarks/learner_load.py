@@ -33,11 +33,33 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 SHAPES = {
-    # hidden, layers, inner, heads, vocabulary
+    # hidden size, layers, inner size, heads, size of the vocabulary
     "3m": (192, 6, 512, 3, 2048),
     "0.5b": (1024, 24, 2816, 16, 151_936),
 }
-QUERY_TOKENS, ANSWER_TOKENS, MAX_TOKENS, BUDGET = 24, 64, 512, 3
+QUERY_TOKENS = 24
+"""Mean length of what the policy asks an agent."""
+ANSWER_TOKENS = 64
+"""Mean length of what it thinks before it answers."""
+MAX_TOKENS = 512
+"""Tokens of an episode."""
+BUDGET = 3
+"""Consultations of an episode."""
+HEAD_DIM = 64
+CONSULT_SHARE = 0.5
+"""The share of the turns that consult, in the scene `consulting`."""
+BASE_LOGIT = 20.0
+"""Of a token that is sure to follow: all others, at about 0, then never do."""
+EMBEDDING_SCALE = 100.0
+"""So much do the embeddings outweigh what the layers add to them."""
+FIRST_RANDOM_TOKEN = 100
+"""Lower ids may be control tokens."""
+H100_FLOPS = 989e12
+"""Of bfloat16, by the data sheets of the H100 and the H200."""
+A100_FLOPS = 312e12
+"""The same of the A100."""
+PRODUCT_SIZE = 2048
+"""Rows and columns of the matrices that tell how fast a CPU is."""
 REPLY = (
     "It holds if the sum of both sides is even, so look at the last digit of each"
     " first."
@@ -114,22 +136,25 @@ def task(index: int) -> str:
 
 
 def rows(load: Load) -> list[tuple[list[int], int]]:
-    """Return token ids and prompt length of each sample of the scene `update`, of
-    lognormal length.
+    """Return token ids and prompt length of each sample of the scene `update`.
+
+    Lengths are lognormal, as those of episodes are, about.
     """
     rng = random.Random(load.seed)
     vocabulary = SHAPES[load.shape][-1]
-    lengths = [
-        min(1.0, rng.lognormvariate(-0.9, 0.5)) * load.row_tokens
-        for _ in range(load.samples)
-    ]
-    return [
-        (
-            [rng.randrange(100, vocabulary) for _ in range(max(16, int(n)))],
-            max(4, int(n / 8)),
-        )
-        for n in lengths
-    ]
+    lengths = []
+    for _ in range(load.samples):
+        share = min(1.0, rng.lognormvariate(-0.9, 0.5))
+        lengths.append(share * load.row_tokens)
+    samples = []
+    for length in lengths:
+        num_tokens = max(16, int(length))
+        token_ids = [
+            rng.randrange(FIRST_RANDOM_TOKEN, vocabulary) for _ in range(num_tokens)
+        ]
+        prompt_length = max(4, int(length / 8))
+        samples.append((token_ids, prompt_length))
+    return samples
 
 
 def write_policy(folder: Path, load: Load, system: str, chat_template: str) -> None:
@@ -145,7 +170,7 @@ def write_policy(folder: Path, load: Load, system: str, chat_template: str) -> N
             num_hidden_layers=layers,
             num_attention_heads=heads,
             num_key_value_heads=heads,
-            head_dim=64,
+            head_dim=HEAD_DIM,
             max_position_embeddings=8192,
             tie_word_embeddings=False,
             eos_token_id=tokenizer.eos_token_id,
@@ -164,11 +189,10 @@ def _make_chain(
 ) -> None:
     """Write the chain's transition probabilities into embeddings and head."""
     opened, closed = CALLS[system]
-    consult, query, answer = (
-        (0.5 if load.scene == "consulting" else 0.0),
-        1 / QUERY_TOKENS,
-        1 / ANSWER_TOKENS,
-    )
+    consult = CONSULT_SHARE if load.scene == "consulting" else 0.0
+    # A token that repeats itself but for one time in n stands n times in the mean.
+    query = 1 / QUERY_TOKENS
+    answer = 1 / ANSWER_TOKENS
     chain = {
         "\n": {opened: consult, "b": 1 - consult},
         opened: {"a": 1.0},
@@ -178,30 +202,30 @@ def _make_chain(
         ANSWERS[0]: {"<|im_end|>": 1.0},
         ANSWERS[1]: {"<|im_end|>": 1.0},
     }
-    ids = {
-        text: tokenizer.encode(text, add_special_tokens=False)
-        for text in [*chain, "<|im_end|>"]
-    }
-    assert all(len(found) == 1 for found in ids.values()), ids
+    ids: dict[str, int] = {}
+    for text in [*chain, "<|im_end|>"]:
+        pieces = tokenizer.encode(text, add_special_tokens=False)
+        assert len(pieces) == 1, (text, pieces)
+        ids[text] = pieces[0]
     width = model.config.hidden_size
+    embeddings = model.model.embed_tokens.weight
+    head = model.lm_head.weight
+    head[list(ids.values())] = 0.0
     # Orthogonal directions, so that one token's successors say nothing of another's.
-    model.lm_head.weight[[found[0] for found in ids.values()]] = 0.0
-    directions = torch.linalg.qr(torch.randn(width, len(chain)))[0].T
-    for direction, (text, successors) in zip(directions, chain.items(), strict=True):
-        model.model.embed_tokens.weight[ids[text][0]] = direction * 100
+    columns, _ = torch.linalg.qr(torch.randn(width, len(chain)))
+    for direction, (text, successors) in zip(columns.T, chain.items(), strict=True):
+        embeddings[ids[text]] = direction * EMBEDDING_SCALE
         for successor, share in successors.items():
             if share:
-                logit = 20 + math.log(share)
-                model.lm_head.weight[ids[successor][0]] += (
-                    direction * logit / math.sqrt(width)
-                )
+                logit = BASE_LOGIT + math.log(share)
+                # The last normalisation makes the direction as long as sqrt(width).
+                head[ids[successor]] += direction * logit / math.sqrt(width)
 
 
 def _tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
-    """Build a tokenizer that keeps most words of the prompts whole, and each piece of
-    the chain one token.
-    """
+    """Build a tokenizer with most words of the prompts, and of the chain all, whole."""
     tokenizer = Tokenizer(models.BPE())
+    # A word or a digit with the blank before it, one blank, or a run of other marks.
     pieces = Regex(r" ?[A-Za-z]+| ?\d|\s|[^\sA-Za-z\d]+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -216,13 +240,10 @@ def _tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(
-        [SYSTEM, VOCABULARY, REPLY, *map(task, range(100))], trainer
-    )
-    tokenizer.add_tokens(
-        [AddedToken(text, normalized=False) for call in CALLS.values() for text in call]
-    )
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ANSWERS])
+    tasks = [task(index) for index in range(100)]
+    tokenizer.train_from_iterator([SYSTEM, VOCABULARY, REPLY, *tasks], trainer)
+    for texts in (*CALLS.values(), ANSWERS):
+        tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -238,17 +259,10 @@ def report(
 ) -> None:
     """Print one JSON object: what a step took (the first left out), and what it did."""
     step_s = statistics.median(seconds[1:])
-    on_gpu = torch.cuda.is_available()
-    peak_bytes = (
-        torch.cuda.max_memory_allocated()
-        if on_gpu
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        * (1 if platform.system() == "Darwin" else 1024)
-    )
     row: dict[str, Any] = {
         "step_s": step_s,
         "samples_per_s": load.samples / step_s,
-        "peak_gib": peak_bytes / 2**30,
+        "peak_gib": _peak_bytes() / 2**30,
         **counts,
     }
     if "policy_tokens" in counts:
@@ -256,27 +270,38 @@ def report(
     if "update_s" in counts:
         # Two operations per weight and token forward, four backward; attention itself
         # is left out.
-        row["mfu"] = (
-            6 * num_weights * counts["row_tokens"] / counts["update_s"] / peak_flops()
-        )
+        operations = 6 * num_weights * counts["row_tokens"]
+        row["mfu"] = operations / counts["update_s"] / peak_flops()
         row["update_tokens_per_s"] = counts["row_tokens"] / counts["update_s"]
     print(json.dumps(row))
 
 
+def _peak_bytes() -> int:
+    """Return the most memory there was at once: the GPU's, or this process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS tells bytes, others KiB.
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
 def peak_flops() -> float:
-    """Return the device's operations per second: an H100's or H200's data sheet, or a
-    large product's as measured.
+    """Return the device's operations per second.
+
+    Of a GPU by its data sheet, of a CPU as a large product of matrices takes them.
     """
     if torch.cuda.is_available():
-        return 989e12 if "H" in torch.cuda.get_device_name() else 312e12
+        is_hopper = "H" in torch.cuda.get_device_name()
+        return H100_FLOPS if is_hopper else A100_FLOPS
     return max(_product_flops())
 
 
 def _product_flops() -> Iterator[float]:
     import time
 
-    one = torch.randn(2048, 2048)
+    matrix = torch.randn(PRODUCT_SIZE, PRODUCT_SIZE)
+    num_operations = 2 * PRODUCT_SIZE**3  # a product and a sum for each pair
     for _ in range(3):
         start = time.perf_counter()
-        one @ one
-        yield 2 * 2048**3 / (time.perf_counter() - start)
+        matrix @ matrix
+        yield num_operations / (time.perf_counter() - start)

@@ -1,5 +1,4 @@
-"""Programs run per second: this project's sandboxes beside bare interpreters and what
-others do.
+"""Programs run per second: this project's sandboxes beside what others do.
 
     python benchmarks/sandbox.py --image python:3.11-slim --out sandbox.json
 
@@ -32,7 +31,8 @@ from aipo_env.sandboxes.docker_sandbox import DEFAULT_IMAGE, DockerSandbox
 from aipo_env.sandboxes.process import BubblewrapSandbox, ProcessSandbox
 
 SOURCE = "a, b = map(int, input().split())\nprint(a + b)"
-STDIN, STDOUT = b"1 2\n", b"3\n"
+STDIN = b"1 2\n"
+STDOUT = b"3\n"
 BWRAP = (
     "--unshare-all",
     "--die-with-parent",
@@ -55,7 +55,19 @@ CONTAINER = (
     "1g",
 )
 NAME = f"aipo-benchmark-{os.getpid()}"
+"""Of the container for `docker exec`."""
+BASE = "python -I -S"
+"""The system that the others are compared with."""
+TIME_S = 20
+"""Seconds a program may take."""
+GUARD_MEMORY_BYTES = 2**32
+MAX_DESCRIPTORS = 256
+"""More than this process has open."""
+HIGH_SHARE = 0.95
+"""The share of the runs that are no slower than the last column says."""
+MIN_RUNS = 3
 Run = Callable[[], bytes]
+"""Runs the program once, and returns what it printed."""
 
 
 def command(*words: str) -> bytes:
@@ -70,36 +82,42 @@ def command(*words: str) -> bytes:
 
 
 def sandboxed(sandbox: Sandbox) -> bytes:
-    return run_sync(sandbox.run(Program(SOURCE, STDIN), Limits(time_s=20.0))).stdout
+    """Run the program in one of our sandboxes."""
+    work = sandbox.run(Program(SOURCE, STDIN), Limits(time_s=TIME_S))
+    return run_sync(work).stdout
 
 
 def guarded() -> bytes:
-    """Fork this warm process, take away what Python names, run the program: the shape
-    of in-process guards.
+    """Run the program in a fork of this process, as guards within a trainer do.
+
+    The fork takes away from itself what Python has names for.
     """
-    given, taken = os.pipe(), os.pipe()
+    stdin_read, stdin_write = os.pipe()
+    stdout_read, stdout_write = os.pipe()
     child = os.fork()
     if not child:
         with suppress(BaseException):
-            os.dup2(given[0], 0)
-            os.dup2(taken[1], 1)
-            os.closerange(3, 256)
+            os.dup2(stdin_read, 0)
+            os.dup2(stdout_write, 1)
+            os.closerange(3, MAX_DESCRIPTORS)
             _guard()
-            sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+            sys.stdin = os.fdopen(0)
+            sys.stdout = os.fdopen(1, "w")
             exec(compile(SOURCE, "<program>", "exec"), {"__name__": "__main__"})
             sys.stdout.flush()
         _exit(0)
-    for end in (given[0], taken[1]):
-        os.close(end)
-    os.write(given[1], STDIN)
-    os.close(given[1])
-    with os.fdopen(taken[0], "rb") as output:
-        found = output.read()
+    os.close(stdin_read)
+    os.close(stdout_write)
+    os.write(stdin_write, STDIN)
+    os.close(stdin_write)
+    with os.fdopen(stdout_read, "rb") as output:
+        data = output.read()
     os.waitpid(child, 0)
-    return found
+    return data
 
 
 _exit = os._exit
+"""Kept, since a guard may take it away."""
 
 
 def _guard() -> None:
@@ -107,78 +125,39 @@ def _guard() -> None:
     import builtins
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
-    signal.alarm(20)
-    for name in (
-        "system",
-        "fork",
-        "forkpty",
-        "kill",
-        "killpg",
-        "remove",
-        "removedirs",
-        "rename",
-        "rmdir",
-        "unlink",
-    ):
-        setattr(os, name, None)
-    for name in (
-        "chdir",
-        "chmod",
-        "chown",
-        "chroot",
-        "truncate",
-        "replace",
-        "putenv",
-        "setuid",
-        "getcwd",
-    ):
+    resource.setrlimit(resource.RLIMIT_AS, (GUARD_MEMORY_BYTES, GUARD_MEMORY_BYTES))
+    signal.alarm(TIME_S)
+    of_processes = "system fork forkpty kill killpg setuid putenv"
+    of_files = "remove removedirs rename replace rmdir unlink truncate chmod chown"
+    of_folders = "chdir chroot getcwd"
+    for name in f"{of_processes} {of_files} {of_folders}".split():
         setattr(os, name, None)
     for name in ("move", "rmtree", "chown"):
         setattr(shutil, name, None)
     subprocess.Popen = None  # type: ignore[assignment, misc]
-    builtins.help = builtins.exit = builtins.quit = None  # type: ignore[assignment]
+    for name in ("help", "exit", "quit"):
+        setattr(builtins, name, None)
 
 
 def systems(image: str) -> Iterator[tuple[str, Callable[[], Run], float]]:
-    """Yield name, how to make ready, and the share of the rounds' runs that it gets
-    (slow ones get fewer).
+    """Yield of each system its name, how to make it ready, and its share of the runs.
+
+    Slow ones get fewer.
     """
     python = os.path.realpath(sys.executable)
     for layer in ("namespaces", "landlock", "seccomp"):
-        yield (
-            f"process, {layer}",
-            partial(_open, partial(ProcessSandbox, layers=(layer,))),
-            1.0,
-        )
+        make = partial(ProcessSandbox, layers=(layer,))
+        yield f"process, {layer}", partial(_open, make), 1.0
     yield "docker (ours)", partial(_open, partial(DockerSandbox, image)), 1.0
     yield "bubblewrap (ours)", partial(_open, BubblewrapSandbox), 1.0
-    yield (
-        "python -I -S",
-        lambda: partial(command, python, "-I", "-S", "-c", SOURCE),
-        0.5,
-    )
+    bare = ("-I", "-S", "-c", SOURCE)
+    yield BASE, lambda: partial(command, python, *bare), 0.5
     yield "python -I", lambda: partial(command, python, "-I", "-c", SOURCE), 0.5
-    yield (
-        "bwrap, python -I -S",
-        lambda: partial(command, "bwrap", *BWRAP, python, "-I", "-S", "-c", SOURCE),
-        0.25,
-    )
+    behind_wall = ("bwrap", *BWRAP, python, *bare)
+    yield "bwrap, python -I -S", lambda: partial(command, *behind_wall), 0.25
     yield "guard in a fork of the trainer", lambda: guarded, 0.5
     yield "docker exec", partial(_container, image), 0.1
-    run = (
-        "docker",
-        "run",
-        "--rm",
-        "-i",
-        *CONTAINER,
-        image,
-        "python",
-        "-I",
-        "-S",
-        "-c",
-        SOURCE,
-    )
+    run = ("docker", "run", "--rm", "-i", *CONTAINER, image, "python", *bare)
     yield "docker run", lambda: partial(command, *run), 0.05
 
 
@@ -187,6 +166,7 @@ def _open(make: Callable[[], Sandbox]) -> Run:
 
 
 def _container(image: str) -> Run:
+    """Start a container that does nothing, to run programs in."""
     start = ("docker", "run", "-d", "--rm", "-i", "--name", NAME, *CONTAINER, image)
     command(*start, "python", "-c", "import time; time.sleep(3600)")
     return partial(
@@ -195,9 +175,7 @@ def _container(image: str) -> Run:
 
 
 def measure(run: Run, num_runs: int, num_threads: int) -> dict[str, Any]:
-    """Return seconds per run, one at a time, and runs per second with several
-    threads.
-    """
+    """Return seconds per run, one at a time, and runs per second, side by side."""
     seconds = []
     for _ in range(num_runs):
         start = time.perf_counter()
@@ -206,49 +184,40 @@ def measure(run: Run, num_runs: int, num_threads: int) -> dict[str, Any]:
         seconds.append(time.perf_counter() - start)
     with ThreadPoolExecutor(num_threads) as threads:
         start = time.perf_counter()
-        wrong = sum(
-            found != STDOUT for found in threads.map(lambda _: run(), range(num_runs))
-        )
+        outputs = list(threads.map(lambda _: run(), range(num_runs)))
         rate = num_runs / (time.perf_counter() - start)
-    if wrong:
-        raise RuntimeError(f"{wrong} runs gave another result")
+    num_wrong = sum(output != STDOUT for output in outputs)
+    if num_wrong:
+        raise RuntimeError(f"{num_wrong} runs gave another result")
     return {"seconds": seconds, "rate": rate}
 
 
 def table(results: dict[str, list[dict[str, Any]]], faults: dict[str, str]) -> str:
     """Return Markdown: medians over rounds, and how often as fast as `python -I -S`."""
-    rates = {
-        name: statistics.median(r["rate"] for r in rounds)
-        for name, rounds in results.items()
-    }
+    rates = {}
+    for name, rounds in results.items():
+        rates[name] = statistics.median(part["rate"] for part in rounds)
     lines = [
         "| | runs/s | × python -I -S | ms, median | ms, 95 % |",
         "|---|---|---|---|---|",
     ]
     for name, rounds in results.items():
-        seconds = sorted(value for r in rounds for value in r["seconds"])
-        middle, high = (
-            statistics.median(seconds),
-            seconds[int(0.95 * (len(seconds) - 1))],
-        )
-        times = (
-            f"{rates[name] / rates['python -I -S']:.2f}"
-            if "python -I -S" in rates
-            else ""
-        )
+        seconds: list[float] = []
+        for part in rounds:
+            seconds += part["seconds"]
+        seconds.sort()
+        middle = statistics.median(seconds)
+        high = seconds[int(HIGH_SHARE * (len(seconds) - 1))]
+        times = ""
+        if BASE in rates:
+            times = f"{rates[name] / rates[BASE]:.2f}"
         lines.append(
             f"| {name} | {rates[name]:.1f} | {times} | {1e3 * middle:.1f} |"
             f" {1e3 * high:.1f} |"
         )
-    return "\n".join(
-        [
-            *lines,
-            *(
-                f"| {name} | not measured: {fault} | | | |"
-                for name, fault in faults.items()
-            ),
-        ]
-    )
+    for name, fault in faults.items():
+        lines.append(f"| {name} | not measured: {fault} | | | |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -271,7 +240,7 @@ def main() -> None:
             run = prepare()
             if run() != STDOUT:
                 raise RuntimeError("it does not run here")
-            ready[name] = run, max(3, int(options.runs * share))
+            ready[name] = (run, max(MIN_RUNS, int(options.runs * share)))
         except (SandboxUnavailable, OSError, RuntimeError) as error:
             faults[name] = str(error).splitlines()[0]
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in ready}
@@ -279,25 +248,17 @@ def main() -> None:
         for name, (run, num_runs) in ready.items():
             # A fork of a process with threads may hang in one of their locks: one at a
             # time.
-            results[name].append(
-                measure(run, num_runs, 1 if run is guarded else num_threads)
-            )
+            num_at_once = 1 if run is guarded else num_threads
+            results[name].append(measure(run, num_runs, num_at_once))
     command("docker", "kill", NAME)
-    about = (
-        f"{platform.processor() or platform.machine()}, {num_threads} cores, Python"
-        f" {platform.python_version()}"
-    )
+    machine = platform.processor() or platform.machine()
+    about = f"{machine}, {num_threads} cores, Python {platform.python_version()}"
     load = os.getloadavg()[0]
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {about}, load"
-        f" {load:.1f}\n\n{table(results, faults)}"
-    )
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    print(f"{today}, {about}, load {load:.1f}\n\n{table(results, faults)}")
     if options.out:
-        options.out.write_text(
-            json.dumps(
-                {"about": about, "load": load, "results": results, "faults": faults}
-            )
-        )
+        record = {"about": about, "load": load, "results": results, "faults": faults}
+        options.out.write_text(json.dumps(record))
 
 
 if __name__ == "__main__":
