@@ -1,4 +1,7 @@
-"""When two answers say the same, form by form. What only algebra can decide is asked of a `Judge`."""
+"""When two answers say the same, form by form.
+
+What only algebra can decide is asked of a `Judge`.
+"""
 
 import re
 from collections.abc import Sequence
@@ -9,113 +12,188 @@ from aipo_env.verifiers.math_forms import Form, read, spelled_out
 from aipo_env.verifiers.math_text import close, is_approximate, number
 
 FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
+"""What an inequality becomes when its sides are exchanged."""
 _WORDS = re.compile(
-    r"(?=.*(?:[^\W\d_]{4}|[^\W\d_]{2,} [^\W\d_]{2}))[^\W\d_](?:[^\W\d_]|[\s,'.-])*"
+    r"""
+    (?= .* (?: [^\W\d_]{4}                    # even
+           |   [^\W\d_]{2,}[ ][^\W\d_]{2} )   # no such
+    )
+    [^\W\d_] (?: [^\W\d_] | [\s,'.-] )*
+    """,
+    re.VERBOSE,
 )
+"""Words, rather than a product of variables."""
+_SPACE = re.compile(r"\s")
 
 
 class Judge(Protocol):
     """Decides what algebra must decide; all texts are clean."""
 
     def scalars(self, first: str, second: str, rename: bool) -> bool:
-        """Return whether two expressions are equal; `rename`: up to the names of their variables."""
+        """Return whether two expressions are equal.
+
+        Args:
+            rename: Up to the names of their variables.
+        """
 
     def relations(self, first: Form, second: Form) -> bool:
-        """Return whether two equations or inequalities say the same, or a value solves an equation for its rest."""
+        """Return whether two equations or inequalities say the same.
+
+        A value says the same as an equation that gives it for its one other unknown.
+        """
 
     def sets(self, first: Form, second: Form) -> bool | None:
-        """Return whether two forms name the same set of real numbers; None where one of them names none."""
+        """Return whether two forms name the same set of real numbers.
+
+        None where one of them names none.
+        """
 
 
 def same(gold: Form, answer: Form, judge: Judge, rename: bool = False) -> bool:
-    """Return whether an answer says what the gold says."""
+    """Return whether an answer says what the gold says.
+
+    Args:
+        rename: Names of variables do not matter.
+    """
     if gold.text == answer.text:
         return bool(gold.text)
     rename = rename or (gold.is_family and answer.is_family)
-    golds, answers = values(gold), values(answer)
+    golds = values(gold)
+    answers = values(answer)
     if len(golds) != 1 or len(answers) != 1:
         return _same_lists(gold, answer, golds, answers, judge)
-    gold, answer = (
-        _collapsed(golds[0], answers[0], judge),
-        _collapsed(answers[0], golds[0], judge),
-    )
-    if gold.kind == answer.kind == "group":
-        marks_agree = gold.marks == answer.marks or len(gold.parts) != 2
-        return marks_agree and _all_same(gold.parts, answer.parts, judge, rename)
-    kinds = {gold.kind, answer.kind}
-    if kinds == {"group", "scalar"} and "\\mathbb" not in gold.text + answer.text:
-        return "\\begin" in gold.text + answer.text and _same_vectors(
-            gold, answer, judge
-        )
-    if gold.kind == answer.kind == "scalar":
+    gold_value = _collapsed(golds[0], answers[0], judge)
+    answer_value = _collapsed(answers[0], golds[0], judge)
+    return _same_values(gold_value, answer_value, judge, rename)
+
+
+def _same_values(gold: Form, answer: Form, judge: Judge, rename: bool) -> bool:
+    """Compare two forms that are no lists."""
+    if gold.kind == "group" and answer.kind == "group":
+        return _same_groups(gold, answer, judge, rename)
+    texts = gold.text + answer.text
+    # `\mathbb` begins the name of a set, such as (-\infty, \infty) may be compared with.
+    if {gold.kind, answer.kind} == {"group", "scalar"} and "\\mathbb" not in texts:
+        return "\\begin" in texts and _same_vectors(gold, answer, judge)
+    if gold.kind == "scalar" and answer.kind == "scalar":
         return same_scalars(gold.text, answer.text, judge, rename)
-    first, second = _as_relation(gold, answer), _as_relation(answer, gold)
-    if first.kind == second.kind == "relation" and _same_chains(first, second, judge):
+    first = _as_relation(gold, answer)
+    second = _as_relation(answer, gold)
+    both_relations = first.kind == "relation" and second.kind == "relation"
+    if both_relations and _same_chains(first, second, judge):
         return True
-    if (verdict := judge.sets(gold, answer)) is not None:
+    verdict = judge.sets(gold, answer)
+    if verdict is not None:
         return verdict
-    are_relations = first.kind == "relation" and second.kind in ("relation", "scalar")
-    return are_relations and judge.relations(first, second)
+    is_equation_for_value = first.kind == "relation" and second.kind == "scalar"
+    if both_relations or is_equation_for_value:
+        return judge.relations(first, second)
+    return False
 
 
 def values(form: Form) -> list[Form]:
-    """Return the entries of a list or set, each sign of ± spelled out; of anything else itself alone."""
+    """Return the entries of a list or set, each sign of ± spelled out.
+
+    Of anything else return itself alone, spelled out as well.
+    """
     parts = form.parts if form.kind in ("list", "set") else (form,)
     return [value for part in parts for value in spelled_out(part)]
 
 
 def same_scalars(first: str, second: str, judge: Judge, rename: bool) -> bool:
-    """Compare two expressions: as text, as numbers, as words, and only then by algebra."""
+    """Compare two expressions: as text, as numbers, as words, and only then by algebra.
+
+    Args:
+        rename: Names of variables do not matter.
+    """
     if first == second or not first or not second:
         return first == second
-    numbers = number(first), number(second)
-    if numbers[0] is not None and numbers[1] is not None:
-        return close(
-            numbers[0],
-            numbers[1],
-            approximate=is_approximate(first) or is_approximate(second),
-        )
-    words = _WORDS.fullmatch(first), _WORDS.fullmatch(second)
-    if any(words):
-        return all(words) and first.lower().split() == second.lower().split()
+    one = number(first)
+    other = number(second)
+    if one is not None and other is not None:
+        is_rounded = is_approximate(first) or is_approximate(second)
+        return close(one, other, approximate=is_rounded)
+    are_words = [_WORDS.fullmatch(text) is not None for text in (first, second)]
+    if any(are_words):
+        return all(are_words) and first.lower().split() == second.lower().split()
     return judge.scalars(first, second, rename)
+
+
+def _same_groups(gold: Form, answer: Form, judge: Judge, rename: bool) -> bool:
+    """Compare tuples and intervals, whose order matters."""
+    # Two entries may be an interval, whose brackets matter; more are a point.
+    marks_agree = gold.marks == answer.marks or len(gold.parts) != 2
+    return marks_agree and _all_same(gold.parts, answer.parts, judge, rename)
 
 
 def _all_same(
     golds: Sequence[Form], answers: Sequence[Form], judge: Judge, rename: bool = False
 ) -> bool:
-    return len(golds) == len(answers) and all(
-        same(*pair, judge, rename) for pair in zip(golds, answers, strict=True)
-    )
+    """Compare two sequences entry by entry."""
+    if len(golds) != len(answers):
+        return False
+    pairs = zip(golds, answers, strict=True)
+    return all(same(gold, answer, judge, rename) for gold, answer in pairs)
 
 
 def _same_lists(
     gold: Form, answer: Form, golds: list[Form], answers: list[Form], judge: Judge
 ) -> bool:
-    """Compare solution lists: in any order, unless labels or the brackets of one side give the order."""
-    for one, other, entries in ((gold, answer, answers), (answer, gold, golds)):
-        if one.kind == "group" and other.kind == "list" and len(values(one)) == 1:
-            return one.marks == ("(", ")") and _all_same(one.parts, entries, judge)
-    has_conditions = any(
-        form.kind in ("relation", "union", "without") for form in golds + answers
-    )
-    if has_conditions and (verdict := judge.sets(gold, answer)) is not None:
-        return verdict
+    """Compare solution lists.
+
+    They may be in any order, unless labels or the brackets of one side give the order.
+    """
+    if _is_bare_tuple(gold, answer):
+        return gold.marks == ("(", ")") and _all_same(gold.parts, answers, judge)
+    if _is_bare_tuple(answer, gold):
+        return answer.marks == ("(", ")") and _all_same(answer.parts, golds, judge)
+    condition_kinds = ("relation", "union", "without")
+    has_conditions = any(form.kind in condition_kinds for form in golds + answers)
+    if has_conditions:
+        verdict = judge.sets(gold, answer)
+        if verdict is not None:
+            return verdict
     if len(answers) > len(golds):
-        answers = list(
-            {re.sub(r"\s", "", form.text): form for form in answers}.values()
-        )
+        answers = _without_repetitions(answers)
     if len(golds) != len(answers):
         return False
-    labels = [[form.label for form in forms] for forms in (golds, answers)]
-    distinct = [len(set(names)) == len(names) > 1 for names in labels]
-    if has_names := all(distinct) and sorted(labels[0]) == sorted(labels[1]):
-        answers = [answers[labels[1].index(name)] for name in labels[0]]
-    if has_names or (any(distinct) and not all(labels[0] + labels[1])):
+    gold_labels = [form.label for form in golds]
+    answer_labels = [form.label for form in answers]
+    are_distinct = [_are_distinct(gold_labels), _are_distinct(answer_labels)]
+    if all(are_distinct) and sorted(gold_labels) == sorted(answer_labels):
+        by_label = dict(zip(answer_labels, answers, strict=True))
+        matching = [by_label[label] for label in gold_labels]
+        return _all_same(golds, matching, judge)
+    # `x = 1, y = 2` against `1, 2`: what has no label is meant in the order of the names.
+    has_bare_value = "" in gold_labels + answer_labels
+    if any(are_distinct) and has_bare_value:
         return _all_same(golds, answers, judge)
+    return _same_in_any_order(golds, answers, judge)
+
+
+def _is_bare_tuple(group: Form, entries: Form) -> bool:
+    """Return whether one form is a tuple and the other a list without brackets."""
+    if group.kind != "group" or entries.kind != "list":
+        return False
+    # A tuple with ± in it stands for several, and is a list itself.
+    return len(values(group)) == 1
+
+
+def _without_repetitions(forms: list[Form]) -> list[Form]:
+    """Return one form of each text: the last, in the place of the first."""
+    by_text = {_SPACE.sub("", form.text): form for form in forms}
+    return list(by_text.values())
+
+
+def _are_distinct(labels: list[str]) -> bool:
+    return len(labels) > 1 and len(set(labels)) == len(labels)
+
+
+def _same_in_any_order(golds: list[Form], answers: list[Form], judge: Judge) -> bool:
+    """Return whether each of the golds is one of the answers, and each only once."""
     left = list(answers)
-    for form in golds:
-        match = next((other for other in left if same(form, other, judge)), None)
+    for gold in golds:
+        match = next((answer for answer in left if same(gold, answer, judge)), None)
         if match is None:
             return False
         left.remove(match)
@@ -124,56 +202,64 @@ def _same_lists(
 
 def _same_vectors(gold: Form, answer: Form, judge: Judge) -> bool:
     """Compare a tuple with a matrix of one row or column."""
-    group, matrix = (gold, answer) if gold.kind == "group" else (answer, gold)
-    between = "&" if "&" in matrix.text else r"\\"
-    column = (
-        r"\begin{pmatrix}"
-        + between.join(part.text for part in group.parts)
-        + r"\end{pmatrix}"
-    )
-    return judge.scalars(column, matrix.text, False)
+    is_gold_tuple = gold.kind == "group"
+    group = gold if is_gold_tuple else answer
+    matrix = answer if is_gold_tuple else gold
+    separator = "&" if "&" in matrix.text else r"\\"
+    entries = separator.join(part.text for part in group.parts)
+    vector = rf"\begin{{pmatrix}}{entries}\end{{pmatrix}}"
+    return judge.scalars(vector, matrix.text, False)
 
 
 def _as_relation(form: Form, other: Form) -> Form:
-    """Return a labelled formula as the equation it came from, if the other is an equation too."""
-    if (
-        form.kind == "scalar"
-        and form.label
-        and other.kind == "relation"
-        and number(form.text) is None
-    ):
-        return Form("relation", form.text, (Form("scalar", form.label), form), ("=",))
+    """Return a labelled formula as its equation, if the other is an equation too.
+
+    A form keeps only the value of `y = 2x + 1`; against `2x - y = -1` the label counts.
+    """
+    is_formula = form.kind == "scalar" and number(form.text) is None
+    if is_formula and form.label and other.kind == "relation":
+        sides = (Form("scalar", form.label), form)
+        return Form("relation", form.text, sides, ("=",))
     return form
 
 
 def _collapsed(form: Form, other: Form, judge: Judge) -> Form:
-    """Return the value of a calculation like `17 mod 5 = 2`, if it is right and the other side is a value."""
+    """Return the value of a calculation like `17 mod 5 = 2`.
+
+    Anything else, a calculation that is wrong, or one whose counterpart is no value, is
+    returned as it is.
+    """
     if form.kind != "relation" or other.kind != "scalar" or set(form.marks) != {"="}:
         return form
-    pairs = zip(form.parts, form.parts[1:], strict=False)
-    is_right = all(same_scalars(one.text, two.text, judge, False) for one, two in pairs)
+    steps = zip(form.parts, form.parts[1:], strict=False)
+    is_right = all(
+        same_scalars(left.text, right.text, judge, False) for left, right in steps
+    )
     return form.parts[-1] if is_right else form
 
 
 def _same_chains(first: Form, second: Form, judge: Judge) -> bool:
-    """Compare chains like `a < b <= c` side by side, read from the left or from the right."""
-    for chain in (second, _turned(second)):
-        if first.marks == chain.marks:
-            sides = [
-                (one.text, two.text)
-                for one, two in zip(first.parts, chain.parts, strict=True)
-            ]
-            is_chain = len(first.marks) > 1  # of two sides, only the difference counts
-            if all(
-                one == two or (is_chain and same_scalars(one, two, judge, False))
-                for one, two in sides
-            ):
-                return True
-    return False
+    """Compare chains like `a < b <= c`, read from the left or from the right."""
+    return any(_same_sides(first, chain, judge) for chain in (second, _turned(second)))
+
+
+def _same_sides(first: Form, second: Form, judge: Judge) -> bool:
+    """Compare chains side by side."""
+    if first.marks != second.marks:
+        return False
+    # Of two sides only the difference counts: `x - 1 = 0` is `x = 1`. Algebra sees it.
+    is_chain = len(first.marks) > 1
+    for left, right in zip(first.parts, second.parts, strict=True):
+        if left.text == right.text:
+            continue
+        if not is_chain or not same_scalars(left.text, right.text, judge, False):
+            return False
+    return True
 
 
 def _turned(form: Form) -> Form:
-    marks = tuple(FLIPPED.get(mark, mark) for mark in form.marks[::-1])
+    """Return a chain read from the right: `c > b` for `b < c`."""
+    marks = tuple(FLIPPED.get(mark, mark) for mark in reversed(form.marks))
     return replace(form, parts=form.parts[::-1], marks=marks)
 
 
