@@ -6,6 +6,7 @@ What only algebra can decide is asked of a `Judge`.
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Protocol
 
 from aipo_env.verifiers.math_forms import Form, read, spelled_out
@@ -72,9 +73,11 @@ def _same_values(gold: Form, answer: Form, judge: Judge, rename: bool) -> bool:
     if gold.kind == "group" and answer.kind == "group":
         return _same_groups(gold, answer, judge, rename)
     texts = gold.text + answer.text
-    # `\mathbb` begins the name of a set, such as (-\infty, \infty) may be compared with.
-    if {gold.kind, answer.kind} == {"group", "scalar"} and "\\mathbb" not in texts:
-        return "\\begin" in texts and _same_vectors(gold, answer, judge)
+    kinds = {gold.kind, answer.kind}
+    # A tuple of two may be an interval, and equal to the set named `\mathbb{R}`.
+    if kinds == {"group", "scalar"} and "\\mathbb" not in texts:
+        has_matrix = "\\begin" in texts
+        return has_matrix and _same_vectors(gold, answer, judge)
     if gold.kind == "scalar" and answer.kind == "scalar":
         return same_scalars(gold.text, answer.text, judge, rename)
     first = _as_relation(gold, answer)
@@ -96,7 +99,8 @@ def values(form: Form) -> list[Form]:
 
     Of anything else return itself alone, spelled out as well.
     """
-    parts = form.parts if form.kind in ("list", "set") else (form,)
+    has_entries = form.kind in ("list", "set")
+    parts = form.parts if has_entries else (form,)
     return [value for part in parts for value in spelled_out(part)]
 
 
@@ -113,9 +117,13 @@ def same_scalars(first: str, second: str, judge: Judge, rename: bool) -> bool:
     if one is not None and other is not None:
         is_rounded = is_approximate(first) or is_approximate(second)
         return close(one, other, approximate=is_rounded)
-    are_words = [_WORDS.fullmatch(text) is not None for text in (first, second)]
-    if any(are_words):
-        return all(are_words) and first.lower().split() == second.lower().split()
+    first_is_words = _WORDS.fullmatch(first) is not None
+    second_is_words = _WORDS.fullmatch(second) is not None
+    if first_is_words and second_is_words:
+        return first.lower().split() == second.lower().split()
+    # Words and an expression never say the same, whatever a parser makes of words.
+    if first_is_words or second_is_words:
+        return False
     return judge.scalars(first, second, rename)
 
 
@@ -143,10 +151,10 @@ def _same_lists(
 
     They may be in any order, unless labels or the brackets of one side give the order.
     """
-    if _is_bare_tuple(gold, answer):
-        return gold.marks == ("(", ")") and _all_same(gold.parts, answers, judge)
-    if _is_bare_tuple(answer, gold):
-        return answer.marks == ("(", ")") and _all_same(answer.parts, golds, judge)
+    if _is_tuple_against_list(gold, answer):
+        return _same_as_tuple(gold, answers, judge)
+    if _is_tuple_against_list(answer, gold):
+        return _same_as_tuple(answer, golds, judge)
     condition_kinds = ("relation", "union", "without")
     has_conditions = any(form.kind in condition_kinds for form in golds + answers)
     if has_conditions:
@@ -164,19 +172,25 @@ def _same_lists(
         by_label = dict(zip(answer_labels, answers, strict=True))
         matching = [by_label[label] for label in gold_labels]
         return _all_same(golds, matching, judge)
-    # `x = 1, y = 2` against `1, 2`: what has no label is meant in the order of the names.
+    # `x = 1, y = 2` against `1, 2`: bare values are meant in the order of the names.
     has_bare_value = "" in gold_labels + answer_labels
     if any(are_distinct) and has_bare_value:
         return _all_same(golds, answers, judge)
     return _same_in_any_order(golds, answers, judge)
 
 
-def _is_bare_tuple(group: Form, entries: Form) -> bool:
+def _is_tuple_against_list(group: Form, entries: Form) -> bool:
     """Return whether one form is a tuple and the other a list without brackets."""
     if group.kind != "group" or entries.kind != "list":
         return False
     # A tuple with ± in it stands for several, and is a list itself.
     return len(values(group)) == 1
+
+
+def _same_as_tuple(group: Form, entries: list[Form], judge: Judge) -> bool:
+    """Return whether entries without brackets are those of a tuple, in its order."""
+    is_tuple = group.marks == ("(", ")")  # an interval is no list of its ends
+    return is_tuple and _all_same(group.parts, entries, judge)
 
 
 def _without_repetitions(forms: list[Form]) -> list[Form]:
@@ -186,14 +200,17 @@ def _without_repetitions(forms: list[Form]) -> list[Form]:
 
 
 def _are_distinct(labels: list[str]) -> bool:
-    return len(labels) > 1 and len(set(labels)) == len(labels)
+    has_repetition = len(set(labels)) < len(labels)
+    return len(labels) > 1 and not has_repetition
 
 
 def _same_in_any_order(golds: list[Form], answers: list[Form], judge: Judge) -> bool:
     """Return whether each of the golds is one of the answers, and each only once."""
     left = list(answers)
     for gold in golds:
-        match = next((answer for answer in left if same(gold, answer, judge)), None)
+        matches = (answer for answer in left if same(gold, answer, judge))
+        # Lazily: a comparison may take long, and the first match is enough.
+        match = next(matches, None)
         if match is None:
             return False
         left.remove(match)
@@ -229,18 +246,21 @@ def _collapsed(form: Form, other: Form, judge: Judge) -> Form:
     Anything else, a calculation that is wrong, or one whose counterpart is no value, is
     returned as it is.
     """
-    if form.kind != "relation" or other.kind != "scalar" or set(form.marks) != {"="}:
+    is_calculation = form.kind == "relation" and set(form.marks) == {"="}
+    if not is_calculation or other.kind != "scalar":
         return form
-    steps = zip(form.parts, form.parts[1:], strict=False)
-    is_right = all(
-        same_scalars(left.text, right.text, judge, False) for left, right in steps
-    )
-    return form.parts[-1] if is_right else form
+    texts = [part.text for part in form.parts]
+    for left, right in pairwise(texts):
+        if not same_scalars(left, right, judge, False):
+            return form
+    return form.parts[-1]
 
 
 def _same_chains(first: Form, second: Form, judge: Judge) -> bool:
     """Compare chains like `a < b <= c`, read from the left or from the right."""
-    return any(_same_sides(first, chain, judge) for chain in (second, _turned(second)))
+    if _same_sides(first, second, judge):
+        return True
+    return _same_sides(first, _turned(second), judge)
 
 
 def _same_sides(first: Form, second: Form, judge: Judge) -> bool:
@@ -252,15 +272,18 @@ def _same_sides(first: Form, second: Form, judge: Judge) -> bool:
     for left, right in zip(first.parts, second.parts, strict=True):
         if left.text == right.text:
             continue
-        if not is_chain or not same_scalars(left.text, right.text, judge, False):
+        if not is_chain:
+            return False
+        if not same_scalars(left.text, right.text, judge, False):
             return False
     return True
 
 
 def _turned(form: Form) -> Form:
     """Return a chain read from the right: `c > b` for `b < c`."""
+    parts = tuple(reversed(form.parts))
     marks = tuple(FLIPPED.get(mark, mark) for mark in reversed(form.marks))
-    return replace(form, parts=form.parts[::-1], marks=marks)
+    return replace(form, parts=parts, marks=marks)
 
 
 def equivalent(gold: str, answer: str, judge: Judge) -> bool:

@@ -124,7 +124,8 @@ def boxes(text: str) -> list[Place]:
     open_braces: list[tuple[int, int, bool]] = []
     places: list[Place] = []
     # Braces before the first box are none of ours; `\f` may stand before "box".
-    for brace in _BRACE.finditer(text, max(first - len("\\f"), 0)):
+    start_of_box = max(first - len("\\f"), 0)
+    for brace in _BRACE.finditer(text, start_of_box):
         mark = brace[0]
         if mark in ("\\{", "\\}"):
             continue
@@ -166,18 +167,21 @@ def extract(text: str, *, unmarked: bool = False) -> tuple[str | None, str]:
     statements = _LINE.findall(text)
     if statements:
         # "The answer is 5. This is because …": only the first sentence is the answer.
-        return _pick(_SENTENCE_END.split(statements[-1])[0]), "line"
+        sentences = _SENTENCE_END.split(statements[-1])
+        return _pick(sentences[0]), "line"
     lines = [line for line in text.splitlines() if line.strip()]
     if not unmarked or not lines:
         return None, "end"
-    return _pick(_SENTENCE_END.split(lines[-1].strip())[-1]), "end"
+    sentences = _SENTENCE_END.split(lines[-1].strip())
+    return _pick(sentences[-1]), "end"
 
 
 def _is_overruled(text: str, box: Place) -> bool:
     """Return whether a line "Final answer: …" that holds no box follows a box."""
     final = None
     for line in _LINE.finditer(text):
-        if _FINAL.search(text, max(line.start() - _MAX_FINAL_CHARS, 0), line.start()):
+        start = max(line.start() - _MAX_FINAL_CHARS, 0)
+        if _FINAL.search(text, start, line.start()):
             final = line
     if final is None:
         return False
@@ -203,7 +207,9 @@ def without_thinking(text: str) -> str:
     if begin > end:
         return text[:begin]
     # A chat template may have written the opening mark: the closing one is enough.
-    return text if end < 0 else text[text.index(">", end) + 1 :]
+    if end < 0:
+        return text
+    return text[text.index(">", end) + 1 :]
 
 
 def _boxed_answer(text: str, places: list[Place]) -> str | None:
@@ -285,6 +291,7 @@ def formulas(sentence: str) -> list[Place]:
                 never_closed.add(closing)  # nor is what opens after this
             else:
                 following = end + len(closing)
-                places.append((mark.start(), following, sentence[inner:end]))
+                content = sentence[inner:end]
+                places.append((mark.start(), following, content))
         mark = _FENCE.search(sentence, following)
     return places

@@ -65,7 +65,7 @@ _BRACKET = re.compile(
     re.VERBOSE,
 )
 _OPENING_BEGINS = "([{lb"
-"""How brackets that open begin, but for a backslash; `l` is `\\lfloor`, `b` `\\begin`."""
+"""How brackets that open begin, but for a backslash: `\\lfloor`, `\\begin`, …"""
 _OPENING = re.compile(r"\\\{|\\langle|[({[]")
 _CLOSING = re.compile(r"(?:\\\}|\\rangle|[])}])$")
 
@@ -179,9 +179,11 @@ def split_top(text: str, pattern: re.Pattern[str]) -> list[str]:
             parts.append(text[start : match.start()])
             parts.extend(match.groups())
             start = match.end()
+    # With a group in the pattern there are two texts for each part.
     if len(parts) >= 2 * MAX_PARTS:
         return [text]
-    return [part.strip() for part in [*parts, text[start:]]]
+    parts.append(text[start:])
+    return [part.strip() for part in parts]
 
 
 def _split_list(text: str) -> list[str]:
@@ -249,8 +251,9 @@ def _read_relation(text: str, depth: int) -> Form | None:
     first = terms[0]
     last = terms[-1]
     if operators == ["\\approx"]:  # x \approx 0.33 is a value, 1/3 \approx 0.33 is 1/3
-        is_named = _LABEL.fullmatch(first) is not None
-        return _labelled(read(last, depth), first) if is_named else read(first, depth)
+        if _LABEL.fullmatch(first):
+            return _labelled(read(last, depth), first)
+        return read(first, depth)
     if operators == ["\\in"] and first:
         return _labelled(read(last, depth), first)
     if set(operators) <= {"=", "\\approx"} and first and last:
@@ -284,8 +287,9 @@ def _read_ratio(text: str, depth: int) -> Form | None:
     parts = split_top(text, _COLON)
     if len(parts) < 3:
         return None
-    shares = [f"({part})/({parts[0]})" for part in parts]
-    return Form("group", text, _read_all(shares, depth), (":", ":"))
+    quotients = [f"({part})/({parts[0]})" for part in parts]
+    shares = _read_all(quotients, depth)
+    return Form("group", text, shares, (":", ":"))
 
 
 # The order matters: `x = 1, y = 2` is a list of relations, and no relation of lists.

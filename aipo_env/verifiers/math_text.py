@@ -192,7 +192,8 @@ def _ascii_character(character: re.Match[str]) -> str:
 
 
 def _usual_command(command: re.Match[str]) -> str:
-    return str(TABLES["synonyms"].get(command[1], command[0]))
+    synonyms: dict[str, str] = TABLES["synonyms"]
+    return synonyms.get(command[1], command[0])
 
 
 def _unwrapped(wrapper: re.Match[str]) -> str:
@@ -223,11 +224,13 @@ def screen(text: str) -> str:
         return f"more than {MAX_CHARS} characters"
     bomb = _BOMB.search(text)
     if bomb:
-        # Each reason's pattern is one group, so the group that matched tells the reason.
+        # Each reason's pattern is one group: the group that matched tells the reason.
         return list(_BOMBS)[(bomb.lastindex or 1) - 1]
     if _nesting(text) > MAX_DEPTH:
         return f"brackets nested deeper than {MAX_DEPTH}"
-    if max(text.count("&"), text.count("\\\\")) > _MAX_MATRIX_MARKS:
+    num_columns = text.count("&")
+    num_rows = text.count("\\\\")
+    if max(num_columns, num_rows) > _MAX_MATRIX_MARKS:
         return "a matrix that is too large"
     return ""
 
@@ -274,8 +277,10 @@ def number(text: str) -> Fraction | None:
         if value is not None:
             return value
     # One pair of brackets only: what holds more may be a tuple or a product.
-    if text[0] + text[-1] in ("()", "{}") and not _INNER_MARK.search(text[1:-1]):
-        return number(text[1:-1])
+    is_bracketed = text[0] + text[-1] in ("()", "{}")
+    inner = text[1:-1]
+    if is_bracketed and not _INNER_MARK.search(inner):
+        return number(inner)
     if text.startswith(("-(", "-\\")):
         value = number(text[1:])
         return None if value is None else -value
@@ -324,7 +329,7 @@ def _read_fraction(text: str) -> Fraction | None:
 
 
 def _quotient(above: str, below: str) -> Fraction | None:
-    """Return the quotient of two numbers; None where one is none, or the divisor is 0."""
+    """Return the quotient of two numbers; None if one is none, or the divisor is 0."""
     if not above or not below:
         return None
     dividend = number(above)
