@@ -1,4 +1,4 @@
-"""A task whose gold answer cannot be read is left out when tasks are loaded: no reply to it could be right."""
+"""Leaves out tasks whose gold answer cannot be read: no reply could be right."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -8,12 +8,16 @@ from aipo_env.records import Task
 from aipo_env.tasks.base import TaskSource, TaskTable
 from aipo_env.verifiers.math_equiv import check_gold
 
+_NUM_THREADS = 8
+"""More than there are workers, so that none of them waits for a gold."""
+
 
 def without_bad_golds(source: TaskSource) -> TaskSource:
-    """Return a source without the mathematics tasks whose gold cannot be read; `skipped` counts them.
+    """Return a source without the mathematics tasks whose gold cannot be read.
 
-    Sources that do not hold their tasks in memory are returned as they are. Golds that are plain numbers cost
-    microseconds, others some milliseconds each.
+    `skipped` counts them. Sources that do not hold their tasks in memory are returned
+    as they are. Golds that are plain numbers cost microseconds, others some
+    milliseconds each.
 
     Raises:
         DataError: No task of a split is left.
@@ -21,25 +25,35 @@ def without_bad_golds(source: TaskSource) -> TaskSource:
     if not isinstance(source, TaskTable):
         return source
     everything = list(chain(*source.tasks.values()))
-    golds = sorted({task.answer for task in everything if task.kind == "math"})
-    with ThreadPoolExecutor(8) as threads:
-        faults = dict(zip(golds, threads.map(check_gold, golds), strict=True))
+    faults = _faults_of_golds(everything)
 
     def fault(task: Task) -> str:
         return faults[task.answer] if task.kind == "math" else ""
 
-    if not (bad := {task.id for task in everything if fault(task)}):
+    bad_ids = {task.id for task in everything if fault(task)}
+    if not bad_ids:
         return source
-    kept = {
+    readable = {
         split: [task for task in tasks if not fault(task)]
         for split, tasks in source.tasks.items()
     }
     for split, tasks in source.tasks.items():
-        if tasks and not kept[split]:
+        if tasks and not readable[split]:
+            example = tasks[0]
             raise DataError(
-                f"{source.name}: no {split!r} task has a gold answer that can be read, for example "
-                f"{tasks[0].answer[:80]!r}: {fault(tasks[0])}. Mend the column that holds the answers, or name the "
-                "verifier that reads them."
+                f"{source.name}: no {split!r} task has a gold answer that can be read, "
+                f"for example {example.answer[:80]!r}: {fault(example)}. Mend the "
+                "column that holds the answers, or name the verifier that reads them."
             )
-    skipped = {**source.skipped, "gold answer that cannot be read": len(bad)}
-    return TaskTable(source.name, kept, skipped, source.default_agents)
+    # A task may stand in several splits; it is counted once.
+    skipped = {**source.skipped, "gold answer that cannot be read": len(bad_ids)}
+    return TaskTable(source.name, readable, skipped, source.default_agents)
+
+
+def _faults_of_golds(tasks: list[Task]) -> dict[str, str]:
+    """Return what is wrong with each gold answer of mathematics; "" if nothing is."""
+    golds = sorted({task.answer for task in tasks if task.kind == "math"})
+    # Each thread waits for a worker process, which does the reading.
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        reasons = threads.map(check_gold, golds)
+        return dict(zip(golds, reasons, strict=True))

@@ -1,7 +1,8 @@
-"""A pool of processes that can be killed in the middle of anything, for libraries that may hang.
+"""A pool of processes that can be killed in the middle of anything.
 
-None is forked from this process: a clean one, started by its own script, has loaded the libraries and forks
-the workers, so that a new one is there in milliseconds. Threads and event loops share the pool.
+It is for libraries that may hang. No worker is forked from this process: a clean one,
+started by its own script, has loaded the libraries and forks the workers, so that a new
+one is there in milliseconds. Threads and event loops share the pool.
 """
 
 import atexit
@@ -27,8 +28,12 @@ from aipo_env.sandboxes.process import LocalServer
 DEADLINE_S = 1.0
 """From the moment a worker that is ready gets the work."""
 MAX_STARVED = 10
-"""Deadlines that a worker gets while it has had less than half of one in processor time: others took the machine."""
+"""Deadlines that a worker gets while others take the machine.
+
+They do if it has had less than half of one in processor time.
+"""
 START_S = 300.0
+"""Loading the libraries takes seconds, on a busy machine minutes."""
 _COMMAND = [
     sys.executable,
     "-I",
@@ -36,13 +41,30 @@ _COMMAND = [
     "-B",
     str(Path(__file__).with_name("math_worker.py")),
 ]
-MAX_WORKERS, MAX_ANSWERS = 4, 2000
-"""Processes at once, and answers after which one is replaced."""
+MAX_WORKERS = 4
+"""Processes at once."""
+MAX_ANSWERS = 2000
+"""Answers after which a process is replaced: libraries keep what they computed."""
 MAX_REPLY_BYTES = 2**20
+"""A longer reply is no answer to a question of ours."""
+_MAX_ATTEMPTS = 2
+"""One crash may be chance; the second is the request's doing."""
+_PID_BYTES = 4
+"""Size of an order to the parent process, and of its answer; see `math_worker`."""
+_FORK = bytes(_PID_BYTES)
+"""The order to fork a worker; any other is the id of the process to kill."""
+_LENGTH_BYTES = 8
+"""Size of the number that stands ahead of a message."""
+_USER_TIME = 11
+"""Place of the field in /proc/PID/stat, counted from behind the name; see proc(5)."""
+_SYSTEM_TIME = 12
 
 
 class Reply(NamedTuple):
-    """What became of a request; `isolation` names what held the worker, `text` is its answer."""
+    """What became of a request.
+
+    `isolation` names what held the worker, `text` is its answer.
+    """
 
     status: Literal["answered", "timeout", "crashed"]
     isolation: str
@@ -62,38 +84,58 @@ class _Work:
 
 
 class WorkerPool:
-    """Answers requests in worker processes, one for each of its threads. Starts at the first request."""
+    """Answers requests in worker processes, one for each of its threads.
+
+    They start at the first request.
+    """
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        # Requests that wait or are being answered, by their content.
         self._works: dict[bytes, _Work] = {}
-        self._lock, self._threads, self._is_closed = Lock(), list[Thread](), False
-        # Another lock: whoever submits must not wait for a process that starts.
-        self._ordering = Lock()
+        self._threads: list[Thread] = []
+        self._is_closed = False
+        # Guards the three above.
+        self._lock = Lock()
         self._parent: LocalServer | None = None
+        # Guards the talk with the parent process. It is another lock because whoever
+        # submits must not wait for a process that starts.
+        self._ordering = Lock()
 
     def submit(self, *request: str) -> "Future[Reply]":
-        """Queue a request; the future's result says whether it was answered, or raises VerifierError.
+        """Queue a request, and return the future of its reply.
 
-        Equal requests that wait at the same time are answered once. `Reply.text` is JSON.
+        Equal requests that wait at the same time are answered once. `Reply.text` is
+        JSON.
+
+        Args:
+            request: A question and its arguments; see `math_worker`.
+
+        Raises:
+            VerifierError: The pool is closed. The future raises it too, where no worker
+                process can be started.
         """
         content = json.dumps(request).encode()
         future: Future[Reply] = Future()
         with self._lock:
             if self._is_closed:
                 raise VerifierError("the pool is closed")
-            while len(self._threads) < min(MAX_WORKERS, os.cpu_count() or 1):
-                # A daemon: what a model wrote must not keep this process from ending.
-                self._threads.append(
-                    Thread(target=self._serve, name="aipo-worker", daemon=True)
-                )
-                self._threads[-1].start()
+            self._start_threads()
             work = self._works.get(content)
             if work is None:
                 work = self._works[content] = _Work(content)
                 self._queue.put(work)
             work.waiting.append(future)
         return future
+
+    def _start_threads(self) -> None:
+        """Start a thread for each worker; the first request does, holding the lock."""
+        num_workers = min(MAX_WORKERS, os.cpu_count() or 1)
+        while len(self._threads) < num_workers:
+            # A daemon: what a model wrote must not keep this process from ending.
+            thread = Thread(target=self._serve, name="aipo-worker", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def is_closed(self) -> bool:
         """Return whether the pool takes no more requests."""
@@ -105,13 +147,17 @@ class WorkerPool:
             self._is_closed = True
             if self._parent:
                 self._parent.kill()
+        # Each thread takes one, and ends.
         for _ in self._threads:
             self._queue.put(None)
 
     def _serve(self) -> None:
         """Pass requests to one worker after another."""
         worker: _Worker | None = None
-        for work in iter(self._queue.get, None):
+        while True:
+            work = self._queue.get()
+            if work is None:
+                return
             with self._lock:
                 if not work.is_wanted():
                     del self._works[work.content]
@@ -121,9 +167,9 @@ class WorkerPool:
                 worker, reply = self._answer(worker, work.content)
             except Exception as error:
                 worker = None
-                reply = VerifierError(
-                    f"no worker process could be had: {type(error).__name__}: {error}"
-                )
+                reason = f"{type(error).__name__}: {error}"
+                reply = VerifierError(f"no worker process could be had: {reason}")
+            # Only now: until here, equal requests may still have joined this one.
             with self._lock:
                 del self._works[work.content]
             for future in work.waiting:
@@ -132,31 +178,47 @@ class WorkerPool:
     def _answer(
         self, worker: "_Worker | None", request: bytes
     ) -> "tuple[_Worker | None, Reply]":
-        """Return the reply, and the worker unless it failed or has answered often enough."""
-        for _ in range(2):  # a crash may be chance; the second is the request's doing
+        """Return the reply, and the worker unless it failed or is to be replaced."""
+        for _ in range(_MAX_ATTEMPTS):
             worker = worker or _Worker(self._order)
             reply = worker.ask(request)
             if reply.status != "answered" or worker.num_runs >= MAX_ANSWERS:
-                self._order(worker.pid.to_bytes(4, "big"))
+                self._order(worker.pid.to_bytes(_PID_BYTES, "big"))
                 worker = None
             if reply.status != "crashed":
                 break
         return worker, reply
 
     def _order(self, order: bytes, *descriptors: int) -> int:
-        """Have the parent process fork a worker on a socket, or kill one by its id; return its id."""
+        """Have the parent process fork a worker on a socket, or kill one by its id.
+
+        Return the worker's process id.
+
+        Raises:
+            VerifierError: The pool is closed.
+            OSError: There is no parent process, or it is silent.
+        """
         with self._ordering:
             if self._is_closed:
                 raise VerifierError("the pool is closed")
-            if self._parent is None or self._parent.process.poll() is not None:
-                parent = LocalServer(_COMMAND)  # its workers died with the one before
-                parent.send(json.dumps(sys.path).encode())
-                parent.read(4, START_S)
-                self._parent = parent
-                if self.is_closed():  # in the meantime
-                    parent.kill()
-            socket.send_fds(self._parent.socket, [order], descriptors)
-            return int.from_bytes(self._parent.read(4, START_S), "big")
+            parent = self._living_parent()
+            socket.send_fds(parent.socket, [order], descriptors)
+            return int.from_bytes(parent.read(_PID_BYTES, START_S), "big")
+
+    def _living_parent(self) -> LocalServer:
+        """Return the parent process, a new one if it died: its workers died too."""
+        if self._parent is not None and self._parent.process.poll() is None:
+            return self._parent
+        parent = LocalServer(_COMMAND)
+        parent.send(json.dumps(sys.path).encode())
+        # It answers once, with its own id, when it has loaded everything.
+        parent.read(_PID_BYTES, START_S)
+        self._parent = parent
+        # `close` does not wait for the ordering lock: it may have come in the meantime,
+        # and found no parent to kill.
+        if self.is_closed():
+            parent.kill()
+        return parent
 
 
 def _settle(future: Future[Reply], reply: Reply | VerifierError) -> None:
@@ -175,27 +237,37 @@ class _Worker(Connection):
     def __init__(self, order: Callable[..., int]) -> None:
         mine, theirs = socket.socketpair()
         super().__init__(mine, mine.close)
+        # The worker has its own copy of its end. Only if ours is closed does the end of
+        # the worker show as the end of what can be read.
         with theirs:
-            self.pid = order(bytes(4), theirs.fileno())
+            self.pid = order(_FORK, theirs.fileno())
         self.isolation = self.receive(START_S).decode()
 
     def receive(self, wait_s: float) -> bytes:
-        """Return the next message, which a worker writes at once; one too long is none of ours."""
-        if (size := int.from_bytes(self.read(8, wait_s), "big")) > MAX_REPLY_BYTES:
+        """Return the next message, which a worker writes at once.
+
+        Raises:
+            OSError: It is too long, did not come in time, or the worker is gone.
+        """
+        size = int.from_bytes(self.read(_LENGTH_BYTES, wait_s), "big")
+        if size > MAX_REPLY_BYTES:
             raise ConnectionError(f"it announces {size} bytes")
         return self.read(size, DEADLINE_S)
 
     def ask(self, request: bytes) -> Reply:
+        """Return the reply to a request; a worker that gave none must be killed."""
         self.num_runs += 1
-        used_s = _cpu_s(self.pid)
+        used_before_s = _cpu_s(self.pid)
         try:
             self.send(request)
             for _ in range(MAX_STARVED):
                 with suppress(TimeoutError):
-                    return Reply(
-                        "answered", self.isolation, self.receive(DEADLINE_S).decode()
-                    )
-                if not _cpu_s(self.pid) - used_s < DEADLINE_S / 2:
+                    text = self.receive(DEADLINE_S).decode()
+                    return Reply("answered", self.isolation, text)
+                used_s = _cpu_s(self.pid) - used_before_s
+                # Where it cannot be told, it is not less: there is no second deadline.
+                is_starved = used_s < DEADLINE_S / 2
+                if not is_starved:
                     break
             return Reply("timeout", self.isolation)
         except OSError:
@@ -203,22 +275,28 @@ class _Worker(Connection):
 
 
 def _cpu_s(pid: int) -> float:
-    """Return the processor time a process has had; not a number where this cannot be told."""
+    """Return the processor time that a process has had, in seconds.
+
+    It is not a number where this cannot be told.
+    """
     try:
-        fields = (
-            Path(f"/proc/{pid}/stat")
-            .read_text(encoding="ascii")
-            .rpartition(")")[2]
-            .split()
-        )
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
     except OSError:
         return math.nan
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    # The name of the program stands in brackets and may hold blanks and brackets.
+    _, _, behind_name = status.rpartition(")")
+    fields = behind_name.split()
+    num_ticks = int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])
+    return num_ticks / os.sysconf("SC_CLK_TCK")
 
 
 @cache
 def shared_pool(process_id: int) -> WorkerPool:
-    """Return this process's pool; a forked child gets one of its own."""
+    """Return this process's pool; a forked child gets one of its own.
+
+    Args:
+        process_id: Of this process, `os.getpid()`.
+    """
     pool = WorkerPool()
     atexit.register(pool.close)
     return pool
