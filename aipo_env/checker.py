@@ -368,11 +368,11 @@ def check_task_source(source: Spec | TaskSource, *, num: int = 100) -> None:
 
 
 def _goes_round(source: TaskSource, split: Split, size: int) -> bool:
-    """Return whether the first task follows the last one; one task always does."""
+    """Return whether the first task follows the last one; one alone follows itself."""
     following = source.task(split, size)
     first = source.task(split, 0)
     if following != first:
-        return size == 1
+        return False
     # Not because every index gives the same task.
     return first != source.task(split, size - 1) or size == 1
 
@@ -506,10 +506,10 @@ def check_codec(
             f"{who}: made with kinds=(), it reads {parsed}",
             "Read calls to the roles it was made for, and to tools.",
         )
-        text = alone.tool_instructions(None)
+        instructions = alone.tool_instructions(None)
         _require(
-            LOOKUP.name in text,
-            f"{who}: told of a tool, it says {text!r}",
+            LOOKUP.name in instructions,
+            f"{who}: told of a tool, it says {instructions!r}",
             "Explain each tool in tool_instructions.",
         )
     plain = _parse(who, built, "So it is \\boxed{42}.")

@@ -348,7 +348,7 @@ def _read_repeating(text: str) -> Fraction | None:
     # 0.666… is 6/9 and 0.0909… is 9/99: a cycle over as many nines as it has digits.
     tail = Fraction(int(cycle), 10 ** len(cycle) - 1)
     digits = int((decimal["whole"] + decimal["decimals"]) or "0")
-    value = (digits + tail) / 10 ** len(decimal["decimals"])
+    value: Fraction = (digits + tail) / 10 ** len(decimal["decimals"])
     return -value if decimal["sign"] == "-" else value
 
 

@@ -52,7 +52,8 @@ def test_parts_are_the_text():
 def test_it_is_quick(text: str, source: str):
     begin = time.thread_time()
     list(parts(text, source))
-    assert time.thread_time() - begin < 0.05
+    # Some 0.02 s; what is quadratic takes minutes.
+    assert time.thread_time() - begin < 0.15
 
 
 WORDS = "first add 1,000 and 2,000, then halve what comes; so x = 1500 it is"
