@@ -377,6 +377,25 @@ def test_the_learners_door_opens_to_what_it_lists_and_is_documented() -> None:
         door.aipo_los  # noqa: B018
 
 
+def test_the_tree_in_readme_is_whole() -> None:
+    """Every module of a package, but for those inside rooms that it names as a whole."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = page.split("## The tree", 1)[1].split("```")[1]
+    named = set(re.findall(r"[\w.]+\.py|\w+(?=/)", tree))
+    absent = []
+    for module in ALL.values():
+        _, *rooms, file = Path(module.path).parts
+        if file == "__init__.py":
+            continue
+        # A room may be named alone; the learner's name their files.
+        is_room_named = bool(set(rooms) & named) and module.path.startswith("aipo_env")
+        if file not in named and not is_room_named:
+            absent.append(module.path)
+    for room in ("hf", "vllm", "evaluation", "reporting"):
+        absent = [path for path in absent if f"/{room}/" not in path]
+    assert_none(absent, "In no line of the tree in README.md:")
+
+
 def functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
