@@ -1,5 +1,4 @@
-"""A sampler on plain transformers: batched, keeps each episode's KV cache, draws by
-key.
+"""A sampler on plain transformers: batched, keeps each KV cache, draws by key.
 
 Turns are decoded side by side, each in a row of its own. When four rows in ten have
 finished, decoding pauses until their voices have come back with the next turn or have
@@ -50,7 +49,8 @@ class HFVoice(ChatVoice):
 
     def forget(self) -> None:
         """Drop the cache: it can be made again."""
-        self.cache, self.num_cached = [], 0
+        self.cache = []
+        self.num_cached = 0
 
 
 @dataclass(eq=False)
@@ -77,12 +77,16 @@ class _Turn:
         return not self.finish_reason and not self.is_abandoned
 
     def unfed(self) -> list[int]:
-        """Return the tokens that the model has not seen yet; a row that is over is fed
-        nothing but padding.
+        """Return the tokens that the model has not seen yet.
+
+        There are none of a row that is over: it is fed nothing but padding.
         """
         if self.finish_reason:
             return []
-        return self.token_ids[-1:] or self.voice.token_ids[self.voice.num_cached :]
+        if self.token_ids:
+            # The last is drawn and not fed; all before it were.
+            return self.token_ids[-1:]
+        return self.voice.token_ids[self.voice.num_cached :]
 
 
 @dataclass(eq=False)
@@ -94,8 +98,9 @@ class _Rows:
 
 
 def _prepare_thread(num_threads: int, device: torch.device) -> None:
-    """Give a thread what torch keeps for each: the number of threads, on which sums
-    depend, and the device.
+    """Give a thread the settings that torch keeps for each thread by itself.
+
+    They are the device, and the number of threads to compute with: sums depend on it.
     """
     torch.set_num_threads(num_threads)
     if device.type == "cuda":
@@ -105,11 +110,21 @@ def _prepare_thread(num_threads: int, device: torch.device) -> None:
 class HFSampler:
     """Samples turns with a transformers model at `temperature`.
 
+    A voice that is open and has no turn here is somewhere else: it waits for an agent
+    or a verifier. Decoding begins when there is no such voice. `leave` and `enqueue`
+    are called by voices, in the event loop.
+
     Args:
+        model: The policy, which is also the learner's.
+        tokenizer: Its tokenizer, with a chat template.
+        temperature: What logits are divided by, for draws and log-probabilities.
         max_rows: Turns decoded side by side; the others wait, in key order, for free
             rows.
         thread: Where the model works; a thread of the sampler's own unless another is
             given.
+
+    Raises:
+        ConfigError: `max_rows` is less than 1.
     """
 
     def __init__(
@@ -123,8 +138,10 @@ class HFSampler:
     ) -> None:
         if max_rows < 1:
             raise ConfigError(f"sampler: max_rows={max_rows} must be at least 1.")
-        self.model, self.tokenizer = model, tokenizer
-        self.temperature, self.max_rows = temperature, max_rows
+        self.model = model
+        self.tokenizer = tokenizer
+        self.temperature = temperature
+        self.max_rows = max_rows
         self.chat = ChatFormat(tokenizer)
         self.stops = StopFinder(tokenizer, end_ids(model, self.chat))
         self._model_thread = thread or ThreadPoolExecutor(
@@ -133,9 +150,11 @@ class HFSampler:
             initializer=_prepare_thread,
             initargs=(torch.get_num_threads(), model.device),
         )
+        # A turn is in one place: in _waiting, or with a row in _rows.active.
         self._open: set[HFVoice] = set()
         self._waiting: dict[HFVoice, _Turn] = {}
         self._rows = _Rows()
+        # Set from the moment that decoding is planned until its results are taken.
         self._decoding: asyncio.Task[None] | None = None
 
     @property
@@ -161,8 +180,9 @@ class HFSampler:
         )
 
     def beside(self) -> "HFSampler":
-        """Return another sampler of the same model, in the same thread; neither's
-        voices wait for the other's.
+        """Return another sampler of the same model, whose voices wait for none of ours.
+
+        Nor do ours wait for its. The model works for one at a time, in one thread.
         """
         return HFSampler(
             self.model,
@@ -174,7 +194,8 @@ class HFSampler:
 
     def voice(self, key: Key) -> HFVoice:
         """Return the voice of an episode; from now on the others wait for it."""
-        voice = HFVoice(self.chat, self.stops.end_ids, key, sampler=self)
+        end_tokens = self.stops.end_ids
+        voice = HFVoice(self.chat, end_tokens, key, sampler=self)
         self._open.add(voice)
         return voice
 
@@ -186,36 +207,52 @@ class HFSampler:
         """Forget a voice; the others no longer wait for it."""
         self._open.discard(voice)
         self._waiting.pop(voice, None)
-        mine = [turn for turn in self._rows.active if turn.voice is voice]
-        for turn in mine:
+        turns = [turn for turn in self._rows.active if turn.voice is voice]
+        for turn in turns:
             turn.is_abandoned = True
-        if not mine:
-            # Otherwise the model's thread may be reading it.
+        if not turns:
+            # With a row, the model's thread may be reading the voice just now; then
+            # `_decode` forgets it when the thread is back.
             voice.forget()
         if not self._open:
             # What an interruption left half done is nobody's any more.
             self._rows = _Rows()
+        # The others may have waited for this voice alone.
         self._decode_if_ready()
 
     async def enqueue(
         self, voice: HFVoice, stop: tuple[str, ...], max_tokens: int
     ) -> Completion:
-        """Queue a turn and wait for it."""
+        """Queue a turn and wait for it.
+
+        Args:
+            voice: Whose turn it is.
+            stop: Strings at which the turn ends, part of what it writes.
+            max_tokens: After how many it is cut.
+        """
         future = asyncio.get_running_loop().create_future()
-        draws = keyed_rng([*voice.key, voice.num_turns], Salt.TURN_TOKENS)
-        turn = _Turn(voice, stop, max_tokens, future, draws.random(max_tokens))
+        # All draws of the turn at once: the n-th token takes the n-th, whatever else is
+        # decoded beside it.
+        rng = keyed_rng([*voice.key, voice.num_turns], Salt.TURN_TOKENS)
+        draws = rng.random(max_tokens)
+        turn = _Turn(voice, stop, max_tokens, future, draws)
         self._waiting[voice] = turn
         self._decode_if_ready()
         return await future
 
     def _is_ready(self) -> bool:
         """Return whether every open voice is here: it waits for a row, or has one."""
-        with_row = sum(turn.voice in self._open for turn in self._rows.active)
-        return len(self._waiting) + with_row == len(self._open) > 0
+        active = self._rows.active
+        # Rows of voices that have left are still there until the next pause.
+        num_with_row = sum(turn.voice in self._open for turn in active)
+        num_open = len(self._open)
+        return num_open > 0 and len(self._waiting) + num_with_row == num_open
 
     def _decode_if_ready(self) -> None:
         """Have the model work unless it does, or somebody is still to come."""
         if self._decoding is None and self._is_ready():
+            # The task begins when whoever runs now lets go, and may have opened voices
+            # by then: `_decode` looks again.
             self._decoding = asyncio.get_running_loop().create_task(self._decode())
 
     async def _decode(self) -> None:
@@ -224,6 +261,7 @@ class HFSampler:
         if not self._is_ready():
             self._decoding = None
             return
+        # `leave` may put other rows in the place of these meanwhile.
         rows = self._rows
         newcomers = self._admit(rows)
         loop = asyncio.get_running_loop()
@@ -240,15 +278,15 @@ class HFSampler:
             if turn.is_abandoned:
                 turn.voice.forget()
             elif not turn.future.done():
+                # A future is done here if its waiter was cancelled.
                 turn.future.set_result(self._finish(turn))
         self._decode_if_ready()
 
     def _admit(self, rows: _Rows) -> list[_Turn]:
-        """Give the free rows to those who wait, in the order of their keys; return
-        their turns.
-        """
+        """Give the free rows to those who wait, by their keys; return their turns."""
         waiting = sorted(self._waiting.values(), key=lambda turn: turn.voice.key)
-        newcomers = waiting[: self.max_rows - len(rows.active)]
+        num_free = self.max_rows - len(rows.active)
+        newcomers = waiting[:num_free]
         for turn in newcomers:
             del self._waiting[turn.voice]
         rows.active = rows.active + newcomers
@@ -276,8 +314,9 @@ class HFSampler:
 
     @torch.inference_mode()
     def _work(self, rows: _Rows, newcomers: list[_Turn]) -> list[_Turn]:
-        """Take the newcomers in, decode until few enough rows go on; free and return
-        the others.
+        """Take the newcomers in and decode until few enough rows go on.
+
+        Returns the turns of the others, whose rows are free again.
         """
         if newcomers:
             self._take_in(rows, newcomers)
@@ -286,18 +325,21 @@ class HFSampler:
             if len(going) <= GO_ON_SHARE * len(rows.active):
                 return self._free(rows, going)
             assert rows.cache is not None
+            # Rows that are over stay until the pause, and are fed padding: to take each
+            # out by itself would copy the whole cache every time.
             fed = [turn.unfed() for turn in rows.active]
-            self._draw(rows.active, self._forward(rows.cache, fed))
+            logits = self._forward(rows.cache, fed)
+            self._draw(rows.active, logits)
 
     def _take_in(self, rows: _Rows, newcomers: list[_Turn]) -> None:
-        """Read what the newcomers' models have not seen, and draw the first token of
-        each.
-        """
+        """Read what the newcomers' caches lack, and draw the first token of each."""
         voices = [turn.voice for turn in newcomers]
         self._read_prompts(voices)
         fresh = RowCache.gather(self.model, voices)
         fed = [turn.unfed() for turn in newcomers]
-        self._draw(newcomers, self._forward(fresh, fed))
+        # By themselves: beside a long prompt every row that goes on would be padded.
+        logits = self._forward(fresh, fed)
+        self._draw(newcomers, logits)
         if rows.cache is None:
             rows.cache = fresh
         else:
@@ -311,9 +353,7 @@ class HFSampler:
         over = [row for row in range(len(active)) if row not in still]
         # What ended is most often the final answer: its cache is not worth the memory,
         # and can be made again.
-        worth_keeping = [
-            row for row in over if active[row].token_ids[-1] not in self.stops.end_ids
-        ]
+        worth_keeping = [row for row in over if not self._is_at_end(active[row])]
         rows.cache.release(worth_keeping)
         rows.cache.keep(going)
         rows.active = [active[row] for row in going]
@@ -321,68 +361,91 @@ class HFSampler:
             rows.cache = None
         return [active[row] for row in over]
 
+    def _is_at_end(self, turn: _Turn) -> bool:
+        """Return whether the last token written is one that ends a turn."""
+        return turn.token_ids[-1] in self.stops.end_ids
+
     def _read_prompts(self, voices: Sequence[HFVoice]) -> None:
-        """Feed new voices all of their prompts but the last token; equal ones, as those
-        of a group, once.
+        """Feed prompts that several new voices share, all but the last token, once.
+
+        The episodes of a group have one prompt. The last token is left to each voice,
+        because the logits after it are what its first token is drawn from.
         """
         by_prompt: dict[tuple[int, ...], list[HFVoice]] = {}
         for voice in voices:
             if not voice.num_cached:
-                by_prompt.setdefault(tuple(voice.token_ids[:-1]), []).append(voice)
-        shared = {
-            prompt: alike
-            for prompt, alike in by_prompt.items()
-            if prompt and len(alike) > 1
+                prompt = tuple(voice.token_ids[:-1])
+                by_prompt.setdefault(prompt, []).append(voice)
+        groups = {
+            prompt: group
+            for prompt, group in by_prompt.items()
+            if prompt and len(group) > 1
         }
-        if not shared:
+        if not groups:
             return
-        cache = RowCache.gather(self.model, [alike[0] for alike in shared.values()])
-        self._forward(cache, list(map(list, shared)))
-        cache.release(range(len(shared)))
-        for first, *others in shared.values():
+        first_voices = [group[0] for group in groups.values()]
+        cache = RowCache.gather(self.model, first_voices)
+        self._forward(cache, [list(prompt) for prompt in groups])
+        cache.release(range(len(groups)))
+        for first, *others in groups.values():
             for other in others:
-                other.cache, other.num_cached = first.cache, first.num_cached
+                # The same tensors for all: `gather` copies them, and nobody writes.
+                other.cache = first.cache
+                other.num_cached = first.num_cached
 
     def _forward(self, cache: RowCache, fed: list[list[int]]) -> Tensor:
-        """Feed each row its next tokens, padded on the left; return the logits after
-        the last: [rows, vocab].
+        """Feed each row its next tokens; return the logits after the last of them.
+
+        Args:
+            cache: Of the rows; it takes the tokens in.
+            fed: Token ids, for each row; they are padded on the left.
+
+        Returns:
+            float32[rows, vocab].
         """
         width = max(map(len, fed))
         pad = self.tokenizer.pad_token_id or 0
-        token_ids = torch.tensor(
-            [[pad] * (width - len(ids)) + ids for ids in fed], device=self.model.device
-        )
+        padded = [[pad] * (width - len(ids)) + ids for ids in fed]
+        token_ids = torch.tensor(padded, device=self.model.device)
         positions = cache.place([len(ids) for ids in fed], width)
         out = self.model(
             input_ids=token_ids,
             attention_mask=attention_masks(self.model.config, positions, cache.width),
+            # Padding stands nowhere, but the model looks its position up.
             position_ids=positions.clamp(min=0),
             past_key_values=cache,
             use_cache=True,
+            # Padded on the left, all rows have their last token in the last column.
             logits_to_keep=1,
         )
         return out.logits[:, -1].float()
 
     def _draw(self, turns: list[_Turn], logits: Tensor) -> None:
-        """Draw one token per row by inverting its cumulative distribution at the row's
-        own draw.
+        """Draw one token per row by inverting its cumulative distribution.
+
+        Args:
+            turns: Of the rows; each token is taken at the turn's own draw, in [0, 1).
+            logits: float32[rows, vocab].
         """
         scores = torch.log_softmax(logits / self.temperature, dim=-1)
+        # In float64: over a large vocabulary a float32 sum would lose unlikely tokens.
         cumulative = scores.exp().double().cumsum(-1)
-        draws = [
-            turn.draws[min(len(turn.token_ids), turn.max_tokens - 1)] for turn in turns
-        ]
-        target = (
-            torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None]
-            * cumulative[:, -1:]
+        draws = torch.tensor(
+            [_next_draw(turn) for turn in turns],
+            dtype=torch.float64,
+            device=logits.device,
         )
-        drawn = torch.searchsorted(cumulative, target, right=True).clamp(
-            max=scores.shape[-1] - 1
-        )
-        logprobs = scores.gather(-1, drawn)[:, 0].tolist()
-        for turn, token_id, logprob in zip(
-            turns, drawn[:, 0].tolist(), logprobs, strict=True
-        ):
+        # Probabilities add up to 1 only up to rounding: draws are scaled to their sum.
+        target = draws[:, None] * cumulative[:, -1:]
+        # right=True passes over tokens of probability 0. Rounding may put the target at
+        # the very end, hence the clamp.
+        vocabulary = scores.shape[-1]
+        places = torch.searchsorted(cumulative, target, right=True)
+        tokens = places.clamp(max=vocabulary - 1)
+        token_logprobs = scores.gather(-1, tokens)
+        token_ids: list[int] = tokens[:, 0].tolist()
+        logprobs: list[float] = token_logprobs[:, 0].tolist()
+        for turn, token_id, logprob in zip(turns, token_ids, logprobs, strict=True):
             if turn.finish_reason:
                 continue
             turn.token_ids.append(token_id)
@@ -391,3 +454,9 @@ class HFSampler:
                 turn.finish_reason = "stop"
             elif len(turn.token_ids) >= turn.max_tokens:
                 turn.finish_reason = "length"
+
+
+def _next_draw(turn: _Turn) -> float:
+    """Return the draw of a turn's next token; of one that is over, any."""
+    place = min(len(turn.token_ids), turn.max_tokens - 1)
+    return float(turn.draws[place])

@@ -6,10 +6,19 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+_TAIL_TOKENS = 32
+"""How many of the last tokens are searched: a stop string of more tokens is missed."""
+
 
 class StopFinder:
-    """Finds ends of turns without decoding every token: most tokens hold no last
-    character of a stop string.
+    """Finds ends of turns, and decodes little for it.
+
+    Most tokens do not hold the last character of any stop string, so that nothing can
+    end with them; only after the others is the end of the turn's text searched.
+
+    Args:
+        tokenizer: The policy's.
+        extra_end_ids: Tokens that end a turn beside the tokenizer's own.
     """
 
     def __init__(
@@ -17,27 +26,43 @@ class StopFinder:
     ) -> None:
         self.tokenizer = tokenizer
         self.end_ids = {int(tokenizer.eos_token_id), *extra_end_ids}
+        # A cache for each finder: one around the method would keep all finders alive.
         self._text_of = cache(self._decode_one)
 
     def is_end(self, token_ids: list[int], stop: tuple[str, ...]) -> bool:
-        """Return whether the last token ends the turn."""
+        """Return whether the last token ends the turn.
+
+        Args:
+            token_ids: All that the turn has written, at least one.
+            stop: The stop strings, none of them empty.
+        """
         if token_ids[-1] in self.end_ids:
             return True
-        last = self._text_of(token_ids[-1])
-        if not any(string[-1] in last for string in stop):
+        last_text = self._text_of(token_ids[-1])
+        if not any(string[-1] in last_text for string in stop):
             return False
-        tail = self._decode(token_ids[-32:])
-        before = len(tail) - len(last)
-        return any(
-            tail.find(string, max(0, before - len(string) + 1)) >= 0 for string in stop
-        )
+        tail = self._decode(token_ids[-_TAIL_TOKENS:])
+        num_before = len(tail) - len(last_text)
+        return any(_ends_after(string, tail, num_before) for string in stop)
 
     def _decode_one(self, token_id: int) -> str:
         return self._decode([token_id])
 
     def _decode(self, token_ids: list[int]) -> str:
+        # The text exactly as it was written: a stop string may be a special token, and
+        # cleaning up would take blanks away that are part of one.
         options: dict[str, Any] = {
             "skip_special_tokens": False,
             "clean_up_tokenization_spaces": False,
         }
         return str(self.tokenizer.decode(token_ids, **options))
+
+
+def _ends_after(string: str, text: str, num_before: int) -> bool:
+    """Return whether a string stands in a text, ending after so many characters.
+
+    One that ended before was seen when it ended. A token may go on behind the string,
+    as one of ">\\n" does, so that it need not be the end of the text.
+    """
+    first_start = max(0, num_before - len(string) + 1)
+    return string in text[first_start:]
