@@ -1,6 +1,4 @@
-"""The learner's forward pass: log-probabilities of the tokens that the loss reads, and
-of no others.
-"""
+"""The learner's forward pass: log-probabilities of the tokens that a loss reads."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +20,17 @@ _FEW_LOGITS = 1 << 22
 
 _PROBE_LOGIT = 1000.0
 """A logit that no cap, scale or bias leaves as it is."""
+_PROBE_FACTORS = (1.0, -1.0, 0.5)
+"""Times these: logits of both signs and of two sizes."""
+
+_PROBE_ROWS = 2
+"""Rows that are packed to see whether they stay apart."""
+_PROBE_TOKENS = 16
+"""Tokens of each of them."""
+_APART_FLOAT32 = 1e-3
+"""How far (nats) packing may move a log-probability in float32: rounding, no more."""
+_APART_BFLOAT16 = 0.1
+"""The same where layers compute in bfloat16, with 8 bits of mantissa."""
 
 HeadForward = Callable[[Tensor], Tensor]
 """What stands for the `forward` of the output embedding: hidden states to logits."""
@@ -37,6 +46,11 @@ class LearnerForward:
 
     `takes_chunks` says whether the head's log-probabilities are computed in chunks: it
     has no bias, and the model leaves its logits as they are. Else all logits are held.
+
+    Args:
+        model: The policy, on its device.
+        config: Precision, layout, and what is done to the layers; the defaults if None.
+        temperature: What logits are divided by, as they were where tokens were sampled.
 
     Raises:
         PolicyError: The layout is "packed" and packed rows of this model see each
@@ -63,12 +77,15 @@ class LearnerForward:
             # step.
             torch.set_float32_matmul_precision("high")
         self._layers = dict(_layer_forwards(model, config))
+        # Other attention would take a mask of all pairs of tokens to keep packed rows
+        # apart.
         self._attention = ""
         if on_gpu and model._supports_flex_attn:
             self._attention = "flex_attention"
         self.is_packed = config.layout == "packed"
         if config.layout == "auto":
             self.is_packed = bool(self._attention)
+        # From here on the model is run to see what it does; what stands above must.
         self.takes_chunks = _is_plain(self.head) and self._leaves_logits_alone()
         if self.is_packed and not self._keeps_rows_apart():
             if config.layout == "packed":
@@ -81,8 +98,7 @@ class LearnerForward:
     def __call__(
         self, token_ids: Tensor, attention_mask: Tensor, wanted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the log-probability of every wanted token, and the entropy (nats)
-        there.
+        """Return each wanted token's log-probability, and the entropy (nats) there.
 
         Both are float32 `[batch, tokens]`, 0 at all other tokens and at the first,
         which nothing predicts; entropy is detached.
@@ -95,15 +111,16 @@ class LearnerForward:
         wanted = wanted.clone()
         wanted[:, 0] = False
         inputs = {"input_ids": token_ids}
-        here = wanted
+        wanted_in_inputs = wanted
         if self.is_packed:
-            # Positions start anew with every row: transformers takes that for a
-            # boundary.
+            # All rows as one, without padding. Positions start anew with every row:
+            # transformers takes that for a boundary.
             real = attention_mask.bool()
             positions = real.cumsum(-1)[real][None] - 1
             inputs = {"input_ids": token_ids[real][None], "position_ids": positions}
-            here = wanted[real][None]
-        logprobs, entropy = self._logprobs_at(here, inputs)
+            wanted_in_inputs = wanted[real][None]
+        logprobs, entropy = self._logprobs_at(wanted_in_inputs, inputs)
+        # Packed or not, wanted tokens come in the order in which `wanted` has them.
         nothing = torch.zeros(wanted.shape, device=logprobs.device)
         return (
             nothing.masked_scatter(wanted, logprobs),
@@ -113,14 +130,17 @@ class LearnerForward:
     def _logprobs_at(
         self, wanted: Tensor, inputs: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Return float32[N] log-probabilities and entropies of the N wanted tokens:
-        bool[rows, width].
+        """Return log-probabilities and entropies of the N wanted tokens: float32[N].
+
+        Args:
+            wanted: bool[rows, width], False in the first column.
+            inputs: What the model is called with; "input_ids" are int64[rows, width].
         """
         targets = inputs["input_ids"][wanted]
         # The state before a token predicts it; the first of a row is never wanted.
         before = wanted.roll(-1, dims=1)
-        is_large = len(targets) * len(self.head.weight) > _FEW_LOGITS
-        if self.takes_chunks and is_large:
+        num_logits = len(targets) * len(self.head.weight)
+        if self.takes_chunks and num_logits > _FEW_LOGITS:
             return self._in_chunks(before, targets, inputs)
         return self._from_logits(before, targets, inputs)
 
@@ -135,34 +155,42 @@ class LearnerForward:
         """
 
         def head_forward(hidden: Tensor) -> Tensor:
-            states = hidden[before].to(self.head.weight.dtype) / self.temperature
-            pair = token_logprobs_from_hidden(states, self.head.weight, targets)
+            weight = self.head.weight
+            states = hidden[before].to(weight.dtype) / self.temperature
+            pair = token_logprobs_from_hidden(states, weight, targets)
+            # [1, N, 2], which has the form of logits of N tokens of one row.
             return torch.stack(pair, dim=-1)[None]
 
-        logprobs, entropy = self._run(head_forward, inputs)[0].unbind(-1)
+        returned = self._run(head_forward, inputs)
+        logprobs, entropy = returned[0].unbind(-1)
         return logprobs, entropy.detach()
 
     def _from_logits(
         self, before: Tensor, targets: Tensor, inputs: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Hold the logits of the wanted places, as the model makes them of what its
-        head gives.
+        """Hold the logits before wanted tokens, as the model makes them of its head's.
+
+        The model may cap or scale what its head gives.
         """
         own_forward = self.head.forward
 
         def head_forward(hidden: Tensor) -> Tensor:
-            return own_forward(hidden[before].to(self.head.weight.dtype)[None])
+            states = hidden[before].to(self.head.weight.dtype)
+            return own_forward(states[None])
 
         logits = self._run(head_forward, inputs)[0].float()
         scores = torch.log_softmax(logits / self.temperature, dim=-1)
         with torch.no_grad():
             entropy = -(scores.exp() * scores).sum(-1)
-        return scores.gather(-1, targets[:, None])[:, 0], entropy
+        logprobs = scores.gather(-1, targets[:, None])
+        return logprobs[:, 0], entropy
 
     def _run(self, head_forward: HeadForward, inputs: dict[str, Tensor]) -> Tensor:
         """Return what the model makes of what `head_forward` gives."""
 
         def in_full_precision(hidden: Tensor) -> Tensor:
+            # Autocast would compute the head in bfloat16, which rounds a logit of 20
+            # to a multiple of 1/8: as much as what a ratio is clipped at.
             with torch.autocast(hidden.device.type, enabled=False):
                 return head_forward(hidden)
 
@@ -178,50 +206,61 @@ class LearnerForward:
 
     @torch.no_grad()
     def _leaves_logits_alone(self) -> bool:
-        """Return whether the model returns what its head gives: no cap, no scale,
-        nothing added.
+        """Return whether the model returns what its head gives, unchanged.
+
+        It may cap logits, scale them, or add to them.
         """
-        given: list[Tensor] = []
+        logits: list[Tensor] = []
 
         def head_forward(hidden: Tensor) -> Tensor:
-            signs = torch.tensor([1.0, -1.0, 0.5], device=hidden.device)
-            given.append(_PROBE_LOGIT * signs.expand(*hidden.shape[:-1], 3))
-            return given[0]
+            factors = torch.tensor(_PROBE_FACTORS, device=hidden.device)
+            shape = (*hidden.shape[:-1], len(_PROBE_FACTORS))
+            logits.append(_PROBE_LOGIT * factors.expand(shape))
+            return logits[0]
 
         token_ids = torch.zeros((1, 2), dtype=torch.long, device=self.model.device)
         returned = self._run(head_forward, {"input_ids": token_ids})
-        return bool(given) and torch.equal(returned, given[0])
+        # A model that does not call its head as a module gave nothing.
+        return bool(logits) and torch.equal(returned, logits[0])
 
     @contextmanager
     def _replaced(self, head_forward: HeadForward) -> Iterator[None]:
         """Put other `forward` methods, and on a GPU another attention, in place."""
         forwards = {**self._layers, self.head: head_forward}
-        attention = self.model.config._attn_implementation
+        own_attention = self.model.config._attn_implementation
+        is_attention_replaced = self.is_packed and self._attention
         for module, forward in forwards.items():
+            # What the module itself has goes before the method of its class, and when
+            # it is deleted the method is back.
             vars(module)["forward"] = forward
-        if self.is_packed and self._attention:
+        if is_attention_replaced:
             self.model.set_attn_implementation(self._attention)
         try:
             yield
         finally:
             for module in forwards:
                 del vars(module)["forward"]
-            if self.is_packed and self._attention:
-                self.model.set_attn_implementation(attention)
+            if is_attention_replaced:
+                self.model.set_attn_implementation(own_attention)
 
     @torch.no_grad()
     def _keeps_rows_apart(self) -> bool:
-        """Return whether two packed rows get what they get alone: a recurrent layer
-        would carry its state on.
+        """Return whether two packed rows get what each gets alone.
+
+        A recurrent layer, for one, would carry its state from a row to the next.
         """
-        rows = torch.arange(32, device=self.model.device).view(2, 16)
+        device = self.model.device
+        shape = (_PROBE_ROWS, _PROBE_TOKENS)
+        num_tokens = _PROBE_ROWS * _PROBE_TOKENS
+        rows = torch.arange(num_tokens, device=device).view(shape)
         wanted = torch.ones_like(rows, dtype=torch.bool)
         wanted[:, 0] = False
-        positions = torch.arange(16, device=rows.device).repeat(2)[None]
-        joined = {"input_ids": rows.view(1, 32), "position_ids": positions}
-        packed, _ = self._logprobs_at(wanted.view(1, 32), joined)
+        positions = torch.arange(_PROBE_TOKENS, device=device).repeat(_PROBE_ROWS)
+        joined = {"input_ids": rows.view(1, -1), "position_ids": positions[None]}
+        packed, _ = self._logprobs_at(wanted.view(1, -1), joined)
         alone, _ = self._logprobs_at(wanted, {"input_ids": rows})
-        return torch.allclose(packed, alone, atol=0.1 if self.is_bfloat16 else 1e-3)
+        tolerance = _APART_BFLOAT16 if self.is_bfloat16 else _APART_FLOAT32
+        return torch.allclose(packed, alone, atol=tolerance)
 
 
 def _is_plain(head: nn.Module) -> bool:
@@ -249,7 +288,10 @@ def _layer_forwards(
     for layer in layers:
         forward: Callable[..., Any] = layer.forward
         if config.compile_layers:
+            # One graph for all lengths: rows differ in them from step to step.
             forward = torch.compile(forward, dynamic=True)
         if config.gradient_checkpointing:
+            # The reentrant kind gives no gradient where no input of a layer needs one,
+            # as behind the frozen embeddings of a model with adapters.
             forward = partial(checkpoint, forward, use_reentrant=False)
         yield layer, forward

@@ -5,20 +5,30 @@ import platform
 
 import torch
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_M_TRIM_THRESHOLD = -1
+"""glibc's `mallopt`: free memory at the top of the heap beyond this is given back."""
+_M_TOP_PAD = -2
+"""glibc's `mallopt`: what the heap grows by beyond what was asked for."""
+_M_MMAP_THRESHOLD = -3
+"""glibc's `mallopt`: a block of this size or more is a mapping of its own."""
+_LARGEST_KEPT = 1 << 30
+"""Bytes. Larger than any tensor of a small model; glibc takes an int."""
+_HEAP_STEP = 1 << 26
+"""Bytes that the heap grows by, so that it seldom does."""
 
 
 def prepare(num_threads: int) -> None:
-    """Fix the number of threads (sums depend on it) and let glibc keep the memory that
-    tensors free.
+    """Fix the number of threads, and let glibc keep the memory that tensors free.
 
-    By default glibc hands every large block back to the kernel and the next tensor
-    faults its pages in again, which can cost as much as the arithmetic of a small
-    model.
+    Sums depend on the number of threads. By default glibc hands every large block back
+    to the kernel and the next tensor faults its pages in again, which can cost as much
+    as the arithmetic of a small model.
     """
     torch.set_num_threads(num_threads)
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            libc.mallopt(option, 1 << 30)
-        libc.mallopt(_M_TOP_PAD, 1 << 26)
+    if platform.libc_ver()[0] != "glibc":
+        return
+    # None: the process itself, with the C library that it has loaded.
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
+    libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST_KEPT)
+    libc.mallopt(_M_TOP_PAD, _HEAP_STEP)

@@ -6,6 +6,7 @@ two-digit constant of the toy world whole, and holds the consult markup as singl
 tokens; a chat template that only appends.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -22,6 +23,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from aipo_env import CONSULT_KINDS, MOVES, OPERATOR_NAMES, TagsCodec
 
+# Nothing in it depends on what follows a message: a conversation that goes on begins
+# with the very tokens that it had before.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
@@ -29,32 +32,51 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 SPECIAL_TOKENS = ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+_END = "<|end|>"
 _WORDS = (
     "Solve You may consult Apply to first then wrong at right unknown unavailable no"
     " consultations left reply from the answer a code is of and"
 )
+"""Words of the toy world's prompts, replies and answers."""
+_NUM_CONSTANTS = 100
+"""The constants of the toy world are #00 to #99."""
+# A word (Solve), a constant (#07), any other digit, one blank, any other character (é,
+# or # before no two digits). It stands in tokenizer.json as it is: hence in one line.
+_PIECES = r"[A-Za-z]+|#\d{2}|\d|\s|[^\sA-Za-z\d]"
+"""Pieces of text whose borders no token crosses."""
+_MAX_VOCABULARY = 2048
+"""More than what is merged: the bytes, and the words with the steps on the way."""
+_CONTEXT_TOKENS = 512
+"""What the model has positions for."""
+_VOCABULARY_MULTIPLE = 64
+"""Rows of the embedding are rounded up to a multiple, which matrix products like."""
+_HEAD_SIZE = 64
+_NUM_HEADS = 2
 
 
 def _vocabulary() -> Iterator[str]:
     """Yield every word that must be one token."""
-    for words in (_WORDS.split(), MOVES, *OPERATOR_NAMES.values()):
-        yield from words
-    yield from (f"#{pair:02d}" for pair in range(100))
+    yield from _WORDS.split()
+    yield from MOVES
+    for names in OPERATOR_NAMES.values():
+        yield from names
+    yield from (f"#{number:02d}" for number in range(_NUM_CONSTANTS))
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build the tokenizer of the tiny policy; the same vocabulary in every run."""
     tokenizer = Tokenizer(models.BPE())
-    pieces = Regex(r"[A-Za-z]+|#\d{2}|\d|\s|[^\sA-Za-z\d]")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(pieces, "isolated"),
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            # Every byte becomes a character, so that no text is unknown.
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=2048,
+        vocab_size=_MAX_VOCABULARY,
+        # Every word comes once.
         min_frequency=1,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -62,13 +84,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(_vocabulary(), trainer)
     markup = [*TagsCodec().markup(CONSULT_KINDS), "\\boxed{"]
+    # Added but not special: the policy writes them, as text.
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in markup])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token="<|end|>",
-        pad_token="<|end|>",
+        eos_token=_END,
+        pad_token=_END,
         chat_template=CHAT_TEMPLATE,
-        model_max_length=512,
+        model_max_length=_CONTEXT_TOKENS,
         clean_up_tokenization_spaces=False,
     )
 
@@ -76,15 +99,16 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
     """Build the model with random weights drawn from `seed`, in float32."""
     torch.manual_seed(seed)
+    num_blocks = math.ceil(len(tokenizer) / _VOCABULARY_MULTIPLE)
     config = Qwen3Config(
-        vocab_size=-(-len(tokenizer) // 64) * 64,
-        hidden_size=128,
+        vocab_size=num_blocks * _VOCABULARY_MULTIPLE,
+        hidden_size=_NUM_HEADS * _HEAD_SIZE,
         intermediate_size=256,
         num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=64,
-        max_position_embeddings=512,
+        num_attention_heads=_NUM_HEADS,
+        num_key_value_heads=_NUM_HEADS,
+        head_dim=_HEAD_SIZE,
+        max_position_embeddings=_CONTEXT_TOKENS,
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
