@@ -1,3 +1,1 @@
-"""Samplers: engines that write the policy's turns and own the running list of token
-ids.
-"""
+"""Samplers: engines that write the policy's turns and own the list of token ids."""

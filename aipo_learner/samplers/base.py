@@ -11,8 +11,9 @@ from aipo_learner.samplers.chat_format import ChatFormat
 
 
 class Sampler(Voices, Protocol):
-    """Gives each episode the policy's voice. Every draw derives from the key and the
-    turn.
+    """Gives each episode the policy's voice.
+
+    Every draw derives from the voice's key and the number of the turn.
     """
 
     @property
@@ -25,18 +26,15 @@ class Sampler(Voices, Protocol):
 
     @property
     def samples_during_update(self) -> bool:
-        """Whether it can go on with the weights it has while the learner changes its
-        own.
-        """
+        """Whether it can go on with its weights while the learner changes its own."""
 
     def take_weights(self) -> None:
-        """Take the weights that the learner's model has now; nothing to do where they
-        are shared.
-        """
+        """Take the learner's weights as they are now; no work where they are shared."""
 
     def beside(self) -> "Sampler":
-        """Return a sampler of the same weights whose voices wait for none of this
-        one's, nor they for them.
+        """Return a sampler of the same weights, neither of which waits for the other.
+
+        That is: no voice of one waits for a voice of the other.
         """
 
     def memory_advice(self, num_episodes: int) -> str:
@@ -47,21 +45,30 @@ class Sampler(Voices, Protocol):
 
 
 def end_ids(model: PreTrainedModel, chat: ChatFormat) -> set[int]:
-    """Return the tokens that end a turn: the chat format's, and those of the model's
-    generation settings.
+    """Return the tokens that end a turn.
+
+    They are the chat format's, and those that the model's generation settings name:
+    one, several, or none.
     """
-    named = getattr(model.generation_config, "eos_token_id", None)
-    if named is None:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    if configured is None:
         return chat.end_ids()
-    if isinstance(named, list):
-        return chat.end_ids() | set(named)
-    return chat.end_ids() | {named}
+    if isinstance(configured, list):
+        return chat.end_ids() | set(configured)
+    return chat.end_ids() | {configured}
 
 
 @dataclass(eq=False)
 class ChatVoice:
-    """What every sampler's voice is: `key`, `token_ids` so far, `num_turns` that the
-    policy wrote.
+    """What every sampler's voice is.
+
+    Args:
+        chat: How messages become tokens.
+        end_ids: Tokens that end a turn.
+        key: Names the episode; with the turn's number, all that draws depend on.
+        token_ids: The conversation so far.
+        num_turns: Turns that the policy wrote.
+        ended: Whether the last of them ended with an end token.
     """
 
     chat: ChatFormat
@@ -77,22 +84,27 @@ class ChatVoice:
 
     def append(self, message: Message) -> list[Piece]:
         """Add a message after the policy's turn."""
-        return self._extend(self.chat.suffix(message, ended=self.ended))
+        pieces = self.chat.suffix(message, ended=self.ended)
+        return self._extend(pieces)
 
     def take(
         self, token_ids: Sequence[int], logprobs: Sequence[float], *, is_cut: bool
     ) -> Completion:
-        """Close a turn and return it as a completion; the end token is sampled but is
-        not text.
+        """Close a turn and return it as a completion.
+
+        Args:
+            token_ids: What the turn wrote, at least one.
+            logprobs: Of these tokens, in nats.
+            is_cut: Whether the limit of tokens ended it.
         """
         self.num_turns += 1
         self.token_ids += token_ids
         self.ended = token_ids[-1] in self.end_ids
-        written = token_ids[:-1] if self.ended else token_ids
+        # The end token was sampled and is trained on, but it is no text.
+        text_ids = token_ids[:-1] if self.ended else token_ids
+        text = self.chat.tokenizer.decode(list(text_ids), skip_special_tokens=False)
         return Completion(
-            text=str(
-                self.chat.tokenizer.decode(list(written), skip_special_tokens=False)
-            ),
+            text=str(text),
             token_ids=tuple(token_ids),
             logprobs=tuple(logprobs),
             finish_reason="length" if is_cut else "stop",

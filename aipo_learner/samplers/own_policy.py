@@ -1,6 +1,4 @@
-"""The policy's voice for `agents="self"`: its sampler answers in voices of their
-own.
-"""
+"""What answers for `agents="self"`: the policy's sampler, in voices of their own."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -10,20 +8,26 @@ from aipo_learner.samplers.base import Sampler
 
 
 def lend_voice(sampler: Sampler) -> None:
-    """Let agents of the running task, and of those it starts, speak with a sampler's
-    weights.
+    """Let agents of the running task, and of those it starts, write with the policy.
+
+    That is: with the weights that `sampler` has. `OWN_POLICY`, a context variable, has
+    the function by which they do.
     """
 
     @cache
-    def second() -> Sampler:
-        """Make it once, when an agent first asks."""
+    def agents_sampler() -> Sampler:
+        # Made once, when an agent first asks. It is another than the episodes': their
+        # voices wait for each other, and one of them waits for the agent.
         return sampler.beside()
 
     async def speak(
         keys: Sequence[Key], asked: Sequence[Sequence[Message]], max_tokens: int
     ) -> Sequence[Completion]:
         # The salt tells its draws from those of the episode.
-        voices = [second().voice((*key, int(Salt.OWN_POLICY))) for key in keys]
+        salted = [(*key, int(Salt.OWN_POLICY)) for key in keys]
+        # All voices before the first turn: what is decoded together then depends on
+        # what was asked, and not on which of them came first.
+        voices = [agents_sampler().voice(key) for key in salted]
         try:
             return await all_of(
                 _say(voice, messages, max_tokens)
@@ -39,9 +43,7 @@ def lend_voice(sampler: Sampler) -> None:
 async def _say(
     voice: Voice, messages: Sequence[Message], max_tokens: int
 ) -> Completion:
-    """Have the policy write one turn. Others wait in the sampler until the voice is
-    closed.
-    """
+    """Have the policy write one turn, and close its voice, for which others wait."""
     try:
         voice.open(messages)
         return await voice.complete((), max_tokens)
