@@ -1,5 +1,6 @@
-"""`aipo train --dry-run`: one step with a random tiny policy of the same architecture,
-and what the real run takes.
+"""`aipo train --dry-run`: one step with a tiny policy, and what the real run takes.
+
+The tiny policy has random weights and the architecture of the real one.
 """
 
 import json
@@ -50,12 +51,36 @@ _GPUS = {
     "H200": (139.8, 989e12, 4.8e12),
 }
 """GiB, dense bfloat16 FLOP/s and bytes/s, from the manufacturer's data sheets."""
-_SHARE_OF_FLOPS, _SHARE_OF_BANDWIDTH, _SHARE_OF_MEMORY = 0.4, 0.6, 0.9
-"""What is taken to be reached of each: assumptions, not measurements."""
+_NUMS_OF_GPUS = (1, 8)
+"""One, and a machine full."""
+# What is taken to be reached of each: assumptions, not measurements.
+_SHARE_OF_FLOPS = 0.4
+_SHARE_OF_BANDWIDTH = 0.6
+_SHARE_OF_MEMORY = 0.9
+
+_FLOAT32_BYTES = 4
+_BFLOAT16_BYTES = 2
+_TRAINED_BYTES = 12
+"""Beside a weight that is trained: its gradient and AdamW's two means, in float32."""
+_PASSES = 3
+"""Forward passes that an update costs: a backward pass costs two."""
+_PASSES_WITH_CHECKPOINTING = 4
+"""With gradient checkpointing every layer is computed once more."""
+_PROBE_TOKENS = (256, 512)
+"""Lengths that are measured: the difference is of tokens, the rest of the weights."""
+
 _HEADERS = (
-    "GPUs|weights, optimiser|update|sampler's weights|GiB|episodes at once|rollouts,"
-    " min|update, min"
+    "GPUs",
+    "weights, optimiser",
+    "update",
+    "sampler's weights",
+    "GiB",
+    "episodes at once",
+    "rollouts, min",
+    "update, min",
 )
+_NO_ESTIMATE = ("does not fit", "", "")
+"""The last three columns where not even one episode can be sampled."""
 _SMALL = {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -67,11 +92,24 @@ _SMALL = {
     "num_experts_per_tok": 2,
     "max_position_embeddings": 8192,
 }
+"""Sizes of the tiny policy, as far as its architecture has them."""
+_NUM_SHARED_HEADS = 2
+"""Key-value heads of the tiny policy, where the real one shares them."""
+_NO_RETRIES = {"retries": 0}
+_PATIENCE_S = 0.5
+"""Agents are asked only to see whether the addresses are right."""
+_REHEARSED_TURN_TOKENS = 24
+"""A random policy writes nonsense up to the limit, so that it is low."""
+_REHEARSED_CONTEXT_TOKENS = 8000
+"""The tiny policy's tokenizer takes more tokens for a prompt than a large one."""
 
 
 def dry_run(config: TrainConfig, console: Console) -> None:
-    """Build all that a run needs, make one step of it in a temporary folder, print what
-    the real run takes.
+    """Make one step of a run in a temporary folder; print what the real run takes.
+
+    Args:
+        config: Of the real run.
+        console: What is printed to.
 
     Raises:
         ConfigError, DataError, PolicyError: What the real run would raise.
@@ -88,26 +126,24 @@ def dry_run(config: TrainConfig, console: Console) -> None:
         f"{config.policy}: {size.num_params / 1e9:.2f} billion weights; GiB per GPU;"
         f" {episodes}"
     )
-    table = Table(*_HEADERS.split("|"), title=title)
-    for num_gpus, gpu in product((1, 8), _GPUS):
-        table.add_row(
-            f"{num_gpus} x {gpu}", *estimate(config, rules, size, gpu, num_gpus)
-        )
+    table = Table(*_HEADERS, title=title)
+    for num_gpus, gpu in product(_NUMS_OF_GPUS, _GPUS):
+        cells = estimate(config, rules, size, gpu, num_gpus)
+        table.add_row(f"{num_gpus} x {gpu}", *cells)
     console.print(table)
 
 
 def architecture(config: TrainConfig) -> PretrainedConfig:
-    """Return the policy's architecture: that of its folder, of our table, or of the
-    Hub.
+    """Return the policy's architecture, from our table, its folder or the Hub.
 
     Raises:
         PolicyError: It is in none of them.
     """
-    known = json.loads(
-        Path(__file__).with_name("architectures.json").read_text(encoding="utf-8")
-    )
-    if config.policy in known:
-        return AutoConfig.for_model(**known[config.policy])
+    path = Path(__file__).with_name("architectures.json")
+    table = json.loads(path.read_text(encoding="utf-8"))
+    # First, so that a model need not be there, nor a network.
+    if config.policy in table:
+        return AutoConfig.for_model(**table[config.policy])
     try:
         folder = policy_folder(config.policy)
         return load_architecture(folder, trust_remote_code=config.trust_remote_code)
@@ -115,42 +151,54 @@ def architecture(config: TrainConfig) -> PretrainedConfig:
         raise PolicyError(
             f"policy {config.policy!r} has no readable config.json here or on the Hub."
             " Download its folder, or choose one whose architecture is known:"
-            f" {', '.join(known)}."
+            f" {', '.join(table)}."
         ) from error
 
 
 def shrunk(shape: PretrainedConfig, vocabulary: int) -> PretrainedConfig:
-    """Return the architecture with two narrow layers; what it shares among heads stays
-    shared.
+    """Return the architecture with two narrow layers.
+
+    What it shares among heads stays shared.
     """
     fields = shape.to_dict()
-    known = [name for name in _SMALL if getattr(shape, name, None) is not None]
-    small = {shape.attribute_map.get(name, name): _SMALL[name] for name in known}
-    if fields.get("num_key_value_heads"):
-        small["num_key_value_heads"] = (
-            4 if shape.num_key_value_heads == shape.num_attention_heads else 2
-        )
-    small |= {
-        name: 0
-        for name in ("eos_token_id", "pad_token_id", "bos_token_id")
-        if name in fields
+    # An architecture may have another name for a size, and take ours as well.
+    small = {
+        shape.attribute_map.get(name, name): size
+        for name, size in _SMALL.items()
+        if getattr(shape, name, None) is not None
     }
+    if fields.get("num_key_value_heads"):
+        is_shared = shape.num_key_value_heads != shape.num_attention_heads
+        num_heads = _SMALL["num_attention_heads"]
+        small["num_key_value_heads"] = _NUM_SHARED_HEADS if is_shared else num_heads
+    # Those of the real vocabulary may be more than this one has.
+    for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
+        if name in fields:
+            small[name] = 0
+    # One has an entry for each of the real layers; the other names a class.
     for derived in ("layer_types", "architectures"):
         fields.pop(derived, None)
-    return AutoConfig.for_model(
-        **{**fields, **small, "vocab_size": vocabulary, "dtype": "float32"}
-    )
+    small |= {"vocab_size": vocabulary, "dtype": "float32"}
+    return AutoConfig.for_model(**{**fields, **small})
 
 
 def rehearse(
     config: TrainConfig, shape: PretrainedConfig, folder: Path, console: Console
 ) -> DialogueRules:
-    """Sample one group, then make one update from its episodes as if half of them had
-    been right.
+    """Sample one group, then update from it as if half of its episodes had been right.
+
+    Args:
+        config: Of the real run.
+        shape: The architecture, of which the policy is a tiny one.
+        folder: Where both runs are made.
+        console: Where it is said what was made, and what could not be.
+
+    Returns:
+        The rules of the real run's episodes.
     """
     try:
-        scenario = build_scenario(config.environment, pool={"retries": 0})
-        run_sync(check_agents(scenario.pool, patience_s=0.5))
+        scenario = build_scenario(config.environment, pool=_NO_RETRIES)
+        run_sync(check_agents(scenario.pool, patience_s=_PATIENCE_S))
     except (AgentError, DataError) as error:
         console.print(
             f"The toy world and its agents stand in: {error}",
@@ -161,18 +209,44 @@ def rehearse(
         stand_in = Environment(source="toy", rules=config.environment.rules)
         config = replace(config, environment=stand_in)
         scenario = build_scenario(config.environment)
-    tokenizer, path = build_tokenizer(), folder / "rewarded.jsonl"
-    torch.manual_seed(config.seed)
-    save_policy(
-        AutoModelForCausalLM.from_config(
-            shrunk(shape, len(tokenizer)), trust_remote_code=config.trust_remote_code
-        ),
-        tokenizer,
-        folder / "policy",
+    sampling = _sampling_run(config, shape, folder)
+    train(sampling, Console(quiet=True))
+    episodes = read_episodes(sampling.out / "episodes" / "step-000000.jsonl")
+    # A random policy gets nothing right, and equal rewards would leave no gradient.
+    rewarded = (
+        replace(episode, reward=float(number % 2), reward_parts={})
+        for number, episode in enumerate(episodes)
     )
-    brief = RuleSettings(max_policy_tokens=24, max_context_tokens=8000)
+    path = folder / "rewarded.jsonl"
+    write_episodes(path, rewarded, reveal=True)
+    source = EpisodeSource(episodes=str(path))
+    updating = replace(sampling, out=folder / "updated", source=source)
+    train(updating, Console(quiet=True))
+    console.print(
+        "One step of sampling, update and checkpoint was made with a random tiny"
+        " policy."
+    )
+    return scenario.rules
+
+
+def _sampling_run(
+    config: TrainConfig, shape: PretrainedConfig, folder: Path
+) -> TrainConfig:
+    """Save a tiny policy in `folder`; return a run of one step that samples from it."""
+    tokenizer = build_tokenizer()
+    torch.manual_seed(config.seed)
+    model = AutoModelForCausalLM.from_config(
+        shrunk(shape, len(tokenizer)), trust_remote_code=config.trust_remote_code
+    )
+    save_policy(model, tokenizer, folder / "policy")
+    brief = RuleSettings(
+        max_policy_tokens=_REHEARSED_TURN_TOKENS,
+        max_context_tokens=_REHEARSED_CONTEXT_TOKENS,
+    )
     environment = config.environment.changed(Environment(rules=brief))
-    sampled = replace(
+    # All else is as in the real run, but for what writes elsewhere, needs other files,
+    # or judges a random policy.
+    return replace(
         config,
         policy=str(folder / "policy"),
         out=folder / "sampled",
@@ -187,20 +261,6 @@ def rehearse(
         evaluation=EvaluationSchedule(),
         source=EpisodeSource(),
     )
-    train(sampled, Console(quiet=True))
-    episodes = enumerate(read_episodes(sampled.out / "episodes" / "step-000000.jsonl"))
-    rewarded = (
-        replace(episode, reward=float(i % 2), reward_parts={})
-        for i, episode in episodes
-    )
-    write_episodes(path, rewarded, reveal=True)
-    source = EpisodeSource(episodes=str(path))
-    train(replace(sampled, out=folder / "updated", source=source), Console(quiet=True))
-    console.print(
-        "One step of sampling, update and checkpoint was made with a random tiny"
-        " policy."
-    )
-    return scenario.rules
 
 
 @dataclass(frozen=True)
@@ -208,7 +268,10 @@ class Footprint:
     """What an architecture takes.
 
     Args:
+        num_params: Weights in all.
         num_trained: Weights with a gradient.
+        num_layers: Decoder layers.
+        hidden_size: Numbers that a layer takes and gives, per token.
         cast_bytes: Copies of all weights in the precision of the layers.
         activation_bytes: Kept for the backward pass, per token, without gradient
             checkpointing.
@@ -229,127 +292,176 @@ class Footprint:
 def measure(
     shape: PretrainedConfig, config: TrainConfig, max_context_tokens: int
 ) -> Footprint:
-    """Measure an architecture on tensors that have a size and no memory."""
+    """Measure an architecture on tensors that have a size and no memory.
+
+    Args:
+        shape: The architecture.
+        config: Of the run: precision and adapters.
+        max_context_tokens: Length of the episodes.
+    """
+    short, long = _PROBE_TOKENS
     with FakeTensorMode():
         model = AutoModelForCausalLM.from_config(
             shape, dtype=torch.float32, trust_remote_code=config.trust_remote_code
         )
         is_cast = config.compute.precision != "float32"
-        first, second = (
-            _kept_bytes(model, num_tokens, is_cast) for num_tokens in (256, 512)
-        )
-    num_params, per_token = (
-        sum(p.numel() for p in model.parameters()),
-        (second - first) / 256,
-    )
-    head = model.get_output_embeddings()
+        kept_of_short = _kept_bytes(model, short, is_cast)
+        kept_of_long = _kept_bytes(model, long, is_cast)
+    # A line through two points: what does not grow with tokens is of the weights.
+    per_token = (kept_of_long - kept_of_short) / (long - short)
+    of_weights = max(0.0, kept_of_short - short * per_token)
+    num_params = sum(parameter.numel() for parameter in model.parameters())
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    rank_size = sum(
-        module.in_features + module.out_features
-        for module in linear
-        if module is not head
-    )
-    head_dim = (
+    head_size = (
         getattr(shape, "head_dim", None)
         or shape.hidden_size // shape.num_attention_heads
     )
-    num_shared = (
+    num_key_value_heads = (
         getattr(shape, "num_key_value_heads", None) or shape.num_attention_heads
     )
+    num_keys_and_values = 2 * shape.num_hidden_layers * num_key_value_heads * head_size
+    # Two products, of queries with keys and of scores with values, with half of the
+    # places of the longest episode on the average.
     attention = (
         shape.num_hidden_layers
         * shape.num_attention_heads
-        * head_dim
+        * head_size
         * max_context_tokens
     )
+    num_weights = sum(module.weight.numel() for module in linear)
     return Footprint(
         num_params=num_params,
-        num_trained=config.compute.lora_rank * rank_size or num_params,
+        num_trained=_num_adapter_weights(model, config) or num_params,
         num_layers=shape.num_hidden_layers,
         hidden_size=shape.hidden_size,
-        cast_bytes=max(0.0, first - 256 * per_token),
+        cast_bytes=of_weights,
         activation_bytes=per_token,
-        cache_bytes=4 * shape.num_hidden_layers * num_shared * head_dim,
-        token_flops=2.0 * (sum(module.weight.numel() for module in linear) + attention),
+        cache_bytes=_BFLOAT16_BYTES * num_keys_and_values,
+        # Every weight is multiplied and added once.
+        token_flops=2.0 * (num_weights + attention),
     )
+
+
+def _num_adapter_weights(model: PreTrainedModel, config: TrainConfig) -> int:
+    """Return how many weights the adapters of a model have; 0 without adapters."""
+    head = model.get_output_embeddings()
+    of_rank_one = sum(
+        module.in_features + module.out_features
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and module is not head
+    )
+    return config.compute.lora_rank * of_rank_one
 
 
 def _kept_bytes(model: PreTrainedModel, num_tokens: int, is_cast: bool) -> int:
-    """Return the bytes that a forward pass keeps for the backward pass, beside the
-    weights themselves.
+    """Return the bytes that a forward pass keeps for the backward pass.
+
+    The weights themselves are not counted, but copies of them in bfloat16 are.
     """
-    mask = torch.zeros(
-        1, 1, num_tokens, num_tokens, dtype=torch.bfloat16 if is_cast else torch.float32
-    )
-    own = {tensor.untyped_storage()._cdata for tensor in (mask, *model.parameters())}
+    dtype = torch.bfloat16 if is_cast else torch.float32
+    # A mask of ours, so that it can be left out of the sum.
+    mask = torch.zeros(1, 1, num_tokens, num_tokens, dtype=dtype)
+    # By storage: views of one tensor are kept once.
+    there = set(map(_place, (mask, *model.parameters())))
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
+        kept[_place(tensor)] = tensor
         return tensor
 
     cast = torch.autocast("cpu", torch.bfloat16, enabled=is_cast)
     with saved_tensors_hooks(keep, lambda tensor: tensor), cast:
         ids = torch.zeros(1, num_tokens, dtype=torch.long)
+        # Without the head: its log-probabilities are computed in chunks.
         model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     return sum(
         tensor.untyped_storage().nbytes()
         for place, tensor in kept.items()
-        if place not in own
+        if place not in there
     )
+
+
+def _place(tensor: Tensor) -> int:
+    """Return what tells a tensor's storage from others; fakes have no address."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 def estimate(
     config: TrainConfig, rules: DialogueRules, size: Footprint, gpu: str, num_gpus: int
 ) -> tuple[str, ...]:
-    """Return a row of the table: `_HEADERS` but the first. docs/scaling.md has the
-    sums.
+    """Return a row of the table, without its first column.
+
+    docs/scaling.md has the sums.
+
+    Args:
+        config: Of the run.
+        rules: Of its episodes.
+        size: What its architecture takes.
+        gpu: A name of `_GPUS`.
+        num_gpus: How many of them.
     """
     memory, flops, bandwidth = _GPUS[gpu]
-    again = config.compute.gradient_checkpointing
-    per_layer = size.activation_bytes / size.num_layers
-    activations = (
-        4 * size.num_layers * size.hidden_size + per_layer
-        if again
-        else size.activation_bytes
-    )
-    kind, options = parse_spec(config.sampler, "sampler")
-    has_own_weights = (
-        kind != "transformers" and not {"", "url"} & options.keys()
-    )  # a server's are elsewhere
-    state = (4 * size.num_params + 12 * size.num_trained) / num_gpus
-    work = activations * config.microbatch_tokens
-    # FSDP2 gathers one layer at a time; autocast keeps every copy of a trained weight
-    # for the whole pass.
-    by_layer = num_gpus > 1 or (again and config.compute.lora_rank)
-    work += size.cast_bytes / (size.num_layers if by_layer else 1)
-    copies = size.num_params * (2 * has_own_weights + 4 * (num_gpus > 1))
+    has_checkpointing = config.compute.gradient_checkpointing
+    state, work, copies = _bytes_per_gpu(config, size, num_gpus)
     usable = _SHARE_OF_MEMORY * memory * GIB
-    shown = [f"{part / GIB:.1f}" for part in (state, work, copies)]
-    shown.append(f"{(state + work + copies) / GIB:.1f} of {usable / GIB:.1f}")
+    cells = [f"{part / GIB:.1f}" for part in (state, work, copies)]
+    cells.append(f"{(state + work + copies) / GIB:.1f} of {usable / GIB:.1f}")
     context = rules.max_context_tokens
     num_episodes = math.ceil(config.groups_per_step * config.group_size / num_gpus)
-    at_once = min(
-        num_episodes,
-        int((usable - state - work - copies) // (context * size.cache_bytes)),
-    )
+    left = usable - state - work - copies
+    num_fitting = int(left // (context * size.cache_bytes))
+    at_once = min(num_episodes, num_fitting)
     if at_once < 1:
-        return (*shown, "does not fit", "", "")
-    per_token = 2 * size.num_params + at_once * context / 2 * size.cache_bytes
-    waves = math.ceil(num_episodes / at_once)
-    rollouts_s = (
-        waves * rules.max_policy_tokens * per_token / (_SHARE_OF_BANDWIDTH * bandwidth)
-    )
-    update_s = (
-        num_episodes
-        * context
-        * size.token_flops
-        * (4 if again else 3)
-        / (_SHARE_OF_FLOPS * flops)
-    )
+        return (*cells, *_NO_ESTIMATE)
+    # To sample one token of each, the weights and all caches are read, which are half
+    # full on the average. Reading is what takes the time.
+    read_bytes = _BFLOAT16_BYTES * size.num_params
+    read_bytes += at_once * context / 2 * size.cache_bytes
+    num_waves = math.ceil(num_episodes / at_once)
+    num_reads = num_waves * rules.max_policy_tokens
+    rollouts_s = num_reads * read_bytes / (_SHARE_OF_BANDWIDTH * bandwidth)
+    num_passes = _PASSES_WITH_CHECKPOINTING if has_checkpointing else _PASSES
+    num_tokens = num_episodes * context
+    num_flops = num_tokens * size.token_flops * num_passes
+    update_s = num_flops / (_SHARE_OF_FLOPS * flops)
     return (
-        *shown,
+        *cells,
         f"{at_once} of {num_episodes}",
         f"{rollouts_s / 60:.1f}",
         f"{update_s / 60:.1f}",
     )
+
+
+def _bytes_per_gpu(
+    config: TrainConfig, size: Footprint, num_gpus: int
+) -> tuple[float, float, float]:
+    """Return the bytes of weights and optimiser, of an update, and of whole copies."""
+    has_checkpointing = config.compute.gradient_checkpointing
+    is_spread = num_gpus > 1
+    of_weights = _FLOAT32_BYTES * size.num_params
+    state = (of_weights + _TRAINED_BYTES * size.num_trained) / num_gpus
+    activations = size.activation_bytes
+    if has_checkpointing:
+        # The inputs of all layers, and one layer's activations at a time.
+        inputs = _FLOAT32_BYTES * size.num_layers * size.hidden_size
+        activations = inputs + size.activation_bytes / size.num_layers
+    work = activations * config.microbatch_tokens
+    # FSDP2 gathers one layer at a time; autocast keeps every copy of a trained weight
+    # for the whole pass.
+    by_layer = is_spread or (has_checkpointing and config.compute.lora_rank)
+    work += size.cast_bytes / (size.num_layers if by_layer else 1)
+    copies = 0
+    if _has_own_weights(config):
+        copies += _BFLOAT16_BYTES * size.num_params
+    if is_spread:
+        # Every rank samples from, or exports, a whole copy.
+        copies += _FLOAT32_BYTES * size.num_params
+    return state, work, copies
+
+
+def _has_own_weights(config: TrainConfig) -> bool:
+    """Return whether the sampler has a copy of the weights on the learner's GPU."""
+    kind, options = parse_spec(config.sampler, "sampler")
+    # A server that is named is elsewhere; the address may stand without a name.
+    is_elsewhere = not {"", "url"}.isdisjoint(options)
+    return kind != "transformers" and not is_elsewhere

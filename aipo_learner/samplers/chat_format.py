@@ -287,7 +287,7 @@ class ChatFormat:
         return re.compile(f"({alternatives or _NO_MATCH})")
 
     def _split(self, text: str) -> list[int]:
-        """Return the tokens of a text, in which control marks are split like any text."""
+        """Return a text's tokens; control marks in it are split like any other text."""
         if self._control_ids == self._special_ids:
             return self._encode(text, special=False)
         return list(self._plain_backend.encode(text, add_special_tokens=False).ids)

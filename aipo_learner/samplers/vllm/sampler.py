@@ -1,5 +1,6 @@
-"""A sampler on vLLM: every turn is a request of its own, and an episode that waits for
-an agent holds no slot.
+"""A sampler on vLLM: every turn is a request of its own.
+
+An episode that waits for an agent holds no place in the engine's batch.
 
 Draws are seeded by conversation and turn. Which turns share a batch depends on when
 they come, and with it the last bits of the numbers: equal runs are equal up to
@@ -53,15 +54,13 @@ class VLLMVoice(ChatVoice):
 
     async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
         """Ask for the turn, again if the engine dies under it."""
-        seed = int(
-            np.random.SeedSequence(
-                [*self.key, self.num_turns, Salt.TURN_TOKENS]
-            ).generate_state(1)[0]
+        # vLLM draws itself, so that it gets a seed where other samplers get draws.
+        entropy = [*self.key, self.num_turns, Salt.TURN_TOKENS]
+        state = np.random.SeedSequence(entropy).generate_state(1)
+        token_ids, logprobs, is_cut = await self.sampler.sample(
+            self.token_ids, seed=int(state[0]), stop=stop, max_tokens=max_tokens
         )
-        sampled = await self.sampler.sample(
-            self.token_ids, seed=seed, stop=stop, max_tokens=max_tokens
-        )
-        return self.take(sampled[0], sampled[1], is_cut=sampled[2])
+        return self.take(token_ids, logprobs, is_cut=is_cut)
 
     def close(self) -> None:
         """Do nothing: vLLM frees a request when it ends."""
@@ -71,9 +70,16 @@ class VLLMSampler:
     """Samples turns by a vLLM engine, which lives in the event loop of this process.
 
     Args:
+        model: The learner's, whose weights the engine is given.
+        tokenizer: Its tokenizer, with a chat template.
+        engine: What samples.
+        temperature: What logits are divided by, for draws and log-probabilities.
         folder: Where weights are handed over; a temporary one if "". A server elsewhere
             must see it too.
         weights: How: "file", or vLLM's transfer between GPUs, "ipc" or "nccl".
+
+    Raises:
+        ConfigError: `weights` is none of these.
     """
 
     def __init__(
@@ -90,16 +96,22 @@ class VLLMSampler:
             raise ConfigError(
                 f"sampler: weights={weights!r} must be 'file', 'ipc' or 'nccl'."
             )
-        self.model, self.tokenizer, self.engine = model, tokenizer, engine
-        self.temperature, self.weights = temperature, weights
+        self.model = model
+        self.tokenizer = tokenizer
+        self.engine = engine
+        self.temperature = temperature
+        self.weights = weights
         self.chat = ChatFormat(tokenizer)
         self._end_ids = end_ids(model, self.chat)
         self._scratch = tempfile.TemporaryDirectory(
             prefix="aipo-vllm-", dir=folder or None
         )
         self.folder = Path(self._scratch.name, "policy")
+        # How often the engine was brought up: by it a turn knows whether the engine
+        # that died under it was replaced already, because of another turn.
         self.num_starts = 0
         self._one_at_a_time = asyncio.Lock()
+        # Set at every start, where weights are not handed over as files.
         self._transfer: Callable[[], None]
         self._is_closed = False
 
@@ -110,8 +122,10 @@ class VLLMSampler:
 
     @property
     def samples_during_update(self) -> bool:
-        """Whether it can go on with the weights it has: by vLLM's own transfer, an
-        engine that is brought up again is given the weights of that moment.
+        """Whether it can go on with its weights while the learner changes its own.
+
+        It can if they come as files. By vLLM's own transfer it cannot: an engine that
+        died would be brought up again with the weights of that moment.
         """
         return self.weights == "file"
 
@@ -140,6 +154,12 @@ class VLLMSampler:
     ) -> Sampled:
         """Continue `token_ids` to the end of a turn.
 
+        Args:
+            token_ids: The conversation so far.
+            seed: Of the draws.
+            stop: Strings at which the turn ends.
+            max_tokens: After how many it is cut.
+
         Raises:
             PolicyError: The engine refuses, or died under the request again and again.
         """
@@ -147,14 +167,12 @@ class VLLMSampler:
             "seed": seed,
             "stop": list(stop),
             "max_tokens": max_tokens,
-        }
-        own |= {
             "temperature": self.temperature,
             "stop_token_ids": sorted(self._end_ids),
         }
-        return await in_process_loop(
-            self._sample(list(token_ids), PLAIN_SAMPLING | own)
-        )
+        # A copy: a voice appends to its list while the request waits in another loop.
+        work = self._sample(list(token_ids), PLAIN_SAMPLING | own)
+        return await in_process_loop(work)
 
     def close(self) -> None:
         """End the engine."""
@@ -164,48 +182,54 @@ class VLLMSampler:
         self._scratch.cleanup()
 
     def take_weights(self) -> None:
-        """Give the engine the weights of `model`; bring it up the first time, and again
-        if it is gone.
+        """Give the engine the weights of `model`.
+
+        It is brought up the first time, and again if it is gone.
         """
         is_first = self.num_starts == 0
-        if is_first or self.weights == "file":
-            export_weights(
-                self.model, self.tokenizer, self.folder, untie=self.weights == "file"
-            )
+        by_file = self.weights == "file"
+        # Even by transfer an engine starts from a folder, which tells it the shapes.
+        if is_first or by_file:
+            export_weights(self.model, self.tokenizer, self.folder, untie=by_file)
         if not is_first:
             with contextlib.suppress(EngineFault):
-                if self.weights == "file":
+                if by_file:
                     run_sync(self.engine.reload(self.folder))
                 else:
                     self._transfer()
                 return
         run_sync(self._start(self.num_starts))
 
-    async def _start(self, seen: int) -> None:
-        """Bring the engine up with the weights as they are, unless somebody did since
-        `seen` was `num_starts`.
+    async def _start(self, num_starts_before: int) -> None:
+        """Bring the engine up with the weights as they are, unless somebody just did.
+
+        All turns that were under way when the engine died come here. The first brings
+        it up; the others find another `num_starts` than they had before.
         """
         async with self._one_at_a_time:
-            if seen == self.num_starts:
-                await self.engine.start(self.folder)
-                if self.weights != "file":
-                    client = self.engine.weight_client(process_loop())
-                    workers = await self.engine.num_workers()
-                    arguments = (self.weights, client, self.model, workers)
-                    self._transfer = await asyncio.to_thread(open_transfer, *arguments)
-                    await asyncio.to_thread(self._transfer)
-                self.num_starts += 1
+            if self.num_starts != num_starts_before:
+                return
+            await self.engine.start(self.folder)
+            if self.weights != "file":
+                client = self.engine.weight_client(process_loop())
+                num_workers = await self.engine.num_workers()
+                # In threads: the client blocks until this loop has answered it.
+                self._transfer = await asyncio.to_thread(
+                    open_transfer, self.weights, client, self.model, num_workers
+                )
+                await asyncio.to_thread(self._transfer)
+            self.num_starts += 1
 
     async def _sample(
         self, token_ids: list[int], sampling: Mapping[str, Any]
     ) -> Sampled:
         for _ in range(NUM_TRIES):
-            seen = self.num_starts
+            num_starts_before = self.num_starts
             try:
                 return await self.engine.generate(token_ids, sampling)
             except EngineFault as error:
                 fault = error
-                await self._start(seen)
+                await self._start(num_starts_before)
         raise PolicyError(
             f"sampler: vLLM died {NUM_TRIES} times under one turn: {fault}"
         )
@@ -221,10 +245,23 @@ def vllm_sampler(
     is_served: bool = False,
     **options: Any,
 ) -> VLLMSampler:
-    """Build the sampler of the specs `vllm` and, with `is_served`, `vllm-serve`;
-    `options` are the engine's.
+    """Build the sampler of the specs `vllm` and, with `is_served`, `vllm-serve`.
+
+    Args:
+        model: See `VLLMSampler`, as for the next four.
+        tokenizer: See there.
+        temperature: See there.
+        folder: See there.
+        weights: See there.
+        is_served: Whether the engine is a server, even if no address is named.
+        options: Of the engine. With a "url" it is that server.
+
+    Raises:
+        ConfigError: An option cannot be used, or what it takes is not installed.
     """
-    if url := options.pop("", ""):  # what a spec has without a name has the name ""
+    # What a spec has without a name, as in vllm:http://HOST:8000, has the name "".
+    url = options.pop("", "")
+    if url:
         options["url"] = url
     if options.get("url") and world_size() > 1:
         raise ConfigError(
@@ -232,11 +269,11 @@ def vllm_sampler(
             f" {world_size()} ranks. Let every rank start a server of its own,"
             " --sampler vllm-serve, or train on one rank."
         )
-    engine = (
-        ServedEngine(**options)
-        if is_served or "url" in options
-        else OwnEngine(**options)
-    )
+    engine: OwnEngine | ServedEngine
+    if is_served or "url" in options:
+        engine = ServedEngine(**options)
+    else:
+        engine = OwnEngine(**options)
     return VLLMSampler(
         model,
         tokenizer,

@@ -1,6 +1,4 @@
-"""`vllm serve`, as an engine: one of yours, or a process that lives as long as the
-learner.
-"""
+"""`vllm serve`, as an engine: one of yours, or a process that ends with the learner."""
 
 import asyncio
 import contextlib
@@ -25,11 +23,20 @@ from aipo_learner.samplers.vllm.engine import (
 from aipo_learner.samplers.vllm.weights import free_port
 
 _POLL_S = 0.5
+"""How long to wait between two questions whether a server is up."""
 _GRACE_S = 20.0
-# The kernel ends the server when its learner dies, however that happens.
+"""How long a server has to end by itself before it is killed."""
+_NUM_ERROR_LINES = 3
+"""How many lines of its log are told of a server that does not start."""
+_PR_SET_PDEATHSIG = 1
+"""Linux: `prctl` with it names the signal that a process gets when its parent dies."""
+# Becomes the server, once the kernel has been told to end it when its learner dies,
+# however that happens. `preexec_fn` would do the same, but runs between fork and exec,
+# where another thread may hold a lock for ever.
 _TIED_TO_US = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1],"
-    " sys.argv[1:])"
+    "import ctypes, os, sys;"
+    f" ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGTERM)});"
+    " os.execvp(sys.argv[1], sys.argv[1:])"
 )
 
 
@@ -46,6 +53,10 @@ class ServedEngine:
         request_s: How long to wait for one turn, waiting for a place in the batch
             included.
         options: Command-line options of `vllm serve`, with underscores.
+
+    Raises:
+        ConfigError: The client or the program is not installed, or there are options
+            for a server that we do not start.
     """
 
     def __init__(
@@ -67,65 +78,81 @@ class ServedEngine:
                 f"sampler: options {sorted(options)} are for a server of ours, not for"
                 f" {url}."
             )
-        places = [os.environ.get("PATH", ""), str(Path(sys.executable).parent)]
-        self._program = shutil.which(command, path=os.pathsep.join(places))
+        # Beside this Python too: a virtual environment need not be activated.
+        own_folder = str(Path(sys.executable).parent)
+        search_path = os.pathsep.join([os.environ.get("PATH", ""), own_folder])
+        self._program = shutil.which(command, path=search_path)
         if not url and not self._program:
             raise ConfigError(
                 f"sampler vllm-serve: there is no program {command!r}. Install vLLM,"
                 ' name the program of another environment, {"type": "vllm-serve",'
                 ' "command": "/path/bin/vllm"}, or a server: vllm:http://HOST:8000.'
             )
-        self.url, self._is_ours, self._options = url.rstrip("/"), not url, options
-        self._startup_s, self._model = startup_s, ""
+        self.url = url.rstrip("/")
+        self._is_ours = not url
+        self._options = options
+        self._startup_s = startup_s
+        # The name by which the server calls the model that it serves.
+        self._model = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._faults = (openai.APIConnectionError, openai.InternalServerError)
         self._refusals = openai.APIError
-        # One for all servers that we start after another: requests in flight must not
-        # lose it under them.
+        # One client for all servers that we start after another: requests in flight
+        # must not lose it under them. It tries nothing again: its own retries would go
+        # to a server that is gone. A key is needed even where no server asks for one.
         key = os.environ.get("VLLM_API_KEY") or "none"
         self._client = openai.AsyncOpenAI(
             api_key=key, base_url=url or None, max_retries=0, timeout=request_s
         )
 
     async def start(self, folder: Path) -> None:
-        """Start our server, or wait for the other and give it the weights of a model
-        folder.
+        """Start our server, or wait for the other and give it weights.
+
+        Args:
+            folder: The model folder whose weights it is to have.
+
+        Raises:
+            PolicyError: There is no server within `startup_s`, or it ended.
         """
         log = folder.with_name("vllm.log")
         if self._is_ours:
             await self._end()
             self._launch(folder, log)
-        loop, fault = asyncio.get_running_loop(), ""
+        fault = ""
+        loop = asyncio.get_running_loop()
         deadline = loop.time() + self._startup_s
-        while loop.time() < deadline and (
-            self._process is None or self._process.poll() is None
-        ):
+        while loop.time() < deadline and not self._has_ended():
             try:
-                self._model = (await self._ask("get", "/v1/models"))["data"][0]["id"]
+                models = await self._ask("get", "/v1/models")
+                self._model = models["data"][0]["id"]
                 if not self._is_ours:
                     await self.reload(folder)
                 return
             except EngineFault as error:
                 fault = str(error)
                 await asyncio.sleep(_POLL_S)
-        lines = (
-            log.read_text(encoding="utf-8", errors="replace").splitlines()
-            if self._is_ours
-            else []
-        )
-        told = (
-            [line for line in lines if "Error: " in line][:3] or lines[-3:] or [fault]
-        )
+        reasons = _errors_in(log) if self._is_ours else []
         raise PolicyError(
             f"sampler: no vLLM serves at {self.url} within {self._startup_s:g} s, or it"
-            f" ended: {' | '.join(told)}"
+            f" ended: {' | '.join(reasons or [fault])}"
         )
+
+    def _has_ended(self) -> bool:
+        """Return whether a server of ours is gone; of others it is not known."""
+        return self._process is not None and self._process.poll() is not None
 
     async def generate(
         self, token_ids: Sequence[int], sampling: Mapping[str, Any]
     ) -> Sampled:
-        """Continue `token_ids`. Raises EngineFault, or PolicyError for a request that
-        can never be served.
+        """Continue `token_ids` to the end of a turn.
+
+        Args:
+            token_ids: The conversation so far.
+            sampling: Fields of a completion request.
+
+        Raises:
+            EngineFault: The server did not answer.
+            PolicyError: The request can never be served.
         """
         body = {
             "model": self._model,
@@ -133,16 +160,20 @@ class ServedEngine:
             "return_token_ids": True,
             **sampling,
         }
-        choice = (await self._ask("post", "/v1/completions", body))["choices"][0]
-        return (
-            choice["token_ids"],
-            choice["logprobs"]["token_logprobs"],
-            choice["finish_reason"] == "length",
-        )
+        answer = await self._ask("post", "/v1/completions", body)
+        choice = answer["choices"][0]
+        logprobs = choice["logprobs"]["token_logprobs"]
+        is_cut = choice["finish_reason"] == "length"
+        return choice["token_ids"], logprobs, is_cut
 
     async def reload(self, folder: Path) -> None:
-        """Take the weights of a model folder and forget what was cached under the old
-        ones.
+        """Take the weights of a model folder; forget what is cached of the old ones.
+
+        Requests that are being served are finished with the old weights first.
+
+        Raises:
+            EngineFault: The server did not answer.
+            PolicyError: It refuses, as one without VLLM_SERVER_DEV_MODE=1 does.
         """
         await self._ask("post", "/pause?mode=wait")
         call = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
@@ -151,13 +182,13 @@ class ServedEngine:
 
     def weight_client(self, loop: asyncio.AbstractEventLoop) -> Any:
         """Return a `VLLMWeightSyncClient`, which blocks."""
-        return importlib.import_module(
-            "vllm.distributed.weight_transfer"
-        ).HTTPVLLMWeightSyncClient(self.url)
+        transfer = importlib.import_module("vllm.distributed.weight_transfer")
+        return transfer.HTTPVLLMWeightSyncClient(self.url)
 
     async def num_workers(self) -> int:
         """Return the number of processes that hold weights."""
-        return int((await self._ask("get", "/get_world_size"))["world_size"])
+        answer = await self._ask("get", "/get_world_size")
+        return int(answer["world_size"])
 
     async def close(self) -> None:
         """End a server of ours. May be called twice."""
@@ -165,11 +196,13 @@ class ServedEngine:
         await self._end()
 
     async def _end(self) -> None:
-        process, self._process = self._process, None
+        """End a server of ours, by SIGTERM and after a while by SIGKILL."""
+        process = self._process
+        self._process = None
         if process is None:
             return
         # The group holds the engine's own processes, which outlive a server that was
-        # killed.
+        # killed: SIGKILL is sent even if the server itself has ended.
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
@@ -177,6 +210,7 @@ class ServedEngine:
                 await asyncio.to_thread(process.wait, _GRACE_S)
 
     def _launch(self, folder: Path, log: Path) -> None:
+        """Start a server of ours, on a port of this machine that is free."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         flags = [
@@ -186,32 +220,52 @@ class ServedEngine:
             f"--port={port}",
             "--served-model-name=policy",
         ]
-        for name, value in engine_options(
-            {"uvicorn_log_level": "warning", **self._options}
-        ).items():
-            flag = name.replace("_", "-")
-            text = value if isinstance(value, str) else json.dumps(value)
-            switch = f"--{flag}" if value else f"--no-{flag}"
-            flags.append(switch if isinstance(value, bool) else f"--{flag}={text}")
+        options = engine_options({"uvicorn_log_level": "warning", **self._options})
+        flags += [_flag(name, value) for name, value in options.items()]
+        command = [sys.executable, "-c", _TIED_TO_US, str(self._program), *flags]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _TIED_TO_US, str(self._program), *flags],
+                command,
+                # What is set already goes before ours.
                 env={**ENVIRONMENT, **os.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                # A group of its own, which `_end` signals; Ctrl-C does not reach it.
                 start_new_session=True,
             )
 
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the JSON that the server answers to a request.
+
+        Raises:
+            EngineFault: It did not answer.
+            PolicyError: It refuses.
+        """
         options = {} if body is None else {"body": body}
+        send = getattr(self._client, method)
         try:
-            return await getattr(self._client, method)(
-                self.url + path, cast_to=object, **options
-            )
+            return await send(self.url + path, cast_to=object, **options)
         except self._faults as error:
             raise EngineFault(
                 f"{self.url}{path}: {error.__cause__ or error}"
             ) from error
         except self._refusals as error:
             raise PolicyError(f"sampler: {self.url}{path} refuses: {error}") from error
+
+
+def _flag(name: str, value: Any) -> str:
+    """Return an option of the command line: --name=value, or --name and --no-name."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"--{flag}={text}"
+
+
+def _errors_in(log: Path) -> list[str]:
+    """Return the first lines of a log that name an error, or else its last lines."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    # The first: those after them are mostly what followed from it.
+    errors = [line for line in lines if "Error: " in line]
+    return errors[:_NUM_ERROR_LINES] or lines[-_NUM_ERROR_LINES:]

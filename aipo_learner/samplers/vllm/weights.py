@@ -1,6 +1,4 @@
-"""How weights come to vLLM: as a model folder, or by its own weight transfer between
-GPUs.
-"""
+"""How weights come to vLLM: as a model folder, or by its own transfer between GPUs."""
 
 import asyncio
 import importlib
@@ -24,34 +22,39 @@ def export_weights(
     *,
     untie: bool,
 ) -> None:
-    """Write the model folder that an engine loads, of which vLLM reads every
-    .safetensors file.
+    """Write the model folder that an engine loads.
 
     Args:
+        model: What is written.
+        tokenizer: Is written beside it.
+        folder: Is replaced.
         untie: Write a tied output embedding by itself. On CPU vLLM packs it apart, and
             reloading a tied one leaves it as it was.
     """
     save_policy(model, tokenizer, folder)
-    if untie and model.config.tie_word_embeddings:
-        head = {"lm_head.weight": model.get_output_embeddings().weight.detach()}
-        save_file(head, folder / "lm_head.safetensors", metadata={"format": "pt"})
-        path = folder / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8")) | {
-            "tie_word_embeddings": False
-        }
-        path.write_text(json.dumps(config), encoding="utf-8")
+    if not untie or not model.config.tie_word_embeddings:
+        return
+    # vLLM reads every .safetensors file of the folder.
+    head = {"lm_head.weight": model.get_output_embeddings().weight.detach()}
+    save_file(head, folder / "lm_head.safetensors", metadata={"format": "pt"})
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["tie_word_embeddings"] = False
+    path.write_text(json.dumps(config), encoding="utf-8")
 
 
 def open_transfer(
     backend: str, client: Any, model: PreTrainedModel, num_workers: int
 ) -> Callable[[], None]:
-    """Return what sends the weights of `model` by vLLM's own weight transfer; to be
-    called outside an event loop.
+    """Return what sends the weights of `model` by vLLM's own weight transfer.
+
+    Both are to be called outside the event loop that `client` waits for.
 
     Args:
         backend: "ipc" (the same GPU) or "nccl" (other GPUs; this machine's address is
             MASTER_ADDR or loopback).
         client: A `VLLMWeightSyncClient`.
+        model: The learner's; what it has at a call is sent.
         num_workers: The processes that hold weights.
     """
     transfer = importlib.import_module("vllm.distributed.weight_transfer")
@@ -62,9 +65,9 @@ def open_transfer(
         info = engines.IPCTrainerInitInfo(rank=0, packed=True)
     else:
         address = os.environ.get("MASTER_ADDR", "127.0.0.1")
-        info = engines.NCCLTrainerInitInfo(
-            address, free_port(), num_workers + 1, rank=0
-        )
+        # The learner is one of those that the transfer connects.
+        num_ranks = num_workers + 1
+        info = engines.NCCLTrainerInitInfo(address, free_port(), num_ranks, rank=0)
     trainer = transfer.WeightTransferTrainerFactory.trainer_init(
         info, client=client, source=transfer.ModuleSource(model)
     )
@@ -73,12 +76,15 @@ def open_transfer(
 
 
 class OwnWeightClient:
-    """vLLM's `VLLMWeightSyncClient` protocol over an `AsyncLLM`: four methods of the
-    same names, made to block.
+    """vLLM's `VLLMWeightSyncClient` protocol over an `AsyncLLM`.
+
+    The engine has four methods of the same names; here they block, as the protocol has
+    it.
     """
 
     def __init__(self, llm: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._llm, self._loop = llm, loop
+        self._llm = llm
+        self._loop = loop
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         self._do("init_weight_transfer_engine", init_info=init_info)
@@ -94,11 +100,13 @@ class OwnWeightClient:
 
     def _do(self, method: str, **arguments: Any) -> None:
         call = self._llm.collective_rpc(method, kwargs=arguments)
+        # The engine lives in that loop: called in it, this would wait for ever.
         asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
 
 def free_port() -> int:
     """Return a port of this machine that nobody listens on."""
     with socket.socket() as probe:
+        # Port 0: the kernel chooses. Another process may take it before it is used.
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
