@@ -46,6 +46,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "vllm": vllm_sampler,
     "vllm-serve": served_sampler,
 }
+"""By the names that `--sampler` takes, beside "auto"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +54,21 @@ class Training:
     """A run, built.
 
     Args:
+        config: Its settings.
         run: Its folder; `run.step` is the first step that is still to be made.
         scenario: What is played.
         model: What is sampled from and exported, whole on every rank.
+        tokenizer: The policy's.
         forward: Its forward pass in the update; on several ranks that of a copy in
             shards.
         reference: The forward pass of the initial policy, where the loss needs it.
+        optimizer: Of the weights of `forward`.
+        sampler: Writes the policy's turns.
+        batches: Where the episodes of a step come from.
         plays_here: Whether this process samples episodes itself.
         held_out: What is evaluated on schedule.
+        log: Takes the metrics of every step.
+        interrupt: Says whether the run was asked to stop.
     """
 
     config: TrainConfig
@@ -83,11 +91,15 @@ class Training:
 def build_training(
     config: TrainConfig, console: Console, num_workers: int = 0
 ) -> Iterator[Training]:
-    """Build the run in `config.out`, from its last checkpoint if there is one; close
-    everything in the end.
+    """Build the run in `config.out`, from its last checkpoint if there is one.
 
-    With `num_workers`, so many Ray actors sample in its place. Started by torchrun,
-    every rank does its share.
+    Everything is closed in the end, what was opened last before what it needs. Started
+    by torchrun, every rank does its share.
+
+    Args:
+        config: Of the run.
+        console: What is printed to.
+        num_workers: So many Ray actors sample in this process's place; 0 for none.
 
     Raises:
         AgentLost: An agent can never answer.
@@ -96,6 +108,7 @@ def build_training(
         CheckpointError: The run's folder, or a checkpoint in it, cannot be used.
     """
     prepare(config.num_threads)
+    # Adapters are drawn from it, alike on every rank.
     torch.manual_seed(config.seed)
     join_ranks()
     with Run.open(config) as run, ExitStack() as opened:
@@ -103,16 +116,20 @@ def build_training(
         if not config.source.is_stored:
             run_sync(check_agents(scenario.pool))
         model, tokenizer = build_policy(config, run.policy_path())
+        # Before the copies that the learner's forward passes may make.
         run.restore(model)
         forward, reference = _build_forwards(config, model, run.initial_policy)
+        # After sharding, which replaces the parameters.
+        parameters = forward.model.parameters()
         optimizer = torch.optim.AdamW(
-            forward.model.parameters(), lr=config.lr, weight_decay=config.weight_decay
+            parameters, lr=config.lr, weight_decay=config.weight_decay
         )
         run.restore_optimizer(forward.model, optimizer)
         sampler = build_sampler(config, model, tokenizer)
         opened.enter_context(closing(sampler))
         workers = None
         if num_workers:
+            # This process's own sampler still evaluates.
             workers = RayWorkers(num_workers, config, model, build_rollouts)
             opened.enter_context(closing(workers))
         interrupt = InterruptFlag()
@@ -150,7 +167,8 @@ def build_training(
             log=log,
             interrupt=interrupt,
         )
-        # Signals are caught from here to the last thing that is closed.
+        # Signals are caught from here to the last thing that is closed: what is opened
+        # moves inside, so that it is closed before the signals are let go.
         with interrupt, opened.pop_all():
             yield training
 
@@ -158,7 +176,12 @@ def build_training(
 def build_policy(
     config: TrainConfig, path: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the policy to sample from, with adapters if they are what is trained."""
+    """Load the policy to sample from, with adapters if they are what is trained.
+
+    Args:
+        config: Of the run.
+        path: The policy's folder.
+    """
     model, tokenizer = load_policy(path, trust_remote_code=config.trust_remote_code)
     if config.compute.lora_rank:
         add_adapter(model, config.compute.lora_rank)
@@ -169,8 +192,9 @@ def build_policy(
 def _build_forwards(
     config: TrainConfig, model: PreTrainedModel, initial_policy: str
 ) -> tuple[LearnerForward, LearnerForward | None]:
-    """Return the learner's forward passes of the policy and, where the loss needs it,
-    of the initial one.
+    """Return the learner's forward passes, of the policy and of the initial one.
+
+    The second is None where the loss does not need it.
     """
     forward = _build_forward(config, own_copy(model))
     if not config.objective.kl_coef:
@@ -180,6 +204,7 @@ def _build_forwards(
 
 
 def _build_forward(config: TrainConfig, model: PreTrainedModel) -> LearnerForward:
+    # It runs the model to see what it does, which needs all of it: before sharding.
     forward = LearnerForward(model, config.compute, temperature=config.temperature)
     shard(model, is_bfloat16=forward.is_bfloat16)
     return forward
@@ -188,8 +213,12 @@ def _build_forward(config: TrainConfig, model: PreTrainedModel) -> LearnerForwar
 def build_sampler(
     config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> Sampler:
-    """Build the sampler that `config.sampler` names; "auto" is vLLM where it is
-    installed and has a GPU.
+    """Build the sampler that `config.sampler` names.
+
+    "auto" is vLLM where it is installed and there is a GPU, else transformers.
+
+    Raises:
+        ConfigError: There is no such sampler, or it cannot be built so.
     """
     kind, options = parse_spec(config.sampler, "sampler")
     if kind == "auto":
@@ -197,6 +226,7 @@ def build_sampler(
         kind = "vllm" if has_vllm else "transformers"
     make = choose(SAMPLERS, kind, "sampler")
     fixed = {"model": model, "tokenizer": tokenizer, "temperature": config.temperature}
+    # Ours go before what a spec says: it has no say in these.
     return construct(make, {**options, **fixed}, "sampler")
 
 
@@ -210,6 +240,7 @@ def _build_batches(
     settings = run.config.rollouts
     if isinstance(players, RayWorkers):
         play = players.play
+        # Workers have copies of the weights.
         is_apart = True
     else:
         play = partial(play_groups, settings, scenario, players)
@@ -225,8 +256,9 @@ def _build_batches(
 
 
 def build_rollouts(config: TrainConfig) -> tuple[PreTrainedModel, Sampler, Scenario]:
-    """Build what a worker in another process plays episodes with; it is given the
-    policy's weights later.
+    """Build what a worker in another process plays episodes with.
+
+    It is given the policy's weights later: what it loads has only their shapes.
     """
     prepare(config.num_threads)
     model, tokenizer = build_policy(config, policy_folder(config.policy))
@@ -235,9 +267,18 @@ def build_rollouts(config: TrainConfig) -> tuple[PreTrainedModel, Sampler, Scena
 
 
 def build_training_scenario(config: TrainConfig, journal: Journal | None) -> Scenario:
-    """Build the scenario with the run's journal; with `accept_anneal`, behind a pool
-    that withholds.
+    """Build the scenario that is trained in.
+
+    With `accept_anneal` its pool withholds replies.
+
+    Args:
+        config: Of the run.
+        journal: What agents answered before, and where new answers are kept.
+
+    Raises:
+        ConfigError: The settings do not fit the environment's agents or rules.
     """
+    # None: those of the environment. Stored episodes ask nobody, whoever is named.
     agents = "none" if config.source.is_stored else None
     scenario = build_scenario(
         config.environment, agents, seed=config.seed, journal=journal

@@ -178,8 +178,9 @@ def shrunk(shape: PretrainedConfig, vocabulary: int) -> PretrainedConfig:
     # One has an entry for each of the real layers; the other names a class.
     for derived in ("layer_types", "architectures"):
         fields.pop(derived, None)
-    small |= {"vocab_size": vocabulary, "dtype": "float32"}
-    return AutoConfig.for_model(**{**fields, **small})
+    fields |= small
+    fields |= {"vocab_size": vocabulary, "dtype": "float32"}
+    return AutoConfig.for_model(**fields)
 
 
 def rehearse(
@@ -415,8 +416,9 @@ def estimate(
         return (*cells, *_NO_ESTIMATE)
     # To sample one token of each, the weights and all caches are read, which are half
     # full on the average. Reading is what takes the time.
-    read_bytes = _BFLOAT16_BYTES * size.num_params
-    read_bytes += at_once * context / 2 * size.cache_bytes
+    bytes_of_weights = _BFLOAT16_BYTES * size.num_params
+    bytes_of_caches = at_once * context / 2 * size.cache_bytes
+    read_bytes = bytes_of_weights + bytes_of_caches
     num_waves = math.ceil(num_episodes / at_once)
     num_reads = num_waves * rules.max_policy_tokens
     rollouts_s = num_reads * read_bytes / (_SHARE_OF_BANDWIDTH * bandwidth)
@@ -443,8 +445,8 @@ def _bytes_per_gpu(
     activations = size.activation_bytes
     if has_checkpointing:
         # The inputs of all layers, and one layer's activations at a time.
-        inputs = _FLOAT32_BYTES * size.num_layers * size.hidden_size
-        activations = inputs + size.activation_bytes / size.num_layers
+        layer_inputs = _FLOAT32_BYTES * size.num_layers * size.hidden_size
+        activations = layer_inputs + size.activation_bytes / size.num_layers
     work = activations * config.microbatch_tokens
     # FSDP2 gathers one layer at a time; autocast keeps every copy of a trained weight
     # for the whole pass.

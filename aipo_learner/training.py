@@ -1,6 +1,4 @@
-"""The training loop, top to bottom: weights to the sampler, rollouts, rows, update,
-record, checkpoint.
-"""
+"""The training loop: sampler's weights, rollouts, rows, update, log, checkpoint."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -40,13 +38,17 @@ from aipo_learner.settings.train import TrainConfig
 def train(
     config: TrainConfig, console: Console | None = None, num_workers: int = 0
 ) -> Learned:
-    """Train to the end of `config.num_steps`, from the last checkpoint in `config.out`
-    if there is one.
+    """Train to the end of `config.num_steps`, from the last checkpoint if there is one.
 
-    With `num_workers`, so many Ray actors sample in its place. Started by torchrun,
-    every rank does its share.
+    Started by torchrun, every rank does its share.
 
-    Returns what the run came to.
+    Args:
+        config: Of the run, whose checkpoints are in `config.out`.
+        console: What is printed to; standard output if None.
+        num_workers: So many Ray actors sample in this process's place; 0 for none.
+
+    Returns:
+        What the run came to.
 
     Raises:
         AgentLost: An agent can never answer. NoGradient: nothing was learned for
@@ -57,9 +59,11 @@ def train(
             likewise, except that episodes that were being sampled are sampled again.
     """
     with build_training(config, console or Console(), num_workers) as training:
-        batches, log = training.batches, training.log
+        batches = training.batches
+        log = training.log
         training.run.mark_best(best_step(log.scores))
         idle_note = ""
+        # One more than there are steps: the last weights are evaluated as well.
         for step in range(training.run.step, config.num_steps + 1):
             # The weights are those after `step` steps, and nothing of the next is
             # begun.
@@ -71,11 +75,13 @@ def train(
                 groups = batches.take(step)
             sampled = time.monotonic()
             episodes = [episode for group in groups for episode in group]
+            # Before the update: coefficients depend on the weights that sampled.
             _keep_episodes(training, step, groups[0])
             made = _make_rows(training, step, groups)
             batches.sample_ahead(step)
             telemetry = _update(training, step, made.rows, episodes)
             updated = time.monotonic()
+            # Waited for here, so that a checkpoint has what was sampled ahead.
             _settle(training)
             waited = time.monotonic() - updated
             ages = staleness(step, episodes, is_stored=config.source.is_stored)
@@ -93,11 +99,14 @@ def train(
 
 
 def _sync_and_evaluate(training: Training, step: int) -> dict[str, float]:
-    """Give the sampler the weights after `step` steps, and measure them if that is due;
-    return the sampler's gap.
+    """Give the sampler the weights after `step` steps; measure them if that is due.
+
+    Returns the metric of the sampler's gap, if weights were given to it.
     """
-    config, log = training.config, training.log
+    config = training.config
+    log = training.log
     is_due = config.evaluation.is_due(step, config.num_steps)
+    # A run that goes on from a checkpoint may have measured its weights already.
     is_measured = is_due and step not in log.scores
     samples = training.plays_here and step < config.num_steps
     if not is_measured and not samples:
@@ -121,10 +130,13 @@ def _is_over(training: Training, step: int) -> bool:
 
 @contextmanager
 def _saved_if_given_up(training: Training, step: int) -> Iterator[None]:
-    """When a SIGTERM ends what is within, save the weights after `step` steps and stop
-    the run.
+    """When a SIGTERM ends what is within, save the weights and stop the run.
+
+    They are those after `step` steps.
     """
-    config, interrupt = training.config, training.interrupt
+    config = training.config
+    interrupt = training.interrupt
+    # Now: a batch that is taken within is not yet trained on, and would be lost.
     waiting = training.batches.queued()
     num_episodes = config.groups_per_step * config.group_size
     advise = partial(training.sampler.memory_advice, num_episodes)
@@ -132,14 +144,16 @@ def _saved_if_given_up(training: Training, step: int) -> Iterator[None]:
         with interrupt.abandonable(), out_of_memory_explained(advise):
             yield
     except Abandoned:
+        # Otherwise the checkpoint that the run began with has these weights.
         if step > training.run.step:
             _save(training, step, waiting, keep_journal=True)
         raise interrupt.error(_stopped(config, step)) from None
 
 
 def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
-    """Turn the groups of a step into rows; correct aided episodes also into agent-free
-    ones, where asked.
+    """Turn the groups of a step into rows.
+
+    With `internalised`, correct aided episodes also become agent-free ones.
     """
     config = training.config
     if config.source.sft_episodes:
@@ -165,9 +179,7 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
 def _update(
     training: Training, step: int, rows: Sequence[Row], episodes: Sequence[Episode]
 ) -> dict[str, float]:
-    """Change the weights by the rows of a step, where there are any; return the
-    telemetry.
-    """
+    """Change the weights by the rows of a step; return the telemetry, empty if none."""
     config = training.config
     rate = learning_rate(
         step,
@@ -197,6 +209,7 @@ def _update(
             pad_token_id=training.tokenizer.pad_token_id or 0,
             reference=training.reference,
         )
+        # Within the guard, so that a batch that breaks a bound is kept too.
         check_bounds(telemetry, config.bounds)
     copy_weights(training.forward.model, training.model)
     return telemetry
@@ -209,10 +222,9 @@ def _settle(training: Training) -> None:
 
 
 def _keep_episodes(training: Training, step: int, episodes: Sequence[Episode]) -> None:
-    """Keep episodes for the viewer, with the coefficients that the objective gives
-    their agents' tokens.
-    """
+    """Keep episodes for the viewer, with the coefficients of their agents' tokens."""
     config = training.config
+    # Rank 0 alone writes files.
     if step % config.episodes_every or rank():
         return
     path = training.run.episodes_path(step)
@@ -224,13 +236,21 @@ def _keep_episodes(training: Training, step: int, episodes: Sequence[Episode]) -
 
 
 def _save_or_stop(training: Training, step: int, groups: Groups) -> None:
-    """Save the weights after `step` steps if that is due; stop if that was asked for,
-    or nothing is learned.
+    """Save the weights if that is due; stop if asked to, or if nothing is learned.
 
     Args:
+        training: The run.
+        step: How many steps were made.
         groups: Of the last step: they say why nothing was learned.
+
+    Raises:
+        NoGradient: Too many steps in a row had no gradient.
+        Interrupted: The run was asked to stop; or Terminated, by SIGTERM.
     """
-    config, run, log = training.config, training.run, training.log
+    config = training.config
+    run = training.run
+    log = training.log
+    # On any rank: a signal may have reached one of them, and all must stop.
     is_interrupted = any(gathered([training.interrupt.requested]))
     is_idle = 0 < config.stop_after_idle_steps <= log.num_idle
     run.settle()
@@ -257,9 +277,8 @@ def _save(
 
 
 def _is_saved(config: TrainConfig, step: int) -> bool:
-    """Return whether the weights after `step` steps make a checkpoint; those that are
-    evaluated always do.
-    """
+    """Return whether the weights after `step` steps make a checkpoint."""
+    # Those that are evaluated always do: they may turn out to be the best.
     if config.evaluation.is_due(step, config.num_steps):
         return True
     return step % config.checkpoint_every == 0 or step == config.num_steps

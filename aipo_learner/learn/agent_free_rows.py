@@ -1,5 +1,6 @@
-"""Correct aided episodes as if they had needed no agent: what `internalised` trains
-besides.
+"""Correct aided episodes as if they had needed no agent.
+
+They are what `internalised` trains on, beside the episodes themselves.
 """
 
 from collections.abc import Sequence
@@ -19,12 +20,20 @@ def agent_free_rows(
     group: Sequence[Episode],
     advantages: Sequence[float],
 ) -> list[Row]:
-    """Return the agent-free forms of a group's correct aided episodes, after the prompt
-    of deployment.
+    """Return the agent-free forms of a group's correct aided episodes.
+
+    They stand after the prompt of deployment, which names no agents.
+
+    Args:
+        scenario: What was played.
+        tokenizer: The policy's.
+        group: Episodes of one task, at least one.
+        advantages: Of these episodes.
     """
-    plain = scenario.session(group[0].task, aided=False).open()
-    pieces = ChatFormat(tokenizer).prompt(plain)
+    session = scenario.session(group[0].task, aided=False)
+    pieces = ChatFormat(tokenizer).prompt(session.open())
     prompt = [token_id for token_ids, _ in pieces for token_id in token_ids]
+    keeps_tools = scenario.rules.tools_when == "always"
     rows = []
     for episode, advantage in zip(group, advantages, strict=True):
         row = agent_free_row(
@@ -33,7 +42,7 @@ def agent_free_rows(
             prompt,
             scenario.codec,
             tokenizer,
-            keeps_tools=scenario.rules.tools_when == "always",
+            keeps_tools=keeps_tools,
         )
         if row is not None:
             rows.append(row)
@@ -49,8 +58,7 @@ def agent_free_row(
     *,
     keeps_tools: bool = True,
 ) -> Row | None:
-    """Return the row of a correct episode that consulted as if it had needed no agent;
-    None for any other.
+    """Return the agent-free row of a correct episode that consulted; None of others.
 
     The plain prompt takes the place of the consult prompt. Consultations are rewritten:
     the calls and the wrappers of the replies are left out, and what agents said stays,
@@ -59,21 +67,30 @@ def agent_free_row(
     `keeps_tools`.
 
     An episode with malformed turns or forged marks gives no row: it would teach them.
+
+    Args:
+        episode: Any.
+        advantage: Of the episode; the row has it too.
+        plain_prompt: Token ids of the prompt of deployment.
+        codec: In which the episode's calls are written.
+        tokenizer: The policy's.
+        keeps_tools: Whether there are tools in deployment.
     """
-    consulted = any(
+    has_consulted = any(
         consult.is_agents and consult.status == "answered"
         for consult in episode.consults
     )
     is_clean = not episode.num_invalid and not episode.num_forged
-    if not (episode.correct and consulted and is_clean and advantage > 0):
+    is_worth_it = episode.correct and has_consulted and advantage > 0
+    if not is_worth_it or not is_clean:
         return None
-    kept: list[NDArray[np.int64]] = []
+    places: list[NDArray[np.int64]] = []
     for turn in range(len(episode.turns)):
-        part = _agent_free_turn(episode, turn, codec, tokenizer, keeps_tools)
-        if part is None:
+        places_of_turn = _agent_free_turn(episode, turn, codec, tokenizer, keeps_tools)
+        if places_of_turn is None:
             return None
-        kept += part
-    return episode_row(episode, advantage, plain_prompt, np.concatenate(kept))
+        places += places_of_turn
+    return episode_row(episode, advantage, plain_prompt, np.concatenate(places))
 
 
 def _agent_free_turn(
@@ -83,22 +100,28 @@ def _agent_free_turn(
     tokenizer: PreTrainedTokenizerBase,
     keeps_tools: bool,
 ) -> list[NDArray[np.int64]] | None:
-    """Return which tokens of a turn, and of what came back, the agent-free form has, in
-    its order: indices of tokens.
+    """Return the tokens that the agent-free form has of a turn and of what came back.
 
+    They are places in the episode's tokens, int64[N] each, in the order of the form.
     None where the codec writes an agent's call and a tool's as one that cannot be taken
     apart.
     """
     tokens = episode.tokens
-    own = np.flatnonzero((tokens.author == Author.POLICY) & (tokens.turn == turn))
+    is_policys = tokens.author == Author.POLICY
+    own = np.flatnonzero(is_policys & (tokens.turn == turn))
     if turn == len(episode.turns) - 1:
+        # The answer: it calls nobody, and nothing comes back.
         return [own]
-    record = episode.turns[turn]
-    calls = codec.parse(record.completion).calls
+    completion = episode.turns[turn].completion
+    calls = codec.parse(completion).calls
     stays = [keeps_tools and call.kind not in CONSULT_KINDS for call in calls]
-    spans = codec.call_spans(record.completion)
-    asked = any(c.is_agents and c.turn == turn + 1 for c in episode.consults)
-    if asked and not spans:
+    spans = codec.call_spans(completion)
+    # A turn's number counts completions before it: what comes back stands in the next.
+    next_turn = turn + 1
+    has_asked = any(
+        consult.is_agents and consult.turn == next_turn for consult in episode.consults
+    )
+    if has_asked and not spans:
         # Written in another codec: its calls would stay.
         return None
     if len(spans) != len(stays):
@@ -106,28 +129,32 @@ def _agent_free_turn(
         if len(set(stays)) > 1:
             return None
         stays = stays[: len(spans)]
-    back = np.flatnonzero((tokens.author != Author.POLICY) & (tokens.turn == turn + 1))
+    back = np.flatnonzero(~is_policys & (tokens.turn == next_turn))
+    is_of_agent = _is_of_agent(episode, back)
     # What they quoted of the policy's own words belongs to what they said, and is in no
     # loss.
-    said = back[_is_of_agent(episode, back) & tokens.is_content[back]]
+    said = back[is_of_agent & tokens.is_content[back]]
     starts, ends = token_bounds(tokens.token_ids[own].tolist(), tokenizer)
     is_left_out = np.zeros(len(own), bool)
-    for (begin, end), stay in zip(spans, stays, strict=True):
-        if not stay:
-            is_left_out |= (ends > begin) & (starts < end)
+    starts_of_staying = []
+    for (span_start, span_end), call_stays in zip(spans, stays, strict=True):
+        if call_stays:
+            starts_of_staying.append(span_start)
+        else:
+            # A token that a call shares with the text beside it goes too.
+            is_left_out |= (ends > span_start) & (starts < span_end)
     if not any(stays):
         # The policy goes on thinking: its turn does not end here.
-        is_left_out |= starts >= len(record.completion)
+        is_left_out |= starts >= len(completion)
         return [own[~is_left_out], said]
     # What agents said comes before the first call that stays, and the call's result
     # after.
-    first = min(begin for (begin, _), stay in zip(spans, stays, strict=True) if stay)
-    is_before = ends <= first
+    is_before = ends <= min(starts_of_staying)
     return [
         own[~is_left_out & is_before],
         said,
         own[~is_left_out & ~is_before],
-        back[~_is_of_agent(episode, back)],
+        back[~is_of_agent],
     ]
 
 
@@ -144,11 +171,17 @@ def token_bounds(
 
     A token decoded alone may lose a blank or half a character: lengths are those of
     growing prefixes.
+
+    Args:
+        token_ids: T of them.
+        tokenizer: Decodes them.
     """
-    lengths = [
-        len(str(tokenizer.decode(token_ids[:number])))
-        for number in range(1, len(token_ids) + 1)
-    ]
+    num_tokens = len(token_ids)
+    lengths = []
+    for number in range(1, num_tokens + 1):
+        text = str(tokenizer.decode(token_ids[:number]))
+        lengths.append(len(text))
     ends = np.array(lengths, np.int64)
-    starts = np.concatenate([np.zeros(1, np.int64), ends])[: len(ends)]
+    # Each begins where the one before it ends; without tokens there are no bounds.
+    starts = np.array([0, *lengths], np.int64)[:num_tokens]
     return starts, ends

@@ -15,9 +15,14 @@ from torch import Tensor
 class AgentTokens(NamedTuple):
     """What a rule may look at; every tensor is detached and of one shape.
 
-    `p` is the policy's probability of the token, `ratio` is p / p_old, `agent_ratio` is
-    p divided by the agent's own probability of its token (1 when unknown), `floor` is 0
-    where A < 0.
+    Args:
+        p: The policy's probability of the token.
+        ratio: p / p_old.
+        agent_ratio: p divided by the agent's own probability of its token, which is
+            taken for 1 where it is unknown.
+        floor: Of the coefficient; 0 where A < 0.
+        ceiling: The most that the coefficient may be.
+        gamma: Of `luffy`.
     """
 
     p: Tensor
@@ -29,14 +34,14 @@ class AgentTokens(NamedTuple):
 
 
 def floored(tokens: AgentTokens) -> Tensor:
-    """Importance sampling that neither vanishes on unlikely tokens nor grows without
-    bound.
+    """Importance sampling that is held within a floor and a ceiling.
 
-    Worked values (floor 0.1, ceiling 1, agent probability unknown): p = 1e-4 gives 0.1,
-    p = 0.3 gives 0.3. Our reconstruction of the coefficient and clip of arXiv
-    2605.08401.
+    So it neither vanishes on unlikely tokens nor grows without bound. Worked values
+    (floor 0.1, ceiling 1, agent probability unknown): p = 1e-4 gives 0.1, p = 0.3 gives
+    0.3. Our reconstruction of the coefficient and clip of arXiv 2605.08401.
     """
-    return torch.maximum(tokens.agent_ratio, tokens.floor).clamp(max=tokens.ceiling)
+    raised = torch.maximum(tokens.agent_ratio, tokens.floor)
+    return raised.clamp(max=tokens.ceiling)
 
 
 def masked(tokens: AgentTokens) -> Tensor:
@@ -50,15 +55,16 @@ def on_policy(tokens: AgentTokens) -> Tensor:
 
 
 def plain_is(tokens: AgentTokens) -> Tensor:
-    """Plain importance sampling: unbiased, and close to 0 on the tokens that would
-    teach most.
-    """
+    """Plain importance sampling: unbiased, and next to 0 where a token teaches most."""
     return tokens.agent_ratio
 
 
 def luffy(tokens: AgentTokens) -> Tensor:
     """Gradient of the policy shaping f(x) = x / (x + gamma), arXiv 2504.14945."""
-    return tokens.gamma * tokens.agent_ratio / (tokens.agent_ratio + tokens.gamma) ** 2
+    x = tokens.agent_ratio
+    gamma = tokens.gamma
+    # grad f(x) = f'(x) grad x, and grad x = x grad log p: the push is x f'(x).
+    return gamma * x / (x + gamma) ** 2
 
 
 def mixture(tokens: AgentTokens) -> Tensor:
@@ -66,8 +72,11 @@ def mixture(tokens: AgentTokens) -> Tensor:
 
     Divided through by p, so that probabilities which underflow cannot give 0 / 0.
     """
+    # 2p / ((o + a) / 2 + o) = 4p / (3o + a), with p / o the ratio and p / a the other.
     importance = 4 / (3 / tokens.ratio + 1 / tokens.agent_ratio)
-    return importance * torch.sqrt((1 - tokens.p).clamp(min=0))
+    # Rounding may put p above 1.
+    doubt = (1 - tokens.p).clamp(min=0)
+    return importance * torch.sqrt(doubt)
 
 
 AGENT_RULES: dict[str, Callable[[AgentTokens], Tensor]] = {

@@ -1,6 +1,4 @@
-"""The base RL algorithms for the policy's own tokens: one small function per
-surrogate.
-"""
+"""The base RL algorithms for the policy's own tokens: a function per surrogate."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,14 +7,13 @@ import torch
 from torch import Tensor
 
 MAX_LOG_RATIO = 20.0
-"""Log-ratios are clamped to +-20 before `exp`, so a ratio stays within [2.1e-9,
-4.9e8].
-"""
+"""Log-ratios are clamped to +-20 before `exp`: a ratio is within [2.1e-9, 4.9e8]."""
 
 
 class PolicyTokens(NamedTuple):
-    """The policy's own tokens: `[batch, tokens]`, with 0 (False) wherever `mask` is
-    False.
+    """The policy's own tokens: `[batch, tokens]`, 0 wherever `mask` is False.
+
+    `clip_low` and `clip_high` are distances from 1.
     """
 
     logprobs: Tensor
@@ -28,8 +25,12 @@ class PolicyTokens(NamedTuple):
 
 
 class Surrogate(NamedTuple):
-    """Per token: the value to maximise, its push (dJ / dlog p, detached), where the
-    clip acted.
+    """What is maximised, per token.
+
+    Args:
+        objective: The value to maximise, J.
+        push: dJ / dlog p, detached.
+        clipped: bool, where the clip acted.
     """
 
     objective: Tensor
@@ -43,20 +44,24 @@ def bounded_exp(log_ratio: Tensor) -> Tensor:
 
 
 def with_gradient(value: Tensor, slope: Tensor, variable: Tensor) -> Tensor:
-    """`value` exactly, with the gradient `slope * grad variable`: also where `exp` was
-    bounded.
+    """`value` exactly, with the gradient `slope * grad variable`.
+
+    So the gradient is there too where `exp` was bounded.
     """
+    # The difference is 0, whatever the variable, unless that is infinite.
     return value + slope * (variable - variable.detach())
 
 
 def k3(log_ratio: Tensor) -> Tensor:
-    """The k3 estimate of KL(q || p) from `log p - log q` at tokens drawn from q; never
-    negative.
+    """The k3 estimate of KL(q || p), never negative.
+
+    Args:
+        log_ratio: `log p - log q` at tokens drawn from q.
     """
     bounded = log_ratio.detach().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return with_gradient(
-        torch.expm1(bounded) - bounded, torch.expm1(bounded), log_ratio
-    )
+    # `expm1`: near 0, where p and q nearly agree, e^x - 1 would be all rounding.
+    slope = torch.expm1(bounded)
+    return with_gradient(slope - bounded, slope, log_ratio)
 
 
 def token_ratio(tokens: PolicyTokens) -> Tensor:
@@ -67,16 +72,14 @@ def token_ratio(tokens: PolicyTokens) -> Tensor:
 
 def episode_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over each row's own tokens, `[batch, 1]`; 0 for a row that has none."""
-    return values.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+    num_tokens = mask.sum(-1, keepdim=True)
+    return values.sum(-1, keepdim=True) / num_tokens.clamp(min=1)
 
 
 def sequence_ratio(tokens: PolicyTokens) -> Tensor:
-    """exp(mean log-ratio of the row) as value, with each token's own gradient
-    (GSPO-token).
-    """
-    ratio = bounded_exp(
-        episode_mean(tokens.logprobs - tokens.old_logprobs, tokens.mask)
-    )
+    """exp(mean log-ratio of the row), with each token's own gradient (GSPO-token)."""
+    log_ratio = tokens.logprobs - tokens.old_logprobs
+    ratio = bounded_exp(episode_mean(log_ratio, tokens.mask))
     return with_gradient(ratio, ratio, tokens.logprobs)
 
 
@@ -87,14 +90,12 @@ def clip_ratio(ratio: Tensor, tokens: PolicyTokens) -> Tensor:
 
 def pessimistic(ratio: Tensor, tokens: PolicyTokens) -> Surrogate:
     """PPO's min(r A, clip(r) A): no gradient where the clip is the smaller."""
-    free, held = (
-        ratio * tokens.advantages,
-        clip_ratio(ratio, tokens) * tokens.advantages,
-    )
-    clipped = held < free
-    return Surrogate(
-        torch.minimum(free, held), free.detach().masked_fill(clipped, 0), clipped
-    )
+    free = ratio * tokens.advantages
+    bounded = clip_ratio(ratio, tokens) * tokens.advantages
+    clipped = bounded < free
+    # r A has the gradient r A grad log p, so that its push is its value.
+    push = free.detach().masked_fill(clipped, 0)
+    return Surrogate(torch.minimum(free, bounded), push, clipped)
 
 
 def clipped_token_ratio(tokens: PolicyTokens) -> Surrogate:
@@ -110,27 +111,27 @@ def clipped_sequence_ratio(tokens: PolicyTokens) -> Surrogate:
 def unclipped_ratio(tokens: PolicyTokens) -> Surrogate:
     """RLOO (arXiv 2402.14740): r A."""
     objective = token_ratio(tokens) * tokens.advantages
-    return Surrogate(objective, objective.detach(), torch.zeros_like(tokens.mask))
+    nowhere = torch.zeros_like(tokens.mask)
+    return Surrogate(objective, objective.detach(), nowhere)
 
 
 def clipped_weight(tokens: PolicyTokens) -> Surrogate:
-    """CISPO (arXiv 2506.13585): sg(clip(r)) A log p, so that every token keeps a
-    gradient.
-    """
+    """CISPO (arXiv 2506.13585): sg(clip(r)) A log p; every token keeps a gradient."""
     ratio = token_ratio(tokens).detach()
-    held = clip_ratio(ratio, tokens)
-    push = held * tokens.advantages
-    return Surrogate(push * tokens.logprobs, push, held != ratio)
+    bounded = clip_ratio(ratio, tokens)
+    push = bounded * tokens.advantages
+    return Surrogate(push * tokens.logprobs, push, bounded != ratio)
 
 
 def gradient_preserving_clip(tokens: PolicyTokens) -> Surrogate:
     """GPPO (arXiv 2508.07629): PPO's value, the bound written sg(clip(r)) r / sg(r)."""
     ratio = token_ratio(tokens)
     bound = clip_ratio(ratio, tokens).detach()
-    held = with_gradient(bound, bound, tokens.logprobs)
-    free_objective, held_objective = ratio * tokens.advantages, held * tokens.advantages
-    objective = torch.minimum(free_objective, held_objective)
-    return Surrogate(objective, objective.detach(), held_objective < free_objective)
+    bounded_ratio = with_gradient(bound, bound, tokens.logprobs)
+    free = ratio * tokens.advantages
+    bounded = bounded_ratio * tokens.advantages
+    objective = torch.minimum(free, bounded)
+    return Surrogate(objective, objective.detach(), bounded < free)
 
 
 def num_episodes(mask: Tensor, max_policy_tokens: int) -> float:

@@ -1,6 +1,4 @@
-"""What is done when an update fails: the batch is kept for inspection, and the reason
-says what to change.
-"""
+"""What is done when an update fails: its batch is kept, and advice is given."""
 
 import contextlib
 import dataclasses
@@ -21,16 +19,23 @@ from aipo_learner.learn.metrics import MEANS
 from aipo_learner.learn.rows import Row
 from aipo_learner.policy.distributed import rank
 
+_SOMETIMES_ABSENT = {*MEANS, "effective_sample_size"} - {"kl_ref"}
+"""Means over nothing, if a step has no such tokens. `kl_ref` is absent in every step of
+a run without a reference: a bound of it is a mistake.
+"""
+
 
 @contextlib.contextmanager
 def guarded_update(
     folder: Path, step: int, rows: Sequence[Row], episodes: Sequence[Episode]
 ) -> Iterator[None]:
-    """When the update of a step raises PolicyError, keep its rows and episodes and say
-    how to look at them.
+    """When the update raises PolicyError, keep its batch and say how to look at it.
 
     Args:
-        folder: Of the run; `failed/` in it gets them.
+        folder: Of the run; `failed/` in it gets what is kept.
+        step: Number of the step, from 0.
+        rows: What the update is made of.
+        episodes: What these rows were made of.
     """
     try:
         yield
@@ -40,10 +45,12 @@ def guarded_update(
         place = folder / "failed" / f"step-{step:06d}.jsonl"
         place.parent.mkdir(parents=True, exist_ok=True)
         tensors = place.with_suffix(".pt")
+        # A step may fail in the same way again, and files are appended to.
         for old in (place, tensors):
             old.unlink(missing_ok=True)
         write_episodes(place, episodes)
-        torch.save({"step": step, "rows": list(map(_as_tensors, rows))}, tensors)
+        rows_as_tensors = [_as_tensors(row) for row in rows]
+        torch.save({"step": step, "rows": rows_as_tensors}, tensors)
         raise PolicyError(
             f"step {step + 1}: {error} Its episodes: aipo view {place}; the rows it was"
             " trained on, as tensors: "
@@ -52,6 +59,7 @@ def guarded_update(
 
 
 def _as_tensors(row: Row) -> dict[str, Tensor]:
+    """Return a row's fields as tensors, which torch.load reads without our classes."""
     fields = dataclasses.fields(row)
     return {field.name: torch.as_tensor(getattr(row, field.name)) for field in fields}
 
@@ -61,20 +69,27 @@ def check_bounds(
 ) -> None:
     """Compare the telemetry of an update with `TrainConfig.bounds`.
 
+    Args:
+        telemetry: Metrics by name.
+        bounds: By name of a metric the lowest and the highest value, None for no bound.
+
     Raises:
         PolicyError: A metric is out of its bounds. ConfigError: there is no such
             metric.
     """
     for name, (low, high) in bounds.items():
         if name not in telemetry:
-            if name in {*MEANS, "effective_sample_size"} - {"kl_ref"}:
-                continue  # a mean over nothing: this step had no such tokens
+            if name in _SOMETIMES_ABSENT:
+                continue
             raise ConfigError(
                 f"config: bounds has {name!r}, which no update reports."
                 f" {suggest(name, telemetry)}"
             )
         value = telemetry[name]
-        if not (low is None or value >= low) or not (high is None or value <= high):
+        # So that NaN, which is neither less nor more, is within no bound.
+        is_above_low = low is None or value >= low
+        is_below_high = high is None or value <= high
+        if not is_above_low or not is_below_high:
             raise PolicyError(
                 f"{name} is {value:.6g}, out of its bounds {low} to {high}. Lower lr,"
                 " or raise objective.kl_coef, and start from an earlier checkpoint in"
@@ -85,15 +100,23 @@ def check_bounds(
 def update_advice(
     rows: Sequence[Row], microbatch_tokens: int, *, has_checkpointing: bool
 ) -> str:
-    """Say how to update with less memory: what a pass needs is in proportion to its
-    tokens.
+    """Say how to update with less memory.
+
+    What a pass needs is in proportion to its tokens.
+
+    Args:
+        rows: What the update is made of.
+        microbatch_tokens: What a pass has at most, unless one row has more.
+        has_checkpointing: Whether activations are computed again already.
     """
     longest = max(len(row.token_ids) for row in rows)
     if microbatch_tokens > longest:
+        # Fewer than the longest row has would change nothing for this row.
         fewer = max(longest, microbatch_tokens // 2)
+        saving = 1 - fewer / microbatch_tokens
         return (
             f"It happened in an update with --microbatch-tokens {microbatch_tokens};"
-            f" {fewer} needs {1 - fewer / microbatch_tokens:.0%} less for activations,"
+            f" {fewer} needs {saving:.0%} less for activations,"
             " and changes nothing in the result."
         )
     alone = (

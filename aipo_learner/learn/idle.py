@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aipo_env import Episode, NoGradient, StopReason
+from aipo_env import Consult, Episode, NoGradient, StopReason
 
 MAX_REASON_CHARS = 300
+"""What is told of one failure: its text may be a whole traceback."""
 Groups = Sequence[Sequence[Episode]]
+"""Episodes by task: what advantages are taken over."""
 
 
 def why_idle(groups: Groups) -> str:
@@ -22,16 +24,26 @@ def why_idle(groups: Groups) -> str:
     num_truncated = sum(episode.stop_reason.is_truncated for episode in episodes)
     if num_truncated:
         parts.append(f"{num_truncated} of {len(episodes)} episodes were cut off")
-    consults = [consult for episode in episodes for consult in episode.consults]
-    asked = [consult for consult in consults if consult.is_agents]
-    failed = [consult for consult in asked if consult.status == "failed"]
-    if failed:
-        error = failed[0].error[:MAX_REASON_CHARS]
-        parts.append(f"{len(failed)} of {len(asked)} consultations failed: {error}")
+    consults = _agents_consults(episodes)
+    failures = [consult for consult in consults if consult.status == "failed"]
+    if failures:
+        error = failures[0].error[:MAX_REASON_CHARS]
+        share = f"{len(failures)} of {len(consults)}"
+        parts.append(f"{share} consultations failed: {error}")
     failure = first_failure(groups)
     if failure:
         parts.append(f"the first failure: {failure}")
     return "; ".join(parts)
+
+
+def _agents_consults(episodes: Sequence[Episode]) -> list[Consult]:
+    """Return the consultations of agents; calls of tools are none."""
+    return [
+        consult
+        for episode in episodes
+        for consult in episode.consults
+        if consult.is_agents
+    ]
 
 
 def _reason(group: Sequence[Episode]) -> str:
@@ -41,15 +53,14 @@ def _reason(group: Sequence[Episode]) -> str:
         return f"group with a failed episode, {failures[0].stop_reason.value}"
     if all(episode.correct for episode in group):
         return "group all right"
+    # A wrong answer may earn something, and a right one lose all by a penalty.
     if not any(episode.correct or episode.reward for episode in group):
         return "group all wrong"
     return "group of equal rewards"
 
 
 def first_failure(groups: Groups) -> str:
-    """Return what the first failed episode of a step says of its failure; empty if none
-    failed.
-    """
+    """Return what the first failed episode says of its failure; "" if none failed."""
     for group in groups:
         for episode in group:
             if episode.reward is None and episode.verdict:
@@ -60,23 +71,17 @@ def first_failure(groups: Groups) -> str:
 def what_to_do(groups: Groups) -> str:
     """Return what usually helps against the commonest reason of a step."""
     episodes = [episode for group in groups for episode in group]
-    num_failed = sum(episode.reward is None for episode in episodes)
     num_truncated = sum(episode.stop_reason.is_truncated for episode in episodes)
-    if num_failed:
-        ends = Counter(
-            episode.stop_reason for episode in episodes if episode.reward is None
-        )
-        (commonest, _), *_ = ends.most_common(1)
+    # From what keeps a run from working at all to what only makes it hard to learn.
+    failures = [episode for episode in episodes if episode.reward is None]
+    if failures:
+        stop_reasons = Counter(episode.stop_reason for episode in failures)
+        commonest, _ = stop_reasons.most_common(1)[0]
         return _AGAINST_FAILURE.get(
             commonest, "The reasons stand in the episodes: `aipo view`."
         )
-    asked = [
-        consult
-        for episode in episodes
-        for consult in episode.consults
-        if consult.is_agents
-    ]
-    if asked and all(consult.status == "failed" for consult in asked):
+    consults = _agents_consults(episodes)
+    if consults and all(consult.status == "failed" for consult in consults):
         return "No agent answers: start them, or correct their addresses (--agents)."
     if 2 * num_truncated >= len(episodes):
         return (
@@ -119,7 +124,13 @@ class Learned:
 
 
 def stop_idle(num_idle: int, groups: Groups, folder: object) -> NoGradient:
-    """Return what to raise after so many steps in a row without a gradient."""
+    """Return what to raise after so many steps in a row without a gradient.
+
+    Args:
+        num_idle: How many.
+        groups: Of the last of them.
+        folder: Where the run is saved.
+    """
     steps = "step" if num_idle == 1 else "steps in a row"
     return NoGradient(
         f"{num_idle} {steps} gave no gradient, so the run stops; it is saved in "

@@ -1,6 +1,4 @@
-"""Telemetry of the objective: sums that microbatches can add, and the means made of
-them.
-"""
+"""Telemetry of the objective: sums of microbatches, and the means made of them."""
 
 from collections.abc import Iterable
 
@@ -8,17 +6,20 @@ import torch
 from torch import Tensor
 
 Metrics = dict[str, Tensor]
+"""Scalars by name: sums over tokens, and maxima by names in `_max`."""
 
 
 def merge_metrics(parts: Iterable[Metrics]) -> Metrics:
-    """The metrics of a batch from those of its microbatches: sums, and maxima for
-    `*_max`.
-    """
+    """The metrics of a batch from those of its microbatches."""
     merged: Metrics = {}
     for part in parts:
         for name, value in part.items():
-            combine = torch.maximum if name.endswith("_max") else torch.add
-            merged[name] = combine(merged[name], value) if name in merged else value
+            if name not in merged:
+                merged[name] = value
+            elif name.endswith("_max"):
+                merged[name] = torch.maximum(merged[name], value)
+            else:
+                merged[name] = torch.add(merged[name], value)
     return merged
 
 
@@ -31,6 +32,9 @@ MEANS: dict[str, tuple[str, str]] = {
     "agent_coefficient_mean": ("agent_coefficient_sum", "agent_tokens"),
     "agent_gradient_share": ("agent_push", "push"),
 }
+"""By name of the mean: the sum, and what it is divided by."""
+_REPORTED = ("policy_loss", "agent_loss", "policy_tokens", "agent_tokens", "ratio_max")
+"""What is reported as it is."""
 
 
 def summarize(metrics: Metrics) -> dict[str, float]:
@@ -53,9 +57,10 @@ def summarize(metrics: Metrics) -> dict[str, float]:
         for name, (total, count) in MEANS.items()
         if sums.get(count) and total in sums
     }
-    if squares := sums.get("sampler_weight_square_sum"):
+    squares = sums.get("sampler_weight_square_sum")
+    if squares:
         effective = sums["sampler_weight_sum"] ** 2 / squares
         means["effective_sample_size"] = effective / sums["sampler_tokens"]
-    kept = ("policy_loss", "agent_loss", "policy_tokens", "agent_tokens", "ratio_max")
     loss = sums["policy_loss"] + sums["agent_loss"]
-    return {"loss": loss} | {name: sums[name] for name in kept} | means
+    reported = {name: sums[name] for name in _REPORTED}
+    return {"loss": loss} | reported | means

@@ -1,5 +1,4 @@
-"""The AIPO loss: a base RL algorithm on the policy's own tokens, a rule on its agents'
-tokens.
+"""The AIPO loss: a base RL algorithm on the policy's tokens, a rule on its agents'.
 
 Our reconstruction of the objective of arXiv 2605.08401; docs/objective.md shows each
 equation beside the function that computes it. Everything here is pure: tensors in,
@@ -21,6 +20,9 @@ from aipo_learner.learn.base_algorithms import (
 )
 from aipo_learner.learn.metrics import Metrics
 from aipo_learner.settings.objective import ObjectiveConfig
+
+_FLOATS = (torch.float32, torch.float64)
+"""What is computed in: bfloat16 would round ratios to steps of a clip's size."""
 
 __all__ = [
     "ObjectiveConfig",
@@ -45,8 +47,10 @@ def aipo_loss(
     policy_normalizer: float | None = None,
     agent_normalizer: float | None = None,
 ) -> tuple[Tensor, Metrics]:
-    """-(sum of J over policy tokens / Z_policy + agent_weight * sum over agent tokens /
-    Z_agent).
+    """-(sum over policy tokens / Z_policy + agent_weight * sum over agents' / Z_agent).
+
+    The first sum is of J, what the base algorithm maximises; the second of what the
+    rule for agents' tokens does.
 
     Tensors are `[batch, tokens]`, float32 or float64 (all the same), masks bool;
     `advantages` may be `[batch]`. One row is one episode. Only `logprobs` receives a
@@ -64,13 +68,13 @@ def aipo_loss(
     Raises ValueError for a wrong shape or dtype, overlapping masks, `kl_coef` without
     `ref_logprobs`, a negative or NaN normalizer.
     """
-    if logprobs.dim() != 2 or logprobs.dtype not in (torch.float32, torch.float64):
+    if logprobs.dim() != 2 or logprobs.dtype not in _FLOATS:
         raise ValueError(
             f"logprobs is {logprobs.dtype} of shape {list(logprobs.shape)}: it must be"
             " float32 or float64 of shape [batch, tokens]."
         )
     advantages = _per_token(advantages.detach(), logprobs)
-    known = {
+    optional = {
         "agent_logprobs": agent_logprobs,
         "sampler_logprobs": sampler_logprobs,
         "ref_logprobs": ref_logprobs,
@@ -80,7 +84,7 @@ def aipo_loss(
         logprobs.dtype,
         old_logprobs=old_logprobs,
         advantages=advantages,
-        **known,
+        **optional,
     )
     _check(logprobs, torch.bool, policy_mask=policy_mask, agent_mask=agent_mask)
     _check_overlap(policy_mask, agent_mask)
@@ -88,24 +92,24 @@ def aipo_loss(
         raise ValueError(
             f"kl_coef is {config.kl_coef}: pass ref_logprobs, or set kl_coef to 0."
         )
+    clip_low, clip_high = config.clip_bounds()
     own = PolicyTokens(
-        _select(policy_mask, logprobs),
-        _select(policy_mask, old_logprobs.detach()),
-        _select(policy_mask, advantages),
-        policy_mask,
-        *config.clip_bounds(),
+        logprobs=_select(policy_mask, logprobs),
+        old_logprobs=_select(policy_mask, old_logprobs.detach()),
+        advantages=_select(policy_mask, advantages),
+        mask=policy_mask,
+        clip_low=clip_low,
+        clip_high=clip_high,
     )
     policy_loss, policy_metrics = _policy_term(
         own, config, sampler_logprobs, ref_logprobs, policy_normalizer
     )
+    if agent_logprobs is not None:
+        agent_logprobs = _select(agent_mask, agent_logprobs.detach())
     agent_loss, agent_metrics = _agent_term(
         _select(agent_mask, logprobs),
         _select(agent_mask, old_logprobs.detach()),
-        (
-            None
-            if agent_logprobs is None
-            else _select(agent_mask, agent_logprobs.detach())
-        ),
+        agent_logprobs,
         _select(agent_mask, advantages),
         agent_mask,
         config,
@@ -115,12 +119,12 @@ def aipo_loss(
 
 
 def policy_normalizer(policy_mask: Tensor, config: ObjectiveConfig) -> float:
-    """Z_policy of a whole batch, from its `[batch, tokens]` mask; over ranks, add them
-    up.
+    """Z_policy of a whole batch, from its `[batch, tokens]` mask.
+
+    Over ranks, add the normalizers up.
     """
-    return BASE_ALGORITHMS[config.base].normalizer(
-        policy_mask, config.max_policy_tokens
-    )
+    algorithm = BASE_ALGORITHMS[config.base]
+    return algorithm.normalizer(policy_mask, config.max_policy_tokens)
 
 
 def agent_normalizer(
@@ -141,11 +145,10 @@ def agent_coefficient(
     advantages: Tensor,
     config: ObjectiveConfig,
 ) -> Tensor:
-    """The coefficient c of every token under `config.agent_rule`: `[batch, tokens]`,
-    detached.
+    """The coefficient c of every token, by `config.agent_rule`: `[batch, tokens]`.
 
-    Arguments as in `aipo_loss`. c leaves out the advantage and its `negative_weight`;
-    read it at agent tokens only, elsewhere it has no meaning.
+    It is detached. Arguments as in `aipo_loss`. c leaves out the advantage and its
+    `negative_weight`; read it at agent tokens only, elsewhere it has no meaning.
     """
     advantages = _per_token(advantages, logprobs)
     tokens = _agent_tokens(logprobs, old_logprobs, agent_logprobs, advantages, config)
@@ -178,23 +181,29 @@ def _policy_term(
         metrics |= sampler_metrics
     objective = surrogate.objective * weight
     if ref_logprobs is not None:
-        kl_ref = k3(_select(own.mask, ref_logprobs.detach()) - own.logprobs)
+        own_ref_logprobs = _select(own.mask, ref_logprobs.detach())
+        kl_ref = k3(own_ref_logprobs - own.logprobs)
         objective = objective - config.kl_coef * share * kl_ref
         metrics["kl_ref_sum"] = kl_ref.detach().sum()
     z = policy_normalizer(own.mask, config) if normalizer is None else normalizer
     loss = _divide(-objective.sum(), z, "policy_normalizer")
-    logit_push = (surrogate.push * weight).abs() * (1 - own.logprobs.detach().exp())
+    # d log p / d (the token's own logit) = 1 - p.
+    p = own.logprobs.detach().exp()
+    logit_push = (surrogate.push * weight).abs() * (1 - p)
     metrics["policy_push"] = _divide(logit_push.sum(), z, "policy_normalizer")
     metrics["policy_loss"] = loss.detach()
     return loss, metrics
 
 
 def _token_share(own: PolicyTokens, averages_episode: bool) -> Tensor:
-    """1, or 1 / n_i where the base algorithm averages over the n_i tokens of an
-    episode.
+    """1 / n_i where the base algorithm averages an episode's n_i tokens, else 1.
+
+    `[batch, 1]`.
     """
-    num_tokens = own.mask.sum(-1, keepdim=True).clamp(min=1).to(own.logprobs.dtype)
-    return 1 / num_tokens if averages_episode else torch.ones_like(num_tokens)
+    num_tokens = own.mask.sum(-1, keepdim=True)
+    # An episode without tokens adds a sum over nothing: 0, whatever it is divided by.
+    divisor = num_tokens.clamp(min=1).to(own.logprobs.dtype)
+    return 1 / divisor if averages_episode else torch.ones_like(divisor)
 
 
 def _sampler_correction(
@@ -210,12 +219,16 @@ def _sampler_correction(
         "kl_sampler_sum": k3(log_ratio).sum(),
         "sampler_tokens": _count(known, log_ratio),
     }
-    level = config.sampler_ratio or ("geometric" if config.base == "gspo" else "token")
+    level = config.sampler_ratio
+    if not level:
+        # The level of the base algorithm's own ratio.
+        level = "geometric" if config.base == "gspo" else "token"
     if level == "geometric":
         log_ratio = episode_mean(log_ratio, own.mask)
     elif level == "sequence":
         log_ratio = log_ratio.sum(-1, keepdim=True)
     weight = bounded_exp(log_ratio).clamp(max=config.sampler_ratio_cap)
+    # A weight per row counts once for each of its tokens.
     used = _select(known, weight)
     return weight, metrics | {
         "sampler_weight_sum": used.sum(),
@@ -238,6 +251,7 @@ def _agent_term(
     push = config.agent_weight * _weighted_advantages(advantages, config) * coefficient
     z = agent_normalizer(mask, advantages, config) if normalizer is None else normalizer
     loss = _divide(-(push * logprobs).sum(), z, "agent_normalizer")
+    # As for the policy's tokens: 1 - p leads from log p to the token's own logit.
     logit_push = (push.abs() * (1 - tokens.p)).sum()
     return loss, {
         "agent_loss": loss.detach(),
@@ -264,7 +278,8 @@ def _agent_tokens(
     known_logprobs = torch.where(agent_logprobs.isnan(), 0.0, agent_logprobs)
     # A floor under a negative advantage would drive unlikely tokens towards probability
     # 0.
-    floor = torch.where(advantages < 0, 0.0, torch.full_like(logprobs, config.floor))
+    full_floor = torch.full_like(logprobs, config.floor)
+    floor = torch.where(advantages < 0, 0.0, full_floor)
     return AgentTokens(
         p=logprobs.exp(),
         ratio=bounded_exp(logprobs - old_logprobs),
@@ -281,8 +296,9 @@ def _weighted_advantages(advantages: Tensor, config: ObjectiveConfig) -> Tensor:
 
 
 def _select(mask: Tensor, values: Tensor) -> Tensor:
-    """`values` where the mask is set, 0 elsewhere: garbage there reaches no
-    arithmetic.
+    """`values` where the mask is set, 0 elsewhere: garbage there goes no further.
+
+    It is no product with the mask, for NaN and infinity times 0 are NaN.
     """
     return torch.where(mask, values, 0.0)
 
@@ -292,14 +308,19 @@ def _count(mask: Tensor, like: Tensor) -> Tensor:
 
 
 def _divide(total: Tensor, normalizer: float, name: str) -> Tensor:
-    """`total / normalizer`; 0, gradient included, when there is nothing to normalise
-    by.
+    """`total / normalizer`, or 0, gradient included, where that is 0.
+
+    Raises:
+        ValueError: `normalizer` is negative or not finite.
     """
     if not 0 <= normalizer < math.inf:
         raise ValueError(
             f"{name} is {normalizer}: it must be a finite number, 0 or more."
         )
-    return total / normalizer if normalizer else total * 0.0
+    if not normalizer:
+        # Still of the graph: a backward pass finds its way to every weight.
+        return total * 0.0
+    return total / normalizer
 
 
 def _per_token(advantages: Tensor, like: Tensor) -> Tensor:
@@ -315,6 +336,7 @@ def _per_token(advantages: Tensor, like: Tensor) -> Tensor:
 
 
 def _check(like: Tensor, dtype: torch.dtype, **tensors: Tensor | None) -> None:
+    """Raise ValueError for a tensor of another shape or dtype; None is as good."""
     for name, tensor in tensors.items():
         if tensor is not None and tensor.shape != like.shape:
             raise ValueError(
@@ -326,11 +348,13 @@ def _check(like: Tensor, dtype: torch.dtype, **tensors: Tensor | None) -> None:
 
 
 def _check_overlap(policy_mask: Tensor, agent_mask: Tensor) -> None:
+    """Raise ValueError where a token is in both masks."""
     both = policy_mask & agent_mask
-    if both.any():
-        row, token = both.nonzero()[0].tolist()
-        raise ValueError(
-            f"policy_mask and agent_mask, both {list(both.shape)}, overlap at"
-            f" {int(both.sum())} tokens, the first in row {row} at token {token}: a"
-            " token has one author."
-        )
+    if not both.any():
+        return
+    row, token = both.nonzero()[0].tolist()
+    raise ValueError(
+        f"policy_mask and agent_mask, both {list(both.shape)}, overlap at"
+        f" {int(both.sum())} tokens, the first in row {row} at token {token}: a"
+        " token has one author."
+    )

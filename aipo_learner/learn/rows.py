@@ -1,6 +1,4 @@
-"""From episodes to padded tensors: one row per episode, microbatches by token
-budget.
-"""
+"""From episodes to padded tensors: a row for each, microbatches by number of tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aipo_env import Episode
+
+_SIMILAR_LENGTHS = 1.25
+"""How much longer than its shortest row a row of a microbatch may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Row:
         sampler_logprobs: float32[T], what the sampler reported; NaN where it reported
             nothing.
         agent_logprobs: float32[T], the agent's own; NaN where unknown.
+        advantage: Of every token of the policy and its agents.
     """
 
     token_ids: NDArray[np.int64]
@@ -40,23 +42,30 @@ def episode_row(
     prompt: Sequence[int] = (),
     kept: NDArray[np.int64] | None = None,
 ) -> Row:
-    """Return the row of an episode: after `prompt`, its tokens, or those at the places
-    `kept`, in their order.
+    """Return the row of an episode.
+
+    Args:
+        episode: Its tokens are those of the row.
+        advantage: Of the episode.
+        prompt: Token ids that stand before them, and are in no loss.
+        kept: int64[N], the places of the tokens that the row has, in its order; None:
+            it has all, as they are.
     """
-    tokens, head = episode.tokens, len(prompt)
+    tokens = episode.tokens
     if kept is None:
         kept = np.arange(len(tokens))
-    policy_mask = np.concatenate([np.zeros(head, bool), tokens.policy_mask[kept]])
-    agent_mask = np.concatenate([np.zeros(head, bool), tokens.agent_mask[kept]])
-    logprobs = np.concatenate(
-        [np.full(head, np.nan, np.float32), tokens.behaviour_logprobs[kept]]
-    )
+    prompt_ids = np.asarray(prompt, np.int64)
+    in_no_mask = np.zeros(len(prompt), bool)
+    unknown = np.full(len(prompt), np.nan, np.float32)
+    token_ids = np.concatenate([prompt_ids, tokens.token_ids[kept]])
+    policy_mask = np.concatenate([in_no_mask, tokens.policy_mask[kept]])
+    agent_mask = np.concatenate([in_no_mask, tokens.agent_mask[kept]])
+    logprobs = np.concatenate([unknown, tokens.behaviour_logprobs[kept]])
     return Row(
-        token_ids=np.concatenate(
-            [np.asarray(prompt, np.int64), tokens.token_ids[kept]]
-        ),
+        token_ids=token_ids,
         policy_mask=policy_mask,
         agent_mask=agent_mask,
+        # The record has one number per token, of whoever wrote it.
         sampler_logprobs=np.where(policy_mask, logprobs, np.float32(np.nan)),
         agent_logprobs=np.where(agent_mask, logprobs, np.float32(np.nan)),
         advantage=advantage,
@@ -65,8 +74,9 @@ def episode_row(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows padded on the right: all tensors `[batch, tokens]`, `advantages`
-    `[batch]`.
+    """Rows padded on the right: tensors `[batch, tokens]`, `advantages` `[batch]`.
+
+    Padding is 0 in `attention_mask`, in no other mask, and without log-probabilities.
     """
 
     token_ids: Tensor
@@ -81,24 +91,31 @@ class Batch:
 def collate(
     rows: Sequence[Row], pad_token_id: int, device: torch.device | str = "cpu"
 ) -> Batch:
-    """Pad rows on the right."""
-    width = max(
-        1, *(len(row.token_ids) for row in rows)
-    )  # a prompt that fills the context leaves no token
+    """Pad rows on the right.
+
+    Args:
+        rows: At least one.
+        pad_token_id: Any id that the model knows.
+        device: Where the tensors are put.
+    """
+    row_lengths = [len(row.token_ids) for row in rows]
+    # A row may have no token: its prompt filled the context.
+    width = max(1, *row_lengths)
 
     def padded(name: str, fill: float) -> Tensor:
         arrays = [getattr(row, name) for row in rows]
-        out = np.full((len(rows), width), fill, arrays[0].dtype)
-        for line, array in zip(out, arrays, strict=True):
+        shape = (len(rows), width)
+        stacked = np.full(shape, fill, arrays[0].dtype)
+        for line, array in zip(stacked, arrays, strict=True):
             line[: len(array)] = array
-        return torch.from_numpy(out).to(device)
+        return torch.from_numpy(stacked).to(device)
 
-    lengths = torch.tensor([len(row.token_ids) for row in rows], device=device)
+    lengths = torch.tensor(row_lengths, device=device)
+    columns = torch.arange(width, device=device)
+    is_real = columns[None] < lengths[:, None]
     return Batch(
         token_ids=padded("token_ids", pad_token_id),
-        attention_mask=(
-            torch.arange(width, device=device)[None] < lengths[:, None]
-        ).long(),
+        attention_mask=is_real.long(),
         policy_mask=padded("policy_mask", False),
         agent_mask=padded("agent_mask", False),
         sampler_logprobs=padded("sampler_logprobs", np.nan),
@@ -112,25 +129,35 @@ def collate(
 def split_rows(
     rows: Sequence[Row], max_tokens: int, *, packed: bool = False
 ) -> list[list[Row]]:
-    """Split rows into microbatches of at most `max_tokens` tokens, padding included; a
-    longer row stands alone.
+    """Split rows into microbatches of at most `max_tokens` tokens, padding included.
 
-    Rows of similar length share a microbatch: at most a fifth of it is padding. Packed
-    rows need none, and share one if they fit. The split is a function of the rows
-    alone.
+    A longer row stands alone. Rows of similar length share a microbatch: at most a
+    fifth of it is padding. Packed rows need none, and share one if they fit. The split
+    is a function of the rows alone.
+
+    Args:
+        rows: In any order.
+        max_tokens: What one forward and backward pass takes.
+        packed: Whether rows stand behind each other, without padding.
     """
     parts: list[list[Row]] = []
     num_tokens = 0
+    # By length: the last row of a part is its longest, to which all are padded.
     for row in sorted(rows, key=lambda row: len(row.token_ids)):
         length = len(row.token_ids)
-        num_tokens = (
-            num_tokens + length
-            if packed or not parts
-            else length * (len(parts[-1]) + 1)
-        )
-        similar = packed or not parts or length <= 1.25 * len(parts[-1][0].token_ids)
-        if parts and num_tokens <= max_tokens and similar:
-            parts[-1].append(row)
+        if not parts:
+            parts.append([row])
+            num_tokens = length
+            continue
+        part = parts[-1]
+        if packed:
+            num_tokens += length
+            is_similar = True
+        else:
+            num_tokens = length * (len(part) + 1)
+            is_similar = length <= _SIMILAR_LENGTHS * len(part[0].token_ids)
+        if num_tokens <= max_tokens and is_similar:
+            part.append(row)
         else:
             parts.append([row])
             num_tokens = length

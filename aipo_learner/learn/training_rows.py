@@ -46,9 +46,11 @@ def training_rows(
     intended. So is one in which every advantage is 0.
 
     Args:
+        groups: Episodes of one task each.
         reward: Of an episode that has a verdict.
         base: Base algorithm, see `group_advantages`.
         baseline: Whom an episode is compared with, see there.
+        further: Makes more rows of a group that is not left out.
     """
     rows: list[Row] = []
     num_partial = 0
@@ -90,9 +92,13 @@ def imitation_rows(
 
 
 def imitation_row(episode: Episode, *, agent_tokens: bool) -> Row:
-    """Return an episode as a sequence to imitate: the policy's tokens, with
-    `agent_tokens` also its agents'.
+    """Return an episode as a sequence to imitate.
+
+    Args:
+        episode: Any.
+        agent_tokens: Whether its agents' tokens are imitated beside the policy's.
     """
+    # Advantage 1, and no sampler to correct for: what is left is log-likelihood.
     row = episode_row(episode, 1.0)
     imitated = row.policy_mask
     if agent_tokens:

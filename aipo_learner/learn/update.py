@@ -1,6 +1,4 @@
-"""One optimiser step on a batch of rows; the gradient does not depend on how rows are
-split.
-"""
+"""One optimiser step on a batch of rows, whose gradient is the same however split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,9 +24,7 @@ from aipo_learner.settings.stages import UpdateSettings
 
 @dataclass(frozen=True)
 class Normalizers:
-    """What the two terms of the loss are divided by: the whole batch's, over all
-    ranks.
-    """
+    """What the loss's two terms are divided by, of the whole batch and all ranks."""
 
     policy: float
     agent: float
@@ -36,8 +32,7 @@ class Normalizers:
 
 @dataclass
 class _Microbatch:
-    """Rows of one forward and backward pass, with what is known of them before any
-    update.
+    """Rows of one forward and backward pass, and what no update changes.
 
     `old_logprobs` are set by the first pass, which is made at the weights of the step's
     start.
@@ -57,8 +52,15 @@ def update(
     pad_token_id: int,
     reference: LearnerForward | None = None,
 ) -> dict[str, float]:
-    """Make `updates_per_step` optimiser steps on `rows`, the same on all ranks; return
-    the telemetry of the first.
+    """Make `updates_per_step` optimiser steps; return the telemetry of the first.
+
+    Args:
+        forward: Of the policy.
+        optimizer: Of its weights.
+        rows: At least one; the same on all ranks, each of which computes a share.
+        settings: Of the update.
+        pad_token_id: Any id that the model knows.
+        reference: Of the initial policy, where the loss needs it.
 
     Raises:
         PolicyError: The gradient is not finite; the weights are left as they are.
@@ -67,6 +69,7 @@ def update(
     mine, filler = share_passes(passes)
     device = forward.model.device
     batches = [collate(part, pad_token_id, device) for part in mine]
+    # Of `mine` alone: rows of the filler are counted by the rank that has them.
     normalizers = _normalizers(batches, settings.objective)
     batches += [collate(part, pad_token_id, device) for part in filler]
     microbatches = [
@@ -93,18 +96,22 @@ def update(
 def share_passes(
     passes: Sequence[list[Row]],
 ) -> tuple[Sequence[list[Row]], Sequence[list[Row]]]:
-    """Return this rank's microbatches, and one with a row in which no token counts if
-    others have one more.
+    """Return this rank's microbatches, and a filler if others have one more.
 
-    All ranks must make as many passes, because they gather the weights of the layers
-    together.
+    The filler is a microbatch of one row, in which no token counts. All ranks must make
+    as many passes, because they gather the weights of the layers together.
+
+    Args:
+        passes: The microbatches of all ranks, at least one; the same on all ranks.
     """
     mine = passes[rank() :: world_size()]
     if len(mine) * world_size() >= len(passes):
         return mine, []
+    # The shortest row there is: passes are in order of length.
     row = passes[0][0]
     nothing = np.zeros(len(row.token_ids), bool)
-    return mine, [[replace(row, policy_mask=nothing, agent_mask=nothing)]]
+    filler = replace(row, policy_mask=nothing, agent_mask=nothing)
+    return mine, [[filler]]
 
 
 def _normalizers(batches: Sequence[Batch], objective: ObjectiveConfig) -> Normalizers:
@@ -114,7 +121,9 @@ def _normalizers(batches: Sequence[Batch], objective: ObjectiveConfig) -> Normal
         agent_normalizer(batch.agent_mask, batch.advantages, objective)
         for batch in batches
     ]
-    return Normalizers(policy=sum(gathered(of_policy)), agent=sum(gathered(of_agents)))
+    policy = sum(gathered(of_policy))
+    agent = sum(gathered(of_agents))
+    return Normalizers(policy=policy, agent=agent)
 
 
 def _backward(
@@ -123,11 +132,14 @@ def _backward(
     objective: ObjectiveConfig,
     normalizers: Normalizers,
 ) -> tuple[Metrics, float]:
-    """Add a microbatch's gradient; return its metrics and the sum of entropies (nats)
-    of the policy's tokens.
+    """Add a microbatch's gradient; return its metrics and its sum of entropies.
+
+    Entropies are in nats, of the policy's tokens.
     """
     batch = microbatch.batch
     logprobs, entropy = batch_logprobs(forward, batch)
+    # Not what the sampler reported: another engine rounds otherwise, and the first
+    # ratio is to be exactly 1.
     if microbatch.old_logprobs is None:
         microbatch.old_logprobs = logprobs.detach()
     loss, metrics = aipo_loss(
@@ -146,13 +158,15 @@ def _backward(
     # FSDP2 takes the mean of the ranks' gradients; the normalizers are made for their
     # sum.
     (loss * world_size()).backward()
+    # Ranks exchange them by pickling, and each has a GPU of its own.
     on_cpu = {name: value.cpu() for name, value in metrics.items()}
     return on_cpu, entropy[batch.policy_mask].sum().item()
 
 
 def _clipped_norm(forward: LearnerForward, max_grad_norm: float) -> float:
-    """Scale the gradient down to `max_grad_norm`; return the norm that it had, over all
-    ranks.
+    """Scale the gradient down to `max_grad_norm`; return the norm that it had.
+
+    It is the norm over all ranks.
 
     Raises:
         PolicyError: It is not finite.
@@ -174,7 +188,8 @@ def _telemetry(
     telemetry = summarize(merge_metrics(gathered(metrics)))
     telemetry["grad_norm"] = norm
     num_tokens = max(1.0, telemetry["policy_tokens"])
-    telemetry["entropy"] = sum(gathered([entropy_sum])) / num_tokens
+    entropy_sums = gathered([entropy_sum])
+    telemetry["entropy"] = sum(entropy_sums) / num_tokens
     return telemetry
 
 
@@ -182,6 +197,7 @@ def _telemetry(
 def _reference_logprobs(
     reference: LearnerForward | None, batch: Batch
 ) -> Tensor | None:
+    """Return the initial policy's log-probabilities, where the loss needs them."""
     if reference is None:
         return None
     logprobs, _ = batch_logprobs(reference, batch)

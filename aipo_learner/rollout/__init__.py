@@ -1,3 +1,1 @@
-"""Where the episodes of a step come from: sampled here, by Ray workers, or read from a
-file.
-"""
+"""Where the episodes of a step come from: a sampler, Ray workers, or a file."""

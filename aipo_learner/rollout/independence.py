@@ -1,5 +1,6 @@
-"""How the policy becomes independent of its agents: which rollouts may consult, and
-what is trained besides.
+"""How the policy becomes independent of its agents.
+
+By which rollouts may consult, and by what is trained besides:
 
 mixed          of each group a share sees the consult prompt, the rest the plain prompt
                of deployment
@@ -23,25 +24,25 @@ from aipo_learner.settings.stages import RolloutSettings
 
 
 def anneal(settings: RolloutSettings, step: int) -> float:
-    """Return the factor that falls linearly from 1, at `anneal_from` of the run, to 0
-    at its end.
+    """Return the factor that falls linearly from 1 to 0, which it is at the last step.
+
+    It begins to fall at `anneal_from`, a share of the run.
     """
     start = settings.anneal_from * settings.num_steps
     if step < start:
         return 1.0
-    return max(0.0, 1 - (step + 1 - start) / max(1.0, settings.num_steps - start))
+    # At least 1: `anneal_from` may be the end of the run.
+    num_falling = max(1.0, settings.num_steps - start)
+    # Step counts from 0, and the last is to have 0 itself.
+    return max(0.0, 1 - (step + 1 - start) / num_falling)
 
 
 DEFAULT_AIDED_SHARE = 0.5
-"""Share of a group's rollouts that may consult where agents answer and nothing else is
-said.
-"""
+"""Share of a group's rollouts that may consult, if agents answer and none is set."""
 
 
 def aided_share(settings: RolloutSettings, scenario: Scenario) -> float:
-    """Return the share of a group's rollouts that may consult: none where nobody
-    answers.
-    """
+    """Return the share of a group's rollouts that may consult: 0 if nobody answers."""
     if not scenario.offered:
         return 0.0
     if settings.aided_share is None:
@@ -50,8 +51,12 @@ def aided_share(settings: RolloutSettings, scenario: Scenario) -> float:
 
 
 def aided_flags(settings: RolloutSettings, share: float, step: int) -> list[bool]:
-    """Return, for each rollout of a group, whether it may consult; `share` as of
-    `aided_share`.
+    """Return, for each rollout of a group, whether it may consult.
+
+    Args:
+        settings: Of the rollouts.
+        share: As `aided_share` gives it.
+        step: Which of the run, from 0.
     """
     if share == 0:
         num_aided = 0
@@ -63,15 +68,18 @@ def aided_flags(settings: RolloutSettings, share: float, step: int) -> list[bool
 
 
 class WithholdingPool(AgentPool):
-    """A pool whose replies are given with probability `accept`; withheld ones look like
-    a failed agent.
+    """A pool that gives replies with probability `accept`, and withholds the others.
+
+    To the policy, a reply that is withheld is that of an agent that failed.
     """
 
     accept = 1.0
 
     def accepting(self, share: float) -> "WithholdingPool":
-        """Return this pool with another `accept`: the agents, what is spent and what is
-        kept are the same.
+        """Return this pool with another `accept`.
+
+        Its agents, and what is spent and kept, are the same. This one stays as it is:
+        episodes of another step may be sampled with it just now.
         """
         other = copy.copy(self)
         other.accept = share
@@ -80,9 +88,11 @@ class WithholdingPool(AgentPool):
     async def consult(
         self, request: AgentRequest, tool: Agent | None = None
     ) -> Outcome:
-        """Ask the agent unless the request's seed says that the reply is withheld;
-        tools always answer.
+        """Ask the agent, unless a draw says that its reply is withheld.
+
+        Tools always answer.
         """
+        # By the request's seed, which depends on the episode and the turn alone.
         draw = keyed_rng([request.seed], Salt.WITHHELD_REPLY).random()
         if tool is None and draw >= self.accept:
             return Outcome(reply=None, error="withheld")

@@ -1,9 +1,8 @@
-"""Rollout workers as Ray actors: each has a sampler and a scenario of its own, and
-plays the groups it is handed.
+"""Rollout workers as Ray actors, each with a sampler and a scenario of its own.
 
-What an episode is follows from its step, group and rollout and from the weights, never
-from who plays it. So a worker that dies is replaced by Ray, and the groups that it had
-are played again from their beginning.
+A worker plays the groups that it is given. What an episode is follows from its step,
+group and rollout and from the weights, never from who plays it. So a worker that dies
+is replaced by Ray, and the groups that it had are played again from their beginning.
 """
 
 import asyncio
@@ -24,10 +23,15 @@ from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.train import TrainConfig
 
 Weights = list[NDArray[np.float32]]
+"""Of all parameters, in the order of `model.parameters()`."""
 Build = Callable[[TrainConfig], tuple[PreTrainedModel, Sampler, Scenario]]
 """Makes a policy of any weights, a sampler that samples from it, and the scenario."""
 NUM_TRIES = 4
-"""How often groups are handed out before the run ends."""
+"""How often groups are given to a worker before the run ends."""
+_FOREVER = -1
+"""To Ray: start an actor again however often it dies."""
+_NO_VERSION = -1
+"""Before any weights were there; versions count from 0."""
 
 
 class RayWorker:
@@ -36,26 +40,34 @@ class RayWorker:
     def __init__(self, config: TrainConfig, build: Build) -> None:
         self._config = config
         self._model, self._sampler, self._scenario = build(config)
-        self._version = -1
+        self._version = _NO_VERSION
 
     def play(
         self, weights: Weights, step: int, groups: Sequence[int], policy_version: int
     ) -> list[Episode]:
-        """Take the weights unless they are there already, and play some groups of a
-        step.
+        """Take the weights unless they are there already, and play some groups.
+
+        Args:
+            weights: Of the policy.
+            step: Whose groups.
+            groups: Their numbers within the step.
+            policy_version: Of the weights.
         """
         if policy_version != self._version:
+            pairs = zip(self._model.parameters(), weights, strict=True)
             with torch.no_grad():
-                for parameter, values in zip(
-                    self._model.parameters(), weights, strict=True
-                ):
+                for parameter, values in pairs:
+                    # A copy: Ray's arrays are read-only, and shared among processes.
                     parameter.copy_(torch.tensor(values))
             sync_weights(self._sampler, self._model, self._config.max_sampler_gap)
             self._version = policy_version
         path = Path(self._config.out, "journal.jsonl")
         # Read anew: it has what a worker that died was answered, and no more what a
-        # checkpoint has made useless.
-        self._scenario.pool.journal = Journal(path) if path.parent.is_dir() else None
+        # checkpoint has made useless. On another machine the run's folder may not be.
+        journal = None
+        if path.parent.is_dir():
+            journal = Journal(path)
+        self._scenario.pool.journal = journal
         work = play_groups(
             self._config.rollouts,
             self._scenario,
@@ -68,8 +80,13 @@ class RayWorker:
 
 
 class RayWorkers:
-    """The workers of a run, in the cluster that RAY_ADDRESS names, or else on this
-    machine.
+    """The workers of a run, in the cluster of RAY_ADDRESS, or else on this machine.
+
+    Args:
+        number: How many.
+        config: Of the run.
+        model: Whose weights the workers sample with.
+        build: Called in each worker's process.
 
     Raises:
         ConfigError: Ray is not installed, or the cluster has too few CPUs or GPUs, or
@@ -91,30 +108,43 @@ class RayWorkers:
                 f'ray={number} needs Ray: pip install "aipo-rl[ray]".'
             ) from error
         self._ray: Any = ray
-        self._model, self._version = model, -1
+        self._model = model
+        self._version = _NO_VERSION
+        # Ray's reference to the weights of that version.
         self._weights: Any = None
         ray.init(ignore_reinit_error=True, logging_level="ERROR")
         each = {"CPU": 1, "GPU": int(model.device.type == "cuda")}
-        there = ray.cluster_resources()
+        resources = ray.cluster_resources()
         for name, of_each in each.items():
-            if there.get(name, 0) < number * of_each:
+            # Ray would wait without a word until somebody adds machines.
+            available = resources.get(name, 0)
+            if available < number * of_each:
                 raise ConfigError(
                     f"ray={number} workers need as many {name}s, and Ray has"
-                    f" {there.get(name, 0):g}. Use fewer, or add machines: ray start"
+                    f" {available:g}. Use fewer, or add machines: ray start"
                     " --address=…"
                 )
-        make = ray.remote(
-            num_cpus=1,
+        as_actor = ray.remote(
+            num_cpus=each["CPU"],
             num_gpus=each["GPU"],
-            max_restarts=-1,
+            max_restarts=_FOREVER,
             max_task_retries=NUM_TRIES - 1,
+            # On as many machines as there are, for their memory.
             scheduling_strategy="SPREAD",
-        )(RayWorker)
-        self.workers = [make.remote(config, build) for _ in range(number)]
+        )
+        actor = as_actor(RayWorker)
+        self.workers = [actor.remote(config, build) for _ in range(number)]
 
     def play(self, step: int, groups: Sequence[int], policy_version: int) -> Playing:
-        """Have all workers play their parts with the weights that the model has at the
-        call.
+        """Have all workers play their parts, with the weights as they are at the call.
+
+        Args:
+            step: Whose groups.
+            groups: Their numbers within the step.
+            policy_version: Of the weights: those of one version are sent once.
+
+        Returns:
+            What is awaited for the episodes, which come in the order of the groups.
 
         Raises:
             PolicyError: When awaited: a worker could not be made, or died again and
@@ -126,20 +156,24 @@ class RayWorkers:
                 parameter.detach().cpu().numpy()
                 for parameter in self._model.parameters()
             ]
-            self._weights, self._version = ray.put(weights), policy_version
+            self._weights = ray.put(weights)
+            self._version = policy_version
+        groups_of_workers = parts(groups, len(self.workers))
+        pairs = zip(self.workers, groups_of_workers, strict=True)
         calls = [
             worker.play.remote(self._weights, step, list(part), policy_version)
-            for worker, part in zip(
-                self.workers, parts(groups, len(self.workers)), strict=True
-            )
+            for worker, part in pairs
         ]
+        # The calls run from here on, whoever awaits them and when.
         return self._played(step, calls)
 
     async def _played(self, step: int, calls: Sequence[Any]) -> list[Episode]:
+        """Return the episodes of all calls, in the order of these."""
         ray = self._ray
         try:
-            played = await asyncio.gather(*calls)
+            parts_of_step = await asyncio.gather(*calls)
         except ray.exceptions.RayTaskError as error:
+            # What was raised in the worker is told as if it had been raised here.
             raise error.cause from error
         except ray.exceptions.RayActorError as error:
             raise PolicyError(
@@ -147,7 +181,7 @@ class RayWorkers:
                 f" {NUM_TRIES} times, its memory is too small: lower max_rows of the"
                 " sampler, or use fewer workers for each machine."
             ) from error
-        return [episode for part in played for episode in part]
+        return [episode for part in parts_of_step for episode in part]
 
     def close(self) -> None:
         """End the workers."""

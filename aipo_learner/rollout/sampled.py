@@ -1,6 +1,4 @@
-"""Where the episodes of a step come from: sampled now, or up to `max_staleness` steps
-ahead.
-"""
+"""Batches that are sampled: when they are due, or up to `max_staleness` steps ahead."""
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -34,9 +32,10 @@ from aipo_learner.settings.stages import RolloutSettings
 Groups = list[list[Episode]]
 """Episodes by task: what advantages are taken over."""
 Playing = Coroutine[Any, Any, list[Episode]]
+"""Awaited for the episodes that are being played."""
 Play = Callable[[int, Sequence[int], int], Playing]
-"""Plays some groups of a step with the weights that this process has at the call, of a
-version that it is told.
+"""Takes a step, numbers of groups, and the version of the weights that this process has
+at the call: with these it plays the groups.
 """
 
 
@@ -54,9 +53,7 @@ class Batches:
         """Wait for what `sample_ahead` began. What is raised meanwhile gives it up."""
 
     def queued(self) -> list[Episode]:
-        """Return the episodes that wait for their steps, in order: a checkpoint keeps
-        them.
-        """
+        """Return the episodes that wait for their steps, in order, for a checkpoint."""
         return []
 
     def close(self) -> None:
@@ -64,8 +61,7 @@ class Batches:
 
 
 class SampledBatches(Batches):
-    """Samples the batches of a run in order, each at most `max_staleness` steps before
-    it is trained on.
+    """Samples a run's batches, each at most `max_staleness` steps before it is used.
 
     The batch of step s is sampled whole by the weights after max(0, s - max_staleness)
     steps, which is the `policy_version` of all its tokens: no episode spans two
@@ -73,9 +69,13 @@ class SampledBatches(Batches):
     as they are, it is sampled during the update of step s - max_staleness.
 
     Args:
+        settings: Of the rollouts.
+        play: Plays groups.
+        interrupt: Of the run; what is being sampled may be given up by it.
         first_step: The first step that is still to be made.
         queued: Episodes that were sampled for it and the steps after it, before the
             last checkpoint.
+        is_apart: Whether the weights that are sampled from outlast an update.
     """
 
     def __init__(
@@ -91,69 +91,83 @@ class SampledBatches(Batches):
         self._settings = settings
         self._play = play
         self._interrupt = interrupt
+        # Batches that wait, the next step's first.
         self._queue = deque(_by_step(queued))
+        # The step whose batch is sampled next.
         self._next = first_step + len(self._queue)
         self._may_overlap = is_apart and settings.max_staleness > 0
         self._ahead: Running[list[Episode]] | None = None
 
     def take(self, step: int) -> Groups:
-        """Sample, with the weights as they are, what is due and not sampled ahead;
-        return the step's groups.
+        """Return the step's groups, once all that is due by now is sampled.
+
+        It is sampled with the weights as they are.
         """
         last = step + self._settings.max_staleness
         if self._may_overlap:
             # The batch of that step is begun by `sample_ahead`.
             last -= 1
-        while self._next <= min(last, self._settings.num_steps - 1):
+        last = min(last, self._settings.num_steps - 1)
+        while self._next <= last:
             self._keep(lambda: run_sync(self._begin(step)))
         return by_group(self._queue.popleft())
 
     def sample_ahead(self, step: int) -> None:
-        """Begin to sample the batch that is `max_staleness` steps ahead, with the
-        weights as they are.
+        """Begin to sample the batch that is `max_staleness` steps ahead of `step`.
+
+        It is sampled with the weights as they are.
         """
         if self._may_overlap and self._next < self._settings.num_steps:
             self._ahead = start(self._begin(step))
 
     def settle(self) -> None:
         """Wait for what `sample_ahead` began. What is raised meanwhile gives it up."""
-        ahead, self._ahead = self._ahead, None
+        ahead = self._take_ahead()
         if ahead is None:
             return
         try:
             self._keep(ahead.result)
         finally:
+            # Where waiting was given up, it still runs.
             ahead.cancel()
 
     def queued(self) -> list[Episode]:
-        """Return the episodes that wait for their steps, in order: a checkpoint keeps
-        them.
-        """
+        """Return the episodes that wait for their steps, in order, for a checkpoint."""
         return [episode for batch in self._queue for episode in batch]
 
     def close(self) -> None:
         """End what is being sampled. May be called twice."""
-        ahead, self._ahead = self._ahead, None
+        ahead = self._take_ahead()
         if ahead is not None:
             ahead.cancel()
 
+    def _take_ahead(self) -> Running[list[Episode]] | None:
+        """Return what `sample_ahead` began, and have it no more."""
+        ahead = self._ahead
+        self._ahead = None
+        return ahead
+
     def _keep(self, wait: Callable[[], list[Episode]]) -> None:
-        """Wait for this rank's part of a batch and queue the parts of all. If one of
-        them is given up, all are.
+        """Wait for this rank's part of a batch and queue the parts of all ranks.
+
+        Raises:
+            Abandoned: A rank gave its part up, and with it all do.
         """
         mine: list[Episode] | None = None
         with suppress(Abandoned), self._interrupt.abandonable(together=True):
             mine = wait()
+        # A rank that gave up comes here too: the others wait for what it has.
         parts = [part for part in gathered([mine]) if part is not None]
         if len(parts) < world_size():
             raise Abandoned
-        self._queue.append([episode for part in parts for episode in part])
+        batch = [episode for part in parts for episode in part]
+        self._queue.append(batch)
         self._next += 1
 
     def _begin(self, policy_version: int) -> Playing:
-        return self._play(
-            self._next, share(range(self._settings.groups_per_step)), policy_version
-        )
+        """Begin to play this rank's groups of the next batch."""
+        groups = share(range(self._settings.groups_per_step))
+        return self._play(self._next, groups, policy_version)
 
 
 async def play_groups(
@@ -165,18 +179,27 @@ async def play_groups(
     policy_version: int,
     further: Further = no_further,
 ) -> list[Episode]:
-    """Play all rollouts of some groups of a step, group after group, each with its task
-    and its keys.
+    """Play all rollouts of some groups of a step; return them group after group.
 
-    Who plays the others makes no difference to them. `further` waves add rollouts to
-    these groups, or groups behind them.
+    Each has its task and its keys, so that it makes no difference who plays the others.
+
+    Args:
+        settings: Of the rollouts.
+        scenario: What is played.
+        sampler: Gives the policy's voices.
+        step: Which of the run, from 0.
+        groups: Numbers of the groups within the step.
+        policy_version: Of the weights that the sampler has.
+        further: Its waves add rollouts to these groups, or groups behind them.
     """
     if isinstance(scenario.pool, WithholdingPool):
         pool = scenario.pool.accepting(anneal(settings, step))
         scenario = replace(scenario, pool=pool)
-    flags = aided_flags(settings, aided_share(settings, scenario), step)
+    share_of_group = aided_share(settings, scenario)
+    flags = aided_flags(settings, share_of_group, step)
     sessions = []
     for group in groups:
+        # Tasks are taken one after another, through all steps.
         position = step * settings.groups_per_step + group
         index = task_index(scenario.source, "train", position, settings.seed)
         task = scenario.source.task("train", index)
@@ -194,9 +217,7 @@ async def play_groups(
 
 
 def by_group(episodes: Sequence[Episode]) -> Groups:
-    """Return episodes by their group, groups in the order in which they first
-    appear.
-    """
+    """Return episodes by group, groups in the order in which they first appear."""
     groups: dict[str, list[Episode]] = {}
     for episode in episodes:
         groups.setdefault(episode.group_id, []).append(episode)
@@ -207,6 +228,7 @@ def _by_step(episodes: Sequence[Episode]) -> list[list[Episode]]:
     """Return episodes that wait for their steps, a step's together."""
     steps: dict[str, list[Episode]] = {}
     for episode in episodes:
+        # As `play_groups` wrote it: STEP-GROUP.
         step, _, _ = episode.group_id.partition("-")
         steps.setdefault(step, []).append(episode)
     return list(steps.values())
@@ -215,19 +237,29 @@ def _by_step(episodes: Sequence[Episode]) -> list[list[Episode]]:
 def staleness(
     step: int, episodes: Sequence[Episode], *, is_stored: bool
 ) -> dict[str, float]:
-    """Return by how many versions the policy's tokens are older than `step`: the mean,
-    and the largest.
+    """Return by how many versions the policy's tokens are older than `step`.
 
-    Of stored episodes, those whose tokens have versions of their own count; the others'
-    may never have been set.
+    Args:
+        step: That is trained on them; its weights are of the version of that number.
+        episodes: Of the step.
+        is_stored: Whether they come from a file. Then only those whose tokens have
+            versions of their own count; the others' may never have been set.
+
+    Returns:
+        The metrics `staleness`, the mean, and `staleness_max`; none if no version is
+        known.
     """
+    # With one that is empty: there may be no other to concatenate.
     versions = [np.zeros(0, np.int32)]
     for episode in episodes:
         if is_stored and episode.tokens.policy_version is None:
             continue
         versions.append(episode.policy_versions[episode.tokens.policy_mask])
-    known = np.concatenate(versions)
-    ages = step - known[known >= 0]
+    all_versions = np.concatenate(versions)
+    # -1 says that it is not known.
+    ages = step - all_versions[all_versions >= 0]
     if not len(ages):
         return {}
-    return {"staleness": float(ages.mean()), "staleness_max": float(ages.max())}
+    mean = float(ages.mean())
+    largest = float(ages.max())
+    return {"staleness": mean, "staleness_max": largest}

@@ -1,7 +1,9 @@
-"""Training on a file of episodes, made by anybody: `aipo train --episodes` and, as
-imitation, `--sft-episodes`.
+"""Training on a file of episodes, made by anybody: `aipo train --episodes`.
+
+As imitation, with `--sft-episodes`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import takewhile
@@ -20,7 +22,6 @@ from aipo_env import (
     Run,
     Salt,
     Scenario,
-    Span,
     StopReason,
     TokenRecord,
     all_of,
@@ -33,13 +34,21 @@ from aipo_learner.rollout.sampled import Batches, Groups
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.settings.train import TrainConfig
 
+_NUM_ORDERS = 4
+"""Orders of epochs that are remembered: a batch reaches into the next, or over some."""
+
 
 class StoredBatches(Batches):
-    """The batches of a run on stored episodes: every epoch goes through the groups in
-    an order of its own.
+    """The batches of a run on stored episodes.
 
-    Groups are the episodes of one `group_id` and task, wherever they stand. With
-    `sft_episodes`, each correct episode stands alone.
+    Every epoch goes through the groups in an order of its own. Groups are the episodes
+    of one `group_id` and task, wherever they stand. With `sft_episodes`, each correct
+    episode stands alone.
+
+    Args:
+        config: Names the file, and says how large a step is.
+        scenario: Whose verifier judges the episodes that have no reward.
+        tokenizer: The policy's.
 
     Raises:
         DataError: The file cannot be read, its tokens are not the policy's, or nothing
@@ -52,38 +61,52 @@ class StoredBatches(Batches):
         scenario: Scenario,
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
-        self._seed, source = config.seed, config.source
+        self._seed = config.seed
+        source = config.source
         path = Path(source.sft_episodes or source.episodes)
         episodes = run_sync(_completed(path, scenario, tokenizer))
         if source.sft_episodes:
             self._groups = [[episode] for episode in episodes if episode.correct]
             self._size = config.groups_per_step * config.group_size
         else:
-            by_task: dict[tuple[str, str], list[Episode]] = {}
-            for episode in episodes:
-                by_task.setdefault((episode.group_id, episode.task.id), []).append(
-                    episode
-                )
-            self._groups, self._size = list(by_task.values()), config.groups_per_step
+            self._groups = _by_task(episodes)
+            self._size = config.groups_per_step
         if not self._groups:
-            wanted = "correct episode" if source.sft_episodes else "episode"
+            missing = "correct episode" if source.sft_episodes else "episode"
             raise DataError(
-                f"{path}: holds no {wanted}, so there is nothing to train on. Give"
+                f"{path}: holds no {missing}, so there is nothing to train on. Give"
                 " another file."
             )
 
     def take(self, step: int) -> Groups:
         """Return the step's groups."""
-        positions = range(step * self._size, (step + 1) * self._size)
+        first = step * self._size
+        positions = range(first, first + self._size)
         return [self._groups[self._place(position)] for position in positions]
 
     def _place(self, position: int) -> int:
-        epoch, within = divmod(position, len(self._groups))
-        return int(_order(len(self._groups), self._seed, epoch)[within])
+        """Return which group stands at a position of all epochs after another."""
+        num_groups = len(self._groups)
+        epoch, place = divmod(position, num_groups)
+        order = _order(num_groups, self._seed, epoch)
+        return int(order[place])
 
 
-@lru_cache(4)
+def _by_task(episodes: Sequence[Episode]) -> Groups:
+    """Return episodes by group and task, in the order in which these first appear.
+
+    By both, because files that were put together may use a `group_id` twice.
+    """
+    groups: dict[tuple[str, str], list[Episode]] = {}
+    for episode in episodes:
+        key = (episode.group_id, episode.task.id)
+        groups.setdefault(key, []).append(episode)
+    return list(groups.values())
+
+
+@lru_cache(_NUM_ORDERS)
 def _order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return an epoch's order: int64[size], the places of the groups."""
     return keyed_rng([seed], Salt.STORED_ORDER, epoch).permutation(size)
 
 
@@ -92,7 +115,9 @@ async def _completed(
 ) -> list[Episode]:
     """Read a file; give its episodes the tokens and the rewards that they lack."""
     episodes = []
+    # Episodes are lines, which people count from 1.
     for number, episode in enumerate(read_episodes(path), 1):
+        # An episode that is shared may have the text of its task left out.
         if episode.task.withheld and episode.task.prompt == episode.task.withheld:
             raise DataError(
                 f"{path}, line {number}: the text was withheld when it was written."
@@ -100,7 +125,8 @@ async def _completed(
             )
         if not len(episode.tokens):
             episode = replace(episode, tokens=tokenised(episode, scenario, tokenizer))
-        if (highest := int(episode.tokens.token_ids.max(initial=0))) >= len(tokenizer):
+        highest = int(episode.tokens.token_ids.max(initial=0))
+        if highest >= len(tokenizer):
             raise DataError(
                 f"{path}, line {number}: token id {highest} is not among the policy's"
                 f" {len(tokenizer)}. Take 'tokens' out of the line: then its text is"
@@ -113,63 +139,74 @@ async def _completed(
 def tokenised(
     episode: Episode, scenario: Scenario, tokenizer: PreTrainedTokenizerBase
 ) -> TokenRecord:
-    """Return the tokens of an episode's messages in the policy's chat format;
-    log-probabilities are unknown.
+    """Return the tokens of an episode's messages in the policy's chat format.
 
-    A turn of the policy that closes with no stop string of the scenario's counts as
-    ended by the policy itself: its end token is the policy's.
+    Their log-probabilities are unknown. A turn of the policy that closes with no stop
+    string of the scenario's counts as ended by the policy itself: its end token is the
+    policy's.
+
+    Args:
+        episode: Has messages; its own tokens are not looked at.
+        scenario: What it is to be trained in.
+        tokenizer: The policy's.
     """
     chat = ChatFormat(tokenizer)
-    stops = scenario.session(
-        episode.task, aided=episode.aided, key=(0,)
-    ).dialogue.stop_strings()
-    messages = [
-        Message(message.role, tuple(map(_encodable, message.spans)))
-        for message in episode.messages
-    ]
+    # Any key: nothing is drawn.
+    session = scenario.session(episode.task, aided=episode.aided, key=(0,))
+    stops = session.dialogue.stop_strings()
+    messages = [_encodable(message) for message in episode.messages]
     opening = list(takewhile(lambda message: message.role != "assistant", messages))
-    runs: list[Run] = []
-
-    def record(pieces: list[Piece], turn: int) -> None:
-        for token_ids, span in pieces:
-            run = Run(
-                token_ids=token_ids,
-                author=span.author,
-                call_id=span.call_id,
-                turn=turn,
-                logprobs=(),
-                is_content=span.is_content,
-            )
-            runs.append(run)
-
-    record(chat.prompt(opening), 0)
-    num_turns, ended = 0, False
+    runs = _runs(chat.prompt(opening), 0)
+    num_turns = 0
+    ended = False
     for message in messages[len(opening) :]:
         if message.role == "assistant":
-            cut = any(
-                turn.finish_reason != "stop"
-                for turn in episode.turns[num_turns : num_turns + 1]
-            )
-            ended = not cut and not message.content.endswith(stops)
-            record(chat.written(message, ended=ended), num_turns)
+            # An episode made elsewhere may have messages and no turns.
+            turns = episode.turns[num_turns : num_turns + 1]
+            is_cut = any(turn.finish_reason != "stop" for turn in turns)
+            ended = not is_cut and not message.content.endswith(stops)
+            runs += _runs(chat.written(message, ended=ended), num_turns)
             num_turns += 1
         else:
-            record(chat.suffix(message, ended=ended), num_turns)
+            runs += _runs(chat.suffix(message, ended=ended), num_turns)
     return TokenRecord.join(runs)
 
 
-def _encodable(span: Span) -> Span:
-    """Return a span without halves of surrogate pairs, which JSON can carry and no
-    tokenizer reads.
+def _runs(pieces: Sequence[Piece], turn: int) -> list[Run]:
+    """Return pieces as runs of tokens of a turn, without log-probabilities."""
+    return [
+        Run(
+            token_ids=token_ids,
+            author=span.author,
+            call_id=span.call_id,
+            turn=turn,
+            logprobs=(),
+            is_content=span.is_content,
+        )
+        for token_ids, span in pieces
+    ]
+
+
+def _encodable(message: Message) -> Message:
+    """Return a message without halves of surrogate pairs.
+
+    JSON can carry them and no tokenizer reads them.
     """
-    return replace(span, text=span.text.encode("utf-8", "replace").decode())
+    spans = [
+        replace(span, text=span.text.encode("utf-8", "replace").decode())
+        for span in message.spans
+    ]
+    return Message(message.role, tuple(spans))
 
 
 async def _judged(episode: Episode, scenario: Scenario) -> Episode:
-    """Return an episode that lacks a reward with the verdict on its last turn; nothing
-    else failed in it.
+    """Return an episode that lacks a reward with the verdict on its last turn.
+
+    One in which something failed stays without: nothing of it is to be learned.
     """
-    if episode.reward is not None or episode.stop_reason.is_error or not episode.turns:
+    if episode.reward is not None:
+        return episode
+    if episode.stop_reason.is_error or not episode.turns:
         return episode
     text = episode.turns[-1].completion
     view = EpisodeView(
@@ -186,6 +223,7 @@ async def _judged(episode: Episode, scenario: Scenario) -> Episode:
         reason = StopReason.NO_ANSWER
     else:
         reason = StopReason.COMPLETED
+    # The verdict says nothing of why it was cut.
     if episode.stop_reason.is_truncated:
         reason = episode.stop_reason
     parts: dict[str, float] = {}

@@ -25,5 +25,6 @@ async def play_wave(
 
     Those of further waves come behind them.
     """
+    # Agents that are the policy itself answer with the weights that play.
     lend_voice(sampler)
     return await EpisodeRunner(scenario, sampler).waves(sessions, further)
