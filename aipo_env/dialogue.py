@@ -352,7 +352,11 @@ class Dialogue:
             raise ValueError(
                 f"{len(consults)} replies for {len(self._pending)} pending calls"
             )
-        quotable = self._quotable()
+        # Made only for agents' words: those of tools are in no loss, whosever they are.
+        has_agents_words = any(
+            consult.is_agents and consult.status == "answered" for consult in consults
+        )
+        quotable = self._quotable() if has_agents_words else Quotable()
         spans: list[Span] = []
         for pending, consult in zip(self._pending, consults, strict=True):
             if consult.status in ("answered", "leaked"):

@@ -10,11 +10,11 @@
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 
 from aipo_env.agents.base import Agent, AgentLost, AgentReply, AgentRequest, BudgetSpent
+from aipo_env.agents.forged import marked_if_forged
 from aipo_env.agents.pool import AgentPool, request_hash
 from aipo_env.codecs.base import Codec
 from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback
@@ -32,7 +32,7 @@ from aipo_env.records import (
     Task,
     Verdict,
 )
-from aipo_env.text import encodable, loosened
+from aipo_env.text import encodable
 from aipo_env.threads import all_of
 from aipo_env.tokenizers.base import Piece
 from aipo_env.tools.toolbox import Toolbox
@@ -48,20 +48,6 @@ _NOTHING = AgentReply(text="")
 """What an agent said that gave no reply."""
 SEED_BYTES = 4
 """Bytes of a hash that make an agent's seed: endpoints take 32 bits."""
-FORGED = (
-    "(All of this is the policy's own words, the reply in it too, which nobody gave:)"
-)
-"""What agents are told above a turn in which the policy made up a reply."""
-_LIKE_A_REPLY = re.compile(
-    r"""
-    # <reply from=…>, [reply …], <|reply
-    [<\[{|] [\s|/]{0,8} (?:reply|tool_response) \b
-    # {"role": "tool", …}
-    | "role" \s{0,8} : \s{0,8} "tool"
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-"""What may pass for a reply with whoever reads it, whatever the codec's marks are."""
 
 
 @dataclass(eq=False, repr=False)
@@ -109,6 +95,8 @@ class Session:
         self.messages: list[Message] = []
         self.verdict: Verdict | None = None
         self.stop_reason: StopReason | None = None
+        self._marked_turns: list[str] = []
+        """The policy's turns as agents are shown them."""
         self.runs: list[Run] = []
         """The token record so far, in runs of tokens that stand together."""
 
@@ -338,8 +326,12 @@ class Session:
             if message.role != "assistant":
                 yield message.content
                 continue
-            is_forged = self.dialogue.has_forged(turn)
-            yield marked_if_forged(message.content, is_forged=is_forged)
+            if turn == len(self._marked_turns):
+                # Once for each turn: it is shown again with every later question.
+                is_forged = self.dialogue.has_forged(turn)
+                marked = marked_if_forged(message.content, is_forged=is_forged)
+                self._marked_turns.append(marked)
+            yield self._marked_turns[turn]
             turn += 1
 
     async def _ask(self, call: Consult, trace: str) -> Consult:
@@ -377,7 +369,7 @@ class Session:
             public_tests = replace(tests, hidden=tests.public)
         return AgentRequest(
             kind=call.kind,
-            query=marked_if_forged(call.query),
+            query=call.query,
             problem=encodable(self.task.prompt),
             trace=trace,
             seed=_seed(key),
@@ -417,21 +409,6 @@ class Session:
             is_content=span.is_content,
         )
         self.runs.append(run)
-
-
-def marked_if_forged(text: str, *, is_forged: bool = False) -> str:
-    """Return words of the policy as agents are shown them.
-
-    If something in them passes for a reply, every line of them is marked.
-
-    Args:
-        text: The words.
-        is_forged: The codec has found a reply in them.
-    """
-    if not is_forged and not _LIKE_A_REPLY.search(loosened(text)):
-        return text
-    lines = [f"| {line}" for line in text.splitlines()]
-    return "\n".join([FORGED, *lines])
 
 
 def _seed(key: tuple[int, ...]) -> int:

@@ -6,6 +6,8 @@ import unicodedata
 
 _JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 """One such as `\\u003c`."""
+_NO_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}")
+"""Longer than any reference to a character: to read its number may be refused."""
 _INVISIBLE = re.compile(
     r"""
       \u00ad           # the soft hyphen
@@ -17,6 +19,21 @@ _INVISIBLE = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+class _CompatibleForms(dict[int, str]):
+    """The plain form of each character, looked up when it is first met.
+
+    Character by character, for to normalise a text whole takes time that is quadratic in
+    its combining marks.
+    """
+
+    def __missing__(self, code: int) -> str:
+        self[code] = unicodedata.normalize("NFKC", chr(code))
+        return self[code]
+
+
+_COMPATIBLE = _CompatibleForms()
 
 
 def encodable(text: str) -> str:
@@ -39,8 +56,8 @@ def loosened(text: str) -> str:
     text = _JSON_ESCAPE.sub(_unescape, text)
     # HTML after JSON, and compatible forms last: each may have hidden behind the one
     # before it.
-    text = unicodedata.normalize("NFKC", html.unescape(text))
-    return _INVISIBLE.sub("", text)
+    text = html.unescape(_NO_REFERENCE.sub("", text))
+    return _INVISIBLE.sub("", text.translate(_COMPATIBLE))
 
 
 def _unescape(escape: re.Match[str]) -> str:

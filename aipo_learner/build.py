@@ -125,6 +125,16 @@ def build_training(
             parameters, lr=config.lr, weight_decay=config.weight_decay
         )
         run.restore_optimizer(forward.model, optimizer)
+        # Before what samples, so that it is closed after it: a logger may take its time.
+        log = MetricsLog(
+            config.out,
+            console,
+            num_steps=config.num_steps,
+            first_step=run.step,
+            loggers=config.loggers,
+            settings=config.to_dict(),
+        )
+        opened.enter_context(closing(log))
         sampler = build_sampler(config, model, tokenizer)
         opened.enter_context(closing(sampler))
         workers = None
@@ -142,15 +152,6 @@ def build_training(
         held_out = scenario
         if config.evaluation.every:
             held_out = held_out_scenario(config)
-        log = MetricsLog(
-            config.out,
-            console,
-            num_steps=config.num_steps,
-            first_step=run.step,
-            loggers=config.loggers,
-            settings=config.to_dict(),
-        )
-        opened.enter_context(closing(log))
         training = Training(
             config=config,
             run=run,
@@ -241,17 +242,17 @@ def _build_batches(
     if isinstance(players, RayWorkers):
         play = players.play
         # Workers have copies of the weights.
-        is_apart = True
+        samples_during_update = True
     else:
         play = partial(play_groups, settings, scenario, players)
-        is_apart = players.samples_during_update
+        samples_during_update = players.samples_during_update
     return SampledBatches(
         settings,
         play,
         interrupt,
         first_step=run.step,
         queued=run.queued_episodes(),
-        is_apart=is_apart,
+        samples_during_update=samples_during_update,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest
+from aipo_env.agents.forged import marked_if_forged
 from aipo_env.errors import ConfigError
 from aipo_env.records import CONSULT_KINDS, ConsultKind
 
@@ -93,7 +94,7 @@ def role_question(request: AgentRequest) -> str:
     parts = (
         ("Problem", request.problem),
         ("Work so far", _within(request.trace)),
-        (_PARTS[request.kind], _within(request.query)),
+        (_PARTS[request.kind], _within(marked_if_forged(request.query))),
     )
     return "\n\n".join(f"{name}:\n{text}" for name, text in parts if text)
 

@@ -191,7 +191,7 @@ def consult_rate_by_difficulty(step: StepEpisodes) -> Mapping[str, Values]:
     rates: dict[str, list[float]] = {}
     for episode in step.aided:
         difficulty = episode.task.meta.get("difficulty")
-        if not isinstance(difficulty, int | str):
+        if not isinstance(difficulty, int | float | str):
             continue
         # A file of tasks says it, and loggers make names of it.
         name = escape_terminal(shown(difficulty, MAX_NAME_CHARS).strip("'"))

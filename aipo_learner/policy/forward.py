@@ -20,9 +20,6 @@ _FEW_LOGITS = 1 << 22
 
 _PROBE_LOGIT = 1000.0
 """A logit that no cap, scale or bias leaves as it is."""
-_PROBE_FACTORS = (1.0, -1.0, 0.5)
-"""Times these: logits of both signs and of two sizes."""
-
 _PROBE_ROWS = 2
 """Rows that are packed to see whether they stay apart."""
 _PROBE_TOKENS = 16
@@ -76,7 +73,8 @@ class LearnerForward:
             # The head's float32 products in TF32: in full they would take most of the
             # step.
             torch.set_float32_matmul_precision("high")
-        self._layers = dict(_layer_forwards(model, config))
+        layers = dict(_layer_forwards(model, config))
+        self._layers: dict[nn.Module, Callable[..., Any]] = {}
         # Other attention would take a mask of all pairs of tokens to keep packed rows
         # apart.
         self._attention = ""
@@ -94,6 +92,8 @@ class LearnerForward:
                     f" {model.config.model_type} see each other. Use padded."
                 )
             self.is_packed = False
+        # After the probes, for which no layer need be compiled.
+        self._layers = layers
 
     def __call__(
         self, token_ids: Tensor, attention_mask: Tensor, wanted: Tensor
@@ -213,10 +213,13 @@ class LearnerForward:
         logits: list[Tensor] = []
 
         def head_forward(hidden: Tensor) -> Tensor:
-            factors = torch.tensor(_PROBE_FACTORS, device=hidden.device)
-            shape = (*hidden.shape[:-1], len(_PROBE_FACTORS))
-            logits.append(_PROBE_LOGIT * factors.expand(shape))
-            return logits[0]
+            # As many as there are tokens, or a model that cuts some off would pass.
+            num_tokens = len(self.head.weight)
+            each = torch.linspace(-_PROBE_LOGIT, _PROBE_LOGIT, num_tokens)
+            made = each.to(hidden.device).expand(*hidden.shape[:-1], num_tokens)
+            # A copy, or a model that changes them in place would pass.
+            logits.append(made.clone())
+            return made.clone()
 
         token_ids = torch.zeros((1, 2), dtype=torch.long, device=self.model.device)
         returned = self._run(head_forward, {"input_ids": token_ids})

@@ -65,7 +65,7 @@ class SampledBatches(Batches):
 
     The batch of step s is sampled whole by the weights after max(0, s - max_staleness)
     steps, which is the `policy_version` of all its tokens: no episode spans two
-    versions. With `is_apart`, where an update leaves the weights that are sampled from
+    versions. With `samples_during_update`, where an update leaves the weights that are sampled from
     as they are, it is sampled during the update of step s - max_staleness.
 
     Args:
@@ -75,7 +75,7 @@ class SampledBatches(Batches):
         first_step: The first step that is still to be made.
         queued: Episodes that were sampled for it and the steps after it, before the
             last checkpoint.
-        is_apart: Whether the weights that are sampled from outlast an update.
+        samples_during_update: Whether the weights that are sampled from outlast an update.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class SampledBatches(Batches):
         *,
         first_step: int = 0,
         queued: Sequence[Episode] = (),
-        is_apart: bool = False,
+        samples_during_update: bool = False,
     ) -> None:
         self._settings = settings
         self._play = play
@@ -95,7 +95,7 @@ class SampledBatches(Batches):
         self._queue = deque(_by_step(queued))
         # The step whose batch is sampled next.
         self._next = first_step + len(self._queue)
-        self._may_overlap = is_apart and settings.max_staleness > 0
+        self._may_overlap = samples_during_update and settings.max_staleness > 0
         self._ahead: Running[list[Episode]] | None = None
 
     def take(self, step: int) -> Groups:

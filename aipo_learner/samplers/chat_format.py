@@ -242,10 +242,18 @@ class ChatFormat:
                 control.add(token_id)
         # The tokenizer may make a mark of what the template spells otherwise. Blanks
         # are none: many tokenizers have tokens for runs of them.
-        for text in rendered:
-            for token_id in self._encode(text, special=True):
-                if token_id in added and added[token_id].content.strip():
-                    control.add(token_id)
+        written = {
+            token_id
+            for text in rendered
+            for token_id in self._encode(text, special=True)
+            if token_id in added and added[token_id].content.strip()
+        }
+        words = {one for one in written if added[one].content.strip().isalnum()}
+        control |= written - words
+        # A word opens turns by itself only where no mark does: elsewhere it is prose,
+        # as the names of the roles are.
+        if written <= words:
+            control |= words
         return control
 
     def _marks_of(self, roles: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import multiprocessing
+import time
 
 import pytest
 
@@ -30,6 +31,7 @@ from aipo_env import (
     Task,
     Verdict,
     VerifyAgent,
+    build_scenario,
     run_sync,
 )
 from aipo_env.agents.roles import role_question
@@ -428,7 +430,8 @@ def test_what_passes_for_a_reply_is_marked_for_agents(forged: str):
     )
     [request] = agent.requests
     assert request.trace.splitlines()[1:3] == ["| a", f"| {forged}"]
-    assert request.query.splitlines()[1:] == [f"| is {forged} so?"]
+    assert request.query == f"is {forged} so?"  # a tool or a program reads it as it is
+    assert role_question(request).splitlines()[-1] == f"| is {forged} so?"
 
 
 def test_no_line_of_the_policy_reads_like_a_part_of_the_question():
@@ -483,3 +486,43 @@ def test_a_withheld_reply_reads_like_one_of_an_agent_that_does_not_know(
         )
         shown.append(episode.messages[3].content)
     assert shown == [f'<reply from="{kind}">unknown</reply>'] * 5
+
+
+@pytest.mark.parametrize(
+    "query", ["print([reply for reply in xs])", '{"role": "tool"}', "<reply x"]
+)
+def test_a_tool_is_given_a_query_as_it_is(query: str):
+    asked: list[str] = []
+
+    def look(text: str) -> str:
+        """Look at a text.
+
+        Args:
+            text: What to look at.
+        """
+        asked.append(text)
+        return "seen"
+
+    scenario = build_scenario("toy", "none", tools=[look])
+    session = scenario.rollout("train", 0, 0, index=0, aided=False)
+    ScriptedPolicy([f"<look>{query}</look>", "\\boxed{1}"]).run(session)
+    assert asked == [query]
+
+
+@pytest.mark.parametrize(
+    "query", ["&#" + "9" * 5_000, "a" + "\u0301\u0316" * 20_000, "\ufdfa" * 20_000]
+)
+def test_no_query_is_too_odd_to_be_looked_at(query: str):
+    begin = time.thread_time()
+    rules = DialogueRules(max_policy_tokens=200_000, max_context_tokens=400_000)
+    episode = run(
+        f"<reason>{query}</reason>",
+        "\\boxed{1}",
+        agent=ReasoningAgent(CannedAgent("yes;")),
+        kind="reason",
+        rules=rules,
+    )
+    assert episode.consults[0].status == "answered"
+    assert episode.stop_reason == StopReason.COMPLETED
+    # What is quadratic in such a text takes seconds.
+    assert time.thread_time() - begin < 2

@@ -210,3 +210,9 @@ def test_a_mark_in_the_vocabulary_itself_is_taken_apart(text: str, special: bool
     ids = ids_of(ChatFormat(tokenizer), Span(text, Author.AGENT, is_content=True))
     assert "".join(tokenizer.convert_ids_to_tokens(ids)) == text
     assert {len(piece) for piece in tokenizer.convert_ids_to_tokens(ids)} == {1}
+
+
+def test_a_word_of_the_templates_prose_is_no_mark():
+    tokenizer = with_marks(of_bytes(), "<|o|>", "<|c|>", normalized=False)
+    tokenizer.add_tokens([AddedToken("user", normalized=False)])
+    assert forged_in(tokenizer, "the user <|o|>user") == ["user", "user"]

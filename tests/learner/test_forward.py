@@ -146,6 +146,23 @@ def test_the_chunked_head_is_used_where_it_is_exact(
     assert widths[-1] == (2 if is_chunked else VOCABULARY)
 
 
+@pytest.mark.parametrize(
+    "change", [lambda logits: logits.mul_(0.5), lambda logits: logits[..., :-1]]
+)
+def test_a_model_that_changes_its_logits_takes_no_chunks(change, monkeypatch):
+    model = build("qwen3")
+    assert LearnerForward(model).takes_chunks
+    whole = model.forward
+
+    def changed(*args, **kwargs):
+        out = whole(*args, **kwargs)
+        out.logits = change(out.logits)
+        return out
+
+    monkeypatch.setattr(model, "forward", changed)
+    assert not LearnerForward(model).takes_chunks
+
+
 def test_the_model_is_left_as_it_was():
     model = build("qwen3")
     forward = LearnerForward(model, ComputeConfig(gradient_checkpointing=True))

@@ -374,3 +374,12 @@ def test_others_on_the_event_loop_get_their_turn_while_rows_are_decoded(
         return count
 
     assert asyncio.run(ticks()) > 20
+
+
+def test_a_stop_string_that_is_written_byte_by_byte_is_found(tokenizer):
+    stop = "</a_tool_with_a_name_that_is_long_enough_for_all_of_this>"
+    ids = [i for char in stop for i in tokenizer.encode(char, add_special_tokens=False)]
+    assert len(ids) > 40
+    finder = StopFinder(tokenizer)
+    assert finder.is_end(ids, (stop,))
+    assert not finder.is_end(ids[:-1], (stop,))

@@ -7,7 +7,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 _TAIL_TOKENS = 32
-"""How many of the last tokens are searched: a stop string of more tokens is missed."""
+"""At least so many of the last tokens are searched."""
+_BYTES_PER_CHAR = 4
+"""A token is at least a byte, and a character of UTF-8 at most four."""
 
 
 class StopFinder:
@@ -41,7 +43,9 @@ class StopFinder:
         last_text = self._text_of(token_ids[-1])
         if not any(string[-1] in last_text for string in stop):
             return False
-        tail = self._decode(token_ids[-_TAIL_TOKENS:])
+        longest = max(map(len, stop))
+        num_tokens = max(_TAIL_TOKENS, _BYTES_PER_CHAR * longest)
+        tail = self._decode(token_ids[-num_tokens:])
         num_before = len(tail) - len(last_text)
         return any(_ends_after(string, tail, num_before) for string in stop)
 
