@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 
 MAX_DIGITS = 60
 """Longer numbers are compared digit by digit only."""
@@ -59,6 +60,21 @@ _SCALES = (
     (10**2, "hundred"),
 )
 _NUMERALS = "0123456789abcdefghijklmnopqrstuvwxyz"
+"""The digits of every base up to 36, by their value."""
+_BASES = (*range(2, 10), *range(11, 17), 32, 36)
+"""Bases that people and programs write numbers in, besides ten."""
+GROUP_DIGITS = 3
+"""Digits between two commas of a long number."""
+_END_OF_SCALES = 10**15
+"""From here on a number has no name of its own: `_SCALES` goes no further."""
+_MAX_PART = 10**6
+"""Nobody says a fraction of such a numerator or denominator in words."""
+_MAX_PLACES = 20
+"""Nobody says more decimals in words."""
+_MAX_PAIRED_DIGITS = 8
+"""Nobody says a longer number two digits at a time, "fourteen ninety-two"."""
+_FIRST_PAIR = 10
+"""Of two digits; "05" in "19 05" is said in several ways, and so not looked for."""
 _ORDINALS = {
     2: "half",
     3: "third",
@@ -73,6 +89,7 @@ _ORDINALS = {
 _RUN = re.compile(r"[0-9](?:(?:, ?|[ \-_'’·.|])?[0-9])*")
 """Digits with single marks between them: `1,048,576`, `1-4-2`."""
 _PIECE = re.compile(r"[0-9]+")
+_NO_DIGIT = re.compile(r"[^0-9]")
 _GROUPS = re.compile(r"(?:[,_'’ ][0-9]{3})+(?![0-9])")
 """What follows `1` in `1,048,576`."""
 _POWER_OF_TEN = re.compile(
@@ -85,7 +102,14 @@ _POWER_OF_TEN = re.compile(
 )
 """What follows `1.5` in `1.5e6` and `1.5 × 10^{6}`."""
 _PERCENT = re.compile(r"\s?(?:\\?%|percent\b|per cent\b)")
-_OVER = re.compile(r"\s?(?:/|\u2044|\\over|over|divided by)\s?([0-9]{1,40})(?![0-9])")
+_OVER = re.compile(
+    r"""
+    \s? (?: / | \u2044 | \\over | over | divided\ by ) \s?
+    ([0-9]{1,40}) (?![0-9])
+    """,
+    re.VERBOSE,
+)
+"""What follows `17` in `17/64`, `17 \\over 64` and `17 divided by 64`."""
 _FRACTION = re.compile(
     r"""
     \\[dtc]?frac \s?
@@ -109,7 +133,13 @@ _SCALE_WORDS = {
 _DECIMALS = re.compile(r"\.[0-9]+")
 _DOTTED = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3}){2,}")
 """A number with dots between its thousands."""
-_ONE_DOT = re.compile(r"(?<![0-9.,])([1-9][0-9]{0,2})\.([0-9]{3})(?![0-9]|[.,][0-9])")
+_ONE_DOT = re.compile(
+    r"""
+    (?<![0-9.,]) ([1-9][0-9]{0,2})
+    \. ([0-9]{3}) (?![0-9]|[.,][0-9])
+    """,
+    re.VERBOSE,
+)
 """`362.880`, which may be 362880."""
 _COMMA = re.compile(r"(?<![0-9.,])([0-9]{1,9}),([0-9]{1,40})(?![0-9]|[.,][0-9])")
 """`0,265625`, which may be 0.265625."""
@@ -135,7 +165,11 @@ _PART_OF = re.compile(
 )
 """`35 out of 128`, `35 favourable outcomes out of the 128`, `35:128`."""
 _RATIO = re.compile(
-    r"(?i:ratio|odds|proportion)[^0-9\n]{1,20}([0-9]{1,12}) ?to ?([0-9]{1,12})(?![0-9])"
+    r"""
+    (?i: ratio | odds | proportion ) [^0-9\n]{1,20}
+    ([0-9]{1,12}) \ ? to \ ? ([0-9]{1,12}) (?![0-9])
+    """,
+    re.VERBOSE,
 )
 """`the ratio is 35 to 128`."""
 _WHOLE_AND_PART = re.compile(
@@ -165,7 +199,14 @@ _PARTS_AS_NAMED = re.compile(
     re.VERBOSE,
 )
 """`127 as the numerator and 343 as the denominator`."""
-_DRESS = re.compile(r"\{,\}|\\[,;:! ]|[*`\"“”$\[\]()\\]")
+_DRESS = re.compile(
+    r"""
+      \{,\}                 # LaTeX's comma of thousands: 142{,}857
+    | \\[,;:!\ ]           # a blank of LaTeX's: 142\,857
+    | [*`"“”$\[\]()\\]     # marks of Markdown, quotes, brackets: "1", "4", "2"
+    """,
+    re.VERBOSE,
+)
 """What may stand between the digits of one number and is no part of it."""
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _BACKWARDS = re.compile(r"\b(?:revers|backward|mirror)", re.IGNORECASE)
@@ -178,7 +219,7 @@ def values_in(text: str) -> set[Fraction]:
     """Return the numbers that a text states in digits; signs are not read."""
     values = set(_quotients(_FRACTION, text))
     for run in _RUN.finditer(text):
-        values.update(_values_of_run(text, run.start(), run.end()))
+        values |= _values_of_run(text, run)
     return values
 
 
@@ -188,26 +229,34 @@ def readings_in(text: str) -> set[Fraction]:
     That is "35 out of 128", "12 3/4", and "362.880" as a whole number.
     """
     values = {*_quotients(_PART_OF, text), *_quotients(_RATIO, text)}
-    for parts in (_NAMED_PARTS, _PARTS_AS_NAMED, _WHOLE_AND_PART):
-        for value in _quotients(parts, text):
-            values |= {value, 1 / value} if value else {value}
-    for found in _MIXED.finditer(text):
-        whole, above, below = (int(part) for part in found.groups() if part is not None)
+    for pattern in (_NAMED_PARTS, _PARTS_AS_NAMED, _WHOLE_AND_PART):
+        for value in _quotients(pattern, text):
+            values.add(value)
+            # Which of the two is the denominator the pattern does not tell.
+            if value:
+                values.add(1 / value)
+    for match in _MIXED.finditer(text):
+        whole, above, below = _parts(match)
         if below:
             values.add(whole + Fraction(above, below))
-    for found in _ONE_DOT.finditer(text):
-        values.add(Fraction(found[1] + found[2]))
-    for found in _COMMA.finditer(text):
-        values.add(Fraction(f"{found[1]}.{found[2]}"))
+    for match in _ONE_DOT.finditer(text):
+        values.add(Fraction(match[1] + match[2]))
+    for match in _COMMA.finditer(text):
+        values.add(Fraction(f"{match[1]}.{match[2]}"))
     return values
 
 
 def _quotients(pattern: re.Pattern[str], text: str) -> Iterator[Fraction]:
     """Yield the quotients of the two numbers of each match of a pattern."""
-    for found in pattern.finditer(text):
-        above, below = (int(part) for part in found.groups() if part is not None)
+    for match in pattern.finditer(text):
+        above, below = _parts(match)
         if below:
             yield Fraction(above, below)
+
+
+def _parts(match: re.Match[str]) -> list[int]:
+    """Return the numbers of a match; the groups of its other alternatives are empty."""
+    return [int(part) for part in match.groups() if part is not None]
 
 
 def undressed(text: str) -> str:
@@ -215,52 +264,64 @@ def undressed(text: str) -> str:
     return _DRESS.sub("", text)
 
 
-def _values_of_run(text: str, start: int, end: int) -> set[Fraction]:
+# A run of digits and single marks between them is read piece by piece: "1-4-2" and
+# "3, 142" state three numbers and two, and each may go on with decimals or a suffix.
+
+
+def _values_of_run(text: str, run: re.Match[str]) -> set[Fraction]:
     """Return the numbers that begin in a run of digits, each with what follows it."""
     values: set[Fraction] = set()
-    for piece in _PIECE.finditer(text, start, end):
-        if len(piece[0]) > MAX_DIGITS or _is_inside(text, piece.start()):
-            continue
-        stop = piece.end()
-        if text[max(0, piece.start() - 1)] == ".":  # .25
-            value = _with_suffix(Fraction(f"0.{piece[0]}"), text, stop)
-            values.add(value)
-            continue
-        grouped = _GROUPS.match(text, stop) if len(piece[0]) <= 3 else None
-        if grouped and len(grouped[0]) < 2 * MAX_DIGITS:
-            stop = grouped.end()
-        whole = re.sub(r"[^0-9]", "", text[piece.start() : stop])
-        decimals = _DECIMALS.match(text, stop)
-        if decimals and len(decimals[0]) <= MAX_DIGITS:
-            stop = decimals.end()
-            whole += decimals[0]
-        values.add(_with_suffix(Fraction(whole), text, stop))
+    for piece in _PIECE.finditer(text, run.start(), run.end()):
+        if len(piece[0]) <= MAX_DIGITS and not _is_inside(text, piece.start()):
+            values.add(_value_of_piece(text, piece))
     return values
+
+
+def _value_of_piece(text: str, piece: re.Match[str]) -> Fraction:
+    """Return the number that begins with some digits."""
+    stop = piece.end()
+    before = text[max(0, piece.start() - 1)]
+    if before == ".":  # .25
+        return _with_suffix(Fraction(f"0.{piece[0]}"), text, stop)
+    if len(piece[0]) <= GROUP_DIGITS:
+        groups = _GROUPS.match(text, stop)
+        # The marks between the digits double what a number of the longest kind takes.
+        if groups and len(groups[0]) < 2 * MAX_DIGITS:
+            stop = groups.end()
+    numeral = _NO_DIGIT.sub("", text[piece.start() : stop])
+    decimals = _DECIMALS.match(text, stop)
+    if decimals and len(decimals[0]) <= MAX_DIGITS:
+        stop = decimals.end()
+        numeral += decimals[0]
+    return _with_suffix(Fraction(numeral), text, stop)
 
 
 def _is_inside(text: str, start: int) -> bool:
     """Return whether digits continue a decimal or a word, and are no number."""
     before = text[max(0, start - 2) : start]
+    last_mark = before[-1:]
     is_decimal = before.endswith(".") and before[:1].isdigit()
-    is_script = before in ("_{", "^{") or before[-1:] in ("_", "^")
-    return is_decimal or is_script or before[-1:].isalpha()
+    is_script = before in ("_{", "^{") or last_mark in ("_", "^")
+    return is_decimal or is_script or last_mark.isalpha()
 
 
 def _with_suffix(value: Fraction, text: str, end: int) -> Fraction:
     """Return a number with what follows: a power of ten, "%", "million", a divisor."""
-    scaled = _POWER_OF_TEN.match(text, end)
-    if scaled:
-        exponent = int((scaled[1] or scaled[2]).replace("−", "-"))
+    power = _POWER_OF_TEN.match(text, end)
+    if power:
+        digits = power[1] or power[2]
+        exponent = int(digits.replace("−", "-"))
         # A larger one is of no number that is looked for.
-        return value * Fraction(10) ** max(-MAX_DIGITS, min(exponent, MAX_DIGITS))
+        exponent = max(-MAX_DIGITS, min(exponent, MAX_DIGITS))
+        return value * Fraction(10) ** exponent
     if _PERCENT.match(text, end):
         return value / 100
-    named = _SCALED.match(text, end)
-    if named:
-        return value * _SCALE_WORDS[named[1]]
-    divided = _OVER.match(text, end)
-    if divided and int(divided[1]):
-        return value / int(divided[1])
+    scale = _SCALED.match(text, end)
+    if scale:
+        return value * _SCALE_WORDS[scale[1]]
+    divisor = _OVER.match(text, end)
+    if divisor and int(divisor[1]):
+        return value / int(divisor[1])
     return value
 
 
@@ -271,45 +332,60 @@ def spells_out(text: str, digits: str) -> bool:
 
 def _is_run_of(run: re.Match[str], digits: str) -> bool:
     """Return whether neighbouring pieces of a run are these digits."""
-    pieces = [piece[0] for piece in _PIECE.finditer(run[0])]
+    pieces = _PIECE.findall(run[0])
     joined = "".join(pieces)
     if digits not in joined:
         return False
-    starts, place = {0: 0}, 0
-    for number, piece in enumerate(pieces, 1):
-        place += len(piece)
-        starts[place] = number
+    # A decimal has the same digits and is another number.
+    if "." in run[0] and not _DOTTED.fullmatch(run[0]):
+        return False
+    # The digits must begin and end where a piece does: "142" is not in "1-420".
+    edges = {0, *accumulate(map(len, pieces))}
     at = joined.find(digits)
     while at >= 0:
-        is_whole = at in starts and at + len(digits) in starts
-        # A decimal has the same digits and is another number.
-        if is_whole and ("." not in run[0] or _DOTTED.fullmatch(run[0])):
+        if at in edges and at + len(digits) in edges:
             return True
         at = joined.find(digits, at + 1)
     return False
 
 
+# Spellings of a number
+
+
 @lru_cache(1024)
 def forms_of(value: Fraction) -> tuple[str, ...]:
     """Return spellings of a number without digits, as words apart by single blanks."""
-    above, below = abs(value.numerator), value.denominator
-    if below != 1:
-        whole, rest = divmod(above, below)
-        mixed: list[str] = []
-        if whole and whole < 10**15:
-            spoken = " ".join(_words(whole))
-            mixed = [f"{spoken} {part}" for part in _fraction_words(rest, below)[:1]]
-        decimals = _decimal_words(abs(value))
-        return (*_fraction_words(above, below), *mixed, *decimals)
-    digits = str(above)
-    forms = [" ".join(_ONES[int(digit)] for digit in digits)]
-    if above < 10**15:
-        forms.append(" ".join(_words(above)))
-    if len(digits) % 2 == 0 and len(digits) <= 8:
+    above = abs(value.numerator)
+    below = value.denominator
+    if below == 1:
+        return _forms_of_whole(above)
+    return (
+        *_fraction_words(above, below),
+        *_mixed_words(above, below),
+        *_decimal_words(abs(value)),
+    )
+
+
+def _forms_of_whole(number: int) -> tuple[str, ...]:
+    """Return "one four two", "one hundred forty two" and their like."""
+    digits = str(number)
+    forms = [_one_by_one(digits)]
+    if number < _END_OF_SCALES:
+        forms.append(_spoken(number))
+    if len(digits) % 2 == 0 and len(digits) <= _MAX_PAIRED_DIGITS:
         pairs = [int(digits[at : at + 2]) for at in range(0, len(digits), 2)]
-        if all(pair >= 10 for pair in pairs):
-            forms.append(" ".join(word for pair in pairs for word in _words(pair)))
+        if all(pair >= _FIRST_PAIR for pair in pairs):
+            forms.append(" ".join(map(_spoken, pairs)))
     return tuple(forms)
+
+
+def _mixed_words(above: int, below: int) -> list[str]:
+    """Return "twelve three quarters" for a fraction that is larger than one."""
+    whole, rest = divmod(above, below)
+    if not whole or whole >= _END_OF_SCALES:
+        return []
+    usual = _fraction_words(rest, below)[:1]
+    return [f"{_spoken(whole)} {part}" for part in usual]
 
 
 @lru_cache(1024)
@@ -322,8 +398,7 @@ def numerals_of(value: Fraction, least: int = MIN_BASE_DIGITS) -> tuple[str, ...
     """
     if value.denominator != 1 or value >= 10**MAX_DIGITS:
         return ()
-    bases = (*range(2, 10), *range(11, 17), 32, 36)
-    numerals = [_in_base(int(value), base) for base in bases]
+    numerals = [_in_base(int(value), base) for base in _BASES]
     return tuple(numeral for numeral in numerals if len(numeral) >= least)
 
 
@@ -332,94 +407,135 @@ def stands_backwards(text: str, digits: str) -> bool:
     return digits[::-1] in text and _BACKWARDS.search(text) is not None
 
 
+# The words of a text
+
+
 def number_words(text: str) -> str:
     """Return the words and numerals of a text as `forms_of` writes them."""
-    tokens = [
-        token
-        for token in _WORD.findall(_THOUSANDS.sub("", text.lower()))
-        if token not in _LINKS
-    ]
+    bare = _THOUSANDS.sub("", text.lower())
+    tokens = [token for token in _WORD.findall(bare) if token not in _LINKS]
     words: list[str] = []
     for token, following in zip(tokens, [*tokens[1:], ""], strict=False):
-        if token[0] in "0123456789":
-            words += _words_of_numeral(token)
-        elif token == "a" and following in ("hundred", "thousand", "million"):
-            words.append("one")
-        elif token in ("oh", "nought"):
-            words.append("zero")
-        else:
-            words.append(token)
+        words += _words_of_token(token, following)
     joined = f" {' '.join(words)} "
+    # Most texts have none, and the pattern has nearly a hundred alternatives.
     if " hundred " not in joined:
         return joined
-    return _MANY_HUNDREDS.sub(lambda found: _THOUSANDS_OF[found[0]], joined)
+    return _MANY_HUNDREDS.sub(lambda hundreds: _THOUSANDS_OF[hundreds[0]], joined)
+
+
+def _words_of_token(token: str, following: str) -> tuple[str, ...]:
+    """Return a word of a text as `forms_of` writes it, which depends on the next one."""
+    if token[0] in "0123456789":
+        return _words_of_numeral(token)
+    if token == "a" and following in ("hundred", "thousand", "million"):
+        return ("one",)
+    if token in ("oh", "nought"):
+        return ("zero",)
+    return (token,)
 
 
 @lru_cache(1024)
 def _words_of_numeral(digits: str) -> tuple[str, ...]:
     """Return how digits are read: as a number, or one by one behind a zero."""
     if digits[0] == "0":
-        return tuple(_ONES[int(digit)] for digit in digits)
+        return tuple(_one_by_one(digits).split())
     return tuple(_words(int(digits)))
 
 
+def _one_by_one(digits: str) -> str:
+    return " ".join(_ONES[int(digit)] for digit in digits)
+
+
+def _spoken(number: int) -> str:
+    return " ".join(_words(number))
+
+
 def _words(number: int) -> list[str]:
-    if number < 20:
+    """Return the words of a whole number below `_END_OF_SCALES`, without "and"."""
+    if number < len(_ONES):
         return [_ONES[number]]
     for size, name in _SCALES:
         if number >= size:
+            words = [*_words(number // size), name]
             rest = number % size
-            return [*_words(number // size), name, *(_words(rest) if rest else [])]
-    rest = number % 10
-    return [_TENS[number // 10], *([_ONES[rest]] if rest else [])]
+            return words + _words(rest) if rest else words
+    tens, ones = divmod(number, 10)
+    return [_TENS[tens], _ONES[ones]] if ones else [_TENS[tens]]
 
 
 _THOUSANDS_OF = {
-    f" {' '.join(_words(number))} hundred ": f" {' '.join(_words(100 * number))} "
+    f" {_spoken(number)} hundred ": f" {_spoken(100 * number)} "
     for number in range(11, 100)
     if number % 10
 }
 """What "twelve hundred" is called as well."""
+# The longest first: "twenty one hundred" holds "one hundred".
 _MANY_HUNDREDS = re.compile("|".join(sorted(_THOUSANDS_OF, key=len, reverse=True)))
 
 
 def _fraction_words(above: int, below: int) -> list[str]:
     """Return "three eighths", "three over eight" and their like, without links."""
-    if above >= 10**6 or below >= 10**6:
+    if above >= _MAX_PART or below >= _MAX_PART:
         return []
-    counted, parts = " ".join(_words(above)), _words(below)
-    name = _ORDINALS.get(below, "")
-    if not name:
-        last = _ORDINALS.get(_ONES.index(parts[-1]), "") if parts[-1] in _ONES else ""
-        ending = last if len(parts) > 1 and last not in ("", "half", "quarter") else ""
-        name = " ".join([*parts[:-1], ending or _ordinal(parts[-1])])
-    plural = "halves" if name == "half" else f"{name}s"
-    shown = " ".join(parts)
+    name = _name_of_part(below)
+    if above != 1:
+        name = "halves" if name == "half" else f"{name}s"
+    numerator = _spoken(above)
+    denominator = _spoken(below)
     return [
-        f"{counted} {name if above == 1 else plural}",
-        f"{counted} over {shown}",
-        f"{counted} divided {shown}",
+        f"{numerator} {name}",
+        f"{numerator} over {denominator}",
+        f"{numerator} divided {denominator}",
     ]
 
 
+def _name_of_part(below: int) -> str:
+    """Return what one of so many equal parts is called: "half", "thirty fifth"."""
+    if below in _ORDINALS:
+        return _ORDINALS[below]
+    *first_words, last_word = _words(below)
+    ordinal = ""
+    if first_words and last_word in _ONES:
+        ordinal = _ORDINALS.get(_ONES.index(last_word), "")
+    # One of two parts is a half, but one of thirty-two is no thirty-half.
+    if ordinal in ("", "half", "quarter"):
+        ordinal = _ordinal(last_word)
+    return " ".join([*first_words, ordinal])
+
+
 def _ordinal(word: str) -> str:
-    return f"{word.removesuffix('y')}ieth" if word.endswith("y") else f"{word}th"
+    if word.endswith("y"):
+        return f"{word.removesuffix('y')}ieth"
+    return f"{word}th"
 
 
 def _decimal_words(value: Fraction) -> list[str]:
     """Return "zero point two six" for a number whose decimals end."""
-    num_places = next((n for n in range(1, 21) if 10**n % value.denominator == 0), 0)
+    num_places = _num_places(value.denominator)
     if not num_places:
         return []
-    whole, rest = divmod(int(value * 10**num_places), 10**num_places)
-    digits = " ".join(_ONES[int(digit)] for digit in f"{rest:0{num_places}}")
-    spoken = " ".join(_words(whole)) if whole < 10**15 else ""
-    return [f"{spoken} point {digits}", *([f"point {digits}"] if not whole else [])]
+    unit = 10**num_places
+    whole, rest = divmod(int(value * unit), unit)
+    decimals = _one_by_one(f"{rest:0{num_places}}")
+    before = _spoken(whole) if whole < _END_OF_SCALES else ""
+    forms = [f"{before} point {decimals}"]
+    if not whole:
+        forms.append(f"point {decimals}")
+    return forms
+
+
+def _num_places(below: int) -> int:
+    """Return the decimals of a fraction with a denominator; 0 where they do not end."""
+    for num_places in range(1, _MAX_PLACES + 1):
+        if 10**num_places % below == 0:
+            return num_places
+    return 0
 
 
 def _in_base(number: int, base: int) -> str:
     digits = ""
     while number:
-        digits = _NUMERALS[number % base] + digits
-        number //= base
+        number, digit = divmod(number, base)
+        digits = _NUMERALS[digit] + digits
     return digits

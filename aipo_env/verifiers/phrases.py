@@ -16,19 +16,39 @@ _SMALL_WORDS = (
 )
 _SMALL = frozenset(_SMALL_WORDS.split())
 """Words that a phrase may have, lack or change."""
-_MARK = re.compile(r"[^\W\d_]+|\d+|[.?!;](?=\s|$)|\n")
+_WORD = re.compile(r"[^\W\d_]+|\d+")
+"""Letters that stand together, or digits."""
+_MARK = re.compile(
+    r"""
+      [^\W\d_]+         # a word: Westphalia
+    | \d+               # a number: 1648
+    | [.?!;] (?=\s|$)   # what may end a sentence: "peace. Then"; not "3.5"
+    | \n                # a line break ends one, too: in a list nothing else does
+    """,
+    re.VERBOSE,
+)
 _ENDS = frozenset(".?!;\n")
+_END = "."
+"""What stands among the tokens of a text for the end of each sentence."""
 MAX_WORDS = 12
 """A longer phrase is looked for as it is written only."""
 MAX_TOKENS = 5_000
+"""Words and ends of sentences that are read of a text."""
 MAX_BETWEEN = 2
 """Words that may stand between two of a phrase, where they are rare or a name's."""
 RARE_LETTERS = 8
 """A word of so many letters seldom stands beside another of the phrase by chance."""
 NAME_LETTERS = 5
 """Letters of a name's word that says the rest where the problem does."""
-STEM_PERCENT, STEM_LETTERS = 80, 5
-"""Share of the longer word, and letters, that two forms of a word begin with."""
+STEM_PERCENT = 80
+"""Share of the longer word that two forms of a word begin with."""
+STEM_LETTERS = 5
+"""Letters that two forms of a word begin with at least."""
+_MIN_NAMES = 2
+_MAX_NAMES = 3
+"""Words of a person's whole name: `Rosalind Franklin`, `Johann Sebastian Bach`."""
+_INITIAL_LETTERS = 2
+"""Letters of an initial or short form, whose full stop ends no sentence: `R.`, `St.`."""
 
 
 def is_said(phrase: str, text: str, prompt: str) -> bool:
@@ -41,58 +61,75 @@ def is_said(phrase: str, text: str, prompt: str) -> bool:
     """
     if not any(mark.isalpha() for mark in phrase):
         return False
-    known = frozenset(_words(prompt))
-    wanted = tuple(word for word in _words_of(phrase) if word.casefold() not in known)
-    if not wanted or len(wanted) > MAX_WORDS:
+    prompt_words = frozenset(_words(prompt))
+    phrase_words = _words_of(phrase)
+    words = tuple(word for word in phrase_words if word.casefold() not in prompt_words)
+    if not words or len(words) > MAX_WORDS:
         return False
-    is_whole = len(wanted) == len(_words_of(phrase))
-    are_names = tuple(word[0].isupper() for word in wanted)
-    says_all = is_whole or len(wanted) > 1
-    if not says_all and (not are_names[0] or len(wanted[0]) < NAME_LETTERS):
-        return False
-    return any(
-        _stands_in(way.split(), tokens, are_names)
-        for way in folded(" ".join(wanted))
-        for tokens in _tokens(text)
-    )
+    are_names = tuple(word[0].isupper() for word in words)
+    is_whole = len(words) == len(phrase_words)
+    if not is_whole and len(words) == 1:
+        # One word says the rest only where it is rare enough: a long word of a name.
+        is_telling = are_names[0] and len(words[0]) >= NAME_LETTERS
+        if not is_telling:
+            return False
+    for spelling in folded(" ".join(words)):
+        for tokens in _tokens(text):
+            if _stands_in(spelling.split(), tokens, are_names):
+                return True
+    return False
 
 
 def surname(phrase: str) -> str:
     """Return the last word of a person's name, folded; empty where a phrase is none."""
     words = phrase.split()
-    are_capital = all(word[:1].isupper() and word.isalpha() for word in words)
-    if not 2 <= len(words) <= 3 or not are_capital or len(words[-1]) < NAME_LETTERS:
+    if not _MIN_NAMES <= len(words) <= _MAX_NAMES:
         return ""
-    return folded(words[-1])[0]
+    for word in words:
+        is_capital = word[:1].isupper() and word.isalpha()
+        if not is_capital:
+            return ""
+    last_word = words[-1]
+    if len(last_word) < NAME_LETTERS:
+        return ""
+    return folded(last_word)[0]
+
+
+# The same problem and gold are asked about once per reply of an episode: what is read of
+# a text is remembered.
 
 
 @lru_cache(1024)
 def _words_of(phrase: str) -> tuple[str, ...]:
     """Return the words of a phrase that count."""
-    words = re.findall(r"[^\W\d_]+|\d+", phrase)
+    words = _WORD.findall(phrase)
     return tuple(word for word in words if word.casefold() not in _SMALL)
 
 
 @lru_cache(256)
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"[^\W\d_]+|\d+", text.casefold()))
+    return tuple(_WORD.findall(text.casefold()))
 
 
 @lru_cache(64)
 def _tokens(text: str) -> tuple[tuple[str, ...], ...]:
     """Return the words of a text that count, and its full stops, in each spelling."""
-    return tuple(tuple(_counted(way)) for way in folded(text))
+    return tuple(tuple(_counted(spelling)) for spelling in folded(text))
 
 
 def _counted(text: str) -> list[str]:
-    found = _MARK.findall(text)[:MAX_TOKENS]
+    """Return the words of a text that count, and `_END` for each end of a sentence."""
+    marks = _MARK.findall(text)[:MAX_TOKENS]
     counted: list[str] = []
-    for mark, before in zip(found, ["", *found], strict=False):
+    before = ""
+    for mark in marks:
         if mark not in _ENDS:
             if mark not in _SMALL:
                 counted.append(mark)
-        elif mark != "." or len(before) > 2:  # no end: "R. Franklin"
-            counted.append(".")
+        elif mark != "." or len(before) > _INITIAL_LETTERS:
+            # Not behind an initial: "R. Franklin" is one name in one sentence.
+            counted.append(_END)
+        before = mark
     return counted
 
 
@@ -103,50 +140,74 @@ def _stands_in(
     if len(words) == 1:
         return words[0] in tokens
     is_name = all(are_names)
-    places = [
-        [at for at, token in enumerate(tokens) if _is_form(token, word, is_name)]
-        for word in words
-    ]
     if is_name and len(words) == 2 and _has_initial(words, tokens):
         return True
+    places = [_places_of(word, tokens, is_name) for word in words]
     if not all(places):
         return False
+    # Common words stand near each other by chance, so nothing may part them.
     is_rare = any(are_names) or any(len(word) >= RARE_LETTERS for word in words)
     between = MAX_BETWEEN if is_rare else 0
     if _follow(places, tokens, between):
         return True
-    if not is_name:
-        return len(words) == 2 and _follow(places[::-1], tokens, 0)
-    turns = (places[at:] + places[:at] for at in range(1, len(places)))
-    return any(_follow(turn, tokens, between) for turn in turns)
+    if is_name:
+        return _follow_turned(places, tokens, between)
+    return len(words) == 2 and _follow(places[::-1], tokens, 0)
+
+
+def _places_of(word: str, tokens: tuple[str, ...], is_name: bool) -> list[int]:
+    """Return the places among tokens at which a form of a word stands."""
+    return [at for at, token in enumerate(tokens) if _is_form(token, word, is_name)]
+
+
+def _follow_turned(
+    places: list[list[int]], tokens: tuple[str, ...], between: int
+) -> bool:
+    """Return whether words follow each other with the last ones first: `Curie, Marie`."""
+    for first in range(1, len(places)):
+        turned = places[first:] + places[:first]
+        if _follow(turned, tokens, between):
+            return True
+    return False
 
 
 def _follow(places: list[list[int]], tokens: tuple[str, ...], between: int) -> bool:
     """Return whether the words at some places follow each other, in one sentence."""
+    # Where the words so far may end. Each word looks back a few places only, so this is
+    # linear in the tokens, however often the words stand there.
     reached = set(places[0])
     for following in places[1:]:
-        reached = {
-            at
-            for at in following
-            if any(
-                at - back in reached and "." not in tokens[at - back : at]
-                for back in range(1, between + 2)
-            )
-        }
+        reached = {at for at in following if _is_behind(at, reached, tokens, between)}
     return bool(reached)
+
+
+def _is_behind(
+    at: int, reached: set[int], tokens: tuple[str, ...], between: int
+) -> bool:
+    """Return whether a place is behind one of others, with few words between them."""
+    for num_back in range(1, between + 2):
+        before = at - num_back
+        if before in reached and _END not in tokens[before:at]:
+            return True
+    return False
 
 
 def _has_initial(words: list[str], tokens: tuple[str, ...]) -> bool:
     """Return whether tokens say the last of two names behind the other's initial."""
-    return any(
-        first == words[0][0] and last == words[1] for first, last in pairwise(tokens)
-    )
+    initial = words[0][0]
+    last_name = words[1]
+    return (initial, last_name) in pairwise(tokens)
 
 
 def _is_form(token: str, word: str, is_name: bool) -> bool:
     """Return whether a token is a word, or another form of it."""
     if token == word:
         return True
+    if is_name:
+        return False
     longer = max(len(token), len(word))
-    stem = max(STEM_LETTERS, -(-longer * STEM_PERCENT // 100))
-    return not is_name and token[:stem] == word[:stem] and len(token) >= stem
+    share = -(-longer * STEM_PERCENT // 100)  # rounded up
+    num_letters = max(STEM_LETTERS, share)
+    if len(token) < num_letters:
+        return False
+    return token[:num_letters] == word[:num_letters]
