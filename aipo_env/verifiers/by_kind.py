@@ -29,8 +29,9 @@ class ByKind:
         max_memory_mb: int | None = None,
         max_total_s: float = 300.0,
     ) -> None:
-        self._sandbox, self._allow_unsafe = sandbox, allow_unsafe
-        self._granted: dict[str, Any] = {
+        self._sandbox = sandbox
+        self._allow_unsafe = allow_unsafe
+        self._limits: dict[str, Any] = {
             "max_time_s": max_time_s,
             "max_memory_mb": max_memory_mb,
             "max_total_s": max_total_s,
@@ -47,9 +48,10 @@ class ByKind:
             ConfigError: No verifier is for this kind of task.
             SandboxUnavailable: A code task, and no sandbox holds on this machine.
         """
+        # Opening one tries it by attacks, which takes a second: only where it is needed.
         if task.kind == "code" and "code" not in self._verifiers:
             sandbox = await open_sandbox(self._sandbox, self._allow_unsafe)
-            self._verifiers["code"] = CodeVerifier(sandbox, **self._granted)
+            self._verifiers["code"] = CodeVerifier(sandbox, **self._limits)
         if task.kind not in self._verifiers:
             kinds = {"code", *self._verifiers}
             raise ConfigError(

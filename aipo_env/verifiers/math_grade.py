@@ -1,6 +1,4 @@
-"""An answer against a gold as far as no algebra is needed: what is the same in every
-process that grades.
-"""
+"""An answer against a gold as far as no algebra is needed: alike in every process."""
 
 from typing import NamedTuple
 
@@ -10,10 +8,9 @@ from aipo_env.verifiers.math_text import MAX_CHARS, clean, number, screen
 
 
 class Grade(NamedTuple):
-    """What an answer is: "correct", "wrong", "no_answer" or "refused"; which stage says
-    so, and why.
+    """What an answer is, which stage says so, and why.
 
-    "error" is said of the gold.
+    The status is "correct", "wrong", "no_answer" or "refused"; "error" is the gold's.
     """
 
     status: str
@@ -48,9 +45,8 @@ def without_algebra(gold: str, answer: str) -> Grade:
         Undecided: Only algebra can tell, and it may look at the answer.
     """
     if len(gold) > MAX_CHARS:
-        return Grade(
-            "error", "screen", f"the gold holds more than {MAX_CHARS} characters"
-        )
+        reason = f"the gold holds more than {MAX_CHARS} characters"
+        return Grade("error", "screen", reason)
     if is_empty(gold):
         reason = f"the gold {gold[:80]!r} is empty, so nothing equals it"
         return Grade("error", "value", reason)
@@ -70,7 +66,9 @@ def without_algebra(gold: str, answer: str) -> Grade:
     try:
         is_same = equivalent(gold, answer, _NoAlgebra())
     except Undecided:
-        if reason := screen(answer):
+        # Only what algebra is to read can harm it.
+        reason = screen(answer)
+        if reason:
             return Grade("refused", "screen", _holds(reason))
         raise
     except Exception:
@@ -79,9 +77,7 @@ def without_algebra(gold: str, answer: str) -> Grade:
 
 
 def is_empty(gold: str) -> bool:
-    """Return whether nothing is left of a gold answer once its dress is off, as of an
-    empty box.
-    """
+    """Return whether a gold answer is nothing but markup, such as an empty box."""
     if len(gold) > MAX_CHARS:
         return False
     try:
@@ -91,17 +87,17 @@ def is_empty(gold: str) -> bool:
 
 
 def gold_fault(gold: str) -> str | None:
-    """Return why a gold answer cannot be used, "" when it can; None where only algebra
-    can tell.
-    """
+    """Return why a gold cannot be used, "" if it can; None: only algebra can tell."""
     if len(gold) > MAX_CHARS:
         return f"it holds more than {MAX_CHARS} characters"
     text = clean(gold)
     if not text:
         return "it is empty"
-    if reason := screen(text):
+    reason = screen(text)
+    if reason:
         return f"it holds {reason}"
-    return None if number(text) is None else ""
+    is_number = number(text) is not None
+    return "" if is_number else None
 
 
 def _holds(what: str) -> str:

@@ -52,19 +52,20 @@ def plain(text: str) -> str:
         text: Anything; what is not dressed stays as it is.
     """
     if "&" in text:
-        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+        text = _ENTITY.sub(_of_entity, text)
     if "<" in text:
         text = _SCRIPT_TAG.sub(_of_script_tag, text)
         text = _TAG.sub(_of_tag, text)
     if text.isascii():
         return text
+    # Before normalisation, which writes `10⁶` as `106`.
     text = _SCRIPTS.sub(_of_scripts, text)
     text = _VULGAR.sub(" ", text)
     text = unicodedata.normalize("NFKC", _VARIANT.sub("", text))
     if text.isascii():
         return text
-    shown = [mark for mark in text if unicodedata.category(mark) not in _INVISIBLE]
-    return _DIGIT.sub(lambda digit: str(int(digit[0])), "".join(shown))
+    visible = [mark for mark in text if unicodedata.category(mark) not in _INVISIBLE]
+    return _DIGIT.sub(_of_digit, "".join(visible))
 
 
 def plain_length(text: str) -> int:
@@ -74,7 +75,17 @@ def plain_length(text: str) -> int:
     """
     if text.isascii():
         return len(text)
-    return max(len(text), len(unicodedata.normalize("NFKC", text)))
+    normalised = unicodedata.normalize("NFKC", text)
+    return max(len(text), len(normalised))
+
+
+def _of_entity(entity: re.Match[str]) -> str:
+    return html.unescape(entity[0])
+
+
+def _of_digit(digit: re.Match[str]) -> str:
+    """Return the ASCII digit of one of another script."""
+    return str(int(digit[0]))
 
 
 def _of_script_tag(tag: re.Match[str]) -> str:
@@ -87,8 +98,10 @@ def _of_tag(tag: re.Match[str]) -> str:
 
 
 def _of_scripts(run: re.Match[str]) -> str:
-    mark = "^" if run[0][0] in _RAISED else "_"
-    return f"{mark}{{{run[0].translate(_PLAIN_OF)}}}"
+    is_raised = run[0][0] in _RAISED
+    mark = "^" if is_raised else "_"
+    signs = run[0].translate(_PLAIN_OF)
+    return f"{mark}{{{signs}}}"
 
 
 # Words
@@ -103,6 +116,7 @@ _LATIN_OF = str.maketrans(
     "aeopcyxsijdqwhkmtABEKMHOPCTYXISJoavpuitkxABEZHIKMNOPTYX",
 )
 """Letters of other scripts as the Latin letters that they look like."""
+# Letters that no normalisation takes apart.
 _LETTERS = str.maketrans(
     {
         "æ": "ae",
@@ -115,6 +129,7 @@ _LETTERS = str.maketrans(
         "\u0131": "i",
     }
 )
+# How names are written where a keyboard lacks the letter.
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"})
 
 
@@ -127,8 +142,9 @@ def folded(text: str) -> tuple[str, ...]:
     if text.isascii():
         return (text.lower(),)
     text = text.translate(_LATIN_OF).casefold()
-    ways = (text, text.translate(_UMLAUTS))
-    return tuple(dict.fromkeys(map(_without_accents, ways)))
+    spellings = (text, text.translate(_UMLAUTS))
+    # Mostly both are one.
+    return tuple(dict.fromkeys(map(_without_accents, spellings)))
 
 
 def _without_accents(text: str) -> str:

@@ -47,14 +47,17 @@ _SPOKEN = {
     "close bracket": ")",
     "infinity": "\\infty",
 }
+"""What signs are called."""
 _WORDS = {**_NUMBER_WORDS, **_SPOKEN}
-_SPOKEN_WORD = re.compile(
-    r"\b(?:" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")\b"
-)
+# The longest first: "to the power of" begins with "to the".
+_LONGEST_FIRST = sorted(_WORDS, key=len, reverse=True)
+_SPOKEN_WORD = re.compile(rf"\b(?:{'|'.join(_LONGEST_FIRST)})\b")
 _OPERATOR = re.compile(
     r"\b(?:plus|minus|times|over|squared|cubed|root|than|at least|at most)\b"
 )
+"""Without one of these words a text speaks no formula: "the" and "one" are in all."""
 _ROOT_OF = re.compile(r"\\sqrt\s{0,2}(\d{1,9}|[a-z])\b")
+"""`\\sqrt 2`, which is to be `\\sqrt{2}`."""
 _BOUNDS = re.compile(
     r"""
     \b ([a-z]) \s? (?:is\s)? (> | \\ge) \s? ([-−]?[\d.]{1,12})
@@ -64,17 +67,26 @@ _BOUNDS = re.compile(
 )
 """`x > -3 and \\le 7`, where the same left side is meant."""
 _TURNED = {">": "<", "\\ge": "\\le"}
+"""A lower bound's sign with its sides exchanged."""
 _ROWS = re.compile(
-    r"\[\s?\[([^\[\]]{1,200}(?:\]\s?[,;]?\s?\[[^\[\]]{1,200}){0,9})\]\s?\]"
+    r"""
+    \[\s?\[
+    ( [^\[\]]{1,200}                                     # the first row
+      (?: \] \s? [,;]? \s? \[ [^\[\]]{1,200} ){0,9} )   # and up to nine more
+    \]\s?\]
+    """,
+    re.VERBOSE,
 )
 """`[[3, -1], [4, 2]]`."""
 _BETWEEN_ROWS = re.compile(r"\]\s?[,;]?\s?\[")
 _COEFFICIENT = re.compile(r"(?<![\w/.])(\d{1,6})/(\d{1,6}) (?=[a-z](?![a-z]))")
 """`2/3` in `2/3 x`."""
 _UNION = re.compile(r"(?<=[)\]]) ?U ?(?=[(\[])")
+"""The `U` of `(1, 2) U (3, 4)`."""
 _ARGUMENT = re.compile(r"\\?\b(sin|cos|tan|ln|log|exp) (\d{0,3}[a-z]) ?(?=/)")
 """`\\cos 4t` in `\\cos 4t / e^{3t}`."""
 MAX_CHOSEN = 1_000
+"""A larger binomial coefficient is left as it stands: it is long, and nobody's answer."""
 _BINOMIAL = re.compile(
     r"""
       \\[dt]?binom \s? \{ \s? (\d{1,4}) \s? \} \s? \{ \s? (\d{1,4}) \s? \}
@@ -101,17 +113,22 @@ def as_formulas(text: str) -> str:
     return _BINOMIAL.sub(_chosen, text)
 
 
-def _as_chain(found: re.Match[str]) -> str:
-    name, lower, least, upper, most = found.groups()
+def _as_chain(bounds: re.Match[str]) -> str:
+    """Return `-3 < x \\le 7` for bounds of one name."""
+    name, lower, least, upper, most = bounds.groups()
     return f"{least} {_TURNED[lower]} {name} {upper} {most}"
 
 
 def _as_matrix(rows: re.Match[str]) -> str:
-    cells = _BETWEEN_ROWS.sub(r" \\\\ ", rows[1]).replace(",", " & ")
+    lines = _BETWEEN_ROWS.sub(r" \\\\ ", rows[1])
+    cells = lines.replace(",", " & ")
     return f"\\begin{{pmatrix}} {cells} \\end{{pmatrix}}"
 
 
-def _chosen(found: re.Match[str]) -> str:
+def _chosen(binomial: re.Match[str]) -> str:
     """Return the value of a binomial coefficient that is not too large."""
-    above, below = (int(part) for part in found.groups() if part is not None)
-    return str(comb(above, below)) if above <= MAX_CHOSEN else found[0]
+    # The groups of the other spellings are empty.
+    above, below = [int(part) for part in binomial.groups() if part is not None]
+    if above > MAX_CHOSEN:
+        return binomial[0]
+    return str(comb(above, below))
