@@ -1,6 +1,4 @@
-"""What a task source is, the one that holds its tasks in memory, and in which order
-tasks are read.
-"""
+"""What a task source is, the one in memory, and the order in which tasks are read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +16,8 @@ from aipo_env.tasks.datasets import known_datasets
 
 _STRIDE = 1_000_003
 """How far apart the readings of an endless source by neighbouring seeds start."""
+_NUM_INDICES = 2**31
+"""Tasks of an endless source: an index fits into 32 bits, whatever keeps it."""
 
 
 class TaskSource(Protocol):
@@ -58,28 +58,30 @@ class TaskTable:
             DataError: The split is empty.
         """
         if not self.num_tasks(split):
-            held = ", ".join(
-                f"{name} {len(tasks)}" for name, tasks in self.tasks.items()
-            )
+            sizes = [f"{name} {len(tasks)}" for name, tasks in self.tasks.items()]
             raise DataError(
                 f"{self.name}: no row belongs to the {split!r} split (tasks held:"
-                f" {held or 'none'}). Ask for another split or source; rows of a file"
+                f" {', '.join(sizes) or 'none'}). Ask for another split or source; rows of a file"
                 " of yours belong to both unless they have a 'split'."
             )
         return self.tasks[split][index % self.num_tasks(split)]
 
 
 def build_source(spec: Spec | TaskSource, seed: int) -> TaskSource:
-    """Build a task source from its spec: `toy:difficulty=2,seed=7`, `file:PATH`,
-    `hf:OWNER/NAME`, `math500`.
+    """Build a task source from its spec.
 
-    `seed` is the toy world's unless the spec gives its own.
+    Args:
+        spec: `toy:difficulty=2,seed=7`, `file:PATH`, `hf:OWNER/NAME`, `math500`; a
+            source is returned as it is.
+        seed: The toy world's, unless the spec gives its own.
 
     Raises:
         ConfigError: Unknown source or option. DataError: an unreadable file.
     """
-    if isinstance(spec, str) and spec.partition(",")[0].lower() in known_datasets():
-        spec = f"hf:{spec}"
+    if isinstance(spec, str):
+        name = spec.partition(",")[0].lower()
+        if name in known_datasets():
+            spec = f"hf:{spec}"
     return TASKS.build(spec, seed=seed)  # type: ignore[no-any-return]
 
 
@@ -87,9 +89,9 @@ def finite_tasks(source: TaskSource) -> Iterator[Task]:
     """Yield the training and the test tasks of a source; of an endless one, none."""
     splits: tuple[Split, ...] = get_args(Split)
     for split in splits:
-        yield from (
-            source.task(split, index) for index in range(source.num_tasks(split) or 0)
-        )
+        num_tasks = source.num_tasks(split) or 0
+        for index in range(num_tasks):
+            yield source.task(split, index)
 
 
 def task_index(source: TaskSource, split: Split, position: int, seed: int) -> int:
@@ -100,12 +102,13 @@ def task_index(source: TaskSource, split: Split, position: int, seed: int) -> in
     """
     size = source.num_tasks(split)
     if not size:
-        return (seed * _STRIDE + position) % 2**31
+        return (seed * _STRIDE + position) % _NUM_INDICES
     epoch, within = divmod(position, size)
     return int(_order(size, seed, epoch)[within])
 
 
+# Every task asks for it; a run is in one epoch of each split, or between two.
 @lru_cache(4)
 def _order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of one epoch."""
+    """Return the order of one epoch: int64[size], each index of a task once."""
     return keyed_rng([seed], Salt.TASK_ORDER, epoch).permutation(size)

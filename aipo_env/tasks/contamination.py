@@ -1,5 +1,4 @@
-"""Whether training tasks stand among evaluation tasks: by their whole text, or by
-thirteen words in a row.
+"""Whether training tasks stand among evaluation tasks: whole, or thirteen words of one.
 
     source = build_source("hf:dapo_math_17k", 0)
     report = check_contamination(source, [held_out("hf:aime_2025")])
@@ -26,17 +25,20 @@ from aipo_env.tasks.rows import read_json
 NUM_WORDS = 13
 """Words in a row that two texts share only if one quotes the other."""
 STOCK_PHRASE = 3
-"""Words in a row that stand in so many evaluation tasks are a stock phrase and betray
-nothing.
-"""
+"""What stands in so many evaluation tasks is a stock phrase, and betrays nothing."""
+_HASH_BYTES = 8
+"""Of a hash: among the texts of all datasets no two are equal by chance."""
 # Scripts without spaces between words count by the character.
 _WORD = re.compile(r"[\u3040-\u9fff]|[^\W_\u3040-\u9fff]+")
 
 
 @dataclass(frozen=True, eq=False)
 class ContaminationIndex:
-    """Hashes of evaluation tasks, of whole texts and of every thirteen words in a row,
-    each with a task's id.
+    """Hashes of evaluation tasks, of whole texts and of every thirteen words in a row.
+
+    Args:
+        num_tasks: How many tasks were hashed; those that repeat another are not counted.
+        hashes: Each hash, in hexadecimal, with the id of the task that it is of.
     """
 
     num_tasks: int
@@ -50,14 +52,15 @@ class ContaminationIndex:
         counts: Counter[str] = Counter()
         for task in tasks:
             text, *runs = _hashes(task.prompt)
-            if text not in texts:
-                texts[text] = task.id
-                counts.update(runs)
-                words |= dict.fromkeys(runs, task.id)
-        rare = {
+            if text in texts:
+                continue
+            texts[text] = task.id
+            counts.update(runs)
+            words |= dict.fromkeys(runs, task.id)
+        rare_words = {
             run: task_id for run, task_id in words.items() if counts[run] < STOCK_PHRASE
         }
-        return cls(len(texts), texts | rare)
+        return cls(len(texts), texts | rare_words)
 
     def save(self, path: Path) -> None:
         """Write the hash list as JSON."""
@@ -77,10 +80,9 @@ class ContaminationIndex:
         """
         try:
             row = read_json(read_whole(path))
-            if row["num_words"] != NUM_WORDS:
-                raise ValueError(
-                    f"of {row['num_words']} words in a row, not {NUM_WORDS}"
-                )
+            num_words = row["num_words"]
+            if num_words != NUM_WORDS:
+                raise ValueError(f"of {num_words} words in a row, not {NUM_WORDS}")
             return cls(int(row["num_tasks"]), dict(row["hashes"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
@@ -91,8 +93,13 @@ class ContaminationIndex:
 
 @dataclass(frozen=True, slots=True)
 class ContaminationReport:
-    """How many tasks were compared; `found` has the ids of training tasks, each with an
-    evaluation task's.
+    """What a comparison came to.
+
+    Args:
+        num_train: Training tasks that were compared.
+        num_evaluation: Evaluation tasks that they were compared with.
+        found: The ids of training tasks that share text with an evaluation task, each
+            with that one's id.
     """
 
     num_train: int
@@ -101,36 +108,41 @@ class ContaminationReport:
 
 
 def contaminated(tasks: Iterable[Task], index: ContaminationIndex) -> dict[str, str]:
-    """Return the ids of the tasks that share text with an evaluation task, each with
-    that one's id.
-    """
-    found = (
-        (task.id, filter(None, map(index.hashes.get, _hashes(task.prompt))))
-        for task in tasks
-    )
-    return {
-        task_id: match for task_id, matches in found if (match := next(matches, None))
-    }
+    """Return the ids of tasks that share text with an evaluation task, with its id."""
+    matches: dict[str, str] = {}
+    for task in tasks:
+        for digest in _hashes(task.prompt):
+            match = index.hashes.get(digest)
+            if match:
+                matches[task.id] = match
+                break
+    return matches
 
 
 def check_contamination(
     train: TaskSource, evaluation: Iterable[TaskSource | ContaminationIndex]
 ) -> ContaminationReport:
-    """Compare the training tasks of a source with the test tasks of others, or with
-    hash lists of such.
+    """Compare the training tasks of a source with the test tasks of others.
+
+    Args:
+        train: The source of the training tasks.
+        evaluation: The others, or hash lists of theirs.
 
     Raises:
         ConfigError: A source is endless. DataError: one has no such tasks.
     """
     tasks = list(all_tasks(train, "train"))
-    found: dict[str, str] = {}
+    matches: dict[str, str] = {}
     num_evaluation = 0
     for other in evaluation:
-        if not isinstance(other, ContaminationIndex):
-            other = ContaminationIndex.from_tasks(all_tasks(other, "test"))
-        num_evaluation += other.num_tasks
-        found = contaminated(tasks, other) | found
-    return ContaminationReport(len(tasks), num_evaluation, found)
+        if isinstance(other, ContaminationIndex):
+            index = other
+        else:
+            index = ContaminationIndex.from_tasks(all_tasks(other, "test"))
+        num_evaluation += index.num_tasks
+        # A task that stands in several is named with the first of them.
+        matches = contaminated(tasks, index) | matches
+    return ContaminationReport(len(tasks), num_evaluation, matches)
 
 
 def held_out(name: str) -> "TaskSource | ContaminationIndex":
@@ -139,38 +151,41 @@ def held_out(name: str) -> "TaskSource | ContaminationIndex":
     Raises:
         ConfigError: There is no such source. DataError: the file is no hash list.
     """
-    return (
-        ContaminationIndex.load(Path(name))
-        if name.endswith(".json")
-        else build_source(name, 0)
-    )
+    if name.endswith(".json"):
+        return ContaminationIndex.load(Path(name))
+    return build_source(name, 0)
 
 
 def without_contaminated(source: TaskSource, evaluation: Sequence[str]) -> TaskSource:
-    """Return the source without the training tasks that share text with what `held_out`
-    reads by these names.
+    """Return a source without the training tasks that stand among evaluation tasks.
+
+    Args:
+        source: Any finite one; if `evaluation` is empty it is returned as it is.
+        evaluation: Names of sources or hash lists; see `held_out`.
 
     Raises:
         ConfigError, DataError: As `check_contamination`; or no training task is left.
     """
     if not evaluation:
         return source
-    found = check_contamination(source, map(held_out, evaluation)).found
-    train = [task for task in all_tasks(source, "train") if task.id not in found]
+    report = check_contamination(source, map(held_out, evaluation))
+    matches = report.found
+    train = [task for task in all_tasks(source, "train") if task.id not in matches]
     if not train:
         raise DataError(
             f"every training task stands among {', '.join(evaluation)}. Train on"
             " another source."
         )
-    test = [
-        source.task("test", index) for index in range(source.num_tasks("test") or 0)
-    ]
-    skipped = {**getattr(source, "skipped", {}), "stands in held-out tasks": len(found)}
+    num_test = source.num_tasks("test") or 0
+    test = [source.task("test", index) for index in range(num_test)]
+    # Any source may have these attributes, and none must.
+    skipped = dict(getattr(source, "skipped", {}))
+    skipped["stands in held-out tasks"] = len(matches)
     return TaskTable(
-        getattr(source, "name", str(source)),
-        {"train": train, "test": test},
-        skipped,
-        getattr(source, "default_agents", "none"),
+        name=getattr(source, "name", str(source)),
+        tasks={"train": train, "test": test},
+        skipped=skipped,
+        default_agents=getattr(source, "default_agents", "none"),
     )
 
 
@@ -192,16 +207,17 @@ def all_tasks(source: TaskSource, split: Split) -> Iterator[Task]:
 
 
 def _hashes(text: str) -> list[str]:
-    """Return hashes of a text and of every run of words in it; case, spacing and
-    punctuation do not count.
+    """Return hashes of a text, and of every run of words in it, each once.
+
+    Case, spacing and punctuation do not count.
     """
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-    runs = {
-        " ".join(words[start : start + NUM_WORDS])
-        for start in range(len(words) - NUM_WORDS + 1)
-    }
+    num_runs = len(words) - NUM_WORDS + 1
+    runs = {" ".join(words[start : start + NUM_WORDS]) for start in range(num_runs)}
+    # Without blanks: two texts that differ in "x+1" and "x + 1" are the same.
     whole = "".join(words)
-    return [
-        hashlib.blake2b(part.encode(), digest_size=8).hexdigest()
-        for part in (whole, *sorted(runs))
-    ]
+    return [_hash(part) for part in (whole, *sorted(runs))]
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES).hexdigest()

@@ -1,6 +1,4 @@
-"""Public datasets: what `envs_data/datasets.json` knows of them, and how their rows
-become tasks.
-"""
+"""Public datasets: what `envs_data/datasets.json` says, and how rows become tasks."""
 
 import hashlib
 import json
@@ -9,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from string import ascii_uppercase
 from typing import Any
 
 from aipo_env.records import Split, Task
@@ -31,6 +30,8 @@ ANSWER_COLUMNS = (
     "solution.boxed",
 )
 """Where problem and answer are looked for in a dataset that the table lacks."""
+_ID_DIGITS = 16
+"""Hexadecimal digits of a prompt's hash in the id of its task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +86,9 @@ class Dataset:
             *self.only,
             *self.meta.values(),
         )
-        return (
-            set() if self.read != "columns" else {path.split(".")[0] for path in paths}
-        )
+        if self.read != "columns":
+            return set()  # all of them
+        return {path.split(".")[0] for path in paths}
 
     def task(self, row: Mapping[str, Any]) -> Task:
         """Return the task of a row; its id is the hash of its prompt.
@@ -95,52 +96,75 @@ class Dataset:
         Raises:
             Unusable: The row makes none. DataError: as `Task`.
         """
-        fields = (
-            read_problem(row) if self.read == "livecodebench" else self._fields(row)
-        )
-        found = {name: _pick(row, path) for name, path in self.meta.items()}
-        meta = {
-            name: v if isinstance(v, str | int) else str(v)
-            for name, v in found.items()
-            if v is not None
-        }
-        meta |= {"no_republish": True} if self.no_republish else {}
+        if self.read == "livecodebench":
+            fields = read_problem(row)
+        else:
+            fields = self._fields(row)
         name = self.names[0] if self.names else self.id.rpartition("/")[2]
-        task_id = f"{name}-{_digest(fields['prompt']).hex()[:16]}"
+        digest = _digest(fields["prompt"]).hex()
         return Task(
-            **fields, id=task_id, meta=meta, source=self.id, licence=self.licence
+            **fields,
+            id=f"{name}-{digest[:_ID_DIGITS]}",
+            meta=self._meta(row),
+            source=self.id,
+            licence=self.licence,
         )
+
+    def _meta(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is kept beside a row's task."""
+        meta: dict[str, Any] = {}
+        for name, path in self.meta.items():
+            value = _pick(row, path)
+            if value is None:
+                continue
+            # A parquet file may hold dates and decimals, which are no JSON.
+            meta[name] = value if isinstance(value, str | int) else str(value)
+        if self.no_republish:
+            meta["no_republish"] = True
+        return meta
 
     def problem(self, row: Mapping[str, Any]) -> str:
         """Return the row's problem as it stands, by which repeated ones are known."""
         return str(_pick(row, self.prompt[0])).strip()
 
     def _fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a row's task that its columns hold."""
         prompt = _text(row, self.prompt, "problem")
         for pattern in self.strip:
             prompt = re.sub(pattern, "", prompt)
         if not self.choices:
             return {"prompt": prompt, "answer": _text(row, self.answer, "answer")}
         options = [_text(row, [path], "option") for path in self.choices]
-        # By the problem alone, so that letters are the same in every run, order and
-        # selection.
-        order = sorted(
-            range(len(options)), key=lambda index: _digest(f"{index} {prompt}")
-        )
+        order = _order_of_options(prompt, len(options))
         choices = [options[index] for index in order]
-        listed = "".join(
-            f"\n{chr(65 + number)}) {choice}" for number, choice in enumerate(choices)
-        )
-        answer = chr(65 + order.index(0))
-        prompt = (
-            f"{prompt}\n{listed}\n\nGive the letter of the right option in \\boxed{{}}."
-        )
+        lines = [
+            f"\n{letter}) {choice}"
+            for letter, choice in zip(ascii_uppercase, choices, strict=False)
+        ]
+        # The right one is the first of the columns.
+        answer = ascii_uppercase[order.index(0)]
         return {
-            "prompt": prompt,
+            "prompt": (
+                f"{prompt}\n{''.join(lines)}\n\n"
+                "Give the letter of the right option in \\boxed{}."
+            ),
             "answer": answer,
             "kind": "choice",
             "choices": choices,
         }
+
+
+def _order_of_options(prompt: str, num_options: int) -> list[int]:
+    """Return the order in which a problem's options are lettered.
+
+    It comes of the problem alone, so that letters are the same in every run, order and
+    selection.
+    """
+
+    def key(index: int) -> bytes:
+        return _digest(f"{index} {prompt}")
+
+    return sorted(range(num_options), key=key)
 
 
 @cache
@@ -160,40 +184,57 @@ def _digest(text: str) -> bytes:
 
 
 def _text(row: Mapping[str, Any], paths: Sequence[str], what: str) -> str:
-    """Return the first column that is filled; a number is written out, NaN is
-    nothing.
+    """Return the first column that is filled; a number is written out, NaN is nothing.
+
+    Raises:
+        Unusable: None is filled, or one with neither text nor a number.
     """
-    for value in (_pick(row, path) for path in paths):
+    for path in paths:
+        value = _pick(row, path)
+        # A column of whole numbers with gaps is read as floats.
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            if str(value).strip() not in ("", "nan"):
-                return str(value).strip()
-        elif value is not None:
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise Unusable(f"its {what} is {type(value).__name__}, not text")
+        text = str(value).strip()
+        if text not in ("", "nan"):
+            return text
     raise Unusable(f"no {what}")
 
 
 def _pick(row: Mapping[str, Any], path: str) -> Any:
-    """Follow a path into a row."""
+    """Follow a path into a row; None where it leads nowhere."""
+    # A column's own name may hold a full stop.
+    steps = [path] if path in row else path.split(".")
     value: Any = row
-    for step in path.split(".") if path not in row else [path]:
-        if isinstance(value, Mapping):
-            value = value.get(step)
-        elif isinstance(value, list) and step.isdigit():
-            value = value[int(step)] if int(step) < len(value) else None
-        else:
-            value = (
-                _boxed(value) if isinstance(value, str) and step == "boxed" else None
-            )
+    for step in steps:
+        value = _inside(value, step)
     return value
 
 
+def _inside(value: Any, step: str) -> Any:
+    """Return what a step of a path leads to; None where it leads nowhere."""
+    if isinstance(value, Mapping):
+        return value.get(step)
+    if isinstance(value, list) and step.isdigit():
+        index = int(step)
+        return value[index] if index < len(value) else None
+    if isinstance(value, str) and step == "boxed":
+        return _boxed(value)
+    return None
+
+
 def _boxed(text: str) -> str | None:
-    r"""Return what stands in the last `\boxed{…}`."""
-    rest, depth = text.rpartition("\\boxed{")[2], 1
-    for place, char in enumerate(rest):
-        depth += (char == "{") - (char == "}")
+    r"""Return what stands in the last `\boxed{…}`; None where it has no end."""
+    rest = text.rpartition("\\boxed{")[2]
+    depth = 1
+    for place, mark in enumerate(rest):
+        if mark == "{":
+            depth += 1
+        elif mark == "}":
+            depth -= 1
         if not depth:
             return rest[:place]
     return None

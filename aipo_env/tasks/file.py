@@ -34,21 +34,23 @@ class FileSource(TaskTable):
                     " each its own."
                 )
             ids.add(task.id)
-            for name in tasks if split is None else (split,):
+            splits = tuple(tasks) if split is None else (split,)
+            for name in splits:
                 tasks[name].append(task)
         super().__init__(str(path), tasks)
 
 
 def shipped(name: str) -> TaskTable:
     """Return the tasks in `envs_data/<name>`: "toy", "code", "science"."""
-    found = FileSource(data_folder(name) / "tasks.jsonl")
-    has_notes = any("notes" in task.meta for task in found.tasks["train"])
+    table = FileSource(data_folder(name) / "tasks.jsonl")
+    has_notes = any("notes" in task.meta for task in table.tasks["train"])
     agents = "notes" if has_notes else "none"
-    return TaskTable(found.name, found.tasks, found.skipped, agents)
+    return TaskTable(table.name, table.tasks, table.skipped, agents)
 
 
 def _read_task(row: dict[str, Any], where: str) -> tuple[Split | None, Task]:
     """Make a task of a row; raise DataError that names file, row and field."""
+    # A parquet file has every column in every row: an empty one is not there.
     row = {name: value for name, value in row.items() if value is not None}
     split = row.pop("split", None)
     if split not in (None, "train", "test"):
@@ -65,7 +67,8 @@ def _read_task(row: dict[str, Any], where: str) -> tuple[Split | None, Task]:
     try:
         task = construct(Task, row, where)
         # A parquet file may hold dates and bytes, of which no episode could be written.
-        if fault := json_fault(task.meta):
+        fault = json_fault(task.meta)
+        if fault:
             raise DataError(f"field 'meta' {fault}. Write texts and numbers.")
         return split, task
     except (ConfigError, DataError) as error:
@@ -74,6 +77,7 @@ def _read_task(row: dict[str, Any], where: str) -> tuple[Split | None, Task]:
             raise DataError(
                 f"{where}: no task; its text forbids republication and is not shown."
             ) from None
-        raise DataError(
-            str(error) if isinstance(error, ConfigError) else f"{where}: {error}"
-        ) from error
+        # What `construct` says names the place itself.
+        is_placed = isinstance(error, ConfigError)
+        message = str(error) if is_placed else f"{where}: {error}"
+        raise DataError(message) from error

@@ -4,7 +4,7 @@ import fnmatch
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,19 @@ from aipo_env.tasks.base import TaskTable
 from aipo_env.tasks.datasets import Dataset, known_datasets
 from aipo_env.tasks.rows import SUFFIXES, Unusable, need, read_rows
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+"""`2024-08-01`."""
+_DAY_CHARS = 10
+"""A date may go on with the time of the day."""
+_NO_LAST_DAY = "~"
+"""Comes behind every day in the order of texts."""
+_HIDDEN = re.compile(r"(^|/)\.|dataset_infos")
+"""Names of files without rows: `.gitattributes`, `dataset_infos.json`."""
+_MAX_LISTED = 20
+"""So many names of files stand in a message."""
+_MAX_FAULT_CHARS = 200
+_MAX_VALUE_CHARS = 40
+"""So much of an error, and of a value, stands in a message."""
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev")
 _log = logging.getLogger("aipo_env")
 
@@ -33,7 +46,9 @@ def hub_source(
     start: str = "",
     end: str = "",
 ) -> TaskTable:
-    """Read a dataset: `hf:math_500`, `hf:OWNER/NAME,prompt=question`,
+    """Read a dataset of the Hub, or a folder that holds one.
+
+    As specs: `hf:math_500`, `hf:OWNER/NAME,prompt=question`,
     `hf:livecodebench,start=2024-08-01`.
 
     Args:
@@ -54,41 +69,49 @@ def hub_source(
         ConfigError: An option does not fit the dataset, or a library is missing.
         DataError: The dataset cannot be had or read; the message says what to do.
     """
-    known = known_datasets()
-    if "/" not in name and name.lower() not in known and not folder:
+    table = known_datasets()
+    if "/" not in name and name.lower() not in table and not folder:
         raise ConfigError(
-            f"hf: {name!r} is neither OWNER/NAME nor known. {suggest(name, known)}"
+            f"hf: {name!r} is neither OWNER/NAME nor known. {suggest(name, table)}"
         )
     check_whole(f"hf:{name}: limit", limit)
-    dataset = known.get(name.lower()) or Dataset(id=name)
+    dataset = table.get(name.lower()) or Dataset(id=name)
     for day in filter(None, (start, end)):
-        if not dataset.date or not re.fullmatch(r"\d{4}-\d\d-\d\d", str(day)):
+        is_day = _DAY.fullmatch(str(day)) is not None
+        if not dataset.date or not is_day:
             raise ConfigError(
                 f"hf:{name}: {day!r} is no day like 2024-08-01, or the dataset has no"
                 " dates."
             )
-    role: Split = (
-        dataset.role
-        if split in ("", dataset.split)
-        else "train"
-        if split == "train"
-        else "test"
-    )
-    num_rows = 0 if config or split or start or end or limit else dataset.rows
-    options: Any = {
-        "config": config,
-        "split": split,
-        "prompt": [prompt],
-        "answer": [answer],
+    # The table says how many rows the default part has, and no other.
+    is_part = bool(config or split or start or end or limit)
+    changes: dict[str, Any] = {
+        "role": _role(dataset, split),
+        "rows": 0 if is_part else dataset.rows,
     }
-    given = {key: value for key, value in options.items() if value not in ("", [""])}
-    dataset = replace(dataset, role=role, rows=num_rows, **given)
-    paths = (
-        _in_folder(Path(folder).expanduser(), dataset)
-        if folder
-        else _fetch(dataset, revision)
-    )
-    return _read(dataset, paths, (start, end or "~"), limit)
+    # What is not said is the table's.
+    if config != "":
+        changes["config"] = config
+    if split != "":
+        changes["split"] = split
+    if prompt != "":
+        changes["prompt"] = [prompt]
+    if answer != "":
+        changes["answer"] = [answer]
+    dataset = replace(dataset, **changes)
+    if folder:
+        paths = _in_folder(Path(folder).expanduser(), dataset)
+    else:
+        paths = _fetch(dataset, revision)
+    window = (start, end or _NO_LAST_DAY)
+    return _read(dataset, paths, window, limit)
+
+
+def _role(dataset: Dataset, split: str) -> Split:
+    """Return what the tasks of a dataset's part are for."""
+    if split in ("", dataset.split):
+        return dataset.role
+    return "train" if split == "train" else "test"
 
 
 def _read(
@@ -96,57 +119,74 @@ def _read(
 ) -> TaskTable:
     """Return the tasks, and by reason how many rows were left out."""
     tasks: list[Task] = []
-    seen: set[str] = set()
+    problems: set[str] = set()
     skipped: Counter[str] = Counter()
-    where, row, num_rows = dataset.id, dict[str, Any](), 0
-    for where, row in (
-        found for path in paths for found in read_rows(path, dataset.columns)
-    ):
+    # What a message names where there is no row at all.
+    where = dataset.id
+    row: dict[str, Any] = {}
+    num_rows = 0
+    for where, row in _rows(dataset, paths):
         num_rows += 1
         try:
-            if reason := _unwanted(dataset, row, window, seen):
+            reason = _unwanted(dataset, row, window, problems)
+            if reason:
                 skipped[reason] += 1
                 continue
             task = dataset.task(row)
         except (Unusable, DataError) as error:
             if dataset.role == "test":  # a benchmark is read whole or not at all
                 raise _fault(where, error, row) from None
-            skipped[str(error) if isinstance(error, Unusable) else "no task"] += 1
+            is_plain = isinstance(error, Unusable)
+            skipped[str(error) if is_plain else "no task"] += 1
             continue
         tasks.append(task)
-        seen.add(dataset.problem(row))
+        problems.add(dataset.problem(row))
         if len(tasks) == limit:
             break
     if not tasks:
-        raise _fault(
-            where, f"no task in {num_rows} rows; left out: {dict(skipped)}", row
-        )
+        reason = f"no task in {num_rows} rows; left out: {dict(skipped)}"
+        raise _fault(where, reason, row)
     if num_rows != dataset.rows > 0:
         _log.warning(
             "%s has %d rows, where %d were expected", dataset.id, num_rows, dataset.rows
         )
-    counts = "".join(
-        f"; {count} left out: {reason}" for reason, count in skipped.items()
-    )
+    counts = [f"; {count} left out: {reason}" for reason, count in skipped.items()]
     _log.info(
-        "hf:%s: %d tasks to %s with%s", dataset.id, len(tasks), dataset.role, counts
+        "hf:%s: %d tasks to %s with%s",
+        dataset.id,
+        len(tasks),
+        dataset.role,
+        "".join(counts),
     )
     return TaskTable(f"hf:{dataset.id}", {dataset.role: tasks}, skipped)
 
 
+def _rows(
+    dataset: Dataset, paths: Iterable[Path]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of files, each with where it stands."""
+    for path in paths:
+        yield from read_rows(path, dataset.columns)
+
+
 def _unwanted(
-    dataset: Dataset, row: dict[str, Any], window: tuple[str, str], seen: set[str]
+    dataset: Dataset, row: dict[str, Any], window: tuple[str, str], problems: set[str]
 ) -> str:
     """Return why a row was not asked for, or nothing."""
-    if dataset.is_repeated and dataset.problem(row) in seen:
+    if dataset.is_repeated and dataset.problem(row) in problems:
         return "repeated"
     for column, values in dataset.only.items():
-        if row.get(column) not in values:
-            return f"{column} is {str(row.get(column))[:40]}"
-    inside = (
-        not dataset.date or window[0] <= str(row.get(dataset.date))[:10] <= window[1]
-    )
-    return "" if inside else f"{dataset.date} outside the window"
+        value = row.get(column)
+        if value not in values:
+            return f"{column} is {str(value)[:_MAX_VALUE_CHARS]}"
+    if not dataset.date:
+        return ""
+    # Days of this form are in order as texts.
+    first_day, last_day = window
+    day = str(row.get(dataset.date))[:_DAY_CHARS]
+    if first_day <= day <= last_day:
+        return ""
+    return f"{dataset.date} outside the window"
 
 
 def _fault(where: str, reason: object, row: dict[str, Any]) -> DataError:
@@ -163,58 +203,64 @@ def choose_files(names: Iterable[str], dataset: Dataset) -> list[str]:
     Raises:
         DataError: There is none, or a part of what makes up the config is missing.
     """
-    names = sorted(
-        name for name in names if not re.search(r"(^|/)\.|dataset_infos", name)
-    )
+    names = sorted(name for name in names if not _HIDDEN.search(name))
     patterns = dataset.files.get(dataset.config, ())
-    listed = [fnmatch.filter(names, pattern) for pattern in patterns]
-    if patterns and all(listed):
-        return list(chain.from_iterable(listed))
-    for suffix in () if any(listed) else SUFFIXES:
-        data = [name for name in names if name.endswith(suffix)]
-        if dataset.config not in ("", "default"):
-            data = [name for name in data if _says(name, dataset.config)]
-        of_split = [name for name in data if _says(name, dataset.split)]
-        if chosen := of_split or [
-            name for name in data if not any(_says(name, word) for word in _SPLITS)
-        ]:
+    by_pattern = [fnmatch.filter(names, pattern) for pattern in patterns]
+    if patterns and all(by_pattern):
+        return list(chain.from_iterable(by_pattern))
+    # Where one pattern finds files and another none, a guess would read a part.
+    suffixes = () if any(by_pattern) else SUFFIXES
+    for suffix in suffixes:
+        chosen = _guess([name for name in names if name.endswith(suffix)], dataset)
+        if chosen:
             return chosen
     raise DataError(
         f"{dataset.id}: no data files, or not all, of config={dataset.config!r} and"
-        f" split={dataset.split!r} among {', '.join(names[:20]) or 'none'}. Choose"
-        " others, or revision=refs/convert/parquet."
+        f" split={dataset.split!r} among {', '.join(names[:_MAX_LISTED]) or 'none'}."
+        " Choose others, or revision=refs/convert/parquet."
     )
+
+
+def _guess(names: list[str], dataset: Dataset) -> list[str]:
+    """Return the files that by their names hold the dataset's config and split."""
+    if dataset.config not in ("", "default"):
+        names = [name for name in names if _says(name, dataset.config)]
+    of_split = [name for name in names if _says(name, dataset.split)]
+    if of_split:
+        return of_split
+    # Files that speak of no split hold all there is.
+    return [name for name in names if not any(_says(name, word) for word in _SPLITS)]
 
 
 def _says(name: str, word: str) -> bool:
-    return (
-        re.search(rf"(?<!\w){re.escape(word)}(?!\w)", name, re.IGNORECASE) is not None
-    )
+    """Return whether a file's name has a word in it: `test` in `data/test-00000`."""
+    pattern = rf"(?<!\w){re.escape(word)}(?!\w)"
+    return re.search(pattern, name, re.IGNORECASE) is not None
 
 
 def _in_folder(folder: Path, dataset: Dataset) -> list[Path]:
-    names = (
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file()
-    )
+    """Return the dataset's files in a folder, named there as on the Hub."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in files]
     return [folder / name for name in choose_files(names, dataset)]
 
 
 def _fetch(dataset: Dataset, revision: str) -> list[Path]:
     """Download the dataset's files, unless the Hub's cache holds them."""
-    hub, errors = need("huggingface_hub"), need("huggingface_hub.errors")
-    api, where = (
-        hub.HfApi(),
-        {"repo_id": dataset.id, "repo_type": "dataset", "revision": revision or "main"},
-    )
+    hub = need("huggingface_hub")
+    errors = need("huggingface_hub.errors")
+    api = hub.HfApi()
+    where = {
+        "repo_id": dataset.id,
+        "repo_type": "dataset",
+        "revision": revision or "main",
+    }
     try:
         chosen = choose_files(api.list_repo_files(**where), dataset)
         return [Path(api.hf_hub_download(filename=name, **where)) for name in chosen]
     except (OSError, errors.HFValidationError, errors.HTTPError) as error:
-        fault = (
-            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
-        )
+        first_line = str(error).strip().partition("\n")[0]
+        fault = f"{type(error).__name__}: {first_line[:_MAX_FAULT_CHARS]}"
         raise DataError(
             f"hf:{dataset.id} cannot be fetched ({fault}). Check id, revision and"
             " network; accept its terms on its page and log in with `hf auth login` or"

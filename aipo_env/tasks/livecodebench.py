@@ -1,6 +1,4 @@
-"""LiveCodeBench's coding problems: their prompts, and their tests out of what they are
-packed in.
-"""
+"""LiveCodeBench's coding problems: their prompts, and their tests, unpacked."""
 
 import base64
 import pickletools
@@ -14,19 +12,20 @@ MAX_TEST_BYTES = 512 * 2**20
 """Private tests are unpacked up to this size."""
 # What pickling a text writes beside the text itself.
 _OF_ONE_TEXT = {"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
-_MODULES = (
+_MODULE_NAMES = (
     "string re datetime collections heapq bisect copy math random statistics itertools"
-    " functools "
+    " functools operator io sys json"
 )
-_MODULES += "operator io sys json"
+_MODULES = _MODULE_NAMES.split()
+_STARS = [f"from {name} import *; " for name in (*_MODULES, "builtins", "typing")]
 # In one line, so that line numbers stay nearly right.
 _PRELUDE = (
-    "".join(
-        f"from {name} import *; " for name in (*_MODULES.split(), "builtins", "typing")
-    )
-    + f"import {', '.join(_MODULES.split())}; sys.setrecursionlimit(50000)\n"
+    f"{''.join(_STARS)}import {', '.join(_MODULES)}; sys.setrecursionlimit(50000)\n"
 )
 """What the benchmark puts before every program; starter code relies on it."""
+_TIME_LIMIT_S = 6.0
+_MEMORY_MB = 1024
+"""What a program may take per test: the benchmark's own limits."""
 _PROGRAM = (
     "Write a Python program that reads standard input and prints to standard output. "
 )
@@ -44,19 +43,15 @@ def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         entry = read_json(row["metadata"]).get("func_name") or ""
-        public, private = row["public_test_cases"], row["private_test_cases"]
-        if not private.lstrip().startswith("["):
-            private = _unpack(private)
-        shown, kept = (
-            [_test(test, bool(entry)) for test in read_json(text)]
-            for text in (public, private)
-        )
-        how = (
-            f"Complete this class.\n```python\n{row['starter_code'].rstrip()}\n```\n"
-            if entry
-            else _PROGRAM
-        )
-        prompt = f"{row['question_content'].strip()}\n\n{how}{_WHOLE}"
+        public_text = row["public_test_cases"]
+        private_text = row["private_test_cases"]
+        # Some problems have a list here, and some what it is packed in.
+        if not private_text.lstrip().startswith("["):
+            private_text = _unpack(private_text)
+        is_function = bool(entry)
+        public = [_test(test, is_function) for test in read_json(public_text)]
+        private = [_test(test, is_function) for test in read_json(private_text)]
+        prompt = _prompt(row, is_function)
         if entry and not entry.isidentifier():
             raise Unusable("its func_name is no name")
     except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -64,37 +59,50 @@ def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
     tests = {
         "kind": "function" if entry else "stdin",
         "entry": f"Solution.{entry}" if entry else "",
-        "public": shown,
-        "hidden": shown + kept,
+        "public": public,
+        "hidden": public + private,
         "prelude": _PRELUDE,
-        "time_limit_s": 6.0,
-        "memory_mb": 1024,
+        "time_limit_s": _TIME_LIMIT_S,
+        "memory_mb": _MEMORY_MB,
     }
     return {"prompt": prompt, "answer": "", "kind": "code", "tests": tests}
 
 
+def _prompt(row: Mapping[str, Any], is_function: bool) -> str:
+    """Return what the policy is asked: the problem, and in which form to solve it."""
+    form = _PROGRAM
+    if is_function:
+        starter = row["starter_code"].rstrip()
+        form = f"Complete this class.\n```python\n{starter}\n```\n"
+    return f"{row['question_content'].strip()}\n\n{form}{_WHOLE}"
+
+
 def _test(test: Mapping[str, str], is_function: bool) -> dict[str, Any]:
-    """Return a test in the form of `CodeTests`; a function's arguments are one JSON
-    value per line.
+    """Return a test in the form of `CodeTests`.
+
+    A function's arguments are one JSON value per line.
     """
-    given, expected = test["input"], test["output"]
+    input_text = test["input"]
+    expected = test["output"]
     if is_function:
         return {
-            "args": [read_json(line) for line in given.split("\n")],
+            "args": [read_json(line) for line in input_text.split("\n")],
             "expected": read_json(expected),
         }
-    return {"input": given + "", "output": expected + ""}
+    # What is no text cannot be added to one: TypeError.
+    return {"input": input_text + "", "output": expected + ""}
 
 
 def _unpack(packed: str) -> str:
-    """Return the text in base64(zlib(pickle(text))). Nothing is unpickled: the text is
-    found by its opcode.
+    """Return the text in base64(zlib(pickle(text))).
+
+    Nothing is unpickled, which would run what a stranger wrote: the text is read off
+    its opcode.
     """
     stream = zlib.decompressobj()
     try:
-        data = stream.decompress(
-            base64.b64decode(packed, validate=True), MAX_TEST_BYTES
-        )
+        compressed = base64.b64decode(packed, validate=True)
+        data = stream.decompress(compressed, MAX_TEST_BYTES)
     except (ValueError, zlib.error) as error:
         raise Unusable("its private tests are no zlib data in base64") from error
     if not stream.eof:

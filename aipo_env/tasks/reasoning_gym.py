@@ -11,46 +11,52 @@ from aipo_env.tasks.rows import need
 def reasoning_gym_source(
     name: str, size: int = 500, num_test: int = 100, seed: int = 0, **options: Any
 ) -> TaskTable:
-    """Draw `size` training puzzles and, after them, `num_test` others:
-    `reasoning_gym:gcd,size=200`.
+    """Draw `size` training puzzles and, after them, `num_test` others.
 
     An answer counts when it equals the puzzle's own: the library's scorers are not
     used, since some evaluate what the policy wrote. So choose puzzles with one right
     answer; those without any are left out.
 
     Args:
-        name: A dataset of the library, with its own `options`.
+        name: A dataset of the library, with its own `options`:
+            `reasoning_gym:gcd,size=200`.
 
     Raises:
         ConfigError: The library is missing, or refuses name or options.
     """
     library = need("reasoning_gym", "reasoning-gym")
     try:
-        drawn = list(
-            library.create_dataset(name, size=size + num_test, seed=seed, **options)
-        )
+        num_puzzles = size + num_test
+        dataset = library.create_dataset(name, size=num_puzzles, seed=seed, **options)
+        puzzles = list(dataset)
     except Exception as error:  # whatever its many datasets make of options
         raise ConfigError(
             f"reasoning_gym:{name}, {options!r}: the library refuses ({error})."
         ) from error
-    tasks = {
-        entry["question"]: Task(
+    # By the question: small worlds draw the same puzzle often. The last one stays, so
+    # that a puzzle of both parts is for tests.
+    tasks: dict[str, Task] = {}
+    for index, puzzle in enumerate(puzzles):
+        answer = puzzle["answer"]
+        if not isinstance(answer, str) or not answer.strip():
+            continue
+        tasks[puzzle["question"]] = Task(
             id=f"{name}-{seed}-{index}",
-            prompt=entry["question"],
-            answer=entry["answer"],
+            prompt=puzzle["question"],
+            answer=answer,
             meta={"is_test": index >= size},
             source=f"reasoning-gym/{name}",
             licence="Apache-2.0",
         )
-        for index, entry in enumerate(drawn)
-        if isinstance(entry["answer"], str) and entry["answer"].strip()
-    }
     if not tasks:
         raise ConfigError(
             f"reasoning_gym:{name}: none of its puzzles has an answer. Choose another"
             " dataset."
         )
-    train = [task for task in tasks.values() if not task.meta["is_test"]]
-    test = [task for task in tasks.values() if task.meta["is_test"]]
-    skipped = {"repeated, or without an answer": len(drawn) - len(tasks)}
+    train: list[Task] = []
+    test: list[Task] = []
+    for task in tasks.values():
+        part = test if task.meta["is_test"] else train
+        part.append(task)
+    skipped = {"repeated, or without an answer": len(puzzles) - len(tasks)}
     return TaskTable(f"reasoning_gym:{name}", {"train": train, "test": test}, skipped)

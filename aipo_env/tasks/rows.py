@@ -12,15 +12,13 @@ from aipo_env.errors import ConfigError, DataError, error_text, message_of, show
 from aipo_env.files import bounded_lines, check_line, read_rest
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
-"""What names of data files end in; where several hold the same data, the first is
-preferred.
-"""
+"""What names of data files end in; of the same data in several, the first is read."""
+_BATCH_ROWS = 1024
+"""Rows of a parquet file that are in memory at a time."""
 
 
 class Unusable(Exception):
-    """A row that makes no task; the message is the reason and holds none of the row's
-    text.
-    """
+    """A row that makes no task. The message is the reason, without text of the row."""
 
 
 def need(module: str, install: str = '"aipo-rl[data]"') -> Any:
@@ -80,8 +78,11 @@ def read_rows(
         raise DataError(
             f"{path}: no such file. Give a file of tasks: {', '.join(SUFFIXES)}."
         )
-    word, number = "row" if path.suffix in (".parquet", ".csv") else "line", 0
-    read = {".parquet": _parquet, ".csv": _csv}.get(path.suffix, _json)
+    is_of_rows = path.suffix in (".parquet", ".csv")
+    word = "row" if is_of_rows else "line"
+    readers = {".parquet": _parquet, ".csv": _csv}
+    read = readers.get(path.suffix, _json)
+    number = 0
     try:
         for number, row in enumerate(read(path, columns), 1):
             where = f"{path}, {word} {number}"
@@ -95,7 +96,7 @@ def read_rows(
     except (ConfigError, DataError):
         raise
     except Exception as error:  # pyarrow has errors of many kinds for one fault
-        kind = "JSON" if word == "line" else path.suffix[1:]
+        kind = path.suffix[1:] if is_of_rows else "JSON"
         is_plain = isinstance(error, OSError | ValueError | csv.Error)
         reason = message_of(error) if is_plain else error_text(error)
         raise DataError(
@@ -107,10 +108,13 @@ def _json(path: Path, columns: Collection[str]) -> Iterator[Any]:
     """One object per line, or one list of them; None stands for an empty line."""
     with path.open("rb") as file:
         for line in bounded_lines(file):
-            if path.suffix == ".json" and line.lstrip().startswith(b"["):
+            is_list = path.suffix == ".json" and line.lstrip().startswith(b"[")
+            if is_list:
                 yield from read_json(line + _rest_of_list(file))
+            elif line.strip():
+                yield read_line(line)
             else:
-                yield read_line(line) if line.strip() else None
+                yield None
 
 
 def _rest_of_list(file: BinaryIO) -> bytes:
@@ -121,6 +125,7 @@ def _rest_of_list(file: BinaryIO) -> bytes:
 
 
 def _csv(path: Path, columns: Collection[str]) -> Iterator[Any]:
+    """Yield an object per row, of the cells by the names in the header."""
     with path.open("rb") as file:
         rows = csv.DictReader(_texts(file), strict=True)
         header = rows.fieldnames or ()
@@ -143,8 +148,10 @@ def _texts(file: BinaryIO) -> Iterator[str]:
 
 
 def _parquet(path: Path, columns: Collection[str]) -> Iterator[Any]:
-    with need("pyarrow.parquet").ParquetFile(path) as file:
+    """Yield an object per row; of the columns alone, if there are all of them."""
+    parquet = need("pyarrow.parquet")
+    with parquet.ParquetFile(path) as file:
         has_all = set(columns) <= set(file.schema_arrow.names)
-        wanted = list(columns) if columns and has_all else None
-        for batch in file.iter_batches(batch_size=1024, columns=wanted):
+        selection = list(columns) if columns and has_all else None  # None: every one
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=selection):
             yield from batch.to_pylist()
