@@ -1,5 +1,4 @@
-"""The record of one finished episode, in text and in tokens; JSON lines out and exactly
-back.
+"""The record of one finished episode, in text and in tokens, to JSON lines and back.
 
 The token record holds the very ids that the policy sampled and saw, each with its
 author.
@@ -8,12 +7,13 @@ author.
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,13 @@ from aipo_env.records import (
 
 
 class Run(NamedTuple):
-    """Tokens of one author that stand together; without `logprobs` these are
-    unknown.
+    """Tokens of one author that stand together.
+
+    Args:
+        token_ids: The ids.
+        author: An `Author`.
+        call_id, turn, is_content: As in `TokenRecord`, one for all of them.
+        logprobs: One of each token, or none: then they are unknown.
     """
 
     token_ids: Sequence[int]
@@ -44,6 +49,8 @@ class Run(NamedTuple):
     is_content: bool
 
 
+_UNKNOWN_VERSION = -1
+"""Stands for the weights of a token that the policy did not sample."""
 _DTYPES = {
     "token_ids": np.int32,
     "author": np.int8,
@@ -97,14 +104,16 @@ class TokenRecord:
         return [name for name in _DTYPES if getattr(self, name) is not None]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TokenRecord) and all(
-            np.array_equal(
-                getattr(self, name),
-                getattr(other, name),
-                equal_nan=name == "behaviour_logprobs",
-            )
-            for name in _DTYPES
-        )
+        if not isinstance(other, TokenRecord):
+            return False
+        for name in _DTYPES:
+            # An unknown log-probability is NaN, which by itself equals nothing.
+            has_nan = name == "behaviour_logprobs"
+            own_column = getattr(self, name)
+            column = getattr(other, name)
+            if not np.array_equal(own_column, column, equal_nan=has_nan):
+                return False
+        return True
 
     @property
     def policy_mask(self) -> NDArray[np.bool_]:
@@ -118,13 +127,17 @@ class TokenRecord:
 
     @classmethod
     def build(cls, columns: Mapping[str, Sequence[Any]]) -> "TokenRecord":
-        """Build a record from one sequence per field; null log-probabilities become
-        NaN.
+        """Build a record from one sequence per field; unknown log-probabilities are None.
+
+        Raises:
+            TypeError: A field is missing. ValueError: They differ in length.
         """
-        known = {name: dtype for name, dtype in _DTYPES.items() if name in columns}
-        return cls(
-            **{name: np.asarray(columns[name], dtype) for name, dtype in known.items()}
-        )
+        arrays: dict[str, Any] = {
+            name: np.asarray(columns[name], dtype)  # of None it makes NaN
+            for name, dtype in _DTYPES.items()
+            if name in columns
+        }
+        return cls(**arrays)
 
     @classmethod
     def join(cls, runs: Sequence[Run]) -> "TokenRecord":
@@ -133,8 +146,11 @@ class TokenRecord:
         num_tokens = sum(sizes)
         all_ids = itertools.chain.from_iterable(run.token_ids for run in runs)
         logprobs = np.full(num_tokens, np.nan, np.float32)
-        for run, end in zip(runs, itertools.accumulate(sizes), strict=True):
-            logprobs[end - len(run.logprobs) : end] = run.logprobs
+        ends = itertools.accumulate(sizes)
+        for run, end in zip(runs, ends, strict=True):
+            # Of no log-probabilities this is an empty slice, and NaN stays.
+            start = end - len(run.logprobs)
+            logprobs[start:end] = run.logprobs
 
         def spread(values: list[int], dtype: type) -> NDArray[Any]:
             """Repeat the value of each run for all its tokens."""
@@ -192,9 +208,7 @@ class Episode:
     policy_version: int = 0
 
     def __deepcopy__(self, memo: object) -> "Episode":
-        """Return the episode itself: it is a record, and some libraries copy every
-        `info` deeply.
-        """
+        """Return the episode itself: some libraries copy every `info` deeply."""
         return self
 
     @property
@@ -204,21 +218,21 @@ class Episode:
 
     @property
     def is_revealed(self) -> bool:
-        """Whether an agent's reply stated the gold answer, one with few candidates, and
-        was shown.
-        """
+        """Whether a reply was shown that stated the gold, one with few candidates."""
         return any(consult.reveals for consult in self.consults)
 
     @property
     def policy_versions(self) -> NDArray[np.int32]:
-        """int32[T], the weights that sampled each of the policy's tokens; -1 elsewhere
-        and where unknown.
+        """int32[T], the weights that sampled each of the policy's tokens; -1 elsewhere.
+
+        It is -1 also where they are unknown.
         """
         if self.tokens.policy_version is not None:
             return self.tokens.policy_version
-        return np.where(
-            self.tokens.policy_mask, np.int32(self.policy_version), np.int32(-1)
-        )
+        # Plain integers would make it int64.
+        own_version = np.int32(self.policy_version)
+        unknown = np.int32(_UNKNOWN_VERSION)
+        return np.where(self.tokens.policy_mask, own_version, unknown)
 
     def __repr__(self) -> str:
         """No text: a repr ends in logs."""
@@ -228,8 +242,7 @@ class Episode:
         )
 
     def to_dict(self, *, reveal: bool = False) -> dict[str, Any]:
-        """Return a JSON-able dictionary that `from_dict` turns back into an equal
-        episode.
+        """Return a JSON-able dictionary, of which `from_dict` makes an equal episode.
 
         Args:
             reveal: Whether to keep the text of a source that forbids republication; see
@@ -242,97 +255,98 @@ class Episode:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Episode":
-        """Rebuild an episode; a row of another shape raises what Python makes of it;
-        `read_episodes` explains.
+        """Rebuild an episode from what `to_dict` returned.
+
+        Raises:
+            TypeError, KeyError, ValueError: The row has another shape; `read_episodes`
+                explains what is wrong with it.
         """
-        return cls(
-            **{
-                **row,
-                "task": Task(**row["task"]),
-                "messages": tuple(
-                    Message(
-                        m["role"],
-                        tuple(
-                            Span(**{**s, "author": Author(s["author"])})
-                            for s in m["spans"]
-                        ),
-                    )
-                    for m in row["messages"]
-                ),
-                "turns": tuple(
-                    Turn(**{**t, "calls": tuple(Call(**c) for c in t.get("calls", ()))})
-                    for t in row["turns"]
-                ),
-                "consults": tuple(Consult(**consult) for consult in row["consults"]),
-                "tokens": TokenRecord.build(row["tokens"]),
-                "verdict": row["verdict"] and Verdict(**row["verdict"]),
-                "stop_reason": StopReason(row["stop_reason"]),
-            }
-        )
+        fields = {
+            **row,
+            "task": Task(**row["task"]),
+            "messages": tuple(map(_message, row["messages"])),
+            "turns": tuple(map(_turn, row["turns"])),
+            "consults": tuple(Consult(**consult) for consult in row["consults"]),
+            "tokens": TokenRecord.build(row["tokens"]),
+            "verdict": row["verdict"] and Verdict(**row["verdict"]),
+            "stop_reason": StopReason(row["stop_reason"]),
+        }
+        return cls(**fields)
+
+
+def _message(row: Mapping[str, Any]) -> Message:
+    spans = [
+        Span(**{**span, "author": Author(span["author"])}) for span in row["spans"]
+    ]
+    return Message(row["role"], tuple(spans))
+
+
+def _turn(row: Mapping[str, Any]) -> Turn:
+    calls = [Call(**call) for call in row.get("calls", ())]
+    return Turn(**{**row, "calls": tuple(calls)})
 
 
 def redact(episode: Episode) -> Episode:
-    """Return what may be shown of an episode in public: all of it, unless its task's
-    source forbids republication.
+    """Return what may be shown of an episode in public.
 
-    Then a notice stands for every text, since those of the policy and the agents may
-    quote the task, and token ids are zero. Who wrote how much, what was decided and the
-    task's id stay.
+    That is all of it, unless its task's source forbids republication. Then a notice
+    stands for every text, since those of the policy and the agents may quote the task,
+    and token ids are zero. Who wrote how much, what was decided and the task's id stay.
     """
-    if not (notice := episode.task.withheld):
+    notice = episode.task.withheld
+    if not notice:
         return episode
-    meta = {"no_republish": True}
+    verdict = episode.verdict
+    if verdict is not None:
+        verdict = replace(verdict, extracted="", reason="")
+    tokens = episode.tokens
     return replace(
         episode,
-        task=replace(
-            episode.task,
-            prompt=notice,
-            answer=notice,
-            choices=(),
-            tests=None,
-            meta=meta,
-        ),
-        messages=tuple(
-            Message(
-                m.role,
-                tuple(
-                    replace(span, text=notice, token_ids=(), logprobs=())
-                    for span in m.spans
-                ),
-            )
-            for m in episode.messages
-        ),
-        turns=tuple(
-            Turn(
-                notice,
-                turn.finish_reason,
-                tuple(Call(call.kind, notice) for call in turn.calls),
-                notice,
-            )
-            for turn in episode.turns
-        ),
-        consults=tuple(
-            replace(
-                c,
-                query=notice,
-                reply=c.reply and notice,
-                error="",
-                token_ids=(),
-                logprobs=(),
-            )
-            for c in episode.consults
-        ),
-        tokens=replace(
-            episode.tokens, token_ids=np.zeros_like(episode.tokens.token_ids)
-        ),
-        verdict=episode.verdict and replace(episode.verdict, extracted="", reason=""),
+        task=_redacted_task(episode.task, notice),
+        messages=tuple(_redacted_message(each, notice) for each in episode.messages),
+        turns=tuple(_redacted_turn(turn, notice) for turn in episode.turns),
+        consults=tuple(_redacted_consult(each, notice) for each in episode.consults),
+        tokens=replace(tokens, token_ids=np.zeros_like(tokens.token_ids)),
+        verdict=verdict,
+    )
+
+
+def _redacted_task(task: Task, notice: str) -> Task:
+    return replace(
+        task,
+        prompt=notice,
+        answer=notice,
+        choices=(),
+        tests=None,
+        meta={"no_republish": True},
+    )
+
+
+def _redacted_message(message: Message, notice: str) -> Message:
+    spans = [
+        replace(span, text=notice, token_ids=(), logprobs=()) for span in message.spans
+    ]
+    return Message(message.role, tuple(spans))
+
+
+def _redacted_turn(turn: Turn, notice: str) -> Turn:
+    calls = tuple(Call(call.kind, notice) for call in turn.calls)
+    return Turn(notice, turn.finish_reason, calls, feedback=notice)
+
+
+def _redacted_consult(consult: Consult, notice: str) -> Consult:
+    return replace(
+        consult,
+        query=notice,
+        reply=notice if consult.reply else "",
+        error="",
+        token_ids=(),
+        logprobs=(),
     )
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON makes of a record and of all it holds, but sampled tokens: the
-    token record has them.
-    """
+    """Return what JSON makes of a record and of all that is recorded of it."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, TokenRecord):
@@ -342,35 +356,48 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     if is_dataclass(value):
-        return {
-            name: _plain(getattr(value, name)) for name in _recorded(value.__class__)
-        }
+        names = _recorded(value.__class__)
+        return {name: _plain(getattr(value, name)) for name in names}
     return value
 
 
 @cache
 def _recorded(kind: Any) -> list[str]:
+    """Return a record's fields but those of sampled tokens: the token record has them."""
     return [item.name for item in fields(kind) if item.repr]
 
 
 def write_episodes(
     path: str | Path, episodes: Iterable[Episode], *, reveal: bool = False
 ) -> None:
-    """Append episodes to a JSON-lines file; a last line that a crash cut short is not
-    continued.
+    """Append episodes to a JSON-lines file.
 
-    `reveal` as in `Episode.to_dict`.
+    A last line that a crash cut short is not continued.
+
+    Args:
+        path: The file, which need not exist.
+        episodes: What is written, one a line.
+        reveal: As in `Episode.to_dict`.
+
+    Raises:
+        OSError: The file cannot be written.
     """
     path = Path(path)
     with path.open("a+b") as existing:
-        size = existing.seek(0, 2)
-        if size and existing.seek(size - 1) and existing.read() != b"\n":
+        if _is_cut_short(existing):
             existing.write(b"\n")
     with path.open("a", encoding="utf-8") as file:
         for episode in episodes:
-            file.write(
-                json.dumps(
-                    episode.to_dict(reveal=reveal), ensure_ascii=True, allow_nan=False
-                )
-                + "\n"
-            )
+            row = episode.to_dict(reveal=reveal)
+            line = json.dumps(row, ensure_ascii=True, allow_nan=False)
+            file.write(line + "\n")
+
+
+def _is_cut_short(file: BinaryIO) -> bool:
+    """Return whether a file's last line has no end."""
+    size = file.seek(0, os.SEEK_END)
+    # A single byte is no line.
+    if size <= 1:
+        return False
+    file.seek(size - 1)
+    return file.read() != b"\n"

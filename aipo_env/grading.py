@@ -1,7 +1,7 @@
 """Grades stored answers, one JSON object per line: what `aipo verify` does."""
 
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, get_args
 
@@ -38,7 +38,12 @@ from aipo_env.verifiers.unit_tests import CaseResult, CodeVerifier
 MAX_SHOWN_BYTES = 2000
 """A test's outputs are cut to as much."""
 _AT_ONCE = 32
+"""Lines that are graded side by side; their verdicts are written in order."""
+_SECONDS_PLACES = 4
+"""Decimals of the seconds that a test took."""
 FORMS = ("answer", "response")
+"""What a line's `pred` is: a bare answer, or a reply that states one somewhere."""
+# What a verifier failed to judge may be judged now.
 _WITH_ANSWER = (StopReason.COMPLETED, StopReason.NO_ANSWER, StopReason.VERIFIER_ERROR)
 
 
@@ -46,23 +51,21 @@ class _Lines:
     """Grades lines of JSON, some at a time; what one line is, `_row` knows."""
 
     judges_by_kind = True
-    """Whether the kind of a task, which a line may say wrongly, chooses its
-    verifier.
-    """
+    """Whether a task's kind, which a line may say wrongly, chooses its verifier."""
 
     async def grade(self, lines: Iterable[bytes]) -> AsyncIterator[dict[str, Any]]:
-        """Yield a verdict per line, in order; of a line that cannot be graded, an
-        "error" with its number.
+        """Yield a verdict per line that is not empty, in order.
+
+        Of one that cannot be graded it is an "error" with its number.
 
         Raises:
             SandboxUnavailable: Programs are to be run, and no sandbox holds on this
                 machine.
         """
-        numbered = (
-            (number, line) for number, line in enumerate(lines, 1) if line.strip()
-        )
-        while batch := list(itertools.islice(numbered, _AT_ONCE)):
-            for verdict in await all_of(itertools.starmap(self._line, batch)):
+        numbered = (item for item in enumerate(lines, 1) if item[1].strip())
+        for batch in _batches(numbered, _AT_ONCE):
+            verdicts = [self._line(number, line) for number, line in batch]
+            for verdict in await all_of(verdicts):
                 yield verdict
 
     async def _line(self, number: int, line: bytes) -> dict[str, Any]:
@@ -80,12 +83,26 @@ class _Lines:
             if is_hopeless(error) and not is_of_line:
                 raise
             reason = message_of(error)
-        return asdict(judged("error", reason=f"line {number}: {reason}")) | {
-            "line": number
-        }
+        verdict = judged("error", reason=f"line {number}: {reason}")
+        return {**asdict(verdict), "line": number}
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the verdict on a line.
+
+        Raises:
+            KeyError, DataError: A field is missing, or cannot be used.
+        """
         raise NotImplementedError
+
+
+def _batches(
+    items: Iterator[tuple[int, bytes]], size: int
+) -> Iterator[list[tuple[int, bytes]]]:
+    """Yield lists of so many items, the last of fewer; each is read when its turn comes."""
+    batch = list(itertools.islice(items, size))
+    while batch:
+        yield batch
+        batch = list(itertools.islice(items, size))
 
 
 class Grader(_Lines):
@@ -97,13 +114,22 @@ class Grader(_Lines):
     """
 
     def __init__(self, kind: str, sandbox: str = "auto") -> None:
-        self._kind, self._sandbox, self._any = kind, sandbox, ByKind(sandbox)
+        self._kind = kind
+        self._sandbox = sandbox
+        self._verifier = ByKind(sandbox)
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
-        if "turns" in row and "verdict" in row:
-            return asdict(await self._episode(Episode.from_dict(row)))
-        if self._kind != "code":
-            return asdict(await self._bare_row(row))
+        if _is_episode(row):
+            verdict = await self._episode(Episode.from_dict(row))
+            return asdict(verdict)
+        if self._kind == "code":
+            return await self._program(row)
+        if self._kind == "choice":
+            return asdict(await self._choice(row))
+        return asdict(await self._math(row))
+
+    async def _program(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the verdict on a bare program, with what each test came to."""
         tests = _tests(row)
         task = Task(
             id=str(tests.get("id", "task"))[:MAX_SHOWN],
@@ -117,28 +143,31 @@ class Grader(_Lines):
         return {**asdict(verdict), "tests": list(map(_case, cases))}
 
     async def _episode(self, episode: Episode) -> Verdict:
-        return _unanswered(episode) or await self._any.verify(
-            episode.task, episode.turns[-1].completion
-        )
+        verdict = _unanswered(episode)
+        if verdict is not None:
+            return verdict
+        answer = episode.turns[-1].completion
+        return await self._verifier.verify(episode.task, answer)
 
-    async def _bare_row(self, row: dict[str, Any]) -> Verdict:
+    async def _choice(self, row: dict[str, Any]) -> Verdict:
         gold = _text(row, "gold")
-        if self._kind == "choice":
-            task = Task(
-                id="line", prompt="-", answer=gold, kind="choice", choices=_options(row)
-            )
-            return await self._any.verify(task, _text(row, "response"))
+        choices = _options(row)
+        task = Task(id="line", prompt="-", answer=gold, kind="choice", choices=choices)
+        return await self._verifier.verify(task, _text(row, "response"))
+
+    async def _math(self, row: dict[str, Any]) -> Verdict:
+        gold = _text(row, "gold")
         if is_empty(gold):
             raise DataError(
                 f"field 'gold' is {shown(gold)}, which is empty: nothing equals it"
             )
-        if (form := row.get("form", "response")) not in FORMS:
+        form = row.get("form", "response")
+        if form not in FORMS:
             raise DataError(f"field 'form' is {shown(form)}; use {' or '.join(FORMS)}")
         if form == "answer":
             return await MathVerifier().grade(gold, _text(row, "pred"))
-        return await self._any.verify(
-            Task(id="line", prompt="-", answer=gold), _text(row, "pred")
-        )
+        task = Task(id="line", prompt="-", answer=gold)
+        return await self._verifier.verify(task, _text(row, "pred"))
 
 
 class OwnGrader(_Lines):
@@ -155,13 +184,19 @@ class OwnGrader(_Lines):
         self.judges_by_kind = isinstance(scenario.verifier, ByKind)
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
-        if "turns" in row and "verdict" in row:
-            episode = Episode.from_dict(row)
-            verdict = _unanswered(episode) or await self._judge(
-                episode.task, episode.turns[-1].completion, episode
-            )
-            return asdict(verdict)
-        return asdict(await self._judge(self._task(row), _text(row, "response")))
+        if _is_episode(row):
+            verdict = await self._episode(Episode.from_dict(row))
+        else:
+            task = self._task(row)
+            verdict = await self._judge(task, _text(row, "response"))
+        return asdict(verdict)
+
+    async def _episode(self, episode: Episode) -> Verdict:
+        verdict = _unanswered(episode)
+        if verdict is not None:
+            return verdict
+        answer = episode.turns[-1].completion
+        return await self._judge(episode.task, answer, episode)
 
     def _task(self, row: dict[str, Any]) -> Task:
         """Return the task of a line.
@@ -169,14 +204,14 @@ class OwnGrader(_Lines):
         Raises:
             DataError: The line says of none.
         """
-        given = row.get("task")
-        if isinstance(given, int) and not isinstance(given, bool):
+        task = row.get("task")
+        if isinstance(task, int) and not isinstance(task, bool):
             split = row.get("split", "train")
             if split not in get_args(Split):
                 raise DataError(f"field 'split' is {shown(split)}; use train or test")
-            return self._scenario.source.task(split, given)
-        if isinstance(given, dict):
-            fields = {"id": "line", "prompt": "-", **given}
+            return self._scenario.source.task(split, task)
+        if isinstance(task, dict):
+            fields = {"id": "line", "prompt": "-", **task}
             try:
                 return construct(Task, fields, "field 'task'")
             except ConfigError as error:
@@ -194,20 +229,32 @@ class OwnGrader(_Lines):
         tools = self._scenario.toolbox.open(task)
         try:
             await tools.start(self._scenario.pool.limits.deadline_s)
-            span = Span(text, Author.POLICY)
-            view = EpisodeView(
-                task=task,
-                answer=text,
-                messages=(
-                    episode.messages if episode else (Message("assistant", (span,)),)
-                ),
-                consults=episode.consults if episode else (),
-                tools=tools.instances,
-                aided=episode.aided if episode else False,
-            )
+            view = _view(task, text, episode, tools.instances)
             return await run_verifier(self._scenario.verifier, task, text, view)
         finally:
             await tools.close()
+
+
+def _is_episode(row: dict[str, Any]) -> bool:
+    """Return whether a line is a recorded episode."""
+    return "turns" in row and "verdict" in row
+
+
+def _view(
+    task: Task, text: str, episode: Episode | None, tools: Mapping[str, Any]
+) -> EpisodeView:
+    """Return what a verifier is shown of an episode; without one, of its only turn."""
+    if episode is None:
+        message = Message("assistant", (Span(text, Author.POLICY),))
+        return EpisodeView(task=task, answer=text, messages=(message,), tools=tools)
+    return EpisodeView(
+        task=task,
+        answer=text,
+        messages=episode.messages,
+        consults=episode.consults,
+        tools=tools,
+        aided=episode.aided,
+    )
 
 
 def _unanswered(episode: Episode) -> Verdict | None:
@@ -262,20 +309,27 @@ def _tests(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(row: dict[str, Any], field: str) -> str:
-    if not isinstance(row[field], str):
-        raise DataError(f"field {field!r} must be text, got {shown(row[field])}")
-    return str(row[field])
+    """Return a field of a line that is text.
+
+    Raises:
+        KeyError: It is missing. DataError: It is something else.
+    """
+    value = row[field]
+    if not isinstance(value, str):
+        raise DataError(f"field {field!r} must be text, got {shown(value)}")
+    return value
 
 
 def _case(case: CaseResult) -> dict[str, Any]:
-    outputs = {"stdout": case.run.stdout, "stderr": case.run.stderr}
-    shown = {
-        name: output[:MAX_SHOWN_BYTES].decode("utf-8", "replace")
-        for name, output in outputs.items()
-    }
+    """Return what is written of one test."""
     return {
         "status": case.status,
         "reason": case.reason,
-        **shown,
-        "seconds": round(case.run.seconds, 4),
+        "stdout": _start_of(case.run.stdout),
+        "stderr": _start_of(case.run.stderr),
+        "seconds": round(case.run.seconds, _SECONDS_PLACES),
     }
+
+
+def _start_of(output: bytes) -> str:
+    return output[:MAX_SHOWN_BYTES].decode("utf-8", "replace")

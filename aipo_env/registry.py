@@ -28,11 +28,22 @@ T = TypeVar("T")
 FIRST = ""
 """The name under which `parse_spec` returns a value that was given without one."""
 _OPTION = re.compile(r"([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
+"""`wrong=0.2`."""
+_NAME = re.compile(r"[A-Za-z][\w-]*")
+"""What a component may be called."""
+_MAX_SPEC_CHARS = 1000
+"""So much of a spec in its JSON form stands in a message."""
 
 
 def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
-    """Return a spec's type and options; values of the string form are read as JSON
-    where they can be.
+    """Return a spec's type and options.
+
+    Values of the string form are read as JSON where they can be; a value without a name
+    stands under `FIRST`.
+
+    Args:
+        spec: The spec, in one of its two forms.
+        what: Names in messages what it is a spec of.
 
     Raises:
         ConfigError: The spec is neither form; the message says what was expected.
@@ -42,7 +53,7 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
         kind = options.pop("type", None)
         if not isinstance(kind, str):
             raise ConfigError(
-                f"{what}: the spec {shown(dict(spec), 1000)} needs a 'type', such as"
+                f"{what}: the spec {shown(dict(spec), _MAX_SPEC_CHARS)} needs a 'type', such as"
                 " {'type': 'toy'}."
             )
         return kind, options
@@ -53,16 +64,21 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
         )
     kind, _, rest = spec.partition(":")
     options = {}
-    for number, item in enumerate(filter(None, rest.split(","))):
+    items = [item for item in rest.split(",") if item]
+    for number, item in enumerate(items):
         option = _OPTION.fullmatch(item.strip())
+        # Only the first value goes without a name.
         if option is None and number:
             raise ConfigError(
                 f"{what}: {item!r} in {spec!r} is no option; write {kind}:name=value,…."
             )
-        name, value = option.groups() if option else (FIRST, item)
+        if option is None:
+            options[FIRST] = item
+            continue
+        name, value = option.groups()
         if name in options:
             raise ConfigError(f"{what}: {name!r} is given twice in {spec!r}.")
-        options[name] = _value(value) if option else value
+        options[name] = _value(value)
     return kind, options
 
 
@@ -85,9 +101,8 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
             value of the wrong type.
     """
     parameters = inspect.signature(make).parameters
-    takes_any = any(
-        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
-    )
+    kinds = {parameter.kind for parameter in parameters.values()}
+    takes_any = inspect.Parameter.VAR_KEYWORD in kinds
     for name in options:
         if name not in parameters and not takes_any:
             raise ConfigError(
@@ -98,19 +113,24 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
         return make(**options)
     except (TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{what}: {message_of(error)}. Options given: {shown(dict(options), 1000)}."
+            f"{what}: {message_of(error)}. Options given: "
+            f"{shown(dict(options), _MAX_SPEC_CHARS)}."
         ) from error
 
 
 def choose(table: Mapping[str, T], name: str, what: str) -> T:
-    """Return the entry of a table, or raise ConfigError that suggests the nearest."""
+    """Return the entry of a table.
+
+    Raises:
+        ConfigError: There is none of that name; the message suggests the nearest.
+    """
     if name not in table:
         raise ConfigError(f"{what}: there is no {name!r}. {suggest(name, table)}")
     return table[name]
 
 
 def load_attribute(path: str, what: str) -> Any:
-    """Import "module:attr".
+    """Import "module:attr", and return the attribute; `what` names it in messages.
 
     Raises:
         ConfigError: The module cannot be imported or lacks the attribute; the message
@@ -119,10 +139,8 @@ def load_attribute(path: str, what: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         return attrgetter(attribute)(importlib.import_module(module))
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # the module may be somebody else's program
+    except (Exception, SystemExit) as error:
+        # The module may be anybody's program: a script ends when it is imported.
         raise ConfigError(
             f"{what}: {path!r} cannot be loaded: {type(error).__name__}: {error}."
         ) from error
@@ -130,8 +148,13 @@ def load_attribute(path: str, what: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A named component, where it comes from, and why it cannot be loaded, if it
-    cannot.
+    """A named component.
+
+    Args:
+        kind: What it is: "agent", "verifier".
+        name: What a spec calls it.
+        origin: The package or module that it comes from.
+        error: Why it cannot be loaded; empty where it can.
     """
 
     kind: str
@@ -154,7 +177,8 @@ class Registry:
     """
 
     def __init__(self, kind: str, own: Mapping[str, str]) -> None:
-        self.kind, self._own = kind, dict(own)
+        self.kind = kind
+        self._own = dict(own)
         self._added: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -166,14 +190,15 @@ class Registry:
         Raises:
             ConfigError: The name is taken, or no name.
         """
-        if not re.fullmatch(r"[A-Za-z][\w-]*", name):
+        if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"{self.kind}: {name!r} is no name; use letters, digits, '-' and '_'."
             )
 
         def keep(factory: T) -> T:
-            known = self._added.get(name)
-            if name in self._own or (known and _place(known) != _place(factory)):
+            earlier = self._added.get(name)
+            is_another = earlier is not None and _place(earlier) != _place(factory)
+            if name in self._own or is_another:
                 raise ConfigError(
                     f"{self.kind}: the name {name!r} is taken. Choose another."
                 )
@@ -183,13 +208,18 @@ class Registry:
         return keep
 
     def build(self, spec: Any, **at_hand: Any) -> Any:
-        """Return the component that a spec names; what is no spec is taken for the
-        component itself.
+        """Return the component that a spec names.
+
+        Args:
+            spec: The spec. What is none is taken for the component itself.
+            at_hand: What a factory is given if it names it among its parameters, unless
+                the spec's options do.
 
         Raises:
             ConfigError: There is none of that name, it cannot be loaded, or an option
                 is wrong.
         """
+        # No component is one of these: it is a spec that somebody wrote wrongly.
         if spec is None or isinstance(spec, int | float | list | tuple):
             raise ConfigError(
                 f"{self.kind}: {spec!r} is no spec. {suggest(str(spec), self.names())}"
@@ -205,17 +235,15 @@ class Registry:
             return factory
         parameters = inspect.signature(factory).parameters
         if FIRST in options:
-            first = next(
-                (parameter for parameter in parameters if parameter not in at_hand),
-                None,
-            )
-            if first is None or first in options:
+            # A value without a name is of the first parameter that the spec is to fill.
+            free = [parameter for parameter in parameters if parameter not in at_hand]
+            if not free or free[0] in options:
                 raise ConfigError(
                     f"{self.kind}: {name!r} takes no value, got {options[FIRST]!r}."
                 )
-            options[first] = options.pop(FIRST)
-        given = {key: value for key, value in at_hand.items() if key in parameters}
-        return construct(factory, {**given, **options}, f"{self.kind} {name!r}")
+            options[free[0]] = options.pop(FIRST)
+        usable = {key: value for key, value in at_hand.items() if key in parameters}
+        return construct(factory, {**usable, **options}, f"{self.kind} {name!r}")
 
     def find(self, spec: Spec) -> tuple[str, Any, dict[str, Any]]:
         """Return the name, factory (or component) and options of a spec.
@@ -226,23 +254,11 @@ class Registry:
         name, options = parse_spec(spec, self.kind)
         if name in self._added:
             return name, self._added[name], options
-        path = self._own.get(name) or next(
-            (e.value for e in self._offered() if e.name == name), ""
-        )
+        path = self._own.get(name) or self._offered_path(name)
         if not path and ":" in name:
             path = name
-        elif not path and (rest := options.get(FIRST)):
-            attribute, _, rest = rest.partition(":")
-            is_module = (
-                name in sys.modules
-                or "." in name
-                or (name and importlib.util.find_spec(name))
-            )
-            path = (
-                f"{name}:{attribute}" if attribute.isidentifier() and is_module else ""
-            )
-            options.pop(FIRST)
-            options |= parse_spec(f"{name}:{rest}", self.kind)[1]
+        elif not path and options.get(FIRST):
+            path, options = self._importable(name, options)
         if name.startswith("<"):
             raise ConfigError(
                 f"{self.kind}: {name} was an object of the program that wrote this "
@@ -254,6 +270,27 @@ class Registry:
             )
         return name, load_attribute(path, self.kind), options
 
+    def _offered_path(self, name: str) -> str:
+        """Return the "module:attr" that an installed package gives a name; else ""."""
+        for entry in self._offered():
+            if entry.name == name:
+                return entry.value
+        return ""
+
+    def _importable(
+        self, module: str, options: dict[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the "module:attr" of "module:attr:option=value", and its options.
+
+        The path is empty where it names nothing that could be imported.
+        """
+        attribute, _, rest = options[FIRST].partition(":")
+        others = {name: value for name, value in options.items() if name != FIRST}
+        _, more = parse_spec(f"{module}:{rest}", self.kind)
+        is_path = attribute.isidentifier() and _is_module(module)
+        path = f"{module}:{attribute}" if is_path else ""
+        return path, {**others, **more}
+
     @property
     def own(self) -> list[str]:
         """The short names that are ours."""
@@ -261,52 +298,59 @@ class Registry:
 
     def names(self) -> list[str]:
         """Return every short name there is."""
-        return sorted(
-            {*self._own, *self._added, *(entry.name for entry in self._offered())}
-        )
+        offered = [entry.name for entry in self._offered()]
+        return sorted({*self._own, *self._added, *offered})
 
     def plugins(self) -> list[Plugin]:
-        """Load everything and return what was found, from where, and what failed to
-        load.
-        """
-        found = [Plugin(self.kind, name, "aipo_env") for name in self._own]
-        found += [
-            Plugin(self.kind, name, make.__module__)
-            for name, make in self._added.items()
-        ]
+        """Load everything; return what there is, from where, and what failed to load."""
+        plugins = [Plugin(self.kind, name, "aipo_env") for name in self._own]
+        for name, make in self._added.items():
+            plugins.append(Plugin(self.kind, name, make.__module__))
         for entry in self._offered():
-            origin = (
-                f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
-            )
-            taken = next(
-                (plugin.origin for plugin in found if plugin.name == entry.name), ""
-            )
-            error = f"the name {entry.name!r} is taken by {taken}" if taken else ""
-            try:
-                load_attribute(entry.value, self.kind)
-            except ConfigError as fault:
-                error = str(fault)
-            found.append(Plugin(self.kind, entry.name, origin, error))
-        return sorted(found, key=lambda plugin: (plugin.name, plugin.origin))
+            error = self._fault(entry, plugins)
+            plugins.append(Plugin(self.kind, entry.name, _origin(entry), error))
+        return sorted(plugins, key=lambda plugin: (plugin.name, plugin.origin))
+
+    def _fault(self, entry: EntryPoint, earlier: list[Plugin]) -> str:
+        """Return why a name that a package offers is of no use; empty where it is."""
+        try:
+            load_attribute(entry.value, self.kind)
+        except ConfigError as fault:
+            return str(fault)
+        for plugin in earlier:
+            if plugin.name == entry.name:
+                return f"the name {entry.name!r} is taken by {plugin.origin}"
+        return ""
 
     def _offered(self) -> list[EntryPoint]:
-        """Return what installed packages offer, in the order in which names are
-        given.
-        """
-        found = entry_points(group=f"aipo_env.{self.kind}s")
-        return sorted(
-            found,
-            key=lambda entry: (
-                entry.name,
-                entry.dist.name.lower() if entry.dist else "",
-            ),
-        )
+        """Return what packages offer, in the order in which names are given."""
+        offered = entry_points(group=f"aipo_env.{self.kind}s")
+        # What is installed comes in any order; the same package is to win in each run.
+        return sorted(offered, key=_rank)
+
+
+def _rank(entry: EntryPoint) -> tuple[str, str]:
+    package = entry.dist.name.lower() if entry.dist else ""
+    return entry.name, package
+
+
+def _origin(entry: EntryPoint) -> str:
+    if entry.dist is None:
+        return entry.value
+    return f"{entry.dist.name} {entry.dist.version}"
+
+
+def _is_module(name: str) -> bool:
+    """Return whether a name may be a module's, without importing a parent of it."""
+    if name in sys.modules or "." in name:
+        return True
+    return name != "" and importlib.util.find_spec(name) is not None
 
 
 def _place(factory: Any) -> tuple[str, str]:
-    return factory.__module__, getattr(
-        factory, "__qualname__", type(factory).__qualname__
-    )
+    """Return where a factory is written: a notebook makes it anew in the same place."""
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+    return factory.__module__, name
 
 
 def _value(text: str) -> Any:

@@ -1,5 +1,4 @@
-"""Replies on disk: the journal of a run, and the cassette from which a whole run can be
-repeated.
+"""Replies on disk: the journal of a run, and the cassette that a run is repeated from.
 
 A journal is a JSON-lines file of replies already paid for, each under the key of its
 call. A step that is sampled again after a crash takes them from there; another request
@@ -33,12 +32,23 @@ from aipo_env.tasks.rows import read_line
 
 MAX_ERROR_CHARS = 500
 """More of an error is not kept."""
+_HASH_DIGITS = 16
+"""Hexadecimal digits of a request's hash: within one key there are few requests."""
+_END = 2**31
+"""Numbers in a line are below it: no live call is tried so often, or lasts so long."""
+_SEPARATOR = "\x1f"
+"""ASCII's unit separator, so that no two requests are the same text put together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a call came to: a reply, or the error of the last attempt. `seconds` covers
-    all attempts.
+    """What a call came to.
+
+    Args:
+        reply: What was replied; None after a failure.
+        error: Of the last attempt; empty where there is a reply.
+        retries: Attempts after the first.
+        seconds: Of all attempts.
     """
 
     reply: AgentReply | None
@@ -48,19 +58,22 @@ class Outcome:
 
     @classmethod
     def of_row(cls, reply: Any, **account: Any) -> "Outcome":
-        """Return what a line of a file says, if it says what a live call could have
-        come to.
+        """Return what a line of a file says, if a live call could have come to that.
 
         Raises:
             AgentError, TypeError, ValueError: It does not.
         """
-        said = taken(AgentReply(**reply)) if reply is not None else None
-        outcome = cls(reply=said, **account)
-        if not isinstance(outcome.error, str) or (said is None and not outcome.error):
+        agent_reply = None if reply is None else taken(AgentReply(**reply))
+        outcome = cls(reply=agent_reply, **account)
+        # The file may be anybody's: its fields have any type.
+        if not isinstance(outcome.error, str):
             raise ValueError("neither a reply nor an error")
-        if type(outcome.retries) is not int or not 0 <= outcome.retries < 2**31:
+        if agent_reply is None and not outcome.error:
+            raise ValueError("neither a reply nor an error")
+        is_number = type(outcome.retries) is int  # True is an instance of int
+        if not is_number or not 0 <= outcome.retries < _END:
             raise ValueError("no number of retries")
-        if not 0 <= finite("seconds", outcome.seconds) < 2**31:
+        if not 0 <= finite("seconds", outcome.seconds) < _END:
             raise ValueError("no time")
         return replace(outcome, error=outcome.error[:MAX_ERROR_CHARS])
 
@@ -70,8 +83,9 @@ _LOSS = b'{"lost": '
 
 
 def request_hash(request: AgentRequest) -> str:
-    """Return 16 hexadecimal digits that name what an agent was shown, and which version
-    of which agent.
+    """Return 16 hexadecimal digits that name a request and the agent that it is put to.
+
+    They are of all that the agent is shown, and of its version.
     """
     parts = (
         request.kind,
@@ -81,13 +95,16 @@ def request_hash(request: AgentRequest) -> str:
         str(request.seed),
         request.agent_id,
     )
-    shown = "\x1f".join(parts)
-    return hashlib.sha256(shown.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    content = _SEPARATOR.join(parts)
+    # A policy may write half a surrogate pair, which UTF-8 has no bytes for.
+    data = content.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]
 
 
 class Journal:
-    """Replies on disk by key. A line cut short by a crash is dropped; the call is made
-    again.
+    """Replies on disk by key.
+
+    A line cut short by a crash is dropped, and its call made again.
 
     Raises:
         ConfigError: There is no folder for the file, or what is there is a pipe or a
@@ -95,6 +112,7 @@ class Journal:
     """
 
     keeps_failures = False
+    """Whether a call that failed stays in the file, and is not made again."""
     is_replay = False
     """Whether nobody is asked what is not in the file."""
 
@@ -109,7 +127,7 @@ class Journal:
                 " another."
             )
         self.path = path
-        self._kept: dict[tuple[str, str], Outcome] = {}
+        self._outcomes: dict[tuple[str, str], Outcome] = {}
         self._losses: dict[tuple[str, str], str] = {}
         if path.is_file():
             with path.open("rb") as file:
@@ -117,15 +135,14 @@ class Journal:
                     self._read(line)
 
     def _read(self, line: bytes) -> None:
-        """Take up a line; one that is none of ours, or was cut short, is passed
-        over.
-        """
+        """Take up a line; one that is none of ours, or cut short, is passed over."""
         if self._read_loss(line):
             return
         try:
             row = read_line(line)
-            name = str(row.pop("key")), str(row.pop("hash"))
-            self._kept[name] = Outcome.of_row(row.pop("reply"), **row)
+            name = (str(row.pop("key")), str(row.pop("hash")))
+            reply = row.pop("reply")
+            self._outcomes[name] = Outcome.of_row(reply, **row)
         except (ValueError, KeyError, TypeError, AttributeError, AgentError):
             return
 
@@ -138,46 +155,51 @@ class Journal:
             row = read_line(line)
         except ValueError:
             return False
-        fields = [row.get(name) for name in ("lost", "agent_id", "error")]
-        if not all(isinstance(field, str) and field for field in fields):
-            return False
-        kind, agent_id, error = fields
+        kind = row.get("lost")
+        agent_id = row.get("agent_id")
+        error = row.get("error")
+        for field in (kind, agent_id, error):
+            is_filled = isinstance(field, str) and field != ""
+            if not is_filled:
+                return False
         self._losses[kind, agent_id] = error[:MAX_ERROR_CHARS]
         return True
 
     @cached_property
     def _file(self) -> FileIO:
-        """The file, opened at the first write, so that one that is only read need not
-        be writable.
-        """
+        """The file, opened at the first write: one to read need not be writable."""
         # Unbuffered: each line is one write, so that environments of one process or
         # several may share it.
         file = self.path.open("ab", buffering=0)
         finalize(self, file.close)
-        if self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n"):
-            file.write(b"\n")
+        content = self.path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            file.write(b"\n")  # behind a line that a crash cut short
         return file
 
     def get(self, request: AgentRequest) -> Outcome | None:
         """Return what this very request came to before."""
-        return self._kept.get((str(request.key), request_hash(request)))
+        name = (str(request.key), request_hash(request))
+        return self._outcomes.get(name)
 
     def put(self, request: AgentRequest, outcome: Outcome) -> None:
-        """Keep a reply; it is on its way to the disk when this returns. A failure is
-        not kept.
+        """Keep a reply, which is on its way to the disk when this returns.
+
+        A failure is kept where `keeps_failures` says so.
         """
         if not outcome.reply and not self.keeps_failures:
             return
-        key, digest = str(request.key), request_hash(request)
-        self._kept[key, digest] = outcome
+        key = str(request.key)
+        digest = request_hash(request)
+        self._outcomes[key, digest] = outcome
         row = {"key": key, "hash": digest, **asdict(outcome)}
         self._file.write(json.dumps(row).encode() + b"\n")
 
     def size(self) -> int:
-        """Return the bytes on disk, those of other processes that share the file
-        included.
-        """
-        return self.path.stat().st_size if self.path.is_file() else 0
+        """Return the bytes on disk, also those of others that share the file."""
+        if not self.path.is_file():
+            return 0
+        return self.path.stat().st_size
 
     def lose(self, kind: str, agent_id: str, error: str) -> None:
         """Keep that the agent behind a role is lost to this run, unless it is known."""
@@ -197,22 +219,26 @@ class Journal:
 
     def forget(self) -> None:
         """Forget the replies in memory: the steps that asked are made."""
-        self._kept.clear()
+        self._outcomes.clear()
 
     def clear(self, num_bytes: int) -> None:
-        """Forget every reply, and drop the file's first bytes: the steps that asked
-        have been committed.
+        """Forget every reply, and drop the file's first bytes.
 
-        What names a lost agent stays, also if another process that shares the file
-        wrote it.
+        The steps that asked have been committed. What names a lost agent stays, also if
+        another process that shares the file wrote it.
+
+        Args:
+            num_bytes: How many, up to the end of a line.
         """
         self.forget()
         content = self.path.read_bytes()
         for line in content[:num_bytes].splitlines():
             self._read_loss(line)
-        losses = [self._loss_line(*place) for place in self._losses]
+        losses = [self._loss_line(kind, agent_id) for kind, agent_id in self._losses]
+        # What another process wrote since the steps were counted stays.
         left = b"".join(losses) + content[num_bytes:]
-        if os.fstat(self._file.fileno()).st_nlink > 1:
+        num_names = os.fstat(self._file.fileno()).st_nlink
+        if num_names > 1:
             # The file has another name, a backup's for example: there it stays whole.
             self.close()
             write_anew(self.path, left)
@@ -222,17 +248,17 @@ class Journal:
 
     def close(self) -> None:
         """Close the file, if it was written to; the next write opens it again."""
+        # Where a cached property keeps its value, which to ask for would open the file.
         if "_file" in vars(self):
             self._file.close()
             del self._file
 
 
 class Cassette(Journal):
-    """Everything that agents and tools were asked in a run, and what it came to,
-    failures and times included.
+    """Everything that agents and tools were asked in a run, and what it came to.
 
-    A rerun with the same seeds gives byte-equal episodes. Requests marked private are
-    not kept.
+    Failures and times are included. A rerun with the same seeds gives byte-equal
+    episodes. Requests marked private are not kept.
 
     Args:
         spec: A file. What is in it is not asked again; anything else is asked, and
@@ -247,7 +273,8 @@ class Cassette(Journal):
 
     def __init__(self, spec: str) -> None:
         name = spec.removeprefix("replay:")
-        self.is_replay, path = name != spec, Path(name).expanduser()
+        self.is_replay = name != spec
+        path = Path(name).expanduser()
         if self.is_replay and not path.is_file():
             raise DataError(
                 f"cassette {path}: no such file. Record it: cassette={name!r}."
@@ -255,12 +282,13 @@ class Cassette(Journal):
         super().__init__(path)
 
     def get(self, request: AgentRequest) -> Outcome | None:
-        """Return what this very request came to before; in a replay, a failure when it
-        was never made.
+        """Return what this very request came to before, or None.
+
+        In a replay one that was never made is a failure.
         """
-        kept = super().get(request)
-        if kept or not self.is_replay:
-            return kept
+        outcome = super().get(request)
+        if outcome or not self.is_replay:
+            return outcome
         return Outcome(
             reply=None,
             error=f"cassette {self.path} holds no reply to this request: record it",
