@@ -1,5 +1,6 @@
-"""The arms of a comparison as the report reads them: anything missing or malformed is
-None, never a guess.
+"""The arms of a comparison; what is missing or malformed is None, never a guess.
+
+A run's folder may be somebody else's, so neither its names nor its numbers are trusted.
 """
 
 import re
@@ -23,20 +24,26 @@ under its own name.
 """
 
 MAX_NAME_BYTES = 255
-"""A folder's name is not longer."""
-_K = re.compile(r"[1-9][0-9]{0,5}")
-"""The k of a pass@k that may have been measured."""
+"""Longest name that common file systems take for a folder."""
+PASS_AT = "pass@"
+"""What the name of a pass@k in a summary begins with."""
+_MEASURED_K = re.compile(r"[1-9][0-9]{0,5}")
+"""The k of a pass@k that may have been measured; `int` is slow with endless digits."""
+MIN_POINTS_OF_A_LINE = 2
+"""Fewer points make no line."""
 BEFORE_STYLE = 6
-"""Line style of what was measured before training."""
+"""Line style of what was measured before training; arms have those below it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One run of the comparison: its part of `summary.json`, and its metrics, row by
-    row.
+    """One run of the comparison.
 
     Args:
+        folder: Of the run; its name is the arm's.
         style: Number of its line style.
+        summary: Its part of `summary.json`.
+        rows: Its metrics, one row per step.
         rollouts_per_step: Turns steps into rollouts; 1 where some arm's number of
             rollouts is unknown.
     """
@@ -50,144 +57,193 @@ class Arm:
     @property
     def title(self) -> str:
         """The name that readers see."""
-        return ARMS.get(self.folder.name, (self.folder.name, ""))[0]
+        name = self.folder.name
+        title, _ = ARMS.get(name, (name, ""))
+        return title
 
     @property
     def description(self) -> str:
         """What the arm does, in a few words; empty when it is not one of the demo's."""
-        return ARMS.get(self.folder.name, ("", ""))[1]
+        _, description = ARMS.get(self.folder.name, ("", ""))
+        return description
 
     def number(self, *keys: str) -> float | None:
         """Return a finite number of the summary."""
-        found = lookup(self.summary, *keys)
-        return float(found) if is_number(found) else None
+        value = lookup(self.summary, *keys)
+        if not is_number(value):
+            return None
+        return float(value)
 
     def interval(self, *keys: str) -> tuple[float, float] | None:
         """Return an interval of the summary."""
         bounds = lookup(self.summary, *keys)
-        if (
-            isinstance(bounds, list)
-            and len(bounds) == 2
-            and all(is_number(bound) for bound in bounds)
-        ):
-            return float(bounds[0]), float(bounds[1])
-        return None
+        is_pair = isinstance(bounds, list) and len(bounds) == 2
+        if not is_pair or not all(is_number(bound) for bound in bounds):
+            return None
+        low, high = bounds
+        return float(low), float(high)
 
     @property
     def gap(self) -> float | None:
-        """The dependence gap: pass@1 with agents minus pass@1 without, after
-        training.
-        """
-        aided, alone = (
-            self.number("aided", "after", "pass@1"),
-            self.number("unaided", "after", "pass@1"),
-        )
-        return None if aided is None or alone is None else aided - alone
+        """The dependence gap after training: pass@1 with agents minus that without."""
+        aided = self.number("aided", "after", "pass@1")
+        unaided = self.number("unaided", "after", "pass@1")
+        if aided is None or unaided is None:
+            return None
+        return aided - unaided
 
     @property
     def largest_k(self) -> int | None:
         """The largest k of pass@k that was measured after training."""
-        return max(measured_k(lookup(self.summary, "unaided", "after")), default=None)
+        measured = lookup(self.summary, "unaided", "after")
+        return max(measured_k(measured), default=None)
 
     @property
     def bottlenecks(self) -> list[str]:
-        """The kinds of help that tasks are known to need, as measured after
-        training.
-        """
+        """The kinds of help that tasks need, as far as measured after training."""
         parts = lookup(self.summary, "unaided", "after", "by_bottleneck")
-        return list(parts) if isinstance(parts, Mapping) else []
+        if not isinstance(parts, Mapping):
+            return []
+        return list(parts)
 
     @property
     def consults(self) -> Counter[str]:
-        """Consultations of the whole training by what became of them, those that
-        revealed a gold, and retries.
+        """Consultations of the whole training, by what became of them.
+
+        Beside the outcomes, "revealed" counts replies that stated a gold answer,
+        "retries" attempts that were made again. What never happened is left out.
         """
         totals = Counter[str]()
         for name in (*CONSULT_OUTCOMES, "revealed", "retries"):
-            found: list[Any] = [row.get(f"consults/{name}") for row in self.rows]
-            totals[name] = int(sum(n for n in found if is_number(n)))
+            values: list[Any] = [row.get(f"consults/{name}") for row in self.rows]
+            totals[name] = int(sum(value for value in values if is_number(value)))
+        # A unary plus drops the zeros, which would be empty columns in the page's table.
         return +totals
 
     def curve(self, name: str, *, minus: str = "") -> Series | None:
-        """Return a metric over training, less another one if named."""
-        needed = ["step", name, *([minus] if minus else [])]
-        rows = [
-            row for row in self.rows if all(is_number(row.get(key)) for key in needed)
-        ]
-        if not rows:
+        """Return a metric over training, less another one if named; None without rows.
+
+        A row that lacks either of them has no point.
+        """
+        needed = ["step", name]
+        if minus:
+            needed.append(minus)
+        xs: list[float] = []
+        ys: list[float] = []
+        for row in self.rows:
+            if not all(is_number(row.get(key)) for key in needed):
+                continue
+            # Steps count from 0; their metrics hold once their rollouts are made.
+            xs.append((row["step"] + 1) * self.rollouts_per_step)
+            subtrahend = row[minus] if minus else 0
+            ys.append(row[name] - subtrahend)
+        if not xs:
             return None
-        xs = [(row["step"] + 1) * self.rollouts_per_step for row in rows]
-        ys = [row[name] - (row[minus] if minus else 0) for row in rows]
         return Series(name=self.title, style=self.style, xs=xs, ys=ys)
 
     def pass_at_k(self, when: str) -> Series | None:
-        """Return pass@k without agents over k, "before" or "after", with its intervals
-        if every k has one.
+        """Return pass@k without agents over k, "before" or "after" training.
+
+        It has a band of intervals if every k has one. None with fewer than two k.
         """
         measured = lookup(self.summary, "unaided", when)
         ks = measured_k(measured)
-        if len(ks) < 2:
+        if len(ks) < MIN_POINTS_OF_A_LINE:
             return None
-        bounds = [self.interval("unaided", when, "intervals", f"pass@{k}") for k in ks]
-        known = [bound for bound in bounds if bound is not None]
-        whole = known if len(known) == len(ks) else []
+        low: list[float] = []
+        high: list[float] = []
+        for k in ks:
+            bounds = self.interval("unaided", when, "intervals", f"{PASS_AT}{k}")
+            if bounds is not None:
+                low.append(bounds[0])
+                high.append(bounds[1])
+        # A band over some of the points would belong to no line.
+        if len(low) < len(ks):
+            low, high = [], []
+        is_after = when == "after"
         return Series(
-            name=f"{self.title}, after" if when == "after" else "before training",
-            style=self.style if when == "after" else BEFORE_STYLE,
+            name=f"{self.title}, after" if is_after else "before training",
+            style=self.style if is_after else BEFORE_STYLE,
             xs=ks,
-            ys=[float(measured[f"pass@{k}"]) for k in ks],
-            low=[low for low, _ in whole],
-            high=[high for _, high in whole],
+            ys=[float(measured[f"{PASS_AT}{k}"]) for k in ks],
+            low=low,
+            high=high,
         )
 
 
 def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
-    """Yield the arms that the summary or a sub-folder with metrics names, those of the
-    demo first.
+    """Yield the arms that the summary or a sub-folder with metrics names.
 
-    A folder with metrics of its own is a single run, whose summary is the `scores.json`
-    of `aipo eval`.
+    Those of the demo come first. A folder with metrics of its own is a single run,
+    whose summary is the `scores.json` of `aipo eval`.
+
+    Raises:
+        DataError: A name is that of no folder within, or a file of metrics is corrupt.
     """
     if (folder / "metrics.jsonl").is_file():
-        after = {
-            column: {"after": summary[column]}
-            for column in ("unaided", "aided")
-            if column in summary
-        }
-        yield Arm(
-            folder=folder,
-            style=0,
-            summary=after,
-            rows=read_metrics(check_place(folder / "metrics.jsonl")),
-        )
+        yield _single_run(folder, summary)
         return
     parts = lookup(summary, "arms")
-    parts = parts if isinstance(parts, Mapping) else {}
-    found = {*parts, *(path.parent.name for path in folder.glob("*/metrics.jsonl"))}
-    for name in found:
+    if not isinstance(parts, Mapping):
+        parts = {}
+    names = set(parts)
+    for path in folder.glob("*/metrics.jsonl"):
+        names.add(path.parent.name)
+    for name in names:
         check_name(name, folder)
-    arms = [
-        Arm(
+    arms: list[Arm] = []
+    # The demo's arms keep their styles where one is missing, so that pages compare.
+    for position, name in enumerate([*ARMS, *sorted(names - set(ARMS))]):
+        if name not in names:
+            continue
+        part = parts.get(name)
+        arm = Arm(
             folder=folder / name,
-            style=style % BEFORE_STYLE,
-            summary=part if isinstance(part := parts.get(name), Mapping) else {},
+            style=position % BEFORE_STYLE,
+            summary=part if isinstance(part, Mapping) else {},
             rows=read_metrics(check_place(folder / name / "metrics.jsonl")),
         )
-        for style, name in enumerate([*ARMS, *sorted(found - {*ARMS})])
-        if name in found
-    ]
-    are_known = all((arm.number("rollouts") or 0) > 0 for arm in arms if arm.rows)
+        arms.append(arm)
+    yield from _over_rollouts(arms)
+
+
+def _single_run(folder: Path, scores: Mapping[str, Any]) -> Arm:
+    """Return the only arm of a folder that is a run itself."""
+    summary = {
+        column: {"after": scores[column]}
+        for column in ("unaided", "aided")
+        if column in scores
+    }
+    rows = read_metrics(check_place(folder / "metrics.jsonl"))
+    return Arm(folder=folder, style=0, summary=summary, rows=rows)
+
+
+def _over_rollouts(arms: Sequence[Arm]) -> Iterator[Arm]:
+    """Yield the arms with their rollouts per step, if known of all that have metrics.
+
+    Curves of one chart have one axis: where one arm counts steps, all do.
+    """
+    trained = [arm for arm in arms if arm.rows]
+    numbers = [arm.number("rollouts") for arm in trained]
+    are_known = all(number is not None and number > 0 for number in numbers)
     for arm in arms:
-        total = arm.number("rollouts") if are_known and arm.rows else None
-        yield replace(arm, rollouts_per_step=total / len(arm.rows)) if total else arm
+        num_rollouts = arm.number("rollouts")
+        if not are_known or not arm.rows or num_rollouts is None:
+            yield arm
+        else:
+            yield replace(arm, rollouts_per_step=num_rollouts / len(arm.rows))
 
 
 def check_name(name: str, folder: Path) -> None:
-    """Raise DataError unless a run's name is that of a folder within the one that is
-    reported on, and no link.
+    """Raise DataError unless a run's name is that of a folder in `folder`, and no link.
+
+    The name comes from a file that may be somebody else's, and is joined to a path.
     """
     is_inside = Path(name).name == name and "\\" not in name and name != ".."
-    is_name = is_inside and len(name.encode("utf-8", "replace")) <= MAX_NAME_BYTES
+    # Half a surrogate pair, which JSON may hold, is no UTF-8.
+    num_bytes = len(name.encode("utf-8", "replace"))
+    is_name = is_inside and num_bytes <= MAX_NAME_BYTES
+    # Not before the name is checked: the file system raises for one that is too long.
     if not is_name or (folder / name).is_symlink():
         raise DataError(
             f"{folder}: its summary names the run {shown(name)}, which is no folder in"
@@ -198,7 +254,9 @@ def check_name(name: str, folder: Path) -> None:
 def lookup(tree: Any, *keys: str) -> Any:
     """Return what stands under nested keys, or None."""
     for key in keys:
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(key)
     return tree
 
 
@@ -206,9 +264,11 @@ def measured_k(measured: Any) -> list[int]:
     """Return every k for which a block of the summary has a pass@k, in order."""
     if not isinstance(measured, Mapping):
         return []
-    ks = [
-        key.removeprefix("pass@")
-        for key in measured
-        if key.startswith("pass@") and is_number(measured[key])
-    ]
-    return sorted(int(k) for k in ks if _K.fullmatch(k))
+    ks: list[int] = []
+    for key, value in measured.items():
+        if not key.startswith(PASS_AT) or not is_number(value):
+            continue
+        k = key.removeprefix(PASS_AT)
+        if _MEASURED_K.fullmatch(k):
+            ks.append(int(k))
+    return sorted(ks)

@@ -1,6 +1,4 @@
-"""The report's figures: each a chart with a title and one sentence that says what it
-means.
-"""
+"""The report's figures: each a chart, a title, and a sentence that says what it means."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,52 +10,65 @@ from aipo_learner.reporting.charts import Series, line_chart, smoothed
 _KIND_STYLE = 3
 """Line styles of consult kinds begin here, so that no kind looks like an arm."""
 
+_EVALUATED = "eval/"
+"""What the names of metrics of the scheduled evaluation begin with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Curve:
+    """A metric over training, for every arm that has it.
+
+    Args:
+        metric: Its name in the rows.
+        minus: Another metric, which is taken from it; "" for none.
+    """
+
+    metric: str
+    minus: str = ""
+    title: str
+    caption: str
+
 
 _SUCCESS = (
-    (
-        "success/unaided",
-        "",
-        "Success alone, in training",
-        (
+    _Curve(
+        metric="success/unaided",
+        title="Success alone, in training",
+        caption=(
             "The share of training rollouts without agents that end right: what the"
             " policy can do by itself."
         ),
     ),
-    (
-        "success/aided",
-        "",
-        "Success with agents, in training",
-        (
+    _Curve(
+        metric="success/aided",
+        title="Success with agents, in training",
+        caption=(
             "The share of rollouts that may consult and end right: how well the policy"
             " uses help."
         ),
     ),
-    (
-        "success/aided",
-        "success/unaided",
-        "Dependence gap, in training",
-        (
+    _Curve(
+        metric="success/aided",
+        minus="success/unaided",
+        title="Dependence gap, in training",
+        caption=(
             "Success with agents minus success alone: it closes as the policy comes to"
             " do without them."
         ),
     ),
 )
-"""Curves: a metric, another that is taken from it, the title, the caption."""
 _AGENT_TOKENS = (
-    (
-        "agent_p_mean",
-        "",
-        "Probability of agents' tokens",
-        (
+    _Curve(
+        metric="agent_p_mean",
+        title="Probability of agents' tokens",
+        caption=(
             "The mean probability that the policy itself gives to what its agents"
             " wrote: learning raises it."
         ),
     ),
-    (
-        "agent_below_floor_share",
-        "",
-        "Agents' tokens below the floor",
-        (
+    _Curve(
+        metric="agent_below_floor_share",
+        title="Agents' tokens below the floor",
+        caption=(
             "The share too unlikely for plain importance sampling to teach them: here"
             " the floor acts."
         ),
@@ -67,8 +78,13 @@ _AGENT_TOKENS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A chart, its title, what it means in a sentence, and (name, style) of each
-    line.
+    """A chart as the page shows it.
+
+    Args:
+        title: Above it.
+        caption: What it means, in a sentence.
+        svg: The chart, as markup.
+        legend: The name and the style of each line.
     """
 
     title: str
@@ -78,50 +94,55 @@ class Figure:
 
 
 def figures(arms: Sequence[Arm]) -> dict[str, list[Figure]]:
-    """Return the figures of each section of the page."""
-    evaluated = sorted(
-        {
-            name
-            for arm in arms
-            for row in arm.rows
-            for name in row
-            if name.startswith("eval/")
-        }
+    """Return the figures of each section of the page, none where nothing is known."""
+    evaluations = _by_metric(
+        arms,
+        _evaluation_names(arms),
+        "Evaluation on schedule",
+        "The policy alone on held-out tasks, the same every time; answers that a limit"
+        " cut off are “truncated”.",
+        share=True,
+    )
+    consultations = _by_metric(
+        arms,
+        {f"consult_rate/{kind}": kind for kind in CONSULT_KINDS},
+        "Consultations in training",
+        "Answered consultations per rollout that may consult, by kind of agent.",
+        share=False,
     )
     return {
         "ability": _ability_figures(arms),
-        "learning": [
-            *_curves(arms, _SUCCESS),
-            *_by_metric(
-                arms,
-                {
-                    name: name.removeprefix("eval/").replace("_at_", "@")
-                    for name in evaluated
-                },
-                "Evaluation on schedule",
-                "The policy alone on held-out tasks, the same every time; answers that"
-                " a limit cut off are “truncated”.",
-                share=True,
-            ),
-        ],
+        "learning": [*_curves(arms, _SUCCESS), *evaluations],
         "agent_tokens": _curves(arms, _AGENT_TOKENS),
-        "consultation": _by_metric(
-            arms,
-            {f"consult_rate/{kind}": kind for kind in CONSULT_KINDS},
-            "Consultations in training",
-            "Answered consultations per rollout that may consult, by kind of agent.",
-            share=False,
-        ),
+        "consultation": consultations,
+    }
+
+
+def _evaluation_names(arms: Sequence[Arm]) -> dict[str, str]:
+    """Return the metrics of the scheduled evaluation with the names of their lines."""
+    metrics: set[str] = set()
+    for arm in arms:
+        for row in arm.rows:
+            metrics.update(name for name in row if name.startswith(_EVALUATED))
+    return {
+        name: name.removeprefix(_EVALUATED).replace("_at_", "@")
+        for name in sorted(metrics)
     }
 
 
 def _ability_figures(arms: Sequence[Arm]) -> list[Figure]:
-    """pass@k before and after."""
-    after = [line for arm in arms if (line := arm.pass_at_k("after"))]
-    before = [line for arm in arms if (line := arm.pass_at_k("before"))][:1]
+    """Return the figure of pass@k before and after training, if any was measured."""
+    measured_before = [arm.pass_at_k("before") for arm in arms]
+    measured_after = [arm.pass_at_k("after") for arm in arms]
+    # All arms start from the same policy, so one line says what was before.
+    before = [line for line in measured_before if line is not None][:1]
+    after = [line for line in measured_after if line is not None]
     lines = [*before, *after]
     if not lines:
         return []
+    svg = line_chart(
+        lines, label="pass@k over k", x_label="k (answers per task)", log2_x=True
+    )
     figure = Figure(
         title="pass@k alone, on held-out tasks",
         caption=(
@@ -129,22 +150,22 @@ def _ability_figures(arms: Sequence[Arm]) -> list[Figure]:
             " high needs no luck, one that rises late many tries. Bands are 95%"
             " bootstrap intervals over tasks."
         ),
-        svg=line_chart(
-            lines, label="pass@k over k", x_label="k (answers per task)", log2_x=True
-        ),
+        svg=svg,
         legend=[(line.name, line.style) for line in lines],
     )
     return [figure]
 
 
-def _curves(
-    arms: Sequence[Arm], curves: Sequence[tuple[str, str, str, str]]
-) -> list[Figure]:
+def _curves(arms: Sequence[Arm], curves: Sequence[_Curve]) -> list[Figure]:
     """Return a figure for each curve, with a line for each arm that has it."""
-    figures = []
-    for metric, minus, title, caption in curves:
-        lines = [line for arm in arms if (line := arm.curve(metric, minus=minus))]
-        figures += _figure(lines, title, caption, share=True, x_label=_x_label(arms))
+    figures: list[Figure] = []
+    x_label = _x_label(arms)
+    for curve in curves:
+        candidates = [arm.curve(curve.metric, minus=curve.minus) for arm in arms]
+        lines = [line for line in candidates if line is not None]
+        figures += _figure(
+            lines, curve.title, curve.caption, share=True, x_label=x_label
+        )
     return figures
 
 
@@ -156,17 +177,23 @@ def _by_metric(
     *,
     share: bool,
 ) -> list[Figure]:
-    """Return a figure for each arm, with a line for each metric that it has, under its
-    name.
+    """Return a figure for each arm, with a line for each metric that it has.
+
+    Args:
+        names: What each metric is called in the legend.
     """
-    figures = []
+    figures: list[Figure] = []
+    x_label = _x_label(arms)
     for arm in arms:
-        lines = []
-        for number, (metric, name) in enumerate(names.items()):
-            if line := arm.curve(metric):
-                lines.append(replace(line, name=name, style=_KIND_STYLE + number))
+        lines: list[Series] = []
+        # A metric has the same style in every figure, whether others are missing or
+        # not.
+        for style, (metric, name) in enumerate(names.items(), _KIND_STYLE):
+            line = arm.curve(metric)
+            if line is not None:
+                lines.append(replace(line, name=name, style=style))
         figures += _figure(
-            lines, f"{title}: {arm.title}", caption, share=share, x_label=_x_label(arms)
+            lines, f"{title}: {arm.title}", caption, share=share, x_label=x_label
         )
     return figures
 
@@ -174,9 +201,7 @@ def _by_metric(
 def _figure(
     lines: Sequence[Series], title: str, caption: str, *, share: bool, x_label: str
 ) -> list[Figure]:
-    """Return a figure of curves, smoothed over the values they are made from; none
-    without lines.
-    """
+    """Return a figure of smoothed curves above the values they are made from, if any."""
     if not lines:
         return []
     smooth = [smoothed(line) for line in lines]
@@ -186,4 +211,7 @@ def _figure(
 
 
 def _x_label(arms: Sequence[Arm]) -> str:
-    return "rollouts" if any(arm.rollouts_per_step != 1 for arm in arms) else "steps"
+    """Return what the x axes of curves count."""
+    if any(arm.rollouts_per_step != 1 for arm in arms):
+        return "rollouts"
+    return "steps"

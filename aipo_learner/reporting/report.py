@@ -1,8 +1,8 @@
-"""The report of a comparison: its summary and its arms' metrics and episodes, as one
-self-contained page.
-"""
+"""The report of a comparison or a single run, as one page that needs no other file."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,22 @@ from aipo_learner.reporting.token_text import token_decoder
 from aipo_learner.settings.train import read_object
 
 _EVALUATION = "evaluation-*.jsonl"
+"""Files of episodes that were played to measure the policy."""
+_TRAINING = "step-*.jsonl"
+"""Files of episodes of single training steps."""
+_AIPO = "aipo"
+"""Folder of the arm in question; all others are what it is compared with."""
 MAX_SUMMARY_BYTES = 64 * 2**20
 """A longer summary is not read."""
 _PER_EVALUATION = 3
-"""Episodes shown of each evaluation; kinds of bottleneck take turns, so these are one
-of each.
-"""
+"""Episodes shown of each evaluation: kinds of bottleneck take turns, so one of each."""
+
+_Coefficients = NDArray[np.float32]
+"""One for each token of an episode; NaN where there is none."""
 
 
 def write_report(folder: Path) -> Path:
-    """Write `folder/report.html` about the arms of a comparison, or about a single run;
-    return its path.
+    """Write `folder/report.html` about a comparison or a single run; return its path.
 
     A comparison's folder has `summary.json` and its arms' folders, a run's
     `metrics.jsonl` and, when `aipo eval --out` wrote there, `scores.json`. An arm's
@@ -53,46 +58,60 @@ def write_report(folder: Path) -> Path:
         ConfigError: jinja2 is not installed.
     """
     is_run = (folder / "metrics.jsonl").is_file()
-    summary = _read_summary(folder / ("scores.json" if is_run else "summary.json"))
-    versions = summary.get("versions")
+    summary_name = "scores.json" if is_run else "summary.json"
+    summary = _read_summary(folder / summary_name)
     arms = list(read_arms(folder, summary))
     if not arms:
         raise DataError(
             f"{folder}: holds no run. Give the --out folder of `aipo train` or `aipo"
             " demo`."
         )
+    versions = summary.get("versions")
+    if not isinstance(versions, Mapping):
+        versions = {}
     templates = html_templates(Path(__file__).parent / "templates")
     templates.filters["percent"] = _percent
+    # The page escapes every text but those that say they are markup.
     templates.globals["legend_key"] = lambda style: Markup(legend_key(style))
     page = templates.get_template("report.html.j2").render(
         title=_headline(arms),
         comparison=_comparison(arms),
         arms=arms,
-        bottlenecks=list(
-            dict.fromkeys(name for arm in arms for name in arm.bottlenecks)
-        ),
+        bottlenecks=_without_doubles(arm.bottlenecks for arm in arms),
         **figures(arms),
-        outcomes=list(dict.fromkeys(name for arm in arms for name in arm.consults)),
+        outcomes=_without_doubles(arm.consults for arm in arms),
         episodes=_episodes(folder, arms),
         differences=_differences(arms, summary.get("against")),
         evaluation=_evaluation(arms),
         seed=summary.get("seed"),
-        versions=versions if isinstance(versions, Mapping) else {},
+        versions=versions,
     )
     path = folder / "report.html"
     write_anew(path, page)
     return path
 
 
+def _without_doubles(names: Iterable[Iterable[str]]) -> list[str]:
+    """Return all names once, in the order in which they first come."""
+    # A dict keeps that order, which a set does not.
+    return list(dict.fromkeys(itertools.chain.from_iterable(names)))
+
+
 def _differences(arms: Sequence[Arm], against: object) -> list[str]:
     """Return a sentence for each arm that the first is compared with, task by task."""
+    if not isinstance(against, Mapping):
+        return []
     titles = {arm.folder.name: arm.title for arm in arms}
-    sentences = []
-    for name, change in against.items() if isinstance(against, Mapping) else ():
+    sentences: list[str] = []
+    for name, change in against.items():
+        # Whatever is not as `aipo demo` writes it makes no sentence; the errors are
+        # those of a missing name, of another type, of too many values, and of an
+        # integer that is too large for a float.
         try:
             low, high = change["intervals"]["pass@1"]
-            points, gain = 100 * change["difference"]["pass@1"], change["boundary_gain"]
-            sentences.append(
+            points = 100 * change["difference"]["pass@1"]
+            gain = change["boundary_gain"]
+            sentence = (
                 f"{arms[0].title} against {titles[name]}, alone: {points:+.1f} points"
                 f" of pass@1 (95 % paired bootstrap {100 * low:+.1f} to"
                 f" {100 * high:+.1f}); {gain:.0%} of the tasks were solved by the first"
@@ -100,108 +119,142 @@ def _differences(arms: Sequence[Arm], against: object) -> list[str]:
             )
         except (KeyError, OverflowError, TypeError, ValueError):
             continue
+        sentences.append(sentence)
     return sentences
 
 
 def _read_summary(path: Path) -> Mapping[str, Any]:
+    """Return the object in a JSON file; empty where there is none."""
     if not check_place(path).is_file():
         return {}
     try:
         return read_object(read_whole(path, MAX_SUMMARY_BYTES).decode("utf-8"))
     except ValueError as error:
-        mend = "Run the command that wrote it again, or delete it."
-        raise DataError(f"{path}: no JSON object ({error}). {mend}") from error
+        raise DataError(
+            f"{path}: no JSON object ({error}). Run the command that wrote it again, or"
+            " delete it."
+        ) from error
 
 
 def _headline(arms: Sequence[Arm]) -> str:
     """Return what was measured of the arm in question, in a sentence."""
     for arm in arms:
-        before, after = (
-            arm.number("unaided", when, "pass@1") for when in ("before", "after")
-        )
-        if arm.folder.name == "aipo" and before is not None and after is not None:
-            now, was = _percent(after), _percent(before)
+        before = arm.number("unaided", "before", "pass@1")
+        after = arm.number("unaided", "after", "pass@1")
+        if arm.folder.name == _AIPO and before is not None and after is not None:
             return (
-                f"Alone, the policy solves {now} of unseen tasks; before training,"
-                f" {was}"
+                f"Alone, the policy solves {_percent(after)} of unseen tasks; before"
+                f" training, {_percent(before)}"
             )
     return "What the policy can do alone"
 
 
 def _comparison(arms: Sequence[Arm]) -> str:
-    """Return what the arms beside it came to, in a sentence."""
-    parts = [
-        f"{_percent(after)} with “{arm.title}”"
-        + (f" ({arm.description})" if arm.description else "")
-        for arm in arms
-        if arm.folder.name != "aipo"
-        and (after := arm.number("unaided", "after", "pass@1")) is not None
-    ]
-    return (
-        f"For comparison, the policy alone came to {' and '.join(parts)}."
-        if parts
-        else ""
-    )
+    """Return what the arms beside it came to, in a sentence; "" without any."""
+    parts: list[str] = []
+    for arm in arms:
+        after = arm.number("unaided", "after", "pass@1")
+        if arm.folder.name == _AIPO or after is None:
+            continue
+        part = f"{_percent(after)} with “{arm.title}”"
+        if arm.description:
+            part += f" ({arm.description})"
+        parts.append(part)
+    if not parts:
+        return ""
+    return f"For comparison, the policy alone came to {' and '.join(parts)}."
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}%"
+    """Return a share in per cent with one decimal; a dash where it is unknown."""
+    if share is None:
+        return "–"
+    return f"{100 * share:.1f}%"
 
 
 def _evaluation(arms: Sequence[Arm]) -> Mapping[str, float]:
     """Return how many tasks and answers each pass@k was measured on, where known."""
     for arm in arms:
-        sizes = {
-            name: arm.number("unaided", "after", name)
-            for name in ("num_tasks", "num_samples")
-        }
-        if known := {name: size for name, size in sizes.items() if size is not None}:
-            return known
+        sizes: dict[str, float] = {}
+        for name in ("num_tasks", "num_samples"):
+            size = arm.number("unaided", "after", name)
+            if size is not None:
+                sizes[name] = size
+        # All arms are measured alike, so that the first that says it speaks for all.
+        if sizes:
+            return sizes
     return {}
 
 
-def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
-    """Return the viewer: evaluation before training, then each arm's training and
-    evaluation.
+@dataclass(frozen=True, slots=True)
+class _Exhibit:
+    """An episode in the viewer.
+
+    Args:
+        source: Where it comes from, in words.
+        coefficients: float32[T], as `read_coefficients` returns them.
     """
-    shown: list[tuple[str, Episode, NDArray[np.float32]]] = []
+
+    source: str
+    episode: Episode
+    coefficients: _Coefficients
+
+
+def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
+    """Return the viewer of episodes as markup; "" without any.
+
+    First the evaluation before training, then of each arm its training and the
+    evaluation after it.
+    """
     before = check_place(folder / "before", is_folder=True)
-    for path in _own_files(before, _EVALUATION):
-        shown += [
-            ("before training", *found) for found in _read(path)[:_PER_EVALUATION]
-        ]
+    exhibits = _of_evaluations(before, "before training")
     for arm in arms:
-        steps = _own_files(arm.folder, "step-*.jsonl")
-        # The beginning, the middle and the end.
-        for path in dict.fromkeys(steps[i] for i in (0, len(steps) // 2, -1) if steps):
-            source = (
-                f"{arm.title}, step {path.stem.removeprefix('step-').lstrip('0') or 0}"
-            )
-            first_of_mode = {
-                episode.aided: (episode, known)
-                for episode, known in reversed(_read(path))
-            }
-            shown += [
-                (source, *first_of_mode[aided])
-                for aided in (True, False)
-                if aided in first_of_mode
-            ]
-        for path in _own_files(arm.folder, _EVALUATION):
-            shown += [
-                (f"{arm.title}, after training", *found)
-                for found in _read(path)[:_PER_EVALUATION]
-            ]
-    if not shown:
+        exhibits += _of_training(arm)
+        exhibits += _of_evaluations(arm.folder, f"{arm.title}, after training")
+    if not exhibits:
         return ""
-    sources, episodes, coefficients = zip(*shown, strict=True)
     return episodes_section(
-        episodes, tokens=_decoder(arms), coefficients=coefficients, sources=sources
+        [exhibit.episode for exhibit in exhibits],
+        tokens=_decoder(arms),
+        coefficients=[exhibit.coefficients for exhibit in exhibits],
+        sources=[exhibit.source for exhibit in exhibits],
     )
 
 
+def _of_evaluations(run: Path, source: str) -> list[_Exhibit]:
+    """Return the first episodes of each of a run's evaluations."""
+    exhibits: list[_Exhibit] = []
+    for path in _own_files(run, _EVALUATION):
+        for episode, coefficients in _read(path)[:_PER_EVALUATION]:
+            exhibits.append(_Exhibit(source, episode, coefficients))
+    return exhibits
+
+
+def _of_training(arm: Arm) -> list[_Exhibit]:
+    """Return the first aided and unaided episode from three steps of the training."""
+    steps = _own_files(arm.folder, _TRAINING)
+    if not steps:
+        return []
+    exhibits: list[_Exhibit] = []
+    beginning, middle, end = steps[0], steps[len(steps) // 2], steps[-1]
+    # Of one or two steps, some of the three are the same.
+    for path in dict.fromkeys((beginning, middle, end)):
+        number = path.stem.removeprefix("step-").lstrip("0") or "0"
+        source = f"{arm.title}, step {number}"
+        first_of_mode: dict[bool, _Exhibit] = {}
+        for episode, coefficients in _read(path):
+            exhibit = _Exhibit(source, episode, coefficients)
+            first_of_mode.setdefault(episode.aided, exhibit)
+        for aided in (True, False):
+            if aided in first_of_mode:
+                exhibits.append(first_of_mode[aided])
+    return exhibits
+
+
 def _own_files(run: Path, pattern: str) -> list[Path]:
-    """Return the files of episodes of a run, none of them by a link: a shared folder's
-    lead anywhere.
+    """Return the files of episodes of a run, in order.
+
+    None of them by a link: those in a folder from somebody else may lead anywhere.
     """
     folder = run / "episodes"
     if folder.is_symlink():
@@ -209,23 +262,27 @@ def _own_files(run: Path, pattern: str) -> list[Path]:
     return [path for path in sorted(folder.glob(pattern)) if not path.is_symlink()]
 
 
-def _read(path: Path) -> list[tuple[Episode, NDArray[np.float32]]]:
+def _read(path: Path) -> list[tuple[Episode, _Coefficients]]:
+    """Return the episodes of a file with the coefficients that stand beside it."""
     episodes = list(read_episodes(path))
     return list(zip(episodes, read_coefficients(path, episodes), strict=True))
 
 
 def _decoder(arms: Sequence[Arm]) -> Callable[[int], str] | None:
-    """Return the decoder of the arms' policy, which they share, if one of them has a
-    checkpoint.
+    """Return the decoder of the arms' policy, if one of them has a checkpoint.
+
+    All arms train the same policy, so any of them has the tokenizer.
     """
     for arm in arms:
         try:
             policy = Path(policy_folder(str(arm.folder)))
+            # checkpoints, its step, and the policy in it: each may be a link elsewhere.
             for place in (policy.parents[1], policy.parent, policy):
                 check_place(place, is_folder=True)
             check_entries(policy)
             return token_decoder(policy)
-        # transformers raises many kinds for one fault: there is no tokenizer to read
+        # transformers has many kinds of errors for one fault: no tokenizer to read.
+        # The page then shows the tokens' numbers.
         except Exception:
             continue
     return None

@@ -7,6 +7,9 @@ from transformers import AutoTokenizer
 
 from aipo_env import DataError
 
+_WORD_START = "▁"
+"""SentencePiece's mark for the blank before a word: U+2581, and no underscore."""
+
 
 def token_decoder(policy: Path) -> Callable[[int], str]:
     """Return a function that gives the text of one token id of a policy's tokenizer.
@@ -16,15 +19,18 @@ def token_decoder(policy: Path) -> Callable[[int], str]:
     """
     if not policy.is_dir():
         raise DataError(f"{policy}: no such folder, so its tokens cannot be read.")
-    # Said and not left out: transformers would else ask whoever sits at the terminal.
+    # The second is said and not left out: transformers would else ask whoever sits at
+    # the terminal whether to run the folder's code.
     tokenizer = AutoTokenizer.from_pretrained(
         str(policy), local_files_only=True, trust_remote_code=False
     )
 
     def decode(token_id: int) -> str:
         text = str(tokenizer.decode([token_id]))
-        # SentencePiece drops the blank before a word that is decoded alone.
-        starts_word = str(tokenizer.convert_ids_to_tokens(token_id)).startswith("▁")
-        return f" {text}" if starts_word and not text.startswith(" ") else text
+        token = str(tokenizer.convert_ids_to_tokens(token_id))
+        # SentencePiece writes the blank before a word as a mark of its own, and drops
+        # it where the word is decoded alone.
+        has_lost_blank = token.startswith(_WORD_START) and not text.startswith(" ")
+        return f" {text}" if has_lost_blank else text
 
     return decode
