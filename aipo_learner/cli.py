@@ -1,14 +1,10 @@
-"""The learner's commands: train, eval, report, demo. `aipo_env.cli` finds and calls
-them.
-"""
+"""The learner's commands: train, eval, report, demo; `aipo_env.cli` calls them."""
 
 import contextlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import tyro
 from rich.console import Console
@@ -22,18 +18,18 @@ from aipo_env import (
     choose,
     escape_terminal,
     flag_types,
-    known_datasets,
-    parse_spec,
     short_forms,
 )
 from aipo_learner.build import build_sampler
 from aipo_learner.demo import run_demo
 from aipo_learner.dry_run import dry_run
 from aipo_learner.evaluation.task_sets import measure_task_sets
+from aipo_learner.evaluation.trust import check_trusted
 from aipo_learner.learn.idle import Learned
 from aipo_learner.policy.distributed import rank
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.runtime import prepare
+from aipo_learner.reporting.report import write_report
 from aipo_learner.run.folder import FORMAT
 from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.evaluation import EvalOptions
@@ -63,11 +59,18 @@ class _Start:
 
 
 def train(argv: list[str]) -> None:
-    """Train a policy; a run found in --out is resumed."""
+    """Train a policy; a run found in --out is resumed.
+
+    Args:
+        argv: The words after `aipo train`.
+    """
+    # Twice over the words: only with the recipe and the file are the defaults known
+    # from which the single settings are read.
     start, rest = tyro.cli(_Start, args=argv, return_unknown_args=True, add_help=False)
     default = TrainConfig()
     if start.recipe:
-        default = choose(RECIPES, start.recipe, "recipe")()
+        recipe = choose(RECIPES, start.recipe, "recipe")
+        default = recipe()
     if start.config:
         default = default.changed(read_config_file(start.config))
     rest, environment = short_forms(rest, default.environment)
@@ -89,6 +92,7 @@ def train(argv: list[str]) -> None:
         dry_run(config, console)
         return
     learned = run_training(config, console, start.ray)
+    # Of several processes that train, one says what came out.
     if rank() == 0:
         console.print(
             escape_terminal(_last_line(config, learned)),
@@ -109,28 +113,28 @@ _DESCRIPTION = (
 
 
 def _last_line(config: TrainConfig, learned: Learned) -> str:
-    """Say where the policy is, and whether anything was learned."""
+    """Return where the policy is, and that nothing was learned if so."""
     best = config.out / "best"
-    shown = f". Best: {best}" if best.exists() else ""
-    line = f"Done. Policy: {policy_folder(str(config.out))}{shown}"
+    best_policy = f". Best: {best}" if best.exists() else ""
+    line = f"Done. Policy: {policy_folder(str(config.out))}{best_policy}"
     if learned.had_gradient:
         return line
-    return (
-        f"{line}\nNo step had a gradient: the policy is what it was."
-        f" {learned.idle_note}"
-    ).rstrip()
+    unchanged = "No step had a gradient: the policy is what it was."
+    # Without a note on why, no blank is left at the end.
+    return f"{line}\n{unchanged} {learned.idle_note}".rstrip()
 
 
 def evaluate_command(argv: list[str]) -> None:
     """Measure a policy on task sets: mean@k and pass@k without agents, and with them
     where asked.
+
+    Args:
+        argv: The words after `aipo eval`.
     """
+    # Twice over the words, since the defaults are those of the run whose policy it is.
     first, _ = tyro.cli(_Measured, args=argv, return_unknown_args=True, add_help=False)
     default = _eval_defaults(
-        first.policy,
-        argv,
-        has_tasks=bool(first.tasks),
-        is_trusted=first.trust_run,
+        first.policy, argv, has_tasks=bool(first.tasks), is_trusted=first.trust_run
     )
     rest, environment = short_forms(argv, default.environment)
     options = tyro.cli(
@@ -169,33 +173,36 @@ class _Measured:
 def _eval_defaults(
     policy: str, argv: Sequence[str], *, has_tasks: bool, is_trusted: bool
 ) -> EvalOptions:
-    """Return defaults that measure a run's policy, or its `best`, in the run's own
-    world.
+    """Return defaults that measure a run's policy in the run's own world.
 
     An environment that is named on the command line takes the place of the run's whole.
+
+    Args:
+        policy: As given: a run's folder, or `best` in it; anything else is no run.
+        argv: The words of the command line.
+        has_tasks: Whether it names task sets.
+        is_trusted: Whether it says to trust the run's folder.
+
+    Raises:
+        ConfigError: The run's settings are of another version, or name what is not
+            harmless.
     """
-    folders = (Path(policy), Path(policy).parent)
-    runs = [
-        path
-        for path in folders
-        if (path / "config.json").is_file() and (path / "checkpoints").is_dir()
-    ]
-    if not runs:
+    run = _run_of(Path(policy))
+    if run is None:
         return EvalOptions(policy=policy)
-    path = check_place(runs[0] / "config.json")
+    path = check_place(run / "config.json")
     row = read_config_file(path)
     if row.get("format") != FORMAT:
         raise ConfigError(
             f"eval: {path} was written by another version. Measure the folder of the"
             " policy (checkpoints/step-…/policy), and name the environment."
         )
-    given = {name: row[name] for name in ("seed", "temperature") if name in row}
+    settings = {name: row[name] for name in ("seed", "temperature") if name in row}
     environment = Environment()
-    is_named = any(word.split("=")[0] in _NAMING for word in argv)
-    if not is_named:
+    if not _names_environment(argv):
         environment = Environment.of(row.get("environment", {}))
         if not is_trusted:
-            _check_trusted(environment, path)
+            check_trusted(environment, path)
             # How agents are asked, and where replies are kept, is for the machine to
             # say.
             environment = replace(environment, pool=PoolSettings())
@@ -203,79 +210,35 @@ def _eval_defaults(
             # Other tasks are judged by what fits them, and have no tools or their own.
             resolved = environment.resolved()
             environment = replace(resolved, verifier=None, tools=None)
-    return EvalOptions(policy=policy, environment=environment, **given)
+    return EvalOptions(policy=policy, environment=environment, **settings)
+
+
+def _run_of(policy: Path) -> Path | None:
+    """Return the run's folder that a path is, or is in; None where there is none."""
+    for folder in (policy, policy.parent):
+        has_settings = (folder / "config.json").is_file()
+        # A model's folder has a config.json too, but no checkpoints.
+        if has_settings and (folder / "checkpoints").is_dir():
+            return folder
+    return None
 
 
 _NAMING = ("--environment", "--environment.id", "--environment.source")
 """Flags that name an environment."""
 
 
-_HARMLESS_AGENTS = ("none", "scripted", "notes")
-_HARMLESS_VERIFIERS = ("auto", "math", "choice")
-_HARMLESS_CODECS = ("tags", "hermes", "openai", "macro")
-"""What a run's folder may name unasked: it imports nothing, starts nothing, and asks
-nobody.
-"""
-
-
-def _check_trusted(environment: Environment, path: Path) -> None:
-    """Raise ConfigError where a run's folder names more than is harmless: it may be
-    somebody else's.
-    """
-    row = environment.to_dict()
-    agents = row.get("agents", "none")
-    is_by_role = isinstance(agents, Mapping) and "type" not in agents
-    asked = agents.values() if is_by_role else [agents]
-    foreign = [agent for agent in asked if not _is_plain(agent, _HARMLESS_AGENTS)]
-    source = row.get("source", "toy")
-    if not _is_harmless_source(source):
-        foreign.append(source)
-    if row.get("verifier", "auto") not in _HARMLESS_VERIFIERS:
-        foreign.append(row["verifier"])
-    if row.get("codec", "tags") not in _HARMLESS_CODECS:
-        foreign.append(row["codec"])
-    foreign += row.get("tools", [])
-    if environment.id and not re.fullmatch(r"AIPO-[\w-]+", environment.id):
-        foreign.append(environment.id)
-    if foreign:
-        raise ConfigError(
-            f"eval: {path} names {foreign[0]!r}, which is code of its own, or asks"
-            " somebody. If it is your own run, or you have read that, add --trust-run;"
-            " otherwise name another environment: --environment ID."
-        )
-
-
-def _is_harmless_source(spec: Any) -> bool:
-    """Return whether a source is a world or tasks of ours, a file, or a data set that
-    we know by name.
-    """
-    if isinstance(spec, str) and spec.partition(",")[0].lower() in known_datasets():
-        spec = f"hf:{spec}"
-    kind, options = parse_spec(spec, "run")
-    first = str(options.get("", ""))
-    if kind == "hf":
-        # Others are somebody's to choose, and would be fetched with the user's own key.
-        is_known = first.lower() in known_datasets()
-        return is_known and options.keys() <= {"", "limit", "split"}
-    if kind in ("file", "shipped"):
-        return options.keys() == {""}
-    return _is_plain(spec, ("toy",))
-
-
-def _is_plain(spec: Any, harmless: Sequence[str]) -> bool:
-    """Return whether a spec names something harmless, with numbers and texts for
-    options and no spec within.
-    """
-    kind, options = parse_spec(spec, "run")
-    are_plain = all(
-        isinstance(value, int | float | str | list) for value in options.values()
-    )
-    return kind in harmless and are_plain
+def _names_environment(argv: Sequence[str]) -> bool:
+    """Return whether the command line names an environment."""
+    flags = [word.partition("=")[0] for word in argv]
+    return any(flag in _NAMING for flag in flags)
 
 
 def report(argv: list[str]) -> None:
-    """Write the HTML report of a run or of several."""
-    from aipo_learner.reporting.report import write_report
+    """Write the HTML report of a run or of several.
+
+    Args:
+        argv: The words after `aipo report`.
+    """
 
     def of(folder: Positional[Path]) -> None:
         """Write one HTML page about a run, or about runs side by side.
@@ -289,7 +252,11 @@ def report(argv: list[str]) -> None:
 
 
 def demo(argv: list[str]) -> None:
-    """Run the whole demonstration."""
+    """Run the whole demonstration.
+
+    Args:
+        argv: The words after `aipo demo`.
+    """
 
     def run(*, seed: int = 0, out: Path = Path("runs/demo")) -> None:
         """Train AIPO, masked and base at equal rollouts in the toy world, evaluate,

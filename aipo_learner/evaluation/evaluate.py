@@ -1,6 +1,4 @@
-"""Evaluation: unbiased pass@k and mean@k on held-out tasks, without agents and with,
-with paired intervals.
-"""
+"""Evaluation on held-out tasks: unbiased pass@k and mean@k, with paired intervals."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +11,7 @@ from aipo_env import (
     Episode,
     Salt,
     Scenario,
+    Session,
     evaluation_key,
     keyed_rng,
     run_sync,
@@ -24,13 +23,20 @@ from aipo_learner.samplers.base import Sampler
 
 NUM_RESAMPLES = 2000
 """Bootstrap resamples behind every interval."""
+_INTERVAL_QUANTILES = (0.025, 0.975)
+"""Bounds of a 95 % interval."""
+_NUM_POWERS = 9
+"""Powers of two for which pass@k is given: up to 256."""
 _SESSIONS_AT_ONCE = 512
+"""Episodes of one wave: all of them are open at once, so that memory bounds it."""
 _TASKS_OF_AN_ENDLESS_SOURCE = 96
+"""Where no number is asked for, and there are always more."""
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """Return the unbiased estimate of the chance that one of k samples is correct
-    (arXiv 2107.03374).
+    """Return the unbiased estimate of the chance that any of k samples is correct.
+
+    From arXiv 2107.03374.
 
     >>> pass_at_k(4, 1, 2)
     0.5
@@ -47,10 +53,13 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
             f"pass_at_k: num_correct={num_correct} must be from 0 to"
             f" num_samples={num_samples}."
         )
-    if num_samples - num_correct < k:
+    num_wrong = num_samples - num_correct
+    # Any k samples then hold a correct one; the product below needs k wrong ones.
+    if num_wrong < k:
         return 1.0
-    missing = np.arange(num_samples - num_correct + 1, num_samples + 1)
-    return float(1.0 - np.prod(1.0 - k / missing))
+    # 1 - C(num_wrong, k) / C(num_samples, k), as a product: the binomials overflow.
+    factors = np.arange(num_wrong + 1, num_samples + 1)
+    return float(1.0 - np.prod(1.0 - k / factors))
 
 
 @dataclass(frozen=True)
@@ -82,25 +91,32 @@ class Scores:
     def pass_at(self, k: int) -> NDArray[np.float64]:
         """Return pass@k of every task: float64[tasks]."""
         return np.array(
-            [pass_at_k(self.num_samples, int(c), k) for c in self.num_correct]
+            [
+                pass_at_k(self.num_samples, int(num_correct), k)
+                for num_correct in self.num_correct
+            ]
         )
 
     def ks(self) -> list[int]:
         """Return the powers of two up to the number of samples, 256 at most."""
-        return [2**i for i in range(9) if 2**i <= self.num_samples]
+        powers = [2**exponent for exponent in range(_NUM_POWERS)]
+        return [k for k in powers if k <= self.num_samples]
 
     def subset(self, bottleneck: str) -> "Scores":
-        """Return the tasks of one kind of bottleneck."""
-        keep = [i for i, name in enumerate(self.bottlenecks) if name == bottleneck]
-        names = tuple(self.task_ids[i] for i in keep)
+        """Return the tasks of one kind of bottleneck.
+
+        What is counted over all samples, such as those cut off, is not known of them.
+        """
+        rows = [i for i, name in enumerate(self.bottlenecks) if name == bottleneck]
         return Scores(
-            names, (bottleneck,) * len(keep), self.num_correct[keep], self.num_samples
+            task_ids=tuple(self.task_ids[i] for i in rows),
+            bottlenecks=(bottleneck,) * len(rows),
+            num_correct=self.num_correct[rows],
+            num_samples=self.num_samples,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return means, 95 % bootstrap intervals over tasks, and the same by
-        bottleneck.
-        """
+        """Return means over tasks, their 95 % intervals, and means by bottleneck."""
         row = self._means()
         row["intervals"] = {f"pass@{k}": interval(self.pass_at(k)) for k in self.ks()}
         kinds = [kind for kind in CONSULT_KINDS if kind in self.bottlenecks]
@@ -111,15 +127,16 @@ class Scores:
             "unverified_reason": self.unverified_reason,
             "mean_reward": self.mean_reward,
         }
-        row["num_correct"] = dict(
-            zip(self.task_ids, self.num_correct.tolist(), strict=True)
-        )
+        numbers = self.num_correct.tolist()
+        row["num_correct"] = dict(zip(self.task_ids, numbers, strict=True))
         return row
 
     def _means(self) -> dict[str, Any]:
+        """Return means over tasks, and of how many."""
         means: dict[str, Any] = {
             f"pass@{k}": float(self.pass_at(k).mean()) for k in self.ks()
         }
+        # pass@1 is the share of correct samples, so it is their mean as well.
         means[f"mean@{self.num_samples}"] = means["pass@1"]
         return means | {
             "never_solved": float((self.num_correct == 0).mean()),
@@ -129,39 +146,41 @@ class Scores:
 
 
 def interval(values: NDArray[np.float64]) -> list[float]:
-    """Return the 95 % percentile bootstrap interval of a mean over tasks."""
-    draws = keyed_rng([0], Salt.BOOTSTRAP)
-    means = values[draws.integers(len(values), size=(NUM_RESAMPLES, len(values)))].mean(
-        axis=1
-    )
-    return [float(x) for x in np.quantile(means, [0.025, 0.975])]
+    """Return the 95 % percentile bootstrap interval of a mean over tasks.
+
+    Args:
+        values: float64[tasks], one for each.
+    """
+    # The same draws whatever is measured: what differs between two intervals is then
+    # the values, and a report that is written again is the same.
+    rng = keyed_rng([0], Salt.BOOTSTRAP)
+    num_tasks = len(values)
+    resamples = rng.integers(num_tasks, size=(NUM_RESAMPLES, num_tasks))
+    means = values[resamples].mean(axis=1)
+    return [float(bound) for bound in np.quantile(means, _INTERVAL_QUANTILES)]
 
 
 def compare(before: Scores, after: Scores) -> dict[str, Any]:
-    """Return what changed on the same tasks: paired differences with intervals,
-    boundary gain and loss.
+    """Return what changed on the same tasks, with intervals of paired differences.
 
     Boundary gain is the share of tasks never solved before and solved at least once
     after; boundary loss the reverse.
     """
-    differences = {
-        k: after.pass_at(k) - before.pass_at(k)
-        for k in before.ks()
-        if k <= after.num_samples
-    }
-    was, now = before.num_correct > 0, after.num_correct > 0
+    ks = [k for k in before.ks() if k <= after.num_samples]
+    # Task by task: how hard a task is, which both have in common, widens no interval.
+    differences = {k: after.pass_at(k) - before.pass_at(k) for k in ks}
+    was_solved = before.num_correct > 0
+    is_solved = after.num_correct > 0
     return {
         "difference": {f"pass@{k}": float(d.mean()) for k, d in differences.items()},
         "intervals": {f"pass@{k}": interval(d) for k, d in differences.items()},
-        "boundary_gain": float((~was & now).mean()),
-        "boundary_loss": float((was & ~now).mean()),
+        "boundary_gain": float((~was_solved & is_solved).mean()),
+        "boundary_loss": float((was_solved & ~is_solved).mean()),
     }
 
 
 def dependence_gap(unaided: Scores, aided: Scores) -> float:
-    """Return how much better the policy is with agents than without: pass@1, same
-    tasks.
-    """
+    """Return pass@1 with agents minus pass@1 without, on the same tasks."""
     return float((aided.pass_at(1) - unaided.pass_at(1)).mean())
 
 
@@ -174,63 +193,79 @@ def evaluate(
     aided: bool,
     seed: int,
 ) -> tuple[Scores, list[Episode]]:
-    """Sample `num_tasks` held-out tasks; return the scores and the first episode of
-    each task.
+    """Sample held-out tasks; return the scores and the first episode of each task.
 
-    0 stands for all tasks of a finite source, which is never read twice. Unaided means
-    deployment: the plain prompt, and markup is plain text. An episode whose verifier
-    failed counts as wrong.
+    Unaided means deployment: the plain prompt, and markup is plain text. An episode
+    whose verifier failed counts as wrong.
+
+    Args:
+        sampler: The policy.
+        scenario: What is played; of its source the test tasks.
+        num_tasks: At most so many; 0 stands for all of a finite source, which is never
+            read twice.
+        num_samples: Episodes of each task.
+        aided: Whether the policy may consult.
+        seed: Draws the order of the tasks and every sample.
     """
-    held = scenario.source.num_tasks("test") or num_tasks or _TASKS_OF_AN_ENDLESS_SOURCE
-    num_tasks = min(num_tasks or held, held)
+    available = scenario.source.num_tasks("test")
+    # An endless source has no number of its own.
+    available = available or num_tasks or _TASKS_OF_AN_ENDLESS_SOURCE
+    num_tasks = min(num_tasks or available, available)
     indices = [
         task_index(scenario.source, "test", position, seed)
         for position in range(num_tasks)
     ]
     tasks = [scenario.source.task("test", index) for index in indices]
+    tally = _Tally(num_tasks)
+    # Task by task, so that samples of one prompt are mostly played in one wave.
     jobs = [
         (number, sample) for number in range(num_tasks) for sample in range(num_samples)
     ]
-    num_correct = np.zeros(num_tasks, np.int64)
-    num_truncated = num_unverified = 0
-    unverified_reason = ""
-    rewards: list[float] = []
-    firsts: list[Episode] = []
     for start in range(0, len(jobs), _SESSIONS_AT_ONCE):
         chunk = jobs[start : start + _SESSIONS_AT_ONCE]
-        sessions = [
-            scenario.session(
-                tasks[number],
-                aided=aided,
-                key=evaluation_key(seed, number, sample, aided=aided),
-            )
-            for number, sample in chunk
-        ]
+        sessions: list[Session] = []
+        for number, sample in chunk:
+            key = evaluation_key(seed, number, sample, aided=aided)
+            sessions.append(scenario.session(tasks[number], aided=aided, key=key))
+        # Each rank plays its share, and all ranks get all episodes.
         wave = play_wave(scenario, share(sessions), sampler)
         episodes = gathered(run_sync(wave))
         for (number, sample), episode in zip(chunk, episodes, strict=True):
-            num_correct[number] += episode.correct
-            num_truncated += episode.stop_reason.is_truncated
-            if episode.reward is None:
-                num_unverified += 1
-                told = episode.verdict.reason if episode.verdict else ""
-                unverified_reason = unverified_reason or told
-            else:
-                rewards.append(episode.reward)
-            if sample == 0:
-                firsts.append(episode)
-    kinds = tuple(str(task.meta.get("bottleneck", "")) for task in tasks)
-    names = tuple(task.id for task in tasks)
-    return (
-        Scores(
-            names,
-            kinds,
-            num_correct,
-            num_samples,
-            num_truncated,
-            num_unverified,
-            unverified_reason,
-            float(np.mean(rewards)) if rewards else 0.0,
-        ),
-        firsts,
+            tally.add(number, episode, is_first=sample == 0)
+    scores = Scores(
+        task_ids=tuple(task.id for task in tasks),
+        bottlenecks=tuple(str(task.meta.get("bottleneck", "")) for task in tasks),
+        num_correct=tally.num_correct,
+        num_samples=num_samples,
+        num_truncated=tally.num_truncated,
+        num_unverified=tally.num_unverified,
+        unverified_reason=tally.unverified_reason,
+        mean_reward=float(np.mean(tally.rewards)) if tally.rewards else 0.0,
     )
+    return scores, tally.firsts
+
+
+class _Tally:
+    """What the episodes of an evaluation have come to so far."""
+
+    def __init__(self, num_tasks: int) -> None:
+        self.num_correct = np.zeros(num_tasks, np.int64)
+        self.num_truncated = 0
+        self.num_unverified = 0
+        self.unverified_reason = ""
+        self.rewards: list[float] = []
+        self.firsts: list[Episode] = []
+
+    def add(self, number: int, episode: Episode, *, is_first: bool) -> None:
+        """Count an episode of the task `number`; keep the first of each task."""
+        self.num_correct[number] += episode.correct
+        self.num_truncated += episode.stop_reason.is_truncated
+        if episode.reward is None:
+            self.num_unverified += 1
+            reason = episode.verdict.reason if episode.verdict else ""
+            # Of the first that says one: the others mostly say the same.
+            self.unverified_reason = self.unverified_reason or reason
+        else:
+            self.rewards.append(episode.reward)
+        if is_first:
+            self.firsts.append(episode)

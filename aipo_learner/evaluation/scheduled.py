@@ -1,5 +1,7 @@
-"""What is measured on schedule: the policy alone, on the same held-out tasks with the
-same draws every time.
+"""What is measured on schedule: the policy alone, on the same tasks every time.
+
+The draws are the same too, so that what changes from one evaluation to the next is the
+policy.
 """
 
 from aipo_env import DataError, Environment, Scenario, build_scenario, is_id
@@ -38,8 +40,10 @@ def held_out_scenario(config: TrainConfig) -> Scenario:
 def held_out_metrics(
     schedule: EvaluationSchedule, scenario: Scenario, sampler: Sampler, *, seed: int
 ) -> dict[str, float]:
-    """Sample the held-out tasks; return mean pass@1, pass@k, and the share that a limit
-    cut off.
+    """Sample the held-out tasks; return the metrics of the evaluation by name.
+
+    They are mean pass@1, mean pass@k, and the shares of episodes without a verdict and
+    of those that a limit cut off.
     """
     num_samples = schedule.num_samples
     scores, _ = evaluate(

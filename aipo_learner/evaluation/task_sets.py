@@ -27,6 +27,9 @@ from aipo_learner.evaluation.evaluate import dependence_gap, evaluate
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.settings.evaluation import EvalOptions, environments
 
+_REWARD_TOLERANCE = 1e-9
+"""A mean reward this near to the success is the success."""
+
 
 def measure_task_sets(
     sampler: Sampler, options: EvalOptions, console: Console
@@ -35,15 +38,60 @@ def measure_task_sets(
 
     What was measured is written, and in the end printed, even when a later set fails.
 
+    Args:
+        sampler: The policy.
+        options: What is measured, and where the scores go.
+        console: For the table.
+
     Raises:
         ConfigError, DataError: Before anything is sampled, when a set cannot be read,
             or its scores not be written.
+        VerifierError: No sample of a set got a verdict.
     """
     agents = None if options.aided else "none"
     scenarios = {
         name: build_scenario(environment, agents, seed=options.seed)
         for name, environment in environments(options).items()
     }
+    folders = _folders(options, scenarios)
+    _check_all(options, scenarios, folders)
+    results: dict[str, dict[str, Any]] = {}
+    try:
+        for name, scenario in scenarios.items():
+            settings = _settings(options, scenario)
+            line = "  ".join(f"{key}={value!r}" for key, value in settings.items())
+            console.print(
+                escape_terminal(f"{name}: {line}"), highlight=False, markup=False
+            )
+            scores, episodes = _measure(sampler, scenario, options)
+            results[name] = {**scores, "settings": {"tasks": name, **settings}}
+            # Now and not in the end: a set may take hours, and the next may fail.
+            if options.out:
+                _write(folders[name], results[name], episodes)
+    finally:
+        if results:
+            _print(results, console)
+    for name, result in results.items():
+        alone = result["unaided"]
+        num_episodes = alone["num_tasks"] * alone["num_samples"]
+        if alone["num_unverified"] == num_episodes:
+            raise VerifierError(
+                f"eval: no sample of {name!r} got a verdict:"
+                f" {alone['unverified_reason']}"
+            )
+    return results
+
+
+def _check_all(
+    options: EvalOptions,
+    scenarios: Mapping[str, Scenario],
+    folders: Mapping[str, Path],
+) -> None:
+    """Find out what would fail later, before hours are spent on the sets before it.
+
+    Raises:
+        ConfigError, DataError: As `measure_task_sets`.
+    """
     for name, scenario in scenarios.items():
         if options.aided and not scenario.offered:
             raise ConfigError(
@@ -52,45 +100,22 @@ def measure_task_sets(
             )
     for scenario in scenarios.values():
         if scenario.source.num_tasks("test") == 0:
-            scenario.source.task(
-                "test", 0
-            )  # raises, and says which tasks there are instead
+            # Raises, and says which tasks there are instead.
+            scenario.source.task("test", 0)
     if options.aided:
         for scenario in scenarios.values():
             run_sync(check_agents(scenario.pool))
-    for folder in _folders(options, scenarios).values():
+    for folder in folders.values():
         _check_out(folder, is_within=len(scenarios) > 1)
-    results: dict[str, dict[str, Any]] = {}
-    try:
-        for name, scenario in scenarios.items():
-            settings = _settings(options, scenario)
-            shown = "  ".join(f"{key}={value!r}" for key, value in settings.items())
-            console.print(
-                escape_terminal(f"{name}: {shown}"), highlight=False, markup=False
-            )
-            scores, episodes = _measure(sampler, scenario, options)
-            results[name] = {**scores, "settings": {"tasks": name, **settings}}
-            if options.out:
-                folders = _folders(options, scenarios)
-                _write(folders[name], results[name], episodes)
-    finally:
-        if results:
-            _print(results, console)
-    for name, result in results.items():
-        alone = result["unaided"]
-        if alone["num_unverified"] == alone["num_tasks"] * alone["num_samples"]:
-            raise VerifierError(
-                f"eval: no sample of {name!r} got a verdict:"
-                f" {alone['unverified_reason']}"
-            )
-    return results
 
 
 def _settings(options: EvalOptions, scenario: Scenario) -> dict[str, Any]:
-    """Return how the policy is sampled."""
+    """Return how the policy is sampled, which scores are to be read with."""
     rules = scenario.rules
-    first = scenario.session(scenario.source.task("test", 0), aided=False)
-    system, *_ = first.open()
+    first_task = scenario.source.task("test", 0)
+    session = scenario.session(first_task, aided=False)
+    # What follows the system's message is the task itself.
+    system, *_ = session.open()
     return {
         "prompt": system.content,
         "temperature": options.temperature,
@@ -104,27 +129,33 @@ def _settings(options: EvalOptions, scenario: Scenario) -> dict[str, Any]:
 def _measure(
     sampler: Sampler, scenario: Scenario, options: EvalOptions
 ) -> tuple[dict[str, Any], list[Episode]]:
-    common: dict[str, Any] = {"num_tasks": options.num_tasks, "seed": options.seed}
+    """Return the scores on one set, and the first episodes of its tasks."""
     unaided, episodes = evaluate(
-        sampler, scenario, num_samples=options.samples, aided=False, **common
+        sampler,
+        scenario,
+        num_tasks=options.num_tasks,
+        num_samples=options.samples,
+        aided=False,
+        seed=options.seed,
     )
     result: dict[str, Any] = {"unaided": unaided.to_dict()}
-    if options.aided:
-        aided, more = evaluate(
-            sampler, scenario, num_samples=options.aided_samples, aided=True, **common
-        )
-        result |= {
-            "aided": aided.to_dict(),
-            "dependence_gap": dependence_gap(unaided, aided),
-        }
-        episodes += more
-    return result, episodes
+    if not options.aided:
+        return result, episodes
+    aided, aided_episodes = evaluate(
+        sampler,
+        scenario,
+        num_tasks=options.num_tasks,
+        num_samples=options.aided_samples,
+        aided=True,
+        seed=options.seed,
+    )
+    result["aided"] = aided.to_dict()
+    result["dependence_gap"] = dependence_gap(unaided, aided)
+    return result, [*episodes, *aided_episodes]
 
 
 def _folders(options: EvalOptions, scenarios: Collection[str]) -> dict[str, Path]:
-    """Return the folder for the scores of each set; none where they are not to be
-    written.
-    """
+    """Return the folder for the scores of each set; none unless they are written."""
     if not options.out:
         return {}
     if len(scenarios) == 1:
@@ -133,8 +164,12 @@ def _folders(options: EvalOptions, scenarios: Collection[str]) -> dict[str, Path
 
 
 def _check_out(folder: Path, *, is_within: bool) -> None:
-    """Raise DataError if what would be written is a link or no file, or a set's folder
-    within another is none.
+    """Raise DataError unless the scores can be written into a folder.
+
+    Nothing is written through a link. --out itself may be one: its user chose it.
+
+    Args:
+        is_within: Whether the folder is a set's own within --out.
     """
     if is_within:
         check_place(folder, is_folder=True)
@@ -145,68 +180,96 @@ def _check_out(folder: Path, *, is_within: bool) -> None:
 def _write(
     folder: Path, result: Mapping[str, Any], episodes: Sequence[Episode]
 ) -> None:
+    """Write the scores of a set, in place of those that are there."""
     folder.mkdir(parents=True, exist_ok=True)
     write_anew(folder / "scores.json", json.dumps(result, indent=2) + "\n")
     path = folder / "episodes.jsonl"
+    # Episodes are appended to what is there.
     path.unlink(missing_ok=True)
     write_episodes(path, episodes)
 
 
+_Row = tuple[str, str, Mapping[str, Any]]
+"""A line of the table: the set, "alone" or "aided", and the scores."""
+
+
 def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
-    """Print means over tasks with their 95 % intervals, also by the help a task is
-    known to need.
-    """
-    table = Table("task set", "policy", "tasks", "mean", "pass", "cut off", box=None)
-    for column in table.columns[1:]:
-        column.no_wrap = True
-    rows = [
-        (name, label, result[key])
-        for name, result in results.items()
-        for key, label in (("unaided", "alone"), ("aided", "aided"))
-        if key in result
-    ]
-    for name, label, row in rows:
-        highest = list(row["intervals"])[-1]
-        mean, best = f"@{row['num_samples']}", highest.removeprefix("pass")
-        cut_off = f"{row['num_truncated'] / row['num_samples'] / row['num_tasks']:.0%}"
-        cells = (
-            f"{mean} {_with_interval(row, 'pass@1')}",
-            f"{best} {_with_interval(row, highest)}",
-            cut_off,
-        )
-        table.add_row(name, label, str(row["num_tasks"]), *cells)
-        for kind, part in row["by_bottleneck"].items():
-            cells = (f"{mean} {part['pass@1']:.3f}", f"{best} {part[highest]:.3f}", "")
-            table.add_row(f"  {kind}", label, str(part["num_tasks"]), *cells)
-    console.print(table)
-    for name, label, row in rows:
-        # Success alone hides what a reward with partial credit says.
-        if not math.isclose(row["mean_reward"], row["pass@1"], abs_tol=1e-9):
-            console.print(
-                f"{name}, {label}: mean reward {row['mean_reward']:.3f}.",
-                highlight=False,
-                markup=False,
-            )
-        number = row["num_unverified"]
-        if number:
-            console.print(
-                f"{name}, {label}: {number} samples are wrong for want of a verdict: "
-                f"{escape_terminal(row['unverified_reason'])}",
-                highlight=False,
-                markup=False,
-            )
+    """Print a table of the scores, and what it does not say."""
+    rows: list[_Row] = []
+    for name, result in results.items():
+        rows.append((name, "alone", result["unaided"]))
+        if "aided" in result:
+            rows.append((name, "aided", result["aided"]))
+    console.print(_table(rows))
+    _print_remarks(rows, console)
     if len(results) > 1:
-        mean_alone = np.mean(
-            [result["unaided"]["pass@1"] for result in results.values()]
-        )
+        alone = [result["unaided"]["pass@1"] for result in results.values()]
         console.print(
-            f"Mean over the {len(results)} sets, alone: {mean_alone:.3f}. Each set"
+            f"Mean over the {len(results)} sets, alone: {np.mean(alone):.3f}. Each set"
             " counts the same, whatever its size and kind, so compare policies set by"
             " set first.",
             highlight=False,
         )
 
 
+def _table(rows: Sequence[_Row]) -> Table:
+    """Return means over tasks with their 95 % intervals, and means by bottleneck."""
+    table = Table("task set", "policy", "tasks", "mean", "pass", "cut off", box=None)
+    # Names of sets may be broken, numbers may not.
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    for name, label, row in rows:
+        # Intervals stand in the order of k: the last is that of the largest.
+        highest = list(row["intervals"])[-1]
+        mean_at = f"@{row['num_samples']}"
+        pass_at = highest.removeprefix("pass")
+        share_cut_off = row["num_truncated"] / row["num_samples"] / row["num_tasks"]
+        table.add_row(
+            name,
+            label,
+            str(row["num_tasks"]),
+            f"{mean_at} {_with_interval(row, 'pass@1')}",
+            f"{pass_at} {_with_interval(row, highest)}",
+            f"{share_cut_off:.0%}",
+        )
+        for kind, part in row["by_bottleneck"].items():
+            table.add_row(
+                f"  {kind}",
+                label,
+                str(part["num_tasks"]),
+                f"{mean_at} {part['pass@1']:.3f}",
+                f"{pass_at} {part[highest]:.3f}",
+                "",
+            )
+    return table
+
+
+def _print_remarks(rows: Sequence[_Row], console: Console) -> None:
+    """Print mean rewards that differ from success, and why verdicts are missing."""
+    for name, label, row in rows:
+        # Success alone hides what a reward with partial credit says.
+        is_success = math.isclose(
+            row["mean_reward"], row["pass@1"], abs_tol=_REWARD_TOLERANCE
+        )
+        if not is_success:
+            console.print(
+                f"{name}, {label}: mean reward {row['mean_reward']:.3f}.",
+                highlight=False,
+                markup=False,
+            )
+        num_unverified = row["num_unverified"]
+        if num_unverified:
+            # A verifier's words may quote the policy's.
+            reason = escape_terminal(row["unverified_reason"])
+            console.print(
+                f"{name}, {label}: {num_unverified} samples are wrong for want of a"
+                f" verdict: {reason}",
+                highlight=False,
+                markup=False,
+            )
+
+
 def _with_interval(row: Mapping[str, Any], name: str) -> str:
+    """Return a mean with its interval."""
     low, high = row["intervals"][name]
     return f"{row[name]:.3f} ({low:.2f}–{high:.2f})"

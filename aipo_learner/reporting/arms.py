@@ -117,7 +117,7 @@ class Arm:
         for name in (*CONSULT_OUTCOMES, "revealed", "retries"):
             values: list[Any] = [row.get(f"consults/{name}") for row in self.rows]
             totals[name] = int(sum(value for value in values if is_number(value)))
-        # A unary plus drops the zeros, which would be empty columns in the page's table.
+        # A unary plus drops the zeros, which would be empty columns in the table.
         return +totals
 
     def curve(self, name: str, *, minus: str = "") -> Series | None:

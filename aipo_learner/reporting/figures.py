@@ -1,4 +1,4 @@
-"""The report's figures: each a chart, a title, and a sentence that says what it means."""
+"""The report's figures: each a chart, a title, and a sentence on what it means."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -201,7 +201,7 @@ def _by_metric(
 def _figure(
     lines: Sequence[Series], title: str, caption: str, *, share: bool, x_label: str
 ) -> list[Figure]:
-    """Return a figure of smoothed curves above the values they are made from, if any."""
+    """Return a figure of smoothed curves and the values they are made from, if any."""
     if not lines:
         return []
     smooth = [smoothed(line) for line in lines]
