@@ -1,5 +1,4 @@
-"""A run on disk: checkpoints that are whole or absent, the reply journal, and what a
-resumed run may differ in.
+"""A run on disk: checkpoints that are whole or absent, and the journal of replies.
 
     out/config.json  metrics.jsonl  journal.jsonl  episodes/step-000010.jsonl
     out/checkpoints/step-000025/
@@ -65,17 +64,23 @@ _MAY_CHANGE = {
     "stop_after_idle_steps",
 }
 """Settings that a resumed run may have otherwise than the run it continues."""
-
-
 MAX_CHANGES = 20
-"""More settings that differ are not told."""
+"""Settings that differ: so many of them stand in the message."""
+MAX_NAME_CHARS = 80
+"""Characters of a setting's name in the message; a folder's file may hold any."""
+MAX_VALUE_CHARS = 500
+"""Characters of its value there."""
 FILES = ("config.json", "metrics.jsonl", "journal.jsonl", "lock", "run_id")
 """What a run writes in its folder, and in place of what is there."""
 FOLDERS = ("checkpoints", "episodes", "failed", "tensorboard", "wandb")
 """The folders in it that a run writes to, and deletes from."""
 _OWN_LINKS = ("wandb",)
 """Those in which a library puts links of its own."""
+_STEP_PREFIX = "step-"
 _STEP = re.compile(r"step-[0-9]{6,9}")
+"""Name of a checkpoint's folder; one that is not whole has a suffix."""
+_WRITING = ".writing"
+"""Suffix of a checkpoint that is being written, or deleted: it is no checkpoint."""
 
 
 def check_folder(folder: Path) -> None:
@@ -91,14 +96,17 @@ def check_folder(folder: Path) -> None:
         check_place(folder / name, is_folder=True)
         if name not in _OWN_LINKS:
             check_entries(folder / name)
+    # The one link among them: it is replaced, and never written through.
     best = folder / "best"
     if best.exists() and not best.is_symlink():
         raise DataError(f"{best}: no link, which a run puts there. Move it away.")
 
 
 class Run:
-    """A run's folder. `step` is the first step still to be made; `journal` keeps the
-    replies paid for since.
+    """A run's folder.
+
+    `step` is the first step still to be made. `journal` keeps the replies that agents
+    gave since the last checkpoint, so that a run that was cut off asks nobody again.
     """
 
     journal: Journal
@@ -107,17 +115,21 @@ class Run:
         self.config = config
         self.folder = config.out
         self._checkpoints = self.folder / "checkpoints"
-        self.step = max((int(path.name[5:]) for path in self._whole()), default=0)
+        steps = [int(path.name.removeprefix(_STEP_PREFIX)) for path in self._whole()]
+        self.step = max(steps, default=0)
         self.initial_policy = policy_folder(config.policy)
         self._best: Path | None = None
         self._writing: Future[Any] | None = None
+        """The checkpoint of `step`, while it is not yet in its place."""
         self._num_journal_bytes = 0
+        """What of the journal that checkpoint makes superfluous."""
 
     @classmethod
     @contextlib.contextmanager
     def open(cls, config: TrainConfig) -> Iterator["Run"]:
-        """Open or start the run in `config.out`; rank 0 does, and the others read what
-        it left.
+        """Open or start the run in `config.out`, and close it in the end.
+
+        Rank 0 prepares the folder, and the other ranks read what is in it.
 
         Raises:
             CheckpointError: The folder holds a run with other settings, or cannot be
@@ -127,12 +139,15 @@ class Run:
         with contextlib.ExitStack() as stack:
             try:
                 if rank() == 0:
+                    # Before anything is written: the folder may be somebody else's.
                     check_folder(run.folder)
                     if run.step:
                         check_tree(run._at(run.step))
                     (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
+                    # Before anything is deleted: another process may be writing here.
                     stack.enter_context(locked(run.folder))
                     run._prepare()
+                # Also waits until rank 0 is through: only then is the journal opened.
                 if len(set(gathered([run.step]))) > 1:
                     raise CheckpointError(
                         f"{run.folder}: not all ranks see the checkpoint of step"
@@ -145,41 +160,25 @@ class Run:
                 raise CheckpointError(
                     f"{run.folder}: the run's folder cannot be used: {error}"
                 ) from error
+            # Apart from the above: an error of the training is none of the folder.
             try:
                 yield run
             finally:
                 run.settle(wait=True)
 
     def _prepare(self) -> None:
-        """Write down the settings of a new run, compare those of an old one, delete
-        what was left half made.
+        """Compare the settings with those of an old run, or write those of a new one.
+
+        What was left half made is deleted.
         """
-        settings = {
-            key: value
-            for key, value in self.config.to_dict().items()
-            if key not in _MAY_CHANGE
-        }
-        # The pool's limits may change too: they decide how agents are asked, not what.
-        settings["environment"].pop("pool", None)
-        settings["compute"] = {
-            "lora_rank": self.config.compute.lora_rank
-        }  # the rest changes only rounding
-        text = (
-            json.dumps(
-                {
-                    "format": FORMAT,
-                    **settings,
-                    "initial_policy": self.initial_policy,
-                },
-                indent=2,
-            )
-            + "\n"
-        )
+        row = self._settings()
+        text = json.dumps(row, indent=2) + "\n"
         path = self.folder / "config.json"
         self._checkpoints.mkdir(exist_ok=True)
         if self.step and path.is_file():
+            # As they read from a file, where a tuple is a list.
             self._check_settings(path, json.loads(text))
-        for leftover in self._checkpoints.glob("*.writing"):
+        for leftover in self._checkpoints.glob(f"*{_WRITING}"):
             shutil.rmtree(leftover)
         if not self.step:
             if path.is_file() and read_whole(path) != text.encode():
@@ -188,9 +187,25 @@ class Run:
             write_anew(path, text)
         _own_copy(self.folder / "journal.jsonl")
 
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings that must stay the same, as `config.json` holds them."""
+        settings = {
+            name: value
+            for name, value in self.config.to_dict().items()
+            if name not in _MAY_CHANGE
+        }
+        # The pool's limits may change too: they decide how agents are asked, not what.
+        settings["environment"].pop("pool", None)
+        # Of how the update is computed, the rest changes only rounding.
+        settings["compute"] = {"lora_rank": self.config.compute.lora_rank}
+        return {"format": FORMAT, **settings, "initial_policy": self.initial_policy}
+
     def _check_settings(self, path: Path, now: dict[str, Any]) -> None:
-        """Compare the settings of the run that is resumed with those it was started
-        with.
+        """Compare settings with those that the run to be resumed was started with.
+
+        Args:
+            path: The file with the run's.
+            now: The settings of this time.
 
         Raises:
             CheckpointError: They differ, or cannot be read.
@@ -202,18 +217,23 @@ class Run:
                 f"{path}: not the settings of a run ({error}). Put back the file that"
                 " the run wrote, or use another --out."
             ) from error
-        if before.get("format", 1) != FORMAT:
+        # The first format did not say which it was.
+        version = before.get("format", 1)
+        if version != FORMAT:
             raise CheckpointError(
                 f"{self.folder} holds a run of another version, in format"
-                f" {shown(before.get('format', 1))}; this version reads {FORMAT}. Use"
+                f" {shown(version)}; this version reads {FORMAT}. Use"
                 " the version that wrote it, or another --out."
             )
-        changes = [
-            f"{key[:80]} was {shown(before.get(key), 500)}, is"
-            f" {shown(now.get(key), 500)}"
-            for key in sorted({*before, *now})
-            if before.get(key) != now.get(key)
-        ]
+        changes: list[str] = []
+        for name in sorted({*before, *now}):
+            old_value = before.get(name)
+            new_value = now.get(name)
+            if old_value != new_value:
+                changes.append(
+                    f"{name[:MAX_NAME_CHARS]} was {shown(old_value, MAX_VALUE_CHARS)},"
+                    f" is {shown(new_value, MAX_VALUE_CHARS)}"
+                )
         if changes:
             raise CheckpointError(
                 f"{self.folder} holds a run with other settings"
@@ -222,27 +242,35 @@ class Run:
             )
 
     def policy_path(self) -> str:
-        """Return where the weights to start from are; adapters are put on the initial
-        policy again.
+        """Return where the weights to start from are.
+
+        A run of adapters starts from the initial policy again, on which `restore` puts
+        them: its checkpoints hold the two merged, where they would count twice.
         """
-        is_exact = self.step and not self.config.compute.lora_rank
-        return str(self._at(self.step) / "policy") if is_exact else self.initial_policy
+        if self.step and not self.config.compute.lora_rank:
+            return str(self._at(self.step) / "policy")
+        return self.initial_policy
 
     def queued_episodes(self) -> list[Episode]:
-        """Return the episodes that were sampled before the last checkpoint for steps
-        after it.
-        """
+        """Return what was sampled before the last checkpoint for the steps after it."""
         path = self._at(self.step) / "queue.jsonl"
         return list(read_episodes(path)) if path.is_file() else []
 
     def episodes_path(self, step: int) -> Path:
-        """Return the file for the episodes of a step, emptied."""
-        path = self.folder / "episodes" / f"step-{step:06d}.jsonl"
+        """Return the file for the episodes of a step, of which there is none yet.
+
+        A step that is made again leaves its episodes once.
+        """
+        path = self.folder / "episodes" / f"{_STEP_PREFIX}{step:06d}.jsonl"
         path.unlink(missing_ok=True)
         return path
 
     def restore(self, model: PreTrainedModel) -> None:
-        """Load the model's adapters when the run is resumed."""
+        """Load the model's adapters when the run is resumed.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be read, or has another format.
+        """
         if not self.step:
             return
         path = self._at(self.step) / "state.pt"
@@ -254,18 +282,22 @@ class Run:
                 f" {FORMAT}. Use the version that wrote it, or start anew from the"
                 f" weights: --policy {path.parent / 'policy'}."
             )
+        # Not strict: the weights that adapters are put on are not among them.
         model.load_state_dict(state["adapter"], strict=False)
 
     def restore_optimizer(
         self, model: PreTrainedModel, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Load the state of the optimiser of `model`, which may be sharded, when the
-        run is resumed.
+        """Load the optimiser's state when the run is resumed; the model may be sharded.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be read.
         """
-        if self.step:
-            path = self._at(self.step) / "optimizer"
-            with _unreadable_explained(path):
-                load_optimizer(path, model, optimizer)
+        if not self.step:
+            return
+        path = self._at(self.step) / "optimizer"
+        with _unreadable_explained(path):
+            load_optimizer(path, model, optimizer)
 
     def save(
         self,
@@ -277,17 +309,26 @@ class Run:
         *,
         keep_journal: bool = False,
     ) -> None:
-        """Write the checkpoint after `step` steps, with the episodes that wait; drop
-        old ones and the journal.
+        """Write the checkpoint after `step` steps; drop old ones and the journal.
 
-        The journal is kept where agents were already asked for steps to come. Several
-        ranks write on while the next steps are made, see `settle`.
+        Several ranks write on while the next steps are made, see `settle`.
+
+        Args:
+            step: Steps that the weights have made.
+            model: On every rank, of which each writes the optimiser's state of its own
+                shards.
+            tokenizer: Goes with the policy.
+            optimizer: Its state is saved.
+            queued: Episodes that were sampled for steps to come.
+            keep_journal: Whether the journal stays, since agents were already asked for
+                steps to come.
 
         Raises:
             CheckpointError: It cannot be written; earlier checkpoints are untouched.
         """
+        # One checkpoint at a time: the attributes below are those of one.
         self.settle(wait=True)
-        scratch = self._at(step).with_suffix(".writing")
+        scratch = self._at(step).with_suffix(_WRITING)
         with self._unwritable_explained(step):
             if rank() == 0:
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -301,53 +342,68 @@ class Run:
                 torch.save(state, scratch / "state.pt")
                 if queued:
                     write_episodes(scratch / "queue.jsonl", queued, reveal=True)
+            # The others wait here until rank 0 has made the folder they write in.
             gathered([None])
-            written = save_optimizer(scratch / "optimizer", model, optimizer)
-        self._writing, self.step = written, step
+            writing = save_optimizer(scratch / "optimizer", model, optimizer)
+        self._writing = writing
+        self.step = step
         self._num_journal_bytes = 0 if keep_journal else self.journal.size()
         self.settle()
         self.journal.forget()
 
     def settle(self, *, wait: bool = False) -> None:
-        """Put the last checkpoint in its place if all ranks have written it, or once
-        they have.
+        """Put the last checkpoint in its place if all ranks have written it.
+
+        Args:
+            wait: Wait until they have.
 
         Raises:
             CheckpointError: It could not be written; earlier checkpoints are untouched.
         """
-        if self._writing is None or not (wait or self._writing.done()):
+        writing = self._writing
+        if writing is None:
             return
-        written, self._writing = self._writing, None
+        if not wait and not writing.done():
+            return
+        # First of all: what fails is not tried again when the run is closed.
+        self._writing = None
         target = self._at(self.step)
-        scratch = target.with_suffix(".writing")
+        scratch = target.with_suffix(_WRITING)
         with self._unwritable_explained(self.step):
-            written.result()
+            # Raises what was raised where it was written.
+            writing.result()
             if rank():
                 return
+            # Before the name: after a loss of power, a file system may have kept the
+            # name and lost what the files hold.
             for path in scratch.rglob("*"):
                 if path.is_file():
                     _sync(path)
             shutil.rmtree(target, ignore_errors=True)
             scratch.rename(target)
+        # Only now: until here, a run that is cut off needs these replies again.
         if self._num_journal_bytes:
             self.journal.clear(self._num_journal_bytes)
         self._keep_best()
 
     @contextlib.contextmanager
     def _unwritable_explained(self, step: int) -> Iterator[None]:
+        """Turn what writing raises into CheckpointError; delete what was written."""
         target = self._at(step)
         try:
             yield
-        except Exception as error:  # each library has a kind of its own for a full disk
-            shutil.rmtree(target.with_suffix(".writing"), ignore_errors=True)
+        # Each library has a kind of its own for a full disk.
+        except Exception as error:
+            shutil.rmtree(target.with_suffix(_WRITING), ignore_errors=True)
             raise CheckpointError(
                 f"{target}: the checkpoint cannot be written: {error}. Earlier"
                 " checkpoints are whole; make room and start the same command again."
             ) from error
 
     def mark_best(self, step: int) -> None:
-        """Let `best` in the run's folder stand for the policy after `step` steps, and
-        keep its checkpoint.
+        """Let `best` in the run's folder be the policy after `step` steps.
+
+        Its checkpoint is kept until another is better.
         """
         self.settle()
         self._best = self._at(step)
@@ -355,30 +411,35 @@ class Run:
             self._keep_best()
 
     def _keep_best(self) -> None:
-        """Link the best checkpoint once it is whole; delete all others but the
-        newest.
-        """
+        """Link the best checkpoint if it is whole; delete all others but the newest."""
         if self._best and _is_whole(self._best):
+            # Relative, so that the folder can be moved.
             target = self._best.relative_to(self.folder) / "policy"
             link_anew(self.folder / "best", target)
-        linked = (self.folder / "best").resolve().parent  # until the new best is whole
+        # The one before stays linked until the new best is whole.
+        linked = (self.folder / "best").resolve().parent
         for old in self._whole()[: -self.config.keep_checkpoints]:
             if old != self._best and old.resolve() != linked:
                 # What is half deleted is never taken for whole.
-                shutil.rmtree(old.rename(old.with_suffix(".writing")))
+                doomed = old.rename(old.with_suffix(_WRITING))
+                shutil.rmtree(doomed)
 
     def _at(self, step: int) -> Path:
-        return self._checkpoints / f"step-{step:06d}"
+        """Return the place of the checkpoint after `step` steps."""
+        return self._checkpoints / f"{_STEP_PREFIX}{step:06d}"
 
     def _whole(self) -> list[Path]:
-        return sorted(
-            path for path in self._checkpoints.glob("step-*") if _is_whole(path)
-        )
+        """Return the checkpoints that are whole, in order."""
+        candidates = self._checkpoints.glob(f"{_STEP_PREFIX}*")
+        return sorted(path for path in candidates if _is_whole(path))
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder.
+
+    The lock is the kernel's and ends with the process, however that ends; the file
+    stays.
 
     Raises:
         CheckpointError: Another process is in it.
@@ -396,11 +457,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unreadable_explained(path: Path) -> Iterator[None]:
-    """Turn what a truncated or foreign file raises, which is of many kinds, into
-    CheckpointError.
-    """
+    """Turn what a truncated or foreign file raises into CheckpointError."""
     try:
         yield
+    # torch and safetensors have many kinds of errors for it.
     except Exception as error:
         raise CheckpointError(
             f"{path}: cannot be read ({type(error).__name__}). Delete {path.parent} to"
@@ -409,14 +469,16 @@ def _unreadable_explained(path: Path) -> Iterator[None]:
 
 
 def _own_copy(path: Path) -> None:
-    """Give a run a file of its own where the one it appends to has another name: that
-    one stays as it is.
+    """Replace a file that has a second name elsewhere (a hard link) by a copy.
+
+    A run appends to it, and what stands under the other name stays as it is.
     """
     if path.is_file() and path.stat().st_nlink > 1:
         write_anew(path, path.read_bytes())
 
 
 def _is_whole(path: Path) -> bool:
+    """Return whether a path is a checkpoint that was put in its place."""
     return (
         _STEP.fullmatch(path.name) is not None
         and (path / "state.pt").is_file()
@@ -425,5 +487,6 @@ def _is_whole(path: Path) -> bool:
 
 
 def _sync(path: Path) -> None:
+    """Wait until what a file holds is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

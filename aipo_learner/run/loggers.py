@@ -1,6 +1,4 @@
-"""Where metrics go beside `metrics.jsonl`: TensorBoard, Weights & Biases, trackio,
-MLflow.
-"""
+"""Other places for metrics: TensorBoard, Weights & Biases, trackio, MLflow."""
 
 import logging
 import re
@@ -21,14 +19,22 @@ from aipo_env import (
 
 _log = logging.getLogger("aipo_learner")
 _PROJECT = "aipo"
+"""Under this name the libraries list our runs."""
 MAX_ID_BYTES = 64
+"""Longest id of a run; Weights & Biases takes no longer ones."""
 _ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
+"""It becomes part of addresses and paths of others."""
+_NUM_NAME_CHARS = 4
+"""So much of a run's id stands in its name, to tell runs of one folder's name apart."""
 
 
 @dataclass(frozen=True)
 class Logger:
-    """An open logger: `log(row, step)` takes metrics of a step, `close()` writes what
-    is still to be written.
+    """An open logger.
+
+    Args:
+        log: Takes the metrics of a step, and its number.
+        close: Writes what is still to be written.
     """
 
     log: Callable[[dict[str, float], int], Any]
@@ -37,8 +43,9 @@ class Logger:
 
 @dataclass(frozen=True)
 class _Run:
-    """What a logger is told of a run; `name` and `id` stay the same when it is
-    resumed.
+    """What a logger is told of a run.
+
+    Its `name` and its `id` stay the same when it is resumed.
     """
 
     folder: Path
@@ -48,7 +55,8 @@ class _Run:
 
     @property
     def name(self) -> str:
-        return f"{self.folder.name}-{self.id[:4]}"
+        """The name that readers see."""
+        return f"{self.folder.name}-{self.id[:_NUM_NAME_CHARS]}"
 
 
 def open_loggers(
@@ -66,27 +74,27 @@ def open_loggers(
     """
     run = _Run(folder, _run_id(folder / "run_id"), dict(settings), first_step)
     loggers: dict[str, Logger] = {}
-    for name in filter(None, names.replace(" ", "").split(",")):
-        opened = choose(_LOGGERS, name, "loggers")
+    for name in names.replace(" ", "").split(","):
+        # "" has one part too, and a list may end with a comma.
+        if not name:
+            continue
+        open_logger = choose(_LOGGERS, name, "loggers")
         try:
-            loggers[name] = opened(run)
-        except (
-            Exception
-        ) as error:  # each library has its own for a missing key or server
-            mend = (
-                f"Install it (pip install {name})"
-                if isinstance(error, ImportError)
-                else "Mend it"
-            )
+            loggers[name] = open_logger(run)
+        # Each library has errors of its own for a missing key or server.
+        except Exception as error:
+            remedy = "Mend it"
+            if isinstance(error, ImportError):
+                remedy = f"Install it (pip install {name})"
             raise ConfigError(
-                f"loggers: {name} does not start: {error}. {mend}, or leave it out of"
+                f"loggers: {name} does not start: {error}. {remedy}, or leave it out of"
                 f" --loggers {names}."
             ) from error
     return loggers
 
 
 def _run_id(path: Path) -> str:
-    """Return the name under which a run logs; one that has none gets it.
+    """Return the id under which a run logs; one that has none gets it.
 
     Raises:
         CheckpointError: The file holds something else.
@@ -94,6 +102,7 @@ def _run_id(path: Path) -> str:
     if not check_place(path).is_file():
         write_anew(path, uuid.uuid4().hex)
     with path.open("rb") as file:
+        # One more than is allowed, so that a longer one is seen to be longer.
         content = file.read(MAX_ID_BYTES + 1).strip()
     if not _ID.fullmatch(content):
         raise CheckpointError(
@@ -105,15 +114,17 @@ def _run_id(path: Path) -> str:
 
 
 def log_to(loggers: dict[str, Logger], row: Mapping[str, float], step: int) -> None:
-    """Give a row to every logger. One that fails is left out from then on, and the run
-    goes on.
+    """Give a row to every logger; drop those that fail.
+
+    Hours of training are not to end with a lost server of metrics: `metrics.jsonl` has
+    them all.
     """
+    # A copy of the list, since those that fail leave the dictionary.
     for name, logger in list(loggers.items()):
         try:
             logger.log(dict(row), step)
-        except (
-            Exception
-        ) as error:  # each library has its own for a full disk or a lost server
+        # Each library has errors of its own for a full disk or a lost server.
+        except Exception as error:
             _log.warning(
                 "the logger %s is left out from here on: %s: %s",
                 name,
@@ -126,6 +137,7 @@ def log_to(loggers: dict[str, Logger], row: Mapping[str, float], step: int) -> N
 def _tensorboard(run: _Run) -> Logger:
     from torch.utils.tensorboard import SummaryWriter
 
+    # Of a run that was cut off, steps that are made again are dropped.
     writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.first_step)
 
     def log(row: dict[str, float], step: int) -> None:
@@ -138,7 +150,7 @@ def _tensorboard(run: _Run) -> Logger:
 def _wandb(run: _Run) -> Logger:
     import wandb
 
-    opened = wandb.init(
+    session = wandb.init(
         project=_PROJECT,
         name=run.name,
         id=run.id,
@@ -146,36 +158,48 @@ def _wandb(run: _Run) -> Logger:
         resume="allow",
         config=run.settings,
     )
-    return Logger(lambda row, step: opened.log(row, step=step), opened.finish)
+
+    def log(row: dict[str, float], step: int) -> None:
+        session.log(row, step=step)
+
+    return Logger(log, session.finish)
 
 
 def _trackio(run: _Run) -> Logger:
     import trackio
 
-    opened = trackio.init(
+    # It knows a run by its name alone.
+    session = trackio.init(
         project=_PROJECT, name=run.name, resume="allow", config=run.settings
     )
-    return Logger(lambda row, step: opened.log(row, step=step), opened.finish)
+
+    def log(row: dict[str, float], step: int) -> None:
+        session.log(row, step=step)
+
+    return Logger(log, session.finish)
 
 
 def _mlflow(run: _Run) -> Logger:
     import mlflow
 
     client = mlflow.MlflowClient()
-    found = mlflow.set_experiment(_PROJECT)
-    same = client.search_runs(
-        [found.experiment_id], f"attributes.run_name = '{run.name}'"
-    )
-    opened = (
-        same[0] if same else client.create_run(found.experiment_id, run_name=run.name)
-    )
-    run_id = opened.info.run_id
+    experiment_id = mlflow.set_experiment(_PROJECT).experiment_id
+    # MLflow gives ids itself, so a run that is resumed is looked up by its name.
+    earlier = client.search_runs([experiment_id], f"attributes.run_name = '{run.name}'")
+    if earlier:
+        entry = earlier[0]
+    else:
+        entry = client.create_run(experiment_id, run_name=run.name)
+    run_id = entry.info.run_id
 
     def log(row: dict[str, float], step: int) -> None:
         for name, value in row.items():
             client.log_metric(run_id, name, value, step=step)
 
-    return Logger(log, lambda: client.set_terminated(run_id))
+    def close() -> None:
+        client.set_terminated(run_id)
+
+    return Logger(log, close)
 
 
 _LOGGERS = {

@@ -28,25 +28,26 @@ _SHOWN = {
     "agent_below_floor_share": "below floor",
 }
 """What the console says of a step, and in which words."""
-
-
+_SECONDS_PER_MINUTE = 60
+BEFORE_FIRST_STEP = -1
+"""Step of what was measured before the first one."""
 MAX_STEP = 2**31
+"""Steps are below it; a chart of more would be none."""
 MAX_NUMBER = 1e15
-"""Nothing that is measured is larger; sums of such numbers, and axes for them, are
-finite.
-"""
+"""Nothing that is measured is larger, so that sums and axes of such are finite."""
 
 
 def is_number(value: Any) -> bool:
     """Return whether a JSON value is a number that a measurement can be."""
+    # In Python, True and False are integers.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
+    # NaN is within no bounds.
     return -MAX_NUMBER <= value <= MAX_NUMBER
 
 
 class MetricsLog:
-    """Writes one row per step to `metrics.jsonl` and to the loggers, and a line to the
-    console.
+    """Writes the metrics of each step to `metrics.jsonl`, loggers and the console.
 
     Rows of steps from `first_step` on, left by a run that was cut off, are dropped.
     `scores` has the score of every evaluation so far, by the number of steps that its
@@ -54,6 +55,9 @@ class MetricsLog:
 
     Args:
         folder: Of the run.
+        console: Gets a line for each step.
+        num_steps: Of the whole run.
+        first_step: Where this process begins: not 0 when a run is resumed.
         loggers: As in `TrainConfig.loggers`.
         settings: What the loggers are told of the run.
     """
@@ -73,26 +77,32 @@ class MetricsLog:
         self.first_step = first_step
         self.console = console
         self.started = time.monotonic()
-        kept = [row for row in read_metrics(self.path) if row["step"] < first_step]
-        self.scores = {
-            row["step"] + 1: row[SCORE] for row in kept if is_number(row.get(SCORE))
-        }
-        self.num_idle = num_trailing_idle(kept)
+        rows = [row for row in read_metrics(self.path) if row["step"] < first_step]
+        self.scores: dict[int, float] = {}
+        for row in rows:
+            if is_number(row.get(SCORE)):
+                self.scores[row["step"] + 1] = row[SCORE]
+        self.num_idle = num_trailing_idle(rows)
         """Steps without a gradient since the last that had one."""
-        self.had_gradient = any(row.get("rows") for row in kept)
+        self.had_gradient = any(row.get("rows") for row in rows)
         """Whether any step of the run had one."""
-        if rank():  # rank 0 writes for all
+        # Every rank knows the scores, by which it stops; rank 0 writes for all.
+        if rank():
             self.console = Console(quiet=True)
             self._loggers: dict[str, Logger] = {}
             self._file = Path(os.devnull).open("a", encoding="utf-8")  # noqa: SIM115
             return
-        write_anew(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_anew(self.path, "".join(json.dumps(row) + "\n" for row in rows))
         self._loggers = open_loggers(loggers, folder, settings or {}, first_step)
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, step: int, row: Mapping[str, float], why_idle: str = "") -> None:
-        """Write the row of a step, and on the console why it had no gradient, if it had
-        none.
+        """Write the row of a step.
+
+        Args:
+            step: Counted from 0.
+            row: Its metrics; "rows" is how many rows its update learned from.
+            why_idle: Why it had no gradient, if it had none, for the console.
         """
         self._put(step, row)
         if row.get("rows"):
@@ -100,36 +110,46 @@ class MetricsLog:
             self.had_gradient = True
         else:
             self.num_idle += 1
-        per_step = (time.monotonic() - self.started) / (step + 1 - self.first_step)
-        left = per_step * (self.num_steps - step - 1)
-        shown = dict(_SHOWN)
+        labels = dict(_SHOWN)
         if any(name.startswith("reward_part/") for name in row):
             # Success alone hides what a reward with partial credit says.
-            shown["reward"] = "reward"
-        cells = "  ".join(
-            f"{label} {row[name]:.2f}" for name, label in shown.items() if name in row
-        )
+            labels["reward"] = "reward"
+        cells = [
+            f"{label} {row[name]:.2f}" for name, label in labels.items() if name in row
+        ]
+        minutes = self._seconds_left(step) / _SECONDS_PER_MINUTE
         note = f"  no gradient: {why_idle}" if why_idle else ""
-        self._print(step + 1, f"{cells}  {left / 60:.1f} min left{note}")
+        self._print(step + 1, f"{'  '.join(cells)}  {minutes:.1f} min left{note}")
 
     def write_evaluation(self, num_steps: int, row: Mapping[str, float]) -> None:
-        """Write how the weights after `num_steps` steps did on held-out tasks, as part
-        of the last step's row.
+        """Write how the weights after `num_steps` steps did on held-out tasks.
+
+        It becomes part of the last step's row.
         """
         self.scores[num_steps] = row[SCORE]
         self._put(num_steps - 1, row)
         best = best_step(self.scores)
-        shown = (
-            f"pass@1 {row[SCORE]:.3f}  best {self.scores[best]:.3f} after step {best}"
+        self._print(
+            num_steps,
+            f"held-out tasks, alone: pass@1 {row[SCORE]:.3f}"
+            f"  best {self.scores[best]:.3f} after step {best}",
         )
-        self._print(num_steps, f"held-out tasks, alone: {shown}")
+
+    def _seconds_left(self, step: int) -> float:
+        """Return how long the rest of the run takes if its steps take as long."""
+        num_made = step + 1 - self.first_step
+        seconds_per_step = (time.monotonic() - self.started) / num_made
+        return seconds_per_step * (self.num_steps - step - 1)
 
     def _put(self, step: int, row: Mapping[str, float]) -> None:
+        """Append a row to the file, and give it to the loggers."""
         self._file.write(json.dumps({"step": step, **row}) + "\n")
+        # At once: whoever follows the file sees the step, and a crash loses none.
         self._file.flush()
         log_to(self._loggers, row, step)
 
     def _print(self, num_steps: int, text: str) -> None:
+        """Print a line about the run after `num_steps` steps."""
         run = self.path.parent.name
         self.console.print(
             # It may tell what agents and verifiers said.
@@ -143,13 +163,16 @@ class MetricsLog:
         """Close what is open."""
         self._file.close()
         for logger in self._loggers.values():
-            with contextlib.suppress(Exception):  # must not change how the run ends
+            # A logger that fails must not change how the run ends.
+            with contextlib.suppress(Exception):
                 logger.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file, one per step; a last line cut short by a crash
-    is dropped.
+    """Return the rows of a metrics file, one per step; none without the file.
+
+    Lines of one step that follow each other become one row. A last line that a crash
+    cut short is dropped.
 
     Raises:
         DataError: Another line is no row; the message names it.
@@ -160,14 +183,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     with path.open("rb") as file:
         for number, line in enumerate(bounded_lines(file), 1):
             row = _metrics_row(line)
-            if row is None and not line.endswith(b"\n"):
-                break
             if row is None:
+                # Only a line that was not written to its end lacks a line feed.
+                if not line.endswith(b"\n"):
+                    break
                 raise DataError(
                     f"{path}, line {number}: no row of metrics, which is a JSON object"
-                    f" with a whole number 'step' from -1 to {MAX_STEP - 1}. Delete the"
-                    " line."
+                    f" with a whole number 'step' from {BEFORE_FIRST_STEP} to"
+                    f" {MAX_STEP - 1}. Delete the line."
                 )
+            # The evaluation after a step adds to its row.
             if rows and rows[-1]["step"] == row["step"]:
                 rows[-1] |= row
             else:
@@ -176,15 +201,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _metrics_row(line: bytes) -> dict[str, Any] | None:
-    """Return the row that a line is, or None."""
+    """Return the row that a line holds; None if it holds something else."""
     try:
         check_line(line)
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    step = row.get("step") if isinstance(row, dict) else None
-    # What was measured before the first step stands at -1.
-    if type(step) is not int or not -1 <= step < MAX_STEP:
+    if not isinstance(row, dict):
+        return None
+    step = row.get("step")
+    # By type: True is an integer too.
+    if type(step) is not int or not BEFORE_FIRST_STEP <= step < MAX_STEP:
         return None
     # A metric is one value; what holds others is none of ours, and may be nested
     # without end.

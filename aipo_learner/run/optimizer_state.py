@@ -1,5 +1,6 @@
-"""The optimiser's state on disk: safetensors by the names of parameters, a file of each
-rank, read by any number.
+"""The optimiser's state on disk: safetensors by the names of parameters.
+
+Each rank writes a file; any number of ranks reads them.
 """
 
 import functools
@@ -21,26 +22,24 @@ from transformers import PreTrainedModel
 
 from aipo_learner.policy.distributed import world_size
 
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's running means of a parameter's gradient and of its square."""
+
 
 def save_optimizer(
     folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
 ) -> "Future[Any]":
-    """Write AdamW's state as safetensors, each rank its shards, by the names of the
-    parameters in `model`.
+    """Write AdamW's state as safetensors, each rank its shards.
 
     On several ranks the state is only copied when this returns; the future ends once
     all ranks have written.
+
+    Args:
+        folder: Made if it is not there; its own folder is.
+        model: Names the parameters.
+        optimizer: Of all the model's parameters, in the model's order.
     """
-    parameters = [
-        parameter for group in optimizer.param_groups for parameter in group["params"]
-    ]
-    state = {
-        f"{name}.{key}": value
-        for (name, _), parameter in zip(
-            model.named_parameters(), parameters, strict=True
-        )
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+    state = _named_state(model, optimizer)
     folder.mkdir(exist_ok=True)
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     if state and world_size() > 1:
@@ -48,19 +47,34 @@ def save_optimizer(
         assert isinstance(saving, Future)
         return saving
     if state:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # torch remarks that there is one process only
+        # torch remarks that there is one process only.
+        with warnings.catch_warnings(action="ignore"):
             save(state, storage_writer=writer, no_dist=True)
     written: Future[Any] = Future()
     written.set_result(None)
     return written
 
 
+def _named_state(
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return the optimiser's tensors by "PARAMETER.KEY"; none before its first step."""
+    parameters: list[Tensor] = []
+    for group in optimizer.param_groups:
+        parameters.extend(group["params"])
+    state: dict[str, Tensor] = {}
+    # By order, since an optimiser knows no names.
+    for (name, _), parameter in zip(model.named_parameters(), parameters, strict=True):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            state[f"{name}.{key}"] = value
+    return state
+
+
 @functools.cache
 def _saving_group() -> dist.ProcessGroup:
-    """Return a group of its own for saving, whose messages do not mix with those of the
-    training loop.
+    """Return a process group for saving alone, made once.
+
+    Its messages are sent from another thread, and do not mix with the training loop's.
     """
     return dist.new_group(backend="gloo")
 
@@ -68,22 +82,24 @@ def _saving_group() -> dist.ProcessGroup:
 def load_optimizer(
     folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Read what `save_optimizer` wrote on any number of ranks."""
-    saved = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    """Read what `save_optimizer` wrote on any number of ranks.
+
+    A parameter that has no state there, since it never had a gradient, gets none.
+    """
+    metadata = HuggingFaceStorageReader(str(folder)).read_metadata()
+    names = metadata.state_dict_metadata
+    # torch reads into tensors that are there: each rank makes its shards of them.
     state: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        if f"{name}.step" in saved:
-            moments = {
-                key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")
-            }
-            optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
-            state |= {
-                f"{name}.{key}": value
-                for key, value in optimizer.state[parameter].items()
-            }
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # torch remarks that there is one process only
+        if f"{name}.step" not in names:
+            continue
+        moments = {key: torch.zeros_like(parameter) for key in _MOMENTS}
+        # The optimiser holds the very tensors that are then filled.
+        optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
+        for key, value in optimizer.state[parameter].items():
+            state[f"{name}.{key}"] = value
+    # torch remarks that there is one process only.
+    with warnings.catch_warnings(action="ignore"):
         load(
             state,
             storage_reader=HuggingFaceStorageReader(str(folder)),
