@@ -10,6 +10,7 @@ from aipo_learner.settings.objective import BASELINES, CLIP_OF_BASE
 WITHOUT_STD = ("dr_grpo", "rloo")
 """Base algorithms that do not divide by the standard deviation."""
 STD_EPSILON = 1e-6
+"""Added to the standard deviation, which may be next to nothing."""
 
 
 def group_advantages(
@@ -19,7 +20,7 @@ def group_advantages(
     base: str,
     baseline: str = "split",
 ) -> list[float]:
-    """Advantages of one group, in the order of `rewards`.
+    """Return the advantages of one group, in the order of `rewards`.
 
     `aided[i]` says whether episode i was allowed to consult. Each episode is compared
     with a set: `split` compares an aided one with the whole group and an unaided one
@@ -38,10 +39,11 @@ def group_advantages(
             `rewards` and `aided` differ in length.
     """
     _check_group(rewards, aided, base, baseline)
-    return [
-        _advantage(row, _comparison_set(row, aided, baseline), rewards, base)
-        for row in range(len(rewards))
-    ]
+    advantages: list[float] = []
+    for row in range(len(rewards)):
+        compared = _comparison_set(row, aided, baseline)
+        advantages.append(_advantage(row, compared, rewards, base))
+    return advantages
 
 
 def _check_group(
@@ -67,43 +69,45 @@ def _check_group(
 
 def _comparison_set(row: int, aided: Sequence[bool], baseline: str) -> list[int]:
     """Return the rows that `row` is compared with, itself included."""
-    everybody = range(len(aided))
+    group = list(range(len(aided)))
     if baseline == "union":
-        return list(everybody)
+        return group
+    # Help may make an aided episode better than its whole group, but it makes no
+    # unaided one worse.
     if baseline == "split" and aided[row]:
-        return list(everybody)
-    return [other for other in everybody if bool(aided[other]) == bool(aided[row])]
+        return group
+    return [peer for peer in group if bool(aided[peer]) == bool(aided[row])]
 
 
 def _advantage(
     row: int, compared: list[int], rewards: Sequence[float], base: str
 ) -> float:
+    """Return the advantage of `row` over the rows that it is compared with."""
     averaged = compared
     if base == "rloo":
-        averaged = [other for other in compared if other != row]
+        averaged = [peer for peer in compared if peer != row]
+    # Alone, an episode is as good as its set.
     if not averaged:
         return 0.0
     # The mean of differences, not the difference from a mean: equal rewards give 0
-    # exactly.
-    differences = [rewards[row] - rewards[other] for other in averaged]
+    # exactly. fsum rounds once, so that the order of the group changes nothing.
+    differences = [rewards[row] - rewards[peer] for peer in averaged]
     gain = math.fsum(differences) / len(averaged)
     if base in WITHOUT_STD:
         return gain
-    std = statistics.pstdev(float(rewards[other]) for other in compared)
+    std = statistics.pstdev(float(rewards[peer]) for peer in compared)
     return gain / (std + STD_EPSILON)
 
 
 def is_dropped(advantages: Sequence[float]) -> bool:
-    """Return whether a group teaches nothing: every advantage is 0 (arXiv
-    2503.14476).
-    """
+    """Return whether a group teaches nothing: all are 0 (arXiv 2503.14476)."""
     return all(advantage == 0 for advantage in advantages)
 
 
 def overlong_penalty(
     num_policy_tokens: int, max_policy_tokens: int, buffer_tokens: int
 ) -> float:
-    """Reward term that punishes length softly (arXiv 2503.14476).
+    """Return the reward term that punishes length softly (arXiv 2503.14476).
 
     0 up to `max_policy_tokens - buffer_tokens`, then linear down to -1 at
     `max_policy_tokens`.
@@ -119,6 +123,8 @@ def overlong_penalty(
             f"buffer_tokens={buffer_tokens} must be from 0 to max_policy_tokens="
             f"{max_policy_tokens}."
         )
-    num_overlong = num_policy_tokens - (max_policy_tokens - buffer_tokens)
-    share = max(0, num_overlong) / max(buffer_tokens, 1)
+    buffer_start = max_policy_tokens - buffer_tokens
+    num_overlong = max(0, num_policy_tokens - buffer_start)
+    # Without a buffer, the first token too many has the whole penalty.
+    share = num_overlong / max(buffer_tokens, 1)
     return -min(1.0, share)

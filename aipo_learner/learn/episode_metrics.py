@@ -16,6 +16,7 @@ from aipo_env import (
 MAX_NAME_CHARS = 40
 """So much of what a file says stands in the name of a metric."""
 CONSULT_STATUSES = ("answered", "failed", "leaked", "denied")
+"""How a consultation may end, as records have it."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,7 @@ def success_not_consulted(step: StepEpisodes) -> Values:
 
 
 def success_revealed(step: StepEpisodes) -> Values:
-    """Success of aided episodes with a reply that stated a gold answer with few
-    candidates.
-    """
+    """Success of aided episodes in which a reply stated a gold among few candidates."""
     return success(episode for episode in step.aided if episode.is_revealed)
 
 
@@ -167,9 +166,11 @@ def reward_parts(step: StepEpisodes) -> Mapping[str, Values]:
     names = {name for episode in step.episodes for name in episode.reward_parts}
     judged = [episode for episode in step.episodes if episode.reward is not None]
     return {
+        # A part that an episode's verifier did not name added nothing to its reward.
         f"reward_part/{name}": [
             episode.reward_parts.get(name, 0.0) for episode in judged
         ]
+        # The verdict's own part is what "success" and "reward" say.
         for name in sorted(names - {"verdict"})
     }
 
@@ -185,8 +186,9 @@ def consult_status(step: StepEpisodes) -> Mapping[str, Values]:
 
 
 def consult_rate_by_difficulty(step: StepEpisodes) -> Mapping[str, Values]:
-    """`consult_rate/difficulty_N`: consultations asked for per aided episode, by the
-    task's difficulty.
+    """`consult_rate/difficulty_N`: consultations asked for per aided episode, by task.
+
+    N is the difficulty that the task's `meta` names; a task without one has no part.
     """
     rates: dict[str, list[float]] = {}
     for episode in step.aided:
@@ -194,9 +196,10 @@ def consult_rate_by_difficulty(step: StepEpisodes) -> Mapping[str, Values]:
         if not isinstance(difficulty, int | float | str):
             continue
         # A file of tasks says it, and loggers make names of it.
-        name = escape_terminal(shown(difficulty, MAX_NAME_CHARS).strip("'"))
-        asked = sum(consult.is_agents for consult in episode.consults)
-        rates.setdefault(f"consult_rate/difficulty_{name}", []).append(asked)
+        text = shown(difficulty, MAX_NAME_CHARS).strip("'")
+        name = f"consult_rate/difficulty_{escape_terminal(text)}"
+        num_asked = sum(consult.is_agents for consult in episode.consults)
+        rates.setdefault(name, []).append(num_asked)
     return rates
 
 
@@ -211,13 +214,16 @@ def by_kind(step: StepEpisodes) -> Mapping[str, Values]:
         values[f"consult_rate/{kind}"] = [
             _num_answered(episode, kind) for episode in step.aided
         ]
-        for mode, episodes in (("aided", step.aided), ("unaided", step.unaided)):
-            values[f"success/{kind}/{mode}"] = success(
-                episode
-                for episode in episodes
-                if episode.task.meta.get("bottleneck") == kind
-            )
+        values[f"success/{kind}/aided"] = success(_needing(kind, step.aided))
+        values[f"success/{kind}/unaided"] = success(_needing(kind, step.unaided))
     return values
+
+
+def _needing(kind: str, episodes: Iterable[Episode]) -> list[Episode]:
+    """Return the episodes whose tasks are known to need the help of one kind."""
+    return [
+        episode for episode in episodes if episode.task.meta.get("bottleneck") == kind
+    ]
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -245,28 +251,31 @@ def consult_counts(step: StepEpisodes) -> dict[str, float]:
 
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Return all metrics of a step's episodes: means, where there is anything to take
-    them of, and counts.
+    """Return all metrics of a step's episodes: means, and counts of consultations.
+
+    A mean of nothing is left out.
     """
     step = StepEpisodes(episodes)
-    values: dict[str, Values] = {name: of(step) for name, of in METRICS.items()}
+    values: dict[str, Values] = {}
+    for name, metric in METRICS.items():
+        values[name] = metric(step)
     for family in FAMILIES:
         values |= family(step)
-    metrics = {}
-    for name, each in values.items():
-        numbers = list(each)
+    metrics: dict[str, float] = {}
+    for name, of_each in values.items():
+        numbers = list(of_each)
         if numbers:
             metrics[name] = sum(numbers) / len(numbers)
     return metrics | consult_counts(step)
 
 
 def _num_answered(episode: Episode, kind: str = "") -> int:
-    """Return how many consultations of agents, or of one kind of them, were
-    answered.
-    """
-    return sum(
-        consult.is_agents
-        and consult.status == "answered"
-        and kind in ("", consult.kind)
-        for consult in episode.consults
-    )
+    """Return how many consultations were answered, by agents of a kind or of any."""
+    number = 0
+    for consult in episode.consults:
+        # Calls of tools stand among the consultations.
+        if not consult.is_agents or consult.status != "answered":
+            continue
+        if kind in ("", consult.kind):
+            number += 1
+    return number

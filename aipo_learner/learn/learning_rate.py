@@ -6,17 +6,26 @@ import torch
 def learning_rate(
     step: int, *, peak: float, warmup_steps: int, num_steps: int, end_share: float
 ) -> float:
-    """Return the rate of a step: a linear rise over `warmup_steps`, then a linear fall
-    to `end_share` of the peak.
+    """Return the rate of a step: a linear rise, then a linear fall.
+
+    Args:
+        step: Counted from 0.
+        peak: The highest rate.
+        warmup_steps: Steps of the rise.
+        num_steps: Of the whole run.
+        end_share: Share of the peak that is left at the last step.
 
     >>> rates = {"peak": 1.0, "warmup_steps": 2, "num_steps": 6, "end_share": 0.5}
     >>> [learning_rate(step, **rates) for step in (0, 1, 5)]
     [0.5, 1.0, 0.5]
     """
-    risen = min(1.0, (step + 1) / max(1, warmup_steps))
+    # The first step has a rate above 0 already, or it would change nothing.
+    num_made = step + 1
+    # Without warm-up, or with nothing after it, there is one step to divide by.
+    rise = min(1.0, num_made / max(1, warmup_steps))
     num_falling = max(1, num_steps - warmup_steps)
-    fallen = max(0, step + 1 - warmup_steps) / num_falling
-    return peak * risen * (1 - (1 - end_share) * fallen)
+    fall = max(0, num_made - warmup_steps) / num_falling
+    return peak * rise * (1 - (1 - end_share) * fall)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

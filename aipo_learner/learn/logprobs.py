@@ -8,14 +8,13 @@ from aipo_learner.policy.forward import LearnerForward
 
 
 def batch_logprobs(forward: LearnerForward, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the log-probability and the entropy (nats) of every token of the policy or
-    of an agent.
+    """Return log-probability and entropy (nats) of each token of policy and agents.
 
     Both are float32 `[batch, tokens]`, 0 at all other tokens; entropy is detached.
     """
-    return forward(
-        batch.token_ids, batch.attention_mask, batch.policy_mask | batch.agent_mask
-    )
+    # Prompts and observations are in no loss: their rows of logits are never made.
+    is_read = batch.policy_mask | batch.agent_mask
+    return forward(batch.token_ids, batch.attention_mask, is_read)
 
 
 def token_logprobs(

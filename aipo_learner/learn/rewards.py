@@ -1,6 +1,4 @@
-"""The reward that advantages are taken of: the verdict's, and the terms that a run adds
-to it.
-"""
+"""The reward that advantages are taken of: the verdict's, and the run's own terms."""
 
 from aipo_env import DialogueRules, Episode
 from aipo_learner.learn.advantages import overlong_penalty
@@ -15,7 +13,14 @@ def shaped_reward(
     `consult_cost` is taken for every consultation that was answered. `consult_bonus` is
     added, times `bonus_share`, where a correct episode had an answered consultation.
     The length penalty grows over the last `overlong_buffer` tokens before the limit.
+
+    Args:
+        episode: As it ended.
+        settings: The terms.
+        rules: Say where the limit of the policy's tokens is.
+        bonus_share: From 1 to 0, as a run takes the bonus back.
     """
+    # Calls of tools stand among the consultations, and cost nothing.
     num_answered = sum(
         consult.is_agents and consult.status == "answered"
         for consult in episode.consults

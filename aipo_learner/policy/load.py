@@ -17,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from aipo_env import PolicyError, data_folder, shown
 from aipo_learner.policy.lora import merged_state
 
+# Bars of loading would stand among the lines of the run.
 disable_progress_bar()
 
 _TOKENIZER_FILES = (
@@ -26,31 +27,36 @@ _TOKENIZER_FILES = (
     "vocab.txt",
     "spiece.model",
 )
+"""A folder with a tokenizer has one of these. From one without, transformers may make a
+tokenizer that knows no words, and say nothing.
+"""
 
 
 def load_policy(
     path: str, *, trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a Hugging Face causal LM with its tokenizer, in float32, safetensors only;
-    on the GPU if there is one.
+    """Load a Hugging Face causal LM with its tokenizer.
 
-    Of a folder nothing is fetched that it names, unless its code is trusted.
+    The weights are float32, from safetensors only, and on the GPU if there is one. Of a
+    folder nothing is fetched that it names, unless its code is trusted.
+
+    Args:
+        path: A folder, or a name on the Hub.
+        trust_remote_code: Whether code that comes with the model may run.
 
     Raises:
         PolicyError: There is no such model, no tokenizer, no chat template or no end
             token; the folder is an adapter; or the model names code of the Hub that is
             not trusted.
     """
-    local = Path(path)
-    if not local.is_dir() and (
-        local.is_absolute() or path.startswith(".") or path.count("/") != 1
-    ):
+    folder = Path(path)
+    if folder.is_dir():
+        _check_folder(folder)
+    elif not _may_be_on_hub(path):
         raise PolicyError(
             f"policy {path!r}: no such folder. Give a Hugging Face model folder or hub"
             " name."
         )
-    if local.is_dir():
-        _check_folder(local)
     is_offline = _is_offline(path, trust_remote_code)
     part = "tokenizer"
     try:
@@ -68,10 +74,11 @@ def load_policy(
         )
     except PolicyError:
         raise
-    except (
-        Exception
-    ) as error:  # transformers raises many kinds for one fault: the files are not there
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    # transformers has many kinds of errors for one fault: the files are not there.
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        # What follows the first line is advice for programmers.
+        reason = lines[0] if lines else type(error).__name__
         raise PolicyError(f"policy {path!r} has no usable {part}: {reason}") from error
     if not getattr(tokenizer, "chat_template", None):
         raise PolicyError(
@@ -84,8 +91,15 @@ def load_policy(
             f"policy {path!r}: its tokenizer names no end-of-turn token (eos_token)."
         )
     if torch.cuda.is_available():
+        # That of transformers is annotated as if it took the module once more.
         torch.nn.Module.cuda(model)
     return model, tokenizer
+
+
+def _may_be_on_hub(path: str) -> bool:
+    """Return whether a name can be one on the Hub, "OWNER/NAME", and is no path."""
+    is_path = Path(path).is_absolute() or path.startswith(".")
+    return not is_path and path.count("/") == 1
 
 
 def load_architecture(
@@ -108,14 +122,18 @@ def load_architecture(
 
 
 def _is_offline(path: str, trust_remote_code: bool) -> bool:
-    """Return whether nothing is to be fetched for a policy: a folder may name models
-    and code of the Hub.
+    """Return whether nothing is to be fetched for a policy.
+
+    A folder may name models and code of the Hub, and who wrote it chose them.
     """
     return Path(path).is_dir() and not trust_remote_code
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise PolicyError unless a folder holds a whole model with its tokenizer."""
+    """Raise PolicyError unless a folder holds a whole model with its tokenizer.
+
+    Before transformers reads it, whose errors for these do not say what to do.
+    """
     for path in folder.iterdir():
         # Links are common here: the Hub's cache is made of them.
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -143,9 +161,15 @@ def _check_folder(folder: Path) -> None:
 
 def _check_kernels(config: PreTrainedConfig, path: str) -> None:
     """Raise PolicyError if a model has its attention computed by code of the Hub."""
-    parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
-    for part in filter(None, parts):
+    # A model of several parts, such as one that sees, has a configuration of each.
+    parts = [config]
+    for sub_name in config.sub_configs:
+        sub_config = getattr(config, sub_name, None)
+        if sub_config:
+            parts.append(sub_config)
+    for part in parts:
         for name, value in vars(part).items():
+            # transformers downloads and runs what is named "OWNER/NAME".
             if "_implementation" in name and "/" in str(value):
                 raise PolicyError(
                     f"policy {path!r}: its config.json names {shown(value)} for"
@@ -156,14 +180,16 @@ def _check_kernels(config: PreTrainedConfig, path: str) -> None:
 
 
 def policy_folder(name: str) -> str:
-    """Return where a policy is: "tiny" is the shipped one, a training run's folder
-    stands for its newest export.
+    """Return where a policy is, as a folder or a name on the Hub.
+
+    "tiny" is the shipped one, a training run's folder stands for its newest export.
 
     Raises:
         DataError: The shipped policy is damaged.
     """
     if name == "tiny":
         return str(data_folder("tiny_policy"))
+    # Steps have six digits, so that the order of names is that of steps.
     exports = sorted(Path(name).glob("checkpoints/step-??????/policy"))
     return str(exports[-1]) if exports else name
 
@@ -171,8 +197,9 @@ def policy_folder(name: str) -> str:
 def save_policy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path
 ) -> None:
-    """Write a Hugging Face folder in the model's own dtype; `path` is replaced only
-    once all is written.
+    """Write a Hugging Face folder in the model's own dtype, adapters merged.
+
+    `path` is replaced only once all is written.
     """
     scratch = path.with_name(path.name + ".writing")
     shutil.rmtree(scratch, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What is said where memory runs out."""
+"""What the user is told where memory runs out."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,8 +10,10 @@ from aipo_env import ConfigError
 
 @contextlib.contextmanager
 def out_of_memory_explained(advise: Callable[[], str]) -> Iterator[None]:
-    """Where torch finds no memory within, raise ConfigError with the advice on what to
-    change.
+    """Turn an error for want of memory into ConfigError with advice on what to change.
+
+    Args:
+        advise: Returns the advice; called only when it is needed.
     """
     try:
         yield
@@ -23,6 +25,7 @@ def out_of_memory_explained(advise: Callable[[], str]) -> Iterator[None]:
 
 
 def _is_for_memory(error: Exception) -> bool:
+    """Return whether an error says that there is no memory left."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # On CPU torch has no error of its own for it.
