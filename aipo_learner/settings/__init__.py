@@ -1,3 +1,4 @@
-"""What a run may be told: a part for each stage, checked when it is made; imports
-neither torch nor transformers.
+"""What a run may be told: a part for each stage, checked when it is made.
+
+It imports neither torch nor transformers.
 """

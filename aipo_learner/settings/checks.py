@@ -1,6 +1,4 @@
-"""What the value of a setting may be stands in the type of its field; `check_settings`
-compares the two.
-"""
+"""What a setting may be stands in the type of its field; `check_settings` compares."""
 
 import dataclasses
 import math
@@ -13,8 +11,12 @@ from aipo_env import ConfigError, suggest
 
 @dataclass(frozen=True)
 class Bounds:
-    """A number from `low` to `high`, finite unless said otherwise, which `text` puts
-    into words.
+    """A number from `low` to `high`, both included.
+
+    Args:
+        text: What it must be, in words.
+        low: The least valid value.
+        high: The greatest; by default the greatest finite number.
     """
 
     text: str
@@ -36,13 +38,21 @@ OptionalShare = Annotated[
     float | None, Bounds("a number from 0 to 1, or left out", 0, 1)
 ]
 NotNegative = Annotated[float, Bounds("a finite number, 0 or more")]
-Positive = Annotated[float, Bounds("a finite number above 0", math.ulp(0.0))]
-Limit = Annotated[float, Bounds("a number above 0", math.ulp(0.0), math.inf)]
+# Bounds are included, and this is the least number above 0.
+_ABOVE_0 = math.ulp(0.0)
+Positive = Annotated[float, Bounds("a finite number above 0", _ABOVE_0)]
+# An infinite limit is none.
+Limit = Annotated[float, Bounds("a number above 0", _ABOVE_0, math.inf)]
 
 
 def check_settings(settings: Any, place: str) -> None:
-    """Check the fields of a dataclass whose types have rules; None passes where it is
-    the default.
+    """Check the fields of a dataclass whose types have rules.
+
+    None passes where it is the default.
+
+    Args:
+        settings: An instance of the dataclass, whose annotations are no strings.
+        place: What stands before the field's name in the message.
 
     Raises:
         ConfigError: It names the field, after `place`, its value and the valid ones.
@@ -57,12 +67,21 @@ def check_settings(settings: Any, place: str) -> None:
                 raise ConfigError(
                     f"{place}{item.name}={value!r}. {suggest(str(value), rule.names)}"
                 )
-            if isinstance(rule, Bounds) and not _is_within(
-                value, rule, is_whole=kind.__origin__ is int
-            ):
-                raise ConfigError(f"{place}{item.name}={value!r} must be {rule.text}.")
+            if isinstance(rule, Bounds):
+                # Of Annotated[int, …], the origin is int.
+                is_whole = kind.__origin__ is int
+                if not _is_within(value, rule, is_whole=is_whole):
+                    raise ConfigError(
+                        f"{place}{item.name}={value!r} must be {rule.text}."
+                    )
 
 
 def _is_within(value: Any, bounds: Bounds, *, is_whole: bool) -> bool:
-    is_number = type(value) is int or (isinstance(value, float) and not is_whole)
-    return is_number and bounds.low <= value <= bounds.high
+    """Return whether a value is a number of the kind, within its bounds."""
+    # By type: True and False are integers too, and no setting's number.
+    is_integer = type(value) is int
+    is_fraction = isinstance(value, float) and not is_whole
+    if not is_integer and not is_fraction:
+        return False
+    # NaN is within no bounds.
+    return bounds.low <= value <= bounds.high

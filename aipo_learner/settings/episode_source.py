@@ -27,7 +27,10 @@ class EpisodeSource:
 
     def __post_init__(self) -> None:
         check_settings(self, "config: source.")
-        if sum(map(bool, (self.episodes, self.sft_episodes, self.max_staleness))) > 1:
+        # Each of them is a place of its own from which episodes come.
+        sources = (self.episodes, self.sft_episodes, self.max_staleness)
+        num_set = sum(bool(source) for source in sources)
+        if num_set > 1:
             raise ConfigError(
                 "config: of episodes, sft_episodes and max_staleness only one can be"
                 " set."

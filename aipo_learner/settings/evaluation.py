@@ -9,6 +9,11 @@ from aipo_learner.settings.checks import Count, Natural, Positive, check_setting
 from aipo_learner.settings.train import SpecField
 
 _OPTION = re.compile(r"\s*[A-Za-z_]\w*\s*=")
+"""How an option of a task source begins, as in `limit=9`."""
+_NOT_IN_NAMES = re.compile(r"[^\w.=-]+")
+"""What a folder's name is not to hold, a slash above all."""
+MAX_NAME_CHARS = 80
+"""A file system takes 255 bytes, and hardly any letter has more than three."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +66,9 @@ class EvalOptions:
 
 
 def environments(options: EvalOptions) -> dict[str, Environment]:
-    """Return what is measured, by name: the environment, or one of its kind for each
-    task set.
+    """Return what is measured, by name.
+
+    It is the environment, or one of its kind for each task set.
 
     Raises:
         ConfigError: `tasks` names no task set.
@@ -71,14 +77,13 @@ def environments(options: EvalOptions) -> dict[str, Environment]:
         # Of an id the package and the namespace say nothing new.
         _, _, short = options.environment.name.rpartition("/")
         return {_name(short): options.environment}
-    given = options.environment
-    return {
+    own = options.environment
+    by_name: dict[str, Environment] = {}
+    for name, spec in task_sets(options.tasks).items():
+        other = of_other_tasks(own, spec)
         # What an id registers is of its own tasks; what was named beside it is not.
-        name: replace(
-            of_other_tasks(given, spec), verifier=given.verifier, tools=given.tools
-        )
-        for name, spec in task_sets(options.tasks).items()
-    }
+        by_name[name] = replace(other, verifier=own.verifier, tools=own.tools)
+    return by_name
 
 
 def of_other_tasks(environment: Environment, spec: Spec) -> Environment:
@@ -90,8 +95,10 @@ def of_other_tasks(environment: Environment, spec: Spec) -> Environment:
 
 
 def task_sets(text: str) -> dict[str, Spec]:
-    """Split a list of task sources at its commas and name each; `name=value` belongs to
-    the source before it.
+    """Split a list of task sources at its commas, and name each.
+
+    A part `name=value` is an option of the source before it. The name is short, without
+    options, unless another source has that name already.
 
     >>> task_sets("math500,limit=9,file:a.jsonl")
     {'math500': 'math500,limit=9', 'file-a.jsonl': 'file:a.jsonl'}
@@ -99,10 +106,14 @@ def task_sets(text: str) -> dict[str, Spec]:
     Raises:
         ConfigError: There is none.
     """
+    # A source as an object, whose commas divide its own parts.
     if text.startswith("{"):
         return {_name(text): read_spec(text)}
     specs: list[str] = []
-    for part in filter(None, map(str.strip, text.split(","))):
+    for part in text.split(","):
+        part = part.strip()
+        if not part:
+            continue
         if specs and _OPTION.match(part):
             specs[-1] += f",{part}"
         else:
@@ -112,13 +123,17 @@ def task_sets(text: str) -> dict[str, Spec]:
             "eval: --tasks names no task set. Name some, as in --tasks"
             " aime2025,math500."
         )
-    found: dict[str, Spec] = {}
+    by_name: dict[str, Spec] = {}
     for spec in specs:
-        short = _name(spec.partition(",")[0])
-        found[_name(spec) if short in found else short] = spec
-    return found
+        source, _, _ = spec.partition(",")
+        name = _name(source)
+        if name in by_name:
+            name = _name(spec)
+        by_name[name] = spec
+    return by_name
 
 
 def _name(spec: str) -> str:
     """Return a name for a task set that can be a folder's."""
-    return re.sub(r"[^\w.=-]+", "-", spec).strip("-.")[:80]
+    # Without a dot at its beginning, which would hide the folder, or lead out of it.
+    return _NOT_IN_NAMES.sub("-", spec).strip("-.")[:MAX_NAME_CHARS]

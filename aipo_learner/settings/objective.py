@@ -17,7 +17,8 @@ CLIP_OF_BASE: dict[str, tuple[float, float]] = {
     "grpo": (0.2, 0.2),
     "dr_grpo": (0.2, 0.2),
     "dapo": (0.2, 0.28),
-    "rloo": (0.0, 0.0),  # it has no clip
+    # It has no clip.
+    "rloo": (0.0, 0.0),
     "gspo": (3e-4, 4e-4),
     "cispo": (0.2, 0.28),
     "gppo": (0.2, 0.28),
@@ -28,9 +29,7 @@ BASELINES = ("split", "union", "per_mode")
 """Whom a rollout is compared with: `learn/advantages.py` says what each means."""
 
 AGENT_RULES = ("floored", "masked", "on_policy", "plain_is", "luffy", "mixture")
-"""How strongly agents' tokens are pushed: `learn/agent_rules.py` has a function of each
-name.
-"""
+"""How strongly agents' tokens are pushed: functions in `learn/agent_rules.py`."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class ObjectiveConfig:
             )
 
     def clip_bounds(self) -> tuple[float, float]:
-        """`clip_low` and `clip_high`, the base algorithm's own where they are None."""
+        """Return `clip_low` and `clip_high`; the base algorithm's own where None."""
         own_low, own_high = CLIP_OF_BASE[self.base]
         low = own_low if self.clip_low is None else self.clip_low
         high = own_high if self.clip_high is None else self.clip_high

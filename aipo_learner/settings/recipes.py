@@ -11,9 +11,7 @@ from aipo_learner.settings.train import TrainConfig
 
 
 def toy() -> TrainConfig:
-    """AIPO in the toy world: minutes on two cores. The settings come from
-    docs/sweeps.md.
-    """
+    """AIPO in the toy world: minutes on two cores. Settings are from docs/sweeps.md."""
     return TrainConfig(
         independence="internalised",
         anneal_from=0.8,
@@ -21,17 +19,14 @@ def toy() -> TrainConfig:
         groups_per_step=12,
         lr=7e-4,
         lr_end=0.1,
-        # One thread each, so that arms can run side by side: a small model gains little
-        # from a second.
+        # So that arms can run side by side: a small model gains little from a second.
         num_threads=1,
         objective=ObjectiveConfig(base="grpo", floor=0.3),
     )
 
 
 def toy_masked() -> TrainConfig:
-    """The same with agents' tokens masked: consultations, but no gradient on what
-    agents wrote.
-    """
+    """The same with agents' tokens masked: it consults, but learns no agent's words."""
     config = toy()
     return replace(
         config,

@@ -31,7 +31,8 @@ class EvaluationSchedule:
         check_settings(self, "config: evaluation.")
 
     def is_due(self, step: int, num_steps: int) -> bool:
-        """Return whether the weights after `step` of `num_steps` steps are
-        evaluated.
-        """
-        return self.every > 0 < step and (step % self.every == 0 or step == num_steps)
+        """Return whether the weights after `step` of `num_steps` steps are measured."""
+        # Weights that have made no step are none of this run's.
+        if self.every == 0 or step == 0:
+            return False
+        return step % self.every == 0 or step == num_steps

@@ -1,4 +1,7 @@
-"""What each stage of a run is told of its settings: its part, and no more."""
+"""What each stage of a run is told of its settings: its part, and no more.
+
+The fields are those of `TrainConfig` of the same names, which says what they mean.
+"""
 
 from dataclasses import dataclass
 
@@ -7,9 +10,7 @@ from aipo_learner.settings.objective import ObjectiveConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutSettings:
-    """Which episodes a run samples; the fields are those of `TrainConfig` of the same
-    names.
-    """
+    """Which episodes a run samples."""
 
     seed: int
     num_steps: int
@@ -23,9 +24,7 @@ class RolloutSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RewardSettings:
-    """What is added to the verdict's reward; the fields are those of `TrainConfig` of
-    the same names.
-    """
+    """What is added to the verdict's reward."""
 
     consult_bonus: float
     consult_cost: float
@@ -34,9 +33,7 @@ class RewardSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateSettings:
-    """How a batch of rows changes the weights; the fields are those of `TrainConfig` of
-    the same names.
-    """
+    """How a batch of rows changes the weights."""
 
     objective: ObjectiveConfig
     updates_per_step: int

@@ -48,11 +48,15 @@ from aipo_learner.settings.stages import (
 def read_object(text: str) -> dict[str, Any]:
     """Read a JSON object from the command line or a file.
 
+    Args:
+        text: JSON.
+
     Raises:
         ValueError: It is none, or is nested too deeply.
     """
     try:
         value = json.loads(text)
+    # Python's reader calls itself for each level.
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(value, dict):
@@ -81,38 +85,47 @@ def read_config_file(path: Path) -> dict[str, Any]:
         return read_object(text)
     except ConfigError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(path, error) from error
-    except Exception as error:  # YAML has errors of its own
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"config file {path}: {error}. Write one with: aipo train --print-config >"
-        f" {path}"
-    )
+    # YAML has errors of its own, of a library that may not be there to name them.
+    except Exception as error:
+        raise ConfigError(
+            f"config file {path}: {error}. Write one with: aipo train --print-config >"
+            f" {path}"
+        ) from error
 
 
 def _one_argument(
     read: Callable[[str], Any], metavar: str
 ) -> PrimitiveConstructorSpec[Any]:
-    """Describe to tyro a value that is one argument, read by `read`."""
+    """Describe to tyro a value that is one argument, read by `read`.
+
+    Without it, tyro would make flags of the keys that an object has by default.
+    """
+
+    def from_arguments(arguments: list[str]) -> Any:
+        [argument] = arguments
+        return read(argument)
+
+    def is_value(value: Any) -> bool:
+        return isinstance(value, str | Mapping)
+
+    def to_arguments(value: Any) -> list[str]:
+        return [value if isinstance(value, str) else json.dumps(value)]
+
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
-        instance_from_str=lambda arguments: read(arguments[0]),
-        is_instance=lambda value: isinstance(value, str | Mapping),
-        str_from_instance=lambda value: [
-            value if isinstance(value, str) else json.dumps(value)
-        ],
+        instance_from_str=from_arguments,
+        is_instance=is_value,
+        str_from_instance=to_arguments,
     )
 
 
 SpecField = Annotated[Spec, _one_argument(read_spec, "SPEC")]
+"""A component, as `read_spec` reads it."""
 JsonField = Annotated[dict[str, Any], _one_argument(read_object, "JSON")]
-
+"""An object of names and values, as JSON."""
 INDEPENDENCE_MODES = ("mixed", "prompt_switch", "accept_anneal", "internalised")
+"""How a policy may learn to do without agents."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,8 +256,10 @@ class TrainConfig:
             raise ConfigError(
                 f"config: bounds={bounds!r} must be an object of names and values."
             )
+        # Frozen, so that only this way is left to give a field its own type: JSON has
+        # lists for tuples, and texts for paths.
         object.__setattr__(self, "out", Path(out))
-        object.__setattr__(self, "held_out", tuple(held_out))  # JSON has lists
+        object.__setattr__(self, "held_out", tuple(held_out))
         object.__setattr__(self, "environment", Environment.of(environment))
         for name, pair in bounds.items():
             _check_bound(name, pair)
@@ -275,11 +290,10 @@ class TrainConfig:
 
     @property
     def update(self) -> UpdateSettings:
-        """What the update is told; of episodes to imitate, it descends their mean
-        cross-entropy.
+        """What the update is told.
 
-        `cispo` is log p times a ratio that is 1 in the only update, over the number of
-        tokens.
+        Of episodes to imitate, it descends the mean cross-entropy: `cispo` is log p
+        times a ratio that is 1 in the only update, over the number of tokens.
         """
         objective = self.objective
         updates_per_step = self.updates_per_step
@@ -295,32 +309,39 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able dictionary that `from_dict` turns back."""
-        values = {
-            item.name: getattr(self, item.name)
-            for item in dataclasses.fields(self)
-            if item.name != "environment"
-        }
         row: dict[str, Any] = {}
-        for name, value in values.items():
+        for item in dataclasses.fields(self):
+            # It writes itself, as what it was made from.
+            if item.name == "environment":
+                continue
+            value = getattr(self, item.name)
+            # A class that is a dataclass counts as one, besides its instances.
             is_nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
-            row[name] = dataclasses.asdict(value) if is_nested else value
+            row[item.name] = dataclasses.asdict(value) if is_nested else value
         row["environment"] = self.environment.to_dict()
-        return {**row, "out": str(self.out), "held_out": list(self.held_out)}
+        row["out"] = str(self.out)
+        row["held_out"] = list(self.held_out)
+        return row
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """Rebuild a configuration; unknown keys raise ConfigError that suggests the
-        nearest.
+        """Rebuild a configuration.
+
+        Raises:
+            ConfigError: A key is unknown (the message suggests the nearest), or a value
+                invalid.
         """
         return cls().changed(values)
 
     def changed(self, values: Mapping[str, Any]) -> "TrainConfig":
-        """Return a configuration with other values, of nested settings those that are
-        named; raises as `from_dict`.
+        """Return a configuration with other values; raises as `from_dict`.
 
-        `environment` may be an id or a source; `agents` beside it stands for its
-        agents, `reward` for reward functions, as on the command line.
+        Args:
+            values: By field. Of nested settings, those that are not named stay.
+                `environment` may be an id or a source; `agents` beside it stands for
+                its agents, `reward` for reward functions, as on the command line.
         """
+        # A copy, from which is taken what is no field or needs to be read.
         values = dict(values)
         environment = self.environment
         if "environment" in values:
@@ -338,11 +359,12 @@ class TrainConfig:
                     " VALUE."
                 )
         own = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        nested = {
-            name: construct(type(part), {**vars(part), **values[name]}, name)
-            for name, part in own.items()
-            if dataclasses.is_dataclass(part) and isinstance(values.get(name), Mapping)
-        }
+        nested: dict[str, Any] = {}
+        for name, part in own.items():
+            change = values.get(name)
+            # As an object of values; a part may be there whole as well.
+            if dataclasses.is_dataclass(part) and isinstance(change, Mapping):
+                nested[name] = construct(type(part), {**vars(part), **change}, name)
         changes = {**own, **values, **nested, "environment": environment}
         return construct(TrainConfig, changes, "config")
 
@@ -350,11 +372,13 @@ class TrainConfig:
 def _check_bound(name: str, pair: Any) -> None:
     """Raise ConfigError unless a bound is a pair of numbers or of nothing."""
     is_pair = isinstance(pair, list | tuple) and len(pair) == 2
-    if is_pair and all(
-        value is None or isinstance(value, int | float) for value in pair
-    ):
-        return
-    raise ConfigError(
-        f"config: bounds has {pair!r} for {name!r}; write [low, high], null where there"
-        " is none."
-    )
+    if not is_pair or not all(_is_bound(bound) for bound in pair):
+        raise ConfigError(
+            f"config: bounds has {pair!r} for {name!r}; write [low, high], null where"
+            " there is none."
+        )
+
+
+def _is_bound(value: Any) -> bool:
+    """Return whether a value is a number, or None for no bound."""
+    return value is None or isinstance(value, int | float)
