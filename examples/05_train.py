@@ -1,9 +1,7 @@
-"""A whole training run, flat: rollouts, advantages, rows, the AIPO loss, an optimiser
-step, evaluation.
+"""A whole training run, flat: rollouts, advantages, rows, the loss, a step, evaluation.
 
-`aipo train` is this and what a long run needs beside it: checkpoints and resumption,
-other samplers, several ranks, a schedule for who may consult. Put your own environment,
-model or loss in the place of a line.
+`aipo train` is this and what a long run needs beside it: checkpoints, other samplers,
+several ranks. Put your own environment, model or loss in the place of a line.
 """
 
 import torch
@@ -63,9 +61,7 @@ def play_step(step: int):
 
 
 def rows_of(groups):
-    """Return a row for each episode that teaches, and for correct aided ones another
-    without the agents.
-    """
+    """Return rows of what teaches; correct aided episodes also without the agents."""
     rows = []
     for group in groups:
         if any(episode.reward is None for episode in group):
@@ -81,9 +77,7 @@ def rows_of(groups):
 
 
 def descend(rows):
-    """Make one optimiser step; the loss of the batch is the sum of its microbatches'
-    losses.
-    """
+    """Make one optimiser step; a batch's loss is the sum of its microbatches' losses."""
     batches = [collate(part, tokenizer.pad_token_id) for part in split_rows(rows, 8192)]
     z_policy = sum(policy_normalizer(b.policy_mask, OBJECTIVE) for b in batches)
     z_agent = sum(
@@ -114,14 +108,10 @@ def descend(rows):
 
 for step in range(NUM_STEPS):
     told = descend(rows_of(play_step(step)))
-    print(
-        f"step {step + 1}: loss {told['loss']:.3f}, p(agent) {told['agent_p_mean']:.3f}"
-    )
-scores, _ = evaluate(
-    sampler, scenario, num_tasks=8, num_samples=4, aided=False, seed=SEED
-)
-print(
-    f"alone, on {len(scores.task_ids)} held-out tasks: pass@1"
-    f" {scores.pass_at(1).mean():.3f}"
-)
+    loss, p_agent = told["loss"], told["agent_p_mean"]
+    print(f"step {step + 1}: loss {loss:.3f}, p(agent) {p_agent:.3f}")
+sizes = {"num_tasks": 8, "num_samples": 4}
+scores, _ = evaluate(sampler, scenario, **sizes, aided=False, seed=SEED)
+mean = scores.pass_at(1).mean()
+print(f"alone, on {len(scores.task_ids)} held-out tasks: pass@1 {mean:.3f}")
 sampler.close()

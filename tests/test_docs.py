@@ -436,7 +436,7 @@ def modules_with_examples() -> list[str]:
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for package in ("aipo_env", "aipo_learner")
         for path in sorted((ROOT / package).rglob("*.py"))
-        if ">>> " in path.read_text(encoding="utf-8")
+        if re.search(r"(?m)^ *>>> ", path.read_text(encoding="utf-8"))
     ]
 
 

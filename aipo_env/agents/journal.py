@@ -121,7 +121,9 @@ class Journal:
             raise ConfigError(
                 f"{path}: there is no folder {path.parent}. Make it first."
             )
-        if path.exists() and not path.is_file():
+        # What goes into the null device is kept in memory all the same.
+        is_null = path == Path(os.devnull)
+        if path.exists() and not path.is_file() and not is_null:
             raise ConfigError(
                 f"{path}: no file, so replies cannot be kept in it and read again. Name"
                 " another."
