@@ -40,12 +40,12 @@ from aipo_env.verifiers.leaks import Gold, is_short
 
 MAX_CALLS = 64
 """A turn of more calls is malformed: each of them is answered, even if it is denied."""
-MAX_COUNTED, MAX_READ_CHARS = 1_000, 10_000
-"""Of a turn with more marks of a call, only so many characters are read."""
+MAX_COUNTED = 1_000
+"""Marks of a call in a turn, up to which each is taken apart."""
+MAX_READ_CHARS = 10_000
+"""Of a turn with more marks only so many characters are read."""
 UNKNOWN = "unknown"
-"""What stands in place of a reply that is withheld, and of one that says no more than that
-the agent does not know.
-"""
+"""Stands for a reply that is withheld, or of an agent that does not know."""
 _NOT_KNOWING = ("unknown", "unsure")
 """What our prompts have an agent say that does not know."""
 _DRESS = " \t\n.,;:!…*_`\"'“”\u2018\u2019()[]"
@@ -56,6 +56,9 @@ PLACES = ("{instructions}", "{tools}")
 """What a prompt may hold: how agents are consulted, and what tools there are."""
 _PLACES = re.compile("|".join(map(re.escape, PLACES)))
 _LIKE_PLACES = re.compile(r"\{(?:instruction|tool|agent)\w*\}", re.IGNORECASE)
+"""What is meant for a place: `{tool}`, `{Instructions}`."""
+_METERED = SPENT[1:]
+"""What replies are charged for; calls, the first, `consult_budget` counts."""
 PLAIN_PROMPT = (
     "Solve the problem step by step. Give the final answer in the form that the problem"
     " asks for, or in \\boxed{} if it asks for none."
@@ -122,9 +125,7 @@ class DialogueRules:
             check_choice("dialogue rules: kind", role, CONSULT_KINDS)
         for kind, budget in self.budget_per_kind.items():
             check_whole(f"dialogue rules: budget_per_kind[{kind!r}]", budget)
-        check_budget(
-            "dialogue rules: reply_budget", self.reply_budget, SPENT[1:]
-        )  # calls: consult_budget
+        check_budget("dialogue rules: reply_budget", self.reply_budget, _METERED)
         for name in ("max_turns", "max_policy_tokens", "max_context_tokens"):
             check_whole(f"dialogue rules: {name}", getattr(self, name), 1)
         check_choice("dialogue rules: tools_when", self.tools_when, ("always", "aided"))
@@ -205,7 +206,10 @@ class Dialogue:
         offered: Sequence[ConsultKind] = CONSULT_KINDS,
         tools: Sequence[str] = (),
     ) -> None:
-        self.task, self.rules, self.codec, self.aided = task, rules, codec, aided
+        self.task = task
+        self.rules = rules
+        self.codec = codec
+        self.aided = aided
         self.offered: tuple[ConsultKind, ...] = ()
         if aided:
             self.offered = tuple(role for role in rules.kinds if role in offered)
@@ -219,9 +223,11 @@ class Dialogue:
         self.num_invalid = 0
         self._forging_turns: set[int] = set()
         self._pending: tuple[Consult, ...] = ()
+        # Calls by role or tool, and what replies took by `counted`'s names.
         self._charged: Counter[str] = Counter()
         self._spent = defaultdict[str, float](float)
         self._num_calls = 0
+        # By id: calls of one turn end in any order.
         self._accounts: dict[int, Consult] = {}
 
     @property
@@ -238,20 +244,22 @@ class Dialogue:
         """Return the prompt."""
         system = Span(self._system(), Author.PROMPT)
         task = Span(self.task.prompt, Author.PROMPT)
-        return Message("system", (system,)), Message("user", (task,))
+        return (Message("system", (system,)), Message("user", (task,)))
 
     def _system(self) -> str:
         """Return the system prompt: it offers those who answer, and nobody else."""
         rules = self.rules
-        agents = tools = ""
+        agents = ""
+        tools = ""
         if self.offered:
             agents = self.codec.instructions(self.offered, rules.consult_budget)
         if self.tools:
             tools = self.codec.tool_instructions(rules.tool_budget)
         is_own = bool(self.offered and rules.consult_prompt)
         prompt = rules.consult_prompt if is_own else rules.plain_prompt
-        places = {"{instructions}": agents, "{tools}": tools}
-        parts = [_PLACES.sub(lambda place: places[place[0]], prompt)]
+        texts = {"{instructions}": agents, "{tools}": tools}
+        # In one go: what is put in may hold the other's place as plain text.
+        parts = [_PLACES.sub(lambda place: texts[place[0]], prompt)]
         if "{instructions}" not in prompt and not is_own:
             parts.append(agents)
         if "{tools}" not in prompt:
@@ -266,40 +274,36 @@ class Dialogue:
 
     @property
     def _reads_calls(self) -> bool:
-        """Whether there is anybody or anything to call; if not, markup is plain
-        text.
-        """
+        """Whether there is anything to call; if not, markup is plain text."""
         return bool(self.offered or self.tools)
 
     def token_limit(self) -> int:
         """Return how many tokens the next completion may have."""
-        return max(0, min(self._policy_tokens_left(), self.context_left()))
+        num_left = min(self._policy_tokens_left(), self.context_left())
+        return max(0, num_left)
 
     def exhausted(self) -> StopReason | None:
         """Return the limit that forbids another completion, if one does."""
-        return None if self.token_limit() else self._token_reason()
+        if self.token_limit():
+            return None
+        return self._token_reason()
 
     @property
     def consults(self) -> tuple[Consult, ...]:
-        """The accounts of all calls so far that have ended, in the order of the
-        calls.
-        """
+        """The accounts of all calls that have ended, in the order of the calls."""
         return tuple(self._accounts[call_id] for call_id in sorted(self._accounts))
 
     def fits(self, num_tokens: int) -> bool:
-        """Return whether the policy may be shown so many tokens; if not, the context
-        overflows.
-        """
+        """Return whether the policy may be shown so many tokens without an overflow."""
         return num_tokens <= self.context_left()
 
     def saw(self, num_tokens: int) -> None:
-        """Count tokens that the policy was shown, and did not sample, towards the
-        context.
-        """
+        """Count tokens that the policy was shown, and did not sample, as context."""
         self.num_context_tokens += num_tokens
 
     def receive(self, completion: Completion) -> Need:
         """Take one completion and say what is wanted next."""
+        # Before this completion is counted: by then both limits may be reached.
         reason_if_cut = self._token_reason()
         self.num_policy_tokens += len(completion.token_ids)
         self.num_context_tokens += len(completion.token_ids)
@@ -307,14 +311,16 @@ class Dialogue:
         self.num_forged += parsed.num_forged
         if parsed.num_forged:
             self._forging_turns.add(len(self.turns))
-        self.turns.append(Turn(completion.text, completion.finish_reason, parsed.calls))
+        turn = Turn(completion.text, completion.finish_reason, parsed.calls)
+        self.turns.append(turn)
         if completion.finish_reason == "error":
             return Ended(StopReason.POLICY_ERROR)
         if completion.finish_reason == "length":
             return Ended(reason_if_cut)
         if not parsed.calls and not parsed.malformed:
             return Answer(completion.text)
-        self.num_invalid += bool(parsed.malformed)
+        if parsed.malformed:
+            self.num_invalid += 1
         if self.num_invalid > self.rules.max_invalid:
             return Ended(StopReason.PARSE_ERROR)
         if len(self.turns) >= self.rules.max_turns:
@@ -329,18 +335,17 @@ class Dialogue:
         """Return what a completion asks for, no more than `MAX_CALLS` things."""
         if not self._reads_calls:
             return Parsed()
-        openings = [opening for opening, _ in self.codec.macros(self.offered).values()]
-        num_calls = sum(map(text.count, openings))
-        if num_calls > MAX_COUNTED:
+        marks = self.codec.macros(self.offered).values()
+        num_marks = sum(text.count(opening) for opening, _ in marks)
+        if num_marks > MAX_COUNTED:
             # To take each of them apart would hold everybody up.
-            num_forged = self.codec.parse(text[:MAX_READ_CHARS]).num_forged
-        else:
-            parsed = self.codec.parse(text)
-            num_calls, num_forged = len(parsed.calls), parsed.num_forged
-            if num_calls <= MAX_CALLS:
-                return parsed
-        fault = f"{num_calls} calls stand in one turn; at most {MAX_CALLS} may"
-        return Parsed((), fault, num_forged)
+            beginning = self.codec.parse(text[:MAX_READ_CHARS])
+            return _too_many(num_marks, beginning.num_forged)
+        parsed = self.codec.parse(text)
+        num_calls = len(parsed.calls)
+        if num_calls > MAX_CALLS:
+            return _too_many(num_calls, parsed.num_forged)
+        return parsed
 
     def reply(self, consults: Sequence[Consult]) -> Message:
         """Take what came of each pending call; return what the policy sees.
@@ -420,14 +425,15 @@ class Dialogue:
         return Span(notice, Author.ENV, call_id=consult.call_id)
 
     def _as_withheld(self, consult: Consult) -> str:
-        """Return a reply; if it says no more than that the agent does not know, as one
-        that is withheld reads.
-        """
+        """Return a reply, or `UNKNOWN` if it says no more than not to know."""
         may_be_withheld = consult.is_agents and not is_short(Gold.of(self.task))
         if not may_be_withheld:
             return consult.reply
-        said = consult.reply.strip(_DRESS).casefold()
-        return UNKNOWN if said in _NOT_KNOWING else consult.reply
+        bare = consult.reply.strip(_DRESS).casefold()
+        if bare in _NOT_KNOWING:
+            # Else the policy could tell which of the two it was.
+            return UNKNOWN
+        return consult.reply
 
     def has_forged(self, turn: int) -> bool:
         """Return whether the policy made up a reply in a turn."""
@@ -439,8 +445,8 @@ class Dialogue:
         Its queries stand apart: a codec may have read them out of JSON.
         """
         turns = "\n".join(turn.completion for turn in self.turns)
-        asked = [consult.query for consult in (*self.consults, *self._pending)]
-        queries = "\n".join(asked)
+        asked = (*self.consults, *self._pending)
+        queries = "\n".join(consult.query for consult in asked)
         return Quotable(self._as_replied(turns), self._as_replied(queries))
 
     def _as_replied(self, text: str) -> str:
@@ -450,9 +456,7 @@ class Dialogue:
         return "".join(span.text for span in rendered if span.is_content)
 
     def may_consult(self, kind: str) -> bool:
-        """Return whether a call to an agent's role or a tool would be answered: it is
-        there, and within budgets.
-        """
+        """Return whether a call to a role or a tool would be answered, not denied."""
         is_there = kind in self.offered or kind in self.tools
         return is_there and self._within_budgets(kind)
 
@@ -460,20 +464,22 @@ class Dialogue:
         """Return whether the budgets allow another call."""
         rules = self.rules
         if kind in CONSULT_KINDS:
-            num_charged, budget = self.num_consults, rules.consult_budget
+            num_charged = self.num_consults
+            budget = rules.consult_budget
         else:
-            num_charged, budget = self.num_tool_calls, rules.tool_budget
-        of_kind = rules.budget_per_kind.get(kind, budget)
-        return (
-            num_charged < budget
-            and self._charged[kind] < of_kind
-            and not spent_limit(rules.reply_budget, self._spent, kind)
-        )
+            num_charged = self.num_tool_calls
+            budget = rules.tool_budget
+        if num_charged >= budget:
+            return False
+        budget_of_kind = rules.budget_per_kind.get(kind, budget)
+        if self._charged[kind] >= budget_of_kind:
+            return False
+        return not spent_limit(rules.reply_budget, self._spent, kind)
 
     def _spend(self, consult: Consult) -> None:
-        for metric, amount in zip(
-            SPENT[1:], (consult.tokens, consult.cost_usd), strict=True
-        ):
+        """Charge a reply to the budgets of replies, in all and of its role."""
+        amounts = (consult.tokens, consult.cost_usd)
+        for metric, amount in zip(_METERED, amounts, strict=True):
             for name in counted(consult.kind, metric):
                 self._spent[name] += amount
 
@@ -483,7 +489,9 @@ class Dialogue:
         is_allowed = is_known and self._within_budgets(call.kind)
         # A role that nobody answers for is asked in vain, which costs nothing.
         is_there = call.kind in self.offered or call.kind in self.tools
-        self._charged[call.kind] += is_allowed and is_there
+        if is_allowed and is_there:
+            self._charged[call.kind] += 1
+        call_id = self._num_calls
         self._num_calls += 1
         status: ConsultStatus = "failed" if is_allowed else "denied"
         return Consult(
@@ -492,7 +500,7 @@ class Dialogue:
             query=encodable(call.query),
             reply="",
             status=status,
-            call_id=self._num_calls - 1,
+            call_id=call_id,
             turn=len(self.turns),
         )
 
@@ -503,10 +511,10 @@ class Dialogue:
         return message
 
     def _token_reason(self) -> StopReason:
-        overflow = self.context_left() < self._policy_tokens_left()
-        return (
-            StopReason.CONTEXT_OVERFLOW if overflow else StopReason.MAX_SAMPLED_TOKENS
-        )
+        """Return which of the limits of tokens is the next."""
+        if self.context_left() < self._policy_tokens_left():
+            return StopReason.CONTEXT_OVERFLOW
+        return StopReason.MAX_SAMPLED_TOKENS
 
     def _policy_tokens_left(self) -> int:
         return self.rules.max_policy_tokens - self.num_policy_tokens
@@ -516,11 +524,18 @@ class Dialogue:
         return self.rules.max_context_tokens - self.num_context_tokens
 
 
+def _too_many(num_calls: int, num_forged: int) -> Parsed:
+    """Return what a turn of too many calls is taken for: malformed."""
+    fault = f"{num_calls} calls stand in one turn; at most {MAX_CALLS} may"
+    return Parsed((), fault, num_forged)
+
+
 def _as_sampled(span: Span, consult: Consult) -> Span:
-    """Return a reply's body with the tokens it was sampled as; one that a codec had to
-    change has none.
-    """
-    if not consult.token_ids or not span.is_content or span.text != consult.reply:
+    """Return a reply's body with the tokens it was sampled as."""
+    if not consult.token_ids or not span.is_content:
+        return span
+    if span.text != consult.reply:
+        # A codec had to change it, so that those tokens spell another text.
         return span
     if span.text == UNKNOWN:
         # One that is withheld has no tokens of its own either.
@@ -529,22 +544,16 @@ def _as_sampled(span: Span, consult: Consult) -> Span:
 
 
 def _without_quotes(span: Span, quotable: Quotable) -> Sequence[Span]:
-    """Return an agent's words with what they quote of the policy's apart: that the
-    agent did not write.
-    """
+    """Return an agent's words, with what they quote of the policy's set apart."""
     if span.author != Author.AGENT or not span.is_content:
         return (span,)
     parts = list(quotable.parts(span.text))
     if not any(is_quoted for _, is_quoted in parts):
         return (span,)
-    # Its tokens, if they are known, are those of the whole.
-    return [
-        replace(
-            span,
-            text=text,
-            author=Author.ENV if is_quoted else span.author,
-            token_ids=(),
-            logprobs=(),
-        )
-        for text, is_quoted in parts
-    ]
+    spans: list[Span] = []
+    for text, is_quoted in parts:
+        author = Author.ENV if is_quoted else span.author
+        # Its tokens, if they are known, are those of the whole.
+        part = replace(span, text=text, author=author, token_ids=(), logprobs=())
+        spans.append(part)
+    return spans

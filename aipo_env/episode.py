@@ -127,7 +127,7 @@ class TokenRecord:
 
     @classmethod
     def build(cls, columns: Mapping[str, Sequence[Any]]) -> "TokenRecord":
-        """Build a record from one sequence per field; unknown log-probabilities are None.
+        """Build a record from one sequence per field; None is an unknown logprob.
 
         Raises:
             TypeError: A field is missing. ValueError: They differ in length.
@@ -275,10 +275,13 @@ class Episode:
 
 
 def _message(row: Mapping[str, Any]) -> Message:
-    spans = [
-        Span(**{**span, "author": Author(span["author"])}) for span in row["spans"]
-    ]
-    return Message(row["role"], tuple(spans))
+    spans = tuple(map(_span, row["spans"]))
+    return Message(row["role"], spans)
+
+
+def _span(row: Mapping[str, Any]) -> Span:
+    author = Author(row["author"])
+    return Span(**{**row, "author": author})
 
 
 def _turn(row: Mapping[str, Any]) -> Turn:
@@ -363,7 +366,7 @@ def _plain(value: Any) -> Any:
 
 @cache
 def _recorded(kind: Any) -> list[str]:
-    """Return a record's fields but those of sampled tokens: the token record has them."""
+    """Return a record's fields, without tokens: the token record has them."""
     return [item.name for item in fields(kind) if item.repr]
 
 

@@ -81,12 +81,12 @@ class SandboxUnavailable(AipoError):
 
 MAX_SHOWN = 80
 """Characters of a value that a message shows."""
+_MAX_MESSAGE = 1000
+"""Characters of another error's message that a message shows."""
 
 
 def suggest(value: str, valid: Iterable[str]) -> str:
-    """Return a sentence that lists the valid values and names the nearest to
-    `value`.
-    """
+    """Return a sentence that lists the valid values and names the nearest to one."""
     options = sorted(valid)
     # What is long is near to nothing, and comparing it takes long.
     near = difflib.get_close_matches(value[:MAX_SHOWN], options, n=1)
@@ -96,20 +96,20 @@ def suggest(value: str, valid: Iterable[str]) -> str:
 
 def check_whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> None:
     """Raise ConfigError unless `value` is an `int` in range; `what` names it."""
-    if type(value) is not int or not low <= value <= high:
-        limits = f", at least {low}" if high == math.inf else f" from {low} to {high}"
+    is_int = type(value) is int  # True is an instance of int
+    if not is_int or not low <= value <= high:
+        limits = _limits(low, high)
         raise ConfigError(f"{what}={shown(value)} must be a whole number{limits}.")
 
 
 def whole(what: str, value: Any, low: int = 0, high: float = math.inf) -> int:
-    """Return a whole number, of Python's or NumPy's, as `int`; raise ConfigError as
-    `check_whole` does.
+    """Return a whole number, of Python's or NumPy's, as `int`.
+
+    Raises:
+        ConfigError: As `check_whole`.
     """
-    number = (
-        value
-        if isinstance(value, bool) or not isinstance(value, Integral)
-        else int(value)
-    )
+    is_number = isinstance(value, Integral) and not isinstance(value, bool)
+    number = int(value) if is_number else value
     check_whole(what, number, low, high)
     return int(number)
 
@@ -121,15 +121,20 @@ def check_number(what: str, value: Any, low: float = 0, high: float = math.inf) 
     except OverflowError:  # an integer beyond what a float holds
         is_fit = False
     if not is_fit:
-        limits = f", at least {low}" if high == math.inf else f" from {low} to {high}"
+        limits = _limits(low, high)
         raise ConfigError(f"{what}={shown(value)} must be a number{limits}.")
 
 
+def _limits(low: float, high: float) -> str:
+    if high == math.inf:
+        return f", at least {low}"
+    return f" from {low} to {high}"
+
+
 def check_choice(what: str, value: Any, valid: Iterable[str]) -> None:
-    """Raise ConfigError that lists the valid values unless `value` is one of them;
-    `what` names it.
-    """
-    if value not in (options := tuple(valid)):
+    """Raise ConfigError unless `value` is one of the valid ones; `what` names it."""
+    options = tuple(valid)
+    if value not in options:
         raise ConfigError(f"{what}={shown(value)}. {suggest(str(value), options)}")
 
 
@@ -143,7 +148,7 @@ def shown(value: object, most: int = MAX_SHOWN) -> str:
         return f"<{type(value).__name__}>"
 
 
-def message_of(error: BaseException, most: int = 1000) -> str:
+def message_of(error: BaseException, most: int = _MAX_MESSAGE) -> str:
     """Return the start of an error's message, whatever its own `__str__` does."""
     try:
         return str(error)[:most]
@@ -151,20 +156,21 @@ def message_of(error: BaseException, most: int = 1000) -> str:
         return "(its message cannot be read)"
 
 
-def error_text(error: BaseException, most: int = 1000) -> str:
+def error_text(error: BaseException, most: int = _MAX_MESSAGE) -> str:
     """Return the type and the start of the message of an error."""
     return f"{type(error).__name__}: {message_of(error, most)}"
 
 
 _HOPELESS = (ConfigError, ImportError, SandboxUnavailable)
+"""Errors that come again, however often the same is tried."""
 
 
 def is_hopeless(error: BaseException) -> bool:
-    """Return whether somebody's own code failed in a way that no other call can mend,
-    so that the run had better end.
+    """Return whether code failed in a way in which each other call will fail, too.
 
-    Such are ConfigError, ImportError and SandboxUnavailable, unless code that was run
-    from a text had a hand in it: that is a model's, and no model may end a run.
+    The run had better end then. Such are ConfigError, ImportError and
+    SandboxUnavailable, unless one of them came through code that was run from a text:
+    that is a model's, and no model may end a run.
     """
     if not isinstance(error, _HOPELESS):
         return False
@@ -177,14 +183,15 @@ def is_hopeless(error: BaseException) -> bool:
 
 
 def _is_from_text(frame: FrameType) -> bool:
-    """Return whether a frame runs code that was compiled from a text, and not from a
-    file.
-    """
+    """Return whether a frame runs code compiled from a text, not from a file."""
+    # Such code has a name like <string>; Python's own modules, <frozen importlib>.
     file = frame.f_code.co_filename
     if not file.startswith("<") or file.startswith("<frozen "):
         return False
     # A dataclass has its __init__ made from a text, in the namespace of the module that
     # it is written in.
-    module = sys.modules.get(str(frame.f_globals.get("__name__")))
+    module_name = str(frame.f_globals.get("__name__"))
+    module = sys.modules.get(module_name)
+    # A text may call itself by the name of any module, but not have its namespace.
     is_of_module = module is not None and module.__dict__ is frame.f_globals
     return not (is_of_module and frame.f_code.co_name == "__init__")

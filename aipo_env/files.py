@@ -1,5 +1,7 @@
-"""Files that may be somebody else's: lines without end, links, pipes, pages that take
-another's place.
+"""Files that may be somebody else's: lines without end, links, pipes, devices.
+
+What is written into a folder that others may write to follows no link there, and takes
+another's place at once or not at all.
 """
 
 import os
@@ -16,13 +18,25 @@ MAX_LINE_BYTES = 64 * 2**20
 MAX_FILE_BYTES = 256 * 2**20
 """A longer file is not read as a whole."""
 _CHUNK_BYTES = 2**20
+"""So much of a line that is too long is in memory at a time."""
+_MIB = 2**20
+_SCRATCH_BYTES = 8
+"""Random bytes in the name of a file that is being written."""
+_MAX_NAME_CHARS = 20
+"""Of the file's own name in that; a file system bounds the whole."""
+_NEW_MODE = 0o666
+"""The rights of a new file, less those that the user's umask takes away."""
+_MODE_BITS = 0o777
+"""Of a file's mode: who may read, write and run it; no set-user-id."""
 
 
 def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file; of one that is too long, only so much that
-    `check_line` refuses it.
+    """Yield the lines of a file, each as bytes with its end.
+
+    Of one that is too long comes only so much that `check_line` refuses it.
     """
     while line := file.readline(MAX_LINE_BYTES + 1):
+        # The last line of a file may have no end.
         is_cut = len(line) > MAX_LINE_BYTES and not line.endswith(b"\n")
         yield line
         while is_cut:
@@ -33,9 +47,8 @@ def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
 def check_line(line: bytes | str) -> None:
     """Raise ValueError for a line that is too long to be read."""
     if len(line) > MAX_LINE_BYTES:
-        raise ValueError(
-            f"a line of more than {MAX_LINE_BYTES // 2**20} MiB, which is not read"
-        )
+        size = f"{MAX_LINE_BYTES // _MIB} MiB"
+        raise ValueError(f"a line of more than {size}, which is not read")
 
 
 def read_whole(path: Path, most: int | None = None) -> bytes:
@@ -55,10 +68,11 @@ def read_whole(path: Path, most: int | None = None) -> bytes:
 
 def read_rest(file: BinaryIO, most: int | None = None) -> bytes:
     """Return what is left of an open file; raise as `read_whole` does."""
-    most = MAX_FILE_BYTES if most is None else most
+    if most is None:
+        most = MAX_FILE_BYTES
     content = file.read(most + 1)
     if len(content) > most:
-        raise ValueError(f"more than {most // 2**20} MiB, which is not read")
+        raise ValueError(f"more than {most // _MIB} MiB, which is not read")
     return content
 
 
@@ -76,35 +90,38 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 
 def _place(path: Path) -> Path:
+    # The folder may be named by a link, but the entry is not to be followed.
     return path.parent.resolve() / path.name
 
 
 def check_place(path: Path, *, is_folder: bool = False) -> Path:
-    """Return a path in a folder that may be somebody else's, if what stands there is
-    our kind of thing, or nothing.
+    """Return a path, if what stands there is our kind of thing, or nothing.
+
+    The folder may be somebody else's.
 
     Args:
+        path: The path.
         is_folder: Whether it is to be a folder, and not a file.
 
     Raises:
         DataError: A link stands there, a pipe, a device, or a folder in the place of a
             file or the reverse.
     """
-    found = _kind(path)
-    wanted = _FOLDER if is_folder else _FILE
-    if found == _LINK:
+    actual = _kind(path)
+    needed = _FOLDER if is_folder else _FILE
+    if actual == _LINK:
         raise DataError(
-            f"{path}: a link, which is not followed. Put the {wanted} itself there."
+            f"{path}: a link, which is not followed. Put the {needed} itself there."
         )
-    if found not in ("", wanted):
-        raise DataError(f"{path}: a {found}, where a {wanted} is needed. Move it away.")
+    if actual not in ("", needed):
+        raise DataError(
+            f"{path}: a {actual}, where a {needed} is needed. Move it away."
+        )
     return path
 
 
 def check_entries(folder: Path) -> None:
-    """Raise DataError if an entry of a folder is a link; one that does not exist has
-    none.
-    """
+    """Raise DataError if an entry of a folder is a link; no folder has no entry."""
     if not folder.is_dir():
         return
     with os.scandir(folder) as entries:
@@ -114,9 +131,7 @@ def check_entries(folder: Path) -> None:
 
 
 def check_tree(folder: Path) -> None:
-    """Raise DataError if anything in a folder, at any depth, is neither a file nor a
-    folder itself.
-    """
+    """Raise DataError if anything in a folder, at any depth, is no file or folder."""
     for base, folders, files in os.walk(folder):
         for name in folders:
             check_place(Path(base, name), is_folder=True)
@@ -124,7 +139,9 @@ def check_tree(folder: Path) -> None:
             check_place(Path(base, name))
 
 
-_FILE, _FOLDER, _LINK = "file", "folder", "link"
+_FILE = "file"
+_FOLDER = "folder"
+_LINK = "link"
 _KINDS = (
     (stat.S_ISREG, _FILE),
     (stat.S_ISDIR, _FOLDER),
@@ -140,17 +157,18 @@ def _kind(path: Path) -> str:
         mode = path.lstat().st_mode
     except (FileNotFoundError, ValueError):  # no file has a name with a null in it
         return ""
-    names = [name for is_of_kind, name in _KINDS if is_of_kind(mode)]
-    return names[0] if names else "device"
+    for is_of_kind, name in _KINDS:
+        if is_of_kind(mode):
+            return name
+    return "device"
 
 
 def write_anew(path: Path, content: str | bytes) -> None:
-    """Write a file as a whole: to a new one beside it, which then takes its place, and
-    its mode.
+    """Write a file as a whole: to a new one beside it, which then takes its place.
 
-    A link of that name is replaced, and not followed: the folder may be somebody
-    else's. So is a file that has another name elsewhere, which keeps what it holds
-    there.
+    The new one has the old one's mode. A link of that name is replaced, and not
+    followed: the folder may be somebody else's. So is a file that has another name
+    elsewhere, which keeps what it holds there.
 
     Raises:
         DataError: A folder, a pipe or a device has that name.
@@ -161,12 +179,13 @@ def write_anew(path: Path, content: str | bytes) -> None:
     data = content.encode("utf-8") if isinstance(content, str) else content
     scratch = _scratch(path)
     mode = _mode(path)
-    descriptor = os.open(scratch, _NEW, 0o666)
+    descriptor = os.open(scratch, _NEW, _NEW_MODE)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
         if mode is not None:
             scratch.chmod(mode)
+        # At once: whoever reads meanwhile finds the old file whole, or the new one.
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
@@ -174,8 +193,7 @@ def write_anew(path: Path, content: str | bytes) -> None:
 
 
 def link_anew(path: Path, target: Path) -> None:
-    """Have `path` be a link to a target, in the place of what link or file had that
-    name.
+    """Make a link to a target, in the place of what link or file has its name.
 
     Raises:
         OSError: It cannot be made; a folder of that name is not replaced.
@@ -190,8 +208,9 @@ def link_anew(path: Path, target: Path) -> None:
 
 
 def write_output(path: Path, text: str) -> None:
-    """Write what a user wants to have in `path`: into a stream such as /dev/stdout,
-    else by `write_anew`.
+    """Write a text where a user wants it: into a stream, or a new file of that name.
+
+    A stream is such as /dev/stdout; a file is written by `write_anew`.
 
     Raises:
         DataError, OSError: As `write_anew`.
@@ -204,8 +223,7 @@ def write_output(path: Path, text: str) -> None:
 
 
 def open_output(path: Path) -> TextIO:
-    """Open what a user wants line by line in `path`: a stream such as /dev/stdout, or a
-    new file of that name.
+    """Open a stream such as /dev/stdout, or a new file, to be written line by line.
 
     The old file of that name is gone, and what else it is called elsewhere keeps what
     it holds.
@@ -220,22 +238,23 @@ def open_output(path: Path) -> TextIO:
         check_place(path)
     mode = _mode(path)
     path.unlink(missing_ok=True)
-    descriptor = os.open(path, _NEW, 0o666)
+    descriptor = os.open(path, _NEW, _NEW_MODE)
     if mode is not None:
         path.chmod(mode)
     return open(descriptor, "w", encoding="utf-8")
 
 
+# Only a file that this very call makes: who has put a link or a file there in the
+# meantime makes it fail. Windows has no O_NOFOLLOW, and needs none beside O_EXCL.
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
 def is_stream(path: Path) -> bool:
-    """Return whether what a user named is to be written into: a pipe, a terminal, or
-    what /dev/stdout leads to.
-    """
+    """Return whether a path is a pipe, a terminal or the like, to be written into."""
     folder = str(path.parent.resolve())
-    if _kind(path) == _LINK and (folder == "/dev" or folder.startswith("/proc/")):
-        return True  # the system's own, and not somebody's folder
+    is_of_system = folder == "/dev" or folder.startswith("/proc/")
+    if is_of_system and _kind(path) == _LINK:
+        return True
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -245,11 +264,12 @@ def is_stream(path: Path) -> bool:
 
 def _scratch(path: Path) -> Path:
     """Return a name beside a file that nobody can know beforehand."""
-    return path.with_name(f".{path.name[:20]}.{secrets.token_hex(8)}.writing")
+    token = secrets.token_hex(_SCRATCH_BYTES)
+    return path.with_name(f".{path.name[:_MAX_NAME_CHARS]}.{token}.writing")
 
 
 def _mode(path: Path) -> int | None:
-    """Return the rights that a file grants, for the one that takes its place; None
-    where there is no file.
-    """
-    return path.stat().st_mode & 0o777 if _kind(path) == _FILE else None
+    """Return the rights that a file grants; None where there is no file."""
+    if _kind(path) != _FILE:
+        return None
+    return path.stat().st_mode & _MODE_BITS

@@ -98,7 +98,7 @@ class _Lines:
 def _batches(
     items: Iterator[tuple[int, bytes]], size: int
 ) -> Iterator[list[tuple[int, bytes]]]:
-    """Yield lists of so many items, the last of fewer; each is read when its turn comes."""
+    """Yield lists of so many items, each read when its turn comes."""
     batch = list(itertools.islice(items, size))
     while batch:
         yield batch

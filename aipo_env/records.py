@@ -1,6 +1,4 @@
-"""The records that flow through an environment: small, frozen, checked at
-construction.
-"""
+"""The records that flow through an environment: small, frozen, checked when made."""
 
 import json
 import keyword
@@ -16,26 +14,21 @@ from typing import Any, Literal, get_args
 from aipo_env.errors import DataError, error_text, shown, suggest
 
 ConsultKind = Literal["knowledge", "reason", "verify"]
-"""What a policy may consult: the Knowledge Agent, the Reasoning Agent or the Verify
-Agent.
-"""
+"""What a policy may consult: the Knowledge, the Reasoning or the Verify Agent."""
 CONSULT_KINDS: tuple[ConsultKind, ...] = get_args(ConsultKind)
 
 Split = Literal["train", "test"]
 """Training tasks, and those kept for evaluation."""
 
 FinishReason = Literal["stop", "length", "error"]
-"""Why an engine ended one completion: a stop string or end token, the token limit, or a
-failure.
-"""
+"""Why an engine ended a completion: a stop string or end token, a limit, a failure."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a pair: what JSON and broken decoders may leave in a text of Python's."""
 
 
 def holds_half_pair(text: str) -> bool:
-    """Return whether a text holds half a surrogate pair, which has no bytes and no
-    tokens.
-    """
+    """Return whether a text holds half a surrogate pair: it has no bytes, no tokens."""
     return _SURROGATE.search(text) is not None
 
 
@@ -75,9 +68,7 @@ class StopReason(StrEnum):
 
     @property
     def is_error(self) -> bool:
-        """True when something else than the policy failed; such an episode is not
-        trained on.
-        """
+        """True when something else than the policy failed; nobody trains on that."""
         return self in _FAILURES | _FROM_OUTSIDE
 
 
@@ -151,36 +142,34 @@ class CodeTests:
         self._check_limits()
 
     def _check_tests(self, name: str) -> None:
-        """Take a list of tests, each with its parts, which a program can be given and
-        its output compared with.
-        """
+        """Take a list of tests that some program can pass."""
         rows: Any = getattr(self, name)
-        parts = _TEST_PARTS[self.kind]
-        wanted = " and ".join(
-            f"{part} ({kind.__name__})" for part, kind in parts.items()
-        )
-        _check(
-            isinstance(rows, list | tuple),
-            f"tests: field {name!r}",
-            "a list of objects",
-            rows,
-        )
+        is_list = isinstance(rows, list | tuple)
+        _check(is_list, f"tests: field {name!r}", "a list of objects", rows)
         for number, row in enumerate(rows):
-            has_all = isinstance(row, Mapping) and parts.keys() <= row.keys()
-            is_fit = has_all and all(
-                isinstance(row[part], kind) for part, kind in parts.items()
-            )
-            _check(is_fit, f"tests: {name}[{number}]", f"an object with {wanted}", row)
-            for part in parts:
-                if fault := _PART_FAULTS[part](row[part]):
-                    raise DataError(
-                        f"tests: {name}[{number}]: field {part!r} {fault}, so no"
-                        " program can be given it or come to it. Mend or delete the"
-                        " test."
-                    )
+            self._check_test(f"tests: {name}[{number}]", row)
+        # The only way to set a field of a frozen dataclass.
         object.__setattr__(self, name, tuple(rows))
 
+    def _check_test(self, place: str, row: Any) -> None:
+        """Take a test that has its parts, each of a form that some program can meet."""
+        parts = _TEST_PARTS[self.kind]
+        names = [f"{part} ({kind.__name__})" for part, kind in parts.items()]
+        wanted = f"an object with {' and '.join(names)}"
+        has_all = isinstance(row, Mapping) and parts.keys() <= row.keys()
+        _check(has_all, place, wanted, row)
+        for part, kind in parts.items():
+            _check(isinstance(row[part], kind), place, wanted, row)
+        for part in parts:
+            fault = _PART_FAULTS[part](row[part])
+            if fault:
+                raise DataError(
+                    f"{place}: field {part!r} {fault}, so no program can be given it or"
+                    " come to it. Mend or delete the test."
+                )
+
     def _check_entry(self) -> None:
+        """Take the name of a function, or of a method and its class."""
         entry: Any = self.entry
         _check(isinstance(entry, str), "tests: field 'entry'", "text", entry)
         if self.kind != "function":
@@ -189,31 +178,27 @@ class CodeTests:
             raise DataError(
                 "tests: a function task needs 'entry', the name of what is called."
             )
-        names = entry.split(".") if len(entry) <= MAX_ENTRY_CHARS else []
-        is_name = 1 <= len(names) <= 2 and all(map(_is_defined_name, names))
-        # A method's name with two bars in front is another outside its class.
-        is_private = names[1:] and names[1][:2] == "__" != names[1][-2:]
-        is_name = is_name and not is_private
+        is_short = len(entry) <= MAX_ENTRY_CHARS
         wanted = f'"name" or "Class.name", of {MAX_ENTRY_CHARS} characters at most'
-        _check(is_name, "tests: field 'entry'", wanted, entry)
+        is_fit = is_short and _is_entry(entry)
+        _check(is_fit, "tests: field 'entry'", wanted, entry)
 
     def _check_prelude(self) -> None:
         prelude: Any = self.prelude
         _check(isinstance(prelude, str), "tests: field 'prelude'", "text", prelude)
-        for mark, what in (
-            (holds_half_pair(prelude), "half a surrogate pair"),
-            ("\0" in prelude, "a null character"),
-        ):
-            if mark:
-                raise DataError(
-                    f"tests: field 'prelude' holds {what}, with which no program is"
-                    " Python. Delete it."
-                )
+        fault = ""
+        if holds_half_pair(prelude):
+            fault = "half a surrogate pair"
+        elif "\0" in prelude:
+            fault = "a null character"
+        if fault:
+            raise DataError(
+                f"tests: field 'prelude' holds {fault}, with which no program is"
+                " Python. Delete it."
+            )
 
     def _check_compare(self) -> None:
-        """Take a way to compare that its kind of test has, with tolerances that tell
-        right from wrong.
-        """
+        """Take a way to compare that its kind of test has, and tolerances below 1."""
         compare: Any = self.compare
         what = "tests: field 'compare'"
         _check(isinstance(compare, Mapping), what, "an object", compare)
@@ -232,9 +217,10 @@ class CodeTests:
             if name not in compare:
                 continue
             value = compare[name]
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            # From 1 on a relative tolerance tells no number from 0.
+            is_fit = _is_number(value) and 0 <= value < 1
             wanted = "a number from 0 to less than 1"
-            _check(is_number and 0 <= value < 1, f"{what}: {name!r}", wanted, value)
+            _check(is_fit, f"{what}: {name!r}", wanted, value)
             if "float" not in mode:
                 raise DataError(
                     f"{what}: {name!r} says nothing in mode {mode!r}. Use the mode "
@@ -242,17 +228,15 @@ class CodeTests:
                 )
 
     def _check_limits(self) -> None:
-        """Take limits that are numbers within what any machine is asked for; memory is
-        counted in whole MiB.
-        """
+        """Take limits within what any machine is asked for; memory is in whole MiB."""
         time_s: Any = self.time_limit_s
-        is_time = isinstance(time_s, int | float) and not isinstance(time_s, bool)
         wanted = f"a number of seconds from {MIN_TIME_LIMIT_S} to {MAX_TIME_LIMIT_S}"
-        is_time = is_time and MIN_TIME_LIMIT_S <= time_s <= MAX_TIME_LIMIT_S
+        is_time = _is_number(time_s) and MIN_TIME_LIMIT_S <= time_s <= MAX_TIME_LIMIT_S
         _check(is_time, "tests: field 'time_limit_s'", wanted, time_s)
         memory: Any = self.memory_mb
-        is_number = isinstance(memory, int | float) and not isinstance(memory, bool)
-        is_whole = is_number and 0 < memory <= MAX_MEMORY_MB and memory == int(memory)
+        # 256.0, which a parquet file makes of 256, is whole.
+        is_in_range = _is_number(memory) and 0 < memory <= MAX_MEMORY_MB
+        is_whole = is_in_range and memory == int(memory)
         wanted = f"a whole number of MiB from 1 to {MAX_MEMORY_MB}"
         _check(is_whole, "tests: field 'memory_mb'", wanted, memory)
         object.__setattr__(self, "memory_mb", int(memory))
@@ -261,13 +245,13 @@ class CodeTests:
 MIN_TIME_LIMIT_S = 0.01
 """In less no program runs, and every one would be too slow."""
 MAX_TIME_LIMIT_S = 300
+"""No test takes longer: a file of tasks does not choose how long a machine is held."""
 MAX_MEMORY_MB = 16_384
 """No task asks for more: a file of tasks does not choose what a machine can bear."""
 MAX_ENTRY_CHARS = 200
+"""A longer name is none that anybody wrote."""
 MAX_DEPTH = 100
-"""Lists and objects within one another: what is nested deeper, no reader of JSON need
-read.
-"""
+"""Lists and objects within one another; no reader of JSON need read what is deeper."""
 COMPARE_MODES = {
     "stdin": ("tokens_by_line", "float_tokens_by_line"),
     "function": ("exact_json", "json_float"),
@@ -277,9 +261,7 @@ _COMPARE_FIELDS = ("mode", "rtol", "atol")
 
 
 def json_fault(value: Any) -> str:
-    """Return why a value cannot be written as JSON and read again; empty where it can
-    be.
-    """
+    """Return why a value cannot be written as JSON and read again; empty if it can."""
     try:
         json.dumps(value)
     except RecursionError:
@@ -296,31 +278,54 @@ def _text_fault(text: str) -> str:
 
 def depth_fault(value: Any) -> str:
     """Return that a value is nested too deeply; empty where it is not."""
-    level = [value] if isinstance(value, list | tuple | Mapping) else []
+    # Level by level, and not by recursion, which would end at Python's own limit.
+    level = _containers([value])
     for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
-            if isinstance(inner, list | tuple | Mapping)
-        ]
-        if not level:
+        next_level: list[Any] = []
+        for outer in level:
+            inner = outer.values() if isinstance(outer, Mapping) else outer
+            next_level += _containers(inner)
+        if not next_level:
             return ""
+        level = next_level
     return _TOO_DEEP
 
 
 _TOO_DEEP = f"is nested deeper than {MAX_DEPTH}"
 
 
+def _containers(values: Iterable[Any]) -> list[Any]:
+    """Return the lists and objects among values."""
+    return [value for value in values if isinstance(value, list | tuple | Mapping)]
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number; True, an instance of int, is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_entry(text: str) -> bool:
+    """Return whether a program can define what a text names: "name" or "Class.name"."""
+    names = text.split(".")
+    if len(names) > 2 or not all(map(_is_defined_name, names)):
+        return False
+    if len(names) == 1:
+        return True
+    # A method's name with two bars in front is another outside its class.
+    method = names[1]
+    is_private = method.startswith("__") and not method.endswith("__")
+    return not is_private
+
+
 def _is_defined_name(name: str) -> bool:
-    """Return whether a program can define this name: Python takes another spelling of
-    it for the usual one.
-    """
+    """Return whether a program can define this name."""
+    # Python takes another spelling for the usual one, and finds no other.
     is_usual = unicodedata.normalize("NFKC", name) == name
     return name.isidentifier() and not keyword.iskeyword(name) and is_usual
 
 
 def _check(holds: bool, field: str, wanted: str, value: object) -> None:
+    """Raise DataError that names a field and what is valid, unless it holds."""
     if not holds:
         raise DataError(f"{field} must be {wanted}, got {shown(value)}.")
 
@@ -382,19 +387,15 @@ class Task:
             value = getattr(self, name)
             _check(isinstance(value, str), f"{who}: field {name!r}", "text", value)
         choices: Any = self.choices
-        are_texts = isinstance(choices, list | tuple) and all(
-            isinstance(text, str) for text in choices
-        )
+        is_list = isinstance(choices, list | tuple)
+        are_texts = is_list and all(isinstance(text, str) for text in choices)
         _check(are_texts, f"{who}: field 'choices'", "a list of texts", choices)
         for text in choices:
             self._check_pairs("choices", text)
-        _check(
-            isinstance(self.meta, Mapping),
-            f"{who}: field 'meta'",
-            "an object",
-            self.meta,
-        )
-        if fault := depth_fault(self.meta):
+        is_object = isinstance(self.meta, Mapping)
+        _check(is_object, f"{who}: field 'meta'", "an object", self.meta)
+        fault = depth_fault(self.meta)
+        if fault:
             raise DataError(f"{who}: field 'meta' {fault}. Flatten or delete it.")
         object.__setattr__(self, "choices", tuple(choices))
         tests: Any = self.tests
@@ -402,13 +403,15 @@ class Task:
             return
         wanted = "an object with the tests, or null"
         _check(isinstance(tests, Mapping), f"{who}: field 'tests'", wanted, tests)
-        known = CodeTests.__dataclass_fields__
-        given = {
+        # A parquet file has every field in every row: an empty one is not there. Fields
+        # that are not ours are what a dataset keeps for itself.
+        valid = CodeTests.__dataclass_fields__
+        fields = {
             name: value
             for name, value in tests.items()
-            if name in known and value is not None
+            if name in valid and value is not None
         }
-        object.__setattr__(self, "tests", CodeTests(**given))
+        object.__setattr__(self, "tests", CodeTests(**fields))
 
     def _check_pairs(self, name: str, text: str) -> None:
         """Raise DataError if a text holds half a surrogate pair."""
@@ -430,12 +433,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A run of text with one author; `is_content` is true for a reply's body, false for
-    its wrapper.
+    """A run of text with one author.
 
-    `token_ids` and `logprobs` are there if the author is a model that sampled the text
-    with the policy's tokenizer; they are no part of the text's record, in which the
-    tokens stand anyway.
+    Args:
+        text: The text.
+        author: Who wrote it.
+        agent_id: Which agent or tool; empty for everybody else.
+        call_id: The consultation it belongs to; -1 where it belongs to none.
+        is_content: True for a reply's body, false for its wrapper and all else.
+        token_ids, logprobs: There if the author is a model that sampled the text with
+            the policy's tokenizer. They are no part of the text's record: in the token
+            record they stand anyway.
     """
 
     text: str
@@ -462,8 +470,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the policy wrote in one turn: `token_ids` are the ids that were sampled,
-    never re-tokenised.
+    """What the policy wrote in one turn.
+
+    Args:
+        text: What the tokens spell.
+        token_ids: The ids that were sampled, never re-tokenised; empty where only the
+            text is known.
+        logprobs: Their log-probabilities in nats as the sampler had them, NaN where
+            unknown; none, or one of each token.
+        finish_reason: Why the engine ended it.
+
+    Raises:
+        ValueError: The numbers of tokens and log-probabilities differ, or one is
+            infinite.
     """
 
     text: str
@@ -472,10 +491,10 @@ class Completion:
     finish_reason: FinishReason = "stop"
 
     def __post_init__(self) -> None:
-        if len(self.logprobs) not in (0, len(self.token_ids)):
-            raise ValueError(
-                f"{len(self.logprobs)} logprobs for {len(self.token_ids)} token ids"
-            )
+        num_logprobs = len(self.logprobs)
+        num_tokens = len(self.token_ids)
+        if num_logprobs not in (0, num_tokens):
+            raise ValueError(f"{num_logprobs} logprobs for {num_tokens} token ids")
         if any(math.isinf(logprob) for logprob in self.logprobs):
             raise ValueError(
                 "an infinite logprob: a sampled token had a probability; unknown is NaN"
@@ -484,8 +503,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A consultation that the policy asked for: an agent's role or a tool's name, and
-    what it is asked.
+    """A consultation that the policy asked for.
+
+    Args:
+        kind: An agent's role, or a tool's name.
+        query: What it is asked.
     """
 
     kind: str
@@ -530,9 +552,7 @@ class Consult:
 
     @property
     def is_agents(self) -> bool:
-        """Whether an agent was asked; otherwise a tool was called, which is no
-        consultation.
-        """
+        """Whether an agent was asked, and not a tool called."""
         return self.kind in CONSULT_KINDS
 
 
@@ -549,7 +569,11 @@ FAILED: tuple[VerdictStatus, ...] = ("infra_error", "error")
 """Of a verifier or a gold answer that failed: such a verdict has no reward."""
 
 MAX_PARTS = 64
+"""Named addends of one reward: each becomes a curve."""
 MAX_PART_CHARS = 100
+"""Of such a name."""
+_SUM_TOLERANCE = 1e-6
+"""How far the parts may be from the reward, relative to the largest of all of these."""
 
 
 def finite(what: str, value: Any) -> float:
@@ -581,8 +605,8 @@ def check_parts(parts: Iterable[tuple[Any, Any]]) -> dict[str, float]:
     for name, value in parts:
         # A subclass of text may look otherwise from one call to the next.
         plain = str.__str__(name) if isinstance(name, str) else ""
-        is_fit = plain.strip() and len(plain) <= MAX_PART_CHARS and plain.isprintable()
-        if not is_fit:
+        is_text = plain.strip() != "" and plain.isprintable()
+        if not is_text or len(plain) > MAX_PART_CHARS:
             fault = f"a part of the reward is named {shown(name)}"
             wanted = f"printable text of 1 to {MAX_PART_CHARS} characters"
             raise ValueError(f"{fault}; a name is {wanted}")
@@ -656,9 +680,11 @@ class Verdict:
             )
         # Parts that cancel each other out are exact to their own size, not to that of
         # their sum.
-        size = max([1.0, abs(reward), *map(abs, parts.values())])
+        sizes = [1.0, abs(reward), *map(abs, parts.values())]
         total = sum(parts.values())
-        if parts and not abs(total - reward) <= 1e-6 * size:
+        # A sum that overflows is no number, which is not within any tolerance.
+        is_sum = abs(total - reward) <= _SUM_TOLERANCE * max(sizes)
+        if parts and not is_sum:
             raise ValueError(
                 f"a verdict's parts add up to {total}, but its reward is {reward}"
             )

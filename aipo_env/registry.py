@@ -53,8 +53,8 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
         kind = options.pop("type", None)
         if not isinstance(kind, str):
             raise ConfigError(
-                f"{what}: the spec {shown(dict(spec), _MAX_SPEC_CHARS)} needs a 'type', such as"
-                " {'type': 'toy'}."
+                f"{what}: the spec {shown(dict(spec), _MAX_SPEC_CHARS)} needs a 'type',"
+                " such as {'type': 'toy'}."
             )
         return kind, options
     if not isinstance(spec, str):
@@ -302,7 +302,7 @@ class Registry:
         return sorted({*self._own, *self._added, *offered})
 
     def plugins(self) -> list[Plugin]:
-        """Load everything; return what there is, from where, and what failed to load."""
+        """Load everything; return what there is, from where, and what failed."""
         plugins = [Plugin(self.kind, name, "aipo_env") for name in self._own]
         for name, make in self._added.items():
             plugins.append(Plugin(self.kind, name, make.__module__))

@@ -277,7 +277,7 @@ def _value(value: Any, kind: Any, place: str) -> Iterator[str]:
 
 
 def _list(values: Any, kind: Any, place: str) -> Iterator[str]:
-    """Yield what is wrong with a list whose items should be of an annotated type."""
+    """Yield what is wrong with a list whose items should be of a type."""
     if not isinstance(values, list):
         yield f"{place} is {shown(values)}; a list is needed."
         return
@@ -286,7 +286,7 @@ def _list(values: Any, kind: Any, place: str) -> Iterator[str]:
 
 
 def _object(values: Any, kind: Any, place: str) -> Iterator[str]:
-    """Yield what is wrong with an object whose values should be of an annotated type."""
+    """Yield what is wrong with an object whose values should be of a type."""
     if not isinstance(values, dict):
         yield f"{place} is {shown(values)}; an object is needed."
         return
@@ -431,7 +431,7 @@ def _complete_tokens(columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _assumptions(episode: Episode) -> Iterator[str]:
-    """Yield what training takes for granted about an episode, and what it cannot use."""
+    """Yield what training assumes of an episode, and what it cannot use."""
     own = episode.tokens.policy_mask
     logprobs = episode.tokens.behaviour_logprobs[own]
     if not len(own):

@@ -19,6 +19,10 @@ from aipo_env.scenario import build_agents
 from aipo_env.tasks.base import build_source
 from aipo_env.verifiers.leaks import Gold, gives_away
 
+_RETRIES = 4
+"""Attempts after the first, of each question."""
+_BACKOFF_S = 0.2
+"""Seconds before the second attempt."""
 _QUESTIONS = Path(__file__).parents[1] / "agents" / "questions.json"
 """What each role is asked, and the form that its reply is to have."""
 
@@ -42,20 +46,23 @@ def agents(
     """
     limits = PoolLimits(
         deadline_s=deadline_s,
-        retries=4,
-        backoff_s=0.2,
+        retries=_RETRIES,
+        backoff_s=_BACKOFF_S,
         break_after=0,
         when_lost="unaided",  # so that every question has its account
     )
     try:
-        parsed = json.loads(spec) if spec.lstrip().startswith("{") else spec
-        pool = AgentPool(build_agents(parsed, build_source(source, 0)), limits)
+        is_json = spec.lstrip().startswith("{")
+        parsed = json.loads(spec) if is_json else spec
+        agents_by_role = build_agents(parsed, build_source(source, 0))
+        pool = AgentPool(agents_by_role, limits)
     except AipoError:
         raise
     except Exception as error:  # not JSON, or somebody else's program
         raise ConfigError(f"agents: {spec!r} cannot be used: {error!r:.300}.") from None
     rows = json.loads(_QUESTIONS.read_text(encoding="utf-8"))
-    questions = [row for row in rows if row["request"]["kind"] in pool.agents]
+    roles = set(pool.agents)
+    questions = [row for row in rows if row["request"]["kind"] in roles]
     if not questions:
         raise ConfigError(
             f"agents: {spec!r} names nobody to ask. Write openai:MODEL@URL."
@@ -76,19 +83,24 @@ def agents(
 
 
 async def _ask_all(pool: AgentPool, questions: list[dict[str, Any]]) -> list[Outcome]:
-    requests = (
-        AgentRequest(**row["request"], key=(i, 0)) for i, row in enumerate(questions)
-    )
-    return await asyncio.gather(*map(pool.consult, requests))
+    """Return what each question came to, in order; they are asked side by side."""
+    consults = []
+    for number, question in enumerate(questions):
+        request = AgentRequest(**question["request"], key=(number, 0))
+        consults.append(pool.consult(request))
+    return await asyncio.gather(*consults)
 
 
 def _tell(pool: AgentPool, question: dict[str, Any], outcome: Outcome) -> bool:
     """Print what became of a question; return whether the reply will do."""
-    kind, query = question["request"]["kind"], question["request"]["query"]
+    kind = question["request"]["kind"]
+    query = question["request"]["query"]
     reply = outcome.reply or AgentReply(text=f"(no reply: {outcome.error})")
     gold = Gold(question["answer"])
     does_leak = run_sync(gives_away(gold, reply.text, query))
-    has_form = bool(outcome.reply and re.match(question["form"], reply.text))
+    has_form = (
+        outcome.reply is not None and re.match(question["form"], reply.text) is not None
+    )
     price = f"{reply.tokens} tokens, ${reply.cost_usd:.4f}"
     cost = f"{outcome.seconds:.1f} s, {price}, {outcome.retries + 1} tries"
     leaks = "YES" if does_leak else "no"

@@ -21,6 +21,7 @@ _PACKAGES = (
     "openai",
     "mcp",
 )
+_GIB = 2**30
 _NEEDS = {
     "train": ("torch", "transformers", "safetensors", "tensorboard"),
     "eval": ("torch", "transformers", "safetensors"),
@@ -63,7 +64,7 @@ def _memory() -> str:
         num_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return "unknown"
-    return f"{num_bytes / 2**30:.1f} GiB"
+    return f"{num_bytes / _GIB:.1f} GiB"
 
 
 def _version(distribution: str) -> str:
@@ -74,9 +75,10 @@ def _version(distribution: str) -> str:
 
 
 def _readiness(command: str) -> str:
-    missing = [
-        name
-        for name in _NEEDS.get(command, ())
-        if importlib.util.find_spec(name) is None
-    ]
-    return f"needs {', '.join(missing)}" if missing else "ready"
+    """Return whether a command can run, or which packages it lacks."""
+    needs = _NEEDS.get(command, ())
+    # Found, and not imported: some take seconds.
+    missing = [name for name in needs if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"needs {', '.join(missing)}"
+    return "ready"

@@ -8,6 +8,9 @@ from aipo_env.errors import DataError
 from aipo_env.render import escape_terminal
 from aipo_env.stored import lint_episodes
 
+_WHOLE_FILE = 0
+"""What stands for a line's number in a note about all of them."""
+
 
 def lint(file: Positional[Path]) -> None:
     """Say what is wrong with a file of episodes, line by line, and what training on it
@@ -18,12 +21,14 @@ def lint(file: Positional[Path]) -> None:
             line holds.
     """
     notes: dict[str, list[int]] = {}
-    bad_lines = set()
+    bad_lines: set[int] = set()
     for number, severity, text in lint_episodes(file):
         if severity == "error":
             bad_lines.add(number)
-            print(escape_terminal(f"{file}:{number}: {' '.join(text.split())}"))
+            fault = " ".join(text.split())
+            print(escape_terminal(f"{file}:{number}: {fault}"))
         else:
+            # One note is often about every line: it is printed once, at the end.
             notes.setdefault(text, []).append(number)
     for text, numbers in notes.items():
         note = " ".join(text.split())
@@ -36,11 +41,9 @@ def lint(file: Positional[Path]) -> None:
 
 
 def _where(numbers: list[int]) -> str:
-    """Return the lines that a note is about, in words; nothing for the whole file,
-    which has the number 0.
-    """
+    """Return the lines that a note is about, in words; nothing for the whole file."""
     first, *others = numbers
-    if not first:
+    if first == _WHOLE_FILE:
         return ""
     more = f" and {len(others)} more" if others else ""
     return f"line {first}{more}: "

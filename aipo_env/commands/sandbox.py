@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import OmitArgPrefixes, Positional
 
@@ -29,18 +30,17 @@ def sandbox(
             "process:minimum=landlock".
     """
     source = program.read_text(encoding="utf-8", errors="surrogateescape")
-    result = asdict(
-        run_sync(
-            _run(Program(source, stdin.read_bytes() if stdin else b""), limits, backend)
-        )
-    )
-    texts = {
-        name: value.decode("utf-8", "replace")
-        for name, value in result.items()
-        if isinstance(value, bytes)
-    }
-    print(json.dumps({**result, **texts}, indent=1))
+    content = stdin.read_bytes() if stdin else b""
+    result = run_sync(_run(Program(source, content), limits, backend))
+    row = {name: _as_text(value) for name, value in asdict(result).items()}
+    print(json.dumps(row, indent=1))
 
 
 async def _run(program: Program, limits: Limits, backend: str) -> RunResult:
-    return await (await open_sandbox(backend)).run(program, limits)
+    opened_sandbox = await open_sandbox(backend)
+    return await opened_sandbox.run(program, limits)
+
+
+def _as_text(value: Any) -> Any:
+    """Return the text of an output; anything else as it is."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -1,6 +1,4 @@
-"""The commands of this package by name; `aipo doctor`, which lists them, comes
-beside.
-"""
+"""The commands of this package by name, but `aipo doctor`, which lists them."""
 
 from collections.abc import Callable
 
@@ -14,7 +12,15 @@ from aipo_env.commands.verify import verify
 from aipo_env.commands.view import view
 from aipo_env.serving import serve
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    command.__name__: command
-    for command in (play, view, lint, plugins, tasks, agents, verify, sandbox, serve)
-}
+_FUNCTIONS: tuple[Callable[..., None], ...] = (
+    play,
+    view,
+    lint,
+    plugins,
+    tasks,
+    agents,
+    verify,
+    sandbox,
+    serve,
+)
+COMMANDS = {function.__name__: function for function in _FUNCTIONS}

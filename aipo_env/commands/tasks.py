@@ -41,8 +41,10 @@ def tasks(
         num_tasks = usable.num_tasks(split)
         count = "endless" if num_tasks is None else num_tasks
         print(f"{split:6} {count}")
-    for reason, num in getattr(usable, "skipped", {}).items():
-        print(f"left out: {num}, {reason}")
+    # Any source may have this attribute, and none must.
+    skipped = getattr(usable, "skipped", {})
+    for reason, num_rows in skipped.items():
+        print(f"left out: {num_rows}, {reason}")
     if hashes:
         index = ContaminationIndex.from_tasks(all_tasks(usable, "test"))
         index.save(hashes)

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -59,11 +59,17 @@ def verify(
             "verify: name what the answers are, --kind math, choice or code, or whose "
             "verifier grades them, --environment ID or --reward module:function."
         )
-    with (
-        file.open("rb") as lines,
-        open_output(out) if out else nullcontext(sys.stdout) as target,
-    ):
-        run_sync(_write(grader.grade(bounded_lines(lines)), target))
+    # In this order: a file that cannot be read costs no verdicts of an earlier run.
+    with file.open("rb") as lines, _opened(out) as target:
+        verdicts = grader.grade(bounded_lines(lines))
+        run_sync(_write(verdicts, target))
+
+
+def _opened(out: Path | None) -> AbstractContextManager[TextIO]:
+    """Open where the verdicts go; standard output stays open for others."""
+    if out is None:
+        return nullcontext(sys.stdout)
+    return open_output(out)
 
 
 async def _write(verdicts: AsyncIterator[dict[str, Any]], out: TextIO) -> None:

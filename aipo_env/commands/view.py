@@ -26,6 +26,7 @@ def view(file: Positional[Path], out: Path | None = None) -> None:
     if not episodes:
         raise DataError(f"{file}: holds no episode.")
     html = episodes_html(episodes, title=file.name)
+    # A page beside the file is ours: it goes into no stream that somebody put there.
     write = write_output if out else write_anew
     try:
         write(page, html)

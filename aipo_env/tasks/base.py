@@ -61,8 +61,8 @@ class TaskTable:
             sizes = [f"{name} {len(tasks)}" for name, tasks in self.tasks.items()]
             raise DataError(
                 f"{self.name}: no row belongs to the {split!r} split (tasks held:"
-                f" {', '.join(sizes) or 'none'}). Ask for another split or source; rows of a file"
-                " of yours belong to both unless they have a 'split'."
+                f" {', '.join(sizes) or 'none'}). Ask for another split or source; rows"
+                " of a file of yours belong to both unless they have a 'split'."
             )
         return self.tasks[split][index % self.num_tasks(split)]
 

@@ -37,7 +37,7 @@ class ContaminationIndex:
     """Hashes of evaluation tasks, of whole texts and of every thirteen words in a row.
 
     Args:
-        num_tasks: How many tasks were hashed; those that repeat another are not counted.
+        num_tasks: How many tasks were hashed, without those that repeat another.
         hashes: Each hash, in hexadecimal, with the id of the task that it is of.
     """
 

@@ -100,7 +100,8 @@ class Dataset:
             fields = read_problem(row)
         else:
             fields = self._fields(row)
-        name = self.names[0] if self.names else self.id.rpartition("/")[2]
+        own_name = self.id.rpartition("/")[2]
+        name = self.names[0] if self.names else own_name
         digest = _digest(fields["prompt"]).hex()
         return Task(
             **fields,

@@ -48,7 +48,7 @@ class ByKind:
             ConfigError: No verifier is for this kind of task.
             SandboxUnavailable: A code task, and no sandbox holds on this machine.
         """
-        # Opening one tries it by attacks, which takes a second: only where it is needed.
+        # Opening one tries it by attacks, which takes long: only where it is needed.
         if task.kind == "code" and "code" not in self._verifiers:
             sandbox = await open_sandbox(self._sandbox, self._allow_unsafe)
             self._verifiers["code"] = CodeVerifier(sandbox, **self._limits)

@@ -163,8 +163,10 @@ def _is_stated(said: str, value: Fraction) -> bool:
 
 def _is_only_spelled(said: str, value: Fraction) -> bool:
     """Return whether the only digits that stand one by one are those of a number."""
-    rows = [_NO_DIGIT.sub("", row[0]) for row in _SPELLED.finditer(said)]
-    return rows == [str(value)]
+    rows = list(_SPELLED.finditer(said))
+    if len(rows) != 1:
+        return False
+    return _NO_DIGIT.sub("", rows[0][0]) == str(value)
 
 
 def _is_only_marked(said: str, value: Fraction) -> bool:
@@ -178,7 +180,8 @@ def _is_only_marked(said: str, value: Fraction) -> bool:
 
 def _is_only_worded(said: str, forms: tuple[str, ...]) -> bool:
     """Return whether the only longer number in words is one of these."""
-    numbers = [number_words(row[0]).strip() for row in _NUMBER_WORD.finditer(said)]
+    rows = [row[0] for row in _NUMBER_WORD.finditer(said)]
+    numbers = [number_words(row).strip() for row in rows]
     long_numbers = [words for words in numbers if _is_long(words)]
     return len(long_numbers) == 1 and long_numbers[0] in forms
 

@@ -157,7 +157,7 @@ def _places(pattern: re.Pattern[str], text: str) -> Iterator[Place]:
 
 
 def _read(place: str, choices: tuple[str, ...]) -> tuple[str, str]:
-    """Return the letter that a deciding place names, or "", and what speaks against it."""
+    """Return the letter that a place names, or "", and what speaks against it."""
     place = _undress(place)
     letter, fault = _read_label(place, choices)
     if letter or fault:

@@ -9,8 +9,8 @@ import codecs
 import re
 from collections.abc import Iterator
 
-# A run has an upper bound, so that each search is linear; and a lower one, since a short
-# run is too likely to be a number or a word as it stands.
+# A run has an upper bound, so that each search is linear; and a lower one, since what
+# is short is likely to be a number or a word as it stands.
 _BASE_64 = re.compile(r"[A-Za-z0-9+/]{8,400}={0,2}")
 """`MTQyODU3`."""
 _ESCAPED = re.compile(r"(?:(?:%|\\x|\\u00)[0-9a-fA-F]{2}){3,400}")
@@ -76,7 +76,7 @@ def _of_base_64(run: str) -> str:
 
 
 def _of_numerals(numerals: list[str], base: int) -> str:
-    """Return what the codes of printable signs spell; nothing if one of them is none."""
+    """Return what codes of printable signs spell; nothing if one of them is none."""
     codes = [int(numeral, base) for numeral in numerals]
     if all(_FIRST_PRINTABLE <= code < _FIRST_BEHIND for code in codes):
         return "".join(map(chr, codes))

@@ -78,7 +78,7 @@ MIN_ENTRIES = 4
 """Numbers of a matrix that stand nowhere by chance in this order."""
 
 _MAX_MARKED = 4
-"""So many of a reply's boxes, and of its answer tags, are its answers, the last ones."""
+"""So many of a reply's boxes and answer tags are its answers, the last ones."""
 _DENIED_CHARS = 20
 """How far before a cue a denial of it may stand: `not the`."""
 _MIN_OPTION_CHARS = 4
@@ -162,7 +162,8 @@ _SENTENCE_END = re.compile(
 _FILLER = re.compile(
     r"""
     (?:
-      (?: so | thus | hence | therefore | then | finally | and | well | ok | okay | now )
+      (?: so | thus | hence | therefore | then | finally | and | well | ok | okay
+        | now )
       \b [,:]? \s*
     )+
     """,
@@ -488,7 +489,7 @@ def _lists_entries(gold: Gold, text: str) -> bool:
 
 
 def _numbers(text: str) -> list[str]:
-    """Return the numbers of a text, written alike: without blanks, with an ASCII sign."""
+    """Return the numbers of a text, all without blanks and with ASCII signs."""
     numerals = _NUMBER.findall(text)
     return [numeral.replace("−", "-").replace(" ", "") for numeral in numerals]
 

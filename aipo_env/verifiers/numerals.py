@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 MAX_DIGITS = 60
 """Longer numbers are compared digit by digit only."""
@@ -373,7 +373,8 @@ def _forms_of_whole(number: int) -> tuple[str, ...]:
     if number < _END_OF_SCALES:
         forms.append(_spoken(number))
     if len(digits) % 2 == 0 and len(digits) <= _MAX_PAIRED_DIGITS:
-        pairs = [int(digits[at : at + 2]) for at in range(0, len(digits), 2)]
+        starts = range(0, len(digits), 2)
+        pairs = [int(digits[start : start + 2]) for start in starts]
         if all(pair >= _FIRST_PAIR for pair in pairs):
             forms.append(" ".join(map(_spoken, pairs)))
     return tuple(forms)
@@ -415,7 +416,7 @@ def number_words(text: str) -> str:
     bare = _THOUSANDS.sub("", text.lower())
     tokens = [token for token in _WORD.findall(bare) if token not in _LINKS]
     words: list[str] = []
-    for token, following in zip(tokens, [*tokens[1:], ""], strict=False):
+    for token, following in pairwise([*tokens, ""]):
         words += _words_of_token(token, following)
     joined = f" {' '.join(words)} "
     # Most texts have none, and the pattern has nearly a hundred alternatives.
@@ -425,7 +426,7 @@ def number_words(text: str) -> str:
 
 
 def _words_of_token(token: str, following: str) -> tuple[str, ...]:
-    """Return a word of a text as `forms_of` writes it, which depends on the next one."""
+    """Return a word of a text, before another, as `forms_of` writes it."""
     if token[0] in "0123456789":
         return _words_of_numeral(token)
     if token == "a" and following in ("hundred", "thousand", "million"):

@@ -48,7 +48,7 @@ _MIN_NAMES = 2
 _MAX_NAMES = 3
 """Words of a person's whole name: `Rosalind Franklin`, `Johann Sebastian Bach`."""
 _INITIAL_LETTERS = 2
-"""Letters of an initial or short form, whose full stop ends no sentence: `R.`, `St.`."""
+"""Letters of an initial or short form, whose dot ends no sentence: `R.`, `St.`."""
 
 
 def is_said(phrase: str, text: str, prompt: str) -> bool:
@@ -95,8 +95,8 @@ def surname(phrase: str) -> str:
     return folded(last_word)[0]
 
 
-# The same problem and gold are asked about once per reply of an episode: what is read of
-# a text is remembered.
+# The same problem and gold are asked about at each reply of an episode: what was read
+# of a text is remembered.
 
 
 @lru_cache(1024)
@@ -163,7 +163,7 @@ def _places_of(word: str, tokens: tuple[str, ...], is_name: bool) -> list[int]:
 def _follow_turned(
     places: list[list[int]], tokens: tuple[str, ...], between: int
 ) -> bool:
-    """Return whether words follow each other with the last ones first: `Curie, Marie`."""
+    """Return whether words follow each other, the last first: `Curie, Marie`."""
     for first in range(1, len(places)):
         turned = places[first:] + places[:first]
         if _follow(turned, tokens, between):

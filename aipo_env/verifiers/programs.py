@@ -102,7 +102,14 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _LOOPS_INSIDE = (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
 """Expressions that go through an argument in one statement."""
-_WORK = (ast.For, ast.While, ast.If, ast.comprehension, ast.Lambda, ast.IfExp)
+_WORK = (
+    ast.For,
+    ast.While,
+    ast.If,
+    ast.comprehension,
+    ast.Lambda,
+    ast.IfExp,
+)
 """Nodes in which something is computed, and not only passed on."""
 _EFFECTS = (ast.Expr, ast.Global, ast.Nonlocal, ast.Delete)
 """Statements that may change what is not local: a call, `global`, `del`."""

@@ -86,7 +86,7 @@ _UNION = re.compile(r"(?<=[)\]]) ?U ?(?=[(\[])")
 _ARGUMENT = re.compile(r"\\?\b(sin|cos|tan|ln|log|exp) (\d{0,3}[a-z]) ?(?=/)")
 """`\\cos 4t` in `\\cos 4t / e^{3t}`."""
 MAX_CHOSEN = 1_000
-"""A larger binomial coefficient is left as it stands: it is long, and nobody's answer."""
+"""A larger binomial coefficient is left as it stands: it is nobody's answer."""
 _BINOMIAL = re.compile(
     r"""
       \\[dt]?binom \s? \{ \s? (\d{1,4}) \s? \} \s? \{ \s? (\d{1,4}) \s? \}

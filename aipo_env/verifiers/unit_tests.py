@@ -50,12 +50,12 @@ _BLOCK = re.compile(
 _PYTHON = ("", "python", "python3", "py")
 """What the fence of a program may name."""
 _DECIMAL = re.compile(rb"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
-"""A number among the tokens of an output; Python reads more, such as `nan` and `1_0`."""
+"""A number among the tokens of an output; to Python `nan` and `1_0` are some, too."""
 _MIB = 2**20
 
 
 def read_program(text: str) -> tuple[str, bool]:
-    """Return the last fenced block of Python, else the text, and whether there is a block.
+    """Return the last fenced block of Python, else the text; and whether it is a block.
 
     A block whose fence names another language does not count; one that never ends
     reaches to the end.
@@ -167,11 +167,11 @@ class CodeVerifier:
     async def _case(
         self, task: Task, source: str, test: Any, limits: Limits
     ) -> CaseResult:
-        """Put a program to a test; with more room for its output where that is too long.
+        """Put a program to a test, with more room for output where that is too long.
 
         Raises:
-            VerifierError: More output is expected than is granted, or what stands before
-                every program is no Python.
+            VerifierError: More output is expected than is granted, or what stands
+                before every program is no Python.
         """
         assert task.tests is not None
         case = await self._run(source, task.tests, test, limits)
@@ -203,7 +203,7 @@ class CodeVerifier:
     async def _run(
         self, source: str, tests: CodeTests, test: Any, limits: Limits
     ) -> CaseResult:
-        """Put a program to a test, unless it ran out of time at this very test before."""
+        """Put a program to a test, unless it was too slow for it before."""
         program = _program(source, tests, test)
         parts = (program.source, program.stdin, program.entry, limits)
         # A model may write half a surrogate pair, which has no bytes.
@@ -262,7 +262,7 @@ def _program(source: str, tests: CodeTests, test: Any) -> Program:
 
 
 def _joined(prelude: str, source: str) -> str:
-    """Put a prelude before a program, which begins a line unless it may go on with it."""
+    """Put a prelude before a program, on a line of its own unless it may go on."""
     is_open = prelude and not prelude.endswith(("\n", "; "))
     if is_open:
         return f"{prelude}\n{source}"
@@ -329,7 +329,7 @@ def _tokens(output: bytes) -> list[list[bytes]]:
 
 
 def _alike(actual: Any, expected: Any, near: Near | None) -> bool:
-    """Compare tokens, or plain data in the form of `encode`; numbers by `near` if any."""
+    """Compare tokens, or plain data in the form of `encode`; numbers by `near`."""
     if near is None:
         return bool(actual == expected)
     if isinstance(actual, list) and isinstance(expected, list):
