@@ -29,7 +29,8 @@ async def play(session: Session, voice: Voice) -> Episode:
 def begin(session: Session, voice: Voice) -> tuple[Message, ...]:
     """Show the policy its prompt; return it.
 
-    The episode may be over at once, if the prompt does not fit into a limit. What `session.prepare` makes is there already.
+    The episode may be over at once, if the prompt does not fit into a limit. What
+    `session.prepare` makes is there already.
     """
     messages = session.open()
     session.show(voice.open(messages))

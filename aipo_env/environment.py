@@ -54,8 +54,8 @@ FACES = {
 """Entry points whose registered arguments are an environment's fields."""
 
 
-# The arguments are those of `DialogueRules`, each with None beside it, and so is what is
-# said of them: it is taken from there, so that both cannot come apart.
+# The arguments are those of `DialogueRules`, each with None beside it, and so is what
+# is said of them: it is taken from there, so that both cannot come apart.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSettings:
     __doc__ = f"""Rules that differ from the environment's; None leaves it its own.
@@ -80,7 +80,7 @@ class RuleSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
-    __doc__ = f"""Limits of the pool that differ from its defaults; None leaves the default.
+    __doc__ = f"""Limits of the pool that differ from its defaults; None leaves them.
 
     As in `PoolLimits`.
 
@@ -352,8 +352,8 @@ def _registered(env_id: str) -> Environment:
         ) from error
     if spec.entry_point in FACES:
         return from_arguments(spec.kwargs, f"environment {env_id!r}")
-    # A class or function of somebody else's that makes one of ours: what it plays can be
-    # told only when it is made.
+    # A class or function of somebody else's that makes one of ours: what it plays can
+    # be told only when it is made.
     try:
         made = gymnasium.make(spec, disable_env_checker=True).unwrapped
     except TypeError as error:

@@ -179,7 +179,8 @@ class EpisodeRunner:
     async def wave(self, sessions: Sequence[Session]) -> list[Episode]:
         """Play sessions side by side; return their episodes in order.
 
-        However many they are: `concurrency` does not hold here. All voices are there, and all prompts shown, before the first turn is written.
+        However many they are: `concurrency` does not hold here. All voices are there,
+        and all prompts shown, before the first turn is written.
         """
         voices = [self._voices.voice(session.key) for session in sessions]
         pairs = list(zip(sessions, voices, strict=True))

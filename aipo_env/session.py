@@ -394,8 +394,8 @@ class Session:
         log-probabilities are theirs.
 
         Args:
-            token_ids: As the policy is shown them; a tokenizer may cut a text in another
-                way than it was sampled.
+            token_ids: As the policy is shown them; a tokenizer may cut a text in
+                another way than it was sampled.
             span: The text they stand for.
         """
         num_tokens = len(token_ids)

@@ -24,8 +24,8 @@ _INVISIBLE = re.compile(
 class _CompatibleForms(dict[int, str]):
     """The plain form of each character, looked up when it is first met.
 
-    Character by character, for to normalise a text whole takes time that is quadratic in
-    its combining marks.
+    Character by character, for to normalise a text whole takes time that is quadratic
+    in its combining marks.
     """
 
     def __missing__(self, code: int) -> str:

@@ -70,8 +70,8 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         mode: str = "token",
         **options: Unpack[FaceOptions],
     ) -> None:
-        # First of all: gymnasium closes what could not be made, and `close_extras` reads
-        # what was sent.
+        # First of all: gymnasium closes what could not be made, and `close_extras`
+        # reads what was sent.
         self._sent: dict[int, asyncio.Task[None]] = {}
         self._finished: asyncio.Queue[int] = asyncio.Queue()
         self.num_envs = whole("environment: num_envs", num_envs, 1)
@@ -307,7 +307,9 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         return self._observe(env_ids), rewards, terminations, truncations, infos
 
     def _check_none_sent(self, name: str) -> None:
-        """Raise unless every result of `send` was received; `name` is what is called."""
+        """Raise unless every result of `send` was received; `name` is what is
+        called.
+        """
         if self._sent:
             fault = (
                 f"{name}: {len(self._sent)} results of send() are still to come; recv()"

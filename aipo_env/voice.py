@@ -1,8 +1,8 @@
 """The policy's side of one episode: it reads what is shown and writes the next turn.
 
-The voice is the policy's, in one conversation: it turns text into token ids once, when it is shown, and never tokenises again what
-the policy wrote. Tokenizers around a text function, the samplers of a learner, a person
-and a script are all voices.
+The voice is the policy's, in one conversation: it turns text into token ids once, when
+it is shown, and never tokenises again what the policy wrote. Tokenizers around a text
+function, the samplers of a learner, a person and a script are all voices.
 """
 
 import asyncio

@@ -125,7 +125,8 @@ def build_training(
             parameters, lr=config.lr, weight_decay=config.weight_decay
         )
         run.restore_optimizer(forward.model, optimizer)
-        # Before what samples, so that it is closed after it: a logger may take its time.
+        # Before what samples, so that it is closed after it: a logger may take its
+        # time.
         log = MetricsLog(
             config.out,
             console,

@@ -1,6 +1,6 @@
 """Episodes per second with slow agents: this project's environments beside others'.
 
-    python benchmarks/env_throughput.py --venvs ~/.cache/aipo-peers --out throughput.json
+    python benchmarks/env_throughput.py --venvs ~/.cache/aipo-peers --out result.json
 
 A scripted policy that costs nothing consults 1 to 5 times an episode; the agent takes
 50 ms, always or with one reply in ten taking ten times as long. Every system gets the

@@ -112,14 +112,17 @@ SYSTEM = (
 )
 """What our environment tells the policy; TRL's policy is told the same."""
 VOCABULARY = """
-When you are stuck you may consult an agent, at most 3 times, by ending your turn with one of: asks for a fact or
-definition; write a self-contained question. asks for the next step. asks whether a claim of yours is right. The reply
-comes in your next turn. Use it, then go on. # Tools You may call one or more functions to assist with the user query.
-You are provided with function signatures within <tools></tools> XML tags: {"type": "function", "function": {"name":
-"consult", "description": "Consult an agent.", "parameters": {"type": "object", "properties": {"query": {"type":
-"string", "description": "What to ask."}}, "required": ["query"]}}} For each function call, return a json object with
-function name and arguments within <tool_call></tool_call> XML tags: {"name": <function-name>, "arguments":
-<args-json-object>} <tool_response> system user assistant
+When you are stuck you may consult an agent, at most 3 times, by ending your turn with
+one of: asks for a fact or definition; write a self-contained question. asks for the
+next step. asks whether a claim of yours is right. The reply comes in your next turn.
+Use it, then go on. # Tools You may call one or more functions to assist with the user
+query. You are provided with function signatures within <tools></tools> XML tags:
+{"type": "function", "function": {"name": "consult", "description": "Consult an
+agent.", "parameters": {"type": "object", "properties": {"query": {"type": "string",
+"description": "What to ask."}}, "required": ["query"]}}} For each function call,
+return a json object with function name and arguments within <tool_call></tool_call>
+XML tags: {"name": <function-name>, "arguments": <args-json-object>} <tool_response>
+system user assistant
 """
 """What either system says of consultations: the tokenizer keeps these words whole, as a
 real one would.

@@ -1,7 +1,8 @@
-"""Data that ships with the packages: task files, the toy world's settings, the tiny policy.
+"""Data that ships with the packages: task files, the toy world's settings, the tiny
+policy.
 
-This package holds no code that runs. Find its files through `importlib.resources`, which also works
-when the wheel was installed somewhere else or is read from an archive:
+This package holds no code that runs. Find its files through `importlib.resources`,
+which also works when the wheel was installed somewhere else or is read from an archive:
 
     from importlib.resources import as_file, files
 
@@ -10,6 +11,6 @@ when the wheel was installed somewhere else or is read from an archive:
     with as_file(files("envs_data") / "tiny_policy") as folder:  # a real folder on disk
         ...  # folder / "config.json", folder / "model.safetensors"
 
-`manifest.json` lists every data file with its source, licence and SHA-256; `README.md` says the
-same for people.
+`manifest.json` lists every data file with its source, licence and SHA-256; `README.md`
+says the same for people.
 """

@@ -77,7 +77,7 @@ def rows_of(groups):
 
 
 def descend(rows):
-    """Make one optimiser step; a batch's loss is the sum of its microbatches' losses."""
+    """Make an optimiser step; a batch's loss is the sum of its microbatches' losses."""
     batches = [collate(part, tokenizer.pad_token_id) for part in split_rows(rows, 8192)]
     z_policy = sum(policy_normalizer(b.policy_mask, OBJECTIVE) for b in batches)
     z_agent = sum(

@@ -378,7 +378,7 @@ def test_the_learners_door_opens_to_what_it_lists_and_is_documented() -> None:
 
 
 def test_the_tree_in_readme_is_whole() -> None:
-    """Every module of a package, but for those inside rooms that it names as a whole."""
+    """Every module of a package, but for those in rooms that it names as a whole."""
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     tree = page.split("## The tree", 1)[1].split("```")[1]
     named = set(re.findall(r"[\w.]+\.py|\w+(?=/)", tree))

@@ -167,8 +167,9 @@ class RequestRefused(AgentError):
 class PermanentFailure(AgentError):
     """An agent gave no reply and will never give one, whatever it is asked.
 
-    It has a wrong key, or its model is not there. Only for what no request can bring about: a policy writes the requests, and no
-    policy may stop a run. An agent that passes requests on to others lets it through.
+    It has a wrong key, or its model is not there. Only for what no request can bring
+    about: a policy writes the requests, and no policy may stop a run. An agent that
+    passes requests on to others lets it through.
     """
 
 
@@ -183,14 +184,16 @@ class AgentLost(AgentError):
         """Return the error for agents that are lost, each named and with its reason."""
         reasons = "; ".join(losses).rstrip(". ")
         return cls(
-            f"no answer can come from {reasons}. Start the server, mend the address, the"
-            " model's name or the key, and resume; or set pool.when_lost to 'unaided'"
-            " to go on without."
+            f"no answer can come from {reasons}. Start the server, mend the address,"
+            " the model's name or the key, and resume; or set pool.when_lost to"
+            " 'unaided' to go on without."
         )
 
 
 def named(agent: Agent, failure: AgentError) -> str:
-    """Return what is said of an agent that can never answer; it names the agent once."""
+    """Return what is said of an agent that can never answer; it names the agent
+    once.
+    """
     text = str(failure)
     if agent.agent_id in text:
         return text

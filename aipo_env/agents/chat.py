@@ -65,8 +65,8 @@ TOKENS_PER_PRICE = 1e6
 """Prices are for so many tokens."""
 MAX_COUNT = 2**31
 """An endpoint that says of a reply that it has so many tokens is not believed."""
-# MODEL@URL: "Qwen/Qwen3-32B@http://localhost:8000/v1". A model's name may hold "@", a URL
-# no password, no query and no fragment.
+# MODEL@URL: "Qwen/Qwen3-32B@http://localhost:8000/v1". A model's name may hold "@", a
+# URL no password, no query and no fragment.
 _ADDRESS = re.compile(r"(.+?)@(https?://[^\s@?#]+)")
 _ClientName = tuple[asyncio.AbstractEventLoop, str, str]
 """The event loop that a client belongs to, its URL and its key."""

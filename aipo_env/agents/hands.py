@@ -1,9 +1,9 @@
 """A Verify Agent that works with its hands: it computes, and runs programs.
 
 It says where a claim first goes wrong. What judges the rest, if anything, is another
-agent, called its mind. It works on the claim's own statements and on the task's public tests; it knows no
-answer. Mathematics is compared in the math verifier's worker processes and programs run
-in the sandbox, so that a claim may be hostile.
+agent, called its mind. It works on the claim's own statements and on the task's public
+tests; it knows no answer. Mathematics is compared in the math verifier's worker
+processes and programs run in the sandbox, so that a claim may be hostile.
 """
 
 import builtins

@@ -38,8 +38,8 @@ _FACT = re.compile(
 class OracleAgent:
     """Has the gold answers, and says whether the answer of a claim is right.
 
-    Of anything else it says "unknown". An ablation, never a help to be reported as an agent's. What it says is never the
-    answer.
+    Of anything else it says "unknown". An ablation, never a help to be reported as an
+    agent's. What it says is never the answer.
 
     Raises:
         ConfigError: The source has no end.
@@ -76,7 +76,8 @@ class OracleAgent:
 class MixedAgent:
     """Passes each request to one of several agents, drawn from the request's seed.
 
-    The record names which. With one of them lost it is lost itself: the others alone are another mixture.
+    The record names which. With one of them lost it is lost itself: the others alone
+    are another mixture.
 
     Args:
         agents: Their specs.

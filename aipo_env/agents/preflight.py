@@ -38,8 +38,9 @@ async def check_agents(pool: AgentPool, *, patience_s: float = 20.0) -> None:
     be made. Any reply will do; one that gives none for another reason is there, and is
     named in the log, as is one that cannot be reached yet. The question costs nothing
     of the pool's budget, and nothing is kept of it. All are asked at once, the agents
-    behind a mixture or another agent, too; not asked are tools, the policy itself ("self"), what
-    a resumed run has lost before, and anybody where a cassette is replayed.
+    behind a mixture or another agent, too; not asked are tools, the policy itself
+    ("self"), what a resumed run has lost before, and anybody where a cassette is
+    replayed.
 
     Args:
         patience_s: For how many seconds a connection that cannot be made is tried

@@ -56,8 +56,8 @@ class ToolSchema:
 class Parsed:
     """What a completion asks for: calls in order, or what is malformed about it.
 
-    With neither, the completion is an answer. `num_forged` counts marks of a reply that the policy wrote itself: its own words,
-    never a reply.
+    With neither, the completion is an answer. `num_forged` counts marks of a reply that
+    the policy wrote itself: its own words, never a reply.
     """
 
     calls: tuple[Call, ...] = ()

@@ -110,7 +110,9 @@ class HermesCodec:
         return [(opening.start(), closing.end()) for opening, closing in pairs]
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
-        """Wrap a reply; its body is quoted without `<`, so that it cannot end itself."""
+        """Wrap a reply; its body is quoted without `<`, so that it cannot end
+        itself.
+        """
         opening = f'<tool_response>\n{{"name": {json.dumps(kind)}, "content": "'
         return wrapped(opening, quoted(body.text), '"}\n</tool_response>', body)
 

@@ -1,7 +1,7 @@
 r"""Calls as an OpenAI assistant message with `tool_calls`.
 
-For policies behind a chat completion API. A completion that is such a message, as JSON, asks for its calls; any other text is
-content, a final answer.
+For policies behind a chat completion API. A completion that is such a message, as JSON,
+asks for its calls; any other text is content, a final answer.
 
     {"role": "assistant", "content": null, "tool_calls": [
       {"id": "c1", "type": "function", "function":

@@ -76,7 +76,8 @@ class EnvOptions(TypedDict, total=False):
 class RenderModeError(ConfigError, TypeError):
     """A mode there is not.
 
-    A TypeError too: after one, Stable-Baselines3 goes on without the pixels it asks for.
+    A TypeError too: after one, Stable-Baselines3 goes on without the pixels it asks
+    for.
     """
 
 
@@ -194,8 +195,8 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     def spec(self, spec: EnvSpec | None) -> None:
         """Take the spec; put what was given over what is registered.
 
-        Rules and pool are merged setting by setting. Gymnasium replaces a registered argument by the one that `make` is given, and
-        says which id it was only here.
+        Rules and pool are merged setting by setting. Gymnasium replaces a registered
+        argument by the one that `make` is given, and says which id it was only here.
         """
         self._spec = spec
         if spec is None or spec.id not in gym.registry:
@@ -304,8 +305,8 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         """Take an action.
 
         What a turn earns comes with its last token, and the verdict's reward with the
-        last step. An episode that failed (a verifier, a tool, the policy's engine) is truncated,
-        and `info["error"]` says why.
+        last step. An episode that failed (a verifier, a tool, the policy's engine) is
+        truncated, and `info["error"]` says why.
 
         Raises:
             InvalidAction: The action is not of the action space. ResetNeeded: no

@@ -65,7 +65,8 @@ class Tokenizer(ABC):
         data = bytearray()
         # Tokens that are decoded together: a character may be spread over several.
         plain: list[int] = []
-        # What would close the call that a macro token opened, and where its query began.
+        # What would close the call that a macro token opened, and where its query
+        # began.
         closing = b""
         query_start = 0
         for token_id in token_ids:
@@ -79,8 +80,8 @@ class Tokenizer(ABC):
             data += self._bytes(plain)
             plain.clear()
             if token_id == self.end_id:
-                # The policy may have spelled the closing mark as well. `find`, because a
-                # slice for each of many ends of turn would copy the text each time.
+                # The policy may have spelled the closing mark as well. `find`, because
+                # a slice for each of many ends of turn would copy the text each time.
                 is_closed = data.find(closing, query_start) >= 0
                 if not is_closed:
                     data += closing

@@ -82,7 +82,8 @@ class TiktokenTokenizer(Tokenizer):
         return b"".join(map(self._piece, token_ids))
 
     def _piece(self, token_id: int) -> bytes:
-        # Vocabularies have gaps, and an environment's actions are all ids up to the end.
+        # Vocabularies have gaps, and an environment's actions are all ids up to the
+        # end.
         try:
             return bytes(self._encoding.decode_single_token_bytes(token_id))
         except KeyError:

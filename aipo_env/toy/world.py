@@ -80,7 +80,9 @@ MOVES = _ALL_NAMES[:NUM_MOVES]
 OPERATOR_NAMES: dict[ConsultKind, tuple[str, ...]] = {
     kind: _operator_names(kind) for kind in CONSULT_KINDS
 }
-"""The names a world draws its operators from; a name tells the kind of help it needs."""
+"""The names a world draws its operators from; a name tells the kind of help it
+needs.
+"""
 
 
 def shift_of(move: str) -> str:

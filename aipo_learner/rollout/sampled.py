@@ -65,8 +65,8 @@ class SampledBatches(Batches):
 
     The batch of step s is sampled whole by the weights after max(0, s - max_staleness)
     steps, which is the `policy_version` of all its tokens: no episode spans two
-    versions. With `samples_during_update`, where an update leaves the weights that are sampled from
-    as they are, it is sampled during the update of step s - max_staleness.
+    versions. With `samples_during_update`, where an update leaves the weights that are
+    sampled from as they are, it is sampled during the update of step s - max_staleness.
 
     Args:
         settings: Of the rollouts.
@@ -75,7 +75,8 @@ class SampledBatches(Batches):
         first_step: The first step that is still to be made.
         queued: Episodes that were sampled for it and the steps after it, before the
             last checkpoint.
-        samples_during_update: Whether the weights that are sampled from outlast an update.
+        samples_during_update: Whether the weights that are sampled from outlast an
+            update.
     """
 
     def __init__(

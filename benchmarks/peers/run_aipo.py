@@ -1,9 +1,9 @@
 """Our own faces, and gymnasium's vector environments around our text environment.
 
---system runner | send_recv | vector | env | gymnasium_async    episodes per second
---system lag                                                    how long the runner holds up its event loop
---system bare_lag                                               the same of bare tasks that work as long
---system tokens                                                 steps per second of the token environment
+--system runner | send_recv | vector | env | gymnasium_async   episodes per second
+--system lag        how long the runner holds up its event loop
+--system bare_lag   the same of bare tasks that work as long
+--system tokens     steps per second of the token environment
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""Write `envs_data/manifest.json`: every shipped file with its SHA-256, size, rows, licence and origin.
+"""Write `envs_data/manifest.json`: every shipped file with its SHA-256, size, rows,
+licence and origin.
 
 python -m envs_data.prepare.manifest
 """

@@ -1,4 +1,5 @@
-"""Warm start: teach the tiny policy its trade from generated transcripts, then hold it to its gates.
+"""Warm start: teach the tiny policy its trade from generated transcripts, then hold it
+to its gates.
 
 aipo warmstart
 """
@@ -38,7 +39,8 @@ from envs_data.prepare.transcripts import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmstartConfig:
-    """How to teach: first sums alone, from small digits up, then whole transcripts with rules recited among them.
+    """How to teach: first sums alone, from small digits up, then whole transcripts with
+    rules recited among them.
 
     Args:
         seed: Draws the weights and the transcripts.
@@ -46,8 +48,8 @@ class WarmstartConfig:
         drill_steps: The most steps that the sums may take; the rest is for transcripts.
         transcripts_per_step: Fresh transcripts per step.
         recital_share: Share of pages of rules and sums among the transcripts.
-        lr: Peak learning rate of AdamW, three quarters of it for the sums; 50 steps of warm-up; the last two
-            fifths fall to 0.
+        lr: Peak learning rate of AdamW, three quarters of it for the sums; 50 steps of
+            warm-up; the last two fifths fall to 0.
         microbatch_tokens: Tokens per forward-backward, padding included.
     """
 
@@ -84,7 +86,9 @@ def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -
 
 
 class Lessons:
-    """What is taught when: raises the digits of sums as they are learnt, then moves on to transcripts."""
+    """What is taught when: raises the digits of sums as they are learnt, then moves on
+    to transcripts.
+    """
 
     def __init__(self, config: WarmstartConfig) -> None:
         self.config = config
@@ -105,7 +109,9 @@ class Lessons:
         ]
 
     def heard(self, step: int, loss: float) -> None:
-        """Take the loss of a step. Of a page's 15 tokens per sum, 8 are digits nobody can predict."""
+        """Take the loss of a step. Of a page's 15 tokens per sum, 8 are digits nobody
+        can predict.
+        """
         if not self.drilling:
             return
         guessing = 4 * (math.log(10) + math.log(self.top)) / 15
@@ -160,7 +166,10 @@ class Gate:
         for kind in self.kinds:
             row = scores[self.column]["by_bottleneck"][kind]
             if not self.low <= row[self.measure] <= self.high:
-                return f"{kind}: {self.name} is {row[self.measure]:.3f}, must be {self.low} to {self.high}"
+                return (
+                    f"{kind}: {self.name} is {row[self.measure]:.3f}, must be"
+                    f" {self.low} to {self.high}"
+                )
         return ""
 
 
@@ -191,7 +200,8 @@ def gate_scores(
 
 
 def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> None:
-    """Teach the tiny policy, write it in bfloat16 and hold what was written to its gates.
+    """Teach the tiny policy, write it in bfloat16 and hold what was written to its
+    gates.
 
     Raises:
         PolicyError: A gate is not passed; the folder is there to look at.

@@ -1,8 +1,10 @@
-"""Write `envs_data/tokenizer/aipo.tiktoken`: byte-pair ranks trained on our own generated tasks and prompts.
+"""Write `envs_data/tokenizer/aipo.tiktoken`: byte-pair ranks trained on our own
+generated tasks and prompts.
 
 python -m envs_data.prepare.tokenizer && python -m envs_data.prepare.manifest
 
-One line per token, as tiktoken has it: the token's bytes in base64, then its rank. The first 256 are the bytes.
+One line per token, as tiktoken has it: the token's bytes in base64, then its rank. The
+first 256 are the bytes.
 """
 
 import base64
@@ -33,7 +35,8 @@ def texts() -> Iterator[str]:
     """Yield what a policy and its agents read and write."""
     for name in ("tags", "hermes", "openai", "macro"):
         told = CODECS.build(name, tools=()).instructions(CONSULT_KINDS, 3)
-        # Token ids are stored with episodes, so the ranks are not to change with the wording of a heading.
+        # Token ids are stored with episodes, so the ranks are not to change with the
+        # wording of a heading.
         told = told.replace("# Agents", "# Tools")
         yield f"{DialogueRules().plain_prompt}\n\n{told}"
     for folder in ("code", "science"):
@@ -55,7 +58,9 @@ def texts() -> Iterator[str]:
 
 
 def train(num_merges: int) -> list[bytes]:
-    """Return the tokens in the order of their ranks; of equally frequent ones the greater comes first."""
+    """Return the tokens in the order of their ranks; of equally frequent ones the
+    greater comes first.
+    """
     counts = Counter(
         word for text in texts() for word in re.findall(AIPO_PATTERN, text)
     )

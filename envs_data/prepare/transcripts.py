@@ -1,8 +1,9 @@
 """Transcripts that teach the tiny policy how to work, and nothing about any world.
 
-Every transcript draws fresh rules, so that the policy learns to add, to recall the public moves, to
-consult and to use a reply, while no operator's rule can be remembered. What it writes in place of a rule
-it was not told is a guess; for verify operators it is always the same wrong belief.
+Every transcript draws fresh rules, so that the policy learns to add, to recall the
+public moves, to consult and to use a reply, while no operator's rule can be remembered.
+What it writes in place of a rule it was not told is a guess; for verify operators it is
+always the same wrong belief.
 """
 
 from dataclasses import dataclass, replace
@@ -23,9 +24,13 @@ from aipo_env import (
 from aipo_env.toy.world import believed_move, draw_rule
 
 ASSURANCE, DOUBT = 0.35, 0.12
-"""Shares of lone verify problems in which the policy assures itself that its belief is right, or doubts it."""
+"""Shares of lone verify problems in which the policy assures itself that its belief is
+right, or doubts it.
+"""
 BY_HEART = 0.35
-"""Share of recited rules that are moves; the others are constants, of which there are many more to learn."""
+"""Share of recited rules that are moves; the others are constants, of which there are
+many more to learn.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,9 @@ class Writer:
         self.written = ""
 
     def ask(self, kind: str, query: str, reply: str) -> bool:
-        """Write a consultation; one in twenty goes unanswered. Return whether it was answered."""
+        """Write a consultation; one in twenty goes unanswered. Return whether it was
+        answered.
+        """
         answered = self.rng.random() >= 0.05
         if not answered:
             reply = str(self.rng.choice([self.codec.unavailable, self.codec.denied]))
@@ -77,7 +84,9 @@ class Writer:
         self.code = total
 
     def state(self, operator: Operator, step: int) -> str:
-        """Write or be told step `step` of an operator's rule; return the shift it amounts to."""
+        """Write or be told step `step` of an operator's rule; return the shift it
+        amounts to.
+        """
         told = self.aided and self.ask(
             operator.kind, operator.name, operator.statements()[step]
         )
@@ -96,9 +105,11 @@ class Writer:
                 self.shift(self.state(operator, step))
 
     def apply_belief(self, operator: Operator) -> None:
-        """Write the work on a verify operator: the false belief first, then what the agent says of it.
+        """Write the work on a verify operator: the false belief first, then what the
+        agent says of it.
 
-        Alone, the policy finds itself right as a rule; when it doubts itself, it knows no better.
+        Alone, the policy finds itself right as a rule; when it doubts itself, it knows
+        no better.
         """
         belief, start = believed_move(operator.name), self.code
         self.written += f"{operator.name}={belief};"
@@ -129,14 +140,17 @@ class Writer:
 
 
 def draw_transcript(rng: np.random.Generator) -> Transcript:
-    """Draw one transcript: two in three with agents, since those are longer to learn."""
+    """Draw one transcript: two in three with agents, since those are longer to
+    learn.
+    """
     return Writer(draw_problem(rng), aided=bool(rng.random() < 0.67), rng=rng).write()
 
 
 def draw_drill(rng: np.random.Generator, top: int) -> Transcript:
     """Draw a page of sums whose added digits are below `top`.
 
-    Addition modulo 10 hides what either number contributes, so it is learnt from small digits up.
+    Addition modulo 10 hides what either number contributes, so it is learnt from small
+    digits up.
     """
     sums = []
     for _ in range(5):
@@ -148,7 +162,8 @@ def draw_drill(rng: np.random.Generator, top: int) -> Transcript:
 
 
 def draw_recital(rng: np.random.Generator) -> Transcript:
-    """Draw a page of rules, each applied to the code reached so far: moves by heart, constants by sight.
+    """Draw a page of rules, each applied to the code reached so far: moves by heart,
+    constants by sight.
 
     Every third is taken back and done again by another rule, from the code before it.
     """
