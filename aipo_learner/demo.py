@@ -1,5 +1,6 @@
-"""The demonstration: three arms at equal rollouts on the same tasks and seeds,
-evaluated and reported.
+"""The demonstration: three arms at equal rollouts, evaluated and reported.
+
+They have the same tasks and seeds, so that what differs is how they learn.
 """
 
 import json
@@ -33,10 +34,21 @@ from aipo_learner.settings.recipes import toy, toy_base, toy_masked
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train
 
+_LIBRARIES = ("aipo-rl", "torch", "transformers", "gymnasium", "numpy")
+"""Whose versions a summary names: with others, numbers may differ."""
+_NUM_EPISODES = 6
+"""Episodes of each evaluation that are kept for the viewer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """How much is sampled to measure a policy."""
+    """How much is sampled to measure a policy.
+
+    Args:
+        tasks: Held-out tasks.
+        samples: Of each task without agents.
+        aided_samples: Of each task with agents.
+    """
 
     tasks: int = 96
     samples: int = 64
@@ -50,40 +62,49 @@ def run_demo(
     arms: Mapping[str, TrainConfig] | None = None,
     measure: Measure = Measure(),
 ) -> Path:
-    """Train the arms, evaluate them on held-out tasks, write `summary.json` and
-    `report.html`.
+    """Train and evaluate the arms, write `summary.json` and `report.html`.
 
     Arms run side by side, one process per core. One that is already trained in `out` is
-    not trained again. Returns the report's path.
+    not trained again.
+
+    Args:
+        seed: Draws the world, the tasks and every sample of all arms.
+        out: Folder for the runs, the summary and the report.
+        console: For what came out.
+        arms: By folder, the one in question first; by default those of the toy world.
+        measure: How much is sampled.
+
+    Returns:
+        The report's path.
     """
     arms = arms or {"aipo": toy(), "masked": toy_masked(), "base": toy_base()}
     configs = {
         name: replace(config, seed=seed, out=out / name)
         for name, config in arms.items()
     }
-    versions = {
-        name: version(name)
-        for name in ("aipo-rl", "torch", "transformers", "gymnasium", "numpy")
-    }
-    versions = {"python": platform.python_version(), **versions}
+    versions = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        versions[library] = version(library)
     summary: dict[str, Any] = {"arms": {}, "seed": seed, "versions": versions}
     first = next(iter(configs.values()))
     _check_out(out, configs)
-    workers = min(len(arms), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    num_workers = min(len(arms), os.cpu_count() or 1)
+    # Spawned and not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        # Once for all: every arm starts from the same policy.
         baseline = pool.submit(_measure, first.policy, first, out / "before", measure)
         jobs = {
             name: pool.submit(_run_arm, config, measure)
             for name, config in configs.items()
         }
         try:
-            alone = {}
+            alone: dict[str, Scores] = {}
             for name, job in jobs.items():
                 after, seconds = job.result()
+                before = baseline.result()
                 alone[name] = after["unaided"]
-                summary["arms"][name] = _arm(
-                    baseline.result(), after, configs[name], seconds
-                )
+                summary["arms"][name] = _arm(before, after, configs[name], seconds)
+        # Ctrl-C too: what has not begun is not begun.
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             console.print(
@@ -100,8 +121,9 @@ def run_demo(
 
 
 def _check_out(out: Path, arms: Iterable[str]) -> None:
-    """Raise DataError, before anything is trained, if what would be written is a link
-    or none of our things.
+    """Raise DataError if what would be written is a link, or is no file or folder.
+
+    Before anything is trained, which takes longest.
     """
     for name in ("summary.json", "report.html"):
         check_place(out / name)
@@ -112,8 +134,9 @@ def _check_out(out: Path, arms: Iterable[str]) -> None:
 
 
 def _run_arm(config: TrainConfig, measure: Measure) -> tuple[dict[str, Scores], float]:
-    """Train an arm and measure what came out; return the scores and the seconds of
-    training.
+    """Train an arm; return the scores of what came out, and the seconds it took.
+
+    The seconds are those of the training alone.
     """
     start = time.monotonic()
     train(config, Console())
@@ -126,28 +149,26 @@ def _measure(
 ) -> dict[str, Scores]:
     """Score a policy without agents and with; keep some episodes for the viewer."""
     prepare(config.num_threads)
-    # Every arm is measured with agents too, the one that was trained without them as
-    # well.
+    # Every arm is measured with agents too, also the one that was trained without them.
     scenario = build_scenario(config.environment, "scripted", seed=config.seed)
     model, tokenizer = load_policy(policy_folder(policy))
     sampler = HFSampler(model, tokenizer)
-    scores = {}
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
-    for column, num_samples in (
-        ("unaided", measure.samples),
-        ("aided", measure.aided_samples),
-    ):
-        sizes = {
-            "num_tasks": measure.tasks,
-            "num_samples": num_samples,
-            "seed": config.seed,
-        }
+    num_samples = {"unaided": measure.samples, "aided": measure.aided_samples}
+    scores: dict[str, Scores] = {}
+    for column, number in num_samples.items():
         scores[column], episodes = evaluate(
-            sampler, scenario, aided=column == "aided", **sizes
+            sampler,
+            scenario,
+            num_tasks=measure.tasks,
+            num_samples=number,
+            aided=column == "aided",
+            seed=config.seed,
         )
         path = folder / "episodes" / f"evaluation-{column}.jsonl"
+        # Episodes are appended to what is there.
         path.unlink(missing_ok=True)
-        write_episodes(path, episodes[:6])
+        write_episodes(path, episodes[:_NUM_EPISODES])
     return scores
 
 
@@ -158,38 +179,46 @@ def _arm(
     seconds: float,
 ) -> dict[str, Any]:
     """Return an arm's part of the summary."""
-    both = {"before": before, "after": after}
-    columns: dict[str, Any] = {
-        column: {when: scores[column].to_dict() for when, scores in both.items()}
-        for column in ("unaided", "aided")
+    part: dict[str, Any] = {}
+    for column in ("unaided", "aided"):
+        part[column] = {
+            "before": before[column].to_dict(),
+            "after": after[column].to_dict(),
+        }
+    part["unaided"]["change"] = compare(before["unaided"], after["unaided"])
+    part["dependence_gap"] = {
+        "before": dependence_gap(**before),
+        "after": dependence_gap(**after),
     }
-    columns["unaided"]["change"] = compare(before["unaided"], after["unaided"])
     rows = read_metrics(config.out / "metrics.jsonl")
+    part["rollouts"] = len(rows) * config.groups_per_step * config.group_size
+    # An arm that was resumed has taken longer than this process was at it.
     timed = sum(row["seconds/rollouts"] + row["seconds/update"] for row in rows)
-    return columns | {
-        "dependence_gap": {
-            when: dependence_gap(**scores) for when, scores in both.items()
-        },
-        "rollouts": len(rows) * config.groups_per_step * config.group_size,
-        "seconds": round(max(seconds, timed), 1),
-    }
+    part["seconds"] = round(max(seconds, timed), 1)
+    return part
 
 
 def _print_outcome(summary: Mapping[str, Any], console: Console) -> None:
+    """Print pass@1 of each arm, and how the first compares with the others."""
     console.rule("alone, on held-out tasks")
+    leader = next(iter(summary["arms"]))
     for name, arm in summary["arms"].items():
-        was, now = (arm["unaided"][when]["pass@1"] for when in ("before", "after"))
+        before = arm["unaided"]["before"]
+        after = arm["unaided"]["after"]
         kinds = ", ".join(
             f"{kind} {row['pass@1']:.2f}"
-            for kind, row in arm["unaided"]["after"]["by_bottleneck"].items()
+            for kind, row in after["by_bottleneck"].items()
         )
         console.print(
-            f"{name:8} pass@1 {was:.3f} -> {now:.3f}   ({kinds})", highlight=False
+            f"{name:8} pass@1 {before['pass@1']:.3f} -> {after['pass@1']:.3f}"
+            f"   ({kinds})",
+            highlight=False,
         )
     for name, change in summary["against"].items():
         low, high = change["intervals"]["pass@1"]
         mean = change["difference"]["pass@1"]
-        shown = f"{mean:+.3f} (95 % paired bootstrap {low:+.3f} to {high:+.3f})"
         console.print(
-            f"{next(iter(summary['arms']))} against {name}: {shown}", highlight=False
+            f"{leader} against {name}: {mean:+.3f} (95 % paired bootstrap {low:+.3f} to"
+            f" {high:+.3f})",
+            highlight=False,
         )

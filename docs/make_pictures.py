@@ -33,12 +33,23 @@ CURVES = """
 .faint { stroke-width: 1; opacity: .35; }
 """
 BOXES = """
-.env { fill: var(--env); } .learner { fill: var(--learner); }
-.help { fill: var(--help); }
+.env { fill: var(--env); } .learner { fill: var(--learner); } .help { fill: var(--help); }
 .name { font-size: 14px; fill: var(--ink); } .edge { stroke: var(--soft); fill: none; }
 .middle { text-anchor: middle; }
 """
 CHART_WIDTH, CHART_HEIGHT = 440, 250
+"""Of each chart, as the report draws it."""
+CHART_LEFT = 46
+"""Where its lines begin; titles and the legend begin there too."""
+CHARTS_TOP = 30
+"""Above the charts, there are their titles."""
+LEGEND_COLUMN = 150
+"""Width of an arm's part of the legend."""
+LEGEND_TOP = 290
+KEY_WIDTH, KEY_HEIGHT = 30, 10
+"""Of the piece of line that stands for an arm in the legend."""
+CURVES_HEIGHT = 310
+"""Of the picture: titles, charts, legend."""
 
 
 def learning_curves(folder: Path) -> str:
@@ -48,7 +59,7 @@ def learning_curves(folder: Path) -> str:
 
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     arms = list(read_arms(folder, summary))
-    parts = []
+    parts: list[str] = []
     titles = {
         "success/unaided": "Success alone, in training",
         "success/aided": "Success with agents, in training",
@@ -62,23 +73,38 @@ def learning_curves(folder: Path) -> str:
             x_label="rollouts",
             faint=lines,
         )
-        placed = chart.replace(
-            "<svg ", f'<svg width="{CHART_WIDTH}" height="{CHART_HEIGHT}" ', 1
-        )
         left = column * CHART_WIDTH
-        parts.append(f'<text class="title" x="{left + 46}" y="20">{title}</text>')
-        parts.append(f'<g transform="translate({left} 30)">{placed}</g>')
+        title_left = left + CHART_LEFT
+        placed = sized(chart, CHART_WIDTH, CHART_HEIGHT)
+        parts.append(f'<text class="title" x="{title_left}" y="20">{title}</text>')
+        parts.append(f'<g transform="translate({left} {CHARTS_TOP})">{placed}</g>')
     for number, arm in enumerate(arms):
-        left = 46 + number * 150
-        key = legend_key(arm.style).replace("<svg ", '<svg width="30" height="10" ', 1)
-        parts.append(f'<g transform="translate({left} 290)">{key}</g>')
-        parts.append(f'<text x="{left + 38}" y="299">{escape(arm.title)}</text>')
-    return picture(2 * CHART_WIDTH, 310, CURVES, parts)
+        left = CHART_LEFT + number * LEGEND_COLUMN
+        key = sized(legend_key(arm.style), KEY_WIDTH, KEY_HEIGHT)
+        text_left = left + KEY_WIDTH + 8
+        parts.append(f'<g transform="translate({left} {LEGEND_TOP})">{key}</g>')
+        parts.append(
+            f'<text x="{text_left}" y="{LEGEND_TOP + 9}">{escape(arm.title)}</text>'
+        )
+    return picture(len(titles) * CHART_WIDTH, CURVES_HEIGHT, CURVES, parts)
+
+
+def sized(svg: str, width: int, height: int) -> str:
+    """Return an SVG with a size in pixels; without, it fills the place it has."""
+    return svg.replace("<svg ", f'<svg width="{width}" height="{height}" ', 1)
 
 
 @dataclass(frozen=True)
 class Box:
-    """A part of the project: where it stands, its name, and what it is."""
+    """A part of the project.
+
+    Args:
+        kind: Which side it belongs to: env, learner or help.
+        column: Where it stands, from the left.
+        row: From above.
+        name: Of its file or class.
+        says: What it is.
+    """
 
     kind: str
     column: int
@@ -89,7 +115,9 @@ class Box:
     @property
     def middle(self) -> tuple[int, int]:
         """The middle of the box, in pixels."""
-        return 110 + self.column * 255, 50 + self.row * 92
+        x = FIRST_MIDDLE[0] + self.column * COLUMN_WIDTH
+        y = FIRST_MIDDLE[1] + self.row * ROW_HEIGHT
+        return x, y
 
 
 TASK = Box("env", 0, 0, "tasks/", "problem and gold answer")
@@ -118,6 +146,12 @@ ARROWS = (
     (UPDATE, VOICE, "weights"),
 )
 BOX_WIDTH, BOX_HEIGHT = 176, 52
+FIRST_MIDDLE = (110, 50)
+"""Middle of the box in the first column and row."""
+COLUMN_WIDTH, ROW_HEIGHT = 255, 92
+"""From one box's middle to the next one's; arrows and their labels fit between."""
+ARCHITECTURE_SIZE = (730, 376)
+"""Of the picture: three columns and four rows."""
 
 
 def architecture() -> str:
@@ -126,32 +160,41 @@ def architecture() -> str:
         '<defs><marker id="tip" markerWidth="8" markerHeight="8" refX="7" refY="4"'
         ' orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="#808890"/></marker></defs>'
     )
-    boxes = {box for start, end, _ in ARROWS for box in (start, end)}
+    boxes: set[Box] = set()
     parts = [marker]
     for start, end, label in ARROWS:
+        boxes.update((start, end))
         parts += arrow(start, end, label)
+    # In an order of their own, since that of a set differs from run to run.
     for box in sorted(boxes, key=lambda box: (box.row, box.column)):
         parts += drawn(box)
-    return picture(730, 376, BOXES, parts)
+    width, height = ARCHITECTURE_SIZE
+    return picture(width, height, BOXES, parts)
 
 
 def arrow(start: Box, end: Box, label: str) -> Iterator[str]:
     """Yield a line from the edge of one box to that of another, with its label."""
-    (x1, y1), (x2, y2) = start.middle, end.middle
-    across, down = x2 - x1, y2 - y1
-    # As far as the line runs within a box, whose sides it leaves by the nearer one.
-    inside = min(
-        BOX_WIDTH / 2 / abs(across) if across else 1.0,
-        BOX_HEIGHT / 2 / abs(down) if down else 1.0,
-    )
-    x1, x2 = x1 + across * inside, x2 - across * inside
-    y1, y2 = y1 + down * inside, y2 - down * inside
+    start_x, start_y = start.middle
+    end_x, end_y = end.middle
+    across = end_x - start_x
+    down = end_y - start_y
+    # The share of the line, from middle to middle, that runs within a box: it leaves
+    # the box by the nearer of its sides.
+    share_to_side = BOX_WIDTH / 2 / abs(across) if across else 1.0
+    share_to_edge = BOX_HEIGHT / 2 / abs(down) if down else 1.0
+    inside = min(share_to_side, share_to_edge)
+    x1 = start_x + across * inside
+    x2 = end_x - across * inside
+    y1 = start_y + down * inside
+    y2 = end_y - down * inside
     yield (
         f'<line class="edge" x1="{x1:.0f}" y1="{y1:.0f}" x2="{x2:.0f}" y2="{y2:.0f}"'
         ' marker-end="url(#tip)"/>'
     )
+    x = (x1 + x2) / 2
+    y = (y1 + y2) / 2
+    # Above a level line, beside any other.
     is_level = down == 0
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
     if is_level:
         yield f'<text class="middle" x="{x:.0f}" y="{y - 6:.0f}">{label}</text>'
     else:
@@ -161,7 +204,8 @@ def arrow(start: Box, end: Box, label: str) -> Iterator[str]:
 def drawn(box: Box) -> Iterator[str]:
     """Yield a box with its name and what it is."""
     x, y = box.middle
-    left, top = x - BOX_WIDTH // 2, y - BOX_HEIGHT // 2
+    left = x - BOX_WIDTH // 2
+    top = y - BOX_HEIGHT // 2
     yield (
         f'<rect class="{box.kind}" x="{left}" y="{top}" width="{BOX_WIDTH}"'
         f' height="{BOX_HEIGHT}" rx="8"/>'
@@ -171,7 +215,7 @@ def drawn(box: Box) -> Iterator[str]:
 
 
 def picture(width: int, height: int, style: str, parts: Sequence[str]) -> str:
-    """Return an SVG that needs no page around it, light or dark as its reader is."""
+    """Return an SVG for itself, light or dark as its reader's screen is."""
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'

@@ -118,7 +118,9 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """Return means over tasks, their 95 % intervals, and means by bottleneck."""
         row = self._means()
-        row["intervals"] = {f"pass@{k}": interval(self.pass_at(k)) for k in self.ks()}
+        row["intervals"] = {}
+        for k in self.ks():
+            row["intervals"][f"pass@{k}"] = interval(self.pass_at(k))
         kinds = [kind for kind in CONSULT_KINDS if kind in self.bottlenecks]
         row["by_bottleneck"] = {kind: self.subset(kind)._means() for kind in kinds}
         row |= {
@@ -168,12 +170,17 @@ def compare(before: Scores, after: Scores) -> dict[str, Any]:
     """
     ks = [k for k in before.ks() if k <= after.num_samples]
     # Task by task: how hard a task is, which both have in common, widens no interval.
-    differences = {k: after.pass_at(k) - before.pass_at(k) for k in ks}
+    means: dict[str, float] = {}
+    intervals: dict[str, list[float]] = {}
+    for k in ks:
+        difference = after.pass_at(k) - before.pass_at(k)
+        means[f"pass@{k}"] = float(difference.mean())
+        intervals[f"pass@{k}"] = interval(difference)
     was_solved = before.num_correct > 0
     is_solved = after.num_correct > 0
     return {
-        "difference": {f"pass@{k}": float(d.mean()) for k, d in differences.items()},
-        "intervals": {f"pass@{k}": interval(d) for k, d in differences.items()},
+        "difference": means,
+        "intervals": intervals,
         "boundary_gain": float((~was_solved & is_solved).mean()),
         "boundary_loss": float((was_solved & ~is_solved).mean()),
     }

@@ -159,7 +159,8 @@ class Arm:
                 high.append(bounds[1])
         # A band over some of the points would belong to no line.
         if len(low) < len(ks):
-            low, high = [], []
+            low = []
+            high = []
         is_after = when == "after"
         return Series(
             name=f"{self.title}, after" if is_after else "before training",
@@ -193,7 +194,8 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
         check_name(name, folder)
     arms: list[Arm] = []
     # The demo's arms keep their styles where one is missing, so that pages compare.
-    for position, name in enumerate([*ARMS, *sorted(names - set(ARMS))]):
+    other_names = sorted(names - set(ARMS))
+    for position, name in enumerate([*ARMS, *other_names]):
         if name not in names:
             continue
         part = parts.get(name)

@@ -236,9 +236,10 @@ def _of_training(arm: Arm) -> list[_Exhibit]:
     if not steps:
         return []
     exhibits: list[_Exhibit] = []
-    beginning, middle, end = steps[0], steps[len(steps) // 2], steps[-1]
+    middle = len(steps) // 2
+    chosen = (steps[0], steps[middle], steps[-1])
     # Of one or two steps, some of the three are the same.
-    for path in dict.fromkeys((beginning, middle, end)):
+    for path in dict.fromkeys(chosen):
         number = path.stem.removeprefix("step-").lstrip("0") or "0"
         source = f"{arm.title}, step {number}"
         first_of_mode: dict[bool, _Exhibit] = {}

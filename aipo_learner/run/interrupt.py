@@ -56,8 +56,8 @@ class InterruptFlag:
 
         Args:
             together: Whether the caller lets the other processes know that train with
-                this one. Where there are others, nothing is given up without: they
-                would wait for this one for ever.
+                this one. Where there are others and it does not, nothing is given up:
+                they would wait for this one for ever.
         """
         before = self._may_abandon
         self._may_abandon = together or world_size() == 1

@@ -92,7 +92,8 @@ class MetricsLog:
             self._loggers: dict[str, Logger] = {}
             self._file = Path(os.devnull).open("a", encoding="utf-8")  # noqa: SIM115
             return
-        write_anew(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+        lines = [json.dumps(row) + "\n" for row in rows]
+        write_anew(self.path, "".join(lines))
         self._loggers = open_loggers(loggers, folder, settings or {}, first_step)
         self._file = self.path.open("a", encoding="utf-8")
 

@@ -1,8 +1,9 @@
-"""Write `envs_data/code/tasks.jsonl`: small programming problems, their hidden tests made by reference solutions.
+"""Write `envs_data/code/tasks.jsonl`: small programming problems with hidden tests.
 
 python -m envs_data.prepare.code_tasks && python -m envs_data.prepare.manifest
 
-Every family has four problems, two for each split, that share its words and differ in what is asked.
+Reference solutions make the tests. Every family has four problems, two for each split,
+that share its words and differ in what is asked.
 """
 
 import contextlib
@@ -10,13 +11,19 @@ import io
 import json
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent.parent / "code"
 NUM_PUBLIC, NUM_HIDDEN = 2, 6
+"""Tests of a problem: those in its text, and those that the policy never sees."""
+NUM_PROBLEMS = 4
+"""Of each family."""
+
+_Test = dict[str, Any]
+"""A test as a row of the task file has it."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +31,16 @@ class Family:
     """Problems of one subject.
 
     Args:
-        entry: The function that is asked for; empty: a program that reads standard input.
+        name: In the ids of its tasks.
+        entry: The function that is asked for; empty: a program that reads standard
+            input.
         asks: Problem texts, each with its reference solution.
-        draw: Draws the input of one test: the arguments of the function, or the text of standard input.
-        edges: Inputs that every problem is tested on.
+        draw: Draws the input of one test: the arguments of the function, or the text of
+            standard input.
+        edges: Inputs that every problem is tested on, two at least.
         notes: What the terms of the problem mean.
         hint: A first step.
+        compare: How outputs are compared; empty: they must be equal.
     """
 
     name: str
@@ -43,18 +54,24 @@ class Family:
 
 
 def integers(rng: random.Random, low: int, high: int, most: int = 6) -> list[int]:
-    return [rng.randint(low, high) for _ in range(rng.randint(1, most))]
+    """Draw one to `most` integers from `low` to `high`."""
+    number = rng.randint(1, most)
+    return [rng.randint(low, high) for _ in range(number)]
 
 
 def lines(*rows: Any) -> str:
-    return "".join(
-        " ".join(map(str, row)) + "\n" if isinstance(row, list | tuple) else f"{row}\n"
-        for row in rows
-    )
+    """Write rows as lines: of a list, its members with blanks between."""
+    text = ""
+    for row in rows:
+        members = row if isinstance(row, list | tuple) else [row]
+        text += " ".join(str(member) for member in members) + "\n"
+    return text
 
 
 def word(rng: random.Random, letters: str, most: int) -> str:
-    return "".join(rng.choice(letters) for _ in range(rng.randint(1, most)))
+    """Draw a word of one to `most` letters."""
+    length = rng.randint(1, most)
+    return "".join(rng.choice(letters) for _ in range(length))
 
 
 def digital_root(base: int) -> tuple[str, str]:
@@ -325,30 +342,36 @@ for line in sys.stdin:
 
 
 def counted(rng: random.Random, low: int, high: int) -> str:
+    """Draw integers, with their count on the line before."""
     numbers = integers(rng, low, high, 8)
     return lines(len(numbers), numbers)
 
 
 def draw_numbers(rng: random.Random) -> str:
-    """About half of them pass the Luhn check."""
-    numbers = []
+    """Draw numbers of which about half pass the Luhn check."""
+    numbers: list[str] = []
     for _ in range(rng.randint(2, 9)):
         digits = word(rng, "0123456789", 17)
+        # Before a check digit is appended, the last digit is the first to be doubled;
+        # the sum of the digits of 2d is 2d, or 2d - 9.
         doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[::-2])
-        check = -(doubled + sum(int(digit) for digit in digits[-2::-2])) % 10
-        numbers.append(
-            digits + (str(check) if rng.random() < 0.5 else rng.choice("0123456789"))
-        )
+        single = sum(int(digit) for digit in digits[-2::-2])
+        check = -(doubled + single) % 10
+        passes = rng.random() < 0.5
+        last_digit = str(check) if passes else rng.choice("0123456789")
+        numbers.append(digits + last_digit)
     return lines(*numbers)
 
 
 def draw_spans(rng: random.Random) -> list[Any]:
+    """Draw the argument of a function of intervals."""
     starts = integers(rng, -50, 50, 8)
     return [[[start, start + rng.randint(0, 20)] for start in starts]]
 
 
 def draw_words(rng: random.Random) -> str:
-    pairs = []
+    """Draw lines of two words of the same length."""
+    pairs: list[list[str]] = []
     for _ in range(rng.randint(1, 6)):
         first = word(rng, "abc", 12)
         pairs.append([first, "".join(rng.choice("abc") for _ in first)])
@@ -356,11 +379,13 @@ def draw_words(rng: random.Random) -> str:
 
 
 def draw_matrix(rng: random.Random) -> str:
-    rows, columns = rng.randint(1, 5), rng.randint(1, 5)
-    return lines(
-        [rows, columns],
-        *([rng.randint(-9, 99) for _ in range(columns)] for _ in range(rows)),
-    )
+    """Draw a matrix, with its numbers of rows and columns on the line before."""
+    num_rows = rng.randint(1, 5)
+    num_columns = rng.randint(1, 5)
+    rows: list[list[int]] = []
+    for _ in range(num_rows):
+        rows.append([rng.randint(-9, 99) for _ in range(num_columns)])
+    return lines([num_rows, num_columns], *rows)
 
 
 SPIRAL = """top, bottom, left, right = 0, rows - 1, 0, columns - 1
@@ -380,7 +405,9 @@ FAMILIES = (
         tuple(digital_root(base) for base in (10, 7, 16, 9)),
         lambda rng: counted(rng, 1, 10**9),
         (lines(1, [1]), lines(3, [9, 10, 99])),
-        {"digital root": "the one-digit number that is left when the digits of a number are summed again and again; in base b the digits are those of base b"},
+        {
+            "digital root": "the one-digit number that is left when the digits of a number are summed again and again; in base b the digits are those of base b"
+        },
         "Write a loop that replaces a number by the sum of its digits in the base until one digit is left.",
     ),
     Family(
@@ -389,26 +416,52 @@ FAMILIES = (
         (
             collatz("the number of steps", "found += 1", "0"),
             collatz("the largest number", "found = max(found, n)", "n"),
-            collatz("the number of odd members (the first and the last included)", "found += n % 2", "n % 2"),
+            collatz(
+                "the number of odd members (the first and the last included)",
+                "found += n % 2",
+                "n % 2",
+            ),
             collatz("the sum of all members", "found += n", "n"),
         ),
         lambda rng: [rng.randint(2, 100_000)],
         ([1], [27]),
-        {"Collatz sequence": "from n the next member is n / 2 when n is even and 3n + 1 when it is odd; a step is one such move"},
+        {
+            "Collatz sequence": "from n the next member is n / 2 when n is even and 3n + 1 when it is odd; a step is one such move"
+        },
         "Write the loop that moves n until it is 1, then decide what is kept in it.",
     ),
     Family(
         "runs",
         "code",
         (
-            runs("its run-length encoding, every run as its letter and then its length", "''.join(f'{a}{n}' for a, n in runs)"),
-            runs("its run-length encoding, every run as its length and then its letter", "''.join(f'{n}{a}' for a, n in runs)"),
-            runs("the length of its longest run, 0 for the empty text", "max((n for _, n in runs), default=0)"),
-            runs("its run-length encoding as a list of lists [letter, length], runs of length 1 left out", "[[a, n] for a, n in runs if n > 1]"),
+            runs(
+                "its run-length encoding, every run as its letter and then its length",
+                "''.join(f'{a}{n}' for a, n in runs)",
+            ),
+            runs(
+                "its run-length encoding, every run as its length and then its letter",
+                "''.join(f'{n}{a}' for a, n in runs)",
+            ),
+            runs(
+                "the length of its longest run, 0 for the empty text",
+                "max((n for _, n in runs), default=0)",
+            ),
+            runs(
+                "its run-length encoding as a list of lists [letter, length], runs of length 1 left out",
+                "[[a, n] for a, n in runs if n > 1]",
+            ),
         ),
-        lambda rng: ["".join(rng.choice("abz") * rng.choice((1, 1, 2, 3, 11)) for _ in range(rng.randint(1, 8)))],
+        lambda rng: [
+            "".join(
+                rng.choice("abz") * rng.choice((1, 1, 2, 3, 11))
+                for _ in range(rng.randint(1, 8))
+            )
+        ],
         ([""], ["aaaaaaaaaaaa"]),
-        {"run": "a longest stretch of equal neighbouring letters", "run-length encoding": "a text written as its runs, each as the letter and how often it stands there"},
+        {
+            "run": "a longest stretch of equal neighbouring letters",
+            "run-length encoding": "a text written as its runs, each as the letter and how often it stands there",
+        },
         "Walk through the text and start a new run whenever the letter changes.",
     ),
     Family(
@@ -417,7 +470,9 @@ FAMILIES = (
         tuple(caesar(shift) for shift in (3, 13, -5, 20)),
         lambda rng: lines(word(rng, "abcxyzABCXYZ ,.!7", 30) + "q"),
         (lines("xyz XYZ"), lines("1 + 1 = 2")),
-        {"Caesar cipher": "every letter is replaced by the one that stands a fixed number of places further in the alphabet, which is taken as a circle"},
+        {
+            "Caesar cipher": "every letter is replaced by the one that stands a fixed number of places further in the alphabet, which is taken as a circle"
+        },
         "Turn a letter into its place from 0 to 25; the remainder modulo 26 closes the circle.",
     ),
     Family(
@@ -426,16 +481,24 @@ FAMILIES = (
         tuple(harshad(base) for base in (10, 2, 8, 12)),
         lambda rng: lines(sorted((rng.randint(1, 20_000), rng.randint(1, 20_000)))),
         (lines([1, 1]), lines([11, 11])),
-        {"Harshad number": "a positive integer that its digit sum divides; in base b the digits are those of base b"},
+        {
+            "Harshad number": "a positive integer that its digit sum divides; in base b the digits are those of base b"
+        },
         "Write a function for the digit sum in the base, then test divisibility for every number of the range.",
     ),
     Family(
         "brackets",
         "depth",
         tuple(brackets(kinds) for kinds in ("()", "()[]", "()[]{}", "[]<>")),
-        lambda rng: [rng.choice(("([a]){}", "<[()]>", "", "(())[]", "[<>]")) + word(rng, "()[]{}<>", 4) * rng.randint(0, 1)],
+        lambda rng: [
+            rng.choice(("([a]){}", "<[()]>", "", "(())[]", "[<>]"))
+            + word(rng, "()[]{}<>", 4) * rng.randint(0, 1)
+        ],
         (["a"], ["((()))[[]]{<>}"], ["([)]"], ["]["]),
-        {"balanced": "every bracket is closed by one of its own kind, and pairs do not cross", "nesting depth": "the largest number of brackets that are open at once"},
+        {
+            "balanced": "every bracket is closed by one of its own kind, and pairs do not cross",
+            "nesting depth": "the largest number of brackets that are open at once",
+        },
         "Keep the open brackets on a stack; a closing one must fit the top.",
     ),
     Family(
@@ -449,21 +512,37 @@ FAMILIES = (
         ),
         lambda rng: [rng.randint(1, 10 ** rng.randint(1, 12))],
         ([1], [100], [10**12]),
-        {"Zeckendorf representation": "the only way to write a positive integer as a sum of distinct Fibonacci numbers (1, 2, 3, 5, 8, …) no two of which are neighbours in that sequence"},
+        {
+            "Zeckendorf representation": "the only way to write a positive integer as a sum of distinct Fibonacci numbers (1, 2, 3, 5, 8, …) no two of which are neighbours in that sequence"
+        },
         "Take the largest Fibonacci number that fits, subtract it, and go on with the rest.",
     ),
     Family(
         "gray",
         "",
         (
-            gray("Print their Gray codes as decimal numbers.", "*(n ^ n >> 1 for n in numbers)"),
-            gray("They are Gray codes. Print the numbers they stand for.", "*map(decode, numbers)"),
-            gray("Print the Gray codes in binary, each without leading zeros (0 as 0).", "*(format(n ^ n >> 1, 'b') for n in numbers)"),
-            gray("Print how many ones their Gray codes have in binary, one number for each.", "*(bin(n ^ n >> 1).count('1') for n in numbers)"),
+            gray(
+                "Print their Gray codes as decimal numbers.",
+                "*(n ^ n >> 1 for n in numbers)",
+            ),
+            gray(
+                "They are Gray codes. Print the numbers they stand for.",
+                "*map(decode, numbers)",
+            ),
+            gray(
+                "Print the Gray codes in binary, each without leading zeros (0 as 0).",
+                "*(format(n ^ n >> 1, 'b') for n in numbers)",
+            ),
+            gray(
+                "Print how many ones their Gray codes have in binary, one number for each.",
+                "*(bin(n ^ n >> 1).count('1') for n in numbers)",
+            ),
         ),
         lambda rng: counted(rng, 0, 1_000_000),
         (lines(1, [0]), lines(4, [1, 2, 3, 4])),
-        {"Gray code": "here the reflected binary code: the code of n is n xor (n shifted right by one), so that neighbours differ in one bit"},
+        {
+            "Gray code": "here the reflected binary code: the code of n is n xor (n shifted right by one), so that neighbours differ in one bit"
+        },
         "Bitwise xor of a number with itself shifted right by one gives the code; to undo it, xor all right shifts.",
     ),
     Family(
@@ -472,21 +551,38 @@ FAMILIES = (
         tuple(josephus(step) for step in (4, 5, 7, 10)),
         lambda rng: [rng.randint(2, 5000)],
         ([1], [2]),
-        {"Josephus problem": "people stand in a circle; counting round, every k-th of those still there is removed until one, the survivor, is left"},
+        {
+            "Josephus problem": "people stand in a circle; counting round, every k-th of those still there is removed until one, the survivor, is left"
+        },
         "With places numbered from 0, the survivor of n people follows from that of n - 1 by adding the step modulo n.",
     ),
     Family(
         "luhn",
         "",
         (
-            luhn("Print for each, on a line of its own, valid or invalid by the Luhn check.", "for n in numbers:\n    print('invalid' if total(n) % 10 else 'valid')"),
-            luhn("Print for each, on a line of its own, the digit that must be appended for it to pass the Luhn check.", "for n in numbers:\n    print(-total(n + '0') % 10)"),
-            luhn("Print how many pass the Luhn check.", "print(sum(total(n) % 10 == 0 for n in numbers))"),
-            luhn("Print for each, on a line of its own, its Luhn sum.", "for n in numbers:\n    print(total(n))"),
+            luhn(
+                "Print for each, on a line of its own, valid or invalid by the Luhn check.",
+                "for n in numbers:\n    print('invalid' if total(n) % 10 else 'valid')",
+            ),
+            luhn(
+                "Print for each, on a line of its own, the digit that must be appended for it to pass the Luhn check.",
+                "for n in numbers:\n    print(-total(n + '0') % 10)",
+            ),
+            luhn(
+                "Print how many pass the Luhn check.",
+                "print(sum(total(n) % 10 == 0 for n in numbers))",
+            ),
+            luhn(
+                "Print for each, on a line of its own, its Luhn sum.",
+                "for n in numbers:\n    print(total(n))",
+            ),
         ),
         draw_numbers,
         (lines("00", "18"), lines("59", "79927398713")),
-        {"Luhn check": "a number passes when its Luhn sum is divisible by 10", "Luhn sum": "from the right, every second digit is doubled (9 is subtracted when that exceeds 9), and all digits are added"},
+        {
+            "Luhn check": "a number passes when its Luhn sum is divisible by 10",
+            "Luhn sum": "from the right, every second digit is doubled (9 is subtracted when that exceeds 9), and all digits are added",
+        },
         "Go through the digits from the right and double every second one.",
     ),
     Family(
@@ -494,13 +590,22 @@ FAMILIES = (
         "merge",
         (
             intervals("the merged intervals, sorted", "merged"),
-            intervals("the total length of the merged intervals", "sum(end - start for start, end in merged)"),
+            intervals(
+                "the total length of the merged intervals",
+                "sum(end - start for start, end in merged)",
+            ),
             intervals("the number of merged intervals", "len(merged)"),
-            intervals("the largest gap between neighbouring merged intervals, 0 if there is only one", "max((b[0] - a[1] for a, b in zip(merged, merged[1:])), default=0)"),
+            intervals(
+                "the largest gap between neighbouring merged intervals, 0 if there is only one",
+                "max((b[0] - a[1] for a, b in zip(merged, merged[1:])), default=0)",
+            ),
         ),
         draw_spans,
         ([[[1, 1]]], [[[1, 4], [4, 5], [7, 9]]]),
-        {"merged intervals": "the fewest intervals that cover the same points: those that overlap or touch are joined", "gap": "the distance from the end of one interval to the start of the next"},
+        {
+            "merged intervals": "the fewest intervals that cover the same points: those that overlap or touch are joined",
+            "gap": "the distance from the end of one interval to the start of the next",
+        },
         "Sort the intervals by their start; then each either reaches into the last merged one or begins a new one.",
     ),
     Family(
@@ -514,25 +619,41 @@ FAMILIES = (
         ),
         draw_words,
         (lines(["a", "a"]), lines(["abc", "cab"], ["a", "b"])),
-        {"Hamming distance": "the number of places at which two words of the same length differ"},
+        {
+            "Hamming distance": "the number of places at which two words of the same length differ"
+        },
         "Compare the two words of a line place by place.",
     ),
     Family(
         "roman",
         "roman",
         (
-            roman("the list of their Roman numerals", "[write(n) for n in numbers]", "a list of integers from 1 to 3999"),
+            roman(
+                "the list of their Roman numerals",
+                "[write(n) for n in numbers]",
+                "a list of integers from 1 to 3999",
+            ),
             roman(
                 "their Roman numerals in alphabetical order",
                 "sorted(write(n) for n in numbers)",
                 "a list of integers from 1 to 3999",
             ),
-            roman("how many letters their Roman numerals have in all", "sum(len(write(n)) for n in numbers)", "a list of integers from 1 to 3999"),
-            roman("the one with the longest Roman numeral, the first of them if there are several", "max(numbers, key=lambda n: len(write(n)))", "a non-empty list of integers from 1 to 3999"),
+            roman(
+                "how many letters their Roman numerals have in all",
+                "sum(len(write(n)) for n in numbers)",
+                "a list of integers from 1 to 3999",
+            ),
+            roman(
+                "the one with the longest Roman numeral, the first of them if there are several",
+                "max(numbers, key=lambda n: len(write(n)))",
+                "a non-empty list of integers from 1 to 3999",
+            ),
         ),
         lambda rng: [integers(rng, 1, 3999)],
         ([[1]], [[4, 9, 14, 49, 1994, 3888]]),
-        {"Roman numeral": "the letters I, V, X, L, C, D, M stand for 1, 5, 10, 50, 100, 500, 1000, written from large to small; 4, 9, 40, 90, 400 and 900 are IV, IX, XL, XC, CD and CM"},
+        {
+            "Roman numeral": "the letters I, V, X, L, C, D, M stand for 1, 5, 10, 50, 100, 500, 1000, written from large to small; 4, 9, 40, 90, 400 and 900 are IV, IX, XL, XC, CD and CM"
+        },
         "List the thirteen values with their letters from 1000 down and take each as often as it fits.",
     ),
     Family(
@@ -540,13 +661,24 @@ FAMILIES = (
         "totient",
         (
             totient("phi(n)", "phi(n)"),
-            totient("phi(1) + phi(2) + ... + phi(n)", "sum(phi(k) for k in range(1, n + 1))"),
-            totient("how many k from 1 to n have a phi(k) that divides k", "sum(k % phi(k) == 0 for k in range(1, n + 1))"),
-            totient("how often phi must be applied to n until 1 is reached", "0 if n == 1 else 1 + totient(phi(n))"),
+            totient(
+                "phi(1) + phi(2) + ... + phi(n)", "sum(phi(k) for k in range(1, n + 1))"
+            ),
+            totient(
+                "how many k from 1 to n have a phi(k) that divides k",
+                "sum(k % phi(k) == 0 for k in range(1, n + 1))",
+            ),
+            totient(
+                "how often phi must be applied to n until 1 is reached",
+                "0 if n == 1 else 1 + totient(phi(n))",
+            ),
         ),
         lambda rng: [rng.randint(2, 2000)],
         ([1], [2], [36]),
-        {"Euler's totient function": "phi(n) counts the integers from 1 to n that have no divisor above 1 in common with n", "phi": "Euler's totient function"},
+        {
+            "Euler's totient function": "phi(n) counts the integers from 1 to n that have no divisor above 1 in common with n",
+            "phi": "Euler's totient function",
+        },
         "Factor n: phi(n) is n times (1 - 1/p) over its distinct primes p.",
     ),
     Family(
@@ -554,36 +686,74 @@ FAMILIES = (
         "",
         (
             spiral("spiral order, clockwise from the top left", SPIRAL),
-            spiral("spiral order, anticlockwise from the top left (first down)", TURN + SPIRAL),
-            spiral("snake order: the first row from left to right, the second from right to left, and so on", "for number, row in enumerate(matrix):\n    out += row[::-1] if number % 2 else row"),
-            spiral("column order: the first column from top to bottom, then the second, and so on", "for column in zip(*matrix):\n    out += column"),
+            spiral(
+                "spiral order, anticlockwise from the top left (first down)",
+                TURN + SPIRAL,
+            ),
+            spiral(
+                "snake order: the first row from left to right, the second from right to left, and so on",
+                "for number, row in enumerate(matrix):\n    out += row[::-1] if number % 2 else row",
+            ),
+            spiral(
+                "column order: the first column from top to bottom, then the second, and so on",
+                "for column in zip(*matrix):\n    out += column",
+            ),
         ),
         draw_matrix,
-        (lines([1, 1], [5]), lines([3, 3], [1, 2, 3], [4, 5, 6], [7, 8, 9]), lines([2, 1], [4], [6])),
-        {"spiral order": "along the border of the matrix once round, then along the border of what is left, until nothing is left", "snake order": "row by row, every second row backwards"},
+        (
+            lines([1, 1], [5]),
+            lines([3, 3], [1, 2, 3], [4, 5, 6], [7, 8, 9]),
+            lines([2, 1], [4], [6]),
+        ),
+        {
+            "spiral order": "along the border of the matrix once round, then along the border of what is left, until nothing is left",
+            "snake order": "row by row, every second row backwards",
+        },
         "Read the matrix as lists of rows; keep the bounds of what has not been printed yet.",
     ),
     Family(
         "aliquot",
         "",
         (
-            aliquot("Print for each, on a line of its own, whether it is perfect, abundant or deficient.", "for n in numbers:\n    s = divisors(n)\n    print('perfect' if s == n else 'abundant' if s > n else 'deficient')"),
-            aliquot("Print the sum of their aliquot sums.", "print(sum(map(divisors, numbers)))"),
-            aliquot("Print for each, on a line of its own, its abundance.", "for n in numbers:\n    print(divisors(n) - n)"),
-            aliquot("Print how many of them are abundant.", "print(sum(divisors(n) > n for n in numbers))"),
+            aliquot(
+                "Print for each, on a line of its own, whether it is perfect, abundant or deficient.",
+                "for n in numbers:\n    s = divisors(n)\n    print('perfect' if s == n else 'abundant' if s > n else 'deficient')",
+            ),
+            aliquot(
+                "Print the sum of their aliquot sums.",
+                "print(sum(map(divisors, numbers)))",
+            ),
+            aliquot(
+                "Print for each, on a line of its own, its abundance.",
+                "for n in numbers:\n    print(divisors(n) - n)",
+            ),
+            aliquot(
+                "Print how many of them are abundant.",
+                "print(sum(divisors(n) > n for n in numbers))",
+            ),
         ),
         lambda rng: counted(rng, 1, 20_000),
         (lines(1, [1]), lines(5, [6, 12, 28, 97, 496])),
-        {"aliquot sum": "the sum of the divisors of n that are smaller than n", "abundance": "the aliquot sum of n minus n", "perfect": "a number that equals its aliquot sum", "abundant": "a number below its aliquot sum", "deficient": "a number above its aliquot sum"},
+        {
+            "aliquot sum": "the sum of the divisors of n that are smaller than n",
+            "abundance": "the aliquot sum of n minus n",
+            "perfect": "a number that equals its aliquot sum",
+            "abundant": "a number below its aliquot sum",
+            "deficient": "a number above its aliquot sum",
+        },
         "Find divisors in pairs d and n // d up to the square root of n.",
     ),
     Family(
         "moving-average",
         "averages",
         tuple(moving(window) for window in (2, 3, 4, 5)),
-        lambda rng: [[round(rng.uniform(-100, 100), 2) for _ in range(rng.randint(5, 9))]],
+        lambda rng: [
+            [round(rng.uniform(-100, 100), 2) for _ in range(rng.randint(5, 9))]
+        ],
         ([[1, 2, 3, 4, 5, 6]], [[1.5]]),
-        {"moving average": "the mean of every stretch of neighbouring numbers of a fixed length, the window"},
+        {
+            "moving average": "the mean of every stretch of neighbouring numbers of a fixed length, the window"
+        },
         "A list of n numbers has n - w + 1 stretches of length w.",
         {"mode": "json_float", "rtol": 1e-9, "atol": 1e-9},
     ),
@@ -593,68 +763,77 @@ FAMILIES = (
         (
             means("harmonic mean", "len(x) / sum(1 / v for v in x)"),
             means("quadratic mean", "(sum(v * v for v in x) / len(x)) ** 0.5"),
-            means("geometric mean", "__import__('math').exp(sum(__import__('math').log(v) for v in x) / len(x))"),
-            means("population variance", "sum((v - sum(x) / len(x)) ** 2 for v in x) / len(x)"),
+            means(
+                "geometric mean",
+                "__import__('math').exp(sum(__import__('math').log(v) for v in x) / len(x))",
+            ),
+            means(
+                "population variance",
+                "sum((v - sum(x) / len(x)) ** 2 for v in x) / len(x)",
+            ),
         ),
-        lambda rng: lines(*([round(rng.uniform(0.5, 50), 2) for _ in range(rng.randint(2, 6))] for _ in range(3))),
+        lambda rng: lines(
+            *(
+                [round(rng.uniform(0.5, 50), 2) for _ in range(rng.randint(2, 6))]
+                for _ in range(3)
+            )
+        ),
         (lines([1, 2, 4]), lines([2.5, 7.5], [3, 9, 27])),
-        {"harmonic mean": "the count divided by the sum of the reciprocals", "quadratic mean": "the root of the mean of the squares", "geometric mean": "the n-th root of the product of n numbers", "population variance": "the mean of the squared differences from the mean"},
+        {
+            "harmonic mean": "the count divided by the sum of the reciprocals",
+            "quadratic mean": "the root of the mean of the squares",
+            "geometric mean": "the n-th root of the product of n numbers",
+            "population variance": "the mean of the squared differences from the mean",
+        },
         "Read all lines first; each is a list of numbers of its own.",
         {"mode": "float_tokens_by_line", "rtol": 1e-6, "atol": 1e-9},
     ),
-)  # fmt: skip
+)
 
 
 def answer(family: Family, source: str, given: Any) -> Any:
-    """Return what the reference solution makes of one input. It is our own program: it runs in place."""
+    """Return what the reference solution makes of one input.
+
+    It is our own program, so it runs in this process.
+    """
     namespace: dict[str, Any] = {"__name__": "__main__"}
     if family.entry:
         exec(source, namespace)
         return namespace[family.entry](*given)
-    printed, before = io.StringIO(), sys.stdin
+    printed = io.StringIO()
+    stdin = sys.stdin
     sys.stdin = io.StringIO(given)
     try:
         with contextlib.redirect_stdout(printed):
             exec(source, namespace)
     finally:
-        sys.stdin = before
+        sys.stdin = stdin
     return printed.getvalue()
 
 
 def problem(family: Family, number: int) -> dict[str, Any]:
     """Return one row of the task file."""
     text, source = family.asks[number]
-    rng = random.Random(f"{family.name}-{number}")
-    inputs = [*family.edges]
-    while len(inputs) < NUM_PUBLIC + NUM_HIDDEN:
-        drawn = family.draw(rng)
-        if drawn not in inputs:
-            inputs.append(drawn)
-    inputs = [inputs[-1], inputs[1], inputs[0], *inputs[2:-1]]
+    inputs = _inputs(family, number)
+    answers = [answer(family, source, given) for given in inputs]
     if family.entry:
-        tests = [
-            {"args": given, "expected": answer(family, source, given)}
-            for given in inputs
-        ]
         form = f"Write a Python function {family.entry} of one argument."
-        examples = [
-            f"{family.entry}({json.dumps(test['args'][0])}) returns {json.dumps(test['expected'])}"
-            for test in tests
-        ]
+        tests = _function_tests(inputs, answers)
+        examples = [_function_example(family.entry, test) for test in tests]
     else:
-        tests = [
-            {"input": given, "output": answer(family, source, given)}
-            for given in inputs
-        ]
-        form = "Write a Python program that reads standard input and prints to standard output."
-        examples = [
-            f"Input:\n{test['input']}Output:\n{test['output'].rstrip()}"
-            for test in tests
-        ]
-    shown = "\n\n".join(examples[:NUM_PUBLIC])
+        form = (
+            "Write a Python program that reads standard input and prints to standard"
+            " output."
+        )
+        tests = _program_tests(inputs, answers)
+        examples = [_program_example(test) for test in tests]
+    public_examples = "\n\n".join(examples[:NUM_PUBLIC])
+    prompt = (
+        f"{text}\n\n{form} Give it whole in one ```python block.\n\n{public_examples}"
+    )
     return {
         "id": f"code-{family.name}-{number}",
-        "prompt": f"{text}\n\n{form} Give it whole in one ```python block.\n\n{shown}",
+        "prompt": prompt,
         "answer": "",
         "kind": "code",
         "tests": {
@@ -671,17 +850,63 @@ def problem(family: Family, number: int) -> dict[str, Any]:
     }
 
 
+def _inputs(family: Family, number: int) -> list[Any]:
+    """Return the inputs of a problem's tests, public ones first, none twice."""
+    rng = random.Random(f"{family.name}-{number}")
+    inputs = [*family.edges]
+    while len(inputs) < NUM_PUBLIC + NUM_HIDDEN:
+        drawn = family.draw(rng)
+        if drawn not in inputs:
+            inputs.append(drawn)
+    # What was drawn last comes first and is public, beside the second edge; the first
+    # edge is hidden, and so are the others.
+    first_edge, second_edge, *others, last = inputs
+    return [last, second_edge, first_edge, *others]
+
+
+def _function_tests(inputs: Sequence[Any], answers: Sequence[Any]) -> list[_Test]:
+    """Return the tests of a function."""
+    return [
+        {"args": given, "expected": expected}
+        for given, expected in zip(inputs, answers, strict=True)
+    ]
+
+
+def _function_example(entry: str, test: _Test) -> str:
+    """Return a test of a function as the problem's text shows it."""
+    [argument] = test["args"]
+    expected = json.dumps(test["expected"])
+    return f"{entry}({json.dumps(argument)}) returns {expected}"
+
+
+def _program_tests(inputs: Sequence[str], answers: Sequence[str]) -> list[_Test]:
+    """Return the tests of a program."""
+    return [
+        {"input": given, "output": output}
+        for given, output in zip(inputs, answers, strict=True)
+    ]
+
+
+def _program_example(test: _Test) -> str:
+    """Return a test of a program as the problem's text shows it."""
+    return f"Input:\n{test['input']}Output:\n{test['output'].rstrip()}"
+
+
 def reference(task_id: str) -> str:
     """Return the reference solution of a task."""
     name, _, number = task_id.removeprefix("code-").rpartition("-")
-    return next(family for family in FAMILIES if family.name == name).asks[int(number)][
-        1
-    ]
+    family = next(family for family in FAMILIES if family.name == name)
+    _, source = family.asks[int(number)]
+    return source
 
 
 def rows() -> list[dict[str, Any]]:
     """Return all rows, subject by subject in turn."""
-    return [problem(family, number) for number in range(4) for family in FAMILIES]
+    rows: list[dict[str, Any]] = []
+    for number in range(NUM_PROBLEMS):
+        for family in FAMILIES:
+            rows.append(problem(family, number))
+    return rows
 
 
 def main() -> None:

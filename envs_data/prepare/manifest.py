@@ -1,5 +1,6 @@
-"""Write `envs_data/manifest.json`: every shipped file with its SHA-256, size, rows,
-licence and origin.
+"""Write `envs_data/manifest.json`, which describes every shipped file.
+
+It has each file's SHA-256, size, rows, licence and origin.
 
 python -m envs_data.prepare.manifest
 """
@@ -7,6 +8,7 @@ python -m envs_data.prepare.manifest
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 ORIGIN = {
@@ -16,30 +18,28 @@ ORIGIN = {
     "tokenizer": "trained by envs_data/prepare/tokenizer.py",
     "tiny_policy": "taught on generated transcripts, stored in bfloat16; see README.md",
 }
+"""Where what is in each folder comes from."""
 
 
 def main() -> None:
     """Write the manifest of everything in the listed folders."""
-    files = {}
+    files: dict[str, dict[str, Any]] = {}
     for folder, origin in ORIGIN.items():
         for path in sorted((ROOT / folder).rglob("*")):
             if not path.is_file():
                 continue
             content = path.read_bytes()
-            entry = {
+            entry: dict[str, Any] = {
                 "sha256": hashlib.sha256(content).hexdigest(),
                 "bytes": len(content),
             }
             if path.suffix == ".jsonl":
                 entry["rows"] = content.count(b"\n")
-            files[path.relative_to(ROOT).as_posix()] = {
-                **entry,
-                "licence": "Apache-2.0",
-                "origin": origin,
-            }
-    (ROOT / "manifest.json").write_text(
-        json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8"
-    )
+            entry["licence"] = "Apache-2.0"
+            entry["origin"] = origin
+            files[path.relative_to(ROOT).as_posix()] = entry
+    text = json.dumps({"files": files}, indent=2) + "\n"
+    (ROOT / "manifest.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

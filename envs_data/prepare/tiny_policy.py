@@ -1,7 +1,8 @@
-"""Warm start: teach the tiny policy its trade from generated transcripts, then hold it
-to its gates.
+"""Warm start: teach the tiny policy from generated transcripts, then test it.
 
 aipo warmstart
+
+The tests are its gates: it is to solve tasks with agents, and hardly any without.
 """
 
 import math
@@ -23,6 +24,7 @@ from tyro.conf import arg
 
 from aipo_env import CONSULT_KINDS, PolicyError, Salt, build_scenario, keyed_rng
 from aipo_learner.evaluation.evaluate import evaluate
+from aipo_learner.learn.learning_rate import set_learning_rate
 from aipo_learner.learn.logprobs import token_logprobs
 from aipo_learner.learn.rows import Row, collate, split_rows
 from aipo_learner.policy.load import load_policy, save_policy
@@ -36,11 +38,45 @@ from envs_data.prepare.transcripts import (
     draw_transcript,
 )
 
+WARMUP_STEPS = 50
+"""Steps over which the rate rises."""
+DECAY_SHARE = 0.4
+"""Share of the steps, at the end, over which the rate falls to 0."""
+DRILL_RATE = 0.75
+"""Share of the rate at which sums are taught."""
+ADAM_BETAS = (0.9, 0.98)
+WEIGHT_DECAY = 0.01
+MAX_GRAD_NORM = 1.0
+PRINT_EVERY = 50
+"""Steps between lines on the console."""
+
+FIRST_TOP = 2
+"""The added digits of the first sums are below it."""
+TOP_STEP = 2
+"""So many digits more come with each lesson that is learnt."""
+LAST_TOP = 10
+"""With it, all digits are there."""
+DIGITS = 10
+TOKENS_PER_SUM = 15
+"""Of a page: `1234+5678=6802;`."""
+GUESSES_PER_ADDEND = 4
+"""Digits of an addend: nobody can predict them, those of the total follow."""
+SMOOTHING = 0.8
+"""Weight of the past in the running mean of the loss."""
+NEWEST = 0.2
+"""Weight of the newest loss in it."""
+LEARNT_LOSS = 0.06
+"""Nats per token above what guessing costs, below which larger digits come."""
+MASTERED_LOSS = 0.02
+"""Nats below which, with all digits, transcripts come."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmstartConfig:
-    """How to teach: first sums alone, from small digits up, then whole transcripts with
-    rules recited among them.
+    """How to teach the tiny policy.
+
+    First sums alone, from small digits up, then whole transcripts, with rules recited
+    among them.
 
     Args:
         seed: Draws the weights and the transcripts.
@@ -63,17 +99,19 @@ class WarmstartConfig:
 
 
 def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -> Row:
-    """Return a transcript as a row that is learnt from the first assistant token on."""
+    """Return a transcript as a row that is learnt from the first turn of its own on.
+
+    What agents reply between its turns is learnt as well.
+    """
     messages = [
         {"role": role, "content": content} for role, content in transcript.messages
     ]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     token_ids = np.asarray(tokenizer.encode(text, add_special_tokens=False), np.int64)
-    start = (
-        int(np.argmax(token_ids == tokenizer.convert_tokens_to_ids("<|assistant|>")))
-        + 1
-    )
-    learnt = np.arange(len(token_ids)) >= start
+    assistant_id = tokenizer.convert_tokens_to_ids("<|assistant|>")
+    # Of true and false, argmax finds the first true.
+    first_mark = int(np.argmax(token_ids == assistant_id))
+    learnt = np.arange(len(token_ids)) > first_mark
     nothing = np.full(len(token_ids), np.nan, np.float32)
     return Row(
         token_ids=token_ids,
@@ -86,62 +124,66 @@ def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -
 
 
 class Lessons:
-    """What is taught when: raises the digits of sums as they are learnt, then moves on
-    to transcripts.
-    """
+    """What is taught when: sums, of larger digits once learnt, then transcripts."""
 
     def __init__(self, config: WarmstartConfig) -> None:
         self.config = config
         self.rng = keyed_rng([config.seed], Salt.WARM_START)
-        self.top = 2
+        self.top = FIRST_TOP
+        """The added digits of the sums are below it."""
         self.recent_loss = math.inf
+        """Running mean of the loss above guessing; infinite before the first."""
         self.drilling = True
+        """Whether sums are taught."""
 
     def draw(self) -> list[Transcript]:
         """Draw the transcripts of the next step."""
-        count = self.config.transcripts_per_step
+        number = self.config.transcripts_per_step
         if self.drilling:
-            return [draw_drill(self.rng, self.top) for _ in range(count)]
-        num_recitals = round(count * self.config.recital_share)
+            return [draw_drill(self.rng, self.top) for _ in range(number)]
+        num_recitals = round(number * self.config.recital_share)
+        num_transcripts = number - num_recitals
         recitals = [draw_recital(self.rng) for _ in range(num_recitals)]
-        return recitals + [
-            draw_transcript(self.rng) for _ in range(count - num_recitals)
-        ]
+        transcripts = [draw_transcript(self.rng) for _ in range(num_transcripts)]
+        return [*recitals, *transcripts]
 
     def heard(self, step: int, loss: float) -> None:
-        """Take the loss of a step. Of a page's 15 tokens per sum, 8 are digits nobody
-        can predict.
-        """
+        """Take the loss of a step, in nats per token."""
         if not self.drilling:
             return
-        guessing = 4 * (math.log(10) + math.log(self.top)) / 15
+        # The two addends of a sum are random, one of all digits, one of those below the
+        # top. Whoever can add predicts all else.
+        nats_per_digits = math.log(DIGITS) + math.log(self.top)
+        guessing = GUESSES_PER_ADDEND * nats_per_digits / TOKENS_PER_SUM
         excess = loss - guessing
-        self.recent_loss = (
-            excess
-            if self.recent_loss == math.inf
-            else 0.8 * self.recent_loss + 0.2 * excess
-        )
-        if self.recent_loss < 0.06 and self.top < 10:
-            self.top, self.recent_loss = self.top + 2, math.inf
-        mastered = self.top == 10 and self.recent_loss < 0.02
-        self.drilling = not mastered and step + 1 < self.config.drill_steps
+        if self.recent_loss == math.inf:
+            self.recent_loss = excess
+        else:
+            past = SMOOTHING * self.recent_loss
+            self.recent_loss = past + NEWEST * excess
+        if self.recent_loss < LEARNT_LOSS and self.top < LAST_TOP:
+            self.top += TOP_STEP
+            # What was learnt of smaller digits says nothing of these.
+            self.recent_loss = math.inf
+        is_mastered = self.top == LAST_TOP and self.recent_loss < MASTERED_LOSS
+        self.drilling = not is_mastered and step + 1 < self.config.drill_steps
 
 
 def teach(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, config: WarmstartConfig
 ) -> Iterator[float]:
-    """Teach the model in place, yielding the mean loss in nats of every step."""
+    """Teach the model in place, yielding the mean loss of every step, in nats."""
     lessons = Lessons(config)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01
+        model.parameters(), lr=config.lr, betas=ADAM_BETAS, weight_decay=WEIGHT_DECAY
     )
     for step in range(config.num_steps):
-        warmup = min(1.0, (step + 1) / 50)
-        decay = min(1.0, (config.num_steps - step) / (0.4 * config.num_steps))
-        for group in optimizer.param_groups:
-            group["lr"] = (
-                config.lr * warmup * decay * (0.75 if lessons.drilling else 1.0)
-            )
+        warmup = min(1.0, (step + 1) / WARMUP_STEPS)
+        num_decaying = DECAY_SHARE * config.num_steps
+        decay = min(1.0, (config.num_steps - step) / num_decaying)
+        of_lesson = DRILL_RATE if lessons.drilling else 1.0
+        rate = config.lr * warmup * decay * of_lesson
+        set_learning_rate(optimizer, rate)
         rows = [transcript_row(transcript, tokenizer) for transcript in lessons.draw()]
         loss = _learn(
             model, optimizer, rows, tokenizer.pad_token_id, config.microbatch_tokens
@@ -152,7 +194,16 @@ def teach(
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A condition on the finished policy, checked for each kind of bottleneck."""
+    """A condition on the finished policy, checked for each kind of bottleneck.
+
+    Args:
+        name: What is measured, in words.
+        column: "aided" or "unaided".
+        measure: A key of the scores in it.
+        low: The least value that passes.
+        high: The greatest.
+        kinds: Kinds of bottleneck that it holds for.
+    """
 
     name: str
     column: str
@@ -164,11 +215,11 @@ class Gate:
     def fault(self, scores: Mapping[str, Any]) -> str:
         """Return what is wrong, or "" when the gate is passed."""
         for kind in self.kinds:
-            row = scores[self.column]["by_bottleneck"][kind]
-            if not self.low <= row[self.measure] <= self.high:
+            value = scores[self.column]["by_bottleneck"][kind][self.measure]
+            if not self.low <= value <= self.high:
                 return (
-                    f"{kind}: {self.name} is {row[self.measure]:.3f}, must be"
-                    f" {self.low} to {self.high}"
+                    f"{kind}: {self.name} is {value:.3f}, must be {self.low} to"
+                    f" {self.high}"
                 )
         return ""
 
@@ -179,6 +230,13 @@ GATES = (
     Gate("success alone against a belief", "unaided", "pass@1", 0.0, 0.01, ("verify",)),
     Gate("share of tasks never solved alone", "unaided", "never_solved", 0.5, 1.0),
 )
+"""What the tiny policy is for: agents help it, and alone it has all to learn."""
+GATE_SEED = 1
+"""Of the world in which it is measured."""
+GATE_TASKS = 48
+GATE_SAMPLES = 256
+"""Of each task alone: enough to see a success that is rare."""
+GATE_AIDED_SAMPLES = 16
 
 
 def gate_scores(
@@ -191,17 +249,27 @@ def gate_scores(
     """Measure a policy for the gates in the world of `seed`."""
     scenario = build_scenario("toy", seed=seed)
     sampler = HFSampler(model, tokenizer)
-    common: dict[str, Any] = {"num_tasks": num_tasks, "seed": seed}
-    aided, _ = evaluate(sampler, scenario, num_samples=16, aided=True, **common)
+    aided, _ = evaluate(
+        sampler,
+        scenario,
+        num_tasks=num_tasks,
+        num_samples=GATE_AIDED_SAMPLES,
+        aided=True,
+        seed=seed,
+    )
     unaided, _ = evaluate(
-        sampler, scenario, num_samples=num_samples, aided=False, **common
+        sampler,
+        scenario,
+        num_tasks=num_tasks,
+        num_samples=num_samples,
+        aided=False,
+        seed=seed,
     )
     return {"aided": aided.to_dict(), "unaided": unaided.to_dict()}
 
 
 def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> None:
-    """Teach the tiny policy, write it in bfloat16 and hold what was written to its
-    gates.
+    """Teach the tiny policy, write it in bfloat16, and measure what was written.
 
     Raises:
         PolicyError: A gate is not passed; the folder is there to look at.
@@ -209,14 +277,23 @@ def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> N
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, config.seed)
     for step, loss in enumerate(teach(model, tokenizer, config)):
-        if step % 50 == 0:
+        if step % PRINT_EVERY == 0:
             console.print(
                 f"step {step}/{config.num_steps}  loss {loss:.3f}", highlight=False
             )
     out.parent.mkdir(parents=True, exist_ok=True)
     save_policy(model.bfloat16(), tokenizer, out)
-    scores = gate_scores(*load_policy(str(out)), seed=1, num_tasks=48, num_samples=256)
-    faults = [fault for gate in GATES if (fault := gate.fault(scores))]
+    # From the folder, since rounding to bfloat16 may cost what was learnt.
+    stored_model, stored_tokenizer = load_policy(str(out))
+    scores = gate_scores(
+        stored_model,
+        stored_tokenizer,
+        seed=GATE_SEED,
+        num_tasks=GATE_TASKS,
+        num_samples=GATE_SAMPLES,
+    )
+    faults = [gate.fault(scores) for gate in GATES]
+    faults = [fault for fault in faults if fault]
     if faults:
         raise PolicyError(
             f"{out}: the policy does not pass its gates: {'; '.join(faults)}."
@@ -250,6 +327,7 @@ def _learn(
     microbatch_tokens: int,
 ) -> float:
     """Make one step of next-token prediction; return the mean loss."""
+    # Of the whole batch: the mean of parts' means would weigh short parts more.
     num_learnt = sum(int(row.policy_mask.sum()) for row in rows)
     optimizer.zero_grad()
     total = 0.0
@@ -259,6 +337,6 @@ def _learn(
         loss = -logprobs[batch.policy_mask].sum() / num_learnt
         loss.backward()
         total += loss.item()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
     optimizer.step()
     return total

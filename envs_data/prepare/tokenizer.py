@@ -1,17 +1,17 @@
-"""Write `envs_data/tokenizer/aipo.tiktoken`: byte-pair ranks trained on our own
-generated tasks and prompts.
+"""Write `envs_data/tokenizer/aipo.tiktoken`: byte-pair ranks of our own texts.
 
 python -m envs_data.prepare.tokenizer && python -m envs_data.prepare.manifest
 
-One line per token, as tiktoken has it: the token's bytes in base64, then its rank. The
-first 256 are the bytes.
+They are trained on our generated tasks and prompts. The file has one line per token,
+as tiktoken has it: the token's bytes in base64, then its rank. The first 256 are the
+bytes.
 """
 
 import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,64 +27,83 @@ from aipo_env import (
 from aipo_env.tokenizers.bpe import AIPO_PATTERN
 
 ROOT = Path(__file__).parent.parent
+NUM_BYTES = 256
+"""Tokens of one byte, so that any text can be written in tokens."""
 NUM_MERGES = 1000
+"""Tokens of more bytes."""
 NUM_TOY_TASKS = 500
+"""Problems of the toy world among the texts."""
+CONSULT_BUDGET = 3
+"""Consultations that the instructions among them allow."""
 
 
 def texts() -> Iterator[str]:
     """Yield what a policy and its agents read and write."""
     for name in ("tags", "hermes", "openai", "macro"):
-        told = CODECS.build(name, tools=()).instructions(CONSULT_KINDS, 3)
+        codec = CODECS.build(name, tools=())
+        instructions = codec.instructions(CONSULT_KINDS, CONSULT_BUDGET)
         # Token ids are stored with episodes, so the ranks are not to change with the
         # wording of a heading.
-        told = told.replace("# Agents", "# Tools")
-        yield f"{DialogueRules().plain_prompt}\n\n{told}"
+        instructions = instructions.replace("# Agents", "# Tools")
+        yield f"{DialogueRules().plain_prompt}\n\n{instructions}"
     for folder in ("code", "science"):
-        for line in (
-            (ROOT / folder / "tasks.jsonl").read_text(encoding="utf-8").splitlines()
-        ):
+        text = (ROOT / folder / "tasks.jsonl").read_text(encoding="utf-8")
+        for line in text.splitlines():
             row = json.loads(line)
             yield row["prompt"]
             for term, definition in row["meta"]["notes"].items():
                 yield f"{term}: {definition}"
             yield row["meta"]["hint"]
     world = World(seed=0)
-    yield from (f"{move}=#{shift_of(move)[:2]}#{shift_of(move)[2:]};" for move in MOVES)
+    for move in MOVES:
+        shift = shift_of(move)
+        yield f"{move}=#{shift[:2]}#{shift[2:]};"
     for operator in world.operators.values():
         yield from operator.statements()
+    source = ToySource(world)
     for index in range(NUM_TOY_TASKS):
-        task = ToySource(world).task("train", index)
+        task = source.task("train", index)
         yield f"{task.prompt} \\boxed{{{task.answer}}}"
 
 
 def train(num_merges: int) -> list[bytes]:
-    """Return the tokens in the order of their ranks; of equally frequent ones the
-    greater comes first.
+    """Return the tokens in the order of their ranks.
+
+    Of equally frequent ones the greater comes first, so that the same texts give the
+    same ranks.
     """
-    counts = Counter(
-        word for text in texts() for word in re.findall(AIPO_PATTERN, text)
-    )
-    words = [
-        ([bytes([byte]) for byte in word.encode()], count)
-        for word, count in sorted(counts.items())
-    ]
-    tokens = {bytes([byte]): None for byte in range(256)}
+    word_counts: Counter[str] = Counter()
+    for text in texts():
+        word_counts.update(re.findall(AIPO_PATTERN, text))
+    # Each word once, in its parts so far: at first its bytes.
+    words: list[tuple[list[bytes], int]] = []
+    for word, count in sorted(word_counts.items()):
+        parts = [bytes([byte]) for byte in word.encode()]
+        words.append((parts, count))
+    # A dict with nothing in it: it keeps the order, and is fast to look in.
+    tokens = {bytes([byte]): None for byte in range(NUM_BYTES)}
     for _ in range(num_merges):
-        found: Counter[bytes] = Counter()
+        pair_counts: Counter[bytes] = Counter()
         for parts, count in words:
             for left, right in pairwise(parts):
-                found[left + right] += count
-        best = max(
-            (token for token in found if token not in tokens),
-            key=lambda token: (found[token], token),
-        )
+                pair_counts[left + right] += count
+        best = _most_frequent(pair_counts, tokens)
         tokens[best] = None
         words = [(merged(parts, best), count) for parts, count in words]
     return list(tokens)
 
 
+def _most_frequent(counts: Counter[bytes], tokens: Container[bytes]) -> bytes:
+    """Return the most frequent pair, of equals the greatest, that is no token yet.
+
+    Two neighbours may make up a token that other neighbours made: "a" "bc" of "ab" "c".
+    """
+    candidates = [pair for pair in counts if pair not in tokens]
+    return max(candidates, key=lambda pair: (counts[pair], pair))
+
+
 def merged(parts: list[bytes], token: bytes) -> list[bytes]:
-    """Return a word's parts with each two neighbours that make up a token made one."""
+    """Return a word's parts with every two neighbours joined that make up a token."""
     result: list[bytes] = []
     for part in parts:
         if result and result[-1] + part == token:

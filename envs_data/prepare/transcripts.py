@@ -6,7 +6,9 @@ What it writes in place of a rule it was not told is a guess; for verify operato
 always the same wrong belief.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,14 +25,31 @@ from aipo_env import (
 )
 from aipo_env.toy.world import believed_move, draw_rule
 
-ASSURANCE, DOUBT = 0.35, 0.12
-"""Shares of lone verify problems in which the policy assures itself that its belief is
-right, or doubts it.
-"""
+_T = TypeVar("_T")
+
+ASSURANCE = 0.35
+"""Share of verify problems alone in which the policy assures itself of its belief."""
+DOUBT = 0.12
+"""Share of them in which it doubts the belief."""
 BY_HEART = 0.35
-"""Share of recited rules that are moves; the others are constants, of which there are
-many more to learn.
-"""
+"""Share of recited rules that are moves; of constants there are many more to learn."""
+NUM_OPERATORS = [1, 2, 3]
+"""Operators that a problem may have."""
+NUM_OPERATORS_P = [0.85, 0.12, 0.03]
+"""Share of the problems that have so many: most are as short as can be."""
+NUM_CODES = 10_000
+"""Codes have four digits."""
+NUM_DIGITS = 4
+UNANSWERED = 0.05
+"""Share of consultations without a reply, so that the policy learns to go on."""
+BELIEF_IS_RIGHT = 0.15
+"""Share of verify replies that agree, so that the policy does not always give in."""
+AIDED = 0.67
+"""Share of transcripts with agents."""
+NUM_PER_PAGE = 5
+"""Sums or rules on a page."""
+TAKEN_BACK = 1 / 3
+"""Share of recited rules that are taken back and done again by another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +61,34 @@ class Transcript:
 
 def draw_problem(rng: np.random.Generator) -> Problem:
     """Draw a problem about operators that exist in this transcript only."""
-    num_operators = int(rng.choice([1, 2, 3], p=[0.85, 0.12, 0.03]))
-    operators = []
+    # The order of the draws is part of the policy that ships: it was taught with them.
+    num_operators = int(rng.choice(NUM_OPERATORS, p=NUM_OPERATORS_P))
+    operators: list[Operator] = []
     for _ in range(num_operators):
-        kind = CONSULT_KINDS[int(rng.integers(len(CONSULT_KINDS)))]
-        name = OPERATOR_NAMES[kind][int(rng.integers(len(OPERATOR_NAMES[kind])))]
-        operators.append(Operator(name, kind, draw_rule(kind, name, rng)))
-    return Problem(f"{rng.integers(10_000):04d}", tuple(operators))
+        kind = _drawn(CONSULT_KINDS, rng)
+        name = _drawn(OPERATOR_NAMES[kind], rng)
+        rule = draw_rule(kind, name, rng)
+        operators.append(Operator(name, kind, rule))
+    return Problem(_drawn_code(rng), tuple(operators))
+
+
+def _drawn(choices: Sequence[_T], rng: np.random.Generator) -> _T:
+    """Draw one of some things."""
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _drawn_code(rng: np.random.Generator) -> str:
+    """Draw four digits."""
+    return f"{rng.integers(NUM_CODES):04d}"
 
 
 class Writer:
     """Writes one transcript, operator by operator, keeping the code reached so far."""
 
     def __init__(self, problem: Problem, aided: bool, rng: np.random.Generator) -> None:
-        self.problem, self.aided, self.rng = problem, aided, rng
+        self.problem = problem
+        self.aided = aided
+        self.rng = rng
         self.codec = TagsCodec()
         self.code = problem.start
         prompt = TOY_RULES.consult_prompt if aided else TOY_RULES.plain_prompt
@@ -64,18 +97,18 @@ class Writer:
             ("user", problem.text),
         ]
         self.written = ""
+        """What the policy has written of the turn it is in."""
 
     def ask(self, kind: str, query: str, reply: str) -> bool:
-        """Write a consultation; one in twenty goes unanswered. Return whether it was
-        answered.
-        """
-        answered = self.rng.random() >= 0.05
-        if not answered:
-            reply = str(self.rng.choice([self.codec.unavailable, self.codec.denied]))
+        """Write a consultation; return whether it was answered."""
+        is_answered = bool(self.rng.random() >= UNANSWERED)
+        if not is_answered:
+            notices = [self.codec.unavailable, self.codec.denied]
+            reply = str(self.rng.choice(notices))
         self.messages.append(("assistant", f"{self.written}<{kind}>{query}</{kind}>"))
         self.messages.append(("user", f'<reply from="{kind}">{reply}</reply>'))
         self.written = ""
-        return answered
+        return is_answered
 
     def shift(self, shift: str) -> None:
         """Write one addition."""
@@ -84,16 +117,13 @@ class Writer:
         self.code = total
 
     def state(self, operator: Operator, step: int) -> str:
-        """Write or be told step `step` of an operator's rule; return the shift it
-        amounts to.
-        """
-        told = self.aided and self.ask(
-            operator.kind, operator.name, operator.statements()[step]
-        )
-        if not told:
-            guess = draw_rule(operator.kind, operator.name, self.rng)
-            operator = replace(operator, rule=guess)
-            self.written += operator.statements()[step]
+        """Write or be told step `step` of an operator's rule; return its shift."""
+        statement = operator.statements()[step]
+        if self.aided and self.ask(operator.kind, operator.name, statement):
+            return operator.shifts()[step]
+        guess = draw_rule(operator.kind, operator.name, self.rng)
+        operator = replace(operator, rule=guess)
+        self.written += operator.statements()[step]
         return operator.shifts()[step]
 
     def apply(self, operator: Operator) -> None:
@@ -105,31 +135,40 @@ class Writer:
                 self.shift(self.state(operator, step))
 
     def apply_belief(self, operator: Operator) -> None:
-        """Write the work on a verify operator: the false belief first, then what the
-        agent says of it.
+        """Write the work on a verify operator: first the false belief, then a verdict.
 
         Alone, the policy finds itself right as a rule; when it doubts itself, it knows
-        no better.
+        no better: the rule that it then writes is as fresh as any other.
         """
-        belief, start = believed_move(operator.name), self.code
+        belief = believed_move(operator.name)
+        code_before = self.code
         self.written += f"{operator.name}={belief};"
         self.shift(shift_of(belief))
-        verdict = f"wrong at {operator.name};{operator.statements()[0]}"
-        if not self.aided:
-            mood = self.rng.random()
-            corrected = mood < DOUBT
-            self.written += (
-                verdict if corrected else "right;" if mood < DOUBT + ASSURANCE else ""
-            )
+        correction = f"wrong at {operator.name};{operator.statements()[0]}"
+        if self.aided:
+            is_corrected = self.hear_verdict(operator, belief, correction)
         else:
-            right = self.rng.random() < 0.15
-            answered = self.ask(
-                "verify", f"{operator.name}={belief}", "right;" if right else verdict
-            )
-            corrected = answered and not right
-        if corrected:
-            self.code = start
+            is_corrected = self.judge_itself(correction)
+        if is_corrected:
+            self.code = code_before
             self.shift(operator.shifts()[0])
+
+    def hear_verdict(self, operator: Operator, belief: str, correction: str) -> bool:
+        """Write what an agent says of a belief; return whether it corrects it."""
+        agrees = self.rng.random() < BELIEF_IS_RIGHT
+        verdict = "right;" if agrees else correction
+        is_answered = self.ask("verify", f"{operator.name}={belief}", verdict)
+        return is_answered and not agrees
+
+    def judge_itself(self, correction: str) -> bool:
+        """Write what the policy says of its belief; return whether it corrects it."""
+        mood = self.rng.random()
+        if mood < DOUBT:
+            self.written += correction
+            return True
+        if mood < DOUBT + ASSURANCE:
+            self.written += "right;"
+        return False
 
     def write(self) -> Transcript:
         """Write the whole transcript."""
@@ -140,10 +179,10 @@ class Writer:
 
 
 def draw_transcript(rng: np.random.Generator) -> Transcript:
-    """Draw one transcript: two in three with agents, since those are longer to
-    learn.
-    """
-    return Writer(draw_problem(rng), aided=bool(rng.random() < 0.67), rng=rng).write()
+    """Draw one transcript: two in three with agents, which are longer to learn."""
+    problem = draw_problem(rng)
+    is_aided = bool(rng.random() < AIDED)
+    return Writer(problem, is_aided, rng).write()
 
 
 def draw_drill(rng: np.random.Generator, top: int) -> Transcript:
@@ -152,31 +191,34 @@ def draw_drill(rng: np.random.Generator, top: int) -> Transcript:
     Addition modulo 10 hides what either number contributes, so it is learnt from small
     digits up.
     """
-    sums = []
-    for _ in range(5):
-        code, shift = (
-            "".join(map(str, rng.integers(0, high, 4))) for high in (10, top)
-        )
+    sums: list[str] = []
+    for _ in range(NUM_PER_PAGE):
+        code = _drawn_digits(rng, 10)
+        shift = _drawn_digits(rng, top)
         sums.append(f"{code}+{shift}={add_codes(code, shift)};")
     return Transcript((("system", "Solve."), ("assistant", "".join(sums))))
 
 
-def draw_recital(rng: np.random.Generator) -> Transcript:
-    """Draw a page of rules, each applied to the code reached so far: moves by heart,
-    constants by sight.
+def _drawn_digits(rng: np.random.Generator, high: int) -> str:
+    """Draw four digits below `high`."""
+    return "".join(str(digit) for digit in rng.integers(0, high, NUM_DIGITS))
 
-    Every third is taken back and done again by another rule, from the code before it.
+
+def draw_recital(rng: np.random.Generator) -> Transcript:
+    """Draw a page of rules, each applied to the code reached so far.
+
+    Moves are to be known by heart, constants are there to be read. Every third rule is
+    taken back and done again by another, from the code before it.
     """
-    code, page = f"{rng.integers(10_000):04d}", ""
-    for _ in range(5):
-        name = OPERATOR_NAMES["verify"][
-            int(rng.integers(len(OPERATOR_NAMES["verify"])))
-        ]
-        worked, total = _recite(name, code, rng)
-        page += worked
-        if rng.random() < 1 / 3:
-            worked, total = _recite(name, code, rng)
-            page += f"wrong at {name};{worked}"
+    code = _drawn_code(rng)
+    page = ""
+    for _ in range(NUM_PER_PAGE):
+        name = _drawn(OPERATOR_NAMES["verify"], rng)
+        work, total = _recite(name, code, rng)
+        page += work
+        if rng.random() < TAKEN_BACK:
+            work, total = _recite(name, code, rng)
+            page += f"wrong at {name};{work}"
         code = total
     return Transcript((("system", "Solve."), ("assistant", page)))
 
@@ -184,10 +226,10 @@ def draw_recital(rng: np.random.Generator) -> Transcript:
 def _recite(name: str, code: str, rng: np.random.Generator) -> tuple[str, str]:
     """Return one rule with its sum, and the code reached."""
     if rng.random() < BY_HEART:
-        rule = MOVES[int(rng.integers(len(MOVES)))]
+        rule = _drawn(MOVES, rng)
         shift = shift_of(rule)
     else:
-        shift = f"{rng.integers(10_000):04d}"
+        shift = _drawn_code(rng)
         rule = f"#{shift[:2]}#{shift[2:]}"
     total = add_codes(code, shift)
     return f"{name}={rule};{code}+{shift}={total};", total
