@@ -33,7 +33,8 @@ CURVES = """
 .faint { stroke-width: 1; opacity: .35; }
 """
 BOXES = """
-.env { fill: var(--env); } .learner { fill: var(--learner); } .help { fill: var(--help); }
+.env { fill: var(--env); } .learner { fill: var(--learner); }
+.help { fill: var(--help); }
 .name { font-size: 14px; fill: var(--ink); } .edge { stroke: var(--soft); fill: none; }
 .middle { text-anchor: middle; }
 """
