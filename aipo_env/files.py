@@ -35,13 +35,15 @@ def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
 
     Of one that is too long comes only so much that `check_line` refuses it.
     """
-    while line := file.readline(MAX_LINE_BYTES + 1):
+    line = file.readline(MAX_LINE_BYTES + 1)
+    while line:
         # The last line of a file may have no end.
         is_cut = len(line) > MAX_LINE_BYTES and not line.endswith(b"\n")
         yield line
         while is_cut:
             rest = file.readline(_CHUNK_BYTES)
             is_cut = bool(rest) and not rest.endswith(b"\n")
+        line = file.readline(MAX_LINE_BYTES + 1)
 
 
 def check_line(line: bytes | str) -> None:

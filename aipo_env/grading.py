@@ -289,8 +289,8 @@ def _options(row: dict[str, Any]) -> tuple[str, ...]:
         return tuple(options)
     number = row["n_options"]
     if type(number) is not int or not 1 <= number <= len(LETTERS):
-        wanted = f"a whole number from 1 to {len(LETTERS)}"
-        raise DataError(f"field 'n_options' must be {wanted}, got {shown(number)}")
+        form = f"a whole number from 1 to {len(LETTERS)}"
+        raise DataError(f"field 'n_options' must be {form}, got {shown(number)}")
     return tuple(LETTERS[:number])
 
 

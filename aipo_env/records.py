@@ -33,8 +33,9 @@ def holds_half_pair(text: str) -> bool:
 
 
 class Author(IntEnum):
-    """Who wrote a token. Only `POLICY` and reply content of `AGENT` ever enter the
-    objective.
+    """Who wrote a token.
+
+    Only tokens of `POLICY`, and reply content of `AGENT`, ever enter the objective.
     """
 
     PROMPT = 0
@@ -155,11 +156,11 @@ class CodeTests:
         """Take a test that has its parts, each of a form that some program can meet."""
         parts = _TEST_PARTS[self.kind]
         names = [f"{part} ({kind.__name__})" for part, kind in parts.items()]
-        wanted = f"an object with {' and '.join(names)}"
+        form = f"an object with {' and '.join(names)}"
         has_all = isinstance(row, Mapping) and parts.keys() <= row.keys()
-        _check(has_all, place, wanted, row)
+        _check(has_all, place, form, row)
         for part, kind in parts.items():
-            _check(isinstance(row[part], kind), place, wanted, row)
+            _check(isinstance(row[part], kind), place, form, row)
         for part in parts:
             fault = _PART_FAULTS[part](row[part])
             if fault:
@@ -179,9 +180,9 @@ class CodeTests:
                 "tests: a function task needs 'entry', the name of what is called."
             )
         is_short = len(entry) <= MAX_ENTRY_CHARS
-        wanted = f'"name" or "Class.name", of {MAX_ENTRY_CHARS} characters at most'
+        form = f'"name" or "Class.name", of {MAX_ENTRY_CHARS} characters at most'
         is_fit = is_short and _is_entry(entry)
-        _check(is_fit, "tests: field 'entry'", wanted, entry)
+        _check(is_fit, "tests: field 'entry'", form, entry)
 
     def _check_prelude(self) -> None:
         prelude: Any = self.prelude
@@ -219,8 +220,8 @@ class CodeTests:
             value = compare[name]
             # From 1 on a relative tolerance tells no number from 0.
             is_fit = _is_number(value) and 0 <= value < 1
-            wanted = "a number from 0 to less than 1"
-            _check(is_fit, f"{what}: {name!r}", wanted, value)
+            form = "a number from 0 to less than 1"
+            _check(is_fit, f"{what}: {name!r}", form, value)
             if "float" not in mode:
                 raise DataError(
                     f"{what}: {name!r} says nothing in mode {mode!r}. Use the mode "
@@ -230,15 +231,15 @@ class CodeTests:
     def _check_limits(self) -> None:
         """Take limits within what any machine is asked for; memory is in whole MiB."""
         time_s: Any = self.time_limit_s
-        wanted = f"a number of seconds from {MIN_TIME_LIMIT_S} to {MAX_TIME_LIMIT_S}"
+        form = f"a number of seconds from {MIN_TIME_LIMIT_S} to {MAX_TIME_LIMIT_S}"
         is_time = _is_number(time_s) and MIN_TIME_LIMIT_S <= time_s <= MAX_TIME_LIMIT_S
-        _check(is_time, "tests: field 'time_limit_s'", wanted, time_s)
+        _check(is_time, "tests: field 'time_limit_s'", form, time_s)
         memory: Any = self.memory_mb
         # 256.0, which a parquet file makes of 256, is whole.
         is_in_range = _is_number(memory) and 0 < memory <= MAX_MEMORY_MB
         is_whole = is_in_range and memory == int(memory)
-        wanted = f"a whole number of MiB from 1 to {MAX_MEMORY_MB}"
-        _check(is_whole, "tests: field 'memory_mb'", wanted, memory)
+        form = f"a whole number of MiB from 1 to {MAX_MEMORY_MB}"
+        _check(is_whole, "tests: field 'memory_mb'", form, memory)
         object.__setattr__(self, "memory_mb", int(memory))
 
 
@@ -324,10 +325,10 @@ def _is_defined_name(name: str) -> bool:
     return name.isidentifier() and not keyword.iskeyword(name) and is_usual
 
 
-def _check(holds: bool, field: str, wanted: str, value: object) -> None:
+def _check(holds: bool, field: str, form: str, value: object) -> None:
     """Raise DataError that names a field and what is valid, unless it holds."""
     if not holds:
-        raise DataError(f"{field} must be {wanted}, got {shown(value)}.")
+        raise DataError(f"{field} must be {form}, got {shown(value)}.")
 
 
 _TEST_PARTS: dict[str, dict[str, type]] = {
@@ -401,8 +402,8 @@ class Task:
         tests: Any = self.tests
         if tests is None or isinstance(tests, CodeTests):
             return
-        wanted = "an object with the tests, or null"
-        _check(isinstance(tests, Mapping), f"{who}: field 'tests'", wanted, tests)
+        form = "an object with the tests, or null"
+        _check(isinstance(tests, Mapping), f"{who}: field 'tests'", form, tests)
         # A parquet file has every field in every row: an empty one is not there. Fields
         # that are not ours are what a dataset keeps for itself.
         valid = CodeTests.__dataclass_fields__
@@ -608,8 +609,8 @@ def check_parts(parts: Iterable[tuple[Any, Any]]) -> dict[str, float]:
         is_text = plain.strip() != "" and plain.isprintable()
         if not is_text or len(plain) > MAX_PART_CHARS:
             fault = f"a part of the reward is named {shown(name)}"
-            wanted = f"printable text of 1 to {MAX_PART_CHARS} characters"
-            raise ValueError(f"{fault}; a name is {wanted}")
+            form = f"printable text of 1 to {MAX_PART_CHARS} characters"
+            raise ValueError(f"{fault}; a name is {form}")
         if plain in checked:
             raise ValueError(f"two parts of the reward are named {plain!r}")
         if len(checked) == MAX_PARTS:
