@@ -399,8 +399,7 @@ def write_episodes(
 def _is_cut_short(file: BinaryIO) -> bool:
     """Return whether a file's last line has no end."""
     size = file.seek(0, os.SEEK_END)
-    # A single byte is no line.
-    if size <= 1:
+    if not size:
         return False
     file.seek(size - 1)
     return file.read() != b"\n"

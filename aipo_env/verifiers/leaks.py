@@ -228,7 +228,7 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-_SPELLED_GAP = r"[\s$*_.,\-'\"]{0,3}"
+_SPELLED_GAP = r"[\s$*_.,\-–'\"]{0,3}"
 """What may stand between the letters of a word: "W-e-s-t"."""
 _FORMULA_GAP = r"[\s$]{0,3}"
 _SPACING = re.compile(r"[\s$*_.\-–,'\"]")

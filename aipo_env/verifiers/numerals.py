@@ -505,7 +505,13 @@ def _name_of_part(below: int) -> str:
     return " ".join([*first_words, ordinal])
 
 
+_IRREGULAR_ORDINALS = {"one": "first", "two": "second"}
+"""Behind a number of tens: "twenty first". Alone they name no part."""
+
+
 def _ordinal(word: str) -> str:
+    if word in _IRREGULAR_ORDINALS:
+        return _IRREGULAR_ORDINALS[word]
     if word.endswith("y"):
         return f"{word.removesuffix('y')}ieth"
     return f"{word}th"

@@ -190,7 +190,7 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
     names = set(parts)
     for path in folder.glob("*/metrics.jsonl"):
         names.add(path.parent.name)
-    for name in names:
+    for name in sorted(names):
         check_name(name, folder)
     arms: list[Arm] = []
     # The demo's arms keep their styles where one is missing, so that pages compare.

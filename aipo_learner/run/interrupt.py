@@ -43,7 +43,9 @@ class InterruptFlag:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                # First, for a signal may come as soon as its handler is set.
+                self._before[number] = signal.getsignal(number)
+                signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

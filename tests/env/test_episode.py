@@ -305,3 +305,12 @@ def test_a_verdict_written_without_parts_is_read(tmp_path: Path):
     [again] = read_episodes(tmp_path / "e.jsonl")
     assert again == episode()
     assert again.verdict.parts == {}
+
+
+def test_a_file_of_one_byte_gets_its_end_of_line(tmp_path: Path):
+    path = tmp_path / "episodes.jsonl"
+    path.write_bytes(b"x")
+    write_episodes(path, [episode()])
+    first, second = path.read_text().splitlines()
+    assert first == "x"
+    assert second.startswith("{")
