@@ -193,7 +193,7 @@ def consult_rate_by_difficulty(step: StepEpisodes) -> Mapping[str, Values]:
     rates: dict[str, list[float]] = {}
     for episode in step.aided:
         difficulty = episode.task.meta.get("difficulty")
-        if not isinstance(difficulty, int | float | str):
+        if not isinstance(difficulty, int | str):
             continue
         # A file of tasks says it, and loggers make names of it.
         text = shown(difficulty, MAX_NAME_CHARS).strip("'")
