@@ -3,6 +3,7 @@ raises nothing.
 """
 
 import asyncio
+import gc
 import random
 import re
 import time
@@ -397,7 +398,13 @@ def test_no_text_holds_the_event_loop(name: str):
         await work
         return worst
 
-    assert asyncio.run(held()) < 0.05
+    # A collection of what other tests left would count as ours.
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(held()) < 0.05
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow
