@@ -22,14 +22,14 @@ _INVISIBLE = re.compile(
 
 
 class _CompatibleForms(dict[int, str]):
-    """The plain form of each character, looked up when it is first met.
+    """The plain form of each character, "" of one that cannot be seen.
 
     Character by character, for to normalise a text whole takes time that is quadratic
     in its combining marks.
     """
 
     def __missing__(self, code: int) -> str:
-        self[code] = unicodedata.normalize("NFKC", chr(code))
+        self[code] = _INVISIBLE.sub("", unicodedata.normalize("NFKC", chr(code)))
         return self[code]
 
 
@@ -57,7 +57,7 @@ def loosened(text: str) -> str:
     # HTML after JSON, and compatible forms last: each may have hidden behind the one
     # before it.
     text = html.unescape(_NO_REFERENCE.sub("", text))
-    return _INVISIBLE.sub("", text.translate(_COMPATIBLE))
+    return text.translate(_COMPATIBLE)
 
 
 def _unescape(escape: re.Match[str]) -> str:

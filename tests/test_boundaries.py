@@ -170,6 +170,21 @@ def assert_none(offenders: list[str], mend: str) -> None:
     )
 
 
+def model_libraries_loaded_by(*modules: str) -> set[str]:
+    """Import modules in a process of their own; return the model libraries there."""
+    imports = ", ".join(["json", "sys", *modules])
+    script = f"import {imports}; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return set(json.loads(run.stdout.splitlines()[-1])) & set(MODEL_LIBRARIES)
+
+
 def test_every_module_of_aipo_env_stands_in_a_layer() -> None:
     offenders = [
         module.path
@@ -226,17 +241,7 @@ def test_the_learners_rooms_import_only_from_those_above() -> None:
 
 def test_the_door_and_the_settings_load_no_model_library() -> None:
     modules = [name for name in LEARNER if name.startswith(TORCH_FREE)]
-    imports = ", ".join(["json", "sys", "aipo_learner", *modules])
-    script = f"import {imports}; print(json.dumps(sorted(sys.modules)))"
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    loaded = set(json.loads(run.stdout.splitlines()[-1])) & set(MODEL_LIBRARIES)
+    loaded = model_libraries_loaded_by("aipo_learner", *modules)
     assert not loaded, f"{TORCH_FREE} loads {sorted(loaded)}"
 
 
@@ -284,16 +289,7 @@ def test_aipo_env_imports_no_model_library_at_import_time() -> None:
 
 
 def test_importing_aipo_env_loads_no_model_library() -> None:
-    script = "import json, sys, aipo_env; print(json.dumps(sorted(sys.modules)))"
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    loaded = set(json.loads(run.stdout.splitlines()[-1])) & set(MODEL_LIBRARIES)
+    loaded = model_libraries_loaded_by("aipo_env")
     assert not loaded, (
         f"`import aipo_env` loads {sorted(loaded)}: `python -X importtime` shows how"
     )
