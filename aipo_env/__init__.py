@@ -19,8 +19,8 @@ from aipo_env.agents.chat import ChatAgent
 from aipo_env.agents.faults import CONSULT_OUTCOMES, consult_outcome
 from aipo_env.agents.notes import NotesAgent
 from aipo_env.agents.own_policy import OWN_POLICY, OwnPolicyAgent
-from aipo_env.agents.pool import AgentPool, Cassette, Journal, Outcome, PoolLimits
-from aipo_env.agents.preflight import check_agents
+from aipo_env.agents.pool.pool import AgentPool, Cassette, Journal, Outcome, PoolLimits
+from aipo_env.agents.pool.preflight import check_agents
 from aipo_env.agents.roles import KnowledgeAgent, ReasoningAgent, VerifyAgent
 from aipo_env.agents.scripted import ScriptedAgent
 from aipo_env.checker import (
@@ -35,23 +35,6 @@ from aipo_env.codecs.hermes import HermesCodec
 from aipo_env.codecs.macro import MacroCodec
 from aipo_env.codecs.openai_calls import OpenAICodec, completion_text, openai_messages
 from aipo_env.codecs.tags import TagsCodec
-from aipo_env.dialogue import Answer, Consults, Dialogue, DialogueRules, Ended, Feedback
-from aipo_env.drive import begin, finish, play, take_turn
-from aipo_env.environment import (
-    AgentsSpec,
-    Environment,
-    EnvironmentSpec,
-    PoolSettings,
-    RuleSettings,
-    ToolSpecs,
-    VerifierSpec,
-    as_environment,
-    is_id,
-    pointed_at,
-)
-from aipo_env.envs.spaces import UnicodeText
-from aipo_env.envs.token_env import TokenEnv
-from aipo_env.envs.turn_env import TurnEnv
 from aipo_env.episode import Episode, Run, TokenRecord, redact, write_episodes
 from aipo_env.errors import (
     AgentError,
@@ -87,6 +70,10 @@ from aipo_env.files import (
     write_anew,
 )
 from aipo_env.flags import flag_types, read_spec, short_forms
+from aipo_env.gym.spaces import UnicodeText
+from aipo_env.gym.token_env import TokenEnv
+from aipo_env.gym.turn_env import TurnEnv
+from aipo_env.gym.vector import VectorEnv
 from aipo_env.keys import Key, Salt, evaluation_key, free_key, keyed_rng, rollout_key
 from aipo_env.records import (
     CONSULT_KINDS,
@@ -116,18 +103,40 @@ from aipo_env.registry import (
     construct,
     parse_spec,
 )
-from aipo_env.render import (
-    episode_text,
-    episodes_html,
-    episodes_section,
-    escape_terminal,
-    html_templates,
+from aipo_env.rollout.dialogue import (
+    Answer,
+    Consults,
+    Dialogue,
+    DialogueRules,
+    Ended,
+    Feedback,
 )
-from aipo_env.runner import EpisodeRunner, Group
+from aipo_env.rollout.drive import begin, finish, play, take_turn
+from aipo_env.rollout.environment import (
+    AgentsSpec,
+    Environment,
+    EnvironmentSpec,
+    PoolSettings,
+    RuleSettings,
+    ToolSpecs,
+    VerifierSpec,
+    as_environment,
+    is_id,
+    pointed_at,
+)
+from aipo_env.rollout.runner import EpisodeRunner, Group
+from aipo_env.rollout.scenario import TOY_RULES, Scenario, build_agents, build_scenario
+from aipo_env.rollout.session import Session
+from aipo_env.rollout.voice import (
+    PolicyFault,
+    TextPolicy,
+    TextVoice,
+    TextVoices,
+    Voice,
+    Voices,
+)
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.self_test import open_sandbox
-from aipo_env.scenario import TOY_RULES, Scenario, build_agents, build_scenario
-from aipo_env.session import Session
 from aipo_env.shipped import data_folder
 from aipo_env.stored import lint_episodes, read_episodes
 from aipo_env.tasks.base import TaskSource, TaskTable, build_source, task_index
@@ -155,7 +164,6 @@ from aipo_env.toy.world import (
     add_codes,
     shift_of,
 )
-from aipo_env.vector import VectorEnv
 from aipo_env.verifiers.base import (
     EpisodeView,
     Verifier,
@@ -166,10 +174,16 @@ from aipo_env.verifiers.base import (
 from aipo_env.verifiers.build import build_verifier
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import ChoiceVerifier
-from aipo_env.verifiers.math_equiv import MathVerifier
+from aipo_env.verifiers.math.verifier import MathVerifier
 from aipo_env.verifiers.rewards import RewardVerifier, parse_rewards
 from aipo_env.verifiers.unit_tests import CodeVerifier
-from aipo_env.voice import PolicyFault, TextPolicy, TextVoice, TextVoices, Voice, Voices
+from aipo_env.viewer.render import (
+    episode_text,
+    episodes_html,
+    episodes_section,
+    escape_terminal,
+    html_templates,
+)
 
 __all__ = [
     "AGENTS",

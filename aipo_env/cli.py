@@ -17,7 +17,7 @@ from aipo_env.commands.doctor import doctor
 from aipo_env.commands.table import COMMANDS
 from aipo_env.errors import AipoError, ConfigError, suggest
 from aipo_env.flags import expanded, flag_types
-from aipo_env.render import escape_terminal
+from aipo_env.viewer.render import escape_terminal
 
 OWN: dict[str, Callable[..., None]] = {**COMMANDS, "doctor": doctor}
 """The commands of this package."""

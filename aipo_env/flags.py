@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from aipo_env.environment import (
+from aipo_env.errors import ConfigError
+from aipo_env.rollout.environment import (
     AgentsSpec,
     CodecSpec,
     Environment,
@@ -23,7 +24,6 @@ from aipo_env.environment import (
     is_id,
     pointed_at,
 )
-from aipo_env.errors import ConfigError
 from aipo_env.tasks.rows import read_json
 from aipo_env.verifiers.rewards import parse_rewards
 

@@ -24,15 +24,15 @@ from aipo_env.records import (
     Verdict,
 )
 from aipo_env.registry import construct
+from aipo_env.rollout.scenario import Scenario
 from aipo_env.sandboxes.self_test import open_sandbox
-from aipo_env.scenario import Scenario
 from aipo_env.tasks.rows import read_line
 from aipo_env.threads import all_of
 from aipo_env.verifiers.base import EpisodeView, judged, run_verifier
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import LETTERS
-from aipo_env.verifiers.math_equiv import MathVerifier
-from aipo_env.verifiers.math_grade import is_empty
+from aipo_env.verifiers.math.grade import is_empty
+from aipo_env.verifiers.math.verifier import MathVerifier
 from aipo_env.verifiers.unit_tests import CaseResult, CodeVerifier
 
 MAX_SHOWN_BYTES = 2000

@@ -375,7 +375,7 @@ _OWN = {
     "tool": {},
     "verifier": {
         "auto": "aipo_env.verifiers.by_kind:ByKind",
-        "math": "aipo_env.verifiers.math_equiv:MathVerifier",
+        "math": "aipo_env.verifiers.math.verifier:MathVerifier",
         "choice": "aipo_env.verifiers.choice:ChoiceVerifier",
         "reward": "aipo_env.verifiers.rewards:RewardVerifier",
     },

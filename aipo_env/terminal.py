@@ -1,13 +1,13 @@
 """A person is the policy, in the terminal, and can consult the agents."""
 
-from aipo_env.drive import begin, take_turn
 from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError
 from aipo_env.event_loop import run_sync
 from aipo_env.records import Split, StopReason
-from aipo_env.render import escape_terminal, messages_text
-from aipo_env.scenario import Scenario
-from aipo_env.voice import TextVoice
+from aipo_env.rollout.drive import begin, take_turn
+from aipo_env.rollout.scenario import Scenario
+from aipo_env.rollout.voice import TextVoice
+from aipo_env.viewer.render import escape_terminal, messages_text
 
 
 def play_in_terminal(

@@ -12,12 +12,12 @@ from threading import Event, Thread
 from typing import Any, Literal
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.drive import begin, take_turn
 from aipo_env.episode import Episode
 from aipo_env.event_loop import run_sync
 from aipo_env.records import Message
-from aipo_env.session import Session
-from aipo_env.voice import TextVoice
+from aipo_env.rollout.drive import begin, take_turn
+from aipo_env.rollout.session import Session
+from aipo_env.rollout.voice import TextVoice
 
 
 @dataclass(frozen=True, slots=True)

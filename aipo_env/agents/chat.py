@@ -33,7 +33,7 @@ from aipo_env.agents.base import (
 from aipo_env.agents.roles import role_prompts, role_question, version_hash
 from aipo_env.errors import AgentError, ConfigError, check_number, check_whole
 from aipo_env.tasks.rows import need
-from aipo_env.verifiers.math_extract import without_thinking
+from aipo_env.verifiers.extract import without_thinking
 
 MAX_BODY_BYTES = 2**21
 """A longer response is not read to its end."""

@@ -20,9 +20,9 @@ from aipo_env.records import MAX_MEMORY_MB, MAX_TIME_LIMIT_S, Task
 from aipo_env.registry import AGENTS
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.tasks.base import TaskSource
-from aipo_env.verifiers.math_equiv import MathVerifier
-from aipo_env.verifiers.math_extract import formulas
-from aipo_env.verifiers.math_text import clean, screen
+from aipo_env.verifiers.extract import formulas
+from aipo_env.verifiers.math.text import clean, screen
+from aipo_env.verifiers.math.verifier import MathVerifier
 from aipo_env.verifiers.unit_tests import CodeVerifier, read_program
 
 _MESSAGES = (

@@ -10,14 +10,14 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.agents.journal import Outcome
-from aipo_env.agents.pool import AgentPool, PoolLimits
+from aipo_env.agents.pool.journal import Outcome
+from aipo_env.agents.pool.pool import AgentPool, PoolLimits
 from aipo_env.errors import AgentError, AipoError, ConfigError
 from aipo_env.event_loop import run_sync
-from aipo_env.render import escape_terminal
-from aipo_env.scenario import build_agents
+from aipo_env.rollout.scenario import build_agents
 from aipo_env.tasks.base import build_source
-from aipo_env.verifiers.leaks import Gold, gives_away
+from aipo_env.verifiers.leaks.rule import Gold, gives_away
+from aipo_env.viewer.render import escape_terminal
 
 _RETRIES = 4
 """Attempts after the first, of each question."""

@@ -5,8 +5,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from aipo_env.errors import DataError
-from aipo_env.render import escape_terminal
 from aipo_env.stored import lint_episodes
+from aipo_env.viewer.render import escape_terminal
 
 _WHOLE_FILE = 0
 """What stands for a line's number in a note about all of them."""

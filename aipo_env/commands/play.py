@@ -2,11 +2,11 @@
 
 from tyro.conf import Positional
 
-from aipo_env.environment import Environment
-from aipo_env.envs.episode_env import byte_scenario
 from aipo_env.errors import ConfigError
 from aipo_env.flags import named
 from aipo_env.records import Split
+from aipo_env.rollout.environment import Environment
+from aipo_env.rollout.scenario import byte_scenario
 from aipo_env.terminal import play_in_terminal
 
 

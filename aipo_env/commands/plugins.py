@@ -1,7 +1,7 @@
 """The command `aipo plugins`."""
 
 from aipo_env.registry import REGISTRIES
-from aipo_env.render import escape_terminal
+from aipo_env.viewer.render import escape_terminal
 
 
 def plugins() -> None:

@@ -10,7 +10,7 @@ from aipo_env.commands.sandbox import sandbox
 from aipo_env.commands.tasks import tasks
 from aipo_env.commands.verify import verify
 from aipo_env.commands.view import view
-from aipo_env.serving import serve
+from aipo_env.serving.server import serve
 
 _FUNCTIONS: tuple[Callable[..., None], ...] = (
     play,

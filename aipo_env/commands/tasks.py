@@ -5,11 +5,10 @@ from typing import get_args
 
 from tyro.conf import Positional
 
-from aipo_env.environment import Environment
 from aipo_env.errors import DataError
 from aipo_env.flags import named
 from aipo_env.records import Split
-from aipo_env.render import escape_terminal
+from aipo_env.rollout.environment import Environment
 from aipo_env.tasks.base import build_source
 from aipo_env.tasks.contamination import (
     ContaminationIndex,
@@ -18,6 +17,7 @@ from aipo_env.tasks.contamination import (
 )
 from aipo_env.tasks.contamination import held_out as held_out_index
 from aipo_env.verifiers.golds import without_bad_golds
+from aipo_env.viewer.render import escape_terminal
 
 
 def tasks(

@@ -9,12 +9,12 @@ from typing import Any, Literal, TextIO
 
 from tyro.conf import Positional
 
-from aipo_env.environment import Environment
 from aipo_env.errors import ConfigError
 from aipo_env.event_loop import run_sync
 from aipo_env.files import bounded_lines, is_same_file, open_output
 from aipo_env.grading import Grader, OwnGrader
-from aipo_env.scenario import build_scenario
+from aipo_env.rollout.environment import Environment
+from aipo_env.rollout.scenario import build_scenario
 
 
 def verify(

@@ -6,8 +6,8 @@ from tyro.conf import Positional
 
 from aipo_env.errors import ConfigError, DataError
 from aipo_env.files import is_same_place, is_stream, write_anew, write_output
-from aipo_env.render import episodes_html
 from aipo_env.stored import read_episodes
+from aipo_env.viewer.render import episodes_html
 
 
 def view(file: Positional[Path], out: Path | None = None) -> None:

@@ -7,7 +7,7 @@ from aipo_env.records import Task, Verdict
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.verifiers.base import Verifier
 from aipo_env.verifiers.choice import ChoiceVerifier
-from aipo_env.verifiers.math_equiv import MathVerifier
+from aipo_env.verifiers.math.verifier import MathVerifier
 from aipo_env.verifiers.unit_tests import CodeVerifier
 
 

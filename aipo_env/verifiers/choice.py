@@ -11,7 +11,7 @@ from unicodedata import normalize
 from aipo_env.errors import VerifierError, shown
 from aipo_env.records import Task, Verdict
 from aipo_env.verifiers.base import judged
-from aipo_env.verifiers.math_extract import (
+from aipo_env.verifiers.extract import (
     MAX_REPLY_CHARS,
     TAG,
     Place,

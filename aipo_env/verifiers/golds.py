@@ -6,7 +6,7 @@ from itertools import chain
 from aipo_env.errors import DataError
 from aipo_env.records import Task
 from aipo_env.tasks.base import TaskSource, TaskTable
-from aipo_env.verifiers.math_equiv import check_gold
+from aipo_env.verifiers.math.verifier import check_gold
 
 _NUM_THREADS = 8
 """More than there are workers, so that none of them waits for a gold."""

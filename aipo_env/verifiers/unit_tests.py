@@ -21,7 +21,7 @@ from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.child import encode
 from aipo_env.threads import in_thread
 from aipo_env.verifiers.base import judged
-from aipo_env.verifiers.math_extract import without_thinking
+from aipo_env.verifiers.extract import without_thinking
 
 MAX_CHARS = 200_000
 """Only this much of the end of an answer is read."""

@@ -39,7 +39,7 @@ _COMMAND = [
     "-I",
     "-S",
     "-B",
-    str(Path(__file__).with_name("math_worker.py")),
+    str(Path(__file__).with_name("worker.py")),
 ]
 MAX_WORKERS = 4
 """Processes at once."""
@@ -50,7 +50,7 @@ MAX_REPLY_BYTES = 2**20
 _MAX_ATTEMPTS = 2
 """One crash may be chance; the second is the request's doing."""
 _PID_BYTES = 4
-"""Size of an order to the parent process, and of its answer; see `math_worker`."""
+"""Size of an order to the parent process, and of its answer; see `worker.py`."""
 _FORK = bytes(_PID_BYTES)
 """The order to fork a worker; any other is the id of the process to kill."""
 _LENGTH_BYTES = 8
@@ -109,7 +109,7 @@ class WorkerPool:
         JSON.
 
         Args:
-            request: A question and its arguments; see `math_worker`.
+            request: A question and its arguments; see `worker.py`.
 
         Raises:
             VerifierError: The pool is closed. The future raises it too, where no worker

@@ -17,8 +17,8 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv
 
 from aipo_env import AgentReply, AgentRequest, Message, Task, build_scenario
-from aipo_env.runner import EpisodeRunner
-from aipo_env.vector import VectorEnv
+from aipo_env.gym.vector import VectorEnv
+from aipo_env.rollout.runner import EpisodeRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from workload import Load, Slots, clock, parse_load, report

@@ -6,7 +6,7 @@ import pytest
 
 from aipo_env import Task, VerifierError, run_sync
 from aipo_env.verifiers.choice import ChoiceVerifier, read_choice
-from aipo_env.verifiers.math_extract import without_thinking
+from aipo_env.verifiers.extract import without_thinking
 
 CHOICES = ("12 m/s", "24 m/s", "48 m/s", "A force of 6 N")
 TASK = Task(id="q", prompt="How fast?", answer="B", kind="choice", choices=CHOICES)

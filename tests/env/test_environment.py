@@ -24,8 +24,8 @@ from aipo_env import (
     short_forms,
 )
 from aipo_env.cli import main
-from aipo_env.environment import is_id
 from aipo_env.flags import expanded
+from aipo_env.rollout.environment import is_id
 
 
 def double(number: int) -> int:

@@ -25,8 +25,7 @@ from aipo_env import (
     write_episodes,
 )
 from aipo_env import files as files_module
-from aipo_env.agents.journal import Cassette, Journal, Outcome, request_hash
-from aipo_env.dialogue import DialogueRules
+from aipo_env.agents.pool.journal import Cassette, Journal, Outcome, request_hash
 from aipo_env.files import (
     bounded_lines,
     check_entries,
@@ -40,6 +39,7 @@ from aipo_env.files import (
     write_output,
 )
 from aipo_env.grading import Grader
+from aipo_env.rollout.dialogue import DialogueRules
 from aipo_env.stored import lint_episodes
 from aipo_env.tasks.file import FileSource
 from aipo_env.tasks.rows import read_rows

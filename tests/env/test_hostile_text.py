@@ -25,38 +25,36 @@ from aipo_env.codecs.macro import MacroCodec
 from aipo_env.codecs.openai_calls import OpenAICodec
 from aipo_env.codecs.tags import TagsCodec
 from aipo_env.records import Author, Span
-from aipo_env.verifiers import (
+from aipo_env.verifiers import choice, extract, unit_tests
+from aipo_env.verifiers.choice import ChoiceVerifier, read_choice
+from aipo_env.verifiers.leaks import (
     candidates,
-    choice,
     encodings,
-    leaks,
-    math_compare,
-    math_extract,
-    math_forms,
-    math_text,
     numerals,
     phrases,
     plain_text,
     programs,
+    rule,
     spoken,
-    unit_tests,
 )
-from aipo_env.verifiers.candidates import names_number, names_text
-from aipo_env.verifiers.choice import ChoiceVerifier, read_choice
-from aipo_env.verifiers.encodings import decoded
-from aipo_env.verifiers.leaks import Gold, gives_away
-from aipo_env.verifiers.math_grade import Undecided, without_algebra
-from aipo_env.verifiers.numerals import (
+from aipo_env.verifiers.leaks.candidates import names_number, names_text
+from aipo_env.verifiers.leaks.encodings import decoded
+from aipo_env.verifiers.leaks.numerals import (
     number_words,
     readings_in,
     spells_out,
     undressed,
     values_in,
 )
-from aipo_env.verifiers.phrases import is_said
-from aipo_env.verifiers.plain_text import folded, plain
-from aipo_env.verifiers.programs import holds_program
-from aipo_env.verifiers.spoken import as_formulas
+from aipo_env.verifiers.leaks.phrases import is_said
+from aipo_env.verifiers.leaks.plain_text import folded, plain
+from aipo_env.verifiers.leaks.programs import holds_program
+from aipo_env.verifiers.leaks.rule import Gold, gives_away
+from aipo_env.verifiers.leaks.spoken import as_formulas
+from aipo_env.verifiers.math import compare as compare_forms
+from aipo_env.verifiers.math import forms
+from aipo_env.verifiers.math import text as math_text
+from aipo_env.verifiers.math.grade import Undecided, without_algebra
 from aipo_env.verifiers.unit_tests import read_program
 
 OPTIONS = ("the rate halves", "the rate doubles", "nothing changes")
@@ -248,7 +246,7 @@ def claims(text: str) -> None:
 def statements(text: str) -> None:
     with suppress(Undecided):
         for gold in ("142857", "Marie Curie", "x^2-5x+6"):
-            leaks.leaks(Gold(gold), text, text, without, leaks._unparsed)
+            rule.leaks(Gold(gold), text, text, without, rule._unparsed)
 
 
 def without(gold: str, statement: str) -> bool:
@@ -271,25 +269,23 @@ class Reader:
 
 READERS = {
     "the answer of a reply": Reader(
-        lambda text: math_extract.extract(text, unmarked=True), 10_000, math_extract
+        lambda text: extract.extract(text, unmarked=True), 10_000, extract
     ),
     "the answer of a line": Reader(
-        lambda text: math_extract.extract(f"Answer: {text}"), 10_000, math_extract
+        lambda text: extract.extract(f"Answer: {text}"), 10_000, extract
     ),
     "an answer that is compared here": Reader(
-        compare, 32, math_text, math_forms, math_compare
+        compare, 32, math_text, forms, compare_forms
     ),
     "an answer that is compared in a worker": Reader(
-        compare, 2_000, math_text, math_forms, math_compare
+        compare, 2_000, math_text, forms, compare_forms
     ),
-    "an option": Reader(
-        lambda text: read_choice(text, OPTIONS), LONG, choice, math_extract
-    ),
-    "a program": Reader(read_program, LONG, unit_tests, math_extract),
+    "an option": Reader(lambda text: read_choice(text, OPTIONS), LONG, choice, extract),
+    "a program": Reader(read_program, LONG, unit_tests, extract),
     "numbers": Reader(numbers, 2_000, numerals, encodings),
     "names and spoken formulas": Reader(words, 4_000, plain_text, phrases, spoken),
     "what the policy said": Reader(claims, 4_000, candidates),
-    "what a reply states": Reader(statements, 2_000, leaks),
+    "what a reply states": Reader(statements, 2_000, rule),
     "a whole program": Reader(
         lambda text: holds_program(text, "f", "def f(x): return x"), 4_000, programs
     ),
@@ -304,7 +300,7 @@ READERS = {
         lambda text: notes.check_arithmetic(text), 4_000, notes
     ),
     "equations in a claim": Reader(
-        lambda text: [*hands._equations(text)], 4_000, hands, math_extract
+        lambda text: [*hands._equations(text)], 4_000, hands, extract
     ),
     "sentences": Reader(lambda text: chat._SENTENCE_END.split(text), 20_000, chat),
 }

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from aipo_env import MathVerifier, Task, Verdict, run_sync
-from aipo_env.verifiers import math_grade
-from aipo_env.verifiers.math_equiv import check_gold, last_boxed
-from aipo_env.verifiers.math_extract import extract
-from aipo_env.verifiers.math_text import clean, number, screen
+from aipo_env.verifiers.extract import extract
+from aipo_env.verifiers.math import grade as grade_module
+from aipo_env.verifiers.math.text import clean, number, screen
+from aipo_env.verifiers.math.verifier import check_gold, last_boxed
 
 CASES = [
     json.loads(line)
@@ -330,7 +330,7 @@ def test_a_gold_that_breaks_the_reading_is_an_error(monkeypatch: pytest.MonkeyPa
     def fail(text: str, depth: int = 0) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(math_grade, "read", fail)
+    monkeypatch.setattr(grade_module, "read", fail)
     verdict = grade("y+1", "5-y")
     assert (verdict.status, verdict.reward) == ("error", None)
     assert verdict.reason == "the gold 'y+1' cannot be read"

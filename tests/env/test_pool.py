@@ -282,7 +282,7 @@ def test_retries_are_drawn_from_the_seed(monkeypatch: pytest.MonkeyPatch):
     async def note(delay_s: float) -> None:
         waits.append(delay_s)
 
-    monkeypatch.setattr("aipo_env.agents.pool.asyncio.sleep", note)
+    monkeypatch.setattr("aipo_env.agents.pool.pool.asyncio.sleep", note)
     pool = AgentPool(
         {"knowledge": FaultyAgent("raise")}, PoolLimits(retries=3, backoff_s=1.0)
     )
@@ -344,7 +344,7 @@ def test_an_agent_that_keeps_failing_is_left_alone_and_tried_again(
     assert caplog.messages == ["an agent failed 3 times in a row: left alone for 30 s"]
     assert pool.spent["calls"] == 3
     clock = time.monotonic() + 31
-    monkeypatch.setattr("aipo_env.agents.gate.time.monotonic", lambda: clock)
+    monkeypatch.setattr("aipo_env.agents.pool.gate.time.monotonic", lambda: clock)
     assert (
         run_sync(pool.consult(request())).error == "ValueError: boom"
     )  # the one that tries
@@ -448,7 +448,7 @@ def test_another_version_of_an_agent_gets_nothing_from_the_journal(tmp_path: Pat
 def test_a_stalled_call_is_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("aipo_env.agents.gate.STALL_S", 0.05)
+    monkeypatch.setattr("aipo_env.agents.pool.gate.STALL_S", 0.05)
     pool = AgentPool(
         {"knowledge": FaultyAgent("hang")},
         PoolLimits(concurrency=1, deadline_s=0.4, retries=0),

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from aipo_env.quotes import MIN_QUOTE_CHARS, Quotable, parts
+from aipo_env.rollout.quotes import MIN_QUOTE_CHARS, Quotable, parts
 
 SOURCE = "0123456789" * 3 + "the quick brown fox jumps over the lazy dog" + "!" * 30
 

@@ -32,9 +32,9 @@ from aipo_env import (
     write_episodes,
 )
 from aipo_env.episode import redact
-from aipo_env.render import messages_text
 from aipo_env.tasks.base import TaskTable
 from aipo_env.terminal import play_in_terminal
+from aipo_env.viewer.render import messages_text
 
 SECRET = "SECRET"
 NOTICE = "[withheld: made/up forbids republication]"

@@ -29,7 +29,7 @@ from aipo_env import (
     build_scenario,
     rollout_key,
 )
-from aipo_env.runner import EpisodeRunner, Group
+from aipo_env.rollout.runner import EpisodeRunner, Group
 
 ASK = "<knowledge>mele</knowledge>"
 FIVE = [

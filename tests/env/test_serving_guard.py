@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from aipo_env import ConfigError, cli
-from aipo_env.serving import TOKEN_VARIABLE, Allowance, _token
-from aipo_env.serving_guard import CROWDED, REFUSED, TOO_LATE, Guard, is_loopback
+from aipo_env.serving.guard import CROWDED, REFUSED, TOO_LATE, Guard, is_loopback
+from aipo_env.serving.server import TOKEN_VARIABLE, Allowance, _token
 
 
 def scope(kind: str = "http", **headers: str) -> dict[str, Any]:

@@ -255,7 +255,7 @@ def test_macros_are_masked_where_they_ask_nothing(
 
 
 def test_large_vocabularies_have_no_mask_in_info(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("aipo_env.envs.token_env.MAX_MASK_TOKENS", 259)
+    monkeypatch.setattr("aipo_env.gym.token_env.MAX_MASK_TOKENS", 259)
     env = start(obs="dict")
     observation, *_, info = env.step(65)
     assert "action_mask" not in info

@@ -35,8 +35,8 @@ from aipo_env import (
     run_sync,
 )
 from aipo_env.event_loop import _loop
-from aipo_env.runner import EpisodeRunner
-from aipo_env.vector import VectorEnv
+from aipo_env.gym.vector import VectorEnv
+from aipo_env.rollout.runner import EpisodeRunner
 
 TURN, TOKEN = "AIPO-Math-Turn-v0", "AIPO-Math-v0"
 ASK = "<knowledge>mele</knowledge>"

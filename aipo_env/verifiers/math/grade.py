@@ -1,0 +1,104 @@
+"""An answer against a gold as far as no algebra is needed: alike in every process."""
+
+from typing import NamedTuple
+
+from aipo_env.verifiers.math.compare import equivalent
+from aipo_env.verifiers.math.forms import Form, read
+from aipo_env.verifiers.math.text import MAX_CHARS, clean, number, screen
+
+
+class Grade(NamedTuple):
+    """What an answer is, which stage says so, and why.
+
+    The status is "correct", "wrong", "no_answer" or "refused"; "error" is the gold's.
+    """
+
+    status: str
+    stage: str
+    reason: str = ""
+
+
+class Undecided(Exception):
+    """Only algebra can tell."""
+
+
+class _NoAlgebra:
+    """A judge that knows none."""
+
+    def scalars(self, first: str, second: str, rename: bool) -> bool:
+        """Tell nothing."""
+        raise Undecided
+
+    def relations(self, first: Form, second: Form) -> bool:
+        """Tell nothing."""
+        raise Undecided
+
+    def sets(self, first: Form, second: Form) -> bool | None:
+        """Tell nothing."""
+        raise Undecided
+
+
+def without_algebra(gold: str, answer: str) -> Grade:
+    """Return what an answer is, by value or by form.
+
+    Raises:
+        Undecided: Only algebra can tell, and it may look at the answer.
+    """
+    if len(gold) > MAX_CHARS:
+        reason = f"the gold holds more than {MAX_CHARS} characters"
+        return Grade("error", "screen", reason)
+    if is_empty(gold):
+        reason = f"the gold {gold[:80]!r} is empty, so nothing equals it"
+        return Grade("error", "value", reason)
+    if len(answer) > MAX_CHARS:
+        return Grade("refused", "screen", _holds(f"more than {MAX_CHARS} characters"))
+    try:
+        answer = clean(answer)
+    except Exception:
+        return Grade("wrong", "value", "the answer cannot be read")
+    if not answer:
+        return Grade("no_answer", "", "an empty answer")
+    try:
+        gold = clean(gold)
+        read(gold)
+    except Exception:
+        return Grade("error", "value", f"the gold {gold[:80]!r} cannot be read")
+    try:
+        is_same = equivalent(gold, answer, _NoAlgebra())
+    except Undecided:
+        # Only what algebra is to read can harm it.
+        reason = screen(answer)
+        if reason:
+            return Grade("refused", "screen", _holds(reason))
+        raise
+    except Exception:
+        return Grade("wrong", "value", "the answer cannot be compared")
+    return Grade("correct" if is_same else "wrong", "value")
+
+
+def is_empty(gold: str) -> bool:
+    """Return whether a gold answer is nothing but markup, such as an empty box."""
+    if len(gold) > MAX_CHARS:
+        return False
+    try:
+        return not clean(gold)
+    except Exception:  # it holds something, which cannot be read
+        return False
+
+
+def gold_fault(gold: str) -> str | None:
+    """Return why a gold cannot be used, "" if it can; None: only algebra can tell."""
+    if len(gold) > MAX_CHARS:
+        return f"it holds more than {MAX_CHARS} characters"
+    text = clean(gold)
+    if not text:
+        return "it is empty"
+    reason = screen(text)
+    if reason:
+        return f"it holds {reason}"
+    is_number = number(text) is not None
+    return "" if is_number else None
+
+
+def _holds(what: str) -> str:
+    return f"the answer holds {what}"
