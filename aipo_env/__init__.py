@@ -101,6 +101,7 @@ from aipo_env.registry import (
     Spec,
     choose,
     construct,
+    named_options,
     parse_spec,
 )
 from aipo_env.rollout.dialogue import (
@@ -356,6 +357,7 @@ __all__ = [
     "known_datasets",
     "link_anew",
     "lint_episodes",
+    "named_options",
     "need",
     "open_sandbox",
     "openai_messages",

@@ -14,7 +14,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
@@ -26,7 +26,7 @@ Spec = str | Mapping[str, Any]
 T = TypeVar("T")
 
 FIRST = ""
-"""The name under which `parse_spec` returns a value that was given without one."""
+"""Under this name `parse_spec` returns a value that was given without one."""
 _OPTION = re.compile(r"([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 """`wrong=0.2`."""
 _NAME = re.compile(r"[A-Za-z][\w-]*")
@@ -39,7 +39,7 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
     """Return a spec's type and options.
 
     Values of the string form are read as JSON where they can be; a value without a name
-    stands under `FIRST`.
+    stands under "". Whoever knows the factory gives it its name: `named_options`.
 
     Args:
         spec: The spec, in one of its two forms.
@@ -116,6 +116,38 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
             f"{what}: {message_of(error)}. Options given: "
             f"{shown(dict(options), _MAX_SPEC_CHARS)}."
         ) from error
+
+
+def named_options(
+    make: Callable[..., Any],
+    options: Mapping[str, Any],
+    what: str,
+    at_hand: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return options in which a value without a name has one.
+
+    It is of the first parameter that the spec is to fill.
+
+    Args:
+        make: What the options are for.
+        options: As `parse_spec` returns them.
+        what: Names the component in messages.
+        at_hand: Parameters that are not for the spec to fill.
+
+    Raises:
+        ConfigError: There is no such parameter, or it is given by its name too.
+    """
+    named = dict(options)
+    if FIRST not in named:
+        return named
+    value = named.pop(FIRST)
+    free = []
+    for name, parameter in inspect.signature(make).parameters.items():
+        if name not in at_hand and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            free.append(name)
+    if not free or free[0] in named:
+        raise ConfigError(f"{what} takes no value, got {shown(value)}.")
+    return {free[0]: value, **named}
 
 
 def choose(table: Mapping[str, T], name: str, what: str) -> T:
@@ -233,15 +265,8 @@ class Registry:
                     f"{self.kind} {name!r}: it is no factory, so it takes no options."
                 )
             return factory
+        options = named_options(factory, options, f"{self.kind}: {name!r}", at_hand)
         parameters = inspect.signature(factory).parameters
-        if FIRST in options:
-            # A value without a name is of the first parameter that the spec is to fill.
-            free = [parameter for parameter in parameters if parameter not in at_hand]
-            if not free or free[0] in options:
-                raise ConfigError(
-                    f"{self.kind}: {name!r} takes no value, got {options[FIRST]!r}."
-                )
-            options[free[0]] = options.pop(FIRST)
         usable = {key: value for key, value in at_hand.items() if key in parameters}
         return construct(factory, {**usable, **options}, f"{self.kind} {name!r}")
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,10 +16,12 @@ from aipo_env import (
     ConfigError,
     Journal,
     Scenario,
+    Spec,
     build_scenario,
     check_agents,
     choose,
     construct,
+    named_options,
     parse_spec,
     run_sync,
     without_contaminated,
@@ -47,6 +50,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "vllm-serve": served_sampler,
 }
 """By the names that `--sampler` takes, beside "auto"."""
+_OF_THE_RUN = ("model", "tokenizer", "temperature")
+"""What every sampler is given, and no spec sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,14 +227,29 @@ def build_sampler(
     Raises:
         ConfigError: There is no such sampler, or it cannot be built so.
     """
-    kind, options = parse_spec(config.sampler, "sampler")
+    kind, options = read_sampler(config.sampler)
+    fixed = {"model": model, "tokenizer": tokenizer, "temperature": config.temperature}
+    return construct(SAMPLERS[kind], {**fixed, **options}, "sampler")
+
+
+def read_sampler(spec: Spec) -> tuple[str, dict[str, Any]]:
+    """Return a sampler's name in `SAMPLERS` and its options, all by name.
+
+    Raises:
+        ConfigError: There is no such sampler, or an option is not the spec's to give.
+    """
+    kind, options = parse_spec(spec, "sampler")
     if kind == "auto":
         has_vllm = torch.cuda.is_available() and find_spec("vllm") is not None
         kind = "vllm" if has_vllm else "transformers"
     make = choose(SAMPLERS, kind, "sampler")
-    fixed = {"model": model, "tokenizer": tokenizer, "temperature": config.temperature}
-    # Ours go before what a spec says: it has no say in these.
-    return construct(make, {**options, **fixed}, "sampler")
+    options = named_options(make, options, "sampler", _OF_THE_RUN)
+    for name in options:
+        if name in _OF_THE_RUN:
+            raise ConfigError(
+                f"sampler: {name!r} is a setting of the run, not of the sampler's spec."
+            )
+    return kind, options
 
 
 def _build_batches(

@@ -32,11 +32,11 @@ from aipo_env import (
     RuleSettings,
     build_scenario,
     check_agents,
-    parse_spec,
     read_episodes,
     run_sync,
     write_episodes,
 )
+from aipo_learner.build import read_sampler
 from aipo_learner.policy.load import load_architecture, policy_folder, save_policy
 from aipo_learner.policy.tiny import build_tokenizer
 from aipo_learner.settings.episode_source import EpisodeSource
@@ -463,7 +463,9 @@ def _bytes_per_gpu(
 
 def _has_own_weights(config: TrainConfig) -> bool:
     """Return whether the sampler has a copy of the weights on the learner's GPU."""
-    kind, options = parse_spec(config.sampler, "sampler")
-    # A server that is named is elsewhere; the address may stand without a name.
-    is_elsewhere = not {"", "url"}.isdisjoint(options)
-    return kind != "transformers" and not is_elsewhere
+    # On the machine that it is meant for, it may be vLLM.
+    if config.sampler == "auto":
+        return True
+    kind, options = read_sampler(config.sampler)
+    # A server that is named is elsewhere.
+    return kind != "transformers" and not options.get("url")

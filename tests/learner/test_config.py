@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aipo_env import ConfigError
+from aipo_learner.build import read_sampler
 from aipo_learner.settings.recipes import RECIPES, toy, toy_base, toy_masked
 from aipo_learner.settings.train import TrainConfig, read_spec
 
@@ -92,3 +93,15 @@ def test_specs_from_the_command_line():
 
 def test_out_is_a_path():
     assert TrainConfig.from_dict({"out": "runs/x"}).out == Path("runs/x")
+
+
+def test_a_samplers_spec_is_read_by_name():
+    assert read_sampler("transformers") == ("transformers", {})
+    served = ("vllm", {"url": "http://HOST:8000", "weights": "transfer"})
+    assert read_sampler("vllm:http://HOST:8000,weights=transfer") == served
+    named = {"type": "vllm-serve", "max_num_seqs": 8}
+    assert read_sampler(named) == ("vllm-serve", {"max_num_seqs": 8})
+    with pytest.raises(ConfigError, match="'temperature' is a setting of the run"):
+        read_sampler("transformers:temperature=0.5")
+    with pytest.raises(ConfigError, match="no 'vlm'.*Did you mean 'vllm'"):
+        read_sampler("vlm")

@@ -240,6 +240,7 @@ def vllm_sampler(
     tokenizer: PreTrainedTokenizerBase,
     *,
     temperature: float = 1.0,
+    url: str = "",
     folder: str = "",
     weights: str = "file",
     is_served: bool = False,
@@ -251,29 +252,24 @@ def vllm_sampler(
         model: See `VLLMSampler`, as for the next four.
         tokenizer: See there.
         temperature: See there.
-        folder: See there.
+        url: Address of a server, as in vllm:http://HOST:8000; "" for an engine of our
+            own.
+        folder: See `VLLMSampler`, as for the next.
         weights: See there.
         is_served: Whether the engine is a server, even if no address is named.
-        options: Of the engine. With a "url" it is that server.
+        options: Of the engine.
 
     Raises:
         ConfigError: An option cannot be used, or what it takes is not installed.
     """
-    # What a spec has without a name, as in vllm:http://HOST:8000, has the name "".
-    url = options.pop("", "")
-    if url:
-        options["url"] = url
-    if options.get("url") and world_size() > 1:
+    if url and world_size() > 1:
         raise ConfigError(
-            f"sampler: {options['url']} would be given the weights by each of"
+            f"sampler: {url} would be given the weights by each of"
             f" {world_size()} ranks. Let every rank start a server of its own,"
             " --sampler vllm-serve, or train on one rank."
         )
-    engine: OwnEngine | ServedEngine
-    if is_served or "url" in options:
-        engine = ServedEngine(**options)
-    else:
-        engine = OwnEngine(**options)
+    by_http = is_served or url
+    engine = ServedEngine(url, **options) if by_http else OwnEngine(**options)
     return VLLMSampler(
         model,
         tokenizer,
