@@ -35,7 +35,7 @@ from aipo_env.codecs.hermes import HermesCodec
 from aipo_env.codecs.macro import MacroCodec
 from aipo_env.codecs.openai_calls import OpenAICodec, completion_text, openai_messages
 from aipo_env.codecs.tags import TagsCodec
-from aipo_env.episode import Episode, Run, TokenRecord, redact, write_episodes
+from aipo_env.episode import Episode, TokenRecord, TokenRun, redact, write_episodes
 from aipo_env.errors import (
     AgentError,
     AipoError,
@@ -272,7 +272,6 @@ __all__ = [
     "RetryLater",
     "RewardVerifier",
     "RuleSettings",
-    "Run",
     "RunResult",
     "Running",
     "Salt",
@@ -296,6 +295,7 @@ __all__ = [
     "TextVoices",
     "TokenEnv",
     "TokenRecord",
+    "TokenRun",
     "Tokenizer",
     "Tool",
     "ToolError",

@@ -31,7 +31,7 @@ from aipo_env.records import (
 )
 
 
-class Run(NamedTuple):
+class TokenRun(NamedTuple):
     """Tokens of one author that stand together.
 
     Args:
@@ -140,7 +140,7 @@ class TokenRecord:
         return cls(**arrays)
 
     @classmethod
-    def join(cls, runs: Sequence[Run]) -> "TokenRecord":
+    def join(cls, runs: Sequence[TokenRun]) -> "TokenRecord":
         """Join runs of tokens."""
         sizes = [len(run.token_ids) for run in runs]
         num_tokens = sum(sizes)

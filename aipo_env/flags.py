@@ -121,7 +121,7 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     return rest
 
 
-def named(text: str, environment: Environment) -> Environment:
+def environment_named(text: str, environment: Environment) -> Environment:
     """Return the environment that a text names, with single fields put over it.
 
     Args:

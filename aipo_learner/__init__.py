@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from aipo_learner.policy.load import load_policy, policy_folder, save_policy
     from aipo_learner.rollout.sampled import by_group
     from aipo_learner.rollout.waves import play_wave
-    from aipo_learner.run.metrics import read_metrics
+    from aipo_learner.run.metrics_log import read_metrics
     from aipo_learner.samplers.base import Sampler
     from aipo_learner.samplers.hf.sampler import HFSampler
     from aipo_learner.samplers.weight_sync import sync_weights
     from aipo_learner.settings.compute import ComputeConfig
     from aipo_learner.settings.episode_source import EpisodeSource
+    from aipo_learner.settings.evaluation import EvaluationSchedule
     from aipo_learner.settings.objective import ObjectiveConfig
     from aipo_learner.settings.recipes import RECIPES
-    from aipo_learner.settings.schedule import EvaluationSchedule
     from aipo_learner.settings.stages import UpdateSettings
     from aipo_learner.settings.train import TrainConfig
     from aipo_learner.training import train
@@ -68,7 +68,7 @@ _HOMES = {
     "policy.load": ("load_policy", "policy_folder", "save_policy"),
     "rollout.sampled": ("by_group",),
     "rollout.waves": ("play_wave",),
-    "run.metrics": ("read_metrics",),
+    "run.metrics_log": ("read_metrics",),
     "samplers.base": ("Sampler",),
     "samplers.hf.sampler": ("HFSampler",),
     "samplers.weight_sync": ("sync_weights",),
@@ -76,7 +76,7 @@ _HOMES = {
     "settings.episode_source": ("EpisodeSource",),
     "settings.objective": ("ObjectiveConfig",),
     "settings.recipes": ("RECIPES",),
-    "settings.schedule": ("EvaluationSchedule",),
+    "settings.evaluation": ("EvaluationSchedule",),
     "settings.stages": ("UpdateSettings",),
     "settings.train": ("TrainConfig",),
     "training": ("train",),

@@ -38,7 +38,7 @@ from aipo_learner.rollout.sampled import Batches, SampledBatches, play_groups
 from aipo_learner.rollout.stored import StoredBatches
 from aipo_learner.run.folder import Run
 from aipo_learner.run.interrupt import InterruptFlag
-from aipo_learner.run.metrics import MetricsLog
+from aipo_learner.run.metrics_log import MetricsLog
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.samplers.vllm.sampler import served_sampler, vllm_sampler

@@ -32,7 +32,7 @@ from aipo_learner.policy.runtime import prepare
 from aipo_learner.reporting.report import write_report
 from aipo_learner.run.folder import FORMAT
 from aipo_learner.samplers.weight_sync import sync_weights
-from aipo_learner.settings.evaluation import EvalOptions
+from aipo_learner.settings.eval_options import EvalOptions
 from aipo_learner.settings.recipes import RECIPES
 from aipo_learner.settings.train import TrainConfig, read_config_file
 from aipo_learner.training import train as run_training

@@ -28,7 +28,7 @@ from aipo_learner.evaluation.evaluate import Scores, compare, dependence_gap, ev
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.runtime import prepare
 from aipo_learner.reporting.report import write_report
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.settings.recipes import toy, toy_base, toy_masked
 from aipo_learner.settings.train import TrainConfig

@@ -40,7 +40,7 @@ from aipo_learner.build import read_sampler
 from aipo_learner.policy.load import load_architecture, policy_folder, save_policy
 from aipo_learner.policy.tiny import build_tokenizer
 from aipo_learner.settings.episode_source import EpisodeSource
-from aipo_learner.settings.schedule import EvaluationSchedule
+from aipo_learner.settings.evaluation import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train
 

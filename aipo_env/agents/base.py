@@ -190,7 +190,7 @@ class AgentLost(AgentError):
         )
 
 
-def named(agent: Agent, failure: AgentError) -> str:
+def said_of(agent: Agent, failure: AgentError) -> str:
     """Return what is said of an agent that can never answer; it names the agent
     once.
     """

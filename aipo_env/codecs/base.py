@@ -187,14 +187,14 @@ def wrapped(opening: str, text: str, closing: str, body: Span) -> tuple[Span, ..
     return before, inner, after
 
 
-def named(names: Iterable[str]) -> str:
+def one_of(names: Iterable[str]) -> str:
     """Return a pattern for any of these names; without any it matches nothing."""
     alternatives = "|".join(map(re.escape, names))
     # An empty pattern would match everywhere.
     return alternatives or r"(?!)"
 
 
-def read_json(text: str) -> Any:
+def read_call_json(text: str) -> Any:
     """Read JSON that a model wrote.
 
     Raises:

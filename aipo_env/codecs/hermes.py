@@ -22,7 +22,7 @@ from aipo_env.codecs.base import (
     ToolSchema,
     paired,
     parsed,
-    read_json,
+    read_call_json,
     wrapped,
 )
 from aipo_env.codecs.words import at_most
@@ -125,7 +125,7 @@ class HermesCodec:
     def _read(self, text: str) -> Call:
         """Read a call's JSON text."""
         try:
-            row = read_json(text)
+            row = read_call_json(text)
             return self.as_call(row)
         except (ValueError, RecursionError):
             raise Malformed(

@@ -7,7 +7,14 @@ call. A reply is `<|reply|>right;<|/reply|>`.
 import re
 from collections.abc import Mapping, Sequence
 
-from aipo_env.codecs.base import Parsed, ToolSchema, marked_call, named, parsed, wrapped
+from aipo_env.codecs.base import (
+    Parsed,
+    ToolSchema,
+    marked_call,
+    one_of,
+    parsed,
+    wrapped,
+)
 from aipo_env.codecs.tags import TagsCodec
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Span
 
@@ -26,10 +33,10 @@ class MacroCodec(TagsCodec):
         super().__init__(tools, kinds)
         names = self._callable_names(self.kinds)
         # A call counts only as it is spelled here: <|verify|>.
-        self._mark = re.compile(rf"<\|({named(names)})\|>")
+        self._mark = re.compile(rf"<\|({one_of(names)})\|>")
         # In a reply everything that looks like a mark is broken up, in capitals or
         # closing too: <|REPLY|>, <|/verify|>. All but the "<" is captured and kept.
-        marks = named(("reply", *names))
+        marks = one_of(("reply", *names))
         self._any_mark = re.compile(rf"<(\|/?(?:{marks})\|>)", re.IGNORECASE)
 
     def stop_strings(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from aipo_env.codecs.base import Malformed, Parsed, parsed, read_json, wrapped
+from aipo_env.codecs.base import Malformed, Parsed, parsed, read_call_json, wrapped
 from aipo_env.codecs.hermes import HermesCodec, quoted
 from aipo_env.codecs.words import at_most
 from aipo_env.records import Call, ConsultKind, Message, Span
@@ -81,7 +81,7 @@ class OpenAICodec(HermesCodec):
             )
         try:
             # Some models leave the text empty where a function takes nothing.
-            arguments = read_json(text or "{}")
+            arguments = read_call_json(text or "{}")
             return self.as_call({**function, "arguments": arguments})
         except (ValueError, RecursionError):
             raise Malformed("'arguments' must be a JSON object, as text") from None

@@ -3,7 +3,7 @@
 from tyro.conf import Positional
 
 from aipo_env.errors import ConfigError
-from aipo_env.flags import named
+from aipo_env.flags import environment_named
 from aipo_env.records import Split
 from aipo_env.rollout.environment import Environment
 from aipo_env.rollout.scenario import byte_scenario
@@ -32,5 +32,5 @@ def play(
     """
     if index < 0:
         raise ConfigError(f"play: index={index} must not be negative.")
-    scenario = byte_scenario(named(name, environment))
+    scenario = byte_scenario(environment_named(name, environment))
     play_in_terminal(scenario, split=split, index=index, aided=aided)

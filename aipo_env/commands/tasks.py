@@ -6,7 +6,7 @@ from typing import get_args
 from tyro.conf import Positional
 
 from aipo_env.errors import DataError
-from aipo_env.flags import named
+from aipo_env.flags import environment_named
 from aipo_env.records import Split
 from aipo_env.rollout.environment import Environment
 from aipo_env.tasks.base import build_source
@@ -34,7 +34,7 @@ def tasks(
             trained on.
         hashes: Write a hash list of the source's test tasks: hashes alone, no text.
     """
-    environment = named(source, Environment()).resolved()
+    environment = environment_named(source, Environment()).resolved()
     spec = "toy" if environment.source is None else environment.source
     usable = without_bad_golds(build_source(spec, 0))
     for split in get_args(Split):

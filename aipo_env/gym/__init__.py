@@ -11,7 +11,7 @@ import gymnasium
 
 from aipo_env.errors import check_choice
 from aipo_env.gym.episode_env import EnvOptions, EpisodeEnv
-from aipo_env.gym.token_env import Form, TokenEnv
+from aipo_env.gym.token_env import ObservationForm, TokenEnv
 from aipo_env.gym.turn_env import Observation, TurnEnv
 
 # Both names of a subject's environments stand for the same tasks.
@@ -25,7 +25,7 @@ class FaceOptions(EnvOptions, total=False):
     """
 
     window: int
-    obs: Form
+    obs: ObservationForm
     tokenizer: str
     observation: Observation
 

@@ -27,7 +27,7 @@ from aipo_env.rollout.environment import (
 )
 from aipo_env.tokenizers.bpe import build_tokenizer
 
-Form = Literal["flat", "dict"]
+ObservationForm = Literal["flat", "dict"]
 MAX_MASK_TOKENS = 4096
 """A larger vocabulary has no mask in `info`: it would be the costliest of a step."""
 
@@ -62,7 +62,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self,
         *,
         window: int = 512,
-        obs: Form = "flat",
+        obs: ObservationForm = "flat",
         tokenizer: str = "byte",
         environment: EnvironmentSpec | None = None,
         source: SourceSpec | None = None,
@@ -77,7 +77,7 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         split: Split = "train",
         render_mode: str | None = None,
     ) -> None:
-        check_choice("environment: obs", obs, get_args(Form))
+        check_choice("environment: obs", obs, get_args(ObservationForm))
         self.window = whole("environment: window", window, 1)
         self.obs = obs
         self._tokenizer_spec = tokenizer

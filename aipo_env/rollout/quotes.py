@@ -78,11 +78,6 @@ def _mark_bare(marks: bytearray, text: str, bare_starts: list[int]) -> None:
         marks[start:end] = _QUOTED * (end - start)
 
 
-def parts(text: str, source: str) -> Iterator[tuple[str, bool]]:
-    """Yield the parts of a text as `Quotable(source).parts` does."""
-    yield from Quotable(source).parts(text)
-
-
 def _bare(text: str) -> str:
     """Return a text without its setting."""
     return text.translate(_WITHOUT_SETTING)

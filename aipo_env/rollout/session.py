@@ -17,7 +17,7 @@ from aipo_env.agents.base import Agent, AgentLost, AgentReply, AgentRequest, Bud
 from aipo_env.agents.forged import marked_if_forged
 from aipo_env.agents.pool.pool import AgentPool, request_hash
 from aipo_env.codecs.base import Codec
-from aipo_env.episode import Episode, Run, TokenRecord
+from aipo_env.episode import Episode, TokenRecord, TokenRun
 from aipo_env.errors import ToolError, VerifierError, error_text, is_hopeless
 from aipo_env.records import (
     CONSULT_KINDS,
@@ -104,7 +104,7 @@ class Session:
         self.stop_reason: StopReason | None = None
         self._marked_turns: list[str] = []
         """The policy's turns as agents are shown them."""
-        self.runs: list[Run] = []
+        self.runs: list[TokenRun] = []
         """The token record so far, in runs of tokens that stand together."""
 
     async def prepare(self) -> None:
@@ -407,7 +407,7 @@ class Session:
         """
         num_tokens = len(token_ids)
         is_sampled = tuple(token_ids) == span.token_ids[:num_tokens]
-        run = Run(
+        run = TokenRun(
             token_ids=token_ids,
             author=int(span.author),
             call_id=span.call_id,

@@ -176,7 +176,7 @@ def _run(job: dict[str, Any], settings: dict[str, Any]) -> bytes:
     for descriptor in standard_files:
         os.close(descriptor)
     is_first = settings["pid"] == _FIRST_PROCESS
-    run = _Run([stdout_read, stderr_read], job, alone=is_first)
+    run = _ProgramRun([stdout_read, stderr_read], job, alone=is_first)
     run.read_outputs()
     code = run.await_end(program)
     seconds = time.monotonic() - run.start
@@ -234,7 +234,7 @@ def _limits(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class _Run:
+class _ProgramRun:
     """A running program as its supervisor sees it.
 
     Args:

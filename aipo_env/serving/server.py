@@ -18,7 +18,7 @@ from tyro.conf import FlagCreatePairsOff, Positional
 
 from aipo_env.errors import ConfigError, check_number, check_whole
 from aipo_env.event_loop import run_sync
-from aipo_env.flags import named
+from aipo_env.flags import environment_named
 from aipo_env.gym.turn_env import TurnEnv
 from aipo_env.records import Split
 from aipo_env.rollout.environment import Environment
@@ -97,7 +97,7 @@ def serve(
     if mcp == openenv:
         raise ConfigError("serve: choose --mcp or --openenv.")
     env = TurnEnv(
-        environment=named(name, environment),
+        environment=environment_named(name, environment),
         split=split,
         aided=aided,
         observation="delta",
@@ -184,7 +184,7 @@ class Allowance:
             self.check()
             before = env.num_consults
             try:
-                return await take_turn(env, text)
+                return await play_turn(env, text)
             finally:
                 self.num_left -= env.num_consults - before
 
@@ -351,7 +351,7 @@ def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64)
     return create_fastapi_app(Served, Turn, Seen, max_concurrent_envs=max_sessions + 1)
 
 
-async def take_turn(env: TurnEnv, text: str) -> dict[str, Any]:
+async def play_turn(env: TurnEnv, text: str) -> dict[str, Any]:
     """Take one turn, and return what `step` of the environment returns, by name."""
     # `step` itself waits, and so would hold up the event loop that this runs in.
     work = env._act(text)

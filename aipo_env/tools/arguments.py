@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from aipo_env.codecs.base import ToolSchema, read_json
+from aipo_env.codecs.base import ToolSchema, read_call_json
 from aipo_env.codecs.words import json_text, type_words
 from aipo_env.errors import ConfigError, suggest
 from aipo_env.records import CONSULT_KINDS
@@ -57,7 +57,7 @@ def _parse(query: str, schema: ToolSchema) -> dict[str, Any]:
     fault = ""
     value: Any = None
     try:
-        value = read_json(query) if query.strip() else {}
+        value = read_call_json(query) if query.strip() else {}
     except json.JSONDecodeError:
         # No JSON at all: most likely the text that the tool takes.
         pass

@@ -19,7 +19,7 @@ from aipo_env.codecs.base import ToolSchema
 from aipo_env.errors import ConfigError, is_hopeless
 from aipo_env.registry import TOOLS
 from aipo_env.threads import in_thread
-from aipo_env.tools.forms import Form, read_form
+from aipo_env.tools.forms import ToolForm, read_tool_form
 
 MIN_WORD_CHARS = 3
 """A shorter text of a model's stands in too many messages to be what one is about."""
@@ -61,11 +61,11 @@ class Tool:
         return str(getattr(self.function, "__name__", name_of_class))
 
     @cached_property
-    def form(self) -> Form:
+    def form(self) -> ToolForm:
         """How the function is told to a policy and called."""
         docstring = inspect.getdoc(self.function)
         who = f"tool {self.agent_id!r}"
-        return read_form(self.function, self.agent_id, docstring, who)
+        return read_tool_form(self.function, self.agent_id, docstring, who)
 
     @property
     def schema(self) -> ToolSchema:
@@ -89,7 +89,7 @@ class Tool:
 
 
 async def answer(
-    form: Form, query: str, call: Callable[[dict[str, Any]], Any]
+    form: ToolForm, query: str, call: Callable[[dict[str, Any]], Any]
 ) -> AgentReply:
     """Return what a tool answers to a query.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from aipo_env.errors import ConfigError
 from aipo_env.records import Task
-from aipo_env.tools.forms import Form, read_form
+from aipo_env.tools.forms import ToolForm, read_tool_form
 
 CLOSE = "close"
 """The method that ends an instance; no policy calls it."""
@@ -53,7 +53,7 @@ class ToolClass:
         return f"tool class {self.name!r}"
 
     @cached_property
-    def forms(self) -> Mapping[str, Form]:
+    def forms(self) -> Mapping[str, ToolForm]:
         """The tools by name."""
         methods = _public_methods(self.maker)
         forms = {name: self._form(name, method) for name, method in methods.items()}
@@ -63,13 +63,13 @@ class ToolClass:
         """Return an instance for an episode on a task."""
         return self._how_made(task)
 
-    def _form(self, name: str, method: Any) -> Form:
+    def _form(self, name: str, method: Any) -> ToolForm:
         """Return how a policy is told of a method, as it stands in its class."""
         is_static = isinstance(method, staticmethod)
         function = method
         if isinstance(method, staticmethod | classmethod):
             function = method.__func__
-        return read_form(
+        return read_tool_form(
             function,
             name,
             _docstring(self.maker, name),

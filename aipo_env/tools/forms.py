@@ -20,7 +20,7 @@ from aipo_env.tools.hints import (
 
 
 @dataclass(frozen=True)
-class Form:
+class ToolForm:
     """How a policy is told of a function, and the types of its parameters."""
 
     schema: ToolSchema
@@ -39,14 +39,14 @@ class Form:
         return arguments
 
 
-def read_form(
+def read_tool_form(
     function: Callable[..., Any],
     name: str,
     docstring: str | None,
     who: str,
     *,
     is_bound_later: bool = False,
-) -> Form:
+) -> ToolForm:
     """Return how a policy is told of a function.
 
     Args:
@@ -90,7 +90,7 @@ def read_form(
         if parameter.default is parameter.empty:
             required.append(parameter.name)
     schema = ToolSchema(name, summary, properties, tuple(required))
-    return Form(schema, hints)
+    return ToolForm(schema, hints)
 
 
 def _is_by_place(parameter: inspect.Parameter) -> bool:

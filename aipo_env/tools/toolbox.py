@@ -29,7 +29,7 @@ from aipo_env.records import Task
 from aipo_env.threads import check_cancelled, in_thread
 from aipo_env.tools.base import answer, awaited, build_tool, find_tool
 from aipo_env.tools.classes import CLOSE, ToolClass
-from aipo_env.tools.forms import Form
+from aipo_env.tools.forms import ToolForm
 
 LOG = logging.getLogger("aipo_env.tools")
 CLOSE_S = 10.0
@@ -283,7 +283,7 @@ class MethodTool:
     """A method of an episode's instance, behind the protocol of agents."""
 
     instance: Instance
-    form: Form
+    form: ToolForm
     is_stateful: ClassVar[bool] = True
 
     @property

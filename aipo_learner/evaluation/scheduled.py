@@ -8,8 +8,8 @@ from aipo_env import DataError, Environment, Scenario, build_scenario, is_id
 from aipo_learner.evaluation.evaluate import evaluate
 from aipo_learner.run.scores import SCORE
 from aipo_learner.samplers.base import Sampler
-from aipo_learner.settings.evaluation import of_other_tasks
-from aipo_learner.settings.schedule import EvaluationSchedule
+from aipo_learner.settings.eval_options import of_other_tasks
+from aipo_learner.settings.evaluation import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
 
 

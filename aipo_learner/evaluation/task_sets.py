@@ -25,7 +25,7 @@ from aipo_env import (
 )
 from aipo_learner.evaluation.evaluate import dependence_gap, evaluate
 from aipo_learner.samplers.base import Sampler
-from aipo_learner.settings.evaluation import EvalOptions, environments
+from aipo_learner.settings.eval_options import EvalOptions, environments
 
 _REWARD_TOLERANCE = 1e-9
 """A mean reward this near to the success is the success."""

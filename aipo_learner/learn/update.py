@@ -16,7 +16,7 @@ from aipo_learner.learn.objective import (
     policy_normalizer,
 )
 from aipo_learner.learn.rows import Batch, Row, collate, split_rows
-from aipo_learner.policy.distributed import gathered, rank, whole, world_size
+from aipo_learner.policy.distributed import gathered, rank, whole_tensor, world_size
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.stages import UpdateSettings
@@ -172,7 +172,7 @@ def _clipped_norm(forward: LearnerForward, max_grad_norm: float) -> float:
         PolicyError: It is not finite.
     """
     parameters = forward.model.parameters()
-    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
+    norm = whole_tensor(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
     if not norm.isfinite():
         raise PolicyError(
             f"the gradient is not finite (norm {norm.item()}); the weights were left as"

@@ -118,6 +118,6 @@ def copy_weights(sharded: PreTrainedModel, whole: PreTrainedModel) -> None:
             target.copy_(source.full_tensor())
 
 
-def whole(tensor: Tensor) -> Tensor:
+def whole_tensor(tensor: Tensor) -> Tensor:
     """Return a tensor with the parts of all ranks."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

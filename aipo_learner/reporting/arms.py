@@ -12,7 +12,7 @@ from typing import Any
 
 from aipo_env import CONSULT_OUTCOMES, DataError, check_place, shown
 from aipo_learner.reporting.charts import Series
-from aipo_learner.run.metrics import is_number, read_metrics
+from aipo_learner.run.metrics_log import is_number, read_metrics
 
 ARMS = {
     "aipo": ("AIPO", "consults agents and learns from what they wrote"),
@@ -191,7 +191,7 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
     for path in folder.glob("*/metrics.jsonl"):
         names.add(path.parent.name)
     for name in sorted(names):
-        check_name(name, folder)
+        check_arm_name(name, folder)
     arms: list[Arm] = []
     # The demo's arms keep their styles where one is missing, so that pages compare.
     other_names = sorted(names - set(ARMS))
@@ -236,7 +236,7 @@ def _over_rollouts(arms: Sequence[Arm]) -> Iterator[Arm]:
             yield replace(arm, rollouts_per_step=num_rollouts / len(arm.rows))
 
 
-def check_name(name: str, folder: Path) -> None:
+def check_arm_name(name: str, folder: Path) -> None:
     """Raise DataError unless a run's name is that of a folder in `folder`, and no link.
 
     The name comes from a file that may be somebody else's, and is joined to a path.

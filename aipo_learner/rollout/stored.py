@@ -19,11 +19,11 @@ from aipo_env import (
     EpisodeView,
     Message,
     Piece,
-    Run,
     Salt,
     Scenario,
     StopReason,
     TokenRecord,
+    TokenRun,
     all_of,
     keyed_rng,
     read_episodes,
@@ -172,10 +172,10 @@ def tokenised(
     return TokenRecord.join(runs)
 
 
-def _runs(pieces: Sequence[Piece], turn: int) -> list[Run]:
+def _runs(pieces: Sequence[Piece], turn: int) -> list[TokenRun]:
     """Return pieces as runs of tokens of a turn, without log-probabilities."""
     return [
-        Run(
+        TokenRun(
             token_ids=token_ids,
             author=span.author,
             call_id=span.call_id,

@@ -42,7 +42,7 @@ class Logger:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _LoggedRun:
     """What a logger is told of a run.
 
     Its `name` and its `id` stay the same when it is resumed.
@@ -72,7 +72,7 @@ def open_loggers(
         ConfigError: A name is unknown, or its library is not installed.
         CheckpointError: `run_id` holds something else.
     """
-    run = _Run(folder, _run_id(folder / "run_id"), dict(settings), first_step)
+    run = _LoggedRun(folder, _run_id(folder / "run_id"), dict(settings), first_step)
     loggers: dict[str, Logger] = {}
     for name in names.replace(" ", "").split(","):
         # "" has one part too, and a list may end with a comma.
@@ -134,7 +134,7 @@ def log_to(loggers: dict[str, Logger], row: Mapping[str, float], step: int) -> N
             del loggers[name]
 
 
-def _tensorboard(run: _Run) -> Logger:
+def _tensorboard(run: _LoggedRun) -> Logger:
     from torch.utils.tensorboard import SummaryWriter
 
     # Of a run that was cut off, steps that are made again are dropped.
@@ -147,7 +147,7 @@ def _tensorboard(run: _Run) -> Logger:
     return Logger(log, writer.close)
 
 
-def _wandb(run: _Run) -> Logger:
+def _wandb(run: _LoggedRun) -> Logger:
     import wandb
 
     session = wandb.init(
@@ -165,7 +165,7 @@ def _wandb(run: _Run) -> Logger:
     return Logger(log, session.finish)
 
 
-def _trackio(run: _Run) -> Logger:
+def _trackio(run: _LoggedRun) -> Logger:
     import trackio
 
     # It knows a run by its name alone.
@@ -179,7 +179,7 @@ def _trackio(run: _Run) -> Logger:
     return Logger(log, session.finish)
 
 
-def _mlflow(run: _Run) -> Logger:
+def _mlflow(run: _LoggedRun) -> Logger:
     import mlflow
 
     client = mlflow.MlflowClient()

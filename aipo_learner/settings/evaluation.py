@@ -1,139 +1,38 @@
-"""What `aipo eval` can be asked."""
+"""When and how the policy is evaluated during a run."""
 
-import re
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass
 
-from aipo_env import ConfigError, Environment, Spec, read_spec
-from aipo_learner.settings.checks import Count, Natural, Positive, check_settings
-from aipo_learner.settings.train import SpecField
-
-_OPTION = re.compile(r"\s*[A-Za-z_]\w*\s*=")
-"""How an option of a task source begins, as in `limit=9`."""
-_NOT_IN_NAMES = re.compile(r"[^\w.=-]+")
-"""What a folder's name is not to hold, a slash above all."""
-MAX_NAME_CHARS = 80
-"""A file system takes 255 bytes, and hardly any letter has more than three."""
+from aipo_learner.settings.checks import Count, Natural, check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions:
-    """Measure a policy on held-out tasks, alone, and with its agents where asked."""
+class EvaluationSchedule:
+    """Evaluation on held-out tasks, without agents, while a run goes on.
 
-    policy: str = "tiny"
-    """Model folder, hub name, or the --out folder of a training run, whose seed,
-    temperature and environment are then taken.
+    Args:
+        every: Steps between evaluations, beside that of the last step; 0 is never.
+        environment: Where the tasks come from; by default the held-out ones of the
+            run's environment.
+        num_tasks: Tasks of each evaluation, the same every time.
+        num_samples: Samples per task.
+        patience: Evaluations in a row without a better pass@1 after which the run
+            stops; 0 is off.
+
+    Raises ConfigError naming the field, its value and the valid ones.
     """
-    trust_remote_code: bool = False
-    """Run code that comes with the model. Off unless you have read it."""
-    trust_run: bool = False
-    """Run code that the run's folder names: its environment, agents, tools, verifier.
-    Off unless it is your own.
-    """
-    tasks: str = ""
-    """Task sets, with commas between: known names
-    (aime2025,math500,gpqa_diamond,livecodebench) or task sources
-    (file:tasks.jsonl,hf:OWNER/NAME,limit=100). If not given, the environment's own
-    tasks.
-    """
-    environment: Environment = field(default_factory=Environment)
-    """What is played, by which rules, with whose help. Of --tasks each set takes the
-    place of its source.
-    """
-    aided: bool = False
-    """Measure with agents too."""
-    num_tasks: Natural = 0
-    """Tasks of each set; 0 for all, which is 96 of an endless set."""
-    samples: Count = 64
-    """Samples per task without agents; pass@k is given up to this k."""
-    aided_samples: Count = 8
-    """Samples per task with agents."""
-    sampler: SpecField = "auto"
-    """What samples the policy's turns."""
-    seed: Natural = 0
-    """Draws the toy world, the order of tasks and every sample."""
-    temperature: Positive = 1.0
-    """Sampling temperature; nothing else bends the distribution: no top-p, no top-k."""
-    num_threads: Count = 2
-    """CPU threads of torch."""
-    out: Path | None = None
-    """Folder for scores.json and episodes.jsonl; of several sets, each has a folder of
-    its own in it.
-    """
+
+    every: Natural = 0
+    environment: str = ""
+    num_tasks: Count = 48
+    num_samples: Count = 4
+    patience: Natural = 0
 
     def __post_init__(self) -> None:
-        check_settings(self, "eval: ")
+        check_settings(self, "config: evaluation.")
 
-
-def environments(options: EvalOptions) -> dict[str, Environment]:
-    """Return what is measured, by name.
-
-    It is the environment, or one of its kind for each task set.
-
-    Raises:
-        ConfigError: `tasks` names no task set.
-    """
-    if not options.tasks:
-        # Of an id the package and the namespace say nothing new.
-        _, _, short = options.environment.name.rpartition("/")
-        return {_name(short): options.environment}
-    own = options.environment
-    by_name: dict[str, Environment] = {}
-    for name, spec in task_sets(options.tasks).items():
-        other = of_other_tasks(own, spec)
-        # What an id registers is of its own tasks; what was named beside it is not.
-        by_name[name] = replace(other, verifier=own.verifier, tools=own.tools)
-    return by_name
-
-
-def of_other_tasks(environment: Environment, spec: Spec) -> Environment:
-    """Return an environment with other tasks: its rules, its codec and its agents.
-
-    These tasks are judged by what fits them, and its tools are of its own tasks.
-    """
-    return replace(environment.resolved(), source=spec, verifier=None, tools=None)
-
-
-def task_sets(text: str) -> dict[str, Spec]:
-    """Split a list of task sources at its commas, and name each.
-
-    A part `name=value` is an option of the source before it. The name is short, without
-    options, unless another source has that name already.
-
-    >>> task_sets("math500,limit=9,file:a.jsonl")
-    {'math500': 'math500,limit=9', 'file-a.jsonl': 'file:a.jsonl'}
-
-    Raises:
-        ConfigError: There is none.
-    """
-    # A source as an object, whose commas divide its own parts.
-    if text.startswith("{"):
-        return {_name(text): read_spec(text)}
-    specs: list[str] = []
-    for part in text.split(","):
-        part = part.strip()
-        if not part:
-            continue
-        if specs and _OPTION.match(part):
-            specs[-1] += f",{part}"
-        else:
-            specs.append(part)
-    if not specs:
-        raise ConfigError(
-            "eval: --tasks names no task set. Name some, as in --tasks"
-            " aime2025,math500."
-        )
-    by_name: dict[str, Spec] = {}
-    for spec in specs:
-        source, _, _ = spec.partition(",")
-        name = _name(source)
-        if name in by_name:
-            name = _name(spec)
-        by_name[name] = spec
-    return by_name
-
-
-def _name(spec: str) -> str:
-    """Return a name for a task set that can be a folder's."""
-    # Without a dot at its beginning, which would hide the folder, or lead out of it.
-    return _NOT_IN_NAMES.sub("-", spec).strip("-.")[:MAX_NAME_CHARS]
+    def is_due(self, step: int, num_steps: int) -> bool:
+        """Return whether the weights after `step` of `num_steps` steps are measured."""
+        # Weights that have made no step are none of this run's.
+        if self.every == 0 or step == 0:
+            return False
+        return step % self.every == 0 or step == num_steps

@@ -36,8 +36,8 @@ from aipo_learner.settings.checks import (
 )
 from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.evaluation import EvaluationSchedule
 from aipo_learner.settings.objective import BASELINES, ObjectiveConfig
-from aipo_learner.settings.schedule import EvaluationSchedule
 from aipo_learner.settings.stages import (
     RewardSettings,
     RolloutSettings,

@@ -25,7 +25,7 @@ from aipo_learner.learn.update import update
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy
 from aipo_learner.policy.runtime import prepare
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from aipo_env.rollout.quotes import MIN_QUOTE_CHARS, Quotable, parts
+from aipo_env.rollout.quotes import MIN_QUOTE_CHARS, Quotable
 
 SOURCE = "0123456789" * 3 + "the quick brown fox jumps over the lazy dog" + "!" * 30
 
@@ -13,7 +13,7 @@ SOURCE = "0123456789" * 3 + "the quick brown fox jumps over the lazy dog" + "!" 
 @pytest.mark.parametrize("size", [0, 5, MIN_QUOTE_CHARS - 1])
 def test_short_agreement_is_none(size: int):
     text = f"<{SOURCE[40 : 40 + size]}>"
-    assert list(parts(text, SOURCE)) == [(text, False)]
+    assert list(Quotable(SOURCE).parts(text)) == [(text, False)]
 
 
 @pytest.mark.parametrize("start", range(16))
@@ -21,7 +21,11 @@ def test_short_agreement_is_none(size: int):
 def test_a_quotation_is_found_wherever_it_begins(start: int, size: int):
     quoted = SOURCE[24 + start : 24 + start + size]
     text = f"<{quoted}>"
-    assert list(parts(text, SOURCE)) == [("<", False), (quoted, True), (">", False)]
+    assert list(Quotable(SOURCE).parts(text)) == [
+        ("<", False),
+        (quoted, True),
+        (">", False),
+    ]
 
 
 def test_parts_are_the_text():
@@ -32,10 +36,10 @@ def test_parts_are_the_text():
             source[draw.randrange(200) :][: draw.randint(0, 60)] for _ in range(4)
         ]
         text = "<>".join(pieces)
-        assert "".join(part for part, _ in parts(text, source)) == text
-        for part, is_quoted in parts(text, source):
+        assert "".join(part for part, _ in Quotable(source).parts(text)) == text
+        for part, is_quoted in Quotable(source).parts(text):
             assert not is_quoted or part in source
-    assert list(parts("", "x" * 100)) == []
+    assert list(Quotable("x" * 100).parts("")) == []
 
 
 @pytest.mark.parametrize(
@@ -51,7 +55,7 @@ def test_parts_are_the_text():
 )
 def test_it_is_quick(text: str, source: str):
     begin = time.thread_time()
-    list(parts(text, source))
+    list(Quotable(source).parts(text))
     # Some 0.02 s; what is quadratic takes minutes.
     assert time.thread_time() - begin < 0.15
 
@@ -73,14 +77,14 @@ WORDS = "first add 1,000 and 2,000, then halve what comes; so x = 1500 it is"
     ],
 )
 def test_a_quotation_that_was_set_anew_is_found(quoted: str):
-    said = list(parts(f"You say: {quoted}. No!", WORDS))
+    said = list(Quotable(WORDS).parts(f"You say: {quoted}. No!"))
     assert said[0] == ("You say: " + quoted[: quoted.index("f")], False)
     assert "".join(part for part, is_quoted in said if is_quoted).endswith("is")
     assert said[-1] == (". No!", False)
 
 
 def test_few_characters_between_blanks_are_no_quotation():
-    assert list(parts("so x = 1500 it is, then", WORDS)) == [
+    assert list(Quotable(WORDS).parts("so x = 1500 it is, then")) == [
         ("so x = 1500 it is, then", False)
     ]
 

@@ -29,12 +29,12 @@ from aipo_learner.evaluation.scheduled import held_out_metrics, held_out_scenari
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.tiny import build_model, build_tokenizer
 from aipo_learner.run.folder import Run
-from aipo_learner.run.metrics import MetricsLog, read_metrics
+from aipo_learner.run.metrics_log import MetricsLog, read_metrics
 from aipo_learner.run.scores import SCORE
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.settings.compute import ComputeConfig
+from aipo_learner.settings.evaluation import EvaluationSchedule
 from aipo_learner.settings.objective import ObjectiveConfig
-from aipo_learner.settings.schedule import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train
 

@@ -24,7 +24,7 @@ from aipo_learner.learn.rows import Row, collate
 from aipo_learner.policy.distributed import gathered, parts, share
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import policy_folder
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train

@@ -19,7 +19,7 @@ from aipo_learner.learn.idle import (
     what_to_do,
     why_idle,
 )
-from aipo_learner.run.metrics import num_trailing_idle
+from aipo_learner.run.metrics_log import num_trailing_idle
 
 
 def episode(text: str = r"\boxed{1}") -> Episode:

@@ -11,7 +11,7 @@ from rich.console import Console
 import aipo_learner.training as train_module
 from aipo_env import AgentRequest, Interrupted, ScriptedAgent, ToySource, World
 from aipo_learner.rollout.independence import WithholdingPool
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train
 

@@ -22,7 +22,7 @@ from aipo_env import (
 )
 from aipo_env.testing import CannedAgent, FaultyAgent
 from aipo_learner.learn.episode_metrics import episode_metrics
-from aipo_learner.run.metrics import MetricsLog, read_metrics
+from aipo_learner.run.metrics_log import MetricsLog, read_metrics
 
 
 def play(agent: object, aided: bool = True) -> Episode:

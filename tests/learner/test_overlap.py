@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 import aipo_learner.build as build_module
 import aipo_learner.training as train_module
 from aipo_env import Environment, Episode, PolicyError, Terminated, read_episodes
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.samplers.vllm.engine import Sampled
 from aipo_learner.samplers.vllm.sampler import VLLMSampler

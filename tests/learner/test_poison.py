@@ -9,7 +9,7 @@ from rich.console import Console
 
 from aipo_env import Environment, read_episodes
 from aipo_env.testing import FaultServer
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from aipo_env import Environment, PolicyError
 from aipo_learner.policy import load
 from aipo_learner.policy.load import load_policy, policy_folder, save_policy
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from aipo_env import Environment
 from aipo_learner.run.interrupt import Abandoned, InterruptFlag
-from aipo_learner.run.metrics import read_metrics
-from aipo_learner.settings.schedule import EvaluationSchedule
+from aipo_learner.run.metrics_log import read_metrics
+from aipo_learner.settings.evaluation import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
 
 Run = Callable[..., int]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import aipo_learner.training as train_module
 from aipo_env import read_episodes
 from aipo_learner.policy.load import policy_folder
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train

@@ -35,7 +35,7 @@ from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.rollout.sampled import SampledBatches, play_groups
 from aipo_learner.rollout.stored import StoredBatches, tokenised
 from aipo_learner.run.interrupt import InterruptFlag
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.settings.episode_source import EpisodeSource

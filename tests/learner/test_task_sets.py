@@ -29,7 +29,7 @@ from aipo_env import (
 from aipo_learner.evaluation.task_sets import measure_task_sets
 from aipo_learner.samplers.base import ChatVoice
 from aipo_learner.samplers.chat_format import ChatFormat
-from aipo_learner.settings.evaluation import EvalOptions, task_sets
+from aipo_learner.settings.eval_options import EvalOptions, task_sets
 
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="the process sandbox needs Linux"

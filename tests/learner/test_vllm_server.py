@@ -26,7 +26,7 @@ from aipo_learner.learn.logprobs import token_logprobs
 from aipo_learner.learn.rows import collate, episode_row
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.rollout.waves import play_wave
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.vllm.sampler import VLLMSampler, served_sampler
 from aipo_learner.samplers.weight_sync import sampler_gap, sync_weights

@@ -28,7 +28,7 @@ from aipo_env.agents.base import (
     PermanentFailure,
     RequestRefused,
     RetryLater,
-    named,
+    said_of,
     taken,
 )
 from aipo_env.agents.pool.batching import Batcher
@@ -311,7 +311,7 @@ class AgentPool:
             try:
                 attempt = await self._hedged_call(agent, request, gate)
             except PermanentFailure as failure:
-                self.lose(request.kind, named(mind_of(agent), failure))
+                self.lose(request.kind, said_of(mind_of(agent), failure))
                 return Attempt(None, self._loss(request.kind), retry_after_s=None)
             seconds = time.monotonic() - start
         # That an agent refuses what a policy wrote does not count against it.

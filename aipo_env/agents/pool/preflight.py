@@ -14,7 +14,7 @@ from aipo_env.agents.base import (
     AgentRequest,
     PermanentFailure,
     Unreachable,
-    named,
+    said_of,
 )
 from aipo_env.agents.pool.gate import LOG
 from aipo_env.agents.pool.pool import AgentPool, is_agents, mind_of
@@ -100,9 +100,9 @@ async def _ask(pool: AgentPool, kind: str, agent: Agent, patience_s: float) -> s
         try:
             fault = await _fault(agent, request, pool.limits.deadline_s)
         except PermanentFailure as failure:
-            return named(agent, failure)
+            return said_of(agent, failure)
         except Unreachable as failure:
-            reason = named(agent, failure)
+            reason = said_of(agent, failure)
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return reason

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from aipo_env import Environment, read_episodes
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train

@@ -18,7 +18,7 @@ from vllm.distributed.weight_transfer.base import VLLMWeightSyncClient
 from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-from aipo_learner.run.metrics import read_metrics
+from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.samplers.vllm.weights import OwnWeightClient
 from aipo_learner.settings.recipes import toy
 from aipo_learner.training import train
