@@ -33,7 +33,7 @@ from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.lora import add_adapter
 from aipo_learner.policy.runtime import prepare
 from aipo_learner.rollout.independence import WithholdingPool
-from aipo_learner.rollout.ray_workers import RayWorkers
+from aipo_learner.rollout.ray_workers import RayWorkers, WorkerSettings
 from aipo_learner.rollout.sampled import Batches, SampledBatches, play_groups
 from aipo_learner.rollout.stored import StoredBatches
 from aipo_learner.run.folder import Run
@@ -141,23 +141,27 @@ def build_training(
             settings=config.to_dict(),
         )
         opened.enter_context(closing(log))
-        sampler = build_sampler(config, model, tokenizer)
+        sampler = build_sampler(
+            config.sampler, model, tokenizer, temperature=config.temperature
+        )
         opened.enter_context(closing(sampler))
         workers = None
         if num_workers:
             # This process's own sampler still evaluates.
-            workers = RayWorkers(num_workers, config, model, build_rollouts)
+            workers = _build_workers(num_workers, config, model)
             opened.enter_context(closing(workers))
         interrupt = InterruptFlag()
         batches: Batches
         if config.source.is_stored:
-            batches = StoredBatches(config, scenario, tokenizer)
+            batches = StoredBatches(config.source, config.rollouts, scenario, tokenizer)
         else:
             batches = _build_batches(run, scenario, workers or sampler, interrupt)
         opened.enter_context(closing(batches))
         held_out = scenario
         if config.evaluation.every:
-            held_out = held_out_scenario(config)
+            held_out = held_out_scenario(
+                config.evaluation, config.environment, seed=config.seed
+            )
         training = Training(
             config=config,
             run=run,
@@ -218,17 +222,27 @@ def _build_forward(config: TrainConfig, model: PreTrainedModel) -> LearnerForwar
 
 
 def build_sampler(
-    config: TrainConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    spec: Spec,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    temperature: float = 1.0,
 ) -> Sampler:
-    """Build the sampler that `config.sampler` names.
+    """Build the sampler that a spec names.
 
     "auto" is vLLM where it is installed and there is a GPU, else transformers.
+
+    Args:
+        spec: As for `--sampler`.
+        model: The policy.
+        tokenizer: The policy's.
+        temperature: Of every draw.
 
     Raises:
         ConfigError: There is no such sampler, or it cannot be built so.
     """
-    kind, options = read_sampler(config.sampler)
-    fixed = {"model": model, "tokenizer": tokenizer, "temperature": config.temperature}
+    kind, options = read_sampler(spec)
+    fixed = {"model": model, "tokenizer": tokenizer, "temperature": temperature}
     return construct(SAMPLERS[kind], {**fixed, **options}, "sampler")
 
 
@@ -250,6 +264,26 @@ def read_sampler(spec: Spec) -> tuple[str, dict[str, Any]]:
                 f"sampler: {name!r} is a setting of the run, not of the sampler's spec."
             )
     return kind, options
+
+
+def _build_workers(
+    number: int, config: TrainConfig, model: PreTrainedModel
+) -> RayWorkers:
+    """Start the workers of a run, which sample with `model`'s weights.
+
+    Raises:
+        ConfigError: Episodes come from a file; or as for `RayWorkers`.
+    """
+    if config.source.is_stored:
+        raise ConfigError(
+            f"ray={number}: stored episodes leave nothing to sample. Leave --ray out."
+        )
+    settings = WorkerSettings(
+        rollouts=config.rollouts,
+        max_sampler_gap=config.max_sampler_gap,
+        journal=config.out / "journal.jsonl",
+    )
+    return RayWorkers(number, settings, model, partial(build_rollouts, config))
 
 
 def _build_batches(
@@ -284,7 +318,9 @@ def build_rollouts(config: TrainConfig) -> tuple[PreTrainedModel, Sampler, Scena
     """
     prepare(config.num_threads)
     model, tokenizer = build_policy(config, policy_folder(config.policy))
-    sampler = build_sampler(config, model, tokenizer)
+    sampler = build_sampler(
+        config.sampler, model, tokenizer, temperature=config.temperature
+    )
     return model, sampler, build_training_scenario(config, None)
 
 

@@ -34,7 +34,7 @@ from aipo_learner.run.folder import FORMAT
 from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.eval_options import EvalOptions
 from aipo_learner.settings.recipes import RECIPES
-from aipo_learner.settings.train import TrainConfig, read_config_file
+from aipo_learner.settings.train import MAX_SAMPLER_GAP, TrainConfig, read_config_file
 from aipo_learner.training import train as run_training
 
 
@@ -152,12 +152,11 @@ def evaluate_command(argv: list[str]) -> None:
     prepare(options.num_threads)
     folder = policy_folder(options.policy)
     model, tokenizer = load_policy(folder, trust_remote_code=options.trust_remote_code)
-    settings = TrainConfig(
-        policy=folder, sampler=options.sampler, temperature=options.temperature
+    sampler = build_sampler(
+        options.sampler, model.eval(), tokenizer, temperature=options.temperature
     )
-    sampler = build_sampler(settings, model.eval(), tokenizer)
     with contextlib.closing(sampler):
-        sync_weights(sampler, model, settings.max_sampler_gap)
+        sync_weights(sampler, model, MAX_SAMPLER_GAP)
         measure_task_sets(sampler, options, Console())
 
 

@@ -10,24 +10,28 @@ from aipo_learner.run.scores import SCORE
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.settings.eval_options import of_other_tasks
 from aipo_learner.settings.evaluation import EvaluationSchedule
-from aipo_learner.settings.train import TrainConfig
 
 
-def held_out_scenario(config: TrainConfig) -> Scenario:
+def held_out_scenario(
+    schedule: EvaluationSchedule, environment: Environment, *, seed: int
+) -> Scenario:
     """Build the scenario of the evaluation: deployment, so without agents.
+
+    Args:
+        schedule: May name another environment, or other tasks.
+        environment: The run's.
+        seed: The toy world's, unless the environment has one.
 
     Raises:
         DataError: Its source has no held-out tasks.
     """
-    schedule = config.evaluation
-    environment = config.environment
     if schedule.environment:
         if is_id(schedule.environment):
             # Another environment with everything that is its own.
             environment = Environment(id=schedule.environment)
         else:
             environment = of_other_tasks(environment, schedule.environment)
-    scenario = build_scenario(environment, "none", seed=config.seed)
+    scenario = build_scenario(environment, "none", seed=seed)
     if schedule.every and scenario.source.num_tasks("test") == 0:
         raise DataError(
             f"environment {environment.name!r} has no held-out tasks, and"

@@ -7,6 +7,7 @@ is replaced by Ray, and the groups that it had are played again from their begin
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from aipo_learner.policy.distributed import parts
 from aipo_learner.rollout.sampled import Playing, play_groups
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.samplers.weight_sync import sync_weights
-from aipo_learner.settings.train import TrainConfig
+from aipo_learner.settings.stages import RolloutSettings
 
 Weights = list[NDArray[np.float32]]
 """Of all parameters, in the order of `model.parameters()`."""
-Build = Callable[[TrainConfig], tuple[PreTrainedModel, Sampler, Scenario]]
+Build = Callable[[], tuple[PreTrainedModel, Sampler, Scenario]]
 """Makes a policy of any weights, a sampler that samples from it, and the scenario."""
 NUM_TRIES = 4
 """How often groups are given to a worker before the run ends."""
@@ -34,12 +35,27 @@ _NO_VERSION = -1
 """Before any weights were there; versions count from 0."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """What every worker is told.
+
+    Args:
+        rollouts: Which episodes the run samples.
+        max_sampler_gap: As in `sync_weights`.
+        journal: The run's file of replies. On another machine its folder may not be.
+    """
+
+    rollouts: RolloutSettings
+    max_sampler_gap: float
+    journal: Path
+
+
 class RayWorker:
     """One worker, in a process that Ray starts."""
 
-    def __init__(self, config: TrainConfig, build: Build) -> None:
-        self._config = config
-        self._model, self._sampler, self._scenario = build(config)
+    def __init__(self, settings: WorkerSettings, build: Build) -> None:
+        self._settings = settings
+        self._model, self._sampler, self._scenario = build()
         self._version = _NO_VERSION
 
     def play(
@@ -59,17 +75,15 @@ class RayWorker:
                 for parameter, values in pairs:
                     # A copy: Ray's arrays are read-only, and shared among processes.
                     parameter.copy_(torch.tensor(values))
-            sync_weights(self._sampler, self._model, self._config.max_sampler_gap)
+            sync_weights(self._sampler, self._model, self._settings.max_sampler_gap)
             self._version = policy_version
-        path = Path(self._config.out, "journal.jsonl")
         # Read anew: it has what a worker that died was answered, and no more what a
-        # checkpoint has made useless. On another machine the run's folder may not be.
-        journal = None
-        if path.parent.is_dir():
-            journal = Journal(path)
+        # checkpoint has made useless.
+        path = self._settings.journal
+        journal = Journal(path) if path.parent.is_dir() else None
         self._scenario.pool.journal = journal
         work = play_groups(
-            self._config.rollouts,
+            self._settings.rollouts,
             self._scenario,
             self._sampler,
             step,
@@ -84,23 +98,21 @@ class RayWorkers:
 
     Args:
         number: How many.
-        config: Of the run.
+        settings: What each is told.
         model: Whose weights the workers sample with.
         build: Called in each worker's process.
 
     Raises:
-        ConfigError: Ray is not installed, or the cluster has too few CPUs or GPUs, or
-            episodes come from a file.
+        ConfigError: Ray is not installed, or the cluster has too few CPUs or GPUs.
     """
 
     def __init__(
-        self, number: int, config: TrainConfig, model: PreTrainedModel, build: Build
+        self,
+        number: int,
+        settings: WorkerSettings,
+        model: PreTrainedModel,
+        build: Build,
     ) -> None:
-        if config.source.is_stored:
-            raise ConfigError(
-                f"ray={number}: stored episodes leave nothing to sample. Leave --ray"
-                " out."
-            )
         try:
             import ray
         except ImportError as error:
@@ -133,7 +145,7 @@ class RayWorkers:
             scheduling_strategy="SPREAD",
         )
         actor = as_actor(RayWorker)
-        self.workers = [actor.remote(config, build) for _ in range(number)]
+        self.workers = [actor.remote(settings, build) for _ in range(number)]
 
     def play(self, step: int, groups: Sequence[int], policy_version: int) -> Playing:
         """Have all workers play their parts, with the weights as they are at the call.

@@ -32,7 +32,8 @@ from aipo_env import (
 )
 from aipo_learner.rollout.sampled import Batches, Groups
 from aipo_learner.samplers.chat_format import ChatFormat
-from aipo_learner.settings.train import TrainConfig
+from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.stages import RolloutSettings
 
 _NUM_ORDERS = 4
 """Orders of epochs that are remembered: a batch reaches into the next, or over some."""
@@ -46,7 +47,8 @@ class StoredBatches(Batches):
     episode stands alone.
 
     Args:
-        config: Names the file, and says how large a step is.
+        source: Names the file, and says whether it is imitated.
+        settings: Say how large a step is.
         scenario: Whose verifier judges the episodes that have no reward.
         tokenizer: The policy's.
 
@@ -57,20 +59,20 @@ class StoredBatches(Batches):
 
     def __init__(
         self,
-        config: TrainConfig,
+        source: EpisodeSource,
+        settings: RolloutSettings,
         scenario: Scenario,
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
-        self._seed = config.seed
-        source = config.source
+        self._seed = settings.seed
         path = Path(source.sft_episodes or source.episodes)
         episodes = run_sync(_completed(path, scenario, tokenizer))
         if source.sft_episodes:
             self._groups = [[episode] for episode in episodes if episode.correct]
-            self._size = config.groups_per_step * config.group_size
+            self._size = settings.groups_per_step * settings.group_size
         else:
             self._groups = _by_task(episodes)
-            self._size = config.groups_per_step
+            self._size = settings.groups_per_step
         if not self._groups:
             missing = "correct episode" if source.sft_episodes else "episode"
             raise DataError(

@@ -44,6 +44,11 @@ from aipo_learner.settings.stages import (
     UpdateSettings,
 )
 
+MAX_SAMPLER_GAP = 0.5
+"""Nats by which a sampler's log-probabilities may differ from the learner's, unless a
+run sets another bound.
+"""
+
 
 def read_object(text: str) -> dict[str, Any]:
     """Read a JSON object from the command line or a file.
@@ -157,7 +162,7 @@ class TrainConfig:
     "vllm:http://HOST:8000" (docs/samplers.md); "auto" is vllm where it is installed and
     has a GPU.
     """
-    max_sampler_gap: Limit = 0.5
+    max_sampler_gap: Limit = MAX_SAMPLER_GAP
     """Largest difference (nats) of a token's log-probability between learner and vLLM
     after each weight sync; beyond it the run stops.
     """

@@ -217,7 +217,9 @@ def test_what_an_evaluation_measures(model, tokenizer, tmp_path: Path):
     )
     row = held_out_metrics(
         settings.evaluation,
-        held_out_scenario(settings),
+        held_out_scenario(
+            settings.evaluation, settings.environment, seed=settings.seed
+        ),
         HFSampler(model, tokenizer),
         seed=settings.seed,
     )

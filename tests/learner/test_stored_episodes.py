@@ -100,9 +100,8 @@ def stored(tmp_path: Path, *rows: Any) -> Path:
 def batches(
     path: Path, scenario: Scenario, tokenizer: Any, **changes: Any
 ) -> StoredBatches:
-    return StoredBatches(
-        config(path, episodes=str(path), **changes), scenario, tokenizer
-    )
+    settings = config(path, episodes=str(path), **changes)
+    return StoredBatches(settings.source, settings.rollouts, scenario, tokenizer)
 
 
 def test_a_text_becomes_the_tokens_that_the_policy_would_have_had(scenario, tokenizer):
@@ -349,7 +348,8 @@ def test_imitation_descends_the_cross_entropy_of_the_correct_episodes(
 
     model, tokenizer = load_policy(policy_folder("tiny"))
     scenario = build_scenario("toy", "none", seed=5)
-    groups = StoredBatches(settings, scenario, tokenizer).take(0)
+    batches = StoredBatches(settings.source, settings.rollouts, scenario, tokenizer)
+    groups = batches.take(0)
     assert all(episode.correct for [episode] in groups)
     assert len(groups) == 4
     total, count = 0.0, 0

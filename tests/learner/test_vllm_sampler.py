@@ -21,7 +21,6 @@ from aipo_learner.samplers.vllm.engine import EngineFault, Sampled
 from aipo_learner.samplers.vllm.sampler import VLLMSampler
 from aipo_learner.samplers.vllm.weights import export_weights
 from aipo_learner.samplers.weight_sync import sync_weights
-from aipo_learner.settings.train import TrainConfig
 
 
 class DyingEngine:
@@ -107,7 +106,7 @@ def test_a_handed_over_folder_is_the_model_with_a_head_of_its_own(
 def test_without_a_gpu_auto_is_the_transformers_sampler_which_needs_no_sync(
     model, tokenizer
 ):
-    sampler = build_sampler(TrainConfig(), model, tokenizer)
+    sampler = build_sampler("auto", model, tokenizer)
     assert isinstance(sampler, HFSampler)
     assert sync_weights(sampler, model, 0.5) == {}
 
@@ -133,13 +132,12 @@ def test_what_a_spec_cannot_have_is_told(
 ):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ConfigError, match=message):
-        build_sampler(TrainConfig(sampler=spec), model, tokenizer)
+        build_sampler(spec, model, tokenizer)
 
 
 def test_a_server_that_is_not_there_is_told(model, tokenizer):
-    sampler = build_sampler(
-        TrainConfig(sampler="vllm:http://127.0.0.1:9,startup_s=0.1"), model, tokenizer
-    )
+    spec = "vllm:http://127.0.0.1:9,startup_s=0.1"
+    sampler = build_sampler(spec, model, tokenizer)
     with (
         closing(sampler),
         pytest.raises(
