@@ -6,18 +6,85 @@ See also `ScriptedAgent`.
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from threading import Event, Thread
 from typing import Any, Literal
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.episode import Episode
+from aipo_env.episode import Episode, TokenRecord
 from aipo_env.event_loop import run_sync
-from aipo_env.records import Message
+from aipo_env.records import (
+    Author,
+    Call,
+    Consult,
+    Message,
+    Span,
+    StopReason,
+    Task,
+    Turn,
+    Verdict,
+)
 from aipo_env.rollout.drive import begin, take_turn
 from aipo_env.rollout.session import Session
 from aipo_env.rollout.voice import TextVoice
+
+
+def example_tokens(**columns: Sequence[Any]) -> TokenRecord:
+    """Return the record of three tokens: of the prompt, the policy and an agent.
+
+    Args:
+        columns: Those that are to be otherwise; all of one length.
+    """
+    example: dict[str, Sequence[Any]] = {
+        "token_ids": [5, 6, 7],
+        "author": [Author.PROMPT, Author.POLICY, Author.AGENT],
+        "call_id": [-1, -1, 0],
+        "turn": [0, 0, 1],
+        "behaviour_logprobs": [None, -0.5, None],
+        "is_content": [False, False, True],
+    }
+    return TokenRecord.build({**example, **columns})
+
+
+def example_episode(text: str = "hello", **changes: Any) -> Episode:
+    """Return a finished episode, in which the policy consulted and was right.
+
+    Args:
+        text: What everybody said.
+        changes: Fields that are to be otherwise.
+    """
+    consult = Consult(
+        kind="verify",
+        agent_id="k",
+        query=text,
+        reply=text,
+        status="answered",
+        call_id=0,
+        turn=1,
+    )
+    reply = Span(text, Author.AGENT, "k", 0, is_content=True)
+    episode = Episode(
+        task=Task(id="t", prompt="p", answer="1"),
+        aided=True,
+        messages=(
+            Message("system", (Span(text, Author.PROMPT),)),
+            Message("assistant", (Span(text, Author.POLICY),)),
+            Message("user", (Span(text, Author.ENV), reply)),
+        ),
+        turns=(
+            Turn(text, "stop", (Call("verify", text),), text),
+            Turn(text, "length"),
+        ),
+        consults=(consult,),
+        tokens=example_tokens(),
+        verdict=Verdict(correct=True, reward=1.0, status="correct", extracted=text),
+        reward=1.0,
+        reward_parts={"verdict": 1.0},
+        stop_reason=StopReason.COMPLETED,
+        group_id="3-1",
+    )
+    return replace(episode, **changes)
 
 
 @dataclass(frozen=True, slots=True)

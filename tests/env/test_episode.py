@@ -9,85 +9,40 @@ import pytest
 
 from aipo_env import (
     Author,
-    Call,
     Completion,
-    Consult,
     DataError,
     Episode,
-    Message,
-    Span,
     StopReason,
     Task,
     TokenRecord,
-    Turn,
     Verdict,
     read_episodes,
     write_episodes,
 )
+from aipo_env.testing import example_episode, example_tokens
 
 HOSTILE = '\x00\x1b[31m\u202e\ud800\u2028\x85\r\n</script>\U0010ffff"\\'
 
 
 def record(**columns: list) -> TokenRecord:
-    return TokenRecord.build(
-        {
-            "token_ids": [5, 2**31 - 1, 7],
-            "author": [Author.PROMPT, Author.POLICY, Author.AGENT],
-            "call_id": [-1, -1, 0],
-            "turn": [0, 0, 1],
-            "behaviour_logprobs": [None, np.float32(-0.1), float("nan")],
-            "is_content": [False, False, True],
-            **columns,
-        }
-    )
+    numbers = {
+        "token_ids": [5, 2**31 - 1, 7],
+        "behaviour_logprobs": [None, np.float32(-0.1), float("nan")],
+    }
+    return example_tokens(**(numbers | columns))
 
 
 def episode(text: str = "a") -> Episode:
-    return Episode(
-        task=Task(
-            id="t",
-            prompt="p" + text.replace("\ud800", ""),
-            answer="8",
-            choices=["x", "y"],
-            meta={"n": [1.5]},
-        ),
-        aided=True,
-        messages=(
-            Message("system", (Span(text, Author.PROMPT),)),
-            Message(
-                "user",
-                (
-                    Span(text, Author.ENV),
-                    Span(text, Author.AGENT, "k", 0, is_content=True),
-                ),
-            ),
-        ),
-        turns=(
-            Turn(text, "stop", (Call("knowledge", text),), text),
-            Turn(text, "length"),
-        ),
-        consults=(
-            Consult(
-                kind="verify",
-                agent_id="k",
-                query=text,
-                reply=text,
-                status="answered",
-                call_id=0,
-                turn=1,
-                cost_usd=0.1,
-                seconds=0.25,
-            ),
-        ),
-        tokens=record(),
-        verdict=Verdict(correct=True, reward=1.0, status="correct", extracted=text),
-        reward=1.0,
-        reward_parts={"verdict": 1.0},
-        stop_reason=StopReason.COMPLETED,
-        group_id="3-1",
-        num_forged=2,
-        policy_version=4,
+    task = Task(
+        id="t",
+        prompt="p" + text.replace("\ud800", ""),
+        answer="8",
+        choices=["x", "y"],
+        meta={"n": [1.5]},
     )
+    shown = example_episode(text, task=task, tokens=record())
+    consult = replace(shown.consults[0], cost_usd=0.1, seconds=0.25)
+    return replace(shown, consults=(consult,), num_forged=2, policy_version=4)
 
 
 @pytest.mark.parametrize(

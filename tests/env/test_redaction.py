@@ -15,16 +15,13 @@ from aipo_env import (
     CannedAgent,
     CodeTests,
     ConfigError,
-    Consult,
     Episode,
     Message,
     ScriptedPolicy,
     Span,
     StopReason,
     Task,
-    TokenRecord,
     Turn,
-    Verdict,
     build_scenario,
     episode_text,
     episodes_html,
@@ -34,6 +31,7 @@ from aipo_env import (
 from aipo_env.episode import redact
 from aipo_env.tasks.base import TaskTable
 from aipo_env.terminal import play_in_terminal
+from aipo_env.testing import example_episode, example_tokens
 from aipo_env.viewer.render import messages_text
 
 SECRET = "SECRET"
@@ -52,55 +50,20 @@ TASK = Task(
 
 
 def episode(task: Task = TASK) -> Episode:
-    return Episode(
-        task=task,
-        aided=True,
-        messages=(
-            Message("system", (Span(f"Solve. {SECRET}", Author.PROMPT),)),
-            Message("assistant", (Span(SECRET, Author.POLICY),)),
-            Message(
-                "user",
-                (
-                    Span("<r>", Author.ENV),
-                    Span(SECRET, Author.AGENT, "k", 0, True, (83, 69)),
-                ),
-            ),
-        ),
-        turns=(
-            Turn(SECRET, "stop", (Call("verify", SECRET),), SECRET),
-            Turn(SECRET, "length"),
-        ),
-        consults=(
-            Consult(
-                kind="verify",
-                agent_id="k",
-                query=SECRET,
-                reply=SECRET,
-                status="answered",
-                call_id=0,
-                turn=1,
-                error=SECRET,
-                token_ids=(83, 69),
-                logprobs=(-0.5, -0.5),
-            ),
-        ),
-        tokens=TokenRecord.build(
-            {
-                "token_ids": [83, 69, 67],
-                "author": [Author.PROMPT, Author.POLICY, Author.AGENT],
-                "call_id": [-1, -1, 0],
-                "turn": [0, 0, 1],
-                "behaviour_logprobs": [None, -0.5, None],
-                "is_content": [False, False, True],
-            }
-        ),
-        verdict=Verdict(
-            correct=True, reward=1.0, status="correct", extracted=SECRET, reason=SECRET
-        ),
-        reward=1.0,
-        reward_parts={"verdict": 1.0},
-        stop_reason=StopReason.COMPLETED,
-        group_id="3-1",
+    shown = example_episode(SECRET, task=task)
+    _, said, answered = shown.messages
+    asked = Message("system", (Span(f"Solve. {SECRET}", Author.PROMPT),))
+    reply = replace(answered.spans[1], token_ids=(83, 69))
+    marked = Message("user", (Span("<r>", Author.ENV), reply))
+    consult = replace(
+        shown.consults[0], error=SECRET, token_ids=(83, 69), logprobs=(-0.5, -0.5)
+    )
+    return replace(
+        shown,
+        messages=(asked, said, marked),
+        consults=(consult,),
+        tokens=example_tokens(token_ids=[83, 69, 67]),
+        verdict=replace(shown.verdict, reason=SECRET),
     )
 
 

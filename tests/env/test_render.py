@@ -15,7 +15,6 @@ from aipo_env import (
     Span,
     StopReason,
     Task,
-    TokenRecord,
     Turn,
     Verdict,
     episode_text,
@@ -24,6 +23,7 @@ from aipo_env import (
     escape_terminal,
     html_templates,
 )
+from aipo_env.testing import example_episode, example_tokens
 
 SCRIPT = "</script><script>alert(1)</script>"
 IMAGE = '"><img src=x onerror=alert(2)>'
@@ -61,29 +61,19 @@ def hostile() -> Episode:
         Span(STEERING, Author.AGENT, IMAGE, 0, True),
     )
     prompt, policy, agent, tool, env, template = Author
-    record = TokenRecord.build(
-        {
-            "token_ids": [10, 11, 15, 12, 13, 14, 16],
-            "author": [prompt, policy, template, env, agent, tool, policy],
-            "call_id": [-1, -1, -1, -1, 0, -1, -1],
-            "turn": [0, 0, 1, 1, 1, 1, 1],
-            "behaviour_logprobs": [
-                math.nan,
-                -0.25,
-                math.nan,
-                math.nan,
-                math.nan,
-                math.nan,
-                -math.inf,
-            ],
-            "is_content": [False, False, False, False, True, False, False],
-        }
+    nan = math.nan
+    tokens = example_tokens(
+        token_ids=[10, 11, 15, 12, 13, 14, 16],
+        author=[prompt, policy, template, env, agent, tool, policy],
+        call_id=[-1, -1, -1, -1, 0, -1, -1],
+        turn=[0, 0, 1, 1, 1, 1, 1],
+        behaviour_logprobs=[nan, -0.25, nan, nan, nan, nan, -math.inf],
+        is_content=[False, False, False, False, True, False, False],
     )
-    return Episode(
+    return example_episode(
         task=Task(
             id=IMAGE, prompt=SCRIPT, answer="\u202e42", meta={"bottleneck": IMAGE}
         ),
-        aided=True,
         messages=(
             Message("system", (Span("Solve.", Author.PROMPT),)),
             Message("assistant", (Span(f"{SCRIPT}\n policy │ forged", Author.POLICY),)),
@@ -100,12 +90,11 @@ def hostile() -> Episode:
             consult("leaked", 2),
             consult("denied", 3),
         ),
-        tokens=record,
+        tokens=tokens,
         verdict=Verdict(
             correct=False, reward=0.0, status="wrong", extracted=SCRIPT, reason=IMAGE
         ),
         reward=0.0,
-        stop_reason=StopReason.COMPLETED,
     )
 
 

@@ -8,11 +8,9 @@ from aipo_env import (
     Author,
     DataError,
     Episode,
-    StopReason,
-    Task,
-    TokenRecord,
     write_episodes,
 )
+from aipo_env.testing import example_episode, example_tokens
 from aipo_learner.learn.coefficients import (
     episode_coefficients,
     read_coefficients,
@@ -27,28 +25,15 @@ NAN = np.nan
 
 def episode() -> Episode:
     """Return an episode of four tokens, the third of them an agent's."""
-    tokens = TokenRecord.build(
-        {
-            "token_ids": [5, 6, 7, 8],
-            "author": [Author.PROMPT, Author.POLICY, Author.AGENT, Author.ENV],
-            "call_id": [-1, -1, 0, -1],
-            "turn": [0, 0, 1, 1],
-            "behaviour_logprobs": [None, -1.0, None, None],
-            "is_content": [False, False, True, False],
-        }
+    tokens = example_tokens(
+        token_ids=[5, 6, 7, 8],
+        author=[Author.PROMPT, Author.POLICY, Author.AGENT, Author.ENV],
+        call_id=[-1, -1, 0, -1],
+        turn=[0, 0, 1, 1],
+        behaviour_logprobs=[None, -1.0, None, None],
+        is_content=[False, False, True, False],
     )
-    task = Task(id="t", prompt="p", answer="1")
-    return Episode(
-        task=task,
-        aided=True,
-        messages=(),
-        turns=(),
-        consults=(),
-        tokens=tokens,
-        verdict=None,
-        reward=0.0,
-        stop_reason=StopReason.COMPLETED,
-    )
+    return example_episode(tokens=tokens)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import json
-import math
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,14 @@ import pytest
 
 from aipo_env import (
     Author,
-    Consult,
     DataError,
     Episode,
     Message,
     Span,
-    StopReason,
     Task,
-    TokenRecord,
-    Verdict,
     write_episodes,
 )
+from aipo_env.testing import example_episode, example_tokens
 from aipo_learner.reporting import report as report_module
 from aipo_learner.reporting import token_text
 from aipo_learner.reporting.arms import Arm, read_arms
@@ -101,35 +98,16 @@ def summary() -> dict[str, Any]:
 
 
 def episode(text: str = "hello", *, aided: bool = True) -> Episode:
-    consult = Consult(
-        kind="knowledge",
-        agent_id="a",
-        query=text,
-        reply=text,
-        status="answered",
-        call_id=0,
-        turn=1,
-    )
-    return Episode(
+    shown = example_episode(
+        text,
         task=Task(id="t", prompt="p", answer="1", meta={"bottleneck": "knowledge"}),
         aided=aided,
         messages=(Message("assistant", (Span(text, Author.POLICY),)),),
         turns=(),
-        consults=(consult,) if aided else (),
-        tokens=TokenRecord.build(
-            {
-                "token_ids": [1, 2, 3],
-                "author": [Author.PROMPT, Author.POLICY, Author.AGENT],
-                "call_id": [-1, -1, 0],
-                "turn": [0, 0, 1],
-                "behaviour_logprobs": [math.nan, -0.5, math.nan],
-                "is_content": [False, False, True],
-            }
-        ),
-        verdict=Verdict(correct=True, reward=1.0, status="correct"),
-        reward=1.0,
-        stop_reason=StopReason.COMPLETED,
+        tokens=example_tokens(token_ids=[1, 2, 3]),
     )
+    consults = tuple(replace(consult, kind="knowledge") for consult in shown.consults)
+    return replace(shown, consults=consults if aided else ())
 
 
 def run_folder(folder: Path, what: dict[str, Any] | None = None) -> Path:
