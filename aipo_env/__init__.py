@@ -1,5 +1,4 @@
-"""Gymnasium environments in which a policy reasons over several turns and may consult
-agents.
+"""Gymnasium environments of several turns, in which a policy may consult agents.
 
 Everything public is imported from here; sub-modules may move.
 """

@@ -106,8 +106,7 @@ def _batches(
 
 
 class Grader(_Lines):
-    """Grades lines of one kind: "math", "choice" or "code"; recorded episodes of any
-    kind.
+    """Grades lines of one kind, "math", "choice" or "code"; episodes of any kind.
 
     The forms are `{gold, pred, form}`, `{gold, options | n_options, response}`, `{task,
     code}`, and what `write_episodes` writes; other fields are ignored.

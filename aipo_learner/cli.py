@@ -125,8 +125,7 @@ def _last_line(config: TrainConfig, learned: Learned) -> str:
 
 
 def evaluate_command(argv: list[str]) -> None:
-    """Measure a policy on task sets: mean@k and pass@k without agents, and with them
-    where asked.
+    """Measure a policy on task sets: mean@k and pass@k, with agents where asked.
 
     Args:
         argv: The words after `aipo eval`.
@@ -258,8 +257,9 @@ def demo(argv: list[str]) -> None:
     """
 
     def run(*, seed: int = 0, out: Path = Path("runs/demo")) -> None:
-        """Train AIPO, masked and base at equal rollouts in the toy world, evaluate,
-        report.
+        """Train AIPO, masked and base in the toy world, evaluate, report.
+
+        Every arm has as many rollouts.
 
         Args:
             seed: Draws the world, the tasks and every sample.

@@ -1,5 +1,4 @@
-"""Data that ships with the packages: task files, the toy world's settings, the tiny
-policy.
+"""Data that ships with the packages: tasks, settings of the toy world, tiny policy.
 
 This package holds no code that runs. Find its files through `importlib.resources`,
 which also works when the wheel was installed somewhere else or is read from an archive:

@@ -1,5 +1,4 @@
-"""Calls as JSON in `<tool_call>` tags: what Qwen and most chat models were trained to
-write.
+"""Calls as JSON in `<tool_call>` tags, as Qwen and most chat models write them.
 
     <tool_call>
     {"name": "consult", "arguments": {"kind": "verify", "query": "2+2=4"}}
@@ -110,9 +109,7 @@ class HermesCodec:
         return [(opening.start(), closing.end()) for opening, closing in pairs]
 
     def render_reply(self, kind: str, body: Span) -> tuple[Span, ...]:
-        """Wrap a reply; its body is quoted without `<`, so that it cannot end
-        itself.
-        """
+        """Wrap a reply, whose body is quoted without `<`: it cannot end itself."""
         opening = f'<tool_response>\n{{"name": {json.dumps(kind)}, "content": "'
         return wrapped(opening, quoted(body.text), '"}\n</tool_response>', body)
 

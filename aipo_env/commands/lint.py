@@ -13,8 +13,7 @@ _WHOLE_FILE = 0
 
 
 def lint(file: Positional[Path]) -> None:
-    """Say what is wrong with a file of episodes, line by line, and what training on it
-    would assume.
+    """Say what is wrong with a file of episodes, and what training on it would assume.
 
     Args:
         file: JSON-lines file of episodes, from anywhere; docs/episodes.md says what a

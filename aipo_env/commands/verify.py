@@ -25,8 +25,7 @@ def verify(
     out: Path | None = None,
     sandbox: str = "auto",
 ) -> None:
-    """Grade stored answers: math, multiple choice, programs, or by a verifier of your
-    own.
+    """Grade stored answers: math, choices, programs, or by a verifier of your own.
 
     One JSON object per line; a verdict is written for each, in order. With --kind lines
     are {gold, pred, form} (form "answer" or "response"), {gold, options or n_options,

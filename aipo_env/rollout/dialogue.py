@@ -373,8 +373,7 @@ class Dialogue:
         return self._answer_turn(tuple(spans))
 
     def account(self, consult: Consult, *, gives_away: bool = False) -> Consult:
-        """Take what came of one call into the record; return it as `reply` is to have
-        it.
+        """Record what came of one call; return it as `reply` is to have it.
 
         Args:
             gives_away: An agent's reply states the gold answer. It is withheld, and the

@@ -41,8 +41,7 @@ class Voice(Protocol):
         """Take what came back after a turn; return the token ids it becomes."""
 
     async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
-        """Write the next turn: at most `max_tokens` tokens, ended after a string of
-        `stop`.
+        """Write a turn of at most `max_tokens` tokens, ended after a string of `stop`.
 
         Raises:
             PolicyFault: The policy failed at it, which ends this episode and no other.
@@ -57,8 +56,7 @@ class Voices(Protocol):
     """Gives each episode its voice: what a sampler is to whoever plays episodes."""
 
     def voice(self, key: Key) -> Voice:
-        """Return the voice of the episode that `key` names; its draws derive from the
-        key.
+        """Return the voice of the episode with that key, from which its draws derive.
 
         From now on the other voices may wait for it: it completes turns, or is closed.
         """

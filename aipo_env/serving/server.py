@@ -252,8 +252,9 @@ def mcp_server(env: TurnEnv, max_consults: int = 1_000, idle_s: float = 600.0) -
         return {"episode": name, "observation": observation, "info": info}
 
     async def step(ctx: Context, episode: str, text: str) -> dict[str, Any]:
-        """Take a turn in an episode. A turn without a call is the final answer; the
-        reward comes with the last one.
+        """Take a turn in an episode; one without a call is the final answer.
+
+        The reward comes with the last turn.
         """
         client = await find_client(ctx)
         # An episode whose turn is being answered takes no other.

@@ -36,8 +36,10 @@ _ID_DIGITS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """One dataset. A column is named by its path: "reward_model.ground_truth",
-    "solution.boxed" for what is boxed.
+    """One dataset.
+
+    A column is named by its path: "reward_model.ground_truth", "solution.boxed" for
+    what is boxed.
 
     Args:
         names: Short names; the first begins the ids of its tasks.

@@ -1,3 +1,4 @@
-"""Verifiers: ground truth, which turns an answer into a verdict. Not to be confused
-with the Verify Agent.
+"""Verifiers: ground truth, which turns an answer into a verdict.
+
+Not to be confused with the Verify Agent.
 """

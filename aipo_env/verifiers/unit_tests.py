@@ -1,5 +1,6 @@
-"""Ground truth for programs: they pass every hidden test, each in a fresh process of
-the sandbox.
+"""Ground truth for programs: they pass every hidden test.
+
+Each runs in a fresh process of the sandbox.
 
 The program gets one test's input. What is expected never leaves this process, which
 compares plain data: exit status alone passes nothing.

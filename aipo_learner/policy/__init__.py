@@ -1,3 +1,2 @@
-"""The policy as a torch model: loading, saving, adapters, its forward pass, and its
-copies on several ranks.
+"""The policy as a torch model: read, saved, adapted, run, and spread over ranks.
 """

@@ -8,8 +8,9 @@ from aipo_learner.settings.checks import Natural, OneOf, check_settings
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """How the update is computed; all but `lora_rank` change only memory, speed and
-    rounding.
+    """How the update is computed.
+
+    All but `lora_rank` change only memory, speed and rounding.
     """
 
     layout: Annotated[str, OneOf(("auto", "padded", "packed"))] = "auto"

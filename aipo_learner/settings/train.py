@@ -135,8 +135,9 @@ INDEPENDENCE_MODES = ("mixed", "prompt_switch", "accept_anneal", "internalised")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run. Components are named by specs, each checked by the part that
-    owns it.
+    """One training run.
+
+    Components are named by specs, each checked by the part that owns it.
     """
 
     policy: str = "tiny"
