@@ -191,8 +191,7 @@ class AgentLost(AgentError):
 
 
 def said_of(agent: Agent, failure: AgentError) -> str:
-    """Return what is said of an agent that can never answer, which is named once.
-    """
+    """Return what is said of an agent that can never answer, which is named once."""
     text = str(failure)
     if agent.agent_id in text:
         return text

@@ -1,2 +1,1 @@
-"""The policy as a torch model: read, saved, adapted, run, and spread over ranks.
-"""
+"""The policy as a torch model: read, saved, adapted, run, and spread over ranks."""
