@@ -27,6 +27,7 @@ from aipo_env import (
     without_contaminated,
 )
 from aipo_learner.evaluation.scheduled import held_out_scenario
+from aipo_learner.policy.chat import check_template, choose_template
 from aipo_learner.policy.distributed import join_ranks, own_copy, shard
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy, policy_folder
@@ -194,6 +195,12 @@ def build_policy(
         path: The policy's folder.
     """
     model, tokenizer = load_policy(path, trust_remote_code=config.trust_remote_code)
+    template = choose_template(
+        tokenizer, config.chat_template, config.chat_template_kwargs
+    )
+    if path != policy_folder(config.policy):
+        check_template(tokenizer, template)
+    tokenizer.chat_template = template
     if config.compute.lora_rank:
         add_adapter(model, config.compute.lora_rank)
     # Dropout would make the learner another policy than the one that sampled.

@@ -26,6 +26,7 @@ from aipo_learner.dry_run import dry_run
 from aipo_learner.evaluation.task_sets import measure_task_sets
 from aipo_learner.evaluation.trust import check_trusted
 from aipo_learner.learn.idle import Learned
+from aipo_learner.policy.chat import choose_template
 from aipo_learner.policy.distributed import rank
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.runtime import prepare
@@ -151,6 +152,9 @@ def evaluate_command(argv: list[str]) -> None:
     prepare(options.num_threads)
     folder = policy_folder(options.policy)
     model, tokenizer = load_policy(folder, trust_remote_code=options.trust_remote_code)
+    tokenizer.chat_template = choose_template(
+        tokenizer, options.chat_template, options.chat_template_kwargs
+    )
     sampler = build_sampler(
         options.sampler, model.eval(), tokenizer, temperature=options.temperature
     )

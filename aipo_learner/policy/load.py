@@ -15,6 +15,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from aipo_env import PolicyError, data_folder, shown
+from aipo_learner.policy.chat import choose_template
 from aipo_learner.policy.lora import merged_state
 
 # Bars of loading would stand among the lines of the run.
@@ -37,6 +38,9 @@ def load_policy(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a Hugging Face causal LM with its tokenizer.
 
+    A tokenizer without a chat template, as base models have, gets a plain one, and a
+    warning says so.
+
     The weights are float32, from safetensors only, and on the GPU if there is one. Of a
     folder nothing is fetched that it names, unless its code is trusted.
 
@@ -45,9 +49,8 @@ def load_policy(
         trust_remote_code: Whether code that comes with the model may run.
 
     Raises:
-        PolicyError: There is no such model, no tokenizer, no chat template or no end
-            token; the folder is an adapter; or the model names code of the Hub that is
-            not trusted.
+        PolicyError: There is no such model, no tokenizer or no end token; the folder is
+            an adapter; or the model names code of the Hub that is not trusted.
     """
     folder = Path(path)
     if folder.is_dir():
@@ -80,16 +83,12 @@ def load_policy(
         # What follows the first line is advice for programmers.
         reason = lines[0] if lines else type(error).__name__
         raise PolicyError(f"policy {path!r} has no usable {part}: {reason}") from error
-    if not getattr(tokenizer, "chat_template", None):
-        raise PolicyError(
-            f"policy {path!r}: its tokenizer has no chat template. Put a"
-            " chat_template.jinja beside it, or use the instruction-tuned version of"
-            " the model."
-        )
     if tokenizer.eos_token_id is None:
         raise PolicyError(
             f"policy {path!r}: its tokenizer names no end-of-turn token (eos_token)."
         )
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = choose_template(tokenizer)
     if torch.cuda.is_available():
         # That of transformers is annotated as if it took the module once more.
         torch.nn.Module.cuda(model)

@@ -69,6 +69,7 @@ class ChatVoice:
         token_ids: The conversation so far.
         num_turns: Turns that the policy wrote.
         ended: Whether the last of them ended with an end token.
+        roles: Of all messages so far.
     """
 
     chat: ChatFormat
@@ -77,14 +78,22 @@ class ChatVoice:
     token_ids: list[int] = field(default_factory=list)
     num_turns: int = 0
     ended: bool = False
+    roles: list[str] = field(default_factory=list)
 
     def open(self, messages: Sequence[Message]) -> list[Piece]:
         """Start with a prompt."""
+        self.roles = [message.role for message in messages]
         return self._extend(self.chat.prompt(messages))
 
     def append(self, message: Message) -> list[Piece]:
         """Add a message after the policy's turn."""
-        pieces = self.chat.suffix(message, ended=self.ended)
+        pieces = self.chat.suffix(
+            message,
+            ended=self.ended,
+            end_id=self.token_ids[-1] if self.ended else None,
+            earlier=self.roles,
+        )
+        self.roles += ["assistant", message.role]
         return self._extend(pieces)
 
     def take(

@@ -2,15 +2,18 @@
 
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from aipo_env import Author, Message, Piece, PolicyError, Span
+from aipo_learner.samplers.chat_template import ChatTemplate
 
 _ROLES = (
     ("user", "assistant"),
@@ -19,17 +22,14 @@ _ROLES = (
     ("developer", "user"),
 )
 """Conversations whose marks a template writes, as far as it takes them."""
-_SLOTS = re.compile(r"⟦(\d+)⟧")
-"""Placeholders, as `_slot` writes them."""
+_REPLY_ROLE = "user"
+"""By this role the template writes what comes back after a turn."""
 _NO_MATCH = "(?!)"
 """A pattern that matches nowhere, the empty text included."""
-_SHOWN_CHARS = 40
-"""How much of what a template wrote an error shows."""
-
-
-def _slot(index: int) -> str:
-    """Return what stands in a rendered template for the content of a message."""
-    return f"⟦{index}⟧"
+_LETTER = "a"
+"""Stands for text of the policy's: what follows it is no beginning of a text, before
+which a tokenizer may put a blank.
+"""
 
 
 def _is_written_by(mark: str, template: str) -> bool:
@@ -40,14 +40,43 @@ def _is_written_by(mark: str, template: str) -> bool:
     return bool(mark) and not mark.isalnum() and mark in template
 
 
+class _Part(NamedTuple):
+    """A part of a conversation's text.
+
+    Args:
+        text: As the template writes it, which may take blanks away.
+        span: What it is of; of the template itself, one with the same text.
+    """
+
+    text: str
+    span: Span
+
+    @property
+    def may_hold_marks(self) -> bool:
+        """Whether control tokens may be in it.
+
+        The marks that the environment puts around a reply belong to a call. What it
+        says of a malformed turn belongs to none, and may name a mark.
+        """
+        span = self.span
+        is_of_call = span.call_id >= 0 and not span.is_content
+        is_of_env = span.author == Author.ENV and is_of_call
+        return span.author == Author.TEMPLATE or is_of_env
+
+
+def _template_parts(text: str) -> list[_Part]:
+    return [_Part(text, Span(text, Author.TEMPLATE))] if text else []
+
+
 @dataclass(frozen=True)
 class ChatFormat:
     """A tokenizer's chat template, taken apart so that every token has an author.
 
-    The template is rendered around placeholders and split at them. Template text may
-    become control tokens, and so may the marks that the environment puts around a
-    reply; the content of messages never does, whatever it looks like, so that no text
-    can open a turn, or a thought, of its own.
+    Template text may become control tokens, and so may the marks that the environment
+    puts around a reply; the content of messages never does, whatever it looks like, so
+    that no text can open a turn, or a thought, of its own. Apart from that, the tokens
+    of a prompt are those of the template's own text, tokenised as a whole: each belongs
+    to the author of its first character.
 
     Control tokens are those that the tokenizer says are special, and every added token
     that the template writes: many tokenizers do not call their role marks, `<think>` or
@@ -56,37 +85,59 @@ class ChatFormat:
     Args:
         tokenizer: With a chat template.
 
-    Raises:
-        PolicyError: The template loses a message or rewrites earlier turns.
+    Its methods raise PolicyError where the template loses a message, changes what it
+    says, or rewrites earlier turns.
     """
 
     tokenizer: PreTrainedTokenizerBase
 
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The template, as text."""
+        return ChatTemplate(self.tokenizer)
+
     def prompt(self, messages: Sequence[Message]) -> list[Piece]:
         """Return the prompt's pieces, up to where the policy begins to write."""
-        roles = [message.role for message in messages]
-        spans = [message.spans for message in messages]
-        if roles[0] == "system" and not self._takes_system:
+        roles = self._roles([message.role for message in messages])
+        contents = [message.spans for message in messages]
+        if len(roles) < len(messages):
             # What the system would say stands before what the user says.
             blank_line = Span("\n\n", Author.PROMPT)
-            system_and_user = (*spans[0], blank_line, *spans[1])
-            roles = roles[1:]
-            spans = [system_and_user, *spans[2:]]
-        rendered = self._render(roles, add_generation_prompt=True)
-        return self._pieces(rendered, spans)
+            contents = [(*contents[0], blank_line, *contents[1]), *contents[2:]]
+        around = self.template.opening(roles)
+        parts = _template_parts(around[0])
+        for role, content, behind in zip(roles, contents, around[1:], strict=True):
+            parts += self._shaped(role, content)
+            parts += _template_parts(behind)
+        return self._pieces(parts)
 
-    def suffix(self, message: Message, *, ended: bool) -> list[Piece]:
+    def suffix(
+        self,
+        message: Message,
+        *,
+        ended: bool,
+        end_id: int | None = None,
+        earlier: Sequence[str] = ("user",),
+    ) -> list[Piece]:
         """Return what follows the policy's turn: its end, the message, a new turn.
 
         Args:
             message: What came back.
             ended: Whether the turn wrote its end itself, which then is left out here.
+            end_id: The token that it wrote as its end; by default the template's.
+            earlier: Roles of all messages before the policy's turn: templates may count
+                them.
         """
-        text = self._suffix
+        between = self.template.between(self._roles(earlier), _REPLY_ROLE)
+        before, context = between.before, _LETTER
         if ended:
-            text = text.removeprefix(self._end_text)
-        # The first two messages come before the suffix.
-        return self._pieces(text, [(), (), message.spans])
+            before, context = self._behind_end(before, end_id)
+        parts = [
+            *_template_parts(before),
+            *self._shaped(_REPLY_ROLE, message.spans),
+            *_template_parts(between.after),
+        ]
+        return self._pieces(parts, context)
 
     def written(self, message: Message, *, ended: bool) -> list[Piece]:
         """Return a turn of the policy that is known by its text.
@@ -95,107 +146,197 @@ class ChatFormat:
             message: The turn.
             ended: Whether the policy wrote its end, which then is among the pieces.
         """
-        pieces = [(self._ids(span), span) for span in message.spans]
+        pieces = []
+        lead = self.template.lead
+        if lead and not message.content.startswith(lead):
+            # The template's own text of such a turn, which the policy is to write.
+            ids = self._encode(lead, special=True)
+            pieces.append((ids, Span(lead, Author.POLICY)))
+        for span in message.spans:
+            part = _Part(span.text, span)
+            # Marks of a thought are the policy's own.
+            ids = self._sampled_ids(part) or self._encode(span.text, special=False)
+            pieces.append((ids, span))
         if ended:
-            end = self._encode(self._end_text, special=True)
-            if not end:
-                end = [int(self.tokenizer.eos_token_id)]
-            pieces.append((end, Span(self._end_text, Author.POLICY)))
+            end = self._end_mark
+            ids = self._encode(end, special=True) or [int(self.tokenizer.eos_token_id)]
+            pieces.append((ids, Span(end, Author.POLICY)))
         return _without_empty(pieces)
 
     def end_ids(self) -> set[int]:
         """Return the tokens that end a turn.
 
-        They are the tokenizer's end token, and the template's if it has its own.
+        They are the tokenizer's end token, and those by which the template closes a
+        turn. Where it closes none, the mark of the next turn does.
         """
-        ends = {int(self.tokenizer.eos_token_id)}
-        if self._end_text:
-            own = self.tokenizer.convert_tokens_to_ids(self._end_text)
-            if isinstance(own, int):
-                ends.add(int(own))
-        return ends
+        marks = {self._control_texts[mark] for mark in self._end_marks}
+        return {int(self.tokenizer.eos_token_id), *marks}
+
+    def _roles(self, roles: Sequence[str]) -> tuple[str, ...]:
+        """Return the roles by which the template is to write messages of some roles."""
+        if roles[0] == "system" and not self.template.takes_system:
+            # Alone, it has no user's message to stand before.
+            return tuple(roles[1:]) or ("user",)
+        return tuple(roles)
+
+    def _shaped(self, role: str, content: Sequence[Span]) -> list[_Part]:
+        """Return the parts of a message, each as the template writes it."""
+        texts = self.template.shaping(role).apply([span.text for span in content])
+        return [_Part(text, span) for text, span in zip(texts, content, strict=True)]
 
     @cached_property
-    def _end_text(self) -> str:
-        """The special token with which the template closes the policy's turn.
-
-        "" if it closes with none.
-        """
-        ids = self._encode(self._suffix, special=True)
-        if not ids or ids[0] not in self.tokenizer.all_special_ids:
-            return ""
-        first = str(self.tokenizer.decode(ids[:1]))
-        # The tokenizer may put a token of its own before every text.
-        return first if self._suffix.startswith(first) else ""
+    def _after_turn(self) -> str:
+        """What the template writes between a policy's turn and a user's message."""
+        return self.template.between(("user",), _REPLY_ROLE).before
 
     @cached_property
-    def _takes_system(self) -> bool:
-        """Whether the template shows a system turn: some drop it without a word."""
-        roles = ["system", "user"]
-        try:
-            return _slot(0) in self._render(roles, add_generation_prompt=True)
-        # Templates refuse a system turn by raising whatever they like.
-        except Exception:
-            return False
+    def _closing(self) -> str:
+        """The part of `_after_turn` that closes the turn, and opens no other.
+
+        "" where a turn is closed by the mark of the next one.
+        """
+        after, end = self._after_turn, self.template.end
+        # Behind the last turn of all, an end of text may follow.
+        places = [match.start() for match in self._control_marks.finditer(end)]
+        for place in [len(end), *reversed(places)]:
+            closing = end[:place]
+            if self._marks(closing) and after.startswith(closing):
+                return closing
+        # The last turn may be closed otherwise. What opens the next one has, of the
+        # marks there, those that open the policy's.
+        opening = set(self._marks(self.template.generation_prompt))
+        for match in self._control_marks.finditer(after):
+            if match.group() in opening:
+                return after[: match.start()]
+        return ""
 
     @cached_property
-    def _suffix(self) -> str:
-        """What the template writes from the end of the policy's turn to the next one.
+    def _end_marks(self) -> list[str]:
+        """The marks that end a turn, in the order in which the template writes them."""
+        marks = self._marks(self.template.end)
+        if marks:
+            return marks
+        after = self._after_turn.lstrip()
+        return [mark for mark in self._marks(after)[:1] if after.startswith(mark)]
 
-        `_slot(2)` stands in it for the message between them.
+    @cached_property
+    def _end_mark(self) -> str:
+        """What a turn ends with that is known by its text; "" if no mark is written."""
+        return self._end_marks[0] if self._end_marks else ""
+
+    def _behind_end(self, text: str, end_id: int | None) -> tuple[str, str]:
+        """Return what is left to write behind a turn that wrote its end itself.
+
+        And what stands before that: the mark that it wrote.
+
+        Args:
+            text: What the template writes between the turn and the next message.
+            end_id: The token that it wrote; by default the template's.
         """
-        opened = self._render(["user"], add_generation_prompt=True)
-        whole = self._render(["user", "assistant", "user"], add_generation_prompt=True)
-        before = opened + _slot(1)
-        if not whole.startswith(before):
-            instead = whole[len(opened) : len(opened) + _SHOWN_CHARS]
-            raise PolicyError(
-                f"the chat template of {self.tokenizer.name_or_path!r} rewrites earlier"
-                f" turns when one is added (after {opened!r} comes"
-                f" {instead!r}). Use a template that only"
-                " appends."
-            )
-        return whole[len(before) :]
+        mark = self._end_mark
+        if end_id is not None:
+            mark = str(self.tokenizer.decode([end_id]))
+        closing = self._closing if text.startswith(self._closing) else ""
+        # Of two marks that close a turn, the policy wrote the first or both.
+        if mark and mark in closing:
+            return text.partition(mark)[2], mark
+        if mark and not closing and text.lstrip().startswith(mark):
+            return text.partition(mark)[2], mark
+        # It is another than the template's, and stands in its place.
+        unmarked = self._control_marks.sub("", closing)
+        return unmarked + text[len(closing) :], mark or _LETTER
 
-    def _render(self, roles: Sequence[str], *, add_generation_prompt: bool) -> str:
-        """Return what the template writes around slots for messages of some roles."""
-        messages = [
-            {"role": role, "content": _slot(index)} for index, role in enumerate(roles)
-        ]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        except Exception as error:
-            raise PolicyError(
-                f"the chat template of {self.tokenizer.name_or_path!r} refuses a"
-                f" conversation of {', '.join(roles)}: {error}. Use a template that"
-                " takes it."
-            ) from error
-        return str(text)
+    def _marks(self, text: str) -> list[str]:
+        """Return the control marks in a text of the template's."""
+        return self._control_marks.findall(text)
 
-    def _pieces(self, rendered: str, spans: Sequence[Sequence[Span]]) -> list[Piece]:
-        """Return template text and, where it has slots, the spans of the messages."""
+    def _pieces(self, parts: Sequence[_Part], context: str = "") -> list[Piece]:
+        """Return parts as pieces, all tokenised as one text where that is safe.
+
+        Args:
+            parts: Of the template and of messages, in order.
+            context: What stands before them: a control mark, or text.
+        """
         pieces: list[Piece] = []
-        # Split at a pattern with one group: text, number of a slot, text, ..., text.
-        for position, part in enumerate(_SLOTS.split(rendered)):
-            is_slot = position % 2 == 1
-            if is_slot:
-                message_spans = spans[int(part)]
-                pieces += [(self._ids(span), span) for span in message_spans]
-            elif part:
-                ids = self._encode(part, special=True)
-                pieces.append((ids, Span(part, Author.TEMPLATE)))
+        stretch: list[_Part] = []
+        for part in parts:
+            sampled = self._sampled_ids(part)
+            if not sampled:
+                stretch.append(part)
+                continue
+            # What an agent sampled stays as it was sampled.
+            pieces += self._stretch_pieces(stretch, context)
+            pieces.append((sampled, part.span))
+            stretch, context = [], _LETTER
+        pieces += self._stretch_pieces(stretch, context)
         return _without_empty(pieces)
 
-    def _ids(self, span: Span) -> list[int]:
-        """Return a span's tokens.
+    def _stretch_pieces(self, parts: Sequence[_Part], context: str) -> list[Piece]:
+        for before in (context, ""):
+            pieces = self._tokenised_whole(parts, before)
+            if pieces is not None:
+                return pieces
+        # A content would become a control token: each part by itself, with care.
+        return [(self._part_ids(part), part.span) for part in parts]
 
-        They are those that its author sampled, if these are all of the text and nothing
-        else; a text has many tokenisations, and only that one was drawn.
+    def _tokenised_whole(
+        self, parts: Sequence[_Part], before: str
+    ) -> list[Piece] | None:
+        """Return the tokens of all parts as one text; None where that is not safe.
+
+        It is not where a token of the context reaches into the text, or a control token
+        lies in a part that may have none.
         """
-        is_policys = span.author == Author.POLICY
-        barred = self._special_ids if is_policys else self._control_ids
+        if not self.tokenizer.is_fast:
+            # It tells no offsets.
+            return None
+        text = before + "".join(part.text for part in parts)
+        encoding = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=False,
+            return_offsets_mapping=True,
+        )
+        ends = list(accumulate((len(part.text) for part in parts), initial=len(before)))
+        ids_of_parts: list[list[int]] = [[] for _ in parts]
+        pairs = zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
+        for token_id, (start, end) in pairs:
+            is_control = token_id in self._control_ids
+            if is_control:
+                # A mark may take the blanks around it with it.
+                core = text[start:end]
+                start += len(core) - len(core.lstrip())
+                end = start + len(core.strip())
+            if start < len(before):
+                if end > len(before):
+                    return None
+                continue
+            # Of the parts that begin at or before it, the last; none is empty there.
+            place = min(bisect_right(ends, start), len(parts)) - 1
+            last_place = bisect_left(ends, end) - 1
+            is_reached = parts[place : last_place + 1]
+            if is_control and not all(part.may_hold_marks for part in is_reached):
+                return None
+            ids_of_parts[place].append(token_id)
+        return [(ids, part.span) for ids, part in zip(ids_of_parts, parts, strict=True)]
+
+    def _part_ids(self, part: _Part) -> list[int]:
+        """Return the tokens of a part that stands alone."""
+        if part.may_hold_marks:
+            return self._encode(part.text, special=True)
+        return self._plain(part.text)
+
+    def _sampled_ids(self, part: _Part) -> list[int]:
+        """Return the tokens that the part's author sampled, if they are all of it.
+
+        A text has many tokenisations, and only that one was drawn.
+        """
+        span = part.span
+        if not span.token_ids or part.text != span.text:
+            return []
+        barred = (
+            self._special_ids if span.author == Author.POLICY else self._control_ids
+        )
         sampled = list(span.token_ids)
         # The end token was sampled, and is no part of the text.
         while sampled and sampled[-1] in barred:
@@ -206,18 +347,10 @@ class ChatFormat:
             and barred.isdisjoint(sampled)
             and max(sampled) < len(self.tokenizer)
         )
-        if is_readable:
-            text = self.tokenizer.decode(sampled, skip_special_tokens=False)
-            if text == span.text:
-                return sampled
-        if is_policys:  # whose marks of a thought are its own
-            return self._encode(span.text, special=False)
-        # The marks that the environment puts around a reply belong to a call. What it
-        # says of a malformed turn belongs to none, and may name a mark.
-        is_of_env = span.author == Author.ENV and not span.is_content
-        if is_of_env and span.call_id >= 0:
-            return self._encode(span.text, special=True)
-        return self._plain(span.text)
+        if not is_readable:
+            return []
+        text = self.tokenizer.decode(sampled, skip_special_tokens=False)
+        return sampled if text == span.text else []
 
     @cached_property
     def _special_ids(self) -> set[int]:
@@ -235,7 +368,7 @@ class ChatFormat:
         # A template may put a mark together from parts, and may have marks that this
         # conversation needs none of: what it writes is looked at, and its own text.
         rendered = [self._marks_of(roles) for roles in _ROLES]
-        template = "".join([str(self.tokenizer.chat_template), *rendered])
+        template = "".join([self.template.text, *rendered])
         control = set(self._special_ids)
         for token_id, token in added.items():
             if _is_written_by(token.content.strip(), template):
@@ -259,7 +392,7 @@ class ChatFormat:
     def _marks_of(self, roles: Sequence[str]) -> str:
         """Return what the template writes around some roles; "" if it refuses them."""
         try:
-            return self._render(roles, add_generation_prompt=True)
+            return self.template.render(roles, add_generation_prompt=True)
         except PolicyError:
             return ""
 
@@ -286,11 +419,17 @@ class ChatFormat:
         return [token_id for token_id in ids if token_id not in self._control_ids]
 
     @cached_property
+    def _control_texts(self) -> dict[str, int]:
+        """The control tokens by their texts."""
+        texts = {str(self.tokenizer.decode([each])): each for each in self._control_ids}
+        texts.pop("", None)
+        return texts
+
+    @cached_property
     def _control_marks(self) -> re.Pattern[str]:
         """A pattern for the text of any control token, as one group."""
-        texts = [str(self.tokenizer.decode([each])) for each in self._control_ids]
         # The longest first: of two that begin alike, an alternation takes the first.
-        marks = sorted(filter(None, texts), key=len, reverse=True)
+        marks = sorted(self._control_texts, key=len, reverse=True)
         alternatives = "|".join(map(re.escape, marks))
         return re.compile(f"({alternatives or _NO_MATCH})")
 

@@ -146,6 +146,12 @@ class TrainConfig:
     """
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
+    chat_template: str = ""
+    """File with a chat template (Jinja) in place of the tokenizer's."""
+    chat_template_kwargs: JsonField = field(default_factory=dict)
+    """Variables of the chat template: {"enable_thinking": false}. They become part of
+    the template that is saved with the policy.
+    """
     out: Path = Path("runs/train")
     """Folder for checkpoints, metrics and episodes; a run found there is resumed."""
     seed: Natural = 0

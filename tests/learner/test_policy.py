@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from aipo_env import Environment, PolicyError
 from aipo_learner.policy import load
+from aipo_learner.policy.chat import PLAIN_TEMPLATE
 from aipo_learner.policy.load import load_policy, policy_folder, save_policy
 from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.objective import ObjectiveConfig
@@ -33,10 +34,13 @@ def test_a_model_without_tokenizer(foreign_policy: Path):
         load_policy(str(foreign_policy))
 
 
-def test_a_tokenizer_without_chat_template(foreign_policy: Path):
+def test_a_tokenizer_without_chat_template_gets_a_plain_one_and_says_so(
+    foreign_policy: Path, caplog: pytest.LogCaptureFixture
+):
     (foreign_policy / "chat_template.jinja").unlink()
-    with pytest.raises(PolicyError, match="has no chat template"):
-        load_policy(str(foreign_policy))
+    _, tokenizer = load_policy(str(foreign_policy))
+    assert tokenizer.chat_template == PLAIN_TEMPLATE
+    assert "has no chat template, as those of base models" in caplog.text
 
 
 def test_a_folder_without_weights(foreign_policy: Path):

@@ -1,0 +1,114 @@
+"""Which chat template a policy's conversations are written by."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from aipo_env import ConfigError, PolicyError, read_whole, shown
+
+_log = logging.getLogger("aipo_learner")
+PLAIN_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{ message['role'] | capitalize + ':\n' + message['content'] }}"
+    "{%- if message['role'] == 'assistant' -%}{{ eos_token }}{%- endif -%}"
+    "{{ '\n\n' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ 'Assistant:\n' }}{%- endif -%}"
+)
+"""For base models, whose tokenizers have no template."""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""What a template's variable may be called."""
+_RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
+"""Variables that a conversation sets."""
+
+
+def choose_template(
+    tokenizer: PreTrainedTokenizerBase,
+    file: str = "",
+    values: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the chat template that a policy is to have.
+
+    It can be saved with the policy: whoever loads it then writes the same prompts.
+
+    Args:
+        tokenizer: The policy's. A base model's has no template; it gets a plain one,
+            and a warning says so.
+        file: A template (Jinja) in place of the tokenizer's.
+        values: Variables of the template with their values, as {"enable_thinking":
+            false}.
+
+    Raises:
+        ConfigError: The file cannot be read, or a value has no such name.
+    """
+    if file:
+        template = _read(file)
+    elif tokenizer.chat_template:
+        template = str(tokenizer.get_chat_template())
+    else:
+        template = PLAIN_TEMPLATE
+        _log.warning(
+            "the tokenizer of %r has no chat template, as those of base models: prompts"
+            " are written as plain text (User: … Assistant: …). Another is given by"
+            " --chat-template FILE.",
+            tokenizer.name_or_path,
+        )
+    settings = _settings(values or {})
+    # A policy that was saved has them already.
+    return template if template.startswith(settings) else settings + template
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
+    """Check that a checkpoint's policy has the template that its run is to have.
+
+    Raises:
+        PolicyError: It has another, so that its prompts would be others.
+    """
+    if template != tokenizer.chat_template:
+        raise PolicyError(
+            f"policy {tokenizer.name_or_path!r}: was trained with another chat template"
+            " than --chat-template and --chat-template-kwargs give now. Give those with"
+            " which the run began."
+        )
+
+
+def _read(file: str) -> str:
+    try:
+        return read_whole(Path(file)).decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"config: chat_template={file!r} cannot be read: {error}. It is the path of"
+            " a Jinja file, as a model folder's chat_template.jinja."
+        ) from error
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    """Return what sets a template's variables, in its own language."""
+    lines = []
+    for name, value in values.items():
+        if not _NAME.fullmatch(name) or name in _RESERVED:
+            raise ConfigError(
+                f"config: chat_template_kwargs: {shown(name)} can be no variable of a"
+                " chat template."
+            )
+        lines.append(f"{{%- set {name} = {_literal(value)} %}}")
+    # The empty text keeps a newline with which a template may begin.
+    return "".join(lines) + "{{ '' }}" if lines else ""
+
+
+def _literal(value: Any) -> str:
+    """Return a JSON value in the template's language."""
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        pairs = [f"{_literal(key)}: {_literal(item)}" for key, item in value.items()]
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    # Escapes are the same; only what is not ASCII must stand as it is.
+    return json.dumps(value, ensure_ascii=False)
