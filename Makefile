@@ -13,7 +13,7 @@ PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install -c constraints.txt -e
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check fix
+.PHONY: help demo test test-all gpu check fix
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1: /p' Makefile
@@ -26,6 +26,9 @@ test: $(VENV)/dev.stamp  ## run the tests that every change must pass
 
 test-all: $(VENV)/dev.stamp  ## run every test that needs no GPU; other libraries are installed under .venv the first time
 	$(PY) -m pytest -m "not gpu"
+
+gpu:  ## measure a GPU: tests, packing, updates, a step, the toy recipe; writes gpu.json
+	$(if $(wildcard $(PY)),$(PY),$(PYTHON)) benchmarks/gpu.py --out gpu.json
 
 check: $(VENV)/dev.stamp  ## lint, formatting, types
 	$(PY) -m ruff check .
