@@ -251,6 +251,32 @@ def test_verdicts(gold: str, text: str, status: str, stage: str):
     assert verdict.correct == {"correct": True, "error": None}.get(status, False)
 
 
+def matrix(*rows: str) -> str:
+    return "\\begin{pmatrix}" + " \\\\ ".join(rows) + "\\end{pmatrix}"
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        (matrix("\\frac13", "\\frac23"), matrix("0.333333", "0.666667"), "correct"),
+        (matrix("\\frac13", "\\frac23"), matrix("0.33333333", "2/3"), "correct"),
+        (matrix("\\frac13 & 2"), matrix("0.333333 & 2"), "correct"),
+        (matrix("\\frac13", "\\frac23"), "(0.333333, 0.666667)", "correct"),
+        (matrix("\\sqrt{2} & \\pi"), matrix("1.414214 & 3.141593"), "correct"),
+        (matrix("\\frac13", "\\frac23"), matrix("0.333", "0.667"), "wrong"),
+        (matrix("\\frac13", "\\frac23"), matrix("0.333333", "0.666665"), "wrong"),
+        (matrix("\\frac13", "\\frac23"), matrix("0.666667", "0.333333"), "wrong"),
+        (matrix("\\frac13", "\\frac23"), matrix("0.333333 & 0.666667"), "wrong"),
+        # A whole number is exact, whatever is rounded beside it.
+        (matrix("\\frac13", "2000000"), matrix("0.333333", "2000001"), "wrong"),
+    ],
+)
+def test_entries_of_a_matrix_may_be_rounded_like_any_number(
+    gold: str, answer: str, status: str
+):
+    assert grade(gold, answer).status == status
+
+
 @pytest.mark.parametrize(
     ("gold", "answer", "status"),
     [

@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from fractions import Fraction
 from functools import lru_cache
 from itertools import permutations
 from typing import Any
@@ -28,7 +29,7 @@ from aipo_env.verifiers.math.grade import (
     gold_fault,
     without_algebra,
 )
-from aipo_env.verifiers.math.text import clean, is_approximate, number
+from aipo_env.verifiers.math.text import clean, close, is_approximate, number
 
 MIN_DIGITS = 40
 """To so many digits, at least, expressions are compared."""
@@ -274,17 +275,26 @@ def equal(one: Any, other: Any, digits: int = 0) -> bool:
     if isinstance(one, sympy.MatrixBase) and isinstance(other, sympy.MatrixBase):
         if one.shape != other.shape:
             return False
-        return all(map(equal, one.flat(), other.flat()))
+        pairs = zip(one.flat(), other.flat(), strict=True)
+        return all(equal(first, second, digits) for first, second in pairs)
     if not (isinstance(one, sympy.Expr) and isinstance(other, sympy.Expr)):
         return bool(one == other)
     infinite = (sympy.nan, sympy.zoo, sympy.oo)
     if one.has(*infinite) or other.has(*infinite):
         # What is not defined equals nothing; oo and -oo are values.
         return one == other and not one.has(sympy.nan, sympy.zoo)
-    are_rational = one.is_Rational and other.is_Rational
-    if one == other or (are_rational and not digits):
+    # A whole number is not a rounded one, though decimals stand beside it in a matrix.
+    are_whole = one.is_Integer and other.is_Integer
+    if one == other or are_whole:
         return bool(one == other)
+    if one.is_Rational and other.is_Rational:
+        # By `text.close`, as outside of a matrix: 0.333333 is just within its bound.
+        return close(_fraction(one), _fraction(other), approximate=bool(digits))
     return _agree(one, other, digits)
+
+
+def _fraction(rational: Any) -> Fraction:
+    return Fraction(rational.p, rational.q)
 
 
 def _agree(one: Any, other: Any, digits: int) -> bool:
