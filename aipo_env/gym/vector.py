@@ -307,7 +307,7 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         return self._observe(env_ids), rewards, terminations, truncations, infos
 
     def _check_none_sent(self, name: str) -> None:
-        """Raise unless every result of `send` was received; `name` is what is called."""
+        """Raise unless every result of `send` was received, on a call of `name`."""
         if self._sent:
             fault = (
                 f"{name}: {len(self._sent)} results of send() are still to come; recv()"
