@@ -107,7 +107,6 @@ from aipo_env.rollout.dialogue import (
     Answer,
     Consults,
     Dialogue,
-    DialogueRules,
     Ended,
     Feedback,
 )
@@ -124,6 +123,7 @@ from aipo_env.rollout.environment import (
     is_id,
     pointed_at,
 )
+from aipo_env.rollout.rules import DialogueRules
 from aipo_env.rollout.runner import EpisodeRunner, Group
 from aipo_env.rollout.scenario import TOY_RULES, Scenario, build_agents, build_scenario
 from aipo_env.rollout.session import Session

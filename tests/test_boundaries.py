@@ -24,6 +24,7 @@ PACKAGES = ("aipo_env", "aipo_learner")
 LAYERS = (
     (
         "aipo_env.records",
+        "aipo_env.budgets",
         "aipo_env.episode",
         "aipo_env.errors",
         "aipo_env.files",

@@ -10,15 +10,12 @@
 Limits, malformed calls, denied calls and forged markup are decided here, nowhere else.
 """
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from aipo_env.agents.pool.limits import SPENT, check_budget, counted, spent_limit
+from aipo_env.budgets import counted, spent_limit
 from aipo_env.codecs.base import Codec, Parsed
-from aipo_env.errors import ConfigError, check_choice, check_whole, shown, suggest
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
@@ -32,9 +29,10 @@ from aipo_env.records import (
     StopReason,
     Task,
     Turn,
-    holds_half_pair,
 )
+from aipo_env.rollout.prompt import system_prompt
 from aipo_env.rollout.quotes import Quotable
+from aipo_env.rollout.rules import REPLY_METRICS, DialogueRules
 from aipo_env.text import encodable
 from aipo_env.verifiers.leaks.rule import Gold, is_short
 
@@ -52,102 +50,6 @@ _DRESS = " \t\n.,;:!…*_`\"'“”\u2018\u2019()[]"
 """What may stand around the word of an agent that does not know."""
 TOOL_DENIED = "no calls left"
 """What stands in place of a tool's answer beyond its budget."""
-PLACES = ("{instructions}", "{tools}")
-"""What a prompt may hold: how agents are consulted, and what tools there are."""
-_PLACES = re.compile("|".join(map(re.escape, PLACES)))
-_LIKE_PLACES = re.compile(r"\{(?:instruction|tool|agent)\w*\}", re.IGNORECASE)
-"""What is meant for a place: `{tool}`, `{Instructions}`."""
-_METERED = SPENT[1:]
-"""What replies are charged for; calls, the first, `consult_budget` counts."""
-PLAIN_PROMPT = (
-    "Solve the problem step by step. Give the final answer in the form that the problem"
-    " asks for, or in \\boxed{} if it asks for none."
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DialogueRules:
-    """The limits and prompts of an episode; JSON-able.
-
-    In a prompt, `{instructions}` stands for how agents are consulted and `{tools}` for
-    the tools and how they are called; both come from the codec.
-
-    Args:
-        plain_prompt: System prompt of deployment: no agents. How agents are consulted
-            is put behind it in aided episodes, and what tools there are, unless it has
-            the places for them.
-        consult_prompt: System prompt of an aided episode in place of that; it explains
-            how agents are consulted only where it has `{instructions}`. Empty:
-            `plain_prompt`.
-        kinds: Agent roles that may be consulted, as far as an agent answers for them.
-        consult_budget: Consultations per episode, those included that fail or are
-            withheld; a call beyond it is denied, not executed, free.
-        tool_budget: Calls of tools per episode; likewise.
-        tools_when: "always": tools are part of the world, in deployment too; "aided":
-            they are there only where agents may be consulted.
-        budget_per_kind: The same for single roles and tools.
-        reply_budget: What replies may come to before further calls are denied, in
-            tokens and US dollars by the agents' own account, in all and for single
-            roles: {"tokens": 2000, "verify/usd": 0.01}.
-        max_turns: Completions per episode.
-        max_policy_tokens: Tokens the policy may sample, over all turns.
-        max_context_tokens: Tokens of the whole episode, prompts and replies included.
-        max_invalid: Malformed turns that are answered with an explanation; the next one
-            ends the episode.
-
-    Raises:
-        ConfigError: A value is out of range; the message names it.
-    """
-
-    plain_prompt: str = PLAIN_PROMPT
-    consult_prompt: str = ""
-    kinds: tuple[ConsultKind, ...] = CONSULT_KINDS
-    consult_budget: int = 3
-    tool_budget: int = 32
-    tools_when: Literal["always", "aided"] = "always"
-    budget_per_kind: Mapping[str, int] = field(default_factory=dict)
-    reply_budget: Mapping[str, float] = field(default_factory=dict)
-    max_turns: int = 8
-    max_policy_tokens: int = 1024
-    max_context_tokens: int = 4096
-    max_invalid: int = 2
-
-    def __post_init__(self) -> None:
-        kinds: Any = self.kinds
-        if not isinstance(kinds, list | tuple):
-            raise ConfigError(
-                f"dialogue rules: kinds={kinds!r} must be a list of roles."
-            )
-        object.__setattr__(self, "kinds", tuple(kinds))
-        for name in ("plain_prompt", "consult_prompt"):
-            _check_prompt(name, getattr(self, name))
-        for role in self.kinds:
-            check_choice("dialogue rules: kind", role, CONSULT_KINDS)
-        for kind, budget in self.budget_per_kind.items():
-            check_whole(f"dialogue rules: budget_per_kind[{kind!r}]", budget)
-        check_budget("dialogue rules: reply_budget", self.reply_budget, _METERED)
-        for name in ("max_turns", "max_policy_tokens", "max_context_tokens"):
-            check_whole(f"dialogue rules: {name}", getattr(self, name), 1)
-        check_choice("dialogue rules: tools_when", self.tools_when, ("always", "aided"))
-        for name in ("consult_budget", "tool_budget", "max_invalid"):
-            check_whole(f"dialogue rules: {name}", getattr(self, name))
-
-
-def _check_prompt(name: str, prompt: Any) -> None:
-    """Raise ConfigError unless a prompt is text whose places are spelled right."""
-    if not isinstance(prompt, str):
-        raise ConfigError(f"dialogue rules: {name}={shown(prompt)} must be text.")
-    if holds_half_pair(prompt):
-        raise ConfigError(
-            f"dialogue rules: {name} holds half a surrogate pair, which no tokenizer"
-            " reads. Delete it."
-        )
-    for place in _LIKE_PLACES.findall(prompt):
-        if place not in PLACES:
-            raise ConfigError(
-                f"dialogue rules: {name} has {shown(place)}, which stands for nothing. "
-                f"{suggest(place, PLACES)}"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,29 +144,12 @@ class Dialogue:
 
     def open(self) -> tuple[Message, ...]:
         """Return the prompt."""
-        system = Span(self._system(), Author.PROMPT)
+        text = system_prompt(
+            self.rules, self.codec, offered=self.offered, has_tools=bool(self.tools)
+        )
+        system = Span(text, Author.PROMPT)
         task = Span(self.task.prompt, Author.PROMPT)
         return (Message("system", (system,)), Message("user", (task,)))
-
-    def _system(self) -> str:
-        """Return the system prompt: it offers those who answer, and nobody else."""
-        rules = self.rules
-        agents = ""
-        tools = ""
-        if self.offered:
-            agents = self.codec.instructions(self.offered, rules.consult_budget)
-        if self.tools:
-            tools = self.codec.tool_instructions(rules.tool_budget)
-        is_own = bool(self.offered and rules.consult_prompt)
-        prompt = rules.consult_prompt if is_own else rules.plain_prompt
-        texts = {"{instructions}": agents, "{tools}": tools}
-        # In one go: what is put in may hold the other's place as plain text.
-        parts = [_PLACES.sub(lambda place: texts[place[0]], prompt)]
-        if "{instructions}" not in prompt and not is_own:
-            parts.append(agents)
-        if "{tools}" not in prompt:
-            parts.append(tools)
-        return "\n\n".join(filter(None, parts))
 
     def stop_strings(self) -> tuple[str, ...]:
         """Return the strings after which the policy's turn ends."""
@@ -478,7 +363,7 @@ class Dialogue:
     def _spend(self, consult: Consult) -> None:
         """Charge a reply to the budgets of replies, in all and of its role."""
         amounts = (consult.tokens, consult.cost_usd)
-        for metric, amount in zip(_METERED, amounts, strict=True):
+        for metric, amount in zip(REPLY_METRICS, amounts, strict=True):
             for name in counted(consult.kind, metric):
                 self._spent[name] += amount
 

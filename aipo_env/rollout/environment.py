@@ -26,7 +26,7 @@ from aipo_env.codecs.base import Codec
 from aipo_env.errors import ConfigError, suggest
 from aipo_env.records import ConsultKind
 from aipo_env.registry import TASKS, Spec, construct
-from aipo_env.rollout.dialogue import DialogueRules
+from aipo_env.rollout.rules import DialogueRules
 from aipo_env.tasks.base import TaskSource
 from aipo_env.tasks.datasets import known_datasets
 from aipo_env.verifiers.base import Verifier

@@ -12,7 +12,6 @@ from aipo_env.errors import ConfigError, check_choice
 from aipo_env.keys import Key, free_key
 from aipo_env.records import CONSULT_KINDS, ConsultKind, Split, Task
 from aipo_env.registry import AGENTS, CODECS, construct
-from aipo_env.rollout.dialogue import DialogueRules
 from aipo_env.rollout.environment import (
     AgentsSpec,
     CodecSpec,
@@ -24,6 +23,7 @@ from aipo_env.rollout.environment import (
     VerifierSpec,
     given,
 )
+from aipo_env.rollout.rules import DialogueRules
 from aipo_env.rollout.session import Session
 from aipo_env.tasks.base import TaskSource, build_source, task_index
 from aipo_env.tasks.toy import ToySource

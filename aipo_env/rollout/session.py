@@ -35,10 +35,10 @@ from aipo_env.rollout.dialogue import (
     Answer,
     Consults,
     Dialogue,
-    DialogueRules,
     Ended,
     Feedback,
 )
+from aipo_env.rollout.rules import DialogueRules
 from aipo_env.text import encodable
 from aipo_env.threads import all_of
 from aipo_env.tokenizers.base import Piece

@@ -26,7 +26,7 @@ from aipo_env import (
     consult_outcome,
     episode_text,
 )
-from aipo_env.rollout.dialogue import DialogueRules
+from aipo_env.rollout.rules import DialogueRules
 from aipo_env.testing import FaultServer
 
 pytest.importorskip("openai")

@@ -39,7 +39,7 @@ from aipo_env.files import (
     write_output,
 )
 from aipo_env.grading import Grader
-from aipo_env.rollout.dialogue import DialogueRules
+from aipo_env.rollout.rules import DialogueRules
 from aipo_env.stored import lint_episodes
 from aipo_env.tasks.file import FileSource
 from aipo_env.tasks.rows import read_rows

@@ -23,7 +23,8 @@ from aipo_env import (
     run_sync,
 )
 from aipo_env.records import Completion, Consult, Task
-from aipo_env.rollout.dialogue import Dialogue, DialogueRules
+from aipo_env.rollout.dialogue import Dialogue
+from aipo_env.rollout.rules import DialogueRules
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import ScriptedPolicy
 from aipo_env.toy.world import World

@@ -26,7 +26,7 @@ from aipo_env import (
     run_sync,
 )
 from aipo_env.agents.hands import HandsAgent, check_equations
-from aipo_env.rollout.dialogue import DialogueRules
+from aipo_env.rollout.rules import DialogueRules
 from aipo_env.tasks.toy import ToySource
 from aipo_env.toy.world import World
 

@@ -38,8 +38,8 @@ from aipo_env.agents.pool.journal import Cassette as Cassette
 from aipo_env.agents.pool.journal import Journal as Journal
 from aipo_env.agents.pool.journal import Outcome as Outcome
 from aipo_env.agents.pool.journal import request_hash as request_hash
-from aipo_env.agents.pool.limits import SPENT, counted, spent_limit
 from aipo_env.agents.pool.limits import PoolLimits as PoolLimits
+from aipo_env.budgets import SPENT, counted, spent_limit
 from aipo_env.errors import is_hopeless
 from aipo_env.keys import Salt, keyed_rng
 from aipo_env.records import CONSULT_KINDS
