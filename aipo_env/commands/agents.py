@@ -16,7 +16,8 @@ from aipo_env.errors import AgentError, AipoError, ConfigError
 from aipo_env.event_loop import run_sync
 from aipo_env.rollout.scenario import build_agents
 from aipo_env.tasks.base import build_source
-from aipo_env.verifiers.leaks.rule import Gold, gives_away
+from aipo_env.verifiers.leaks.check import gives_away
+from aipo_env.verifiers.leaks.gold import Gold
 from aipo_env.viewer.render import escape_terminal
 
 _RETRIES = 4

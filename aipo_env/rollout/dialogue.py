@@ -34,7 +34,7 @@ from aipo_env.rollout.prompt import system_prompt
 from aipo_env.rollout.quotes import Quotable
 from aipo_env.rollout.rules import REPLY_METRICS, DialogueRules
 from aipo_env.text import encodable
-from aipo_env.verifiers.leaks.rule import Gold, is_short
+from aipo_env.verifiers.leaks.gold import Gold, is_short
 
 MAX_CALLS = 64
 """A turn of more calls is malformed: each of them is answered, even if it is denied."""
@@ -118,6 +118,7 @@ class Dialogue:
         self.tools: tuple[str, ...] = ()
         if aided or rules.tools_when == "always":
             self.tools = tuple(tools)
+        self._gold = Gold.of(task)
         self.turns: list[Turn] = []
         self.num_policy_tokens = 0
         self.num_context_tokens = 0
@@ -265,7 +266,7 @@ class Dialogue:
                 call leaked; of a gold with few candidates it is shown, and the call has
                 revealed it.
         """
-        if gives_away and is_short(Gold.of(self.task)):
+        if gives_away and is_short(self._gold):
             consult = replace(consult, reveals=True)
         elif gives_away:
             consult = replace(
@@ -280,7 +281,7 @@ class Dialogue:
         A gold with few candidates counts as said in this very query only: a policy that
         has listed all digits has said nothing.
         """
-        if is_short(Gold.of(self.task)):
+        if is_short(self._gold):
             return query
         return "\n".join(turn.completion for turn in self.turns)
 
@@ -310,7 +311,7 @@ class Dialogue:
 
     def _as_withheld(self, consult: Consult) -> str:
         """Return a reply, or `UNKNOWN` if it says no more than not to know."""
-        may_be_withheld = consult.is_agents and not is_short(Gold.of(self.task))
+        may_be_withheld = consult.is_agents and not is_short(self._gold)
         if not may_be_withheld:
             return consult.reply
         bare = consult.reply.strip(_DRESS).casefold()

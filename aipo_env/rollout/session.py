@@ -49,7 +49,8 @@ from aipo_env.verifiers.base import (
     run_turn_reward,
     run_verifier,
 )
-from aipo_env.verifiers.leaks.rule import Gold, gives_away
+from aipo_env.verifiers.leaks.check import gives_away
+from aipo_env.verifiers.leaks.gold import Gold
 
 _NOTHING = AgentReply(text="")
 """What an agent said that gave no reply."""

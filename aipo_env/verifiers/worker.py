@@ -75,8 +75,9 @@ def _skip_the_door() -> None:
 def _load_questions() -> _Questions:
     from aipo_env.verifiers.choice import read_choice
     from aipo_env.verifiers.extract import extract
+    from aipo_env.verifiers.leaks.gold import Gold
     from aipo_env.verifiers.leaks.programs import holds_program
-    from aipo_env.verifiers.leaks.rule import Gold, leaks
+    from aipo_env.verifiers.leaks.rule import leaks
     from aipo_env.verifiers.math.symbolic import grade, unreadable
 
     def extract_answer(text: str, marked: str) -> str | None:

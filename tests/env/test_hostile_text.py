@@ -38,7 +38,9 @@ from aipo_env.verifiers.leaks import (
     spoken,
 )
 from aipo_env.verifiers.leaks.candidates import names_number, names_text
+from aipo_env.verifiers.leaks.check import gives_away
 from aipo_env.verifiers.leaks.encodings import decoded
+from aipo_env.verifiers.leaks.gold import Gold
 from aipo_env.verifiers.leaks.numerals import (
     number_words,
     readings_in,
@@ -49,7 +51,6 @@ from aipo_env.verifiers.leaks.numerals import (
 from aipo_env.verifiers.leaks.phrases import is_said
 from aipo_env.verifiers.leaks.plain_text import folded, plain
 from aipo_env.verifiers.leaks.programs import holds_program
-from aipo_env.verifiers.leaks.rule import Gold, gives_away
 from aipo_env.verifiers.leaks.spoken import as_formulas
 from aipo_env.verifiers.math import compare as compare_forms
 from aipo_env.verifiers.math import forms

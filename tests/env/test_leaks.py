@@ -26,9 +26,10 @@ from aipo_env import (
     Task,
     run_sync,
 )
-from aipo_env.verifiers.leaks import rule
+from aipo_env.verifiers.leaks import check
+from aipo_env.verifiers.leaks.check import gives_away
+from aipo_env.verifiers.leaks.gold import Gold, is_short
 from aipo_env.verifiers.leaks.numerals import _ONES, _words
-from aipo_env.verifiers.leaks.rule import Gold, gives_away, is_short
 
 CASES = [
     json.loads(line)
@@ -360,17 +361,17 @@ def test_a_part_of_a_program_is_none(text: str):
 
 
 def test_length_is_counted_when_all_is_normalised():
-    assert rule._are_brief(("a" * rule.MAX_INLINE_CHARS,))
-    assert not rule._are_brief(("a" * rule.MAX_INLINE_CHARS, "b"))
-    ligatures = "\ufdfa" * (rule.MAX_INLINE_CHARS // 10)
-    assert not rule._are_brief((ligatures,))
+    assert check._are_brief(("a" * check.MAX_INLINE_CHARS,))
+    assert not check._are_brief(("a" * check.MAX_INLINE_CHARS, "b"))
+    ligatures = "\ufdfa" * (check.MAX_INLINE_CHARS // 10)
+    assert not check._are_brief((ligatures,))
 
 
 def test_what_cannot_be_compared_counts_as_a_leak(monkeypatch: pytest.MonkeyPatch):
     def fail(*_: object) -> bool:
         raise RecursionError
 
-    monkeypatch.setattr(rule, "leaks", fail)
+    monkeypatch.setattr(check, "leaks", fail)
     assert found(Gold("142857"), "hm")
 
 
