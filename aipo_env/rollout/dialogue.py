@@ -275,7 +275,7 @@ class Dialogue:
         self._accounts[consult.call_id] = consult
         return consult
 
-    def said(self, query: str) -> str:
+    def own_words(self, query: str) -> str:
         """Return the policy's own words that let a reply repeat the gold answer.
 
         A gold with few candidates counts as said in this very query only: a policy that
@@ -293,7 +293,7 @@ class Dialogue:
         if consult.status == "answered":
             author = Author.AGENT if consult.kind in CONSULT_KINDS else Author.TOOL
             return Span(
-                self._as_withheld(consult),
+                self._unified_unknown(consult),
                 author,
                 consult.agent_id,
                 consult.call_id,
@@ -309,7 +309,7 @@ class Dialogue:
             notice = TOOL_DENIED
         return Span(notice, Author.ENV, call_id=consult.call_id)
 
-    def _as_withheld(self, consult: Consult) -> str:
+    def _unified_unknown(self, consult: Consult) -> str:
         """Return a reply, or `UNKNOWN` if it says no more than not to know."""
         may_be_withheld = consult.is_agents and not is_short(self._gold)
         if not may_be_withheld:

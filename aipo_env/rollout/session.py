@@ -392,7 +392,7 @@ class Session:
         if account.status != "answered" or not account.is_agents:
             return False
         # What the policy had said itself is no news in a reply.
-        said = self.dialogue.said(account.query)
+        said = self.dialogue.own_words(account.query)
         return await gives_away(Gold.of(self.task), account.reply, said)
 
     def _record(self, token_ids: Sequence[int], span: Span) -> None:
