@@ -5,7 +5,7 @@
     consult = dialogue.account(consult)  # of each, once it was answered
     message = dialogue.reply(consults)    # after all: what the policy sees next
 
-`fits`, `saw` and `exhausted` count the tokens that the policy is shown.
+`fits`, `count_shown` and `exhausted` count the tokens that the policy is shown.
 
 Limits, malformed calls, denied calls and forged markup are decided here, nowhere else.
 """
@@ -183,7 +183,7 @@ class Dialogue:
         """Return whether the policy may be shown so many tokens without an overflow."""
         return num_tokens <= self.context_left()
 
-    def saw(self, num_tokens: int) -> None:
+    def count_shown(self, num_tokens: int) -> None:
         """Count tokens that the policy was shown, and did not sample, as context."""
         self.num_context_tokens += num_tokens
 

@@ -144,7 +144,7 @@ class Session:
             return
         for token_ids, span in pieces:
             self._record(token_ids, span)
-        self.dialogue.saw(num_tokens)
+        self.dialogue.count_shown(num_tokens)
         reason = self.dialogue.exhausted()
         if reason is not None:
             self.abort(reason)

@@ -200,18 +200,18 @@ def test_the_last_turn_may_answer_but_not_ask():
 
 def test_token_limits_name_the_nearer_one():
     dialogue = start(max_policy_tokens=10, max_context_tokens=100)
-    dialogue.saw(40)
+    dialogue.count_shown(40)
     assert dialogue.token_limit() == 10
     assert dialogue.receive(says("abc", 10, "length")) == Ended(
         StopReason.MAX_SAMPLED_TOKENS
     )
     dialogue = start(max_policy_tokens=60, max_context_tokens=100)
-    dialogue.saw(40)  # both are as near
+    dialogue.count_shown(40)  # both are as near
     assert dialogue.receive(says("abc", 60, "length")) == Ended(
         StopReason.MAX_SAMPLED_TOKENS
     )
     dialogue = start(max_policy_tokens=50, max_context_tokens=100)
-    dialogue.saw(60)
+    dialogue.count_shown(60)
     assert dialogue.token_limit() == 40
     assert dialogue.receive(says("abc", 40, "length")) == Ended(
         StopReason.CONTEXT_OVERFLOW
@@ -220,9 +220,9 @@ def test_token_limits_name_the_nearer_one():
 
 def test_what_the_policy_wrote_and_saw_fills_the_context():
     dialogue = start(max_policy_tokens=80, max_context_tokens=100)
-    dialogue.saw(30)
+    dialogue.count_shown(30)
     dialogue.receive(says(ASK, 20))
-    dialogue.saw(5)
+    dialogue.count_shown(5)
     assert dialogue.token_limit() == 45
     assert (dialogue.num_policy_tokens, dialogue.num_context_tokens) == (20, 55)
 
@@ -233,7 +233,7 @@ def test_an_exhausted_episode_says_why():
     dialogue.receive(says(ASK, 10))
     assert dialogue.exhausted() == StopReason.MAX_SAMPLED_TOKENS
     dialogue = start(max_policy_tokens=50, max_context_tokens=100)
-    dialogue.saw(130)
+    dialogue.count_shown(130)
     assert (dialogue.token_limit(), dialogue.exhausted()) == (
         0,
         StopReason.CONTEXT_OVERFLOW,
