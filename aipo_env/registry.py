@@ -50,19 +50,19 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
     """
     if isinstance(spec, Mapping):
         options = dict(spec)
-        kind = options.pop("type", None)
-        if not isinstance(kind, str):
+        spec_type = options.pop("type", None)
+        if not isinstance(spec_type, str):
             raise ConfigError(
                 f"{what}: the spec {shown(dict(spec), _MAX_SPEC_CHARS)} needs a 'type',"
                 " such as {'type': 'toy'}."
             )
-        return kind, options
+        return spec_type, options
     if not isinstance(spec, str):
         raise ConfigError(
             f"{what}: {spec!r} is no spec; write 'name:option=value' or {{'type':"
             " 'name'}."
         )
-    kind, _, rest = spec.partition(":")
+    spec_type, _, rest = spec.partition(":")
     options = {}
     items = [item for item in rest.split(",") if item]
     for number, item in enumerate(items):
@@ -70,7 +70,8 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
         # Only the first value goes without a name.
         if option is None and number:
             raise ConfigError(
-                f"{what}: {item!r} in {spec!r} is no option; write {kind}:name=value,…."
+                f"{what}: {item!r} in {spec!r} is no option; write"
+                f" {spec_type}:name=value,…."
             )
         if option is None:
             options[FIRST] = item
@@ -79,28 +80,17 @@ def parse_spec(spec: Spec, what: str) -> tuple[str, dict[str, Any]]:
         if name in options:
             raise ConfigError(f"{what}: {name!r} is given twice in {spec!r}.")
         options[name] = _value(value)
-    return kind, options
+    return spec_type, options
 
 
-def as_options(value: Any, what: str) -> dict[str, Any]:
-    """Return a copy of an object of names and values, empty for None.
-
-    Raises:
-        ConfigError: It is something else.
-    """
-    if not isinstance(value or {}, Mapping):
-        raise ConfigError(f"{what}: {value!r} must be an object of names and values.")
-    return dict(value or {})
-
-
-def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> T:
-    """Call `make` with options from a spec.
+def construct(factory: Callable[..., T], options: Mapping[str, Any], what: str) -> T:
+    """Call `factory` with options from a spec.
 
     Raises:
         ConfigError: An option is unknown (the message suggests the nearest) or has a
             value of the wrong type.
     """
-    parameters = inspect.signature(make).parameters
+    parameters = inspect.signature(factory).parameters
     kinds = {parameter.kind for parameter in parameters.values()}
     takes_any = inspect.Parameter.VAR_KEYWORD in kinds
     for name in options:
@@ -110,7 +100,7 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
                 f" {suggest(str(name), parameters)}"
             )
     try:
-        return make(**options)
+        return factory(**options)
     except (TypeError, AttributeError) as error:
         raise ConfigError(
             f"{what}: {message_of(error)}. Options given: "
@@ -119,7 +109,7 @@ def construct(make: Callable[..., T], options: Mapping[str, Any], what: str) -> 
 
 
 def named_options(
-    make: Callable[..., Any],
+    factory: Callable[..., Any],
     options: Mapping[str, Any],
     what: str,
     at_hand: Collection[str] = (),
@@ -129,7 +119,7 @@ def named_options(
     It is of the first parameter that the spec is to fill.
 
     Args:
-        make: What the options are for.
+        factory: What the options are for.
         options: As `parse_spec` returns them.
         what: Names the component in messages.
         at_hand: Parameters that are not for the spec to fill.
@@ -142,7 +132,7 @@ def named_options(
         return named
     value = named.pop(FIRST)
     free = []
-    for name, parameter in inspect.signature(make).parameters.items():
+    for name, parameter in inspect.signature(factory).parameters.items():
         if name not in at_hand and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             free.append(name)
     if not free or free[0] in named:
@@ -329,8 +319,8 @@ class Registry:
     def plugins(self) -> list[Plugin]:
         """Load everything; return what there is, from where, and what failed."""
         plugins = [Plugin(self.kind, name, "aipo_env") for name in self._own]
-        for name, make in self._added.items():
-            plugins.append(Plugin(self.kind, name, make.__module__))
+        for name, factory in self._added.items():
+            plugins.append(Plugin(self.kind, name, factory.__module__))
         for entry in self._offered():
             error = self._fault(entry, plugins)
             plugins.append(Plugin(self.kind, entry.name, _origin(entry), error))
@@ -385,8 +375,9 @@ def _value(text: str) -> Any:
         return text
 
 
-_OWN = {
-    "agent": {
+AGENTS = Registry(
+    "agent",
+    {
         "scripted": "aipo_env.agents.scripted:ScriptedAgent",
         "notes": "aipo_env.agents.notes:NotesAgent",
         "openai": "aipo_env.agents.chat:ChatAgent",
@@ -397,27 +388,40 @@ _OWN = {
         "mix": "aipo_env.agents.mixed:MixedAgent",
         "wrong": "aipo_env.agents.mixed:WrongAgent",
     },
-    "tool": {},
-    "verifier": {
+)
+"""The agents that a spec may name."""
+TOOLS = Registry("tool", {})
+"""The tools that a spec may name."""
+VERIFIERS = Registry(
+    "verifier",
+    {
         "auto": "aipo_env.verifiers.by_kind:ByKind",
         "math": "aipo_env.verifiers.math.verifier:MathVerifier",
         "choice": "aipo_env.verifiers.choice:ChoiceVerifier",
         "reward": "aipo_env.verifiers.rewards:RewardVerifier",
     },
-    "task": {
+)
+"""The verifiers that a spec may name."""
+TASKS = Registry(
+    "task",
+    {
         "toy": "aipo_env.tasks.toy:toy_source",
         "file": "aipo_env.tasks.file:FileSource",
         "shipped": "aipo_env.tasks.file:shipped",
         "hf": "aipo_env.tasks.hub:hub_source",
         "reasoning_gym": "aipo_env.tasks.reasoning_gym:reasoning_gym_source",
     },
-    "codec": {
+)
+"""The sources of tasks that a spec may name."""
+CODECS = Registry(
+    "codec",
+    {
         "tags": "aipo_env.codecs.tags:TagsCodec",
         "hermes": "aipo_env.codecs.hermes:HermesCodec",
         "openai": "aipo_env.codecs.openai_calls:OpenAICodec",
         "macro": "aipo_env.codecs.macro:MacroCodec",
     },
-}
-"""Our own components, by kind and name."""
-REGISTRIES = tuple(Registry(kind, own) for kind, own in _OWN.items())
-AGENTS, TOOLS, VERIFIERS, TASKS, CODECS = REGISTRIES
+)
+"""The codecs that a spec may name."""
+REGISTRIES = (AGENTS, TOOLS, VERIFIERS, TASKS, CODECS)
+"""All there are, each with our own components."""

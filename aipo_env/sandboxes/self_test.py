@@ -71,10 +71,10 @@ async def open_sandbox(spec: str = "auto", allow_unsafe: bool = False) -> Sandbo
 
 def _open(spec: str, allow_unsafe: bool) -> Sandbox:
     key = (spec, allow_unsafe)
-    kind, options = parse_spec(spec, "sandbox")
+    spec_type, options = parse_spec(spec, "sandbox")
     if FIRST in options:
         options["image"] = options.pop(FIRST)
-    names = _AUTOMATIC if kind == "auto" else (kind,)
+    names = _AUTOMATIC if spec_type == "auto" else (spec_type,)
     with _OPENING:
         # Another thread may have opened it while this one waited for the lock.
         if key in _OPEN:
