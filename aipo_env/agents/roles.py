@@ -25,6 +25,17 @@ _HEADING = re.compile(
 """A line that reads like the heading of a part of the question: `Claim:`."""
 
 
+def mind_of(agent: Agent) -> Agent:
+    """Return the agent behind a role; an agent that is no role is its own mind."""
+    mind: Agent = getattr(agent, "mind", agent)
+    return mind
+
+
+def is_agents(kind: str) -> bool:
+    """Return whether agents answer calls of this kind; if not, it names a tool."""
+    return kind in CONSULT_KINDS
+
+
 @dataclass(frozen=True, slots=True)
 class _Role:
     """Passes `mind` what the role may see: here, all of the request."""

@@ -7,12 +7,13 @@ rest when it keeps failing. A watch on each call tells in the log where a run ha
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import defaultdict, deque
 
 import numpy as np
 
-from aipo_env.agents.base import AgentRequest
+from aipo_env.agents.base import Agent, AgentRequest
 from aipo_env.agents.pool.limits import PoolLimits
+from aipo_env.agents.roles import mind_of
 
 BREAK_S = 30.0
 """How long an agent that keeps failing is left alone; then one call tries it again."""
@@ -113,6 +114,36 @@ class Gate:
             )
         # Looked at only after `break_after` failures; the rest begins at the last one.
         self._reopens = time.monotonic() + BREAK_S
+
+
+class Gates:
+    """The ways to the agents of a pool.
+
+    Args:
+        limits: Those of the pool.
+    """
+
+    def __init__(self, limits: PoolLimits) -> None:
+        self._gates = defaultdict[int, Gate](lambda: Gate(limits))
+
+    def of(self, agent: Agent) -> Gate:
+        """Return the way to an agent: one, though it is behind several roles."""
+        # By identity: equal agents may be two servers. They live as long as the pool.
+        return self._gates[id(mind_of(agent))]
+
+
+class Notices:
+    """Warnings that every further call would repeat; each is logged once."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def give(self, warning: str) -> None:
+        """Log a warning, unless it was."""
+        if warning in self._given:
+            return
+        self._given.add(warning)
+        LOG.warning("%s", warning)
 
 
 class Watch:

@@ -9,22 +9,17 @@ role's mind. One mind behind several roles is one agent here: it has one gate.
 """
 
 import asyncio
-import os
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 
 from aipo_env.agents.base import (
     Agent,
-    AgentLost,
     AgentReply,
     AgentRequest,
-    BudgetSpent,
     PermanentFailure,
     RequestRefused,
     RetryLater,
@@ -32,17 +27,15 @@ from aipo_env.agents.base import (
     taken,
 )
 from aipo_env.agents.pool.batching import Batcher
-from aipo_env.agents.pool.gate import LOG, Gate, Watch
-from aipo_env.agents.pool.journal import MAX_ERROR_CHARS
-from aipo_env.agents.pool.journal import Cassette as Cassette
-from aipo_env.agents.pool.journal import Journal as Journal
-from aipo_env.agents.pool.journal import Outcome as Outcome
-from aipo_env.agents.pool.journal import request_hash as request_hash
-from aipo_env.agents.pool.limits import PoolLimits as PoolLimits
-from aipo_env.budgets import SPENT, counted, spent_limit
+from aipo_env.agents.pool.budget import Budget
+from aipo_env.agents.pool.gate import Gate, Gates, Watch
+from aipo_env.agents.pool.journal import MAX_ERROR_CHARS, Journal, Outcome
+from aipo_env.agents.pool.limits import PoolLimits
+from aipo_env.agents.pool.losses import Losses
+from aipo_env.agents.pool.shared_questions import SharedQuestions, open_cache
+from aipo_env.agents.roles import is_agents, mind_of
 from aipo_env.errors import is_hopeless
 from aipo_env.keys import Salt, keyed_rng
-from aipo_env.records import CONSULT_KINDS
 from aipo_env.threads import check_cancelled
 
 PAUSE_GROWTH = 2
@@ -51,10 +44,6 @@ LEAST_PAUSE, MOST_PAUSE = 0.5, 1.5
 """Bounds of a pause, as shares of its mean; spread, so that calls that failed together
 do not come back together.
 """
-SEED_DIGITS = 8
-"""Hexadecimal digits of a hash that make a seed of 32 bits."""
-_Question = tuple[asyncio.AbstractEventLoop, str]
-"""A running event loop and the hash of what is asked in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +85,12 @@ class AgentPool:
         self.journal = journal
         self._batchers: dict[int, Batcher] = {}
         self.agents = {kind: self._batched(agent) for kind, agent in agents.items()}
-        self.spent = defaultdict[str, float](float, calls=0, tokens=0, usd=0.0)
-        totals = {metric: getattr(self.limits, f"max_{metric}") for metric in SPENT}
-        self._budget: dict[str, float | None] = {**totals, **self.limits.max_per_kind}
-        self._warnings: set[str] = set()
-        self._gates = defaultdict[int, Gate](lambda: Gate(self.limits))
-        self._cache = self._open_cache()
-        # Two loops may ask the same at once, and a task belongs to one of them.
-        self._asking: dict[_Question, asyncio.Task[Outcome]] = {}
-
-    def _open_cache(self) -> Journal | None:
-        """Return where replies to equal questions are kept; None if nowhere."""
-        place = self.limits.cache
-        if not place:
-            return None
-        # A journal that writes into nothing still has its replies in memory.
-        path = os.devnull if place == "memory" else place
-        return Journal(Path(path).expanduser())
+        self._budget = Budget(self.limits)
+        self.spent = self._budget.spent
+        self._gates = Gates(self.limits)
+        self._losses = Losses(self.agents, self._gates, self.limits)
+        cache = open_cache(self.limits.cache)
+        self._shared = SharedQuestions(cache, self._ask) if cache else None
 
     def agent_id(self, kind: str) -> str:
         """Return the name of the agent behind a role, or of a tool."""
@@ -149,8 +127,8 @@ class AgentPool:
             return recorded
         if tool is not None:
             outcome = await self._use(tool, request)
-        elif self._cache and is_agents(request.kind) and not request.is_private:
-            outcome = await self._ask_once(agent, request, self._cache)
+        elif self._shared and is_agents(request.kind) and not request.is_private:
+            outcome = await self._shared.ask(agent, request)
         else:
             outcome = await self._ask(agent, request)
         # Nothing of a task that forbids republication is written down.
@@ -164,10 +142,10 @@ class AgentPool:
         It waits for no other's, and no other's failures count against it: each episode
         has a tool of its own, so there is no gate. It is never called twice either.
         """
-        refusal = self._overspent(request.kind)
+        refusal = self._budget.refusal(request.kind)
         if refusal:
             return Outcome(reply=None, error=refusal)
-        self._spend(request.kind, "calls", 1)
+        self._budget.spend(request.kind, "calls", 1)
         start = time.monotonic()
         with Watch(request, getattr(tool, "agent_id", request.kind)) as watch:
             watch.phase = "called"
@@ -179,55 +157,9 @@ class AgentPool:
         seconds = time.monotonic() - start
         return Outcome(reply=attempt.reply, error=attempt.error, seconds=seconds)
 
-    async def _ask_once(
-        self, agent: Agent, request: AgentRequest, cache: Journal
-    ) -> Outcome:
-        """Ask, unless the same was or is being asked: that reply is shared, and free.
-
-        Equal questions get one seed, drawn from what is asked: with the episode's own
-        it would depend on who comes first what all of them are told.
-        """
-        content = request_hash(replace(request, seed=0))
-        request = replace(request, seed=int(content[:SEED_DIGITS], 16))
-        outcome = cache.get(_of_any_episode(request))
-        if outcome is None:
-            question = (asyncio.get_running_loop(), request_hash(request))
-            is_first = question not in self._asking
-            if is_first:
-                self._begin_asking(question, agent, request, cache)
-            # Shielded: one who waits may be cancelled, and the others go on waiting.
-            outcome = await asyncio.shield(self._asking[question])
-            if is_first:
-                return outcome
-        # Whoever asked first has paid, waited and retried.
-        reply = outcome.reply and replace(outcome.reply, cost_usd=0.0)
-        return replace(outcome, reply=reply, retries=0, seconds=0.0)
-
-    def _begin_asking(
-        self, question: _Question, agent: Agent, request: AgentRequest, cache: Journal
-    ) -> None:
-        """Ask in a task of its own.
-
-        Whoever asked first may be cancelled while others wait.
-        """
-        task = asyncio.create_task(self._ask_and_keep(agent, request, cache))
-        task.add_done_callback(lambda _: self._asking.pop(question))
-        self._asking[question] = task
-
-    async def _ask_and_keep(
-        self, agent: Agent, request: AgentRequest, cache: Journal
-    ) -> Outcome:
-        """Ask, and keep a reply for those who ask the same later."""
-        outcome = await self._ask(agent, request)
-        # Weights in training say something else tomorrow, and their log-probabilities
-        # are known.
-        if outcome.reply and not outcome.reply.logprobs:
-            cache.put(_of_any_episode(request), outcome)
-        return outcome
-
     async def _ask(self, agent: Agent, request: AgentRequest) -> Outcome:
         """Ask until there is a reply or no further attempt."""
-        loss = self._loss(request.kind)
+        loss = self._losses.refusal(request.kind, self.journal)
         if loss:
             return Outcome(reply=None, error=loss)
         start = time.monotonic()
@@ -295,7 +227,7 @@ class AgentPool:
         self, agent: Agent, request: AgentRequest, watch: Watch
     ) -> Attempt:
         """Make one attempt when it is its turn."""
-        gate = self._gate(agent)
+        gate = self._gates.of(agent)
         watch.phase = "waiting for its turn"
         async with gate.slots():
             # A lost agent is not waited for: all who queue are told at once.
@@ -305,14 +237,15 @@ class AgentPool:
             refusal = self._refusal(request.kind, gate)
             if refusal:
                 return Attempt(None, refusal, retry_after_s=None)
-            self._spend(request.kind, "calls", 1)
+            self._budget.spend(request.kind, "calls", 1)
             watch.phase = "asked"
             start = time.monotonic()
             try:
                 attempt = await self._hedged_call(agent, request, gate)
             except PermanentFailure as failure:
                 self.lose(request.kind, said_of(mind_of(agent), failure))
-                return Attempt(None, self._loss(request.kind), retry_after_s=None)
+                loss = self._losses.refusal(request.kind, self.journal)
+                return Attempt(None, loss, retry_after_s=None)
             seconds = time.monotonic() - start
         # That an agent refuses what a policy wrote does not count against it.
         if attempt.retry_after_s is not None:
@@ -341,7 +274,7 @@ class AgentPool:
                 return await first
             async with gate.slots():
                 await gate.turn()
-                self._spend(request.kind, "calls", 1)
+                self._budget.spend(request.kind, "calls", 1)
                 calls.append(asyncio.create_task(self._paid_call(agent, request)))
                 for finished in asyncio.as_completed(calls):
                     attempt = await finished
@@ -360,7 +293,7 @@ class AgentPool:
 
         What is optional neither waits nor ends the run.
         """
-        if not gate.is_free() or spent_limit(self._budget, self.spent, kind):
+        if not gate.is_free() or self._budget.reached(kind):
             return False
         return not gate.lost and not gate.refusal()
 
@@ -370,8 +303,8 @@ class AgentPool:
         if attempt.reply is None:
             return attempt
         # Here, because a reply that is empty, or comes second, is paid for too.
-        self._spend(request.kind, "tokens", attempt.reply.tokens)
-        self._spend(request.kind, "usd", attempt.reply.cost_usd)
+        self._budget.spend(request.kind, "tokens", attempt.reply.tokens)
+        self._budget.spend(request.kind, "usd", attempt.reply.cost_usd)
         reply = taken(attempt.reply)
         if reply is None:
             return Attempt(None, "the reply is empty")
@@ -398,45 +331,14 @@ class AgentPool:
             return Attempt(None, f"no AgentReply, but {type(reply).__name__}")
         return Attempt(reply)
 
-    # Why no call is made, and what calls take.
-
     def _refusal(self, kind: str, gate: Gate) -> str:
         """Return why an attempt is not made; empty: it may be.
 
         Raises:
             AgentLost, BudgetSpent: The run is to stop then.
         """
-        return self._loss(kind) or self._overspent(kind) or gate.refusal()
-
-    def _overspent(self, kind: str) -> str:
-        """Return which budget forbids another call; empty: none does."""
-        name = spent_limit(self._budget, self.spent, kind)
-        if not name:
-            return ""
-        # As it is set: max_per_kind has "verify/calls", the total is max_calls.
-        setting = name if "/" in name else f"max_{name}"
-        limit = f"{setting}={self._budget[name]}"
-        refusal = f"the run's budget for agents is spent: {limit}"
-        if self.limits.when_spent == "stop":
-            raise BudgetSpent(
-                f"{refusal}. Raise it, or set when_spent to 'unaided', and resume."
-            )
-        self._warn_once(f"{refusal}; the run goes on unaided")
-        return refusal
-
-    def _spend(self, kind: str, name: str, amount: float) -> None:
-        """Count what a role or a tool took; a tool is not counted with the agents."""
-        for counted_name in counted(kind, name):
-            self.spent[counted_name] += amount
-
-    def _warn_once(self, warning: str) -> None:
-        """Log a warning that every further call would repeat."""
-        if warning in self._warnings:
-            return
-        self._warnings.add(warning)
-        LOG.warning("%s", warning)
-
-    # Agents that can never answer.
+        loss = self._losses.refusal(kind, self.journal)
+        return loss or self._budget.refusal(kind) or gate.refusal()
 
     def lose(self, kind: str, reason: str) -> None:
         """Never again ask the agent behind a role, in this role or another.
@@ -445,59 +347,14 @@ class AgentPool:
             kind: One of its roles.
             reason: Names the agent and says why. The first one stays.
         """
-        gate = self._gate(self.agents[kind])
-        gate.lost = gate.lost or reason[:MAX_ERROR_CHARS]
-        if self.limits.when_lost == "unaided":
-            self._warn_once(f"lost: {gate.lost}; the run goes on unaided")
-            self._keep_loss(gate)
+        self._losses.lose(kind, reason, self.journal)
 
     def why_lost(self, kind: str) -> str:
         """Return why the agent behind a role can never answer; empty: it may.
 
         It may have been lost to this run, or to the one that this run resumes.
         """
-        agent = self.agents.get(kind)
-        if agent is None or not is_agents(kind):
-            return ""
-        gate = self._gate(agent)
-        if self.limits.when_lost == "unaided":
-            self._recall_loss(kind, agent, gate)
-        return gate.lost
-
-    def _loss(self, kind: str) -> str:
-        """Return the error of a call to an agent that is lost; empty: it is not.
-
-        Raises:
-            AgentLost: The run is to stop then.
-        """
-        reason = self.why_lost(kind)
-        if reason and self.limits.when_lost == "stop":
-            raise AgentLost.of(reason)
-        return f"lost: {reason}" if reason else ""
-
-    def _recall_loss(self, kind: str, agent: Agent, gate: Gate) -> None:
-        """Take over a loss from the journal, or see that it stands there."""
-        if self.journal is None:
-            return
-        reason = self.journal.loss(kind, agent.agent_id)
-        if gate.lost and reason is None:
-            # The pool has another journal than the one that the loss was written to.
-            self._keep_loss(gate)
-        elif reason is not None and not gate.lost:
-            self.lose(kind, reason)
-
-    def _keep_loss(self, gate: Gate) -> None:
-        """Note in the journal every role of a lost agent."""
-        for kind, agent in self.agents.items():
-            if self.journal and self._gate(agent) is gate:
-                self.journal.lose(kind, agent.agent_id, gate.lost)
-
-    # Which agents are one.
-
-    def _gate(self, agent: Agent) -> Gate:
-        """Return the way to an agent: one, though it is behind several roles."""
-        # By identity: equal agents may be two servers. They live as long as the pool.
-        return self._gates[id(mind_of(agent))]
+        return self._losses.reason(kind, self.journal)
 
     def _batched(self, agent: Agent) -> Agent:
         """Return an agent whose calls are gathered, if its mind answers many at once.
@@ -516,22 +373,6 @@ class AgentPool:
         role: Any = agent
         batched: Agent = replace(role, mind=batcher)
         return batched
-
-
-def mind_of(agent: Agent) -> Agent:
-    """Return the agent behind a role; an agent that is no role is its own mind."""
-    mind: Agent = getattr(agent, "mind", agent)
-    return mind
-
-
-def is_agents(kind: str) -> bool:
-    """Return whether agents answer calls of this kind; if not, it names a tool."""
-    return kind in CONSULT_KINDS
-
-
-def _of_any_episode(request: AgentRequest) -> AgentRequest:
-    """Return a request under the one key that equal requests share in the cache."""
-    return replace(request, key=())
 
 
 def _last_attempt(state: RetryCallState) -> Attempt:
