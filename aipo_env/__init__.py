@@ -18,9 +18,9 @@ from aipo_env.agents.chat import ChatAgent
 from aipo_env.agents.faults import CONSULT_OUTCOMES, consult_outcome
 from aipo_env.agents.notes import NotesAgent
 from aipo_env.agents.own_policy import OWN_POLICY, OwnPolicyAgent
+from aipo_env.agents.pool.agent_pool import AgentPool
 from aipo_env.agents.pool.journal import Cassette, Journal, Outcome
 from aipo_env.agents.pool.limits import PoolLimits
-from aipo_env.agents.pool.pool import AgentPool
 from aipo_env.agents.pool.preflight import check_agents
 from aipo_env.agents.roles import KnowledgeAgent, ReasoningAgent, VerifyAgent
 from aipo_env.agents.scripted import ScriptedAgent

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from aipo_env.agents.base import Agent, AgentRequest
+from aipo_env.agents.pool.agent_pool import AgentPool
 from aipo_env.agents.pool.limits import PoolLimits
-from aipo_env.agents.pool.pool import AgentPool
 from aipo_env.codecs.base import Codec, Parsed, ToolSchema
 from aipo_env.errors import ToolError
 from aipo_env.event_loop import run_sync

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from aipo_env.agents.base import AgentReply, AgentRequest
+from aipo_env.agents.pool.agent_pool import AgentPool
 from aipo_env.agents.pool.journal import Outcome
 from aipo_env.agents.pool.limits import PoolLimits
-from aipo_env.agents.pool.pool import AgentPool
 from aipo_env.errors import AgentError, AipoError, ConfigError
 from aipo_env.event_loop import run_sync
 from aipo_env.rollout.scenario import build_agents

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from aipo_env.agents.base import Agent
+from aipo_env.agents.pool.agent_pool import AgentPool
 from aipo_env.agents.pool.journal import Cassette, Journal
 from aipo_env.agents.pool.limits import PoolLimits
-from aipo_env.agents.pool.pool import AgentPool
 from aipo_env.agents.roles import KnowledgeAgent, ReasoningAgent, VerifyAgent
 from aipo_env.codecs.base import Codec
 from aipo_env.errors import ConfigError, check_choice

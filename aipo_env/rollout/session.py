@@ -15,8 +15,8 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 
 from aipo_env.agents.base import Agent, AgentLost, AgentReply, AgentRequest, BudgetSpent
 from aipo_env.agents.forged import marked_if_forged
+from aipo_env.agents.pool.agent_pool import AgentPool
 from aipo_env.agents.pool.journal import request_hash
-from aipo_env.agents.pool.pool import AgentPool
 from aipo_env.codecs.base import Codec
 from aipo_env.episode import Episode, TokenRecord, TokenRun
 from aipo_env.errors import ToolError, VerifierError, error_text, is_hopeless

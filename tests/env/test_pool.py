@@ -282,7 +282,7 @@ def test_retries_are_drawn_from_the_seed(monkeypatch: pytest.MonkeyPatch):
     async def note(delay_s: float) -> None:
         waits.append(delay_s)
 
-    monkeypatch.setattr("aipo_env.agents.pool.pool.asyncio.sleep", note)
+    monkeypatch.setattr("aipo_env.agents.pool.agent_pool.asyncio.sleep", note)
     pool = AgentPool(
         {"knowledge": FaultyAgent("raise")}, PoolLimits(retries=3, backoff_s=1.0)
     )

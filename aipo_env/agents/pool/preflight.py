@@ -16,8 +16,8 @@ from aipo_env.agents.base import (
     Unreachable,
     said_of,
 )
+from aipo_env.agents.pool.agent_pool import AgentPool
 from aipo_env.agents.pool.gate import LOG
-from aipo_env.agents.pool.pool import AgentPool
 from aipo_env.agents.roles import is_agents, mind_of
 from aipo_env.errors import ConfigError
 from aipo_env.threads import check_cancelled
