@@ -17,6 +17,7 @@ from aipo_env.event_loop import run_sync
 from aipo_env.records import (
     Author,
     Call,
+    Completion,
     Consult,
     Message,
     Span,
@@ -25,7 +26,7 @@ from aipo_env.records import (
     Turn,
     Verdict,
 )
-from aipo_env.rollout.drive import begin, take_turn
+from aipo_env.rollout.drive import play
 from aipo_env.rollout.session import Session
 from aipo_env.rollout.voice import TextVoice
 
@@ -99,14 +100,7 @@ class ScriptedPolicy:
         Raises:
             RuntimeError: The texts ran out before the episode ended.
         """
-        voice = TextVoice()
-        run_sync(session.prepare())
-        begin(session, voice)
-        for text in self.texts:
-            if session.stop_reason is None:
-                turn = voice.said(text, session.dialogue.token_limit())
-                run_sync(take_turn(session, voice, turn))
-        return session.episode()
+        return run_sync(play(session, _ScriptedVoice(self.texts)))
 
     async def say(
         self, messages: Sequence[Message], stop: Sequence[str], max_tokens: int
@@ -114,6 +108,26 @@ class ScriptedPolicy:
         """Return the text of this turn: what an `EpisodeRunner` wants of a policy."""
         num_said = sum(message.role == "assistant" for message in messages)
         return self.texts[num_said]
+
+
+class _ScriptedVoice(TextVoice):
+    """Writes the given texts, one a turn; its tokens are bytes."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        super().__init__()
+        self._left = iter(texts)
+
+    async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
+        """Write the next text.
+
+        Raises:
+            RuntimeError: There is none. No fault of a policy's: the script is too
+                short.
+        """
+        text = next(self._left, None)
+        if text is None:
+            raise RuntimeError("the episode is still running")
+        return self.said(text, max_tokens)
 
 
 @dataclass(slots=True)

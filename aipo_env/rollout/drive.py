@@ -5,6 +5,9 @@ has, calls `begin` and then `take_turn` for each; `play` and `finish` are the lo
 these, with a voice that writes the turns. Rules and limits are the same for all.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from aipo_env.episode import Episode
 from aipo_env.records import Completion, Message, StopReason
 from aipo_env.rollout.session import Session
@@ -17,10 +20,21 @@ async def play(session: Session, voice: Voice) -> Episode:
     The voice is closed before its answer is verified, so that nobody waits for a
     verdict where voices wait for each other.
     """
+    async with running(session, voice):
+        await _take_turns(session, voice)
+    return session.episode()
+
+
+@asynccontextmanager
+async def running(session: Session, voice: Voice) -> AsyncIterator[None]:
+    """Have an episode begun, and in the end its voice and its session closed.
+
+    Whatever happens in between.
+    """
     try:
         await session.prepare()
         begin(session, voice)
-        return await finish(session, voice)
+        yield
     finally:
         voice.close()
         await session.close()
@@ -39,6 +53,16 @@ def begin(session: Session, voice: Voice) -> tuple[Message, ...]:
 
 async def finish(session: Session, voice: Voice) -> Episode:
     """Play an episode that has begun to its end and return it."""
+    try:
+        await _take_turns(session, voice)
+    finally:
+        voice.close()
+        await session.close()
+    return session.episode()
+
+
+async def _take_turns(session: Session, voice: Voice) -> None:
+    """Have the voice write turns until the episode ends."""
     dialogue = session.dialogue
     try:
         while session.stop_reason is None:
@@ -50,10 +74,6 @@ async def finish(session: Session, voice: Voice) -> Episode:
                 await take_turn(session, voice, completion)
     except PolicyFault as fault:
         session.fail(StopReason.POLICY_ERROR, str(fault))
-    finally:
-        voice.close()
-        await session.close()
-    return session.episode()
 
 
 async def take_turn(

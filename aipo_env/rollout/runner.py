@@ -24,7 +24,7 @@ from typing import get_args
 from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError, check_choice, check_whole
 from aipo_env.records import Split, StopReason, Task
-from aipo_env.rollout.drive import begin, finish
+from aipo_env.rollout.drive import begin, finish, running
 from aipo_env.rollout.environment import Environment, EnvironmentSpec
 from aipo_env.rollout.scenario import Scenario, build_scenario, byte_scenario
 from aipo_env.rollout.session import Session
@@ -281,13 +281,8 @@ class EpisodeRunner:
             policy_version=self.policy_version,
         )
         voice = self._voices.voice(session.key)
-        try:
-            await session.prepare()
-            begin(session, voice)
+        async with running(session, voice):
             return await self._finish(session, voice)
-        finally:
-            voice.close()
-            await session.close()
 
     async def _finish(self, session: Session, voice: Voice) -> Episode:
         """Play an episode that has begun to its end, whatever end that is."""
