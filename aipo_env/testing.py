@@ -35,7 +35,7 @@ def example_tokens(**columns: Sequence[Any]) -> TokenRecord:
     """Return the record of three tokens: of the prompt, the policy and an agent.
 
     Args:
-        columns: Those that are to be otherwise; all of one length.
+        columns: Those in place of the example's; all of one length.
     """
     example: dict[str, Sequence[Any]] = {
         "token_ids": [5, 6, 7],
@@ -49,11 +49,13 @@ def example_tokens(**columns: Sequence[Any]) -> TokenRecord:
 
 
 def example_episode(text: str = "hello", **changes: Any) -> Episode:
-    """Return a finished episode, in which the policy consulted and was right.
+    """Return a finished episode of two turns: the policy consulted, and was right.
+
+    Each span of text is one token.
 
     Args:
         text: What everybody said.
-        changes: Fields that are to be otherwise.
+        changes: Fields in place of the example's.
     """
     consult = Consult(
         kind="verify",
@@ -64,21 +66,25 @@ def example_episode(text: str = "hello", **changes: Any) -> Episode:
         call_id=0,
         turn=1,
     )
+    task = changes.pop("task", Task(id="t", prompt="p", answer="1"))
+    said = Message("assistant", (Span(text, Author.POLICY),))
     reply = Span(text, Author.AGENT, "k", 0, is_content=True)
     episode = Episode(
-        task=Task(id="t", prompt="p", answer="1"),
+        task=task,
         aided=True,
         messages=(
             Message("system", (Span(text, Author.PROMPT),)),
-            Message("assistant", (Span(text, Author.POLICY),)),
-            Message("user", (Span(text, Author.ENV), reply)),
+            Message("user", (Span(task.prompt, Author.PROMPT),)),
+            said,
+            Message("user", (Span(text, Author.ENV, call_id=0), reply)),
+            said,
         ),
         turns=(
-            Turn(text, "stop", (Call("verify", text),), text),
-            Turn(text, "length"),
+            Turn(text, "stop", (Call("verify", text),), feedback=text + text),
+            Turn(text, "stop"),
         ),
         consults=(consult,),
-        tokens=example_tokens(),
+        tokens=_example_tokens_of_two_turns(),
         verdict=Verdict(correct=True, reward=1.0, status="correct", extracted=text),
         reward=1.0,
         reward_parts={"verdict": 1.0},
@@ -86,6 +92,28 @@ def example_episode(text: str = "hello", **changes: Any) -> Episode:
         group_id="3-1",
     )
     return replace(episode, **changes)
+
+
+def _example_tokens_of_two_turns() -> TokenRecord:
+    """Return the tokens of `example_episode`: its spans, in the order of its messages.
+
+    A reply, with what stands around it, belongs to the turn that it is shown for.
+    """
+    return TokenRecord.build(
+        {
+            "token_ids": [4, 5, 6, 7, 8, 9],
+            "author": [
+                *(Author.PROMPT, Author.PROMPT),
+                Author.POLICY,
+                *(Author.ENV, Author.AGENT),
+                Author.POLICY,
+            ],
+            "call_id": [-1, -1, -1, 0, 0, -1],
+            "turn": [0, 0, 0, 1, 1, 1],
+            "behaviour_logprobs": [None, None, -0.5, None, None, -0.25],
+            "is_content": [False, False, False, False, True, False],
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,23 @@ def episode(text: str = "a") -> Episode:
     return replace(shown, consults=(consult,), num_forged=2, policy_version=4)
 
 
+def test_the_example_is_an_episode_as_they_are_played():
+    shown = example_episode()
+    roles = [message.role for message in shown.messages]
+    assert roles == ["system", "user", "assistant", "user", "assistant"]
+    assert [turn.finish_reason for turn in shown.turns] == ["stop", "stop"]
+    assert [len(turn.calls) for turn in shown.turns] == [1, 0]
+    shown_texts = [shown.messages[1].content, shown.messages[3].content]
+    assert shown_texts == [shown.task.prompt, shown.turns[0].feedback]
+    spans = [span for message in shown.messages for span in message.spans]
+    assert [int(span.author) for span in spans] == shown.tokens.author.tolist()
+    assert [span.call_id for span in spans] == shown.tokens.call_id.tolist()
+    assert [span.is_content for span in spans] == shown.tokens.is_content.tolist()
+    assert shown.tokens.turn.tolist() == [0, 0, 0, 1, 1, 1]
+    other = Task(id="u", prompt="q", answer="2")
+    assert example_episode(task=other).messages[1].content == "q"
+
+
 @pytest.mark.parametrize(
     "text", ["", "héllo \N{SNOWMAN}", pytest.param(HOSTILE, id="hostile")]
 )

@@ -51,7 +51,7 @@ TASK = Task(
 
 def episode(task: Task = TASK) -> Episode:
     shown = example_episode(SECRET, task=task)
-    _, said, answered = shown.messages
+    _, _, said, answered, _ = shown.messages
     asked = Message("system", (Span(f"Solve. {SECRET}", Author.PROMPT),))
     reply = replace(answered.spans[1], token_ids=(83, 69))
     marked = Message("user", (Span("<r>", Author.ENV), reply))
