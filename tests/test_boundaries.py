@@ -388,6 +388,15 @@ def test_the_tree_in_readme_is_whole() -> None:
     assert_none(absent, "In no line of the tree in README.md:")
 
 
+def test_every_room_says_what_it_is_for() -> None:
+    offenders = [
+        module.path
+        for module in ALL.values()
+        if module.path.endswith("/__init__.py") and not ast.get_docstring(module.tree)
+    ]
+    assert_none(offenders, "Write what the room is for, in one sentence:")
+
+
 def functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -1,0 +1,1 @@
+"""An environment for others, by MCP or OpenEnv, and who may reach it."""

@@ -1,0 +1,1 @@
+"""Episodes as text and HTML; whatever a model wrote is escaped."""

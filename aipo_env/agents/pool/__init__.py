@@ -1,0 +1,1 @@
+"""How agents are asked: limits, budgets, retries, and replies kept on disk."""

@@ -1,0 +1,1 @@
+"""Whether an agent's reply gives the answer of its task away."""
