@@ -47,6 +47,7 @@ from aipo_env.tools.toolbox import Toolbox
 from aipo_env.verifiers.base import (
     EpisodeView,
     Verifier,
+    rewards_turns,
     run_turn_reward,
     run_verifier,
 )
@@ -102,6 +103,8 @@ class Session:
         self.tools = self.toolbox.open(self.task)
         self._turn_rewards: dict[str, float] = {}
         self.messages: list[Message] = []
+        self._num_prompt = 0
+        """How many of the messages are the prompt."""
         self.verdict: Verdict | None = None
         self.stop_reason: StopReason | None = None
         self._marked_turns: list[str] = []
@@ -294,6 +297,9 @@ class Session:
 
     async def _reward_turn(self, text: str) -> None:
         """Take what a turn that is not the last one earns."""
+        # A view holds all messages so far: none is made that nobody looks at.
+        if not rewards_turns(self.verifier):
+            return
         view = self._view(text)
         try:
             parts = await run_turn_reward(self.verifier, self.task, text, view)

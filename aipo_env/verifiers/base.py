@@ -228,6 +228,11 @@ async def run_verifier(
         return judged("error", reason=error_text(error))
 
 
+def rewards_turns(verifier: Verifier) -> bool:
+    """Return whether a verifier has a `turn_reward`."""
+    return getattr(verifier, "turn_reward", None) is not None
+
+
 async def run_turn_reward(
     verifier: Verifier, task: Task, text: str, episode: EpisodeView
 ) -> dict[str, float]:
