@@ -183,12 +183,12 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
     def _note(self) -> None:
         super()._note()
         session = self._running()
-        for run in session.runs[self._num_runs :]:
+        for run in session.token_runs[self._num_runs :]:
             # The policy's own tokens are there since it wrote them.
             if run.author != Author.POLICY:
                 self._tokens.extend(run.token_ids)
                 self._authors.extend([run.author] * len(run.token_ids))
-        self._num_runs = len(session.runs)
+        self._num_runs = len(session.token_runs)
         self._limit = session.dialogue.token_limit()
         mask = self._plain_mask.copy()
         mask[self._askable()] = 1

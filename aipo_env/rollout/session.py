@@ -109,7 +109,7 @@ class Session:
         self.stop_reason: StopReason | None = None
         self._marked_turns: list[str] = []
         """The policy's turns as agents are shown them."""
-        self.runs: list[TokenRun] = []
+        self.token_runs: list[TokenRun] = []
         """The token record so far, in runs of tokens that stand together."""
 
     async def prepare(self) -> None:
@@ -246,7 +246,7 @@ class Session:
             messages=tuple(self.messages),
             turns=tuple(self.dialogue.turns),
             consults=self.dialogue.consults,
-            tokens=TokenRecord.join(self.runs),
+            tokens=TokenRecord.join(self.token_runs),
             verdict=self.verdict,
             reward=math.fsum(parts.values()) if parts else None,
             reward_parts=parts,
@@ -423,7 +423,7 @@ class Session:
             logprobs=span.logprobs[:num_tokens] if is_sampled else (),
             is_content=span.is_content,
         )
-        self.runs.append(run)
+        self.token_runs.append(run)
 
 
 def _seed(key: tuple[int, ...]) -> int:

@@ -309,7 +309,7 @@ def test_a_session_keeps_the_tokens_and_who_wrote_them():
     session = scenario.session(scenario.source.task("train", 0), aided=True, key=(0,))
     ScriptedPolicy(["<knowledge>mele</knowledge>", "\\boxed{1}"]).run(session)
     tokens = session.episode().tokens
-    shown = [token_id for run in session.runs for token_id in run.token_ids]
+    shown = [token_id for run in session.token_runs for token_id in run.token_ids]
     assert tokens.token_ids.tolist() == shown
     assert (tokens.author == Author.POLICY).sum() == 27 + 9
     assert (tokens.author == Author.AGENT).sum() == 12
