@@ -15,7 +15,7 @@ from aipo_env.agents.base import (
     Unreachable,
 )
 from aipo_env.agents.chat import ChatAgent
-from aipo_env.agents.faults import CONSULT_OUTCOMES, consult_outcome
+from aipo_env.agents.consult_outcomes import CONSULT_OUTCOMES, consult_outcome
 from aipo_env.agents.notes import NotesAgent
 from aipo_env.agents.own_policy import OWN_POLICY, OwnPolicyAgent
 from aipo_env.agents.pool.agent_pool import AgentPool

@@ -190,8 +190,11 @@ class AgentLost(AgentError):
         )
 
 
-def said_of(agent: Agent, failure: AgentError) -> str:
-    """Return what is said of an agent that can never answer, which is named once."""
+def loss_reason(agent: Agent, failure: AgentError) -> str:
+    """Return which agent can never answer and why: its name, then the failure.
+
+    A failure that names the agent itself stands alone.
+    """
     text = str(failure)
     if agent.agent_id in text:
         return text

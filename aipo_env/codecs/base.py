@@ -187,7 +187,7 @@ def wrapped(opening: str, text: str, closing: str, body: Span) -> tuple[Span, ..
     return before, inner, after
 
 
-def one_of(names: Iterable[str]) -> str:
+def alternation(names: Iterable[str]) -> str:
     """Return a pattern for any of these names; without any it matches nothing."""
     alternatives = "|".join(map(re.escape, names))
     # An empty pattern would match everywhere.

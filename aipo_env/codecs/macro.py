@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from aipo_env.codecs.base import (
     Parsed,
     ToolSchema,
+    alternation,
     marked_call,
-    one_of,
     parsed,
     wrapped,
 )
@@ -33,10 +33,10 @@ class MacroCodec(TagsCodec):
         super().__init__(tools, kinds)
         names = self._callable_names(self.kinds)
         # A call counts only as it is spelled here: <|verify|>.
-        self._mark = re.compile(rf"<\|({one_of(names)})\|>")
+        self._mark = re.compile(rf"<\|({alternation(names)})\|>")
         # In a reply everything that looks like a mark is broken up, in capitals or
         # closing too: <|REPLY|>, <|/verify|>. All but the "<" is captured and kept.
-        marks = one_of(("reply", *names))
+        marks = alternation(("reply", *names))
         self._any_mark = re.compile(rf"<(\|/?(?:{marks})\|>)", re.IGNORECASE)
 
     def stop_strings(self, kinds: Sequence[ConsultKind]) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from aipo_env.codecs.base import (
     AGENT_USES,
     Parsed,
     ToolSchema,
+    alternation,
     marked_call,
-    one_of,
     paired,
     parsed,
     wrapped,
@@ -40,7 +40,7 @@ class TagsCodec:
         self.kinds = tuple(kinds)
         names = self._callable_names(self.kinds)
         # The groups that `paired` reads: a slash, if any, and the name.
-        self._tag = re.compile(rf"<(/?)({one_of(names)})>")
+        self._tag = re.compile(rf"<(/?)({alternation(names)})>")
 
     def instructions(self, kinds: Sequence[ConsultKind], budget: int) -> str:
         """Return the part of the prompt on how to consult; empty without agents."""

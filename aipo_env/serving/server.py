@@ -160,12 +160,12 @@ class Allowance:
 
     Args:
         num_left: So many; below 0 where the last turn had more than were left.
-        turn: Held while one of the client's turns is answered: of turns side by side,
+        lock: Held while one of the client's turns is answered: of turns side by side,
             each would begin within the budget.
     """
 
     num_left: int
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def check(self) -> None:
         """Raise ConfigError when none is left."""
@@ -174,17 +174,17 @@ class Allowance:
                 "this client's budget of consultations is spent (--max-consults)."
             )
 
-    async def take_turn(self, env: TurnEnv, text: str) -> dict[str, Any]:
+    async def charged_turn(self, env: TurnEnv, text: str) -> dict[str, Any]:
         """Take a turn, and book what it consulted, however it ends.
 
         Raises:
             ConfigError: No consultation is left.
         """
-        async with self.turn:
+        async with self.lock:
             self.check()
             before = env.num_consults
             try:
-                return await play_turn(env, text)
+                return await step_by_name(env, text)
             finally:
                 self.num_left -= env.num_consults - before
 
@@ -265,7 +265,7 @@ def mcp_server(env: TurnEnv, max_consults: int = 1_000, idle_s: float = 600.0) -
                 " turn; call reset"
             )
         try:
-            result = await client.allowance.take_turn(own_env, text)
+            result = await client.allowance.charged_turn(own_env, text)
         except ConfigError as error:
             await own_env.leave()
             raise ToolError(str(error)) from None
@@ -335,7 +335,7 @@ def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64)
         async def step_async(
             self, action: Turn, timeout_s: float | None = None, **options: Any
         ) -> Seen:
-            result = await self._allowance.take_turn(self._env, action.text)
+            result = await self._allowance.charged_turn(self._env, action.text)
             self._state.step_count += 1
             is_over = result["terminated"] or result["truncated"]
             text = result.pop("observation")
@@ -352,7 +352,7 @@ def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64)
     return create_fastapi_app(Served, Turn, Seen, max_concurrent_envs=max_sessions + 1)
 
 
-async def play_turn(env: TurnEnv, text: str) -> dict[str, Any]:
+async def step_by_name(env: TurnEnv, text: str) -> dict[str, Any]:
     """Take one turn, and return what `step` of the environment returns, by name."""
     # `step` itself waits, and so would hold up the event loop that this runs in.
     work = env._act(text)

@@ -168,12 +168,12 @@ def test_a_clients_consultations_run_out_however_a_turn_ends():
     async def play() -> None:
         allowance, env = Allowance(3), Asks()
         one: Any = env
-        result = await allowance.take_turn(one, "x")
+        result = await allowance.charged_turn(one, "x")
         assert result["observation"] == "seen"
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await allowance.take_turn(one, "hang")
-        turns = (allowance.take_turn(one, "x") for _ in range(5))
+                await allowance.charged_turn(one, "hang")
+        turns = (allowance.charged_turn(one, "x") for _ in range(5))
         results = await asyncio.gather(*turns, return_exceptions=True)
         assert [isinstance(result, ConfigError) for result in results] == [
             False,

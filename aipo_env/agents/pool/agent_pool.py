@@ -23,7 +23,7 @@ from aipo_env.agents.base import (
     PermanentFailure,
     RequestRefused,
     RetryLater,
-    said_of,
+    loss_reason,
     taken,
 )
 from aipo_env.agents.pool.batching import Batcher
@@ -243,7 +243,7 @@ class AgentPool:
             try:
                 attempt = await self._hedged_call(agent, request, gate)
             except PermanentFailure as failure:
-                self.lose(request.kind, said_of(mind_of(agent), failure))
+                self.lose(request.kind, loss_reason(mind_of(agent), failure))
                 loss = self._losses.refusal(request.kind, self.journal)
                 return Attempt(None, loss, retry_after_s=None)
             seconds = time.monotonic() - start

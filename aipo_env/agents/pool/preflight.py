@@ -14,7 +14,7 @@ from aipo_env.agents.base import (
     AgentRequest,
     PermanentFailure,
     Unreachable,
-    said_of,
+    loss_reason,
 )
 from aipo_env.agents.pool.agent_pool import AgentPool
 from aipo_env.agents.pool.gate import LOG
@@ -101,9 +101,9 @@ async def _ask(pool: AgentPool, kind: str, agent: Agent, patience_s: float) -> s
         try:
             fault = await _fault(agent, request, pool.limits.deadline_s)
         except PermanentFailure as failure:
-            return said_of(agent, failure)
+            return loss_reason(agent, failure)
         except Unreachable as failure:
-            reason = said_of(agent, failure)
+            reason = loss_reason(agent, failure)
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return reason
