@@ -226,13 +226,13 @@ class AgentPool:
     async def _attempt(
         self, agent: Agent, request: AgentRequest, watch: Watch
     ) -> Attempt:
-        """Make one attempt when it is its turn."""
+        """Make one attempt when the agent may be asked."""
         gate = self._gates.of(agent)
         watch.phase = "waiting for its turn"
         async with gate.slots():
             # A lost agent is not waited for: all who queue are told at once.
             if not gate.lost:
-                await gate.turn()
+                await gate.wait_for_slot()
             # Only now: much may have been spent, or lost, while this call waited.
             refusal = self._refusal(request.kind, gate)
             if refusal:
@@ -273,7 +273,7 @@ class AgentPool:
             if finished_calls or not self._may_hedge(request.kind, gate):
                 return await first
             async with gate.slots():
-                await gate.turn()
+                await gate.wait_for_slot()
                 self._budget.spend(request.kind, "calls", 1)
                 calls.append(asyncio.create_task(self._paid_call(agent, request)))
                 for finished in asyncio.as_completed(calls):

@@ -40,7 +40,7 @@ class Gate:
         # loops.
         self._slots: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         # Both by the monotonic clock.
-        self._next_turn = 0.0
+        self._next_start = 0.0
         self._reopens = 0.0
         self._num_failed = 0
         self._reply_seconds = deque[float](maxlen=HEDGE_MEMORY)
@@ -59,22 +59,22 @@ class Gate:
             self._slots[loop] = asyncio.Semaphore(self._limits.concurrency)
         return self._slots[loop]
 
-    async def turn(self) -> None:
+    async def wait_for_slot(self) -> None:
         """Wait until the agent may be asked."""
         now = time.monotonic()
-        start = max(now, self._next_turn)
+        start = max(now, self._next_start)
         # Taken before the wait, so that the next one who comes queues behind.
-        self._next_turn = start + self._interval_s
+        self._next_start = start + self._interval_s
         if start > now:
             await asyncio.sleep(start - now)
 
     def is_free(self) -> bool:
         """Return whether a call could be made at once."""
-        return not self.slots().locked() and time.monotonic() >= self._next_turn
+        return not self.slots().locked() and time.monotonic() >= self._next_start
 
     def pause(self, pause_s: float) -> None:
         """Let nobody ask for so many seconds."""
-        self._next_turn = max(self._next_turn, time.monotonic() + pause_s)
+        self._next_start = max(self._next_start, time.monotonic() + pause_s)
 
     def refusal(self) -> str:
         """Return why the agent may not be asked; empty when it may.
