@@ -41,7 +41,7 @@ _AT_ONCE = 32
 """Lines that are graded side by side; their verdicts are written in order."""
 _SECONDS_PLACES = 4
 """Decimals of the seconds that a test took."""
-FORMS = ("answer", "response")
+ANSWER_FORMS = ("answer", "response")
 """What a line's `pred` is: a bare answer, or a reply that states one somewhere."""
 # What a verifier failed to judge may be judged now.
 _WITH_ANSWER = (StopReason.COMPLETED, StopReason.NO_ANSWER, StopReason.VERIFIER_ERROR)
@@ -161,8 +161,10 @@ class Grader(_Lines):
                 f"field 'gold' is {shown(gold)}, which is empty: nothing equals it"
             )
         form = row.get("form", "response")
-        if form not in FORMS:
-            raise DataError(f"field 'form' is {shown(form)}; use {' or '.join(FORMS)}")
+        if form not in ANSWER_FORMS:
+            raise DataError(
+                f"field 'form' is {shown(form)}; use {' or '.join(ANSWER_FORMS)}"
+            )
         if form == "answer":
             return await MathVerifier().grade(gold, _text(row, "pred"))
         task = Task(id="line", prompt="-", answer=gold)

@@ -78,6 +78,21 @@ ROOM_OF = {name: number for number, names in enumerate(ROOMS) for name in names}
 TORCH_FREE = "aipo_learner.settings"
 """What a run may be told is read without them."""
 
+SAME_NAMES = {
+    "T": "the type variable",
+    "LOG": "each its own logger",
+    "main": "what a script runs",
+    "play": "the command; what plays an episode",
+    "train": "the command; what it calls",
+    "make_env": "one function, once for each of its overloads",
+    "build_tokenizer": "of a spec; of the tiny policy",
+    "AGENT_RULES": "the names that settings know; the functions of these names",
+    "Groups": "where groups come from; those of a step",
+    "MAX_NAME_CHARS": "each for names of another kind",
+    "NUM_TRIES": "of a worker; of an engine",
+}
+"""Public names that two modules may define, and what each of them means."""
+
 MODEL_LIBRARIES = ("torch", "transformers", "vllm")
 TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
@@ -386,6 +401,36 @@ def test_the_tree_in_readme_is_whole() -> None:
     for room in ("hf", "vllm", "evaluation", "reporting"):
         absent = [path for path in absent if f"/{room}/" not in path]
     assert_none(absent, "In no line of the tree in README.md:")
+
+
+def top_level_names(module: Module) -> Iterator[str]:
+    """Yield the public names that a module defines; what it imports is another's."""
+    for node in module.tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            parts = [part for target in targets for part in ast.walk(target)]
+            names = [part.id for part in parts if isinstance(part, ast.Name)]
+        else:
+            continue
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def test_no_public_name_means_two_things() -> None:
+    # Lists: a name that one module binds twice is caught as well.
+    places: dict[str, list[str]] = {}
+    for module in ALL.values():
+        for name in top_level_names(module):
+            places.setdefault(name, []).append(module.path)
+    offenders = [
+        f"{name}: {', '.join(paths)}"
+        for name, paths in sorted(places.items())
+        if len(paths) > 1 and name not in SAME_NAMES
+    ]
+    assert_none(
+        offenders, "Rename one of them, or make it private; see also SAME_NAMES:"
+    )
 
 
 def test_every_room_says_what_it_is_for() -> None:

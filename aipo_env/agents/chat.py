@@ -39,7 +39,7 @@ MAX_BODY_BYTES = 2**21
 """A longer response is not read to its end."""
 MAX_CONNECTIONS = 2**16
 """More than any pool has calls in flight: waiting for one would look like thinking."""
-MAX_SHOWN_CHARS = 300
+MAX_FAULT_CHARS = 300
 """How much of an unusable response an error shows."""
 MAX_PACKING_CHARS = 40
 """The same of the name of a packing that was not asked for."""
@@ -401,7 +401,7 @@ def _excerpt(body: bytes, key_env: str) -> str:
     """Return the beginning of a response without the key, which some repeat."""
     text = body.decode("utf-8", "replace")
     # The key first: cut through, it would no longer be recognised.
-    return repr(_without_key(text, key_env)[:MAX_SHOWN_CHARS])
+    return repr(_without_key(text, key_env)[:MAX_FAULT_CHARS])
 
 
 def whole_sentences(text: str) -> str:

@@ -57,7 +57,7 @@ _OUR_REASONS = re.compile(
     )
 )
 """What the verifier of programs says itself of a program that fails."""
-MAX_EQUATIONS = 16
+MAX_CHECKED = 16
 """More equations of a claim are not computed, nor any after one that takes too long."""
 MAX_SIDE_CHARS = 200
 """A longer side of an equation is not computed."""
@@ -179,7 +179,7 @@ async def check_equations(claim: str) -> str:
         be.
     """
     num_correct = 0
-    num_left = MAX_EQUATIONS
+    num_left = MAX_CHECKED
     end = 0
     # An empty formula at the end, so that the words after the last one are read too.
     nothing = (len(claim), len(claim), "")

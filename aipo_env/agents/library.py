@@ -18,7 +18,7 @@ MAX_PASSAGE_CHARS = 1_000
 """A longer paragraph is split at a line, or here."""
 MAX_WORDS = 40
 """Words of a query that are looked for; each costs a look into the index."""
-MAX_QUERY_CHARS = 4_000
+MAX_SEARCHED_CHARS = 4_000
 """Only this much of a query is read."""
 _BEST_PASSAGES = (
     "SELECT place, text FROM passages WHERE passages MATCH ? ORDER BY rank,"
@@ -75,7 +75,7 @@ class Library:
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Quote passages, best first, or say "unknown"."""
-        words = _WORD.findall(request.query[:MAX_QUERY_CHARS])
+        words = _WORD.findall(request.query[:MAX_SEARCHED_CHARS])
         # Each once, in the order of the query.
         distinct = dict.fromkeys(word.lower() for word in words)
         # Quoted, so that no word is an operator of the query language.

@@ -31,7 +31,7 @@ from aipo_env.event_loop import run_sync
 from aipo_env.gym import FaceOptions, make_env
 from aipo_env.gym.episode_env import EpisodeEnv
 
-Batch = tuple[
+StepResults = tuple[
     Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
 ]
 """What k environments return: observations, rewards [k], terminations [k], truncations
@@ -134,7 +134,7 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
             infos = self._add_info(infos, info, env_id)
         return self._observe(range(self.num_envs)), infos
 
-    def step(self, actions: Any) -> Batch:
+    def step(self, actions: Any) -> StepResults:
         """Take one action in each environment and wait for all.
 
         Raises:
@@ -170,7 +170,7 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         works = self._act(actions, env_ids)
         run_sync(self._start(works, env_ids))
 
-    def recv(self, min_ready: int = 1) -> Batch:
+    def recv(self, min_ready: int = 1) -> StepResults:
         """Return the results of the environments that have finished, first ones first.
 
         The batch, `infos` included, is of their number k; `infos["env_id"]`, int64[k],
@@ -270,7 +270,7 @@ class VectorEnv(vector.VectorEnv[Any, Any, Any]):
         empty: Any = create_empty_array(space, len(env_ids))
         return concatenate(space, observations, empty)
 
-    def _results(self, env_ids: Sequence[int]) -> Batch:
+    def _results(self, env_ids: Sequence[int]) -> StepResults:
         """Return the results of environments that have finished their step.
 
         They are reset as the mode says.

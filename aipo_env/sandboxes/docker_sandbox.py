@@ -17,7 +17,7 @@ from typing import Any
 from aipo_env.errors import SandboxUnavailable
 from aipo_env.sandboxes.base import LAYERS
 from aipo_env.sandboxes.fork_server import (
-    ENVIRONMENT,
+    PROGRAM_ENVIRONMENT,
     PYTHON,
     Connection,
     ForkServers,
@@ -26,7 +26,7 @@ from aipo_env.sandboxes.fork_server import (
 
 DEFAULT_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 DEFAULT_HOST = "unix:///var/run/docker.sock"
-CONNECT_S = 10.0
+PROBE_S = 10.0
 """How long a local engine may take to accept a connection, in seconds."""
 
 _LOCAL = "unix://"
@@ -88,7 +88,7 @@ class DockerSandbox(ForkServers):
             "image": image,
             "entrypoint": ["python"],
             "command": PYTHON,
-            "environment": ENVIRONMENT,
+            "environment": PROGRAM_ENVIRONMENT,
             "user": _NOBODY,
             "working_dir": "/",
             "stdin_open": True,
@@ -126,7 +126,7 @@ def _check_listening(host: str) -> None:
     if not host.startswith(_LOCAL):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(CONNECT_S)
+        probe.settimeout(PROBE_S)
         try:
             probe.connect(host.removeprefix(_LOCAL))
         except OSError as error:

@@ -22,7 +22,7 @@ from aipo_env.sandboxes.child import EXIT_COMPILE, EXIT_MEMORY
 from aipo_env.sandboxes.seccomp import filter_program, tables
 from aipo_env.sandboxes.server import CAUSES, REPLY
 
-START_S = 20.0
+PROGRAM_START_S = 20.0
 """Seconds a server, and then a program's process, may take to lock itself up, on a very
 busy machine.
 """
@@ -68,7 +68,7 @@ PYTHON = [
     _BOOT,
 ]
 """Arguments of the interpreter: nobody's packages, no size limit on integers."""
-ENVIRONMENT = {"PYTHONHASHSEED": "0"}
+PROGRAM_ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 """All there is: equal programs shall do equal things."""
 
 
@@ -95,7 +95,7 @@ class Connection:
 
     def send(self, message: bytes) -> None:
         """Send a message; raise OSError when the process does not take it in time."""
-        self.socket.settimeout(START_S)
+        self.socket.settimeout(PROGRAM_START_S)
         length = len(message).to_bytes(_LENGTH_BYTES, "big")
         self.socket.sendall(length + message)
 
@@ -109,7 +109,7 @@ class Connection:
             OSError: The process is gone, or silent for longer than that.
         """
         length = self.read(_LENGTH_BYTES, wait_s)
-        return self.read(int.from_bytes(length, "big"), START_S)
+        return self.read(int.from_bytes(length, "big"), PROGRAM_START_S)
 
     def read(self, size: int, wait_s: float) -> bytes:
         """Return exactly `size` bytes, or raise OSError as `receive` does."""
@@ -224,7 +224,7 @@ class ForkServers:
         try:
             server.send(_sources())
             server.send(self._settings)
-            fault = server.receive(START_S)
+            fault = server.receive(PROGRAM_START_S)
             if fault:
                 raise OSError(fault.decode("utf-8", "replace"))
         except OSError:
@@ -236,10 +236,10 @@ class ForkServers:
         self, program: Program, limits: Limits, in_use: list[Connection]
     ) -> RunResult:
         """Have a server run a program, in a thread of its own; add it to `in_use`."""
-        job = {"start_s": START_S} | asdict(program) | asdict(limits)
+        job = {"start_s": PROGRAM_START_S} | asdict(program) | asdict(limits)
         # The program's time, and twice that for starting: the supervisor's process and
         # the program's.
-        wait_s = 2 * START_S + limits.time_s
+        wait_s = 2 * PROGRAM_START_S + limits.time_s
         try:
             server = self._take_idle() or self._start()
             in_use.append(server)

@@ -12,7 +12,7 @@ from functools import partial
 from aipo_env.errors import SandboxUnavailable
 from aipo_env.sandboxes.base import LAYERS
 from aipo_env.sandboxes.fork_server import (
-    ENVIRONMENT,
+    PROGRAM_ENVIRONMENT,
     PYTHON,
     Connection,
     ForkServers,
@@ -109,7 +109,7 @@ class LocalServer(Connection):
                 stdin=servers.fileno(),
                 stdout=servers.fileno(),
                 stderr=subprocess.DEVNULL,
-                env=ENVIRONMENT,
+                env=PROGRAM_ENVIRONMENT,
                 cwd="/",
                 # An interrupt typed at the terminal goes to its whole session: how a
                 # run ends is for the owner alone to say.

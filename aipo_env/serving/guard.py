@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-Message = MutableMapping[str, Any]
+AsgiMessage = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -166,7 +166,7 @@ class _Visit:
     last: float = field(default_factory=time.monotonic)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def receive(self) -> Message:
+    async def receive(self) -> AsgiMessage:
         """Return the next message, or that the other side has gone."""
         # The application ends a visit by itself when it reads that the client is gone,
         # so it is told so, whatever the reason.
@@ -188,7 +188,7 @@ class _Visit:
         code = CROWDED if self.leave.is_set() else TOO_LATE
         return {"type": "websocket.disconnect", "code": code}
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: AsgiMessage) -> None:
         """Send a message.
 
         Raises:

@@ -14,7 +14,7 @@ _TAKEN = (*CONSULT_KINDS, "consult", "reply")
 """Names that mean something else in a codec."""
 MAX_ARGUMENT_CHARS = 100_000
 """Longer arguments are refused unread."""
-MAX_SHOWN_CHARS = 60
+MAX_REPEATED_CHARS = 60
 """More of what a model wrote is not repeated to it."""
 
 
@@ -80,7 +80,7 @@ def _parse(query: str, schema: ToolSchema) -> dict[str, Any]:
 def _check(name: str, value: Any, schema: ToolSchema) -> None:
     """Raise ValueError unless there is such a parameter and the value fits it."""
     if name not in schema.parameters:
-        shown = name[:MAX_SHOWN_CHARS]
+        shown = name[:MAX_REPEATED_CHARS]
         hint = ""
         if schema.parameters:
             hint = suggest(shown, schema.parameters)
@@ -106,4 +106,4 @@ def _excerpt(value: Any) -> str:
         return f"an array of {len(value)}"
     if isinstance(value, dict):
         return f"an object of {len(value)}"
-    return json_text(value)[:MAX_SHOWN_CHARS]
+    return json_text(value)[:MAX_REPEATED_CHARS]

@@ -11,7 +11,7 @@ from aipo_env.errors import ConfigError
 from aipo_env.tools.arguments import check_name, read_arguments
 from aipo_env.tools.docstrings import read_docstring
 from aipo_env.tools.hints import (
-    VALID,
+    VALID_HINTS,
     NoJson,
     as_hinted,
     as_json,
@@ -132,8 +132,8 @@ def _property(
         schema = hint_schema(_hint(parameter))
     except NoJson as fault:
         raise ConfigError(
-            f"{who}: parameter {parameter.name!r} must be typed as one of {VALID}, and"
-            f" be given by name: no '*' and no '/'; {fault}."
+            f"{who}: parameter {parameter.name!r} must be typed as one of"
+            f" {VALID_HINTS}, and be given by name: no '*' and no '/'; {fault}."
         ) from None
     if parameter.default is not parameter.empty:
         # A default that has no JSON form is not told, and holds all the same.

@@ -20,7 +20,7 @@ JSON_TYPES: Mapping[Any, str] = {
     dict: "object",
     type(None): "null",
 }
-VALID = (
+VALID_HINTS = (
     "str, int, float, bool, list, dict, list[X], dict[str, X], a Literal of texts,"
     " whole numbers, booleans and None, an Enum, or a union of these"
 )

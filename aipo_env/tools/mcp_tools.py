@@ -19,7 +19,7 @@ from aipo_env.tasks.rows import need
 from aipo_env.tools.arguments import check_name, read_arguments
 from aipo_env.tools.hints import foreign_schema
 
-START_S = 30.0
+SERVER_START_S = 30.0
 """A server that does not tell its tools by then is none."""
 _LOST = (
     "Connection closed",
@@ -55,9 +55,9 @@ class McpServer:
         need("mcp", '"aipo-rl[mcp]"')
         self._opened = self._open()
         try:
-            client, loop, _ = self._opened.result(START_S)
+            client, loop, _ = self._opened.result(SERVER_START_S)
             listing = asyncio.run_coroutine_threadsafe(client.list_tools(), loop)
-            tools = listing.result(START_S).tools
+            tools = listing.result(SERVER_START_S).tools
         except Exception as error:
             # Whatever a library or a server of somebody else's raises. The client's
             # groups of tasks wrap it, in one or more layers.
@@ -134,7 +134,7 @@ async def _connect(place: str, opened: "Future[Any]") -> None:
         server = _server(place)
         from mcp import Client
 
-        async with asyncio.timeout(START_S) as opening, Client(server) as client:
+        async with asyncio.timeout(SERVER_START_S) as opening, Client(server) as client:
             opening.reschedule(None)  # the timeout was for opening alone
             ended = asyncio.Event()
             opened.set_result((client, asyncio.get_running_loop(), ended))

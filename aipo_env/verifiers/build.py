@@ -10,7 +10,9 @@ from aipo_env.verifiers.base import Verifier, check_call, meant_signature
 from aipo_env.verifiers.rewards import RewardVerifier
 
 VERIFY = "a verifier has `async verify(task, text)`"
-FORMS = f"{VERIFY}; a reward function is `fn(task, text)` or `fn(task, text, episode)`"
+VERIFIER_FORMS = (
+    f"{VERIFY}; a reward function is `fn(task, text)` or `fn(task, text, episode)`"
+)
 _OPTIONS = {"threshold", "deadline_s"}
 """What a spec may say of a reward function, as of `RewardVerifier`."""
 _NUM_ARGUMENTS = 2
@@ -89,7 +91,7 @@ def _checked(value: Any, who: str) -> Verifier:
     verify = getattr(value, "verify", None)
     # A class has `verify`, too, and cannot be asked.
     if isinstance(value, type) or not callable(verify):
-        raise ConfigError(f"{who}: {FORMS}; this is {_described(value)}.")
+        raise ConfigError(f"{who}: {VERIFIER_FORMS}; this is {_described(value)}.")
     check_call(verify, f"{who}: its verify", VERIFY)
     verifier: Verifier = value
     return verifier

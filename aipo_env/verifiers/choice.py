@@ -12,7 +12,7 @@ from aipo_env.errors import VerifierError, shown
 from aipo_env.records import Task, Verdict
 from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.extract import (
-    MAX_REPLY_CHARS,
+    MAX_TURN_CHARS,
     TAG,
     Place,
     boxes,
@@ -21,11 +21,11 @@ from aipo_env.verifiers.extract import (
 )
 from aipo_env.verifiers.workers import shared_pool
 
-MAX_CHARS = 10_000
+MAX_ANSWER_CHARS = 10_000
 """Only this much of the end of an answer is read."""
 MAX_PLACES = 64
 """Only so many of the places that may hold the answer are read, the last ones."""
-MAX_INLINE_CHARS = 2_000
+MAX_INLINE_CHOICE = 2_000
 """Longer texts are read in a worker process."""
 LETTERS = "ABCDEFGHIJ"
 """The letters of options, in their order."""
@@ -100,9 +100,9 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     letters, a denial, a letter outside the options, a letter beside another option's
     text, and an answer taken back afterwards settle nothing.
     """
-    text = normalize("NFKC", without_thinking(text)[-MAX_CHARS:])
+    text = normalize("NFKC", without_thinking(text)[-MAX_ANSWER_CHARS:])
     # Some characters are many when normalised.
-    text = text[-MAX_CHARS:].strip()
+    text = text[-MAX_ANSWER_CHARS:].strip()
     marked = sorted([*boxes(text), *_places(TAG, text)])
     for places in (marked, list(_places(_STATED, text))):
         letter, fault = _settled(text, places[-MAX_PLACES:], choices)
@@ -221,12 +221,12 @@ def _plain(text: str) -> str:
 
 async def _choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     """Return what `read_choice` does, and hold nobody up."""
-    if len(text) + sum(map(len, choices)) <= MAX_INLINE_CHARS:
+    if len(text) + sum(map(len, choices)) <= MAX_INLINE_CHOICE:
         try:
             return read_choice(text, choices)
         except Exception:
             return "", "the answer cannot be read"
-    texts = json.dumps([text[-MAX_REPLY_CHARS:], choices])
+    texts = json.dumps([text[-MAX_TURN_CHARS:], choices])
     pool = shared_pool(os.getpid())
     reply = await asyncio.wrap_future(pool.submit("choice", texts))
     if reply.status != "answered":

@@ -10,9 +10,9 @@ marks is found by their places, not by a pattern.
 
 import re
 
-MAX_REPLY_CHARS = 200_000
+MAX_TURN_CHARS = 200_000
 """Only this much of the end of a reply is read."""
-MAX_SPANS = 64
+MAX_FORMULAS = 64
 """Only so many formulas at the end of a sentence are read."""
 _MAX_FINAL_CHARS = 99
 """Only so far before "answer" the word "final" is looked for."""
@@ -144,7 +144,7 @@ def boxes(text: str) -> list[Place]:
 
 def last_boxed(text: str) -> str | None:
     """Return what stands in the last balanced `\\boxed{…}`, or None."""
-    places = boxes(text[-MAX_REPLY_CHARS:])
+    places = boxes(text[-MAX_TURN_CHARS:])
     return places[-1][2] if places else None
 
 
@@ -156,7 +156,7 @@ def extract(text: str, *, unmarked: bool = False) -> tuple[str | None, str]:
     Args:
         unmarked: Take the last expression of a reply that marks no answer at all.
     """
-    text = one_blank(without_thinking(text[-MAX_REPLY_CHARS:]))
+    text = one_blank(without_thinking(text[-MAX_TURN_CHARS:]))
     places = boxes(text)
     if places and not _is_overruled(text, places[-1]):
         return _boxed_answer(text, places), "box"
@@ -251,7 +251,7 @@ def _pick(sentence: str) -> str | None:
     """
     if sentence.endswith("?"):
         return None
-    places = formulas(sentence)[-MAX_SPANS:]
+    places = formulas(sentence)[-MAX_FORMULAS:]
     # A number behind the last formula is the value: "$x$ is 5".
     if places and not _DIGIT.search(sentence, places[-1][1]):
         group = _last_group(sentence, places)

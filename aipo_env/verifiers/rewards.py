@@ -47,7 +47,7 @@ from aipo_env.verifiers.base import (
 
 AT_ONCE = 32
 """Synchronous functions that one verifier runs at once, in each event loop."""
-VALID = (
+VALID_REWARDS = (
     "return a finite number, True or False, a dict of finite numbers by name "
     "('correct': True or False may be among them), or a Verdict"
 )
@@ -204,7 +204,7 @@ class RewardVerifier:
                 name = self._part(function.name, key)
                 parts[name] = number * function.weight
         if not parts:
-            raise ValueError(f"no function gave a number; {VALID}")
+            raise ValueError(f"no function gave a number; {VALID_REWARDS}")
         # Not sum: what it returns would depend on the order of the functions.
         reward = math.fsum(parts.values())
         claims = [
@@ -256,7 +256,7 @@ class RewardVerifier:
             if is_hopeless(error):
                 raise
             what = f"raised {error_text(error)}"
-        reason = f"reward function {function.name!r} {what}; {VALID}."
+        reason = f"reward function {function.name!r} {what}; {VALID_REWARDS}."
         return _Statement(failure=judged("error", reason=reason))
 
     async def _answer(

@@ -24,7 +24,7 @@ from aipo_env.threads import in_thread
 from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.extract import without_thinking
 
-MAX_CHARS = 200_000
+MAX_PROGRAM_CHARS = 200_000
 """Only this much of the end of an answer is read."""
 MAX_OUTPUT_BYTES = 2**24
 """A test that expects more output is not run."""
@@ -61,7 +61,7 @@ def read_program(text: str) -> tuple[str, bool]:
     A block whose fence names another language does not count; one that never ends
     reaches to the end.
     """
-    text = without_thinking(text)[-MAX_CHARS:]
+    text = without_thinking(text)[-MAX_PROGRAM_CHARS:]
     blocks = [code for fence, code in _BLOCK.findall(text) if _is_python(fence)]
     if not blocks:
         return text, False

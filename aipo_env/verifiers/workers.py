@@ -32,7 +32,7 @@ MAX_STARVED = 10
 
 They do if it has had less than half of one in processor time.
 """
-START_S = 300.0
+WORKER_START_S = 300.0
 """Loading the libraries takes seconds, on a busy machine minutes."""
 _COMMAND = [
     sys.executable,
@@ -203,7 +203,7 @@ class WorkerPool:
                 raise VerifierError("the pool is closed")
             parent = self._living_parent()
             socket.send_fds(parent.socket, [order], descriptors)
-            return int.from_bytes(parent.read(_PID_BYTES, START_S), "big")
+            return int.from_bytes(parent.read(_PID_BYTES, WORKER_START_S), "big")
 
     def _living_parent(self) -> LocalServer:
         """Return the parent process, a new one if it died: its workers died too."""
@@ -212,7 +212,7 @@ class WorkerPool:
         parent = LocalServer(_COMMAND)
         parent.send(json.dumps(sys.path).encode())
         # It answers once, with its own id, when it has loaded everything.
-        parent.read(_PID_BYTES, START_S)
+        parent.read(_PID_BYTES, WORKER_START_S)
         self._parent = parent
         # `close` does not wait for the ordering lock: it may have come in the meantime,
         # and found no parent to kill.
@@ -241,7 +241,7 @@ class _Worker(Connection):
         # the worker show as the end of what can be read.
         with theirs:
             self.pid = order(_FORK, theirs.fileno())
-        self.isolation = self.receive(START_S).decode()
+        self.isolation = self.receive(WORKER_START_S).decode()
 
     def receive(self, wait_s: float) -> bytes:
         """Return the next message, which a worker writes at once.

@@ -124,7 +124,7 @@ def _line(mark: str, text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ShownToken:
     """A token, or a span of text where tokens cannot be decoded."""
 
     text: str
@@ -179,7 +179,7 @@ def episodes_section(
                 f"episode {index}: {len(row)} coefficients for {num_tokens} tokens"
             )
         public = redact(episode)
-        pieces: Iterable[tuple[_Place, Piece]] = []
+        pieces: Iterable[tuple[_Place, ShownToken]] = []
         # Token ids are the text once more, so they are not shown where it is withheld.
         if tokens and not episode.task.withheld:
             pieces = _token_pieces(public, tokens, row)
@@ -247,7 +247,7 @@ def _duration(seconds: float) -> str:
 
 
 def _view(
-    episode: Episode, pieces: Iterable[tuple["_Place", Piece]], source: str
+    episode: Episode, pieces: Iterable[tuple["_Place", ShownToken]], source: str
 ) -> dict[str, Any]:
     """Return an episode as the page shows it.
 
@@ -294,7 +294,7 @@ def _token_pieces(
     episode: Episode,
     tokens: Callable[[int], str],
     coefficients: NDArray[np.floating[Any]],
-) -> list[tuple[_Place, Piece]]:
+) -> list[tuple[_Place, ShownToken]]:
     """Return the tokens of an episode, each with its place."""
     record = episode.tokens
     # Lists of Python's numbers: those of numpy are slow one by one.
@@ -310,7 +310,7 @@ def _token_pieces(
     for token_id, author, turn, logprob, coefficient in columns:
         # A newline alone would leave nothing to point at.
         text = tokens(token_id).replace("\n", "⏎\n")
-        piece = Piece(
+        piece = ShownToken(
             text=text,
             author=Author(author).name.lower(),
             token_id=token_id,
@@ -322,14 +322,14 @@ def _token_pieces(
     return pieces
 
 
-def _span_pieces(episode: Episode) -> Iterator[tuple[_Place, Piece]]:
+def _span_pieces(episode: Episode) -> Iterator[tuple[_Place, ShownToken]]:
     """Yield the spans of an episode, each with its place."""
     turn = 0
     for number, message in enumerate(episode.messages):
         is_policy = message.role == "assistant"
         for span in message.spans:
             place = (turn, number, is_policy)
-            yield place, Piece(span.text, span.author.name.lower())
+            yield place, ShownToken(span.text, span.author.name.lower())
         turn += is_policy
 
 

@@ -26,7 +26,7 @@ QUESTION = "What is 2 + 2?"
 """Any agent can say something to it, and briefly."""
 RETRY_S = 0.25
 """Pause before an agent that could not be reached is tried again."""
-MAX_SHOWN_CHARS = 500
+MAX_LOGGED_CHARS = 500
 """How much of an error the log shows."""
 OWN_POLICY_PREFIX = "self#"
 """How the `agent_id` begins of the policy as its own agent."""
@@ -141,7 +141,7 @@ async def _fault(agent: Agent, request: AgentRequest, deadline_s: float) -> str:
     except (Exception, SystemExit) as error:
         if deadline.expired():
             return f"none within {deadline_s} s"
-        return f"{type(error).__name__}: {error}"[:MAX_SHOWN_CHARS]
+        return f"{type(error).__name__}: {error}"[:MAX_LOGGED_CHARS]
     if not isinstance(reply, AgentReply):
         return f"no AgentReply, but {type(reply).__name__}"
     return "" if reply.text.strip() else "it is empty"

@@ -15,7 +15,7 @@ from aipo_env.verifiers.leaks.plain_text import folded
 
 MAX_NAMED = 3
 """A policy that names more answers of one form has listed candidates."""
-MAX_CHARS = 200
+MAX_NAMED_CHARS = 200
 """A longer part of the policy's words is no answer."""
 MORE_CHARS = 20
 """A line that is longer than twice the gold and this is a sentence, and no answer."""
@@ -242,9 +242,9 @@ def _answers(said: str, cue: re.Pattern[str]) -> set[str]:
 def _behind(cue: re.Pattern[str], said: str) -> Iterator[str]:
     """Yield what stands behind each cue, up to its sentence's end or its reason."""
     for match in cue.finditer(said):
-        rest = said[match.end() : match.end() + MAX_CHARS]
+        rest = said[match.end() : match.end() + MAX_NAMED_CHARS]
         end = _SENTENCE_END.search(rest)
-        if end is None and len(rest) == MAX_CHARS:
+        if end is None and len(rest) == MAX_NAMED_CHARS:
             continue
         sentence = rest[: end.start()] if end else rest
         if end and _NEXT_ENTRY.match(rest, end.end()):

@@ -30,7 +30,7 @@ _MARK = re.compile(
 _ENDS = frozenset(".?!;\n")
 _END = "."
 """What stands among the tokens of a text for the end of each sentence."""
-MAX_WORDS = 12
+MAX_PHRASE_WORDS = 12
 """A longer phrase is looked for as it is written only."""
 MAX_TOKENS = 5_000
 """Words and ends of sentences that are read of a text."""
@@ -55,7 +55,7 @@ def is_said(phrase: str, text: str, prompt: str) -> bool:
     """Return whether a plain text says a phrase, with what the problem says of it.
 
     Args:
-        phrase: Words, at most `MAX_WORDS` of them that are not small.
+        phrase: Words, at most `MAX_PHRASE_WORDS` of them that are not small.
         text: What may say it.
         prompt: The problem, whose words need not be repeated.
     """
@@ -64,7 +64,7 @@ def is_said(phrase: str, text: str, prompt: str) -> bool:
     prompt_words = frozenset(_words(prompt))
     phrase_words = _words_of(phrase)
     words = tuple(word for word in phrase_words if word.casefold() not in prompt_words)
-    if not words or len(words) > MAX_WORDS:
+    if not words or len(words) > MAX_PHRASE_WORDS:
         return False
     are_names = tuple(word[0].isupper() for word in words)
     is_whole = len(words) == len(phrase_words)

@@ -9,7 +9,7 @@ from typing import Literal
 from aipo_env.verifiers.math.text import drop_units, number
 
 Kind = Literal["scalar", "list", "set", "group", "union", "without", "relation"]
-MAX_PARTS = 64
+MAX_FORM_PARTS = 64
 """Longer lists are not read, and more choices of signs not spelled out."""
 _MAX_DEPTH = 8
 """What stands deeper, as a list in a tuple in a set, is not taken apart."""
@@ -180,7 +180,7 @@ def split_top(text: str, pattern: re.Pattern[str]) -> list[str]:
             parts.extend(match.groups())
             start = match.end()
     # With a group in the pattern there are two texts for each part.
-    if len(parts) >= 2 * MAX_PARTS:
+    if len(parts) >= 2 * MAX_FORM_PARTS:
         return [text]
     parts.append(text[start:])
     return [part.strip() for part in parts]
@@ -371,7 +371,7 @@ def spelled_out(form: Form) -> Iterator[Form]:
         opening, closing = form.marks
         choices = [tuple(spelled_out(part)) for part in form.parts]
         # Many entries with a sign make more tuples than can be compared.
-        for parts in islice(product(*choices), MAX_PARTS):
+        for parts in islice(product(*choices), MAX_FORM_PARTS):
             text = opening + ",".join(part.text for part in parts) + closing
             yield replace(form, text=text, parts=parts)
     else:

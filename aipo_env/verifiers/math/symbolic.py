@@ -31,9 +31,9 @@ from aipo_env.verifiers.math.grade import (
 )
 from aipo_env.verifiers.math.text import clean, close, is_approximate, number
 
-MIN_DIGITS = 40
+MIN_PRECISION = 40
 """To so many digits, at least, expressions are compared."""
-MAX_DIGITS = 6000
+MAX_PRECISION = 6000
 """To no more digits, whatever the size of the expressions: the time is limited."""
 _GUARD_DIGITS = 10
 """So many more are computed: the last ones are rounded."""
@@ -301,7 +301,7 @@ def _agree(one: Any, other: Any, digits: int) -> bool:
     """Return whether two expressions agree at points that are drawn for them."""
     symbols = sorted(one.free_symbols | other.free_symbols, key=str)
     height = int(_height(one) + _height(other))
-    precision = digits or min(MIN_DIGITS + 2 * height, MAX_DIGITS)
+    precision = digits or min(MIN_PRECISION + 2 * height, MAX_PRECISION)
     if not symbols:
         return _holds(one, other, [{}], precision)
     points = [_point(symbols, sign) for sign in _SIGNS_OF_POINTS]

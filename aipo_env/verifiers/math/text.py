@@ -16,7 +16,7 @@ from pathlib import Path
 MAX_CHARS = 2000
 """A longer answer is refused."""
 TABLES = json.loads(Path(__file__).with_name("tables.json").read_text(encoding="utf-8"))
-MAX_DEPTH = 30
+MAX_NESTING = 30
 """Deeper brackets are refused: the parser of the algebra calls itself for each."""
 _MAX_MATRIX_MARKS = 100
 """More separators of columns, or of rows, make a matrix that takes too long."""
@@ -224,8 +224,8 @@ def screen(text: str) -> str:
     if bomb:
         # Each reason's pattern is one group: the group that matched tells the reason.
         return list(_BOMBS)[(bomb.lastindex or 1) - 1]
-    if _nesting(text) > MAX_DEPTH:
-        return f"brackets nested deeper than {MAX_DEPTH}"
+    if _nesting(text) > MAX_NESTING:
+        return f"brackets nested deeper than {MAX_NESTING}"
     num_columns = text.count("&")
     num_rows = text.count("\\\\")
     if max(num_columns, num_rows) > _MAX_MATRIX_MARKS:

@@ -19,13 +19,13 @@ from concurrent.futures import Future
 
 from aipo_env.records import Task, Verdict, VerdictStatus
 from aipo_env.verifiers.base import judged
-from aipo_env.verifiers.extract import MAX_REPLY_CHARS, extract
+from aipo_env.verifiers.extract import MAX_TURN_CHARS, extract
 from aipo_env.verifiers.extract import last_boxed as last_boxed
 from aipo_env.verifiers.math.grade import Grade, Undecided, gold_fault, without_algebra
 from aipo_env.verifiers.math.text import MAX_CHARS
 from aipo_env.verifiers.workers import Reply, shared_pool
 
-MAX_INLINE_CHARS = 32
+MAX_INLINE_FORMULA = 32
 """Longer answers and golds are compared in a worker process."""
 MAX_INLINE_REPLY = 10_000
 """The answer of a longer reply is looked for in a worker process."""
@@ -49,7 +49,7 @@ _KILLED = {
 
 def check_gold(gold: str) -> str:
     """Return why a gold answer cannot be used; empty when it can."""
-    if len(gold) <= MAX_INLINE_CHARS:
+    if len(gold) <= MAX_INLINE_FORMULA:
         reason = gold_fault(gold)
         if reason is not None:
             return reason
@@ -75,7 +75,7 @@ class MathVerifier:
 
         One without an answer is `no_answer` and earns nothing.
         """
-        answer = await self._extract(text[-MAX_REPLY_CHARS:])
+        answer = await self._extract(text[-MAX_TURN_CHARS:])
         if not answer:
             return judged("no_answer", reason="no answer in a \\boxed{}")
         return await self.grade(task.answer, answer)
@@ -132,7 +132,7 @@ async def _compare(gold: str, answer: str) -> Verdict:
     isolation = "none"
     try:
         # Even without algebra a longer text may hold the event loop for too long.
-        if max(len(gold), len(answer)) > MAX_INLINE_CHARS:
+        if max(len(gold), len(answer)) > MAX_INLINE_FORMULA:
             raise Undecided
         grade = without_algebra(gold, answer)
     except Undecided:
