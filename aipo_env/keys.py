@@ -11,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 
 Key = tuple[int, ...]
+"""What names an episode, or a draw of it."""
 
 EVALUATION_STEP = 1_000_000
 """The step in the keys of episodes that measure; with agents, the next one.

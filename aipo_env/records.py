@@ -16,6 +16,7 @@ from aipo_env.errors import DataError, error_text, shown, suggest
 ConsultKind = Literal["knowledge", "reason", "verify"]
 """What a policy may consult: the Knowledge, the Reasoning or the Verify Agent."""
 CONSULT_KINDS: tuple[ConsultKind, ...] = get_args(ConsultKind)
+"""All of these roles."""
 
 Split = Literal["train", "test"]
 """Training tasks, and those kept for evaluation."""

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from aipo_env.errors import ConfigError, message_of, shown, suggest
 
 Spec = str | Mapping[str, Any]
+"""Names a component, with its options: `"toy:difficulty=2"`, or as an object."""
 T = TypeVar("T")
 
 FIRST = ""

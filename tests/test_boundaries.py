@@ -6,6 +6,7 @@ import ast
 import importlib
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -382,6 +383,16 @@ def test_the_learners_door_opens_to_what_it_lists_and_is_documented() -> None:
     assert_none(unknown, "Public, but not in docs/learner.md:")
     with pytest.raises(AttributeError, match="no attribute 'aipo_los'"):
         door.aipo_los  # noqa: B018
+
+
+def test_the_page_of_names_has_every_public_name_and_is_current() -> None:
+    page = (ROOT / "docs" / "names.md").read_text(encoding="utf-8")
+    listed = importlib.import_module("aipo_env").__all__
+    absent = [name for name in listed if f"| `{name}` |" not in page]
+    assert_none(absent, "Not in docs/names.md: run `python docs/make_names.py`:")
+    script = runpy.run_path(str(ROOT / "docs" / "make_names.py"))
+    is_current = script["names_page"]() == page
+    assert is_current, "docs/names.md is old: run `python docs/make_names.py`"
 
 
 def test_the_tree_in_readme_is_whole() -> None:

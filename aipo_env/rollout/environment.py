@@ -33,9 +33,12 @@ from aipo_env.verifiers.base import Verifier
 
 SourceSpec = Union[Spec, TaskSource]  # noqa: UP007
 AgentsSpec = Union[Spec, Mapping[str, Any], Agent]  # noqa: UP007
+"""Who answers: one for all roles, or a mapping from roles to agents."""
 VerifierSpec = Union[Spec, Verifier, Callable[..., Any]]  # noqa: UP007
+"""What judges an answer: a verifier, or a reward function."""
 CodecSpec = Union[Spec, Codec]  # noqa: UP007
 ToolSpecs = Sequence[Any]
+"""Tools: functions, classes, or specs of them."""
 
 _ID = re.compile(
     r"""
@@ -256,6 +259,7 @@ class Environment:
 
 
 EnvironmentSpec = Union[Environment, str, Mapping[str, Any], TaskSource]  # noqa: UP007
+"""What `Environment.of` takes for an environment."""
 
 
 def is_id(text: str) -> bool:
