@@ -167,7 +167,7 @@ class CodeTests:
             if fault:
                 raise DataError(
                     f"{place}: field {part!r} {fault}, so no program can be given it or"
-                    " come to it. Mend or delete the test."
+                    " come to it. Correct or delete the test."
                 )
 
     def _check_entry(self) -> None:

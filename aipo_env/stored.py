@@ -95,7 +95,7 @@ def read_episodes(path: Path) -> Iterator[Episode]:
             if len(faults) > 1:
                 more = f" `aipo lint {path}` lists all its faults."
             raise DataError(
-                f"{path}, line {number}: not an episode: {faults[0]} Mend or delete"
+                f"{path}, line {number}: not an episode: {faults[0]} Correct or delete"
                 f" it.{more}"
             )
         yield episode

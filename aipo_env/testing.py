@@ -228,7 +228,7 @@ _JUNK = {
     ),
     "cut": b'{"choices": [',
 }
-"""The body of the response, by what befalls the request."""
+"""The body of the response, by what happens to the request."""
 
 
 class FaultServer:
@@ -238,9 +238,9 @@ class FaultServer:
         agent = ChatAgent("tiny", server.url)
 
     Args:
-        script: What befalls the requests in turn, over and over: "reply"; a status such
-            as "429"; "reset" and "cut" end the connection, before a response and within
-            one; "hang" keeps silent; "drip" and "endless" never end, slowly and fast;
+        script: What happens to the requests, one after another, over and over: "reply";
+            a status such as "429"; "reset" and "cut" end the connection, before a
+            response and within one; "hang" keeps silent; "drip" and "endless" never end, slowly and fast;
             "huge" are 10 MB; "garbage", "nothing", "utf8" (which it is not), "nested",
             "shape" and "empty" are no replies; "packed" is compressed though nobody
             asked for it.

@@ -53,7 +53,7 @@ FAULTS = (
     "huge",
     "hang",
 )
-"""What befalls the calls that fail, by the names of `FaultServer`."""
+"""What happens to the calls that fail, by the names of `FaultServer`."""
 NUM_GOOD = 7
 """Calls in a row that get a reply."""
 NUM_BAD = 3

@@ -1,5 +1,5 @@
 """The design rules a machine can check. Every failure names the place and says how to
-mend it.
+correct it.
 """
 
 import ast
@@ -176,9 +176,9 @@ def layer_of(name: str, layers: dict[str, int] = LAYER_OF) -> int | None:
     return layers.get(name)
 
 
-def assert_none(offenders: list[str], mend: str) -> None:
+def assert_none(offenders: list[str], remedy: str) -> None:
     assert not offenders, "\n".join(
-        [mend, *(f"  {offender}" for offender in offenders)]
+        [remedy, *(f"  {offender}" for offender in offenders)]
     )
 
 

@@ -184,7 +184,7 @@ class AgentLost(AgentError):
         """Return the error for agents that are lost, each named and with its reason."""
         reasons = "; ".join(losses).rstrip(". ")
         return cls(
-            f"no answer can come from {reasons}. Start the server, mend the address,"
+            f"no answer can come from {reasons}. Start the server, correct the address,"
             " the model's name or the key, and resume; or set pool.when_lost to"
             " 'unaided' to go on without."
         )

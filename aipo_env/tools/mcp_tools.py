@@ -67,7 +67,7 @@ class McpServer:
             fault = f"{type(first).__name__}: {first}"[:_MAX_FAULT_CHARS]
             raise ConfigError(
                 f"tools: the MCP server {place!r} cannot be used: {fault}. Start it, or"
-                " mend the address."
+                " correct the address."
             ) from None
         atexit.register(self.close)
         self.tools = [McpTool(self, tool) for tool in tools]

@@ -42,7 +42,7 @@ def without_bad_golds(source: TaskSource) -> TaskSource:
             example = tasks[0]
             raise DataError(
                 f"{source.name}: no {split!r} task has a gold answer that can be read, "
-                f"for example {example.answer[:80]!r}: {fault(example)}. Mend the "
+                f"for example {example.answer[:80]!r}: {fault(example)}. Correct the "
                 "column that holds the answers, or name the verifier that reads them."
             )
     # A task may stand in several splits; it is counted once.

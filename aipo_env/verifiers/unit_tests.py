@@ -232,7 +232,7 @@ class CodeVerifier:
         if run.status == "compile_error":
             raise VerifierError(
                 f"task {shown(task.id)}: tests: field 'prelude' is no Python by itself"
-                f" ({run.reason[:200]}), so no program behind it is. Mend it."
+                f" ({run.reason[:200]}), so no program behind it is. Correct it."
             )
         if len(self._sound_preludes) >= MAX_PRELUDES:
             self._sound_preludes.clear()
