@@ -240,10 +240,10 @@ class FaultServer:
     Args:
         script: What happens to the requests, one after another, over and over: "reply";
             a status such as "429"; "reset" and "cut" end the connection, before a
-            response and within one; "hang" keeps silent; "drip" and "endless" never end, slowly and fast;
-            "huge" are 10 MB; "garbage", "nothing", "utf8" (which it is not), "nested",
-            "shape" and "empty" are no replies; "packed" is compressed though nobody
-            asked for it.
+            response and within one; "hang" keeps silent; "drip" and "endless" never
+            end, slowly and fast; "huge" are 10 MB; "garbage", "nothing", "utf8" (which
+            it is not), "nested", "shape" and "empty" are no replies; "packed" is
+            compressed though nobody asked for it.
         text: What its replies say; an error repeats the key that it was given.
         delay_s: Seconds before it sends anything.
         headers: Sent with every response.

@@ -1,9 +1,9 @@
 """A Verify Agent that works with its hands: it computes, and runs programs.
 
 It says where a claim first goes wrong. What judges the rest, if anything, is another
-agent, called its mind. It works on the claim's own statements and on the task's public
-tests; it knows no answer. Mathematics is compared in the math verifier's worker
-processes and programs run in the sandbox, so that a claim may be hostile.
+agent. It works on the claim's own statements and on the task's public tests; it knows
+no answer. Mathematics is compared in the math verifier's worker processes and programs
+run in the sandbox, so that a claim may be hostile.
 """
 
 import builtins
@@ -91,7 +91,7 @@ decimal may be rounded, and an equation with a letter may hold for some value.
 
 @dataclass(eq=False)
 class HandsAgent:
-    """Checks claims; without an agent for its mind it knows nothing else.
+    """Checks claims; without an agent to ask it knows nothing else.
 
     Args:
         source: Where the tasks come from; the other agent is built for it.
@@ -108,14 +108,14 @@ class HandsAgent:
     sandbox: str = "auto"
 
     def __post_init__(self) -> None:
-        self._mind: Agent | None = None
+        self._answerer: Agent | None = None
         self.minds: list[Agent] = []
         self.agent_id = "hands"
         if self.agent:
-            mind: Agent = AGENTS.build(self.agent, source=self.source)
-            self._mind = mind
-            self.minds = [mind]
-            self.agent_id = f"hands/{mind.agent_id}"
+            answerer: Agent = AGENTS.build(self.agent, source=self.source)
+            self._answerer = answerer
+            self.minds = [answerer]
+            self.agent_id = f"hands/{answerer.agent_id}"
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Judge a claim: "right", "wrong at …" or "unsure", and why."""
@@ -127,9 +127,9 @@ class HandsAgent:
                 f"\n\nA program checked what can be computed of the claim: {finding}"
             )
         # What was computed to be wrong needs no second opinion.
-        if self._mind is None or finding.startswith("wrong"):
+        if self._answerer is None or finding.startswith("wrong"):
             return AgentReply(text=finding, tokens=len(finding.split()))
-        return await self._mind.reply(replace(request, query=query))
+        return await self._answerer.reply(replace(request, query=query))
 
     async def _check(self, request: AgentRequest) -> str:
         """Run a program on the public tests; compute if the claim is no program.

@@ -94,7 +94,7 @@ class MixedAgent:
 
     def __post_init__(self) -> None:
         self.minds = [AGENTS.build(agent, source=self.source) for agent in self.agents]
-        names = ", ".join(mind.agent_id for mind in self.minds)
+        names = ", ".join(answerer.agent_id for answerer in self.minds)
         self.agent_id = f"mix({names})"
         weights = [*self.weights] or [1] * len(self.minds)
         are_numbers = all(
@@ -114,9 +114,9 @@ class MixedAgent:
         """Draw an agent and ask it."""
         rng = keyed_rng([request.seed], Salt.MIXED_AGENT)
         index = rng.choice(len(self.minds), p=self._shares)
-        mind = self.minds[index]
-        reply: AgentReply = await mind.reply(request)
-        return replace(reply, agent_id=reply.agent_id or mind.agent_id)
+        answerer = self.minds[index]
+        reply: AgentReply = await answerer.reply(request)
+        return replace(reply, agent_id=reply.agent_id or answerer.agent_id)
 
 
 @dataclass(eq=False)
@@ -140,16 +140,16 @@ class WrongAgent:
 
     def __post_init__(self) -> None:
         check_number("agent 'wrong': p", self.p, high=1)
-        self._mind = AGENTS.build(self.agent, source=self.source)
-        self.minds = [self._mind]
-        self.agent_id = f"wrong/{self._mind.agent_id}"
+        self._answerer = AGENTS.build(self.agent, source=self.source)
+        self.minds = [self._answerer]
+        self.agent_id = f"wrong/{self._answerer.agent_id}"
 
     async def reply(self, request: AgentRequest) -> AgentReply:
         """Ask, and spoil the reply or not."""
-        reply: AgentReply = await self._mind.reply(request)
+        reply: AgentReply = await self._answerer.reply(request)
         rng = keyed_rng([request.seed], Salt.SPOILED_REPLY)
         if rng.random() >= self.p:
-            return replace(reply, agent_id=reply.agent_id or self._mind.agent_id)
+            return replace(reply, agent_id=reply.agent_id or self._answerer.agent_id)
         text = _FACT.sub(lambda match: _spoiled(match[0], rng), reply.text)
         # Its tokens are no longer those that were sampled.
         return replace(

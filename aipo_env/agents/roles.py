@@ -1,6 +1,6 @@
 """The three roles: what each agent is told, and what it may see of a request.
 
-A role passes requests on to another agent, which answers them: its mind.
+A role passes requests on to another agent, its `mind`, which answers them.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ _HEADING = re.compile(
 """A line that reads like the heading of a part of the question: `Claim:`."""
 
 
-def mind_of(agent: Agent) -> Agent:
-    """Return the agent behind a role; an agent that is no role is its own mind."""
-    mind: Agent = getattr(agent, "mind", agent)
-    return mind
+def answerer_of(agent: Agent) -> Agent:
+    """Return the agent behind a role; one that is no role answers for itself."""
+    answerer: Agent = getattr(agent, "mind", agent)
+    return answerer
 
 
 def is_agents(kind: str) -> bool:
@@ -45,7 +45,7 @@ class _Role:
 
     @property
     def agent_id(self) -> str:
-        """Role and mind."""
+        """Of the role and of who answers."""
         return f"{self.kind}/{self.mind.agent_id}"
 
     async def reply(self, request: AgentRequest) -> AgentReply:

@@ -116,7 +116,7 @@ class TextVoice:
             turn = await self._policy(tuple(self._messages), tuple(stop), max_tokens)
             # A policy may have swallowed that this very task was cancelled.
             check_cancelled()
-            return self._taken(turn, max_tokens)
+            return self._completion_of(turn, max_tokens)
         # A policy may be anybody's program.
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             # Cancelled from outside: no fault of the policy's.
@@ -132,7 +132,7 @@ class TextVoice:
         if len(token_ids) > max_tokens:
             return self.written(token_ids[:max_tokens], is_cut=True)
         # Its text as it was said: a tokenizer need not give it back exactly.
-        return self._noted(Completion(text, tuple(token_ids)))
+        return self._remembered(Completion(text, tuple(token_ids)))
 
     def written(self, token_ids: Sequence[int], *, is_cut: bool = False) -> Completion:
         """Return a turn that is known by its tokens.
@@ -143,9 +143,9 @@ class TextVoice:
         """
         reason: FinishReason = "length" if is_cut else "stop"
         text = self.tokenizer.decode(token_ids)
-        return self._noted(Completion(text, tuple(token_ids), (), reason))
+        return self._remembered(Completion(text, tuple(token_ids), (), reason))
 
-    def _taken(self, turn: object, max_tokens: int) -> Completion:
+    def _completion_of(self, turn: object, max_tokens: int) -> Completion:
         """Return what a policy returned as a completion.
 
         Raises:
@@ -162,10 +162,10 @@ class TextVoice:
         token_ids = turn.token_ids or tuple(self.tokenizer.encode(turn.text))
         # For what it raises: ids that are not in the vocabulary.
         self.tokenizer.decode(token_ids)
-        return self._noted(replace(turn, token_ids=token_ids))
+        return self._remembered(replace(turn, token_ids=token_ids))
 
-    def _noted(self, completion: Completion) -> Completion:
-        """Note a turn, for the policy to be shown and the next message to close it."""
+    def _remembered(self, completion: Completion) -> Completion:
+        """Return a turn that is kept, for the policy to see and to be closed."""
         span = Span(completion.text, Author.POLICY)
         self._messages.append(Message("assistant", (span,)))
         last = completion.token_ids[-1:]

@@ -4,8 +4,8 @@ What an agent does reaches the caller as an outcome, and an episode goes on with
 reply. Errors are raised only where no later call could do better: an agent that is
 lost, a budget that is spent, something wrongly set or not installed.
 
-The agent that a role (`KnowledgeAgent` and its kin) passes requests on to is called the
-role's mind. One mind behind several roles is one agent here: it has one gate.
+An agent to which several roles (`KnowledgeAgent` and its kin) pass requests on is one
+agent here: it has one gate.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from aipo_env.agents.pool.journal import MAX_ERROR_CHARS, Journal, Outcome
 from aipo_env.agents.pool.limits import PoolLimits
 from aipo_env.agents.pool.losses import Losses
 from aipo_env.agents.pool.shared_questions import SharedQuestions, open_cache
-from aipo_env.agents.roles import is_agents, mind_of
+from aipo_env.agents.roles import answerer_of, is_agents
 from aipo_env.errors import is_hopeless
 from aipo_env.keys import Salt, keyed_rng
 from aipo_env.threads import check_cancelled
@@ -243,7 +243,7 @@ class AgentPool:
             try:
                 attempt = await self._hedged_call(agent, request, gate)
             except PermanentFailure as failure:
-                self.lose(request.kind, loss_reason(mind_of(agent), failure))
+                self.lose(request.kind, loss_reason(answerer_of(agent), failure))
                 loss = self._losses.refusal(request.kind, self.journal)
                 return Attempt(None, loss, retry_after_s=None)
             seconds = time.monotonic() - start
@@ -357,19 +357,19 @@ class AgentPool:
         return self._losses.reason(kind, self.journal)
 
     def _batched(self, agent: Agent) -> Agent:
-        """Return an agent whose calls are gathered, if its mind answers many at once.
+        """Return an agent whose calls are gathered, if who answers takes many at once.
 
-        Roles that share a mind share its batches.
+        Roles that one agent answers for share its batches.
         """
-        mind: Any = mind_of(agent)
-        if not callable(getattr(mind, "reply_many", None)):
+        answerer: Any = answerer_of(agent)
+        if not callable(getattr(answerer, "reply_many", None)):
             return agent
-        fresh = Batcher(mind, self.limits)
-        batcher = self._batchers.setdefault(id(mind), fresh)
-        is_role = mind is not agent and is_dataclass(agent)
+        fresh = Batcher(answerer, self.limits)
+        batcher = self._batchers.setdefault(id(answerer), fresh)
+        is_role = answerer is not agent and is_dataclass(agent)
         if not is_role:
             return batcher
-        # The role stays in between: it decides what its mind may see of a request.
+        # The role stays in between: it decides what the other may see of a request.
         role: Any = agent
         batched: Agent = replace(role, mind=batcher)
         return batched

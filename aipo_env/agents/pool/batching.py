@@ -34,14 +34,14 @@ class Batcher:
     A batch goes at once when it has as many as may be in flight: no more could come.
 
     Args:
-        mind: The agent that answers them.
+        answerer: The agent that answers them.
         limits: Those of its pool; each batch has `deadline_s`.
     """
 
-    def __init__(self, mind: BatchAgent, limits: PoolLimits) -> None:
-        self._agent = mind
+    def __init__(self, answerer: BatchAgent, limits: PoolLimits) -> None:
+        self._agent = answerer
         self._limits = limits
-        self.agent_id = mind.agent_id
+        self.agent_id = answerer.agent_id
         # A future belongs to its event loop, and so does the batch it waits in.
         self._waiting: dict[asyncio.AbstractEventLoop, _Waiting] = {}
         # An event loop holds its tasks weakly: they would be collected in the midst.

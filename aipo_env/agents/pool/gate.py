@@ -13,7 +13,7 @@ import numpy as np
 
 from aipo_env.agents.base import Agent, AgentRequest
 from aipo_env.agents.pool.limits import PoolLimits
-from aipo_env.agents.roles import mind_of
+from aipo_env.agents.roles import answerer_of
 
 BREAK_S = 30.0
 """How long an agent that keeps failing is left alone; then one call tries it again."""
@@ -129,7 +129,7 @@ class Gates:
     def of(self, agent: Agent) -> Gate:
         """Return the way to an agent: one, though it is behind several roles."""
         # By identity: equal agents may be two servers. They live as long as the pool.
-        return self._gates[id(mind_of(agent))]
+        return self._gates[id(answerer_of(agent))]
 
 
 class Notices:

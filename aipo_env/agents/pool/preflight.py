@@ -1,7 +1,7 @@
 """Are the agents there? One short question to each before a run.
 
-Without it, a run would find out after an hour. Agents that a mixture or a role passes
-requests on to are called its minds here.
+Without it, a run would find out after an hour. Those to whom a mixture or a role passes
+requests on are asked in its place.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from aipo_env.agents.base import (
 )
 from aipo_env.agents.pool.agent_pool import AgentPool
 from aipo_env.agents.pool.gate import LOG
-from aipo_env.agents.roles import is_agents, mind_of
+from aipo_env.agents.roles import answerer_of, is_agents
 from aipo_env.errors import ConfigError
 from aipo_env.threads import check_cancelled
 
@@ -57,11 +57,13 @@ async def check_agents(pool: AgentPool, *, patience_s: float = 20.0) -> None:
         return
     addressees: list[tuple[str, Agent]] = []
     for kind, agent in _distinct(pool).items():
-        for mind in _behind(mind_of(agent)):
+        for answerer in _behind(answerer_of(agent)):
             # The policy speaks only once training or evaluation has begun.
-            if not mind.agent_id.startswith(OWN_POLICY_PREFIX):
-                addressees.append((kind, mind))
-    questions = [_ask(pool, kind, mind, patience_s) for kind, mind in addressees]
+            if not answerer.agent_id.startswith(OWN_POLICY_PREFIX):
+                addressees.append((kind, answerer))
+    questions = [
+        _ask(pool, kind, answerer, patience_s) for kind, answerer in addressees
+    ]
     reasons = await asyncio.gather(*questions)
     for (kind, _), reason in zip(addressees, reasons, strict=True):
         if reason:
@@ -77,7 +79,7 @@ def _distinct(pool: AgentPool) -> dict[str, Agent]:
     distinct: dict[int, tuple[str, Agent]] = {}
     for kind, agent in pool.agents.items():
         if is_agents(kind) and not pool.why_lost(kind):
-            distinct.setdefault(id(mind_of(agent)), (kind, agent))
+            distinct.setdefault(id(answerer_of(agent)), (kind, agent))
     return dict(distinct.values())
 
 
@@ -86,10 +88,10 @@ def _behind(agent: Agent) -> list[Agent]:
 
     Known is what it tells by an attribute `minds`, at any depth.
     """
-    minds: list[Agent] = list(getattr(agent, "minds", ()))
-    if not minds:
+    answerers: list[Agent] = list(getattr(agent, "minds", ()))
+    if not answerers:
         return [agent]
-    return [leaf for mind in minds for leaf in _behind(mind)]
+    return [leaf for answerer in answerers for leaf in _behind(answerer)]
 
 
 async def _ask(pool: AgentPool, kind: str, agent: Agent, patience_s: float) -> str:

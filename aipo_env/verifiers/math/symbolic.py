@@ -209,8 +209,8 @@ class Algebra:
         Args:
             rename: Up to the names of their variables.
         """
-        one = parse(first)
-        other = parse(second)
+        left = parse(first)
+        right = parse(second)
         is_rounded = is_approximate(first) or is_approximate(second)
         digits = _ROUNDED_DIGITS if is_rounded else 0
         units = [
@@ -218,11 +218,11 @@ class Algebra:
         ]
         # Degrees against radians, which only pi tells from a bare number of degrees.
         if units[0] != units[1] and "\\pi" in first + second:
-            one = one * units[0]
-            other = other * units[1]
-        if equal(one, other, digits):
+            left = left * units[0]
+            right = right * units[1]
+        if equal(left, right, digits):
             return True
-        return rename and _renamed(one, other, digits)
+        return rename and _renamed(left, right, digits)
 
     def relations(self, first: Form, second: Form) -> bool:
         """Return whether two relations have the same solutions.
@@ -234,22 +234,22 @@ class Algebra:
         if second.kind == "relation" and len(second.parts) != 2:
             return False
         terms = [parse(part.text) for part in first.parts + second.parts]
-        one = terms[0] - terms[1]
+        left = terms[0] - terms[1]
         mark = first.marks[0]
         if second.kind == "scalar":
-            return mark == "=" and _solves(one, parse(second.text))
-        other = terms[2] - terms[3]
+            return mark == "=" and _solves(left, parse(second.text))
+        right = terms[2] - terms[3]
         other_mark = second.marks[0]
         if mark in ("=", "\\ne"):
             # `x = 1/y` and `xy = 1` differ by a factor that is no constant.
-            pairs = ((one, other), (_numerator(one), _numerator(other)))
+            pairs = ((left, right), (_numerator(left), _numerator(right)))
             return other_mark == mark and any(
                 _proportional(*pair, (1, -1)) for pair in pairs
             )
         if other_mark not in (mark, FLIPPED.get(mark)):
             return False
         sign = 1 if other_mark == mark else -1
-        return _proportional(one, other, (sign,))
+        return _proportional(left, right, (sign,))
 
     def sets(self, first: Form, second: Form) -> bool | None:
         """Return whether two forms name the same set of real numbers.
@@ -257,62 +257,63 @@ class Algebra:
         None where one of them names none.
         """
         with suppress(Unreadable):
-            one = _as_set(first)
-            other = _as_set(second)
-            if one is not None and other is not None:
+            left = _as_set(first)
+            right = _as_set(second)
+            if left is not None and right is not None:
                 return bool(
-                    one == other or one.symmetric_difference(other) == sympy.S.EmptySet
+                    left == right
+                    or left.symmetric_difference(right) == sympy.S.EmptySet
                 )
         return None
 
 
-def equal(one: Any, other: Any, digits: int = 0) -> bool:
+def equal(left: Any, right: Any, digits: int = 0) -> bool:
     """Return whether two sympy objects are equal.
 
     Args:
         digits: If positive, they need agree to so many digits only.
     """
-    if isinstance(one, sympy.MatrixBase) and isinstance(other, sympy.MatrixBase):
-        if one.shape != other.shape:
+    if isinstance(left, sympy.MatrixBase) and isinstance(right, sympy.MatrixBase):
+        if left.shape != right.shape:
             return False
-        pairs = zip(one.flat(), other.flat(), strict=True)
+        pairs = zip(left.flat(), right.flat(), strict=True)
         return all(equal(first, second, digits) for first, second in pairs)
-    if not (isinstance(one, sympy.Expr) and isinstance(other, sympy.Expr)):
-        return bool(one == other)
+    if not (isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr)):
+        return bool(left == right)
     infinite = (sympy.nan, sympy.zoo, sympy.oo)
-    if one.has(*infinite) or other.has(*infinite):
+    if left.has(*infinite) or right.has(*infinite):
         # What is not defined equals nothing; oo and -oo are values.
-        return one == other and not one.has(sympy.nan, sympy.zoo)
+        return left == right and not left.has(sympy.nan, sympy.zoo)
     # A whole number is not a rounded one, though decimals stand beside it in a matrix.
-    are_whole = one.is_Integer and other.is_Integer
-    if one == other or are_whole:
-        return bool(one == other)
-    if one.is_Rational and other.is_Rational:
+    are_whole = left.is_Integer and right.is_Integer
+    if left == right or are_whole:
+        return bool(left == right)
+    if left.is_Rational and right.is_Rational:
         # By `text.close`, as outside of a matrix: 0.333333 is just within its bound.
-        return close(_fraction(one), _fraction(other), approximate=bool(digits))
-    return _agree(one, other, digits)
+        return close(_fraction(left), _fraction(right), approximate=bool(digits))
+    return _agree(left, right, digits)
 
 
 def _fraction(rational: Any) -> Fraction:
     return Fraction(rational.p, rational.q)
 
 
-def _agree(one: Any, other: Any, digits: int) -> bool:
+def _agree(left: Any, right: Any, digits: int) -> bool:
     """Return whether two expressions agree at points that are drawn for them."""
-    symbols = sorted(one.free_symbols | other.free_symbols, key=str)
-    height = int(_height(one) + _height(other))
+    symbols = sorted(left.free_symbols | right.free_symbols, key=str)
+    height = int(_height(left) + _height(right))
     precision = digits or min(MIN_PRECISION + 2 * height, MAX_PRECISION)
     if not symbols:
-        return _holds(one, other, [{}], precision)
+        return _holds(left, right, [{}], precision)
     points = [_point(symbols, sign) for sign in _SIGNS_OF_POINTS]
-    if _holds(one, other, points, precision):
+    if _holds(left, right, points, precision):
         return True
     integer_points = [_integer_point(symbols) for _ in range(_NUM_INTEGER_POINTS)]
     if any(symbol.name not in _INTEGERS for symbol in symbols):
         return False
-    if not (one - other).has(*_DISCRETE):
+    if not (left - right).has(*_DISCRETE):
         return False
-    return _holds(one, other, integer_points, precision)
+    return _holds(left, right, integer_points, precision)
 
 
 def _point(symbols: Iterable[Any], sign: int = 1) -> dict[Any, Any]:
@@ -331,14 +332,14 @@ def _integer_point(symbols: Iterable[Any]) -> dict[Any, Any]:
     }
 
 
-def _holds(one: Any, other: Any, points: list[dict[Any, Any]], precision: int) -> bool:
+def _holds(left: Any, right: Any, points: list[dict[Any, Any]], precision: int) -> bool:
     """Return whether two expressions agree at every point where both are defined.
 
     They must be at two at least, or at the only one.
     """
     num_agreements = 0
     for point in points:
-        agree = _agree_at(one, other, point, precision)
+        agree = _agree_at(left, right, point, precision)
         if agree is False:
             return False
         if agree:
@@ -347,19 +348,19 @@ def _holds(one: Any, other: Any, points: list[dict[Any, Any]], precision: int) -
 
 
 def _agree_at(
-    one: Any, other: Any, point: dict[Any, Any], precision: int
+    left: Any, right: Any, point: dict[Any, Any], precision: int
 ) -> bool | None:
     """Return whether two expressions agree at a point.
 
     None where one of them is not defined, or not real.
     """
     digits = precision + _GUARD_DIGITS
-    first = one.evalf(digits, subs=point)
-    second = other.evalf(digits, subs=point)
+    first = left.evalf(digits, subs=point)
+    second = right.evalf(digits, subs=point)
     # evalf puts no values into what it cannot compute, such as a sum up to n.
     if point and not (first.is_number and second.is_number):
-        first = one.subs(point).doit().evalf(digits)
-        second = other.subs(point).doit().evalf(digits)
+        first = left.subs(point).doit().evalf(digits)
+        second = right.subs(point).doit().evalf(digits)
     if not (first.is_number and second.is_number):
         return None
     if not (first.is_finite and second.is_finite):
@@ -390,17 +391,17 @@ def _height(expression: Any) -> float:
     return max(total, 0.0)
 
 
-def _renamed(one: Any, other: Any, digits: int) -> bool:
+def _renamed(left: Any, right: Any, digits: int) -> bool:
     """Compare two expressions up to the names of variables that they do not share."""
-    own = sorted(one.free_symbols - other.free_symbols, key=str)
-    foreign = sorted(other.free_symbols - one.free_symbols, key=str)
+    own = sorted(left.free_symbols - right.free_symbols, key=str)
+    foreign = sorted(right.free_symbols - left.free_symbols, key=str)
     if len(own) != len(foreign):
         return False
     if not 1 <= len(own) <= _MAX_RENAMED:
         return False
     for names in permutations(own):
         choice = dict(zip(foreign, names, strict=True))
-        if equal(one, other.subs(choice, simultaneous=True), digits):
+        if equal(left, right.subs(choice, simultaneous=True), digits):
             return True
     return False
 
@@ -410,20 +411,20 @@ def _numerator(expression: Any) -> Any:
     return numerator
 
 
-def _proportional(one: Any, other: Any, signs: tuple[int, ...]) -> bool:
+def _proportional(left: Any, right: Any, signs: tuple[int, ...]) -> bool:
     """Return whether one expression is a constant times the other.
 
     Args:
         signs: Those that the constant may have.
     """
-    if one.free_symbols != other.free_symbols or not one.free_symbols:
+    if left.free_symbols != right.free_symbols or not left.free_symbols:
         return False
     # If there is such a constant, any point gives it.
-    point = _point(one.free_symbols)
-    factor = (one / other).subs(point).doit()
+    point = _point(left.free_symbols)
+    factor = (left / right).subs(point).doit()
     if not factor.is_real or sympy.sign(factor) not in signs:
         return False
-    return equal(one, factor * other)
+    return equal(left, factor * right)
 
 
 def _solves(equation: Any, value: Any) -> bool:
