@@ -23,18 +23,35 @@ def drawn(
     return hidden.requires_grad_(), weight.requires_grad_(), targets
 
 
+@pytest.mark.parametrize(
+    ("scale", "cap"), [(1.0, None), (0.25, None), (1.0, 2.0), (3.0, 5.0), (-1.0, 9.0)]
+)
+@pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 20])
-def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch):
+def test_chunks_change_nothing(
+    chunk: int,
+    has_bias: bool,
+    scale: float,
+    cap: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setitem(head_logprobs._CHUNK, "cpu", chunk)
     monkeypatch.setattr(head_logprobs, "_CHUNK_TOKENS", 3)
     hidden, weight, targets = drawn(tokens=11, width=8, vocabulary=29)
-    logprobs, entropy = token_logprobs_from_hidden(hidden, weight, targets)
+    bias = torch.linspace(-2, 2, 29).requires_grad_() if has_bias else None
+    learned = (hidden, weight, bias) if has_bias else (hidden, weight)
+    logprobs, entropy = token_logprobs_from_hidden(
+        hidden, weight, targets, bias=bias, scale=scale, cap=cap
+    )
     pull = torch.linspace(-1, 2, 11)
-    got = torch.autograd.grad((logprobs * pull).sum(), (hidden, weight))
+    got = torch.autograd.grad((logprobs * pull).sum(), learned)
 
-    full = torch.log_softmax(hidden @ weight.T, -1)
+    logits = torch.nn.functional.linear(hidden, weight, bias) * scale
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
+    full = torch.log_softmax(logits, -1)
     wanted = torch.autograd.grad(
-        (full.gather(-1, targets[:, None])[:, 0] * pull).sum(), (hidden, weight)
+        (full.gather(-1, targets[:, None])[:, 0] * pull).sum(), learned
     )
     torch.testing.assert_close(
         logprobs, full.gather(-1, targets[:, None])[:, 0], rtol=1e-5, atol=1e-5
@@ -55,6 +72,41 @@ def test_a_worked_value():
     assert logprobs.item() == pytest.approx(-0.287682, abs=1e-6)  # log(3/4)
     assert entropy.item() == pytest.approx(0.562335, abs=1e-6)
     assert not entropy.requires_grad
+
+
+def test_a_worked_value_of_a_capped_head():
+    # Logits 0 and 2 tanh(3 / 2) = 1.8103.
+    hidden = torch.tensor([[1.0]], requires_grad=True)
+    weight, bias = torch.tensor([[0.0], [4.0]]), torch.tensor([0.0, 2.0])
+    logprobs, entropy = token_logprobs_from_hidden(
+        hidden, weight, torch.tensor([0]), bias=bias, scale=0.5, cap=2.0
+    )
+    assert logprobs.item() == pytest.approx(-1.961820, abs=1e-6)
+    assert entropy.item() == pytest.approx(0.406055, abs=1e-6)
+    logprobs.sum().backward()
+    # -p(1) (1 - tanh(3 / 2)^2) * 0.5 * 4 = -0.859397 * 0.180707 * 2.
+    assert hidden.grad.item() == pytest.approx(-0.310598, abs=1e-6)
+
+
+def test_a_frozen_head_gets_no_gradient():
+    hidden, weight, targets = drawn(tokens=5, width=4, vocabulary=9)
+    weight.requires_grad_(False)
+    token_logprobs_from_hidden(hidden, weight, targets)[0].sum().backward()
+    assert weight.grad is None
+    assert hidden.grad.shape == (5, 4)
+
+
+@pytest.mark.parametrize("cap", [0.0, -2.0, float("nan")])
+def test_a_cap_that_is_none_is_named(cap: float):
+    hidden, weight, targets = drawn(tokens=5, width=4, vocabulary=9)
+    with pytest.raises(ValueError, match=f"cap={cap} must be more than 0, or None"):
+        token_logprobs_from_hidden(hidden, weight, targets, cap=cap)
+
+
+def test_a_bias_of_another_vocabulary_is_named():
+    hidden, weight, targets = drawn(tokens=5, width=4, vocabulary=9)
+    with pytest.raises(ValueError, match=r"bias has the shape \[4\], weight \[9, 4\]"):
+        token_logprobs_from_hidden(hidden, weight, targets, bias=torch.zeros(4))
 
 
 def test_huge_logits_and_half_precision():
@@ -84,7 +136,10 @@ hidden = torch.randn(T, D, requires_grad=True)
 weight = torch.randn(V, D, requires_grad=True)
 targets = torch.randint(V, (T,))
 def step(hidden, weight, targets):
-    token_logprobs_from_hidden(hidden, weight, targets)[0].sum().backward()
+    bias = torch.randn(len(weight), requires_grad=True)
+    token_logprobs_from_hidden(
+        hidden, weight, targets, bias=bias, scale=0.25, cap=30.0
+    )[0].sum().backward()
 few, narrow = hidden[:2].detach(), weight[:64].detach()
 step(few.requires_grad_(), narrow.requires_grad_(), targets[:2] % 64)  # warm up
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
