@@ -13,21 +13,19 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from aipo_env import PolicyError
 from aipo_learner.policy.head import token_logprobs_from_hidden
+from aipo_learner.policy.probes import (
+    NUM_PROBE_TOKENS,
+    LogitChange,
+    is_product,
+    logit_change,
+    needs_padding_mask,
+    packing_fault,
+    probe_logits,
+)
 from aipo_learner.settings.compute import ComputeConfig
 
 _FEW_LOGITS = 1 << 22
 """Up to so many logits, holding them all is faster than computing them twice."""
-
-_PROBE_LOGIT = 1000.0
-"""A logit that no cap, scale or bias leaves as it is."""
-_PROBE_ROWS = 2
-"""Rows that are packed to see whether they stay apart."""
-_PROBE_TOKENS = 16
-"""Tokens of each of them."""
-_APART_FLOAT32 = 1e-3
-"""How far (nats) packing may move a log-probability in float32: rounding, no more."""
-_APART_BFLOAT16 = 0.1
-"""The same where layers compute in bfloat16, with 8 bits of mantissa."""
 
 HeadForward = Callable[[Tensor], Tensor]
 """What stands for the `forward` of the output embedding: hidden states to logits."""
@@ -41,8 +39,10 @@ class LearnerForward:
     weights from outside, so that the hooks of FSDP2 run wherever `fully_shard` puts
     them later; the sampler meets the model unchanged.
 
-    `takes_chunks` says whether the head's log-probabilities are computed in chunks: it
-    has no bias, and the model leaves its logits as they are. Else all logits are held.
+    What the model does is seen by running it on a few tokens. `takes_chunks` says
+    whether log-probabilities are computed in chunks: the head is a product, with a bias
+    or without, and all that the model does to its logits is to scale and to cap them.
+    Else all logits are held.
 
     Args:
         model: The policy, on its device.
@@ -50,8 +50,9 @@ class LearnerForward:
         temperature: What logits are divided by, as they were where tokens were sampled.
 
     Raises:
-        PolicyError: The layout is "packed" and packed rows of this model see each
-            other, or the model has no layers that can be compiled or computed again.
+        PolicyError: The layout is "packed" and rows of this model cannot be packed; or
+            they cannot be padded either; or the model does not call its output
+            embedding, or has no layers that can be compiled or computed again.
     """
 
     def __init__(
@@ -84,14 +85,19 @@ class LearnerForward:
         if config.layout == "auto":
             self.is_packed = bool(self._attention)
         # From here on the model is run to see what it does; what stands above must.
-        self.takes_chunks = _is_plain(self.head) and self._leaves_logits_alone()
-        if self.is_packed and not self._keeps_rows_apart():
-            if config.layout == "packed":
+        with _in_eval_mode(model):
+            self._logit_change = self._probed_change()
+            self.takes_chunks = self._logit_change is not None
+            fault = packing_fault(self._probe, model) if self.is_packed else ""
+            if fault and config.layout == "packed":
                 raise PolicyError(
                     "compute.layout='packed': packed rows of a"
-                    f" {model.config.model_type} see each other. Use padded."
+                    f" {model.config.model_type} {fault}. Use padded."
                 )
-            self.is_packed = False
+            self.is_packed = self.is_packed and not fault
+            self._passes_mask = False
+            if not self.is_packed:
+                self._passes_mask = needs_padding_mask(self._probe, model)
         # After the probes, for which no layer need be compiled.
         self._layers = layers
 
@@ -110,7 +116,11 @@ class LearnerForward:
         """
         wanted = wanted.clone()
         wanted[:, 0] = False
+        # Rows end in padding, which no token before it sees under causal attention:
+        # most models need no mask.
         inputs = {"input_ids": token_ids}
+        if self._passes_mask:
+            inputs["attention_mask"] = attention_mask
         wanted_in_inputs = wanted
         if self.is_packed:
             # All rows as one, without padding. Positions start anew with every row:
@@ -140,29 +150,44 @@ class LearnerForward:
         # The state before a token predicts it; the first of a row is never wanted.
         before = wanted.roll(-1, dims=1)
         num_logits = len(targets) * len(self.head.weight)
-        if self.takes_chunks and num_logits > _FEW_LOGITS:
-            return self._in_chunks(before, targets, inputs)
+        if self._logit_change is not None and num_logits > _FEW_LOGITS:
+            return self._in_chunks(before, targets, inputs, self._logit_change)
         return self._from_logits(before, targets, inputs)
 
     def _in_chunks(
-        self, before: Tensor, targets: Tensor, inputs: dict[str, Tensor]
+        self,
+        before: Tensor,
+        targets: Tensor,
+        inputs: dict[str, Tensor],
+        change: LogitChange,
     ) -> tuple[Tensor, Tensor]:
         """Have the head give log-probabilities and entropies in the place of logits.
 
-        The model passes on what its head gives, and that is how they come back: what
-        the model itself returns bears the hooks by which FSDP2 sees a backward pass
-        begin.
+        What the model would do to its logits has then been done.
         """
+        pairs: list[Tensor] = []
 
         def head_forward(hidden: Tensor) -> Tensor:
-            weight = self.head.weight
-            states = hidden[before].to(weight.dtype) / self.temperature
-            pair = token_logprobs_from_hidden(states, weight, targets)
+            pair = token_logprobs_from_hidden(
+                hidden[before].to(self.head.weight.dtype),
+                self.head.weight,
+                targets,
+                bias=getattr(self.head, "bias", None),
+                # Both, and so the logits, are divided by the temperature.
+                scale=change.scale / self.temperature,
+                cap=None if change.cap is None else change.cap / self.temperature,
+            )
             # [1, N, 2], which has the form of logits of N tokens of one row.
-            return torch.stack(pair, dim=-1)[None]
+            pairs.append(torch.stack(pair, dim=-1)[None])
+            # A copy: the model does to it what it does to logits.
+            return pairs[0].clone()
 
         returned = self._run(head_forward, inputs)
-        logprobs, entropy = returned[0].unbind(-1)
+        # What the model returns bears the hooks by which FSDP2 sees a backward pass
+        # begin. None of it is taken, but the way back leads through it as well: the
+        # head's gradient waits for all that came of the head.
+        joined = torch.cat([pairs[0], returned[..., :0]], dim=-1)
+        logprobs, entropy = joined[0].unbind(-1)
         return logprobs, entropy.detach()
 
     def _from_logits(
@@ -185,8 +210,21 @@ class LearnerForward:
         logprobs = scores.gather(-1, targets[:, None])
         return logprobs[:, 0], entropy
 
-    def _run(self, head_forward: HeadForward, inputs: dict[str, Tensor]) -> Tensor:
-        """Return what the model makes of what `head_forward` gives."""
+    def _run(
+        self,
+        head_forward: HeadForward,
+        inputs: dict[str, Tensor],
+        *,
+        is_exact: bool = False,
+    ) -> Tensor:
+        """Return what the model makes of what `head_forward` gives.
+
+        Args:
+            head_forward: In the place of the head's own.
+            inputs: What the model is called with; packed rows have "position_ids".
+            is_exact: In full float32 with the model's own attention, rather than as the
+                settings have it.
+        """
 
         def in_full_precision(hidden: Tensor) -> Tensor:
             # Autocast would compute the head in bfloat16, which rounds a logit of 20
@@ -195,80 +233,102 @@ class LearnerForward:
                 return head_forward(hidden)
 
         device = self.model.device.type
+        is_bfloat16 = self.is_bfloat16 and not is_exact
+        is_packed = "position_ids" in inputs
+        attention = self._attention if is_packed and not is_exact else ""
         with (
-            self._replaced(in_full_precision),
-            torch.autocast(device, torch.bfloat16, self.is_bfloat16),
+            self._replaced(in_full_precision, attention),
+            torch.autocast(device, torch.bfloat16, is_bfloat16),
         ):
-            # Rows end in padding, which no token before it sees under causal attention:
-            # no mask is needed.
             out: Tensor = self.model(**inputs, use_cache=False).logits
         return out
 
-    @torch.no_grad()
-    def _leaves_logits_alone(self) -> bool:
-        """Return whether the model returns what its head gives, unchanged.
-
-        It may cap logits, scale them, or add to them.
-        """
-        logits: list[Tensor] = []
+    def _probe(
+        self, inputs: dict[str, Tensor], tokens: slice, *, is_exact: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the model gives its head at some tokens, and its logits there."""
+        states: list[Tensor] = []
+        own_forward = self.head.forward
 
         def head_forward(hidden: Tensor) -> Tensor:
-            # As many as there are tokens, or a model that cuts some off would pass.
-            num_tokens = len(self.head.weight)
-            each = torch.linspace(-_PROBE_LOGIT, _PROBE_LOGIT, num_tokens)
-            made = each.to(hidden.device).expand(*hidden.shape[:-1], num_tokens)
-            # A copy, or a model that changes them in place would pass.
-            logits.append(made.clone())
+            states.append(hidden[:, tokens].float())
+            return own_forward(hidden[:, tokens].to(self.head.weight.dtype))
+
+        own_precision = torch.get_float32_matmul_precision()
+        if is_exact:
+            torch.set_float32_matmul_precision("highest")
+        try:
+            logits = self._run(head_forward, inputs, is_exact=is_exact)
+        finally:
+            torch.set_float32_matmul_precision(own_precision)
+        return states[0], logits.float()
+
+    def _probed_change(self) -> LogitChange | None:
+        """Return what becomes of the head's product, if it can be told.
+
+        Raises:
+            PolicyError: The model does not call its output embedding.
+        """
+        logits: list[Tensor] = []
+        is_all_known: list[bool] = []
+        own_forward = self.head.forward
+
+        def head_forward(hidden: Tensor) -> Tensor:
+            is_known = is_product(self.head, own_forward, hidden.shape[-1])
+            is_all_known.append(is_known)
+            made = probe_logits(len(self.head.weight), hidden.device)
+            logits.append(made)
+            # From here on, what the model does to them leaves a trace if it learns it.
+            torch.set_grad_enabled(True)
+            # A copy: a model may change them in place.
             return made.clone()
 
-        token_ids = torch.zeros((1, 2), dtype=torch.long, device=self.model.device)
-        returned = self._run(head_forward, {"input_ids": token_ids})
-        # A model that does not call its head as a module gave nothing.
-        return bool(logits) and torch.equal(returned, logits[0])
+        token_ids = torch.zeros(
+            (1, NUM_PROBE_TOKENS), dtype=torch.long, device=self.model.device
+        )
+        with torch.no_grad():
+            returned = self._run(head_forward, {"input_ids": token_ids})
+        if not logits:
+            raise PolicyError(
+                f"a {self.model.config.model_type} does not call the module of its"
+                " get_output_embeddings(): the learner, which takes what that module is"
+                " given, cannot train it. Choose another model."
+            )
+        # What the model does with numbers that it learns does not stay as it is.
+        if returned.requires_grad or not all(is_all_known):
+            return None
+        return logit_change(logits[0], returned.detach())
 
     @contextmanager
-    def _replaced(self, head_forward: HeadForward) -> Iterator[None]:
-        """Put other `forward` methods, and on a GPU another attention, in place."""
+    def _replaced(self, head_forward: HeadForward, attention: str) -> Iterator[None]:
+        """Put other `forward` methods, and another attention if named, in place."""
         forwards = {**self._layers, self.head: head_forward}
         own_attention = self.model.config._attn_implementation
-        is_attention_replaced = self.is_packed and self._attention
         for module, forward in forwards.items():
             # What the module itself has goes before the method of its class, and when
             # it is deleted the method is back.
             vars(module)["forward"] = forward
-        if is_attention_replaced:
-            self.model.set_attn_implementation(self._attention)
+        if attention:
+            self.model.set_attn_implementation(attention)
         try:
             yield
         finally:
             for module in forwards:
                 del vars(module)["forward"]
-            if is_attention_replaced:
+            if attention:
                 self.model.set_attn_implementation(own_attention)
 
-    @torch.no_grad()
-    def _keeps_rows_apart(self) -> bool:
-        """Return whether two packed rows get what each gets alone.
 
-        A recurrent layer, for one, would carry its state from a row to the next.
-        """
-        device = self.model.device
-        shape = (_PROBE_ROWS, _PROBE_TOKENS)
-        num_tokens = _PROBE_ROWS * _PROBE_TOKENS
-        rows = torch.arange(num_tokens, device=device).view(shape)
-        wanted = torch.ones_like(rows, dtype=torch.bool)
-        wanted[:, 0] = False
-        positions = torch.arange(_PROBE_TOKENS, device=device).repeat(_PROBE_ROWS)
-        joined = {"input_ids": rows.view(1, -1), "position_ids": positions[None]}
-        packed, _ = self._logprobs_at(wanted.view(1, -1), joined)
-        alone, _ = self._logprobs_at(wanted, {"input_ids": rows})
-        tolerance = _APART_BFLOAT16 if self.is_bfloat16 else _APART_FLOAT32
-        return torch.allclose(packed, alone, atol=tolerance)
-
-
-def _is_plain(head: nn.Module) -> bool:
-    """Return whether a head is a product with a weight and nothing else."""
-    return isinstance(head, nn.Linear) and head.bias is None
+@contextmanager
+def _in_eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Switch off what draws, such as dropout: probes compare one run with another."""
+    in_training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in in_training:
+            module.training = True
 
 
 def _layer_forwards(

@@ -18,13 +18,13 @@ def out_of_memory_explained(advise: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_for_memory(error):
+        if not is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
         raise ConfigError(f"out of memory: {reason} {advise()}") from error
 
 
-def _is_for_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error says that there is no memory left."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True

@@ -58,7 +58,13 @@ def compare(rank: int, port: int, name: str, head_alone: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "head_alone"),
-    [("qwen3", False), ("llama", False), ("llama", True), ("gemma2", False)],
+    [
+        ("qwen3", False),
+        ("llama", False),
+        ("llama", True),
+        ("gemma2", False),
+        ("phi", False),
+    ],
 )
 def test_a_sharded_model_gives_what_the_whole_one_gives(name: str, head_alone: bool):
     with socket.socket() as probe:
