@@ -201,8 +201,15 @@ def build_policy(
     if path != policy_folder(config.policy):
         check_template(tokenizer, template)
     tokenizer.chat_template = template
-    if config.compute.lora_rank:
-        add_adapter(model, config.compute.lora_rank)
+    compute = config.compute
+    if compute.lora_rank:
+        add_adapter(
+            model,
+            compute.lora_rank,
+            alpha=compute.lora_alpha,
+            targets=compute.lora_targets,
+            start=compute.lora_adapter,
+        )
     # Dropout would make the learner another policy than the one that sampled.
     return model.eval(), tokenizer
 
@@ -217,7 +224,8 @@ def _build_forwards(
     forward = _build_forward(config, own_copy(model))
     if not config.objective.kl_coef:
         return forward, None
-    initial, _ = load_policy(initial_policy, trust_remote_code=config.trust_remote_code)
+    # With its adapter, which may have been trained before.
+    initial, _ = build_policy(config, initial_policy)
     return forward, _build_forward(config, initial)
 
 

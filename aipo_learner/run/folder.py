@@ -3,6 +3,7 @@
     out/config.json  metrics.jsonl  journal.jsonl  episodes/step-000010.jsonl
     out/checkpoints/step-000025/
         policy/       a Hugging Face folder, float32
+        adapter/      with LoRA, the adapter alone, as peft writes it
         optimizer/    the optimiser's state as safetensors, a file of each rank
         state.pt      the step and LoRA's adapters, loaded with weights_only=True
         queue.jsonl   episodes sampled for later steps, where max_staleness allows it
@@ -31,6 +32,7 @@ from aipo_env import (
     DataError,
     Episode,
     Journal,
+    PolicyError,
     check_entries,
     check_place,
     check_tree,
@@ -43,7 +45,7 @@ from aipo_env import (
 )
 from aipo_learner.policy.distributed import gathered, rank
 from aipo_learner.policy.load import policy_folder, save_policy
-from aipo_learner.policy.lora import adapter_state
+from aipo_learner.policy.lora import adapter_state, load_adapter_state, save_adapter
 from aipo_learner.run.optimizer_state import load_optimizer, save_optimizer
 from aipo_learner.settings.train import TrainConfig, read_object
 
@@ -197,7 +199,7 @@ class Run:
         # The pool's limits may change too: they decide how agents are asked, not what.
         settings["environment"].pop("pool", None)
         # Of how the update is computed, the rest changes only rounding.
-        settings["compute"] = {"lora_rank": self.config.compute.lora_rank}
+        settings["compute"] = self.config.compute.lora_settings
         return {"format": FORMAT, **settings, "initial_policy": self.initial_policy}
 
     def _check_settings(self, path: Path, now: dict[str, Any]) -> None:
@@ -269,7 +271,8 @@ class Run:
         """Load the model's adapters when the run is resumed.
 
         Raises:
-            CheckpointError: The checkpoint cannot be read, or has another format.
+            CheckpointError: The checkpoint cannot be read, has another format, or has
+                other adapters than the model.
         """
         if not self.step:
             return
@@ -282,8 +285,13 @@ class Run:
                 f" {FORMAT}. Use the version that wrote it, or start anew from the"
                 f" weights: --policy {path.parent / 'policy'}."
             )
-        # Not strict: the weights that adapters are put on are not among them.
-        model.load_state_dict(state["adapter"], strict=False)
+        try:
+            load_adapter_state(model, state.get("adapter", {}))
+        except PolicyError as error:
+            raise CheckpointError(
+                f"{path}: {error} Delete {path.parent} to resume one checkpoint"
+                " earlier."
+            ) from error
 
     def restore_optimizer(
         self, model: PreTrainedModel, optimizer: torch.optim.Optimizer
@@ -334,11 +342,10 @@ class Run:
                 shutil.rmtree(scratch, ignore_errors=True)
                 scratch.mkdir()
                 save_policy(model, tokenizer, scratch / "policy")
-                state = {
-                    "format": FORMAT,
-                    "step": step,
-                    "adapter": adapter_state(model),
-                }
+                adapter = adapter_state(model)
+                if adapter:
+                    save_adapter(model, scratch / "adapter")
+                state = {"format": FORMAT, "step": step, "adapter": adapter}
                 torch.save(state, scratch / "state.pt")
                 if queued:
                     write_episodes(scratch / "queue.jsonl", queued, reveal=True)

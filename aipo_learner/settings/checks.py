@@ -41,6 +41,9 @@ NotNegative = Annotated[float, Bounds("a finite number, 0 or more")]
 # Bounds are included, and this is the least number above 0.
 _ABOVE_0 = math.ulp(0.0)
 Positive = Annotated[float, Bounds("a finite number above 0", _ABOVE_0)]
+OptionalPositive = Annotated[
+    float | None, Bounds("a finite number above 0, or left out", _ABOVE_0)
+]
 # An infinite limit is none.
 Limit = Annotated[float, Bounds("a number above 0", _ABOVE_0, math.inf)]
 

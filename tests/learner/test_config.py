@@ -58,6 +58,30 @@ def test_the_arms_of_the_demo_differ_in_one_thing_each():
             {"evaluation": {"patience": -1}},
             "config: evaluation.patience=-1 must be a whole number, 0 or more.",
         ),
+        (
+            {"compute": {"lora_rank": 4, "lora_alpha": 0}},
+            "compute.lora_alpha=0 must be a finite number above 0, or left out.",
+        ),
+        (
+            {"compute": {"lora_rank": 4, "lora_targets": "q_proj,"}},
+            "compute.lora_targets='q_proj,' must be names of layers with commas",
+        ),
+        (
+            {"compute": {"lora_rank": 4, "lora_targets": ["q_proj"]}},
+            "compute.lora_targets=['q_proj'] must be names of layers with commas",
+        ),
+        (
+            {"compute": {"lora_rank": 4, "lora_adapter": 3}},
+            "compute.lora_adapter=3 must be the path of a folder.",
+        ),
+        (
+            {"compute": {"lora_targets": "q_proj"}},
+            "compute.lora_targets='q_proj' without adapters. Set compute.lora_rank",
+        ),
+        (
+            {"compute": {"lora_adapter": "runs/a"}},
+            "compute.lora_adapter='runs/a' without adapters. Set compute.lora_rank",
+        ),
         ({"rules": [1]}, "'rules' belongs to the environment"),
         ({"environment": {"rules": [1]}}, "[1] must be an object of names and values."),
         ({"environment": {"sorce": "toy"}}, "Did you mean 'source'"),
