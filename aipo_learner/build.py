@@ -29,6 +29,7 @@ from aipo_env import (
 from aipo_learner.evaluation.scheduled import held_out_scenario
 from aipo_learner.policy.chat import check_template, choose_template
 from aipo_learner.policy.distributed import join_ranks, own_copy, shard
+from aipo_learner.policy.fitness import check_context
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.lora import add_adapter
@@ -122,6 +123,9 @@ def build_training(
         if not config.source.is_stored:
             run_sync(check_agents(scenario.pool))
         model, tokenizer = build_policy(config, run.policy_path())
+        # What is stored is as long as it is.
+        if not config.source.is_stored:
+            check_context(model, scenario.rules.max_context_tokens)
         # Before the copies that the learner's forward passes may make.
         run.restore(model)
         forward, reference = _build_forwards(config, model, run.initial_policy)
@@ -163,6 +167,7 @@ def build_training(
             held_out = held_out_scenario(
                 config.evaluation, config.environment, seed=config.seed
             )
+            check_context(model, held_out.rules.max_context_tokens)
         training = Training(
             config=config,
             run=run,

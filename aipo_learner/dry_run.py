@@ -37,7 +37,9 @@ from aipo_env import (
     write_episodes,
 )
 from aipo_learner.build import read_sampler
+from aipo_learner.policy.fitness import check_context
 from aipo_learner.policy.load import load_architecture, policy_folder, save_policy
+from aipo_learner.policy.lora import num_adapter_weights
 from aipo_learner.policy.tiny import build_tokenizer
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.evaluation import EvaluationSchedule
@@ -91,6 +93,7 @@ _SMALL = {
     "num_experts": 4,
     "num_experts_per_tok": 2,
     "max_position_embeddings": 8192,
+    "max_seq_len": 8192,
 }
 """Sizes of the tiny policy, as far as its architecture has them."""
 _NUM_SHARED_HEADS = 2
@@ -254,6 +257,8 @@ def _sampling_run(
         num_steps=1,
         groups_per_step=1,
         environment=environment,
+        # That to start from is one of the real policy.
+        compute=replace(config.compute, lora_adapter=""),
         loggers="",
         bounds={},
         held_out=(),
@@ -330,9 +335,10 @@ def measure(
         * max_context_tokens
     )
     num_weights = sum(module.weight.numel() for module in linear)
+    check_context(model, max_context_tokens)
     return Footprint(
         num_params=num_params,
-        num_trained=_num_adapter_weights(model, config) or num_params,
+        num_trained=_num_adapter_weights(shape, config) or num_params,
         num_layers=shape.num_hidden_layers,
         hidden_size=shape.hidden_size,
         cast_bytes=of_weights,
@@ -343,15 +349,17 @@ def measure(
     )
 
 
-def _num_adapter_weights(model: PreTrainedModel, config: TrainConfig) -> int:
+def _num_adapter_weights(shape: PretrainedConfig, config: TrainConfig) -> int:
     """Return how many weights the adapters of a model have; 0 without adapters."""
-    head = model.get_output_embeddings()
-    of_rank_one = sum(
-        module.in_features + module.out_features
-        for module in model.modules()
-        if isinstance(module, nn.Linear) and module is not head
-    )
-    return config.compute.lora_rank * of_rank_one
+    compute = config.compute
+    if not compute.lora_rank:
+        return 0
+    # Without memory, as above, on which peft can put adapters too.
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            shape, trust_remote_code=config.trust_remote_code
+        )
+    return num_adapter_weights(model, compute.lora_rank, compute.lora_targets)
 
 
 def _kept_bytes(model: PreTrainedModel, num_tokens: int, is_cast: bool) -> int:

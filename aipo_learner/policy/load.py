@@ -2,8 +2,10 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,6 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from aipo_env import PolicyError, data_folder, shown
 from aipo_learner.policy.chat import choose_template
+from aipo_learner.policy.fitness import check_logits, check_vocabulary, check_weights
 from aipo_learner.policy.lora import merged_state
 
 # Bars of loading would stand among the lines of the run.
@@ -31,6 +34,20 @@ _TOKENIZER_FILES = (
 """A folder with a tokenizer has one of these. From one without, transformers may make a
 tokenizer that knows no words, and say nothing.
 """
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+"""Files of weights that run code when they are read."""
+_OTHER_TASKS = (
+    "ForMaskedLM",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+    "ForNextSentencePrediction",
+    "ForPreTraining",
+)
+"""How the names of models end that do not write text from left to right."""
+_QUANTISED = ("quantization_config", "compression_config")
+"""What a config.json has where weights are kept in few bits."""
 
 
 def load_policy(
@@ -49,8 +66,9 @@ def load_policy(
         trust_remote_code: Whether code that comes with the model may run.
 
     Raises:
-        PolicyError: There is no such model, no tokenizer or no end token; the folder is
-            an adapter; or the model names code of the Hub that is not trusted.
+        PolicyError: There is no such model, no tokenizer or no end token; the folder is an adapter, is quantised, or is of another kind; the
+            model needs or names code that is not trusted; it lacks weights, has numbers
+            that are not finite, or fewer rows than the tokenizer has tokens.
     """
     folder = Path(path)
     if folder.is_dir():
@@ -61,24 +79,34 @@ def load_policy(
             " name."
         )
     is_offline = _is_offline(path, trust_remote_code)
-    part = "tokenizer"
+    part = "model"
     try:
+        # First: what it is decides on all the rest.
+        load_architecture(path, trust_remote_code=trust_remote_code)
+        part = "tokenizer"
         tokenizer = AutoTokenizer.from_pretrained(
             path, trust_remote_code=trust_remote_code, local_files_only=is_offline
         )
         part = "model"
-        load_architecture(path, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
+        # With what was missing, which is annotated as if it were never asked for.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             local_files_only=is_offline,
+            output_loading_info=True,
         )
     except PolicyError:
         raise
     # transformers has many kinds of errors for one fault: the files are not there.
     except Exception as error:
+        # Its advice names the argument by which code is trusted.
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            raise PolicyError(
+                f"policy {path!r}: its {part} needs code that comes with it. Read that"
+                " code, and if you trust it, let it run with --trust-remote-code."
+            ) from error
         lines = str(error).strip().splitlines()
         # What follows the first line is advice for programmers.
         reason = lines[0] if lines else type(error).__name__
@@ -89,10 +117,40 @@ def load_policy(
         )
     if not tokenizer.chat_template:
         tokenizer.chat_template = choose_template(tokenizer)
+    model: PreTrainedModel
+    model, report = loaded
+    if hasattr(model, "peft_config"):
+        # Of the Hub, where transformers itself puts an adapter on its base model.
+        raise PolicyError(_adapter_message(path))
     if torch.cuda.is_available():
         # That of transformers is annotated as if it took the module once more.
-        torch.nn.Module.cuda(model)
+        nn.Module.cuda(model)
+    check_vocabulary(model, tokenizer, path)
+    check_weights(model, report["missing_keys"], path)
+    check_logits(model, path)
+    _train_every_row(model)
     return model, tokenizer
+
+
+def _train_every_row(model: PreTrainedModel) -> None:
+    """Let the embedding of the padding token learn, which often is the end token too.
+
+    transformers keeps gradients from that row. Here padding is in no loss, and nothing
+    attends to it: it needs none.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.padding_idx = None
+
+
+def _adapter_message(path: str) -> str:
+    """Return what is said of an adapter that was given as the policy."""
+    return (
+        f"policy {path!r} is an adapter (adapter_config.json), and no whole model. Give"
+        " the base model as the policy, and the adapter as what to start from"
+        " (--compute.lora-adapter FOLDER --compute.lora-rank RANK), or export the two"
+        " merged (peft: merge_and_unload, then save_pretrained)."
+    )
 
 
 def _may_be_on_hub(path: str) -> bool:
@@ -108,7 +166,8 @@ def load_architecture(
 
     Raises:
         OSError, ValueError: It cannot be read, as transformers says.
-        PolicyError: It names code of the Hub that is not trusted.
+        PolicyError: It names code of the Hub that is not trusted, or is of a kind that
+            is not trained here.
     """
     config: PreTrainedConfig = AutoConfig.from_pretrained(
         path,
@@ -117,6 +176,7 @@ def load_architecture(
     )
     if not trust_remote_code:
         _check_kernels(config, path)
+    _check_kind(config, path)
     return config
 
 
@@ -141,11 +201,7 @@ def _check_folder(folder: Path) -> None:
                 " ever. Delete it."
             )
     if (folder / "adapter_config.json").is_file():
-        raise PolicyError(
-            f"policy {str(folder)!r} is an adapter (adapter_config.json), and no whole"
-            " model. Give the base model, or export the two merged (peft:"
-            " merge_and_unload, then save_pretrained)."
-        )
+        raise PolicyError(_adapter_message(str(folder)))
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise PolicyError(
             f"policy {str(folder)!r} has no usable tokenizer: there is none of"
@@ -156,17 +212,71 @@ def _check_folder(folder: Path) -> None:
             f"policy {str(folder)!r} has no usable model: there is no config.json in"
             " it. Give a folder that save_pretrained wrote."
         )
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = [path.name for kind in _PICKLED for path in folder.glob(kind)]
+    if pickled:
+        raise PolicyError(
+            f"policy {str(folder)!r} has no usable model: its weights are in"
+            f" {min(pickled)}, which runs code when it is read, and not in"
+            " model.safetensors. If you trust it, load it with transformers and export"
+            " it anew (save_pretrained)."
+        )
+    raise PolicyError(
+        f"policy {str(folder)!r} has no usable model: there are no weights in it"
+        " (model.safetensors). Give a folder that save_pretrained wrote, downloaded"
+        " whole."
+    )
 
 
-def _check_kernels(config: PreTrainedConfig, path: str) -> None:
-    """Raise PolicyError if a model has its attention computed by code of the Hub."""
-    # A model of several parts, such as one that sees, has a configuration of each.
+def _parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+    """Return a configuration and those of its parts.
+
+    A model of several, such as one that sees, has one of each.
+    """
     parts = [config]
     for sub_name in config.sub_configs:
         sub_config = getattr(config, sub_name, None)
         if sub_config:
             parts.append(sub_config)
-    for part in parts:
+    return parts
+
+
+def _check_kind(config: PreTrainedConfig, path: str) -> None:
+    """Raise PolicyError if a model is no causal one, or its weights are quantised."""
+    # Of a model's own kinds of task, it names that which it was saved as.
+    names = getattr(config, "architectures", None) or []
+    others = [name for name in names if str(name).endswith(_OTHER_TASKS)]
+    if getattr(config, "is_encoder_decoder", False):
+        others.append("an encoder with a decoder")
+    if others:
+        raise PolicyError(
+            f"policy {path!r} has no usable model: a {config.model_type}, which is"
+            f" {others[0]}, does not write text from left to right. Use a causal"
+            " language model."
+        )
+    for part in _parts(config):
+        for name in _QUANTISED:
+            quantised = getattr(part, name, None)
+            if quantised:
+                raise PolicyError(
+                    f"policy {path!r}: its weights are quantised (config.json has"
+                    f" {name}: {shown(_method(quantised))}), and cannot be trained. Use"
+                    " the model before quantisation, or dequantise it and export it"
+                    " anew."
+                )
+
+
+def _method(quantised: Any) -> Any:
+    """Return the name of a way to quantise; all that is said of it, if it has none."""
+    if isinstance(quantised, dict):
+        return quantised.get("quant_method") or quantised
+    return getattr(quantised, "quant_method", quantised)
+
+
+def _check_kernels(config: PreTrainedConfig, path: str) -> None:
+    """Raise PolicyError if a model has its attention computed by code of the Hub."""
+    for part in _parts(config):
         for name, value in vars(part).items():
             # transformers downloads and runs what is named "OWNER/NAME".
             if "_implementation" in name and "/" in str(value):

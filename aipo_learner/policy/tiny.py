@@ -46,8 +46,10 @@ _PIECES = r"[A-Za-z]+|#\d{2}|\d|\s|[^\sA-Za-z\d]"
 """Pieces of text whose borders no token crosses."""
 _MAX_VOCABULARY = 2048
 """More than what is merged: the bytes, and the words with the steps on the way."""
-_CONTEXT_TOKENS = 512
-"""What the model has positions for."""
+_CONTEXT_TOKENS = 4096
+"""What the model says it has positions for: as many as the rules allow by default. They
+are rotary, and it is trained on the toy world's, which are at most 400.
+"""
 _VOCABULARY_MULTIPLE = 64
 """Rows of the embedding are rounded up to a multiple, which matrix products like."""
 _HEAD_SIZE = 64
