@@ -1,5 +1,6 @@
 """What a policy that was loaded must be to be sampled from and trained."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -49,8 +50,24 @@ def check_vocabulary(
 
 
 @torch.no_grad()
-def check_weights(model: PreTrainedModel, missing: set[str], path: str) -> None:
-    """Raise PolicyError if weights were not in the files, or are no finite numbers."""
+def check_weights(model: PreTrainedModel, report: Mapping[str, Any], path: str) -> None:
+    """Look at a policy's weights.
+
+    Args:
+        model: Of which weights that could not be read were drawn at random.
+        report: Which those are, as transformers says.
+        path: Where they were read.
+
+    Raises:
+        PolicyError: Some were not there, had another shape, or are no finite numbers.
+    """
+    for name, shape, wanted in sorted(report["mismatched_keys"]):
+        raise PolicyError(
+            f"policy {path!r} has no usable model: its weight {name!r} has the shape"
+            f" {tuple(shape)} in the files, and {tuple(wanted)} by its config.json. Use"
+            " the two that belong together."
+        )
+    missing = report["missing_keys"]
     if missing:
         raise PolicyError(
             f"policy {path!r}: its files lack {len(missing)} of the model's weights,"

@@ -95,6 +95,8 @@ def load_policy(
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             local_files_only=is_offline,
+            # Told below, with the weight's name.
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
     except PolicyError:
@@ -108,8 +110,10 @@ def load_policy(
                 " code, and if you trust it, let it run with --trust-remote-code."
             ) from error
         lines = str(error).strip().splitlines()
-        # What follows the first line is advice for programmers.
-        reason = lines[0] if lines else type(error).__name__
+        # What follows the first line is advice for programmers, unless that announces
+        # it.
+        num_lines = 2 if lines and lines[0].endswith(":") else 1
+        reason = " ".join(map(str.strip, lines[:num_lines])) or type(error).__name__
         raise PolicyError(f"policy {path!r} has no usable {part}: {reason}") from error
     if tokenizer.eos_token_id is None:
         raise PolicyError(
@@ -125,8 +129,8 @@ def load_policy(
     if torch.cuda.is_available():
         # That of transformers is annotated as if it took the module once more.
         nn.Module.cuda(model)
+    check_weights(model, report, path)
     check_vocabulary(model, tokenizer, path)
-    check_weights(model, report["missing_keys"], path)
     check_logits(model, path)
     _train_every_row(model)
     return model, tokenizer

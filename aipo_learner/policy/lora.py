@@ -107,8 +107,9 @@ def add_adapter(
     else:
         config = _new_config(rank, alpha, targets)
     config.base_model_name_or_path = model.name_or_path
+    layers = _linear_layers(model)
     _inject(model, config)
-    _check_runs(model)
+    _check_runs(model, layers)
     if start:
         try:
             load_adapter_state(model, _start_weights(Path(start)))
@@ -182,10 +183,10 @@ def _inject(model: PreTrainedModel, config: "LoraConfig") -> None:
         _check_targets(model, config)
     # What it cannot do it says with errors of many kinds.
     except Exception as error:
-        raise _refusal(model, error, f", of {layers}") from error
+        raise _refusal(model, error, layers) from error
 
 
-def _check_runs(model: PreTrainedModel) -> None:
+def _check_runs(model: PreTrainedModel, layers: str) -> None:
     """Raise PolicyError unless a model runs with its adapters.
 
     A layer that gives more than a tensor, say, is refused only when it is called.
@@ -195,7 +196,7 @@ def _check_runs(model: PreTrainedModel) -> None:
         with torch.no_grad():
             model(input_ids=token_ids, use_cache=False)
     except Exception as error:
-        raise _refusal(model, error) from error
+        raise _refusal(model, error, layers) from error
 
 
 def _refusal(model: PreTrainedModel, error: Exception, layers: str = "") -> PolicyError:
@@ -209,7 +210,7 @@ def _refusal(model: PreTrainedModel, error: Exception, layers: str = "") -> Poli
     reason = str(error).rstrip(".")
     return PolicyError(
         f"adapters cannot be put on this {model.config.model_type}: {reason}. Name"
-        f" layers that can take one (--compute.lora-targets NAME,NAME{layers}), or"
+        f" layers that can take one (--compute.lora-targets NAME,NAME, of {layers}), or"
         " train all weights (--compute.lora-rank 0)."
     )
 

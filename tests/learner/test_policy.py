@@ -198,6 +198,23 @@ def test_a_weight_that_is_not_in_the_files_is_named(name: str, foreign_policy: P
 
 
 @one_policy
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 64}, r"'lm_head.weight' has the shape .*, 64\) by its config"),
+        ({"intermediate_size": 40}, r"'model.layers.0.mlp.down_proj.weight' has the"),
+        ({"num_attention_heads": 5}, "hidden size .32. is not a multiple"),
+    ],
+)
+def test_a_configuration_that_is_not_the_weights_says_what_differs(
+    changes: dict, message: str, foreign_policy: Path
+):
+    edited(foreign_policy, "config.json", **changes)
+    with pytest.raises(PolicyError, match=f"has no usable model: .*{message}"):
+        load_policy(str(foreign_policy))
+
+
+@one_policy
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize(
     "name", ["model.embed_tokens.weight", "model.layers.1.self_attn.v_proj.weight"]
