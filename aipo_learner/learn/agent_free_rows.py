@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from aipo_env import CONSULT_KINDS, Author, Codec, Episode, Scenario
 from aipo_learner.learn.rows import Row, episode_row
+from aipo_learner.learn.token_bounds import token_bounds
 from aipo_learner.samplers.chat_format import ChatFormat
 
 
@@ -134,7 +135,8 @@ def _agent_free_turn(
     # What they quoted of the policy's own words belongs to what they said, and is in no
     # loss.
     said = back[is_of_agent & tokens.is_content[back]]
-    starts, ends = token_bounds(tokens.token_ids[own].tolist(), tokenizer)
+    places = [len(completion), *(place for span in spans for place in span)]
+    starts, ends = token_bounds(tokens.token_ids[own], tokenizer, places)
     is_left_out = np.zeros(len(own), bool)
     starts_of_staying = []
     for (span_start, span_end), call_stays in zip(spans, stays, strict=True):
@@ -162,26 +164,3 @@ def _is_of_agent(episode: Episode, places: NDArray[np.int64]) -> NDArray[np.bool
     """Return which tokens came back from agents, their wrappers included: bool[N]."""
     of_agents = [consult.call_id for consult in episode.consults if consult.is_agents]
     return np.isin(episode.tokens.call_id[places], of_agents)
-
-
-def token_bounds(
-    token_ids: list[int], tokenizer: PreTrainedTokenizerBase
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where each token begins and ends in the text of all: int64[T], int64[T].
-
-    A token decoded alone may lose a blank or half a character: lengths are those of
-    growing prefixes.
-
-    Args:
-        token_ids: T of them.
-        tokenizer: Decodes them.
-    """
-    num_tokens = len(token_ids)
-    lengths = []
-    for number in range(1, num_tokens + 1):
-        text = str(tokenizer.decode(token_ids[:number]))
-        lengths.append(len(text))
-    ends = np.array(lengths, np.int64)
-    # Each begins where the one before it ends; without tokens there are no bounds.
-    starts = np.array([0, *lengths], np.int64)[:num_tokens]
-    return starts, ends
