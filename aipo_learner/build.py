@@ -120,6 +120,7 @@ def build_training(
     join_ranks()
     with Run.open(config) as run, ExitStack() as opened:
         scenario = build_training_scenario(config, run.journal)
+        config = _with_rules(config, scenario)
         if not config.source.is_stored:
             run_sync(check_agents(scenario.pool))
         model, tokenizer = build_policy(config, run.policy_path())
@@ -141,7 +142,7 @@ def build_training(
             config.out,
             console,
             num_steps=config.num_steps,
-            first_step=run.step,
+            num_made=run.step,
             loggers=config.loggers,
             settings=config.to_dict(),
         )
@@ -188,6 +189,15 @@ def build_training(
         # moves inside, so that it is closed before the signals are let go.
         with interrupt, opened.pop_all():
             yield training
+
+
+def _with_rules(config: TrainConfig, scenario: Scenario) -> TrainConfig:
+    """Return the settings with what they leave to the rules of the episodes."""
+    objective = config.objective
+    if objective.max_policy_tokens is not None:
+        return config
+    limit = scenario.rules.max_policy_tokens
+    return replace(config, objective=replace(objective, max_policy_tokens=limit))
 
 
 def build_policy(

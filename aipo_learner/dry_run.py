@@ -215,7 +215,7 @@ def rehearse(
         scenario = build_scenario(config.environment)
     sampling = _sampling_run(config, shape, folder)
     train(sampling, Console(quiet=True))
-    episodes = read_episodes(sampling.out / "episodes" / "step-000000.jsonl")
+    episodes = read_episodes(sampling.out / "episodes" / "step-000001.jsonl")
     # A random policy gets nothing right, and equal rewards would leave no gradient.
     rewarded = (
         replace(episode, reward=float(number % 2), reward_parts={})

@@ -91,7 +91,7 @@ def train(
             }
             idle_reasons = "" if made.rows else why_idle(groups)
             row = episode_metrics(episodes) | made.counts | ages | telemetry
-            log.write(step, row | gap | seconds, idle_reasons)
+            log.write(step + 1, row | gap | seconds, idle_reasons)
             if idle_reasons:
                 idle_note = f"{idle_reasons}. {what_to_do(groups)}"
             _save_or_stop(training, step + 1, groups)
@@ -179,7 +179,10 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
 def _update(
     training: Training, step: int, rows: Sequence[Row], episodes: Sequence[Episode]
 ) -> dict[str, float]:
-    """Change the weights by the rows of a step; return the telemetry, empty if none."""
+    """Change the weights by the rows of a step; return the telemetry.
+
+    Without rows it is the learning rate alone, which goes on all the same.
+    """
     config = training.config
     rate = learning_rate(
         step,
@@ -190,7 +193,7 @@ def _update(
     )
     set_learning_rate(training.optimizer, rate)
     if not rows:
-        return {}
+        return {"lr": rate}
     advise = partial(
         update_advice,
         rows,
@@ -198,7 +201,7 @@ def _update(
         has_checkpointing=config.compute.gradient_checkpointing,
     )
     with (
-        guarded_update(training.run.folder, step, rows, episodes),
+        guarded_update(training.run.folder, step + 1, rows, episodes),
         out_of_memory_explained(advise),
     ):
         telemetry = update(
@@ -212,7 +215,9 @@ def _update(
         # Within the guard, so that a batch that breaks a bound is kept too.
         check_bounds(telemetry, config.bounds)
     copy_weights(training.forward.model, training.model)
-    return telemetry
+    if config.update.objective.base == "dr_grpo":
+        telemetry["dr_grpo/max_policy_tokens"] = config.update.objective.token_places
+    return telemetry | {"lr": rate}
 
 
 def _settle(training: Training) -> None:
@@ -227,7 +232,7 @@ def _keep_episodes(training: Training, step: int, episodes: Sequence[Episode]) -
     # Rank 0 alone writes files.
     if step % config.episodes_every or rank():
         return
-    path = training.run.episodes_path(step)
+    path = training.run.episodes_path(step + 1)
     write_episodes(path, episodes)
     coefficients = episode_coefficients(
         training.model, episodes, config.objective, temperature=config.temperature

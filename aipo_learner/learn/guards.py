@@ -15,11 +15,12 @@ from aipo_env import (
     suggest,
     write_episodes,
 )
-from aipo_learner.learn.metrics import MEANS
+from aipo_learner.learn.metrics import AGENT_FREE, MEANS
 from aipo_learner.learn.rows import Row
 from aipo_learner.policy.distributed import rank
 
-_SOMETIMES_ABSENT = {*MEANS, "effective_sample_size"} - {"kl_ref"}
+_SAMPLE_SIZES = {"effective_sample_size", f"effective_sample_size{AGENT_FREE}"}
+_SOMETIMES_ABSENT = {*MEANS, *_SAMPLE_SIZES} - {"kl_ref"}
 """Means over nothing, if a step has no such tokens. `kl_ref` is absent in every step of
 a run without a reference: a bound of it is a mistake.
 """
@@ -33,7 +34,7 @@ def guarded_update(
 
     Args:
         folder: Of the run; `failed/` in it gets what is kept.
-        step: Number of the step, from 0.
+        step: Number of the step, from 1.
         rows: What the update is made of.
         episodes: What these rows were made of.
     """
@@ -52,7 +53,7 @@ def guarded_update(
         rows_as_tensors = [_as_tensors(row) for row in rows]
         torch.save({"step": step, "rows": rows_as_tensors}, tensors)
         raise PolicyError(
-            f"step {step + 1}: {error} Its episodes: aipo view {place}; the rows it was"
+            f"step {step}: {error} Its episodes: aipo view {place}; the rows it was"
             " trained on, as tensors: "
             f'torch.load("{tensors}")["rows"].'
         ) from error

@@ -23,9 +23,16 @@ def merge_metrics(parts: Iterable[Metrics]) -> Metrics:
     return merged
 
 
+AGENT_FREE = "/agent_free"
+"""Behind the name of a sampler's metric: that of rows in another context."""
 MEANS: dict[str, tuple[str, str]] = {
     "clip_fraction": ("clip_count", "policy_tokens"),
+    "ratio_mean": ("ratio_sum", "policy_tokens"),
     "kl_sampler": ("kl_sampler_sum", "sampler_tokens"),
+    f"kl_sampler{AGENT_FREE}": (
+        f"kl_sampler_sum{AGENT_FREE}",
+        f"sampler_tokens{AGENT_FREE}",
+    ),
     "kl_ref": ("kl_ref_sum", "policy_tokens"),
     "agent_p_mean": ("agent_p_sum", "agent_tokens"),
     "agent_below_floor_share": ("agent_below_floor", "agent_tokens"),
@@ -44,7 +51,10 @@ def summarize(metrics: Metrics) -> dict[str, float]:
     `agent_below_floor_share` the share whose p / p_agent is below `floor` (it should
     fall), `kl_sampler` k3 of KL(sampler || old), `effective_sample_size` the share (sum
     w)^2 / (n sum w^2) of the n own tokens whose truncated weights w correct for the
-    sampler (1 where old and sampler agree), `kl_ref` k3 of KL(policy || reference).
+    sampler (1 where old and sampler agree); both are of rows in the context in which
+    they were sampled, and with `/agent_free` behind the name of the others. `kl_ref` is
+    k3 of KL(policy || reference), `clip_fraction`, `ratio_mean` and `ratio_max` are of
+    the policy's tokens.
     `agent_gradient_share` is approximate: push * (1 - p), the gradient at the token's
     own logit, in absolute value and with weights and normalizers, summed over agent
     tokens, against the same sum over agent and policy tokens; it ignores how gradients
@@ -57,10 +67,12 @@ def summarize(metrics: Metrics) -> dict[str, float]:
         for name, (total, count) in MEANS.items()
         if sums.get(count) and total in sums
     }
-    squares = sums.get("sampler_weight_square_sum")
-    if squares:
-        effective = sums["sampler_weight_sum"] ** 2 / squares
-        means["effective_sample_size"] = effective / sums["sampler_tokens"]
+    for context in ("", AGENT_FREE):
+        squares = sums.get(f"sampler_weight_square_sum{context}")
+        if squares:
+            effective = sums[f"sampler_weight_sum{context}"] ** 2 / squares
+            num_tokens = sums[f"sampler_tokens{context}"]
+            means[f"effective_sample_size{context}"] = effective / num_tokens
     loss = sums["policy_loss"] + sums["agent_loss"]
     reported = {name: sums[name] for name in _REPORTED}
     return {"loss": loss} | reported | means

@@ -18,7 +18,7 @@ from aipo_learner.learn.base_algorithms import (
     episode_mean,
     k3,
 )
-from aipo_learner.learn.metrics import Metrics
+from aipo_learner.learn.metrics import AGENT_FREE, Metrics
 from aipo_learner.settings.objective import ObjectiveConfig
 
 _FLOATS = (torch.float32, torch.float64)
@@ -44,6 +44,7 @@ def aipo_loss(
     agent_logprobs: Tensor | None = None,
     sampler_logprobs: Tensor | None = None,
     ref_logprobs: Tensor | None = None,
+    is_rewritten: Tensor | None = None,
     policy_normalizer: float | None = None,
     agent_normalizer: float | None = None,
 ) -> tuple[Tensor, Metrics]:
@@ -59,7 +60,9 @@ def aipo_loss(
 
     `old_logprobs` are the learner's own at the rollout's weights, for agent tokens too.
     `agent_logprobs` are the agent's of its tokens (NaN or None: probability 1);
-    `sampler_logprobs` those of the engine that sampled (NaN or None: weight 1). The
+    `sampler_logprobs` those of the engine that sampled (NaN or None: weight 1);
+    `is_rewritten`, bool `[batch]`, says which rows were sampled in another context, and
+    changes only under which names metrics of the sampler are (None: no row was). The
     normalizers are the whole batch's, from the functions of the same names, so that the
     losses of microbatches add up to the loss of the batch; None computes them from
     these rows. A row without policy tokens adds exactly 0 to the policy's term.
@@ -101,8 +104,10 @@ def aipo_loss(
         clip_low=clip_low,
         clip_high=clip_high,
     )
+    if is_rewritten is None:
+        is_rewritten = torch.zeros_like(policy_mask[:, 0])
     policy_loss, policy_metrics = _policy_term(
-        own, config, sampler_logprobs, ref_logprobs, policy_normalizer
+        own, config, sampler_logprobs, ref_logprobs, is_rewritten, policy_normalizer
     )
     if agent_logprobs is not None:
         agent_logprobs = _select(agent_mask, agent_logprobs.detach())
@@ -124,7 +129,7 @@ def policy_normalizer(policy_mask: Tensor, config: ObjectiveConfig) -> float:
     Over ranks, add the normalizers up.
     """
     algorithm = BASE_ALGORITHMS[config.base]
-    return algorithm.normalizer(policy_mask, config.max_policy_tokens)
+    return algorithm.normalizer(policy_mask, config.token_places)
 
 
 def agent_normalizer(
@@ -160,6 +165,7 @@ def _policy_term(
     config: ObjectiveConfig,
     sampler_logprobs: Tensor | None,
     ref_logprobs: Tensor | None,
+    is_rewritten: Tensor,
     normalizer: float | None,
 ) -> tuple[Tensor, Metrics]:
     """The policy tokens' part of the loss, and its metrics."""
@@ -169,13 +175,14 @@ def _policy_term(
     metrics = {
         "policy_tokens": _count(own.mask, ratio),
         "clip_count": _count(surrogate.clipped & own.mask, ratio),
+        "ratio_sum": _select(own.mask, ratio).sum(),
         "ratio_max": _select(own.mask, ratio).max(),
     }
     share = _token_share(own, algorithm.averages_episode)
     weight = share
     if sampler_logprobs is not None:
         sampler_weight, sampler_metrics = _sampler_correction(
-            own, sampler_logprobs, config
+            own, sampler_logprobs, config, is_rewritten
         )
         weight = share * sampler_weight
         metrics |= sampler_metrics
@@ -207,7 +214,10 @@ def _token_share(own: PolicyTokens, averages_episode: bool) -> Tensor:
 
 
 def _sampler_correction(
-    own: PolicyTokens, sampler_logprobs: Tensor, config: ObjectiveConfig
+    own: PolicyTokens,
+    sampler_logprobs: Tensor,
+    config: ObjectiveConfig,
+    is_rewritten: Tensor,
 ) -> tuple[Tensor, Metrics]:
     """min(p_old / p_sampler, cap), detached, per token or per row, and its metrics.
 
@@ -215,10 +225,7 @@ def _sampler_correction(
     """
     known = own.mask & ~sampler_logprobs.isnan()
     log_ratio = _select(known, own.old_logprobs - sampler_logprobs.detach())
-    metrics = {
-        "kl_sampler_sum": k3(log_ratio).sum(),
-        "sampler_tokens": _count(known, log_ratio),
-    }
+    divergence = k3(log_ratio)
     level = config.sampler_ratio
     if not level:
         # The level of the base algorithm's own ratio.
@@ -228,12 +235,19 @@ def _sampler_correction(
     elif level == "sequence":
         log_ratio = log_ratio.sum(-1, keepdim=True)
     weight = bounded_exp(log_ratio).clamp(max=config.sampler_ratio_cap)
-    # A weight per row counts once for each of its tokens.
-    used = _select(known, weight)
-    return weight, metrics | {
-        "sampler_weight_sum": used.sum(),
-        "sampler_weight_square_sum": (used**2).sum(),
-    }
+    rewritten = is_rewritten[:, None]
+    metrics: Metrics = {}
+    for context, rows in (("", ~rewritten), (AGENT_FREE, rewritten)):
+        counted = known & rows
+        # A weight per row counts once for each of its tokens.
+        used = _select(counted, weight)
+        metrics |= {
+            f"kl_sampler_sum{context}": _select(counted, divergence).sum(),
+            f"sampler_tokens{context}": _count(counted, log_ratio),
+            f"sampler_weight_sum{context}": used.sum(),
+            f"sampler_weight_square_sum{context}": (used**2).sum(),
+        }
+    return weight, metrics
 
 
 def _agent_term(

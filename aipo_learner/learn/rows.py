@@ -26,6 +26,9 @@ class Row:
             nothing.
         agent_logprobs: float32[T], the agent's own; NaN where unknown.
         advantage: Of every token of the policy and its agents.
+        is_rewritten: Whether its tokens stand in another context than that in which
+            they were sampled, as those of agent-free forms do: what the sampler
+            reported is then of that other context.
     """
 
     token_ids: NDArray[np.int64]
@@ -34,6 +37,7 @@ class Row:
     sampler_logprobs: NDArray[np.float32]
     agent_logprobs: NDArray[np.float32]
     advantage: float
+    is_rewritten: bool = False
 
 
 def episode_row(
@@ -52,6 +56,7 @@ def episode_row(
             it has all, as they are.
     """
     tokens = episode.tokens
+    is_rewritten = kept is not None or len(prompt) > 0
     if kept is None:
         kept = np.arange(len(tokens))
     prompt_ids = np.asarray(prompt, np.int64)
@@ -69,14 +74,15 @@ def episode_row(
         sampler_logprobs=np.where(policy_mask, logprobs, np.float32(np.nan)),
         agent_logprobs=np.where(agent_mask, logprobs, np.float32(np.nan)),
         advantage=advantage,
+        is_rewritten=is_rewritten,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows padded on the right: tensors `[batch, tokens]`, `advantages` `[batch]`.
+    """Rows padded on the right: tensors `[batch, tokens]`.
 
-    Padding is 0 in `attention_mask`, in no other mask, and without log-probabilities.
+    `advantages` and `is_rewritten` are `[batch]`. Padding is 0 in `attention_mask`, in no other mask, and without log-probabilities.
     """
 
     token_ids: Tensor
@@ -86,6 +92,7 @@ class Batch:
     sampler_logprobs: Tensor
     agent_logprobs: Tensor
     advantages: Tensor
+    is_rewritten: Tensor
 
 
 def collate(
@@ -123,6 +130,7 @@ def collate(
         advantages=torch.tensor(
             [row.advantage for row in rows], dtype=torch.float32, device=device
         ),
+        is_rewritten=torch.tensor([row.is_rewritten for row in rows], device=device),
     )
 
 

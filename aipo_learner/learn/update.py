@@ -21,6 +21,11 @@ from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.stages import UpdateSettings
 
+_OVER_ALL_UPDATES = ("clip_fraction", "ratio_mean", "ratio_max")
+"""Metrics that say how far a step's updates went; in the first, no ratio but 1 is."""
+_ANY_TOKEN = 0
+"""Pads rows of which only the masks are read."""
+
 
 @dataclass(frozen=True)
 class Normalizers:
@@ -43,6 +48,21 @@ class _Microbatch:
     old_logprobs: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class _Update:
+    """What was measured in an update.
+
+    Args:
+        metrics: Of this rank's microbatches.
+        entropy_sum: Over the policy's tokens in them, in nats.
+        norm: Of the gradient, before it was scaled down.
+    """
+
+    metrics: Sequence[Metrics]
+    entropy_sum: float
+    norm: float
+
+
 def update(
     forward: LearnerForward,
     optimizer: torch.optim.Optimizer,
@@ -52,7 +72,13 @@ def update(
     pad_token_id: int,
     reference: LearnerForward | None = None,
 ) -> dict[str, float]:
-    """Make `updates_per_step` optimiser steps; return the telemetry of the first.
+    """Make `updates_per_step` optimiser steps; return their telemetry.
+
+    Rows without a gradient are left out of the passes, though not of the normalizers:
+    see `rows_with_gradient`. `rows/without_gradient` is how many; all other metrics are
+    of the rows that are left. `clip_fraction`, `ratio_mean`, `ratio_max` and
+    `grad_norm_max` are over all updates, all else is of the first, which is made at the
+    weights of the step's start.
 
     Args:
         forward: Of the policy.
@@ -65,18 +91,16 @@ def update(
     Raises:
         PolicyError: The gradient is not finite; the weights are left as they are.
     """
-    passes = split_rows(rows, settings.microbatch_tokens, packed=forward.is_packed)
+    normalizers = _normalizers(rows, settings.objective)
+    trained = rows_with_gradient(rows, settings.objective)
+    passes = split_rows(trained, settings.microbatch_tokens, packed=forward.is_packed)
     mine, filler = share_passes(passes)
-    device = forward.model.device
-    batches = [collate(part, pad_token_id, device) for part in mine]
-    # Of `mine` alone: rows of the filler are counted by the rank that has them.
-    normalizers = _normalizers(batches, settings.objective)
-    batches += [collate(part, pad_token_id, device) for part in filler]
-    microbatches = [
-        _Microbatch(batch, _reference_logprobs(reference, batch)) for batch in batches
-    ]
-    telemetry: dict[str, float] = {}
-    for number in range(settings.updates_per_step):
+    microbatches = []
+    for part in (*mine, *filler):
+        batch = collate(part, pad_token_id, forward.model.device)
+        microbatches.append(_Microbatch(batch, _reference_logprobs(reference, batch)))
+    updates: list[_Update] = []
+    for _ in range(settings.updates_per_step):
         optimizer.zero_grad(set_to_none=True)
         metrics: list[Metrics] = []
         entropy_sum = 0.0
@@ -88,9 +112,32 @@ def update(
             entropy_sum += entropy
         norm = _clipped_norm(forward, settings.max_grad_norm)
         optimizer.step()
-        if number == 0:
-            telemetry = _telemetry(metrics, entropy_sum, norm)
+        updates.append(_Update(metrics, entropy_sum, norm))
+    telemetry = _telemetry(updates)
+    telemetry["rows/without_gradient"] = len(rows) - len(trained)
     return telemetry
+
+
+def rows_with_gradient(rows: Sequence[Row], objective: ObjectiveConfig) -> list[Row]:
+    """Return the rows that a gradient may come from, at least one.
+
+    An advantage of 0 makes every term of a row 0, but for the penalty on the distance
+    from a reference, which has no advantage.
+
+    Args:
+        rows: At least one.
+        objective: What is computed of them.
+    """
+    if objective.kl_coef:
+        return list(rows)
+    trained = [
+        row
+        for row in rows
+        if row.advantage != 0 and (row.policy_mask.any() or row.agent_mask.any())
+    ]
+    # An optimiser's step that has no gradient moves weights all the same, by its
+    # momentum: one row is passed, so that it has one, of zeros.
+    return trained or [min(rows, key=lambda row: len(row.token_ids))]
 
 
 def share_passes(
@@ -114,15 +161,14 @@ def share_passes(
     return mine, [[filler]]
 
 
-def _normalizers(batches: Sequence[Batch], objective: ObjectiveConfig) -> Normalizers:
-    """Add up the normalizers of the microbatches of all ranks."""
-    of_policy = [policy_normalizer(batch.policy_mask, objective) for batch in batches]
-    of_agents = [
-        agent_normalizer(batch.agent_mask, batch.advantages, objective)
-        for batch in batches
-    ]
-    policy = sum(gathered(of_policy))
-    agent = sum(gathered(of_agents))
+def _normalizers(rows: Sequence[Row], objective: ObjectiveConfig) -> Normalizers:
+    """Add up the normalizers of rows: those of all ranks, of which each knows all."""
+    policy = 0.0
+    agent = 0.0
+    for row in rows:
+        batch = collate([row], _ANY_TOKEN)
+        policy += policy_normalizer(batch.policy_mask, objective)
+        agent += agent_normalizer(batch.agent_mask, batch.advantages, objective)
     return Normalizers(policy=policy, agent=agent)
 
 
@@ -152,6 +198,7 @@ def _backward(
         agent_logprobs=batch.agent_logprobs,
         sampler_logprobs=batch.sampler_logprobs,
         ref_logprobs=microbatch.ref_logprobs,
+        is_rewritten=batch.is_rewritten,
         policy_normalizer=normalizers.policy,
         agent_normalizer=normalizers.agent,
     )
@@ -181,15 +228,20 @@ def _clipped_norm(forward: LearnerForward, max_grad_norm: float) -> float:
     return norm.item()
 
 
-def _telemetry(
-    metrics: Sequence[Metrics], entropy_sum: float, norm: float
-) -> dict[str, float]:
-    """Return the metrics of all microbatches of all ranks as means and shares."""
-    telemetry = summarize(merge_metrics(gathered(metrics)))
-    telemetry["grad_norm"] = norm
+def _telemetry(updates: Sequence[_Update]) -> dict[str, float]:
+    """Return the metrics of a step's updates, of all ranks, as means and shares."""
+    first = updates[0]
+    telemetry = summarize(merge_metrics(gathered(first.metrics)))
     num_tokens = max(1.0, telemetry["policy_tokens"])
-    entropy_sums = gathered([entropy_sum])
+    entropy_sums = gathered([first.entropy_sum])
     telemetry["entropy"] = sum(entropy_sums) / num_tokens
+    telemetry["grad_norm"] = first.norm
+    telemetry["grad_norm_max"] = max(update.norm for update in updates)
+    of_all = [merge_metrics(update.metrics) for update in updates]
+    overall = summarize(merge_metrics(gathered(of_all)))
+    for name in _OVER_ALL_UPDATES:
+        if name in overall:
+            telemetry[name] = overall[name]
     return telemetry
 
 

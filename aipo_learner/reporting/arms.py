@@ -133,8 +133,7 @@ class Arm:
         for row in self.rows:
             if not all(is_number(row.get(key)) for key in needed):
                 continue
-            # Steps count from 0; their metrics hold once their rollouts are made.
-            xs.append((row["step"] + 1) * self.rollouts_per_step)
+            xs.append(row["step"] * self.rollouts_per_step)
             subtrahend = row[minus] if minus else 0
             ys.append(row[name] - subtrahend)
         if not xs:

@@ -209,7 +209,7 @@ async def play_groups(
                 task,
                 aided=aided,
                 key=rollout_key(settings.seed, step, group, rollout),
-                group_id=f"{step}-{group}",
+                group_id=f"{step + 1}-{group}",
                 policy_version=policy_version,
             )
             sessions.append(session)

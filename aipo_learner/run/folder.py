@@ -49,7 +49,7 @@ from aipo_learner.policy.lora import adapter_state, load_adapter_state, save_ada
 from aipo_learner.run.optimizer_state import load_optimizer, save_optimizer
 from aipo_learner.settings.train import TrainConfig, read_object
 
-FORMAT = 2
+FORMAT = 3
 """Raised when a checkpoint of one version can no longer be read by the next."""
 
 _MAY_CHANGE = {
@@ -107,7 +107,7 @@ def check_folder(folder: Path) -> None:
 class Run:
     """A run's folder.
 
-    `step` is the first step still to be made. `journal` keeps the replies that agents
+    `step` is how many steps were made. `journal` keeps the replies that agents
     gave since the last checkpoint, so that a run that was cut off asks nobody again.
     """
 
@@ -261,7 +261,7 @@ class Run:
     def episodes_path(self, step: int) -> Path:
         """Return the file for the episodes of a step, of which there is none yet.
 
-        A step that is made again leaves its episodes once.
+        Steps are counted from 1. A step that is made again leaves its episodes once.
         """
         path = self.folder / "episodes" / f"{_STEP_PREFIX}{step:06d}.jsonl"
         path.unlink(missing_ok=True)

@@ -51,7 +51,7 @@ class _LoggedRun:
     folder: Path
     id: str
     settings: dict[str, Any]
-    first_step: int
+    num_made: int
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class _LoggedRun:
 
 
 def open_loggers(
-    names: str, folder: Path, settings: Mapping[str, Any], first_step: int
+    names: str, folder: Path, settings: Mapping[str, Any], num_made: int
 ) -> dict[str, Logger]:
     """Open the loggers that `names` lists, as in "tensorboard,wandb"; "" is none.
 
@@ -72,7 +72,7 @@ def open_loggers(
         ConfigError: A name is unknown, or its library is not installed.
         CheckpointError: `run_id` holds something else.
     """
-    run = _LoggedRun(folder, _run_id(folder / "run_id"), dict(settings), first_step)
+    run = _LoggedRun(folder, _run_id(folder / "run_id"), dict(settings), num_made)
     loggers: dict[str, Logger] = {}
     for name in names.replace(" ", "").split(","):
         # "" has one part too, and a list may end with a comma.
@@ -138,7 +138,8 @@ def _tensorboard(run: _LoggedRun) -> Logger:
     from torch.utils.tensorboard import SummaryWriter
 
     # Of a run that was cut off, steps that are made again are dropped.
-    writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.first_step)
+    first_step = run.num_made + 1
+    writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=first_step)
 
     def log(row: dict[str, float], step: int) -> None:
         for name, value in row.items():

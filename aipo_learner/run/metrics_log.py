@@ -1,4 +1,8 @@
-"""Where the numbers of a run go: metrics.jsonl, the loggers, the console."""
+"""Where the numbers of a run go: metrics.jsonl, the loggers, the console.
+
+Steps are counted from 1, here as in the names of a run's files and in its report: the
+weights that step N made are those after N steps.
+"""
 
 import contextlib
 import json
@@ -29,7 +33,7 @@ _SHOWN = {
 }
 """What the console says of a step, and in which words."""
 _SECONDS_PER_MINUTE = 60
-BEFORE_FIRST_STEP = -1
+BEFORE_FIRST_STEP = 0
 """Step of what was measured before the first one."""
 MAX_STEP = 2**31
 """Steps are below it; a chart of more would be none."""
@@ -49,7 +53,7 @@ def is_number(value: Any) -> bool:
 class MetricsLog:
     """Writes the metrics of each step to `metrics.jsonl`, loggers and the console.
 
-    Rows of steps from `first_step` on, left by a run that was cut off, are dropped.
+    Rows of steps after `num_made`, left by a run that was cut off, are dropped.
     `scores` has the score of every evaluation so far, by the number of steps that its
     weights had made.
 
@@ -57,7 +61,7 @@ class MetricsLog:
         folder: Of the run.
         console: Gets a line for each step.
         num_steps: Of the whole run.
-        first_step: Where this process begins: not 0 when a run is resumed.
+        num_made: Steps that were made before: not 0 when a run is resumed.
         loggers: As in `TrainConfig.loggers`.
         settings: What the loggers are told of the run.
     """
@@ -68,20 +72,20 @@ class MetricsLog:
         console: Console,
         *,
         num_steps: int,
-        first_step: int = 0,
+        num_made: int = 0,
         loggers: str = "",
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = folder / "metrics.jsonl"
         self.num_steps = num_steps
-        self.first_step = first_step
+        self.num_made = num_made
         self.console = console
         self.started = time.monotonic()
-        rows = [row for row in read_metrics(self.path) if row["step"] < first_step]
+        rows = [row for row in read_metrics(self.path) if row["step"] <= num_made]
         self.scores: dict[int, float] = {}
         for row in rows:
             if is_number(row.get(SCORE)):
-                self.scores[row["step"] + 1] = row[SCORE]
+                self.scores[row["step"]] = row[SCORE]
         self.num_idle = num_trailing_idle(rows)
         """Steps without a gradient since the last that had one."""
         self.had_gradient = any(row.get("rows") for row in rows)
@@ -94,14 +98,14 @@ class MetricsLog:
             return
         lines = [json.dumps(row) + "\n" for row in rows]
         write_anew(self.path, "".join(lines))
-        self._loggers = open_loggers(loggers, folder, settings or {}, first_step)
+        self._loggers = open_loggers(loggers, folder, settings or {}, num_made)
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, step: int, row: Mapping[str, float], why_idle: str = "") -> None:
         """Write the row of a step.
 
         Args:
-            step: Counted from 0.
+            step: Its number, from 1.
             row: Its metrics; "rows" is how many rows its update learned from.
             why_idle: Why it had no gradient, if it had none, for the console.
         """
@@ -120,7 +124,7 @@ class MetricsLog:
         ]
         minutes = self._seconds_left(step) / _SECONDS_PER_MINUTE
         note = f"  no gradient: {why_idle}" if why_idle else ""
-        self._print(step + 1, f"{'  '.join(cells)}  {minutes:.1f} min left{note}")
+        self._print(step, f"{'  '.join(cells)}  {minutes:.1f} min left{note}")
 
     def write_evaluation(self, num_steps: int, row: Mapping[str, float]) -> None:
         """Write how the weights after `num_steps` steps did on held-out tasks.
@@ -128,7 +132,7 @@ class MetricsLog:
         It becomes part of the last step's row.
         """
         self.scores[num_steps] = row[SCORE]
-        self._put(num_steps - 1, row)
+        self._put(num_steps, row)
         best = best_step(self.scores)
         self._print(
             num_steps,
@@ -138,9 +142,9 @@ class MetricsLog:
 
     def _seconds_left(self, step: int) -> float:
         """Return how long the rest of the run takes if its steps take as long."""
-        num_made = step + 1 - self.first_step
-        seconds_per_step = (time.monotonic() - self.started) / num_made
-        return seconds_per_step * (self.num_steps - step - 1)
+        num_made_here = step - self.num_made
+        seconds_per_step = (time.monotonic() - self.started) / num_made_here
+        return seconds_per_step * (self.num_steps - step)
 
     def _put(self, step: int, row: Mapping[str, float]) -> None:
         """Append a row to the file, and give it to the loggers."""

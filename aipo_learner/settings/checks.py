@@ -32,6 +32,9 @@ class OneOf:
 
 
 Count = Annotated[int, Bounds("a whole number, 1 or more", 1)]
+OptionalCount = Annotated[
+    int | None, Bounds("a whole number, 1 or more, or left out", 1)
+]
 Natural = Annotated[int, Bounds("a whole number, 0 or more")]
 Share = Annotated[float, Bounds("a number from 0 to 1", 0, 1)]
 OptionalShare = Annotated[
@@ -72,7 +75,7 @@ def check_settings(settings: Any, place: str) -> None:
                 )
             if isinstance(rule, Bounds):
                 # Of Annotated[int, …], the origin is int.
-                is_whole = kind.__origin__ is int
+                is_whole = kind.__origin__ in (int, int | None)
                 if not _is_within(value, rule, is_whole=is_whole):
                     raise ConfigError(
                         f"{place}{item.name}={value!r} must be {rule.text}."

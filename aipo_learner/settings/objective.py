@@ -6,9 +6,9 @@ from typing import Annotated
 from aipo_env import ConfigError
 from aipo_learner.settings.checks import (
     Bounds,
-    Count,
     NotNegative,
     OneOf,
+    OptionalCount,
     Positive,
     check_settings,
 )
@@ -31,6 +31,9 @@ BASELINES = ("split", "union", "per_mode")
 AGENT_RULES = ("floored", "masked", "on_policy", "plain_is", "luffy", "mixture")
 """How strongly agents' tokens are pushed: functions in `learn/agent_rules.py`."""
 
+MAX_POLICY_TOKENS = 1024
+"""Dr. GRPO's constant where neither the settings nor a run's rules say another."""
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -41,7 +44,9 @@ class ObjectiveConfig:
     the agents' term (lambda), `negative_weight` the agent tokens of episodes with a
     negative advantage (kappa). `clip_low` and `clip_high` are distances from 1; None
     takes the base algorithm's own, and `rloo` has no clip. `kl_coef` multiplies the k3
-    penalty against `ref_logprobs`. `max_policy_tokens` is the constant of `dr_grpo`.
+    penalty against `ref_logprobs`. `max_policy_tokens` is the constant of `dr_grpo`;
+    None is the limit of the same name in the rules of a run's episodes, and 1,024
+    outside of a run.
     `sampler_ratio_cap` truncates the importance weight of what other weights or another
     engine sampled; `sampler_ratio` says what has a weight: each "token", the "sequence"
     (the product over an episode's own tokens) or its "geometric" mean; None is
@@ -60,7 +65,7 @@ class ObjectiveConfig:
     clip_high: Annotated[float | None, Bounds("a number, 0 or more")] = None
     kl_coef: NotNegative = 0.0
     luffy_gamma: Positive = 0.1
-    max_policy_tokens: Count = 1024
+    max_policy_tokens: OptionalCount = None
     sampler_ratio_cap: Positive = 2.0
     sampler_ratio: Annotated[str | None, OneOf(("token", "sequence", "geometric"))] = (
         None
@@ -73,6 +78,11 @@ class ObjectiveConfig:
                 f"config: objective.floor={self.floor} must be at most"
                 f" ceiling={self.ceiling}."
             )
+
+    @property
+    def token_places(self) -> int:
+        """Dr. GRPO's constant."""
+        return self.max_policy_tokens or MAX_POLICY_TOKENS
 
     def clip_bounds(self) -> tuple[float, float]:
         """Return `clip_low` and `clip_high`; the base algorithm's own where None."""

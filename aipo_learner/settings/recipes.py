@@ -73,9 +73,7 @@ def math_7b() -> TrainConfig:
         warmup_steps=20,
         microbatch_tokens=12_288,
         compute=ComputeConfig(gradient_checkpointing=True),
-        objective=ObjectiveConfig(
-            base="dr_grpo", clip_low=0.2, clip_high=0.28, max_policy_tokens=8192
-        ),
+        objective=ObjectiveConfig(base="dr_grpo", clip_low=0.2, clip_high=0.28),
     )
 
 

@@ -238,7 +238,9 @@ class TrainConfig:
     them.
     """
     episodes_every: Count = 10
-    """Steps between those whose first group of episodes is kept for the viewer."""
+    """Steps from one whose first group of episodes is kept for the viewer to the next,
+    beginning with step 1.
+    """
     loggers: str = "tensorboard"
     """Where metrics go beside metrics.jsonl: any of tensorboard, wandb, trackio,
     mlflow, with commas between.

@@ -87,16 +87,16 @@ def test_training_changes_the_weights_and_keeps_every_record(uninterrupted: Path
         for name, tensor in weights(uninterrupted).items()
     )
     assert [row["step"] for row in read_metrics(uninterrupted / "metrics.jsonl")] == [
-        0,
         1,
         2,
         3,
+        4,
     ]
     assert sorted(p.name for p in (uninterrupted / "episodes").iterdir()) == [
-        "step-000000.coefficients.json",
-        "step-000000.jsonl",
-        "step-000002.coefficients.json",
-        "step-000002.jsonl",
+        "step-000001.coefficients.json",
+        "step-000001.jsonl",
+        "step-000003.coefficients.json",
+        "step-000003.jsonl",
     ]
     assert sorted(p.name for p in (uninterrupted / "checkpoints").iterdir()) == [
         "step-000002",
@@ -269,9 +269,9 @@ def test_a_checkpoint_of_another_format_is_refused(
     uninterrupted: Path, tmp_path: Path, monkeypatch
 ):
     out = copied(uninterrupted, tmp_path)
-    monkeypatch.setattr(checkpoint_module, "FORMAT", 3)
+    monkeypatch.setattr(checkpoint_module, "FORMAT", 4)
     with pytest.raises(
-        CheckpointError, match="a run of another version, in format 2; this .* reads 3"
+        CheckpointError, match="a run of another version, in format 3; this .* reads 4"
     ):
         train(config(out), Console(quiet=True))
 
@@ -386,10 +386,10 @@ def test_a_resumed_run_may_take_less_memory(changes: dict, tmp_path: Path):
         "checkpoints/old.writing",
         "checkpoints/step-000001",
         "episodes",
-        "episodes/step-000000.jsonl",
-        "episodes/step-000000.coefficients.json",
+        "episodes/step-000001.jsonl",
+        "episodes/step-000001.coefficients.json",
         "failed",
-        "failed/step-000000.pt",
+        "failed/step-000001.pt",
         "tensorboard",
         "tensorboard/events",
         "wandb",
@@ -441,7 +441,7 @@ def test_names_that_are_free_to_guess_lead_nowhere(tmp_path: Path):
     assert victim.read_text() == ""
     assert (folder / "journal.jsonl").read_text().startswith('{"lost"')
     assert os.readlink(folder / "best") == "checkpoints/step-000001/policy"
-    assert json.loads((folder / "config.json").read_text())["format"] == 2
+    assert json.loads((folder / "config.json").read_text())["format"] == 3
 
 
 @pytest.mark.parametrize(

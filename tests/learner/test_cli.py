@@ -194,7 +194,7 @@ def test_eval_measures_a_run_on_its_own_tasks(tmp_path: Path, capsys):
 )
 def test_eval_runs_no_code_that_a_run_folder_names(settings: dict, tmp_path: Path):
     (tmp_path / "checkpoints").mkdir()
-    row = {"format": 2, "trust_remote_code": True, "environment": settings}
+    row = {"format": 3, "trust_remote_code": True, "environment": settings}
     text = json.dumps(row).replace("{tmp}", str(tmp_path))
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(
@@ -207,7 +207,7 @@ def test_eval_runs_no_code_that_a_run_folder_names(settings: dict, tmp_path: Pat
 def test_eval_reads_the_settings_of_a_run_through_no_link(tmp_path: Path):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
-    (tmp_path / "elsewhere.json").write_text('{"format": 2}')
+    (tmp_path / "elsewhere.json").write_text('{"format": 3}')
     (run / "config.json").symlink_to(tmp_path / "elsewhere.json")
     with pytest.raises(DataError, match="config.json: a link, which is not followed"):
         evaluate_command(["--policy", str(run)])

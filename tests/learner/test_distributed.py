@@ -102,7 +102,7 @@ def test_any_number_of_ranks_makes_the_same_run(runs: Path, name: str):
     alone, others = (
         read_metrics(runs / run / "metrics.jsonl") for run in ("one", name)
     )
-    assert [row["step"] for row in others] == [0, 1]
+    assert [row["step"] for row in others] == [1, 2]
     assert all(row["policy_tokens"] > 0 and row["agent_tokens"] > 0 for row in alone)
     for row, other in zip(alone, others, strict=True):
         names = [name for name in row if "seconds" not in name]
@@ -119,7 +119,7 @@ def test_any_number_of_ranks_makes_the_same_run(runs: Path, name: str):
 
 
 def test_the_episodes_are_those_of_one_rank(runs: Path):
-    for step in range(2):
+    for step in (1, 2):
         alone, others = (
             [(e.group_id, [m.content for m in e.messages]) for e in read_episodes(path)]
             for path in (
@@ -247,7 +247,7 @@ def test_sigterm_gives_up_the_sampling_of_all_ranks(
     assert f"stopped after step 2 of 4, which is saved in {out}" in errors
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000002"]
     train(replace(config(out), num_steps=4, checkpoint_every=4), Console(quiet=True))
-    assert [row["step"] for row in read_metrics(out / "metrics.jsonl")] == [0, 1, 2, 3]
+    assert [row["step"] for row in read_metrics(out / "metrics.jsonl")] == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
@@ -293,7 +293,7 @@ def test_sigterm_ends_the_step_on_all_ranks_and_saves_it(tmp_path: Path):
             time.sleep(0.1)
         ranks.terminate()
         _, errors = ranks.communicate(timeout=300)
-    last = read_metrics(out / "metrics.jsonl")[-1]["step"] + 1
+    last = read_metrics(out / "metrics.jsonl")[-1]["step"]
     assert 2 <= last < 40
     assert f"stopped after step {last} of 40, which is saved in {out}" in errors
     assert [path.name for path in (out / "checkpoints").iterdir()] == [

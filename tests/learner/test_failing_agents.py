@@ -77,7 +77,7 @@ def test_it_loses_nothing_trains_no_partial_group_and_tells_it_all(
         train(config(tmp_path, server), Console(quiet=True))
         requests = list(server.requests)
     rows = read_metrics(tmp_path / "metrics.jsonl")
-    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert [row["step"] for row in rows] == [1, 2, 3]
     for row in rows:
         assert row["failed_episodes"] == 0.0
         assert row["groups/partial"] == 0

@@ -72,11 +72,11 @@ def test_a_collapse_keeps_the_batch_for_inspection(tmp_path: Path):
     with pytest.raises(PolicyError) as caught:
         train(config(out, bounds={"entropy": [50, None]}), Console(quiet=True))
     assert "step 1: entropy is " in str(caught.value)
-    assert f"aipo view {out}/failed/step-000000.jsonl" in str(caught.value)
-    episodes = list(read_episodes(out / "failed" / "step-000000.jsonl"))
-    kept = torch.load(out / "failed" / "step-000000.pt", weights_only=True)
+    assert f"aipo view {out}/failed/step-000001.jsonl" in str(caught.value)
+    episodes = list(read_episodes(out / "failed" / "step-000001.jsonl"))
+    kept = torch.load(out / "failed" / "step-000001.pt", weights_only=True)
     assert len(episodes) == 8
-    assert kept["step"] == 0
+    assert kept["step"] == 1
     lengths = {len(row["token_ids"]) for row in kept["rows"]}
     assert lengths & {len(episode.tokens.token_ids) for episode in episodes}
     assert any(row["advantage"].item() for row in kept["rows"])
@@ -97,7 +97,7 @@ def test_a_gradient_that_is_not_finite_keeps_the_batch(
         PolicyError, match=r"step 1: the gradient is not finite \(norm inf\).*aipo view"
     ):
         train(config(tmp_path / "run"), Console(quiet=True))
-    assert (tmp_path / "run" / "failed" / "step-000000.pt").is_file()
+    assert (tmp_path / "run" / "failed" / "step-000001.pt").is_file()
 
 
 def too_large(*args: Any, **kwargs: Any) -> Any:

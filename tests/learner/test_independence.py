@@ -52,7 +52,7 @@ def test_every_mode_trains(mode: str, tmp_path: Path):
     )
     train(config, Console(quiet=True))
     rows = read_metrics(tmp_path / "metrics.jsonl")
-    assert [row["step"] for row in rows] == [0, 1]
+    assert [row["step"] for row in rows] == [1, 2]
     assert ("success/unaided" in rows[0]) == (mode in ("mixed", "internalised"))
 
 
@@ -79,7 +79,7 @@ def test_ctrl_c_finishes_the_step_saves_it_and_says_how_to_go_on(
     monkeypatch.undo()
     train(config, Console(quiet=True))
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [
-        0,
         1,
         2,
+        3,
     ]

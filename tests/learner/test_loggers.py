@@ -11,17 +11,17 @@ from aipo_learner.run.loggers import Logger, log_to, open_loggers
 
 
 def test_tensorboard_and_a_resumed_run(tmp_path: Path):
-    for first_step, rows in ((0, [1.0, 2.0, 3.0]), (2, [4.0])):
-        loggers = open_loggers("tensorboard", tmp_path, {}, first_step)
-        for step, value in enumerate(rows, first_step):
+    for num_made, rows in ((0, [1.0, 2.0, 3.0]), (2, [4.0])):
+        loggers = open_loggers("tensorboard", tmp_path, {}, num_made)
+        for step, value in enumerate(rows, num_made + 1):
             log_to(loggers, {"reward": value}, step)
         for logger in loggers.values():
             logger.close()
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in board.Scalars("reward")] == [
-        (0, 1.0),
-        (1, 2.0),
-        (2, 4.0),
+        (1, 1.0),
+        (2, 2.0),
+        (3, 4.0),
     ]
 
 

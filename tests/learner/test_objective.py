@@ -322,6 +322,7 @@ def test_summary_in_numbers():
             "policy_tokens": 1,
             "agent_tokens": 2,
             "ratio_max": 1.0,
+            "ratio_mean": 1.0,
             "clip_fraction": 0.0,
             "kl_ref": 2 - math.log(2) - 1,
             "agent_p_mean": 0.2,

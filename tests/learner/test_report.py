@@ -118,7 +118,7 @@ def run_folder(folder: Path, what: dict[str, Any] | None = None) -> Path:
     for name in ("aipo", "base"):
         (folder / name / "episodes").mkdir(parents=True)
         rows: list[dict[str, float]] = [
-            {"step": step, "success/unaided": 0.1 * step} for step in range(4)
+            {"step": step, "success/unaided": 0.1 * (step - 1)} for step in range(1, 5)
         ]
         if name == "aipo":
             for row in rows[1:]:
@@ -132,7 +132,7 @@ def run_folder(folder: Path, what: dict[str, Any] | None = None) -> Path:
             "".join(json.dumps(row) + "\n" for row in rows)
         )
         write_episodes(
-            folder / name / "episodes" / "step-000000.jsonl",
+            folder / name / "episodes" / "step-000001.jsonl",
             [episode(), episode(aided=False)],
         )
         write_episodes(
@@ -341,10 +341,10 @@ def test_viewer_shows_before_training_and_after(tmp_path: Path) -> None:
     sources = re.findall(r'<li data-source="([^"]+)"', report(run_folder(tmp_path)))
     assert sources == (
         ["before training"] * 2
-        + ["AIPO, step 0"] * 2
+        + ["AIPO, step 1"] * 2
         + ["AIPO, step 30"]
         + ["AIPO, after training"] * 3
-        + ["no agents, step 0"] * 2
+        + ["no agents, step 1"] * 2
         + ["no agents, step 30"]
         + ["no agents, after training"] * 3
     )
@@ -371,7 +371,7 @@ def test_hostile_names_and_episodes_are_escaped(tmp_path: Path) -> None:
     what |= {"seed": HOSTILE, "versions": {HOSTILE: HOSTILE}}
     folder = run_folder(tmp_path, what)
     write_episodes(
-        folder / "aipo" / "episodes" / "step-000000.jsonl", [episode(HOSTILE)] * 2
+        folder / "aipo" / "episodes" / "step-000001.jsonl", [episode(HOSTILE)] * 2
     )
     write_episodes(
         folder / "aipo" / "episodes" / "step-000060.jsonl", [episode(HOSTILE)]
@@ -504,7 +504,7 @@ def test_links_in_a_shared_folder_are_not_followed(tmp_path: Path) -> None:
     folder.mkdir()
     run_folder(folder)
     write_episodes(victim, [episode("private words")])
-    (folder / "aipo" / "episodes" / "step-000001.jsonl").symlink_to(victim)
+    (folder / "aipo" / "episodes" / "step-000002.jsonl").symlink_to(victim)
     (folder / "aipo" / "episodes" / "evaluation-x.jsonl").symlink_to(victim)
     page = tmp_path / "authorized_keys"
     page.write_text("mine")
@@ -545,7 +545,7 @@ def after(**measured: object) -> dict[str, Any]:
         ({}, rows(*[1e308] * 70)),
         ({}, rows(*[-1e308, 1e308] * 35, name="consult_rate/verify")),
         ({}, rows(*[1.7e308] * 3, name="consults/answered")),
-        ({}, '{"step": -1, "success/unaided": 0.1}\n'),
+        ({}, '{"step": 0, "success/unaided": 0.1}\n'),
         ({}, '{"step": 2147483646, "success/unaided": 0.1}\n'),
         ({}, rows(5e-324, 0.0, name="consult_rate/verify")),
         ({}, rows("[" * 900 + "]" * 900)),

@@ -121,7 +121,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def test_the_run_that_others_are_compared_with(uninterrupted: dict[str, Any]):
-    assert [row["step"] for row in uninterrupted["metrics"]] == [0, 1, 2, 3]
+    assert [row["step"] for row in uninterrupted["metrics"]] == [1, 2, 3, 4]
     assert ["eval/pass_at_1" in row for row in uninterrupted["metrics"]] == [
         False,
         False,

@@ -232,7 +232,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run of one step, and a file of the very episodes that it was trained on."""
     folder = tmp_path_factory.mktemp("sampled")
     train(config(folder / "run"), Console(quiet=True))
-    return folder / "run", folder / "run" / "episodes" / "step-000000.jsonl"
+    return folder / "run", folder / "run" / "episodes" / "step-000001.jsonl"
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:

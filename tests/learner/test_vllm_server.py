@@ -212,7 +212,7 @@ def test_a_chat_model_behind_the_server_is_consulted_in_a_training_step(
     )
     train(config, Console(quiet=True))
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    assert [row["step"] for row in rows] == [0, 1]
+    assert [row["step"] for row in rows] == [1, 2]
     assert all(0 < row["kl_sampler/max_gap"] < 1e-3 for row in rows)
     assert all(abs(row["kl_sampler"]) < 1e-3 for row in rows if "kl_sampler" in row)
     assert any(row["reply_tokens"] > 1 for row in rows if "reply_tokens" in row)

@@ -20,14 +20,14 @@ from aipo_learner.run.loggers import log_to, open_loggers  # noqa: E402
 
 run = folder / "mine"
 run.mkdir()
-for first_step, values in ((0, [1.0, 2.0, 3.0]), (2, [3.0, 4.0])):
+for num_made, values in ((0, [1.0, 2.0, 3.0]), (2, [3.0, 4.0])):
     loggers = open_loggers(
         name,
         run,
         {"lr": 0.5, "out": str(run), "agents": {"type": "scripted"}},
-        first_step,
+        num_made,
     )
-    for step, value in enumerate(values, first_step):
+    for step, value in enumerate(values, num_made + 1):
         log_to(loggers, {"success/unaided": value}, step)
     assert list(loggers) == [name], "a logger failed and was left out"
     loggers[name].close()

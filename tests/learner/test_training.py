@@ -1,0 +1,103 @@
+"""What a run leaves: numbers that mean the same wherever they stand."""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from aipo_env import PolicyError
+from aipo_learner.reporting.report import write_report
+from aipo_learner.run.metrics_log import read_metrics
+from aipo_learner.settings.objective import ObjectiveConfig
+from aipo_learner.settings.train import TrainConfig
+from aipo_learner.training import train
+
+
+def config(out: Path, **changes: Any) -> TrainConfig:
+    fields = {
+        "num_steps": 2,
+        "groups_per_step": 2,
+        "group_size": 4,
+        "num_threads": 1,
+        "episodes_every": 1,
+        "lr": 1e-3,
+        "lr_end": 0.5,
+        "warmup_steps": 1,
+    }
+    return TrainConfig(out=out, **{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a run of two steps, and what its console said."""
+    out = tmp_path_factory.mktemp("runs") / "mine"
+    said = io.StringIO()
+    objective = ObjectiveConfig("dr_grpo")
+    train(config(out, objective=objective), Console(file=said, width=500))
+    return out, said.getvalue()
+
+
+def test_steps_are_counted_alike_on_the_console_in_files_and_in_the_report(
+    made: tuple[Path, str],
+):
+    out, said = made
+    assert re.findall(r"step (\d+)/2", said) == ["1", "2"]
+    assert [row["step"] for row in read_metrics(out / "metrics.jsonl")] == [1, 2]
+    episodes = sorted(path.name for path in (out / "episodes").glob("*[0-9].jsonl"))
+    assert episodes == ["step-000001.jsonl", "step-000002.jsonl"]
+    checkpoints = [path.name for path in (out / "checkpoints").iterdir()]
+    assert checkpoints == ["step-000002"]
+    page = write_report(out).read_text()
+    assert set(re.findall(r'data-source="mine, step (\d+)"', page)) == {"1", "2"}
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(out / "tensorboard")).Reload()
+    assert [event.step for event in board.Scalars("lr")] == [1, 2]
+
+
+def test_the_learning_rate_is_logged_in_every_step(made: tuple[Path, str]):
+    rows = read_metrics(made[0] / "metrics.jsonl")
+    assert [row["lr"] for row in rows] == [1e-3, 5e-4]
+
+
+def test_a_step_without_a_gradient_has_a_learning_rate_too(tmp_path: Path):
+    one_token = {"environment": {"rules": {"max_policy_tokens": 1}}}
+    told = config(tmp_path, num_steps=1, stop_after_idle_steps=0).changed(one_token)
+    train(told, Console(quiet=True))
+    [row] = read_metrics(tmp_path / "metrics.jsonl")
+    assert row["rows"] == 0
+    assert row["lr"] == 1e-3
+
+
+def test_dr_grpos_constant_is_the_rules_limit_unless_it_is_set(
+    made: tuple[Path, str], tmp_path: Path
+):
+    rows = read_metrics(made[0] / "metrics.jsonl")
+    assert [row["dr_grpo/max_policy_tokens"] for row in rows] == [160, 160]
+    objective = ObjectiveConfig("dr_grpo", max_policy_tokens=320)
+    train(config(tmp_path, num_steps=1, objective=objective), Console(quiet=True))
+    [row] = read_metrics(tmp_path / "metrics.jsonl")
+    assert row["dr_grpo/max_policy_tokens"] == 320
+    # The same rows, divided by twice as much.
+    assert row["policy_loss"] == pytest.approx(rows[0]["policy_loss"] / 2, rel=1e-5)
+
+
+def test_bounds_watch_the_updates_after_the_first(tmp_path: Path):
+    told = config(
+        tmp_path,
+        num_steps=1,
+        lr=0.05,
+        warmup_steps=0,
+        updates_per_step=3,
+        bounds={"ratio_mean": [0.9, 1.1]},
+    )
+    with pytest.raises(
+        PolicyError, match=r"step 1: ratio_mean is .* out of its bounds"
+    ):
+        train(told, Console(quiet=True))
+    kept = torch.load(tmp_path / "failed" / "step-000001.pt", weights_only=True)
+    assert kept["step"] == 1

@@ -1,0 +1,192 @@
+"""What an update makes of a step's rows, and what it says of it."""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from aipo_learner.learn.base_algorithms import BASE_ALGORITHMS
+from aipo_learner.learn.logprobs import batch_logprobs
+from aipo_learner.learn.objective import aipo_loss
+from aipo_learner.learn.rows import Row, collate
+from aipo_learner.learn.update import rows_with_gradient, update
+from aipo_learner.policy.forward import LearnerForward
+from aipo_learner.settings.objective import AGENT_RULES, ObjectiveConfig
+from aipo_learner.settings.stages import UpdateSettings
+
+NO_LIMIT = math.inf
+
+
+@pytest.fixture(scope="module")
+def policy() -> PreTrainedModel:
+    """One layer, double precision."""
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    return LlamaForCausalLM(shape).double().eval()
+
+
+def row(advantage: float, seed: int, group: int = 0, **changes: Any) -> Row:
+    """Two tokens of the prompt, four of the policy, two of an agent, one more."""
+    rng = np.random.default_rng(seed)
+    authors = np.array(list("..ppppaap"))
+    own = authors == "p"
+    agents = authors == "a"
+    logprobs = np.float32(-rng.uniform(1, 6, len(authors)))
+    nan = np.float32(np.nan)
+    fields = {
+        "token_ids": rng.integers(2, 32, len(authors)),
+        "policy_mask": own,
+        "agent_mask": agents,
+        "sampler_logprobs": np.where(own, logprobs, nan),
+        "agent_logprobs": np.where(agents, logprobs, nan),
+        "advantage": advantage,
+    }
+    return Row(**{**fields, **changes})
+
+
+ROWS = (row(1.0, 1), row(0.0, 2), row(-0.5, 3), row(0.0, 4), row(0.25, 5))
+
+
+def settings(objective: ObjectiveConfig | None = None, **changes: Any) -> Any:
+    fields = {
+        "objective": objective or ObjectiveConfig(),
+        "updates_per_step": 1,
+        "max_grad_norm": NO_LIMIT,
+        "microbatch_tokens": 20,
+    }
+    return UpdateSettings(**{**fields, **changes})
+
+
+def moved(
+    policy: PreTrainedModel, rows: Sequence[Row], told: Any, lr: float = 1.0
+) -> tuple[Tensor, dict[str, float]]:
+    """Update a copy by plain descent; return by how much it moved, and the metrics."""
+    twin = copy.deepcopy(policy)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=lr)
+    telemetry = update(LearnerForward(twin), optimizer, rows, told, pad_token_id=0)
+    pairs = zip(twin.parameters(), policy.parameters(), strict=True)
+    return torch.cat([(new - old).detach().flatten() for new, old in pairs]), telemetry
+
+
+def descent(
+    policy: PreTrainedModel, rows: Sequence[Row], objective: ObjectiveConfig
+) -> Tensor:
+    """Return minus the gradient of the loss of all rows, computed in one pass."""
+    twin = copy.deepcopy(policy)
+    batch = collate(rows, 0)
+    logprobs, _ = batch_logprobs(LearnerForward(twin), batch)
+    loss, _ = aipo_loss(
+        logprobs,
+        logprobs.detach(),
+        batch.advantages,
+        batch.policy_mask,
+        batch.agent_mask,
+        objective,
+        agent_logprobs=batch.agent_logprobs,
+        sampler_logprobs=batch.sampler_logprobs,
+    )
+    loss.backward()
+    return -torch.cat([weight.grad.flatten() for weight in twin.parameters()])
+
+
+@pytest.mark.parametrize("base", BASE_ALGORITHMS)
+@pytest.mark.parametrize("rule", AGENT_RULES)
+def test_rows_without_an_advantage_change_nothing_but_the_normalizer(
+    policy: PreTrainedModel, base: str, rule: str
+):
+    objective = ObjectiveConfig(base, agent_rule=rule, negative_weight=0.5)
+    step, telemetry = moved(policy, ROWS, settings(objective))
+    torch.testing.assert_close(
+        step, descent(policy, ROWS, objective), atol=1e-6, rtol=0
+    )
+    assert telemetry["rows/without_gradient"] == 2
+    assert telemetry["policy_tokens"] == 15
+    fewer, _ = moved(policy, rows_with_gradient(ROWS, objective), settings(objective))
+    assert not torch.allclose(step, fewer, atol=1e-6)
+
+
+def test_only_rows_with_a_gradient_are_passed_through_the_model(
+    policy: PreTrainedModel,
+):
+    class Counting(LearnerForward):
+        num_rows = 0
+
+        def __call__(self, token_ids: Tensor, *masks: Tensor) -> tuple[Tensor, Tensor]:
+            self.num_rows += len(token_ids)
+            return super().__call__(token_ids, *masks)
+
+    def num_rows(objective: ObjectiveConfig) -> int:
+        twin = copy.deepcopy(policy)
+        forward = Counting(twin)
+        optimizer = torch.optim.SGD(twin.parameters(), lr=0.0)
+        reference = LearnerForward(policy) if objective.kl_coef else None
+        told = settings(objective)
+        update(forward, optimizer, ROWS, told, pad_token_id=0, reference=reference)
+        return forward.num_rows
+
+    assert num_rows(ObjectiveConfig()) == 3
+    # The distance from the reference has no advantage.
+    assert num_rows(ObjectiveConfig(kl_coef=0.1)) == 5
+
+
+def test_a_row_without_a_token_in_the_loss_has_no_gradient():
+    nobodys = np.zeros(9, bool)
+    empty = row(1.0, 6, policy_mask=nobodys, agent_mask=nobodys)
+    assert rows_with_gradient([empty, ROWS[0]], ObjectiveConfig()) == [ROWS[0]]
+    # One is left, for a step of the optimiser.
+    assert rows_with_gradient([ROWS[1], ROWS[3]], ObjectiveConfig()) == [ROWS[1]]
+
+
+def test_an_advantage_that_is_no_number_is_not_left_out(policy: PreTrainedModel):
+    assert len(rows_with_gradient([row(math.nan, 1)], ObjectiveConfig())) == 1
+
+
+def test_ratio_and_clip_are_those_of_all_updates_of_a_step(policy: PreTrainedModel):
+    _, one = moved(policy, ROWS, settings(), lr=2.0)
+    _, four = moved(policy, ROWS, settings(updates_per_step=4), lr=2.0)
+    assert (one["clip_fraction"], one["ratio_max"], one["ratio_mean"]) == (0, 1, 1)
+    assert one["grad_norm_max"] == one["grad_norm"]
+    assert four["clip_fraction"] > 0.05
+    assert four["ratio_max"] > 1.2
+    assert four["ratio_mean"] != pytest.approx(1.0, abs=1e-3)
+    assert four["grad_norm_max"] >= four["grad_norm"]
+    # What is of the first update stays what it is.
+    for name in ("loss", "grad_norm", "entropy", "kl_sampler", "policy_tokens"):
+        assert four[name] == one[name]
+
+
+def test_the_sampler_is_judged_by_rows_in_the_context_it_saw(policy: PreTrainedModel):
+    # In its own context the sampler says what the learner says; the other row's
+    # numbers are of another prompt.
+    batch = collate(ROWS[:1], 0)
+    logprobs, _ = batch_logprobs(LearnerForward(policy), batch)
+    same = logprobs[0].detach().float().numpy()
+    known = replace(
+        ROWS[0], sampler_logprobs=np.where(ROWS[0].policy_mask, same, np.nan)
+    )
+    rewritten = replace(ROWS[2], is_rewritten=True)
+    _, telemetry = moved(policy, [known, rewritten], settings())
+    assert telemetry["kl_sampler"] == pytest.approx(0, abs=1e-6)
+    assert telemetry["effective_sample_size"] == pytest.approx(1)
+    assert telemetry["kl_sampler/agent_free"] > 0.1
+    assert telemetry["effective_sample_size/agent_free"] < 0.99
+    _, own = moved(policy, [known, ROWS[2]], settings())
+    assert own["kl_sampler"] > 0.05
+    assert "kl_sampler/agent_free" not in own
+    # Names apart from one another; all else is as before.
+    assert own["loss"] == telemetry["loss"]
