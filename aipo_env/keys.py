@@ -39,6 +39,7 @@ class Salt(IntEnum):
     MIXED_AGENT = 12
     OWN_POLICY = 13
     RETRY_PAUSE = 14
+    MINIBATCHES = 15
 
 
 def keyed_rng(key: Sequence[int], salt: Salt, *further: int) -> np.random.Generator:

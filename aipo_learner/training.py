@@ -211,6 +211,7 @@ def _update(
             config.update,
             pad_token_id=training.tokenizer.pad_token_id or 0,
             reference=training.reference,
+            key=(config.seed, step),
         )
         # Within the guard, so that a batch that breaks a bound is kept too.
         check_bounds(telemetry, config.bounds)

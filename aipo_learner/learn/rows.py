@@ -29,6 +29,8 @@ class Row:
         is_rewritten: Whether its tokens stand in another context than that in which
             they were sampled, as those of agent-free forms do: what the sampler
             reported is then of that other context.
+        group: Number of its group among those of the step: rows of one group stay in
+            one minibatch.
     """
 
     token_ids: NDArray[np.int64]
@@ -38,6 +40,7 @@ class Row:
     agent_logprobs: NDArray[np.float32]
     advantage: float
     is_rewritten: bool = False
+    group: int = 0
 
 
 def episode_row(
@@ -82,7 +85,8 @@ def episode_row(
 class Batch:
     """Rows padded on the right: tensors `[batch, tokens]`.
 
-    `advantages` and `is_rewritten` are `[batch]`. Padding is 0 in `attention_mask`, in no other mask, and without log-probabilities.
+    `advantages` and `is_rewritten` are `[batch]`. Padding is 0 in `attention_mask`, in
+    no other mask, and without log-probabilities.
     """
 
     token_ids: Tensor

@@ -3,11 +3,13 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+TokenIds = NDArray[np.signedinteger[Any]]
 _STRETCH_TOKENS = 64
 """Tokens that are decoded together: few, since near a place each of them is decoded
 once more with those before it.
@@ -35,7 +37,7 @@ class _Stretch:
 
 
 def token_bounds(
-    token_ids: NDArray[np.int64],
+    token_ids: TokenIds,
     tokenizer: PreTrainedTokenizerBase,
     places: Iterable[int],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -50,7 +52,7 @@ def token_bounds(
     The time it takes is in proportion to T.
 
     Args:
-        token_ids: int64[T].
+        token_ids: Integers, [T].
         tokenizer: Decodes them.
         places: In the text, in characters: what bounds are compared with.
     """
@@ -70,7 +72,7 @@ def token_bounds(
 
 
 def _stretches(
-    token_ids: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase
+    token_ids: TokenIds, tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[_Stretch]:
     """Yield the stretches of some tokens, whose texts make up the text of all."""
     text = _decoded(token_ids, tokenizer)
@@ -98,7 +100,7 @@ def _stretches(
 
 def _ends_within(
     stretch: _Stretch,
-    token_ids: NDArray[np.int64],
+    token_ids: TokenIds,
     tokenizer: PreTrainedTokenizerBase,
 ) -> NDArray[np.int64]:
     """Return where each token of a stretch ends in the text of all."""
@@ -114,6 +116,6 @@ def _ends_within(
     return np.minimum.accumulate(ends[::-1])[::-1]
 
 
-def _decoded(token_ids: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase) -> str:
+def _decoded(token_ids: TokenIds, tokenizer: PreTrainedTokenizerBase) -> str:
     # As an array: a list's items would be looked at one by one, in Python.
     return str(tokenizer.decode(token_ids)) if len(token_ids) else ""

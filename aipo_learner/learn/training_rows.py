@@ -55,7 +55,7 @@ def training_rows(
     rows: list[Row] = []
     num_partial = 0
     num_constant = 0
-    for group in groups:
+    for number, group in enumerate(groups):
         if any(episode.reward is None for episode in group):
             num_partial += 1
             continue
@@ -68,8 +68,8 @@ def training_rows(
         if is_dropped(advantages):
             num_constant += 1
             continue
-        rows += map(episode_row, group, advantages)
-        rows += further(group, advantages)
+        of_group = [*map(episode_row, group, advantages), *further(group, advantages)]
+        rows += [replace(row, group=number) for row in of_group]
     counts: dict[str, float] = {
         "groups/partial": num_partial,
         "groups/constant": num_constant,
@@ -83,8 +83,8 @@ def imitation_rows(
 ) -> TrainingRows:
     """Turn every episode into a row to imitate: supervised fine-tuning."""
     rows = [
-        imitation_row(episode, agent_tokens=agent_tokens)
-        for group in groups
+        replace(imitation_row(episode, agent_tokens=agent_tokens), group=number)
+        for number, group in enumerate(groups)
         for episode in group
     ]
     counts: dict[str, float] = {"rows": len(rows)}

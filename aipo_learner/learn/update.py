@@ -1,4 +1,8 @@
-"""One optimiser step on a batch of rows, whose gradient is the same however split."""
+"""The optimiser steps on a batch of rows, whose gradients are the same however split.
+
+A batch is split into minibatches, each of which has an optimiser step, and these into
+microbatches, each of which is a forward and a backward pass.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aipo_env import PolicyError
+from aipo_env import Key, PolicyError, Salt, keyed_rng
 from aipo_learner.learn.logprobs import batch_logprobs
 from aipo_learner.learn.metrics import Metrics, merge_metrics, summarize
 from aipo_learner.learn.objective import (
@@ -23,6 +27,8 @@ from aipo_learner.settings.stages import UpdateSettings
 
 _OVER_ALL_UPDATES = ("clip_fraction", "ratio_mean", "ratio_max")
 """Metrics that say how far a step's updates went; in the first, no ratio but 1 is."""
+_LOSSES = ("loss", "policy_loss", "agent_loss")
+"""Metrics that are means over minibatches."""
 _ANY_TOKEN = 0
 """Pads rows of which only the masks are read."""
 
@@ -39,8 +45,8 @@ class Normalizers:
 class _Microbatch:
     """Rows of one forward and backward pass, and what no update changes.
 
-    `old_logprobs` are set by the first pass, which is made at the weights of the step's
-    start.
+    `old_logprobs` are those at the weights of the step's start. Where its own first
+    pass is made at these, that pass sets them.
     """
 
     batch: Batch
@@ -49,8 +55,16 @@ class _Microbatch:
 
 
 @dataclass(frozen=True)
+class _Minibatch:
+    """Rows of one optimiser step."""
+
+    microbatches: Sequence[_Microbatch]
+    normalizers: Normalizers
+
+
+@dataclass(frozen=True)
 class _Update:
-    """What was measured in an update.
+    """What was measured in an optimiser step.
 
     Args:
         metrics: Of this rank's microbatches.
@@ -71,14 +85,20 @@ def update(
     *,
     pad_token_id: int,
     reference: LearnerForward | None = None,
+    key: Key = (),
 ) -> dict[str, float]:
-    """Make `updates_per_step` optimiser steps; return their telemetry.
+    """Make an optimiser step of each minibatch, `updates_per_step` times.
 
-    Rows without a gradient are left out of the passes, though not of the normalizers:
-    see `rows_with_gradient`. `rows/without_gradient` is how many; all other metrics are
-    of the rows that are left. `clip_fraction`, `ratio_mean`, `ratio_max` and
-    `grad_norm_max` are over all updates, all else is of the first, which is made at the
-    weights of the step's start.
+    The old log-probabilities are those before the first of them. Each minibatch has
+    normalizers of its own. Rows without a gradient are left out of the passes, though
+    not of the normalizers: see `rows_with_gradient`.
+
+    Returns:
+        The telemetry. `rows/without_gradient` is how many rows were left out,
+        `minibatches/empty` how many minibatches had no group; all other metrics are of
+        the rows that are left. `clip_fraction`, `ratio_mean`, `ratio_max` and
+        `grad_norm_max` are over all optimiser steps. All else is of the first time that
+        the rows were gone through, losses and `grad_norm` as means over minibatches.
 
     Args:
         forward: Of the policy.
@@ -87,35 +107,88 @@ def update(
         settings: Of the update.
         pad_token_id: Any id that the model knows.
         reference: Of the initial policy, where the loss needs it.
+        key: Of the step, (seed, step): which groups share a minibatch is drawn by it.
 
     Raises:
-        PolicyError: The gradient is not finite; the weights are left as they are.
+        PolicyError: A gradient is not finite; no step is made of it.
     """
-    normalizers = _normalizers(rows, settings.objective)
-    trained = rows_with_gradient(rows, settings.objective)
-    passes = split_rows(trained, settings.microbatch_tokens, packed=forward.is_packed)
-    mine, filler = share_passes(passes)
-    microbatches = []
-    for part in (*mine, *filler):
-        batch = collate(part, pad_token_id, forward.model.device)
-        microbatches.append(_Microbatch(batch, _reference_logprobs(reference, batch)))
+    num_trained = 0
+    minibatches: list[_Minibatch] = []
+    for part in minibatch_rows(rows, settings.num_minibatches, key):
+        trained = rows_with_gradient(part, settings.objective)
+        num_trained += len(trained)
+        passes = split_rows(
+            trained, settings.microbatch_tokens, packed=forward.is_packed
+        )
+        mine, filler = share_passes(passes)
+        microbatches = []
+        for rows_of_pass in (*mine, *filler):
+            batch = collate(rows_of_pass, pad_token_id, forward.model.device)
+            ref_logprobs = _fixed_logprobs(reference, batch)
+            microbatches.append(_Microbatch(batch, ref_logprobs))
+        normalizers = _normalizers(part, settings.objective)
+        minibatches.append(_Minibatch(microbatches, normalizers))
+    # The first minibatch's own passes give its old log-probabilities.
+    for minibatch in minibatches[1:]:
+        for microbatch in minibatch.microbatches:
+            microbatch.old_logprobs = _fixed_logprobs(forward, microbatch.batch)
     updates: list[_Update] = []
     for _ in range(settings.updates_per_step):
-        optimizer.zero_grad(set_to_none=True)
-        metrics: list[Metrics] = []
-        entropy_sum = 0.0
-        for microbatch in microbatches:
-            measured, entropy = _backward(
-                forward, microbatch, settings.objective, normalizers
-            )
-            metrics.append(measured)
-            entropy_sum += entropy
-        norm = _clipped_norm(forward, settings.max_grad_norm)
-        optimizer.step()
-        updates.append(_Update(metrics, entropy_sum, norm))
-    telemetry = _telemetry(updates)
-    telemetry["rows/without_gradient"] = len(rows) - len(trained)
+        for minibatch in minibatches:
+            updates.append(_step(forward, optimizer, minibatch, settings))
+    telemetry = _telemetry(updates, len(minibatches))
+    telemetry["rows/without_gradient"] = len(rows) - num_trained
+    if settings.num_minibatches > 1:
+        num_empty = settings.num_minibatches - len(minibatches)
+        telemetry["minibatches/empty"] = num_empty
     return telemetry
+
+
+def minibatch_rows(rows: Sequence[Row], number: int, key: Key) -> list[Sequence[Row]]:
+    """Split rows into minibatches, of as many groups each as can be.
+
+    One that would have no group is left out. Within each, rows keep their order.
+
+    Args:
+        rows: At least one.
+        number: Of minibatches.
+        key: By which it is drawn which groups share one.
+    """
+    if number == 1:
+        return [rows]
+    by_group: dict[int, list[Row]] = {}
+    for row in rows:
+        by_group.setdefault(row.group, []).append(row)
+    groups = list(by_group)
+    order = keyed_rng(key, Salt.MINIBATCHES).permutation(len(groups))
+    parts: list[Sequence[Row]] = []
+    for places in np.array_split(order, number):
+        # Whoever of the step's groups has the lower number comes first.
+        chosen = [by_group[groups[place]] for place in sorted(places)]
+        if chosen:
+            parts.append([row for of_group in chosen for row in of_group])
+    return parts
+
+
+def _step(
+    forward: LearnerForward,
+    optimizer: torch.optim.Optimizer,
+    minibatch: _Minibatch,
+    settings: UpdateSettings,
+) -> _Update:
+    """Make the optimiser step of a minibatch."""
+    optimizer.zero_grad(set_to_none=True)
+    metrics: list[Metrics] = []
+    entropy_sum = 0.0
+    for microbatch in minibatch.microbatches:
+        measured, entropy = _backward(
+            forward, microbatch, settings.objective, minibatch.normalizers
+        )
+        metrics.append(measured)
+        entropy_sum += entropy
+    norm = _clipped_norm(forward, settings.max_grad_norm)
+    optimizer.step()
+    return _Update(metrics, entropy_sum, norm)
 
 
 def rows_with_gradient(rows: Sequence[Row], objective: ObjectiveConfig) -> list[Row]:
@@ -222,20 +295,30 @@ def _clipped_norm(forward: LearnerForward, max_grad_norm: float) -> float:
     norm = whole_tensor(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
     if not norm.isfinite():
         raise PolicyError(
-            f"the gradient is not finite (norm {norm.item()}); the weights were left as"
-            " they are. Lower lr or max_grad_norm; the last checkpoint is whole."
+            f"the gradient is not finite (norm {norm.item()}); no optimiser step was"
+            " made of it. Lower lr or max_grad_norm; the last checkpoint is whole."
         )
     return norm.item()
 
 
-def _telemetry(updates: Sequence[_Update]) -> dict[str, float]:
-    """Return the metrics of a step's updates, of all ranks, as means and shares."""
-    first = updates[0]
-    telemetry = summarize(merge_metrics(gathered(first.metrics)))
+def _telemetry(updates: Sequence[_Update], num_minibatches: int) -> dict[str, float]:
+    """Return the metrics of a step's updates, of all ranks, as means and shares.
+
+    Args:
+        updates: In order, at least one of each minibatch.
+        num_minibatches: That had a group.
+    """
+    first_time = updates[:num_minibatches]
+    metrics = [part for update in first_time for part in update.metrics]
+    telemetry = summarize(merge_metrics(gathered(metrics)))
+    for name in _LOSSES:
+        # Each is a sum over the microbatches of a minibatch.
+        telemetry[name] /= num_minibatches
     num_tokens = max(1.0, telemetry["policy_tokens"])
-    entropy_sums = gathered([first.entropy_sum])
+    entropy_sums = gathered([sum(update.entropy_sum for update in first_time)])
     telemetry["entropy"] = sum(entropy_sums) / num_tokens
-    telemetry["grad_norm"] = first.norm
+    norms = [update.norm for update in first_time]
+    telemetry["grad_norm"] = sum(norms) / num_minibatches
     telemetry["grad_norm_max"] = max(update.norm for update in updates)
     of_all = [merge_metrics(update.metrics) for update in updates]
     overall = summarize(merge_metrics(gathered(of_all)))
@@ -246,11 +329,9 @@ def _telemetry(updates: Sequence[_Update]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _reference_logprobs(
-    reference: LearnerForward | None, batch: Batch
-) -> Tensor | None:
-    """Return the initial policy's log-probabilities, where the loss needs them."""
-    if reference is None:
+def _fixed_logprobs(forward: LearnerForward | None, batch: Batch) -> Tensor | None:
+    """Return log-probabilities without a gradient; None without a forward pass."""
+    if forward is None:
         return None
-    logprobs, _ = batch_logprobs(reference, batch)
+    logprobs, _ = batch_logprobs(forward, batch)
     return logprobs

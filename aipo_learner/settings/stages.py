@@ -37,5 +37,6 @@ class UpdateSettings:
 
     objective: ObjectiveConfig
     updates_per_step: int
+    num_minibatches: int = 1
     max_grad_norm: float
     microbatch_tokens: int

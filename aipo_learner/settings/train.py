@@ -194,7 +194,11 @@ class TrainConfig:
     source: OmitArgPrefixes[EpisodeSource] = field(default_factory=EpisodeSource)
     """Where episodes come from."""
     updates_per_step: Count = 1
-    """Optimiser updates made from each batch of rollouts."""
+    """Times that each batch of rollouts is gone through, a minibatch after another."""
+    num_minibatches: Count = 1
+    """Parts into which the groups of a batch are split, each with an optimiser update
+    of its own (arXiv 1707.06347).
+    """
     baseline: Annotated[str, OneOf(BASELINES)] = "split"
     """Whom a rollout is compared with: split, union or per_mode."""
     consult_bonus: NotNegative = 0.0
@@ -278,6 +282,21 @@ class TrainConfig:
         for name, pair in bounds.items():
             _check_bound(name, pair)
         check_settings(self, "config: ")
+        self._check_minibatches()
+
+    def _check_minibatches(self) -> None:
+        """Raise ConfigError where a step cannot be split as it is told to be."""
+        if self.num_minibatches > self.groups_per_step:
+            raise ConfigError(
+                f"config: num_minibatches={self.num_minibatches} is more than"
+                f" groups_per_step={self.groups_per_step}: a group stays whole. Use at"
+                " most that many."
+            )
+        if self.num_minibatches > 1 and self.source.sft_episodes:
+            raise ConfigError(
+                f"config: num_minibatches={self.num_minibatches} with sft_episodes,"
+                " which makes one update of each batch. Lower groups_per_step instead."
+            )
 
     @property
     def rollouts(self) -> RolloutSettings:
@@ -317,6 +336,7 @@ class TrainConfig:
         return UpdateSettings(
             objective=objective,
             updates_per_step=updates_per_step,
+            num_minibatches=self.num_minibatches,
             max_grad_norm=self.max_grad_norm,
             microbatch_tokens=self.microbatch_tokens,
         )

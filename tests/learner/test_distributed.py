@@ -58,6 +58,7 @@ def config(out: Path) -> TrainConfig:
         lr=1e-3,
         warmup_steps=0,
         updates_per_step=2,
+        num_minibatches=2,
         microbatch_tokens=300,
         loggers="",
         objective=ObjectiveConfig(kl_coef=0.05, agent_rule="floored"),

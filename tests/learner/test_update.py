@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from aipo_env import ConfigError
 from aipo_learner.learn.base_algorithms import BASE_ALGORITHMS
 from aipo_learner.learn.logprobs import batch_logprobs
 from aipo_learner.learn.objective import aipo_loss
 from aipo_learner.learn.rows import Row, collate
-from aipo_learner.learn.update import rows_with_gradient, update
+from aipo_learner.learn.update import minibatch_rows, rows_with_gradient, update
 from aipo_learner.policy.forward import LearnerForward
+from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.objective import AGENT_RULES, ObjectiveConfig
 from aipo_learner.settings.stages import UpdateSettings
+from aipo_learner.settings.train import TrainConfig
 
 NO_LIMIT = math.inf
 
@@ -56,7 +59,7 @@ def row(advantage: float, seed: int, group: int = 0, **changes: Any) -> Row:
         "agent_logprobs": np.where(agents, logprobs, nan),
         "advantage": advantage,
     }
-    return Row(**{**fields, **changes})
+    return Row(**{**fields, "group": group, **changes})
 
 
 ROWS = (row(1.0, 1), row(0.0, 2), row(-0.5, 3), row(0.0, 4), row(0.25, 5))
@@ -73,12 +76,17 @@ def settings(objective: ObjectiveConfig | None = None, **changes: Any) -> Any:
 
 
 def moved(
-    policy: PreTrainedModel, rows: Sequence[Row], told: Any, lr: float = 1.0
+    policy: PreTrainedModel,
+    rows: Sequence[Row],
+    told: Any,
+    lr: float = 1.0,
+    key: tuple[int, ...] = (),
 ) -> tuple[Tensor, dict[str, float]]:
     """Update a copy by plain descent; return by how much it moved, and the metrics."""
     twin = copy.deepcopy(policy)
     optimizer = torch.optim.SGD(twin.parameters(), lr=lr)
-    telemetry = update(LearnerForward(twin), optimizer, rows, told, pad_token_id=0)
+    forward = LearnerForward(twin)
+    telemetry = update(forward, optimizer, rows, told, pad_token_id=0, key=key)
     pairs = zip(twin.parameters(), policy.parameters(), strict=True)
     return torch.cat([(new - old).detach().flatten() for new, old in pairs]), telemetry
 
@@ -190,3 +198,92 @@ def test_the_sampler_is_judged_by_rows_in_the_context_it_saw(policy: PreTrainedM
     assert "kl_sampler/agent_free" not in own
     # Names apart from one another; all else is as before.
     assert own["loss"] == telemetry["loss"]
+
+
+GROUPED = tuple(
+    row(advantage, seed, group)
+    for group, seeds in enumerate([(1, 2, 3), (4, 5), (6, 7, 8), (9, 10)])
+    for seed, advantage in zip(seeds, (1.0, 0.0, -0.5), strict=False)
+)
+KEY = (7, 3)
+
+
+def test_minibatches_keep_groups_whole_and_are_drawn_by_the_key():
+    parts = minibatch_rows(GROUPED, 2, KEY)
+    groups = [{row.group for row in part} for part in parts]
+    assert [len(part) for part in groups] == [2, 2]
+    assert set.union(*groups) == {0, 1, 2, 3}
+    assert sorted(map(id, GROUPED)) == sorted(id(row) for part in parts for row in part)
+    # Within a minibatch the order is that of the step.
+    places = {id(row): place for place, row in enumerate(GROUPED)}
+    for part in parts:
+        of_part = [places[id(row)] for row in part]
+        assert of_part == sorted(of_part)
+
+    def drawn(key: tuple[int, ...]) -> list[list[int]]:
+        return [[row.group for row in part] for part in minibatch_rows(GROUPED, 2, key)]
+
+    assert drawn(KEY) == drawn(KEY)
+    assert len({str(drawn((7, step))) for step in range(20)}) > 2
+
+
+def test_one_minibatch_is_the_whole_batch_as_it_is():
+    assert minibatch_rows(GROUPED, 1, KEY) == [GROUPED]
+
+
+def test_minibatches_without_a_group_are_left_out_and_counted(policy: PreTrainedModel):
+    assert len(minibatch_rows(GROUPED, 6, KEY)) == 4
+    _, telemetry = moved(policy, GROUPED, settings(num_minibatches=6), key=KEY)
+    assert telemetry["minibatches/empty"] == 2
+    _, telemetry = moved(policy, GROUPED, settings(num_minibatches=4), key=KEY)
+    assert telemetry["minibatches/empty"] == 0
+
+
+@pytest.mark.parametrize("base", BASE_ALGORITHMS)
+@pytest.mark.parametrize("times", [1, 2])
+def test_each_minibatch_is_a_step_with_its_own_normalizers_from_the_same_old_weights(
+    policy: PreTrainedModel, base: str, times: int
+):
+    objective = ObjectiveConfig(base)
+    told = settings(objective, num_minibatches=2, updates_per_step=times)
+    step, telemetry = moved(policy, GROUPED, told, lr=0.5, key=KEY)
+    twin = copy.deepcopy(policy)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.5)
+    batches = [collate(part, 0) for part in minibatch_rows(GROUPED, 2, KEY)]
+    with torch.no_grad():
+        old = [batch_logprobs(LearnerForward(policy), batch)[0] for batch in batches]
+    losses = []
+    for _ in range(times):
+        for batch, old_logprobs in zip(batches, old, strict=True):
+            optimizer.zero_grad()
+            logprobs, _ = batch_logprobs(LearnerForward(twin), batch)
+            # Without normalizers it computes those of the rows that it is given.
+            loss, _ = aipo_loss(
+                logprobs,
+                old_logprobs,
+                batch.advantages,
+                batch.policy_mask,
+                batch.agent_mask,
+                objective,
+                agent_logprobs=batch.agent_logprobs,
+                sampler_logprobs=batch.sampler_logprobs,
+            )
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    pairs = zip(twin.parameters(), policy.parameters(), strict=True)
+    expected = torch.cat([(new - was).detach().flatten() for new, was in pairs])
+    torch.testing.assert_close(step, expected, atol=1e-6, rtol=0)
+    assert telemetry["loss"] == pytest.approx(sum(losses[:2]) / 2, rel=1e-4)
+    # The second minibatch is measured at weights that have moved already.
+    assert telemetry["ratio_max"] > 1
+
+
+def test_more_minibatches_than_groups_are_refused():
+    with pytest.raises(
+        ConfigError, match=r"num_minibatches=3 is more than\s*groups_per_step=2"
+    ):
+        TrainConfig(num_minibatches=3, groups_per_step=2)
+    with pytest.raises(ConfigError, match=r"num_minibatches=2 with sft_episodes"):
+        TrainConfig(num_minibatches=2, source=EpisodeSource(sft_episodes="a.jsonl"))
+    assert TrainConfig(num_minibatches=2, groups_per_step=2).update.num_minibatches == 2
