@@ -1,6 +1,6 @@
 """A training run, built from its settings: all that the loop works with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from aipo_env import (
     AgentPool,
     ConfigError,
+    DialogueRules,
+    Episode,
     Journal,
     Scenario,
     Spec,
@@ -27,6 +29,8 @@ from aipo_env import (
     without_contaminated,
 )
 from aipo_learner.evaluation.scheduled import held_out_scenario
+from aipo_learner.learn.rewards import step_reward
+from aipo_learner.learn.training_rows import is_constant
 from aipo_learner.policy.chat import check_template, choose_template
 from aipo_learner.policy.distributed import join_ranks, own_copy, shard
 from aipo_learner.policy.fitness import check_context
@@ -36,7 +40,12 @@ from aipo_learner.policy.lora import add_adapter
 from aipo_learner.policy.runtime import prepare
 from aipo_learner.rollout.independence import WithholdingPool
 from aipo_learner.rollout.ray_workers import RayWorkers, WorkerSettings
-from aipo_learner.rollout.sampled import Batches, SampledBatches, play_groups
+from aipo_learner.rollout.sampled import (
+    Batches,
+    IsConstant,
+    SampledBatches,
+    play_groups,
+)
 from aipo_learner.rollout.stored import StoredBatches
 from aipo_learner.run.folder import Run
 from aipo_learner.run.interrupt import InterruptFlag
@@ -154,14 +163,15 @@ def build_training(
         workers = None
         if num_workers:
             # This process's own sampler still evaluates.
-            workers = _build_workers(num_workers, config, model)
+            workers = _build_workers(num_workers, config, scenario, model)
             opened.enter_context(closing(workers))
         interrupt = InterruptFlag()
         batches: Batches
         if config.source.is_stored:
             batches = StoredBatches(config.source, config.rollouts, scenario, tokenizer)
         else:
-            batches = _build_batches(run, scenario, workers or sampler, interrupt)
+            players = workers or sampler
+            batches = _build_batches(run, config, scenario, players, interrupt)
         opened.enter_context(closing(batches))
         held_out = scenario
         if config.evaluation.every:
@@ -297,7 +307,7 @@ def read_sampler(spec: Spec) -> tuple[str, dict[str, Any]]:
 
 
 def _build_workers(
-    number: int, config: TrainConfig, model: PreTrainedModel
+    number: int, config: TrainConfig, scenario: Scenario, model: PreTrainedModel
 ) -> RayWorkers:
     """Start the workers of a run, which sample with `model`'s weights.
 
@@ -312,24 +322,51 @@ def _build_workers(
         rollouts=config.rollouts,
         max_sampler_gap=config.max_sampler_gap,
         journal=config.out / "journal.jsonl",
+        is_constant=_constant_groups(config, scenario),
     )
     return RayWorkers(number, settings, model, partial(build_rollouts, config))
 
 
+def _constant_groups(config: TrainConfig, scenario: Scenario) -> IsConstant | None:
+    """Return what finds groups that are refilled; None where none is."""
+    if not config.max_refills:
+        return None
+    return partial(_is_constant, config, scenario.rules)
+
+
+def _is_constant(
+    config: TrainConfig, rules: DialogueRules, step: int, group: Sequence[Episode]
+) -> bool:
+    return is_constant(
+        group,
+        step_reward(config, rules, step),
+        base=config.objective.base,
+        baseline=config.baseline,
+        mask_truncated=config.mask_truncated,
+    )
+
+
 def _build_batches(
     run: Run,
+    config: TrainConfig,
     scenario: Scenario,
     players: RayWorkers | Sampler,
     interrupt: InterruptFlag,
 ) -> SampledBatches:
     """Return the batches that the workers or the sampler play."""
-    settings = run.config.rollouts
+    settings = config.rollouts
     if isinstance(players, RayWorkers):
         play = players.play
         # Workers have copies of the weights.
         samples_during_update = True
     else:
-        play = partial(play_groups, settings, scenario, players)
+        play = partial(
+            play_groups,
+            settings,
+            scenario,
+            players,
+            is_constant=_constant_groups(config, scenario),
+        )
         samples_during_update = players.samples_during_update
     return SampledBatches(
         settings,

@@ -256,6 +256,10 @@ def _sampling_run(
         out=folder / "sampled",
         num_steps=1,
         groups_per_step=1,
+        num_minibatches=1,
+        max_refills=0,
+        # All of its episodes are cut off.
+        mask_truncated=False,
         environment=environment,
         # That to start from is one of the real policy.
         compute=replace(config.compute, lora_adapter=""),

@@ -16,7 +16,7 @@ from aipo_learner.learn.episode_metrics import episode_metrics
 from aipo_learner.learn.guards import check_bounds, guarded_update, update_advice
 from aipo_learner.learn.idle import Learned, stop_idle, what_to_do, why_idle
 from aipo_learner.learn.learning_rate import learning_rate, set_learning_rate
-from aipo_learner.learn.rewards import shaped_reward
+from aipo_learner.learn.rewards import step_reward
 from aipo_learner.learn.rows import Row
 from aipo_learner.learn.training_rows import (
     TrainingRows,
@@ -27,7 +27,6 @@ from aipo_learner.learn.training_rows import (
 from aipo_learner.learn.update import update
 from aipo_learner.policy.distributed import copy_weights, gathered, rank
 from aipo_learner.policy.memory import out_of_memory_explained
-from aipo_learner.rollout.independence import anneal
 from aipo_learner.rollout.sampled import Groups, staleness
 from aipo_learner.run.interrupt import Abandoned
 from aipo_learner.run.scores import best_step, is_stalled
@@ -89,7 +88,9 @@ def train(
                 "seconds/rollouts": sampled - started + waited,
                 "seconds/update": updated - sampled,
             }
-            idle_reasons = "" if made.rows else why_idle(groups)
+            idle_reasons = ""
+            if not made.rows:
+                idle_reasons = why_idle(groups, mask_truncated=config.mask_truncated)
             row = episode_metrics(episodes) | made.counts | ages | telemetry
             log.write(step + 1, row | gap | seconds, idle_reasons)
             if idle_reasons:
@@ -157,23 +158,25 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
     """
     config = training.config
     if config.source.sft_episodes:
-        return imitation_rows(groups, agent_tokens=config.source.sft_agent_tokens)
-    bonus_share = anneal(config.rollouts, step)
-    rules = training.scenario.rules
-
-    def reward(episode: Episode) -> float:
-        return shaped_reward(episode, config.rewards, rules, bonus_share)
-
+        return imitation_rows(
+            groups,
+            agent_tokens=config.source.sft_agent_tokens,
+            mask_truncated=config.mask_truncated,
+        )
     further = no_further_rows
     if config.independence == "internalised":
         further = partial(agent_free_rows, training.scenario, training.tokenizer)
-    return training_rows(
+    made = training_rows(
         groups,
-        reward,
+        step_reward(config, training.scenario.rules, step),
         base=config.objective.base,
         baseline=config.baseline,
+        mask_truncated=config.mask_truncated,
         further=further,
     )
+    if config.max_refills:
+        made.counts["groups/refilled"] = len(groups) - config.groups_per_step
+    return made
 
 
 def _update(
@@ -264,7 +267,9 @@ def _save_or_stop(training: Training, step: int, groups: Groups) -> None:
         waiting = training.batches.queued()
         _save(training, step, waiting, keep_journal=is_interrupted)
     if is_idle:
-        raise stop_idle(log.num_idle, groups, config.out)
+        raise stop_idle(
+            log.num_idle, groups, config.out, mask_truncated=config.mask_truncated
+        )
     if is_interrupted and step < config.num_steps:
         raise training.interrupt.error(_stopped(config, step))
 

@@ -12,13 +12,17 @@ Groups = Sequence[Sequence[Episode]]
 """Episodes by task: what advantages are taken over."""
 
 
-def why_idle(groups: Groups) -> str:
+def why_idle(groups: Groups, *, mask_truncated: bool = False) -> str:
     """Return, in words, why no group of a step gave a gradient.
 
     A group whose rewards are all equal says nothing of what is better, and one with a
     failed episode is left out whole.
+
+    Args:
+        groups: Of the step.
+        mask_truncated: Whether episodes that were cut off are not trained on.
     """
-    reasons = Counter(map(_reason, groups))
+    reasons = Counter(_reason(group, mask_truncated) for group in groups)
     parts = [f"{number} x {reason}" for reason, number in reasons.most_common()]
     episodes = [episode for group in groups for episode in group]
     num_truncated = sum(episode.stop_reason.is_truncated for episode in episodes)
@@ -46,11 +50,13 @@ def _agents_consults(episodes: Sequence[Episode]) -> list[Consult]:
     ]
 
 
-def _reason(group: Sequence[Episode]) -> str:
+def _reason(group: Sequence[Episode], mask_truncated: bool) -> str:
     """Return why a group gives no gradient."""
     failures = [episode for episode in group if episode.reward is None]
     if failures:
         return f"group with a failed episode, {failures[0].stop_reason.value}"
+    if mask_truncated and all(episode.stop_reason.is_truncated for episode in group):
+        return "group all cut off, which mask_truncated leaves out"
     if all(episode.correct for episode in group):
         return "group all right"
     # A wrong answer may earn something, and a right one lose all by a penalty.
@@ -123,17 +129,21 @@ class Learned:
     idle_note: str = ""
 
 
-def stop_idle(num_idle: int, groups: Groups, folder: object) -> NoGradient:
+def stop_idle(
+    num_idle: int, groups: Groups, folder: object, *, mask_truncated: bool = False
+) -> NoGradient:
     """Return what to raise after so many steps in a row without a gradient.
 
     Args:
         num_idle: How many.
         groups: Of the last of them.
         folder: Where the run is saved.
+        mask_truncated: As for `why_idle`.
     """
+    reasons = why_idle(groups, mask_truncated=mask_truncated)
     steps = "step" if num_idle == 1 else "steps in a row"
     return NoGradient(
         f"{num_idle} {steps} gave no gradient, so the run stops; it is saved in "
-        f"{folder}. The last of them: {why_idle(groups)}. {what_to_do(groups)} "
+        f"{folder}. The last of them: {reasons}. {what_to_do(groups)} "
         "--stop-after-idle-steps 0 goes on all the same."
     )

@@ -1,8 +1,31 @@
 """The reward that advantages are taken of: the verdict's, and the run's own terms."""
 
+from collections.abc import Callable
+from functools import partial
+
 from aipo_env import DialogueRules, Episode
 from aipo_learner.learn.advantages import overlong_penalty
+from aipo_learner.rollout.independence import anneal
 from aipo_learner.settings.stages import RewardSettings
+from aipo_learner.settings.train import TrainConfig
+
+
+def step_reward(
+    config: TrainConfig, rules: DialogueRules, step: int
+) -> Callable[[Episode], float]:
+    """Return the reward of the episodes of a step.
+
+    Args:
+        config: Of the run.
+        rules: Of its episodes.
+        step: Which of the run, from 0.
+    """
+    return partial(
+        shaped_reward,
+        settings=config.rewards,
+        rules=rules,
+        bonus_share=anneal(config.rollouts, step),
+    )
 
 
 def shaped_reward(

@@ -9,6 +9,8 @@ from aipo_env import Episode
 from aipo_learner.learn.advantages import group_advantages, is_dropped
 from aipo_learner.learn.rows import Row, episode_row
 
+Reward = Callable[[Episode], float]
+"""Of an episode that has a verdict."""
 FurtherRows = Callable[[Sequence[Episode], Sequence[float]], list[Row]]
 """Makes rows of a group and its advantages, beside those of the episodes themselves."""
 
@@ -34,10 +36,11 @@ def no_further_rows(group: Sequence[Episode], advantages: Sequence[float]) -> li
 
 def training_rows(
     groups: Sequence[Sequence[Episode]],
-    reward: Callable[[Episode], float],
+    reward: Reward,
     *,
     base: str,
     baseline: str,
+    mask_truncated: bool = False,
     further: FurtherRows = no_further_rows,
 ) -> TrainingRows:
     """Turn groups of episodes into rows.
@@ -50,21 +53,26 @@ def training_rows(
         reward: Of an episode that has a verdict.
         base: Base algorithm, see `group_advantages`.
         baseline: Whom an episode is compared with, see there.
+        mask_truncated: Whether episodes that a limit cut off give no row. They are in
+            the baseline of their group all the same (overlong filtering, arXiv
+            2503.14476).
         further: Makes more rows of a group that is not left out.
     """
     rows: list[Row] = []
     num_partial = 0
     num_constant = 0
-    for number, group in enumerate(groups):
-        if any(episode.reward is None for episode in group):
+    num_masked = 0
+    for number, episodes in enumerate(groups):
+        if is_partial(episodes):
             num_partial += 1
             continue
-        advantages = group_advantages(
-            [reward(episode) for episode in group],
-            [episode.aided for episode in group],
-            base=base,
-            baseline=baseline,
-        )
+        compared = _advantages(episodes, reward, base=base, baseline=baseline)
+        pairs = list(zip(episodes, compared, strict=True))
+        if mask_truncated:
+            pairs = [pair for pair in pairs if not pair[0].stop_reason.is_truncated]
+            num_masked += len(episodes) - len(pairs)
+        group = [episode for episode, _ in pairs]
+        advantages = [advantage for _, advantage in pairs]
         if is_dropped(advantages):
             num_constant += 1
             continue
@@ -75,17 +83,71 @@ def training_rows(
         "groups/constant": num_constant,
         "rows": len(rows),
     }
+    if mask_truncated:
+        counts["rows/truncated"] = num_masked
     return TrainingRows(rows, counts)
 
 
+def is_partial(group: Sequence[Episode]) -> bool:
+    """Return whether an episode of a group has failed, and has no reward."""
+    return any(episode.reward is None for episode in group)
+
+
+def is_constant(
+    group: Sequence[Episode],
+    reward: Reward,
+    *,
+    base: str,
+    baseline: str,
+    mask_truncated: bool = False,
+) -> bool:
+    """Return whether a group in which nothing failed teaches nothing all the same.
+
+    Args:
+        group: Episodes of one task.
+        reward: As for `training_rows`, and so are the others.
+        base: See there.
+        baseline: See there.
+        mask_truncated: See there.
+    """
+    if is_partial(group):
+        return False
+    made = training_rows(
+        [group], reward, base=base, baseline=baseline, mask_truncated=mask_truncated
+    )
+    return not made.rows
+
+
+def _advantages(
+    group: Sequence[Episode], reward: Reward, *, base: str, baseline: str
+) -> list[float]:
+    """Return the advantages of a group in which no episode has failed."""
+    return group_advantages(
+        [reward(episode) for episode in group],
+        [episode.aided for episode in group],
+        base=base,
+        baseline=baseline,
+    )
+
+
 def imitation_rows(
-    groups: Sequence[Sequence[Episode]], *, agent_tokens: bool
+    groups: Sequence[Sequence[Episode]],
+    *,
+    agent_tokens: bool,
+    mask_truncated: bool = False,
 ) -> TrainingRows:
-    """Turn every episode into a row to imitate: supervised fine-tuning."""
+    """Turn every episode into a row to imitate: supervised fine-tuning.
+
+    Args:
+        groups: Of episodes.
+        agent_tokens: Whether their agents' tokens are imitated beside the policy's.
+        mask_truncated: Whether those that a limit cut off give no row.
+    """
     rows = [
         replace(imitation_row(episode, agent_tokens=agent_tokens), group=number)
         for number, group in enumerate(groups)
         for episode in group
+        if not (mask_truncated and episode.stop_reason.is_truncated)
     ]
     counts: dict[str, float] = {"rows": len(rows)}
     return TrainingRows(rows, counts)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from aipo_env import ConfigError, Episode, Journal, PolicyError, Scenario, run_sync
 from aipo_learner.policy.distributed import parts
-from aipo_learner.rollout.sampled import Playing, play_groups
+from aipo_learner.rollout.sampled import IsConstant, Playing, play_groups
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.stages import RolloutSettings
@@ -43,11 +43,13 @@ class WorkerSettings:
         rollouts: Which episodes the run samples.
         max_sampler_gap: As in `sync_weights`.
         journal: The run's file of replies. On another machine its folder may not be.
+        is_constant: As in `play_groups`.
     """
 
     rollouts: RolloutSettings
     max_sampler_gap: float
     journal: Path
+    is_constant: IsConstant | None = None
 
 
 class RayWorker:
@@ -89,6 +91,7 @@ class RayWorker:
             step,
             groups,
             policy_version,
+            self._settings.is_constant,
         )
         return run_sync(work)
 

@@ -12,6 +12,7 @@ from aipo_env import (
     Episode,
     Running,
     Scenario,
+    Session,
     rollout_key,
     run_sync,
     start,
@@ -24,7 +25,7 @@ from aipo_learner.rollout.independence import (
     aided_share,
     anneal,
 )
-from aipo_learner.rollout.waves import Further, no_further, play_wave
+from aipo_learner.rollout.waves import play_wave
 from aipo_learner.run.interrupt import Abandoned, InterruptFlag
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.settings.stages import RolloutSettings
@@ -33,6 +34,8 @@ Groups = list[list[Episode]]
 """Episodes by task: what advantages are taken over."""
 Playing = Coroutine[Any, Any, list[Episode]]
 """Awaited for the episodes that are being played."""
+IsConstant = Callable[[int, Sequence[Episode]], bool]
+"""Takes a step and a group of it, and says whether it teaches nothing."""
 Play = Callable[[int, Sequence[int], int], Playing]
 """Takes a step, numbers of groups, and the version of the weights that this process has
 at the call: with these it plays the groups.
@@ -178,11 +181,13 @@ async def play_groups(
     step: int,
     groups: Sequence[int],
     policy_version: int,
-    further: Further = no_further,
+    is_constant: IsConstant | None = None,
 ) -> list[Episode]:
     """Play all rollouts of some groups of a step; return them group after group.
 
     Each has its task and its keys, so that it makes no difference who plays the others.
+    Behind a group that is constant comes one of another task, and behind that another,
+    up to `max_refills`.
 
     Args:
         settings: Of the rollouts.
@@ -191,45 +196,81 @@ async def play_groups(
         step: Which of the run, from 0.
         groups: Numbers of the groups within the step.
         policy_version: Of the weights that the sampler has.
-        further: Its waves add rollouts to these groups, or groups behind them.
+        is_constant: Which groups are followed by others; None: none is.
     """
     if isinstance(scenario.pool, WithholdingPool):
         pool = scenario.pool.accepting(anneal(settings, step))
         scenario = replace(scenario, pool=pool)
     share_of_group = aided_share(settings, scenario)
     flags = aided_flags(settings, share_of_group, step)
-    sessions = []
-    for group in groups:
-        # Tasks are taken one after another, through all steps.
-        position = step * settings.groups_per_step + group
+
+    def sessions(group: int, wave: int) -> list[Session]:
+        # Tasks are taken one after another, through all steps; those of further waves
+        # stand behind all of these.
+        reading = wave * settings.num_steps + step
+        position = reading * settings.groups_per_step + group
         index = task_index(scenario.source, "train", position, settings.seed)
         task = scenario.source.task("train", index)
-        for rollout, aided in enumerate(flags):
-            session = scenario.session(
+        return [
+            scenario.session(
                 task,
                 aided=aided,
-                key=rollout_key(settings.seed, step, group, rollout),
-                group_id=f"{step + 1}-{group}",
+                key=rollout_key(settings.seed, step, group, rollout, wave),
+                group_id=_group_id(step, group, wave),
                 policy_version=policy_version,
             )
-            sessions.append(session)
-    episodes = await play_wave(scenario, sessions, sampler, further)
-    return [episode for group in by_group(episodes) for episode in group]
+            for rollout, aided in enumerate(flags)
+        ]
+
+    def refills(episodes: Sequence[Episode], wave: int) -> list[Session]:
+        if is_constant is None or wave > settings.max_refills:
+            return []
+        played = _by_id(episodes)
+        more: list[Session] = []
+        for group in groups:
+            # There is none where an earlier wave had nothing to follow.
+            last = played.get(_group_id(step, group, wave - 1))
+            if last is not None and is_constant(step, last):
+                more += sessions(group, wave)
+        return more
+
+    first = [session for group in groups for session in sessions(group, 0)]
+    played = _by_id(await play_wave(scenario, first, sampler, refills))
+    # In order of the groups, whoever plays how many of them.
+    return [
+        episode
+        for group in groups
+        for wave in range(settings.max_refills + 1)
+        for episode in played.get(_group_id(step, group, wave), ())
+    ]
+
+
+def _group_id(step: int, group: int, wave: int) -> str:
+    """Return what names a group: STEP-GROUP, and the wave if it is a further one.
+
+    Steps are counted from 1.
+    """
+    name = f"{step + 1}-{group}"
+    return f"{name}-{wave}" if wave else name
 
 
 def by_group(episodes: Sequence[Episode]) -> Groups:
     """Return episodes by group, groups in the order in which they first appear."""
+    return list(_by_id(episodes).values())
+
+
+def _by_id(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
     groups: dict[str, list[Episode]] = {}
     for episode in episodes:
         groups.setdefault(episode.group_id, []).append(episode)
-    return list(groups.values())
+    return groups
 
 
 def _by_step(episodes: Sequence[Episode]) -> list[list[Episode]]:
     """Return episodes that wait for their steps, a step's together."""
     steps: dict[str, list[Episode]] = {}
     for episode in episodes:
-        # As `play_groups` wrote it: STEP-GROUP.
+        # As `_group_id` wrote it: STEP-GROUP.
         step, _, _ = episode.group_id.partition("-")
         steps.setdefault(step, []).append(episode)
     return list(steps.values())

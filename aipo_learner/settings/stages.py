@@ -20,6 +20,7 @@ class RolloutSettings:
     independence: str
     aided_share: float | None
     anneal_from: float
+    max_refills: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

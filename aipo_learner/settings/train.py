@@ -199,6 +199,15 @@ class TrainConfig:
     """Parts into which the groups of a batch are split, each with an optimiser update
     of its own (arXiv 1707.06347).
     """
+    max_refills: Natural = 0
+    """Further waves of a step, in each of which every group that teaches nothing is
+    followed by one of another task (dynamic sampling, arXiv 2503.14476); 0: such groups
+    are left out.
+    """
+    mask_truncated: bool = False
+    """Do not train on episodes that a limit cut off (overlong filtering, arXiv
+    2503.14476): they count in their group's baseline, and in no normaliser.
+    """
     baseline: Annotated[str, OneOf(BASELINES)] = "split"
     """Whom a rollout is compared with: split, union or per_mode."""
     consult_bonus: NotNegative = 0.0
@@ -283,6 +292,12 @@ class TrainConfig:
             _check_bound(name, pair)
         check_settings(self, "config: ")
         self._check_minibatches()
+        if self.max_refills and (self.source.is_stored or self.source.max_staleness):
+            raise ConfigError(
+                f"config: max_refills={self.max_refills} needs episodes that are"
+                " sampled when they are due: without episodes, sft_episodes and"
+                " max_staleness."
+            )
 
     def _check_minibatches(self) -> None:
         """Raise ConfigError where a step cannot be split as it is told to be."""
@@ -310,6 +325,7 @@ class TrainConfig:
             independence=self.independence,
             aided_share=self.aided_share,
             anneal_from=self.anneal_from,
+            max_refills=self.max_refills,
         )
 
     @property

@@ -6,10 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from aipo_env import Author, Completion, Scenario, Session, build_scenario, run_sync
+from aipo_env import (
+    Author,
+    Completion,
+    Episode,
+    Scenario,
+    Session,
+    StopReason,
+    build_scenario,
+    run_sync,
+)
 from aipo_learner.learn.agent_free_rows import agent_free_row
+from aipo_learner.learn.objective import policy_normalizer
 from aipo_learner.learn.rows import Row, collate, episode_row, split_rows
-from aipo_learner.learn.training_rows import training_rows
+from aipo_learner.learn.training_rows import (
+    TrainingRows,
+    imitation_rows,
+    training_rows,
+)
 from aipo_learner.learn.update import update
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.rollout.independence import aided_flags, aided_share, anneal
@@ -263,6 +277,45 @@ def test_a_group_with_a_failed_episode_is_left_out_whole(scenario, tokenizer):
     )
     assert made.rows == []
     assert made.counts["groups/constant"] == 1
+
+
+def test_episodes_that_were_cut_off_are_masked_on_request(scenario, tokenizer):
+    right, _ = solved(scenario, tokenizer)
+    wrong = spoken(scenario, tokenizer, ["\\boxed{1}"], index=0, aided=False)
+    cut = replace(wrong, stop_reason=StopReason.MAX_SAMPLED_TOKENS)
+
+    def made(group: list[Episode], mask_truncated: bool) -> TrainingRows:
+        return training_rows(
+            [group],
+            lambda episode: float(episode.correct),
+            base="dr_grpo",
+            baseline="union",
+            mask_truncated=mask_truncated,
+        )
+
+    assert len(made([right, wrong, cut, cut], False).rows) == 4
+    masked = made([right, wrong, cut, cut], True)
+    # In the baseline, a quarter; in no row, and so in no normalizer.
+    assert [row.advantage for row in masked.rows] == [0.75, -0.25]
+    assert masked.counts == {
+        "groups/partial": 0,
+        "groups/constant": 0,
+        "rows": 2,
+        "rows/truncated": 2,
+    }
+    nothing_left = made([replace(right, stop_reason=cut.stop_reason), cut], True)
+    assert nothing_left.rows == []
+    assert nothing_left.counts["groups/constant"] == 1
+    masks = torch.ones(len(masked.rows), 1, dtype=torch.bool)
+    assert policy_normalizer(masks, ObjectiveConfig("grpo")) == 2
+
+
+def test_a_masked_episode_is_not_imitated(scenario, tokenizer):
+    right, _ = solved(scenario, tokenizer)
+    cut = replace(right, stop_reason=StopReason.MAX_SAMPLED_TOKENS)
+    rows = imitation_rows([[right], [cut]], agent_tokens=True, mask_truncated=True).rows
+    assert len(rows) == 1
+    assert len(imitation_rows([[right], [cut]], agent_tokens=True).rows) == 2
 
 
 def test_the_update_does_not_depend_on_the_microbatches(model, tokenizer, scenario):

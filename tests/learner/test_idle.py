@@ -89,3 +89,9 @@ def test_failed_consultations_are_counted():
 )
 def test_idle_steps_are_counted_from_the_end(rows: list[int], expected: int):
     assert num_trailing_idle([{"rows": number} for number in rows]) == expected
+
+
+def test_groups_that_masking_leaves_nothing_of_say_so():
+    masked = why_idle([[CUT, CUT]], mask_truncated=True)
+    assert masked.startswith("1 x group all cut off, which mask_truncated leaves out;")
+    assert why_idle([[CUT, CUT]]).startswith("1 x group all wrong;")
