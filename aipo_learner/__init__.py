@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from aipo_learner.run.metrics_log import read_metrics
     from aipo_learner.samplers.base import Sampler
     from aipo_learner.samplers.hf.sampler import HFSampler
-    from aipo_learner.samplers.weight_sync import sync_weights
+    from aipo_learner.samplers.weight_sync import check_sampler, sync_weights
     from aipo_learner.settings.compute import ComputeConfig
     from aipo_learner.settings.episode_source import EpisodeSource
     from aipo_learner.settings.evaluation import EvaluationSchedule
@@ -71,7 +71,7 @@ _HOMES = {
     "run.metrics_log": ("read_metrics",),
     "samplers.base": ("Sampler",),
     "samplers.hf.sampler": ("HFSampler",),
-    "samplers.weight_sync": ("sync_weights",),
+    "samplers.weight_sync": ("check_sampler", "sync_weights"),
     "settings.compute": ("ComputeConfig",),
     "settings.episode_source": ("EpisodeSource",),
     "settings.objective": ("ObjectiveConfig",),
@@ -106,6 +106,7 @@ __all__ = [
     "batch_logprobs",
     "build_sampler",
     "by_group",
+    "check_sampler",
     "collate",
     "compare",
     "episode_row",

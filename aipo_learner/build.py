@@ -53,6 +53,7 @@ from aipo_learner.run.metrics_log import MetricsLog
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.samplers.vllm.sampler import served_sampler, vllm_sampler
+from aipo_learner.samplers.weight_sync import check_sampler
 from aipo_learner.settings.train import TrainConfig
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
@@ -80,6 +81,8 @@ class Training:
         reference: The forward pass of the initial policy, where the loss needs it.
         optimizer: Of the weights of `forward`.
         sampler: Writes the policy's turns.
+        sampler_gap: The metric of `check_sampler`; empty where there is nothing to
+            check.
         batches: Where the episodes of a step come from.
         plays_here: Whether this process samples episodes itself.
         held_out: What is evaluated on schedule.
@@ -96,6 +99,7 @@ class Training:
     reference: LearnerForward | None
     optimizer: torch.optim.Optimizer
     sampler: Sampler
+    sampler_gap: dict[str, float]
     batches: Batches
     plays_here: bool
     held_out: Scenario
@@ -160,6 +164,15 @@ def build_training(
             config.sampler, model, tokenizer, temperature=config.temperature
         )
         opened.enter_context(closing(sampler))
+        gap: dict[str, float] = {}
+        if not config.source.is_stored or config.evaluation.every:
+            # Before anything is sampled, by this process or by workers.
+            gap = check_sampler(
+                sampler,
+                model,
+                config.max_sampler_gap,
+                scenario.rules.max_context_tokens,
+            )
         workers = None
         if num_workers:
             # This process's own sampler still evaluates.
@@ -189,6 +202,7 @@ def build_training(
             reference=reference,
             optimizer=optimizer,
             sampler=sampler,
+            sampler_gap=gap,
             batches=batches,
             plays_here=not workers and not config.source.is_stored,
             held_out=held_out,

@@ -32,7 +32,7 @@ from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.runtime import prepare
 from aipo_learner.reporting.report import write_report
 from aipo_learner.run.folder import FORMAT
-from aipo_learner.samplers.weight_sync import sync_weights
+from aipo_learner.samplers.weight_sync import check_sampler, sync_weights
 from aipo_learner.settings.eval_options import EvalOptions
 from aipo_learner.settings.recipes import RECIPES
 from aipo_learner.settings.train import MAX_SAMPLER_GAP, TrainConfig, read_config_file
@@ -160,6 +160,7 @@ def evaluate_command(argv: list[str]) -> None:
     )
     with contextlib.closing(sampler):
         sync_weights(sampler, model, MAX_SAMPLER_GAP)
+        check_sampler(sampler, model, MAX_SAMPLER_GAP)
         measure_task_sets(sampler, options, Console())
 
 

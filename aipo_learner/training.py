@@ -102,7 +102,8 @@ def train(
 def _sync_and_evaluate(training: Training, step: int) -> dict[str, float]:
     """Give the sampler the weights after `step` steps; measure them if that is due.
 
-    Returns the metric of the sampler's gap, if weights were given to it.
+    Returns the metric of the sampler's gap: after each time that weights were given to
+    it, and of one that shares the learner's in the first step of the run.
     """
     config = training.config
     log = training.log
@@ -119,7 +120,8 @@ def _sync_and_evaluate(training: Training, step: int) -> dict[str, float]:
         )
         log.write_evaluation(step, row)
         training.run.mark_best(best_step(log.scores))
-    return gap
+    # In no later step: a run that is resumed has the rows of one that never stopped.
+    return gap if step else gap | training.sampler_gap
 
 
 def _is_over(training: Training, step: int) -> bool:

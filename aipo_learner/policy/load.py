@@ -66,9 +66,10 @@ def load_policy(
         trust_remote_code: Whether code that comes with the model may run.
 
     Raises:
-        PolicyError: There is no such model, no tokenizer or no end token; the folder is an adapter, is quantised, or is of another kind; the
-            model needs or names code that is not trusted; it lacks weights, has numbers
-            that are not finite, or fewer rows than the tokenizer has tokens.
+        PolicyError: There is no such model, no tokenizer or no end token; the folder is
+            an adapter, is quantised, or is of another kind; the model needs or names
+            code that is not trusted; it lacks weights, has numbers that are not finite,
+            or fewer rows than the tokenizer has tokens.
     """
     folder = Path(path)
     if folder.is_dir():

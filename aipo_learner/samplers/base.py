@@ -6,7 +6,7 @@ from typing import Protocol
 
 from transformers import PreTrainedModel
 
-from aipo_env import Completion, Message, Piece, Voices
+from aipo_env import Completion, Message, Piece, PolicyError, Voices
 from aipo_learner.samplers.chat_format import ChatFormat
 
 
@@ -42,6 +42,14 @@ class Sampler(Voices, Protocol):
 
     def close(self) -> None:
         """Free what the sampler holds. May be called twice."""
+
+
+def cannot_sample(model: PreTrainedModel, reason: str) -> PolicyError:
+    """Return the error that transformers cannot sample from a model, and what can."""
+    return PolicyError(
+        f"the transformers sampler cannot run {model.config.model_type}: {reason}."
+        " Sample with vLLM: --sampler vllm."
+    )
 
 
 def end_ids(model: PreTrainedModel, chat: ChatFormat) -> set[int]:

@@ -170,8 +170,9 @@ class TrainConfig:
     has a GPU.
     """
     max_sampler_gap: Limit = MAX_SAMPLER_GAP
-    """Largest difference (nats) of a token's log-probability between learner and vLLM
-    after each weight sync; beyond it the run stops.
+    """Largest difference (nats) of a token's log-probability between learner and
+    sampler, before the first step and, with vLLM, after each weight sync; beyond it the
+    run stops.
     """
     independence: Annotated[str, OneOf(INDEPENDENCE_MODES)] = "internalised"
     """How the policy learns to do without agents: internalised (best in

@@ -2,10 +2,14 @@
 
 Conversations own the rows: `gather` makes rows of the keys and values that they hold,
 `release` gives these back, longer by what was decoded.
+
+All rows end in the same column, as those of a batch that is padded on the left do. For
+such a batch transformers makes the masks itself, from the one that says where padding
+is, and so it is the model that knows its windows, chunks and biases.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -13,15 +17,10 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from aipo_env import PolicyError
+from aipo_learner.samplers.base import cannot_sample
 
 _GROWTH = 64
-"""Positions added whenever a row outgrows the tensors."""
-_DUMP = 1
-"""Positions behind the longest row that padding is written to."""
-_PADDING = -1
-"""The position of padding. As an index it is the last one, which is the dump."""
-_MASKED_TYPES = {"full_attention", "sliding_attention"}
-"""Types of layers for which a mask says all: other layers keep a state of their own."""
+"""Columns added whenever the tensors have too few."""
 
 
 class Cached(Protocol):
@@ -36,63 +35,104 @@ class Cached(Protocol):
 
 
 class RowCache(Cache):
-    """Keys and values per layer, each of shape [rows, positions, heads, head size].
+    """Keys and values per layer, each of shape [rows, columns, heads, head size].
 
-    Row i holds `lengths[i]` tokens at positions 0 to lengths[i] - 1. Rows are fed
-    different numbers of tokens at once, so that some are fed padding: it is written to
-    the last position, the dump, which no query ever sees.
+    Row i holds its tokens in the columns from `starts[i]` up to `ends[i]`. Whatever is
+    fed goes to the last columns of all. A row that is fed nothing is over: from then on
+    it is only kept until it is released, and its outputs mean nothing.
+
+    `is_used` says whether the model has put anything in.
 
     Args:
+        model: What they are the keys and values of.
         owners: The conversations of the rows.
-        device: Where the model is.
+        num_fed: How many tokens each row will be fed first: they are placed so that all
+            rows then end in the same column.
     """
 
-    def __init__(self, owners: Sequence[Cached], device: torch.device) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        owners: Sequence[Cached],
+        num_fed: Sequence[int],
+    ) -> None:
         # transformers' own layers would append to all rows alike: here are none.
-        super().__init__(layers=[])
+        super().__init__(layers=_NoLayers(model))
+        self.model = model
         self.owners = list(owners)
-        lengths = [owner.num_cached for owner in owners]
-        self.lengths = torch.tensor(lengths, device=device)
-        self.width = 0
+        num_cached = [owner.num_cached for owner in owners]
+        last_column = max(map(sum, zip(num_cached, num_fed, strict=True)))
+        self.ends = [last_column - num for num in num_fed]
+        pairs = zip(self.ends, num_cached, strict=True)
+        self.starts = [end - num for end, num in pairs]
+        # Columns that are taken: those of what is being fed come last.
+        self.width = last_column - max(num_fed)
+        self._num_new = 0
+        # The first column that a row which goes on has a token in.
+        self._left = 0
+        # Which of the new columns hold tokens of their row; None if all may be written.
+        self._is_token: Tensor | None = None
         # Per layer [keys, values]; lists, for a tensor that grows is another one.
         self._tensors: list[list[Tensor]] = []
-        self._slots: Tensor | None = None
 
     @classmethod
-    def gather(cls, model: PreTrainedModel, owners: Sequence[Cached]) -> "RowCache":
+    def gather(
+        cls,
+        model: PreTrainedModel,
+        owners: Sequence[Cached],
+        num_fed: Sequence[int],
+    ) -> "RowCache":
         """Stack what the owners hold, a row for each, in their order."""
-        cache = cls(owners, model.device)
+        cache = cls(model, owners, num_fed)
         num_layers = max(len(owner.cache) for owner in owners)
-        num_positions = int(cache.lengths.max()) + _DUMP
         for layer in range(num_layers):
             pairs = [owner.cache[layer] if owner.cache else None for owner in owners]
             keys = [pair[0] if pair else None for pair in pairs]
             values = [pair[1] if pair else None for pair in pairs]
-            stacked = [_stacked(keys, num_positions), _stacked(values, num_positions)]
-            cache._tensors.append(stacked)
+            cache._tensors.append([cache._stacked(keys), cache._stacked(values)])
         return cache
 
-    def place(self, num_fed: Sequence[int], width: int) -> Tensor:
-        """Reserve positions for tokens about to be fed, padded on the left to `width`.
+    @property
+    def is_used(self) -> bool:
+        """Whether the model keeps its keys and values here."""
+        return bool(self._tensors)
+
+    def place(self, num_fed: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Reserve columns for tokens about to be fed, padded on the left.
 
         Args:
-            num_fed: How many tokens each row is fed, padding not counted.
-            width: The largest of them.
+            num_fed: How many tokens each row is fed, padding not counted; 0 of a row
+                that is over.
 
         Returns:
-            int64[rows, width], the tokens' positions; negative at padding.
+            The mask, int64[rows, columns], 1 at the tokens of a row, and the positions
+            of what is fed, int64[rows, fed]. Both cover only the columns from the first
+            that a row which goes on has a token in, as `update` does.
         """
-        device = self.lengths.device
-        counts = torch.tensor(num_fed, device=device)
-        columns = torch.arange(width, device=device)
-        # Which of the row's fed tokens a column holds; below 0 it holds padding.
-        nth = columns[None] - (width - counts)[:, None]
-        positions = torch.where(nth >= 0, nth + self.lengths[:, None], _PADDING)
-        self.lengths = self.lengths + counts
-        self.width = int(self.lengths.max())
-        self._grow()
-        self._slots = positions
-        return positions
+        self._num_new = max(num_fed)
+        self.width += self._num_new
+        going = [row for row, num in enumerate(num_fed) if num]
+        for row in going:
+            self.ends[row] += num_fed[row]
+            assert self.ends[row] == self.width
+        self._left = min(self.starts[row] for row in going)
+        # A row that is over looks at all there is: a softmax over nothing is no number.
+        starts = [
+            start if num else self._left
+            for start, num in zip(self.starts, num_fed, strict=True)
+        ]
+        device = self.model.device
+        first_tokens = torch.tensor(starts, device=device)[:, None]
+        columns = torch.arange(self._left, self.width, device=device)
+        new_columns = columns[-self._num_new :]
+        self._is_token = None
+        if self._num_new > 1 and min(num_fed) < self._num_new:
+            first_fed = self.width - torch.tensor(num_fed, device=device)
+            self._is_token = new_columns >= first_fed[:, None]
+        mask = (columns >= first_tokens).long()
+        # Padding stands nowhere, but the model looks its position up.
+        positions = (new_columns - first_tokens).clamp(min=0)
+        return mask, positions
 
     def update(
         self,
@@ -102,7 +142,7 @@ class RowCache(Cache):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Write new keys and values at the reserved positions; return all of the rows.
+        """Write new keys and values to the reserved columns; return all of the rows.
 
         The model calls it, in every layer, with what it was just fed.
 
@@ -114,144 +154,119 @@ class RowCache(Cache):
             kwargs: See `args`.
 
         Returns:
-            Keys and values, each [rows, heads, `width`, head size].
+            Keys and values, each [rows, heads, columns, head size].
         """
-        # Indexed by [rows, 1] and [rows, fed], a tensor gives one place for each.
-        rows = torch.arange(len(key_states), device=key_states.device)[:, None]
         if layer_idx == len(self._tensors):
             # Nobody held anything: only the model says what shapes its layers have.
             self._tensors.append([self._empty(key_states), self._empty(value_states)])
         pair = self._tensors[layer_idx]
-        for tensor, states in zip(pair, (key_states, value_states), strict=True):
-            tensor[rows, self._slots] = states.transpose(1, 2)
-        keys, values = (tensor[:, : self.width].transpose(1, 2) for tensor in pair)
-        return keys, values
+        for part, states in enumerate((key_states, value_states)):
+            if pair[part].shape[1] < self.width:
+                pair[part] = _padded(pair[part], right=_GROWTH + self._num_new)
+            new = pair[part][:, self.width - self._num_new : self.width]
+            states = states.transpose(1, 2)
+            if self._is_token is not None:
+                # Where a row is fed less than another, it may have tokens already.
+                states = torch.where(self._is_token[..., None, None], states, new)
+            new.copy_(states)
+        shown = [tensor[:, self._left : self.width].transpose(1, 2) for tensor in pair]
+        return shown[0], shown[1]
 
     def release(self, rows: Sequence[int]) -> None:
         """Give their owners what these rows hold."""
-        lengths = self.lengths.tolist()
         for row in rows:
             owner = self.owners[row]
-            length = lengths[row]
-            owner.num_cached = length
+            held = slice(self.starts[row], self.ends[row])
+            owner.num_cached = held.stop - held.start
             # Copies: a view would keep the tensors of all rows alive.
             owner.cache = [
-                (keys[row, :length].clone(), values[row, :length].clone())
+                (keys[row, held].clone(), values[row, held].clone())
                 for keys, values in self._tensors
             ]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these."""
+        """Drop all rows but these, and the columns that none of them has tokens in."""
         self.owners = [self.owners[row] for row in rows]
+        first_column = min((self.starts[row] for row in rows), default=self.width)
+        self.starts = [self.starts[row] - first_column for row in rows]
+        self.ends = [self.ends[row] - first_column for row in rows]
+        self.width -= first_column
         # The dtype is said because there may be no rows, and torch.tensor([]) is float.
-        index = torch.tensor(rows, dtype=torch.long, device=self.lengths.device)
-        self.lengths = self.lengths[index]
+        index = torch.tensor(rows, dtype=torch.long, device=self.model.device)
         for pair in self._tensors:
-            pair[:] = [tensor[index] for tensor in pair]
+            pair[:] = [tensor[:, first_column:][index] for tensor in pair]
 
     def join(self, other: "RowCache") -> None:
-        """Append another cache's rows."""
-        self.owners += other.owners
-        self.lengths = torch.cat([self.lengths, other.lengths])
-        self.width = max(self.width, other.width)
+        """Append another cache's rows; all end in the same column again."""
+        width = max(self.width, other.width)
+        for cache in (self, other):
+            shift = width - cache.width
+            cache.starts = [start + shift for start in cache.starts]
+            cache.ends = [end + shift for end in cache.ends]
         for pair, other_pair in zip(self._tensors, other._tensors, strict=True):
-            pair[:] = map(_joined, pair, other_pair)
+            for part, tensor in enumerate(pair):
+                own = _padded(tensor[:, : self.width], left=width - self.width)
+                others = other_pair[part][:, : other.width]
+                others = _padded(others, left=width - other.width)
+                pair[part] = torch.cat([own, others])
+        self.owners += other.owners
+        self.starts += other.starts
+        self.ends += other.ends
+        self.width = width
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return the length of the longest row."""
-        return self.width
+        """Return the number of columns before what is being fed."""
+        return self.width - self._num_new - self._left
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Return the number of columns, and the first of them."""
+        return self.width - self._left, 0
+
+    def has_previous_state(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise PolicyError: only a layer with a state of its own asks."""
+        raise _keeps_more(self.model)
 
     def _empty(self, states: Tensor) -> Tensor:
         """Return zeros for rows of the states' shape, [rows, heads, fed, head size]."""
         num_rows, num_heads, _, head_size = states.shape
-        num_positions = self.width + _GROWTH
-        return states.new_zeros((num_rows, num_positions, num_heads, head_size))
+        num_columns = self.width + _GROWTH
+        return states.new_zeros((num_rows, num_columns, num_heads, head_size))
 
-    def _grow(self) -> None:
-        """Make room for the longest row and the dump."""
-        for pair in self._tensors:
-            for part, tensor in enumerate(pair):
-                # What padding left in the old dump stays where it is. Rows write over
-                # it when they come there, and look at it no sooner.
-                if tensor.shape[1] < self.width + _DUMP:
-                    pair[part] = _lengthened(tensor, self.width + _GROWTH)
-
-
-def _stacked(tensors: Sequence[Tensor | None], num_positions: int) -> Tensor:
-    """Stack tensors of [tokens, heads, head size]; a row of None, not all, is 0."""
-    like = next(tensor for tensor in tensors if tensor is not None)
-    stacked = like.new_zeros((len(tensors), num_positions, *like.shape[1:]))
-    for row, tensor in enumerate(tensors):
-        if tensor is not None:
-            stacked[row, : len(tensor)] = tensor
-    return stacked
+    def _stacked(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """Stack tensors of [tokens, heads, head size]; a row of None, not all, is 0."""
+        like = next(tensor for tensor in tensors if tensor is not None)
+        num_columns = max(self.ends) + _GROWTH
+        stacked = like.new_zeros((len(tensors), num_columns, *like.shape[1:]))
+        for row, tensor in enumerate(tensors):
+            if tensor is not None:
+                stacked[row, self.starts[row] : self.ends[row]] = tensor
+        return stacked
 
 
-def _joined(first: Tensor, second: Tensor) -> Tensor:
-    """Return the rows of both, with the positions of the one that has more."""
-    num_positions = max(first.shape[1], second.shape[1])
-    longer_first = _lengthened(first, num_positions)
-    longer_second = _lengthened(second, num_positions)
-    return torch.cat([longer_first, longer_second])
-
-
-def _lengthened(tensor: Tensor, num_positions: int) -> Tensor:
-    """Return the rows with zeros behind them, up to so many positions."""
-    num_rows, num_there, *rest = tensor.shape
-    more = tensor.new_zeros((num_rows, num_positions - num_there, *rest))
-    return torch.cat([tensor, more], dim=1)
-
-
-def attention_masks(
-    config: Any, positions: Tensor, width: int
-) -> Tensor | dict[str, Tensor]:
-    """Return what each fed token may see, by layer type if the model has several.
+class _NoLayers(list[Any]):
+    """No layers, of which a model that keeps more than keys and values looks for one.
 
     Args:
-        config: Of the model.
-        positions: int64[rows, fed], from `RowCache.place`.
-        width: The length of the longest row.
-
-    Returns:
-        [rows, 1, fed, width]: bool, or for eager attention float32 to be added.
-
-    Raises:
-        PolicyError: The model has layers that are neither full nor sliding-window
-            attention.
+        model: The model.
     """
-    keys = torch.arange(width, device=positions.device)
-    # Padding looks at the first position: a row of the softmax must not be empty.
-    last_seen = positions.clamp(min=0)[..., None]
-    full = keys <= last_seen
-    near = full
-    window = getattr(config, "sliding_window", None)
-    if window:
-        near = full & (keys > last_seen - window)
-    types = set(getattr(config, "layer_types", None) or ())
-    if types - _MASKED_TYPES:
-        listed = ", ".join(sorted(types))
-        raise PolicyError(
-            f"the transformers sampler cannot run {config.model_type}: it has layers of"
-            f" type {listed}."
-        )
-    if not types:
-        # Models of before `layer_types` slide in all layers, if they have a window.
-        return _as_attention_takes(near, config)
-    if types == {"full_attention"}:
-        # Here a window may be set and not used.
-        return _as_attention_takes(full, config)
-    return {
-        "full_attention": _as_attention_takes(full, config),
-        "sliding_attention": _as_attention_takes(near, config),
-    }
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def __getitem__(self, index: object) -> NoReturn:
+        """Raise PolicyError."""
+        raise _keeps_more(self.model)
 
 
-def _as_attention_takes(mask: Tensor, config: Any) -> Tensor:
-    """Return a mask, bool[rows, fed, width], in the form of the model's attention."""
-    mask = mask[:, None]
-    if config._attn_implementation != "eager":
-        return mask
-    # Eager attention adds the mask to the scores. The lowest number and not -inf: where
-    # a padded query sees nothing, the softmax of -inf alone would be NaN.
-    nothing_added = torch.zeros(mask.shape, device=mask.device)
-    return nothing_added.masked_fill(~mask, torch.finfo(torch.float32).min)
+def _keeps_more(model: PreTrainedModel) -> PolicyError:
+    """Return the error for a model with layers that carry on a state of their own."""
+    return cannot_sample(model, "its layers keep more than keys and values")
+
+
+def _padded(tensor: Tensor, *, left: int = 0, right: int = 0) -> Tensor:
+    """Return [rows, columns, heads, head size] with so many columns of zeros more."""
+    if not left and not right:
+        return tensor
+    # From the last dimension to the first: head size, heads, columns.
+    return torch.nn.functional.pad(tensor, (0, 0, 0, 0, left, right))

@@ -22,9 +22,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aipo_env import Completion, ConfigError, Key, Salt, keyed_rng
-from aipo_learner.samplers.base import ChatVoice, end_ids
+from aipo_learner.samplers.base import ChatVoice, cannot_sample, end_ids
 from aipo_learner.samplers.chat_format import ChatFormat
-from aipo_learner.samplers.hf.row_cache import RowCache, attention_masks
+from aipo_learner.samplers.hf.row_cache import RowCache
 from aipo_learner.samplers.hf.stops import StopFinder
 
 GO_ON_SHARE = 0.6
@@ -335,8 +335,8 @@ class HFSampler:
         """Read what the newcomers' caches lack, and draw the first token of each."""
         voices = [turn.voice for turn in newcomers]
         self._read_prompts(voices)
-        fresh = RowCache.gather(self.model, voices)
         fed = [turn.unfed() for turn in newcomers]
+        fresh = RowCache.gather(self.model, voices, [len(ids) for ids in fed])
         # By themselves: beside a long prompt every row that goes on would be padded.
         logits = self._forward(fresh, fed)
         self._draw(newcomers, logits)
@@ -384,8 +384,9 @@ class HFSampler:
         if not groups:
             return
         first_voices = [group[0] for group in groups.values()]
-        cache = RowCache.gather(self.model, first_voices)
-        self._forward(cache, [list(prompt) for prompt in groups])
+        fed = [list(prompt) for prompt in groups]
+        cache = RowCache.gather(self.model, first_voices, [len(ids) for ids in fed])
+        self._forward(cache, fed)
         cache.release(range(len(groups)))
         for first, *others in groups.values():
             for other in others:
@@ -402,22 +403,27 @@ class HFSampler:
 
         Returns:
             float32[rows, vocab].
+
+        Raises:
+            PolicyError: The model keeps nothing, or more, than keys and values.
         """
         width = max(map(len, fed))
         pad = self.tokenizer.pad_token_id or 0
         padded = [[pad] * (width - len(ids)) + ids for ids in fed]
         token_ids = torch.tensor(padded, device=self.model.device)
-        positions = cache.place([len(ids) for ids in fed], width)
+        mask, positions = cache.place([len(ids) for ids in fed])
         out = self.model(
             input_ids=token_ids,
-            attention_mask=attention_masks(self.model.config, positions, cache.width),
-            # Padding stands nowhere, but the model looks its position up.
-            position_ids=positions.clamp(min=0),
+            attention_mask=mask,
+            position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             # Padded on the left, all rows have their last token in the last column.
             logits_to_keep=1,
         )
+        if not cache.is_used:
+            # It takes any cache, and would forget the prompt with the first token.
+            raise cannot_sample(self.model, "it keeps no keys and values in a cache")
         return out.logits[:, -1].float()
 
     def _draw(self, turns: list[_Turn], logits: Tensor) -> None:
