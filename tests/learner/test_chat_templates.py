@@ -566,7 +566,7 @@ def test_a_run_goes_on_with_the_template_that_it_began_with(tmp_path: Path):
         train(settings, Console(quiet=True))
 
     file = tmp_path / "mine.jinja"
-    file.write_text(CHAT_TEMPLATE + "{% if polite %}Please.{% endif %}")
+    file.write_text("{% if polite %}Please.{% endif %}" + CHAT_TEMPLATE)
     run(1, chat_template=str(file), chat_template_kwargs={"polite": True})
     saved = policy_folder(str(tmp_path / "run"))
     template = Path(saved, "chat_template.jinja").read_text()
