@@ -246,13 +246,14 @@ class LearnerForward:
     def _probe(
         self, inputs: dict[str, Tensor], tokens: slice, *, is_exact: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return what the model gives its head at some tokens, and its logits there."""
+        """Return what the model gives its head, and its logits of the last token."""
         states: list[Tensor] = []
         own_forward = self.head.forward
 
         def head_forward(hidden: Tensor) -> Tensor:
-            states.append(hidden[:, tokens].float())
-            return own_forward(hidden[:, tokens].to(self.head.weight.dtype))
+            some = hidden[:, tokens]
+            states.append(some.float())
+            return own_forward(some[:, -1:].to(self.head.weight.dtype))
 
         own_precision = torch.get_float32_matmul_precision()
         if is_exact:

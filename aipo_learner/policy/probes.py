@@ -58,9 +58,9 @@ class Probe(Protocol):
     def __call__(
         self, inputs: dict[str, Tensor], tokens: slice, *, is_exact: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return what the model gives its head, and what it returns: its logits.
+        """Return what the model gives its head, and last logits that it returns.
 
-        float32[rows, tokens, D] and float32[rows, tokens, V].
+        float32[rows, tokens, D], and of the last of these tokens float32[rows, 1, V].
 
         Args:
             inputs: What the model is called with.
