@@ -362,8 +362,9 @@ def build(name: str) -> PreTrainedModel:
     settings = dict(FAMILIES[name])
     attention = settings.pop("attn", None)
     torch.manual_seed(SEED)
+    config = _config(name.split()[0], settings)
     model = AutoModelForCausalLM.from_config(
-        _config(name.split()[0], settings), attn_implementation=attention
+        config, attn_implementation=attention, trust_remote_code=False
     )
     with torch.no_grad():
         for tensor_name, tensor in model.named_parameters():
