@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from aipo_learner.settings.episode_source import EpisodeSource
     from aipo_learner.settings.evaluation import EvaluationSchedule
     from aipo_learner.settings.objective import ObjectiveConfig
+    from aipo_learner.settings.optimizer import OptimizerConfig
     from aipo_learner.settings.recipes import RECIPES
     from aipo_learner.settings.stages import UpdateSettings
     from aipo_learner.settings.train import TrainConfig
@@ -73,6 +74,7 @@ _HOMES = {
     "samplers.hf.sampler": ("HFSampler",),
     "samplers.weight_sync": ("check_sampler", "sync_weights"),
     "settings.compute": ("ComputeConfig",),
+    "settings.optimizer": ("OptimizerConfig",),
     "settings.episode_source": ("EpisodeSource",),
     "settings.objective": ("ObjectiveConfig",),
     "settings.recipes": ("RECIPES",),
@@ -93,6 +95,7 @@ __all__ = [
     "Learned",
     "LearnerForward",
     "ObjectiveConfig",
+    "OptimizerConfig",
     "Row",
     "Sampler",
     "Scores",

@@ -29,6 +29,7 @@ from aipo_env import (
     without_contaminated,
 )
 from aipo_learner.evaluation.scheduled import held_out_scenario
+from aipo_learner.learn.optimizer import build_optimizer
 from aipo_learner.learn.rewards import step_reward
 from aipo_learner.learn.training_rows import is_constant
 from aipo_learner.policy.chat import check_template, choose_template
@@ -145,9 +146,7 @@ def build_training(
         forward, reference = _build_forwards(config, model, run.initial_policy)
         # After sharding, which replaces the parameters.
         parameters = forward.model.parameters()
-        optimizer = torch.optim.AdamW(
-            parameters, lr=config.lr, weight_decay=config.weight_decay
-        )
+        optimizer = build_optimizer(parameters, config.optimizer_settings)
         run.restore_optimizer(forward.model, optimizer)
         # Before what samples, so that it is closed after it: a logger may take its
         # time.
@@ -343,7 +342,7 @@ def _build_workers(
 
 def _constant_groups(config: TrainConfig, scenario: Scenario) -> IsConstant | None:
     """Return what finds groups that are refilled; None where none is."""
-    if not config.max_refills:
+    if not config.source.max_refills:
         return None
     return partial(_is_constant, config, scenario.rules)
 

@@ -257,7 +257,6 @@ def _sampling_run(
         num_steps=1,
         groups_per_step=1,
         num_minibatches=1,
-        max_refills=0,
         # All of its episodes are cut off.
         mask_truncated=False,
         environment=environment,

@@ -176,7 +176,7 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
         mask_truncated=config.mask_truncated,
         further=further,
     )
-    if config.max_refills:
+    if config.source.max_refills:
         made.counts["groups/refilled"] = len(groups) - config.groups_per_step
     return made
 
@@ -195,6 +195,7 @@ def _update(
         warmup_steps=config.warmup_steps,
         num_steps=config.num_steps,
         end_share=config.lr_end,
+        decay=config.optimizer.decay,
     )
     set_learning_rate(training.optimizer, rate)
     if not rows:

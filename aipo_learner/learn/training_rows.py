@@ -70,12 +70,12 @@ def training_rows(
         pairs = list(zip(episodes, compared, strict=True))
         if mask_truncated:
             pairs = [pair for pair in pairs if not pair[0].stop_reason.is_truncated]
-            num_masked += len(episodes) - len(pairs)
         group = [episode for episode, _ in pairs]
         advantages = [advantage for _, advantage in pairs]
         if is_dropped(advantages):
             num_constant += 1
             continue
+        num_masked += len(episodes) - len(pairs)
         of_group = [*map(episode_row, group, advantages), *further(group, advantages)]
         rows += [replace(row, group=number) for row in of_group]
     counts: dict[str, float] = {

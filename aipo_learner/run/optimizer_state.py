@@ -1,10 +1,14 @@
 """The optimiser's state on disk: safetensors by the names of parameters.
 
+AdamW's moments are divided among ranks as the weights are; those of another optimiser
+are whole.
+
 Each rank writes a file; any number of ranks reads them.
 """
 
 import functools
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -29,7 +33,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 def save_optimizer(
     folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
 ) -> "Future[Any]":
-    """Write AdamW's state as safetensors, each rank its shards.
+    """Write an optimiser's state as safetensors, each rank its shards.
 
     On several ranks the state is only copied when this returns; the future ends once
     all ranks have written.
@@ -66,7 +70,8 @@ def _named_state(
     # By order, since an optimiser knows no names.
     for (name, _), parameter in zip(model.named_parameters(), parameters, strict=True):
         for key, value in optimizer.state.get(parameter, {}).items():
-            state[f"{name}.{key}"] = value
+            # A number of steps may be a plain one.
+            state[f"{name}.{key}"] = torch.as_tensor(value)
     return state
 
 
@@ -93,9 +98,11 @@ def load_optimizer(
     for name, parameter in model.named_parameters():
         if f"{name}.step" not in names:
             continue
-        moments = {key: torch.zeros_like(parameter) for key in _MOMENTS}
         # The optimiser holds the very tensors that are then filled.
-        optimizer.state[parameter] = {"step": torch.tensor(0.0), **moments}
+        if f"{name}.{_MOMENTS[0]}" in names:
+            optimizer.state[parameter] = _empty_moments(parameter, optimizer)
+        else:
+            optimizer.state[parameter] = _empty_whole(name, parameter, names)
         for key, value in optimizer.state[parameter].items():
             state[f"{name}.{key}"] = value
     # torch remarks that there is one process only.
@@ -105,3 +112,37 @@ def load_optimizer(
             storage_reader=HuggingFaceStorageReader(str(folder)),
             no_dist=world_size() == 1,
         )
+    for of_parameter in optimizer.state.values():
+        # AdamW counts steps in a tensor of float32, others in a plain number.
+        if not of_parameter["step"].is_floating_point():
+            of_parameter["step"] = of_parameter["step"].item()
+
+
+def _empty_moments(
+    parameter: Tensor, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return AdamW's state of a parameter, of zeros."""
+    # One kernel for all wants the number of steps where the parameter is.
+    device = parameter.device if optimizer.defaults.get("fused") else "cpu"
+    moments = {key: torch.zeros_like(parameter) for key in _MOMENTS}
+    return {"step": torch.tensor(0.0, device=device), **moments}
+
+
+def _empty_whole(
+    name: str, parameter: Tensor, names: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Return the state of a parameter as the checkpoint has it, of zeros.
+
+    Args:
+        name: Of the parameter.
+        parameter: Says on which device.
+        names: What the checkpoint holds, by name.
+    """
+    state: dict[str, Tensor] = {}
+    for full_name, saved in names.items():
+        owner, _, key = full_name.rpartition(".")
+        if owner == name:
+            state[key] = torch.zeros(
+                saved.size, dtype=saved.properties.dtype, device=parameter.device
+            )
+    return state

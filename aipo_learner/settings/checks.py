@@ -47,6 +47,10 @@ Positive = Annotated[float, Bounds("a finite number above 0", _ABOVE_0)]
 OptionalPositive = Annotated[
     float | None, Bounds("a finite number above 0, or left out", _ABOVE_0)
 ]
+# Of AdamW: 1 would never forget what came first.
+Beta = Annotated[
+    float, Bounds("a number from 0 to less than 1", 0, math.nextafter(1, 0))
+]
 # An infinite limit is none.
 Limit = Annotated[float, Bounds("a number above 0", _ABOVE_0, math.inf)]
 

@@ -14,6 +14,11 @@ class EpisodeSource:
     """Steps that a batch may be sampled ahead of its update; its weights are then as
     many versions old.
     """
+    max_refills: Natural = 0
+    """Further waves of a step, in each of which every group that teaches nothing is
+    followed by one of another task (dynamic sampling, arXiv 2503.14476); 0: such groups
+    are left out.
+    """
     episodes: str = ""
     """File of episodes to train on instead of sampling; `aipo lint` checks it,
     docs/episodes.md describes it.
@@ -34,6 +39,12 @@ class EpisodeSource:
             raise ConfigError(
                 "config: of episodes, sft_episodes and max_staleness only one can be"
                 " set."
+            )
+        if self.max_refills and num_set:
+            raise ConfigError(
+                f"config: max_refills={self.max_refills} needs episodes that are"
+                " sampled when they are due: without episodes, sft_episodes and"
+                " max_staleness."
             )
 
     @property

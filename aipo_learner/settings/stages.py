@@ -33,6 +33,17 @@ class RewardSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """How a gradient changes the weights."""
+
+    name: str
+    lr: float
+    beta1: float
+    beta2: float
+    weight_decay: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class UpdateSettings:
     """How a batch of rows changes the weights."""
 

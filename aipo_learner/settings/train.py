@@ -38,7 +38,9 @@ from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.evaluation import EvaluationSchedule
 from aipo_learner.settings.objective import BASELINES, ObjectiveConfig
+from aipo_learner.settings.optimizer import OptimizerConfig
 from aipo_learner.settings.stages import (
+    OptimizerSettings,
     RewardSettings,
     RolloutSettings,
     UpdateSettings,
@@ -200,11 +202,6 @@ class TrainConfig:
     """Parts into which the groups of a batch are split, each with an optimiser update
     of its own (arXiv 1707.06347).
     """
-    max_refills: Natural = 0
-    """Further waves of a step, in each of which every group that teaches nothing is
-    followed by one of another task (dynamic sampling, arXiv 2503.14476); 0: such groups
-    are left out.
-    """
     mask_truncated: bool = False
     """Do not train on episodes that a limit cut off (overlong filtering, arXiv
     2503.14476): they count in their group's baseline, and in no normaliser.
@@ -230,9 +227,9 @@ class TrainConfig:
     warmup_steps: Natural = 10
     """Steps over which the rate rises linearly."""
     lr_end: Share = 1.0
-    """Part of the rate that is left at the end of the run; it falls linearly after
-    warm-up.
-    """
+    """Part of the rate that is left at the end of the run; it falls after warm-up."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How a step is made of a gradient."""
     weight_decay: NotNegative = 0.0
     """AdamW's."""
     max_grad_norm: Limit = 1.0
@@ -293,11 +290,20 @@ class TrainConfig:
             _check_bound(name, pair)
         check_settings(self, "config: ")
         self._check_minibatches()
-        if self.max_refills and (self.source.is_stored or self.source.max_staleness):
+        self._check_decay()
+
+    def _check_decay(self) -> None:
+        """Raise ConfigError where the rate is told to fall and to stay."""
+        decay = self.optimizer.decay
+        if decay == "constant" and self.lr_end != 1:
             raise ConfigError(
-                f"config: max_refills={self.max_refills} needs episodes that are"
-                " sampled when they are due: without episodes, sft_episodes and"
-                " max_staleness."
+                f"config: optimizer.decay='constant' with lr_end={self.lr_end}: leave lr_end"
+                " out, or use 'linear' or 'cosine'."
+            )
+        if decay == "cosine" and self.lr_end == 1:
+            raise ConfigError(
+                "config: optimizer.decay='cosine' with lr_end=1.0, which the rate never"
+                " leaves: set lr_end, as in --lr-end 0.1."
             )
 
     def _check_minibatches(self) -> None:
@@ -326,7 +332,7 @@ class TrainConfig:
             independence=self.independence,
             aided_share=self.aided_share,
             anneal_from=self.anneal_from,
-            max_refills=self.max_refills,
+            max_refills=self.source.max_refills,
         )
 
     @property
@@ -336,6 +342,17 @@ class TrainConfig:
             consult_bonus=self.consult_bonus,
             consult_cost=self.consult_cost,
             overlong_buffer=self.overlong_buffer,
+        )
+
+    @property
+    def optimizer_settings(self) -> OptimizerSettings:
+        """What the optimiser is told."""
+        return OptimizerSettings(
+            name=self.optimizer.name,
+            lr=self.lr,
+            beta1=self.optimizer.beta1,
+            beta2=self.optimizer.beta2,
+            weight_decay=self.weight_decay,
         )
 
     @property

@@ -45,7 +45,8 @@ def of_group_0(step: int, group: Sequence[Episode]) -> bool:
 def play(
     voices: WrongVoices, step: int, groups: Sequence[int], **changes: Any
 ) -> list[Episode]:
-    told = TrainConfig(groups_per_step=2, group_size=3, num_steps=4, **changes)
+    source = EpisodeSource(**changes)
+    told = TrainConfig(groups_per_step=2, group_size=3, num_steps=4, source=source)
     limits = {"max_policy_tokens": 500, "max_context_tokens": 9000}
     scenario = build_scenario("toy", rules=limits)
     work = play_groups(
@@ -103,7 +104,7 @@ def config(out: Path, **changes: Any) -> TrainConfig:
         "lr": 1e-3,
         "warmup_steps": 0,
         "loggers": "",
-        "max_refills": 2,
+        "source": EpisodeSource(max_refills=2),
         "num_minibatches": 2,
     }
     return TrainConfig(out=out, **{**fields, **changes})
@@ -136,13 +137,8 @@ def test_a_resumed_run_refills_as_one_that_was_not_cut_off(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "source",
-    [
-        EpisodeSource(max_staleness=1),
-        EpisodeSource(episodes="a.jsonl"),
-        EpisodeSource(sft_episodes="a.jsonl"),
-    ],
+    "other", [{"max_staleness": 1}, {"episodes": "a"}, {"sft_episodes": "a"}]
 )
-def test_only_what_is_sampled_when_it_is_due_is_refilled(source: EpisodeSource):
+def test_only_what_is_sampled_when_it_is_due_is_refilled(other: dict[str, Any]):
     with pytest.raises(ConfigError, match="max_refills=1 needs episodes that are samp"):
-        TrainConfig(max_refills=1, source=source)
+        EpisodeSource(max_refills=1, **other)
