@@ -269,7 +269,12 @@ def _build_forwards(
 
 def _build_forward(config: TrainConfig, model: PreTrainedModel) -> LearnerForward:
     # It runs the model to see what it does, which needs all of it: before sharding.
-    forward = LearnerForward(model, config.compute, temperature=config.temperature)
+    forward = LearnerForward(
+        model,
+        config.compute,
+        temperature=config.temperature,
+        entropy_gradient=config.objective.entropy_coef > 0,
+    )
     shard(model, is_bfloat16=forward.is_bfloat16)
     return forward
 

@@ -10,7 +10,8 @@ from aipo_learner.policy.forward import LearnerForward
 def batch_logprobs(forward: LearnerForward, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return log-probability and entropy (nats) of each token of policy and agents.
 
-    Both are float32 `[batch, tokens]`, 0 at all other tokens; entropy is detached.
+    Both are float32 `[batch, tokens]`, 0 at all other tokens; entropy is detached,
+    unless the forward pass was made with `entropy_gradient`.
     """
     # Prompts and observations are in no loss: their rows of logits are never made.
     is_read = batch.policy_mask | batch.agent_mask

@@ -44,6 +44,7 @@ def aipo_loss(
     agent_logprobs: Tensor | None = None,
     sampler_logprobs: Tensor | None = None,
     ref_logprobs: Tensor | None = None,
+    entropy: Tensor | None = None,
     is_rewritten: Tensor | None = None,
     policy_normalizer: float | None = None,
     agent_normalizer: float | None = None,
@@ -55,8 +56,9 @@ def aipo_loss(
 
     Tensors are `[batch, tokens]`, float32 or float64 (all the same), masks bool;
     `advantages` may be `[batch]`. One row is one episode. Only `logprobs` receives a
-    gradient: exactly 0 where neither mask is set, and there every tensor may hold
-    anything, NaN and +-inf included.
+    gradient, and `entropy`, in nats, where `entropy_coef` is set: exactly 0 where
+    neither mask is set, and there every tensor may hold anything, NaN and +-inf
+    included.
 
     `old_logprobs` are the learner's own at the rollout's weights, for agent tokens too.
     `agent_logprobs` are the agent's of its tokens (NaN or None: probability 1);
@@ -69,7 +71,8 @@ def aipo_loss(
 
     Returns the scalar loss and detached metrics for `merge_metrics` and `summarize`.
     Raises ValueError for a wrong shape or dtype, overlapping masks, `kl_coef` without
-    `ref_logprobs`, a negative or NaN normalizer.
+    `ref_logprobs`, `entropy_coef` without `entropy` or with one that has no gradient
+    where `logprobs` have, a negative or NaN normalizer.
     """
     if logprobs.dim() != 2 or logprobs.dtype not in _FLOATS:
         raise ValueError(
@@ -81,6 +84,7 @@ def aipo_loss(
         "agent_logprobs": agent_logprobs,
         "sampler_logprobs": sampler_logprobs,
         "ref_logprobs": ref_logprobs,
+        "entropy": entropy,
     }
     _check(
         logprobs,
@@ -95,6 +99,10 @@ def aipo_loss(
         raise ValueError(
             f"kl_coef is {config.kl_coef}: pass ref_logprobs, or set kl_coef to 0."
         )
+    if config.entropy_coef:
+        _check_entropy(entropy, logprobs, config)
+    else:
+        entropy = None
     clip_low, clip_high = config.clip_bounds()
     own = PolicyTokens(
         logprobs=_select(policy_mask, logprobs),
@@ -107,7 +115,13 @@ def aipo_loss(
     if is_rewritten is None:
         is_rewritten = torch.zeros_like(policy_mask[:, 0])
     policy_loss, policy_metrics = _policy_term(
-        own, config, sampler_logprobs, ref_logprobs, is_rewritten, policy_normalizer
+        own,
+        config,
+        sampler_logprobs,
+        ref_logprobs,
+        entropy,
+        is_rewritten,
+        policy_normalizer,
     )
     if agent_logprobs is not None:
         agent_logprobs = _select(agent_mask, agent_logprobs.detach())
@@ -165,6 +179,7 @@ def _policy_term(
     config: ObjectiveConfig,
     sampler_logprobs: Tensor | None,
     ref_logprobs: Tensor | None,
+    entropy: Tensor | None,
     is_rewritten: Tensor,
     normalizer: float | None,
 ) -> tuple[Tensor, Metrics]:
@@ -192,6 +207,9 @@ def _policy_term(
         kl_ref = k3(own_ref_logprobs - own.logprobs)
         objective = objective - config.kl_coef * share * kl_ref
         metrics["kl_ref_sum"] = kl_ref.detach().sum()
+    if entropy is not None:
+        own_entropy = _select(own.mask, entropy)
+        objective = objective + config.entropy_coef * share * own_entropy
     z = policy_normalizer(own.mask, config) if normalizer is None else normalizer
     loss = _divide(-objective.sum(), z, "policy_normalizer")
     # d log p / d (the token's own logit) = 1 - p.
@@ -359,6 +377,18 @@ def _check(like: Tensor, dtype: torch.dtype, **tensors: Tensor | None) -> None:
             )
         if tensor is not None and tensor.dtype != dtype:
             raise ValueError(f"{name} is {tensor.dtype}: it must be {dtype}.")
+
+
+def _check_entropy(
+    entropy: Tensor | None, logprobs: Tensor, config: ObjectiveConfig
+) -> None:
+    """Raise ValueError where a bonus could not change anything."""
+    if entropy is None or (logprobs.requires_grad and not entropy.requires_grad):
+        raise ValueError(
+            f"entropy_coef is {config.entropy_coef}: pass entropy, with its gradient,"
+            " as LearnerForward computes it with entropy_gradient=True; or set"
+            " entropy_coef to 0."
+        )
 
 
 def _check_overlap(policy_mask: Tensor, agent_mask: Tensor) -> None:

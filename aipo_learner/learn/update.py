@@ -195,13 +195,13 @@ def rows_with_gradient(rows: Sequence[Row], objective: ObjectiveConfig) -> list[
     """Return the rows that a gradient may come from, at least one.
 
     An advantage of 0 makes every term of a row 0, but for the penalty on the distance
-    from a reference, which has no advantage.
+    from a reference and the bonus for entropy, which have none.
 
     Args:
         rows: At least one.
         objective: What is computed of them.
     """
-    if objective.kl_coef:
+    if objective.kl_coef or objective.entropy_coef:
         return list(rows)
     trained = [
         row
@@ -271,6 +271,7 @@ def _backward(
         agent_logprobs=batch.agent_logprobs,
         sampler_logprobs=batch.sampler_logprobs,
         ref_logprobs=microbatch.ref_logprobs,
+        entropy=entropy,
         is_rewritten=batch.is_rewritten,
         policy_normalizer=normalizers.policy,
         agent_normalizer=normalizers.agent,
@@ -280,7 +281,7 @@ def _backward(
     (loss * world_size()).backward()
     # Ranks exchange them by pickling, and each has a GPU of its own.
     on_cpu = {name: value.cpu() for name, value in metrics.items()}
-    return on_cpu, entropy[batch.policy_mask].sum().item()
+    return on_cpu, entropy.detach()[batch.policy_mask].sum().item()
 
 
 def _clipped_norm(forward: LearnerForward, max_grad_norm: float) -> float:

@@ -48,6 +48,7 @@ class LearnerForward:
         model: The policy, on its device.
         config: Precision, layout, and what is done to the layers; the defaults if None.
         temperature: What logits are divided by, as they were where tokens were sampled.
+        entropy_gradient: Whether the entropy has a gradient. All logits are held then.
 
     Raises:
         PolicyError: The layout is "packed" and rows of this model cannot be packed; or
@@ -61,7 +62,9 @@ class LearnerForward:
         config: ComputeConfig | None = None,
         *,
         temperature: float = 1.0,
+        entropy_gradient: bool = False,
     ) -> None:
+        self.entropy_gradient = entropy_gradient
         config = config or ComputeConfig()
         self.model = model
         self.temperature = temperature
@@ -107,7 +110,7 @@ class LearnerForward:
         """Return each wanted token's log-probability, and the entropy (nats) there.
 
         Both are float32 `[batch, tokens]`, 0 at all other tokens and at the first,
-        which nothing predicts; entropy is detached.
+        which nothing predicts; entropy is detached, unless `entropy_gradient`.
 
         Args:
             token_ids: int64[batch, tokens], padded on the right.
@@ -150,8 +153,10 @@ class LearnerForward:
         # The state before a token predicts it; the first of a row is never wanted.
         before = wanted.roll(-1, dims=1)
         num_logits = len(targets) * len(self.head.weight)
-        if self._logit_change is not None and num_logits > _FEW_LOGITS:
-            return self._in_chunks(before, targets, inputs, self._logit_change)
+        # Chunks have no gradient of the entropy.
+        change = None if self.entropy_gradient else self._logit_change
+        if change is not None and num_logits > _FEW_LOGITS:
+            return self._in_chunks(before, targets, inputs, change)
         return self._from_logits(before, targets, inputs)
 
     def _in_chunks(
@@ -205,7 +210,8 @@ class LearnerForward:
 
         logits = self._run(head_forward, inputs)[0].float()
         scores = torch.log_softmax(logits / self.temperature, dim=-1)
-        with torch.no_grad():
+        has_gradient = self.entropy_gradient and torch.is_grad_enabled()
+        with torch.set_grad_enabled(has_gradient):
             entropy = -(scores.exp() * scores).sum(-1)
         logprobs = scores.gather(-1, targets[:, None])
         return logprobs[:, 0], entropy

@@ -44,7 +44,8 @@ class ObjectiveConfig:
     the agents' term (lambda), `negative_weight` the agent tokens of episodes with a
     negative advantage (kappa). `clip_low` and `clip_high` are distances from 1; None
     takes the base algorithm's own, and `rloo` has no clip. `kl_coef` multiplies the k3
-    penalty against `ref_logprobs`. `max_policy_tokens` is the constant of `dr_grpo`;
+    penalty against `ref_logprobs`, `entropy_coef` the bonus for the entropy of the
+    policy's tokens. `max_policy_tokens` is the constant of `dr_grpo`;
     None is the limit of the same name in the rules of a run's episodes, and 1,024
     outside of a run.
     `sampler_ratio_cap` truncates the importance weight of what other weights or another
@@ -64,6 +65,7 @@ class ObjectiveConfig:
     clip_low: Annotated[float | None, Bounds("a number from 0 to 1", 0, 1)] = None
     clip_high: Annotated[float | None, Bounds("a number, 0 or more")] = None
     kl_coef: NotNegative = 0.0
+    entropy_coef: NotNegative = 0.0
     luffy_gamma: Positive = 0.1
     max_policy_tokens: OptionalCount = None
     sampler_ratio_cap: Positive = 2.0

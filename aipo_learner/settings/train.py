@@ -297,8 +297,8 @@ class TrainConfig:
         decay = self.optimizer.decay
         if decay == "constant" and self.lr_end != 1:
             raise ConfigError(
-                f"config: optimizer.decay='constant' with lr_end={self.lr_end}: leave lr_end"
-                " out, or use 'linear' or 'cosine'."
+                f"config: optimizer.decay='constant' with lr_end={self.lr_end}: leave"
+                " lr_end out, or use 'linear' or 'cosine'."
             )
         if decay == "cosine" and self.lr_end == 1:
             raise ConfigError(

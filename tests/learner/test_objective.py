@@ -370,3 +370,54 @@ def test_the_coefficient_shown_is_the_one_that_pushes():
     _, gradient, _ = run(batch, config)
     expected = -2.0 * batch["advantages"][:, None] * coefficient / 6
     torch.testing.assert_close(gradient[mask("a")], expected[mask("a")])
+
+
+@every_base
+def test_the_entropy_bonus_has_the_gradient_of_the_entropy(base: str):
+    """Four logits a token, of which the second is taken; A = 0, so nothing else has
+    one.
+    """
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    own = torch.tensor([[True, True, False], [True, False, False]])
+    config = ObjectiveConfig(base, entropy_coef=0.5, max_policy_tokens=50)
+
+    def entropies() -> Tensor:
+        scores = logits.log_softmax(-1)
+        return -(scores.exp() * scores).sum(-1)
+
+    logprobs = logits.log_softmax(-1)[..., 1]
+    entropy = torch.where(own, entropies(), math.nan)
+    loss, _ = aipo_loss(
+        logprobs,
+        logprobs.detach(),
+        torch.zeros(2, dtype=torch.float64),
+        own,
+        torch.zeros_like(own),
+        config,
+        entropy=entropy,
+    )
+    [gradient] = torch.autograd.grad(loss, logits)
+    # An episode's mean over its own tokens where the base averages them, else a sum.
+    shares = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    if base in ("grpo", "gspo"):
+        shares = shares / torch.tensor([[2.0], [1.0]])
+    bonus = (0.5 * shares * entropies()).sum() / policy_normalizer(own, config)
+    [expected] = torch.autograd.grad(-bonus, logits)
+    torch.testing.assert_close(gradient, expected)
+    assert gradient[own].count_nonzero() == 12
+    assert gradient[~own].count_nonzero() == 0
+
+
+def test_a_bonus_without_a_differentiable_entropy_is_refused():
+    batch = make_batch()
+    with pytest.raises(ValueError, match=r"entropy_coef is 0.1: pass entropy"):
+        run(batch, ObjectiveConfig(entropy_coef=0.1))
+    batch["entropy"] = torch.ones_like(batch["logprobs"])
+    with pytest.raises(ValueError, match=r"entropy_coef is 0.1: pass entropy, with"):
+        run(batch, ObjectiveConfig(entropy_coef=0.1))
+    # Without a bonus it is nobody's.
+    del batch["entropy"]
+    without = run(batch, ObjectiveConfig())
+    batch["entropy"] = torch.full_like(batch["logprobs"], math.nan)
+    assert torch.equal(run(batch, ObjectiveConfig())[1], without[1])

@@ -287,3 +287,25 @@ def test_more_minibatches_than_groups_are_refused():
     with pytest.raises(ConfigError, match=r"num_minibatches=2 with sft_episodes"):
         TrainConfig(num_minibatches=2, source=EpisodeSource(sft_episodes="a.jsonl"))
     assert TrainConfig(num_minibatches=2, groups_per_step=2).update.num_minibatches == 2
+
+
+def test_an_entropy_bonus_raises_the_entropy_of_all_rows(policy: PreTrainedModel):
+    flat = [replace(row, advantage=0.0) for row in ROWS]
+    measured = []
+    for coef in (0.0, 1.0):
+        twin = copy.deepcopy(policy)
+        forward = LearnerForward(twin, entropy_gradient=coef > 0)
+        optimizer = torch.optim.SGD(twin.parameters(), lr=0.5)
+        told = settings(ObjectiveConfig(entropy_coef=coef), updates_per_step=3)
+        made = [
+            update(forward, optimizer, flat, told, pad_token_id=0) for _ in range(2)
+        ]
+        assert made[0]["rows/without_gradient"] == (0 if coef else 4)
+        measured.append(made[1]["entropy"] - made[0]["entropy"])
+    assert measured[0] == 0
+    assert measured[1] > 1e-4
+
+
+def test_a_bonus_for_an_entropy_without_a_gradient_is_refused(policy: PreTrainedModel):
+    with pytest.raises(ValueError, match="entropy_gradient=True"):
+        moved(policy, ROWS, settings(ObjectiveConfig(entropy_coef=0.1)))
