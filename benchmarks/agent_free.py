@@ -31,7 +31,7 @@ def loader(policy: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        policy_folder(policy)
+        policy_folder(policy), trust_remote_code=False
     )
     return tokenizer
 

@@ -21,8 +21,8 @@ def test_a_resumed_run_goes_on_in_the_same_place(
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "held.json").read_text()) == {
-        "0": 1.0,
-        "1": 2.0,
-        "2": 3.0,
-        "3": 4.0,
+        "1": 1.0,
+        "2": 2.0,
+        "3": 3.0,
+        "4": 4.0,
     }

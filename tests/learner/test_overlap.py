@@ -191,7 +191,7 @@ def test_the_next_batch_is_sampled_during_the_update_by_the_weights_it_names(
             for n in range(1, NUM_STEPS)
         ),
     ]
-    for step, version in enumerate([0, 0, 1, 2]):
+    for step, version in enumerate([0, 0, 1, 2], 1):
         episodes = list(
             read_episodes(tmp_path / "run" / "episodes" / f"step-{step:06d}.jsonl")
         )
