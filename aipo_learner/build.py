@@ -234,7 +234,7 @@ def build_policy(
     """
     model, tokenizer = load_policy(path, trust_remote_code=config.trust_remote_code)
     template = choose_template(
-        tokenizer, config.chat_template, config.chat_template_kwargs
+        tokenizer, config.chat.chat_template, config.chat.chat_template_kwargs
     )
     if path != policy_folder(config.policy):
         check_template(tokenizer, template)
@@ -360,7 +360,7 @@ def _is_constant(
         step_reward(config, rules, step),
         base=config.objective.base,
         baseline=config.baseline,
-        mask_truncated=config.mask_truncated,
+        mask_truncated=config.source.mask_truncated,
     )
 
 

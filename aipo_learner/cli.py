@@ -153,7 +153,7 @@ def evaluate_command(argv: list[str]) -> None:
     folder = policy_folder(options.policy)
     model, tokenizer = load_policy(folder, trust_remote_code=options.trust_remote_code)
     tokenizer.chat_template = choose_template(
-        tokenizer, options.chat_template, options.chat_template_kwargs
+        tokenizer, options.chat.chat_template, options.chat.chat_template_kwargs
     )
     sampler = build_sampler(
         options.sampler, model.eval(), tokenizer, temperature=options.temperature

@@ -257,8 +257,6 @@ def _sampling_run(
         num_steps=1,
         groups_per_step=1,
         num_minibatches=1,
-        # All of its episodes are cut off.
-        mask_truncated=False,
         environment=environment,
         # That to start from is one of the real policy.
         compute=replace(config.compute, lora_adapter=""),

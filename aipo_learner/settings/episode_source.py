@@ -19,6 +19,10 @@ class EpisodeSource:
     followed by one of another task (dynamic sampling, arXiv 2503.14476); 0: such groups
     are left out.
     """
+    mask_truncated: bool = False
+    """Do not train on episodes that a limit cut off (overlong filtering, arXiv
+    2503.14476): they count in their group's baseline, and in no normaliser.
+    """
     episodes: str = ""
     """File of episodes to train on instead of sampling; `aipo lint` checks it,
     docs/episodes.md describes it.

@@ -4,9 +4,12 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tyro.conf import OmitArgPrefixes
+
 from aipo_env import ConfigError, Environment, Spec, read_spec
+from aipo_learner.settings.arguments import SpecField
+from aipo_learner.settings.chat import ChatSettings
 from aipo_learner.settings.checks import Count, Natural, Positive, check_settings
-from aipo_learner.settings.train import JsonField, SpecField
 
 _OPTION = re.compile(r"\s*[A-Za-z_]\w*\s*=")
 """How an option of a task source begins, as in `limit=9`."""
@@ -26,12 +29,10 @@ class EvalOptions:
     """
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
-    chat_template: str = ""
-    """File with a chat template (Jinja) in place of the tokenizer's. A policy that was
-    trained here has the template that it was trained with.
+    chat: OmitArgPrefixes[ChatSettings] = field(default_factory=ChatSettings)
+    """By which template its conversations are written. A policy that was trained here
+    has the one that it was trained with.
     """
-    chat_template_kwargs: JsonField = field(default_factory=dict)
-    """Variables of the chat template: {"enable_thinking": false}."""
     trust_run: bool = False
     """Run code that the run's folder names: its environment, agents, tools, verifier.
     Off unless it is your own.

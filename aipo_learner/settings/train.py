@@ -1,27 +1,25 @@
 """One training run, in one dataclass."""
 
 import dataclasses
-import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import OmitArgPrefixes
-from tyro.constructors import PrimitiveConstructorSpec
 
 from aipo_env import (
     ConfigError,
     Environment,
-    Spec,
     as_environment,
     construct,
     need,
     parse_rewards,
-    read_spec,
     read_whole,
 )
+from aipo_learner.settings.arguments import JsonField, SpecField, read_object
+from aipo_learner.settings.chat import ChatSettings
 from aipo_learner.settings.checks import (
     Bounds,
     Count,
@@ -52,27 +50,6 @@ run sets another bound.
 """
 
 
-def read_object(text: str) -> dict[str, Any]:
-    """Read a JSON object from the command line or a file.
-
-    Args:
-        text: JSON.
-
-    Raises:
-        ValueError: It is none, or is nested too deeply.
-    """
-    try:
-        value = json.loads(text)
-    # Python's reader calls itself for each level.
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(value, dict):
-        raise ValueError(
-            f"a JSON object is needed, this is one of type {type(value).__name__}"
-        )
-    return value
-
-
 def read_config_file(path: Path) -> dict[str, Any]:
     """Read the settings in a .json, .toml or .yaml file.
 
@@ -100,37 +77,6 @@ def read_config_file(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _one_argument(
-    read: Callable[[str], Any], metavar: str
-) -> PrimitiveConstructorSpec[Any]:
-    """Describe to tyro a value that is one argument, read by `read`.
-
-    Without it, tyro would make flags of the keys that an object has by default.
-    """
-
-    def from_arguments(arguments: list[str]) -> Any:
-        [argument] = arguments
-        return read(argument)
-
-    def is_value(value: Any) -> bool:
-        return isinstance(value, str | Mapping)
-
-    def to_arguments(value: Any) -> list[str]:
-        return [value if isinstance(value, str) else json.dumps(value)]
-
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=metavar,
-        instance_from_str=from_arguments,
-        is_instance=is_value,
-        str_from_instance=to_arguments,
-    )
-
-
-SpecField = Annotated[Spec, _one_argument(read_spec, "SPEC")]
-"""A component, as `read_spec` reads it."""
-JsonField = Annotated[dict[str, Any], _one_argument(read_object, "JSON")]
-"""An object of names and values, as JSON."""
 INDEPENDENCE_MODES = ("mixed", "prompt_switch", "accept_anneal", "internalised")
 """How a policy may learn to do without agents."""
 
@@ -148,12 +94,8 @@ class TrainConfig:
     """
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""
-    chat_template: str = ""
-    """File with a chat template (Jinja) in place of the tokenizer's."""
-    chat_template_kwargs: JsonField = field(default_factory=dict)
-    """Variables of the chat template: {"enable_thinking": false}. They become part of
-    the template that is saved with the policy.
-    """
+    chat: OmitArgPrefixes[ChatSettings] = field(default_factory=ChatSettings)
+    """By which template its conversations are written."""
     out: Path = Path("runs/train")
     """Folder for checkpoints, metrics and episodes; a run found there is resumed."""
     seed: Natural = 0
@@ -201,10 +143,6 @@ class TrainConfig:
     num_minibatches: Count = 1
     """Parts into which the groups of a batch are split, each with an optimiser update
     of its own (arXiv 1707.06347).
-    """
-    mask_truncated: bool = False
-    """Do not train on episodes that a limit cut off (overlong filtering, arXiv
-    2503.14476): they count in their group's baseline, and in no normaliser.
     """
     baseline: Annotated[str, OneOf(BASELINES)] = "split"
     """Whom a rollout is compared with: split, union or per_mode."""

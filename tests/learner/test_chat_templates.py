@@ -31,6 +31,7 @@ from aipo_learner.policy.tiny import CHAT_TEMPLATE
 from aipo_learner.samplers.base import ChatVoice
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.chat_template import ChatTemplate
+from aipo_learner.settings.chat import ChatSettings
 
 SAID = "xA1"
 """What the policy says."""
@@ -552,7 +553,7 @@ def test_a_base_model_gets_a_plain_template_and_says_so(
 
 
 def test_a_run_goes_on_with_the_template_that_it_began_with(tmp_path: Path):
-    def run(num_steps: int, **template: object) -> None:
+    def run(num_steps: int) -> None:
         settings = TrainConfig(
             out=tmp_path / "run",
             num_steps=num_steps,
@@ -561,19 +562,21 @@ def test_a_run_goes_on_with_the_template_that_it_began_with(tmp_path: Path):
             checkpoint_every=1,
             loggers="",
             num_threads=1,
-            **template,
+            chat=ChatSettings(
+                chat_template=str(file), chat_template_kwargs={"polite": True}
+            ),
         )
         train(settings, Console(quiet=True))
 
     file = tmp_path / "mine.jinja"
     file.write_text("{% if polite %}Please.{% endif %}" + CHAT_TEMPLATE)
-    run(1, chat_template=str(file), chat_template_kwargs={"polite": True})
+    run(1)
     saved = policy_folder(str(tmp_path / "run"))
     template = Path(saved, "chat_template.jinja").read_text()
     assert template == "{%- set polite = true %}{{ '' }}" + file.read_text()
     file.write_text(CHAT_TEMPLATE)
     with pytest.raises(PolicyError, match="with another chat template than"):
-        run(1, chat_template=str(file), chat_template_kwargs={"polite": True})
+        run(1)
 
 
 TRL = "trl==1.16.0"

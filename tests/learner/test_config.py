@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from aipo_env import ConfigError
+from aipo_env import ConfigError, read_spec
 from aipo_learner.build import read_sampler
 from aipo_learner.settings.recipes import RECIPES, toy, toy_base, toy_masked
-from aipo_learner.settings.train import TrainConfig, read_spec
+from aipo_learner.settings.train import TrainConfig
 
 
 def test_a_run_has_at_most_forty_fields():

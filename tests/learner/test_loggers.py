@@ -1,6 +1,7 @@
 """Where metrics go beside metrics.jsonl."""
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ def test_tensorboard_and_a_resumed_run(tmp_path: Path):
             log_to(loggers, {"reward": value}, step)
         for logger in loggers.values():
             logger.close()
+        # Files are read in the order of their names, which have whole seconds.
+        time.sleep(1.1)
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in board.Scalars("reward")] == [
         (1, 1.0),
