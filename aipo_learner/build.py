@@ -36,9 +36,9 @@ from aipo_learner.policy.chat import check_template, choose_template
 from aipo_learner.policy.distributed import join_ranks, own_copy, shard
 from aipo_learner.policy.fitness import check_context
 from aipo_learner.policy.forward import LearnerForward
-from aipo_learner.policy.load import load_policy, policy_folder
+from aipo_learner.policy.load import count_weights, load_policy, policy_folder
 from aipo_learner.policy.lora import add_adapter
-from aipo_learner.policy.runtime import prepare
+from aipo_learner.policy.runtime import choose_threads, prepare
 from aipo_learner.rollout.independence import WithholdingPool
 from aipo_learner.rollout.ray_workers import RayWorkers, WorkerSettings
 from aipo_learner.rollout.sampled import (
@@ -48,7 +48,7 @@ from aipo_learner.rollout.sampled import (
     play_groups,
 )
 from aipo_learner.rollout.stored import StoredBatches
-from aipo_learner.run.folder import Run
+from aipo_learner.run.folder import Run, stored_setting
 from aipo_learner.run.interrupt import InterruptFlag
 from aipo_learner.run.metrics_log import MetricsLog
 from aipo_learner.samplers.base import Sampler
@@ -63,8 +63,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "vllm-serve": served_sampler,
 }
 """By the names that `--sampler` takes, beside "auto"."""
-_OF_THE_RUN = ("model", "tokenizer", "temperature")
-"""What every sampler is given, and no spec sets."""
+_NOT_FOR_SPECS = ("model", "tokenizer", "temperature", "thread", "is_served")
+"""Arguments of samplers that no spec sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,8 @@ def build_training(
             why.
         CheckpointError: The run's folder, or a checkpoint in it, cannot be used.
     """
-    prepare(config.num_threads)
+    config = _with_threads(config)
+    prepare(config.num_threads or 1)
     # Adapters are drawn from it, alike on every rank.
     torch.manual_seed(config.seed)
     join_ranks()
@@ -182,8 +183,7 @@ def build_training(
         if config.source.is_stored:
             batches = StoredBatches(config.source, config.rollouts, scenario, tokenizer)
         else:
-            players = workers or sampler
-            batches = _build_batches(run, config, scenario, players, interrupt)
+            batches = _build_batches(run, config, scenario, sampler, workers, interrupt)
         opened.enter_context(closing(batches))
         held_out = scenario
         if config.evaluation.every:
@@ -221,6 +221,22 @@ def _with_rules(config: TrainConfig, scenario: Scenario) -> TrainConfig:
         return config
     limit = scenario.rules.max_policy_tokens
     return replace(config, objective=replace(objective, max_policy_tokens=limit))
+
+
+def _with_threads(config: TrainConfig) -> TrainConfig:
+    """Return settings that say how many threads there are.
+
+    A run that is resumed goes on with those that it began with: sums depend on them.
+    """
+    if config.num_threads is not None:
+        return config
+    num_threads = stored_setting(config.out, "num_threads")
+    if type(num_threads) is not int or num_threads < 1:
+        num_weights = count_weights(
+            policy_folder(config.policy), trust_remote_code=config.trust_remote_code
+        )
+        num_threads = choose_threads(num_weights)
+    return replace(config, num_threads=num_threads)
 
 
 def build_policy(
@@ -315,9 +331,9 @@ def read_sampler(spec: Spec) -> tuple[str, dict[str, Any]]:
         has_vllm = torch.cuda.is_available() and find_spec("vllm") is not None
         kind = "vllm" if has_vllm else "transformers"
     make = choose(SAMPLERS, kind, "sampler")
-    options = named_options(make, options, "sampler", _OF_THE_RUN)
+    options = named_options(make, options, "sampler", _NOT_FOR_SPECS)
     for name in options:
-        if name in _OF_THE_RUN:
+        if name in _NOT_FOR_SPECS:
             raise ConfigError(
                 f"sampler: {name!r} is a setting of the run, not of the sampler's spec."
             )
@@ -368,31 +384,30 @@ def _build_batches(
     run: Run,
     config: TrainConfig,
     scenario: Scenario,
-    players: RayWorkers | Sampler,
+    sampler: Sampler,
+    workers: RayWorkers | None,
     interrupt: InterruptFlag,
 ) -> SampledBatches:
-    """Return the batches that the workers or the sampler play."""
+    """Return the batches that the workers play; without any, the sampler."""
     settings = config.rollouts
-    if isinstance(players, RayWorkers):
-        play = players.play
-        # Workers have copies of the weights.
-        samples_during_update = True
+    if workers:
+        play = workers.play
     else:
         play = partial(
             play_groups,
             settings,
             scenario,
-            players,
+            sampler,
             is_constant=_constant_groups(config, scenario),
         )
-        samples_during_update = players.samples_during_update
     return SampledBatches(
         settings,
         play,
         interrupt,
         first_step=run.step,
         queued=run.queued_episodes(),
-        samples_during_update=samples_during_update,
+        # Workers have copies of the weights.
+        samples_during_update=bool(workers) or sampler.samples_during_update,
     )
 
 
@@ -401,7 +416,7 @@ def build_rollouts(config: TrainConfig) -> tuple[PreTrainedModel, Sampler, Scena
 
     It is given the policy's weights later: what it loads has only their shapes.
     """
-    prepare(config.num_threads)
+    prepare(config.num_threads or 1)
     model, tokenizer = build_policy(config, policy_folder(config.policy))
     sampler = build_sampler(
         config.sampler, model, tokenizer, temperature=config.temperature

@@ -28,8 +28,8 @@ from aipo_learner.evaluation.trust import check_trusted
 from aipo_learner.learn.idle import Learned
 from aipo_learner.policy.chat import choose_template
 from aipo_learner.policy.distributed import rank
-from aipo_learner.policy.load import load_policy, policy_folder
-from aipo_learner.policy.runtime import prepare
+from aipo_learner.policy.load import count_weights, load_policy, policy_folder
+from aipo_learner.policy.runtime import choose_threads, prepare
 from aipo_learner.reporting.report import write_report
 from aipo_learner.run.folder import FORMAT
 from aipo_learner.samplers.weight_sync import check_sampler, sync_weights
@@ -149,8 +149,12 @@ def evaluate_command(argv: list[str]) -> None:
             " SPEC the agents, --reward module:function=1,… the reward."
         ),
     )
-    prepare(options.num_threads)
     folder = policy_folder(options.policy)
+    num_threads = options.num_threads
+    if num_threads is None:
+        num_weights = count_weights(folder, trust_remote_code=options.trust_remote_code)
+        num_threads = choose_threads(num_weights)
+    prepare(num_threads)
     model, tokenizer = load_policy(folder, trust_remote_code=options.trust_remote_code)
     tokenizer.chat_template = choose_template(
         tokenizer, options.chat.chat_template, options.chat.chat_template_kwargs

@@ -148,7 +148,7 @@ def _measure(
     policy: str, config: TrainConfig, folder: Path, measure: Measure
 ) -> dict[str, Scores]:
     """Score a policy without agents and with; keep some episodes for the viewer."""
-    prepare(config.num_threads)
+    prepare(config.num_threads or 1)
     # Every arm is measured with agents too, also the one that was trained without them.
     scenario = build_scenario(config.environment, "scripted", seed=config.seed)
     model, tokenizer = load_policy(policy_folder(policy))

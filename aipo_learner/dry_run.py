@@ -32,6 +32,7 @@ from aipo_env import (
     RuleSettings,
     build_scenario,
     check_agents,
+    parse_spec,
     read_episodes,
     run_sync,
     write_episodes,
@@ -472,8 +473,9 @@ def _bytes_per_gpu(
 
 def _has_own_weights(config: TrainConfig) -> bool:
     """Return whether the sampler has a copy of the weights on the learner's GPU."""
+    spec_type, _ = parse_spec(config.sampler, "sampler")
     # On the machine that it is meant for, it may be vLLM.
-    if config.sampler == "auto":
+    if spec_type == "auto":
         return True
     kind, options = read_sampler(config.sampler)
     # A server that is named is elsewhere.

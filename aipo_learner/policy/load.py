@@ -164,6 +164,23 @@ def _may_be_on_hub(path: str) -> bool:
     return not is_path and path.count("/") == 1
 
 
+def count_weights(path: str, *, trust_remote_code: bool = False) -> int:
+    """Return how many weights a model has, before it is loaded; 0 if it cannot be told.
+
+    What is wrong with it, `load_policy` says.
+    """
+    try:
+        shape = load_architecture(path, trust_remote_code=trust_remote_code)
+        # Tensors that have a size and no memory.
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(
+                shape, trust_remote_code=trust_remote_code
+            )
+    except Exception:
+        return 0
+    return sum(weight.numel() for weight in model.parameters())
+
+
 def load_architecture(
     path: str, *, trust_remote_code: bool = False
 ) -> PreTrainedConfig:

@@ -1,6 +1,7 @@
 """Process-wide settings for torch on this machine."""
 
 import ctypes
+import os
 import platform
 
 import torch
@@ -15,6 +16,25 @@ _LARGEST_KEPT = 1 << 30
 """Bytes. Larger than any tensor of a small model; glibc takes an int."""
 _HEAP_STEP = 1 << 26
 """Bytes that the heap grows by, so that it seldom does."""
+SMALL_MODEL = 5_000_000
+"""Weights below which one thread is taken: docs/runs.md has the measurement."""
+HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+"""Whether the system says which cores a process may use; only Linux does."""
+
+
+def choose_threads(num_weights: int) -> int:
+    """Return how many CPU threads a model of this size is to be computed with.
+
+    Below `SMALL_MODEL` weights a second thread gains little, and on a busy machine it
+    loses much: threads wait for each other. From there on, one per core that this
+    process may use, and never more than OMP_NUM_THREADS.
+    """
+    if num_weights < SMALL_MODEL:
+        return 1
+    num_cores = len(os.sched_getaffinity(0)) if HAS_AFFINITY else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    # torchrun sets it to 1, for several ranks on one machine.
+    return min(num_cores, int(limit)) if limit.isdecimal() and int(limit) else num_cores
 
 
 def prepare(num_threads: int) -> None:

@@ -86,6 +86,18 @@ _WRITING = ".writing"
 """Suffix of a checkpoint that is being written, or deleted: it is no checkpoint."""
 
 
+def stored_setting(folder: Path, name: str) -> Any:
+    """Return a setting of the run in a folder; None if there is no such run, or none.
+
+    What is wrong with the folder, `Run.open` says.
+    """
+    try:
+        text = read_whole(check_place(folder / "config.json")).decode("utf-8")
+        return read_object(text).get(name)
+    except (OSError, ValueError):
+        return None
+
+
 def check_folder(folder: Path) -> None:
     """Check every name that a run writes in its folder, which may be somebody else's.
 

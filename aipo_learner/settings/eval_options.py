@@ -9,7 +9,13 @@ from tyro.conf import OmitArgPrefixes
 from aipo_env import ConfigError, Environment, Spec, read_spec
 from aipo_learner.settings.arguments import SpecField
 from aipo_learner.settings.chat import ChatSettings
-from aipo_learner.settings.checks import Count, Natural, Positive, check_settings
+from aipo_learner.settings.checks import (
+    Count,
+    Natural,
+    OptionalCount,
+    Positive,
+    check_settings,
+)
 
 _OPTION = re.compile(r"\s*[A-Za-z_]\w*\s*=")
 """How an option of a task source begins, as in `limit=9`."""
@@ -61,8 +67,8 @@ class EvalOptions:
     """Draws the toy world, the order of tasks and every sample."""
     temperature: Positive = 1.0
     """Sampling temperature; nothing else bends the distribution: no top-p, no top-k."""
-    num_threads: Count = 2
-    """CPU threads of torch."""
+    num_threads: OptionalCount = None
+    """CPU threads of torch. If not given, as for `aipo train`."""
     out: Path | None = None
     """Folder for scores.json and episodes.jsonl; of several sets, each has a folder of
     its own in it.

@@ -178,8 +178,10 @@ class TrainConfig:
     """
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """How the update is computed."""
-    num_threads: Count = 2
-    """CPU threads of torch; part of what makes a run repeatable."""
+    num_threads: Annotated[int | None, Bounds("a whole number, 1 or more", 1)] = None
+    """CPU threads of torch; part of what makes a run repeatable. If not given, 1 for
+    small models, else one per core; never more than OMP_NUM_THREADS.
+    """
     checkpoint_every: Count = 25
     """Steps between checkpoints, each a complete Hugging Face export."""
     keep_checkpoints: Count = 2

@@ -125,7 +125,8 @@ def test_a_samplers_spec_is_read_by_name():
     assert read_sampler("vllm:http://HOST:8000,weights=transfer") == served
     named = {"type": "vllm-serve", "max_num_seqs": 8}
     assert read_sampler(named) == ("vllm-serve", {"max_num_seqs": 8})
-    with pytest.raises(ConfigError, match="'temperature' is a setting of the run"):
-        read_sampler("transformers:temperature=0.5")
+    for spec in ("transformers:temperature=0.5", "transformers:thread=1"):
+        with pytest.raises(ConfigError, match="is a setting of the run, not of"):
+            read_sampler(spec)
     with pytest.raises(ConfigError, match="no 'vlm'.*Did you mean 'vllm'"):
         read_sampler("vlm")
