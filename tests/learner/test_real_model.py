@@ -108,7 +108,7 @@ def test_it_is_trained_with_agents(smollm2: Path, tmp_path: Path):
         out=tmp_path / "aided",
         environment={
             "source": "shipped:science",
-            "agents": "scripted",
+            "agents": "notes",
             "rules": RuleSettings(
                 max_policy_tokens=48, max_context_tokens=1024, max_turns=3
             ),
