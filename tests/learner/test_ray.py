@@ -38,7 +38,7 @@ def test_a_killed_worker_is_replaced_and_nothing_lost_or_counted_twice(
     assert (tmp_path / "ray-notes" / "killed").exists()
     assert result.pop("loss_gap") < 1e-6
     assert result == {
-        "steps": [0, 1, 2],
+        "steps": [1, 2, 3],
         "num_episodes": 9,
         "same_episodes": True,
         "num_calls": 32,
