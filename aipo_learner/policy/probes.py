@@ -86,7 +86,9 @@ class LogitChange:
     def __call__(self, logits: Tensor) -> Tensor:
         """Return logits as the model would: a tensor of the same form."""
         scaled = logits * self.scale
-        return scaled if self.cap is None else (scaled / self.cap).tanh() * self.cap
+        if self.cap is None:
+            return scaled
+        return self.cap * (scaled / self.cap).tanh()
 
 
 def probe_logits(num_ids: int, device: torch.device) -> Tensor:
@@ -95,7 +97,8 @@ def probe_logits(num_ids: int, device: torch.device) -> Tensor:
     Every id has at every token a logit of its own, and none is near 0 for its token.
     """
     part = torch.linspace(0.5, 1.0, num_ids, device=device)
-    signs = 1 - 2 * (torch.arange(num_ids, device=device) % 2)
+    is_odd = torch.arange(num_ids, device=device) % 2
+    signs = 1 - 2 * is_odd
     sizes = torch.tensor(_SIZES, device=device)
     return (sizes[:, None] * part * signs)[None]
 
@@ -111,9 +114,12 @@ def logit_change(given: Tensor, returned: Tensor) -> LogitChange | None:
         return None
     # Where logits are smallest a cap does nothing, where they are largest it is what is
     # left. A median of roundings is far nearer than each of them.
-    ratios = returned[0, 0].double() / given[0, 0].double()
+    smallest_given = given[0, 0].double()
+    smallest_returned = returned[0, 0].double()
+    ratios = smallest_returned / smallest_given
     scale = ratios.median().item()
-    largest = returned[0, -1].abs().max().item()
+    largest_returned = returned[0, -1].abs()
+    largest = largest_returned.max().item()
     for change in (LogitChange(scale, None), LogitChange(scale, largest)):
         explained = change(given)
         if torch.allclose(returned.float(), explained, rtol=_LOGIT_ROUNDING, atol=0.0):
@@ -144,9 +150,12 @@ def is_product(
     numbers = torch.arange(2.0 * num_features, device=weight.device)
     states = numbers.sin().to(weight.dtype).view(1, 2, num_features)
     product = functional.linear(states, weight, getattr(head, "bias", None))
-    bound = _PRODUCT_ROUNDING * torch.finfo(weight.dtype).eps * product.abs().max()
     given = forward(states)
-    return given.shape == product.shape and bool((given - product).abs().max() <= bound)
+    if given.shape != product.shape:
+        return False
+    unit = torch.finfo(weight.dtype).eps * product.abs().max()
+    difference = (given - product).abs().max()
+    return bool(difference <= _PRODUCT_ROUNDING * unit)
 
 
 @torch.no_grad()
@@ -195,7 +204,8 @@ def _packing_fault(probe: Probe, model: PreTrainedModel) -> str:
     crowd = _packed(*[before] * num_before, row)
     alone = {"input_ids": row[None]}
     exact = probe(alone, last, is_exact=True)
-    is_right = _are_close(probe(crowd, last, is_exact=True), exact, _tolerance(model))
+    crowded = probe(crowd, last, is_exact=True)
+    is_right = _are_close(crowded, exact, _tolerance(model))
     # Other attention, in bfloat16, is as far from float32 as bfloat16 is anyway.
     rounded = probe(alone, last, is_exact=False)
     rounding = max(map(_distance, rounded, exact))

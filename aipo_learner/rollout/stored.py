@@ -161,7 +161,7 @@ def tokenised(
     runs = _runs(chat.prompt(opening), 0)
     num_turns = 0
     ended = False
-    for message in messages[len(opening) :]:
+    for place, message in enumerate(messages[len(opening) :], len(opening)):
         if message.role == "assistant":
             # An episode made elsewhere may have messages and no turns.
             turns = episode.turns[num_turns : num_turns + 1]
@@ -170,7 +170,10 @@ def tokenised(
             runs += _runs(chat.written(message, ended=ended), num_turns)
             num_turns += 1
         else:
-            runs += _runs(chat.suffix(message, ended=ended), num_turns)
+            # Up to the policy's turn, which stands before the message.
+            earlier = [one.role for one in messages[: place - 1]]
+            pieces = chat.suffix(message, ended=ended, earlier=earlier)
+            runs += _runs(pieces, num_turns)
     return TokenRecord.join(runs)
 
 

@@ -2,7 +2,9 @@
 imitation.
 """
 
+import copy
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from aipo_env import (
+    Author,
     Completion,
     ConfigError,
     Consult,
@@ -391,3 +394,18 @@ def test_sampled_batches_can_be_written_and_trained_on(scenario, tmp_path):
     write_episodes(tmp_path / "one.jsonl", group, reveal=True)
     [again] = batches(tmp_path / "one.jsonl", scenario, tokenizer).take(0)
     assert again == group
+
+
+def test_turns_that_a_template_numbers_are_numbered(scenario, tokenizer):
+    numbered = copy.deepcopy(tokenizer)
+    numbered.chat_template = (
+        "{% for m in messages %}{{ loop.index }} {{ m['content'] }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}{{ messages | length + 1 }} {% endif %}"
+    )
+    name = scenario.source.world.problem("train", 0).operators[0].name
+    turns = [f"<knowledge>{name}</knowledge>"] * 2 + ["\\boxed{12}"]
+    episode = spoken(scenario, tokenizer, turns)
+    made = tokenised(episode, scenario, numbered)
+    text = numbered.decode(made.token_ids[made.author == Author.TEMPLATE])
+    # A system's, a user's; then turns of the policy and replies by turns.
+    assert re.findall(r"[0-9]+", text) == ["1", "2", "3", "4", "5", "6", "7"]

@@ -61,7 +61,10 @@ class RowCache(Cache):
         self.model = model
         self.owners = list(owners)
         num_cached = [owner.num_cached for owner in owners]
-        last_column = max(map(sum, zip(num_cached, num_fed, strict=True)))
+        lengths = [
+            cached + fed for cached, fed in zip(num_cached, num_fed, strict=True)
+        ]
+        last_column = max(lengths)
         self.ends = [last_column - num for num in num_fed]
         pairs = zip(self.ends, num_cached, strict=True)
         self.starts = [end - num for end, num in pairs]
@@ -89,7 +92,9 @@ class RowCache(Cache):
             pairs = [owner.cache[layer] if owner.cache else None for owner in owners]
             keys = [pair[0] if pair else None for pair in pairs]
             values = [pair[1] if pair else None for pair in pairs]
-            cache._tensors.append([cache._stacked(keys), cache._stacked(values)])
+            stacked_keys = cache._stacked(keys)
+            stacked_values = cache._stacked(values)
+            cache._tensors.append([stacked_keys, stacked_values])
         return cache
 
     @property
@@ -158,7 +163,9 @@ class RowCache(Cache):
         """
         if layer_idx == len(self._tensors):
             # Nobody held anything: only the model says what shapes its layers have.
-            self._tensors.append([self._empty(key_states), self._empty(value_states)])
+            keys = self._empty(key_states)
+            values = self._empty(value_states)
+            self._tensors.append([keys, values])
         pair = self._tensors[layer_idx]
         for part, states in enumerate((key_states, value_states)):
             if pair[part].shape[1] < self.width:
@@ -169,8 +176,9 @@ class RowCache(Cache):
                 # Where a row is fed less than another, it may have tokens already.
                 states = torch.where(self._is_token[..., None, None], states, new)
             new.copy_(states)
-        shown = [tensor[:, self._left : self.width].transpose(1, 2) for tensor in pair]
-        return shown[0], shown[1]
+        columns = slice(self._left, self.width)
+        all_keys, all_values = (tensor[:, columns] for tensor in pair)
+        return all_keys.transpose(1, 2), all_values.transpose(1, 2)
 
     def release(self, rows: Sequence[int]) -> None:
         """Give their owners what these rows hold."""
