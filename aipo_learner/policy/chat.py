@@ -79,6 +79,9 @@ def check_template(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
 
 def _read(file: str) -> str:
     try:
+        # Else a pipe would be waited for.
+        if not Path(file).is_file():
+            raise OSError("there is no such file")
         return read_whole(Path(file)).decode("utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(

@@ -3,6 +3,7 @@
 # ruff: noqa: E501, RUF001 - templates have long lines, and marks with wide bars
 
 import logging
+import os
 import re
 import subprocess
 from collections.abc import Callable, Sequence
@@ -536,6 +537,10 @@ def test_a_template_comes_from_a_file(tmp_path: Path):
     assert choose_template(tokenizer, str(file)) == file.read_text()
     with pytest.raises(ConfigError, match="chat_template='nowhere.jinja' cannot be"):
         choose_template(tokenizer, "nowhere.jinja")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read: there is no such file"):
+            choose_template(tokenizer, str(path))
 
 
 def test_a_base_model_gets_a_plain_template_and_says_so(
