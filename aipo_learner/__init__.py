@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     )
     from aipo_learner.learn.agent_free_rows import agent_free_rows
     from aipo_learner.learn.idle import Learned
-    from aipo_learner.learn.logprobs import batch_logprobs
+    from aipo_learner.learn.logprobs import microbatch_logprobs
     from aipo_learner.learn.metrics import merge_metrics, summarize
     from aipo_learner.learn.objective import (
         agent_coefficient,
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
         aipo_loss,
         policy_normalizer,
     )
-    from aipo_learner.learn.rows import Batch, Row, collate, episode_row, split_rows
+    from aipo_learner.learn.rows import (
+        Microbatch,
+        Row,
+        collate,
+        episode_row,
+        split_rows,
+    )
     from aipo_learner.learn.training_rows import TrainingRows, training_rows
     from aipo_learner.learn.update import update
     from aipo_learner.policy.forward import LearnerForward
@@ -53,7 +59,7 @@ _HOMES = {
     "learn.advantages": ("group_advantages", "is_dropped", "overlong_penalty"),
     "learn.agent_free_rows": ("agent_free_rows",),
     "learn.idle": ("Learned",),
-    "learn.logprobs": ("batch_logprobs",),
+    "learn.logprobs": ("microbatch_logprobs",),
     "learn.metrics": ("merge_metrics", "summarize"),
     "learn.objective": (
         "agent_coefficient",
@@ -61,7 +67,7 @@ _HOMES = {
         "aipo_loss",
         "policy_normalizer",
     ),
-    "learn.rows": ("Batch", "Row", "collate", "episode_row", "split_rows"),
+    "learn.rows": ("Microbatch", "Row", "collate", "episode_row", "split_rows"),
     "learn.training_rows": ("TrainingRows", "training_rows"),
     "learn.update": ("update",),
     "policy.forward": ("LearnerForward",),
@@ -87,13 +93,13 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "RECIPES",
-    "Batch",
     "ComputeConfig",
     "EpisodeSource",
     "EvaluationSchedule",
     "HFSampler",
     "Learned",
     "LearnerForward",
+    "Microbatch",
     "ObjectiveConfig",
     "OptimizerConfig",
     "Row",
@@ -106,7 +112,6 @@ __all__ = [
     "agent_free_rows",
     "agent_normalizer",
     "aipo_loss",
-    "batch_logprobs",
     "build_sampler",
     "by_group",
     "check_sampler",
@@ -118,6 +123,7 @@ __all__ = [
     "is_dropped",
     "load_policy",
     "merge_metrics",
+    "microbatch_logprobs",
     "overlong_penalty",
     "pass_at_k",
     "play_wave",

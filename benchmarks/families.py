@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from aipo_env import Author, Completion, Message, PolicyError, Span, all_of
-from aipo_learner.learn.logprobs import batch_logprobs
+from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.rows import Row, collate
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.tiny import build_tokenizer
@@ -401,7 +401,7 @@ def compare_learner(model: PreTrainedModel, layout: str) -> float:
     forward = LearnerForward(model, compute, temperature=TEMPERATURE)
     batch = collate([_row(sequence) for sequence in sequences], 0)
     with torch.no_grad():
-        logprobs, _ = batch_logprobs(forward, batch)
+        logprobs, _ = microbatch_logprobs(forward, batch)
     gaps = [
         (row[1 : len(sequence)] - _logprobs(model, sequence.tolist())).abs().max()
         for row, sequence in zip(logprobs, sequences, strict=True)

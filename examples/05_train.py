@@ -14,7 +14,6 @@ from aipo_learner import (
     agent_free_rows,
     agent_normalizer,
     aipo_loss,
-    batch_logprobs,
     by_group,
     collate,
     episode_row,
@@ -23,6 +22,7 @@ from aipo_learner import (
     is_dropped,
     load_policy,
     merge_metrics,
+    microbatch_logprobs,
     play_wave,
     policy_folder,
     policy_normalizer,
@@ -86,7 +86,7 @@ def descend(rows):
     optimizer.zero_grad(set_to_none=True)
     parts = []
     for batch in batches:
-        logprobs, _ = batch_logprobs(forward, batch)
+        logprobs, _ = microbatch_logprobs(forward, batch)
         loss, metrics = aipo_loss(
             logprobs,
             logprobs.detach(),  # the weights are those of the rollouts

@@ -18,9 +18,10 @@ from aipo_env import (
     shown,
     write_anew,
 )
-from aipo_learner.learn.logprobs import token_logprobs
+from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.objective import agent_coefficient
 from aipo_learner.learn.rows import collate, episode_row
+from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.settings.objective import ObjectiveConfig
 
 MAX_FLOAT32 = 3.4e38
@@ -44,17 +45,18 @@ def episode_coefficients(
     As if the advantage were positive: what it multiplies is shown, not how much a step
     moved. float32[T] per episode, NaN at all other tokens.
     """
+    forward = LearnerForward(model, temperature=temperature)
     coefficients: list[NDArray[np.float32]] = []
     for episode in episodes:
         row = episode_row(episode, _POSITIVE_ADVANTAGE)
         # One at a time, so that nothing is padded, and any token pads.
-        batch = collate([row], _PAD_TOKEN_ID, model.device)
-        logprobs, _ = token_logprobs(model, batch, temperature=temperature)
+        alone = collate([row], _PAD_TOKEN_ID, model.device)
+        logprobs, _ = microbatch_logprobs(forward, alone)
         # The policy is its own old policy: before a step, their ratio is 1.
         of_all = agent_coefficient(
-            logprobs, logprobs, batch.agent_logprobs, batch.advantages, objective
+            logprobs, logprobs, alone.agent_logprobs, alone.advantages, objective
         )
-        of_agents = torch.where(batch.agent_mask, of_all, torch.nan)
+        of_agents = torch.where(alone.agent_mask, of_all, torch.nan)
         of_episode = of_agents[0, : len(episode.tokens)]
         coefficients.append(of_episode.cpu().numpy())
     return coefficients

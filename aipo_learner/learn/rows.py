@@ -82,10 +82,10 @@ def episode_row(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Rows padded on the right: tensors `[batch, tokens]`.
+class Microbatch:
+    """Rows of one pass, padded on the right: tensors `[rows, tokens]`.
 
-    `advantages` and `is_rewritten` are `[batch]`. Padding is 0 in `attention_mask`, in
+    `advantages` and `is_rewritten` are `[rows]`. Padding is 0 in `attention_mask`, in
     no other mask, and without log-probabilities.
     """
 
@@ -101,7 +101,7 @@ class Batch:
 
 def collate(
     rows: Sequence[Row], pad_token_id: int, device: torch.device | str = "cpu"
-) -> Batch:
+) -> Microbatch:
     """Pad rows on the right.
 
     Args:
@@ -124,7 +124,7 @@ def collate(
     lengths = torch.tensor(row_lengths, device=device)
     columns = torch.arange(width, device=device)
     is_real = columns[None] < lengths[:, None]
-    return Batch(
+    return Microbatch(
         token_ids=padded("token_ids", pad_token_id),
         attention_mask=is_real.long(),
         policy_mask=padded("policy_mask", False),

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from aipo_env import Key, PolicyError, Salt, keyed_rng
-from aipo_learner.learn.logprobs import batch_logprobs
+from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.metrics import Metrics, merge_metrics, summarize
 from aipo_learner.learn.objective import (
     agent_normalizer,
     aipo_loss,
     policy_normalizer,
 )
-from aipo_learner.learn.rows import Batch, Row, collate, split_rows
+from aipo_learner.learn.rows import Microbatch, Row, collate, split_rows
 from aipo_learner.policy.distributed import gathered, rank, whole_tensor, world_size
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.settings.objective import ObjectiveConfig
@@ -42,23 +42,23 @@ class Normalizers:
 
 
 @dataclass
-class _Microbatch:
-    """Rows of one forward and backward pass, and what no update changes.
+class _Pass:
+    """One forward and backward pass, and what no update changes of it.
 
     `old_logprobs` are those at the weights of the step's start. Where its own first
     pass is made at these, that pass sets them.
     """
 
-    batch: Batch
+    microbatch: Microbatch
     ref_logprobs: Tensor | None
     old_logprobs: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class _Minibatch:
-    """Rows of one optimiser step."""
+    """The passes of one optimiser step."""
 
-    microbatches: Sequence[_Microbatch]
+    passes: Sequence[_Pass]
     normalizers: Normalizers
 
 
@@ -117,21 +117,21 @@ def update(
     for part in minibatch_rows(rows, settings.num_minibatches, key):
         trained = rows_with_gradient(part, settings.objective)
         num_trained += len(trained)
-        passes = split_rows(
+        of_all_ranks = split_rows(
             trained, settings.microbatch_tokens, packed=forward.is_packed
         )
-        mine, filler = share_passes(passes)
-        microbatches = []
+        mine, filler = share_passes(of_all_ranks)
+        passes = []
         for rows_of_pass in (*mine, *filler):
-            batch = collate(rows_of_pass, pad_token_id, forward.model.device)
-            ref_logprobs = _fixed_logprobs(reference, batch)
-            microbatches.append(_Microbatch(batch, ref_logprobs))
+            microbatch = collate(rows_of_pass, pad_token_id, forward.model.device)
+            ref_logprobs = _fixed_logprobs(reference, microbatch)
+            passes.append(_Pass(microbatch, ref_logprobs))
         normalizers = _normalizers(part, settings.objective)
-        minibatches.append(_Minibatch(microbatches, normalizers))
+        minibatches.append(_Minibatch(passes, normalizers))
     # The first minibatch's own passes give its old log-probabilities.
     for minibatch in minibatches[1:]:
-        for microbatch in minibatch.microbatches:
-            microbatch.old_logprobs = _fixed_logprobs(forward, microbatch.batch)
+        for its_pass in minibatch.passes:
+            its_pass.old_logprobs = _fixed_logprobs(forward, its_pass.microbatch)
     updates: list[_Update] = []
     for _ in range(settings.updates_per_step):
         for minibatch in minibatches:
@@ -180,9 +180,9 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     metrics: list[Metrics] = []
     entropy_sum = 0.0
-    for microbatch in minibatch.microbatches:
+    for its_pass in minibatch.passes:
         measured, entropy = _backward(
-            forward, microbatch, settings.objective, minibatch.normalizers
+            forward, its_pass, settings.objective, minibatch.normalizers
         )
         metrics.append(measured)
         entropy_sum += entropy
@@ -239,40 +239,40 @@ def _normalizers(rows: Sequence[Row], objective: ObjectiveConfig) -> Normalizers
     policy = 0.0
     agent = 0.0
     for row in rows:
-        batch = collate([row], _ANY_TOKEN)
-        policy += policy_normalizer(batch.policy_mask, objective)
-        agent += agent_normalizer(batch.agent_mask, batch.advantages, objective)
+        alone = collate([row], _ANY_TOKEN)
+        policy += policy_normalizer(alone.policy_mask, objective)
+        agent += agent_normalizer(alone.agent_mask, alone.advantages, objective)
     return Normalizers(policy=policy, agent=agent)
 
 
 def _backward(
     forward: LearnerForward,
-    microbatch: _Microbatch,
+    its_pass: _Pass,
     objective: ObjectiveConfig,
     normalizers: Normalizers,
 ) -> tuple[Metrics, float]:
-    """Add a microbatch's gradient; return its metrics and its sum of entropies.
+    """Add a pass's gradient; return its metrics and its sum of entropies.
 
     Entropies are in nats, of the policy's tokens.
     """
-    batch = microbatch.batch
-    logprobs, entropy = batch_logprobs(forward, batch)
+    microbatch = its_pass.microbatch
+    logprobs, entropy = microbatch_logprobs(forward, microbatch)
     # Not what the sampler reported: another engine rounds otherwise, and the first
     # ratio is to be exactly 1.
-    if microbatch.old_logprobs is None:
-        microbatch.old_logprobs = logprobs.detach()
+    if its_pass.old_logprobs is None:
+        its_pass.old_logprobs = logprobs.detach()
     loss, metrics = aipo_loss(
         logprobs,
-        microbatch.old_logprobs,
-        batch.advantages,
-        batch.policy_mask,
-        batch.agent_mask,
+        its_pass.old_logprobs,
+        microbatch.advantages,
+        microbatch.policy_mask,
+        microbatch.agent_mask,
         objective,
-        agent_logprobs=batch.agent_logprobs,
-        sampler_logprobs=batch.sampler_logprobs,
-        ref_logprobs=microbatch.ref_logprobs,
+        agent_logprobs=microbatch.agent_logprobs,
+        sampler_logprobs=microbatch.sampler_logprobs,
+        ref_logprobs=its_pass.ref_logprobs,
         entropy=entropy,
-        is_rewritten=batch.is_rewritten,
+        is_rewritten=microbatch.is_rewritten,
         policy_normalizer=normalizers.policy,
         agent_normalizer=normalizers.agent,
     )
@@ -281,7 +281,7 @@ def _backward(
     (loss * world_size()).backward()
     # Ranks exchange them by pickling, and each has a GPU of its own.
     on_cpu = {name: value.cpu() for name, value in metrics.items()}
-    return on_cpu, entropy.detach()[batch.policy_mask].sum().item()
+    return on_cpu, entropy.detach()[microbatch.policy_mask].sum().item()
 
 
 def _clipped_norm(forward: LearnerForward, max_grad_norm: float) -> float:
@@ -330,9 +330,11 @@ def _telemetry(updates: Sequence[_Update], num_minibatches: int) -> dict[str, fl
 
 
 @torch.no_grad()
-def _fixed_logprobs(forward: LearnerForward | None, batch: Batch) -> Tensor | None:
+def _fixed_logprobs(
+    forward: LearnerForward | None, microbatch: Microbatch
+) -> Tensor | None:
     """Return log-probabilities without a gradient; None without a forward pass."""
     if forward is None:
         return None
-    logprobs, _ = batch_logprobs(forward, batch)
+    logprobs, _ = microbatch_logprobs(forward, microbatch)
     return logprobs

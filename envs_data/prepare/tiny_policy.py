@@ -25,8 +25,9 @@ from tyro.conf import arg
 from aipo_env import CONSULT_KINDS, PolicyError, Salt, build_scenario, keyed_rng
 from aipo_learner.evaluation.evaluate import evaluate
 from aipo_learner.learn.learning_rate import set_learning_rate
-from aipo_learner.learn.logprobs import token_logprobs
+from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.rows import Row, collate, split_rows
+from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy, save_policy
 from aipo_learner.policy.runtime import prepare
 from aipo_learner.policy.tiny import build_model, build_tokenizer
@@ -333,7 +334,7 @@ def _learn(
     total = 0.0
     for part in split_rows(rows, microbatch_tokens):
         batch = collate(part, pad_token_id)
-        logprobs, _ = token_logprobs(model, batch)
+        logprobs, _ = microbatch_logprobs(LearnerForward(model), batch)
         loss = -logprobs[batch.policy_mask].sum() / num_learnt
         loss.backward()
         total += loss.item()

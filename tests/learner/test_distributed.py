@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from aipo_env import AgentReply, AgentRequest, Journal, Outcome, read_episodes
-from aipo_learner.learn.logprobs import batch_logprobs
+from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.rows import Row, collate
 from aipo_learner.policy.distributed import gathered, parts, share
 from aipo_learner.policy.forward import LearnerForward
@@ -213,7 +213,7 @@ def test_a_model_is_probed_before_ranks_count_their_passes():
         agent_logprobs=unknown,
         advantage=1.0,
     )
-    batch_logprobs(forward, collate([row], 0))
+    microbatch_logprobs(forward, collate([row], 0))
     assert len(passes) == num_probes + 1
 
 

@@ -25,8 +25,8 @@ from transformers import (
 
 import aipo_learner.policy.forward as forward_module
 from aipo_env import ConfigError, PolicyError
-from aipo_learner.learn.logprobs import batch_logprobs, token_logprobs
-from aipo_learner.learn.rows import Batch, Row, collate, split_rows
+from aipo_learner.learn.logprobs import microbatch_logprobs
+from aipo_learner.learn.rows import Microbatch, Row, collate, split_rows
 from aipo_learner.learn.update import update
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.settings.compute import ComputeConfig
@@ -124,7 +124,7 @@ ROWS = [drawn_row(length, seed) for seed, length in enumerate((9, 14, 12, 5))]
 
 
 def by_full_logits(
-    model: PreTrainedModel, batch: Batch, temperature: float
+    model: PreTrainedModel, batch: Microbatch, temperature: float
 ) -> tuple[torch.Tensor, ...]:
     """Row by row, without padding: what the pass has to equal."""
     wanted = batch.policy_mask | batch.agent_mask
@@ -153,7 +153,7 @@ def test_every_model_gives_what_full_logits_give(
 ):
     monkeypatch.setattr(forward_module, "_FEW_LOGITS", few_logits)
     model, batch = build(name), collate(ROWS, pad_token_id=0)
-    logprobs, entropy = batch_logprobs(
+    logprobs, entropy = microbatch_logprobs(
         LearnerForward(model, ComputeConfig(layout=layout), temperature=0.7), batch
     )
     wanted_logprobs, wanted_entropy = by_full_logits(model, batch, 0.7)
@@ -178,7 +178,7 @@ def test_chunks_are_used_where_a_head_is_capped_scaled_or_biased(
     model.get_output_embeddings().register_forward_hook(
         lambda module, args, out: widths.append(out.shape[-1])
     )
-    batch_logprobs(forward, collate(ROWS, pad_token_id=0))
+    microbatch_logprobs(forward, collate(ROWS, pad_token_id=0))
     assert widths == [2]
 
 
@@ -234,7 +234,7 @@ def test_a_head_in_chunks_gives_what_all_of_its_logits_give(
     results = []
     for few_logits in (0, 1 << 22):
         monkeypatch.setattr(forward_module, "_FEW_LOGITS", few_logits)
-        logprobs, entropy = batch_logprobs(forward, batch)
+        logprobs, entropy = microbatch_logprobs(forward, batch)
         results.append((logprobs, entropy, gradients(model, logprobs)))
     (logprobs, entropy, gradient), (all_logprobs, all_entropy, all_gradient) = results
     largest = all_gradient.abs().max().item()
@@ -356,7 +356,7 @@ def test_a_head_that_is_more_than_a_product_holds_its_logits(kind: type[nn.Linea
     forward = LearnerForward(model, temperature=0.7)
     assert not forward.takes_chunks
     batch = collate(ROWS, pad_token_id=0)
-    logprobs, _ = batch_logprobs(forward, batch)
+    logprobs, _ = microbatch_logprobs(forward, batch)
     wanted, _ = by_full_logits(model, batch, 0.7)
     torch.testing.assert_close(logprobs, wanted, rtol=1e-4, atol=1e-5)
 
@@ -371,7 +371,7 @@ def test_a_model_that_does_not_call_its_head_is_refused():
 def test_the_model_is_left_as_it_was():
     model = build("qwen3")
     forward = LearnerForward(model, ComputeConfig(gradient_checkpointing=True))
-    batch_logprobs(forward, collate(ROWS, pad_token_id=0))
+    microbatch_logprobs(forward, collate(ROWS, pad_token_id=0))
     assert not any("forward" in vars(module) for module in model.modules())
     assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, VOCABULARY)
 
@@ -385,7 +385,7 @@ def test_gradient_checkpointing_keeps_only_the_inputs_of_layers():
             lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor,
             lambda tensor: tensor,
         ):
-            logprobs, _ = batch_logprobs(LearnerForward(model, compute), batch)
+            logprobs, _ = microbatch_logprobs(LearnerForward(model, compute), batch)
         kept.append(len(sizes))
         results.append(gradients(model, logprobs))
     assert torch.equal(results[0], results[1])
@@ -397,8 +397,8 @@ def test_gradient_checkpointing_keeps_only_the_inputs_of_layers():
 def test_compiled_layers_give_the_same():
     model, batch = build("qwen3"), collate(ROWS, pad_token_id=0)
     compute = ComputeConfig(compile_layers=True, gradient_checkpointing=True)
-    logprobs, _ = batch_logprobs(LearnerForward(model, compute), batch)
-    plain, _ = token_logprobs(model, batch)
+    logprobs, _ = microbatch_logprobs(LearnerForward(model, compute), batch)
+    plain, _ = microbatch_logprobs(LearnerForward(model), batch)
     torch.testing.assert_close(logprobs, plain, rtol=1e-4, atol=1e-5)
     ours, theirs = gradients(model, logprobs), gradients(model, plain)
     torch.testing.assert_close(
@@ -415,13 +415,13 @@ def test_bfloat16_is_for_layers_and_float32_for_weights_gradients_and_head():
     model.lm_head.register_forward_hook(
         lambda module, args, out: seen.update(head=out.dtype)
     )
-    logprobs, _ = batch_logprobs(
+    logprobs, _ = microbatch_logprobs(
         LearnerForward(model, ComputeConfig(precision="bfloat16")), batch
     )
     assert seen == {"layer": torch.bfloat16, "head": torch.float32}
     logprobs.sum().backward()
     assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
-    exact, _ = token_logprobs(model, batch)
+    exact, _ = microbatch_logprobs(LearnerForward(model), batch)
     torch.testing.assert_close(logprobs, exact, rtol=0.1, atol=0.2)
     assert not torch.equal(logprobs, exact)
 
@@ -515,7 +515,7 @@ def test_a_model_that_sees_padding_is_given_a_mask():
         return whole(inputs_embeds=embedded, attention_mask=attention_mask, **kwargs)
 
     model.forward = with_mean
-    logprobs, _ = batch_logprobs(LearnerForward(model), batch)
+    logprobs, _ = microbatch_logprobs(LearnerForward(model), batch)
     wanted, _ = by_full_logits(model, batch, 1.0)
     torch.testing.assert_close(logprobs, wanted, rtol=1e-4, atol=1e-5)
     ours, theirs = gradients(model, logprobs), gradients(model, wanted)

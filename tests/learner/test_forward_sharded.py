@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_forward import ROWS, build, by_full_logits, gradients
 
 import aipo_learner.policy.forward as forward_module
-from aipo_learner.learn.logprobs import batch_logprobs
+from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.rows import collate
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.settings.compute import ComputeConfig
@@ -40,7 +40,9 @@ def compare(rank: int, port: int, name: str, head_alone: bool) -> None:
         if head_alone:
             fully_shard(model.lm_head)
         fully_shard(model)
-        logprobs, _ = batch_logprobs(LearnerForward(model, ComputeConfig(**way)), batch)
+        logprobs, _ = microbatch_logprobs(
+            LearnerForward(model, ComputeConfig(**way)), batch
+        )
         wanted, _ = by_full_logits(whole, batch, 1.0)
         torch.testing.assert_close(logprobs, wanted, rtol=1e-4, atol=1e-5)
         theirs = gradients(whole, wanted)

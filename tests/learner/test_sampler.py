@@ -23,8 +23,9 @@ from aipo_env import (
     Verdict,
     build_scenario,
 )
-from aipo_learner.learn.logprobs import token_logprobs
+from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.rows import collate, episode_row
+from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.rollout.waves import play_wave
 from aipo_learner.samplers.chat_format import ChatFormat
@@ -65,7 +66,7 @@ def test_sampler_logprobs_equal_the_learners_forward_pass(model, tokenizer, scen
         [episode_row(episode, 1.0) for episode in episodes], tokenizer.pad_token_id
     )
     with torch.no_grad():
-        learner, _ = token_logprobs(model, batch)
+        learner, _ = microbatch_logprobs(LearnerForward(model), batch)
     own = batch.policy_mask
     assert own.sum() > 100
     assert torch.allclose(learner[own], batch.sampler_logprobs[own], atol=2e-4)

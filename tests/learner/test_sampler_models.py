@@ -27,8 +27,9 @@ from transformers import (
 )
 
 from aipo_env import Author, Completion, Message, PolicyError, Scenario, Span
-from aipo_learner.learn.logprobs import token_logprobs
+from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.rows import collate, episode_row
+from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import save_policy
 from aipo_learner.policy.tiny import build_tokenizer
 from aipo_learner.rollout.waves import play_wave
@@ -86,7 +87,7 @@ def test_the_sampler_agrees_with_the_learner(
     episodes = asyncio.run(play_wave(scenario, sessions, sampler))
     batch = collate([episode_row(episode, 1.0) for episode in episodes], 0)
     with torch.no_grad():
-        learner, _ = token_logprobs(model, batch)
+        learner, _ = microbatch_logprobs(LearnerForward(model), batch)
     own = batch.policy_mask
     assert own.sum() > 40
     assert torch.allclose(learner[own], batch.sampler_logprobs[own], atol=1e-4)

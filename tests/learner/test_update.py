@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from aipo_env import ConfigError
 from aipo_learner.learn.base_algorithms import BASE_ALGORITHMS
-from aipo_learner.learn.logprobs import batch_logprobs
+from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.objective import aipo_loss
 from aipo_learner.learn.rows import Row, collate
 from aipo_learner.learn.update import minibatch_rows, rows_with_gradient, update
@@ -97,7 +97,7 @@ def descent(
     """Return minus the gradient of the loss of all rows, computed in one pass."""
     twin = copy.deepcopy(policy)
     batch = collate(rows, 0)
-    logprobs, _ = batch_logprobs(LearnerForward(twin), batch)
+    logprobs, _ = microbatch_logprobs(LearnerForward(twin), batch)
     loss, _ = aipo_loss(
         logprobs,
         logprobs.detach(),
@@ -182,7 +182,7 @@ def test_the_sampler_is_judged_by_rows_in_the_context_it_saw(policy: PreTrainedM
     # In its own context the sampler says what the learner says; the other row's
     # numbers are of another prompt.
     batch = collate(ROWS[:1], 0)
-    logprobs, _ = batch_logprobs(LearnerForward(policy), batch)
+    logprobs, _ = microbatch_logprobs(LearnerForward(policy), batch)
     same = logprobs[0].detach().float().numpy()
     known = replace(
         ROWS[0], sampler_logprobs=np.where(ROWS[0].policy_mask, same, np.nan)
@@ -251,12 +251,14 @@ def test_each_minibatch_is_a_step_with_its_own_normalizers_from_the_same_old_wei
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.5)
     batches = [collate(part, 0) for part in minibatch_rows(GROUPED, 2, KEY)]
     with torch.no_grad():
-        old = [batch_logprobs(LearnerForward(policy), batch)[0] for batch in batches]
+        old = [
+            microbatch_logprobs(LearnerForward(policy), batch)[0] for batch in batches
+        ]
     losses = []
     for _ in range(times):
         for batch, old_logprobs in zip(batches, old, strict=True):
             optimizer.zero_grad()
-            logprobs, _ = batch_logprobs(LearnerForward(twin), batch)
+            logprobs, _ = microbatch_logprobs(LearnerForward(twin), batch)
             # Without normalizers it computes those of the rows that it is given.
             loss, _ = aipo_loss(
                 logprobs,

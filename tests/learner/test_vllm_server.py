@@ -22,8 +22,9 @@ from aipo_env import (
     Scenario,
     build_scenario,
 )
-from aipo_learner.learn.logprobs import token_logprobs
+from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.rows import collate, episode_row
+from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.rollout.waves import play_wave
 from aipo_learner.run.metrics_log import read_metrics
@@ -107,7 +108,7 @@ def test_turns_are_ids_with_the_learners_probabilities(sampler: VLLMSampler):
         sampler.tokenizer.pad_token_id,
     )
     with torch.no_grad():
-        learner, _ = token_logprobs(sampler.model, batch)
+        learner, _ = microbatch_logprobs(LearnerForward(sampler.model), batch)
     own = batch.policy_mask
     assert own.sum() > 40
     assert torch.allclose(learner[own], batch.sampler_logprobs[own], atol=1e-4)
