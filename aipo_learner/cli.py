@@ -165,7 +165,7 @@ def evaluate_command(argv: list[str]) -> None:
     with contextlib.closing(sampler):
         sync_weights(sampler, model, MAX_SAMPLER_GAP)
         check_sampler(sampler, model, MAX_SAMPLER_GAP)
-        measure_task_sets(sampler, options, Console())
+        measure_task_sets(sampler, options, Console(), model)
 
 
 @dataclass(frozen=True, kw_only=True)

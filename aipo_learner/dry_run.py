@@ -69,6 +69,9 @@ _PASSES = 3
 """Forward passes that an update costs: a backward pass costs two."""
 _PASSES_WITH_CHECKPOINTING = 4
 """With gradient checkpointing every layer is computed once more."""
+_ENTROPY_LOGITS = 5
+"""Tensors of all logits that are held at once where the entropy has a gradient, in
+float32: measured, as the most that forward and backward pass came to."""
 _PROBE_TOKENS = (256, 512)
 """Lengths that are measured: the difference is of tokens, the rest of the weights."""
 
@@ -285,6 +288,7 @@ class Footprint:
             checkpointing.
         cache_bytes: Keys and values of a token in bfloat16.
         token_flops: Forward pass, per token of an episode as long as it may be.
+        vocabulary: Logits of a token; 0 counts none.
     """
 
     num_params: int
@@ -295,6 +299,7 @@ class Footprint:
     activation_bytes: float
     cache_bytes: int
     token_flops: float
+    vocabulary: int = 0
 
 
 def measure(
@@ -348,6 +353,7 @@ def measure(
         cache_bytes=_BFLOAT16_BYTES * num_keys_and_values,
         # Every weight is multiplied and added once.
         token_flops=2.0 * (num_weights + attention),
+        vocabulary=shape.get_text_config(decoder=True).vocab_size,
     )
 
 
@@ -413,7 +419,7 @@ def estimate(
     """
     memory, flops, bandwidth = _GPUS[gpu]
     has_checkpointing = config.compute.gradient_checkpointing
-    state, work, copies = _bytes_per_gpu(config, size, num_gpus)
+    state, work, copies = _bytes_per_gpu(config, rules, size, num_gpus)
     usable = _SHARE_OF_MEMORY * memory * GIB
     cells = [f"{part / GIB:.1f}" for part in (state, work, copies)]
     cells.append(f"{(state + work + copies) / GIB:.1f} of {usable / GIB:.1f}")
@@ -445,7 +451,7 @@ def estimate(
 
 
 def _bytes_per_gpu(
-    config: TrainConfig, size: Footprint, num_gpus: int
+    config: TrainConfig, rules: DialogueRules, size: Footprint, num_gpus: int
 ) -> tuple[float, float, float]:
     """Return the bytes of weights and optimiser, of an update, and of whole copies."""
     has_checkpointing = config.compute.gradient_checkpointing
@@ -457,6 +463,10 @@ def _bytes_per_gpu(
         # The inputs of all layers, and one layer's activations at a time.
         layer_inputs = _FLOAT32_BYTES * size.num_layers * size.hidden_size
         activations = layer_inputs + size.activation_bytes / size.num_layers
+    if config.objective.entropy_coef:
+        # Only those before the policy's tokens.
+        share = min(1.0, rules.max_policy_tokens / rules.max_context_tokens)
+        activations += share * _ENTROPY_LOGITS * _FLOAT32_BYTES * size.vocabulary
     work = activations * config.microbatch_tokens
     # FSDP2 gathers one layer at a time; autocast keeps every copy of a trained weight
     # for the whole pass.

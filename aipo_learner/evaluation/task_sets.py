@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from transformers import PreTrainedModel
 
 from aipo_env import (
     ConfigError,
@@ -24,6 +25,7 @@ from aipo_env import (
     write_episodes,
 )
 from aipo_learner.evaluation.evaluate import dependence_gap, evaluate
+from aipo_learner.policy.fitness import check_context
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.settings.eval_options import EvalOptions, environments
 
@@ -32,7 +34,10 @@ _REWARD_TOLERANCE = 1e-9
 
 
 def measure_task_sets(
-    sampler: Sampler, options: EvalOptions, console: Console
+    sampler: Sampler,
+    options: EvalOptions,
+    console: Console,
+    model: PreTrainedModel | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measure the policy on each set, print a table, and return the scores by set.
 
@@ -42,6 +47,8 @@ def measure_task_sets(
         sampler: The policy.
         options: What is measured, and where the scores go.
         console: For the table.
+        model: The policy's, whose context the rules of the sets must fit; None if it is
+            not known.
 
     Raises:
         ConfigError, DataError: Before anything is sampled, when a set cannot be read,
@@ -54,6 +61,9 @@ def measure_task_sets(
         for name, environment in environments(options).items()
     }
     folders = _folders(options, scenarios)
+    if model is not None:
+        for scenario in scenarios.values():
+            check_context(model, scenario.rules.max_context_tokens)
     _check_all(options, scenarios, folders)
     results: dict[str, dict[str, Any]] = {}
     try:

@@ -21,6 +21,7 @@ from aipo_learner.dry_run import (
 )
 from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.recipes import RECIPES
 from aipo_learner.settings.train import TrainConfig
 
@@ -106,6 +107,7 @@ def test_what_a_forward_pass_keeps_grows_with_tokens_and_layers():
         64 + 64 + 2 * (64 + 32) + 64 + 64 + 3 * (64 + 128)
     )
     assert small.num_trained == small.num_params
+    assert small.vocabulary == 100
 
 
 SIZE = Footprint(
@@ -148,6 +150,17 @@ def test_the_table_adds_up():
 def test_without_checkpointing_all_activations_and_all_casts_are_held():
     config = TrainConfig(microbatch_tokens=1024, sampler="transformers")
     assert estimate(config, RULES, SIZE, "H200", 1)[:3] == ("128.0", "24.0", "0.0")
+
+
+def test_an_entropy_bonus_holds_all_logits_of_the_policys_tokens():
+    config = TrainConfig(
+        microbatch_tokens=1024,
+        sampler="transformers",
+        objective=ObjectiveConfig(entropy_coef=0.01),
+    )
+    # Of 1024 tokens half are the policy's: 512 * 5 * 4 * 2^18 bytes are 2.5 GiB.
+    size = replace(SIZE, vocabulary=2**18)
+    assert estimate(config, RULES, size, "H200", 1)[:3] == ("128.0", "26.5", "0.0")
 
 
 def test_another_sampler_holds_weights_of_its_own():

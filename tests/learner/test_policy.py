@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from aipo_env import ConfigError, DialogueRules, Environment, PolicyError
+from aipo_learner.cli import evaluate_command
 from aipo_learner.dry_run import measure
 from aipo_learner.learn.rows import Row, collate
 from aipo_learner.policy import load
@@ -491,6 +492,10 @@ def test_a_run_with_longer_episodes_than_the_policy_reads_does_not_begin(
         train(config, Console(quiet=True))
     with pytest.raises(ConfigError, match=message):
         measure(AutoConfig.from_pretrained(foreign_policy), config, 513)
+    command = ["eval", "--policy", str(foreign_policy), "--num-threads", "1"]
+    command += ["--environment.rules.max-context-tokens", "513"]
+    with pytest.raises(ConfigError, match=message):
+        evaluate_command(command[1:])
 
 
 def test_the_tiny_policy_reads_what_the_rules_allow_by_default():
