@@ -138,10 +138,10 @@ def build_training(
         config = _with_rules(config, scenario)
         if not config.source.is_stored:
             run_sync(check_agents(scenario.pool))
+        held_out = _build_held_out(config, scenario)
         model, tokenizer = build_policy(config, run.policy_path())
-        # What is stored is as long as it is.
-        if not config.source.is_stored:
-            check_context(model, scenario.rules.max_context_tokens)
+        max_tokens = _max_sampled_tokens(config, scenario, held_out)
+        check_context(model, max_tokens)
         # Before the copies that the learner's forward passes may make.
         run.restore(model)
         forward, reference = _build_forwards(config, model, run.initial_policy)
@@ -165,14 +165,9 @@ def build_training(
         )
         opened.enter_context(closing(sampler))
         gap: dict[str, float] = {}
-        if not config.source.is_stored or config.evaluation.every:
+        if max_tokens:
             # Before anything is sampled, by this process or by workers.
-            gap = check_sampler(
-                sampler,
-                model,
-                config.max_sampler_gap,
-                scenario.rules.max_context_tokens,
-            )
+            gap = check_sampler(sampler, model, config.max_sampler_gap, max_tokens)
         workers = None
         if num_workers:
             # This process's own sampler still evaluates.
@@ -185,12 +180,6 @@ def build_training(
         else:
             batches = _build_batches(run, config, scenario, sampler, workers, interrupt)
         opened.enter_context(closing(batches))
-        held_out = scenario
-        if config.evaluation.every:
-            held_out = held_out_scenario(
-                config.evaluation, config.environment, seed=config.seed
-            )
-            check_context(model, held_out.rules.max_context_tokens)
         training = Training(
             config=config,
             run=run,
@@ -221,6 +210,26 @@ def _with_rules(config: TrainConfig, scenario: Scenario) -> TrainConfig:
         return config
     limit = scenario.rules.max_policy_tokens
     return replace(config, objective=replace(objective, max_policy_tokens=limit))
+
+
+def _build_held_out(config: TrainConfig, scenario: Scenario) -> Scenario:
+    """Return what is evaluated on schedule; what is trained in where nothing is."""
+    if not config.evaluation.every:
+        return scenario
+    return held_out_scenario(config.evaluation, config.environment, seed=config.seed)
+
+
+def _max_sampled_tokens(
+    config: TrainConfig, scenario: Scenario, held_out: Scenario
+) -> int:
+    """Return the length of the longest episode that is sampled; 0 where none is."""
+    lengths = [0]
+    # What is stored is as long as it is.
+    if not config.source.is_stored:
+        lengths.append(scenario.rules.max_context_tokens)
+    if config.evaluation.every:
+        lengths.append(held_out.rules.max_context_tokens)
+    return max(lengths)
 
 
 def _with_threads(config: TrainConfig) -> TrainConfig:

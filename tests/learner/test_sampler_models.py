@@ -37,6 +37,7 @@ from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.samplers.weight_sync import check_sampler, probe_tokens
+from aipo_learner.settings.evaluation import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train
 
@@ -233,6 +234,26 @@ def test_a_run_is_refused_before_its_first_step(tmp_path: Path):
     assert read_metrics(out / "metrics.jsonl") == []
     assert list((out / "checkpoints").iterdir()) == []
     assert list((out / "episodes").iterdir()) == []
+
+
+def test_the_check_is_of_episodes_as_long_as_those_of_the_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Checked(Exception):
+        pass
+
+    def refuse(_sampler: object, _model: object, _gap: float, max_tokens: int):
+        raise Checked(max_tokens)
+
+    monkeypatch.setattr("aipo_learner.build.check_sampler", refuse)
+    # The toy environment's episodes are shorter than those of the science tasks.
+    config = TrainConfig(
+        out=tmp_path,
+        environment={"source": "toy", "rules": {"max_context_tokens": 400}},
+        evaluation=EvaluationSchedule(every=1, environment="AIPO-Science-v0"),
+    )
+    with pytest.raises(Checked, match="4096"):
+        train(config, Console(quiet=True))
 
 
 @pytest.mark.slow
