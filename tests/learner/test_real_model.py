@@ -68,6 +68,24 @@ def transcripts(path: Path) -> Path:
     return path
 
 
+def aipo_with_vllm(python: Path, *words: object) -> None:
+    """Run our command line with vLLM in process, as a user would."""
+    sampler = {"type": "vllm", "enforce_eager": True, "max_model_len": 1024}
+    done = subprocess.run(
+        [
+            *(python, "-m", "aipo_env.cli", *map(str, words)),
+            *("--sampler", json.dumps(sampler), "--num-threads", "1"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
 def logits(model: PreTrainedModel) -> torch.Tensor:
     with torch.no_grad():
         return model(torch.arange(100, 140)[None]).logits
@@ -143,3 +161,46 @@ def test_it_is_evaluated(smollm2: Path, tmp_path: Path):
     assert main(command) == 0
     scores = json.loads((out / "scores.json").read_text())
     assert scores
+
+
+@pytest.mark.parametrize("lora_rank", [0, 8])
+def test_vllm_samples_it_for_training(
+    vllm_python: Path, smollm2: Path, tmp_path: Path, lora_rank: int
+):
+    out = tmp_path / "aided"
+    rules = {"max_policy_tokens": 32, "max_context_tokens": 1024, "max_turns": 3}
+    aipo_with_vllm(
+        vllm_python,
+        *("train", "--policy", smollm2, "--out", out, "--loggers", ""),
+        *("--environment", "shipped:science", "--agents", "notes"),
+        *("--rules", json.dumps(rules), "--compute.lora-rank", lora_rank),
+        *("--num-steps", 2, "--groups-per-step", 1, "--group-size", 4),
+        *("--stop-after-idle-steps", 0, "--checkpoint-every", 2),
+    )
+    rows = read_metrics(out / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2]
+    for row in rows:
+        # vLLM computes in the learner's float32 here, with kernels of its own.
+        assert 0 < row["kl_sampler/max_gap"] < 1e-2
+        assert row["policy_tokens_per_episode"] > 1
+        assert row["failed_episodes"] == 0
+    load_policy(policy_folder(str(out)))
+
+
+def test_vllm_samples_it_for_evaluation(
+    vllm_python: Path, smollm2: Path, tmp_path: Path
+):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text(
+        json.dumps({"id": "s", "prompt": "What is 7 + 5?", "answer": "12"})
+    )
+    aipo_with_vllm(
+        vllm_python,
+        *("eval", "--policy", smollm2, "--tasks", f"file:{tasks}"),
+        *("--num-tasks", 1, "--samples", 4, "--out", tmp_path / "eval"),
+        *("--environment.rules.max-policy-tokens", 48),
+        *("--environment.rules.max-context-tokens", 1024),
+    )
+    scores = json.loads((tmp_path / "eval" / "scores.json").read_text())
+    assert scores["unaided"]["num_samples"] == 4
+    assert scores["unaided"]["num_unverified"] == 0
