@@ -31,6 +31,7 @@ from aipo_env.threads import all_of
 from aipo_env.verifiers.base import EpisodeView, judged, run_verifier
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import LETTERS
+from aipo_env.verifiers.choice_golds import gold_letter
 from aipo_env.verifiers.math.grade import is_empty
 from aipo_env.verifiers.math.verifier import MathVerifier
 from aipo_env.verifiers.unit_tests import CaseResult, CodeVerifier
@@ -151,7 +152,13 @@ class Grader(_Lines):
     async def _choice(self, row: dict[str, Any]) -> Verdict:
         gold = _text(row, "gold")
         choices = _options(row)
-        task = Task(id="line", prompt="-", answer=gold, kind="choice", choices=choices)
+        try:
+            letter = gold_letter(gold, choices)
+        except ValueError as error:
+            raise DataError(f"field 'gold': {error}") from error
+        task = Task(
+            id="line", prompt="-", answer=letter, kind="choice", choices=choices
+        )
         return await self._verifier.verify(task, _text(row, "response"))
 
     async def _math(self, row: dict[str, Any]) -> Verdict:
@@ -281,7 +288,8 @@ def _options(row: dict[str, Any]) -> tuple[str, ...]:
     Raises:
         DataError: There is no such list, or no such number.
     """
-    if "options" in row:
+    # Where options are only counted, their field may be there and empty.
+    if row.get("options") is not None:
         options = row["options"]
         if not isinstance(options, list):
             raise DataError(

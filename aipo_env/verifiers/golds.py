@@ -1,11 +1,17 @@
-"""Leaves out tasks whose gold answer cannot be read: no reply could be right."""
+"""Leaves out tasks whose gold answer cannot be read: no reply could be right.
 
+Golds of multiple choice become the letter of their option.
+"""
+
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 
 from aipo_env.errors import DataError
-from aipo_env.records import Task
+from aipo_env.records import Split, Task
 from aipo_env.tasks.base import TaskSource, TaskTable
+from aipo_env.verifiers.choice_golds import first_number, gold_letter
 from aipo_env.verifiers.math.verifier import check_gold
 
 _NUM_THREADS = 8
@@ -13,11 +19,11 @@ _NUM_THREADS = 8
 
 
 def without_bad_golds(source: TaskSource) -> TaskSource:
-    """Return a source without the mathematics tasks whose gold cannot be read.
+    """Return a source whose mathematics and choice tasks have golds that can be read.
 
-    `skipped` counts them. Sources that do not hold their tasks in memory are returned
-    as they are. Golds that are plain numbers cost microseconds, others some
-    milliseconds each.
+    Golds of choice tasks are letters then. `skipped` counts the tasks that are left
+    out. Sources that do not hold their tasks in memory are returned as they are. Golds
+    that are plain numbers cost microseconds, others some milliseconds each.
 
     Raises:
         DataError: No task of a split is left.
@@ -26,28 +32,51 @@ def without_bad_golds(source: TaskSource) -> TaskSource:
         return source
     everything = list(chain(*source.tasks.values()))
     faults = _faults_of_golds(everything)
-
-    def fault(task: Task) -> str:
-        return faults[task.answer] if task.kind == "math" else ""
-
-    bad_ids = {task.id for task in everything if fault(task)}
-    if not bad_ids:
-        return source
-    readable = {
-        split: [task for task in tasks if not fault(task)]
-        for split, tasks in source.tasks.items()
-    }
+    first = first_number(task for task in everything if task.kind == "choice")
+    bad_ids: set[str] = set()
+    readable: dict[Split, Sequence[Task]] = {}
     for split, tasks in source.tasks.items():
-        if tasks and not readable[split]:
-            example = tasks[0]
+        kept: list[Task] = []
+        reasons: list[str] = []
+        for task in tasks:
+            try:
+                kept.append(_with_gold(task, faults, first))
+            except ValueError as error:
+                bad_ids.add(task.id)
+                reasons.append(str(error))
+        if tasks and not kept:
             raise DataError(
                 f"{source.name}: no {split!r} task has a gold answer that can be read, "
-                f"for example {example.answer[:80]!r}: {fault(example)}. Correct the "
+                f"for example {tasks[0].answer[:80]!r}: {reasons[0]}. Correct the "
                 "column that holds the answers, or name the verifier that reads them."
             )
+        readable[split] = kept
+    if not bad_ids and readable == dict(source.tasks):
+        return source
     # A task may stand in several splits; it is counted once.
-    skipped = {**source.skipped, "gold answer that cannot be read": len(bad_ids)}
+    skipped = dict(source.skipped)
+    if bad_ids:
+        skipped["gold answer that cannot be read"] = len(bad_ids)
     return TaskTable(source.name, readable, skipped, source.default_agents)
+
+
+def _with_gold(task: Task, faults: dict[str, str], first: int | None) -> Task:
+    """Return a task whose gold is in the verifier's form.
+
+    Args:
+        task: Of any kind.
+        faults: Of golds of mathematics.
+        first: The number of the first option, where golds are numbers.
+
+    Raises:
+        ValueError: Its gold cannot be read, and why.
+    """
+    if task.kind == "math" and faults[task.answer]:
+        raise ValueError(faults[task.answer])
+    if task.kind != "choice":
+        return task
+    letter = gold_letter(task.answer, task.choices, first)
+    return task if letter == task.answer else replace(task, answer=letter)
 
 
 def _faults_of_golds(tasks: list[Task]) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Multiple choice: which option an answer settles on."""
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from aipo_env import Task, VerifierError, run_sync
 from aipo_env.verifiers.choice import ChoiceVerifier, read_choice
 from aipo_env.verifiers.extract import without_thinking
 
+DATA = Path(__file__).parent / "data"
 CHOICES = ("12 m/s", "24 m/s", "48 m/s", "A force of 6 N")
 TASK = Task(id="q", prompt="How fast?", answer="B", kind="choice", choices=CHOICES)
 
@@ -60,6 +63,11 @@ TASK = Task(id="q", prompt="How fast?", answer="B", kind="choice", choices=CHOIC
         ("It follows that\n\n**B**", "B"),
         ("It follows that\n24 m/s.", "B"),
         ("B) 24 m/s", "B"),
+        # the clause of a statement ends before reasons and other options
+        ("Answer: B because A is slower", "B"),
+        ("Answer: A rather than B", "A"),
+        # places count in their order, whatever marks them
+        ("\\boxed{B}\nThe answer is C.", "C"),
         # thinking
         ("<think>Answer: A</think>Answer: B", "B"),
         ("Answer: A</think>B", "B"),
@@ -89,7 +97,6 @@ def test_what_an_answer_settles_on(text: str, letter: str):
         ("Answer: A/B", "several options are named"),
         ("Answer: between A and B", "several options are named"),
         ("The answer is neither A nor B", "several options are named"),
-        ("Answer: B because A is slower", "several options are named"),
         ("\\boxed{not B}", "an option is denied"),
         ("The answer is not B", "an option is denied"),
         ("The answer isn't B", "no option was chosen"),
@@ -101,17 +108,44 @@ def test_what_an_answer_settles_on(text: str, letter: str):
         ("B) 12 m/s", "the letter and the text name different options"),
         ("Answer: B\nWait, that is wrong.", "the answer was taken back"),
         ("\\boxed{B} Hmm, no.", "the answer was taken back"),
-        ("\\boxed{B}\nThe answer is C.", "the answer was taken back"),
         ("Answer: Boron", "no option was chosen"),
         ("Answer: A force of 7 N", "several options are named"),
         ("Answer: A force of seven newtons", "no option was chosen"),
-        ("Answer: A rather than B", "several options are named"),
         ("Answer: none of the above", "no option was chosen"),
         ("Options: A) 12 m/s B) 24 m/s C) 48 m/s", "no option was chosen"),
     ],
 )
 def test_what_settles_nothing(text: str, reason: str):
     assert read_choice(text, CHOICES) == ("", reason)
+
+
+def answers() -> list[tuple[str, str, tuple[str, ...]]]:
+    lines = (DATA / "choice_answers.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = map(json.loads, lines)
+    return [(row["response"], row["letter"], tuple(row["choices"])) for row in rows]
+
+
+@pytest.mark.parametrize(("text", "letter", "choices"), answers())
+def test_answers_as_they_are_written(text: str, letter: str, choices: tuple[str, ...]):
+    assert read_choice(text, choices)[0] == letter
+
+
+def test_an_answer_that_never_closes_settles_nothing():
+    reason = ("", "the last box or answer tag never closes")
+    assert read_choice("\\boxed{B}. So finally \\boxed{C", CHOICES) == reason
+    assert read_choice("Answer: B\n<answer>C", CHOICES) == reason
+    assert read_choice("\\boxed{C} \\boxed{\\text{B}}", CHOICES)[1] != reason[1]
+
+
+def test_there_are_as_many_options_as_letters():
+    choices = tuple(f"option {number}" for number in range(26))
+    assert read_choice("Answer: Z", choices) == ("Z", "")
+    assert read_choice("Answer: K", choices[:11]) == ("K", "")
+    assert read_choice("The answer is I because I computed it.", choices)[0] == "I"
+    assert read_choice("The answer is A bit unclear.", choices)[0] == ""
+    task = Task(id="q", prompt="?", answer="A", kind="choice", choices=("x",) * 27)
+    with pytest.raises(VerifierError, match="it has 27 choices; 26 have a letter"):
+        run_sync(ChoiceVerifier().verify(task, "A"))
 
 
 def test_equal_options_are_named_by_letter_only():

@@ -44,3 +44,64 @@ def test_a_split_of_nothing_else_is_an_error():
         ),
     ):
         without_bad_golds(TaskTable("mine", {"train": GOOD, "test": BAD[:1]}))
+
+
+def choice(name: str, answer: str, choices: tuple[str, ...] = ("yes", "no", "maybe")):
+    return Task(id=name, prompt=name, answer=answer, kind="choice", choices=choices)
+
+
+@pytest.mark.parametrize(
+    ("gold", "letter"),
+    [
+        ("B", "B"),
+        ("b", "B"),
+        ("(b)", "B"),
+        ("B.", "B"),
+        ("B) no", "B"),
+        ("option B", "B"),
+        ("no", "B"),
+        ("$\\text{no}$", "B"),
+        ("0", "A"),
+        ("2", "C"),
+    ],
+)
+def test_golds_of_choices_become_letters(gold: str, letter: str):
+    # A number 0 in the source says that the first option is 0.
+    source = TaskTable("mine", {"train": [choice("a", gold), choice("b", "0")]})
+    kept = without_bad_golds(source)
+    assert [task.answer for task in kept.tasks["train"]] == [letter, "A"]
+    assert kept.skipped == {}
+
+
+def test_numbers_count_from_1_where_one_is_the_number_of_options():
+    source = TaskTable("mine", {"train": [choice("a", "1"), choice("b", "3")]})
+    assert [task.answer for task in without_bad_golds(source).tasks["train"]] == [
+        "A",
+        "C",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gold", "reason"),
+    [
+        ("y", "'y' is no letter of its 3 choices, nor the text or the number of one"),
+        ("D", "'D' is no letter of its 3 choices"),
+        ("A or B", "'A or B' is no letter"),
+        ("B) yes", "'B\\) yes' is no letter"),
+        ("1", "'1' may count options from 0 or from 1; write letters"),
+        ("7", "'7' may count"),
+    ],
+)
+def test_choice_golds_that_name_no_option_are_left_out(gold: str, reason: str):
+    source = TaskTable("mine", {"train": [choice("a", gold), choice("b", "A")]})
+    kept = without_bad_golds(source)
+    assert [task.id for task in kept.tasks["train"]] == ["b"]
+    assert kept.skipped == {"gold answer that cannot be read": 1}
+    with pytest.raises(DataError, match=f"mine: no 'train' task .*: {reason}"):
+        without_bad_golds(TaskTable("mine", {"train": [choice("a", gold)]}))
+
+
+def test_options_that_are_numbers_are_meant_by_their_text():
+    tasks = [choice("a", "3", ("1", "2", "3", "4")), choice("b", "0", ("5", "6", "0"))]
+    kept = without_bad_golds(TaskTable("mine", {"train": tasks}))
+    assert [task.answer for task in kept.tasks["train"]] == ["C", "C"]
