@@ -70,7 +70,13 @@ from aipo_env.files import (
     read_whole,
     write_anew,
 )
-from aipo_env.flags import flag_types, read_spec, short_forms
+from aipo_env.flags import (
+    SHORT_FORMS,
+    flag_types,
+    nearest_flags,
+    read_spec,
+    short_forms,
+)
 from aipo_env.gym.spaces import UnicodeText
 from aipo_env.gym.token_env import TokenEnv
 from aipo_env.gym.turn_env import TurnEnv
@@ -195,6 +201,7 @@ __all__ = [
     "MOVES",
     "OPERATOR_NAMES",
     "OWN_POLICY",
+    "SHORT_FORMS",
     "TASKS",
     "TOOLS",
     "TOY_RULES",
@@ -359,6 +366,7 @@ __all__ = [
     "link_anew",
     "lint_episodes",
     "named_options",
+    "nearest_flags",
     "need",
     "open_sandbox",
     "openai_messages",

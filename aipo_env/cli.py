@@ -6,17 +6,20 @@ function that takes the arguments as a list of texts and returns nothing; it is 
 only when its command is called.
 """
 
+import ast
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
+from importlib.util import find_spec
+from pathlib import Path
 
 import tyro
 
 from aipo_env.commands.doctor import doctor
 from aipo_env.commands.table import COMMANDS
 from aipo_env.errors import AipoError, ConfigError, suggest
-from aipo_env.flags import expanded, flag_types
+from aipo_env.flags import expanded, flag_types, nearest_flags
 from aipo_env.viewer.render import escape_terminal
 
 OWN: dict[str, Callable[..., None]] = {**COMMANDS, "doctor": doctor}
@@ -30,6 +33,8 @@ EXTRAS = {
     "vllm": "vllm",
 }
 """The extra that installs a package; "learner" installs all others."""
+_PROJECT = ("aipo_env", "aipo_learner", "envs_data")
+"""Packages of this project. They are light to import; what is within may not be."""
 _PACKAGES = {*EXTRAS, "torch", "transformers", "safetensors", "tensorboard"}
 """What extras install. Any other package is needed by somebody's own code."""
 
@@ -67,6 +72,9 @@ def _run(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(plugged))
         return
+    if arguments[0] in ("-V", "--version"):
+        print(f"aipo-rl {version('aipo-rl')}")
+        return
     name, *rest = arguments
     names = [*OWN, *plugged]
     if name not in names:
@@ -83,21 +91,49 @@ def _run(arguments: list[str]) -> None:
 def _run_own(name: str, arguments: list[str]) -> None:
     """Run a command of this package."""
     function = OWN[name]
+    given = arguments
     if "environment" in inspect.signature(function).parameters:
         # Short flags, such as --agents, stand for fields of the environment.
         arguments = expanded(arguments)
-    tyro.cli(function, args=arguments, prog=f"aipo {name}", registry=flag_types())
+
+    def read(words: Sequence[str]) -> None:
+        tyro.cli(function, args=words, prog=f"aipo {name}", registry=flag_types())
+
+    with nearest_flags(given, read):
+        read(arguments)
 
 
 def _usage(plugged: dict[str, EntryPoint]) -> str:
-    lines = ["usage: aipo COMMAND [OPTIONS]     aipo COMMAND --help says more", ""]
+    lines = [
+        "usage: aipo COMMAND [OPTIONS]     aipo COMMAND --help says more",
+        "       aipo --version",
+        "",
+    ]
     for name, command in OWN.items():
         lines.append(f"  {name:10} {_summary(command)}")
     for name, entry in sorted(plugged.items()):
-        # By the package alone: to say more it would have to be imported.
-        package = entry.value.split(".")[0]
-        lines.append(f"  {name:10} from {package}")
+        lines.append(f"  {name:10} {_plugged_summary(entry)}")
     return "\n".join(lines)
+
+
+def _plugged_summary(entry: EntryPoint) -> str:
+    """Return what a command that is plugged in does, or where it comes from.
+
+    Nothing of it is imported. Of this project's packages the source is read; that of
+    others is found only by importing them.
+    """
+    package = entry.module.partition(".")[0]
+    if package not in _PROJECT:
+        return f"from {package}"
+    spec = find_spec(entry.module)
+    if spec is None or spec.origin is None:
+        return f"from {package}"
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == entry.attr:
+            paragraph, _, _ = (ast.get_docstring(node) or "").partition("\n\n")
+            return " ".join(paragraph.split())
+    return f"from {package}"
 
 
 def _summary(command: Callable[..., None]) -> str:
@@ -110,7 +146,7 @@ def _missing(command: str, error: ImportError) -> Exception:
     """Return the error to show when something cannot be imported."""
     # A missing module of ours is a fault of ours, and its traceback says where.
     package = (error.name or "").split(".")[0]
-    if package in ("", "aipo_env", "aipo_learner"):
+    if package in ("", *_PROJECT):
         return error
     if isinstance(error, ModuleNotFoundError) and package in _PACKAGES:
         extra = EXTRAS.get(package, "learner")

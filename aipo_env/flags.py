@@ -4,12 +4,20 @@
     --environment file:tasks.jsonl        the id or the source
     --agents openai:MODEL@URL             the agents
     --reward my_module:fn=1,other:fn=0.2  reward functions with their weights
+    --max-tokens 2048                     rules that are set most, and --max-turns,
+                                          --max-context-tokens, --consult-budget,
+                                          --system-prompt
 
 A value that begins with "{" or "[" is JSON.
 """
 
+import contextlib
+import difflib
+import io
 import json
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +34,52 @@ from aipo_env.rollout.environment import (
 )
 from aipo_env.tasks.rows import read_json
 from aipo_env.verifiers.rewards import parse_rewards
+
+SHORT_FORMS = (
+    "Short forms: --environment SPEC is the id or the source, --agents SPEC the agents,"
+    " --reward module:function=1,… the reward; --max-tokens, --max-turns,"
+    " --max-context-tokens, --consult-budget and --system-prompt are those of"
+    " --environment.rules, where max-tokens is max-policy-tokens, all that the policy"
+    " may write in an episode, and system-prompt is plain-prompt, what it is told"
+    " before a task."
+)
+"""What `--help` of a command says of them."""
+_RULES = {
+    "--max-tokens": "--environment.rules.max-policy-tokens",
+    "--max-turns": "--environment.rules.max-turns",
+    "--max-context-tokens": "--environment.rules.max-context-tokens",
+    "--consult-budget": "--environment.rules.consult-budget",
+    "--system-prompt": "--environment.rules.plain-prompt",
+}
+"""Short forms of rules."""
+_ELSEWHERE = {
+    "--learning-rate": "--lr",
+    "--model": "--policy",
+    "--model-name-or-path": "--policy",
+    "--dataset": "--environment",
+    "--data": "--environment",
+    "--env": "--environment",
+    "--epochs": "--num-steps",
+    "--max-steps": "--num-steps",
+    "--steps": "--num-steps",
+    "--batch-size": "--groups-per-step",
+    "--num-generations": "--group-size",
+    "--output": "--out",
+    "--output-dir": "--out",
+    "--max-new-tokens": "--max-tokens",
+    "--max-completion-length": "--max-tokens",
+    "--max-length": "--max-context-tokens",
+    "--verifier": "--reward",
+    "--reward-funcs": "--reward",
+    "--beta": "--objective.kl-coef",
+    "--lora-r": "--compute.lora-rank",
+    "--lora": "--compute.lora-rank",
+    "--save-steps": "--checkpoint-every",
+    "--eval-steps": "--evaluation.every",
+    "--threads": "--num-threads",
+}
+"""What other trainers call an option, and what it is called here."""
+_FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 
 _COMPONENTS = tuple(
     part | None for part in (SourceSpec, AgentsSpec, VerifierSpec, CodecSpec)
@@ -85,6 +139,42 @@ def flag_types() -> Any:
     return registry
 
 
+@contextlib.contextmanager
+def nearest_flags(
+    arguments: Sequence[str], read: Callable[[Sequence[str]], object]
+) -> Iterator[None]:
+    """Where what is within exits for an unknown option, name the nearest one.
+
+    Args:
+        arguments: The command line.
+        read: Reads a command line, and prints the help where that is asked for.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        known = {*_FLAG.findall(_help(read)), *_RULES}
+        for word in arguments:
+            flag = word.partition("=")[0].replace("_", "-")
+            if not flag.startswith("--") or flag in known:
+                continue
+            near = difflib.get_close_matches(flag, known, n=1)
+            name = _ELSEWHERE.get(flag, "")
+            name = name if name in known else "".join(near)
+            if name:
+                print(f"aipo: {flag}: did you mean {name}?", file=sys.stderr)
+        raise
+
+
+def _help(read: Callable[[Sequence[str]], object]) -> str:
+    """Return the help of a command."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        read(["--help"])
+    return printed.getvalue()
+
+
 def expanded(arguments: Sequence[str]) -> list[str]:
     """Return a command line with its short forms written as an environment's flags.
 
@@ -98,7 +188,7 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     for word in words:
         flag, has_value, value = word.partition("=")
         if flag not in ("--environment", "--agents", "--source", "--reward"):
-            rest.append(word)
+            rest.append(_whole_flag(word))
             continue
         # "--source=toy" or "--source toy".
         value = _value(flag, value if has_value else next(words, ""))
@@ -134,6 +224,12 @@ def environment_named(text: str, environment: Environment) -> Environment:
     return Environment.of(_read("environment", text)).changed(environment)
 
 
+def _whole_flag(word: str) -> str:
+    """Return a word of a command line, with a short form of a rule written out."""
+    flag, equals, value = word.partition("=")
+    return f"{_RULES.get(flag.replace('_', '-'), flag)}{equals}{value}"
+
+
 def _value(flag: str, value: str) -> str:
     """Return the value of a flag; the next flag or the end is none."""
     if not value or value.startswith("--"):
@@ -162,7 +258,7 @@ def short_forms(
     for word in words:
         flag, has_value, value = word.partition("=")
         if flag not in ("--environment", "--agents", "--reward"):
-            rest.append(word)
+            rest.append(_whole_flag(word))
             continue
         value = _value(flag, value if has_value else next(words, ""))
         if flag == "--environment":

@@ -1,16 +1,22 @@
-"""The learner's commands: train, eval, report, demo; `aipo_env.cli` calls them."""
+"""The learner's commands: train, eval, report, demo; `aipo_env.cli` calls them.
+
+What computes is imported when a command's words have been read: torch and transformers
+take seconds, and help and mistakes in the words are to be answered at once.
+"""
 
 import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 from rich.console import Console
 from tyro.conf import Positional
 
 from aipo_env import (
+    SHORT_FORMS,
     ConfigError,
     Environment,
     PoolSettings,
@@ -18,25 +24,18 @@ from aipo_env import (
     choose,
     escape_terminal,
     flag_types,
+    nearest_flags,
+    parse_spec,
     short_forms,
 )
-from aipo_learner.build import build_sampler
-from aipo_learner.demo import run_demo
-from aipo_learner.dry_run import dry_run
-from aipo_learner.evaluation.task_sets import measure_task_sets
-from aipo_learner.evaluation.trust import check_trusted
-from aipo_learner.learn.idle import Learned
-from aipo_learner.policy.chat import choose_template
-from aipo_learner.policy.distributed import rank
-from aipo_learner.policy.load import count_weights, load_policy, policy_folder
-from aipo_learner.policy.runtime import choose_threads, prepare
-from aipo_learner.reporting.report import write_report
-from aipo_learner.run.folder import FORMAT
-from aipo_learner.samplers.weight_sync import check_sampler, sync_weights
 from aipo_learner.settings.eval_options import EvalOptions
 from aipo_learner.settings.recipes import RECIPES
 from aipo_learner.settings.train import MAX_SAMPLER_GAP, TrainConfig, read_config_file
-from aipo_learner.training import train as run_training
+
+if TYPE_CHECKING:
+    from aipo_learner.learn.idle import Learned
+
+_Options = TypeVar("_Options")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +64,12 @@ def train(argv: list[str]) -> None:
     Args:
         argv: The words after `aipo train`.
     """
+    if not argv:
+        raise ConfigError(
+            "train: say what to train, and in what: --policy MODEL --environment SPEC,"
+            " as --policy ./model --environment file:tasks.jsonl; or --recipe toy, for"
+            " a small policy in a toy world. aipo train --help says the rest."
+        )
     # Twice over the words: only with the recipe and the file are the defaults known
     # from which the single settings are read.
     start, rest = tyro.cli(_Start, args=argv, return_unknown_args=True, add_help=False)
@@ -75,25 +80,98 @@ def train(argv: list[str]) -> None:
     if start.config:
         default = default.changed(read_config_file(start.config))
     rest, environment = short_forms(rest, default.environment)
-    config = tyro.cli(
-        TrainConfig,
-        default=replace(default, environment=environment),
-        args=rest,
-        registry=flag_types(),
-        prog="aipo train",
-        description=_DESCRIPTION,
-    )
+    default = replace(default, environment=environment)
+    config = _read_words(TrainConfig, default, rest, "aipo train", _DESCRIPTION)
     if start.ray < 0:
         raise ConfigError(f"train: ray={start.ray} must be at least 0.")
     if start.print_config:
         print(json.dumps(config.to_dict(), indent=2))
         return
+    if not start.recipe and start.config is None:
+        _check_named(config, argv)
     console = Console()
     if start.dry_run:
+        from aipo_learner.dry_run import dry_run
+
         dry_run(config, console)
         return
-    learned = run_training(config, console, start.ray)
-    # Of several processes that train, one says what came out.
+    _train(config, console, start.ray)
+
+
+_DESCRIPTION = (
+    "Train a policy; a run found in --out is resumed. --recipe NAME starts from one of"
+    f" {', '.join(RECIPES)}; --config FILE from a .json, .toml or .yaml file;"
+    " --print-config prints and stops; --dry-run rehearses one step and says what"
+    f" memory and time the run takes; --ray N has N Ray actors sample. {SHORT_FORMS}"
+)
+
+
+def _check_named(config: TrainConfig, words: Sequence[str]) -> None:
+    """Raise ConfigError where one of policy and environment is left to its default.
+
+    The defaults, a small policy and the toy world, are made for each other.
+    """
+    # Stored episodes say themselves what was played.
+    if config.source.is_stored:
+        return
+    is_toy = _is_toy(config.environment)
+    is_tiny = config.policy == TrainConfig().policy
+    if is_toy and not is_tiny and not _names_environment(words):
+        raise ConfigError(
+            f"train: no environment is named for the policy {config.policy!r}: give"
+            " --environment SPEC, as file:tasks.jsonl, an id, or toy."
+        )
+    names_policy = any(word.partition("=")[0] == "--policy" for word in words)
+    if is_tiny and not is_toy and not names_policy:
+        raise ConfigError(
+            "train: no policy is named for the environment"
+            f" {config.environment.name!r}: give --policy MODEL, a folder or a hub"
+            " name; tiny is the small one that ships, which knows the toy world only."
+        )
+
+
+def _is_toy(environment: Environment) -> bool:
+    """Return whether an environment is the toy world, the default."""
+    if environment.id:
+        return False
+    if environment.source is None:
+        return True
+    if callable(environment.source) or not isinstance(environment.source, str | dict):
+        return False
+    kind, _ = parse_spec(environment.source, "task source")
+    return kind == "toy"
+
+
+def _read_words(
+    kind: type[_Options],
+    default: _Options,
+    words: Sequence[str],
+    prog: str,
+    description: str,
+) -> _Options:
+    """Read the words of a command into settings."""
+
+    def read(arguments: Sequence[str]) -> _Options:
+        return tyro.cli(
+            kind,
+            default=default,
+            args=arguments,
+            registry=flag_types(),
+            prog=prog,
+            description=description,
+        )
+
+    with nearest_flags(words, read):
+        return read(words)
+
+
+def _train(config: TrainConfig, console: Console, num_workers: int) -> None:
+    """Train, and say what came out."""
+    from aipo_learner.policy.distributed import rank
+    from aipo_learner.training import train as run_training
+
+    learned = run_training(config, console, num_workers)
+    # Of several processes that train, one says it.
     if rank() == 0:
         console.print(
             escape_terminal(_last_line(config, learned)),
@@ -103,18 +181,10 @@ def train(argv: list[str]) -> None:
         )
 
 
-_DESCRIPTION = (
-    "Train a policy; a run found in --out is resumed. --recipe NAME starts from one of"
-    f" {', '.join(RECIPES)}; --config FILE from a .json, .toml or .yaml file;"
-    " --print-config prints and stops; --dry-run rehearses one step and says what"
-    " memory and time the run takes; --ray N has N Ray actors sample. Short forms:"
-    " --environment SPEC is the id or the source, --agents SPEC the agents, --reward"
-    " module:function=1,… the reward."
-)
-
-
-def _last_line(config: TrainConfig, learned: Learned) -> str:
+def _last_line(config: TrainConfig, learned: "Learned") -> str:
     """Return where the policy is, and that nothing was learned if so."""
+    from aipo_learner.policy.load import policy_folder
+
     best = config.out / "best"
     best_policy = f". Best: {best}" if best.exists() else ""
     line = f"Done. Policy: {policy_folder(str(config.out))}{best_policy}"
@@ -137,18 +207,24 @@ def evaluate_command(argv: list[str]) -> None:
         first.policy, argv, has_tasks=bool(first.tasks), is_trusted=first.trust_run
     )
     rest, environment = short_forms(argv, default.environment)
-    options = tyro.cli(
-        EvalOptions,
-        default=replace(default, environment=environment),
-        args=rest,
-        registry=flag_types(),
-        prog="aipo eval",
-        description=(
-            "Measure a policy on held-out tasks, alone, and with its agents where"
-            " asked. Short forms: --environment SPEC is the id or the source, --agents"
-            " SPEC the agents, --reward module:function=1,… the reward."
-        ),
+    default = replace(default, environment=environment)
+    description = (
+        "Measure a policy on held-out tasks, alone, and with its agents where asked."
+        f" {SHORT_FORMS}"
     )
+    options = _read_words(EvalOptions, default, rest, "aipo eval", description)
+    _evaluate(options, Console())
+
+
+def _evaluate(options: EvalOptions, console: Console) -> None:
+    """Measure a policy."""
+    from aipo_learner.build import build_sampler
+    from aipo_learner.evaluation.task_sets import measure_task_sets
+    from aipo_learner.policy.chat import choose_template
+    from aipo_learner.policy.load import count_weights, load_policy, policy_folder
+    from aipo_learner.policy.runtime import choose_threads, prepare
+    from aipo_learner.samplers.weight_sync import check_sampler, sync_weights
+
     folder = policy_folder(options.policy)
     num_threads = options.num_threads
     if num_threads is None:
@@ -165,7 +241,7 @@ def evaluate_command(argv: list[str]) -> None:
     with contextlib.closing(sampler):
         sync_weights(sampler, model, MAX_SAMPLER_GAP)
         check_sampler(sampler, model, MAX_SAMPLER_GAP)
-        measure_task_sets(sampler, options, Console(), model)
+        measure_task_sets(sampler, options, console, model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +273,9 @@ def _eval_defaults(
     run = _run_of(Path(policy))
     if run is None:
         return EvalOptions(policy=policy)
+    from aipo_learner.evaluation.trust import check_trusted
+    from aipo_learner.run.folder import FORMAT
+
     path = check_place(run / "config.json")
     row = read_config_file(path)
     if row.get("format") != FORMAT:
@@ -253,6 +332,8 @@ def report(argv: list[str]) -> None:
         Args:
             folder: The --out folder of `aipo train` or `aipo demo`.
         """
+        from aipo_learner.reporting.report import write_report
+
         Console().print(f"Report: {write_report(folder)}", highlight=False)
 
     tyro.cli(of, args=argv, prog="aipo report")
@@ -274,6 +355,8 @@ def demo(argv: list[str]) -> None:
             seed: Draws the world, the tasks and every sample.
             out: Folder for runs, summary.json and report.html.
         """
+        from aipo_learner.demo import run_demo
+
         run_demo(seed, out, Console())
 
     tyro.cli(run, args=argv, prog="aipo demo")

@@ -9,18 +9,16 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from tyro.conf import arg
 
 from aipo_env import CONSULT_KINDS, PolicyError, Salt, build_scenario, keyed_rng
 from aipo_learner.evaluation.evaluate import evaluate
@@ -29,7 +27,6 @@ from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.rows import Row, collate, split_rows
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy, save_policy
-from aipo_learner.policy.runtime import prepare
 from aipo_learner.policy.tiny import build_model, build_tokenizer
 from aipo_learner.samplers.hf.sampler import HFSampler
 from envs_data.prepare.transcripts import (
@@ -300,24 +297,6 @@ def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> N
             f"{out}: the policy does not pass its gates: {'; '.join(faults)}."
         )
     console.print(f"Passed all gates. Policy: {out}", highlight=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmstartOptions:
-    """Teach the tiny policy from scratch and hold it to its gates."""
-
-    out: Annotated[Path, arg(help="Folder for the Hugging Face model.")] = Path(
-        "runs/tiny_policy"
-    )
-    seed: Annotated[int, arg(help="Draws the weights and the transcripts.")] = 0
-    num_threads: Annotated[int, arg(help="CPU threads of torch.")] = 2
-
-
-def warmstart(argv: list[str]) -> None:
-    """Teach the tiny policy from scratch."""
-    options = tyro.cli(WarmstartOptions, args=argv, prog="aipo warmstart")
-    prepare(options.num_threads)
-    write_tiny_policy(WarmstartConfig(seed=options.seed), options.out, Console())
 
 
 def _learn(

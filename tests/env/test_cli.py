@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, version
 from pathlib import Path
 
 import gymnasium
@@ -58,6 +58,27 @@ def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*argv: str) -> int:
     return cli.main(argv)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"aipo-rl {version('aipo-rl')}\n"
+
+
+def test_usage_says_what_each_command_of_ours_does(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    entries = [EntryPoint("train", "aipo_learner.cli:train", "aipo.commands")]
+    monkeypatch.setattr(cli, "entry_points", lambda group: entries)
+    assert run() == 0
+    line = "  train      Train a policy; a run found in --out is resumed.\n"
+    assert line in capsys.readouterr().out + "\n"
+
+
+def test_an_unknown_flag_of_a_command_gets_the_nearest(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        run("verify", "answers.jsonl", "--kindd", "math")
+    assert "aipo: --kindd: did you mean --kind?" in capsys.readouterr().err
 
 
 def test_a_plugged_in_command_gets_its_arguments():

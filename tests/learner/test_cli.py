@@ -1,11 +1,14 @@
 """The learner's commands, called the way the command line calls them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from aipo_env import ConfigError, DataError
+from aipo_env.cli import main
 from aipo_learner.cli import evaluate_command, train
 
 
@@ -229,3 +232,66 @@ def test_a_config_file_changes_single_nested_settings_of_a_recipe(
         "lora_rank": 8,
         "gradient_checkpointing": True,
     }
+
+
+def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
+    assert main(["train", *words]) == 2
+    return capsys.readouterr().err
+
+
+def test_a_start_that_names_nothing_or_half_says_what_is_needed(
+    capsys: pytest.CaptureFixture,
+):
+    assert "say what to train, and in what: --policy MODEL --env" in refused(capsys)
+    assert "no environment is named for the policy './mine'" in refused(
+        capsys, "--policy", "./mine"
+    )
+    assert "no policy is named for the environment 'shipped:code'" in refused(
+        capsys, "--environment", "shipped:code"
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"),
+    [
+        ("--learning-rate", "--lr"),
+        ("--num_step", "--num-steps"),
+        ("--model", "--policy"),
+        ("--batch-size", "--groups-per-step"),
+        ("--max-turn", "--max-turns"),
+        ("--objective.baze", "--objective.base"),
+    ],
+)
+def test_an_unknown_flag_gets_the_nearest(
+    capsys: pytest.CaptureFixture, word: str, nearest: str
+):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--recipe", "toy", word, "3"])
+    assert stopped.value.code == 2
+    flag = word.replace("_", "-")
+    assert f"aipo: {flag}: did you mean {nearest}?" in capsys.readouterr().err
+
+
+def test_rules_that_are_set_most_have_short_flags(capsys: pytest.CaptureFixture):
+    words = ["--max-tokens", "77", "--max-turns=3", "--system-prompt", "Be brief."]
+    words += ["--max-context-tokens", "900", "--consult-budget", "1"]
+    assert main(["train", "--recipe", "toy", *words, "--print-config"]) == 0
+    rules = json.loads(capsys.readouterr().out)["environment"]["rules"]
+    assert rules == {
+        "plain_prompt": "Be brief.",
+        "consult_budget": 1,
+        "max_turns": 3,
+        "max_policy_tokens": 77,
+        "max_context_tokens": 900,
+    }
+
+
+def test_help_needs_neither_torch_nor_transformers():
+    for command in ("train", "eval", "report", "demo"):
+        script = (
+            "import sys; from aipo_env.cli import main\n"
+            f"try: main([{command!r}, '--help'])\n"
+            "except SystemExit: pass\n"
+            "assert not {'torch', 'transformers'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
