@@ -14,6 +14,12 @@ _STRETCH_TOKENS = 64
 """Tokens that are decoded together: few, since near a place each of them is decoded
 once more with those before it.
 """
+_NUM_ENDS = 8
+"""Ends of a stretch that are tried one after another: twice as many as a character has
+bytes, of which each may be a token.
+"""
+_CUT = "\N{REPLACEMENT CHARACTER}"
+"""What is shown of a character whose last bytes are missing."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,9 @@ def token_bounds(
 
     Bounds are exact next to `places`. Elsewhere they are those of some tokens around,
     among which there is no place: compared with any of the places, they are as good.
-    The time it takes is in proportion to T.
+    The time it takes is in proportion to T, in any script. It is not where a decoder
+    shows bytes of ASCII as such only if all of their run are characters, and they are
+    not.
 
     Args:
         token_ids: Integers, [T].
@@ -78,16 +86,7 @@ def _stretches(
     text = _decoded(token_ids, tokenizer)
     context = first = start = 0
     while first < len(token_ids):
-        num_before = len(_decoded(token_ids[context:first], tokenizer))
-        last = first + _STRETCH_TOKENS
-        num_further = 1
-        piece = _decoded(token_ids[context:last], tokenizer)[num_before:]
-        # It ends within a character, or with a blank that a later token takes away.
-        while last < len(token_ids) and not text.startswith(piece, start):
-            last += num_further
-            num_further *= 2
-            piece = _decoded(token_ids[context:last], tokenizer)[num_before:]
-        last = min(last, len(token_ids))
+        last, piece = _next_piece(token_ids, tokenizer, context, first, text[start:])
         end = start + len(piece)
         if last == len(token_ids):
             end = len(text)
@@ -96,6 +95,48 @@ def _stretches(
                 context = 0
         yield _Stretch(context, first, last, start, end)
         context, first, start = first, last, end
+
+
+def _next_piece(
+    token_ids: TokenIds,
+    tokenizer: PreTrainedTokenizerBase,
+    context: int,
+    first: int,
+    rest: str,
+) -> tuple[int, str]:
+    """Return the number of the token behind the next stretch, and the stretch's text.
+
+    Args:
+        token_ids: Integers, [T].
+        tokenizer: Decodes them.
+        context: As of the stretch.
+        first: As of the stretch.
+        rest: The text of all tokens from where the stretch begins.
+    """
+    num_before = len(_decoded(token_ids[context:first], tokenizer))
+
+    def piece_up_to(last: int) -> str:
+        return _decoded(token_ids[context:last], tokenizer)[num_before:]
+
+    nearest = min(first + _STRETCH_TOKENS, len(token_ids))
+    last = nearest
+    # It may end within a character, or with a blank that a later token takes away.
+    # One by one, since steps that grow may miss the end of every character there is.
+    for last in range(nearest, min(nearest + _NUM_ENDS, len(token_ids) + 1)):
+        piece = piece_up_to(last)
+        if rest.startswith(piece):
+            return last, piece
+    # Or no token ends where a character does. Where the part is shown as one character,
+    # the stretch ends within it.
+    piece = piece_up_to(nearest)
+    if rest.startswith(piece.removesuffix(_CUT)):
+        return nearest, piece
+    num_further = _NUM_ENDS
+    while last < len(token_ids) and not rest.startswith(piece):
+        last = min(last + num_further, len(token_ids))
+        num_further *= 2
+        piece = piece_up_to(last)
+    return last, piece
 
 
 def _ends_within(
