@@ -23,6 +23,13 @@ PLAIN_TEMPLATE = (
 """For base models, whose tokenizers have no template."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """What a template's variable may be called."""
+_VALUES_BEGIN = "{#- Values of --chat-template-kwargs #}"
+"""Stands before the lines that set them, of which each sets one."""
+_VALUES_END = "{#- End of the values #}{{ '' }}"
+"""Stands behind them. The empty text keeps a newline with which a template may begin.
+"""
+_VALUE = re.compile(r"\{%- set (\w+) = .* %\}")
+"""A line that sets a value."""
 _RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 """Variables that a conversation sets."""
 
@@ -58,9 +65,7 @@ def choose_template(
             " --chat-template FILE.",
             tokenizer.name_or_path,
         )
-    settings = _settings(values or {})
-    # A policy that was saved has them already.
-    return template if template.startswith(settings) else settings + template
+    return _with_values(template, values or {})
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
@@ -90,18 +95,37 @@ def _read(file: str) -> str:
         ) from error
 
 
-def _settings(values: Mapping[str, Any]) -> str:
-    """Return what sets a template's variables, in its own language."""
-    lines = []
+def _with_values(template: str, values: Mapping[str, Any]) -> str:
+    """Return a template that sets its variables; those that it has are kept or set
+    anew.
+    """
+    lines, template = _taken_apart(template)
     for name, value in values.items():
         if not _NAME.fullmatch(name) or name in _RESERVED:
             raise ConfigError(
                 f"config: chat_template_kwargs: {shown(name)} can be no variable of a"
                 " chat template."
             )
-        lines.append(f"{{%- set {name} = {_literal(value)} %}}")
-    # The empty text keeps a newline with which a template may begin.
-    return "".join(lines) + "{{ '' }}" if lines else ""
+        lines[name] = f"{{%- set {name} = {_literal(value)} %}}"
+    if not lines:
+        return template
+    return "\n".join([_VALUES_BEGIN, *lines.values(), _VALUES_END]) + template
+
+
+def _taken_apart(template: str) -> tuple[dict[str, str], str]:
+    """Return the lines by which a template sets values, by name, and the rest of it."""
+    lines: dict[str, str] = {}
+    block, end, rest = template.partition(f"\n{_VALUES_END}")
+    begin, *setting = block.split("\n")
+    if begin != _VALUES_BEGIN or not end:
+        return lines, template
+    for line in setting:
+        match = _VALUE.fullmatch(line)
+        if match is None:
+            # Somebody has changed it: it is a template like any other.
+            return {}, template
+        lines[match[1]] = line
+    return lines, rest
 
 
 def _literal(value: Any) -> str:

@@ -8,7 +8,7 @@ import re
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -530,6 +530,35 @@ def test_variables_of_a_template_become_part_of_it():
             choose_template(tokenizer, values={name: 1})
 
 
+@pytest.mark.parametrize("value", [True, "a %} b\n{%- set polite = 1 %}", [1, "#}"]])
+def test_a_value_of_a_saved_template_is_replaced_and_others_stay(value: Any):
+    shown = "\n{% if polite is defined %}{{ polite }}{% endif %}|{{ date }}|{{ more }}"
+    tokenizer = tokenizer_of(Shape(shown, ("</s>",), "</s>", ()))
+
+    def choose(values: dict[str, Any]) -> str:
+        tokenizer.chat_template = choose_template(tokenizer, values=values)
+        return ChatTemplate(tokenizer).write([("user", "x")])
+
+    assert choose({"polite": value, "date": "1st"}) == f"\n{value}|1st|"
+    assert choose({"polite": False}) == "\nFalse|1st|"
+    assert choose({"more": "m", "polite": value}) == f"\n{value}|1st|m"
+    saved = tokenizer.chat_template
+    assert choose({}) == f"\n{value}|1st|m"
+    assert choose({"date": "1st"}) == f"\n{value}|1st|m"
+    assert tokenizer.chat_template == saved
+    assert saved.endswith(shown)
+    assert saved.count("set date") == 1
+
+
+def test_values_that_somebody_changed_by_hand_are_part_of_the_template():
+    tokenizer = tokenizer_of(Shape("{{ date }}", ("</s>",), "</s>", ()))
+    chosen = choose_template(tokenizer, values={"date": "1st"})
+    tokenizer.chat_template = chosen.replace("{%- set", "{% set")
+    assert choose_template(tokenizer) == tokenizer.chat_template
+    tokenizer.chat_template = choose_template(tokenizer, values={"more": 1})
+    assert ChatTemplate(tokenizer).write([("user", "x")]) == "1st"
+
+
 def test_a_template_comes_from_a_file(tmp_path: Path):
     tokenizer = tokenizer_of(SHAPES["ChatML"])
     file = tmp_path / "mine.jinja"
@@ -578,7 +607,8 @@ def test_a_run_goes_on_with_the_template_that_it_began_with(tmp_path: Path):
     run(1)
     saved = policy_folder(str(tmp_path / "run"))
     template = Path(saved, "chat_template.jinja").read_text()
-    assert template == "{%- set polite = true %}{{ '' }}" + file.read_text()
+    assert "{%- set polite = true %}\n" in template
+    assert template.endswith(file.read_text())
     file.write_text(CHAT_TEMPLATE)
     with pytest.raises(PolicyError, match="with another chat template than"):
         run(1)
