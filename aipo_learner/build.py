@@ -32,7 +32,7 @@ from aipo_learner.evaluation.scheduled import held_out_scenario
 from aipo_learner.learn.optimizer import build_optimizer
 from aipo_learner.learn.rewards import step_reward
 from aipo_learner.learn.training_rows import is_constant
-from aipo_learner.policy.chat import check_template, choose_template
+from aipo_learner.policy.chat import choose_template
 from aipo_learner.policy.distributed import join_ranks, own_copy, shard
 from aipo_learner.policy.fitness import check_context
 from aipo_learner.policy.forward import LearnerForward
@@ -140,6 +140,7 @@ def build_training(
             run_sync(check_agents(scenario.pool))
         held_out = _build_held_out(config, scenario)
         model, tokenizer = build_policy(config, run.policy_path())
+        run.check_template(tokenizer)
         max_tokens = _max_sampled_tokens(config, scenario, held_out)
         check_context(model, max_tokens)
         # Before the copies that the learner's forward passes may make.
@@ -258,12 +259,9 @@ def build_policy(
         path: The policy's folder.
     """
     model, tokenizer = load_policy(path, trust_remote_code=config.trust_remote_code)
-    template = choose_template(
+    tokenizer.chat_template = choose_template(
         tokenizer, config.chat.chat_template, config.chat.chat_template_kwargs
     )
-    if path != policy_folder(config.policy):
-        check_template(tokenizer, template)
-    tokenizer.chat_template = template
     compute = config.compute
     if compute.lora_rank:
         add_adapter(

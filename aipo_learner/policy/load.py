@@ -79,15 +79,12 @@ def load_policy(
             f"policy {path!r}: no such folder. Give a Hugging Face model folder or hub"
             " name."
         )
-    is_offline = _is_offline(path, trust_remote_code)
     part = "model"
     try:
         # First: what it is decides on all the rest.
         load_architecture(path, trust_remote_code=trust_remote_code)
         part = "tokenizer"
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, trust_remote_code=trust_remote_code, local_files_only=is_offline
-        )
+        tokenizer = load_tokenizer(path, trust_remote_code=trust_remote_code)
         part = "model"
         # With what was missing, which is annotated as if it were never asked for.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -95,7 +92,7 @@ def load_policy(
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
-            local_files_only=is_offline,
+            local_files_only=_is_offline(path, trust_remote_code),
             # Told below, with the weight's name.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -135,6 +132,23 @@ def load_policy(
     check_logits(model, path)
     _train_every_row(model)
     return model, tokenizer
+
+
+def load_tokenizer(
+    path: str, *, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer alone; errors are those of transformers.
+
+    Args:
+        path: A folder, or a name on the Hub.
+        trust_remote_code: Whether code that comes with it may run.
+    """
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        path,
+        trust_remote_code=trust_remote_code,
+        local_files_only=_is_offline(path, trust_remote_code),
+    )
+    return tokenizer
 
 
 def _train_every_row(model: PreTrainedModel) -> None:

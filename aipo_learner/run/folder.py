@@ -43,8 +43,9 @@ from aipo_env import (
     write_anew,
     write_episodes,
 )
+from aipo_learner.policy.chat import check_template
 from aipo_learner.policy.distributed import gathered, rank
-from aipo_learner.policy.load import policy_folder, save_policy
+from aipo_learner.policy.load import load_tokenizer, policy_folder, save_policy
 from aipo_learner.policy.lora import adapter_state, load_adapter_state, save_adapter
 from aipo_learner.run.optimizer_state import load_optimizer, save_optimizer
 from aipo_learner.settings.arguments import read_object
@@ -265,6 +266,25 @@ class Run:
         if self.step and not self.config.compute.lora_rank:
             return str(self._at(self.step) / "policy")
         return self.initial_policy
+
+    def check_template(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Check that a run that is resumed writes prompts as it did.
+
+        Args:
+            tokenizer: With the template that the run is to have.
+
+        Raises:
+            CheckpointError: The checkpoint's tokenizer cannot be read.
+            PolicyError: The checkpoint's policy has another template.
+        """
+        if not self.step:
+            return
+        path = self._at(self.step) / "policy"
+        with _unreadable_explained(path):
+            saved = load_tokenizer(
+                str(path), trust_remote_code=self.config.trust_remote_code
+            )
+        check_template(saved, str(tokenizer.chat_template))
 
     def queued_episodes(self) -> list[Episode]:
         """Return what was sampled before the last checkpoint for the steps after it."""

@@ -33,6 +33,7 @@ from aipo_learner.samplers.base import ChatVoice
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.chat_template import ChatTemplate
 from aipo_learner.settings.chat import ChatSettings
+from aipo_learner.settings.compute import ComputeConfig
 
 SAID = "xA1"
 """What the policy says."""
@@ -586,7 +587,15 @@ def test_a_base_model_gets_a_plain_template_and_says_so(
     assert tokenizer.decode(ids_of(prompt)) == "System:\nS\n\nUser:\nQ\n\nAssistant:\n"
 
 
-def test_a_run_goes_on_with_the_template_that_it_began_with(tmp_path: Path):
+@pytest.mark.parametrize("lora_rank", [0, 2])
+# That is peft's import of a module of its own.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_run_goes_on_with_the_template_that_it_began_with(
+    tmp_path: Path, lora_rank: int
+):
+    if lora_rank:
+        pytest.importorskip("peft")
+
     def run(num_steps: int) -> None:
         settings = TrainConfig(
             out=tmp_path / "run",
@@ -599,6 +608,7 @@ def test_a_run_goes_on_with_the_template_that_it_began_with(tmp_path: Path):
             chat=ChatSettings(
                 chat_template=str(file), chat_template_kwargs={"polite": True}
             ),
+            compute=ComputeConfig(lora_rank=lora_rank),
         )
         train(settings, Console(quiet=True))
 
@@ -609,9 +619,12 @@ def test_a_run_goes_on_with_the_template_that_it_began_with(tmp_path: Path):
     template = Path(saved, "chat_template.jinja").read_text()
     assert "{%- set polite = true %}\n" in template
     assert template.endswith(file.read_text())
+    own = file.read_text()
     file.write_text(CHAT_TEMPLATE)
     with pytest.raises(PolicyError, match="with another chat template than"):
         run(1)
+    file.write_text(own)
+    run(1)
 
 
 TRL = "trl==1.16.0"
