@@ -1,11 +1,12 @@
 """Chat messages as token ids that are only ever appended to, each with its author."""
 
 import json
+import logging
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from aipo_env import Author, Message, Piece, PolicyError, Span
 from aipo_learner.samplers.chat_template import ChatTemplate
 
+_log = logging.getLogger("aipo_learner")
 _ROLES = (
     ("user", "assistant"),
     ("system", "user"),
@@ -24,6 +26,8 @@ _ROLES = (
 """Conversations whose marks a template writes, as far as it takes them."""
 _REPLY_ROLE = "user"
 """By this role the template writes what comes back after a turn."""
+_REPLY_ROLES = ("user", "assistant", _REPLY_ROLE)
+"""A conversation with such a message, the last."""
 _NO_MATCH = "(?!)"
 """A pattern that matches nowhere, the empty text included."""
 _LETTER = "a"
@@ -68,6 +72,30 @@ def _template_parts(text: str) -> list[_Part]:
     return [_Part(text, Span(text, Author.TEMPLATE))] if text else []
 
 
+def _joined(around: Sequence[str], contents: Sequence[list[_Part]]) -> list[_Part]:
+    """Return the parts of a prompt: text of the template, a content, text, ..., text."""
+    parts = _template_parts(around[0])
+    for content, behind in zip(contents, around[1:], strict=True):
+        parts += [*content, *_template_parts(behind)]
+    return parts
+
+
+def _text_of(parts: Sequence[_Part]) -> str:
+    return "".join(part.text for part in parts)
+
+
+@cache
+def _warn_of_contents(name: str, reason: str) -> None:
+    """Say once of a template that a prompt is not as it would write it."""
+    _log.warning(
+        "%s looks at what messages say: a prompt differs from its own text (%s). Messages"
+        " are written as others of their roles are. If the template is to have its way,"
+        " set its variables (--chat-template-kwargs).",
+        name,
+        reason,
+    )
+
+
 @dataclass(frozen=True)
 class ChatFormat:
     """A tokenizer's chat template, taken apart so that every token has an author.
@@ -104,12 +132,68 @@ class ChatFormat:
             # What the system would say stands before what the user says.
             blank_line = Span("\n\n", Author.PROMPT)
             contents = [(*contents[0], blank_line, *contents[1]), *contents[2:]]
+        return self._pieces(self._prompt_parts(roles, contents))
+
+    def _prompt_parts(
+        self, roles: Sequence[str], contents: Sequence[Sequence[Span]]
+    ) -> list[_Part]:
+        """Return a prompt's parts, which together are the template's own text of it.
+
+        Where that cannot be had, they are what it writes around other contents, and a
+        warning says so.
+        """
         around = self.template.opening(roles)
-        parts = _template_parts(around[0])
-        for role, content, behind in zip(roles, contents, around[1:], strict=True):
-            parts += self._shaped(role, content)
-            parts += _template_parts(behind)
-        return self._pieces(parts)
+        shaped = [self._shaped(roles, place, each) for place, each in enumerate(contents)]
+        parts = _joined(around, shaped)
+        texts = ["".join(span.text for span in content) for content in contents]
+        turns = list(zip(roles, texts, strict=True))
+        try:
+            own = self.template.write(turns)
+            if _text_of(parts) == own:
+                return parts
+            # Text of the template's may become control tokens, and so must not be what
+            # somebody said.
+            has_marks = any(self._marks(text) for text in texts)
+            rewritten = None if has_marks else self._rewritten(turns, contents, shaped)
+            if rewritten is not None and _text_of(rewritten) == own:
+                return rewritten
+            reason = "it changes them or what stands around them"
+        except PolicyError as error:
+            reason = str(error)
+        _warn_of_contents(self.template.name, reason)
+        return parts
+
+    def _rewritten(
+        self,
+        turns: Sequence[tuple[str, str]],
+        contents: Sequence[Sequence[Span]],
+        shaped: Sequence[list[_Part]],
+    ) -> list[_Part] | None:
+        """Return a prompt's parts as the template writes these very contents.
+
+        None where it is not told whose they are.
+
+        Args:
+            turns: Roles and contents.
+            contents: By their authors.
+            shaped: Contents as the template writes others.
+        """
+        written = self.template.opening_of(turns)
+        if written is None:
+            return None
+        roles = [role for role, _ in turns]
+        own: list[list[_Part]] = []
+        for place, (content, parts) in enumerate(zip(contents, shaped, strict=True)):
+            shaping = self.template.shaping(roles, place)
+            text = written[2 * place + 1].lstrip(shaping.left).rstrip(shaping.right)
+            if text == _text_of(parts):
+                own.append(parts)
+                continue
+            if len({span.author for span in content}) != 1:
+                return None
+            # The template leaves out a word that was meant for it.
+            own.append([_Part(text, Span(text, content[0].author))])
+        return _joined(written[::2], own)
 
     def suffix(
         self,
@@ -134,7 +218,7 @@ class ChatFormat:
             before, context = self._behind_end(before, end_id)
         parts = [
             *_template_parts(before),
-            *self._shaped(_REPLY_ROLE, message.spans),
+            *self._shaped(_REPLY_ROLES, len(_REPLY_ROLES) - 1, message.spans),
             *_template_parts(between.after),
         ]
         return self._pieces(parts, context)
@@ -179,10 +263,13 @@ class ChatFormat:
             return tuple(roles[1:]) or ("user",)
         return tuple(roles)
 
-    def _shaped(self, role: str, content: Sequence[Span]) -> list[_Part]:
+    def _shaped(
+        self, roles: Sequence[str], place: int, content: Sequence[Span]
+    ) -> list[_Part]:
         """Return the parts of a message, each as the template writes it."""
-        texts = self.template.shaping(role).apply([span.text for span in content])
-        return [_Part(text, span) for text, span in zip(texts, content, strict=True)]
+        texts = [span.text for span in content]
+        shaped = self.template.shaping(roles, place).apply(texts)
+        return [_Part(text, span) for text, span in zip(shaped, content, strict=True)]
 
     @cached_property
     def _after_turn(self) -> str:

@@ -161,6 +161,32 @@ class ChatTemplate:
             )
         return parts[::2]
 
+    def opening_of(self, turns: Sequence[tuple[str, str]]) -> list[str] | None:
+        """Return what is written around and in the messages of a prompt, in order.
+
+        A template may look at contents and write other text around them, or leave a
+        word of theirs out. None where one is not written once, or they are not in
+        order.
+
+        Args:
+            turns: Roles and contents.
+
+        Returns:
+            The text before the first content, that content, the text behind it, ...,
+            the text behind the last. What is taken away at the ends of a content still
+            stands there.
+
+        Raises:
+            PolicyError: The template refuses the prompt.
+        """
+        marked = [
+            (role, f"{_slot(2 * number)}{content}{_slot(2 * number + 1)}")
+            for number, (role, content) in enumerate(turns)
+        ]
+        parts = _SLOTS.split(self.write(marked))
+        slots = [int(number) for number in parts[1::2]]
+        return parts[::2] if slots == list(range(2 * len(turns))) else None
+
     def between(self, roles: Sequence[str], role: str) -> Between:
         """Return what is written between two turns of the policy.
 
@@ -233,23 +259,28 @@ class ChatTemplate:
         opened = self.render(["user"], add_generation_prompt=True)
         return opened.removeprefix(self.render(["user"], add_generation_prompt=False))
 
-    def shaping(self, role: str) -> Shaping:
-        """Return what the template does to contents of a role, "system" or "user".
+    def shaping(self, roles: Sequence[str], place: int) -> Shaping:
+        """Return what the template does to the content of a message.
+
+        It may depend on the others: some write the system's words and the user's as one
+        content.
+
+        Args:
+            roles: Of all messages of a conversation.
+            place: Number of the message among them.
 
         Raises:
             PolicyError: It is nothing that we know how to do.
         """
-        if role == "system" and self.takes_system:
-            return self._system_shaping
-        return self._user_shaping
+        key = (tuple(roles), place)
+        if key not in self._shapings:
+            self._shapings[key] = self._find_shaping(roles, place)
+        return self._shapings[key]
 
     @cached_property
-    def _system_shaping(self) -> Shaping:
-        return self._find_shaping(["system", "user"], 0)
-
-    @cached_property
-    def _user_shaping(self) -> Shaping:
-        return self._find_shaping(["user"], 0)
+    def _shapings(self) -> dict[tuple[tuple[str, ...], int], Shaping]:
+        """What was found, by roles and place."""
+        return {}
 
     def _find_shaping(self, roles: Sequence[str], place: int) -> Shaping:
         content = f"{_BLANKS}{_NASTY}{_slot(place)}{_NASTY}{_BLANKS[::-1]}"
