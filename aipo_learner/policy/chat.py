@@ -58,7 +58,7 @@ def choose_template(
     elif tokenizer.chat_template:
         template = str(tokenizer.get_chat_template())
     else:
-        template = PLAIN_TEMPLATE
+        template = _plain_template(tokenizer)
         _log.warning(
             "the tokenizer of %r has no chat template, as those of base models: prompts"
             " are written as plain text (User: … Assistant: …). Another is given by"
@@ -93,6 +93,15 @@ def _read(file: str) -> str:
             f"config: chat_template={file!r} cannot be read: {error}. It is the path of"
             " a Jinja file, as a model folder's chat_template.jinja."
         ) from error
+
+
+def _plain_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the plain template, for a text as the tokenizer would have it begin."""
+    bos_id = tokenizer.bos_token_id
+    # Any text but none, of which the first token may be one that stands behind texts.
+    token_ids = list(tokenizer("a")["input_ids"])
+    begins = bos_id is not None and token_ids[:1] == [bos_id]
+    return "{{ bos_token }}" + PLAIN_TEMPLATE if begins else PLAIN_TEMPLATE
 
 
 def _with_values(template: str, values: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ def _template_parts(text: str) -> list[_Part]:
 
 
 def _joined(around: Sequence[str], contents: Sequence[list[_Part]]) -> list[_Part]:
-    """Return the parts of a prompt: text of the template, a content, text, ..., text."""
+    """Return a prompt's parts: text of the template, a content, text, ..., text."""
     parts = _template_parts(around[0])
     for content, behind in zip(contents, around[1:], strict=True):
         parts += [*content, *_template_parts(behind)]
@@ -88,8 +88,8 @@ def _text_of(parts: Sequence[_Part]) -> str:
 def _warn_of_contents(name: str, reason: str) -> None:
     """Say once of a template that a prompt is not as it would write it."""
     _log.warning(
-        "%s looks at what messages say: a prompt differs from its own text (%s). Messages"
-        " are written as others of their roles are. If the template is to have its way,"
+        "%s looks at what messages say: a prompt differs from its own text (%s)."
+        " Messages are written as others of their roles are. If the template is to have its way,"
         " set its variables (--chat-template-kwargs).",
         name,
         reason,
@@ -143,7 +143,9 @@ class ChatFormat:
         warning says so.
         """
         around = self.template.opening(roles)
-        shaped = [self._shaped(roles, place, each) for place, each in enumerate(contents)]
+        shaped = [
+            self._shaped(roles, place, each) for place, each in enumerate(contents)
+        ]
         parts = _joined(around, shaped)
         texts = ["".join(span.text for span in content) for content in contents]
         turns = list(zip(roles, texts, strict=True))

@@ -22,6 +22,7 @@ from tokenizers import (
     normalizers,
     pre_tokenizers,
 )
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from aipo_env import Author, ConfigError, Message, PolicyError, Span
@@ -471,8 +472,12 @@ def test_a_template_that_quotes_a_message_forges_no_mark(
 def test_a_template_that_refuses_what_a_message_says_is_told_of(
     caplog: pytest.LogCaptureFixture,
 ):
-    refusing = "{% if 'x' in messages[-1].content %}{{ raise_exception('no x') }}{% endif %}"
-    chat = ChatFormat(tokenizer_of(Shape(refusing + MARKED, ("<s>", "</s>"), "</s>", ())))
+    refusing = (
+        "{% if 'x' in messages[-1].content %}{{ raise_exception('no x') }}{% endif %}"
+    )
+    chat = ChatFormat(
+        tokenizer_of(Shape(refusing + MARKED, ("<s>", "</s>"), "</s>", ()))
+    )
     chat.tokenizer.name_or_path = "a model that takes no x"
     pieces = chat.prompt([message_of("user", "ax")])
     assert chat.tokenizer.decode(ids_of(pieces)) == "<s>user:ax</s><s>"
@@ -667,6 +672,26 @@ def test_a_base_model_gets_a_plain_template_and_says_so(
         [message_of("system", "S"), message_of("user", "Q")]
     )
     assert tokenizer.decode(ids_of(prompt)) == "System:\nS\n\nUser:\nQ\n\nAssistant:\n"
+
+
+@pytest.mark.parametrize("bos", ["<s>", "</s>"])
+@pytest.mark.parametrize("first", ["", "<s>", "</s>"])
+def test_a_plain_prompt_begins_as_the_tokenizers_texts_do(bos: str, first: str):
+    shape = Shape("", ("<s>", "</s>"), "</s>", ())
+    tokenizer = tokenizer_of(shape)
+    tokenizer.chat_template = None
+    tokenizer.bos_token = bos
+    ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in ("<s>", "</s>")}
+    # Behind the text stands what some tokenizers put there, and no prompt has.
+    around = TemplateProcessing(
+        f"{first} $A </s>".strip(), special_tokens=list(ids.items())
+    )
+    tokenizer.backend_tokenizer.post_processor = around
+    tokenizer.chat_template = choose_template(tokenizer)
+    prompt = ids_of(ChatFormat(tokenizer).prompt([message_of("user", "Q")]))
+    if first == bos:
+        assert prompt.pop(0) == ids[bos]
+    assert tokenizer.decode(prompt) == "User:\nQ\n\nAssistant:\n"
 
 
 @pytest.mark.parametrize("lora_rank", [0, 2])
