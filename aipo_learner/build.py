@@ -1,5 +1,6 @@
 """A training run, built from its settings: all that the loop works with."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ from aipo_learner.policy.fitness import check_context
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import count_weights, load_policy, policy_folder
 from aipo_learner.policy.lora import add_adapter
-from aipo_learner.policy.runtime import choose_threads, prepare
+from aipo_learner.policy.runtime import choose_threads, prepare, thread_limit
 from aipo_learner.rollout.independence import WithholdingPool
 from aipo_learner.rollout.ray_workers import RayWorkers, WorkerSettings
 from aipo_learner.rollout.sampled import (
@@ -48,7 +49,7 @@ from aipo_learner.rollout.sampled import (
     play_groups,
 )
 from aipo_learner.rollout.stored import StoredBatches
-from aipo_learner.run.folder import Run, stored_setting
+from aipo_learner.run.folder import Run, resumed_setting
 from aipo_learner.run.interrupt import InterruptFlag
 from aipo_learner.run.metrics_log import MetricsLog
 from aipo_learner.samplers.base import Sampler
@@ -57,6 +58,7 @@ from aipo_learner.samplers.vllm.sampler import served_sampler, vllm_sampler
 from aipo_learner.samplers.weight_sync import check_sampler
 from aipo_learner.settings.train import TrainConfig
 
+_log = logging.getLogger("aipo_learner")
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "transformers": HFSampler,
     "vllm": vllm_sampler,
@@ -240,12 +242,20 @@ def _with_threads(config: TrainConfig) -> TrainConfig:
     """
     if config.num_threads is not None:
         return config
-    num_threads = stored_setting(config.out, "num_threads")
+    num_threads = resumed_setting(config.out, "num_threads")
     if type(num_threads) is not int or num_threads < 1:
         num_weights = count_weights(
             policy_folder(config.policy), trust_remote_code=config.trust_remote_code
         )
-        num_threads = choose_threads(num_weights)
+        return replace(config, num_threads=choose_threads(num_weights))
+    limit = thread_limit()
+    if limit is not None and num_threads > limit:
+        _log.warning(
+            "the run goes on with the num_threads=%s that it began with, more than"
+            " OMP_NUM_THREADS=%s: sums depend on it.",
+            num_threads,
+            limit,
+        )
     return replace(config, num_threads=num_threads)
 
 

@@ -32,9 +32,17 @@ def choose_threads(num_weights: int) -> int:
     if num_weights < SMALL_MODEL:
         return 1
     num_cores = len(os.sched_getaffinity(0)) if HAS_AFFINITY else os.cpu_count() or 1
+    limit = thread_limit()
+    return num_cores if limit is None else min(num_cores, limit)
+
+
+def thread_limit() -> int | None:
+    """Return how many threads OMP_NUM_THREADS allows; None if it does not say.
+
+    torchrun sets it to 1, for several ranks on one machine.
+    """
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    # torchrun sets it to 1, for several ranks on one machine.
-    return min(num_cores, int(limit)) if limit.isdecimal() and int(limit) else num_cores
+    return int(limit) if limit.isdecimal() and int(limit) else None
 
 
 def prepare(num_threads: int) -> None:

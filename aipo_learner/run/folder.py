@@ -87,11 +87,14 @@ _WRITING = ".writing"
 """Suffix of a checkpoint that is being written, or deleted: it is no checkpoint."""
 
 
-def stored_setting(folder: Path, name: str) -> Any:
-    """Return a setting of the run in a folder; None if there is no such run, or none.
+def resumed_setting(folder: Path, name: str) -> Any:
+    """Return a setting of the run in a folder that would be resumed; None if none is.
 
-    What is wrong with the folder, `Run.open` says.
+    Without a whole checkpoint a run begins anew. What is wrong with the folder,
+    `Run.open` says.
     """
+    if not _whole_checkpoints(folder / "checkpoints"):
+        return None
     try:
         text = read_whole(check_place(folder / "config.json")).decode("utf-8")
         return read_object(text).get(name)
@@ -131,7 +134,8 @@ class Run:
         self.config = config
         self.folder = config.out
         self._checkpoints = self.folder / "checkpoints"
-        steps = [int(path.name.removeprefix(_STEP_PREFIX)) for path in self._whole()]
+        whole = _whole_checkpoints(self._checkpoints)
+        steps = [int(path.name.removeprefix(_STEP_PREFIX)) for path in whole]
         self.step = max(steps, default=0)
         self.initial_policy = policy_folder(config.policy)
         self._best: Path | None = None
@@ -458,7 +462,8 @@ class Run:
             link_anew(self.folder / "best", target)
         # The one before stays linked until the new best is whole.
         linked = (self.folder / "best").resolve().parent
-        for old in self._whole()[: -self.config.keep_checkpoints]:
+        whole = _whole_checkpoints(self._checkpoints)
+        for old in whole[: -self.config.keep_checkpoints]:
             if old != self._best and old.resolve() != linked:
                 # What is half deleted is never taken for whole.
                 doomed = old.rename(old.with_suffix(_WRITING))
@@ -467,11 +472,6 @@ class Run:
     def _at(self, step: int) -> Path:
         """Return the place of the checkpoint after `step` steps."""
         return self._checkpoints / f"{_STEP_PREFIX}{step:06d}"
-
-    def _whole(self) -> list[Path]:
-        """Return the checkpoints that are whole, in order."""
-        candidates = self._checkpoints.glob(f"{_STEP_PREFIX}*")
-        return sorted(path for path in candidates if _is_whole(path))
 
 
 @contextlib.contextmanager
@@ -515,6 +515,11 @@ def _own_copy(path: Path) -> None:
     """
     if path.is_file() and path.stat().st_nlink > 1:
         write_anew(path, path.read_bytes())
+
+
+def _whole_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder that are whole, in order."""
+    return sorted(path for path in folder.glob(f"{_STEP_PREFIX}*") if _is_whole(path))
 
 
 def _is_whole(path: Path) -> bool:

@@ -89,8 +89,8 @@ def _warn_of_contents(name: str, reason: str) -> None:
     """Say once of a template that a prompt is not as it would write it."""
     _log.warning(
         "%s looks at what messages say: a prompt differs from its own text (%s)."
-        " Messages are written as others of their roles are. If the template is to have its way,"
-        " set its variables (--chat-template-kwargs).",
+        " Messages are written as others of their roles are. What a template is to do"
+        " in another way is set by --chat-template-kwargs.",
         name,
         reason,
     )

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 
 from aipo_learner import TrainConfig, policy_folder, train
+from aipo_learner.build import _with_threads
 from aipo_learner.policy.load import count_weights
 from aipo_learner.policy.runtime import SMALL_MODEL, choose_threads
 
@@ -45,6 +46,26 @@ def test_weights_are_counted_before_they_are_loaded(tmp_path: Path):
     assert count_weights(policy_folder("tiny")) == 582_912
     assert count_weights(str(tmp_path)) == 0
     assert count_weights("./nowhere") == 0
+
+
+def test_a_run_that_was_refused_leaves_no_threads_to_a_new_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    config = TrainConfig(out=tmp_path)
+    (tmp_path / "config.json").write_text('{"num_threads": 7}')
+    checkpoint = tmp_path / "checkpoints" / "step-000001"
+    (checkpoint / "policy").mkdir(parents=True)
+    assert _with_threads(config).num_threads == 1
+    # What makes a checkpoint whole.
+    (checkpoint / "state.pt").write_bytes(b"")
+    assert not caplog.records
+    assert _with_threads(config).num_threads == 7
+    assert "num_threads=7 that it began with, more than OMP_NUM_THREADS=2" in (
+        caplog.text
+    )
 
 
 def test_a_resumed_run_keeps_its_threads(
