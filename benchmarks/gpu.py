@@ -30,7 +30,7 @@ import numpy as np
 import torch
 import transformers
 from rich.console import Console
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from aipo_env import DialogueRules
 from aipo_learner import LearnerForward, TrainConfig, train
@@ -46,12 +46,23 @@ from aipo_learner.settings.recipes import toy
 ROOT = Path(__file__).resolve().parents[1]
 PEAK_TFLOPS = {
     "H200": 989.0,
+    "H200 NVL": 835.0,
     "H100": 989.0,
+    "H100 NVL": 835.0,
+    "H100 PCIe": 756.0,
     "A100": 312.0,
     "L40S": 362.0,
-    "4090": 165.0,
+    "RTX 4090": 165.0,
 }
-"""Of dense bfloat16 products, by what a device's name holds; from the data sheets."""
+"""Of dense bfloat16 products, by what a device's name holds, of several the longest;
+from the data sheets.
+"""
+PARTS_OF_DEVICES = ("MIG", "Laptop", " D")
+"""What stands in the name of less than the whole device, whose peak is not known."""
+FLOPS_PER_TRAINED_WEIGHT = 6
+"""For each token: forward, and backward for its input and for itself, 2 each."""
+FLOPS_PER_FROZEN_WEIGHT = 4
+"""The same without a gradient of its own, as under adapters."""
 MFU_GOAL = 0.45
 MEMORY_GOAL = 0.10
 """How far the foretold memory may be from the measured."""
@@ -186,23 +197,55 @@ def update_of(
     if not on_gpu:
         return result
     step_s = sorted(seconds[1:])[len(seconds[1:]) // 2]
-    num_weights = sum(weight.numel() for weight in model.parameters())
     tokens_per_s = num_rows * num_tokens / step_s
-    # Forward and backward: 6 for each weight; the embedding is the head as well. And
-    # two products of attention, over half of the places, three times.
-    attention = 6 * shape.num_hidden_layers * shape.hidden_size * num_tokens
-    flops = tokens_per_s * (6 * num_weights + attention)
-    name_of_device = torch.cuda.get_device_name()
-    peaks = [peak for key, peak in PEAK_TFLOPS.items() if key in name_of_device]
+    own_share = float(np.mean([row.policy_mask.mean() for row in rows]))
+    flops = tokens_per_s * flops_per_token(model, own_share, num_tokens)
+    peak = peak_tflops(torch.cuda.get_device_name())
     result |= {
         "first_update_s": seconds[0],
         "update_s": step_s,
         "tokens_per_s": tokens_per_s,
-        "mfu": flops / (peaks[0] * 1e12) if peaks else None,
+        "mfu": flops / (peak * 1e12) if peak else None,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         "foretold_gib": foretold_gib(shape, config, num_tokens),
     }
     return result
+
+
+def peak_tflops(device_name: str) -> float | None:
+    """Return what a GPU could do by its data sheet; None if that is not known."""
+    if any(part in device_name for part in PARTS_OF_DEVICES):
+        return None
+    keys = [key for key in PEAK_TFLOPS if key in device_name]
+    return PEAK_TFLOPS[max(keys, key=len)] if keys else None
+
+
+def flops_per_token(model: PreTrainedModel, own_share: float, num_tokens: int) -> float:
+    """Return what the mathematics of an update needs for a token.
+
+    Args:
+        model: Of which some weights may be frozen.
+        own_share: Of the tokens that the policy wrote: at these alone the head runs.
+        num_tokens: Of a row.
+    """
+    head = model.get_output_embeddings().weight
+    embedding = model.get_input_embeddings().weight
+    flops = 0.0
+    for weight in model.parameters():
+        per_weight = FLOPS_PER_FROZEN_WEIGHT
+        if weight.requires_grad:
+            per_weight = FLOPS_PER_TRAINED_WEIGHT
+        share = 1.0
+        if weight is head:
+            share = own_share
+        elif weight is embedding:
+            # Its rows are looked up.
+            share = 0.0
+        flops += per_weight * share * weight.numel()
+    # Two products of attention, over half of the places, three times.
+    config = model.config
+    attention = 6 * config.num_hidden_layers * config.hidden_size * num_tokens
+    return flops + attention
 
 
 def aided_step(device: str, folder: Path) -> dict[str, Any]:
@@ -255,6 +298,11 @@ def timed(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {**result, "seconds": round(time.perf_counter() - start, 1)}
 
 
+def has_failed(result: dict[str, Any]) -> bool:
+    """Return whether a part ended with an error, or tests that it ran failed."""
+    return "error" in result or result.get("exit_code", 0) != 0
+
+
 def foretold_gib(shape: Qwen2Config, compute: ComputeConfig, num_tokens: int) -> float:
     """Return the memory of an update by the sums of `aipo train --dry-run`, in GiB."""
     config = TrainConfig(
@@ -305,7 +353,7 @@ def main() -> None:
             print(f"{name}: {json.dumps(report[name])}", flush=True)
             # What is measured is kept, whatever comes after.
             options.out.write_text(json.dumps(report, indent=2), encoding="utf-8")
-    if any("error" in report[name] for name in parts):
+    if any(has_failed(report[name]) for name in parts):
         sys.exit(1)
 
 
