@@ -35,7 +35,7 @@ from aipo_learner.learn.rewards import step_reward
 from aipo_learner.learn.training_rows import is_constant
 from aipo_learner.policy.chat import choose_template
 from aipo_learner.policy.distributed import join_ranks, own_copy, shard
-from aipo_learner.policy.fitness import check_context
+from aipo_learner.policy.fitness import check_context, max_positions
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import count_weights, load_policy, policy_folder
 from aipo_learner.policy.lora import add_adapter
@@ -179,7 +179,13 @@ def build_training(
         interrupt = InterruptFlag()
         batches: Batches
         if config.source.is_stored:
-            batches = StoredBatches(config.source, config.rollouts, scenario, tokenizer)
+            batches = StoredBatches(
+                config.source,
+                config.rollouts,
+                scenario,
+                tokenizer,
+                max_tokens=max_positions(model),
+            )
         else:
             batches = _build_batches(run, config, scenario, sampler, workers, interrupt)
         opened.enter_context(closing(batches))

@@ -127,7 +127,7 @@ def check_context(model: PreTrainedModel, max_context_tokens: int) -> None:
     Raises:
         ConfigError: The episode is longer than the model has places for.
     """
-    limit = _num_positions(model)
+    limit = max_positions(model)
     if limit is not None and max_context_tokens > limit:
         raise ConfigError(
             f"config: max_context_tokens={max_context_tokens} of the rules is more than"
@@ -137,7 +137,7 @@ def check_context(model: PreTrainedModel, max_context_tokens: int) -> None:
         )
 
 
-def _num_positions(model: PreTrainedModel) -> int | None:
+def max_positions(model: PreTrainedModel) -> int | None:
     """Return how many tokens a model can read; None if no number binds it."""
     config = model.config.get_text_config(decoder=True)
     limit = getattr(config, "max_position_embeddings", None)

@@ -51,10 +51,11 @@ class StoredBatches(Batches):
         settings: Say how large a step is.
         scenario: Whose verifier judges the episodes that have no reward.
         tokenizer: The policy's.
+        max_tokens: Of an episode, as many as the policy can read; any number if None.
 
     Raises:
-        DataError: The file cannot be read, its tokens are not the policy's, or nothing
-            in it can be used.
+        DataError: The file cannot be read, its tokens are not the policy's, an episode
+            is too long, or nothing in it can be used.
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class StoredBatches(Batches):
         settings: RolloutSettings,
         scenario: Scenario,
         tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_tokens: int | None = None,
     ) -> None:
         self._seed = settings.seed
         path = Path(source.sft_episodes or source.episodes)
-        episodes = run_sync(_completed(path, scenario, tokenizer))
+        episodes = run_sync(_completed(path, scenario, tokenizer, max_tokens))
         if source.sft_episodes:
             self._groups = [[episode] for episode in episodes if episode.correct]
             self._size = settings.groups_per_step * settings.group_size
@@ -113,7 +116,10 @@ def _order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 async def _completed(
-    path: Path, scenario: Scenario, tokenizer: PreTrainedTokenizerBase
+    path: Path,
+    scenario: Scenario,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int | None,
 ) -> list[Episode]:
     """Read a file; give its episodes the tokens and the rewards that they lack."""
     episodes = []
@@ -133,6 +139,13 @@ async def _completed(
                 f"{path}, line {number}: token id {highest} is not among the policy's"
                 f" {len(tokenizer)}. Take 'tokens' out of the line: then its text is"
                 " tokenised."
+            )
+        num_tokens = len(episode.tokens)
+        if max_tokens is not None and num_tokens > max_tokens:
+            raise DataError(
+                f"{path}, line {number}: the episode has {num_tokens} tokens, and the"
+                f" policy reads at most {max_tokens}. Delete the line, or use a policy"
+                " with a longer context."
             )
         episodes.append(episode)
     return await all_of(_judged(episode, scenario) for episode in episodes)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from aipo_env import (
     Author,
@@ -25,6 +26,7 @@ from aipo_env import (
     Environment,
     Episode,
     Scenario,
+    TokenRecord,
     Verdict,
     build_scenario,
     read_episodes,
@@ -34,7 +36,7 @@ from aipo_env import (
 from aipo_learner.learn.agent_free_rows import agent_free_row
 from aipo_learner.learn.rows import episode_row
 from aipo_learner.learn.training_rows import imitation_row
-from aipo_learner.policy.load import load_policy, policy_folder
+from aipo_learner.policy.load import load_policy, policy_folder, save_policy
 from aipo_learner.rollout.sampled import SampledBatches, play_groups
 from aipo_learner.rollout.stored import StoredBatches, tokenised
 from aipo_learner.run.interrupt import InterruptFlag
@@ -105,6 +107,67 @@ def batches(
 ) -> StoredBatches:
     settings = config(path, episodes=str(path), **changes)
     return StoredBatches(settings.source, settings.rollouts, scenario, tokenizer)
+
+
+@pytest.mark.parametrize("has_tokens", [False, True])
+def test_an_episode_that_is_longer_than_the_policy_reads_is_named(
+    has_tokens: bool, scenario, tokenizer, tmp_path: Path
+):
+    short, long = (
+        spoken(scenario, tokenizer, [f"{'so ' * number}\\boxed{{1}}"])
+        for number in (1, 300)
+    )
+    if not has_tokens:
+        short, long = (
+            replace(each, tokens=TokenRecord.join([])) for each in (short, long)
+        )
+    path = tmp_path / "made.jsonl"
+    write_episodes(path, [short, short, long], reveal=True)
+    num_tokens = len(tokenised(long, scenario, tokenizer))
+    settings = config(path, episodes=str(path))
+    build = partial(
+        StoredBatches, settings.source, settings.rollouts, scenario, tokenizer
+    )
+    message = (
+        f"line 3: the episode has {num_tokens} tokens, and the policy reads at most"
+    )
+    with pytest.raises(DataError, match=message):
+        build(max_tokens=num_tokens - 1)
+    assert len(build(max_tokens=num_tokens).take(0)) == 1
+    assert len(build().take(0)) == 1
+
+
+def test_stored_episodes_are_compared_with_the_positions_of_the_policy(
+    tokenizer, tmp_path: Path
+):
+    torch.manual_seed(0)
+    shape = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=64,
+        n_embd=32,
+        n_layer=1,
+        n_head=2,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    save_policy(GPT2LMHeadModel(shape), tokenizer, tmp_path / "policy")
+    rows = [
+        {
+            "task": {"id": f"t{number}", "prompt": "What is 2 + 2?", "answer": "4"},
+            "reward": 1.0,
+            "messages": [
+                {"role": "user", "content": "What is 2 + 2?"},
+                {"role": "assistant", "content": "x " * number + "\\boxed{4}"},
+            ],
+        }
+        for number in (1, 2, 100)
+    ]
+    path = stored(tmp_path, *rows)
+    settings = config(
+        tmp_path / "run", sft_episodes=str(path), policy=str(tmp_path / "policy")
+    )
+    with pytest.raises(DataError, match=r"line 3: .* the policy reads at most 64\."):
+        train(settings, Console(quiet=True))
 
 
 def test_a_text_becomes_the_tokens_that_the_policy_would_have_had(scenario, tokenizer):
