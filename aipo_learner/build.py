@@ -40,7 +40,8 @@ from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import count_weights, load_policy, policy_folder
 from aipo_learner.policy.lora import add_adapter
 from aipo_learner.policy.runtime import choose_threads, prepare, thread_limit
-from aipo_learner.rollout.independence import WithholdingPool
+from aipo_learner.rollout.independence import WithholdingPool, aided_share
+from aipo_learner.rollout.prompts import check_prompts
 from aipo_learner.rollout.ray_workers import RayWorkers, WorkerSettings
 from aipo_learner.rollout.sampled import (
     Batches,
@@ -171,6 +172,7 @@ def build_training(
         if max_tokens:
             # Before anything is sampled, by this process or by workers.
             gap = check_sampler(sampler, model, config.max_sampler_gap, max_tokens)
+        _check_prompts(config, scenario, held_out, tokenizer)
         workers = None
         if num_workers:
             # This process's own sampler still evaluates.
@@ -239,6 +241,26 @@ def _max_sampled_tokens(
     if config.evaluation.every:
         lengths.append(held_out.rules.max_context_tokens)
     return max(lengths)
+
+
+def _check_prompts(
+    config: TrainConfig,
+    scenario: Scenario,
+    held_out: Scenario,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """Write the prompts of a few tasks of all that is sampled.
+
+    Raises:
+        ConfigError, PolicyError: As `check_prompts`.
+    """
+    if not config.source.is_stored:
+        share = aided_share(config.rollouts, scenario)
+        ways = [False] if share < 1 else []
+        ways += [True] if share > 0 else []
+        check_prompts(scenario, tokenizer, split="train", ways=ways, seed=config.seed)
+    if config.evaluation.every:
+        check_prompts(held_out, tokenizer, split="test", ways=[False], seed=config.seed)
 
 
 def _with_threads(config: TrainConfig) -> TrainConfig:
