@@ -149,6 +149,17 @@ class ChatTemplate:
         Raises:
             PolicyError: The template loses a message, or writes one twice.
         """
+        key = tuple(roles)
+        if key not in self._openings:
+            self._openings[key] = self._find_opening(roles)
+        return self._openings[key]
+
+    @cached_property
+    def _openings(self) -> dict[tuple[str, ...], list[str]]:
+        """What was found, by the roles of all messages."""
+        return {}
+
+    def _find_opening(self, roles: Sequence[str]) -> list[str]:
         rendered = self.render(roles, add_generation_prompt=True)
         parts = _SLOTS.split(rendered)
         # Split at a pattern with one group: text, number of a slot, text, ..., text.
@@ -190,6 +201,8 @@ class ChatTemplate:
     def between(self, roles: Sequence[str], role: str) -> Between:
         """Return what is written between two turns of the policy.
 
+        It is looked up after the first time: episodes have the same roles.
+
         Args:
             roles: Of all messages before the first of the two turns.
             role: Of the message between them.
@@ -197,6 +210,17 @@ class ChatTemplate:
         Raises:
             PolicyError: The template loses a turn, or rewrites what it wrote before.
         """
+        key = (tuple(roles), role)
+        if key not in self._betweens:
+            self._betweens[key] = self._find_between(roles, role)
+        return self._betweens[key]
+
+    @cached_property
+    def _betweens(self) -> dict[tuple[tuple[str, ...], str], Between]:
+        """What was found, by the roles of all messages."""
+        return {}
+
+    def _find_between(self, roles: Sequence[str], role: str) -> Between:
         whole = self.render([*roles, "assistant", role], add_generation_prompt=True)
         turn, answer = _slot(len(roles)), _slot(len(roles) + 1)
         _, _, behind = whole.partition(turn)

@@ -440,6 +440,29 @@ def test_what_a_template_writes_for_a_word_is_its_own():
     ]
 
 
+def test_what_stands_between_turns_is_written_once(monkeypatch: pytest.MonkeyPatch):
+    chat = ChatFormat(tokenizer_of(SHAPES["ChatML"]))
+
+    def play(num_turns: int) -> list[int]:
+        return conversation(chat, "<|im_end|>", num_turns)
+
+    first = play(12)
+    num_written = 0
+    write = chat.tokenizer.apply_chat_template
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal num_written
+        num_written += 1
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(chat.tokenizer, "apply_chat_template", counted)
+    assert play(12) == first
+    # The prompt itself, to be compared, and nothing else.
+    assert num_written == 1
+    assert play(13)[: len(first)] == first
+    assert num_written < 9
+
+
 @pytest.mark.parametrize("name", list(LOOKING)[3:])
 def test_a_prompt_that_is_not_the_templates_own_is_told_once(
     name: str, caplog: pytest.LogCaptureFixture
