@@ -1,14 +1,16 @@
-"""Whether prompts leave room for the policy: found out before anything is sampled."""
+"""Whether prompts and turns can be written: found out before anything is sampled."""
 
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from aipo_env import ConfigError, Scenario, Split, StopReason, task_index
+from aipo_env import ConfigError, Scenario, Session, Split, StopReason, task_index
 from aipo_learner.samplers.chat_format import ChatFormat
 
 _NUM_TASKS = 4
 """So many tasks are looked at."""
+_MAX_TURNS = 24
+"""So many turns of an episode are: the time it takes grows with their square."""
 
 
 def check_prompts(
@@ -19,7 +21,7 @@ def check_prompts(
     ways: Sequence[bool],
     seed: int,
 ) -> None:
-    """Write the prompts of the first tasks.
+    """Write the prompts of the first tasks, and what stands between turns after them.
 
     Args:
         scenario: What is played.
@@ -31,7 +33,8 @@ def check_prompts(
     Raises:
         ConfigError: In every one of the prompts of a way no token is left for the
             policy.
-        PolicyError: The chat template refuses a prompt.
+        PolicyError: The chat template refuses a prompt, or a conversation that is as
+            long as the rules allow.
     """
     chat = ChatFormat(tokenizer)
     rules = scenario.rules
@@ -44,6 +47,7 @@ def check_prompts(
             session = scenario.session(task, aided=aided)
             messages = session.open()
             pieces = chat.prompt(messages)
+            chat.check_turns(messages, min(_num_turns(session), _MAX_TURNS))
             lengths.append(sum(len(token_ids) for token_ids, _ in pieces))
             session.show(pieces)
             num_full += session.stop_reason == StopReason.CONTEXT_OVERFLOW
@@ -55,3 +59,12 @@ def check_prompts(
                 f" which have {min(lengths)} to {max(lengths)}. Allow more"
                 " (--environment.rules.max-context-tokens), or shorten the prompts."
             )
+
+
+def _num_turns(session: Session) -> int:
+    """Return how many turns an episode may have."""
+    rules = session.dialogue.rules
+    if session.dialogue.offered or session.dialogue.tools:
+        return rules.max_turns
+    # Only a malformed turn is answered.
+    return min(rules.max_turns, rules.max_invalid + 1)

@@ -225,6 +225,21 @@ class ChatFormat:
         ]
         return self._pieces(parts, context)
 
+    def check_turns(self, messages: Sequence[Message], num_turns: int) -> None:
+        """Write what stands between the turns of an episode.
+
+        Templates may count turns, and refuse or rewrite only long conversations.
+
+        Args:
+            messages: The prompt.
+            num_turns: How many turns the policy may have.
+        """
+        roles = [message.role for message in messages]
+        # Behind the last turn nothing is written.
+        for number in range(num_turns - 1):
+            earlier = [*roles, *("assistant", _REPLY_ROLE) * number]
+            self.template.between(self._roles(earlier), _REPLY_ROLE)
+
     def written(self, message: Message, *, ended: bool) -> list[Piece]:
         """Return a turn of the policy that is known by its text.
 

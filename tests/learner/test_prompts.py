@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from aipo_env import ConfigError, Environment, build_scenario
+from aipo_env import ConfigError, Environment, PolicyError, build_scenario
 from aipo_learner import TrainConfig, train
+from aipo_learner.policy.tiny import CHAT_TEMPLATE
 from aipo_learner.rollout.prompts import check_prompts
+from aipo_learner.settings.chat import ChatSettings
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.evaluation import EvaluationSchedule
 
@@ -68,6 +70,39 @@ def test_a_prompt_may_leave_one_token_and_some_may_leave_none(tokenizer):
         # The shortest of four prompts, and one token.
         assert f"which have {shortest - 1} to" in message
         check(shortest + 100, aided)
+
+
+REFUSING = "{% if messages | length > 5 %}{{ raise_exception('too long') }}{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("lead", "message"),
+    [
+        (REFUSING, "refuses a conversation of .*: too long. Use a template"),
+        (
+            "{% if messages | length > 5 %}{% set messages = messages[-1:] %}{%"
+            " endif %}",
+            "leaves a turn out of a conversation of",
+        ),
+    ],
+)
+def test_a_template_that_takes_no_long_episode_is_refused_before_the_first_step(
+    lead: str, message: str, tmp_path: Path
+):
+    file = tmp_path / "mine.jinja"
+    file.write_text(lead + CHAT_TEMPLATE)
+    chat = ChatSettings(chat_template=str(file))
+    with pytest.raises(PolicyError, match=message + ".*--chat-template FILE"):
+        run(tmp_path / "run", chat=chat)
+    # Prompt, turn, reply, turn: no episode is longer.
+    short = Environment(rules={"max_turns": 2})
+    run(tmp_path / "short", chat=chat, environment=short)
+
+
+def test_turns_are_looked_at_in_bounded_time(tokenizer):
+    limits = {"max_turns": 1_000_000}
+    scenario = build_scenario(Environment(rules=limits), seed=5)
+    check_prompts(scenario, tokenizer, split="train", ways=[False, True], seed=5)
 
 
 def test_stored_episodes_need_no_room(tmp_path: Path):
