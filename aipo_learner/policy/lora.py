@@ -6,6 +6,7 @@ them, whose ratio to it is noise.
 """
 
 import copy
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
@@ -25,6 +26,7 @@ from aipo_learner.settings.compute import ALL_LINEAR
 if TYPE_CHECKING:
     from peft import LoraConfig
 
+_log = logging.getLogger("aipo_learner")
 _SCALE = 2
 """What an adapter adds is multiplied by it, unless alpha is given; alpha is it times
 the rank.
@@ -104,6 +106,7 @@ def add_adapter(
     _need_peft(rank)
     if start:
         config = _start_config(Path(start), rank, alpha, targets)
+        _compare_base(start, config.base_model_name_or_path, model.name_or_path)
     else:
         config = _new_config(rank, alpha, targets)
     config.base_model_name_or_path = model.name_or_path
@@ -118,6 +121,36 @@ def add_adapter(
                 f"compute.lora_adapter={start!r} is no adapter of this policy: {error}"
                 " Give the policy that it was trained on, or another adapter."
             ) from error
+
+
+def _compare_base(start: str, of_adapter: str | None, of_policy: str) -> None:
+    """Warn if an adapter names another model than the policy as what it was trained on.
+
+    The two may be one model in two places, so it is no error.
+    """
+    if not of_adapter or _same_model(of_adapter, of_policy):
+        return
+    _log.warning(
+        "compute.lora_adapter=%r was trained on %r by its %s, and the policy is %r. If"
+        " these are two models, the adapter is none of this policy's: give the policy"
+        " that it was trained on.",
+        start,
+        of_adapter,
+        _CONFIG_FILE,
+        of_policy,
+    )
+
+
+def _same_model(first: str, second: str) -> bool:
+    """Return whether two names are of one model, as far as names tell.
+
+    One of the Hub may have been copied into a folder, or a folder moved: the last part
+    of the name stays. Of two folders that are there, each is another.
+    """
+    first_path, second_path = Path(first), Path(second)
+    if first_path.is_dir() and second_path.is_dir():
+        return first_path.resolve() == second_path.resolve()
+    return first_path.name == second_path.name
 
 
 def num_adapter_weights(model: PreTrainedModel, rank: int, targets: str) -> int:

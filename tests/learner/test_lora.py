@@ -122,6 +122,44 @@ def test_whatever_the_model_its_exports_compute_the_same(
     assert trainable == set(adapter_state(again))
 
 
+@pytest.mark.parametrize(
+    ("of_adapter", "of_policy", "is_told"),
+    [
+        ("one", "one", False),
+        ("owner/Model-1B", "models/Model-1B", False),
+        ("owner/Model-1B", "models/Model-1B-Instruct", True),
+        ("owner/Model-1B", "owner/Other-1B", True),
+        ("gone/run/policy", "here/policy", False),
+        ("here/policy", "there/policy", True),
+        ("here/policy", "there/../here/policy", False),
+        ("", "owner/Other-1B", False),
+    ],
+)
+def test_an_adapter_of_another_model_is_told_of(
+    of_adapter: str,
+    of_policy: str,
+    is_told: bool,
+    tokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("here/policy", "there/policy"):
+        Path(folder).mkdir(parents=True)
+    trained = built("llama", tokenizer, **SIZES)
+    trained.name_or_path = of_adapter
+    add_adapter(trained, 2)
+    save_adapter(trained, Path("adapter"))
+    model = built("llama", tokenizer, **SIZES)
+    model.name_or_path = of_policy
+    add_adapter(model, 2, start="adapter")
+    assert len(caplog.records) == is_told
+    if is_told:
+        assert f"was trained on {of_adapter!r}" in caplog.text
+        assert f"the policy is {of_policy!r}" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["llama, tied", "gpt2", "mixtral"])
 @pytest.mark.filterwarnings("ignore")  # what peft says while it loads
 def test_peft_reads_the_adapter_of_a_checkpoint(name: str, tokenizer, tmp_path: Path):
