@@ -52,11 +52,12 @@ def choose_template(
 
     Raises:
         ConfigError: The file cannot be read, or a value has no such name.
+        PolicyError: The tokenizer has several templates, of which none is the default.
     """
     if file:
         template = _read(file)
     elif tokenizer.chat_template:
-        template = str(tokenizer.get_chat_template())
+        template = _own_template(tokenizer)
     else:
         template = _plain_template(tokenizer)
         _log.warning(
@@ -93,6 +94,18 @@ def _read(file: str) -> str:
             f"config: chat_template={file!r} cannot be read: {error}. It is the path of"
             " a Jinja file, as a model folder's chat_template.jinja."
         ) from error
+
+
+def _own_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the tokenizer's template; of several, the default one."""
+    templates = tokenizer.chat_template
+    if isinstance(templates, dict) and "default" not in templates:
+        raise PolicyError(
+            f"the tokenizer of {tokenizer.name_or_path!r} has chat templates of the"
+            f" names {', '.join(map(shown, sorted(templates)))}, and none is the"
+            " default. Give one: --chat-template FILE."
+        )
+    return str(tokenizer.get_chat_template())
 
 
 def _plain_template(tokenizer: PreTrainedTokenizerBase) -> str:

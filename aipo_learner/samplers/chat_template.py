@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from aipo_env import PolicyError
+from aipo_learner.policy.chat import choose_template
 
 PROMPT_DATE = datetime.datetime(2025, 1, 1)
 """What a template that asks for today's date is told.
@@ -125,7 +126,7 @@ class ChatTemplate:
     @cached_property
     def text(self) -> str:
         """The template that conversations without tools are written by."""
-        return str(self.tokenizer.get_chat_template())
+        return choose_template(self.tokenizer)
 
     @cached_property
     def _dated_text(self) -> str:

@@ -28,8 +28,8 @@ from transformers import PreTrainedTokenizerFast
 from aipo_env import Author, ConfigError, Message, PolicyError, Span
 from aipo_learner import TrainConfig, train
 from aipo_learner.policy.chat import PLAIN_TEMPLATE, check_template, choose_template
-from aipo_learner.policy.load import policy_folder
-from aipo_learner.policy.tiny import CHAT_TEMPLATE
+from aipo_learner.policy.load import policy_folder, save_policy
+from aipo_learner.policy.tiny import CHAT_TEMPLATE, build_model, build_tokenizer
 from aipo_learner.samplers.base import ChatVoice
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.chat_template import ChatTemplate
@@ -695,6 +695,37 @@ def test_a_base_model_gets_a_plain_template_and_says_so(
         [message_of("system", "S"), message_of("user", "Q")]
     )
     assert tokenizer.decode(ids_of(prompt)) == "System:\nS\n\nUser:\nQ\n\nAssistant:\n"
+
+
+def test_of_several_templates_the_default_is_taken_or_one_asked_for(tmp_path: Path):
+    tokenizer = tokenizer_of(SHAPES["ChatML"])
+    own = tokenizer.chat_template
+    tokenizer.name_or_path = "mine"
+    tokenizer.chat_template = {"default": own, "tool_use": "{{ tools }}"}
+    assert choose_template(tokenizer) == own
+    tokenizer.chat_template = {"tool_use": own, "rag": own}
+    message = "of 'mine' has chat templates of the names 'rag', 'tool_use', and none is"
+    for use in (
+        lambda: choose_template(tokenizer),
+        lambda: choose_template(tokenizer, values={"date": "1st"}),
+        lambda: ChatTemplate(tokenizer).text,
+    ):
+        with pytest.raises(PolicyError, match=message + ".*--chat-template FILE"):
+            use()
+    file = tmp_path / "mine.jinja"
+    file.write_text(own)
+    assert choose_template(tokenizer, str(file)) == own
+
+
+def test_a_policy_with_several_templates_is_refused_by_name(tmp_path: Path):
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = {"tool_use": CHAT_TEMPLATE, "rag": CHAT_TEMPLATE}
+    save_policy(build_model(tokenizer, seed=0), tokenizer, tmp_path / "policy")
+    settings = TrainConfig(
+        out=tmp_path / "run", policy=str(tmp_path / "policy"), num_threads=1, loggers=""
+    )
+    with pytest.raises(PolicyError, match="'rag', 'tool_use', and none is the default"):
+        train(settings, Console(quiet=True))
 
 
 @pytest.mark.parametrize("bos", ["<s>", "</s>"])
