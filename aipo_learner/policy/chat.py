@@ -66,6 +66,9 @@ def choose_template(
             " --chat-template FILE.",
             tokenizer.name_or_path,
         )
+    # Jinja takes all ends of lines for one, and so does a file that is read again: as
+    # they are, a policy that was saved would seem to have another template.
+    template = template.replace("\r\n", "\n").replace("\r", "\n")
     return _with_values(template, values or {})
 
 
@@ -88,7 +91,8 @@ def _read(file: str) -> str:
         # Else a pipe would be waited for.
         if not Path(file).is_file():
             raise OSError("there is no such file")
-        return read_whole(Path(file)).decode("utf-8")
+        # Editors may put a mark of the encoding first, which is no text.
+        return read_whole(Path(file)).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"config: chat_template={file!r} cannot be read: {error}. It is the path of"

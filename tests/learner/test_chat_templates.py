@@ -23,7 +23,7 @@ from tokenizers import (
     pre_tokenizers,
 )
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from aipo_env import Author, ConfigError, Message, PolicyError, Span
 from aipo_learner import TrainConfig, train
@@ -695,6 +695,28 @@ def test_a_base_model_gets_a_plain_template_and_says_so(
         [message_of("system", "S"), message_of("user", "Q")]
     )
     assert tokenizer.decode(ids_of(prompt)) == "System:\nS\n\nUser:\nQ\n\nAssistant:\n"
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+@pytest.mark.parametrize("is_from_file", [True, False])
+def test_ends_of_lines_and_a_mark_of_the_encoding_are_no_other_template(
+    end: str, is_from_file: bool, tmp_path: Path
+):
+    text = f"{{% for m in messages %}}{end}<s>{{{{ m.content }}}}{end}{end}</s>{{% endfor %}}{end}"
+    tokenizer = tokenizer_of(Shape(text, ("<s>", "</s>"), "</s>", ()))
+    file = tmp_path / "mine.jinja"
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    given = str(file) if is_from_file else ""
+    own = ChatTemplate(tokenizer).write([("user", "Q")])
+    for values in ({}, {"date": "1st"}):
+        tokenizer.chat_template = text
+        chosen = choose_template(tokenizer, given, values)
+        tokenizer.chat_template = chosen
+        assert ChatTemplate(tokenizer).write([("user", "Q")]) == own == "<s>Q\n\n</s>"
+        tokenizer.save_pretrained(tmp_path / "saved")
+        saved = AutoTokenizer.from_pretrained(tmp_path / "saved")
+        check_template(saved, chosen)
+        check_template(saved, choose_template(saved, given, values))
 
 
 def test_of_several_templates_the_default_is_taken_or_one_asked_for(tmp_path: Path):
