@@ -1,10 +1,11 @@
 """By which template a policy's conversations are written."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aipo_env import ConfigError
+from aipo_env import ConfigError, shown
 from aipo_learner.settings.arguments import JsonField
 
 
@@ -32,3 +33,22 @@ class ChatSettings:
                 f"config: chat_template_kwargs={values!r} must be an object of names"
                 " and values."
             )
+        _check_json(values)
+
+
+def _check_json(values: Mapping[Any, Any]) -> None:
+    """Raise ConfigError unless values can be written as JSON, each by its name."""
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"config: chat_template_kwargs: the name {shown(name)} must be text."
+            )
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
+        # A date of a TOML file; NaN, or half a surrogate pair; what holds itself.
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"config: chat_template_kwargs: {shown(name)} is {shown(value)}, which"
+                f" JSON has no form for ({error}). Give a text, a number, true, false,"
+                " null, a list or an object of such; a date in quotes."
+            ) from error

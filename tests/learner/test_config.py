@@ -1,14 +1,17 @@
 """Settings: what is refused, with which words."""
 
 import dataclasses
+import datetime
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aipo_env import ConfigError, read_spec
 from aipo_learner.build import read_sampler
+from aipo_learner.settings.chat import ChatSettings
 from aipo_learner.settings.recipes import RECIPES, toy, toy_base, toy_masked
 from aipo_learner.settings.train import TrainConfig
 
@@ -130,3 +133,32 @@ def test_a_samplers_spec_is_read_by_name():
             read_sampler(spec)
     with pytest.raises(ConfigError, match="no 'vlm'.*Did you mean 'vllm'"):
         read_sampler("vlm")
+
+
+def itself() -> list[Any]:
+    held: list[Any] = []
+    held.append(held)
+    return held
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"date": datetime.date(2025, 1, 1)}, "'date' is .*2025.* a date in quotes"),
+        ({"at": [{"time": datetime.time(9)}]}, "'at' is .* a date in quotes"),
+        ({1: 2}, "the name 1 must be text"),
+        ({None: 2}, "the name None must be text"),
+        ({"x": float("nan")}, "'x' is nan, which JSON has no form for"),
+        ({"x": [-float("inf")]}, "which JSON has no form for"),
+        ({"x": {"y"}}, "which JSON has no form for"),
+        ({"x": b"y"}, "which JSON has no form for"),
+        ({"x": "\ud800"}, "which JSON has no form for"),
+        ({"x": itself()}, "which JSON has no form for"),
+        ([1], "must be an object of names and values"),
+    ],
+)
+def test_values_of_a_template_are_json(values: Any, message: str):
+    with pytest.raises(ConfigError, match=message):
+        ChatSettings(chat_template_kwargs=values)
+    given = {"a": [1, 2.5, None, {"b": True}], "date_string": "1 Jan \u2603"}
+    assert ChatSettings(chat_template_kwargs=given).chat_template_kwargs == given
