@@ -212,7 +212,11 @@ class LearnerForward:
         scores = torch.log_softmax(logits / self.temperature, dim=-1)
         has_gradient = self.entropy_gradient and torch.is_grad_enabled()
         with torch.set_grad_enabled(has_gradient):
-            entropy = -(scores.exp() * scores).sum(-1)
+            finite = scores
+            if scores.isneginf().any():
+                # What the model rules out adds 0; 0 times infinity would be no number.
+                finite = scores.masked_fill(scores.isneginf(), 0.0)
+            entropy = -(scores.exp() * finite).sum(-1)
         logprobs = scores.gather(-1, targets[:, None])
         return logprobs[:, 0], entropy
 

@@ -11,6 +11,11 @@ _CHUNK = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Logits held at once, by device: enough to keep it busy, little beside the model."""
 _CHUNK_ELSEWHERE = 1 << 20
 """Logits held at once on a device that `_CHUNK` does not name."""
+_LOWEST_BIAS = -1e30
+"""A bias below it rules a token out: its probability is 0, and so is its share of the
+entropy, which minus infinity would make no number. Sums of as many as there are tokens
+are still finite.
+"""
 _CHUNK_TOKENS = 512
 """Hidden states that meet a part of the head at once."""
 
@@ -60,6 +65,8 @@ def token_logprobs_from_hidden(
         # Of the states, of which there are fewer than logits.
         hidden = hidden.float() * scale
         bias = None if bias is None else bias.float() * scale
+    if bias is not None:
+        bias = bias.float().clamp(min=_LOWEST_BIAS)
     logprobs, entropy = _HeadLogprobs.apply(hidden, weight, bias, targets, cap)
     return logprobs, entropy
 

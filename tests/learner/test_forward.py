@@ -323,6 +323,34 @@ def test_logits_that_are_not_only_scaled_and_capped_are_held(change):
     assert not forward.takes_chunks
 
 
+@pytest.mark.parametrize("lowest", [-torch.inf, torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("entropy_gradient", [False, True])
+def test_tokens_that_a_model_rules_out_add_nothing_to_the_entropy(
+    entropy_gradient: bool, temperature: float, lowest: float
+):
+    model = with_other_logits(
+        build("llama"), lambda logits: logits.index_fill(-1, torch.tensor([5]), lowest)
+    )
+    forward = LearnerForward(
+        model, temperature=temperature, entropy_gradient=entropy_gradient
+    )
+    token_ids = torch.arange(6, 18)[None]
+    mask = torch.ones_like(token_ids)
+    logprobs, entropy = forward(token_ids, mask, mask.bool())
+    logits = model(token_ids).logits[0, :-1] / temperature
+    few = torch.cat([logits[:, :5], logits[:, 6:]], -1).double().log_softmax(-1)
+    wanted = -(few.exp() * few).sum(-1)
+    torch.testing.assert_close(entropy[0, 1:], wanted.float())
+    value = (logprobs + entropy).sum() if entropy_gradient else logprobs.sum()
+    of_all = gradients(model, value)
+    assert of_all.isfinite().all()
+    if entropy_gradient:
+        picked = few.gather(-1, token_ids[0, 1:, None] - 1)[:, 0]
+        wanted_gradients = gradients(model, (picked + wanted).sum())
+        torch.testing.assert_close(of_all, wanted_gradients, rtol=1e-3, atol=1e-5)
+
+
 def test_logits_that_a_learned_number_scales_are_held():
     model = build("qwen3")
     model.logit_scale = nn.Parameter(torch.tensor(1.0))

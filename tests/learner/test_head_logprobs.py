@@ -23,6 +23,41 @@ def drawn(
     return hidden.requires_grad_(), weight.requires_grad_(), targets
 
 
+@pytest.mark.parametrize("lowest", [-torch.inf, torch.finfo(torch.float32).min, -1e35])
+@pytest.mark.parametrize("scale", [1.0, 1 / 0.7, 2.0])
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 20])
+def test_tokens_that_a_bias_rules_out_add_nothing(
+    chunk: int, scale: float, lowest: float, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(head_logprobs._CHUNK, "cpu", chunk)
+    monkeypatch.setattr(head_logprobs, "_CHUNK_TOKENS", 3)
+    hidden, weight, targets = drawn(tokens=11, width=8, vocabulary=29)
+    # The first chunks, one in the midst, and the last.
+    is_out = torch.zeros(29, dtype=torch.bool)
+    is_out[[*range(9), 15, 27, 28]] = True
+    targets = torch.where(is_out[targets], 10, targets)
+    bias = torch.linspace(-2, 2, 29).masked_fill(is_out, lowest).requires_grad_()
+    logprobs, entropy = token_logprobs_from_hidden(
+        hidden, weight, targets, bias=bias, scale=scale
+    )
+    got = torch.autograd.grad(logprobs.sum(), (hidden, weight, bias))
+    # As if there were no such tokens.
+    others = torch.arange(29)[~is_out]
+    places = (~is_out).cumsum(0)[targets] - 1
+    few = [weight[others].detach().requires_grad_(), bias[others].detach()]
+    wanted, wanted_entropy = token_logprobs_from_hidden(
+        hidden, few[0], places, bias=few[1].requires_grad_(), scale=scale
+    )
+    wanted_gradients = torch.autograd.grad(wanted.sum(), (hidden, *few))
+    torch.testing.assert_close(logprobs, wanted)
+    torch.testing.assert_close(entropy, wanted_entropy)
+    torch.testing.assert_close(got[0], wanted_gradients[0])
+    torch.testing.assert_close(got[1][others], wanted_gradients[1])
+    torch.testing.assert_close(got[2][others], wanted_gradients[2])
+    assert not got[1][is_out].any()
+    assert not got[2][is_out].any()
+
+
 @pytest.mark.parametrize(
     ("scale", "cap"), [(1.0, None), (0.25, None), (1.0, 2.0), (3.0, 5.0), (-1.0, 9.0)]
 )
