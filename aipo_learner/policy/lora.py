@@ -123,12 +123,12 @@ def add_adapter(
             ) from error
 
 
-def _compare_base(start: str, of_adapter: str | None, of_policy: str) -> None:
+def _compare_base(start: str, of_adapter: str | None, of_policy: str | None) -> None:
     """Warn if an adapter names another model than the policy as what it was trained on.
 
     The two may be one model in two places, so it is no error.
     """
-    if not of_adapter or _same_model(of_adapter, of_policy):
+    if not of_adapter or not of_policy or _same_model(of_adapter, of_policy):
         return
     _log.warning(
         "compute.lora_adapter=%r was trained on %r by its %s, and the policy is %r. If"
