@@ -236,11 +236,17 @@ def _evaluate(options: EvalOptions, console: Console) -> None:
         tokenizer, options.chat.chat_template, options.chat.chat_template_kwargs
     )
     sampler = build_sampler(
-        options.sampler, model.eval(), tokenizer, temperature=options.temperature
+        options.sampler,
+        model.eval(),
+        tokenizer,
+        # At 0 every distribution is a single token, which the filter takes.
+        temperature=options.temperature or 1.0,
     )
     with contextlib.closing(sampler):
         sync_weights(sampler, model, MAX_SAMPLER_GAP)
         check_sampler(sampler, model, MAX_SAMPLER_GAP)
+        # Only now: what is cut off has no log-probability to compare.
+        sampler.token_filter = options.token_filter
         measure_task_sets(sampler, options, console, model)
 
 

@@ -1,5 +1,7 @@
 """Evaluation on held-out tasks: unbiased pass@k and mean@k, with paired intervals."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +79,9 @@ class Scores:
         unverified_reason: What the first of them says.
         mean_reward: Over the samples that have one; with partial credit it is not the
             share of correct ones.
+        majority: float64[tasks], 1 where the answer that most samples give is correct,
+            a share where it ties with wrong ones, and 0 elsewhere; None where nothing
+            can be voted on.
     """
 
     task_ids: tuple[str, ...]
@@ -87,6 +92,7 @@ class Scores:
     num_unverified: int = 0
     unverified_reason: str = ""
     mean_reward: float = 0.0
+    majority: NDArray[np.float64] | None = None
 
     def pass_at(self, k: int) -> NDArray[np.float64]:
         """Return pass@k of every task: float64[tasks]."""
@@ -121,6 +127,10 @@ class Scores:
         row["intervals"] = {}
         for k in self.ks():
             row["intervals"][f"pass@{k}"] = interval(self.pass_at(k))
+        if self.majority is not None:
+            name = f"maj@{self.num_samples}"
+            row[name] = float(self.majority.mean())
+            row["intervals"][name] = interval(self.majority)
         kinds = [kind for kind in CONSULT_KINDS if kind in self.bottlenecks]
         row["by_bottleneck"] = {kind: self.subset(kind)._means() for kind in kinds}
         row |= {
@@ -248,6 +258,7 @@ def evaluate(
         num_unverified=tally.num_unverified,
         unverified_reason=tally.unverified_reason,
         mean_reward=float(np.mean(tally.rewards)) if tally.rewards else 0.0,
+        majority=tally.majority(),
     )
     return scores, tally.firsts
 
@@ -261,12 +272,20 @@ class _Tally:
         self.num_unverified = 0
         self.unverified_reason = ""
         self.rewards: list[float] = []
+        # How many samples of each task gave each wrong answer.
+        self.wrong_answers = [Counter[str]() for _ in range(num_tasks)]
+        self.has_answers = False
         self.firsts: list[Episode] = []
 
     def add(self, number: int, episode: Episode, *, is_first: bool) -> None:
         """Count an episode of the task `number`; keep the first of each task."""
         self.num_correct[number] += episode.correct
         self.num_truncated += episode.stop_reason.is_truncated
+        answer = episode.verdict.extracted if episode.verdict else None
+        if answer:
+            self.has_answers = True
+            if not episode.correct:
+                self.wrong_answers[number][_as_vote(answer)] += 1
         if episode.reward is None:
             self.num_unverified += 1
             reason = episode.verdict.reason if episode.verdict else ""
@@ -276,3 +295,33 @@ class _Tally:
             self.rewards.append(episode.reward)
         if is_first:
             self.firsts.append(episode)
+
+    def majority(self) -> NDArray[np.float64] | None:
+        """Return how the vote of each task's samples went: see `Scores.majority`."""
+        if not self.has_answers:
+            return None
+        numbers = self.num_correct.tolist()
+        votes = map(majority_share, numbers, self.wrong_answers)
+        return np.array(list(votes), np.float64)
+
+
+def majority_share(num_correct: int, wrong: Mapping[str, int]) -> float:
+    """Return whether the answer that most samples of a task give is correct.
+
+    A tie with wrong answers is a share. All correct answers are one, since each equals
+    the gold; wrong ones are one if they are spelt alike.
+
+    Args:
+        num_correct: Samples that are correct.
+        wrong: How many samples gave each wrong answer.
+    """
+    most = max(wrong.values(), default=0)
+    if not num_correct or num_correct < most:
+        return 0.0
+    num_ties = sum(count == num_correct for count in wrong.values())
+    return 1 / (1 + num_ties)
+
+
+def _as_vote(answer: str) -> str:
+    """Return what answers that are spelt alike have in common."""
+    return "".join(answer.split()).casefold()

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,13 @@ def _settings(options: EvalOptions, scenario: Scenario) -> dict[str, Any]:
     session = scenario.session(first_task, aided=False)
     # What follows the system's message is the task itself.
     system, *_ = session.open()
+    cut_off: dict[str, Any] = {}
+    if options.temperature and not options.token_filter.is_open:
+        cut_off = asdict(options.token_filter)
     return {
         "prompt": system.content,
         "temperature": options.temperature,
+        **cut_off,
         "max_policy_tokens": rules.max_policy_tokens,
         "max_context_tokens": rules.max_context_tokens,
         "samples": options.samples,
@@ -230,7 +235,7 @@ def _table(rows: Sequence[_Row]) -> Table:
         column.no_wrap = True
     for name, label, row in rows:
         # Intervals stand in the order of k: the last is that of the largest.
-        highest = list(row["intervals"])[-1]
+        highest = [name for name in row["intervals"] if name.startswith("pass@")][-1]
         mean_at = f"@{row['num_samples']}"
         pass_at = highest.removeprefix("pass")
         share_cut_off = row["num_truncated"] / row["num_samples"] / row["num_tasks"]
@@ -255,8 +260,15 @@ def _table(rows: Sequence[_Row]) -> Table:
 
 
 def _print_remarks(rows: Sequence[_Row], console: Console) -> None:
-    """Print mean rewards that differ from success, and why verdicts are missing."""
+    """Print majority votes, mean rewards that differ from success, missing verdicts."""
     for name, label, row in rows:
+        majority = f"maj@{row['num_samples']}"
+        if majority in row and row["num_samples"] > 1:
+            console.print(
+                f"{name}, {label}: {majority} {_with_interval(row, majority)}.",
+                highlight=False,
+                markup=False,
+            )
         # Success alone hides what a reward with partial credit says.
         is_success = math.isclose(
             row["mean_reward"], row["pass@1"], abs_tol=_REWARD_TOLERANCE

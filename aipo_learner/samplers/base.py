@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from aipo_env import Completion, Message, Piece, PolicyError, Voices
 from aipo_learner.samplers.chat_format import ChatFormat
+from aipo_learner.settings.token_filter import TokenFilter
 
 
 class Sampler(Voices, Protocol):
@@ -19,6 +20,12 @@ class Sampler(Voices, Protocol):
     @property
     def temperature(self) -> float:
         """Temperature of the draws; log-probabilities are reported at it too."""
+
+    token_filter: TokenFilter
+    """Which tokens may be drawn: every one, unless an evaluation sets another filter.
+
+    Log-probabilities are reported as if every one could.
+    """
 
     @property
     def shares_weights(self) -> bool:

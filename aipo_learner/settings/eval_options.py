@@ -12,10 +12,12 @@ from aipo_learner.settings.chat import ChatSettings
 from aipo_learner.settings.checks import (
     Count,
     Natural,
+    NotNegative,
     OptionalCount,
-    Positive,
+    Share,
     check_settings,
 )
+from aipo_learner.settings.token_filter import LIKELIEST_TOKEN, TokenFilter
 
 _OPTION = re.compile(r"\s*[A-Za-z_]\w*\s*=")
 """How an option of a task source begins, as in `limit=9`."""
@@ -65,8 +67,16 @@ class EvalOptions:
     """What samples the policy's turns."""
     seed: Natural = 0
     """Draws the toy world, the order of tasks and every sample."""
-    temperature: Positive = 1.0
-    """Sampling temperature; nothing else bends the distribution: no top-p, no top-k."""
+    temperature: NotNegative = 1.0
+    """Sampling temperature; at 0 the likeliest token is taken."""
+    top_k: Natural = 0
+    """Draw from so many of the likeliest tokens; 0 for all. As the next two for
+    evaluation alone: training needs the whole distribution.
+    """
+    top_p: Share = 1.0
+    """Draw from the likeliest tokens that make up this share of the probability."""
+    min_p: Share = 0.0
+    """Draw from tokens that have this share of the likeliest one's probability."""
     num_threads: OptionalCount = None
     """CPU threads of torch. If not given, as for `aipo train`."""
     out: Path | None = None
@@ -76,6 +86,15 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         check_settings(self, "eval: ")
+        if not self.top_p:
+            raise ConfigError("eval: top_p=0.0 must be above 0; 1 is for all tokens.")
+
+    @property
+    def token_filter(self) -> TokenFilter:
+        """Which tokens may be drawn."""
+        if not self.temperature:
+            return LIKELIEST_TOKEN
+        return TokenFilter(top_k=self.top_k, top_p=self.top_p, min_p=self.min_p)
 
 
 def environments(options: EvalOptions) -> dict[str, Environment]:

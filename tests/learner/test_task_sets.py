@@ -291,7 +291,7 @@ def test_what_was_measured_is_kept_when_a_later_set_fails(
         ({"tasks": " , "}, "--tasks names no task set"),
         ({"tasks": "aime25"}, "there is no 'aime25'"),
         ({"samples": 0}, "eval: samples=0 must be a whole number, 1 or more"),
-        ({"temperature": 0.0}, "eval: temperature=0.0 must be a finite number above 0"),
+        ({"temperature": -1.0}, "eval: temperature=-1.0 must be a finite number, 0 or"),
         (
             {"aided": True, "environment": Environment(agents="none")},
             "--aided with nobody to consult",

@@ -24,8 +24,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from aipo_env import Completion, ConfigError, Key, Salt, keyed_rng
 from aipo_learner.samplers.base import ChatVoice, cannot_sample, end_ids
 from aipo_learner.samplers.chat_format import ChatFormat
+from aipo_learner.samplers.hf.filtering import filtered
 from aipo_learner.samplers.hf.row_cache import RowCache
 from aipo_learner.samplers.hf.stops import StopFinder
+from aipo_learner.settings.token_filter import EVERY_TOKEN
 
 GO_ON_SHARE = 0.6
 """Decoding pauses when at most this share of the rows goes on."""
@@ -141,6 +143,7 @@ class HFSampler:
         self.model = model
         self.tokenizer = tokenizer
         self.temperature = temperature
+        self.token_filter = EVERY_TOKEN
         self.max_rows = max_rows
         self.chat = ChatFormat(tokenizer)
         self.stops = StopFinder(tokenizer, end_ids(model, self.chat))
@@ -184,13 +187,15 @@ class HFSampler:
 
         Nor do ours wait for its. The model works for one at a time, in one thread.
         """
-        return HFSampler(
+        other = HFSampler(
             self.model,
             self.tokenizer,
             temperature=self.temperature,
             max_rows=self.max_rows,
             thread=self._model_thread,
         )
+        other.token_filter = self.token_filter
+        return other
 
     def voice(self, key: Key) -> HFVoice:
         """Return the voice of an episode; from now on the others wait for it."""
@@ -434,8 +439,11 @@ class HFSampler:
             logits: float32[rows, vocab].
         """
         scores = torch.log_softmax(logits / self.temperature, dim=-1)
+        drawn_from = scores
+        if not self.token_filter.is_open:
+            drawn_from = filtered(scores, self.token_filter)
         # In float64: over a large vocabulary a float32 sum would lose unlikely tokens.
-        cumulative = scores.exp().double().cumsum(-1)
+        cumulative = drawn_from.exp().double().cumsum(-1)
         draws = torch.tensor(
             [_next_draw(turn) for turn in turns],
             dtype=torch.float64,
@@ -448,6 +456,10 @@ class HFSampler:
         vocabulary = scores.shape[-1]
         places = torch.searchsorted(cumulative, target, right=True)
         tokens = places.clamp(max=vocabulary - 1)
+        if not self.token_filter.is_open:
+            # Nor may rounding draw one that was cut off, behind the last that was not.
+            is_cut = drawn_from.gather(-1, tokens) == -torch.inf
+            tokens = torch.where(is_cut, scores.argmax(-1, keepdim=True), tokens)
         token_logprobs = scores.gather(-1, tokens)
         token_ids: list[int] = tokens[:, 0].tolist()
         logprobs: list[float] = token_logprobs[:, 0].tolist()

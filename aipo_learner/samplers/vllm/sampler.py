@@ -39,6 +39,7 @@ from aipo_learner.samplers.vllm.engine import (
 )
 from aipo_learner.samplers.vllm.server import ServedEngine
 from aipo_learner.samplers.vllm.weights import export_weights, open_transfer
+from aipo_learner.settings.token_filter import EVERY_TOKEN
 
 NUM_TRIES = 4
 """How often a turn is asked for before the run ends; the engine is brought up again in
@@ -100,6 +101,7 @@ class VLLMSampler:
         self.tokenizer = tokenizer
         self.engine = engine
         self.temperature = temperature
+        self.token_filter = EVERY_TOKEN
         self.weights = weights
         self.chat = ChatFormat(tokenizer)
         self._end_ids = end_ids(model, self.chat)
@@ -169,6 +171,9 @@ class VLLMSampler:
             "max_tokens": max_tokens,
             "temperature": self.temperature,
             "stop_token_ids": sorted(self._end_ids),
+            "top_k": self.token_filter.top_k,
+            "top_p": self.token_filter.top_p,
+            "min_p": self.token_filter.min_p,
         }
         # A copy: a voice appends to its list while the request waits in another loop.
         work = self._sample(list(token_ids), PLAIN_SAMPLING | own)
