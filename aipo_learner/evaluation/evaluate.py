@@ -19,7 +19,8 @@ from aipo_env import (
     run_sync,
     task_index,
 )
-from aipo_learner.policy.distributed import gathered, share
+from aipo_learner.evaluation.samples import Sample, SampleFile, sample_of
+from aipo_learner.policy.distributed import gathered, rank, share
 from aipo_learner.rollout.waves import play_wave
 from aipo_learner.samplers.base import Sampler
 
@@ -209,6 +210,7 @@ def evaluate(
     num_samples: int,
     aided: bool,
     seed: int,
+    kept: SampleFile | None = None,
 ) -> tuple[Scores, list[Episode]]:
     """Sample held-out tasks; return the scores and the first episode of each task.
 
@@ -223,6 +225,8 @@ def evaluate(
         num_samples: Episodes of each task.
         aided: Whether the policy may consult.
         seed: Draws the order of the tasks and every sample.
+        kept: Where every sample is kept, and what is there already is not played again;
+            nowhere if None. Of the first episodes, those that are played are returned.
     """
     available = scenario.source.num_tasks("test")
     # An endless source has no number of its own.
@@ -234,10 +238,13 @@ def evaluate(
     ]
     tasks = [scenario.source.task("test", index) for index in indices]
     tally = _Tally(num_tasks)
+    all_firsts: list[Episode] = []
     # Task by task, so that samples of one prompt are mostly played in one wave.
     jobs = [
         (number, sample) for number in range(num_tasks) for sample in range(num_samples)
     ]
+    if kept:
+        jobs = [job for job in jobs if not tally.has(kept, job, aided=aided)]
     for start in range(0, len(jobs), _SESSIONS_AT_ONCE):
         chunk = jobs[start : start + _SESSIONS_AT_ONCE]
         sessions: list[Session] = []
@@ -247,8 +254,16 @@ def evaluate(
         # Each rank plays its share, and all ranks get all episodes.
         wave = play_wave(scenario, share(sessions), sampler)
         episodes = gathered(run_sync(wave))
+        samples: list[Sample] = []
+        firsts: list[Episode] = []
         for (number, sample), episode in zip(chunk, episodes, strict=True):
-            tally.add(number, episode, is_first=sample == 0)
+            samples.append(sample_of(number, sample, episode))
+            tally.add(samples[-1])
+            if sample == 0:
+                firsts.append(episode)
+        all_firsts += firsts
+        if kept and rank() == 0:
+            kept.add(samples, firsts)
     scores = Scores(
         task_ids=tuple(task.id for task in tasks),
         bottlenecks=tuple(str(task.meta.get("bottleneck", "")) for task in tasks),
@@ -260,7 +275,7 @@ def evaluate(
         mean_reward=float(np.mean(tally.rewards)) if tally.rewards else 0.0,
         majority=tally.majority(),
     )
-    return scores, tally.firsts
+    return scores, all_firsts
 
 
 class _Tally:
@@ -275,26 +290,29 @@ class _Tally:
         # How many samples of each task gave each wrong answer.
         self.wrong_answers = [Counter[str]() for _ in range(num_tasks)]
         self.has_answers = False
-        self.firsts: list[Episode] = []
 
-    def add(self, number: int, episode: Episode, *, is_first: bool) -> None:
-        """Count an episode of the task `number`; keep the first of each task."""
-        self.num_correct[number] += episode.correct
-        self.num_truncated += episode.stop_reason.is_truncated
-        answer = episode.verdict.extracted if episode.verdict else None
-        if answer:
+    def has(self, kept: SampleFile, job: tuple[int, int], *, aided: bool) -> bool:
+        """Return whether a sample was played before, and count it then."""
+        sample = kept.find(*job, aided=aided)
+        if sample is None:
+            return False
+        self.add(sample)
+        return True
+
+    def add(self, sample: Sample) -> None:
+        """Count a sample."""
+        self.num_correct[sample.task] += sample.correct
+        self.num_truncated += sample.is_truncated
+        if sample.extracted:
             self.has_answers = True
-            if not episode.correct:
-                self.wrong_answers[number][_as_vote(answer)] += 1
-        if episode.reward is None:
+            if not sample.correct:
+                self.wrong_answers[sample.task][_as_vote(sample.extracted)] += 1
+        if sample.reward is None:
             self.num_unverified += 1
-            reason = episode.verdict.reason if episode.verdict else ""
             # Of the first that says one: the others mostly say the same.
-            self.unverified_reason = self.unverified_reason or reason
+            self.unverified_reason = self.unverified_reason or sample.reason
         else:
-            self.rewards.append(episode.reward)
-        if is_first:
-            self.firsts.append(episode)
+            self.rewards.append(sample.reward)
 
     def majority(self) -> NDArray[np.float64] | None:
         """Return how the vote of each task's samples went: see `Scores.majority`."""

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from aipo_env import (
     ConfigError,
-    Episode,
+    Environment,
     Scenario,
     VerifierError,
     build_scenario,
@@ -23,9 +23,9 @@ from aipo_env import (
     escape_terminal,
     run_sync,
     write_anew,
-    write_episodes,
 )
 from aipo_learner.evaluation.evaluate import dependence_gap, evaluate
+from aipo_learner.evaluation.samples import SampleFile
 from aipo_learner.policy.fitness import check_context
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.settings.eval_options import EvalOptions, environments
@@ -74,11 +74,14 @@ def measure_task_sets(
             console.print(
                 escape_terminal(f"{name}: {line}"), highlight=False, markup=False
             )
-            scores, episodes = _measure(sampler, scenario, options)
+            kept = None
+            if options.out:
+                kept = _open_samples(folders[name], name, scenario, options, console)
+            scores = _measure(sampler, scenario, options, kept)
             results[name] = {**scores, "settings": {"tasks": name, **settings}}
             # Now and not in the end: a set may take hours, and the next may fail.
             if options.out:
-                _write(folders[name], results[name], episodes)
+                _write(folders[name], results[name])
     finally:
         if results:
             _print(results, console)
@@ -141,32 +144,75 @@ def _settings(options: EvalOptions, scenario: Scenario) -> dict[str, Any]:
     }
 
 
+def _open_samples(
+    folder: Path, name: str, scenario: Scenario, options: EvalOptions, console: Console
+) -> SampleFile:
+    """Return the samples of a set: those of an evaluation that was cut off count."""
+    settings = _settings(options, scenario)
+    # How many there are changes none of them.
+    del settings["samples"]
+    environment = environments(options)[name]
+    settings |= {"tasks": name, "environment": _described(environment)}
+    samples = SampleFile(folder, options.policy, settings)
+    samples.open()
+    num_before = samples.count(aided=False) + samples.count(aided=True)
+    if num_before:
+        console.print(
+            f"{name}: {num_before} samples of before are counted, from"
+            f" {folder / 'samples.jsonl'}",
+            highlight=False,
+            markup=False,
+        )
+    if samples.replaces_others:
+        console.print(
+            f"{name}: samples of another policy or of other settings are replaced in"
+            f" {folder}",
+            highlight=False,
+            markup=False,
+        )
+    return samples
+
+
+def _described(environment: Environment) -> Any:
+    """Return what an environment is, as far as it can be written down."""
+    try:
+        return environment.to_dict()
+    except ConfigError:
+        # Made of functions or objects, which have no other description.
+        return repr(environment)
+
+
 def _measure(
-    sampler: Sampler, scenario: Scenario, options: EvalOptions
-) -> tuple[dict[str, Any], list[Episode]]:
-    """Return the scores on one set, and the first episodes of its tasks."""
-    unaided, episodes = evaluate(
+    sampler: Sampler,
+    scenario: Scenario,
+    options: EvalOptions,
+    kept: SampleFile | None,
+) -> dict[str, Any]:
+    """Return the scores on one set."""
+    unaided, _ = evaluate(
         sampler,
         scenario,
         num_tasks=options.num_tasks,
         num_samples=options.samples,
         aided=False,
         seed=options.seed,
+        kept=kept,
     )
     result: dict[str, Any] = {"unaided": unaided.to_dict()}
     if not options.aided:
-        return result, episodes
-    aided, aided_episodes = evaluate(
+        return result
+    aided, _ = evaluate(
         sampler,
         scenario,
         num_tasks=options.num_tasks,
         num_samples=options.aided_samples,
         aided=True,
         seed=options.seed,
+        kept=kept,
     )
     result["aided"] = aided.to_dict()
     result["dependence_gap"] = dependence_gap(unaided, aided)
-    return result, [*episodes, *aided_episodes]
+    return result
 
 
 def _folders(options: EvalOptions, scenarios: Collection[str]) -> dict[str, Path]:
@@ -188,20 +234,14 @@ def _check_out(folder: Path, *, is_within: bool) -> None:
     """
     if is_within:
         check_place(folder, is_folder=True)
-    for name in ("scores.json", "episodes.jsonl"):
+    for name in ("scores.json", "episodes.jsonl", "samples.jsonl"):
         check_place(folder / name)
 
 
-def _write(
-    folder: Path, result: Mapping[str, Any], episodes: Sequence[Episode]
-) -> None:
+def _write(folder: Path, result: Mapping[str, Any]) -> None:
     """Write the scores of a set, in place of those that are there."""
     folder.mkdir(parents=True, exist_ok=True)
     write_anew(folder / "scores.json", json.dumps(result, indent=2) + "\n")
-    path = folder / "episodes.jsonl"
-    # Episodes are appended to what is there.
-    path.unlink(missing_ok=True)
-    write_episodes(path, episodes)
 
 
 _Row = tuple[str, str, Mapping[str, Any]]

@@ -4,6 +4,7 @@ through the real loaders.
 
 import base64
 import csv
+import io
 import json
 import pickle
 import sys
@@ -303,3 +304,69 @@ def test_what_is_refused(fields: dict[str, Any], message: str, tokenizer: Any):
         measure_task_sets(
             KnowingSampler(tokenizer), EvalOptions(**fields), Console(quiet=True)
         )
+
+
+class Counting(KnowingSampler):
+    """Counts the episodes that it plays."""
+
+    num_voices = 0
+
+    def voice(self, key: tuple[int, ...]) -> Knowing:
+        self.num_voices += 1
+        return super().voice(key)
+
+
+def measured(tokenizer: Any, out: Path, **fields: Any) -> tuple[int, str, dict]:
+    """Return how many episodes an evaluation played, what it printed, its scores."""
+    console = Console(width=200, record=True, quiet=False, file=io.StringIO())
+    sampler = Counting(tokenizer)
+    options = EvalOptions(
+        tasks="shipped:science", **{"num_tasks": 2, "samples": 3, "out": out} | fields
+    )
+    [result] = measure_task_sets(sampler, options, console).values()
+    return sampler.num_voices, console.export_text(), result
+
+
+def test_every_sample_is_kept_and_played_once(tokenizer: Any, tmp_path: Path):
+    out = tmp_path / "out"
+    num_played, _, first = measured(tokenizer, out)
+    assert num_played == 6
+    lines = (out / "samples.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines[1:]]
+    assert [(row["task"], row["sample"]) for row in rows] == [
+        (task, sample) for task in range(2) for sample in range(3)
+    ]
+    assert all(row["turns"] and row["policy_tokens"] > 0 for row in rows)
+    # Given again, it plays nothing and says the same; with more samples, only those.
+    num_played, text, again = measured(tokenizer, out)
+    assert (num_played, again["unaided"]) == (0, first["unaided"])
+    assert "shipped-science: 6 samples of before are counted, from" in text
+    num_played, _, more = measured(tokenizer, out, samples=5)
+    assert (num_played, more["unaided"]["num_samples"]) == (4, 5)
+    # The first episode of each task is there once.
+    assert len((out / "episodes.jsonl").read_text().splitlines()) == 2
+
+
+def test_an_evaluation_that_was_cut_off_goes_on(tokenizer: Any, tmp_path: Path):
+    out = tmp_path / "out"
+    _, _, whole = measured(tokenizer, out)
+    path = out / "samples.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    # Killed while it wrote the fourth.
+    path.write_text("".join(lines[:4]) + lines[4][:20])
+    num_played, _, result = measured(tokenizer, out)
+    assert (num_played, result["unaided"]) == (3, whole["unaided"])
+    # Lines that are no samples are played anew.
+    path.write_text("".join(lines[:3]) + '{"task": "x"}\n[1]\nnot JSON\n')
+    assert measured(tokenizer, out)[0] == 4
+
+
+def test_samples_of_other_settings_are_replaced_and_that_is_said(
+    tokenizer: Any, tmp_path: Path
+):
+    out = tmp_path / "out"
+    measured(tokenizer, out)
+    num_played, text, _ = measured(tokenizer, out, temperature=0.5)
+    assert num_played == 6
+    assert "samples of another policy or of other settings are replaced in" in text
+    assert len((out / "samples.jsonl").read_text().splitlines()) == 7
