@@ -94,27 +94,37 @@ class CodeTests:
 
     Args:
         kind: "stdin": a program that reads and prints. "function": one that defines
-            `entry`.
+            `entry`. "asserts": likewise, tested by Python that calls it.
         public: Tests that the policy and its agents may see; `{"input", "output"}`
             texts for "stdin", `{"args": [...], "expected": ...}` JSON values for
-            "function".
+            "function", `{"code"}` for "asserts".
         hidden: The tests that decide; in no agent's request and in no prompt.
         entry: What is called: "name" or "Solution.name".
-        compare: How outputs are compared: `{"mode": "tokens_by_line"}`, `{"mode":
-            "exact_json"}`, or "float_tokens_by_line" and "json_float" with "rtol" and
-            "atol", numbers from 0 to less than 1. Empty: exactly, as the kind has it.
+        compare: How outputs are compared, a "mode" of `COMPARE_MODES` with what it
+            takes. Empty: exactly, as the kind has it. "float_tokens_by_line" and
+            "json_float" take "rtol" and "atol", numbers from 0 to less than 1.
+            "livecodebench": programs are run, and results compared, as that benchmark
+            does. "checker" takes "program", Python that defines `check(input, expected,
+            output)`; it returns True, or False or a text that says what is wrong.
         prelude: Python that is put before every program: what its author may take for
             granted.
         time_limit_s: Seconds per test, from 0.01 to 300.
-        memory_mb: MiB per test, a whole number, 16,384 at most. The machine that runs
-            the tests may allow less.
+        memory_mb: MiB per test, a whole number, 16,384 at most.
+        output_mb: MiB that a program may print per test, 16 at most; a test that
+            expects more than half as much raises it.
+        threads: Threads at once, the first included, 64 at most.
+        packages: What may be imported beside Python's library: of `PACKAGES`.
+        solution: A program that passes; nobody is shown it. `aipo tasks --solutions`
+            runs it.
+
+    The machine that runs the tests may allow less of time, memory, output and threads.
 
     Raises:
         DataError: A field is of the wrong type or a test lacks a part; the message
             names it.
     """
 
-    kind: Literal["stdin", "function"] = "stdin"
+    kind: Literal["stdin", "function", "asserts"] = "stdin"
     public: tuple[Mapping[str, Any], ...] = ()
     hidden: tuple[Mapping[str, Any], ...] = ()
     entry: str = ""
@@ -122,6 +132,10 @@ class CodeTests:
     prelude: str = ""
     time_limit_s: float = 2.0
     memory_mb: int = 256
+    output_mb: int = 1
+    threads: int = 1
+    packages: tuple[str, ...] = ()
+    solution: str = ""
 
     def __post_init__(self) -> None:
         kind: Any = self.kind
@@ -139,9 +153,11 @@ class CodeTests:
                 " one."
             )
         self._check_entry()
-        self._check_prelude()
+        self._check_source("prelude", self.prelude)
+        self._check_source("solution", self.solution)
         self._check_compare()
         self._check_limits()
+        self._check_packages()
 
     def _check_tests(self, name: str) -> None:
         """Take a list of tests that some program can pass."""
@@ -174,28 +190,29 @@ class CodeTests:
         """Take the name of a function, or of a method and its class."""
         entry: Any = self.entry
         _check(isinstance(entry, str), "tests: field 'entry'", "text", entry)
-        if self.kind != "function":
+        if self.kind == "stdin":
             return
         if not entry:
             raise DataError(
-                "tests: a function task needs 'entry', the name of what is called."
+                f"tests: a task of kind {self.kind!r} needs 'entry', the name of what"
+                " is called."
             )
         is_short = len(entry) <= MAX_ENTRY_CHARS
         form = f'"name" or "Class.name", of {MAX_ENTRY_CHARS} characters at most'
         is_fit = is_short and _is_entry(entry)
         _check(is_fit, "tests: field 'entry'", form, entry)
 
-    def _check_prelude(self) -> None:
-        prelude: Any = self.prelude
-        _check(isinstance(prelude, str), "tests: field 'prelude'", "text", prelude)
+    def _check_source(self, name: str, source: Any) -> None:
+        """Take a text that can be Python; whether it is, the sandbox says."""
+        _check(isinstance(source, str), f"tests: field {name!r}", "text", source)
         fault = ""
-        if holds_half_pair(prelude):
+        if holds_half_pair(source):
             fault = "half a surrogate pair"
-        elif "\0" in prelude:
+        elif "\0" in source:
             fault = "a null character"
         if fault:
             raise DataError(
-                f"tests: field 'prelude' holds {fault}, with which no program is"
+                f"tests: field {name!r} holds {fault}, with which no program is"
                 " Python. Delete it."
             )
 
@@ -204,6 +221,9 @@ class CodeTests:
         compare: Any = self.compare
         what = "tests: field 'compare'"
         _check(isinstance(compare, Mapping), what, "an object", compare)
+        # A parquet file has every field in every row: an empty one is not there.
+        compare = {name: value for name, value in compare.items() if value is not None}
+        object.__setattr__(self, "compare", compare)
         for name in compare:
             if name not in _COMPARE_FIELDS:
                 raise DataError(
@@ -215,19 +235,26 @@ class CodeTests:
             raise DataError(
                 f"{what}: mode is {shown(mode)}. {suggest(str(mode), modes)}"
             )
+        for name in compare.keys() - {"mode"} - set(_MODE_FIELDS.get(mode, ())):
+            fit = [
+                repr(other) for other in modes if name in _MODE_FIELDS.get(other, ())
+            ]
+            way_out = f"Use the mode {' or '.join(fit)}, or leave" if fit else "Leave"
+            raise DataError(
+                f"{what}: {name!r} says nothing in mode {mode!r}. {way_out} it out."
+            )
         for name in ("rtol", "atol"):
-            if name not in compare:
-                continue
-            value = compare[name]
+            value = compare.get(name, 0)
             # From 1 on a relative tolerance tells no number from 0.
             is_fit = _is_number(value) and 0 <= value < 1
             form = "a number from 0 to less than 1"
             _check(is_fit, f"{what}: {name!r}", form, value)
-            if "float" not in mode:
-                raise DataError(
-                    f"{what}: {name!r} says nothing in mode {mode!r}. Use the mode "
-                    f"{modes[1]!r}, or leave it out."
-                )
+        if mode == "checker":
+            program = compare.get("program")
+            is_text = isinstance(program, str) and program.strip() != ""
+            form = "Python that defines check(input, expected, output)"
+            _check(is_text, f"{what}: 'program'", form, program)
+            self._check_source("compare", program)
 
     def _check_limits(self) -> None:
         """Take limits within what any machine is asked for; memory is in whole MiB."""
@@ -235,13 +262,28 @@ class CodeTests:
         form = f"a number of seconds from {MIN_TIME_LIMIT_S} to {MAX_TIME_LIMIT_S}"
         is_time = _is_number(time_s) and MIN_TIME_LIMIT_S <= time_s <= MAX_TIME_LIMIT_S
         _check(is_time, "tests: field 'time_limit_s'", form, time_s)
-        memory: Any = self.memory_mb
-        # 256.0, which a parquet file makes of 256, is whole.
-        is_in_range = _is_number(memory) and 0 < memory <= MAX_MEMORY_MB
-        is_whole = is_in_range and memory == int(memory)
-        form = f"a whole number of MiB from 1 to {MAX_MEMORY_MB}"
-        _check(is_whole, "tests: field 'memory_mb'", form, memory)
-        object.__setattr__(self, "memory_mb", int(memory))
+        most = {
+            "memory_mb": (MAX_MEMORY_MB, "of MiB "),
+            "output_mb": (MAX_OUTPUT_MB, "of MiB "),
+            "threads": (MAX_THREADS, ""),
+        }
+        for name, (most_of_it, unit) in most.items():
+            value: Any = getattr(self, name)
+            # 256.0, which a parquet file makes of 256, is whole.
+            is_in_range = _is_number(value) and 0 < value <= most_of_it
+            is_whole = is_in_range and value == int(value)
+            form = f"a whole number {unit}from 1 to {most_of_it}"
+            _check(is_whole, f"tests: field {name!r}", form, value)
+            object.__setattr__(self, name, int(value))
+
+    def _check_packages(self) -> None:
+        """Take names of packages that there are; a list becomes a tuple."""
+        packages: Any = self.packages
+        is_list = isinstance(packages, list | tuple)
+        are_known = is_list and all(name in PACKAGES for name in packages)
+        form = f"a list of names, of {', '.join(PACKAGES)}"
+        _check(are_known, "tests: field 'packages'", form, packages)
+        object.__setattr__(self, "packages", tuple(dict.fromkeys(packages)))
 
 
 MIN_TIME_LIMIT_S = 0.01
@@ -250,16 +292,31 @@ MAX_TIME_LIMIT_S = 300
 """No test takes longer: a file of tasks does not choose how long a machine is held."""
 MAX_MEMORY_MB = 16_384
 """No task asks for more: a file of tasks does not choose what a machine can bear."""
+MAX_OUTPUT_MB = 16
+"""No program prints more; a test that expects more can be passed by none."""
+MAX_THREADS = 64
+"""No task asks for more."""
+PACKAGES = ("numpy",)
+"""What a task may have its programs import beside Python's library."""
 MAX_ENTRY_CHARS = 200
 """A longer name is none that anybody wrote."""
 MAX_DEPTH = 100
 """Lists and objects within one another; no reader of JSON need read what is deeper."""
 COMPARE_MODES = {
-    "stdin": ("tokens_by_line", "float_tokens_by_line"),
-    "function": ("exact_json", "json_float"),
+    "stdin": ("tokens_by_line", "float_tokens_by_line", "livecodebench", "checker"),
+    "function": ("exact_json", "json_float", "livecodebench", "checker"),
+    "asserts": ("asserts",),
 }
 """Ways to compare, by the kind of test; the first is the default."""
-_COMPARE_FIELDS = ("mode", "rtol", "atol")
+_MODE_FIELDS = {
+    "float_tokens_by_line": ("rtol", "atol"),
+    "json_float": ("rtol", "atol"),
+    "checker": ("program",),
+}
+"""What a mode takes beside its name."""
+_COMPARE_FIELDS = ("mode", "rtol", "atol", "program")
+_MIB = 2**20
+_TOO_LONG = f"is longer than {MAX_OUTPUT_MB} MiB"
 
 
 def json_fault(value: Any) -> str:
@@ -276,6 +333,25 @@ def json_fault(value: Any) -> str:
 def _text_fault(text: str) -> str:
     """Return why no program reads or prints a text; empty where one can."""
     return "holds half a surrogate pair" if holds_half_pair(text) else ""
+
+
+def _output_fault(text: str) -> str:
+    """Return why no program prints a text; empty where one can."""
+    if len(text) > MAX_OUTPUT_MB * _MIB:
+        return _TOO_LONG
+    return _text_fault(text)
+
+
+def _expected_fault(value: Any) -> str:
+    """Return why no program comes to a value; empty where one can."""
+    fault = depth_fault(value)
+    if fault:
+        return fault
+    try:
+        num_chars = len(json.dumps(value))
+    except (TypeError, ValueError):  # too many digits for Python, not for a program
+        return ""
+    return _TOO_LONG if num_chars > MAX_OUTPUT_MB * _MIB else ""
 
 
 def depth_fault(value: Any) -> str:
@@ -335,12 +411,14 @@ def _check(holds: bool, field: str, form: str, value: object) -> None:
 _TEST_PARTS: dict[str, dict[str, type]] = {
     "stdin": {"input": str, "output": str},
     "function": {"args": list, "expected": object},
+    "asserts": {"code": str},
 }
 _PART_FAULTS: dict[str, Callable[[Any], str]] = {
     "input": _text_fault,
-    "output": _text_fault,
+    "output": _output_fault,
     "args": json_fault,
-    "expected": depth_fault,
+    "expected": _expected_fault,
+    "code": _text_fault,
 }
 """What says why a test's part would fail every program, right or wrong."""
 

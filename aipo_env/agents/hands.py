@@ -16,7 +16,7 @@ from typing import Any
 from aipo_env.agents.base import Agent, AgentReply, AgentRequest
 from aipo_env.agents.notes import MAX_QUERY_CHARS, check_arithmetic
 from aipo_env.errors import AgentError
-from aipo_env.records import MAX_MEMORY_MB, MAX_TIME_LIMIT_S, Task
+from aipo_env.records import MAX_MEMORY_MB, MAX_THREADS, MAX_TIME_LIMIT_S, Task
 from aipo_env.registry import AGENTS
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.tasks.base import TaskSource
@@ -146,7 +146,10 @@ class HandsAgent:
         # deadline holds here.
         sandbox = await open_sandbox(self.sandbox)
         verifier = CodeVerifier(
-            sandbox, max_time_s=MAX_TIME_LIMIT_S, max_memory_mb=MAX_MEMORY_MB
+            sandbox,
+            max_time_s=MAX_TIME_LIMIT_S,
+            max_memory_mb=MAX_MEMORY_MB,
+            max_threads=MAX_THREADS,
         )
         verdict = await verifier.verify(task, request.query)
         if verdict.correct is None:

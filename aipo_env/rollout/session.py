@@ -380,8 +380,9 @@ class Session:
         tests = self.task.tests if call.kind == "verify" else None
         public_tests: CodeTests | None = None
         if tests and tests.public:
-            # The public tests stand in both places: nothing of the hidden ones leaves.
-            public_tests = replace(tests, hidden=tests.public)
+            # The public tests stand in both places: nothing of the hidden ones leaves,
+            # nor a program that passes.
+            public_tests = replace(tests, hidden=tests.public, solution="")
         return AgentRequest(
             kind=call.kind,
             query=call.query,

@@ -55,7 +55,9 @@ class Limits:
         disk_bytes: Bytes of scratch files, where the layer is "namespaces"; the others
             offer none.
         processes: Processes and threads at once, the program's own included; one but
-            with "namespaces".
+            with "namespaces". Each process may have as much memory.
+        threads: Threads at once of the program's own process, the first included,
+            where it may start no process; one but with "namespaces".
 
     Raises:
         ConfigError: A value is not positive and finite, or none of the whole numbers
@@ -67,6 +69,7 @@ class Limits:
     output_bytes: int = 2**20
     disk_bytes: int = 2**24
     processes: int = 1
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -85,13 +88,24 @@ class Program:
     """A Python program and its standard input.
 
     With `entry` ("name" or "Solution.name"), that function is called with the JSON list
-    in `stdin`, and its result in the form of `child.encode` is the run's standard
+    in `stdin`, and its result in the form of `values.encode` is the run's standard
     output; what the program prints goes to standard error.
+
+    Args:
+        style: "strict", or "benchmark", as benchmarks run programs: `sys.exit` ends one
+            well with any status; one that is Python only as the body of a function, for
+            a `return` in it, is one; where a function is called, `__name__` is not
+            "__main__", a plain function does for the method of a class there is not,
+            `stdin` is {"args": […], "named": {…}}, and these and the result have the
+            form of `values.pack`.
+        packages: What it may import beside Python's library: of `records.PACKAGES`.
     """
 
     source: str
     stdin: bytes = b""
     entry: str = ""
+    style: Literal["strict", "benchmark"] = "strict"
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

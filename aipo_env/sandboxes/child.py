@@ -1,19 +1,26 @@
 """What runs in the sandboxed process: it gives up its rights, says so, runs a program.
 
-Forked by `server`, in a bare interpreter; needs nothing but the standard library.
+Forked by `server`, in a bare interpreter; needs nothing but the standard library and
+what stands beside it.
 Descriptor 0 is the program's standard input. Descriptor 1 carries `READY` once no way
 out is left, and from there on nothing but the program's own bytes.
 """
 
+import ast
 import atexit
+import builtins
 import ctypes
+import io
 import json
 import os
 import resource
 import signal
 import struct
 import sys
+from types import CodeType
 from typing import Any
+
+from aipo_env.sandboxes.values import encode, pack, unpack
 
 libc = ctypes.CDLL(None, use_errno=True)
 READY = b"\x06"
@@ -48,36 +55,17 @@ _EXIT_STATUS_BITS = 0xFF
 """What is left of an exit status when the parent reads it."""
 _EXIT_FLUSH_FAILED = 120
 """The interpreter's own exit status when it cannot write out what is buffered."""
-
-
-def encode(value: object) -> object:
-    """Return a JSON form that keeps the exact type of a plain value.
-
-    Integers become `{"int": "0x2a"}`, floats `{"float": "1.5"}`, dictionaries with text
-    keys `{"dict": [[key, value], …]}` in order of their keys, tuples lists; None, truth
-    values and texts stay.
-
-    Raises:
-        TypeError: The value, or one within, is of another type; subclasses are other
-            types.
-    """
-    # No isinstance: a subclass may have an __eq__ or a __repr__ of the program's.
-    kind = type(value)
-    if value is None or kind is bool or kind is str:
-        return value
-    if type(value) is int:
-        # Hexadecimal takes time linear in the digits, decimal does not.
-        return {"int": hex(value)}
-    if type(value) is float:
-        equal_zeros = value + 0.0  # -0.0 and 0.0 are one value
-        return {"float": repr(equal_zeros)}
-    if type(value) is list or type(value) is tuple:
-        return [encode(item) for item in value]
-    if type(value) is dict and all(type(key) is str for key in value):
-        # Pairs, since a JSON object could be taken for one of the forms above.
-        names = sorted(value)
-        return {"dict": [[name, encode(value[name])] for name in names]}
-    raise TypeError(f"a result of type {kind.__name__} has no JSON form")
+_BENCHMARK = "benchmark"
+"""The style in which benchmarks run programs; see `Program` in `base`."""
+_STANDARD_FILES = {
+    "/dev/stdin": 0,
+    "/dev/fd/0": 0,
+    "/proc/self/fd/0": 0,
+    "/dev/stdout": 1,
+    "/dev/stderr": 2,
+}
+"""Names of standard files, of which there are none here, and their descriptors."""
+_open = io.open
 
 
 def check(result: int, what: str) -> int:
@@ -159,38 +147,41 @@ def _install_filter(rules: bytes) -> None:
     check(result, "prctl of the filter")
 
 
-def call(namespace: dict[str, object], entry: str, arguments: list[object]) -> object:
-    """Call a program's function, or a method of its class, and return the result.
+def called(namespace: dict[str, object], entry: str, style: str) -> Any:
+    """Return a program's function, or a method of a new object of its class.
 
     Args:
         namespace: What the program defined.
         entry: "name" or "Class.name"; the class is made without arguments.
-        arguments: Passed by position.
+        style: With "benchmark" a function does for the method of a class there is not.
 
     Raises:
         NameError: The program defines no such function or class.
         BaseException: Whatever the program's own code raises.
     """
     owner, _, name = entry.rpartition(".")
+    if style == _BENCHMARK and owner not in namespace:
+        owner = ""
     first = owner or name
     if first not in namespace:
         raise NameError(f"the program defines no {first!r}")
     function: Any = namespace[first]
     if owner:
         function = getattr(function(), name)
-    return function(*arguments)
+    return function
 
 
-def run(source: str, entry: str, limits: dict[str, Any], path: list[str]) -> None:
+def run(program: dict[str, Any], limits: dict[str, Any], path: list[str]) -> None:
     """Lock this process, run a program in it and end it. It does not return.
 
     Args:
-        source: The program's text.
-        entry: The function to call with the JSON list on standard input; empty: none.
+        program: The fields of `Program` in `base`; its input is standard input.
         limits: The arguments of `lock`.
         path: The program's `sys.path`; empty where it may open no file.
     """
     os.closerange(_FIRST_OTHER_DESCRIPTOR, os.sysconf("SC_OPEN_MAX"))
+    entry = program["entry"]
+    style = program["style"]
     channel = 1
     if entry:
         # The result alone goes to standard output; what the program prints, to error.
@@ -198,15 +189,19 @@ def run(source: str, entry: str, limits: dict[str, Any], path: list[str]) -> Non
         os.dup2(2, 1)
     if not path:
         _remember_standard_descriptors()
-    main_module = type(sys)("__main__")
-    sys.modules["__main__"] = main_module
+    _add_what_is_usual()
+    # A function is called from outside: with benchmarks, what a program does when it is
+    # run is not for them.
+    is_imported = entry and style == _BENCHMARK
+    main_module = type(sys)("program" if is_imported else "__main__")
+    sys.modules["__main__"] = sys.modules[main_module.__name__] = main_module
     namespace = main_module.__dict__
     sys.argv = ["program"]
     sys.path = path
     lock(**limits)
     os.write(channel, READY)
     try:
-        code = compile(source, "<program>", "exec", dont_inherit=True)
+        code = _compiled(program["source"], style, bool(entry))
     except (
         SyntaxError,
         ValueError,
@@ -218,21 +213,18 @@ def run(source: str, entry: str, limits: dict[str, Any], path: list[str]) -> Non
         sys.__excepthook__(type(error), error.with_traceback(None), None)
         os._exit(EXIT_COMPILE)
     try:
-        arguments: list[object] = []
+        given: Any = []
         if entry:
-            arguments = json.loads(sys.stdin.buffer.read())
+            given = json.loads(sys.stdin.buffer.read())
         exec(code, namespace)
         if entry:
-            result = call(namespace, entry, arguments)
-            data = json.dumps(encode(result)).encode()
-            with os.fdopen(channel, "wb") as file:
-                file.write(data)
+            _answer(channel, namespace, program, given)
         status = 0
     except MemoryError:
         # At once: to print a traceback, or to clean up, would take memory again.
         os._exit(EXIT_MEMORY)
     except SystemExit as error:
-        status = _status(error.code)
+        status = 0 if style == _BENCHMARK else _status(error.code)
     except BaseException as error:
         trace = error.__traceback__
         if trace:
@@ -240,6 +232,81 @@ def run(source: str, entry: str, limits: dict[str, Any], path: list[str]) -> Non
         sys.__excepthook__(type(error), error.with_traceback(trace), trace)
         status = 1
     _finish(namespace, status)
+
+
+def _compiled(source: str, style: str, is_called: bool) -> CodeType:
+    """Return a program's code.
+
+    Args:
+        is_called: Whether a function of the program is called, which must be its own.
+
+    Raises:
+        SyntaxError, ValueError, MemoryError, OverflowError, RecursionError: It is none.
+    """
+    try:
+        return compile(source, "<program>", "exec", dont_inherit=True)
+    except SyntaxError:
+        if style != _BENCHMARK:
+            raise
+        arranged = _arranged(ast.parse(source), is_called)
+        return compile(arranged, "<program>", "exec", dont_inherit=True)
+
+
+def _arranged(program: ast.Module, is_called: bool) -> ast.Module:
+    """Return a program with its imports first, and the rest as a function that is run.
+
+    Benchmarks arrange all programs so: there, a `return` ends one. What is imported
+    from the future comes before all else, a prelude too.
+    """
+    futures: list[ast.stmt] = []
+    imports: list[ast.stmt] = []
+    others: list[ast.stmt] = []
+    for statement in program.body:
+        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
+            futures.append(statement)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            imports.append(statement)
+        else:
+            others.append(statement)
+    if is_called:
+        rest = [one for one in program.body if one not in futures]
+        return ast.Module([*futures, *rest], [])
+    outer = ast.parse("def program(): pass\nprogram()")
+    function: Any = outer.body[0]
+    function.body = others or function.body
+    outer.body = [*futures, *imports, *outer.body]
+    return outer
+
+
+def _answer(
+    channel: int, namespace: dict[str, object], program: dict[str, Any], given: Any
+) -> None:
+    """Call the program's function and write the form of its result."""
+    function = called(namespace, program["entry"], program["style"])
+    if program["style"] == _BENCHMARK:
+        named = {name: unpack(form) for name, form in given["named"].items()}
+        form = pack(function(*unpack(given["args"]), **named))
+    else:
+        form = encode(function(*given))
+    data = json.dumps(form).encode()
+    with os.fdopen(channel, "wb") as file:
+        file.write(data)
+
+
+def _add_what_is_usual() -> None:
+    """Give programs `exit` and `quit`, and let them open standard files by name."""
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
+    builtins.open = io.open = _opened
+
+
+def _opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
+    """Open a file as `open` does; a standard file by its name, too."""
+    name = os.fspath(file) if isinstance(file, str | os.PathLike) else ""
+    number = _STANDARD_FILES.get(name)
+    if number is None:
+        return _open(file, mode, *rest, **options)
+    # The descriptor itself: its name leads nowhere.
+    return _open(number, mode, *rest, **options | {"closefd": False})
 
 
 def _remember_standard_descriptors() -> None:

@@ -1,6 +1,8 @@
 """Runs programs through warm fork servers, one per core, wherever these live."""
 
 import asyncio
+import importlib.util
+import json
 import marshal
 import os
 import signal
@@ -8,6 +10,7 @@ import socket
 import struct
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -19,7 +22,7 @@ from weakref import WeakSet, finalize
 from aipo_env.errors import ConfigError, SandboxUnavailable, suggest
 from aipo_env.sandboxes.base import LAYERS, Limits, Program, RunResult, RunStatus
 from aipo_env.sandboxes.child import EXIT_COMPILE, EXIT_MEMORY
-from aipo_env.sandboxes.seccomp import filter_program, tables
+from aipo_env.sandboxes.seccomp import STARTS, filter_program, tables
 from aipo_env.sandboxes.server import CAUSES, REPLY
 
 PROGRAM_START_S = 20.0
@@ -159,15 +162,15 @@ class ForkServers:
         self._reset()
         faults = []
         for layer in layers:
-            self._settings = _settings(layer)
+            self._inner_layer = layer
             parts = [part for part in (name, layer) if part]
             self.layer = "+".join(parts)
             try:
-                server = self._start()
+                server = self._start(())
             except OSError as error:
                 faults.append(f"{layer}: {error}")
                 continue
-            self._idle.append(server)
+            self._idle[()].append(server)
             break
         else:
             raise SandboxUnavailable(
@@ -214,16 +217,17 @@ class ForkServers:
     def _reset(self) -> None:
         # One thread for a server: a run that waits for a thread waits for a server.
         self._threads = ThreadPoolExecutor(self._num_servers, "aipo-sandbox")
-        self._idle: list[Connection] = []
+        # By what packages they have loaded.
+        self._idle: dict[tuple[str, ...], list[Connection]] = defaultdict(list)
         self._servers: WeakSet[Connection] = WeakSet()
 
-    def _start(self) -> Connection:
+    def _start(self, packages: tuple[str, ...]) -> Connection:
         """Start a server; raise OSError if it cannot set itself up."""
         server = self._connect()
         self._servers.add(server)
         try:
             server.send(_sources())
-            server.send(self._settings)
+            server.send(_settings(self._inner_layer, packages))
             fault = server.receive(PROGRAM_START_S)
             if fault:
                 raise OSError(fault.decode("utf-8", "replace"))
@@ -241,7 +245,7 @@ class ForkServers:
         # the program's.
         wait_s = 2 * PROGRAM_START_S + limits.time_s
         try:
-            server = self._take_idle() or self._start()
+            server = self._take_idle(program.packages) or self._start(program.packages)
             in_use.append(server)
             server.num_runs += 1
             server.send(marshal.dumps(job))
@@ -256,13 +260,13 @@ class ForkServers:
         if result.status == "infra_error" or server.num_runs >= MAX_RUNS:
             server.kill()
         elif server.kill.alive:  # else the run was cancelled, or the sandbox closed
-            self._idle.append(server)
+            self._idle[program.packages].append(server)
         return result
 
-    def _take_idle(self) -> Connection | None:
+    def _take_idle(self, packages: tuple[str, ...]) -> Connection | None:
         # Not "if there is one": another thread may take it in between.
         try:
-            return self._idle.pop()
+            return self._idle[packages].pop()
         except IndexError:
             return None
 
@@ -309,28 +313,50 @@ def _sources() -> bytes:
     # In the order of their imports, and the packages around them empty: nothing else of
     # ours is needed there.
     texts = {"aipo_env": "", "aipo_env.sandboxes": ""}
-    for name in ("child", "confine", "server"):
+    for name in ("values", "child", "confine", "server"):
         path = Path(__file__).with_name(f"{name}.py")
         texts[f"aipo_env.sandboxes.{name}"] = path.read_text("utf-8")
     return marshal.dumps(texts)
 
 
-def _settings(layer: str) -> bytes:
+def _settings(layer: str, packages: tuple[str, ...] = ()) -> bytes:
     """Return the message that sets a server up; see `server.main`."""
     # For every machine, since a container may be of another one than this.
     rules = {}
     for machine in tables():
-        one_process = b""
-        several_processes = b""
+        rules[machine] = dict.fromkeys(STARTS, b"")
         if layer != "none":
-            one_process = filter_program(machine, layer, False)
-            several_processes = filter_program(machine, layer, True)
-        rules[machine] = [one_process, several_processes]
+            for starts in STARTS:
+                rules[machine][starts] = filter_program(machine, layer, starts)
     names = Path(__file__).with_name("modules.txt").read_text(encoding="utf-8")
     modules = set(names.split())
     if layer != "seccomp":
         modules -= _SLOW_TO_FORK
-    return marshal.dumps({"layer": layer, "rules": rules, "modules": sorted(modules)})
+    known = package_modules()
+    folders = [os.path.dirname(folder) for folder in map(package_folder, packages)]
+    settings = {
+        "layer": layer,
+        "rules": rules,
+        "modules": sorted(modules),
+        "packages": {name: known[name] for name in packages},
+        "folders": [folder for folder in folders if folder],
+    }
+    return marshal.dumps(settings)
+
+
+def package_modules() -> dict[str, list[str]]:
+    """Return the modules that are loaded for each package that programs may have."""
+    text = Path(__file__).with_name("packages.json").read_text(encoding="utf-8")
+    modules: dict[str, list[str]] = json.loads(text)
+    return modules
+
+
+def package_folder(name: str) -> str:
+    """Return where this process would import a package from; empty: nowhere."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        return ""
+    return str(spec.submodule_search_locations[0])
 
 
 def _read(reply: bytes, layer: str) -> RunResult:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from aipo_env.errors import SandboxUnavailable
+from aipo_env.records import PACKAGES
 from aipo_env.sandboxes.base import LAYERS
 from aipo_env.sandboxes.fork_server import (
     PROGRAM_ENVIRONMENT,
@@ -17,6 +18,7 @@ from aipo_env.sandboxes.fork_server import (
     Connection,
     ForkServers,
     layers_down_to,
+    package_folder,
 )
 from aipo_env.sandboxes.seccomp import filter_program
 
@@ -85,6 +87,10 @@ def _wall(program: str) -> list[str]:
         sys.base_prefix,
         os.path.dirname(sys.executable),
     ]
+    for name in PACKAGES:
+        # What is granted is loaded behind the wall, with the libraries beside it.
+        place = package_folder(name)
+        folders += [place, f"{place}.libs"] if place else []
     for folder in folders:
         wall += ["--ro-bind-try", folder, folder]
     return wall

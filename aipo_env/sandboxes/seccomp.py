@@ -2,9 +2,10 @@
 
 Only the calls in `syscalls.json` pass: reading and writing open descriptors, memory,
 clocks, its own signal handlers, exit; with a layer that guards files, reading or
-writing them; with several processes, their start. Every other call fails with EPERM: an
-honest program sees PermissionError, a probe learns nothing. A call by the interface of
-another architecture (32-bit, x32), whose numbers mean other calls, kills.
+writing them; with several threads or processes, their start. Every other call fails
+with EPERM: an honest program sees PermissionError, a probe learns nothing. A call by
+the interface of another architecture (32-bit, x32), whose numbers mean other calls,
+kills.
 
 The constants are Linux's own, spelled out, because this module is also imported where
 `os` and `errno` have those of another system.
@@ -92,7 +93,15 @@ _FORBIDDEN_BITS = {
 writing, creating or truncating (where a layer offers no scratch files); a child that is
 more than a child.
 """
+_CLONE_THREAD = 0x00010000
+"""With it the child is a thread, and shares the memory that is counted."""
 _INSTRUCTIONS_PER_CHECK = 3
+STARTS: dict[str, tuple[str, ...]] = {
+    "": (),
+    "threads": ("threads",),
+    "processes": ("threads", "processes"),
+}
+"""The groups of `syscalls.json` that a program has by what it may start."""
 FILE_CALLS: dict[str, tuple[str, ...]] = {
     "landlock": ("landlock",),
     "namespaces": ("landlock", "namespaces"),
@@ -111,16 +120,15 @@ def tables() -> dict[str, dict[str, Any]]:
     return dict(json.loads(text))
 
 
-def filter_program(
-    machine: str, layer: str = "seccomp", processes: bool = False
-) -> bytes:
+def filter_program(machine: str, layer: str = "seccomp", starts: str = "") -> bytes:
     """Return the filter for a machine, 8 bytes an instruction.
 
     Args:
         machine: As `platform.machine()` names it: "x86_64" or "aarch64".
         layer: What guards files: "namespaces", "landlock", or nothing: then no file can
             be opened.
-        processes: Whether threads and processes may be started.
+        starts: What may be started: nothing, "threads" of the same process, or
+            "processes" and their threads.
 
     Raises:
         SandboxUnavailable: There is no table of system calls for this machine.
@@ -132,7 +140,7 @@ def filter_program(
             f" not of {machine!r}. Run code tasks on such a machine."
         )
     table = machines[machine]
-    calls = _allowed_calls(table, layer, processes)
+    calls = _allowed_calls(table, layer, starts)
     checked = set(_FORBIDDEN_BITS) & set(calls)
     if layer == "namespaces":
         # Writing is what its scratch folder is for, and all else there is read-only.
@@ -152,7 +160,8 @@ def filter_program(
     # forwards: after one instruction for each plain call, those for the checked ones,
     # and one for clone3.
     num_checks = _INSTRUCTIONS_PER_CHECK * len(checked)
-    deny = len(program) + len(plain) + num_checks + 1
+    must_be_thread = starts == "threads"
+    deny = len(program) + len(plain) + num_checks + must_be_thread + 1
     allow = deny + 1
     unknown = deny + 2
 
@@ -161,16 +170,20 @@ def filter_program(
     for name in sorted(checked):
         position, bits = _FORBIDDEN_BITS[name]
         argument_offset = _OFFSET_ARGS + _ARGUMENT_BYTES * position
-        # Another call skips the two instructions about this one's argument. They
-        # overwrite the number that is loaded, and decide.
-        program.append((_BPF_JMP_JEQ_K, 0, 2, calls[name]))
+        needs_bit = must_be_thread and name == "clone"
+        # Another call skips the instructions about this one's argument. They overwrite
+        # the number that is loaded, and decide.
+        program.append((_BPF_JMP_JEQ_K, 0, 2 + needs_bit, calls[name]))
         program.append((_BPF_LD_W_ABS, 0, 0, argument_offset))
+        if needs_bit:
+            to_deny = _jump(program, deny)
+            program.append((_BPF_JMP_JSET_K, 0, to_deny, _CLONE_THREAD))
         to_deny = _jump(program, deny)
         to_allow = _jump(program, allow)
         program.append((_BPF_JMP_JSET_K, to_deny, to_allow, bits))
     # The flags of clone3 lie in memory, which a filter cannot read. On ENOSYS the C
     # library falls back to clone, whose flags can be checked.
-    to_clone3 = _jump(program, unknown if processes else deny)
+    to_clone3 = _jump(program, unknown if starts else deny)
     program.append((_BPF_JMP_JEQ_K, to_clone3, 0, _SYS_CLONE3))
     program.append((_BPF_RET_K, 0, 0, _DENY))
     program.append((_BPF_RET_K, 0, 0, _SECCOMP_RET_ALLOW))
@@ -178,13 +191,9 @@ def filter_program(
     return b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
 
 
-def _allowed_calls(
-    table: dict[str, Any], layer: str, processes: bool
-) -> dict[str, int]:
+def _allowed_calls(table: dict[str, Any], layer: str, starts: str) -> dict[str, int]:
     """Return the numbers of the calls that may pass, by name."""
-    groups = ["seccomp", *FILE_CALLS.get(layer, ())]
-    if processes:
-        groups.append("processes")
+    groups = ["seccomp", *FILE_CALLS.get(layer, ()), *STARTS[starts]]
     calls: dict[str, int] = {}
     for group in groups:
         calls.update(table[group])

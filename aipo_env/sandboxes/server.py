@@ -18,6 +18,7 @@ import resource
 import select
 import signal
 import struct
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -49,6 +50,10 @@ the supervisor.
 """
 _MAX_DESCRIPTORS = 64
 """Files a program may have open at once, where it may open any."""
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+)
+"""The environment in which numerical libraries start no threads."""
 _READ_BYTES = 2**16
 """What is read of an output at once: what a pipe holds."""
 _MIB = 2**20
@@ -98,6 +103,7 @@ def _set_up(settings: dict[str, Any]) -> None:
     # The modules first: after that, no package of the machine can be read.
     for name in settings["modules"]:
         __import__(name)
+    _load_packages(settings["packages"], settings["folders"])
     settings["own_bytes"] = _address_space_bytes()
     settings["rules"] = settings["rules"][os.uname().machine]
     layer = settings["layer"]
@@ -113,6 +119,37 @@ def _set_up(settings: dict[str, Any]) -> None:
         settings["path"] = [confine.LIBRARY, confine.LIBRARY + "/lib-dynload"]
     # Asked for only now: it is another one in the namespaces.
     settings["pid"] = os.getpid()
+
+
+def _load_packages(packages: dict[str, list[str]], folders: list[str]) -> None:
+    """Load the modules of packages, of which programs then read no file.
+
+    Args:
+        packages: The names of the modules, by package.
+        folders: Where packages are looked for, beside this Python's own place.
+
+    Raises:
+        ImportError: One is not installed there.
+    """
+    if not packages:
+        return
+    # Numerical libraries start a thread for each core, which no fork would inherit.
+    os.environ.update(_ONE_THREAD)
+    own_path = sys.path[:]
+    sys.path += [*folders, *(f"{confine.LIBRARY}/{name}" for name in confine.PACKAGES)]
+    try:
+        for name, modules in packages.items():
+            try:
+                for module in modules:
+                    __import__(module)
+            except ImportError as error:
+                raise ImportError(
+                    f"the package {name} is granted to programs, and this sandbox's"
+                    f" Python has none ({error}); install it there"
+                ) from error
+    finally:
+        sys.path[:] = own_path
+        os.environ.clear()
 
 
 def _address_space_bytes() -> int:
@@ -168,7 +205,7 @@ def _run(job: dict[str, Any], settings: dict[str, Any]) -> bytes:
         try:
             for number, descriptor in enumerate(standard_files):
                 os.dup2(descriptor, number)
-            child.run(job["source"], job["entry"], limits, settings["path"])
+            child.run(job, limits, settings["path"])
         except BaseException as error:
             os.write(2, f"{type(error).__name__}: {error}".encode())
         os._exit(1)
@@ -205,14 +242,21 @@ def _sealed_file(data: bytes) -> int:
 def _limits(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `child.lock`: what the layer offers of a job's limits."""
     is_namespaced = settings["layer"] == "namespaces"
-    may_fork = is_namespaced and job["processes"] > 1
     memory_bytes = job["memory_mb"] * _MIB
     disk_bytes = 0
+    starts = ""
+    num_tasks = 1
     if is_namespaced:
         disk_bytes = job["disk_bytes"]
+        if job["processes"] > 1:
+            starts = "processes"
+            num_tasks = job["processes"]
+        elif job["threads"] > 1:
+            starts = "threads"
+            num_tasks = job["threads"]
     num_processes = 0
-    if may_fork:
-        num_processes = job["processes"] + _OWN_PROCESSES
+    if starts:
+        num_processes = num_tasks + _OWN_PROCESSES
     num_descriptors = 0
     if settings["path"]:
         num_descriptors = _MAX_DESCRIPTORS
@@ -225,9 +269,9 @@ def _limits(job: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     }
     # A second more than the wall clock allows, so that the deadline is what usually
     # ends a busy program.
-    cpu_s = math.ceil(job["time_s"]) * job["processes"] + 1
+    cpu_s = math.ceil(job["time_s"]) * num_tasks + 1
     return {
-        "rules": settings["rules"][may_fork],
+        "rules": settings["rules"][starts],
         "parent": os.getpid(),
         "cpu_s": cpu_s,
         "limits": limits,

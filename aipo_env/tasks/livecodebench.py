@@ -24,8 +24,9 @@ _PRELUDE = (
 )
 """What the benchmark puts before every program; starter code relies on it."""
 _TIME_LIMIT_S = 6.0
-_MEMORY_MB = 1024
-"""What a program may take per test: the benchmark's own limits."""
+"""Seconds per test: the benchmark's own limit."""
+_LIMITS = {"memory_mb": 1024, "output_mb": 16, "threads": 16, "packages": ["numpy"]}
+"""What else a program may take per test; the benchmark has no limits of these."""
 _PROGRAM = (
     "Write a Python program that reads standard input and prints to standard output. "
 )
@@ -35,7 +36,7 @@ _WHOLE = "Give it whole in one ```python block."
 def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the task fields of a row of `code_generation_lite`.
 
-    All tests decide, the public ones too, as in the benchmark's own count.
+    All tests decide, the public ones too, by the rules of the benchmark.
 
     Raises:
         Unusable: A column is missing or of another shape, or the private tests are
@@ -62,8 +63,9 @@ def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
         "public": public,
         "hidden": public + private,
         "prelude": _PRELUDE,
+        "compare": {"mode": "livecodebench"},
         "time_limit_s": _TIME_LIMIT_S,
-        "memory_mb": _MEMORY_MB,
+        **_LIMITS,
     }
     return {"prompt": prompt, "answer": "", "kind": "code", "tests": tests}
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from aipo_env.errors import ConfigError, shown, suggest
-from aipo_env.records import Task, Verdict
+from aipo_env.records import MAX_OUTPUT_MB, Task, Verdict
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.verifiers.base import Verifier
 from aipo_env.verifiers.choice import ChoiceVerifier
@@ -17,8 +17,8 @@ class ByKind:
     Args:
         sandbox: The sandbox for code tasks, opened and tested at the first of them.
         allow_unsafe: Run programs unprotected where none holds; see `open_sandbox`.
-        max_time_s, max_memory_mb, max_total_s: What a code task may ask for; see
-            `CodeVerifier`.
+        max_time_s, max_memory_mb, max_output_mb, max_threads, max_total_s: What a code
+            task may ask for; see `CodeVerifier`.
     """
 
     def __init__(
@@ -27,6 +27,8 @@ class ByKind:
         allow_unsafe: bool = False,
         max_time_s: float = 60.0,
         max_memory_mb: int | None = None,
+        max_output_mb: int = MAX_OUTPUT_MB,
+        max_threads: int = 32,
         max_total_s: float = 300.0,
     ) -> None:
         self._sandbox = sandbox
@@ -34,6 +36,8 @@ class ByKind:
         self._limits: dict[str, Any] = {
             "max_time_s": max_time_s,
             "max_memory_mb": max_memory_mb,
+            "max_output_mb": max_output_mb,
+            "max_threads": max_threads,
             "max_total_s": max_total_s,
         }
         self._verifiers: dict[str, Verifier] = {

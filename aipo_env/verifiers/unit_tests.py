@@ -8,36 +8,45 @@ compares plain data: exit status alone passes nothing.
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any, Literal
 
 from aipo_env.errors import VerifierError, shown
-from aipo_env.records import COMPARE_MODES, CodeTests, Task, Verdict, VerdictStatus
+from aipo_env.records import (
+    MAX_OUTPUT_MB,
+    CodeTests,
+    Task,
+    Verdict,
+    VerdictStatus,
+)
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
-from aipo_env.sandboxes.child import encode
+from aipo_env.sandboxes.values import encode, pack
 from aipo_env.threads import in_thread
 from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.extract import without_thinking
+from aipo_env.verifiers.outputs import LIVECODEBENCH, mode_of, outcome
 
 MAX_PROGRAM_CHARS = 200_000
 """Only this much of the end of an answer is read."""
-MAX_OUTPUT_BYTES = 2**24
-"""A test that expects more output is not run."""
 MAX_EXTRACTED_CHARS = 200
 """So much of a program stands in its verdict."""
 MAX_PRELUDES = 100
 """Preludes that are remembered to be Python."""
 MAX_TIMED_OUT = 10_000
 """Programs that are remembered to be too slow."""
-DEFAULT_RTOL = 1e-6
-DEFAULT_ATOL = 1e-9
-"""How far numbers may be apart in modes with "float", unless the tests say."""
-Near = Callable[[float, float], bool]
+MAX_ROUNDS = 200
+"""So often the code of a test may ask for results that depend on earlier ones."""
+MAX_CALLS = 2000
+"""So many results the code of a test may ask for."""
+MAX_REASON_CHARS = 300
+"""So much of what a checker, or the code of a test, says stands in a verdict."""
+CHECK = "check"
+"""The function that a checker defines."""
 _BLOCK = re.compile(
     r"""
     ^ [^\S\n]* ``` ( `* [^`\n]* ) $ \n?       # ```python
@@ -50,8 +59,6 @@ _BLOCK = re.compile(
 """A fenced block: what its fence names, and what it holds."""
 _PYTHON = ("", "python", "python3", "py")
 """What the fence of a program may name."""
-_DECIMAL = re.compile(rb"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
-"""A number among the tokens of an output; to Python `nan` and `1_0` are some, too."""
 _MIB = 2**20
 
 
@@ -94,6 +101,8 @@ class CodeVerifier:
         max_time_s: The longest time limit per test that is granted. A task that asks
             for more fails.
         max_memory_mb: The most memory that is granted; None: half of the machine's.
+        max_output_mb: The most MiB of output that are granted.
+        max_threads: The most threads that are granted.
         max_total_s: Seconds for all tests of a verdict together; a program that is not
             through then is too slow.
     """
@@ -104,12 +113,19 @@ class CodeVerifier:
         *,
         max_time_s: float = 60.0,
         max_memory_mb: int | None = None,
+        max_output_mb: int = MAX_OUTPUT_MB,
+        max_threads: int = 32,
         max_total_s: float = 300.0,
     ) -> None:
         self._sandbox = sandbox
-        self._max_time_s = max_time_s
         self._max_total_s = max_total_s
-        self._max_memory_mb = max_memory_mb or machine_memory_mb()
+        self._max_output_mb = max_output_mb
+        self._granted = {
+            "time_limit_s": max_time_s,
+            "memory_mb": max_memory_mb or machine_memory_mb(),
+            "output_mb": max_output_mb,
+            "threads": max_threads,
+        }
         self._sound_preludes: set[str] = set()
         self._slow_once: set[bytes] = set()
         # In a group of rollouts many programs are the same: those that ran out of time
@@ -171,42 +187,86 @@ class CodeVerifier:
         """Put a program to a test, with more room for output where that is too long.
 
         Raises:
-            VerifierError: More output is expected than is granted, or what stands
-                before every program is no Python.
+            VerifierError: More output is expected than is granted, what stands before
+                every program is no Python, or what judges its output fails by itself.
         """
         assert task.tests is not None
-        case = await self._run(source, task.tests, test, limits)
+        if task.tests.kind == "asserts":
+            return await self._asserted(task, source, test, limits)
+        case = await self._compared(task, source, test, limits)
         if case.status == "output_limit":
             # What is right may be long: only a run that was cut off is worth the count.
-            more = replace(limits, output_bytes=_output_bytes(task, test))
+            more = replace(limits, output_bytes=self._output_bytes(task, test))
             if more != limits:
-                case = await self._run(source, task.tests, test, more)
+                case = await self._compared(task, source, test, more)
         if case.status == "compile_error":
             await self._check_prelude(task, limits)
         return case
 
     def _limits(self, task: Task) -> Limits:
         """Return a task's limits, if this machine grants them."""
-        assert task.tests is not None
-        asked = (
-            ("time_limit_s", task.tests.time_limit_s, self._max_time_s),
-            ("memory_mb", task.tests.memory_mb, self._max_memory_mb),
-        )
-        for name, value, most in asked:
+        tests = task.tests
+        assert tests is not None
+        for name, most in self._granted.items():
+            value = getattr(tests, name)
             if value > most:
+                option = f"max_{name}".replace("_limit", "")
                 raise VerifierError(
                     f"task {shown(task.id)}: tests: {name}={value} is more than is"
-                    f" granted here, {most:g}. The verifier's max_time_s and"
-                    " max_memory_mb grant more."
+                    f" granted here, {most:g}. The verifier's {option} grants more."
                 )
-        return Limits(time_s=task.tests.time_limit_s, memory_mb=task.tests.memory_mb)
+        return Limits(
+            time_s=tests.time_limit_s,
+            memory_mb=tests.memory_mb,
+            output_bytes=tests.output_mb * _MIB,
+            threads=tests.threads,
+        )
 
-    async def _run(
-        self, source: str, tests: CodeTests, test: Any, limits: Limits
+    def _output_bytes(self, task: Task, test: Any) -> int:
+        """Return how many bytes may be printed: twice what is expected, or more.
+
+        Raises:
+            VerifierError: More is expected than is granted.
+        """
+        tests = task.tests
+        assert tests is not None
+        if tests.kind == "stdin":
+            expected = len(test["output"].encode())
+        else:
+            write = pack if style_of(tests) == "benchmark" else encode
+            expected = len(json.dumps(write(test["expected"])))
+        most = self._max_output_mb * _MIB
+        if expected > most:
+            raise VerifierError(
+                f"task {shown(task.id)}: tests: {expected} bytes of output are"
+                f" expected; {most} are granted at most. Delete the test, or grant more"
+                " by the verifier's max_output_mb."
+            )
+        return max(tests.output_mb * _MIB, min(2 * expected, most))
+
+    async def _compared(
+        self, task: Task, source: str, test: Any, limits: Limits
     ) -> CaseResult:
-        """Put a program to a test, unless it was too slow for it before."""
+        """Run a program on a test and judge its output."""
+        tests = task.tests
+        assert tests is not None
+        is_checked = mode_of(tests) == "checker"
+        judge = _ended if is_checked else partial(outcome, tests=tests, test=test)
         program = _program(source, tests, test)
-        parts = (program.source, program.stdin, program.entry, limits)
+        case = await self._put(program, limits, judge)
+        if is_checked and case.status == "correct":
+            status, reason = await self._checked(task, test, case.run.stdout, limits)
+            case = replace(case, status=status, reason=reason)
+        return case
+
+    async def _put(
+        self,
+        program: Program,
+        limits: Limits,
+        judge: Callable[[RunResult], tuple[VerdictStatus, str]],
+    ) -> CaseResult:
+        """Run a program and judge the run, unless it was too slow before."""
+        parts = (program, limits)
         # A model may write half a surrogate pair, which has no bytes.
         name = hashlib.sha256(repr(parts).encode("utf-8", "replace")).digest()
         earlier_case = self._timed_out.get(name)
@@ -214,12 +274,139 @@ class CodeVerifier:
             return earlier_case
         run = await self._sandbox.run(program, limits)
         # A megabyte of output takes seconds to compare, in which others go on.
-        compare = partial(_outcome, run, tests, test)
+        compare = partial(judge, run)
         status, reason = await in_thread(compare, "aipo-compare-output")
         case = CaseResult(status, reason, run)
         if status == "timeout":
             self._remember(name, case)
         return case
+
+    async def _checked(
+        self, task: Task, test: Any, output: bytes, limits: Limits
+    ) -> tuple[VerdictStatus, str]:
+        """Ask a task's checker about what a program printed or returned.
+
+        It runs when the program has ended, in a sandbox of its own.
+
+        Raises:
+            VerifierError: The checker fails by itself.
+        """
+        tests = task.tests
+        assert tests is not None
+        try:
+            if tests.kind == "stdin":
+                given = [
+                    test["input"],
+                    test["output"],
+                    output.decode("utf-8", "replace"),
+                ]
+            else:
+                forms = [pack(test["args"]), pack(test["expected"])]
+                given = [*forms, json.loads(output)]
+        except (ValueError, RecursionError):
+            return "wrong", "the result is no plain value"
+        run = await self._check(tests, given, limits)
+        said = _said(run)
+        if said is True:
+            return "correct", ""
+        if isinstance(said, str | bool):
+            reason = f"the checker: {said or 'another result is expected'}"
+            return "wrong", reason[:MAX_REASON_CHARS]
+        if run.status == "infra_error":
+            return "infra_error", run.reason
+        # It may be the output on which it fails, or any: what is expected tells.
+        itself = await self._check(tests, [*given[:2], given[1]], limits)
+        if not isinstance(_said(itself), str | bool):
+            raise VerifierError(
+                f"task {shown(task.id)}: tests: the checker fails on what is expected,"
+                f" too ({itself.reason[:MAX_REASON_CHARS] or 'it says nothing'}). It"
+                f" must define {CHECK}(input, expected, output) and return True, or"
+                " False or a text."
+            )
+        return "wrong", f"the checker cannot read it ({run.reason[:MAX_REASON_CHARS]})"
+
+    async def _check(
+        self, tests: CodeTests, given: list[Any], limits: Limits
+    ) -> RunResult:
+        """Run a checker on an input, what is expected, and an output."""
+        arguments = json.dumps({"args": given, "named": {}}).encode()
+        source = tests.compare["program"]
+        checker = Program(source, arguments, CHECK, "benchmark", tests.packages)
+        return await self._sandbox.run(checker, limits)
+
+    async def _asserted(
+        self, task: Task, source: str, test: Any, limits: Limits
+    ) -> CaseResult:
+        """Run the code of a test, and the program for every result that it asks for.
+
+        The time limit is for all of these together.
+
+        Raises:
+            VerifierError: The code fails by itself, or asks for too much.
+        """
+        tests = task.tests
+        assert tests is not None
+        joined = _joined(tests.prelude, source)
+        known: dict[str, str] = {}
+        seconds = 0.0
+        last = RunResult("ok", self._sandbox.layer)
+        for _ in range(MAX_ROUNDS):
+            said = await self._ask(task, test, known, limits)
+            if "passed" in said:
+                return CaseResult("correct", "", last)
+            if "failed" in said:
+                reason = str(said["failed"])[:MAX_REASON_CHARS]
+                return CaseResult("wrong", reason, last)
+            if "fault" in said:
+                raise VerifierError(
+                    f"task {shown(task.id)}: tests: the code of a test fails by itself"
+                    f" ({str(said['fault'])[:MAX_REASON_CHARS]}). Correct or delete it."
+                )
+            for call in said["asked"]:
+                program = Program(
+                    joined, call.encode(), tests.entry, "benchmark", tests.packages
+                )
+                case = await self._put(program, limits, partial(_returned, tests=tests))
+                seconds += case.run.seconds
+                last = replace(case.run, seconds=seconds)
+                case = replace(case, run=last)
+                if case.status == "correct" and seconds > limits.time_s:
+                    return replace(case, status="timeout", reason="time limit reached")
+                if case.status == "compile_error":
+                    await self._check_prelude(task, limits)
+                if case.status != "correct":
+                    return case
+                known[call] = last.stdout.decode("utf-8", "replace")
+            if len(known) > MAX_CALLS:
+                break
+        raise VerifierError(
+            f"task {shown(task.id)}: tests: the code of a test asks for more than"
+            f" {MAX_CALLS} results, or for one after the other more than {MAX_ROUNDS}"
+            " times. Make it several tests."
+        )
+
+    async def _ask(
+        self, task: Task, test: Any, known: dict[str, str], limits: Limits
+    ) -> dict[str, Any]:
+        """Run the code of a test on the results that are known; see `asserting`.
+
+        Raises:
+            VerifierError: It does not end well.
+        """
+        tests = task.tests
+        assert tests is not None
+        given = [tests.prelude, test["code"], tests.entry, known]
+        stdin = json.dumps(given).encode()
+        program = Program(_asserting(), stdin, "judge", packages=tests.packages)
+        run = await self._sandbox.run(program, replace(limits, output_bytes=2**24))
+        if run.status != "ok" or not run.stdout:
+            raise VerifierError(
+                f"task {shown(task.id)}: tests: the code of a test does not end well"
+                f" ({run.status}: {run.reason[:MAX_REASON_CHARS]}). Correct or delete"
+                " it."
+            )
+        said: dict[str, Any] = json.loads(json.loads(run.stdout))
+        return said
 
     async def _check_prelude(self, task: Task, limits: Limits) -> None:
         """Raise VerifierError if what stands before a task's programs is no Python."""
@@ -254,12 +441,48 @@ class CodeVerifier:
         self._slow_once.add(name)
 
 
+def style_of(tests: CodeTests) -> Literal["strict", "benchmark"]:
+    """Return how the programs of a task are run; see `Program`."""
+    mode = mode_of(tests)
+    is_value_checked = tests.kind == "function" and mode == "checker"
+    is_benchmark = mode == LIVECODEBENCH or tests.kind == "asserts"
+    return "benchmark" if is_benchmark or is_value_checked else "strict"
+
+
 def _program(source: str, tests: CodeTests, test: Any) -> Program:
     source = _joined(tests.prelude, source)
+    style = style_of(tests)
     if tests.kind == "stdin":
-        return Program(source, test["input"].encode())
-    arguments = json.dumps(test["args"])
-    return Program(source, arguments.encode(), tests.entry)
+        stdin = test["input"].encode()
+    elif style == "benchmark":
+        stdin = json.dumps({"args": pack(test["args"]), "named": {}}).encode()
+    else:
+        stdin = json.dumps(test["args"]).encode()
+    return Program(source, stdin, tests.entry, style, tests.packages)
+
+
+@cache
+def _asserting() -> str:
+    """Return the program that runs the code of tests."""
+    folder = files("aipo_env.sandboxes")
+    return folder.joinpath("asserting.py").read_text(encoding="utf-8")
+
+
+def _ended(run: RunResult) -> tuple[VerdictStatus, str]:
+    """Return whether a program ended well."""
+    return ("correct" if run.status == "ok" else run.status), run.reason
+
+
+def _returned(run: RunResult, tests: CodeTests) -> tuple[VerdictStatus, str]:
+    """Return whether a program's function returned."""
+    if run.status == "ok" and not run.stdout:
+        return "runtime_error", f"the program ended before {tests.entry} returned"
+    return _ended(run)
+
+
+def _said(run: RunResult) -> Any:
+    """Return what a checker says; None where it says nothing."""
+    return json.loads(run.stdout) if run.status == "ok" and run.stdout else None
 
 
 def _joined(prelude: str, source: str) -> str:
@@ -268,111 +491,3 @@ def _joined(prelude: str, source: str) -> str:
     if is_open:
         return f"{prelude}\n{source}"
     return prelude + source
-
-
-def _output_bytes(task: Task, test: Any) -> int:
-    """Return how many bytes a program may print: twice what is expected, or more.
-
-    Raises:
-        VerifierError: More is expected than any program may print.
-    """
-    assert task.tests is not None
-    if task.tests.kind == "stdin":
-        expected = len(test["output"].encode())
-    else:
-        expected = len(json.dumps(encode(test["expected"])))
-    if expected > MAX_OUTPUT_BYTES:
-        raise VerifierError(
-            f"task {shown(task.id)}: tests: {expected} bytes of output are expected;"
-            f" {MAX_OUTPUT_BYTES} are granted at most. Delete the test."
-        )
-    return max(Limits().output_bytes, 2 * expected)
-
-
-def _outcome(
-    result: RunResult, tests: CodeTests, test: Any
-) -> tuple[VerdictStatus, str]:
-    """Return what a run says about the program, and why."""
-    if result.status != "ok":
-        return result.status, result.reason
-    if tests.kind == "function" and not result.stdout:
-        return "runtime_error", f"the program ended before {tests.entry} returned"
-    near = _nearness(tests)
-    try:
-        # What was printed comes from the program: it may be no JSON, or nested deeply.
-        if tests.kind == "stdin":
-            actual: Any = _tokens(result.stdout)
-            expected: Any = _tokens(test["output"].encode())
-        else:
-            actual = json.loads(result.stdout)
-            expected = encode(test["expected"])
-        is_same = _alike(actual, expected, near)
-    except (ValueError, OverflowError, RecursionError):
-        return "wrong", "the result is no plain value"
-    if is_same:
-        return "correct", ""
-    return "wrong", "another result than expected"
-
-
-def _nearness(tests: CodeTests) -> Near | None:
-    """Return how numbers are compared; None where everything is compared exactly."""
-    mode = tests.compare.get("mode", COMPARE_MODES[tests.kind][0])
-    if "float" not in mode:
-        return None
-    rtol = tests.compare.get("rtol", DEFAULT_RTOL)
-    atol = tests.compare.get("atol", DEFAULT_ATOL)
-    return partial(math.isclose, rel_tol=rtol, abs_tol=atol)
-
-
-def _tokens(output: bytes) -> list[list[bytes]]:
-    """Return the tokens of each line; line ends and blanks at the end do not count."""
-    return [line.split() for line in output.rstrip().split(b"\n")]
-
-
-def _alike(actual: Any, expected: Any, near: Near | None) -> bool:
-    """Compare tokens, or plain data in the form of `encode`; numbers by `near`."""
-    if near is None:
-        return bool(actual == expected)
-    if isinstance(actual, list) and isinstance(expected, list):
-        if len(actual) != len(expected):
-            return False
-        pairs = zip(actual, expected, strict=True)
-        return all(_alike(left, right, near) for left, right in pairs)
-    if _is_encoded_dict(actual) and _is_encoded_dict(expected):
-        return _alike(actual["dict"], expected["dict"], near)
-    first = _number(actual)
-    second = _number(expected)
-    if first is None or second is None:
-        return bool(actual == expected)
-    # As floats, neighbouring large integers are equal.
-    if isinstance(first, int) and isinstance(second, int):
-        return first == second
-    return near(first, second)
-
-
-def _is_encoded_dict(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"dict"}
-
-
-def _number(value: Any) -> float | None:
-    """Return the number of a token or an encoded value, if it is one; int stays int."""
-    try:
-        if isinstance(value, bytes):
-            return _number_of_token(value)
-        if "float" in value:
-            return float(value["float"])
-        return int(value["int"], 16)
-    except (TypeError, ValueError, KeyError):
-        return None
-
-
-def _number_of_token(token: bytes) -> float | None:
-    """Return the number that a token stands for, if it does.
-
-    Raises:
-        ValueError: It looks like one and is none, as `1.2.3`.
-    """
-    if not _DECIMAL.fullmatch(token):
-        return None
-    is_whole = not token.strip(b"+-0123456789")
-    return int(token) if is_whole else float(token)

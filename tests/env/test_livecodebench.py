@@ -6,15 +6,22 @@ import base64
 import json
 import os
 import pickle
+import sys
 import zlib
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from aipo_env import DataError, build_source
+from aipo_env import CodeVerifier, DataError, Task, Verdict, build_source, run_sync
+from aipo_env.sandboxes.process import ProcessSandbox
 from aipo_env.tasks import livecodebench
 from aipo_env.tasks.livecodebench import read_problem
 from aipo_env.tasks.rows import Unusable
+
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="the process sandbox needs Linux"
+)
 
 STDIN = [{"input": "3\n", "output": "9\n", "testtype": "stdin"}]
 MORE = [
@@ -271,3 +278,273 @@ def test_a_problem_that_cannot_be_read_stops_the_benchmark(tmp_path: Path):
         match=r"test6\.jsonl, line 2: its private tests are a pickle with STACK_GLOBAL",
     ):
         read(tmp_path, config="v6")
+
+
+# How programs are judged. Every verdict here is that of the benchmark's own grader, but
+# for those below which say so.
+
+
+@cache
+def verifier() -> CodeVerifier:
+    return CodeVerifier(ProcessSandbox())
+
+
+def judged(code: str, given: str, expected: str, name: str = "") -> Verdict:
+    """The verdict on a program, or its function `name`, for one test."""
+    kind = "functional" if name else "stdin"
+    tests = [{"input": given, "output": expected, "testtype": kind}]
+    fields = read_problem(
+        row(
+            public_test_cases=json.dumps(tests),
+            private_test_cases="[]",
+            metadata=json.dumps({"func_name": name} if name else {}),
+        )
+    )
+    return run_sync(
+        verifier().verify(Task(id="t", **fields), f"```python\n{code}\n```")
+    )
+
+
+@linux
+@pytest.mark.parametrize(
+    ("printed", "expected", "status"),
+    [
+        ("2.0", "2", "correct"),
+        ("2", "2.0", "correct"),
+        ("1e-3 1_000", "0.001 1000", "correct"),
+        ("+07 -0", "7 0", "correct"),
+        ("\\n\\n7\\n\\n", "7", "correct"),
+        ("  7 \\r\\n 8\\t", "7\n8", "correct"),
+        ("", "", "correct"),
+        ("Infinity", "inf", "correct"),
+        ("", "1", "wrong"),
+        ("0.33333333", "0.333333", "wrong"),
+        ("1 2 3", "1\n2\n3", "wrong"),
+        ("1\\n\\n2", "1\n2", "wrong"),
+        ("a  b", "a b", "wrong"),
+        ("x 2.0", "x 2", "wrong"),
+        ("YES", "Yes", "wrong"),
+        ("nan", "NaN", "wrong"),
+        ("nan", "nan", "correct"),
+        ("sNaN", "1", "wrong"),
+        ("10000000000000000.0", "10000000000000001", "wrong"),
+        ("0x10", "16", "wrong"),
+        ("1/2", "0.5", "wrong"),
+        ("1 2", "1 2 3", "wrong"),
+    ],
+    ids=range(22),
+)
+def test_printed_lines_are_the_same_as_texts_or_as_decimals(
+    printed: str, expected: str, status: str
+):
+    assert judged(f"print('{printed}')", "", expected).status == status
+
+
+@linux
+@pytest.mark.parametrize(
+    ("result", "expected", "status"),
+    [
+        ("3", "3.0", "correct"),
+        ("3.0", "3", "correct"),
+        ("1", "true", "correct"),
+        ("True", "1", "correct"),
+        ("0.0", "false", "correct"),
+        ("3 + 0j", "3", "correct"),
+        ("2 ** 70", "1180591620717411303424", "correct"),
+        ("(1, 2)", "[1, 2]", "correct"),
+        ("Counter('ab')", '{"b": 1, "a": 1}', "correct"),
+        ("defaultdict(list, a=[1.0])", '{"a": [1]}', "correct"),
+        ("type('L', (list,), {})([1])", "[1]", "correct"),
+        ("type('S', (str,), {})('a')", '"a"', "correct"),
+        ("__import__('decimal').Decimal('0.5')", "0.5", "correct"),
+        ("__import__('fractions').Fraction(6, 2)", "3", "correct"),
+        ("__import__('numpy').int64(3)", "3", "correct"),
+        ("list(__import__('numpy').array([1, 2]))", "[1, 2]", "correct"),
+        ("None", "null", "correct"),
+        ("[(1, 2)]", "[[1, 2]]", "wrong"),
+        ("((1,), 2)", "[[1], 2]", "wrong"),
+        ("{1: 2}", '{"1": 2}', "wrong"),
+        ("{'a': (1,)}", '{"a": [1]}', "wrong"),
+        ("{1, 2}", "[1, 2]", "wrong"),
+        ("range(2)", "[0, 1]", "wrong"),
+        ("deque([1])", "[1]", "wrong"),
+        ("(x for x in [1])", "[1]", "wrong"),
+        ("'3'", "3", "wrong"),
+        ("None", "false", "wrong"),
+        ("0", "null", "wrong"),
+        ("[]", "{}", "wrong"),
+        ("0.1 + 0.2", "0.3", "wrong"),
+        ("float(2 ** 53)", "9007199254740993", "wrong"),
+        ("object()", "1", "wrong"),
+    ],
+    ids=range(32),
+)
+def test_results_are_equal_as_python_has_it(result: str, expected: str, status: str):
+    code = f"class Solution:\n    def f(self, a):\n        return {result}"
+    assert judged(code, "0", expected, "f").status == status
+
+
+@linux
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("def f(a):\n    return a + 1", "correct"),
+        ("f = lambda a: a + 1", "correct"),
+        ("{}\nif __name__ == '__main__':\n    Solution().f(input())", "correct"),
+        ("{}\nif __name__ == '__main__':\n    assert 0", "correct"),
+        ("{}\nif __name__ == '__main__':\n    sys.exit(1)", "correct"),
+        ("{}\nprint('x' * 2_000_000)", "correct"),
+        ("from __future__ import annotations\n{}", "correct"),  # fails there
+        ("{}\nassert Solution().f(1) == 3", "runtime_error"),
+        ("{}\nsys.exit()", "runtime_error"),
+        ("{}\nint(input())", "runtime_error"),
+        ("class Solution:\n    pass\ndef f(a):\n    return a + 1", "runtime_error"),
+        ("def g(a):\n    return a + 1", "runtime_error"),
+        ("def f(a):\n    sys.exit(0)", "runtime_error"),
+        ("{}\nreturn", "compile_error"),
+    ],
+    ids=range(14),
+)
+def test_how_a_function_is_found(code: str, status: str):
+    method = "class Solution:\n    def f(self, a: List[int]):\n        return a + 1"
+    assert judged(code.replace("{}", method), "4", "5", "f").status == status
+
+
+@linux
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(int(input()))\nexit()",
+        "print(int(input()))\nsys.exit(1)",
+        "n = int(input())\nif n:\n    print(n)\n    return\nprint(0)",
+        "n = 0\ndef f():\n    nonlocal n\n    n = int(input())\nf()\nprint(n)",
+        "import numpy as np\nprint(np.array([int(input())]).sum())",
+        "if __name__ == '__main__':\n    print(input())",
+        "print(5)\nsys.stderr.write('x' * 2_000_000)",
+    ],
+    ids=range(7),
+)
+def test_what_ends_well_for_the_benchmark(code: str):
+    assert judged(code, "5\n", "5\n").status == "correct"
+
+
+THREAD = """
+import threading
+def main():
+    print(int(input()))
+threading.stack_size(1 << 26)
+sys.setrecursionlimit(1 << 20)
+thread = threading.Thread(target=main)
+thread.start()
+thread.join()
+"""
+
+
+@linux
+def test_a_thread_for_a_larger_stack():
+    if ProcessSandbox().layer != "namespaces":
+        pytest.skip("threads need namespaces")
+    assert judged(THREAD, "5\n", "5").status == "correct"
+
+
+@linux
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(sum(int(line) for line in sys.stdin))",
+        "n = int(input())\nprint(n + int(sys.stdin.read()))",
+        "read = sys.stdin.buffer.readline\nprint(int(read()) + int(read()))",
+        "print(sum(map(int, open(0))))",
+        "print(int(input()) + int(input()))\nquit()",
+        "n = sum(map(int, sys.stdin.read().split()))\nsys.stdout.buffer.write(b'%d'%n)",
+        "n = 0\ndef f():\n    global n\n    n += int(input())\nf()\nf()\nprint(n)",
+        "sum = sum(map(int, sys.stdin.read().split()))\nprint(sum)",
+        "class Solution:\n    n = int(input()) + int(input())\nprint(Solution.n)",
+        "import os\nos.write(1, b'3')\nos._exit(0)",
+        "print(sum(map(int, open('/dev/stdin').read().split())))",
+    ],
+    ids=range(11),
+)
+def test_right_programs_that_the_benchmark_fails_by_accident(code: str):
+    assert judged(code, "1\n2\n", "3\n").status == "correct"
+
+
+@linux
+@pytest.mark.parametrize(
+    "result",
+    [
+        "type('E', (), {'__eq__': lambda *_: True})()",
+        "type('E', (int,), {'__eq__': lambda *_: True})(4)",
+        "type('E', (list,), {'__eq__': lambda *_: True, '__len__': lambda _: 1})()",
+        "type('E', (dict,), {'__eq__': lambda *_: True})()",
+        "[*(sys._getframe(n).f_locals.get('expected') for n in range(3))]",
+        "{'int': '0x5'}",
+        "{'other': 'x'}",
+    ],
+    ids=range(7),
+)
+def test_a_result_that_claims_to_equal_everything_equals_nothing(result: str):
+    code = f"class Solution:\n    def f(self, a):\n        return {result}"
+    for expected in ("5", "[5]", '{"a": 5}'):
+        assert judged(code, "0", expected, "f").reward == 0.0
+
+
+FORGED = """
+import os
+for number in range(3, 64):
+    try:
+        os.write(number, {!r})
+    except OSError:
+        pass
+os._exit(0)
+"""
+
+
+@linux
+@pytest.mark.parametrize(
+    "form",
+    [
+        b'{"ratio": ["0x0", "0x0"]}',
+        b'{"ratio": ["0x1' + b"0" * 40_000 + b'", "0x3' + b"0" * 40_000 + b'"]}',
+        b'{"dict": [[["a"], 5]]}',
+        b'{"dict": 7}',
+        b'{"tuple": 7}',
+        b'{"complex": ["1"]}',
+        b'{"int": []}',
+        b"[" * 100_000,
+        b"{}",
+        b"\xff",
+        b"1" * 5000,
+    ],
+    ids=range(11),
+)
+def test_a_forged_result_is_a_wrong_one(form: bytes):
+    for expected in ("5", "[5]", '{"a": 5}', "null"):
+        verdict = judged(FORGED.format(form), "0", expected, "f")
+        assert verdict.status in ("wrong", "runtime_error"), verdict
+
+
+OWN_CASES = Path(__file__).with_name("data") / "code_cases.jsonl"
+
+
+@linux
+@pytest.mark.slow
+def test_every_program_of_the_benchmark_of_graders_is_judged_as_labelled():
+    wrong = []
+    for line in OWN_CASES.read_text(encoding="utf-8").splitlines():
+        case = json.loads(line)
+        kind = "functional" if case["name"] else "stdin"
+        tests = [
+            {"input": given, "output": expected, "testtype": kind}
+            for given, expected in case["tests"]
+        ]
+        given_row = row(
+            public_test_cases="[]",
+            private_test_cases=json.dumps(tests),
+            metadata=json.dumps({"func_name": case["name"]} if case["name"] else {}),
+        )
+        task = Task(id=case["id"], **read_problem(given_row))
+        verdict, _ = run_sync(verifier().verify_program(task, case["code"]))
+        if verdict.correct != case["right"]:
+            wrong.append((case["id"], verdict.status, verdict.reason))
+    assert not wrong

@@ -16,8 +16,8 @@ import pytest
 
 from aipo_env import ConfigError, SandboxUnavailable, run_sync
 from aipo_env.sandboxes.base import LAYERS, Limits, Program, RunResult, Sandbox
-from aipo_env.sandboxes.child import encode
 from aipo_env.sandboxes.process import BubblewrapSandbox, ProcessSandbox
+from aipo_env.sandboxes.values import encode
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"),
@@ -428,3 +428,93 @@ def test_two_programs_share_nothing():
         )
         == b"False False\n"
     )
+
+
+# What programs take for granted
+
+
+@pytest.mark.parametrize("end", ["exit()", "quit()", "exit(0)", "raise SystemExit"])
+def test_every_ordinary_way_to_end(end: str):
+    assert printed(f"print(1)\n{end}\nprint(2)") == b"1\n"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "open('/dev/stdin').read()",
+        "open('/dev/stdin', 'rb').read().decode()",
+        "open(file='/dev/fd/0', encoding='utf-8').read()",
+        "input() + '\\n'",
+    ],
+)
+def test_standard_files_are_opened_by_name(read: str):
+    source = f"text = {read}\nopen('/dev/stdout', 'w').write(text)"
+    assert printed(source, b"ab\n") == b"ab\n"
+    again = "print(open('/dev/stdin').read(1), open('/dev/stdin').read())"
+    assert printed(again, b"x" * 3) == b"x \n"  # one file: what was read is gone
+
+
+BENCHMARK: dict[str, str] = {
+    "import sys\nprint(1)\nsys.exit(3)": "1\n",
+    "print(1)\nif True:\n    return\nprint(2)": "1\n",
+    "n = 1\ndef f():\n    nonlocal n\n    n += 1\nf()\nprint(n)": "2\n",
+    "x = 5\nfrom __future__ import annotations\nprint(x)": "5\n",
+    "if __name__ == '__main__':\n    print(1)": "1\n",
+}
+
+
+@pytest.mark.parametrize("source", BENCHMARK)
+def test_a_program_is_run_as_benchmarks_do(source: str):
+    program = Program(source, style="benchmark")
+    result = run_sync(sandbox().run(program, SMALL))
+    assert (result.status, result.stdout) == ("ok", BENCHMARK[source].encode())
+
+
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        ("return = 5", "compile_error"),
+        ("import sys\ndef f(): return 1\nsys.exit(f())", "runtime_error"),
+        ("return 5", "compile_error"),
+    ],
+)
+def test_what_a_program_is_not_forgiven(source: str, status: str):
+    assert run(source).status == status
+
+
+PACKAGED = """
+import numpy as np
+rng = np.random.default_rng(0)
+print(np.arange(5).sum(), np.linalg.det(np.eye(3)), rng.random() < 1)
+"""
+
+
+def test_a_package_is_there_where_it_is_granted_and_nowhere_else():
+    limits = Limits(time_s=30.0, memory_mb=512)
+    granted = Program(PACKAGED, packages=("numpy",))
+    result = run_sync(sandbox().run(granted, limits))
+    assert (result.status, result.stdout) == ("ok", b"10 1.0 True\n"), result
+    assert "No module named 'numpy'" in run(PACKAGED).reason
+    files = "import numpy\nprint(open(numpy.__file__).read(1), 'through')"
+    result = run_sync(sandbox().run(Program(files, packages=("numpy",)), limits))
+    assert (result.status, result.stdout) == ("runtime_error", b"")
+
+
+# The whole suite with the rights that a task may ask for: the start of threads, and a
+# server that has loaded a package.
+# (To "clone" it is answered that there is no clone3: the C library then uses clone.)
+MAY_START = {"thread", "a thread through the C library", "clone"}
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS.keys() - MAY_START))
+def test_an_attack_is_held_with_threads_and_packages(name: str, tmp_path: Path):
+    if name in NAMES_ARE_NO_SECRET.get(sandbox().layer, ()):
+        pytest.skip("names of files are no secret with this layer")
+    (tmp_path / "aipo_attack.py").write_text("x = 1")
+    program = Program(attack(name, tmp_path), packages=("numpy",))
+    limits = Limits(time_s=30.0, memory_mb=256, output_bytes=100_000, threads=4)
+    result = run_sync(sandbox().run(program, limits))
+    assert b"through" not in result.stdout, result
+    assert result.status in ("ok", "runtime_error"), result
+    assert not re.search(rb"NameError|SyntaxError", result.stderr)
+    assert (tmp_path / "aipo_attack.py").read_text() == "x = 1"

@@ -450,6 +450,52 @@ def test_threads_and_processes_are_counted(namespaces: ProcessSandbox):
     assert run(namespaces, fork, Limits(time_s=30.0, processes=2)).stdout == b"7\n"
 
 
+RECURSION = """
+import sys, threading
+def depth(n):
+    return n and depth(n - 1) + 1
+def main():
+    print(depth(int(input())))
+sys.setrecursionlimit(10 ** 7)
+threading.stack_size(2 ** 28)
+thread = threading.Thread(target=main)
+thread.start()
+thread.join()
+"""
+
+
+def test_threads_of_one_process_are_counted_and_start_none(namespaces: ProcessSandbox):
+    for threads in (1, 2, 4):
+        limits = Limits(time_s=30.0, memory_mb=512, threads=threads)
+        assert run(namespaces, COUNT, limits).stdout == b"%d\n" % threads
+    limits = Limits(time_s=30.0, memory_mb=512, threads=8)
+    assert run(namespaces, RECURSION, limits, b"50000").stdout == b"50000\n"
+    pool = (
+        "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(2)"
+        " as pool:\n    print(sum(pool.map(int, '123')))"
+    )
+    assert run(namespaces, pool, limits).stdout == b"6\n"
+    fork = run(namespaces, "import os\nprint(os.fork())", limits)
+    assert (fork.stdout, fork.status) == (b"", "runtime_error")
+    # Together they have the memory of one.
+    greedy = (
+        "import threading\ndef take():\n    held.append(bytearray(2 ** 28))\nheld ="
+        " []\nthreads = [threading.Thread(target=take) for _ in range(4)]\nfor t in"
+        " threads: t.start()\nfor t in threads: t.join()\nprint(len(held))"
+    )
+    assert run(namespaces, greedy, limits).stdout in (b"0\n", b"1\n")
+
+
+def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+    absent = {"numpy": ["no_such_module"]}
+    monkeypatch.setattr(fork_server, "package_modules", lambda: absent)
+    made = ProcessSandbox()
+    result = run_sync(made.run(Program("print(1)", packages=("numpy",)), SMALL))
+    made.close()
+    assert result.status == "infra_error"
+    assert "the package numpy is granted to programs" in result.reason
+
+
 @pytest.mark.parametrize(
     "source",
     [

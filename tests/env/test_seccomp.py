@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from aipo_env import SandboxUnavailable
-from aipo_env.sandboxes.seccomp import filter_program, tables
+from aipo_env.sandboxes.seccomp import STARTS, filter_program, tables
 
 ALLOW, DENY, UNKNOWN, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 OTHERS = {"x86_64": "aarch64", "aarch64": "x86_64"}
@@ -39,28 +39,31 @@ def decide(program: bytes, arch: int, number: int, *arguments: int) -> int:
             place += if_true if tests[operation] else if_false
 
 
-@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("starts", ["", "threads", "processes"])
 @pytest.mark.parametrize("layer", ["seccomp", "landlock", "namespaces"])
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_what_is_listed_passes_and_nothing_else(machine: str, layer: str, many: bool):
-    program, table = filter_program(machine, layer, many), tables()[machine]
+def test_what_is_listed_passes_and_nothing_else(machine: str, layer: str, starts: str):
+    program, table = filter_program(machine, layer, starts), tables()[machine]
     arch = table["arch"]
     groups = {"seccomp": ["seccomp"], "landlock": ["seccomp", "landlock"]}.get(
         layer, ["seccomp", "landlock", "namespaces"]
     )
     allowed = {
         number
-        for group in groups + ["processes"] * many
+        for group in (*groups, *STARTS[starts])
         for number in table[group].values()
     }
+    thread = 0x3D0F00  # the flags of clone
     passed = {
-        number for number in range(1000) if decide(program, arch, number) == ALLOW
+        number
+        for number in range(1000)
+        if decide(program, arch, number, thread) == ALLOW
     }
     assert passed == allowed
     assert {decide(program, arch, n) for n in set(range(1000)) - allowed - {435}} == {
         DENY
     }
-    assert decide(program, arch, 435) == (UNKNOWN if many else DENY)
+    assert decide(program, arch, 435) == (UNKNOWN if starts else DENY)
     assert (
         decide(program, tables()[OTHERS[machine]]["arch"], table["seccomp"]["read"])
         == KILL
@@ -74,10 +77,11 @@ def test_arguments_that_are_looked_at(machine: str):
     arch, openat, clone = (
         table["arch"],
         table["landlock"]["openat"],
-        table["processes"]["clone"],
+        table["threads"]["clone"],
     )
     reading, writing = (
-        filter_program(machine, layer, True) for layer in ("landlock", "namespaces")
+        filter_program(machine, layer, "processes")
+        for layer in ("landlock", "namespaces")
     )
     for flags in (0, 0o2000000, 0o200000, 0o4000):
         assert decide(reading, arch, openat, 5, 6, flags) == ALLOW
@@ -99,6 +103,21 @@ def test_arguments_that_are_looked_at(machine: str):
         0x2000,
     ):
         assert decide(writing, arch, clone, thread | bit) == DENY
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_where_threads_may_be_started_processes_may_not(machine: str):
+    table = tables()[machine]
+    program = filter_program(machine, "namespaces", "threads")
+    arch, clone = table["arch"], table["threads"]["clone"]
+    thread, process = 0x3D0F00, 17
+    assert decide(program, arch, clone, thread) == ALLOW
+    assert decide(program, arch, clone, thread | 0x1000000) == ALLOW
+    assert decide(program, arch, clone, process) == DENY
+    assert decide(program, arch, clone, 0x3C0F00) == DENY  # shares memory, no thread
+    assert decide(program, arch, clone, thread | 0x10000000) == DENY
+    assert decide(program, arch, 435, thread) == UNKNOWN
+    assert decide(program, arch, table["processes"]["wait4"]) == DENY
 
 
 def test_a_machine_without_a_table():

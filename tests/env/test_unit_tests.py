@@ -222,9 +222,22 @@ def test_what_is_expected_may_be_long():
     assert found.status == "correct"
     short = stdin_task({"input": "", "output": "x"}, time_limit_s=30.0)
     assert verify(short, fenced("print('x' * 1_500_000)")).status == "output_limit"
-    endless = stdin_task({"input": "", "output": "x" * (2**24 + 1)}, time_limit_s=30.0)
-    with pytest.raises(VerifierError, match="16777217 bytes of output are expected"):
-        verify(endless, fenced("print('x' * 20_000_000)"))
+    sparing = CodeVerifier(sandbox(), max_output_mb=1)
+    with pytest.raises(
+        VerifierError, match="1500000 bytes of output are expected; 1048576 are granted"
+    ):
+        run_sync(sparing.verify(long, fenced("print('x' * 9_000_000)")))
+
+
+def test_a_test_that_expects_more_than_any_program_may_print_is_refused():
+    endless = "x" * (2**24 + 1)
+    with pytest.raises(
+        DataError, match=r"hidden\[0\]: field 'output' is longer than 16"
+    ):
+        CodeTests(hidden=({"input": "", "output": endless},))
+    row = {"args": [], "expected": [endless]}
+    with pytest.raises(DataError, match="field 'expected' is longer than 16 MiB"):
+        CodeTests(kind="function", entry="f", hidden=(row,))
 
 
 def test_a_prelude_stands_before_the_program():
@@ -313,9 +326,15 @@ FLOATS = {"mode": "float_tokens_by_line"}
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"compare": {"mode": "exact_json"}}, "mode is 'exact_json'. Valid: float_to"),
-        ({"compare": {"mode": ["x"]}}, r"mode is \['x'\]. Valid: float_tokens_by_line"),
-        ({"compare": {"tol": 1}}, "'compare' has 'tol'. Valid: atol, mode, rtol."),
+        (
+            {"compare": {"mode": "exact_json"}},
+            "mode is 'exact_json'. Valid: checker, float_to",
+        ),
+        ({"compare": {"mode": ["x"]}}, r"mode is \['x'\]. Valid: checker, float_token"),
+        (
+            {"compare": {"tol": 1}},
+            "'compare' has 'tol'. Valid: atol, mode, program, rtol.",
+        ),
         (
             {"compare": FLOATS | {"rtol": math.inf}},
             "'rtol' must be a number from 0 to l",
@@ -341,7 +360,7 @@ FLOATS = {"mode": "float_tokens_by_line"}
         ({"prelude": "\0"}, "'prelude' holds a null character"),
         ({"time_limit_s": 5e-324}, "'time_limit_s' must be .* from 0.01 to 300"),
         ({"time_limit_s": 10**400}, "'time_limit_s' must be .* from 0.01 to 300"),
-        ({"kind": ["stdin"]}, r"'kind' is \['stdin'\]. Valid: function, stdin"),
+        ({"kind": ["stdin"]}, r"'kind' is \['stdin'\]. Valid: asserts, function, st"),
         ({"entry": 5}, "'entry' must be text, got 5"),
         (
             {"hidden": ({"input": "\ud800", "output": "3"},)},
@@ -754,10 +773,41 @@ def test_a_whole_number_may_be_written_with_a_point():
     assert repr(tests.memory_mb) == "256"
 
 
-@pytest.mark.parametrize("field", [{"time_limit_s": 61}, {"memory_mb": 513}])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"output_mb": 17}, "'output_mb' must be a whole number of MiB from 1 to 16"),
+        ({"output_mb": 0}, "'output_mb' must be"),
+        ({"threads": 65}, "'threads' must be a whole number from 1 to 64, got 65"),
+        ({"threads": True}, "'threads' must be"),
+        ({"threads": 1e300}, "'threads' must be"),
+        ({"packages": ["os"]}, "'packages' must be a list of names, of numpy, got"),
+        ({"packages": "numpy"}, "'packages' must be a list of names"),
+        ({"packages": [["numpy"]]}, "'packages' must be a list of names"),
+        ({"solution": 5}, "'solution' must be text, got 5"),
+    ],
+)
+def test_what_a_task_asks_for_has_caps(fields: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=message):
+        CodeTests(hidden=TESTS, **fields)
+
+
+def test_a_task_has_the_threads_output_and_packages_it_asks_for():
+    sandbox = RecordingSandbox()
+    task = stdin_task(threads=4, output_mb=2, packages=["numpy"])
+    run_sync(CodeVerifier(sandbox).verify(task, SUM))
+    program, limits = sandbox.seen[0]
+    assert program == Program(SUM, b"1 2\n", packages=("numpy",))
+    assert limits == Limits(threads=4, output_bytes=2 * 2**20)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"time_limit_s": 61}, {"memory_mb": 513}, {"threads": 33}, {"output_mb": 9}],
+)
 def test_more_than_the_machine_grants_is_no_verdict(field: dict[str, Any]):
     sandbox = Counting(RunResult("ok", "none"))
-    verifier = CodeVerifier(sandbox, max_memory_mb=512)
+    verifier = CodeVerifier(sandbox, max_memory_mb=512, max_output_mb=8)
     with pytest.raises(VerifierError, match="is more than is granted here"):
         run_sync(verifier.verify(stdin_task(**field), fenced(SUM)))
     assert sandbox.num_runs == 0

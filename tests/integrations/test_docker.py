@@ -213,7 +213,7 @@ def test_a_container_is_replaced_after_many_runs_and_after_a_failure(
         )
     assert [len(ids) for ids in seen] == [1, 0, 1]
     assert not seen[0] & seen[2]
-    sandbox._idle[0].kill()
+    sandbox._idle[()][0].kill()
     assert run(sandbox, "print(1)").status == "infra_error"
     assert run(sandbox, "print(1)").stdout == b"1\n"
     sandbox.close()
@@ -239,7 +239,7 @@ OWNER = """
 import os, sys
 from aipo_env.sandboxes.docker_sandbox import DockerSandbox
 sandbox = DockerSandbox(sys.argv[1], num_servers=1)
-print(sandbox._idle[0].container.id, flush=True)
+print(sandbox._idle[()][0].container.id, flush=True)
 os._exit(9)
 """
 

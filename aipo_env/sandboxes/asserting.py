@@ -1,0 +1,102 @@
+"""Runs tests that are Python, in a sandbox without the program that they test.
+
+What they call is a stand-in. It knows results that the program gave before, in
+sandboxes of its own, and otherwise notes what is to be asked of it. So the program
+never meets its tests, and decides nothing but the values it returns.
+"""
+
+import ast
+import json
+import random
+from types import SimpleNamespace
+from typing import Any
+
+from aipo_env.sandboxes.values import pack, unpack
+
+_UNKNOWN = "__unknown__"
+"""The name of `Unknown` among those of the tests."""
+_SEED = 0
+"""The tests are run again for every answer, and must ask the same then."""
+_NO_VALUE = '{"other":'
+"""How a form of `pack` begins that stands for no plain value; no text holds it."""
+
+
+class Unknown(BaseException):
+    """A result is needed that the program has not been asked for."""
+
+
+class _Apart(ast.NodeTransformer):
+    """Puts each assertion apart, so that one that waits holds up no other."""
+
+    def visit_Assert(self, node: ast.Assert) -> ast.Try:
+        waits = ast.ExceptHandler(ast.Name(_UNKNOWN, ast.Load()), None, [ast.Pass()])
+        return ast.Try([node], [waits], [], [])
+
+
+class _StandIn:
+    """What the tests call."""
+
+    def __init__(self, known: dict[str, str]) -> None:
+        self.known = known
+        self.num_known = 0
+        self.asked: dict[str, None] = {}  # a set that keeps its order
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        form = {"args": pack(list(args)), "named": {}}
+        for name, value in named.items():
+            form["named"][name] = pack(value)  # type: ignore[index]
+        call = json.dumps(form)
+        if _NO_VALUE in call:
+            raise TypeError("the tests call it with what is no plain value")
+        if call not in self.known:
+            self.asked[call] = None
+            raise Unknown
+        self.num_known += 1
+        try:
+            return unpack(json.loads(self.known[call]))
+        except Exception:  # the program wrote it
+            return object()
+
+
+def judge(prelude: str, code: str, entry: str, known: dict[str, str]) -> str:
+    """Run tests with what is known of a program.
+
+    Args:
+        prelude: Python that stands before the tests, and before every program.
+        code: The tests.
+        entry: What they call: "name" or "Class.name".
+        known: What the program returned, by what it was called with, as JSON.
+
+    Returns:
+        JSON with one of "asked", calls whose results are needed; "passed", true;
+        "failed", why the program does not pass; "fault", what is wrong with the tests.
+    """
+    random.seed(_SEED)
+    stand_in = _StandIn(known)
+    names: dict[str, Any] = {"__name__": "tests"}
+    try:
+        exec(compile(prelude, "<prelude>", "exec"), names)
+        owner, _, name = entry.rpartition(".")
+        names[owner or name] = stand_in
+        if owner:
+            names[owner] = lambda: SimpleNamespace(**{name: stand_in})
+        names[_UNKNOWN] = Unknown
+        tree = ast.fix_missing_locations(_Apart().visit(ast.parse(code)))
+        exec(compile(tree, "<tests>", "exec"), names)
+    except Unknown:
+        pass
+    except AssertionError as error:
+        trace = error.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        line = trace.tb_lineno if trace else 0
+        return json.dumps({"failed": f"an assertion does not hold, line {line}"})
+    except Exception as error:
+        # Before the program has said anything it can be no fault of its.
+        kind = "failed" if stand_in.num_known else "fault"
+        return json.dumps({kind: f"{type(error).__name__}: {error}"})
+    if stand_in.asked:
+        return json.dumps({"asked": list(stand_in.asked)})
+    if not stand_in.num_known:
+        return json.dumps({"fault": f"the tests never call {entry}"})
+    return json.dumps({"passed": True})
