@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from aipo_env.episode import Episode
@@ -22,11 +22,13 @@ from aipo_env.records import (
     StopReason,
     Task,
     Verdict,
+    VerdictStatus,
 )
 from aipo_env.registry import construct
 from aipo_env.rollout.scenario import Scenario
 from aipo_env.sandboxes.self_test import open_sandbox
-from aipo_env.tasks.rows import read_line
+from aipo_env.tasks.code_problems import read_code_problem
+from aipo_env.tasks.rows import Unusable, read_line
 from aipo_env.threads import all_of
 from aipo_env.verifiers.base import EpisodeView, judged, run_verifier
 from aipo_env.verifiers.by_kind import ByKind
@@ -48,11 +50,62 @@ ANSWER_FORMS = ("answer", "response")
 _WITH_ANSWER = (StopReason.COMPLETED, StopReason.NO_ANSWER, StopReason.VERIFIER_ERROR)
 
 
+@dataclass
+class Tally:
+    """How many lines were graded how.
+
+    `false_positives` and `false_negatives` are, of the `num_labelled` lines that say
+    what is expected, those that count as right and should not, and the other way round.
+    """
+
+    right: int = 0
+    wrong: int = 0
+    no_answer: int = 0
+    errors: int = 0
+    num_labelled: int = 0
+    false_positives: int = 0
+    false_negatives: int = 0
+
+    def count(self, verdict: Mapping[str, Any], expected: bool | None) -> None:
+        """Count a verdict, by its fields, and whether it is the one expected."""
+        is_right = verdict["correct"]
+        if is_right is None:
+            self.errors += 1
+            return
+        if is_right:
+            self.right += 1
+        elif verdict["status"] == "no_answer":
+            self.no_answer += 1
+        else:
+            self.wrong += 1
+        if expected is not None:
+            self.num_labelled += 1
+            self.false_positives += is_right and not expected
+            self.false_negatives += expected and not is_right
+
+    def __str__(self) -> str:
+        num_lines = self.right + self.wrong + self.no_answer + self.errors
+        counts = (
+            f"lines {num_lines}: right {self.right}, wrong {self.wrong}, no answer"
+            f" {self.no_answer}, errors {self.errors}"
+        )
+        if not self.num_labelled:
+            return counts
+        return (
+            f"{counts}; with 'expected' {self.num_labelled}: false positives"
+            f" {self.false_positives}, false negatives {self.false_negatives}"
+        )
+
+
 class _Lines:
     """Grades lines of JSON, some at a time; what one line is, `_row` knows."""
 
     judges_by_kind = True
     """Whether a task's kind, which a line may say wrongly, chooses its verifier."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        """Of the lines graded so far."""
 
     async def grade(self, lines: Iterable[bytes]) -> AsyncIterator[dict[str, Any]]:
         """Yield a verdict per line that is not empty, in order.
@@ -74,7 +127,10 @@ class _Lines:
             row = read_line(line)
             if not isinstance(row, dict):
                 raise DataError(f"{shown(row)} is no JSON object")
-            return await self._row(row)
+            expected = _expected(row)
+            verdict = await self._row(row)
+            self.tally.count(verdict, expected)
+            return verdict
         except KeyError as error:
             reason = f"field {shown(error.args[0])} is missing"
         except Exception as error:
@@ -84,8 +140,10 @@ class _Lines:
             if is_hopeless(error) and not is_of_line:
                 raise
             reason = message_of(error)
-        verdict = judged("error", reason=f"line {number}: {reason}")
-        return {**asdict(verdict), "line": number}
+        failure = judged("error", reason=f"line {number}: {reason}")
+        verdict = {**asdict(failure), "line": number}
+        self.tally.count(verdict, None)
+        return verdict
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the verdict on a line.
@@ -94,6 +152,23 @@ class _Lines:
             KeyError, DataError: A field is missing, or cannot be used.
         """
         raise NotImplementedError
+
+
+def _expected(row: dict[str, Any]) -> bool | None:
+    """Return whether a line's answer should count as right; None where it says nothing.
+
+    Raises:
+        DataError: It says neither a truth value nor the status of a verdict.
+    """
+    expected = row.get("expected")
+    if expected is None or isinstance(expected, bool):
+        return expected
+    if expected not in get_args(VerdictStatus):
+        raise DataError(
+            f"field 'expected' is {shown(expected)}; use true, false, or the status of"
+            ' the verdict, as "wrong"'
+        )
+    return bool(expected == "correct")
 
 
 def _batches(
@@ -110,10 +185,12 @@ class Grader(_Lines):
     """Grades lines of one kind, "math", "choice" or "code"; episodes of any kind.
 
     The forms are `{gold, pred, form}`, `{gold, options | n_options, response}`, `{task,
-    code}`, and what `write_episodes` writes; other fields are ignored.
+    code}`, `{problem, code}` with a row of a dataset that `read_code_problem` knows,
+    and what `write_episodes` writes; other fields are ignored.
     """
 
     def __init__(self, kind: str, sandbox: str = "auto") -> None:
+        super().__init__()
         self._kind = kind
         self._sandbox = sandbox
         self._verifier = ByKind(sandbox)
@@ -130,14 +207,7 @@ class Grader(_Lines):
 
     async def _program(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the verdict on a bare program, with what each test came to."""
-        tests = _tests(row)
-        task = Task(
-            id=str(tests.get("id", "task"))[:MAX_SHOWN],
-            prompt="-",
-            answer="",
-            kind="code",
-            tests=tests,  # type: ignore[arg-type]
-        )
+        task = _code_task(row)
         verifier = CodeVerifier(await open_sandbox(self._sandbox))
         verdict, cases = await verifier.verify_program(task, _text(row, "code"))
         return {**asdict(verdict), "tests": list(map(_case, cases))}
@@ -188,6 +258,7 @@ class OwnGrader(_Lines):
     """
 
     def __init__(self, scenario: Scenario) -> None:
+        super().__init__()
         self._scenario = scenario
         self.judges_by_kind = isinstance(scenario.verifier, ByKind)
 
@@ -303,18 +374,31 @@ def _options(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(LETTERS[:number])
 
 
-def _tests(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the tests of a line: its `hidden`, or what is called `tests`.
+def _code_task(row: dict[str, Any]) -> Task:
+    """Return the task of a line: of its `task`, or of the dataset's row in `problem`.
 
     Raises:
-        DataError: Its task is no object.
+        KeyError: It has neither. DataError: It is no object, or no task can be made.
     """
-    task = row["task"]
-    if not isinstance(task, dict):
+    if "problem" in row and "task" not in row:
+        problem = row["problem"]
+        if not isinstance(problem, dict):
+            raise DataError(
+                f"field 'problem' must be a row of a dataset, got {shown(problem)}"
+            )
+        try:
+            return Task(id="line", **read_code_problem(problem))
+        except Unusable as error:
+            raise DataError(f"field 'problem' is no problem: {error}") from error
+    tests = row["task"]
+    if not isinstance(tests, dict):
         raise DataError(
-            f"field 'task' must be an object with the tests, got {shown(task)}"
+            f"field 'task' must be an object with the tests, got {shown(tests)}"
         )
-    return {**task, "hidden": task.get("hidden") or task["tests"]}
+    tests = {**tests, "hidden": tests.get("hidden") or tests["tests"]}
+    name = str(tests.get("id", "task"))[:MAX_SHOWN]
+    given: Any = tests  # which the task makes its tests of
+    return Task(id=name, prompt="-", answer="", kind="code", tests=given)
 
 
 def _text(row: dict[str, Any], field: str) -> str:

@@ -112,8 +112,9 @@ class CodeTests:
         memory_mb: MiB per test, a whole number, 16,384 at most.
         output_mb: MiB that a program may print per test, 16 at most; a test that
             expects more than half as much raises it.
-        threads: Threads at once, the first included, 64 at most.
-        packages: What may be imported beside Python's library: of `PACKAGES`.
+        threads: Threads at once, the first included, 64 at most. The stack of each is
+            memory; the first one's is as large as the memory.
+        packages: What may be imported beside Python's library: of `GRANTABLE`.
         solution: A program that passes; nobody is shown it. `aipo tasks --solutions`
             runs it.
 
@@ -133,7 +134,7 @@ class CodeTests:
     time_limit_s: float = 2.0
     memory_mb: int = 256
     output_mb: int = 1
-    threads: int = 1
+    threads: int = 8
     packages: tuple[str, ...] = ()
     solution: str = ""
 
@@ -280,8 +281,8 @@ class CodeTests:
         """Take names of packages that there are; a list becomes a tuple."""
         packages: Any = self.packages
         is_list = isinstance(packages, list | tuple)
-        are_known = is_list and all(name in PACKAGES for name in packages)
-        form = f"a list of names, of {', '.join(PACKAGES)}"
+        are_known = is_list and all(name in GRANTABLE for name in packages)
+        form = f"a list of names, of {', '.join(GRANTABLE)}"
         _check(are_known, "tests: field 'packages'", form, packages)
         object.__setattr__(self, "packages", tuple(dict.fromkeys(packages)))
 
@@ -296,7 +297,7 @@ MAX_OUTPUT_MB = 16
 """No program prints more; a test that expects more can be passed by none."""
 MAX_THREADS = 64
 """No task asks for more."""
-PACKAGES = ("numpy",)
+GRANTABLE = ("numpy",)
 """What a task may have its programs import beside Python's library."""
 MAX_ENTRY_CHARS = 200
 """A longer name is none that anybody wrote."""

@@ -39,8 +39,10 @@ grader = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(grader)
 given = json.load(sys.stdin)
 out = sys.stdout
-results, _ = grader.run_test(given["sample"], test=given["code"], timeout=int(sys.argv[2]))
-print("\\n" + json.dumps(bool(results) and all(bool(one > 0) for one in results)), file=out)
+timeout = int(sys.argv[2])
+results, _ = grader.run_test(given["sample"], test=given["code"], timeout=timeout)
+passes = bool(results) and all(bool(one > 0) for one in results)
+print("\\n" + json.dumps(passes), file=out)
 """
 """Runs the benchmark's grader on one program; its verdict is the last line."""
 

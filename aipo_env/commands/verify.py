@@ -29,10 +29,15 @@ def verify(
 
     One JSON object per line; a verdict is written for each, in order. With --kind lines
     are {gold, pred, form} (form "answer" or "response"), {gold, options or n_options,
-    response}, {task, code}; with an environment or a verifier {gold, response} or
+    response}, {task, code}, or {problem, code} with a row of LiveCodeBench, HumanEval
+    or MBPP as the dataset has it; with an environment or a verifier {gold, response} or
     {task, response}, where task is an object with fields of a task, or the index of a
     task of the environment. Recorded episodes do for both. A line that cannot be graded
     gets the status "error"; the rest go on.
+
+    The last line counts them: on standard output, or on standard error where the
+    verdicts go there. A line may say what is "expected" of it, true, false or a status;
+    what comes out otherwise is counted too.
 
     Args:
         file: The JSON lines.
@@ -62,6 +67,7 @@ def verify(
     with file.open("rb") as lines, _opened(out) as target:
         verdicts = grader.grade(bounded_lines(lines))
         run_sync(_write(verdicts, target))
+    print(grader.tally, file=sys.stdout if out else sys.stderr)
 
 
 def _opened(out: Path | None) -> AbstractContextManager[TextIO]:

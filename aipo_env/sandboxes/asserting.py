@@ -8,7 +8,7 @@ never meets its tests, and decides nothing but the values it returns.
 import ast
 import json
 import random
-from types import SimpleNamespace
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 from aipo_env.sandboxes.values import pack, unpack
@@ -26,11 +26,13 @@ class Unknown(BaseException):
 
 
 class _Apart(ast.NodeTransformer):
-    """Puts each assertion apart, so that one that waits holds up no other."""
+    """Puts assertions, and calls, apart: one that waits holds up no other."""
 
-    def visit_Assert(self, node: ast.Assert) -> ast.Try:
+    def _apart(self, node: ast.stmt) -> ast.Try:
         waits = ast.ExceptHandler(ast.Name(_UNKNOWN, ast.Load()), None, [ast.Pass()])
         return ast.Try([node], [waits], [], [])
+
+    visit_Assert = visit_Expr = _apart
 
 
 class _StandIn:
@@ -39,6 +41,7 @@ class _StandIn:
     def __init__(self, known: dict[str, str]) -> None:
         self.known = known
         self.num_known = 0
+        self.fault = ""
         self.asked: dict[str, None] = {}  # a set that keeps its order
 
     def __call__(self, *args: Any, **named: Any) -> Any:
@@ -47,7 +50,8 @@ class _StandIn:
             form["named"][name] = pack(value)  # type: ignore[index]
         call = json.dumps(form)
         if _NO_VALUE in call:
-            raise TypeError("the tests call it with what is no plain value")
+            self.fault = "the tests call it with what is no plain value"
+            raise Unknown
         if call not in self.known:
             self.asked[call] = None
             raise Unknown
@@ -74,8 +78,9 @@ def judge(prelude: str, code: str, entry: str, known: dict[str, str]) -> str:
     random.seed(_SEED)
     stand_in = _StandIn(known)
     names: dict[str, Any] = {"__name__": "tests"}
+    fault = ""
     try:
-        exec(compile(prelude, "<prelude>", "exec"), names)
+        exec(_compiled(prelude), names)
         owner, _, name = entry.rpartition(".")
         names[owner or name] = stand_in
         if owner:
@@ -85,18 +90,31 @@ def judge(prelude: str, code: str, entry: str, known: dict[str, str]) -> str:
         exec(compile(tree, "<tests>", "exec"), names)
     except Unknown:
         pass
-    except AssertionError as error:
-        trace = error.__traceback__
-        while trace and trace.tb_next:
-            trace = trace.tb_next
-        line = trace.tb_lineno if trace else 0
-        return json.dumps({"failed": f"an assertion does not hold, line {line}"})
     except Exception as error:
-        # Before the program has said anything it can be no fault of its.
-        kind = "failed" if stand_in.num_known else "fault"
-        return json.dumps({kind: f"{type(error).__name__}: {error}"})
-    if stand_in.asked:
+        fault = f"{type(error).__name__}: {error}"
+        if isinstance(error, AssertionError):
+            fault = f"an assertion does not hold, line {_last_line(error)}"
+    # What was left out for want of a result may be why the rest failed.
+    if stand_in.asked and not stand_in.fault:
         return json.dumps({"asked": list(stand_in.asked)})
-    if not stand_in.num_known:
-        return json.dumps({"fault": f"the tests never call {entry}"})
-    return json.dumps({"passed": True})
+    # Before the program has said anything it can be no fault of its.
+    if stand_in.fault or not stand_in.num_known:
+        fault = stand_in.fault or fault or f"the tests never call {entry}"
+        return json.dumps({"fault": fault})
+    return json.dumps({"failed": fault} if fault else {"passed": True})
+
+
+def _compiled(prelude: str) -> CodeType:
+    """Return the code of a prelude, which may be a function without a body."""
+    try:
+        return compile(prelude, "<prelude>", "exec")
+    except SyntaxError:
+        return compile(f"{prelude.rstrip()}\n    pass\n", "<prelude>", "exec")
+
+
+def _last_line(error: BaseException) -> int:
+    """Return the line on which an error was raised."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_lineno if trace else 0

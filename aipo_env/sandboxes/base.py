@@ -98,7 +98,7 @@ class Program:
             "__main__", a plain function does for the method of a class there is not,
             `stdin` is {"args": […], "named": {…}}, and these and the result have the
             form of `values.pack`.
-        packages: What it may import beside Python's library: of `records.PACKAGES`.
+        packages: What it may import beside Python's library: of `records.GRANTABLE`.
     """
 
     source: str

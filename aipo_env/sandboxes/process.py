@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from aipo_env.errors import SandboxUnavailable
-from aipo_env.records import PACKAGES
+from aipo_env.records import GRANTABLE
 from aipo_env.sandboxes.base import LAYERS
 from aipo_env.sandboxes.fork_server import (
     PROGRAM_ENVIRONMENT,
@@ -87,7 +87,7 @@ def _wall(program: str) -> list[str]:
         sys.base_prefix,
         os.path.dirname(sys.executable),
     ]
-    for name in PACKAGES:
+    for name in GRANTABLE:
         # What is granted is loaded behind the wall, with the libraries beside it.
         place = package_folder(name)
         folders += [place, f"{place}.libs"] if place else []

@@ -142,6 +142,10 @@ def _load_packages(packages: dict[str, list[str]], folders: list[str]) -> None:
             try:
                 for module in modules:
                     __import__(module)
+                # Some load parts of themselves when these are first asked for.
+                package = sys.modules[name]
+                for part in getattr(package, "__all__", ()):
+                    getattr(package, part, None)
             except ImportError as error:
                 raise ImportError(
                     f"the package {name} is granted to programs, and this sandbox's"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -11,6 +11,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from aipo_env.records import Split, Task
+from aipo_env.tasks.code_problems import read_humaneval, read_mbpp
 from aipo_env.tasks.livecodebench import read_problem
 from aipo_env.tasks.rows import Unusable
 
@@ -30,6 +31,12 @@ ANSWER_COLUMNS = (
     "solution.boxed",
 )
 """Where problem and answer are looked for in a dataset that the table lacks."""
+_READERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "livecodebench": read_problem,
+    "humaneval": read_humaneval,
+    "mbpp": read_mbpp,
+}
+"""What makes the fields of a task of a row whose columns are not for us to choose."""
 _ID_DIGITS = 16
 """Hexadecimal digits of a prompt's hash in the id of its task."""
 
@@ -49,7 +56,8 @@ class Dataset:
             names.
         prompt: Columns of the problem, the first that is filled; `answer` likewise.
         choices: Columns of the options, the right one first.
-        read: "columns", or "livecodebench".
+        read: "columns", or whose form the rows have: "livecodebench", "humaneval",
+            "mbpp".
         only: Values that a column must have.
         strip: Patterns of what is cut out of problems: instructions for another answer
             format.
@@ -98,10 +106,8 @@ class Dataset:
         Raises:
             Unusable: The row makes none. DataError: as `Task`.
         """
-        if self.read == "livecodebench":
-            fields = read_problem(row)
-        else:
-            fields = self._fields(row)
+        read = _READERS.get(self.read, self._fields)
+        fields = read(row)
         own_name = self.id.rpartition("/")[2]
         name = self.names[0] if self.names else own_name
         digest = _digest(fields["prompt"]).hex()

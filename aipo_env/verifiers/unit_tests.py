@@ -41,9 +41,9 @@ MAX_TIMED_OUT = 10_000
 """Programs that are remembered to be too slow."""
 MAX_ROUNDS = 200
 """So often the code of a test may ask for results that depend on earlier ones."""
-MAX_CALLS = 2000
+MAX_RESULTS = 2000
 """So many results the code of a test may ask for."""
-MAX_REASON_CHARS = 300
+MAX_SAID_CHARS = 300
 """So much of what a checker, or the code of a test, says stands in a verdict."""
 CHECK = "check"
 """The function that a checker defines."""
@@ -173,8 +173,7 @@ class CodeVerifier:
             case = await self._case(task, source, test, limits)
             left_s -= case.run.seconds
             if case.status == "correct" and left_s < 0:
-                reason = f"the tests took more than {self._max_total_s:g} s together"
-                case = replace(case, status="timeout", reason=reason)
+                case = self._too_slow(case)
             cases.append(case)
             if case.status != "correct":
                 stage = f"test {len(cases)} of {len(tests.hidden)}"
@@ -202,6 +201,10 @@ class CodeVerifier:
         if case.status == "compile_error":
             await self._check_prelude(task, limits)
         return case
+
+    def _too_slow(self, case: CaseResult) -> CaseResult:
+        reason = f"the tests took more than {self._max_total_s:g} s together"
+        return replace(case, status="timeout", reason=reason)
 
     def _limits(self, task: Task) -> Limits:
         """Return a task's limits, if this machine grants them."""
@@ -311,7 +314,7 @@ class CodeVerifier:
             return "correct", ""
         if isinstance(said, str | bool):
             reason = f"the checker: {said or 'another result is expected'}"
-            return "wrong", reason[:MAX_REASON_CHARS]
+            return "wrong", reason[:MAX_SAID_CHARS]
         if run.status == "infra_error":
             return "infra_error", run.reason
         # It may be the output on which it fails, or any: what is expected tells.
@@ -319,11 +322,11 @@ class CodeVerifier:
         if not isinstance(_said(itself), str | bool):
             raise VerifierError(
                 f"task {shown(task.id)}: tests: the checker fails on what is expected,"
-                f" too ({itself.reason[:MAX_REASON_CHARS] or 'it says nothing'}). It"
+                f" too ({itself.reason[:MAX_SAID_CHARS] or 'it says nothing'}). It"
                 f" must define {CHECK}(input, expected, output) and return True, or"
                 " False or a text."
             )
-        return "wrong", f"the checker cannot read it ({run.reason[:MAX_REASON_CHARS]})"
+        return "wrong", f"the checker cannot read it ({run.reason[:MAX_SAID_CHARS]})"
 
     async def _check(
         self, tests: CodeTests, given: list[Any], limits: Limits
@@ -339,8 +342,6 @@ class CodeVerifier:
     ) -> CaseResult:
         """Run the code of a test, and the program for every result that it asks for.
 
-        The time limit is for all of these together.
-
         Raises:
             VerifierError: The code fails by itself, or asks for too much.
         """
@@ -355,12 +356,12 @@ class CodeVerifier:
             if "passed" in said:
                 return CaseResult("correct", "", last)
             if "failed" in said:
-                reason = str(said["failed"])[:MAX_REASON_CHARS]
+                reason = str(said["failed"])[:MAX_SAID_CHARS]
                 return CaseResult("wrong", reason, last)
             if "fault" in said:
                 raise VerifierError(
                     f"task {shown(task.id)}: tests: the code of a test fails by itself"
-                    f" ({str(said['fault'])[:MAX_REASON_CHARS]}). Correct or delete it."
+                    f" ({str(said['fault'])[:MAX_SAID_CHARS]}). Correct or delete it."
                 )
             for call in said["asked"]:
                 program = Program(
@@ -370,18 +371,16 @@ class CodeVerifier:
                 seconds += case.run.seconds
                 last = replace(case.run, seconds=seconds)
                 case = replace(case, run=last)
-                if case.status == "correct" and seconds > limits.time_s:
-                    return replace(case, status="timeout", reason="time limit reached")
-                if case.status == "compile_error":
-                    await self._check_prelude(task, limits)
+                if case.status == "correct" and seconds > self._max_total_s:
+                    return self._too_slow(case)
                 if case.status != "correct":
                     return case
                 known[call] = last.stdout.decode("utf-8", "replace")
-            if len(known) > MAX_CALLS:
+            if len(known) > MAX_RESULTS:
                 break
         raise VerifierError(
             f"task {shown(task.id)}: tests: the code of a test asks for more than"
-            f" {MAX_CALLS} results, or for one after the other more than {MAX_ROUNDS}"
+            f" {MAX_RESULTS} results, or for one after the other more than {MAX_ROUNDS}"
             " times. Make it several tests."
         )
 
@@ -402,7 +401,7 @@ class CodeVerifier:
         if run.status != "ok" or not run.stdout:
             raise VerifierError(
                 f"task {shown(task.id)}: tests: the code of a test does not end well"
-                f" ({run.status}: {run.reason[:MAX_REASON_CHARS]}). Correct or delete"
+                f" ({run.status}: {run.reason[:MAX_SAID_CHARS]}). Correct or delete"
                 " it."
             )
         said: dict[str, Any] = json.loads(json.loads(run.stdout))

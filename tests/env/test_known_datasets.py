@@ -233,12 +233,14 @@ def test_every_schema(
 
 def test_the_table_itself():
     table = {dataset.id: dataset for dataset in known_datasets().values()}
-    assert len(table) == 18
+    assert len(table) == 20
     tested = {known_datasets()[row[0].lower()].id for row in SETS}
     assert set(table) - tested == {
         "Idavidrein/gpqa",
         "livecodebench/code_generation_lite",
         "lighteval/code_generation_lite",
+        "openai/openai_humaneval",
+        "google-research-datasets/mbpp",
     }
     assert all(
         dataset.licence and dataset.role in ("train", "test")
@@ -257,6 +259,8 @@ def test_the_table_itself():
         "math_train": 12000,
         "gpqa_diamond": 198,
         "livecodebench": 1055,
+        "humaneval": 164,
+        "mbpp": 500,
         "dapo_math_17k": 0,
         "openr1_math": 93733,
         "deepscaler": 40315,
@@ -396,3 +400,72 @@ def test_a_fault_in_gpqa_shows_no_text(tmp_path: Path):
     ) as caught:
         read(tmp_path, "gpqa_diamond")
     assert "SECRET" not in str(caught.value)
+
+
+# Problems whose tests are Python
+
+HUMANEVAL = {
+    "task_id": "HumanEval/53",
+    "prompt": 'def add(x: int, y: int):\n    """Add two numbers."""\n',
+    "canonical_solution": "    return x + y\n",
+    "test": "def check(candidate):\n    assert candidate(0, 1) == 1\n",
+    "entry_point": "add",
+}
+MBPP = {
+    "task_id": 11,
+    "text": "Write a function to add.",
+    "code": "import math\ndef helper():\n  pass\ndef plus(x, y):\n  return x + y",
+    "test_list": ["assert math.isclose(plus(1, 2), 3)", "assert plus(0, 0) == 0"],
+    "test_setup_code": "",
+    "challenge_test_list": [],
+}
+SANITIZED = {
+    "task_id": 11,
+    "prompt": "Write a function to add.",
+    "code": MBPP["code"],
+    "test_list": MBPP["test_list"],
+    "test_imports": ["import math"],
+}
+
+
+def test_humaneval_goes_on_with_its_prompt(tmp_path: Path):
+    file = "openai_humaneval/test-00000-of-00001.parquet"
+    write(tmp_path / file, [HUMANEVAL])
+    task = read(tmp_path, "humaneval").task("test", 0)
+    assert task.prompt.startswith("Complete this function.\n```python\ndef add(x: int")
+    assert (task.kind, task.answer, task.meta) == (
+        "code",
+        "",
+        {"number": "HumanEval/53"},
+    )
+    tests = task.tests
+    assert (tests.kind, tests.entry, tests.public) == ("asserts", "add", ())
+    assert tests.prelude == HUMANEVAL["prompt"]
+    assert tests.hidden == ({"code": HUMANEVAL["test"] + "\n\ncheck(add)\n"},)
+    assert tests.solution == "    return x + y\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "file", "row", "prelude"),
+    [
+        ("full", "full/test-00000-of-00001.parquet", MBPP, ""),
+        (
+            "sanitized",
+            "sanitized/test-00000-of-00001.parquet",
+            SANITIZED,
+            "import math\n",
+        ),
+    ],
+)
+def test_mbpp_shows_its_assertions(
+    tmp_path: Path, config: str, file: str, row: dict, prelude: str
+):
+    write(tmp_path / file, [row])
+    task = read(tmp_path, "mbpp", config=config).task("test", 0)
+    assert "Write a function to add.\n\nYour program must pass" in task.prompt
+    assert "assert plus(0, 0) == 0\n```" in task.prompt
+    tests = task.tests
+    assert (tests.kind, tests.entry, tests.prelude) == ("asserts", "plus", prelude)
+    codes = [f"import math\n{code}" for code in row["test_list"]]
+    assert tests.hidden == tests.public == tuple({"code": code} for code in codes)
+    assert tests.solution == row["code"]

@@ -484,6 +484,7 @@ def test_what_a_program_is_not_forgiven(source: str, status: str):
 
 PACKAGED = """
 import numpy as np
+from numpy import *
 rng = np.random.default_rng(0)
 print(np.arange(5).sum(), np.linalg.det(np.eye(3)), rng.random() < 1)
 """

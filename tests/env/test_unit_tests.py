@@ -295,7 +295,7 @@ def test_the_program_is_given_one_input_and_no_output():
             stdin_task(time_limit_s=3.0, memory_mb=99), fenced(SUM)
         )
     )
-    limits = Limits(time_s=3.0, memory_mb=99)
+    limits = Limits(time_s=3.0, memory_mb=99, threads=8)
     assert sandbox.seen == [
         (Program(SUM, b"1 2\n"), limits),
         (Program(SUM, b"10 -4\n"), limits),
@@ -305,7 +305,7 @@ def test_the_program_is_given_one_input_and_no_output():
         CodeVerifier(sandbox).verify(function_task(([1, "x"], 987)), "def f(): pass")
     )
     assert sandbox.seen == [
-        (Program("def f(): pass", b'[1, "x"]', "f"), Limits(time_s=30.0))
+        (Program("def f(): pass", b'[1, "x"]', "f"), Limits(time_s=30.0, threads=8))
     ]
 
 
@@ -587,6 +587,28 @@ def test_a_tolerance_is_for_floats_and_integers_are_exact(
     assert verify(task, fenced(f"def f():\n    return {returned}")).status == (
         "correct" if same else "wrong"
     )
+
+
+RECURSION = """
+import sys, threading
+def depth(n):
+    return n and depth(n - 1) + 1
+def main():
+    print(depth(int(input())))
+sys.setrecursionlimit(10 ** 6)
+threading.stack_size(2 ** 26)
+thread = threading.Thread(target=main)
+thread.start()
+thread.join()
+"""
+
+
+@linux
+def test_a_thread_with_a_large_stack_is_nothing_to_ask_for():
+    if sandbox().layer != "namespaces":
+        pytest.skip("threads need namespaces")
+    task = stdin_task({"input": "20000", "output": "20000"}, time_limit_s=30.0)
+    assert verify(task, fenced(RECURSION)).status == "correct"
 
 
 @linux

@@ -1,7 +1,10 @@
 """`aipo verify`: stored answers, one verdict object per line."""
 
+import base64
 import json
+import pickle
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +281,7 @@ def test_a_bad_line_is_named_and_the_rest_go_on(tmp_path: Path):
         (
             "code",
             {"task": {**SUM, "compare": {"mode": "eval"}}, "code": "1"},
-            "field 'compare': mode is 'eval'. Valid: float_tokens_by_line",
+            "field 'compare': mode is 'eval'. Valid: checker, float_tokens_by_line",
         ),
     ],
 )
@@ -319,3 +322,183 @@ def test_unusable_files_and_arguments(tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert cli.main(["verify", "--kind", "math", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["correct"] is True
+
+
+# The last line
+
+
+def summary(folder: Path, capsys: pytest.CaptureFixture, *lines: Any) -> str:
+    capsys.readouterr()
+    graded(folder, "math", *lines)
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_last_line_counts(tmp_path: Path, capsys: pytest.CaptureFixture):
+    right = {"gold": "7", "pred": "7", "form": "answer"}
+    wrong = {**right, "pred": "8"}
+    none = {**right, "pred": ""}
+    lines = [right, right, wrong, none, "nonsense"]
+    assert summary(tmp_path, capsys, *lines) == (
+        "lines 5: right 2, wrong 1, no answer 1, errors 1"
+    )
+    labelled = [
+        {**right, "expected": True},
+        {**right, "expected": "wrong"},
+        {**right, "expected": False},
+        {**wrong, "expected": "correct"},
+        {**none, "expected": "no_answer"},
+        {**none, "expected": True},
+        {"gold": "7", "expected": True},
+        wrong,
+    ]
+    assert summary(tmp_path, capsys, *labelled) == (
+        "lines 8: right 3, wrong 2, no answer 2, errors 1; with 'expected' 6: false"
+        " positives 2, false negatives 2"
+    )
+
+
+def test_a_label_that_is_none_is_an_error_of_its_line(tmp_path: Path):
+    lines = [
+        {"gold": "7", "pred": "7", "form": "answer", "expected": label}
+        for label in ("corect", 1, [], "7")
+    ]
+    verdicts = graded(tmp_path, "math", *lines)
+    assert outcomes(verdicts) == [ERROR] * 4
+    assert (
+        "field 'expected' is 'corect'; use true, false, or the status"
+        in (verdicts[0]["reason"])
+    )
+
+
+def test_the_summary_stays_out_of_verdicts_on_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"gold": "7", "pred": "7", "form": "answer"}\n')
+    assert cli.main(["verify", "--kind", "math", str(path)]) == 0
+    told = capsys.readouterr()
+    assert [json.loads(line)["correct"] for line in told.out.splitlines()] == [True]
+    assert told.err == "lines 1: right 1, wrong 0, no answer 0, errors 0\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "extracted", "status"),
+    [
+        ("math", {"gold": "7", "pred": "So \\boxed{7}."}, "7", "correct"),
+        ("math", {"gold": "7", "pred": "So \\boxed{8}."}, "8", "wrong"),
+        (
+            "choice",
+            {"gold": "A", "n_options": 4, "response": "Answer: B"},
+            "B",
+            "wrong",
+        ),
+        ("code", {"task": SUM, "code": "print(3)"}, "print(3)", "wrong"),
+    ],
+)
+def test_what_was_taken_for_the_answer_is_kept(
+    kind: str, line: dict[str, Any], extracted: str, status: str, tmp_path: Path
+):
+    if kind == "code" and sys.platform != "linux":
+        pytest.skip("the process sandbox needs Linux")
+    (verdict,) = graded(tmp_path, kind, line)
+    assert (verdict["extracted"], verdict["status"]) == (extracted, status)
+    assert {"reason", "stage"} <= verdict.keys()
+
+
+# Rows of datasets
+
+
+def packed(tests: list[dict[str, str]]) -> str:
+    data = zlib.compress(pickle.dumps(json.dumps(tests)))
+    return base64.b64encode(data).decode()
+
+
+LIVECODEBENCH = {
+    "question_content": "Print the square.",
+    "starter_code": "",
+    "public_test_cases": json.dumps(
+        [{"input": "3\n", "output": "9\n", "testtype": "stdin"}]
+    ),
+    "private_test_cases": packed(
+        [{"input": "4\n", "output": "16.0\n", "testtype": "stdin"}]
+    ),
+    "metadata": "{}",
+}
+HUMANEVAL = {
+    "task_id": "HumanEval/0",
+    "prompt": 'def half(x):\n    """Half of x.\n    >>> half(3)\n    1.5\n    """\n',
+    "canonical_solution": "    return x / 2\n",
+    "test": (
+        "METADATA = {}\n\ndef check(candidate):\n    assert candidate(3) == 1.5\n"
+        "    for n in range(3):\n        assert abs(candidate(n) - n / 2) < 1e-9\n"
+    ),
+    "entry_point": "half",
+}
+MBPP = {
+    "task_id": 2,
+    "text": "Write a function to find the shared elements.",
+    "code": "def shared(a, b):\n    return tuple(set(a) & set(b))",
+    "test_list": [
+        "assert set(shared((3, 4), (4, 5))) == set((4,))",
+        "assert isinstance(shared((), ()), tuple)",
+    ],
+    "test_setup_code": "",
+    "challenge_test_list": [],
+}
+
+
+@linux
+def test_rows_of_datasets_are_graded_as_they_stand(tmp_path: Path):
+    verdicts = graded(
+        tmp_path,
+        "code",
+        {"problem": LIVECODEBENCH, "code": "print(int(input()) ** 2)"},
+        {"problem": LIVECODEBENCH, "code": "print(9)"},
+        {"problem": HUMANEVAL, "code": HUMANEVAL["canonical_solution"]},
+        {"problem": HUMANEVAL, "code": "def half(x):\n    return x / 2"},
+        {"problem": HUMANEVAL, "code": "    return x // 2\n"},
+        {"problem": MBPP, "code": MBPP["code"]},
+        {
+            "problem": MBPP,
+            "code": "def shared(a, b):\n    return list(set(a) & set(b))",
+        },
+    )
+    assert [(one["status"], one["stage"]) for one in verdicts] == [
+        ("correct", ""),
+        ("wrong", "test 2 of 2"),
+        ("correct", ""),
+        ("correct", ""),
+        ("wrong", "test 1 of 1"),
+        ("correct", ""),
+        ("wrong", "test 2 of 2"),
+    ]
+
+
+def test_a_row_that_is_no_problem_is_named(tmp_path: Path):
+    attack = base64.b64encode(zlib.compress(b"cos\nsystem\n(S'true'\ntR.")).decode()
+    verdicts = graded(
+        tmp_path,
+        "code",
+        {"problem": {**LIVECODEBENCH, "private_test_cases": attack}, "code": "1"},
+        {"problem": {"question": "?"}, "code": "1"},
+        {"problem": "?", "code": "1"},
+        {"problem": {**HUMANEVAL, "test": 5}, "code": "1"},
+        {"problem": {**MBPP, "test_list": []}, "code": "1"},
+        {"problem": {**MBPP, "code": "def g(): pass"}, "code": "1"},
+        {"problem": {**HUMANEVAL, "entry_point": "a b"}, "code": "1"},
+    )
+    assert outcomes(verdicts) == [ERROR] * 7
+    for verdict, reason in zip(
+        verdicts,
+        [
+            "its private tests are a pickle with GLOBAL",
+            "it has none of the columns public_test_cases, entry_point, test_list",
+            "field 'problem' must be a row of a dataset, got '?'",
+            "its test is no text",
+            "its test_list is empty",
+            "its tests call no function that a program defines",
+            "'entry' must be",
+        ],
+        strict=True,
+    ):
+        assert reason in verdict["reason"]

@@ -1,0 +1,309 @@
+"""Tests that are Python, and programs that judge outputs: no program under test meets
+either.
+"""
+
+import json
+import sys
+from functools import cache
+from typing import Any
+
+import pytest
+
+from aipo_env import (
+    CodeTests,
+    CodeVerifier,
+    DataError,
+    Task,
+    Verdict,
+    VerifierError,
+    run_sync,
+)
+from aipo_env.sandboxes.process import ProcessSandbox
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the process sandbox needs Linux"
+)
+
+
+@cache
+def verifier() -> CodeVerifier:
+    return CodeVerifier(ProcessSandbox())
+
+
+def task_of(**tests: Any) -> Task:
+    fields = {"time_limit_s": 20.0, **tests}
+    return Task(id="t", prompt="?", answer="", kind="code", tests=CodeTests(**fields))
+
+
+def verdict_on(task: Task, code: str) -> Verdict:
+    return run_sync(verifier().verify_program(task, code))[0]
+
+
+# Tests that are Python
+
+
+def asserts(*codes: str, entry: str = "f", **fields: Any) -> Task:
+    hidden = tuple({"code": code} for code in codes)
+    return task_of(kind="asserts", entry=entry, hidden=hidden, **fields)
+
+
+@pytest.mark.parametrize(
+    ("code", "program", "status"),
+    [
+        ("assert f(2) == 4", "def f(x): return 2 * x", "correct"),
+        ("assert f(2) == 4", "f = lambda x: x * 2.0", "correct"),
+        ("assert f(2) == 4", "def f(x): return x", "wrong"),
+        ("assert f(2) == (1, 2)", "def f(x): return 1, 2", "correct"),
+        ("assert f(2) == (1, 2)", "def f(x): return [1, 2]", "wrong"),
+        ("assert f((1, [2])) == {3}", "def f(x): return {x[0] + x[1][0]}", "correct"),
+        ("assert f({1: 'a'}) == {'a': 1}", "def f(x): return {x[1]: 1}", "correct"),
+        ("assert f(1, b=2) == 3", "def f(a, b): return a + b", "correct"),
+        ("assert abs(f(1) - 0.3) < 1e-9", "def f(x): return 0.1 + 0.2", "correct"),
+        ("assert f(1) is None", "def f(x): pass", "correct"),
+        ("assert f(1) is True", "def f(x): return 1", "wrong"),
+        ("assert not f(1)", "def f(x): return []", "correct"),
+        ("assert f(f(1)) == 4", "def f(x): return 2 * x", "correct"),
+        (
+            "x = f(1)\nassert f(x) == 4\nassert x == 2",
+            "def f(x): return 2*x",
+            "correct",
+        ),
+        ("for n in range(5):\n    assert f(n) == n", "def f(x): return x", "correct"),
+        ("for n in range(5):\n    assert f(n) == n", "def f(x): return x%4", "wrong"),
+        ("assert f(b'a') == 1j", "def f(x): return 1j", "correct"),
+        ("assert f('\\ud800') == 10 ** 40", "def f(x): return 10 ** 40", "correct"),
+        ("assert f(1)[0] == 1", "def f(x): return None", "wrong"),
+        ("assert f(1) == 1", "def f(x): return 1 / 0", "runtime_error"),
+        ("assert f(1) == 1", "def f(x: raise", "compile_error"),
+        ("assert f(1) == 1", "def g(x): return 1", "runtime_error"),
+        (
+            "import random\nn = random.random()\nassert f(n) == n",
+            "def f(x): return x",
+            "correct",
+        ),
+        (
+            "def check(candidate):\n    assert candidate(1) == 2\n\ncheck(f)",
+            "if __name__ == '__main__':\n    f(input())\ndef f(x): return x + 1",
+            "correct",
+        ),
+    ],
+    ids=range(24),
+)
+def test_assertions_about_what_a_function_returns(code: str, program: str, status: str):
+    assert verdict_on(asserts(code), program).status == status
+
+
+def test_a_verdict_names_the_assertion_and_not_what_it_expects():
+    task = asserts("assert f(1) == 1", "x = 5\nassert f(2) == 987654")
+    verdict = verdict_on(task, "def f(x): return x")
+    assert (verdict.status, verdict.stage) == ("wrong", "test 2 of 2")
+    assert verdict.reason == "an assertion does not hold, line 2"
+
+
+def test_what_stands_before_a_program_stands_before_its_tests():
+    prelude = "def one():\n    return 1\ndef f(x):\n    '''Documented.'''\n"
+    task = asserts("assert f(1) == one()", prelude=prelude)
+    assert verdict_on(task, "    return one()").status == "correct"
+    assert verdict_on(task, "def f(x): return one()").status == "correct"
+    assert verdict_on(task, "pass").status == "wrong"
+
+
+def test_a_method_of_a_class():
+    task = asserts("assert Solution().f(1) == 2", entry="Solution.f")
+    program = "class Solution:\n    def f(self, x): return x + 1"
+    assert verdict_on(task, program).status == "correct"
+
+
+FORGED = """
+import os
+for number in range(64):
+    try:
+        os.write(number, b'WORD')
+    except OSError:
+        pass
+os._exit(0)
+"""
+SPOOFS = [
+    "import sys\nsys.exit(0)",
+    "import os\nos._exit(0)",
+    "import sys\ndef f(x): sys.exit(0)",
+    "class E:\n    def __eq__(self, o): return True\ndef f(x): return E()",
+    "class E(int):\n    def __eq__(self, o): return True\ndef f(x): return E(3)",
+    "def check(candidate): pass\ndef f(x): return 0",
+    "import builtins\nbuiltins.AssertionError = Exception\ndef f(x): return 0",
+    "import json\njson.dumps = lambda *a, **k: 'true'\ndef f(x): return 0",
+    "print('{\"passed\": true}')\ndef f(x): print('{\"passed\": true}')",
+    FORGED.replace("WORD", '{"passed": true}'),
+    "import gc\ndef f(x):\n    for o in gc.get_objects():\n        if type(o) is list and"
+    " 987654300 + 21 in o: return 987654300 + 21",
+]
+
+
+@pytest.mark.parametrize("program", SPOOFS, ids=range(len(SPOOFS)))
+def test_a_program_cannot_pass_assertions_without_the_answer(program: str):
+    task = asserts("def check(c):\n    assert c(1000) == 987654321\ncheck(f)")
+    verdict = verdict_on(task, program)
+    assert (verdict.reward, verdict.correct) == (0.0, False), verdict
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("assert g(1) == 1", "NameError: name 'g' is not defined"),
+        ("assert f(1 == 1", "SyntaxError"),
+        ("pass", "the tests never call f"),
+        ("def check(c): assert c(1) == 1", "the tests never call f"),
+        ("assert f(object()) == 1", "what is no plain value"),
+        ("while True: pass", "timeout"),
+        ("import sys\nsys.exit(0)", "does not end well"),
+    ],
+    ids=range(7),
+)
+def test_tests_that_fail_by_themselves_are_no_verdict(code: str, reason: str):
+    task = asserts(code, time_limit_s=2.0)
+    with pytest.raises(VerifierError, match=reason):
+        verdict_on(task, "def f(x): return 1")
+
+
+def test_what_a_test_of_code_needs():
+    with pytest.raises(DataError, match="a task of kind 'asserts' needs 'entry'"):
+        CodeTests(kind="asserts", hidden=({"code": "assert f()"},))
+    with pytest.raises(DataError, match=r"hidden\[0\] must be an object with code"):
+        CodeTests(kind="asserts", entry="f", hidden=({"input": ""},))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="'rtol' says nothing in mode 'asserts'. Leave"):
+        CodeTests(
+            kind="asserts",
+            entry="f",
+            hidden=({"code": ""},),
+            compare={"rtol": 0.1},
+        )
+
+
+# Checkers
+
+SUM = """
+def check(input, expected, output):
+    try:
+        a, b = map(int, output.split())
+    except ValueError:
+        return "two numbers are asked for"
+    return a + b == int(input)
+"""
+
+
+def checked(program: str, *tests: dict[str, Any], **fields: Any) -> Task:
+    compare = {"mode": "checker", "program": program}
+    return task_of(hidden=tests, compare=compare, **fields)
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "reason"),
+    [
+        ("n = int(input())\nprint(0, n)", "correct", ""),
+        ("n = int(input())\nprint(n, 0)", "correct", ""),
+        ("print(1, 1)", "wrong", "the checker: another result is expected"),
+        ("print('x')", "wrong", "the checker: two numbers are asked for"),
+        ("pass", "wrong", "the checker: two numbers are asked for"),
+        ("print(True)\nimport sys\nsys.exit(1)", "runtime_error", "exit status 1"),
+        ("1 / 0", "runtime_error", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_checker_takes_any_right_output(program: str, status: str, reason: str):
+    task = checked(SUM, {"input": "5\n", "output": "2 3"})
+    verdict = verdict_on(task, program)
+    assert (verdict.status, verdict.reason) == (status, reason)
+
+
+def test_a_checker_of_values():
+    anywhere = (
+        "def check(input, expected, output):\n    (numbers,) = input\n    return"
+        " isinstance(output, tuple) and numbers[output[0]] == expected"
+    )
+    task = checked(
+        anywhere,
+        {"args": [[7, 5, 7]], "expected": 7},
+        kind="function",
+        entry="f",
+    )
+    for index in (0, 2):
+        program = f"def f(numbers): return ({index}, 'found')"
+        assert verdict_on(task, program).status == "correct"
+    assert verdict_on(task, "def f(numbers): return (1, 0)").status == "wrong"
+    assert verdict_on(task, "def f(numbers): return [0]").status == "wrong"
+
+
+CHECKED_SPOOFS = [
+    "print('True')",
+    "print('true')",
+    "def check(*a): return True\nprint('x')",
+    FORGED.replace("WORD", "true"),
+    "import builtins\nbuiltins.int = lambda x: 5\nprint(5)",
+    "print('5 ' * 100_000)",
+    "import sys\nsys.stdout.buffer.write(bytes(range(256)))",
+]
+
+
+@pytest.mark.parametrize("program", CHECKED_SPOOFS, ids=range(len(CHECKED_SPOOFS)))
+def test_a_program_cannot_forge_the_word_of_its_checker(program: str):
+    task = checked(SUM, {"input": "5\n", "output": "2 3"})
+    verdict = verdict_on(task, program)
+    assert (verdict.status, verdict.reward) == ("wrong", 0.0), verdict
+
+
+def test_an_output_on_which_a_checker_fails_is_a_wrong_one():
+    careless = "def check(input, expected, output):\n    return int(output) > 0"
+    task = checked(careless, {"input": "", "output": "1"})
+    verdict = verdict_on(task, "print('one')")
+    assert verdict.status == "wrong"
+    assert verdict.reason.startswith("the checker cannot read it (ValueError")
+    slow = (
+        "def check(input, expected, output):\n    while output == 'x\\n': pass\n"
+        "    return True"
+    )
+    task = checked(slow, {"input": "", "output": "1"}, time_limit_s=1.0)
+    assert verdict_on(task, "print('x')").reason == (
+        "the checker cannot read it (time limit reached)"
+    )
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def check(input, expected, output): return 1 / 0",
+        "def check(input, expected, output): return 5",
+        "def check(input, expected): return True",
+        "def judge(input, expected, output): return True",
+        "def check(",
+    ],
+)
+def test_a_checker_that_fails_by_itself_is_no_verdict(program: str):
+    task = checked(program, {"input": "", "output": "1"})
+    with pytest.raises(VerifierError, match="the checker fails on what is expected"):
+        verdict_on(task, "print(1)")
+
+
+@pytest.mark.parametrize(
+    ("compare", "message"),
+    [
+        ({"mode": "checker"}, "'program' must be Python that defines check"),
+        ({"mode": "checker", "program": 5}, "'program' must be Python that defines"),
+        ({"mode": "checker", "program": " "}, "'program' must be Python that defines"),
+        ({"mode": "checker", "program": "\0"}, "'compare' holds a null character"),
+        (
+            {"program": "x"},
+            "'program' says nothing in mode 'tokens_by_line'. Use the mode 'checker'",
+        ),
+    ],
+    ids=range(5),
+)
+def test_what_a_checker_needs(compare: dict[str, Any], message: str):
+    with pytest.raises(DataError, match=message):
+        CodeTests(hidden=({"input": "", "output": ""},), compare=compare)
+
+
+def test_a_task_of_a_file_may_have_a_checker():
+    row = {"hidden": [{"input": "5", "output": "2 3"}]}
+    row["compare"] = {"mode": "checker", "program": SUM, "rtol": None}
+    tests: Any = json.loads(json.dumps(row))
+    task = Task(id="t", prompt="?", answer="", kind="code", tests=tests)
+    assert verdict_on(task, "print(1, 4)").status == "correct"
