@@ -134,8 +134,8 @@ SPOOFS = [
     "import json\njson.dumps = lambda *a, **k: 'true'\ndef f(x): return 0",
     "print('{\"passed\": true}')\ndef f(x): print('{\"passed\": true}')",
     FORGED.replace("WORD", '{"passed": true}'),
-    "import gc\ndef f(x):\n    for o in gc.get_objects():\n        if type(o) is list and"
-    " 987654300 + 21 in o: return 987654300 + 21",
+    "import gc\ndef f(x):\n    for o in gc.get_objects():\n"
+    "        if type(o) is list and 987654300 + 21 in o: return 987654300 + 21",
 ]
 
 
