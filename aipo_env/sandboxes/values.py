@@ -4,6 +4,7 @@ Also read by the bare interpreter behind the wall; needs nothing but the standar
 library. Whoever reads a form trusts nothing in it: a program may write what it likes.
 """
 
+import builtins
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -47,7 +48,8 @@ def pack(value: object) -> object:
     """Return a JSON form from which `unpack` makes an equal value of Python's own.
 
     Subclasses become what they are built on, a `Counter` a dictionary; numbers of NumPy
-    Python's. What is no plain value becomes one that equals nothing.
+    Python's; types are those of `builtins`. What is no plain value becomes one that
+    equals nothing.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -56,6 +58,8 @@ def pack(value: object) -> object:
             return write(value)
     if type(value).__module__ == "numpy":
         return _pack_numpy(value)
+    if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
+        return {"type": value.__name__}
     return {"other": type(value).__name__}
 
 
@@ -152,6 +156,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "set": lambda items: set(unpack(items)),
     "frozenset": lambda items: frozenset(unpack(items)),
     "dict": lambda pairs: {unpack(key): unpack(value) for key, value in pairs},
+    "type": lambda name: vars(builtins)[name],
     "other": lambda name: object(),
 }
 """How they are read; an `object` equals nothing but itself."""

@@ -13,7 +13,7 @@ from typing import Any
 from aipo_env.tasks import livecodebench
 from aipo_env.tasks.rows import Unusable
 
-_LIMITS = {"time_limit_s": 6.0, "memory_mb": 1024, "packages": ["numpy"]}
+_LIMITS = {"time_limit_s": 10.0, "memory_mb": 1024, "packages": ["numpy"]}
 """What a program may take per call; the datasets' own graders limit the time of all
 calls together, to 3 s, and nothing else.
 """

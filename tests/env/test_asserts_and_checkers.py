@@ -70,6 +70,11 @@ def asserts(*codes: str, entry: str = "f", **fields: Any) -> Task:
         ),
         ("for n in range(5):\n    assert f(n) == n", "def f(x): return x", "correct"),
         ("for n in range(5):\n    assert f(n) == n", "def f(x): return x%4", "wrong"),
+        (
+            "assert f(1, int) is True",
+            "def f(x, kind): return type(x) is kind",
+            "correct",
+        ),
         ("assert f(b'a') == 1j", "def f(x): return 1j", "correct"),
         ("assert f('\\ud800') == 10 ** 40", "def f(x): return 10 ** 40", "correct"),
         ("assert f(1)[0] == 1", "def f(x): return None", "wrong"),
@@ -87,7 +92,7 @@ def asserts(*codes: str, entry: str = "f", **fields: Any) -> Task:
             "correct",
         ),
     ],
-    ids=range(24),
+    ids=range(25),
 )
 def test_assertions_about_what_a_function_returns(code: str, program: str, status: str):
     assert verdict_on(asserts(code), program).status == status
