@@ -48,6 +48,7 @@ _OUR_REASONS = re.compile(
         (
             r"another result than expected",
             r"the result is no plain value",
+            r"an assertion does not hold, line [0-9]{1,6}",
             r"(?:time|memory|output) limit reached",
             r"killed by SIG[A-Z0-9]+",  # killed by SIGSEGV
             r"exit status [0-9]{1,3}",

@@ -56,11 +56,14 @@ def pack(value: object) -> object:
     for kind, write in _WRITERS:
         if isinstance(value, kind):
             return write(value)
-    if type(value).__module__ == "numpy":
+    kind = type(value)
+    if kind.__module__ == "numpy":
         return _pack_numpy(value)
-    if isinstance(value, type) and vars(builtins).get(value.__name__) is value:
-        return {"type": value.__name__}
-    return {"other": type(value).__name__}
+    if isinstance(value, type):
+        name = str(value.__name__)
+        if vars(builtins).get(name) is value:
+            return {"type": name}
+    return {"other": kind.__name__}
 
 
 def unpack(form: Any) -> Any:
