@@ -15,7 +15,7 @@ from typing import Any
 from aipo_env import DataError, Episode, check_place, shown, write_anew, write_episodes
 from aipo_learner.policy.load import policy_folder
 
-FORMAT = 1
+SAMPLES_FORMAT = 1
 """Of the file; raised when one version can no longer read the next one's."""
 _WEIGHTS = ("*.safetensors", "*.bin", "config.json", "chat_template.jinja")
 """Files of a policy's folder that say which it is."""
@@ -91,7 +91,7 @@ class SampleFile:
         self._path = folder / "samples.jsonl"
         self._episodes = folder / "episodes.jsonl"
         head = {
-            "format": FORMAT,
+            "format": SAMPLES_FORMAT,
             "policy": _fingerprint(policy),
             "settings": settings,
         }
