@@ -10,7 +10,9 @@ from typing import Any
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.errors import ConfigError
+from aipo_env.records import Task
 from aipo_env.tasks.base import TaskSource, finite_tasks
+from aipo_env.verifiers.math.verifier import MathVerifier
 
 MAX_QUERY_CHARS = 4_000
 """Only this much of a query is read."""
@@ -47,9 +49,10 @@ _OPERATORS: Any = {ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv}
 class NotesAgent:
     """Answers any role's requests from the notes and hints of a finite source's tasks.
 
-    These are `meta["notes"]` and `meta["hint"]`. For knowledge every noted term that
-    stands in a query is explained; for reason it gives the hint of the problem; for
-    verify it checks every `a op b = c` of the query exactly: "right;", "wrong at …;" or
+    These are `meta["notes"]`, `meta["hint"]` and `meta["mistakes"]`. For knowledge
+    every noted term that stands in a query is explained; for reason it gives the hint
+    of the problem; for verify it checks every `a op b = c` of the query exactly, then
+    whether the query's result is that of a typical mistake: "right;", "wrong at …;" or
     "unsure". It says so when it knows nothing.
 
     Raises:
@@ -62,10 +65,13 @@ class NotesAgent:
     def __post_init__(self) -> None:
         self._definitions: dict[str, str] = {}
         self._hints: dict[str, str] = {}
+        self._mistakes: dict[str, dict[str, str]] = {}
         for task in finite_tasks(self.source):
             self._definitions |= task.meta.get("notes", {})
             if "hint" in task.meta:
                 self._hints[task.prompt] = task.meta["hint"]
+            if "mistakes" in task.meta:
+                self._mistakes[task.prompt] = task.meta["mistakes"]
         if not self._definitions and not self._hints:
             raise ConfigError(
                 "agents: 'notes' answers from meta.notes and meta.hint of the tasks,"
@@ -78,6 +84,9 @@ class NotesAgent:
         query = request.query[:MAX_QUERY_CHARS]
         if request.kind == "verify":
             text = check_arithmetic(query)
+            # One that has a typical wrong result may be right in all its arithmetic.
+            if not text.startswith("wrong"):
+                text = await self._mistake(request.problem, query) or text
         elif request.kind == "reason":
             text = self._hints.get(request.problem, "unknown")
         else:
@@ -88,6 +97,16 @@ class NotesAgent:
             ]
             text = "\n".join(explanations) or "unknown"
         return AgentReply(text=text, tokens=len(text.split()))
+
+    async def _mistake(self, problem: str, claim: str) -> str:
+        """Say which mistake leads to the result of a claim; "" if none is known."""
+        verifier = MathVerifier(unmarked=True)
+        for result, reason in self._mistakes.get(problem, {}).items():
+            task = Task(id="claim", prompt=problem, answer=result)
+            verdict = await verifier.verify(task, claim)
+            if verdict.correct:
+                return f"wrong at {result}; {reason}"
+        return ""
 
 
 def check_arithmetic(text: str) -> str:

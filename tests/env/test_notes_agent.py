@@ -21,6 +21,7 @@ class TwoTasks:
         meta = {
             "notes": {f"{split} term": f"what {split} means", "pH": "a logarithm"},
             "hint": f"begin {split}",
+            "mistakes": {"24": "the order was counted", "\\frac{2}{3}": "not halved"},
         }
         return Task(id=split, prompt=f"problem {split}", answer="secret", meta=meta)
 
@@ -50,6 +51,27 @@ def test_reason_gives_the_hint_of_the_problem():
 
 def test_verify_checks_arithmetic():
     assert say("verify", "is 3 * 4 = 13?") == "wrong at 3 * 4 = 13;"
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ("The result is \\boxed{24}.", "wrong at 24; the order was counted"),
+        ("4! = 24 ways", "wrong at 24; the order was counted"),
+        ("4 * 6 = 24", "wrong at 24; the order was counted"),
+        ("4 * 6 = 25", "wrong at 4 * 6 = 25;"),
+        ("So x = 4/6.", "wrong at \\frac{2}{3}; not halved"),
+        ("24 is divided by 2, so \\boxed{12}", "unsure"),
+        ("2 * 6 = 12", "right;"),
+        ("I have no idea", "unsure"),
+    ],
+)
+def test_verify_knows_the_result_of_a_typical_mistake(claim: str, said: str):
+    assert say("verify", claim, "problem train") == said
+
+
+def test_another_problem_has_other_mistakes():
+    assert say("verify", "The result is 24.", "problem") == "unsure"
 
 
 def test_a_reply_counts_its_words():
