@@ -191,7 +191,8 @@ def build_scenario(
     source = build_source("toy" if chosen.source is None else chosen.source, seed)
     # A verifier of somebody's own may know what to do with an answer that ours cannot
     # read.
-    if chosen.verifier in (None, "auto", "math"):
+    is_ours = chosen.verifier in (None, "auto", "math")
+    if is_ours and not getattr(source, "is_checked", False):
         source = without_bad_golds(source)
     toolbox = build_tools(chosen.tools or ())
     helpers = build_agents(_default(chosen.agents, source), source)

@@ -40,12 +40,14 @@ class TaskTable:
         skipped: Rows that were left out, by reason.
         default_agents: Who is consulted unless the environment says; "none" where
             nobody is at hand. Any source may have this attribute.
+        is_checked: Every gold answer is known to be one that can be read.
     """
 
     name: str
     tasks: Mapping[Split, Sequence[Task]] = field(repr=False)
     skipped: Mapping[str, int] = field(default_factory=dict)
     default_agents: Spec = field(default="none", repr=False)
+    is_checked: bool = field(default=False, repr=False)
 
     def num_tasks(self, split: Split) -> int:
         """Return how many tasks the split has."""

@@ -46,7 +46,7 @@ def texts() -> Iterator[str]:
         # wording of a heading.
         instructions = instructions.replace("# Agents", "# Tools")
         yield f"{DialogueRules().plain_prompt}\n\n{instructions}"
-    for folder in ("code", "science"):
+    for folder in ("code", "science", "math"):
         text = (ROOT / folder / "tasks.jsonl").read_text(encoding="utf-8")
         for line in text.splitlines():
             row = json.loads(line)
@@ -54,6 +54,7 @@ def texts() -> Iterator[str]:
             for term, definition in row["meta"]["notes"].items():
                 yield f"{term}: {definition}"
             yield row["meta"]["hint"]
+            yield from row["meta"].get("mistakes", {}).values()
     world = World(seed=0)
     for move in MOVES:
         shift = shift_of(move)

@@ -1,5 +1,5 @@
-"""The generated code and science tasks that ship: whole, balanced, solved by their
-references.
+"""The generated tasks that ship: whole, balanced, solved by their references. How
+mathematics is solved stands in test_math_tasks.py.
 """
 
 import asyncio
@@ -14,10 +14,12 @@ from aipo_env import Task, run_sync
 from aipo_env.sandboxes.process import ProcessSandbox
 from aipo_env.tasks.file import FileSource
 from aipo_env.verifiers.choice import ChoiceVerifier
+from aipo_env.verifiers.leaks.check import gives_away
+from aipo_env.verifiers.leaks.gold import Gold
 from aipo_env.verifiers.unit_tests import CodeVerifier
-from envs_data.prepare import code_tasks, science_tasks
+from envs_data.prepare import code_tasks, math_tasks, science_tasks
 
-MAKERS = {"code": code_tasks, "science": science_tasks}
+MAKERS = {"code": code_tasks, "math": math_tasks, "science": science_tasks}
 
 
 def tasks(name: str, split: str) -> list[Task]:
@@ -35,7 +37,9 @@ def test_the_files_are_what_their_scripts_write(
     assert (tmp_path / "tasks.jsonl").read_bytes() == shipped.read_bytes()
 
 
-@pytest.mark.parametrize(("name", "half"), [("code", 36), ("science", 40)])
+@pytest.mark.parametrize(
+    ("name", "half"), [("code", 36), ("math", 180), ("science", 40)]
+)
 def test_the_splits_are_halves_that_share_no_problem(name: str, half: int):
     train, test = tasks(name, "train"), tasks(name, "test")
     assert (len(train), len(test)) == (half, half)
@@ -52,7 +56,7 @@ def test_the_splits_are_halves_that_share_no_problem(name: str, half: int):
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_task_has_notes_for_terms_and_a_hint(name: str):
     for task in tasks(name, "train") + tasks(name, "test"):
-        assert task.meta["hint"].endswith("."), task.id
+        assert task.meta["hint"].endswith((".", "?")), task.id
         assert task.meta["notes"], task.id
         assert all(
             text and text != term for term, text in task.meta["notes"].items()
@@ -115,7 +119,7 @@ def test_science_golds_worked_by_hand(task_id: str, right: str):
 
 
 def test_science_answers_are_accepted_by_letter_and_by_text():
-    for task in tasks("science", "test"):
+    for task in tasks("science", "train") + tasks("science", "test"):
         text = task.choices["ABCD".index(task.answer)]
         for said in (
             f"\\boxed{{{task.answer}}}",
@@ -126,6 +130,14 @@ def test_science_answers_are_accepted_by_letter_and_by_text():
                 task.id,
                 said,
             )
+
+
+@pytest.mark.parametrize("name", ["code", "science"])
+def test_neither_notes_nor_hints_give_an_answer_away(name: str):
+    for task in tasks(name, "train") + tasks(name, "test"):
+        notes = [f"{term}: {text}" for term, text in task.meta["notes"].items()]
+        for reply in [*notes, task.meta["hint"]]:
+            assert not run_sync(gives_away(Gold.of(task), reply, "")), task.id
 
 
 def test_code_tasks_are_tested_and_show_no_hidden_test():
