@@ -18,7 +18,7 @@ def act(observation: str) -> str:
     return f"\\boxed{{{aipo_env.add_codes(code, ''.join(told.groups()))}}}"
 
 
-env = gym.make("AIPO-Math-Turn-v0", source="toy:kinds=knowledge", render_mode="ansi")
+env = gym.make("AIPO-Toy-Turn-v0", source="toy:kinds=knowledge", render_mode="ansi")
 num_correct = 0
 for seed in range(3):
     observation, info = env.reset(seed=seed)

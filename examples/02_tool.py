@@ -16,7 +16,7 @@ def digit_sum(code: str, times: int) -> int:
 
 # In a configuration, which holds no functions: tools=["my_package:digit_sum"].
 env = gym.make(
-    "AIPO-Math-Turn-v0", tools=[digit_sum], agents="none", observation="delta"
+    "AIPO-Toy-Turn-v0", tools=[digit_sum], agents="none", observation="delta"
 )
 observation, info = env.reset(seed=0)
 print(observation)

@@ -9,7 +9,7 @@ from stable_baselines3 import PPO
 
 import aipo_env  # registers the environments
 
-env = gym.make("AIPO-Math-v0", window=64, rules={"max_policy_tokens": 32})
+env = gym.make("AIPO-Toy-v0", window=64, rules={"max_policy_tokens": 32})
 model = PPO("MlpPolicy", env, n_steps=128, batch_size=64, n_epochs=1, seed=0)
 model.learn(total_timesteps=512)
 

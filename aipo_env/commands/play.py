@@ -11,7 +11,7 @@ from aipo_env.terminal import play_in_terminal
 
 
 def play(
-    name: Positional[str] = "AIPO-Math-Turn-v0",
+    name: Positional[str] = "AIPO-Toy-Turn-v0",
     environment: Environment = Environment(),  # noqa: B008
     split: Split = "train",
     index: int = 0,

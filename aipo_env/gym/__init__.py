@@ -1,8 +1,8 @@
 """Gymnasium environments, registered when `aipo_env` is imported.
 
 `AIPO-Math-v0` is stepped token by token, `AIPO-Math-Turn-v0` turn by turn in text; so
-are Code and Science. Arguments: those of `EpisodeEnv` and of the face, `TokenEnv` or
-`TurnEnv`; `mode="token"|"turn"` chooses the face.
+are Code, Science and Toy. Arguments: those of `EpisodeEnv` and of the face, `TokenEnv`
+or `TurnEnv`; `mode="token"|"turn"` chooses the face.
 """
 
 from typing import Any, Unpack
@@ -15,7 +15,12 @@ from aipo_env.gym.token_env import ObservationForm, TokenEnv
 from aipo_env.gym.turn_env import Observation, TurnEnv
 
 # Both names of a subject's environments stand for the same tasks.
-_SUBJECTS = {"Math": "toy", "Code": "shipped:code", "Science": "shipped:science"}
+_SUBJECTS = {
+    "Math": "shipped:math",
+    "Code": "shipped:code",
+    "Science": "shipped:science",
+    "Toy": "toy",
+}
 
 
 class FaceOptions(EnvOptions, total=False):

@@ -44,7 +44,7 @@ _Flag = Annotated[bool, FlagCreatePairsOff]
 
 
 def serve(
-    name: Positional[str] = "AIPO-Math-Turn-v0",
+    name: Positional[str] = "AIPO-Toy-Turn-v0",
     mcp: _Flag = False,
     openenv: _Flag = False,
     stdio: _Flag = False,

@@ -140,7 +140,7 @@ def run_vector(load: Load, system: str) -> None:
         "observation": "delta",
     }
     if system == "gymnasium_async":
-        make = [lambda: gym.make("AIPO-Math-Turn-v0", **options)] * load.slots
+        make = [lambda: gym.make("AIPO-Toy-Turn-v0", **options)] * load.slots
         envs = AsyncVectorEnv(make, shared_memory=False, autoreset_mode="SameStep")
     else:
         envs = VectorEnv(load.slots, mode="turn", autoreset_mode="SameStep", **options)
@@ -170,7 +170,7 @@ def run_vector(load: Load, system: str) -> None:
 def run_env(load: Load) -> None:
     """One environment, stepped by `step`."""
     env = gym.make(
-        "AIPO-Math-Turn-v0",
+        "AIPO-Toy-Turn-v0",
         source=Tasks(load.episodes),
         agents=SlowAgent(load),
         rules={"consult_budget": 5},
@@ -191,7 +191,7 @@ def run_tokens(load: Load, num_steps: int = 400_000) -> None:
     """The token environment with toy agents, and a policy that draws every token
     uniformly.
     """
-    env = gym.make("AIPO-Math-v0", window=128, disable_env_checker=True)
+    env = gym.make("AIPO-Toy-v0", window=128, disable_env_checker=True)
     actions = np.random.default_rng(load.seed).integers(
         env.action_space.n, size=num_steps
     )

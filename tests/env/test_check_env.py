@@ -10,7 +10,7 @@ import aipo_env  # noqa: F401 which registers the environments
 
 IDS = [
     f"AIPO-{subject}{face}-v0"
-    for subject in ("Math", "Code", "Science")
+    for subject in ("Math", "Code", "Science", "Toy")
     for face in ("", "-Turn")
 ]
 FORMS = [
@@ -34,7 +34,7 @@ def test_check_env(name: str, form: dict, aided: bool, capsys: pytest.CaptureFix
 def test_check_env_with_other_codecs(
     codec: str, mode: str, capsys: pytest.CaptureFixture
 ):
-    check_env(gym.make("AIPO-Math-v0", codec=codec, mode=mode).unwrapped)
+    check_env(gym.make("AIPO-Toy-v0", codec=codec, mode=mode).unwrapped)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_check_env_with_other_codecs(
 def test_check_env_of_other_token_environments(
     options: dict, capsys: pytest.CaptureFixture
 ):
-    check_env(gym.make("AIPO-Math-v0", **options).unwrapped)
+    check_env(gym.make("AIPO-Toy-v0", **options).unwrapped)
 
 
 @pytest.mark.parametrize("name", IDS)

@@ -229,8 +229,8 @@ def wordless() -> Iterator[None]:
         ((), "Apply mele to 0808."),
         (("--index", "1"), "Apply ramo to 9468."),
         (("--source", "toy:kinds=verify", "--agents", "none"), "Apply veva to 0808."),
-        (("AIPO-Math-v0",), "Apply mele to 0808."),
-        (("aipo_env:AIPO-Math-Turn-v0", "--source", "toy:seed=1"), "Apply"),
+        (("AIPO-Toy-v0",), "Apply mele to 0808."),
+        (("aipo_env:AIPO-Toy-Turn-v0", "--source", "toy:seed=1"), "Apply"),
     ],
 )
 def test_play_takes_tasks_and_agents_from_an_environment(

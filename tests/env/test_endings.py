@@ -217,7 +217,7 @@ TABLE: dict[str, tuple[dict[str, Any], list[str], Ending]] = {
 @pytest.mark.parametrize("name", TABLE)
 def test_endings(name: str, mode: str):
     options, turns, expected = TABLE[name]
-    env = gym.make("AIPO-Math-v0", mode=mode, **options)
+    env = gym.make("AIPO-Toy-v0", mode=mode, **options)
     env.reset(seed=0, options={"index": 0})
     taken = 0
     for turn in turns:

@@ -20,7 +20,7 @@ def twice(number: int) -> int:
 
 def test_a_page_of_a_running_episode_keeps_the_answer_to_itself():
     pytest.importorskip("jinja2")
-    env = gym.make("AIPO-Math-Turn-v0", render_mode="html", tools=[twice])
+    env = gym.make("AIPO-Toy-Turn-v0", render_mode="html", tools=[twice])
     env.reset(seed=0, options={"index": 0})
     assert "7623" not in env.render()
     for action in ACTIONS:
@@ -34,7 +34,7 @@ def test_a_page_of_a_running_episode_keeps_the_answer_to_itself():
 @pytest.mark.parametrize(
     ("mode", "begin"), [("ansi", "  prompt │ Solve."), ("html", "<!doctype html>")]
 )
-@pytest.mark.parametrize("name", ["AIPO-Math-Turn-v0", "AIPO-Math-v0"])
+@pytest.mark.parametrize("name", ["AIPO-Toy-Turn-v0", "AIPO-Toy-v0"])
 def test_a_list_holds_one_rendering_per_step(name: str, mode: str, begin: str):
     pytest.importorskip("jinja2")
     env = gym.make(name, render_mode=f"{mode}_list")
@@ -52,7 +52,7 @@ def test_without_jinja2_the_mend_is_named(monkeypatch: pytest.MonkeyPatch):
             raise ImportError(name)
         return real(name, *rest)
 
-    env = gym.make("AIPO-Math-Turn-v0", render_mode="html")
+    env = gym.make("AIPO-Toy-Turn-v0", render_mode="html")
     env.reset(seed=0)
     monkeypatch.setattr(builtins, "__import__", without_jinja2)
     with pytest.raises(ConfigError, match=r'pip install "aipo-rl\[report\]"'):
@@ -65,7 +65,7 @@ def test_episodes_repeat_byte_for_byte_from_a_cassette(tmp_path: Path, prefix: s
     for number, spec in enumerate(
         (f"{tmp_path}/replies.jsonl", f"{prefix}{tmp_path}/replies.jsonl")
     ):
-        env = gym.make("AIPO-Math-Turn-v0", tools=[twice], cassette=spec)
+        env = gym.make("AIPO-Toy-Turn-v0", tools=[twice], cassette=spec)
         env.reset(seed=5)
         *_, info = [env.step(action)[-1] for action in ACTIONS]
         write_episodes(tmp_path / f"{number}.jsonl", [info["episode_record"]])

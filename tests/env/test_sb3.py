@@ -18,7 +18,7 @@ from torch import nn
 
 from aipo_env import Task, Verdict
 
-ID = "AIPO-Math-v0"
+ID = "AIPO-Toy-v0"
 DIGITS, END, KNOWLEDGE = slice(48, 58), 256, 257
 
 

@@ -66,7 +66,7 @@ def test_vector_environments_batch_it_but_not_in_shared_memory():
 
 def test_an_asynchronous_vector_of_texts_refuses_shared_memory():
     with pytest.raises(ValueError, match="shared_memory=False"):
-        gym.make_vec("AIPO-Math-Turn-v0", num_envs=2, vectorization_mode="async")
+        gym.make_vec("AIPO-Toy-Turn-v0", num_envs=2, vectorization_mode="async")
 
 
 def test_text_has_no_flat_form():

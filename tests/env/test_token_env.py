@@ -1,4 +1,4 @@
-"""`AIPO-Math-v0`: one action is one token, and the tokenizer behind it."""
+"""`AIPO-Toy-v0`: one action is one token, and the tokenizer behind it."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -24,7 +24,7 @@ from aipo_env import (
     data_folder,
 )
 
-ID = "AIPO-Math-v0"
+ID = "AIPO-Toy-v0"
 END, KNOWLEDGE, REASON, VERIFY = 256, 257, 258, 259
 TOKENIZER = ByteTokenizer()
 

@@ -1,4 +1,4 @@
-"""`AIPO-Math-Turn-v0`: one action is one turn, in text."""
+"""`AIPO-Toy-Turn-v0`: one action is one turn, in text."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 
 from aipo_env import Author, ConfigError, Episode, TurnEnv, build_scenario
 
-ID = "AIPO-Math-Turn-v0"
+ID = "AIPO-Toy-Turn-v0"
 ASK = "<knowledge>mele</knowledge>"
 
 
@@ -306,7 +306,7 @@ def test_bad_arguments_are_named(options: dict, message: str):
         TurnEnv(**options)
 
 
-@pytest.mark.parametrize("name", ["AIPO-Math-v0", ID])
+@pytest.mark.parametrize("name", ["AIPO-Toy-v0", ID])
 @pytest.mark.parametrize(
     ("option", "near"), [("agent", "agents"), ("frameskip", ""), ("seed", "")]
 )
@@ -360,7 +360,7 @@ def test_an_id_is_an_environment(own_id: str):
 
 
 @pytest.mark.parametrize("pickler", [pickle, cloudpickle])
-@pytest.mark.parametrize("name", ["AIPO-Math-v0", ID, "AIPO-Code-Turn-v0"])
+@pytest.mark.parametrize("name", ["AIPO-Toy-v0", ID, "AIPO-Code-Turn-v0"])
 def test_an_environment_goes_to_another_process(name: str, pickler: Any):
     env = gym.make(name, rules={"max_turns": 2}, disable_env_checker=True)
     for moment in ("made", "reset"):
@@ -377,7 +377,7 @@ def test_an_environment_goes_to_another_process(name: str, pickler: Any):
 
 
 def test_a_deep_copy_goes_on_with_the_running_episode():
-    env = gym.make("AIPO-Math-v0", window=8)
+    env = gym.make("AIPO-Toy-v0", window=8)
     env.reset(seed=1)
     env.step(65)
     twin = copy.deepcopy(env)
@@ -430,7 +430,7 @@ def test_structured_calls_need_their_codec():
 @pytest.mark.parametrize("mode", ["token", "turn"])
 def test_either_id_has_either_face(mode: str):
     faces = {"token": "TokenEnv", "turn": "TurnEnv"}
-    for name in ("AIPO-Math-v0", "AIPO-Math-Turn-v0"):
+    for name in ("AIPO-Toy-v0", "AIPO-Toy-Turn-v0"):
         assert type(gym.make(name, mode=mode).unwrapped).__name__ == faces[mode]
     with pytest.raises(ConfigError, match="mode='turns'.*Did you mean 'turn'"):
         gym.make(ID, mode="turns")
@@ -454,14 +454,14 @@ def test_every_option_has_a_json_form():
         "split": "test",
         "aided": True,
     }
-    for name in ("AIPO-Math-v0", ID):
+    for name in ("AIPO-Toy-v0", ID):
         env = gym.make(name, **options)
         again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
         assert again.reset(seed=1)[1]["task_id"] == env.reset(seed=1)[1]["task_id"]
         assert again.unwrapped.scenario.rules == env.unwrapped.scenario.rules
 
 
-@pytest.mark.parametrize("name", ["AIPO-Math-v0", ID])
+@pytest.mark.parametrize("name", ["AIPO-Toy-v0", ID])
 @pytest.mark.parametrize(
     "seed", [-1, 1.0, True, 2**63, "1", np.float64(1), np.bool_(1)]
 )

@@ -38,7 +38,7 @@ from aipo_env.event_loop import _loop
 from aipo_env.gym.vector import VectorEnv
 from aipo_env.rollout.runner import EpisodeRunner
 
-TURN, TOKEN = "AIPO-Math-Turn-v0", "AIPO-Math-v0"
+TURN, TOKEN = "AIPO-Toy-Turn-v0", "AIPO-Toy-v0"
 ASK = "<knowledge>mele</knowledge>"
 AGENTS = "scripted:wrong=0.5"
 

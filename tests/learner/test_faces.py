@@ -38,7 +38,7 @@ def scenario(limits: dict[str, int]) -> Scenario:
 
 
 def by_token_env(texts: tuple[str, ...], limits: dict[str, int]) -> Episode:
-    env = gym.make("AIPO-Math-v0", rules=rules(limits), disable_env_checker=True)
+    env = gym.make("AIPO-Toy-v0", rules=rules(limits), disable_env_checker=True)
     env.reset(seed=0, options={"index": INDEX})
     for text in texts:
         # A turn that closes no call is ended by the end of turn.
@@ -53,7 +53,7 @@ def by_token_env(texts: tuple[str, ...], limits: dict[str, int]) -> Episode:
 
 
 def by_turn_env(texts: tuple[str, ...], limits: dict[str, int]) -> Episode:
-    env = gym.make("AIPO-Math-Turn-v0", rules=rules(limits), disable_env_checker=True)
+    env = gym.make("AIPO-Toy-Turn-v0", rules=rules(limits), disable_env_checker=True)
     env.reset(seed=0, options={"index": INDEX})
     for text in texts:
         _, _, terminated, truncated, info = env.step(text)

@@ -12,7 +12,7 @@ NUM_ENVS, NUM_STEPS, NUM_UPDATES, GAMMA, GAE_LAMBDA, CLIP = 4, 64, 3, 0.99, 0.95
 
 
 def make_env() -> gym.Env:
-    env = gym.make("aipo_env:AIPO-Math-v0", window=16, rules={"max_policy_tokens": 24})
+    env = gym.make("aipo_env:AIPO-Toy-v0", window=16, rules={"max_policy_tokens": 24})
     return gym.wrappers.RecordEpisodeStatistics(env)
 
 

@@ -8,11 +8,11 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 
 def make_token_env() -> gym.Env:
-    return gym.make("aipo_env:AIPO-Math-v0", window=16, rules={"max_policy_tokens": 24})
+    return gym.make("aipo_env:AIPO-Toy-v0", window=16, rules={"max_policy_tokens": 24})
 
 
 def make_turn_env() -> gym.Env:
-    return gym.make("aipo_env:AIPO-Math-Turn-v0")
+    return gym.make("aipo_env:AIPO-Toy-Turn-v0")
 
 
 def token_steps(envs: VectorEnv) -> list[object]:

@@ -8,7 +8,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 options = {"window": 16, "rules": {"max_policy_tokens": 24}}
-config = PPOConfig().environment("aipo_env:AIPO-Math-v0", env_config=options)
+config = PPOConfig().environment("aipo_env:AIPO-Toy-v0", env_config=options)
 runner = SingleAgentEnvRunner(
     config=config.env_runners(num_env_runners=0).debugging(seed=0)
 )

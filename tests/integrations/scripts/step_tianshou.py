@@ -14,7 +14,7 @@ from tianshou.utils.net.discrete import DiscreteActor
 
 torch.manual_seed(0)
 options = {"window": 16, "rules": {"max_policy_tokens": 40}}
-envs = DummyVectorEnv([lambda: gym.make("aipo_env:AIPO-Math-v0", **options)] * 2)
+envs = DummyVectorEnv([lambda: gym.make("aipo_env:AIPO-Toy-v0", **options)] * 2)
 envs.seed(0)
 net = Net(state_shape=(16,), hidden_sizes=(32,))
 actor = DiscreteActor(preprocess_net=net, action_shape=envs.action_space[0].n)

@@ -7,7 +7,7 @@ import json
 import torch
 from torchrl.envs import ActionMask, GymEnv, TransformedEnv, check_env_specs
 
-env = GymEnv("aipo_env:AIPO-Math-v0", obs="dict", window=32, aided=False)
+env = GymEnv("aipo_env:AIPO-Toy-v0", obs="dict", window=32, aided=False)
 env = TransformedEnv(env, ActionMask())
 env.set_seed(0)
 rollout = env.rollout(max_steps=400, break_when_any_done=False)
@@ -18,7 +18,7 @@ rewards = {}
 for is_categorical in (True, False):
     torch.manual_seed(0)
     env = GymEnv(
-        "aipo_env:AIPO-Math-v0", window=32, categorical_action_encoding=is_categorical
+        "aipo_env:AIPO-Toy-v0", window=32, categorical_action_encoding=is_categorical
     )
     env.set_seed(0)
     check_env_specs(env)
@@ -26,7 +26,7 @@ for is_categorical in (True, False):
     env.close()
     rewards[type(env.action_spec).__name__] = list(rollout["next", "reward"].shape)
 
-env = GymEnv("aipo_env:AIPO-Math-Turn-v0")
+env = GymEnv("aipo_env:AIPO-Toy-Turn-v0")
 env.set_seed(0)
 state = env.reset()
 state["action"] = "<knowledge>mele</knowledge>"
