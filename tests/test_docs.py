@@ -454,3 +454,16 @@ def test_examples_in_docstrings(name: str):
         runner.run(example, out=told.append)
     assert runner.tries > 0
     assert runner.failures == 0, "".join(told)
+
+
+def test_the_first_block_of_the_readme_solves_a_problem_of_mathematics(
+    capsys: pytest.CaptureFixture[str],
+):
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = page.partition("```python\n")[2].partition("```")[0]
+    assert 'gym.make("AIPO-Math-Turn-v0")' in block
+    exec(block, {})
+    shown = capsys.readouterr().out
+    assert "the numerators add and the denominator stays" in shown
+    assert "wrong at \\frac{8}{15}; numerators and denominators were added" in shown
+    assert shown.splitlines()[-1] == "1.0 completed"

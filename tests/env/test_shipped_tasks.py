@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aipo_env import Task, run_sync
+from aipo_env import DataError, Task, TaskTable, build_scenario, run_sync
 from aipo_env.sandboxes.process import ProcessSandbox
 from aipo_env.tasks.file import FileSource
 from aipo_env.verifiers.choice import ChoiceVerifier
@@ -51,6 +51,14 @@ def test_the_splits_are_halves_that_share_no_problem(name: str, half: int):
     assert {(task.source, task.licence) for task in train + test} == {
         (f"aipo-{name}", "Apache-2.0")
     }
+
+
+def test_golds_of_a_source_that_is_checked_are_not_read_again():
+    unreadable = {"train": [Task(id="a", prompt="b", answer="\\boxed{}")]}
+    checked = TaskTable("mine", unreadable, is_checked=True)
+    assert build_scenario(checked).source is checked
+    with pytest.raises(DataError, match="no 'train' task has a gold answer"):
+        build_scenario(TaskTable("mine", unreadable))
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -94,7 +94,7 @@ def linear(*terms: tuple[Number, str]) -> str:
     for factor, what in terms:
         if factor == 0:
             continue
-        size = fraction(abs(factor))
+        size = fraction(factor if factor > 0 else -factor)
         term = what if size == "1" and what else size + what
         if text:
             text += f" - {term}" if factor < 0 else f" + {term}"
