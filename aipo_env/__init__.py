@@ -186,6 +186,7 @@ from aipo_env.verifiers.math.verifier import MathVerifier
 from aipo_env.verifiers.rewards import RewardVerifier, parse_rewards
 from aipo_env.verifiers.unit_tests import CodeVerifier
 from aipo_env.viewer.render import (
+    TokenTexts,
     episode_text,
     episodes_html,
     episodes_section,
@@ -303,6 +304,7 @@ __all__ = [
     "TextVoices",
     "TokenEnv",
     "TokenRecord",
+    "TokenTexts",
     "TokenRun",
     "Tokenizer",
     "Tool",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,15 +123,35 @@ def _line(mark: str, text: str) -> str:
     return first + escape_terminal(text).replace("\n", further)
 
 
+_ORDERS = {
+    "reward": "reward",
+    "tokens": "length",
+    "turns": "turns",
+    "consults": "consultations",
+    "task": "task",
+}
+"""By what the list of a page can be sorted, and what a reader is told of it."""
+
+TokenTexts = Callable[[Sequence[int]], Sequence[str | None]]
+"""Gives the text of each of several tokens that follow each other; None for one that
+holds only a part of a character, which stands at the token that completes it.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class ShownToken:
-    """A token, or a span of text where tokens cannot be decoded."""
+    """A token, or a span of text where tokens cannot be decoded.
+
+    Args:
+        is_part: It holds only a part of a character, which a later token shows.
+    """
 
     text: str
     author: str
     token_id: int | None = None
     logprob: float | None = None
     coefficient: float | None = None
+    is_part: bool = False
 
 
 def episodes_html(episodes: Sequence[Episode], *, title: str, **options: Any) -> str:
@@ -147,7 +167,7 @@ def episodes_html(episodes: Sequence[Episode], *, title: str, **options: Any) ->
 def episodes_section(
     episodes: Sequence[Episode],
     *,
-    tokens: Callable[[int], str] | None = None,
+    tokens: Sequence[TokenTexts | None] | None = None,
     coefficients: Sequence[NDArray[np.floating[Any]]] | None = None,
     sources: Sequence[str] | None = None,
 ) -> str:
@@ -157,17 +177,20 @@ def episodes_section(
 
     Args:
         episodes: In the order in which they are shown.
-        tokens: Decodes one token id; without it text is shown span by span, without
-            what is known of tokens.
+        tokens: Per episode, what gives the texts of its policy's tokens; where it is
+            None, text is shown span by span, without what is known of tokens.
         coefficients: float[T] per episode, what the objective multiplied each agent
             token by; NaN: not given.
         sources: Where each episode comes from, in words; readers can filter by it.
 
     Raises:
         ConfigError: jinja2 is not installed.
-        ValueError: `coefficients` or `sources` do not match the episodes.
+        ValueError: `tokens`, `coefficients` or `sources` do not match the episodes.
     """
-    for name, values in (("coefficients", coefficients), ("sources", sources)):
+    # First, since it says what to install where that is missing.
+    template = html_templates().get_template("episodes.html.j2")
+    columns = {"tokens": tokens, "coefficients": coefficients, "sources": sources}
+    for name, values in columns.items():
         if values is not None and len(values) != len(episodes):
             raise ValueError(f"{len(values)} {name} for {len(episodes)} episodes")
     views = []
@@ -180,9 +203,10 @@ def episodes_section(
             )
         public = redact(episode)
         pieces: Iterable[tuple[_Place, ShownToken]] = []
+        texts = tokens[index] if tokens else None
         # Token ids are the text once more, so they are not shown where it is withheld.
-        if tokens and not episode.task.withheld:
-            pieces = _token_pieces(public, tokens, row)
+        if texts is not None and not episode.task.withheld:
+            pieces = _token_pieces(public, texts, row)
         # An episode whose policy spoke text has no tokens.
         if not pieces:
             pieces = _span_pieces(public)
@@ -190,8 +214,7 @@ def episodes_section(
         views.append(_view(public, pieces, source))
     from markupsafe import Markup
 
-    template = html_templates().get_template("episodes.html.j2")
-    return Markup(template.render(views=views, authors=AUTHORS))
+    return Markup(template.render(views=views, authors=AUTHORS, orders=_ORDERS))
 
 
 def html_templates(*folders: Path) -> "Environment":
@@ -246,8 +269,41 @@ def _duration(seconds: float) -> str:
     return f"{milliseconds:.0f} ms"
 
 
+class _Place(NamedTuple):
+    """Where a piece stands.
+
+    Args:
+        turn: Completions before it.
+        message: Number of its message, as far as it is known.
+        role: Of its message: "system", "user", "assistant", or "" where unknown.
+    """
+
+    turn: int
+    message: int
+    role: str
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether the policy wrote what stands here."""
+        return self.role == "assistant"
+
+    @property
+    def label(self) -> str:
+        """What a reader is told of it."""
+        if self.is_policy:
+            # People count from 1, and so do records of consults.
+            return f"Policy, turn {self.turn + 1}"
+        if self.turn:
+            return "Returned"
+        return _PROMPT_LABELS.get(self.role, "Prompt")
+
+
+_PROMPT_LABELS = {"system": "System", "user": "User"}
+"""What stands beside the messages before the policy's first turn."""
+
+
 def _view(
-    episode: Episode, pieces: Iterable[tuple["_Place", ShownToken]], source: str
+    episode: Episode, pieces: Iterable[tuple[_Place, ShownToken]], source: str
 ) -> dict[str, Any]:
     """Return an episode as the page shows it.
 
@@ -256,18 +312,13 @@ def _view(
     blocks = []
     # Pieces in one place stand side by side.
     for place, run in groupby(pieces, lambda item: item[0]):
-        turn, _, is_policy = place
         consults: list[Consult] = []
-        if is_policy:
-            number = turn + 1  # people count from 1, and so do records of consults
-            label = f"Policy, turn {number}"
-            consults = [c for c in episode.consults if c.turn == number]
-        elif turn:
-            label = "Returned"
-        else:
-            label = "Prompt"
+        if place.is_policy:
+            consults = [c for c in episode.consults if c.turn == place.turn + 1]
         block_pieces = [piece for _, piece in run]
-        blocks.append({"label": label, "pieces": block_pieces, "consults": consults})
+        blocks.append(
+            {"label": place.label, "pieces": block_pieces, "consults": consults}
+        )
     if episode.reward is None:
         outcome = "undecided"
     elif episode.correct:
@@ -275,62 +326,112 @@ def _view(
     else:
         outcome = "wrong"
     bottleneck = str(episode.task.meta.get("bottleneck", ""))
+    num_consults = sum(consult.is_agents for consult in episode.consults)
     return {
         "episode": episode,
         "blocks": blocks,
         "source": source,
         "bottleneck": bottleneck,
         "outcome": outcome,
+        "num_tokens": len(episode.tokens),
+        "num_policy_tokens": int(episode.tokens.policy_mask.sum()),
+        "num_turns": len(episode.turns),
+        "num_consults": num_consults,
+        "num_tool_calls": len(episode.consults) - num_consults,
     }
-
-
-_Place = tuple[int, int, bool]
-"""Where a piece stands: completions before it, its message where known, whether the
-policy wrote it.
-"""
 
 
 def _token_pieces(
     episode: Episode,
-    tokens: Callable[[int], str],
+    texts: TokenTexts,
     coefficients: NDArray[np.floating[Any]],
 ) -> list[tuple[_Place, ShownToken]]:
     """Return the tokens of an episode, each with its place."""
     record = episode.tokens
     # Lists of Python's numbers: those of numpy are slow one by one.
+    token_ids = record.token_ids.tolist()
+    writers = list(
+        zip(
+            record.turn.tolist(),
+            record.author.tolist(),
+            record.call_id.tolist(),
+            strict=True,
+        )
+    )
+    shown_texts: list[str | None] = []
+    # Nobody completes a character that somebody else began.
+    for _, run in groupby(range(len(token_ids)), writers.__getitem__):
+        shown_texts += texts([token_ids[position] for position in run])
     columns = zip(
-        record.token_ids.tolist(),
+        token_ids,
+        shown_texts,
         record.author.tolist(),
-        record.turn.tolist(),
+        _token_places(episode),
         record.behaviour_logprobs.tolist(),
         coefficients.tolist(),
         strict=True,
     )
     pieces = []
-    for token_id, author, turn, logprob, coefficient in columns:
-        # A newline alone would leave nothing to point at.
-        text = tokens(token_id).replace("\n", "⏎\n")
+    for token_id, text, author, place, logprob, coefficient in columns:
         piece = ShownToken(
-            text=text,
+            # A newline alone would leave nothing to point at.
+            text=(text or "").replace("\n", "⏎\n"),
             author=Author(author).name.lower(),
             token_id=token_id,
             logprob=_finite(logprob),
             coefficient=_finite(coefficient),
+            is_part=text is None,
         )
-        place = (turn, 0, author == Author.POLICY)
         pieces.append((place, piece))
     return pieces
+
+
+def _token_places(episode: Episode) -> list[_Place]:
+    """Return the place of each token of an episode.
+
+    Which message a token of the prompt belongs to is not recorded. Between two of them
+    stand marks of the template, so that the runs of the prompt's own tokens are the
+    messages, where there are as many.
+    """
+    roles: list[str] = []
+    for message in episode.messages:
+        if message.role == "assistant":
+            break
+        if message.content:
+            roles.append(message.role)
+    authors = episode.tokens.author.tolist()
+    turns = episode.tokens.turn.tolist()
+    number = 0
+    has_begun = False
+    is_within = False
+    numbers: list[int] = []
+    for author, turn in zip(authors, turns, strict=True):
+        is_prompt = author == Author.PROMPT and turn == 0
+        if is_prompt and has_begun and not is_within:
+            number += 1
+        has_begun = has_begun or is_prompt
+        is_within = is_prompt
+        numbers.append(number)
+    is_known = number + 1 == len(roles)
+    places: list[_Place] = []
+    for author, turn, message in zip(authors, turns, numbers, strict=True):
+        if author == Author.POLICY:
+            places.append(_Place(turn, 0, "assistant"))
+        elif turn == 0 and is_known:
+            places.append(_Place(turn, message, roles[message]))
+        else:
+            places.append(_Place(turn, 0, ""))
+    return places
 
 
 def _span_pieces(episode: Episode) -> Iterator[tuple[_Place, ShownToken]]:
     """Yield the spans of an episode, each with its place."""
     turn = 0
     for number, message in enumerate(episode.messages):
-        is_policy = message.role == "assistant"
+        place = _Place(turn, number, message.role)
         for span in message.spans:
-            place = (turn, number, is_policy)
             yield place, ShownToken(span.text, span.author.name.lower())
-        turn += is_policy
+        turn += message.role == "assistant"
 
 
 def _finite(value: float) -> float | None:

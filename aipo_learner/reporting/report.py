@@ -1,7 +1,7 @@
 """The report of a comparison or a single run, as one page that needs no other file."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from aipo_env import (
     DataError,
     Episode,
+    TokenTexts,
     check_entries,
     check_place,
     episodes_section,
@@ -193,11 +194,13 @@ class _Exhibit:
     Args:
         source: Where it comes from, in words.
         coefficients: float32[T], as `read_coefficients` returns them.
+        texts: Gives the texts of its policy's tokens; None where they are unknown.
     """
 
     source: str
     episode: Episode
     coefficients: _Coefficients
+    texts: TokenTexts | None
 
 
 def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
@@ -206,31 +209,40 @@ def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
     First the evaluation before training, then of each arm its training and the
     evaluation after it.
     """
+    tokenizers = [_token_texts(arm.folder) for arm in arms]
     before = check_place(folder / "before", is_folder=True)
-    exhibits = _of_evaluations(before, "before training")
-    for arm in arms:
-        exhibits += _of_training(arm)
-        exhibits += _of_evaluations(arm.folder, f"{arm.title}, after training")
+    # Which arm's policy was measured before training is not recorded.
+    exhibits = _of_evaluations(before, "before training", tokenizers)
+    for arm, own in zip(arms, tokenizers, strict=True):
+        exhibits += _of_training(arm, own)
+        exhibits += _of_evaluations(arm.folder, f"{arm.title}, after training", [own])
     if not exhibits:
         return ""
     return episodes_section(
         [exhibit.episode for exhibit in exhibits],
-        tokens=_decoder(arms),
+        tokens=[exhibit.texts for exhibit in exhibits],
         coefficients=[exhibit.coefficients for exhibit in exhibits],
         sources=[exhibit.source for exhibit in exhibits],
     )
 
 
-def _of_evaluations(run: Path, source: str) -> list[_Exhibit]:
-    """Return the first episodes of each of a run's evaluations."""
+def _of_evaluations(
+    run: Path, source: str, tokenizers: Sequence[TokenTexts | None]
+) -> list[_Exhibit]:
+    """Return the first episodes of each of a run's evaluations.
+
+    Args:
+        tokenizers: One of them may be its policy's.
+    """
     exhibits: list[_Exhibit] = []
     for path in _own_files(run, _EVALUATION):
         for episode, coefficients in _read(path)[:_PER_EVALUATION]:
-            exhibits.append(_Exhibit(source, episode, coefficients))
+            texts = _fitting(tokenizers, episode)
+            exhibits.append(_Exhibit(source, episode, coefficients, texts))
     return exhibits
 
 
-def _of_training(arm: Arm) -> list[_Exhibit]:
+def _of_training(arm: Arm, tokenizer: TokenTexts | None) -> list[_Exhibit]:
     """Return the first aided and unaided episode from three steps of the training."""
     steps = _own_files(arm.folder, _TRAINING)
     if not steps:
@@ -244,8 +256,12 @@ def _of_training(arm: Arm) -> list[_Exhibit]:
         source = f"{arm.title}, step {number}"
         first_of_mode: dict[bool, _Exhibit] = {}
         for episode, coefficients in _read(path):
-            exhibit = _Exhibit(source, episode, coefficients)
-            first_of_mode.setdefault(episode.aided, exhibit)
+            if episode.aided in first_of_mode:
+                continue
+            texts = _fitting([tokenizer], episode)
+            first_of_mode[episode.aided] = _Exhibit(
+                source, episode, coefficients, texts
+            )
         for aided in (True, False):
             if aided in first_of_mode:
                 exhibits.append(first_of_mode[aided])
@@ -269,21 +285,50 @@ def _read(path: Path) -> list[tuple[Episode, _Coefficients]]:
     return list(zip(episodes, read_coefficients(path, episodes), strict=True))
 
 
-def _decoder(arms: Sequence[Arm]) -> Callable[[int], str] | None:
-    """Return the decoder of the arms' policy, if one of them has a checkpoint.
+def _token_texts(run: Path) -> TokenTexts | None:
+    """Return what gives the texts of tokens of a run's policy, if it has a checkpoint.
 
-    All arms train the same policy, so any of them has the tokenizer.
+    Each run has a tokenizer of its own: runs of a comparison may train other policies.
     """
-    for arm in arms:
-        try:
-            policy = Path(policy_folder(str(arm.folder)))
-            # checkpoints, its step, and the policy in it: each may be a link elsewhere.
-            for place in (policy.parents[1], policy.parent, policy):
-                check_place(place, is_folder=True)
-            check_entries(policy)
-            return token_decoder(policy)
-        # transformers has many kinds of errors for one fault: no tokenizer to read.
-        # The page then shows the tokens' numbers.
-        except Exception:
-            continue
+    try:
+        policy = Path(policy_folder(str(run)))
+        # checkpoints, its step, and the policy in it: each may be a link elsewhere.
+        for place in (policy.parents[1], policy.parent, policy):
+            check_place(place, is_folder=True)
+        check_entries(policy)
+        return token_decoder(policy)
+    # transformers has many kinds of errors for one fault: no tokenizer to read. The
+    # page then shows the text without what is known of tokens.
+    except Exception:
+        return None
+
+
+def _fitting(
+    tokenizers: Sequence[TokenTexts | None], episode: Episode
+) -> TokenTexts | None:
+    """Return the first tokenizer in which the policy's tokens spell what it wrote.
+
+    Token ids do not say which tokenizer they are of, and read as nonsense in another.
+    """
+    for texts in tokenizers:
+        if texts is not None and _spells(texts, episode):
+            return texts
     return None
+
+
+def _spells(texts: TokenTexts, episode: Episode) -> bool:
+    """Return whether the policy's tokens spell what it wrote, turn by turn."""
+    record = episode.tokens
+    turns = [message for message in episode.messages if message.role == "assistant"]
+    for number, message in enumerate(turns):
+        own = record.policy_mask & (record.turn == number)
+        spelt = "".join(text or "" for text in texts(record.token_ids[own].tolist()))
+        # The turn's end is a token, and no part of its text.
+        if _without_blanks(message.content) not in _without_blanks(spelt):
+            return False
+    return True
+
+
+def _without_blanks(text: str) -> str:
+    """Return a text without blanks, of which tokenizers may drop some."""
+    return "".join(text.split())

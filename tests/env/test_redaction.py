@@ -3,6 +3,7 @@ door.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +68,10 @@ def episode(task: Task = TASK) -> Episode:
     )
 
 
+def spelt(token_ids: Sequence[int]) -> list[str]:
+    return [SECRET] * len(token_ids)
+
+
 def test_no_door_lets_text_out(tmp_path: Path):
     path = tmp_path / "episodes.jsonl"
     write_episodes(path, [episode()])
@@ -76,11 +81,9 @@ def test_no_door_lets_text_out(tmp_path: Path):
         "text": episode_text(episode()),
         "running": messages_text(episode().messages, TASK),
         "page": episodes_html([episode()], title="t"),
-        "tokens": episodes_html(
-            [episode()], title="t", tokens=lambda token: SECRET if token else "zero"
-        ),
+        "tokens": episodes_html([episode()], title="t", tokens=[spelt]),
         "from file": episodes_html(
-            list(read_episodes(path)), title="t", tokens=lambda token: SECRET
+            list(read_episodes(path)), title="t", tokens=[spelt]
         ),
         "repr": repr(episode()) + repr(TASK),
     }

@@ -1,5 +1,6 @@
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -38,6 +39,10 @@ WORDS = {
     15: "<|end|>",
     16: "\n",
 }
+
+
+def texts(token_ids: Sequence[int]) -> list[str]:
+    return [WORDS[token_id] for token_id in token_ids]
 
 
 def consult(status: str, call_id: int, **fields: object) -> Consult:
@@ -174,7 +179,7 @@ def test_page_neutralises_a_hostile_episode(by_token: bool) -> None:
     text = episodes_html(
         [hostile()],
         title=f"{SCRIPT}{STEERING}",
-        tokens=WORDS.__getitem__ if by_token else None,
+        tokens=[texts] if by_token else None,
         sources=[f"{IMAGE}{STEERING}"],
     )
     page = Page(text)
@@ -224,7 +229,10 @@ def test_tokens_carry_id_logprob_and_coefficient() -> None:
     ]
     words = {**WORDS, 11: "hello", 13: "a fact"}
     text = episodes_html(
-        [hostile()], title="t", tokens=words.__getitem__, coefficients=coefficients
+        [hostile()],
+        title="t",
+        tokens=[lambda token_ids: [words[token_id] for token_id in token_ids]],
+        coefficients=coefficients,
     )
     assert '<span class="token prompt" data-id="10">Solve.</span>' in text
     assert (
@@ -238,8 +246,90 @@ def test_tokens_carry_id_logprob_and_coefficient() -> None:
     assert '<span class="token policy" data-id="16">⏎\n</span>' in text
 
 
+def test_a_token_with_a_part_of_a_character_is_shown_and_marked() -> None:
+    prompt, policy, *_ = Author
+    tokens = example_tokens(
+        token_ids=[7, 8, 9],
+        author=[prompt, policy, policy],
+        call_id=[-1, -1, -1],
+        turn=[0, 0, 0],
+        behaviour_logprobs=[None, -1.5, -0.25],
+        is_content=[False, False, False],
+    )
+
+    def of_run(token_ids: Sequence[int]) -> list[str | None]:
+        return {(7,): ["Say: "], (8, 9): [None, "中"]}[tuple(token_ids)]
+
+    page = episodes_html(
+        [replace(hostile(), tokens=tokens)], title="t", tokens=[of_run]
+    )
+    assert (
+        '<span class="token policy part" data-id="8" data-logprob="-1.500"></span>'
+        '<span class="token policy" data-id="9" data-logprob="-0.250">中</span>' in page
+    )
+
+
+def test_no_author_completes_what_another_began() -> None:
+    asked: list[list[int]] = []
+
+    def of_run(token_ids: Sequence[int]) -> list[str]:
+        asked.append(list(token_ids))
+        return ["x"] * len(token_ids)
+
+    episodes_html([hostile()], title="t", tokens=[of_run])
+    assert asked == [[10], [11], [15], [12], [13], [14], [16]]
+
+
+def test_the_system_and_the_user_are_told_apart() -> None:
+    prompt, policy, _, _, _, template = Author
+    nan = math.nan
+    episode = replace(
+        hostile(),
+        messages=(
+            Message("system", (Span("Solve.", Author.PROMPT),)),
+            Message("user", (Span("tool", Author.PROMPT),)),
+            Message("assistant", (Span("<|end|>", Author.POLICY),)),
+        ),
+        tokens=example_tokens(
+            token_ids=[16, 10, 10, 15, 14, 16, 15],
+            author=[template, prompt, prompt, template, prompt, template, policy],
+            call_id=[-1] * 7,
+            turn=[0] * 7,
+            behaviour_logprobs=[nan] * 7,
+            is_content=[False] * 7,
+        ),
+    )
+    for tokens in ([texts], None):
+        page = episodes_html([episode], title="t", tokens=tokens)
+        labels = re.findall(r'<span class="label">([^<]*)</span>', page)
+        assert labels == ["System", "User", "Policy, turn 1"]
+    one = replace(episode, messages=(episode.messages[0], episode.messages[2]))
+    page = episodes_html([one], title="t", tokens=[texts])
+    assert '<span class="label">Prompt</span>' in page
+    assert '<span class="label">User</span>' not in page
+
+
+def test_the_list_says_what_each_episode_was() -> None:
+    page = episodes_html([hostile()], title="t", sources=["step 12"])
+    items = page[page.index('<nav class="list"') : page.index("</nav>")]
+    words = " ".join(re.sub("<[^>]+>", " ", items).split())
+    assert words == (
+        "✗ &#34;&gt;&lt;img src=x onerror=alert(2)&gt; 0 step 12 · may consult ·"
+        " &#34;&gt;&lt;img src=x onerror=alert(2)&gt; 7 tokens · 2 turns · 4 consults ·"
+        " completed"
+    )
+    assert 'data-reward="0.0" data-tokens="7" data-turns="2" data-consults="4"' in items
+    assert re.findall('<option value="(reward|tokens|turns|consults|task)">', page) == [
+        "reward",
+        "tokens",
+        "turns",
+        "consults",
+        "task",
+    ]
+
+
 def test_consultations_say_what_became_of_them() -> None:
-    text = episodes_html([hostile()], title="t", tokens=WORDS.__getitem__)
+    text = episodes_html([hostile()], title="t", tokens=[texts])
     for status in ("answered", "failed", "leaked", "denied"):
         assert (
             text.count(
@@ -256,10 +346,10 @@ def test_consultations_say_what_became_of_them() -> None:
 
 
 def test_blocks_follow_the_turns() -> None:
-    for tokens in (WORDS.__getitem__, None):
+    for tokens in ([texts], [None], None):
         text = episodes_html([hostile()], title="t", tokens=tokens)
         labels = re.findall(r'<span class="label">([^<]*)</span>', text)
-        assert labels == ["Prompt", "Policy, turn 1", "Returned", "Policy, turn 2"]
+        assert labels == ["System", "Policy, turn 1", "Returned", "Policy, turn 2"]
         assert (
             text.index("Policy, turn 1")
             < text.index('class="consult answered"')
@@ -305,6 +395,8 @@ def test_values_that_do_not_match_are_refused() -> None:
         episodes_html([hostile()], title="t", coefficients=[])
     with pytest.raises(ValueError, match="2 sources for 1 episodes"):
         episodes_html([hostile()], title="t", sources=["a", "b"])
+    with pytest.raises(ValueError, match="2 tokens for 1 episodes"):
+        episodes_html([hostile()], title="t", tokens=[None, None])
     with pytest.raises(ValueError, match="episode 0: 3 coefficients for 7 tokens"):
         episodes_html([hostile()], title="t", coefficients=[np.zeros(3)])
 
@@ -312,7 +404,9 @@ def test_values_that_do_not_match_are_refused() -> None:
 def test_text_needs_no_jinja2_and_pages_name_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What is missing with jinja2 is missing too.
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
+    monkeypatch.setitem(__import__("sys").modules, "markupsafe", None)
     assert episode_text(hostile())
     with pytest.raises(ConfigError, match=r'pip install "aipo-rl\[report\]"'):
         episodes_html([hostile()], title="t")

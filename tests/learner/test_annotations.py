@@ -3,6 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from aipo_env import (
     Author,
@@ -17,7 +19,7 @@ from aipo_learner.learn.coefficients import (
     write_coefficients,
 )
 from aipo_learner.policy.tiny import build_model, build_tokenizer
-from aipo_learner.reporting.token_text import token_decoder
+from aipo_learner.reporting.token_text import texts_of_bytes, token_decoder
 from aipo_learner.settings.objective import ObjectiveConfig
 
 NAN = np.nan
@@ -112,7 +114,69 @@ def test_corrupt_coefficients_are_named(
 def test_decoder_gives_the_text_of_each_token(tmp_path: Path) -> None:
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(tmp_path)
-    decode = token_decoder(tmp_path)
+    texts = token_decoder(tmp_path)
     ids = tokenizer.encode("Apply zura to 37\n", add_special_tokens=False)
-    assert "".join(decode(token_id) for token_id in ids) == "Apply zura to 37\n"
-    assert decode(tokenizer.eos_token_id) == "<|end|>"
+    assert "".join(text or "" for text in texts(ids)) == "Apply zura to 37\n"
+    assert texts([tokenizer.eos_token_id]) == ["<|end|>"]
+
+
+def test_characters_that_span_tokens_are_whole_in_a_byte_level_vocabulary(
+    tmp_path: Path,
+) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    texts = token_decoder(tmp_path)
+    ids = tokenizer.encode("é中🎉", add_special_tokens=False)
+    assert len(ids) == 9
+    assert texts(ids) == [None, "é", None, None, "中", None, None, None, "🎉"]
+    # Cut off within a character, as a limit may do.
+    assert texts(ids[:4]) == [None, "é", None, "\ufffd"]
+    assert texts([*ids[:1], *ids[2:5]]) == [None, "\ufffd", None, "中"]
+    for text in ("数学 ∑ₙ x² – naïve", "👨‍👩‍👧 한국어\n\tमनमोहन", "a\ufffdb", ""):
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        assert "".join(text or "" for text in texts(ids)) == text
+
+
+def test_characters_are_whole_in_a_vocabulary_that_falls_back_to_bytes(
+    tmp_path: Path,
+) -> None:
+    names = [
+        "<unk>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "▁",
+        "▁▁▁",
+        "h",
+        "数",
+    ]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    backend = Tokenizer(
+        models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True)
+    )
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path)
+    texts = token_decoder(tmp_path)
+    ids = backend.encode(" h∑数").ids
+    assert texts(ids) == [" ", "h", None, None, "∑", "数"]
+    assert texts([vocabulary["▁▁▁"], vocabulary["<0x0A>"]]) == ["   ", "\n"]
+
+
+def test_ids_that_the_tokenizer_does_not_have_have_no_text(tmp_path: Path) -> None:
+    build_tokenizer().save_pretrained(tmp_path)
+    assert token_decoder(tmp_path)([2**31 - 1, 100_000]) == ["", ""]
+
+
+def test_a_character_belongs_to_the_token_that_completes_it() -> None:
+    # Each of the two middle tokens ends one character and begins another.
+    first, second, third = (char.encode() for char in "数学中")
+    tokens = [first[:2], first[2:] + second[:1], second[1:] + third[:1], third[1:]]
+    assert texts_of_bytes(tokens) == [None, "数", "学", "中"]
+    assert texts_of_bytes([b"\x80", b"a", b"\xff"]) == ["\ufffd", "a", "\ufffd"]
+    assert texts_of_bytes([]) == []

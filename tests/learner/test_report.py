@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +19,7 @@ from aipo_env import (
     write_episodes,
 )
 from aipo_env.testing import example_episode, example_tokens
+from aipo_learner.policy.tiny import build_tokenizer
 from aipo_learner.reporting import report as report_module
 from aipo_learner.reporting import token_text
 from aipo_learner.reporting.arms import Arm, read_arms
@@ -636,12 +638,51 @@ def test_no_tokenizer_is_read_through_a_link(
     (policy / "tokenizer.json").write_text("{}")
     run = tmp_path / "run"
     (run / place).parent.mkdir(parents=True)
-    arms = [Arm(folder=run, style=0)]
     (run / place).symlink_to(real / place)
-    assert report_module._decoder(arms) is None
+    assert report_module._token_texts(run) is None
     assert read == []
-    assert report_module._decoder([Arm(folder=real, style=0)]) is str
+    assert report_module._token_texts(real) is str
     assert read == [policy]
+
+
+def test_each_run_of_a_comparison_is_read_with_its_own_tokenizer(
+    tmp_path: Path,
+) -> None:
+    for name, text in (("one", "中文"), ("other", "∑ of 7")):
+        folder = tmp_path / "runs" / name
+        tokenizer = build_tokenizer()
+        if name == "other":
+            # Its ids are not those of the first.
+            tokenizer.add_tokens([" of"])
+        checkpoint = folder / "checkpoints" / "step-000001"
+        tokenizer.save_pretrained(checkpoint / "policy")
+        (checkpoint / "state.pt").touch()
+        (folder / "metrics.jsonl").write_text(ROW)
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        played = replace(
+            episode(text),
+            tokens=example_tokens(
+                token_ids=ids,
+                author=[Author.POLICY] * len(ids),
+                call_id=[-1] * len(ids),
+                turn=[0] * len(ids),
+                behaviour_logprobs=[-0.5] * len(ids),
+                is_content=[False] * len(ids),
+            ),
+        )
+        (folder / "episodes").mkdir()
+        write_episodes(folder / "episodes" / "step-000001.jsonl", [played])
+    page = report(tmp_path / "runs")
+    texts = re.findall(r'<div class="text">(.*?)</div>', page, re.DOTALL)
+    assert [re.sub("<[^>]+>", "", text) for text in texts] == ["中文", "∑ of 7"]
+    assert "\ufffd" not in page
+    assert page.count('data-logprob="-0.500"') == len(re.findall("data-id=", page))
+    # Tokens that do not spell what was written are those of another tokenizer.
+    one = tmp_path / "runs" / "one" / "checkpoints" / "step-000001" / "policy"
+    other = tmp_path / "runs" / "other" / "checkpoints" / "step-000001" / "policy"
+    shutil.rmtree(other)
+    shutil.copytree(one, other)
+    assert "∑ of 7" in report(tmp_path / "runs")
 
 
 def test_no_tokenizer_is_looked_for_elsewhere(

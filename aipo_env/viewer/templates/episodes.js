@@ -4,26 +4,67 @@ for (const viewer of document.querySelectorAll(".viewer")) start(viewer);
 function start(viewer) {
   const items = [...viewer.querySelectorAll(".list li")];
   const articles = [...viewer.querySelectorAll("article")];
-  const choices = [...viewer.querySelectorAll("select")];
+  const choices = [...viewer.querySelectorAll("select[name]")];
+  const order = viewer.querySelector(".sort");
+  const search = viewer.querySelector("input");
   const count = viewer.querySelector("output");
   const tip = viewer.querySelector(".tip");
+  const article = new Map(items.map((item, index) => [item, articles[index]]));
+  const words = new Map();
+  let sorted = items;
+  let current = null;
   let pointed = null;
 
   function show(chosen) {
     point(null);
-    items.forEach((item, index) => {
-      articles[index].hidden = item !== chosen;
+    current = chosen ?? null;
+    for (const item of items) {
+      article.get(item).hidden = item !== chosen;
       item.firstElementChild.setAttribute("aria-current", item === chosen);
-    });
+    }
+  }
+
+  // The words of all episodes are gathered when somebody first looks for some.
+  function wordsOf(item) {
+    if (!words.has(item)) words.set(item, article.get(item).textContent.toLowerCase());
+    return words.get(item);
   }
 
   function filter() {
+    const wanted = search.value.trim().toLowerCase();
     for (const item of items)
-      item.hidden = choices.some((choice) => choice.value && item.dataset[choice.name] !== choice.value);
-    const left = items.filter((item) => !item.hidden);
+      item.hidden =
+        choices.some((choice) => choice.value && item.dataset[choice.name] !== choice.value) ||
+        (wanted !== "" && !wordsOf(item).includes(wanted));
+    const left = sorted.filter((item) => !item.hidden);
     count.textContent = `${left.length} of ${items.length} episodes`;
     viewer.querySelector(".none").hidden = left.length > 0;
-    if (!left.some((item) => item.firstElementChild.ariaCurrent === "true")) show(left[0]);
+    if (!left.includes(current)) show(left[0]);
+  }
+
+  function sort() {
+    const name = order.value;
+    const value = (item) => item.firstElementChild.dataset[name];
+    // What has no value comes last; numbers fall, names rise.
+    const compare = (one, other) => {
+      const [first, second] = [value(one), value(other)];
+      if (first === undefined || second === undefined) return (first === undefined) - (second === undefined);
+      return name === "task" ? first.localeCompare(second, undefined, { numeric: true }) : second - first;
+    };
+    sorted = name ? [...items].sort(compare) : items;
+    viewer.querySelector(".list ol").append(...sorted);
+    filter();
+  }
+
+  function move(event) {
+    const by = { j: 1, k: -1 }[event.key];
+    const isTyping = event.target.closest?.("input, select, textarea");
+    if (!by || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+    const left = sorted.filter((item) => !item.hidden);
+    const next = left[left.indexOf(current) + by];
+    if (!next) return;
+    show(next);
+    next.scrollIntoView({ block: "nearest" });
   }
 
   function describe(token) {
@@ -31,6 +72,7 @@ function start(viewer) {
     const lines = [token.classList[1] + (id ? `, token ${id}` : "")];
     if (logprob) lines.push(`log-probability ${logprob} (p ${Math.exp(logprob).toPrecision(2)})`);
     if (coefficient) lines.push(`coefficient ${coefficient}`);
+    if (token.classList.contains("part")) lines.push("a part of the character that a later token completes");
     return lines.join("\n");
   }
 
@@ -65,6 +107,9 @@ function start(viewer) {
       show(item);
     });
   for (const choice of choices) choice.addEventListener("change", filter);
+  order.addEventListener("change", sort);
+  search.addEventListener("input", filter);
+  document.addEventListener("keydown", move);
   for (const transcript of viewer.querySelectorAll(".transcript")) {
     transcript.addEventListener("keydown", step);
     transcript.addEventListener("blur", () => point(null));
