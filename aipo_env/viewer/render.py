@@ -414,11 +414,11 @@ def _token_places(episode: Episode) -> list[_Place]:
         numbers.append(number)
     is_known = number + 1 == len(roles)
     places: list[_Place] = []
-    for author, turn, message in zip(authors, turns, numbers, strict=True):
+    for author, turn, number in zip(authors, turns, numbers, strict=True):
         if author == Author.POLICY:
             places.append(_Place(turn, 0, "assistant"))
         elif turn == 0 and is_known:
-            places.append(_Place(turn, message, roles[message]))
+            places.append(_Place(turn, number, roles[number]))
         else:
             places.append(_Place(turn, 0, ""))
     return places

@@ -12,7 +12,13 @@ from typing import Any
 
 from aipo_env import CONSULT_OUTCOMES, DataError, check_place, shown
 from aipo_learner.reporting.charts import Series
-from aipo_learner.run.metrics_log import is_number, read_metrics
+from aipo_learner.reporting.run_files import (
+    Evaluation,
+    lookup,
+    read_evaluations,
+    read_settings,
+)
+from aipo_learner.run.metrics_log import BEFORE_FIRST_STEP, is_number, read_metrics
 
 ARMS = {
     "aipo": ("AIPO", "consults agents and learns from what they wrote"),
@@ -23,6 +29,14 @@ ARMS = {
 under its own name.
 """
 
+TOKENS_PER_SECOND = "policy_tokens_per_second"
+"""Of the rows of an arm: the tokens that its policy wrote in a step, over the seconds
+of the whole step.
+"""
+_STORED = ("episodes", "sft_episodes")
+"""Settings of a run's source that name files of episodes to learn from."""
+_MAX_ROLLOUTS = 10**9
+"""A step has fewer: settings that say more are none of ours."""
 MAX_NAME_BYTES = 255
 """Longest name that common file systems take for a folder."""
 PASS_AT = "pass@"
@@ -46,6 +60,10 @@ class Arm:
         rows: Its metrics, one row per step.
         rollouts_per_step: Turns steps into rollouts; 1 where some arm's number of
             rollouts is unknown.
+        name: What readers call it; "" for the folder's name.
+        settings: Those that it was started with, as far as they can be read.
+        evaluations: What `aipo eval` measured of it.
+        remarks: What of its folder was left out, in sentences.
     """
 
     folder: Path
@@ -53,13 +71,77 @@ class Arm:
     summary: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Mapping[str, Any]] = ()
     rollouts_per_step: float = 1.0
+    name: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    evaluations: Sequence[Evaluation] = ()
+    remarks: Sequence[str] = ()
 
     @property
     def title(self) -> str:
         """The name that readers see."""
-        name = self.folder.name
+        if self.name:
+            return self.name
+        # "." and ".." have names of their own.
+        name = self.folder.name.strip(".") and self.folder.name
+        name = name or self.folder.resolve().name
         title, _ = ARMS.get(name, (name, ""))
         return title
+
+    @property
+    def is_imitation(self) -> bool:
+        """Whether it imitated stored episodes."""
+        return bool(lookup(self.settings, "source", "sft_episodes"))
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it learned from stored episodes, and sampled none."""
+        return _is_stored(self.settings)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that it made."""
+        return sum(row["step"] != BEFORE_FIRST_STEP for row in self.rows)
+
+    @property
+    def num_rollouts(self) -> float | None:
+        """Rollouts that it sampled in training, if they are known."""
+        measured = self.number("rollouts")
+        if measured is not None or self.is_stored:
+            return measured
+        numbers = [rollouts_of(row, self.settings) for row in self.rows]
+        known = [number for number in numbers if number is not None]
+        return sum(known) if known else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds that sampling and updates took, if they are known."""
+        measured = self.number("seconds")
+        if measured is not None:
+            return measured
+        seconds = [seconds_of(row) for row in self.rows]
+        known = [number for number in seconds if number is not None]
+        return sum(known) if known else None
+
+    @property
+    def num_policy_tokens(self) -> float | None:
+        """Tokens that its policy wrote in training, if they are known."""
+        if self.is_stored:
+            return None
+        numbers = [policy_tokens_of(row, self.settings) for row in self.rows]
+        known = [number for number in numbers if number is not None]
+        return sum(known) if known else None
+
+    @property
+    def num_agent_tokens(self) -> float | None:
+        """Tokens of its agents' answers, where they were counted."""
+        total = 0.0
+        for row in self.rows:
+            # A mean over the answered ones.
+            length: Any = row.get("reply_tokens")
+            number: Any = row.get("consults/answered")
+            if is_number(length) and is_number(number):
+                total += length * number
+        return total or None
 
     @property
     def description(self) -> str:
@@ -161,8 +243,10 @@ class Arm:
             low = []
             high = []
         is_after = when == "after"
+        # An evaluation is named by its task set.
+        after_name = self.name or f"{self.title}, after"
         return Series(
-            name=f"{self.title}, after" if is_after else "before training",
+            name=after_name if is_after else "before training",
             style=self.style if is_after else BEFORE_STYLE,
             xs=ks,
             ys=[float(measured[f"{PASS_AT}{k}"]) for k in ks],
@@ -171,17 +255,39 @@ class Arm:
         )
 
 
+def measured_arms(arms: Sequence[Arm]) -> list[Arm]:
+    """Return what `aipo eval` measured of runs, each as an arm measured after training.
+
+    Its name is the task set's, behind the run's where there are several runs.
+    """
+    found: list[Arm] = []
+    for arm in arms:
+        for evaluation in arm.evaluations:
+            name = evaluation.name
+            if len(arms) > 1:
+                name = f"{arm.title}: {name}"
+            summary = {
+                column: {"after": evaluation.scores[column]}
+                for column in ("unaided", "aided")
+                if column in evaluation.scores
+            }
+            style = (arms[0].style + len(found)) % BEFORE_STYLE
+            found.append(
+                Arm(folder=arm.folder, style=style, name=name, summary=summary)
+            )
+    return found
+
+
 def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
     """Yield the arms that the summary or a sub-folder with metrics names.
 
-    Those of the demo come first. A folder with metrics of its own is a single run,
-    whose summary is the `scores.json` of `aipo eval`.
+    Those of the demo come first. A folder with metrics of its own is a single run.
 
     Raises:
         DataError: A name is that of no folder within, or a file of metrics is corrupt.
     """
     if (folder / "metrics.jsonl").is_file():
-        yield _single_run(folder, summary)
+        yield _arm(folder, style=0)
         return
     parts = lookup(summary, "arms")
     if not isinstance(parts, Mapping):
@@ -198,25 +304,71 @@ def read_arms(folder: Path, summary: Mapping[str, Any]) -> Iterator[Arm]:
         if name not in names:
             continue
         part = parts.get(name)
-        arm = Arm(
-            folder=folder / name,
-            style=position % BEFORE_STYLE,
-            summary=part if isinstance(part, Mapping) else {},
-            rows=read_metrics(check_place(folder / name / "metrics.jsonl")),
-        )
-        arms.append(arm)
+        arm = _arm(folder / name, style=position % BEFORE_STYLE)
+        arms.append(replace(arm, summary=part if isinstance(part, Mapping) else {}))
     yield from _over_rollouts(arms)
 
 
-def _single_run(folder: Path, scores: Mapping[str, Any]) -> Arm:
-    """Return the only arm of a folder that is a run itself."""
-    summary = {
-        column: {"after": scores[column]}
-        for column in ("unaided", "aided")
-        if column in scores
-    }
+def _arm(folder: Path, *, style: int) -> Arm:
+    """Return the arm of a run's folder."""
     rows = read_metrics(check_place(folder / "metrics.jsonl"))
-    return Arm(folder=folder, style=0, summary=summary, rows=rows)
+    settings, remarks = read_settings(folder)
+    evaluations, more_remarks = read_evaluations(folder)
+    return Arm(
+        folder=folder,
+        style=style,
+        rows=[_with_speed(row, settings) for row in rows],
+        settings=settings,
+        evaluations=evaluations,
+        remarks=[*remarks, *more_remarks],
+    )
+
+
+def _with_speed(row: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of metrics with the policy's tokens per second, if known."""
+    number = policy_tokens_of(row, settings)
+    seconds = seconds_of(row)
+    if number is None or not seconds or _is_stored(settings):
+        return row
+    return {**row, TOKENS_PER_SECOND: number / seconds}
+
+
+def _is_stored(settings: Mapping[str, Any]) -> bool:
+    """Return whether a run with such settings learns from stored episodes."""
+    return any(lookup(settings, "source", name) for name in _STORED)
+
+
+def rollouts_of(row: Mapping[str, Any], settings: Mapping[str, Any]) -> float | None:
+    """Return how many rollouts a step sampled; None if that is unknown."""
+    num_groups: Any = settings.get("groups_per_step")
+    group_size: Any = settings.get("group_size")
+    if row["step"] == BEFORE_FIRST_STEP:
+        return None
+    for number in (num_groups, group_size):
+        if not is_number(number) or not 0 < number < _MAX_ROLLOUTS:
+            return None
+    num_refilled: Any = row.get("groups/refilled", 0)
+    if not is_number(num_refilled):
+        num_refilled = 0
+    return float((num_groups + num_refilled) * group_size)
+
+
+def policy_tokens_of(
+    row: Mapping[str, Any], settings: Mapping[str, Any]
+) -> float | None:
+    """Return how many tokens the policy wrote in a step; None if that is unknown."""
+    num_rollouts = rollouts_of(row, settings)
+    length: Any = row.get("policy_tokens_per_episode")
+    if num_rollouts is None or not is_number(length):
+        return None
+    return num_rollouts * length
+
+
+def seconds_of(row: Mapping[str, Any]) -> float | None:
+    """Return how long sampling and update of a step took; None if that is unknown."""
+    parts: list[Any] = [row.get("seconds/rollouts"), row.get("seconds/update")]
+    known = [part for part in parts if is_number(part) and part >= 0]
+    return sum(known) if known else None
 
 
 def _over_rollouts(arms: Sequence[Arm]) -> Iterator[Arm]:
@@ -250,15 +402,6 @@ def check_arm_name(name: str, folder: Path) -> None:
             f"{folder}: its summary names the run {shown(name)}, which is no folder in"
             " it. Mend summary.json, or report on that run by itself."
         )
-
-
-def lookup(tree: Any, *keys: str) -> Any:
-    """Return what stands under nested keys, or None."""
-    for key in keys:
-        if not isinstance(tree, Mapping):
-            return None
-        tree = tree.get(key)
-    return tree
 
 
 def measured_k(measured: Any) -> list[int]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from aipo_env import escape_terminal
 
@@ -37,14 +38,28 @@ _STEPS_WANTED = 4
 """Into so many steps an axis is divided at least."""
 _ROUND_FACTORS = (1, 2, 2.5, 5, 10)
 """Distances of ticks that read well, times a power of ten."""
-_LEAST_RANGE = 1e-9
+_LEAST_RANGE = 1e-15
 """An axis is taken to be so long at least: its step has a logarithm."""
 _STEP_SLACK = 0.99
 """Share of the wanted step that a round one has to reach."""
 _TICK_SLACK = 1e-9
 """Share of a step by which rounding may miss a tick."""
-_TICK_DECIMALS = 10
-"""To which ticks are rounded, so that 3 x 0.1 is no 0.30000000000000004."""
+_TICK_DIGITS = 2
+"""Digits of a step to which ticks are rounded, so that 3 x 0.1 is no
+0.30000000000000004.
+"""
+_FLAT_SHARE = 1e-6
+"""Values that differ by a smaller part of the largest are one value."""
+_FLAT_MARGIN = 0.1
+"""An axis of one value reaches this part of it to either side."""
+_SMALLEST = 1e-12
+"""Values that are all nearer to 0 are what rounding leaves of it."""
+_MAX_READINGS = 120
+"""Places of a chart at which its values can be read."""
+_DECIMAL_RANGE = (1e-3, 1e6)
+"""Numbers from the first up to the second are written without a power of ten."""
+_AXIS_DIGITS, _READING_DIGITS = 5, 4
+"""Digits of numbers beside an axis, and of those that are read from a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +101,10 @@ def line_chart(
     x_label: str,
     faint: Sequence[Series] = (),
     share: bool = True,
+    fitted: bool = False,
     log2_x: bool = False,
 ) -> str:
-    """Return an SVG of lines over x.
+    """Return an SVG of lines over x, whose values can be read where it is pointed at.
 
     Args:
         lines: One or more, none of them empty.
@@ -96,6 +112,7 @@ def line_chart(
         x_label: What x is; markup as it stands.
         faint: Lines behind the others, such as values before smoothing.
         share: y is a share, shown in per cent up to 100; else any number.
+        fitted: The y axis goes from the least value to the greatest; else it has 0.
         log2_x: x is a power of two each, on a logarithmic axis; points are marked.
     """
     xs: list[float] = []
@@ -107,9 +124,12 @@ def line_chart(
         ys.extend(line.low)
         ys.extend(line.high)
     right = max(xs)
-    # An axis of next to nothing has no ticks to tell apart.
-    top = max(ys) if max(ys) > _LEAST else 1.0
-    y_ticks = _ticks(min(0.0, *ys), 1.0 if share else top)
+    if fitted:
+        y_ticks = _fitted_ticks(min(ys), max(ys))
+    else:
+        # An axis of next to nothing has no ticks to tell apart.
+        top = max(ys) if max(ys) > _LEAST else 1.0
+        y_ticks = _ticks(min(0.0, *ys), 1.0 if share else top)
     x_ticks = sorted(set(xs)) if log2_x else _ticks(0, right)
     plot = _Plot(
         x_range=(x_ticks[0], right),
@@ -119,7 +139,8 @@ def line_chart(
     # What comes later is drawn above what came before.
     parts: list[str] = []
     for tick in y_ticks:
-        parts.append(plot.row(tick, _percent(tick) if share else f"{tick:g}"))
+        text = _percent(tick) if share else short_number(tick, _AXIS_DIGITS)
+        parts.append(plot.row(tick, text))
     for tick in x_ticks:
         # The last tick may lie beyond the last point, where the lines' area ends.
         if tick <= right:
@@ -134,6 +155,9 @@ def line_chart(
     parts += [plot.path(line, "line") for line in lines]
     if log2_x:
         parts += [plot.marks(line) for line in lines]
+    else:
+        # Before smoothing, where lines are smoothed.
+        parts += plot.readings(faint or lines, x_label, share=share)
     return (
         f'<svg role="img" aria-label="{_text(label)}" viewBox="0 0 {WIDTH}'
         f' {HEIGHT}">{"".join(parts)}</svg>'
@@ -220,9 +244,36 @@ class _Plot:
             marks.append(
                 f'<circle class="dot s{style}" cx="{self.x(x):.1f}"'
                 f' cy="{self.y(y):.1f}" r="{_MARK_RADIUS}">'
-                f"<title>{name}: {100 * y:.1f}% at {x:g}</title></circle>"
+                f"<title>{name}: {share_text(y)} at {x:g}</title></circle>"
             )
         return "".join(marks)
+
+    def readings(
+        self, lines: Sequence[Series], x_label: str, *, share: bool
+    ) -> list[str]:
+        """Return areas that say the values of all lines at an x when pointed at."""
+        values_at: dict[float, list[str]] = {}
+        for line in lines:
+            for x, y in zip(line.xs, line.ys, strict=True):
+                value = share_text(y) if share else short_number(y, _READING_DIGITS)
+                values_at.setdefault(x, []).append(f"{_text(line.name)}: {value}")
+        xs = sorted(values_at)
+        # Rounded up, since a stride that is too short would keep too many.
+        stride = math.ceil(len(xs) / _MAX_READINGS)
+        xs = xs[::stride]
+        # Each area reaches halfway to its neighbours.
+        middles = [(self.x(one) + self.x(next)) / 2 for one, next in pairwise(xs)]
+        edges = [float(_LEFT), *middles, float(WIDTH - _RIGHT)]
+        height = HEIGHT - _TOP - _BOTTOM
+        areas: list[str] = []
+        for x, (left, right) in zip(xs, pairwise(edges), strict=True):
+            text = "\n".join([f"{x_label}: {x:,.0f}", *values_at[x]])
+            areas.append(
+                f'<rect class="reading" x="{left:.1f}" y="{_TOP}"'
+                f' width="{max(0.0, right - left):.1f}" height="{height}">'
+                f"<title>{text}</title></rect>"
+            )
+        return areas
 
     def _points(self, xs: Sequence[float], ys: Sequence[float]) -> str:
         """Return points as the attribute `points` lists them."""
@@ -243,7 +294,41 @@ def _ticks(low: float, high: float) -> list[float]:
     # Without the slack, a bound that is a tick itself may get another one beyond it.
     first = math.floor(low / step + _TICK_SLACK)
     last = math.ceil(high / step - _TICK_SLACK)
-    return [round(index * step, _TICK_DECIMALS) for index in range(first, last + 1)]
+    num_decimals = _TICK_DIGITS - math.floor(math.log10(step))
+    return [round(index * step, num_decimals) for index in range(first, last + 1)]
+
+
+def _fitted_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers that enclose values, and are never all the same."""
+    largest = max(abs(low), abs(high))
+    if largest < _SMALLEST:
+        return _ticks(0.0, 1.0)
+    if high - low < _FLAT_SHARE * largest:
+        low -= _FLAT_MARGIN * largest
+        high += _FLAT_MARGIN * largest
+    return _ticks(low, high)
+
+
+def short_number(value: float, num_digits: int = _READING_DIGITS) -> str:
+    """Return a number in few characters, with a minus sign and no hyphen.
+
+    >>> short_number(0.00025)
+    '2.5e−4'
+    """
+    low, high = _DECIMAL_RANGE
+    if value == 0 or low <= abs(value) < high:
+        # All digits before the point, also where they are more than asked for.
+        is_long = abs(value) >= 10 ** (num_digits - 1)
+        text = f"{value:,.0f}" if is_long else f"{value:.{num_digits}g}"
+        return text.replace("-", "−")
+    mantissa, exponent = f"{value:.{num_digits - 1}e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}e{int(exponent)}".replace("-", "−")
+
+
+def share_text(value: float) -> str:
+    """Return a share in per cent, with one decimal."""
+    return f"{100 * value:.1f}%".replace("-", "−")
 
 
 def _percent(value: float) -> str:

@@ -4,8 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aipo_env import CONSULT_KINDS
-from aipo_learner.reporting.arms import Arm
-from aipo_learner.reporting.charts import Series, line_chart, smoothed
+from aipo_learner.reporting.arms import TOKENS_PER_SECOND, Arm, measured_arms
+from aipo_learner.reporting.charts import (
+    Series,
+    line_chart,
+    share_text,
+    short_number,
+    smoothed,
+)
 
 _KIND_STYLE = 3
 """Line styles of consult kinds begin here, so that no kind looks like an arm."""
@@ -21,12 +27,14 @@ class _Curve:
     Args:
         metric: Its name in the rows.
         minus: Another metric, which is taken from it; "" for none.
+        share: It is a share, shown in per cent; else any number, on an axis that fits.
     """
 
     metric: str
     minus: str = ""
     title: str
     caption: str
+    share: bool = True
 
 
 _SUCCESS = (
@@ -74,6 +82,105 @@ _AGENT_TOKENS = (
         ),
     ),
 )
+_STANDARD = (
+    _Curve(
+        metric="reward",
+        title="Reward",
+        caption="The mean over the rollouts of a step that have one.",
+        share=False,
+    ),
+    _Curve(
+        metric="loss",
+        title="Loss",
+        caption=(
+            "What an update descends. It is new with each batch, and need not fall"
+            " where rewards rise."
+        ),
+        share=False,
+    ),
+    _Curve(
+        metric="entropy",
+        title="Entropy",
+        caption=(
+            "Mean per token the policy wrote, in nats: near 0 it always says the same,"
+            " and finds nothing new."
+        ),
+        share=False,
+    ),
+    _Curve(
+        metric="grad_norm",
+        title="Gradient norm",
+        caption="Before it is scaled down: peaks are steps that would tear the policy.",
+        share=False,
+    ),
+    _Curve(
+        metric="kl_sampler",
+        title="Learner against sampler",
+        caption=(
+            "KL divergence in nats per token at the same weights: what grows here is no"
+            " learning but a difference between two engines."
+        ),
+        share=False,
+    ),
+    _Curve(
+        metric="kl_ref",
+        title="Policy against reference",
+        caption="KL divergence in nats per token: how far it went from where it began.",
+        share=False,
+    ),
+    _Curve(
+        metric="clip_fraction",
+        title="Clipped tokens",
+        caption="Share of the policy's tokens whose ratio left the clipping range.",
+    ),
+    _Curve(
+        metric="effective_sample_size",
+        title="Effective sample size",
+        caption=(
+            "Share of the sampled tokens that the weights of importance sampling leave:"
+            " 100% where learner and sampler agree."
+        ),
+    ),
+    _Curve(
+        metric="policy_tokens_per_episode",
+        title="Length",
+        caption="The policy's tokens per episode.",
+        share=False,
+    ),
+    _Curve(
+        metric="truncated",
+        title="Truncated",
+        caption=(
+            "Share of the rollouts that a limit cut off. Where it is high, the limits"
+            " decide the reward."
+        ),
+    ),
+    _Curve(
+        metric="lr",
+        title="Learning rate",
+        caption="Of the step's updates.",
+        share=False,
+    ),
+    _Curve(
+        metric="seconds/rollouts",
+        title="Seconds for rollouts",
+        caption="What the step waited for its rollouts, agents and verifiers included.",
+        share=False,
+    ),
+    _Curve(
+        metric="seconds/update",
+        title="Seconds for the update",
+        caption="Rows, gradients and the optimiser's step.",
+        share=False,
+    ),
+    _Curve(
+        metric=TOKENS_PER_SECOND,
+        title="Tokens per second",
+        caption="Tokens the policy wrote in a step, over all seconds of the step.",
+        share=False,
+    ),
+)
+"""What is looked at in any training run, where it was recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +192,16 @@ class Figure:
         caption: What it means, in a sentence.
         svg: The chart, as markup.
         legend: The name and the style of each line.
+        head: Of the chart's numbers, in a table: its columns.
+        numbers: Its rows: the name of a line and a cell for each column.
     """
 
     title: str
     caption: str
     svg: str
     legend: Sequence[tuple[str, int]] = ()
+    head: Sequence[str] = ()
+    numbers: Sequence[Sequence[str]] = ()
 
 
 def figures(arms: Sequence[Arm]) -> dict[str, list[Figure]]:
@@ -103,16 +214,20 @@ def figures(arms: Sequence[Arm]) -> dict[str, list[Figure]]:
         " cut off are “truncated”.",
         share=True,
     )
+    # What stored episodes tell of success and consultations is not the policy's.
+    sampled = [arm for arm in arms if not arm.is_stored]
+    measured = measured_arms(arms)
     consultations = _by_metric(
-        arms,
+        sampled,
         {f"consult_rate/{kind}": kind for kind in CONSULT_KINDS},
         "Consultations in training",
         "Answered consultations per rollout that may consult, by kind of agent.",
         share=False,
     )
     return {
-        "ability": _ability_figures(arms),
-        "learning": [*_curves(arms, _SUCCESS), *evaluations],
+        "ability": _ability_figures([*arms, *measured]),
+        "learning": [*_curves(sampled, _SUCCESS), *evaluations],
+        "standard": _curves(arms, _STANDARD),
         "agent_tokens": _curves(arms, _AGENT_TOKENS),
         "consultation": consultations,
     }
@@ -152,6 +267,11 @@ def _ability_figures(arms: Sequence[Arm]) -> list[Figure]:
         ),
         svg=svg,
         legend=[(line.name, line.style) for line in lines],
+        head=["k = 1", "largest k"],
+        numbers=[
+            [line.name, share_text(line.ys[0]), share_text(line.ys[-1])]
+            for line in lines
+        ],
     )
     return [figure]
 
@@ -164,7 +284,12 @@ def _curves(arms: Sequence[Arm], curves: Sequence[_Curve]) -> list[Figure]:
         candidates = [arm.curve(curve.metric, minus=curve.minus) for arm in arms]
         lines = [line for line in candidates if line is not None]
         figures += _figure(
-            lines, curve.title, curve.caption, share=True, x_label=x_label
+            lines,
+            curve.title,
+            curve.caption,
+            share=curve.share,
+            fitted=not curve.share,
+            x_label=x_label,
         )
     return figures
 
@@ -199,15 +324,39 @@ def _by_metric(
 
 
 def _figure(
-    lines: Sequence[Series], title: str, caption: str, *, share: bool, x_label: str
+    lines: Sequence[Series],
+    title: str,
+    caption: str,
+    *,
+    share: bool,
+    fitted: bool = False,
+    x_label: str,
 ) -> list[Figure]:
     """Return a figure of smoothed curves and the values they are made from, if any."""
     if not lines:
         return []
-    smooth = [smoothed(line) for line in lines]
-    svg = line_chart(smooth, label=title, x_label=x_label, faint=lines, share=share)
-    legend = [(line.name, line.style) for line in lines]
-    return [Figure(title=title, caption=caption, svg=svg, legend=legend)]
+    svg = line_chart(
+        [smoothed(line) for line in lines],
+        label=title,
+        x_label=x_label,
+        faint=lines,
+        share=share,
+        fitted=fitted,
+    )
+    number = share_text if share else short_number
+    numbers: list[list[str]] = []
+    for line in lines:
+        values = (line.ys[0], line.ys[-1], min(line.ys), max(line.ys))
+        numbers.append([line.name, *(number(value) for value in values)])
+    figure = Figure(
+        title=title,
+        caption=caption,
+        svg=svg,
+        legend=[(line.name, line.style) for line in lines],
+        head=["first", "last", "lowest", "highest"],
+        numbers=numbers,
+    )
+    return [figure]
 
 
 def _x_label(arms: Sequence[Arm]) -> str:

@@ -24,16 +24,28 @@ from aipo_env import (
 )
 from aipo_learner.learn.coefficients import read_coefficients
 from aipo_learner.policy.load import policy_folder
-from aipo_learner.reporting.arms import Arm, read_arms
+from aipo_learner.reporting.arms import Arm, measured_arms, read_arms
 from aipo_learner.reporting.charts import legend_key
+from aipo_learner.reporting.facts import (
+    cost_facts,
+    duration,
+    last_written,
+    settings_facts,
+)
 from aipo_learner.reporting.figures import figures
+from aipo_learner.reporting.run_files import flat_settings
 from aipo_learner.reporting.token_text import token_decoder
+from aipo_learner.reporting.trend import answer
 from aipo_learner.settings.arguments import read_object
 
 _EVALUATION = "evaluation-*.jsonl"
 """Files of episodes that were played to measure the policy."""
 _TRAINING = "step-*.jsonl"
 """Files of episodes of single training steps."""
+_OF_EVALUATION = "episodes.jsonl"
+"""The file of episodes beside the scores of `aipo eval`."""
+_RUN_PAGE, _COMPARISON_PAGE = "run.html.j2", "report.html.j2"
+"""Templates of the two kinds of pages."""
 _AIPO = "aipo"
 """Folder of the arm in question; all others are what it is compared with."""
 MAX_SUMMARY_BYTES = 64 * 2**20
@@ -49,47 +61,97 @@ def write_report(folder: Path) -> Path:
     """Write `folder/report.html` about a comparison or a single run; return its path.
 
     A comparison's folder has `summary.json` and its arms' folders, a run's
-    `metrics.jsonl` and, when `aipo eval --out` wrote there, `scores.json`. An arm's
-    folder may hold `metrics.jsonl`, `checkpoints`, `episodes/step-*.jsonl` of its
-    training and `episodes/evaluation-*.jsonl` after it; `before/episodes` those before
-    it. What is missing is left out.
+    `metrics.jsonl`. A run's folder may hold `config.json`, `checkpoints`,
+    `episodes/step-*.jsonl` of its training, `episodes/evaluation-*.jsonl` after it, and
+    what `aipo eval --out` wrote there or in a folder within it; `before/episodes` are
+    those before training. What is missing is left out.
 
     Raises:
         DataError: There is nothing to report on, or a file is corrupt.
         ConfigError: jinja2 is not installed.
     """
     is_run = (folder / "metrics.jsonl").is_file()
-    summary_name = "scores.json" if is_run else "summary.json"
-    summary = _read_summary(folder / summary_name)
+    summary = {} if is_run else _read_summary(folder / "summary.json")
     arms = list(read_arms(folder, summary))
     if not arms:
         raise DataError(
             f"{folder}: holds no run. Give the --out folder of `aipo train` or `aipo"
             " demo`."
         )
-    versions = summary.get("versions")
-    if not isinstance(versions, Mapping):
-        versions = {}
     templates = html_templates(Path(__file__).parent / "templates")
     templates.filters["percent"] = _percent
+    templates.filters["duration_of_run"] = duration
     # The page escapes every text but those that say they are markup.
     templates.globals["legend_key"] = lambda style: Markup(legend_key(style))
-    page = templates.get_template("report.html.j2").render(
-        title=_headline(arms),
-        comparison=_comparison(arms),
+    measured = measured_arms(arms)
+    page = templates.get_template(_RUN_PAGE if is_run else _COMPARISON_PAGE).render(
         arms=arms,
-        bottlenecks=_without_doubles(arm.bottlenecks for arm in arms),
+        measured=measured,
+        bottlenecks=_without_doubles(arm.bottlenecks for arm in (*arms, *measured)),
         **figures(arms),
         outcomes=_without_doubles(arm.consults for arm in arms),
         episodes=_episodes(folder, arms),
-        differences=_differences(arms, summary.get("against")),
         evaluation=_evaluation(arms),
-        seed=summary.get("seed"),
-        versions=versions,
+        remarks=_remarks(arms),
+        **(_of_run(arms[0]) if is_run else _of_comparison(arms, summary)),
     )
     path = folder / "report.html"
     write_anew(path, page)
     return path
+
+
+def _of_run(arm: Arm) -> dict[str, Any]:
+    """Return what the page of a single run says beside its figures."""
+    return {
+        "title": arm.title,
+        "answer": answer(
+            arm.rows, is_stored=arm.is_stored, is_imitation=arm.is_imitation
+        ),
+        "facts": settings_facts(arm),
+        "costs": cost_facts(arm),
+        "written": last_written(arm),
+        "settings": flat_settings(arm.settings),
+        "columns": _columns([arm]),
+    }
+
+
+def _of_comparison(arms: Sequence[Arm], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page of a comparison says beside its figures."""
+    versions = summary.get("versions")
+    if not isinstance(versions, Mapping):
+        versions = {}
+    return {
+        "title": _headline(arms),
+        "comparison": _comparison(arms),
+        "columns": _columns(arms),
+        "differences": _differences(arms, summary.get("against")),
+        "seed": summary.get("seed"),
+        "versions": versions,
+    }
+
+
+def _columns(arms: Sequence[Arm]) -> dict[str, bool]:
+    """Return which columns of the table of arms say something of any of them."""
+    values: dict[str, list[float | None]] = {
+        "rollouts": [arm.num_rollouts for arm in arms],
+        "minutes": [arm.seconds for arm in arms],
+        "before": [arm.number("unaided", "before", "pass@1") for arm in arms],
+        "after": [arm.number("unaided", "after", "pass@1") for arm in arms],
+        "largest": [arm.largest_k for arm in arms],
+        "aided": [arm.number("aided", "after", "pass@1") for arm in arms],
+        "gap": [arm.gap for arm in arms],
+    }
+    return {
+        name: any(value is not None for value in column)
+        for name, column in values.items()
+    }
+
+
+def _remarks(arms: Sequence[Arm]) -> list[str]:
+    """Return what of the arms' folders was left out, in sentences."""
+    if len(arms) == 1:
+        return list(arms[0].remarks)
+    return [f"{arm.title}: {remark}" for arm in arms for remark in arm.remarks]
 
 
 def _without_doubles(names: Iterable[Iterable[str]]) -> list[str]:
@@ -163,7 +225,10 @@ def _comparison(arms: Sequence[Arm]) -> str:
         parts.append(part)
     if not parts:
         return ""
-    return f"For comparison, the policy alone came to {' and '.join(parts)}."
+    # Where none is the arm in question, none is what it is compared with.
+    has_leader = any(arm.folder.name == _AIPO for arm in arms)
+    start = "For comparison, the" if has_leader else "The"
+    return f"{start} policy alone came to {' and '.join(parts)}."
 
 
 def _percent(share: float | None) -> str:
@@ -216,6 +281,7 @@ def _episodes(folder: Path, arms: Sequence[Arm]) -> str:
     for arm, own in zip(arms, tokenizers, strict=True):
         exhibits += _of_training(arm, own)
         exhibits += _of_evaluations(arm.folder, f"{arm.title}, after training", [own])
+        exhibits += _of_task_sets(arm, own)
     if not exhibits:
         return ""
     return episodes_section(
@@ -239,6 +305,22 @@ def _of_evaluations(
         for episode, coefficients in _read(path)[:_PER_EVALUATION]:
             texts = _fitting(tokenizers, episode)
             exhibits.append(_Exhibit(source, episode, coefficients, texts))
+    return exhibits
+
+
+def _of_task_sets(arm: Arm, tokenizer: TokenTexts | None) -> list[_Exhibit]:
+    """Return the first episodes that `aipo eval` kept of each task set."""
+    exhibits: list[_Exhibit] = []
+    for evaluation in arm.evaluations:
+        path = evaluation.folder / _OF_EVALUATION
+        # A link may lead anywhere, and a pipe has no end.
+        if path.is_symlink() or not path.is_file():
+            continue
+        source = f"{arm.title}, {evaluation.name}"
+        for episode in itertools.islice(read_episodes(path), _PER_EVALUATION):
+            unknown = np.full(len(episode.tokens), np.nan, np.float32)
+            texts = _fitting([tokenizer], episode)
+            exhibits.append(_Exhibit(source, episode, unknown, texts))
     return exhibits
 
 

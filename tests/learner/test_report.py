@@ -27,6 +27,7 @@ from aipo_learner.reporting.report import _differences, write_report
 from aipo_learner.reporting.token_text import token_decoder
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b[2J\u202e"
+HUGE = 10**400
 
 
 class Page(HTMLParser):
@@ -453,6 +454,268 @@ def test_a_single_run_is_reported_with_the_scores_of_its_evaluation(
     assert 'class="tile' in report(run)
 
 
+SETTINGS: dict[str, Any] = {
+    "policy": "./qwen",
+    "num_steps": 50,
+    "groups_per_step": 12,
+    "group_size": 8,
+    "lr": 0.0007,
+    "warmup_steps": 10,
+    "temperature": 1.0,
+    "seed": 3,
+    "independence": "internalised",
+    "objective": {"base": "grpo", "agent_rule": "floored"},
+    "environment": {
+        "source": "file:mine.jsonl",
+        "agents": {"verify": "openai:m@http://me:secret@host/v1"},
+    },
+    "source": {"episodes": "", "sft_episodes": ""},
+}
+
+
+def one_run(folder: Path, settings: object = SETTINGS, number: int = 40) -> Path:
+    """Write the folder of a run whose success alone rises from 0 to nearly 1."""
+    folder.mkdir(parents=True)
+    lines = [
+        {
+            "step": step,
+            "rows": 8,
+            "success/unaided": (step - 1) / number,
+            "success/aided": 0.9,
+            "reward": 0.5,
+            "loss": -0.25 - step / 1_000,
+            "entropy": 0.5,
+            "policy_tokens_per_episode": 100.0,
+            "reply_tokens": 5.0,
+            "consults/answered": 20,
+            "truncated": 0.0,
+            "lr": 1e-6 * step,
+            "seconds/rollouts": 60.0,
+            "seconds/update": 30.0,
+        }
+        for step in range(1, number + 1)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    os.utime(folder / "metrics.jsonl", (1_700_000_000, 1_700_000_000))
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def words(text: str) -> str:
+    """Return what of a page is read, without its style and its script."""
+    text = re.sub(r"<(style|script)>.*?</\1>", " ", text, flags=re.DOTALL)
+    return " ".join(re.sub("<[^>]+>", " ", text).split())
+
+
+def test_a_single_run_says_what_it_was_what_it_cost_and_whether_it_learned(
+    tmp_path: Path,
+) -> None:
+    text = report(one_run(tmp_path / "mine"))
+    assert Page(text).of("h1") == ["mine"]
+    said = words(text)
+    assert "report of a run · last step 2023-11-14 22:13 UTC" in said
+    assert (
+        "Did it learn? Yes In training, success alone rose from 8.8% to 88.8% (means of"
+        " the first and the last 8 steps). In training, success with agents stayed at"
+        " 90.0%" in said
+    )
+    assert (
+        "From what Policy ./qwen Data file:mine.jsonl Agents verify:"
+        " openai:m@http://host/v1 Learning grpo, agents&#39; tokens floored,"
+        " internalised A step 12 tasks × 8 rollouts Learning rate 7e−4 after 10 steps"
+        " of warm-up Temperature 1 Steps 40 of 50 Seed 3 At what cost Rollouts 3,840"
+        " Tokens the policy wrote 384,000 Tokens of agents&#39; answers 4,000 Sampling"
+        " and updates 1.0 h" in said
+    )
+    # Nothing of a comparison, and no table of dashes.
+    assert "For comparison" not in said
+    assert "The arms" not in said
+    assert ">–<" not in text
+    assert "secret" not in text
+    assert "environment.source file:mine.jsonl" in said
+
+
+def test_a_run_is_called_by_its_own_name_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(one_run(tmp_path / "mine"))
+    write_report(Path())
+    assert Page(Path("report.html").read_text()).of("h1") == ["mine"]
+
+
+def test_a_run_shows_the_standard_curves_that_it_has(tmp_path: Path) -> None:
+    text = report(one_run(tmp_path / "mine"))
+    assert re.findall(r"<figure>\s*<h3>(.*?)</h3>", text)[3:] == [
+        "Reward",
+        "Loss",
+        "Entropy",
+        "Length",
+        "Truncated",
+        "Learning rate",
+        "Seconds for rollouts",
+        "Seconds for the update",
+        "Tokens per second",
+    ]
+    # Axes of what is no share fit the values; shares go up to 100%.
+    loss = chart(text, "Loss")
+    ticks = re.findall(r'class="value"[^>]*>([^<]+)<', loss)
+    assert ticks == ["−0.29", "−0.28", "−0.27", "−0.26", "−0.25"]
+    rate = re.findall(r'class="value"[^>]*>([^<]+)<', chart(text, "Learning rate"))
+    assert rate == ["0", "1e−5", "2e−5", "3e−5", "4e−5"]
+    truncated = re.findall(r'class="value"[^>]*>([^<]+)<', chart(text, "Truncated"))
+    assert truncated[-1] == "100%"
+    # 12 x 8 rollouts of 100 tokens in 90 seconds.
+    assert "<title>steps: 7\nmine: 106.7</title>" in chart(text, "Tokens per second")
+    assert "<title>steps: 7\nmine: −0.257</title>" in loss
+    assert "<title>steps: 21\nmine: 50.0%</title>" in chart(
+        text, "Success alone, in training"
+    )
+
+
+def test_a_long_run_has_a_bounded_number_of_readings(tmp_path: Path) -> None:
+    text = report(one_run(tmp_path / "mine", number=5_000))
+    assert chart(text, "Reward").count('class="reading"') <= 120
+    assert len(text) < 2**20
+
+
+SCORES = {"unaided": measured(0.4, 0.6), "settings": {"tasks": "math500"}}
+
+
+def test_evaluations_are_found_wherever_they_were_put(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "mine")
+    assert "Measured by aipo eval" not in report(run)
+    places = {".": "math500", "eval": "aime2025", "sets/a": "gpqa", "sets/b": "gpqa"}
+    for place, name in places.items():
+        (run / place).mkdir(parents=True, exist_ok=True)
+        scores = {**SCORES, "settings": {"tasks": name}}
+        (run / place / "scores.json").write_text(json.dumps(scores))
+    write_episodes(run / "eval" / "episodes.jsonl", [episode("of the set")] * 9)
+    text = report(run)
+    table = text[text.index("Measured by aipo eval") :]
+    table = table[: table.index("</table>")]
+    names = re.findall(r"</svg> ([^<]*)</th>", table)
+    assert names == ["math500", "aime2025", "gpqa", "gpqa (sets/b)"]
+    assert "40.0%" in table
+    assert text.count('class="tile s') == 4
+    assert "pass@k alone, on held-out tasks" in text
+    assert re.findall(r'data-source="([^"]*)"', text) == ["mine, aime2025"] * 3
+    assert "of the set" in text
+
+
+def test_evaluations_that_cannot_be_used_are_said_and_fail_nothing(
+    tmp_path: Path,
+) -> None:
+    run = one_run(tmp_path / "mine")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "scores.json").write_text(json.dumps(SCORES))
+    (run / "linked").symlink_to(secret)
+    for name in ("broken", "empty", "pipe", "link", "list", "odd"):
+        (run / name).mkdir()
+    (run / "broken" / "scores.json").write_text('{"unaided": ')
+    (run / "empty" / "scores.json").write_text("{}")
+    os.mkfifo(run / "pipe" / "scores.json")
+    (run / "link" / "scores.json").symlink_to(secret / "scores.json")
+    (run / "list" / "scores.json").write_text('{"unaided": [1]}')
+    odd = {"unaided": {"pass@1": HUGE, "num_samples": 0}, "settings": [HOSTILE]}
+    (run / "odd" / "scores.json").write_text(json.dumps(odd))
+    text = report(run)
+    assert "math500" not in text
+    footer = words(text[text.index("<footer>") :])
+    assert "empty/scores.json holds no scores." in footer
+    assert "list/scores.json holds no scores." in footer
+    assert re.findall(r"Left out: (\S+) cannot be read", footer) == [
+        "broken/scores.json",
+        "pipe/scores.json",
+    ]
+    assert str(tmp_path) not in text
+    assert "a pipe, where a file is needed" in footer
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        None,
+        5,
+        {},
+        {"policy": [HOSTILE], "lr": HUGE, "objective": 3, "environment": HOSTILE},
+        {
+            "policy": HOSTILE * 1_000,
+            "seed": {"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}},
+        },
+        {"group_size": True, "groups_per_step": -1, "num_steps": HOSTILE},
+        {"group_size": 10**9, "groups_per_step": 10**9, "lr": float("nan")},
+        {"group_size": 5e-324, "groups_per_step": 0.5, "lr": float("inf")},
+        {"source": {"episodes": 3, "sft_episodes": [HOSTILE]}, "lr": True},
+        {"source": 7, "environment": {"source": {"type": "file"}, "agents": [1]}},
+        {
+            HOSTILE * 100: {HOSTILE: [HOSTILE]},
+            "a": {str(x): None for x in range(9_999)},
+        },
+        {str(x): "y" * 500 for x in range(1_000)},
+    ],
+    ids=range(13),
+)
+def test_settings_of_a_stranger_fail_no_page(tmp_path: Path, settings: object) -> None:
+    text = report(one_run(tmp_path / "mine", settings))
+    page = Page(text)
+    assert page.of("h1") == ["mine"]
+    assert (page.tags.count("script"), page.tags.count("img")) == (1, 0)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+    assert len(text) < 2**20
+
+
+def test_unreadable_settings_are_said(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "mine")
+    (run / "config.json").write_text("{")
+    assert "Left out: config.json cannot be read" in words(report(run))
+    (run / "config.json").unlink()
+    (tmp_path / "elsewhere.json").write_text('{"policy": "private"}')
+    (run / "config.json").symlink_to(tmp_path / "elsewhere.json")
+    text = report(run)
+    assert "private" not in text
+    assert "a link, which is not followed" in text
+
+
+def test_what_stored_episodes_came_to_is_not_told_of_the_policy(tmp_path: Path) -> None:
+    stored = {**SETTINGS, "source": {"sft_episodes": "made.jsonl"}}
+    said = words(report(one_run(tmp_path / "mine", stored)))
+    assert "It imitates them better" in said
+    assert "Data made.jsonl (imitated) Learning imitation" in said
+    assert "success alone" not in said
+    assert "Success alone" not in said
+    assert "Tokens the policy wrote" not in said
+    assert "Rollouts 3,840" not in said
+
+
+def test_a_comparison_without_a_summary_has_no_columns_of_dashes(
+    tmp_path: Path,
+) -> None:
+    for name in ("one", "two"):
+        one_run(tmp_path / "cmp" / name)
+    text = report(tmp_path / "cmp")
+    table = text[text.index("<h2>The arms</h2>") :]
+    table = table[: table.index("</table>")]
+    assert re.findall(r'<th scope="col">(.*?)</th>', table) == [
+        "Arm",
+        "Rollouts",
+        "Minutes",
+    ]
+    assert re.findall("<td>(.*?)</td>", table) == ["3,840", "60.0"] * 2
+    (tmp_path / "cmp" / "two" / "scores.json").write_text(json.dumps(SCORES))
+    text = report(tmp_path / "cmp")
+    assert "two: math500</th>" in text
+
+
+def test_tables_that_scroll_can_say_so(tmp_path: Path) -> None:
+    text = report(run_folder(tmp_path))
+    assert text.count('<div class="scroll"') == text.count(
+        '<p class="hint quiet" hidden'
+    )
+    assert text.count('<div class="scroll"') >= 2
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
@@ -518,7 +781,6 @@ def test_links_in_a_shared_folder_are_not_followed(tmp_path: Path) -> None:
         write_report(folder)
 
 
-HUGE = 10**400
 ROW = '{"step": 0, "success/unaided": 0.5}\n'
 
 

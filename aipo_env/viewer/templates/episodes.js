@@ -1,5 +1,14 @@
 "use strict";
 for (const viewer of document.querySelectorAll(".viewer")) start(viewer);
+for (const box of document.querySelectorAll(".scroll")) hintAt(box);
+
+// A table that is wider than the screen says so.
+function hintAt(box) {
+  const hint = box.previousElementSibling;
+  const look = () => (hint.hidden = box.scrollWidth <= box.clientWidth);
+  new ResizeObserver(look).observe(box);
+  look();
+}
 
 function start(viewer) {
   const items = [...viewer.querySelectorAll(".list li")];
