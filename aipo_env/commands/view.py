@@ -14,7 +14,7 @@ from aipo_env.files import is_same_place, is_stream, write_anew, write_output
 from aipo_env.stored import read_episodes
 from aipo_env.viewer.render import episodes_html
 
-MAX_EPISODES = 1_000
+MAX_EPISODES_SHOWN = 1_000
 """Episodes on a page; browsers are slow with more."""
 _PLACES = (
     "episodes.jsonl",
@@ -58,12 +58,12 @@ def view(
                 f"view: the page would overwrite {file}; name another with --out."
             )
     # One more than are shown, to know whether there are more.
-    exhibits = list(islice(_read(files), MAX_EPISODES + 1))
+    exhibits = list(islice(_read(files), MAX_EPISODES_SHOWN + 1))
     if not exhibits:
         names = ", ".join(str(path) for path in paths)
         raise DataError(f"{names}: holds no episode.")
-    has_more = len(exhibits) > MAX_EPISODES
-    episodes, sources = zip(*exhibits[:MAX_EPISODES], strict=True)
+    has_more = len(exhibits) > MAX_EPISODES_SHOWN
+    episodes, sources = zip(*exhibits[:MAX_EPISODES_SHOWN], strict=True)
     html = episodes_html(episodes, title=_title(paths), sources=sources)
     # A page beside the file is ours: it goes into no stream that somebody put there.
     write = write_output if out else write_anew
@@ -77,7 +77,7 @@ def view(
         return
     if has_more:
         print(
-            f"The page shows the first {MAX_EPISODES:,} episodes. Name single files to"
+            f"The page shows the first {MAX_EPISODES_SHOWN:,} episodes. Name single files to"
             " see others."
         )
     print(f"Page: {page}")

@@ -35,7 +35,7 @@ from aipo_learner.reporting.facts import (
 from aipo_learner.reporting.figures import figures
 from aipo_learner.reporting.run_files import flat_settings
 from aipo_learner.reporting.token_text import token_decoder
-from aipo_learner.reporting.trend import answer
+from aipo_learner.reporting.trend import conclusion
 from aipo_learner.settings.arguments import read_object
 
 _EVALUATION = "evaluation-*.jsonl"
@@ -104,7 +104,7 @@ def _of_run(arm: Arm) -> dict[str, Any]:
     """Return what the page of a single run says beside its figures."""
     return {
         "title": arm.title,
-        "answer": answer(
+        "conclusion": conclusion(
             arm.rows, is_stored=arm.is_stored, is_imitation=arm.is_imitation
         ),
         "facts": settings_facts(arm),

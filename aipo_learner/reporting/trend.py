@@ -40,7 +40,7 @@ class Trend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Conclusion:
     """The answer to whether a run learned.
 
     Args:
@@ -79,9 +79,9 @@ _SUCCESSES = {
 """What of the rollouts tells best, and its words."""
 
 
-def answer(
+def conclusion(
     rows: Sequence[Mapping[str, Any]], *, is_stored: bool, is_imitation: bool
-) -> Answer:
+) -> Conclusion:
     """Return whether a run learned.
 
     Args:
@@ -91,14 +91,14 @@ def answer(
     """
     steps = [row for row in rows if row.get("step") != BEFORE_FIRST_STEP]
     if not steps:
-        return Answer(word="Not yet", sentences=["No step was made."])
+        return Conclusion(word="Not yet", sentences=["No step was made."])
     held_out = _held_out(rows)
     sentences = [held_out.sentence] if held_out else []
     numbers = [row["rows"] for row in steps if is_number(row.get("rows"))]
     # Of a step that does not say how many rows it had, nothing is known.
     if len(numbers) == len(steps) and not any(numbers):
         idle = "No step had a gradient, so the policy is what it was."
-        return Answer(word="No", sentences=[idle, *sentences])
+        return Conclusion(word="No", sentences=[idle, *sentences])
     if is_stored:
         return _of_stored(steps, sentences, held_out, is_imitation=is_imitation)
     trends = {name: trend(steps, name) for name in _SUCCESSES}
@@ -112,11 +112,11 @@ def answer(
     unaided, aided = trends.values()
     if unaided is not None or reward is not None or aided is not None:
         word = _word(unaided, aided, reward, held_out.change if held_out else 0.0)
-        return Answer(word=word, sentences=sentences)
+        return Conclusion(word=word, sentences=sentences)
     few = f"{len(steps)} steps are too few to tell learning from scatter."
     if len(steps) == 1:
         few = "One step is too few to tell learning from scatter."
-    return Answer(word="Too early to say", sentences=[*sentences, few])
+    return Conclusion(word="Too early to say", sentences=[*sentences, few])
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _of_stored(
     held_out: _HeldOut | None,
     *,
     is_imitation: bool,
-) -> Answer:
+) -> Conclusion:
     """Return the answer of a run that learned from stored episodes."""
     note = "It learned from stored episodes: their success and reward are not its own."
     sentences = [*sentences, note]
@@ -175,13 +175,13 @@ def _of_stored(
             ROSE: "It imitates them worse",
             UNCLEAR: "Not visibly",
         }
-        return Answer(word=words[loss.change], sentences=sentences)
+        return Conclusion(word=words[loss.change], sentences=sentences)
     if held_out is not None and held_out.change:
         word = (
             "Held-out success rose" if held_out.change > 0 else "Held-out success fell"
         )
-        return Answer(word=word, sentences=sentences)
-    return Answer(word="Not measured", sentences=sentences)
+        return Conclusion(word=word, sentences=sentences)
+    return Conclusion(word="Not measured", sentences=sentences)
 
 
 def _word(

@@ -80,7 +80,7 @@ def test_view_bounds_a_page_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     pytest.importorskip("jinja2")
-    monkeypatch.setattr(view_module, "MAX_EPISODES", 2)
+    monkeypatch.setattr(view_module, "MAX_EPISODES_SHOWN", 2)
     file = played(tmp_path / "many.jsonl", number=3)
     assert view(str(file)) == 0
     assert capsys.readouterr().out.startswith(

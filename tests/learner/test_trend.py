@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from aipo_learner.reporting.trend import FELL, ROSE, UNCLEAR, Trend, answer, trend
+from aipo_learner.reporting.trend import FELL, ROSE, UNCLEAR, Trend, conclusion, trend
 
 NOISE = (0.02, -0.03, 0.01, 0.0, -0.02, 0.03)
 
@@ -27,7 +27,7 @@ def rows(
 
 
 def of(rows: list[dict[str, Any]], **kind: bool) -> tuple[str, list[str]]:
-    found = answer(rows, **{"is_stored": False, "is_imitation": False, **kind})
+    found = conclusion(rows, **{"is_stored": False, "is_imitation": False, **kind})
     return found.word, found.sentences
 
 
