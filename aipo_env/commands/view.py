@@ -77,8 +77,8 @@ def view(
         return
     if has_more:
         print(
-            f"The page shows the first {MAX_EPISODES_SHOWN:,} episodes. Name single files to"
-            " see others."
+            f"The page shows the first {MAX_EPISODES_SHOWN:,} episodes. Name single"
+            " files to see others."
         )
     print(f"Page: {page}")
 

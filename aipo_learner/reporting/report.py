@@ -35,7 +35,7 @@ from aipo_learner.reporting.facts import (
 from aipo_learner.reporting.figures import figures
 from aipo_learner.reporting.run_files import flat_settings
 from aipo_learner.reporting.token_text import token_decoder
-from aipo_learner.reporting.trend import conclusion
+from aipo_learner.reporting.trend import Conclusion, conclusion
 from aipo_learner.settings.arguments import read_object
 
 _EVALUATION = "evaluation-*.jsonl"
@@ -104,9 +104,7 @@ def _of_run(arm: Arm) -> dict[str, Any]:
     """Return what the page of a single run says beside its figures."""
     return {
         "title": arm.title,
-        "conclusion": conclusion(
-            arm.rows, is_stored=arm.is_stored, is_imitation=arm.is_imitation
-        ),
+        "conclusion": _conclusion(arm),
         "facts": settings_facts(arm),
         "costs": cost_facts(arm),
         "written": last_written(arm),
@@ -124,10 +122,20 @@ def _of_comparison(arms: Sequence[Arm], summary: Mapping[str, Any]) -> dict[str,
         "title": _headline(arms),
         "comparison": _comparison(arms),
         "columns": _columns(arms),
+        "runs": [
+            {**dict(settings_facts(arm)), "arm": arm, "word": _conclusion(arm).word}
+            for arm in arms
+            if arm.settings
+        ],
         "differences": _differences(arms, summary.get("against")),
         "seed": summary.get("seed"),
         "versions": versions,
     }
+
+
+def _conclusion(arm: Arm) -> Conclusion:
+    """Return whether a run learned, by its metrics."""
+    return conclusion(arm.rows, is_stored=arm.is_stored, is_imitation=arm.is_imitation)
 
 
 def _columns(arms: Sequence[Arm]) -> dict[str, bool]:

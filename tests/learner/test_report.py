@@ -703,6 +703,15 @@ def test_a_comparison_without_a_summary_has_no_columns_of_dashes(
         "Minutes",
     ]
     assert re.findall("<td>(.*?)</td>", table) == ["3,840", "60.0"] * 2
+    runs = text[text.index("<h2>What each run was</h2>") :]
+    assert re.findall("<td>(.*?)</td>", runs[: runs.index("</table>")])[:6] == [
+        "Yes",
+        "./qwen",
+        "file:mine.jsonl",
+        "grpo, agents&#39; tokens floored, internalised",
+        "7e−4 after 10 steps of warm-up",
+        "40 of 50",
+    ]
     (tmp_path / "cmp" / "two" / "scores.json").write_text(json.dumps(SCORES))
     text = report(tmp_path / "cmp")
     assert "two: math500</th>" in text
