@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from aipo_env.episode import Episode
 from aipo_env.errors import ConfigError, DataError
@@ -34,24 +33,22 @@ _PAGE_NAME = "episodes.html"
 
 
 def view(
-    paths: Positional[Annotated[list[Path], arg(metavar="PATH …")]],
+    path: Positional[Path],
+    further: Positional[tuple[Path, ...]] = (),
     out: Path | None = None,
 ) -> None:
     """Write a web page that shows recorded episodes.
 
     Args:
-        paths: JSON-lines files of episodes, and folders: of a run, of runs, or with
-            such files.
+        path: JSON-lines file of episodes, or a folder: of a run, of runs, or with such
+            files.
+        further: More of them, on the same page.
         out: The page. By default beside the file, in the folder, or, of several,
             episodes.html in the current folder. /dev/stdout prints it.
     """
-    if not paths:
-        raise ConfigError(
-            "view: name a file of episodes or a folder, as runs/mine or"
-            " runs/mine/episodes/step-000001.jsonl."
-        )
+    paths = (path, *further)
     page = out or _default_page(paths)
-    files = [pair for path in paths for pair in _sources(path, several=len(paths) > 1)]
+    files = [pair for one in paths for pair in _sources(one, several=len(paths) > 1)]
     for file, _ in files:
         if is_same_place(page, file):
             raise ConfigError(
@@ -60,7 +57,7 @@ def view(
     # One more than are shown, to know whether there are more.
     exhibits = list(islice(_read(files), MAX_EPISODES_SHOWN + 1))
     if not exhibits:
-        names = ", ".join(str(path) for path in paths)
+        names = ", ".join(str(one) for one in paths)
         raise DataError(f"{names}: holds no episode.")
     has_more = len(exhibits) > MAX_EPISODES_SHOWN
     episodes, sources = zip(*exhibits[:MAX_EPISODES_SHOWN], strict=True)
