@@ -168,12 +168,12 @@ def test_vllm_samples_it_for_training(
     vllm_python: Path, smollm2: Path, tmp_path: Path, lora_rank: int
 ):
     out = tmp_path / "aided"
-    rules = {"max_policy_tokens": 32, "max_context_tokens": 1024, "max_turns": 3}
     aipo_with_vllm(
         vllm_python,
         *("train", "--policy", smollm2, "--out", out, "--loggers", ""),
         *("--environment", "shipped:science", "--agents", "notes"),
-        *("--rules", json.dumps(rules), "--compute.lora-rank", lora_rank),
+        *("--max-tokens", 32, "--max-context-tokens", 1024, "--max-turns", 3),
+        *("--compute.lora-rank", lora_rank),
         *("--num-steps", 2, "--groups-per-step", 1, "--group-size", 4),
         *("--stop-after-idle-steps", 0, "--checkpoint-every", 2),
     )
