@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,11 +31,16 @@ from aipo_env import (
     without_contaminated,
 )
 from aipo_learner.evaluation.scheduled import held_out_scenario
+from aipo_learner.first_words import (
+    before_loading,
+    of_what_is_played,
+    of_what_was_loaded,
+)
 from aipo_learner.learn.optimizer import build_optimizer
 from aipo_learner.learn.rewards import step_reward
 from aipo_learner.learn.training_rows import is_constant
 from aipo_learner.policy.chat import choose_template
-from aipo_learner.policy.distributed import join_ranks, own_copy, shard
+from aipo_learner.policy.distributed import join_ranks, own_copy, rank, shard
 from aipo_learner.policy.fitness import check_context, max_positions
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import count_weights, load_policy, policy_folder
@@ -53,6 +59,8 @@ from aipo_learner.rollout.stored import StoredBatches
 from aipo_learner.run.folder import Run, resumed_setting
 from aipo_learner.run.interrupt import InterruptFlag
 from aipo_learner.run.metrics_log import MetricsLog
+from aipo_learner.run.places import is_whole, whole_checkpoints
+from aipo_learner.run.progress import Progress, say
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.samplers.vllm.sampler import served_sampler, vllm_sampler
@@ -91,6 +99,7 @@ class Training:
         plays_here: Whether this process samples episodes itself.
         held_out: What is evaluated on schedule.
         log: Takes the metrics of every step.
+        progress: Says what goes on within a step.
         interrupt: Says whether the run was asked to stop.
     """
 
@@ -108,20 +117,36 @@ class Training:
     plays_here: bool
     held_out: Scenario
     log: MetricsLog
+    progress: Progress
     interrupt: InterruptFlag
 
 
 @contextmanager
+def open_run(config: TrainConfig) -> Iterator[Run]:
+    """Open the run in `config.out`. Started by torchrun, every rank does.
+
+    Raises:
+        ConfigError, PolicyError: There is no such policy, or checkpoint to start from.
+        CheckpointError: The run's folder cannot be used.
+    """
+    config = _with_threads(with_origin(config))
+    prepare(config.num_threads or 1)
+    join_ranks()
+    with Run.open(config) as run:
+        yield run
+
+
+@contextmanager
 def build_training(
-    config: TrainConfig, console: Console, num_workers: int = 0
+    run: Run, console: Console, num_workers: int = 0
 ) -> Iterator[Training]:
-    """Build the run in `config.out`, from its last checkpoint if there is one.
+    """Build a run, from its last checkpoint if there is one, and say what it does.
 
     Everything is closed in the end, what was opened last before what it needs. Started
     by torchrun, every rank does its share.
 
     Args:
-        config: Of the run.
+        run: Its folder, with its settings.
         console: What is printed to.
         num_workers: So many Ray actors sample in this process's place; 0 for none.
 
@@ -129,23 +154,35 @@ def build_training(
         AgentLost: An agent can never answer.
         ConfigError, DataError, PolicyError: What the settings name cannot be used, and
             why.
-        CheckpointError: The run's folder, or a checkpoint in it, cannot be used.
+        CheckpointError: A checkpoint cannot be used.
     """
-    config = _with_threads(config)
-    prepare(config.num_threads or 1)
+    config = run.config
     # Adapters are drawn from it, alike on every rank.
     torch.manual_seed(config.seed)
-    join_ranks()
-    with Run.open(config) as run, ExitStack() as opened:
+    if rank():
+        # One speaks for all.
+        console = Console(quiet=True)
+    with ExitStack() as opened:
+        for line in before_loading(run):
+            say(console, line)
+        progress = opened.enter_context(Progress(console))
+        progress.begin(config.out.name)
+        loading = opened.enter_context(ExitStack())
+        loading.enter_context(progress.part(lambda: "loading"))
         scenario = build_training_scenario(config, run.journal)
         config = _with_rules(config, scenario)
         if not config.source.is_stored:
             run_sync(check_agents(scenario.pool))
+        for line in of_what_is_played(config, scenario):
+            say(console, line)
         held_out = _build_held_out(config, scenario)
         model, tokenizer = build_policy(config, run.policy_path())
         run.check_template(tokenizer)
         max_tokens = _max_sampled_tokens(config, scenario, held_out)
         check_context(model, max_tokens)
+        kind, _ = read_sampler(config.sampler)
+        for line in of_what_was_loaded(config, model, kind):
+            say(console, line)
         # Before the copies that the learner's forward passes may make.
         run.restore(model)
         forward, reference = _build_forwards(config, model, run.initial_policy)
@@ -162,6 +199,8 @@ def build_training(
             num_made=run.step,
             loggers=config.loggers,
             settings=config.to_dict(),
+            writes=rank() == 0,
+            is_stored=config.source.is_stored,
         )
         opened.enter_context(closing(log))
         sampler = build_sampler(
@@ -176,9 +215,9 @@ def build_training(
         workers = None
         if num_workers:
             # This process's own sampler still evaluates.
-            workers = _build_workers(num_workers, config, scenario, model)
+            workers = _build_workers(num_workers, config, scenario, model, progress)
             opened.enter_context(closing(workers))
-        interrupt = InterruptFlag()
+        interrupt = InterruptFlag(progress.note)
         batches: Batches
         if config.source.is_stored:
             batches = StoredBatches(
@@ -189,7 +228,9 @@ def build_training(
                 max_tokens=max_positions(model),
             )
         else:
-            batches = _build_batches(run, config, scenario, sampler, workers, interrupt)
+            batches = _build_batches(
+                run, config, scenario, sampler, workers, interrupt, progress
+            )
         opened.enter_context(closing(batches))
         training = Training(
             config=config,
@@ -206,8 +247,10 @@ def build_training(
             plays_here=not workers and not config.source.is_stored,
             held_out=held_out,
             log=log,
+            progress=progress,
             interrupt=interrupt,
         )
+        loading.close()
         # Signals are caught from here to the last thing that is closed: what is opened
         # moves inside, so that it is closed before the signals are let go.
         with interrupt, opened.pop_all():
@@ -261,6 +304,47 @@ def _check_prompts(
         check_prompts(scenario, tokenizer, split="train", ways=ways, seed=config.seed)
     if config.evaluation.every:
         check_prompts(held_out, tokenizer, split="test", ways=[False], seed=config.seed)
+
+
+def with_origin(config: TrainConfig) -> TrainConfig:
+    """Return settings with the policy, or adapter, of the checkpoint to start from.
+
+    Raises:
+        ConfigError: There is no such checkpoint, or it does not fit the settings.
+    """
+    if not config.checkpoints.resume_from:
+        return config
+    origin = Path(config.checkpoints.resume_from)
+    # A run that goes on has checkpoints of its own.
+    if not whole_checkpoints(config.out / "checkpoints"):
+        _check_origin(origin, has_adapter=config.compute.lora_rank > 0)
+    if not config.compute.lora_rank:
+        return replace(config, policy=str(origin / "policy"))
+    if config.compute.lora_adapter:
+        raise ConfigError(
+            f"config: compute.lora_adapter={config.compute.lora_adapter!r} beside"
+            f" resume_from={str(origin)!r}, which has an adapter too. Leave one out."
+        )
+    adapter = str(origin / "adapter")
+    return replace(config, compute=replace(config.compute, lora_adapter=adapter))
+
+
+def _check_origin(origin: Path, *, has_adapter: bool) -> None:
+    """Raise ConfigError unless a folder is a checkpoint that a run can start from."""
+    if not is_whole(origin):
+        inside = whole_checkpoints(origin / "checkpoints")
+        example = inside[-1] if inside else "runs/x/checkpoints/step-000050"
+        raise ConfigError(
+            f"config: resume_from={str(origin)!r} is no checkpoint, which is a folder"
+            f" with policy, optimizer and state.pt. Give one, as in {example}; of"
+            " weights alone, --policy."
+        )
+    if has_adapter and not (origin / "adapter").is_dir():
+        raise ConfigError(
+            f"config: resume_from={str(origin)!r} has no adapter, and"
+            " compute.lora_rank is set. To put a new one on its weights: --policy"
+            f" {origin / 'policy'}."
+        )
 
 
 def _with_threads(config: TrainConfig) -> TrainConfig:
@@ -386,7 +470,11 @@ def read_sampler(spec: Spec) -> tuple[str, dict[str, Any]]:
 
 
 def _build_workers(
-    number: int, config: TrainConfig, scenario: Scenario, model: PreTrainedModel
+    number: int,
+    config: TrainConfig,
+    scenario: Scenario,
+    model: PreTrainedModel,
+    progress: Progress,
 ) -> RayWorkers:
     """Start the workers of a run, which sample with `model`'s weights.
 
@@ -403,7 +491,8 @@ def _build_workers(
         journal=config.out / "journal.jsonl",
         is_constant=_constant_groups(config, scenario),
     )
-    return RayWorkers(number, settings, model, partial(build_rollouts, config))
+    build = partial(build_rollouts, config)
+    return RayWorkers(number, settings, model, build, progress)
 
 
 def _constant_groups(config: TrainConfig, scenario: Scenario) -> IsConstant | None:
@@ -432,6 +521,7 @@ def _build_batches(
     sampler: Sampler,
     workers: RayWorkers | None,
     interrupt: InterruptFlag,
+    progress: Progress,
 ) -> SampledBatches:
     """Return the batches that the workers play; without any, the sampler."""
     settings = config.rollouts
@@ -444,6 +534,7 @@ def _build_batches(
             scenario,
             sampler,
             is_constant=_constant_groups(config, scenario),
+            progress=progress,
         )
     return SampledBatches(
         settings,

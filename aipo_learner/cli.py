@@ -1,4 +1,4 @@
-"""The learner's commands: train, eval, report, demo; `aipo_env.cli` calls them.
+"""The learner's commands: train, eval, runs, report, demo; `aipo_env.cli` calls them.
 
 What computes is imported when a command's words have been read: torch and transformers
 take seconds, and help and mistakes in the words are to be answered at once.
@@ -6,6 +6,7 @@ take seconds, and help and mistakes in the words are to be answered at once.
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,6 @@ from aipo_env import (
     PoolSettings,
     check_place,
     choose,
-    escape_terminal,
     flag_types,
     nearest_flags,
     parse_spec,
@@ -115,10 +115,12 @@ def _check_named(config: TrainConfig, words: Sequence[str]) -> None:
     if config.source.is_stored:
         return
     is_toy = _is_toy(config.environment)
-    is_tiny = config.policy == TrainConfig().policy
+    # A checkpoint has a policy too.
+    policy = config.checkpoints.resume_from or config.policy
+    is_tiny = policy == TrainConfig().policy
     if is_toy and not is_tiny and not _names_environment(words):
         raise ConfigError(
-            f"train: no environment is named for the policy {config.policy!r}: give"
+            f"train: no environment is named for the policy {policy!r}: give"
             " --environment SPEC, as file:tasks.jsonl, an id, or toy."
         )
     names_policy = any(word.partition("=")[0] == "--policy" for word in words)
@@ -166,23 +168,34 @@ def _read_words(
 
 
 def _train(config: TrainConfig, console: Console, num_workers: int) -> None:
-    """Train, and say what came out."""
+    """Train, and say what is trained and what came out."""
+    from aipo_learner.run.progress import say
+
+    # torch takes seconds. Of several processes that train, torchrun numbers each.
+    if os.environ.get("RANK", "0") == "0":
+        name = config.out.name
+        played = config.source.episodes or config.source.sft_episodes
+        say(
+            console,
+            f"{name}  policy {config.policy}, {played or config.environment.name}:"
+            " loading",
+        )
     from aipo_learner.policy.distributed import rank
     from aipo_learner.training import train as run_training
 
     learned = run_training(config, console, num_workers)
     # Of several processes that train, one says it.
     if rank() == 0:
-        console.print(
-            escape_terminal(_last_line(config, learned)),
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        say(console, _last_line(config, learned))
 
 
 def _last_line(config: TrainConfig, learned: "Learned") -> str:
     """Return where the policy is, and that nothing was learned if so."""
+    if learned.found:
+        return (
+            f"Done before, and nothing to do: {learned.found}. A larger --num-steps"
+            " goes on."
+        )
     from aipo_learner.policy.load import policy_folder
 
     best = config.out / "best"
@@ -218,8 +231,12 @@ def evaluate_command(argv: list[str]) -> None:
 
 def _evaluate(options: EvalOptions, console: Console) -> None:
     """Measure a policy."""
-    from aipo_learner.build import build_sampler
+    from aipo_learner.run.progress import say
+
+    say(console, f"policy {options.policy}: loading")
+    from aipo_learner.build import build_sampler, read_sampler
     from aipo_learner.evaluation.task_sets import measure_task_sets
+    from aipo_learner.first_words import of_policy
     from aipo_learner.policy.chat import choose_template
     from aipo_learner.policy.load import count_weights, load_policy, policy_folder
     from aipo_learner.policy.runtime import choose_threads, prepare
@@ -235,6 +252,8 @@ def _evaluate(options: EvalOptions, console: Console) -> None:
     tokenizer.chat_template = choose_template(
         tokenizer, options.chat.chat_template, options.chat.chat_template_kwargs
     )
+    kind, _ = read_sampler(options.sampler)
+    say(console, of_policy(options.policy, model, kind))
     sampler = build_sampler(
         options.sampler,
         model.eval(),
@@ -325,6 +344,31 @@ def _names_environment(argv: Sequence[str]) -> bool:
     return any(flag in _NAMING for flag in flags)
 
 
+def runs(argv: list[str]) -> None:
+    """List the runs below a folder: state, step, best score, last reward, size.
+
+    Args:
+        argv: The words after `aipo runs`.
+    """
+
+    def below(folder: Positional[Path] = Path("runs")) -> None:
+        """List the runs in a folder and below it, the last one last.
+
+        A run is running, done, failed at its next step, or stopped before its end.
+
+        Args:
+            folder: Where to look.
+        """
+        from aipo_learner.run.listing import list_runs
+        from aipo_learner.run.progress import say
+
+        console = Console()
+        for line in list_runs(folder):
+            say(console, line)
+
+    tyro.cli(below, args=argv, prog="aipo runs")
+
+
 def report(argv: list[str]) -> None:
     """Write the HTML report of a run or of several.
 
@@ -361,8 +405,13 @@ def demo(argv: list[str]) -> None:
             seed: Draws the world, the tasks and every sample.
             out: Folder for runs, summary.json and report.html.
         """
+        from aipo_learner.run.progress import say
+
+        console = Console()
+        # torch takes seconds.
+        say(console, f"demo  three arms, trained side by side, in {out}: loading")
         from aipo_learner.demo import run_demo
 
-        run_demo(seed, out, Console())
+        run_demo(seed, out, console)
 
     tyro.cli(run, args=argv, prog="aipo demo")

@@ -29,6 +29,7 @@ from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.runtime import prepare
 from aipo_learner.reporting.report import write_report
 from aipo_learner.run.metrics_log import read_metrics
+from aipo_learner.run.progress import Progress
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.settings.recipes import toy, toy_base, toy_masked
 from aipo_learner.settings.train import TrainConfig
@@ -139,7 +140,7 @@ def _run_arm(config: TrainConfig, measure: Measure) -> tuple[dict[str, Scores], 
     The seconds are those of the training alone.
     """
     start = time.monotonic()
-    train(config, Console())
+    train(config, _plain_console())
     seconds = time.monotonic() - start
     return _measure(str(config.out), config, config.out, measure), seconds
 
@@ -156,20 +157,31 @@ def _measure(
     (folder / "episodes").mkdir(parents=True, exist_ok=True)
     num_samples = {"unaided": measure.samples, "aided": measure.aided_samples}
     scores: dict[str, Scores] = {}
-    for column, number in num_samples.items():
-        scores[column], episodes = evaluate(
-            sampler,
-            scenario,
-            num_tasks=measure.tasks,
-            num_samples=number,
-            aided=column == "aided",
-            seed=config.seed,
-        )
-        path = folder / "episodes" / f"evaluation-{column}.jsonl"
-        # Episodes are appended to what is there.
-        path.unlink(missing_ok=True)
-        write_episodes(path, episodes[:_NUM_EPISODES])
+    with Progress(_plain_console()) as progress:
+        progress.begin(folder.name)
+        for column, number in num_samples.items():
+            scores[column], episodes = evaluate(
+                sampler,
+                scenario,
+                num_tasks=measure.tasks,
+                num_samples=number,
+                aided=column == "aided",
+                seed=config.seed,
+                progress=progress,
+            )
+            path = folder / "episodes" / f"evaluation-{column}.jsonl"
+            # Episodes are appended to what is there.
+            path.unlink(missing_ok=True)
+            write_episodes(path, episodes[:_NUM_EPISODES])
     return scores
+
+
+def _plain_console() -> Console:
+    """Return a console for one of several processes on a terminal.
+
+    A line that changes would overwrite those of the others.
+    """
+    return Console(force_terminal=False)
 
 
 def _arm(

@@ -37,11 +37,15 @@ from aipo_env import (
     run_sync,
     write_episodes,
 )
-from aipo_learner.build import read_sampler
+from aipo_learner.build import read_sampler, with_origin
 from aipo_learner.policy.fitness import check_context
 from aipo_learner.policy.load import load_architecture, policy_folder, save_policy
 from aipo_learner.policy.lora import num_adapter_weights
 from aipo_learner.policy.tiny import build_tokenizer
+from aipo_learner.run.checkpoint_size import checkpoint_bytes
+from aipo_learner.run.progress import say
+from aipo_learner.run.words import bytes_text
+from aipo_learner.settings.checkpoints import CheckpointConfig
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.evaluation import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
@@ -121,6 +125,7 @@ def dry_run(config: TrainConfig, console: Console) -> None:
     Raises:
         ConfigError, DataError, PolicyError: What the real run would raise.
     """
+    config = with_origin(config)
     shape = architecture(config)
     with TemporaryDirectory() as folder:
         rules = rehearse(config, shape, Path(folder), console)
@@ -138,6 +143,15 @@ def dry_run(config: TrainConfig, console: Console) -> None:
         cells = estimate(config, rules, size, gpu, num_gpus)
         table.add_row(f"{num_gpus} x {gpu}", *cells)
     console.print(table)
+    bytes_of_one = checkpoint_bytes(
+        config, num_params=size.num_params, num_trained=size.num_trained
+    )
+    say(
+        console,
+        f"A checkpoint takes {bytes_text(bytes_of_one)}, every"
+        f" {config.checkpoint_every} steps; the newest {config.keep_checkpoints} and"
+        " the best are kept.",
+    )
 
 
 def architecture(config: TrainConfig) -> PretrainedConfig:
@@ -262,8 +276,9 @@ def _sampling_run(
         groups_per_step=1,
         num_minibatches=1,
         environment=environment,
-        # That to start from is one of the real policy.
+        # Those to start from are of the real policy.
         compute=replace(config.compute, lora_adapter=""),
+        checkpoints=CheckpointConfig(save_dtype=config.checkpoints.save_dtype),
         loggers="",
         bounds={},
         held_out=(),

@@ -1,14 +1,14 @@
 """The training loop: sampler's weights, rollouts, rows, update, log, checkpoint."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
 from rich.console import Console
 
 from aipo_env import Episode, write_episodes
-from aipo_learner.build import Training, build_training
+from aipo_learner.build import Training, build_training, open_run
 from aipo_learner.evaluation.scheduled import held_out_metrics
 from aipo_learner.learn.agent_free_rows import agent_free_rows
 from aipo_learner.learn.coefficients import episode_coefficients, write_coefficients
@@ -28,6 +28,8 @@ from aipo_learner.learn.update import update
 from aipo_learner.policy.distributed import copy_weights, gathered, rank
 from aipo_learner.policy.memory import out_of_memory_explained
 from aipo_learner.rollout.sampled import Groups, staleness
+from aipo_learner.run.folder import Run
+from aipo_learner.run.found import FoundRun, found_run, what_is_there
 from aipo_learner.run.interrupt import Abandoned
 from aipo_learner.run.scores import best_step, is_stalled
 from aipo_learner.samplers.weight_sync import sync_weights
@@ -57,19 +59,46 @@ def train(
         Interrupted: Ctrl-C; the step was finished and saved. Terminated: SIGTERM;
             likewise, except that episodes that were being sampled are sampled again.
     """
-    with build_training(config, console or Console(), num_workers) as training:
+    with open_run(config) as run:
+        found = found_run(run.folder)
+        if _is_done(run.config, found):
+            had_gradient = any(row.get("rows") for row in found.rows)
+            return Learned(had_gradient, found=what_is_there(found))
+        return _train(run, console or Console(), num_workers)
+
+
+def _is_done(config: TrainConfig, found: FoundRun) -> bool:
+    """Return whether nothing of a run is left to do: no step, and no evaluation."""
+    scores = {step: score for step, score in found.scores.items() if step <= found.step}
+    if is_stalled(scores, config.evaluation.patience):
+        return True
+    is_due = config.evaluation.is_due(found.step, config.num_steps)
+    is_measured = not is_due or found.step in scores
+    return found.step == config.num_steps and is_measured
+
+
+def _train(run: Run, console: Console, num_workers: int) -> Learned:
+    """Train a run to its end, and say what it came to."""
+    with build_training(run, console, num_workers) as training:
+        config = training.config
         batches = training.batches
+        progress = training.progress
         log = training.log
         training.run.mark_best(best_step(log.scores))
         idle_note = ""
         # One more than there are steps: the last weights are evaluated as well.
         for step in range(training.run.step, config.num_steps + 1):
+            number = min(step + 1, config.num_steps)
+            progress.begin(f"{run.folder.name}  step {number}/{config.num_steps}")
             # The weights are those after `step` steps, and nothing of the next is
             # begun.
             with _saved_if_given_up(training, step):
                 gap = _sync_and_evaluate(training, step)
                 if _is_over(training, step):
                     break
+                # It may have been while this was evaluated.
+                if _is_asked_to_stop(training):
+                    raise Abandoned
                 started = time.monotonic()
                 groups = batches.take(step)
             sampled = time.monotonic()
@@ -94,7 +123,12 @@ def train(
                     groups, mask_truncated=config.source.mask_truncated
                 )
             row = episode_metrics(episodes) | made.counts | ages | telemetry
-            log.write(step + 1, row | gap | seconds, idle_reasons)
+            log.write(
+                step + 1,
+                row | gap | seconds,
+                idle_reasons,
+                tokens_per_second=_tokens_per_second(episodes, seconds),
+            )
             if idle_reasons:
                 idle_note = f"{idle_reasons}. {what_to_do(groups)}"
             _save_or_stop(training, step + 1, groups)
@@ -118,7 +152,11 @@ def _sync_and_evaluate(training: Training, step: int) -> dict[str, float]:
     gap = sync_weights(training.sampler, training.model, config.max_sampler_gap)
     if is_measured:
         row = held_out_metrics(
-            config.evaluation, training.held_out, training.sampler, seed=config.seed
+            config.evaluation,
+            training.held_out,
+            training.sampler,
+            seed=config.seed,
+            progress=training.progress,
         )
         log.write_evaluation(step, row)
         training.run.mark_best(best_step(log.scores))
@@ -135,7 +173,7 @@ def _is_over(training: Training, step: int) -> bool:
 
 @contextmanager
 def _saved_if_given_up(training: Training, step: int) -> Iterator[None]:
-    """When a SIGTERM ends what is within, save the weights and stop the run.
+    """When a signal ends what is within, save the weights and stop the run.
 
     They are those after `step` steps.
     """
@@ -220,6 +258,7 @@ def _update(
             pad_token_id=training.tokenizer.pad_token_id or 0,
             reference=training.reference,
             key=(config.seed, step),
+            progress=training.progress,
         )
         # Within the guard, so that a batch that breaks a bound is kept too.
         check_bounds(telemetry, config.bounds)
@@ -227,6 +266,15 @@ def _update(
     if config.update.objective.base == "dr_grpo":
         telemetry["dr_grpo/max_policy_tokens"] = config.update.objective.token_places
     return telemetry | {"lr": rate}
+
+
+def _tokens_per_second(
+    episodes: Sequence[Episode], seconds: Mapping[str, float]
+) -> float:
+    """Return how many of the policy's tokens the step had for each of its seconds."""
+    num_tokens = sum(int(episode.tokens.policy_mask.sum()) for episode in episodes)
+    # A clock may stand still for a step that had nothing to do.
+    return num_tokens / (sum(seconds.values()) or 1.0)
 
 
 def _settle(training: Training) -> None:
@@ -264,8 +312,7 @@ def _save_or_stop(training: Training, step: int, groups: Groups) -> None:
     config = training.config
     run = training.run
     log = training.log
-    # On any rank: a signal may have reached one of them, and all must stop.
-    is_interrupted = any(gathered([training.interrupt.requested]))
+    is_interrupted = _is_asked_to_stop(training)
     is_idle = 0 < config.stop_after_idle_steps <= log.num_idle
     run.settle()
     if is_interrupted or is_idle or _is_saved(config, step):
@@ -282,17 +329,23 @@ def _save_or_stop(training: Training, step: int, groups: Groups) -> None:
         raise training.interrupt.error(_stopped(config, step))
 
 
+def _is_asked_to_stop(training: Training) -> bool:
+    """Return whether any rank was: a signal may have reached one, and all must stop."""
+    return any(gathered([training.interrupt.requested]))
+
+
 def _save(
     training: Training, step: int, waiting: Sequence[Episode], *, keep_journal: bool
 ) -> None:
-    training.run.save(
-        step,
-        training.model,
-        training.tokenizer,
-        training.optimizer,
-        waiting,
-        keep_journal=keep_journal,
-    )
+    with training.progress.part(lambda: "saving"):
+        training.run.save(
+            step,
+            training.model,
+            training.tokenizer,
+            training.optimizer,
+            waiting,
+            keep_journal=keep_journal,
+        )
 
 
 def _is_saved(config: TrainConfig, step: int) -> bool:
@@ -304,6 +357,11 @@ def _is_saved(config: TrainConfig, step: int) -> bool:
 
 
 def _stopped(config: TrainConfig, step: int) -> str:
+    if not step:
+        return (
+            f"stopped before the first of {config.num_steps} steps was made; there is"
+            f" nothing to save in {config.out}. The same command begins anew."
+        )
     return (
         f"stopped after step {step} of {config.num_steps}, which is saved in"
         f" {config.out}. The same command goes on from there."

@@ -219,6 +219,12 @@ class EpisodeRunner:
             more = further(episodes, number)
         return episodes
 
+    @property
+    def num_consulting(self) -> int:
+        """How many episodes wait for agents or tools now; any thread may ask."""
+        # A copy, made in one go: the event loop adds and takes away meanwhile.
+        return sum(session.is_consulting for session in list(self._running))
+
     def cancel(self) -> None:
         """End the episodes that run now, as `cancelled`; the next ones start."""
         for session, deadline in self._running.items():

@@ -111,6 +111,8 @@ class Session:
         """The policy's turns as agents are shown them."""
         self.token_runs: list[TokenRun] = []
         """The token record so far, in runs of tokens that stand together."""
+        self.is_consulting = False
+        """Whether it waits for the answers to a turn's calls."""
 
     async def prepare(self) -> None:
         """Make the tools that have a state of their own.
@@ -324,11 +326,15 @@ class Session:
         """Answer the calls of one turn concurrently, in call order."""
         trace = encodable("\n".join(self._trace_lines()))
         questions = [self._ask(consult, trace) for consult in need.pending]
-        if len(questions) == 1:
-            # The usual case needs no task of its own.
-            [question] = questions
-            return self.dialogue.reply([await question])
-        return self.dialogue.reply(await all_of(questions))
+        self.is_consulting = True
+        try:
+            if len(questions) == 1:
+                # The usual case needs no task of its own.
+                [question] = questions
+                return self.dialogue.reply([await question])
+            return self.dialogue.reply(await all_of(questions))
+        finally:
+            self.is_consulting = False
 
     def _trace_lines(self) -> Iterator[str]:
         """Yield the messages after the prompt as agents are shown them.

@@ -21,7 +21,9 @@ from aipo_env import (
 )
 from aipo_learner.evaluation.samples import Sample, SampleFile, sample_of
 from aipo_learner.policy.distributed import gathered, rank, share
+from aipo_learner.rollout.meter import RolloutMeter
 from aipo_learner.rollout.waves import play_wave
+from aipo_learner.run.progress import SILENT, Progress
 from aipo_learner.samplers.base import Sampler
 
 NUM_RESAMPLES = 2000
@@ -211,6 +213,7 @@ def evaluate(
     aided: bool,
     seed: int,
     kept: SampleFile | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[Scores, list[Episode]]:
     """Sample held-out tasks; return the scores and the first episode of each task.
 
@@ -227,6 +230,7 @@ def evaluate(
         seed: Draws the order of the tasks and every sample.
         kept: Where every sample is kept, and what is there already is not played again;
             nowhere if None. Of the first episodes, those that are played are returned.
+        progress: Says how far the episodes are.
     """
     available = scenario.source.num_tasks("test")
     # An endless source has no number of its own.
@@ -245,15 +249,22 @@ def evaluate(
     ]
     if kept:
         jobs = [job for job in jobs if not tally.has(kept, job, aided=aided)]
-    for start in range(0, len(jobs), _SESSIONS_AT_ONCE):
-        chunk = jobs[start : start + _SESSIONS_AT_ONCE]
+    chunks = [
+        jobs[start : start + _SESSIONS_AT_ONCE]
+        for start in range(0, len(jobs), _SESSIONS_AT_ONCE)
+    ]
+    whose = "aided" if aided else "alone"
+    num_mine = sum(len(share(chunk)) for chunk in chunks)
+    meter = RolloutMeter(f"evaluation {whose}", sampler, num_mine)
+    for chunk in chunks:
         sessions: list[Session] = []
         for number, sample in chunk:
             key = evaluation_key(seed, number, sample, aided=aided)
             sessions.append(scenario.session(tasks[number], aided=aided, key=key))
         # Each rank plays its share, and all ranks get all episodes.
-        wave = play_wave(scenario, share(sessions), sampler)
-        episodes = gathered(run_sync(wave))
+        wave = play_wave(scenario, share(sessions), sampler, meter=meter)
+        with progress.part(meter.text):
+            episodes = gathered(run_sync(wave))
         samples: list[Sample] = []
         firsts: list[Episode] = []
         for (number, sample), episode in zip(chunk, episodes, strict=True):

@@ -6,6 +6,7 @@ policy.
 
 from aipo_env import DataError, Environment, Scenario, build_scenario, is_id
 from aipo_learner.evaluation.evaluate import evaluate
+from aipo_learner.run.progress import SILENT, Progress
 from aipo_learner.run.scores import SCORE
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.settings.eval_options import of_other_tasks
@@ -42,7 +43,12 @@ def held_out_scenario(
 
 
 def held_out_metrics(
-    schedule: EvaluationSchedule, scenario: Scenario, sampler: Sampler, *, seed: int
+    schedule: EvaluationSchedule,
+    scenario: Scenario,
+    sampler: Sampler,
+    *,
+    seed: int,
+    progress: Progress = SILENT,
 ) -> dict[str, float]:
     """Sample the held-out tasks; return the metrics of the evaluation by name.
 
@@ -57,6 +63,7 @@ def held_out_metrics(
         num_samples=num_samples,
         aided=False,
         seed=seed,
+        progress=progress,
     )
     num_episodes = len(scores.task_ids) * num_samples
     return {

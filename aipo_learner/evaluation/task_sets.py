@@ -27,6 +27,7 @@ from aipo_env import (
 from aipo_learner.evaluation.evaluate import dependence_gap, evaluate
 from aipo_learner.evaluation.samples import SampleFile
 from aipo_learner.policy.fitness import check_context
+from aipo_learner.run.progress import Progress, say
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.settings.eval_options import EvalOptions, environments
 
@@ -68,20 +69,21 @@ def measure_task_sets(
     _check_all(options, scenarios, folders)
     results: dict[str, dict[str, Any]] = {}
     try:
-        for name, scenario in scenarios.items():
-            settings = _settings(options, scenario)
-            line = "  ".join(f"{key}={value!r}" for key, value in settings.items())
-            console.print(
-                escape_terminal(f"{name}: {line}"), highlight=False, markup=False
-            )
-            kept = None
-            if options.out:
-                kept = _open_samples(folders[name], name, scenario, options, console)
-            scores = _measure(sampler, scenario, options, kept)
-            results[name] = {**scores, "settings": {"tasks": name, **settings}}
-            # Now and not in the end: a set may take hours, and the next may fail.
-            if options.out:
-                _write(folders[name], results[name])
+        with Progress(console) as progress:
+            for name, scenario in scenarios.items():
+                settings = _settings(options, scenario)
+                line = "  ".join(f"{key}={value!r}" for key, value in settings.items())
+                say(console, f"{name}: {line}")
+                kept = None
+                if options.out:
+                    folder = folders[name]
+                    kept = _open_samples(folder, name, scenario, options, console)
+                progress.begin(name)
+                scores = _measure(sampler, scenario, options, kept, progress)
+                results[name] = {**scores, "settings": {"tasks": name, **settings}}
+                # Now and not in the end: a set may take hours, and the next may fail.
+                if options.out:
+                    _write(folders[name], results[name])
     finally:
         if results:
             _print(results, console)
@@ -187,6 +189,7 @@ def _measure(
     scenario: Scenario,
     options: EvalOptions,
     kept: SampleFile | None,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Return the scores on one set."""
     unaided, _ = evaluate(
@@ -197,6 +200,7 @@ def _measure(
         aided=False,
         seed=options.seed,
         kept=kept,
+        progress=progress,
     )
     result: dict[str, Any] = {"unaided": unaided.to_dict()}
     if not options.aided:
@@ -209,6 +213,7 @@ def _measure(
         aided=True,
         seed=options.seed,
         kept=kept,
+        progress=progress,
     )
     result["aided"] = aided.to_dict()
     result["dependence_gap"] = dependence_gap(unaided, aided)

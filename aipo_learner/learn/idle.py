@@ -123,10 +123,12 @@ class Learned:
     Args:
         had_gradient: Whether any of its steps had a gradient.
         idle_note: Why the last step without one had none, and what to do about it.
+        found: What there is, of a run that was done already; "" of any other.
     """
 
     had_gradient: bool
     idle_note: str = ""
+    found: str = ""
 
 
 def stop_idle(

@@ -22,6 +22,7 @@ from aipo_learner.learn.objective import (
 from aipo_learner.learn.rows import Microbatch, Row, collate, split_rows
 from aipo_learner.policy.distributed import gathered, rank, whole_tensor, world_size
 from aipo_learner.policy.forward import LearnerForward
+from aipo_learner.run.progress import SILENT, Count, Progress
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.stages import UpdateSettings
 
@@ -86,6 +87,7 @@ def update(
     pad_token_id: int,
     reference: LearnerForward | None = None,
     key: Key = (),
+    progress: Progress = SILENT,
 ) -> dict[str, float]:
     """Make an optimiser step of each minibatch, `updates_per_step` times.
 
@@ -108,6 +110,7 @@ def update(
         pad_token_id: Any id that the model knows.
         reference: Of the initial policy, where the loss needs it.
         key: Of the step, (seed, step): which groups share a minibatch is drawn by it.
+        progress: Says how many of this rank's passes are made.
 
     Raises:
         PolicyError: A gradient is not finite; no step is made of it.
@@ -132,10 +135,14 @@ def update(
     for minibatch in minibatches[1:]:
         for its_pass in minibatch.passes:
             its_pass.old_logprobs = _fixed_logprobs(forward, its_pass.microbatch)
+    num_passes = sum(len(minibatch.passes) for minibatch in minibatches)
+    count = Count("update", settings.updates_per_step * num_passes)
     updates: list[_Update] = []
-    for _ in range(settings.updates_per_step):
-        for minibatch in minibatches:
-            updates.append(_step(forward, optimizer, minibatch, settings))
+    with progress.part(count.text):
+        for _ in range(settings.updates_per_step):
+            for minibatch in minibatches:
+                made = _step(forward, optimizer, minibatch, settings, count)
+                updates.append(made)
     telemetry = _telemetry(updates, len(minibatches))
     telemetry["rows/without_gradient"] = len(rows) - num_trained
     if settings.num_minibatches > 1:
@@ -175,6 +182,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     minibatch: _Minibatch,
     settings: UpdateSettings,
+    count: Count,
 ) -> _Update:
     """Make the optimiser step of a minibatch."""
     optimizer.zero_grad(set_to_none=True)
@@ -186,6 +194,7 @@ def _step(
         )
         metrics.append(measured)
         entropy_sum += entropy
+        count.add()
     norm = _clipped_norm(forward, settings.max_grad_norm)
     optimizer.step()
     return _Update(metrics, entropy_sum, norm)

@@ -1,11 +1,12 @@
 """Loading and saving the policy as a Hugging Face folder."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -340,15 +341,58 @@ def policy_folder(name: str) -> str:
 
 
 def save_policy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path,
+    *,
+    is_bfloat16: bool = False,
 ) -> None:
-    """Write a Hugging Face folder in the model's own dtype, adapters merged.
+    """Write a Hugging Face folder, adapters merged.
 
     `path` is replaced only once all is written.
+
+    Args:
+        model: Stays as it is.
+        tokenizer: Goes with it.
+        path: The folder.
+        is_bfloat16: Whether weights are rounded to bfloat16, or written in the model's
+            own dtype.
     """
     scratch = path.with_name(path.name + ".writing")
     shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch, state_dict=merged_state(model))
+    state = merged_state(model)
+    if is_bfloat16:
+        state = _rounded(state or model.state_dict())
+    model.save_pretrained(scratch, state_dict=state)
+    if is_bfloat16:
+        _name_bfloat16(scratch / "config.json")
     tokenizer.save_pretrained(scratch)
     shutil.rmtree(path, ignore_errors=True)
     scratch.rename(path)
+
+
+def _rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights in bfloat16, in the machine's memory; numbers of others stay.
+
+    Tensors that are one under several names, as tied weights are, stay one.
+    """
+    rounded: dict[tuple[int, ...], Tensor] = {}
+    for tensor in state.values():
+        if tensor.is_floating_point() and _place(tensor) not in rounded:
+            rounded[_place(tensor)] = tensor.detach().cpu().to(torch.bfloat16)
+    return {name: rounded.get(_place(tensor), tensor) for name, tensor in state.items()}
+
+
+def _place(tensor: Tensor) -> tuple[int, ...]:
+    """Return what tells a tensor from others: where it begins, and its shape."""
+    return (tensor.data_ptr(), *tensor.shape)
+
+
+def _name_bfloat16(path: Path) -> None:
+    """Write into a model's config.json what its weights are, for those who load it.
+
+    transformers writes what the model has in memory.
+    """
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["dtype"] = "bfloat16"
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from aipo_env import ConfigError, Episode, Journal, PolicyError, Scenario, run_sync
 from aipo_learner.policy.distributed import parts
 from aipo_learner.rollout.sampled import IsConstant, Playing, play_groups
+from aipo_learner.run.progress import SILENT, Count, Progress
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.stages import RolloutSettings
@@ -104,6 +105,7 @@ class RayWorkers:
         settings: What each is told.
         model: Whose weights the workers sample with.
         build: Called in each worker's process.
+        progress: Says how many of them have played their parts.
 
     Raises:
         ConfigError: Ray is not installed, or the cluster has too few CPUs or GPUs.
@@ -115,6 +117,7 @@ class RayWorkers:
         settings: WorkerSettings,
         model: PreTrainedModel,
         build: Build,
+        progress: Progress = SILENT,
     ) -> None:
         try:
             import ray
@@ -124,6 +127,7 @@ class RayWorkers:
             ) from error
         self._ray: Any = ray
         self._model = model
+        self._progress = progress
         self._version = _NO_VERSION
         # Ray's reference to the weights of that version.
         self._weights: Any = None
@@ -185,8 +189,17 @@ class RayWorkers:
     async def _played(self, step: int, calls: Sequence[Any]) -> list[Episode]:
         """Return the episodes of all calls, in the order of these."""
         ray = self._ray
+        # Of what each has done of its part, nothing is known here.
+        count = Count("rollouts, workers done", len(calls))
+
+        async def counted(call: Any) -> list[Episode]:
+            episodes: list[Episode] = await call
+            count.add()
+            return episodes
+
         try:
-            parts_of_step = await asyncio.gather(*calls)
+            with self._progress.part(count.text):
+                parts_of_step = await asyncio.gather(*map(counted, calls))
         except ray.exceptions.RayTaskError as error:
             # What was raised in the worker is told as if it had been raised here.
             raise error.cause from error

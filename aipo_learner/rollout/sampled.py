@@ -25,8 +25,10 @@ from aipo_learner.rollout.independence import (
     aided_share,
     anneal,
 )
+from aipo_learner.rollout.meter import RolloutMeter
 from aipo_learner.rollout.waves import play_wave
 from aipo_learner.run.interrupt import Abandoned, InterruptFlag
+from aipo_learner.run.progress import SILENT, Progress
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.settings.stages import RolloutSettings
 
@@ -182,6 +184,7 @@ async def play_groups(
     groups: Sequence[int],
     policy_version: int,
     is_constant: IsConstant | None = None,
+    progress: Progress = SILENT,
 ) -> list[Episode]:
     """Play all rollouts of some groups of a step; return them group after group.
 
@@ -197,6 +200,7 @@ async def play_groups(
         groups: Numbers of the groups within the step.
         policy_version: Of the weights that the sampler has.
         is_constant: Which groups are followed by others; None: none is.
+        progress: Says how far they are.
     """
     if isinstance(scenario.pool, WithholdingPool):
         pool = scenario.pool.accepting(anneal(settings, step))
@@ -232,10 +236,14 @@ async def play_groups(
             last = played.get(_group_id(step, group, wave - 1))
             if last is not None and is_constant(step, last):
                 more += sessions(group, wave)
+        meter.total += len(more)
         return more
 
     first = [session for group in groups for session in sessions(group, 0)]
-    played = _by_id(await play_wave(scenario, first, sampler, refills))
+    meter = RolloutMeter("rollouts", sampler, len(first))
+    with progress.part(meter.text):
+        episodes = await play_wave(scenario, first, sampler, refills, meter)
+    played = _by_id(episodes)
     # In order of the groups, whoever plays how many of them.
     return [
         episode

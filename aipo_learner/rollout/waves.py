@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from aipo_env import Episode, EpisodeRunner, Scenario, Session
+from aipo_learner.rollout.meter import RolloutMeter
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.samplers.own_policy import lend_voice
 
@@ -20,11 +21,16 @@ async def play_wave(
     sessions: Sequence[Session],
     sampler: Sampler,
     further: Further = no_further,
+    meter: RolloutMeter | None = None,
 ) -> list[Episode]:
     """Play all sessions to their ends; episodes come in the order of the sessions.
 
-    Those of further waves come behind them.
+    Those of further waves come behind them. The meter, if there is one, counts all.
     """
     # Agents that are the policy itself answer with the weights that play.
     lend_voice(sampler)
-    return await EpisodeRunner(scenario, sampler).waves(sessions, further)
+    runner = EpisodeRunner(scenario, sampler)
+    if meter is not None:
+        meter.runner = runner
+        runner.on_episode = meter.add
+    return await runner.waves(sessions, further)

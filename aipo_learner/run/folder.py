@@ -2,10 +2,11 @@
 
     out/config.json  metrics.jsonl  journal.jsonl  episodes/step-000010.jsonl
     out/checkpoints/step-000025/
-        policy/       a Hugging Face folder, float32
+        policy/       a Hugging Face folder, float32 or bfloat16
         adapter/      with LoRA, the adapter alone, as peft writes it
         optimizer/    the optimiser's state as safetensors, a file of each rank
-        state.pt      the step and LoRA's adapters, loaded with weights_only=True
+        state.pt      the step, LoRA's adapters, and the weights in float32 where the
+                      policy is not; loaded with weights_only=True
         queue.jsonl   episodes sampled for later steps, where max_staleness allows it
 
 Every draw is keyed by (seed, step, group, rollout, turn), so the step is all there is
@@ -14,10 +15,8 @@ number wrote, in a folder that all of them see.
 """
 
 import contextlib
-import fcntl
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -47,7 +46,18 @@ from aipo_learner.policy.chat import check_template
 from aipo_learner.policy.distributed import gathered, rank
 from aipo_learner.policy.load import load_tokenizer, policy_folder, save_policy
 from aipo_learner.policy.lora import adapter_state, load_adapter_state, save_adapter
-from aipo_learner.run.optimizer_state import load_optimizer, save_optimizer
+from aipo_learner.run.optimizer_state import (
+    check_optimizer,
+    load_optimizer,
+    save_optimizer,
+)
+from aipo_learner.run.places import (
+    STEP_PREFIX,
+    is_whole,
+    locked,
+    step_of,
+    whole_checkpoints,
+)
 from aipo_learner.settings.arguments import read_object
 from aipo_learner.settings.train import TrainConfig
 
@@ -66,8 +76,23 @@ _MAY_CHANGE = {
     "evaluation",
     "loggers",
     "stop_after_idle_steps",
+    "checkpoints",
 }
 """Settings that a resumed run may have otherwise than the run it continues."""
+_DECAY = "optimizer.decay"
+"""Stands in the comparison for the one setting of the optimiser that is of a schedule.
+"""
+_OF_SCHEDULES = (
+    "num_steps",
+    "lr",
+    "warmup_steps",
+    "lr_end",
+    "anneal_from",
+    _DECAY,
+)
+"""Settings that a resumed run may have otherwise too, and is told of: they decide on
+the steps to come, by a schedule that is the new one's from its beginning.
+"""
 MAX_CHANGES = 20
 """Settings that differ: so many of them stand in the message."""
 MAX_NAME_CHARS = 80
@@ -80,9 +105,6 @@ FOLDERS = ("checkpoints", "episodes", "failed", "tensorboard", "wandb")
 """The folders in it that a run writes to, and deletes from."""
 _OWN_LINKS = ("wandb",)
 """Those in which a library puts links of its own."""
-_STEP_PREFIX = "step-"
-_STEP = re.compile(r"step-[0-9]{6,9}")
-"""Name of a checkpoint's folder; one that is not whole has a suffix."""
 _WRITING = ".writing"
 """Suffix of a checkpoint that is being written, or deleted: it is no checkpoint."""
 
@@ -93,7 +115,7 @@ def resumed_setting(folder: Path, name: str) -> Any:
     Without a whole checkpoint a run begins anew. What is wrong with the folder,
     `Run.open` says.
     """
-    if not _whole_checkpoints(folder / "checkpoints"):
+    if not whole_checkpoints(folder / "checkpoints"):
         return None
     try:
         text = read_whole(check_place(folder / "config.json")).decode("utf-8")
@@ -129,14 +151,16 @@ class Run:
     """
 
     journal: Journal
+    changes: str
+    """What a resumed run does otherwise from here on, in words."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.folder = config.out
         self._checkpoints = self.folder / "checkpoints"
-        whole = _whole_checkpoints(self._checkpoints)
-        steps = [int(path.name.removeprefix(_STEP_PREFIX)) for path in whole]
-        self.step = max(steps, default=0)
+        whole = whole_checkpoints(self._checkpoints)
+        self.step = max(map(step_of, whole), default=0)
+        self.changes = ""
         self.initial_policy = policy_folder(config.policy)
         self._best: Path | None = None
         self._writing: Future[Any] | None = None
@@ -163,6 +187,8 @@ class Run:
                     check_folder(run.folder)
                     if run.step:
                         check_tree(run._at(run.step))
+                    elif config.checkpoints.resume_from:
+                        check_tree(Path(config.checkpoints.resume_from))
                     (run.folder / "episodes").mkdir(parents=True, exist_ok=True)
                     # Before anything is deleted: another process may be writing here.
                     stack.enter_context(locked(run.folder))
@@ -198,6 +224,8 @@ class Run:
         if self.step and path.is_file():
             # As they read from a file, where a tuple is a list.
             self._check_settings(path, json.loads(text))
+            if self.changes:
+                write_anew(path, text)
         for leftover in self._checkpoints.glob(f"*{_WRITING}"):
             shutil.rmtree(leftover)
         if not self.step:
@@ -214,6 +242,12 @@ class Run:
             for name, value in self.config.to_dict().items()
             if name not in _MAY_CHANGE
         }
+        start = self.config.checkpoints
+        if start.resume_from:
+            settings["checkpoints"] = {
+                "resume_from": start.resume_from,
+                "resume_optimizer": start.resume_optimizer,
+            }
         # The pool's limits may change too: they decide how agents are asked, not what.
         settings["environment"].pop("pool", None)
         # Of how the update is computed, the rest changes only rounding.
@@ -222,6 +256,8 @@ class Run:
 
     def _check_settings(self, path: Path, now: dict[str, Any]) -> None:
         """Compare settings with those that the run to be resumed was started with.
+
+        What may change, and matters, is told in `changes`.
 
         Args:
             path: The file with the run's.
@@ -245,21 +281,21 @@ class Run:
                 f" {shown(version)}; this version reads {FORMAT}. Use"
                 " the version that wrote it, or another --out."
             )
-        changes: list[str] = []
-        for name in sorted({*before, *now}):
-            old_value = before.get(name)
-            new_value = now.get(name)
-            if old_value != new_value:
-                changes.append(
-                    f"{name[:MAX_NAME_CHARS]} was {shown(old_value, MAX_VALUE_CHARS)},"
-                    f" is {shown(new_value, MAX_VALUE_CHARS)}"
-                )
-        if changes:
+        changes = _changes(_decay_apart(before), _decay_apart(now))
+        refused = [text for name, text in changes.items() if name not in _OF_SCHEDULES]
+        if refused:
             raise CheckpointError(
                 f"{self.folder} holds a run with other settings"
-                f" ({'; '.join(changes[:MAX_CHANGES])}). Use another --out, or delete"
+                f" ({'; '.join(refused[:MAX_CHANGES])}). Use another --out, or delete"
                 " the folder."
             )
+        if self.step > self.config.num_steps:
+            raise CheckpointError(
+                f"{self.folder} has made {self.step} steps, more than"
+                f" num_steps={self.config.num_steps}. Use {self.step} or more, or"
+                " another --out."
+            )
+        self.changes = "; ".join(changes.values())
 
     def policy_path(self) -> str:
         """Return where the weights to start from are.
@@ -300,7 +336,7 @@ class Run:
 
         Steps are counted from 1. A step that is made again leaves its episodes once.
         """
-        path = self.folder / "episodes" / f"{_STEP_PREFIX}{step:06d}.jsonl"
+        path = self.folder / "episodes" / f"{STEP_PREFIX}{step:06d}.jsonl"
         path.unlink(missing_ok=True)
         return path
 
@@ -315,7 +351,9 @@ class Run:
             return
         path = self._at(self.step) / "state.pt"
         with _unreadable_explained(path):
-            state: dict[str, Any] = torch.load(path, weights_only=True)
+            state: dict[str, Any] = torch.load(
+                path, map_location="cpu", weights_only=True
+            )
         if state.get("format") != FORMAT:
             raise CheckpointError(
                 f"{path}: written in format {state.get('format')}, this version reads"
@@ -324,7 +362,10 @@ class Run:
             )
         try:
             load_adapter_state(model, state.get("adapter", {}))
-        except PolicyError as error:
+            # What was exported in less than float32.
+            if "weights" in state:
+                model.load_state_dict(state["weights"])
+        except (PolicyError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path}: {error} Delete {path.parent} to resume one checkpoint"
                 " earlier."
@@ -333,14 +374,28 @@ class Run:
     def restore_optimizer(
         self, model: PreTrainedModel, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Load the optimiser's state when the run is resumed; the model may be sharded.
+        """Load the optimiser's state to go on with; the model may be sharded.
+
+        That of a new one is another run's if it starts from a checkpoint of that.
 
         Raises:
-            CheckpointError: The checkpoint cannot be read.
+            CheckpointError: The checkpoint cannot be read, or is of another optimiser
+                or model.
         """
-        if not self.step:
+        start = self.config.checkpoints
+        if self.step:
+            path = self._at(self.step) / "optimizer"
+        elif start.resume_from and start.resume_optimizer:
+            path = Path(start.resume_from) / "optimizer"
+            try:
+                check_optimizer(path, model, self.config.optimizer.name)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{path}: {error} Leave the state there, and begin with a new one:"
+                    " --no-resume-optimizer."
+                ) from error
+        else:
             return
-        path = self._at(self.step) / "optimizer"
         with _unreadable_explained(path):
             load_optimizer(path, model, optimizer)
 
@@ -378,11 +433,16 @@ class Run:
             if rank() == 0:
                 shutil.rmtree(scratch, ignore_errors=True)
                 scratch.mkdir()
-                save_policy(model, tokenizer, scratch / "policy")
+                is_rounded = self.config.checkpoints.save_dtype == "bfloat16"
+                policy = scratch / "policy"
+                save_policy(model, tokenizer, policy, is_bfloat16=is_rounded)
                 adapter = adapter_state(model)
                 if adapter:
                     save_adapter(model, scratch / "adapter")
                 state = {"format": FORMAT, "step": step, "adapter": adapter}
+                if is_rounded and not adapter:
+                    # To go on exactly; of adapters the weights below never change.
+                    state["weights"] = model.state_dict()
                 torch.save(state, scratch / "state.pt")
                 if queued:
                     write_episodes(scratch / "queue.jsonl", queued, reveal=True)
@@ -456,13 +516,13 @@ class Run:
 
     def _keep_best(self) -> None:
         """Link the best checkpoint if it is whole; delete all others but the newest."""
-        if self._best and _is_whole(self._best):
+        if self._best and is_whole(self._best):
             # Relative, so that the folder can be moved.
             target = self._best.relative_to(self.folder) / "policy"
             link_anew(self.folder / "best", target)
         # The one before stays linked until the new best is whole.
         linked = (self.folder / "best").resolve().parent
-        whole = _whole_checkpoints(self._checkpoints)
+        whole = whole_checkpoints(self._checkpoints)
         for old in whole[: -self.config.keep_checkpoints]:
             if old != self._best and old.resolve() != linked:
                 # What is half deleted is never taken for whole.
@@ -471,28 +531,30 @@ class Run:
 
     def _at(self, step: int) -> Path:
         """Return the place of the checkpoint after `step` steps."""
-        return self._checkpoints / f"{_STEP_PREFIX}{step:06d}"
+        return self._checkpoints / f"{STEP_PREFIX}{step:06d}"
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder.
+def _decay_apart(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the decay of the rate beside the optimiser's others."""
+    optimizer = settings.get("optimizer")
+    if not isinstance(optimizer, dict):
+        return settings
+    others = {name: value for name, value in optimizer.items() if name != "decay"}
+    return {**settings, "optimizer": others, _DECAY: optimizer.get("decay")}
 
-    The lock is the kernel's and ends with the process, however that ends; the file
-    stays.
 
-    Raises:
-        CheckpointError: Another process is in it.
-    """
-    with (folder / "lock").open("a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CheckpointError(
-                f"{folder}: another process is training here. Wait for it, or use"
-                " another --out."
-            ) from error
-        yield
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """Return what differs between two settings, in words, by name."""
+    changes: dict[str, str] = {}
+    for name in sorted({*before, *now}):
+        old_value = before.get(name)
+        new_value = now.get(name)
+        if old_value != new_value:
+            changes[name] = (
+                f"{name[:MAX_NAME_CHARS]} was {shown(old_value, MAX_VALUE_CHARS)},"
+                f" is {shown(new_value, MAX_VALUE_CHARS)}"
+            )
+    return changes
 
 
 @contextlib.contextmanager
@@ -515,20 +577,6 @@ def _own_copy(path: Path) -> None:
     """
     if path.is_file() and path.stat().st_nlink > 1:
         write_anew(path, path.read_bytes())
-
-
-def _whole_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder that are whole, in order."""
-    return sorted(path for path in folder.glob(f"{_STEP_PREFIX}*") if _is_whole(path))
-
-
-def _is_whole(path: Path) -> bool:
-    """Return whether a path is a checkpoint that was put in its place."""
-    return (
-        _STEP.fullmatch(path.name) is not None
-        and (path / "state.pt").is_file()
-        and (path / "policy").is_dir()
-    )
 
 
 def _sync(path: Path) -> None:

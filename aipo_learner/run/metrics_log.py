@@ -8,30 +8,39 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from aipo_env import (
-    DataError,
-    bounded_lines,
-    check_line,
-    escape_terminal,
-    write_anew,
-)
-from aipo_learner.policy.distributed import rank
+from aipo_env import DataError, bounded_lines, check_line, write_anew
 from aipo_learner.run.loggers import Logger, log_to, open_loggers
+from aipo_learner.run.progress import say
 from aipo_learner.run.scores import SCORE, best_step
+from aipo_learner.run.words import percent, short_number
 
-_SHOWN = {
-    "success/unaided": "alone",
-    "success/aided": "aided",
-    "agent_p_mean": "p(agent)",
-    "agent_below_floor_share": "below floor",
+_Form = Callable[[float], str]
+_SHOWN: dict[str, tuple[str, _Form]] = {
+    "reward": ("reward", "{:.2f}".format),
+    "success/unaided": ("alone", "{:.2f}".format),
+    "success/aided": ("aided", "{:.2f}".format),
+    "loss": ("loss", "{:.3g}".format),
+    "entropy": ("entropy", "{:.2f}".format),
+    "agent_p_mean": ("p(agent)", "{:.2f}".format),
+    "policy_tokens_per_episode": ("length", "{:.0f}".format),
+    "truncated": ("truncated", percent),
+    "lr": ("lr", "{:.2g}".format),
 }
-"""What the console says of a step, and in which words."""
+"""What the console says of a step, in which words and in which form."""
+_OF_EPISODES = (
+    "reward",
+    "success/unaided",
+    "success/aided",
+    "policy_tokens_per_episode",
+    "truncated",
+)
+"""Those which, of episodes from a file, say nothing of the policy."""
 _SECONDS_PER_MINUTE = 60
 BEFORE_FIRST_STEP = 0
 """Step of what was measured before the first one."""
@@ -64,6 +73,8 @@ class MetricsLog:
         num_made: Steps that were made before: not 0 when a run is resumed.
         loggers: As in `TrainConfig.loggers`.
         settings: What the loggers are told of the run.
+        writes: Whether anything is written: of several processes, one writes for all.
+        is_stored: Whether episodes come from a file.
     """
 
     def __init__(
@@ -75,6 +86,8 @@ class MetricsLog:
         num_made: int = 0,
         loggers: str = "",
         settings: Mapping[str, Any] | None = None,
+        writes: bool = True,
+        is_stored: bool = False,
     ) -> None:
         self.path = folder / "metrics.jsonl"
         self.num_steps = num_steps
@@ -90,8 +103,13 @@ class MetricsLog:
         """Steps without a gradient since the last that had one."""
         self.had_gradient = any(row.get("rows") for row in rows)
         """Whether any step of the run had one."""
-        # Every rank knows the scores, by which it stops; rank 0 writes for all.
-        if rank():
+        self._shown = {
+            name: form
+            for name, form in _SHOWN.items()
+            if not is_stored or name not in _OF_EPISODES
+        }
+        # Every rank knows the scores, by which it stops.
+        if not writes:
             self.console = Console(quiet=True)
             self._loggers: dict[str, Logger] = {}
             self._file = Path(os.devnull).open("a", encoding="utf-8")  # noqa: SIM115
@@ -101,13 +119,21 @@ class MetricsLog:
         self._loggers = open_loggers(loggers, folder, settings or {}, num_made)
         self._file = self.path.open("a", encoding="utf-8")
 
-    def write(self, step: int, row: Mapping[str, float], why_idle: str = "") -> None:
+    def write(
+        self,
+        step: int,
+        row: Mapping[str, float],
+        why_idle: str = "",
+        *,
+        tokens_per_second: float | None = None,
+    ) -> None:
         """Write the row of a step.
 
         Args:
             step: Its number, from 1.
             row: Its metrics; "rows" is how many rows its update learned from.
             why_idle: Why it had no gradient, if it had none, for the console.
+            tokens_per_second: How fast it was, for the console.
         """
         self._put(step, row)
         if row.get("rows"):
@@ -115,13 +141,13 @@ class MetricsLog:
             self.had_gradient = True
         else:
             self.num_idle += 1
-        labels = dict(_SHOWN)
-        if any(name.startswith("reward_part/") for name in row):
-            # Success alone hides what a reward with partial credit says.
-            labels["reward"] = "reward"
         cells = [
-            f"{label} {row[name]:.2f}" for name, label in labels.items() if name in row
+            f"{label} {form(row[name])}"
+            for name, (label, form) in self._shown.items()
+            if name in row
         ]
+        if tokens_per_second is not None:
+            cells.append(f"{short_number(tokens_per_second)} tok/s")
         minutes = self._seconds_left(step) / _SECONDS_PER_MINUTE
         note = f"  no gradient: {why_idle}" if why_idle else ""
         self._print(step, f"{'  '.join(cells)}  {minutes:.1f} min left{note}")
@@ -156,13 +182,7 @@ class MetricsLog:
     def _print(self, num_steps: int, text: str) -> None:
         """Print a line about the run after `num_steps` steps."""
         run = self.path.parent.name
-        self.console.print(
-            # It may tell what agents and verifiers said.
-            escape_terminal(f"{run}  step {num_steps}/{self.num_steps}  {text}"),
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        say(self.console, f"{run}  step {num_steps}/{self.num_steps}  {text}")
 
     def close(self) -> None:
         """Close what is open."""

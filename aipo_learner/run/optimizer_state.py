@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
 )
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from transformers import PreTrainedModel
@@ -28,6 +29,8 @@ from aipo_learner.policy.distributed import world_size
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's running means of a parameter's gradient and of its square."""
+_MOMENT_8BIT = "state1"
+"""What bitsandbytes calls the first of them."""
 
 
 def save_optimizer(
@@ -116,6 +119,41 @@ def load_optimizer(
         # AdamW counts steps in a tensor of float32, others in a plain number.
         if not of_parameter["step"].is_floating_point():
             of_parameter["step"] = of_parameter["step"].item()
+
+
+def check_optimizer(folder: Path, model: PreTrainedModel, name: str) -> None:
+    """Check that a state in a folder is one for an optimiser of a model.
+
+    Args:
+        folder: As `save_optimizer` wrote it.
+        model: Whose parameters are trained.
+        name: Of the optimiser, as in `OptimizerConfig`.
+
+    Raises:
+        ValueError: It cannot be read, or is of another optimiser or model.
+    """
+    try:
+        metadata = HuggingFaceStorageReader(str(folder)).read_metadata()
+    # torch and safetensors have many kinds of errors for it.
+    except Exception as error:
+        raise ValueError(f"no state of an optimiser ({error}).") from error
+    states = metadata.state_dict_metadata
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    has_moments = name != "adamw_8bit"
+    for full_name, saved in states.items():
+        owner, _, key = full_name.rpartition(".")
+        if owner not in shapes:
+            raise ValueError(f"it is of another model, with a weight {owner!r}.")
+        assert isinstance(saved, TensorStorageMetadata)
+        if key in _MOMENTS and tuple(saved.size) != tuple(shapes[owner]):
+            raise ValueError(
+                f"it is of another model, whose weight {owner!r} has the shape"
+                f" {tuple(saved.size)}; here it has {tuple(shapes[owner])}."
+            )
+        if key in _MOMENTS and not has_moments:
+            raise ValueError(f"it is AdamW's in float32, and none of {name}.")
+        if key == _MOMENT_8BIT and has_moments:
+            raise ValueError(f"it is AdamW's in 8 bits, and none of {name}.")
 
 
 def _empty_moments(

@@ -35,6 +35,13 @@ class Sampler(Voices, Protocol):
     def samples_during_update(self) -> bool:
         """Whether it can go on with its weights while the learner changes its own."""
 
+    @property
+    def num_sampled(self) -> int:
+        """Tokens that were drawn so far, of turns that go on too where that is known.
+
+        Read while it samples, to show that it does.
+        """
+
     def take_weights(self) -> None:
         """Take the learner's weights as they are now; no work where they are shared."""
 

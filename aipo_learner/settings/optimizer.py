@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from aipo_learner.settings.checks import Beta, OneOf, check_settings
+from aipo_learner.settings.checks import Beta, NotNegative, OneOf, check_settings
 
 OPTIMIZERS = ("adamw", "adamw_fused", "adamw_8bit")
 """What makes a step of a gradient: `learn/optimizer.py` says what each means."""
@@ -23,6 +23,8 @@ class OptimizerConfig:
     """AdamW's, of the mean of gradients."""
     beta2: Beta = 0.999
     """AdamW's, of the mean of their squares."""
+    weight_decay: NotNegative = 0.0
+    """AdamW's."""
     decay: Annotated[str, OneOf(DECAYS)] = "linear"
     """How the rate falls to `lr_end`: linear or cosine; constant: not at all."""
 

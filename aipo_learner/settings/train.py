@@ -20,6 +20,7 @@ from aipo_env import (
 )
 from aipo_learner.settings.arguments import JsonField, SpecField, read_object
 from aipo_learner.settings.chat import ChatSettings
+from aipo_learner.settings.checkpoints import CheckpointConfig
 from aipo_learner.settings.checks import (
     Bounds,
     Count,
@@ -168,8 +169,6 @@ class TrainConfig:
     """Part of the rate that is left at the end of the run; it falls after warm-up."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How a step is made of a gradient."""
-    weight_decay: NotNegative = 0.0
-    """AdamW's."""
     max_grad_norm: Limit = 1.0
     """Gradients are scaled down to this norm."""
     microbatch_tokens: Count = 8192
@@ -184,6 +183,10 @@ class TrainConfig:
     """
     checkpoint_every: Count = 25
     """Steps between checkpoints, each a complete Hugging Face export."""
+    checkpoints: OmitArgPrefixes[CheckpointConfig] = field(
+        default_factory=CheckpointConfig
+    )
+    """Where it starts, and in what form it is saved."""
     keep_checkpoints: Count = 2
     """Checkpoints kept: the newest; the best by the scheduled evaluation is kept beside
     them.
@@ -292,7 +295,7 @@ class TrainConfig:
             lr=self.lr,
             beta1=self.optimizer.beta1,
             beta2=self.optimizer.beta2,
-            weight_decay=self.weight_decay,
+            weight_decay=self.optimizer.weight_decay,
         )
 
     @property

@@ -28,6 +28,7 @@ from aipo_learner.learn.rows import Row, collate, split_rows
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy, save_policy
 from aipo_learner.policy.tiny import build_model, build_tokenizer
+from aipo_learner.run.progress import SILENT, Count, Progress
 from aipo_learner.samplers.hf.sampler import HFSampler
 from envs_data.prepare.transcripts import (
     Transcript,
@@ -243,6 +244,7 @@ def gate_scores(
     seed: int,
     num_tasks: int,
     num_samples: int,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Measure a policy for the gates in the world of `seed`."""
     scenario = build_scenario("toy", seed=seed)
@@ -254,6 +256,7 @@ def gate_scores(
         num_samples=GATE_AIDED_SAMPLES,
         aided=True,
         seed=seed,
+        progress=progress,
     )
     unaided, _ = evaluate(
         sampler,
@@ -262,6 +265,7 @@ def gate_scores(
         num_samples=num_samples,
         aided=False,
         seed=seed,
+        progress=progress,
     )
     return {"aided": aided.to_dict(), "unaided": unaided.to_dict()}
 
@@ -274,11 +278,27 @@ def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> N
     """
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, config.seed)
-    for step, loss in enumerate(teach(model, tokenizer, config)):
-        if step % PRINT_EVERY == 0:
-            console.print(
-                f"step {step}/{config.num_steps}  loss {loss:.3f}", highlight=False
-            )
+    with Progress(console) as progress:
+        _write_taught(model, tokenizer, config, out, console, progress)
+
+
+def _write_taught(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    config: WarmstartConfig,
+    out: Path,
+    console: Console,
+    progress: Progress,
+) -> None:
+    """Teach a model that is new, write it, and measure what was written."""
+    count = Count("step", config.num_steps)
+    with progress.part(count.text):
+        for step, loss in enumerate(teach(model, tokenizer, config)):
+            count.add()
+            if step % PRINT_EVERY == 0:
+                console.print(
+                    f"step {step}/{config.num_steps}  loss {loss:.3f}", highlight=False
+                )
     out.parent.mkdir(parents=True, exist_ok=True)
     save_policy(model.bfloat16(), tokenizer, out)
     # From the folder, since rounding to bfloat16 may cost what was learnt.
@@ -289,6 +309,7 @@ def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> N
         seed=GATE_SEED,
         num_tasks=GATE_TASKS,
         num_samples=GATE_SAMPLES,
+        progress=progress,
     )
     faults = [gate.fault(scores) for gate in GATES]
     faults = [fault for fault in faults if fault]

@@ -27,9 +27,12 @@ def warmstart(argv: list[str]) -> None:
         argv: The words after `aipo warmstart`.
     """
     options = tyro.cli(WarmstartOptions, args=argv, prog="aipo warmstart")
+    console = Console()
+    line = f"teaches the tiny policy, for {options.out}: loading"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
     # When the words have been read: torch takes seconds.
     from aipo_learner.policy.runtime import prepare
     from envs_data.prepare.tiny_policy import WarmstartConfig, write_tiny_policy
 
     prepare(options.num_threads)
-    write_tiny_policy(WarmstartConfig(seed=options.seed), options.out, Console())
+    write_tiny_policy(WarmstartConfig(seed=options.seed), options.out, console)

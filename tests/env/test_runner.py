@@ -240,12 +240,12 @@ def test_a_slot_that_falls_free_is_filled_while_the_others_wait():
             asks = messages[1].content in ("task 0", "task 1") and len(messages) == 2
             return ASK if asks else "\\boxed{1}"
 
-        async with aclosing(
-            EpisodeRunner(scenario(agent), policy, concurrency=3).episodes(5)
-        ) as episodes:
+        runner = EpisodeRunner(scenario(agent), policy, concurrency=3)
+        async with aclosing(runner.episodes(5)) as episodes:
             quick = [(await anext(episodes)).task.id for _ in range(3)]
             assert sorted(quick) == ["t2", "t3", "t4"]
             assert agent.num_waiting == 2
+            assert runner.num_consulting == 2
             agent.gate.set()
             slow = [episode.task.id async for episode in episodes]
         assert sorted(slow) == ["t0", "t1"]

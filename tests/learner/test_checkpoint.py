@@ -2,6 +2,7 @@
 ever lost.
 """
 
+import io
 import json
 import os
 import shutil
@@ -20,21 +21,26 @@ from aipo_env import (
     AgentReply,
     AgentRequest,
     CheckpointError,
+    ConfigError,
     DataError,
     Journal,
     Outcome,
     data_folder,
 )
+from aipo_learner.build import open_run
 from aipo_learner.evaluation.scheduled import held_out_metrics, held_out_scenario
 from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.policy.tiny import build_model, build_tokenizer
 from aipo_learner.run.folder import Run
 from aipo_learner.run.metrics_log import MetricsLog, read_metrics
+from aipo_learner.run.optimizer_state import load_optimizer
 from aipo_learner.run.scores import SCORE
 from aipo_learner.samplers.hf.sampler import HFSampler
+from aipo_learner.settings.checkpoints import CheckpointConfig
 from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.evaluation import EvaluationSchedule
 from aipo_learner.settings.objective import ObjectiveConfig
+from aipo_learner.settings.optimizer import OptimizerConfig
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train
 
@@ -140,8 +146,8 @@ def test_a_finished_run_has_nothing_left_to_do(uninterrupted: Path):
 
 
 def test_other_settings_in_the_same_folder_are_refused(uninterrupted: Path):
-    with pytest.raises(CheckpointError, match=r"lr was 0.001, is 0.1"):
-        train(config(uninterrupted, lr=0.1), Console(quiet=True))
+    with pytest.raises(CheckpointError, match=r"seed was 0, is 1"):
+        train(config(uninterrupted, seed=1), Console(quiet=True))
 
 
 @pytest.fixture
@@ -250,7 +256,7 @@ def test_a_truncated_checkpoint_says_how_to_go_on(uninterrupted: Path, tmp_path:
     with pytest.raises(
         CheckpointError, match=r"Delete .*step-000004 to resume one checkpoint earlier"
     ):
-        train(config(out), Console(quiet=True))
+        train(config(out, num_steps=5), Console(quiet=True))
     shutil.rmtree(state.parent)
     train(config(out), Console(quiet=True))
     same_run(out, uninterrupted)
@@ -279,7 +285,7 @@ def test_a_checkpoint_of_another_format_is_refused(
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path):
     settings = config(tmp_path / "run")
     holder = (
-        "import sys; from pathlib import Path; from aipo_learner.run.folder import"
+        "import sys; from pathlib import Path; from aipo_learner.run.places import"
         " locked\nwith locked(Path(sys.argv[1])): print('locked', flush=True);"
         " sys.stdin.read()"
     )
@@ -483,3 +489,181 @@ def test_a_folder_with_another_name_is_no_checkpoint(tmp_path: Path, name: str):
     (checkpoint / "policy").mkdir(parents=True)
     (checkpoint / "state.pt").touch()
     assert Run(TrainConfig(out=tmp_path)).step == 0
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file in a folder: what it holds, and when it was written."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_finished_run_is_extended_to_what_a_longer_one_would_be(
+    uninterrupted: Path, tmp_path: Path
+):
+    out = tmp_path / "run"
+    train(config(out, num_steps=2), Console(quiet=True))
+    said = io.StringIO()
+    train(config(out), Console(file=said, width=40))
+    assert (
+        "run  changed from here on: num_steps was 2, is 4. Schedules are those of the"
+        " new settings\n" in said.getvalue()
+    )
+    assert "run  goes on after step 2: 4 steps of" in said.getvalue()
+    same_run(out, uninterrupted)
+    assert json.loads((out / "config.json").read_text())["num_steps"] == 4
+
+
+def test_rate_and_schedule_may_change_on_resume_and_are_told(
+    uninterrupted: Path, tmp_path: Path
+):
+    out = copied(uninterrupted, tmp_path)
+    changed = config(
+        out,
+        num_steps=5,
+        lr=2e-3,
+        lr_end=0.5,
+        warmup_steps=0,
+        anneal_from=0.5,
+        optimizer=OptimizerConfig(decay="cosine"),
+    )
+    with Run.open(changed) as run:
+        assert run.changes == (
+            "anneal_from was 0.7, is 0.5; lr was 0.001, is 0.002; lr_end was 1.0, is"
+            " 0.5; num_steps was 4, is 5; optimizer.decay was 'linear', is 'cosine';"
+            " warmup_steps was 10, is 0"
+        )
+    train(changed, Console(quiet=True))
+    # The end of the new schedule.
+    assert read_metrics(out / "metrics.jsonl")[-1]["lr"] == pytest.approx(1e-3)
+    with Run.open(changed) as run:
+        assert run.changes == ""
+
+
+def test_what_else_is_of_the_optimiser_may_not_change(uninterrupted: Path):
+    other = config(uninterrupted, optimizer=OptimizerConfig(beta1=0.5))
+    with pytest.raises(CheckpointError, match=r"optimizer was \{'name': 'adamw'"):
+        train(other, Console(quiet=True))
+
+
+def test_a_run_cannot_have_fewer_steps_than_it_made(uninterrupted: Path):
+    before = contents(uninterrupted)
+    with pytest.raises(
+        CheckpointError, match="has made 4 steps, more than num_steps=3"
+    ):
+        train(config(uninterrupted, num_steps=3), Console(quiet=True))
+    assert contents(uninterrupted) == before
+
+
+def test_a_done_run_says_what_is_there_and_nothing_is_done(
+    uninterrupted: Path, tmp_path: Path, scored
+):
+    said = io.StringIO()
+    before = contents(uninterrupted)
+    learned = train(config(uninterrupted), Console(file=said))
+    assert (learned.had_gradient, said.getvalue()) == (True, "")
+    assert learned.found == (
+        f"{uninterrupted} has made 4 of 4 steps. Policy:"
+        f" {uninterrupted}/checkpoints/step-000004/policy"
+    )
+    assert contents(uninterrupted) == before
+    # With a schedule, its last weights are to be measured; then it is done.
+    out = copied(uninterrupted, tmp_path)
+    scored(0.25)
+    schedule = EvaluationSchedule(every=4)
+    assert train(config(out, evaluation=schedule), Console(quiet=True)).found == ""
+    learned = train(config(out, evaluation=schedule), Console(quiet=True))
+    assert learned.found.endswith(f"Best: {out}/best, of step 4, pass@1 0.250")
+
+
+def states(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [state["exp_avg"] for state in optimizer.state.values()]
+
+
+@pytest.mark.parametrize("resume_optimizer", [True, False])
+def test_a_new_run_starts_from_a_checkpoint_of_another(
+    uninterrupted: Path, tmp_path: Path, resume_optimizer: bool
+):
+    origin = uninterrupted / "checkpoints" / "step-000002"
+    before = contents(uninterrupted)
+    start = CheckpointConfig(resume_from=str(origin), resume_optimizer=resume_optimizer)
+    # Other tasks, and hardly a change.
+    settings = config(
+        tmp_path / "new", num_steps=1, lr=1e-12, seed=7, checkpoints=start
+    )
+    with open_run(settings) as run:
+        model, _ = load_policy(run.policy_path())
+        optimizer = torch.optim.AdamW(model.parameters())
+        run.restore_optimizer(model, optimizer)
+    expected = torch.optim.AdamW(model.parameters())
+    load_optimizer(origin / "optimizer", model, expected)
+    assert len(states(optimizer)) == (len(states(expected)) if resume_optimizer else 0)
+    assert all(map(torch.equal, states(optimizer), states(expected)))
+    train(settings, Console(quiet=True))
+    started = load_file(origin / "policy" / "model.safetensors")
+    for name, tensor in weights(tmp_path / "new").items():
+        torch.testing.assert_close(tensor, started[name], atol=1e-9, rtol=0)
+    assert contents(uninterrupted) == before
+    # The same command finds it done, whatever has become of the other run.
+    assert train(settings, Console(quiet=True)).found.startswith(f"{tmp_path}/new has")
+
+
+def test_what_is_no_checkpoint_to_start_from_is_named(
+    uninterrupted: Path, tmp_path: Path
+):
+    def start(origin: Path, **changes: object) -> TrainConfig:
+        checkpoints = CheckpointConfig(resume_from=str(origin))
+        return config(tmp_path / "new", checkpoints=checkpoints, **changes)
+
+    checkpoint = uninterrupted / "checkpoints" / "step-000004"
+    with pytest.raises(ConfigError, match=f"Give one, as in {checkpoint}"):
+        train(start(uninterrupted), Console(quiet=True))
+    with pytest.raises(ConfigError, match="is no checkpoint, which is a folder with"):
+        train(start(checkpoint / "policy"), Console(quiet=True))
+    with pytest.raises(ConfigError, match="has no adapter, and compute.lora_rank"):
+        train(
+            start(checkpoint, compute=ComputeConfig(lora_rank=2)), Console(quiet=True)
+        )
+    assert not (tmp_path / "new").exists()
+    other = start(checkpoint, optimizer=OptimizerConfig(name="adamw_8bit"))
+    with (
+        open_run(other) as run,
+        pytest.raises(CheckpointError, match="none of adamw_8bit. .*--no-resume-optim"),
+    ):
+        run.restore_optimizer(load_policy(run.policy_path())[0], None)
+    wider = build_model(build_tokenizer(), seed=3)
+    wider.resize_token_embeddings(800)
+    with (
+        open_run(start(checkpoint)) as run,
+        pytest.raises(CheckpointError, match="of another model, whose weight .* shape"),
+    ):
+        run.restore_optimizer(wider, None)
+
+
+def test_exports_in_bfloat16_are_resumed_exactly(uninterrupted: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    rounded = CheckpointConfig(save_dtype="bfloat16")
+    train(config(out, num_steps=2, checkpoints=rounded), Console(quiet=True))
+    train(config(out, checkpoints=rounded), Console(quiet=True))
+    exact = weights(uninterrupted)
+    exported = weights(out)
+    assert {tensor.dtype for tensor in exported.values()} == {torch.bfloat16}
+    assert exported.keys() == exact.keys()
+    for name, tensor in exported.items():
+        assert torch.equal(tensor, exact[name].bfloat16())
+    assert untimed(out) == untimed(uninterrupted)
+    policy = out / "checkpoints" / "step-000004" / "policy"
+    assert json.loads((policy / "config.json").read_text())["dtype"] == "bfloat16"
+    # Beside it, what the run goes on with.
+    state = torch.load(policy.parent / "state.pt", weights_only=True)
+    for name, tensor in exact.items():
+        assert torch.equal(state["weights"][name], tensor)
+    # And back: the next checkpoint is whole without it.
+    train(config(out, num_steps=5), Console(quiet=True))
+    assert {tensor.dtype for tensor in weights(out).values()} == {torch.float32}
+    state = torch.load(
+        policy.parents[1] / "step-000005" / "state.pt", weights_only=True
+    )
+    assert "weights" not in state

@@ -287,7 +287,7 @@ def test_rules_that_are_set_most_have_short_flags(capsys: pytest.CaptureFixture)
 
 
 def test_help_needs_neither_torch_nor_transformers():
-    for command in ("train", "eval", "report", "demo"):
+    for command in ("train", "eval", "runs", "report", "demo"):
         script = (
             "import sys; from aipo_env.cli import main\n"
             f"try: main([{command!r}, '--help'])\n"

@@ -193,6 +193,7 @@ def test_a_rehearsal_makes_a_step_and_does_without_what_is_out_of_reach(
         " policy." in said
     )
     assert "8 x H100 80 GB" in said
+    assert "A checkpoint takes " in said
     assert not config.out.exists()
 
 

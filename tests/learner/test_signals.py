@@ -2,27 +2,38 @@
 uninterrupted one bit for bit.
 """
 
+import asyncio
+import contextlib
+import hashlib
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
-from aipo_env import Environment
+import aipo_learner.rollout.sampled
+import aipo_learner.training
+from aipo_env import Environment, Interrupted
 from aipo_learner.run.interrupt import Abandoned, InterruptFlag
 from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.evaluation import EvaluationSchedule
 from aipo_learner.settings.train import TrainConfig
+from aipo_learner.training import train
 
 Run = Callable[..., int]
+NUM_HASHES = 2_000_000
+"""They take a second."""
 MOMENTS = ("rollouts", "update", "save", "commit", "sync", "evaluation")
 
 
@@ -200,6 +211,105 @@ def test_sigterm_ends_what_can_be_abandoned_and_nothing_else():
     with InterruptFlag() as interrupt:
         signal.raise_signal(signal.SIGTERM)
         assert interrupt.requested
+
+
+def told_by(*signals: signal.Signals) -> list[str]:
+    """What is said of signals that come one after another."""
+    told: list[str] = []
+    with InterruptFlag(told.append):
+        for number in signals:
+            num_told = len(told)
+            with contextlib.suppress(KeyboardInterrupt, Abandoned):
+                signal.raise_signal(number)
+            while len(told) == num_told:
+                time.sleep(0.001)
+    return told
+
+
+def test_what_a_signal_does_is_told_at_once(usual_ctrl_c: Any):
+    again = "finishing this step; again to stop now"
+    stopping = "stopping: what is being sampled is given up"
+    assert told_by(signal.SIGINT) == [again]
+    assert told_by(signal.SIGINT, signal.SIGINT) == [again, stopping]
+    assert told_by(signal.SIGTERM) == [stopping]
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_signal_is_told_while_the_main_thread_computes(usual_ctrl_c: Any):
+    """Python's handlers run only when it is back, say from a backward pass."""
+    events: list[str] = []
+    with InterruptFlag(events.append):
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        # Seconds in C, without Python's lock.
+        hashlib.pbkdf2_hmac("sha256", b"", b"", NUM_HASHES)
+        events.append("back")
+    assert events == ["finishing this step; again to stop now", "back"]
+
+
+def test_a_second_ctrl_c_gives_up_what_is_sampled_and_saves(
+    usual_ctrl_c: Any,
+):
+    with InterruptFlag() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Abandoned), interrupt.abandonable():
+            signal.raise_signal(signal.SIGINT)
+        assert interrupt.error("stopped").exit_code == 2
+        # And the third is for whoever was there before.
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def stopped_at(monkeypatch: pytest.MonkeyPatch, out: Path, step: int) -> str:
+    """What is said of a run that is asked to stop twice, in the sampling of a step."""
+    real = aipo_learner.rollout.sampled.play_wave
+    steps = iter(range(1, 1000))
+
+    async def asked(*args: Any) -> Any:
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(60)
+        return await real(*args)
+
+    monkeypatch.setattr(aipo_learner.rollout.sampled, "play_wave", asked)
+    with pytest.raises(Interrupted) as caught:
+        train(TrainConfig.from_dict(config(out)), Console(quiet=True))
+    return str(caught.value)
+
+
+def test_what_is_said_to_be_saved_is_saved(
+    usual_ctrl_c: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    assert stopped_at(monkeypatch, tmp_path / "first", 1) == (
+        "stopped before the first of 4 steps was made; there is nothing to save in"
+        f" {tmp_path / 'first'}. The same command begins anew."
+    )
+    assert list((tmp_path / "first" / "checkpoints").iterdir()) == []
+    assert stopped_at(monkeypatch, tmp_path / "second", 2) == (
+        f"stopped after step 1 of 4, which is saved in {tmp_path / 'second'}. The same"
+        " command goes on from there."
+    )
+    saved = [path.name for path in (tmp_path / "second" / "checkpoints").iterdir()]
+    assert saved == ["step-000001"]
+
+
+def test_a_run_that_is_asked_to_stop_while_it_is_evaluated_begins_no_step(
+    usual_ctrl_c: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    real = aipo_learner.training.held_out_metrics
+
+    def asked(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(aipo_learner.training, "held_out_metrics", asked)
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted, match="stopped after step 3 of 4, which is saved"):
+        train(TrainConfig.from_dict(config(out)), Console(quiet=True))
+    rows = read_metrics(out / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert "eval/pass_at_1" in rows[-1]
 
 
 @pytest.mark.slow

@@ -68,6 +68,8 @@ class Knowing(ChatVoice):
 
 
 class KnowingSampler:
+    num_sampled = 0
+
     def __init__(self, tokenizer: Any) -> None:
         self.chat = ChatFormat(tokenizer)
 

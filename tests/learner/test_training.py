@@ -45,7 +45,7 @@ def test_steps_are_counted_alike_on_the_console_in_files_and_in_the_report(
     made: tuple[Path, str],
 ):
     out, said = made
-    assert re.findall(r"step (\d+)/2", said) == ["1", "2"]
+    assert re.findall(r"step (\d+)/2  reward", said) == ["1", "2"]
     assert [row["step"] for row in read_metrics(out / "metrics.jsonl")] == [1, 2]
     episodes = sorted(path.name for path in (out / "episodes").glob("*[0-9].jsonl"))
     assert episodes == ["step-000001.jsonl", "step-000002.jsonl"]

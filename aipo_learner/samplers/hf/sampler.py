@@ -159,6 +159,8 @@ class HFSampler:
         self._rows = _Rows()
         # Set from the moment that decoding is planned until its results are taken.
         self._decoding: asyncio.Task[None] | None = None
+        self.num_sampled = 0
+        """Tokens that were drawn so far."""
 
     @property
     def shares_weights(self) -> bool:
@@ -468,6 +470,7 @@ class HFSampler:
                 continue
             turn.token_ids.append(token_id)
             turn.logprobs.append(logprob)
+            self.num_sampled += 1
             if self.stops.is_end(turn.token_ids, turn.stop):
                 turn.finish_reason = "stop"
             elif len(turn.token_ids) >= turn.max_tokens:

@@ -116,6 +116,8 @@ class VLLMSampler:
         # Set at every start, where weights are not handed over as files.
         self._transfer: Callable[[], None]
         self._is_closed = False
+        self.num_sampled = 0
+        """Tokens of the turns that have ended."""
 
     @property
     def shares_weights(self) -> bool:
@@ -231,10 +233,14 @@ class VLLMSampler:
         for _ in range(NUM_TRIES):
             num_starts_before = self.num_starts
             try:
-                return await self.engine.generate(token_ids, sampling)
+                sampled = await self.engine.generate(token_ids, sampling)
             except EngineFault as error:
                 fault = error
                 await self._start(num_starts_before)
+            else:
+                token_ids_of_turn, _, _ = sampled
+                self.num_sampled += len(token_ids_of_turn)
+                return sampled
         raise PolicyError(
             f"sampler: vLLM died {NUM_TRIES} times under one turn: {fault}"
         )

@@ -14,13 +14,13 @@ from aipo_env.cli import main
 real, rank = aipo_learner.rollout.sampled.play_wave, int(os.environ["RANK"])
 
 
-async def hang(scenario, sessions, sampler, further):
+async def hang(scenario, sessions, *others):
     if rank in json.loads(os.environ["HANGING"]) and any(
         session.key[1] == 2 for session in sessions
     ):
         Path(os.environ["HANGS"], f"hangs-{rank}").touch()
         await asyncio.sleep(600)
-    return await real(scenario, sessions, sampler, further)
+    return await real(scenario, sessions, *others)
 
 
 aipo_learner.rollout.sampled.play_wave = hang
