@@ -22,7 +22,7 @@ from aipo_learner.learn.objective import (
 from aipo_learner.learn.rows import Microbatch, Row, collate, split_rows
 from aipo_learner.policy.distributed import gathered, rank, whole_tensor, world_size
 from aipo_learner.policy.forward import LearnerForward
-from aipo_learner.run.progress import SILENT, Count, Progress
+from aipo_learner.run.progress import SILENT, Progress, WorkCount
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.stages import UpdateSettings
 
@@ -136,7 +136,7 @@ def update(
         for its_pass in minibatch.passes:
             its_pass.old_logprobs = _fixed_logprobs(forward, its_pass.microbatch)
     num_passes = sum(len(minibatch.passes) for minibatch in minibatches)
-    count = Count("update", settings.updates_per_step * num_passes)
+    count = WorkCount("update", settings.updates_per_step * num_passes)
     updates: list[_Update] = []
     with progress.part(count.text):
         for _ in range(settings.updates_per_step):
@@ -182,7 +182,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     minibatch: _Minibatch,
     settings: UpdateSettings,
-    count: Count,
+    count: WorkCount,
 ) -> _Update:
     """Make the optimiser step of a minibatch."""
     optimizer.zero_grad(set_to_none=True)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from aipo_env import ConfigError, Episode, Journal, PolicyError, Scenario, run_sync
 from aipo_learner.policy.distributed import parts
 from aipo_learner.rollout.sampled import IsConstant, Playing, play_groups
-from aipo_learner.run.progress import SILENT, Count, Progress
+from aipo_learner.run.progress import SILENT, Progress, WorkCount
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.stages import RolloutSettings
@@ -190,7 +190,7 @@ class RayWorkers:
         """Return the episodes of all calls, in the order of these."""
         ray = self._ray
         # Of what each has done of its part, nothing is known here.
-        count = Count("rollouts, workers done", len(calls))
+        count = WorkCount("rollouts, workers done", len(calls))
 
         async def counted(call: Any) -> list[Episode]:
             episodes: list[Episode] = await call

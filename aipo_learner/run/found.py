@@ -13,10 +13,10 @@ from aipo_learner.run.places import STEP_PREFIX, is_locked, step_of, whole_check
 from aipo_learner.run.scores import SCORE, best_step
 from aipo_learner.settings.arguments import read_object
 
-RUNNING = "running"
-DONE = "done"
-FAILED = "failed"
-STOPPED = "stopped"
+_RUNNING = "running"
+_DONE = "done"
+_FAILED = "failed"
+_STOPPED = "stopped"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,13 @@ class FoundRun:
     def state(self) -> str:
         """What goes on in it, or why nothing does, as far as can be known."""
         if self.is_running:
-            return RUNNING
+            return _RUNNING
         if self.num_steps is not None and self.step >= self.num_steps:
-            return DONE
+            return _DONE
         # Of a step that was made later, no batch is kept.
         if self.failed_step > self.last_step:
-            return FAILED
-        return STOPPED
+            return _FAILED
+        return _STOPPED
 
     @property
     def scores(self) -> dict[int, float]:

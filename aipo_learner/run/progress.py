@@ -157,7 +157,7 @@ SILENT = Progress(Console(quiet=True))
 """Says nothing, for whoever is not asked what goes on."""
 
 
-class Count:
+class WorkCount:
     """How much of some work is done: "update 3/7".
 
     Args:
@@ -171,7 +171,7 @@ class Count:
         self._num_done = 0
 
     def add(self) -> None:
-        """Count a part that is done."""
+        """WorkCount a part that is done."""
         self._num_done += 1
 
     def text(self) -> str:

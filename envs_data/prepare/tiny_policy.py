@@ -28,7 +28,7 @@ from aipo_learner.learn.rows import Row, collate, split_rows
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy, save_policy
 from aipo_learner.policy.tiny import build_model, build_tokenizer
-from aipo_learner.run.progress import SILENT, Count, Progress
+from aipo_learner.run.progress import SILENT, Progress, WorkCount
 from aipo_learner.samplers.hf.sampler import HFSampler
 from envs_data.prepare.transcripts import (
     Transcript,
@@ -291,7 +291,7 @@ def _write_taught(
     progress: Progress,
 ) -> None:
     """Teach a model that is new, write it, and measure what was written."""
-    count = Count("step", config.num_steps)
+    count = WorkCount("step", config.num_steps)
     with progress.part(count.text):
         for step, loss in enumerate(teach(model, tokenizer, config)):
             count.add()

@@ -27,6 +27,7 @@ from aipo_learner.policy.lora import (
 )
 from aipo_learner.run.folder import Run
 from aipo_learner.run.metrics_log import read_metrics
+from aipo_learner.settings.checkpoints import CheckpointConfig
 from aipo_learner.settings.compute import ComputeConfig
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
@@ -439,6 +440,38 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run: Path, tmp_path: Path):
     assert not any("embed" in name or "norm" in name for name in changed)
 
 
+def test_a_new_run_starts_from_the_adapter_of_another(run: Path, tmp_path: Path):
+    origin = run / "checkpoints/step-000002"
+    start = CheckpointConfig(resume_from=str(origin), save_dtype="bfloat16")
+    branch = tmp_path / "branch"
+    # Hardly a change.
+    train(config(branch, num_steps=1, lr=1e-12, checkpoints=start), Console(quiet=True))
+    checkpoint = branch / "checkpoints/step-000001"
+    name = "adapter_model.safetensors"
+    began, ended = (
+        load_file(origin / "adapter" / name),
+        load_file(checkpoint / "adapter" / name),
+    )
+    assert began.keys() == ended.keys()
+    for key, tensor in began.items():
+        torch.testing.assert_close(ended[key], tensor, atol=1e-9, rtol=0)
+    # The base is in the policy's folder: nothing more is kept than the adapter.
+    state = torch.load(checkpoint / "state.pt", weights_only=True)
+    assert "weights" not in state
+    merged = load_file(checkpoint / "policy/model.safetensors")
+    assert {tensor.dtype for tensor in merged.values()} == {torch.bfloat16}
+    # The whole state of the optimiser came along: it has made three steps.
+    moments = load_file(next((checkpoint / "optimizer").glob("*.safetensors")))
+    steps = {int(value) for key, value in moments.items() if key.endswith(".step")}
+    assert steps == {3}
+    both = ComputeConfig(lora_rank=4, lora_adapter=str(origin / "adapter"))
+    with pytest.raises(ConfigError, match="which has an adapter too. Leave one out"):
+        train(
+            config(tmp_path / "both", compute=both, checkpoints=start),
+            Console(quiet=True),
+        )
+
+
 TINY_Q_0 = f"{Q_0}.default.weight"
 
 
@@ -464,7 +497,7 @@ def test_a_checkpoint_with_other_adapters_is_refused_by_name(
         CheckpointError,
         match=f"state.pt: .*{expected}.* Delete .*one checkpoint earlier",
     ):
-        train(config(copied), Console(quiet=True))
+        train(config(copied, num_steps=3), Console(quiet=True))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from aipo_learner.rollout.waves import play_wave
 from aipo_learner.run.checkpoint_size import checkpoint_bytes
 from aipo_learner.run.found import num_bytes
 from aipo_learner.run.metrics_log import MetricsLog
-from aipo_learner.run.progress import SILENT, Count, Progress
+from aipo_learner.run.progress import SILENT, Progress, WorkCount
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.settings.checkpoints import CheckpointConfig
 from aipo_learner.settings.compute import ComputeConfig
@@ -41,7 +41,7 @@ def until(is_so: Callable[[], bool]) -> None:
 def test_in_a_file_a_plain_line_comes_first_soon_and_then_seldom():
     said = io.StringIO()
     console = Console(file=said, width=40)
-    count = Count("update", 7)
+    count = WorkCount("update", 7)
     count.add()
     with Progress(console, first_s=0, every_s=600) as progress:
         progress.begin("mine  step 3/100")
