@@ -97,10 +97,11 @@ def judge(prelude: str, code: str, entry: str, known: dict[str, str]) -> str:
     # What was left out for want of a result may be why the rest failed.
     if stand_in.asked and not stand_in.fault:
         return json.dumps({"asked": list(stand_in.asked)})
-    # Before the program has said anything it can be no fault of its.
-    if stand_in.fault or not stand_in.num_known:
-        fault = stand_in.fault or fault or f"the tests never call {entry}"
-        return json.dumps({"fault": fault})
+    fault = stand_in.fault or fault
+    # Before the program has said anything it can be no fault of its; after that, its
+    # results may be what the tests stumble over.
+    if not stand_in.num_known:
+        return json.dumps({"fault": fault or f"the tests never call {entry}"})
     return json.dumps({"failed": fault} if fault else {"passed": True})
 
 

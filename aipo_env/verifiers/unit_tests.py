@@ -355,6 +355,8 @@ class CodeVerifier:
             said = await self._ask(task, test, known, limits)
             if "passed" in said:
                 return CaseResult("correct", "", last)
+            if "infra_error" in said:
+                return CaseResult("infra_error", said["infra_error"], last)
             if "failed" in said:
                 reason = str(said["failed"])[:MAX_SAID_CHARS]
                 return CaseResult("wrong", reason, last)
@@ -362,6 +364,13 @@ class CodeVerifier:
                 raise VerifierError(
                     f"task {shown(task.id)}: tests: the code of a test fails by itself"
                     f" ({str(said['fault'])[:MAX_SAID_CHARS]}). Correct or delete it."
+                )
+            if len(known) + len(said["asked"]) > MAX_RESULTS:
+                fault = f"the code of a test asks for more than {MAX_RESULTS} results"
+                if known:
+                    return CaseResult("wrong", fault, last)
+                raise VerifierError(
+                    f"task {shown(task.id)}: tests: {fault}. Make it several tests."
                 )
             for call in said["asked"]:
                 program = Program(
@@ -376,13 +385,9 @@ class CodeVerifier:
                 if case.status != "correct":
                     return case
                 known[call] = last.stdout.decode("utf-8", "replace")
-            if len(known) > MAX_RESULTS:
-                break
-        raise VerifierError(
-            f"task {shown(task.id)}: tests: the code of a test asks for more than"
-            f" {MAX_RESULTS} results, or for one after the other more than {MAX_ROUNDS}"
-            " times. Make it several tests."
-        )
+        # From the second time on, what the program returned decides what is asked.
+        reason = f"the test asks for one result after the other, {MAX_ROUNDS} times"
+        return CaseResult("wrong", reason, last)
 
     async def _ask(
         self, task: Task, test: Any, known: dict[str, str], limits: Limits
@@ -399,10 +404,16 @@ class CodeVerifier:
         program = Program(_asserting(), stdin, "judge", packages=tests.packages)
         run = await self._sandbox.run(program, replace(limits, output_bytes=2**24))
         if run.status != "ok" or not run.stdout:
+            fault = f"{run.status}: {run.reason[:MAX_SAID_CHARS]}"
+            if run.status == "infra_error":
+                return {"infra_error": run.reason}
+            # Before it knows a result, what it does is its own; after that, what the
+            # program returned may be made to hold it up.
+            if known:
+                return {"failed": f"on the results, the test does not end ({fault})"}
             raise VerifierError(
                 f"task {shown(task.id)}: tests: the code of a test does not end well"
-                f" ({run.status}: {run.reason[:MAX_SAID_CHARS]}). Correct or delete"
-                " it."
+                f" ({fault}). Correct or delete it."
             )
         said: dict[str, Any] = json.loads(json.loads(run.stdout))
         return said

@@ -19,6 +19,7 @@ from aipo_env import (
     run_sync,
 )
 from aipo_env.sandboxes.process import ProcessSandbox
+from aipo_env.verifiers import unit_tests
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="the process sandbox needs Linux"
@@ -168,6 +169,69 @@ def test_tests_that_fail_by_themselves_are_no_verdict(code: str, reason: str):
     task = asserts(code, time_limit_s=2.0)
     with pytest.raises(VerifierError, match=reason):
         verdict_on(task, "def f(x): return 1")
+
+
+HELD_UP = [
+    ("assert f(f(1)) == 2", "def f(x): return object()"),
+    ("r = f(1)\nassert f(r) == 1", "def f(x): return lambda: 0"),
+    ("assert sum(1 for _ in range(f(1))) == 2", "def f(x): return 10 ** 12"),
+    ("assert str(f(1)) == '2'", "def f(x): return 1 << 3_900_000"),
+    ("r = f(1)\nprint(r * 20)\nassert r", "def f(x): return 'b' * 1_000_000"),
+    ("assert [0] * f(1) == [0]", "def f(x): return 10 ** 9"),
+    ("import time\ntime.sleep(f(1))\nassert False", "def f(x): return 1000"),
+    ("import sys\nsys.exit(f(1))", "def f(x): return 0"),
+    ("assert {}[f(1)]", "def f(x): return 10 ** 5000"),
+    (
+        "import re\nassert re.match(f(1), 'a' * 40 + 'b')",
+        "def f(x): return '(a+)+$'",
+    ),
+    (
+        "assert f(1) == 2",
+        "import os\ndef f(x):\n"
+        "    ones = ','.join(hex((2 ** 61 - 1) * n).join(['{\"int\":\"', '\"}'])\n"
+        "                    for n in range(8, 20_000))\n"
+        "    os.write(3, ('{\"set\":[' + ones + ']}').encode())\n"
+        "    os._exit(0)",
+    ),
+]
+"""Tests that hold, and what may be returned to hold them up."""
+
+
+@pytest.mark.parametrize(("code", "program"), HELD_UP, ids=range(len(HELD_UP)))
+def test_a_result_that_holds_up_its_test_is_wrong_and_no_fault_of_the_task(
+    code: str, program: str
+):
+    verdict = verdict_on(asserts(code, time_limit_s=1.0), program)
+    assert (verdict.status, verdict.reward) == ("wrong", 0.0), verdict
+
+
+def test_results_that_ask_for_ever_more_results_are_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(unit_tests, "MAX_ROUNDS", 4)
+    monkeypatch.setattr(unit_tests, "MAX_RESULTS", 20)
+    chain = asserts("n = 5\nwhile n != 1: n = f(n)")
+    verdict = verdict_on(chain, "def f(x): return x + 1")
+    assert (verdict.status, verdict.reason) == (
+        "wrong",
+        "the test asks for one result after the other, 4 times",
+    )
+    many = asserts("for n in range(f(0)):\n    f(n)")
+    verdict = verdict_on(many, "def f(x): return 50")
+    assert (verdict.status, verdict.reason) == (
+        "wrong",
+        "the code of a test asks for more than 20 results",
+    )
+
+
+def test_a_test_that_asks_for_too_many_results_is_at_fault_before_any_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(unit_tests, "MAX_RESULTS", 20)
+    task = asserts("for n in range(21):\n    assert f(n) == n")
+    with pytest.raises(VerifierError, match="asks for more than 20 results. Make it"):
+        # Run once, it would be too slow.
+        verdict_on(task, "def f(x):\n    while True: pass")
 
 
 def test_what_a_test_of_code_needs():
