@@ -47,6 +47,13 @@ MAX_SAID_CHARS = 300
 """So much of what a checker, or the code of a test, says stands in a verdict."""
 CHECK = "check"
 """The function that a checker defines."""
+_IS_CHECKER = f"""
+def is_checker():
+    import inspect
+    inspect.signature({CHECK}).bind("input", "expected", "output")
+    return True
+"""
+"""Stands behind a checker, to find out whether it can be called."""
 _BLOCK = re.compile(
     r"""
     ^ [^\S\n]* ``` ( `* [^`\n]* ) $ \n?       # ```python
@@ -317,16 +324,22 @@ class CodeVerifier:
             return "wrong", reason[:MAX_SAID_CHARS]
         if run.status == "infra_error":
             return "infra_error", run.reason
-        # It may be the output on which it fails, or any: what is expected tells.
-        itself = await self._check(tests, [*given[:2], given[1]], limits)
-        if not isinstance(_said(itself), str | bool):
-            raise VerifierError(
-                f"task {shown(task.id)}: tests: the checker fails on what is expected,"
-                f" too ({itself.reason[:MAX_SAID_CHARS] or 'it says nothing'}). It"
-                f" must define {CHECK}(input, expected, output) and return True, or"
-                " False or a text."
-            )
-        return "wrong", f"the checker cannot read it ({run.reason[:MAX_SAID_CHARS]})"
+        has_returned = run.status == "ok" and run.stdout
+        if run.status != "compile_error" and not has_returned:
+            # The output may be what it fails on: so one that can be asked may.
+            alone = await self._check_alone(tests, limits)
+            if alone.status == "infra_error":
+                return "infra_error", alone.reason
+            if _said(alone) is True:
+                reason = run.reason[:MAX_SAID_CHARS] or "it ends"
+                return "wrong", f"the checker cannot read it ({reason})"
+            run = alone
+        reason = run.reason or "it says neither"
+        raise VerifierError(
+            f"task {shown(task.id)}: tests: the checker fails by itself"
+            f" ({reason[:MAX_SAID_CHARS]}). It must define {CHECK}(input, expected,"
+            " output) and return True, or False or a text."
+        )
 
     async def _check(
         self, tests: CodeTests, given: list[Any], limits: Limits
@@ -336,6 +349,13 @@ class CodeVerifier:
         source = tests.compare["program"]
         checker = Program(source, arguments, CHECK, "benchmark", tests.packages)
         return await self._sandbox.run(checker, limits)
+
+    async def _check_alone(self, tests: CodeTests, limits: Limits) -> RunResult:
+        """Ask whether a checker defines what can be called on an output."""
+        source = f"{tests.compare['program']}\n{_IS_CHECKER}"
+        arguments = json.dumps({"args": [], "named": {}}).encode()
+        program = Program(source, arguments, "is_checker", "benchmark", tests.packages)
+        return await self._sandbox.run(program, limits)
 
     async def _asserted(
         self, task: Task, source: str, test: Any, limits: Limits

@@ -336,10 +336,34 @@ def test_an_output_on_which_a_checker_fails_is_a_wrong_one():
 
 
 @pytest.mark.parametrize(
+    ("check", "program"),
+    [
+        ("return int(output.split()[0]) % 2 == 1", "pass"),
+        ("return {}[output]", "print(1)"),
+        ("exec(output)", "print('raise SystemExit')"),
+        ("return output * 20", "print('x' * 1_000_000)"),
+        ("return len([0] * int(output)) < 9", "print(10 ** 9)"),
+        ("while output != '3': pass\n    return True", "print(2)"),
+        ("raise NameError(f'the program defines no {output}')", "print('check')"),
+    ],
+    ids=range(7),
+)
+def test_a_checker_that_fails_on_an_output_and_on_what_is_expected_says_wrong(
+    check: str, program: str
+):
+    source = f"def check(input, expected, output):\n    {check}"
+    task = checked(source, {"input": "", "output": ""}, time_limit_s=2.0)
+    verdict = verdict_on(task, program)
+    assert (verdict.status, verdict.reward) == ("wrong", 0.0), verdict
+
+
+@pytest.mark.parametrize(
     "program",
     [
-        "def check(input, expected, output): return 1 / 0",
         "def check(input, expected, output): return 5",
+        "def check(input, expected, output): pass",
+        "1 / 0\ndef check(input, expected, output): return True",
+        "check = 5",
         "def check(input, expected): return True",
         "def judge(input, expected, output): return True",
         "def check(",
@@ -347,7 +371,7 @@ def test_an_output_on_which_a_checker_fails_is_a_wrong_one():
 )
 def test_a_checker_that_fails_by_itself_is_no_verdict(program: str):
     task = checked(program, {"input": "", "output": "1"})
-    with pytest.raises(VerifierError, match="the checker fails on what is expected"):
+    with pytest.raises(VerifierError, match="the checker fails by itself"):
         verdict_on(task, "print(1)")
 
 
