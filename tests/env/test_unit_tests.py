@@ -1,9 +1,12 @@
 """Programs against hidden tests: what passes, what does not and why."""
 
 import asyncio
+import json
 import math
 import sys
 import time
+import tracemalloc
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -20,7 +23,9 @@ from aipo_env import (
 )
 from aipo_env.sandboxes.base import Limits, Program, RunResult
 from aipo_env.sandboxes.process import ProcessSandbox
+from aipo_env.sandboxes.values import encode, pack
 from aipo_env.verifiers.by_kind import ByKind
+from aipo_env.verifiers.outputs import outcome
 from aipo_env.verifiers.unit_tests import CodeVerifier, read_program
 
 linux = pytest.mark.skipif(
@@ -879,3 +884,75 @@ def test_a_long_output_is_compared_beside_the_event_loop(mode: str):
         return worst
 
     assert asyncio.run(held()) < 0.05
+
+
+MANY = 2**20
+
+
+@pytest.mark.parametrize(
+    ("mode", "output", "expected"),
+    [
+        ("livecodebench", b"1 " * MANY, "1"),
+        ("livecodebench", b"1\n" * MANY, "1"),
+        ("livecodebench", b"1" + b"\n" * MANY + b"1", "1\n1"),
+        ("tokens_by_line", b"1 " * MANY, "1"),
+        ("tokens_by_line", b"1\n" * MANY, "1"),
+        ("float_tokens_by_line", b"1 " * MANY, "1"),
+        ("exact_json", b"[" + b"[]," * MANY + b"1]", 5),
+        ("json_float", b"[" + b"1.5," * MANY + b"1]", [1.5]),
+        ("livecodebench", b"[" + b"[]," * MANY + b"1]", 5),
+        ("livecodebench", b"[" + b"{}," * MANY + b"1]", {"a": [1]}),
+        ("livecodebench", b'{"dict":[' + b'["a",1],' * MANY + b'["a",1]]}', {"a": 1}),
+    ],
+    ids=range(11),
+)
+def test_an_output_of_millions_of_parts_costs_no_more_than_what_is_expected(
+    mode: str, output: bytes, expected: Any
+):
+    test = {"input": "", "output": expected}
+    kind: Any = "stdin"
+    if not isinstance(expected, str):
+        test = {"args": [], "expected": expected}
+        kind = "function"
+    tests = CodeTests(kind=kind, entry="f", hidden=(test,), compare={"mode": mode})
+    result = RunResult("ok", "none", stdout=output)
+    tracemalloc.start()
+    assert outcome(result, tests, test) == ("wrong", "another result than expected")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4 * len(output) + 2**20
+
+
+@pytest.mark.parametrize("mode", ["exact_json", "livecodebench"])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([0.5] * 20_000, [0.5] * 20_000),
+        ([{"a,b": 1, "c": []}] * 5000, [{"a,b": 1, "c": []}] * 5000),
+        ([[[1]], []] * 5000, [[[1]], []] * 5000),
+        ([","] * 20_000, [","] * 20_000),
+        ("," * 100_000, "," * 100_000),
+        (["é" * 10] * 2000, ["é" * 10] * 2000),
+        ({str(n): -n for n in range(9000)}, {str(n): -n for n in range(9000)}),
+        (10**90_000, 10**90_000),
+        ([None, True] * 10_000, [None, True] * 10_000),
+    ],
+    ids=range(9),
+)
+def test_a_long_result_that_is_right_is_read(mode: str, value: Any, expected: Any):
+    test = {"args": [], "expected": expected}
+    compare = {"mode": mode}
+    tests = CodeTests(kind="function", entry="f", hidden=(test,), compare=compare)
+    write = pack if mode == "livecodebench" else encode
+    result = RunResult("ok", "none", stdout=json.dumps(write(value)).encode())
+    assert outcome(result, tests, test) == ("correct", "")
+
+
+def test_a_long_result_may_be_of_other_numbers_that_are_equal():
+    expected = [[1, 2.5]] * 5000
+    test = {"args": [], "expected": expected}
+    compare = {"mode": "livecodebench"}
+    tests = CodeTests(kind="function", entry="f", hidden=(test,), compare=compare)
+    for value in ([[1 + 0j, 2.5 + 0j]] * 5000, [[True, Fraction(5, 2)]] * 5000):
+        result = RunResult("ok", "none", stdout=json.dumps(pack(value)).encode())
+        assert outcome(result, tests, test) == ("correct", "")
