@@ -38,8 +38,6 @@ from aipo_env.verifiers.math.grade import is_empty
 from aipo_env.verifiers.math.verifier import MathVerifier
 from aipo_env.verifiers.unit_tests import CaseResult, CodeVerifier
 
-MAX_SHOWN_BYTES = 2000
-"""A test's outputs are cut to as much."""
 _AT_ONCE = 32
 """Lines that are graded side by side; their verdicts are written in order."""
 _SECONDS_PLACES = 4
@@ -418,11 +416,7 @@ def _case(case: CaseResult) -> dict[str, Any]:
     return {
         "status": case.status,
         "reason": case.reason,
-        "stdout": _start_of(case.run.stdout),
-        "stderr": _start_of(case.run.stderr),
+        "stdout": case.run.stdout.decode("utf-8", "replace"),
+        "stderr": case.run.stderr.decode("utf-8", "replace"),
         "seconds": round(case.run.seconds, _SECONDS_PLACES),
     }
-
-
-def _start_of(output: bytes) -> str:
-    return output[:MAX_SHOWN_BYTES].decode("utf-8", "replace")

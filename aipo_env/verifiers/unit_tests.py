@@ -43,6 +43,11 @@ MAX_ROUNDS = 200
 """So often the code of a test may ask for results that depend on earlier ones."""
 MAX_RESULTS = 2000
 """So many results the code of a test may ask for."""
+MAX_KNOWN_BYTES = 16 * 2**20
+"""So many bytes all may have together that the code of a test asks, and is told."""
+_TOO_LONG_RESULTS = "what a test asks, and the results, are too long together"
+MAX_SHOWN_BYTES = 2000
+"""So much of a run's outputs is kept once it is judged."""
 MAX_SAID_CHARS = 300
 """So much of what a checker, or the code of a test, says stands in a verdict."""
 CHECK = "check"
@@ -181,6 +186,8 @@ class CodeVerifier:
             left_s -= case.run.seconds
             if case.status == "correct" and left_s < 0:
                 case = self._too_slow(case)
+            # Those of many tests, whole, would fill the memory.
+            case = replace(case, run=_cut(case.run))
             cases.append(case)
             if case.status != "correct":
                 stage = f"test {len(cases)} of {len(tests.hidden)}"
@@ -369,6 +376,7 @@ class CodeVerifier:
         assert tests is not None
         joined = _joined(tests.prelude, source)
         known: dict[str, str] = {}
+        num_known_bytes = 0
         seconds = 0.0
         last = RunResult("ok", self._sandbox.layer)
         for _ in range(MAX_ROUNDS):
@@ -405,6 +413,10 @@ class CodeVerifier:
                 if case.status != "correct":
                     return case
                 known[call] = last.stdout.decode("utf-8", "replace")
+                num_known_bytes += len(call) + len(last.stdout)
+                last = _cut(last)
+                if num_known_bytes > MAX_KNOWN_BYTES:
+                    return CaseResult("wrong", _TOO_LONG_RESULTS, last)
         # From the second time on, what the program returned decides what is asked.
         reason = f"the test asks for one result after the other, {MAX_ROUNDS} times"
         return CaseResult("wrong", reason, last)
@@ -508,6 +520,12 @@ def _returned(run: RunResult, tests: CodeTests) -> tuple[VerdictStatus, str]:
     if run.status == "ok" and not run.stdout:
         return "runtime_error", f"the program ended before {tests.entry} returned"
     return _ended(run)
+
+
+def _cut(run: RunResult) -> RunResult:
+    """Return a run with no more of its outputs than is shown."""
+    stdout = run.stdout[:MAX_SHOWN_BYTES]
+    return replace(run, stdout=stdout, stderr=run.stderr[:MAX_SHOWN_BYTES])
 
 
 def _said(run: RunResult) -> Any:

@@ -224,6 +224,24 @@ def test_results_that_ask_for_ever_more_results_are_wrong(
     )
 
 
+@pytest.mark.parametrize(
+    ("code", "program"),
+    [
+        ("for n in range(5):\n    f(n)", "def f(x): return 'a' * 500"),
+        ("x = 'a'\nfor n in range(30):\n    x = f(x)", "def f(x): return x * 2"),
+        ("for n in range(5):\n    f([0] * 300 + [f(n)])", "def f(x): return x"),
+    ],
+    ids=range(3),
+)
+def test_results_that_are_too_long_together_are_wrong(
+    code: str, program: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(unit_tests, "MAX_KNOWN_BYTES", 2000)
+    verdict = verdict_on(asserts(code), program)
+    reason = "what a test asks, and the results, are too long together"
+    assert (verdict.status, verdict.reason) == ("wrong", reason)
+
+
 def test_a_test_that_asks_for_too_many_results_is_at_fault_before_any_is_computed(
     monkeypatch: pytest.MonkeyPatch,
 ):

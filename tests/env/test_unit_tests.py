@@ -6,6 +6,7 @@ import math
 import sys
 import time
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -956,3 +957,19 @@ def test_a_long_result_may_be_of_other_numbers_that_are_equal():
     for value in ([[1 + 0j, 2.5 + 0j]] * 5000, [[True, Fraction(5, 2)]] * 5000):
         result = RunResult("ok", "none", stdout=json.dumps(pack(value)).encode())
         assert outcome(result, tests, test) == ("correct", "")
+
+
+class LoudSandbox(RecordingSandbox):
+    async def run(self, program: Program, limits: Limits) -> RunResult:
+        run = await super().run(program, limits)
+        return replace(run, stdout=b"3" + b"\n" * 10_000, stderr=b"x" * 10_000)
+
+
+def test_of_a_judged_run_only_the_start_of_its_outputs_is_kept():
+    tests = ({"input": "", "output": "3"}, {"input": "", "output": "4"})
+    verifier = CodeVerifier(LoudSandbox())
+    verdict, cases = run_sync(verifier.verify_program(stdin_task(*tests), "pass"))
+    assert [case.status for case in cases] == ["correct", "wrong"]
+    assert verdict.stage == "test 2 of 2"
+    lengths = [(len(case.run.stdout), len(case.run.stderr)) for case in cases]
+    assert lengths == [(2000, 2000), (2000, 2000)]
