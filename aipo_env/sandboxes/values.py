@@ -5,6 +5,7 @@ library. Whoever reads a form trusts nothing in it: a program may write what it 
 """
 
 import builtins
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -67,7 +68,7 @@ def pack(value: object) -> object:
 
 
 def unpack(form: Any) -> Any:
-    """Return the value of a form of `pack`.
+    """Return the value of a form of `pack`, or of `{"json": text}` with such a form.
 
     For a process that may be held up: sets and dictionaries of chosen keys take long.
 
@@ -160,6 +161,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "frozenset": lambda items: frozenset(unpack(items)),
     "dict": lambda pairs: {unpack(key): unpack(value) for key, value in pairs},
     "type": lambda name: vars(builtins)[name],
+    "json": lambda text: unpack(json.loads(text)),
     "other": lambda name: object(),
 }
 """How they are read; an `object` equals nothing but itself."""

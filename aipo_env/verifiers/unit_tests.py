@@ -268,7 +268,9 @@ class CodeVerifier:
         tests = task.tests
         assert tests is not None
         is_checked = mode_of(tests) == "checker"
-        judge = _ended if is_checked else partial(outcome, tests=tests, test=test)
+        judge = partial(outcome, tests=tests, test=test)
+        if is_checked:
+            judge = partial(_returned, tests=tests)
         program = _program(source, tests, test)
         case = await self._put(program, limits, judge)
         if is_checked and case.status == "correct":
@@ -310,18 +312,8 @@ class CodeVerifier:
         """
         tests = task.tests
         assert tests is not None
-        try:
-            if tests.kind == "stdin":
-                given = [
-                    test["input"],
-                    test["output"],
-                    output.decode("utf-8", "replace"),
-                ]
-            else:
-                forms = [pack(test["args"]), pack(test["expected"])]
-                given = [*forms, json.loads(output)]
-        except (ValueError, RecursionError):
-            return "wrong", "the result is no plain value"
+        arguments = partial(_checker_arguments, tests, test, output)
+        given = await in_thread(arguments, "aipo-checker-input")
         run = await self._check(tests, given, limits)
         said = _said(run)
         if said is True:
@@ -349,12 +341,11 @@ class CodeVerifier:
         )
 
     async def _check(
-        self, tests: CodeTests, given: list[Any], limits: Limits
+        self, tests: CodeTests, given: bytes, limits: Limits
     ) -> RunResult:
-        """Run a checker on an input, what is expected, and an output."""
-        arguments = json.dumps({"args": given, "named": {}}).encode()
+        """Run a checker on its arguments."""
         source = tests.compare["program"]
-        checker = Program(source, arguments, CHECK, "benchmark", tests.packages)
+        checker = Program(source, given, CHECK, "benchmark", tests.packages)
         return await self._sandbox.run(checker, limits)
 
     async def _check_alone(self, tests: CodeTests, limits: Limits) -> RunResult:
@@ -432,7 +423,9 @@ class CodeVerifier:
         tests = task.tests
         assert tests is not None
         given = [tests.prelude, test["code"], tests.entry, known]
-        stdin = json.dumps(given).encode()
+        write = partial(json.dumps, given)
+        text = await in_thread(write, "aipo-test-input")
+        stdin = text.encode()
         program = Program(_asserting(), stdin, "judge", packages=tests.packages)
         run = await self._sandbox.run(program, replace(limits, output_bytes=2**24))
         if run.status != "ok" or not run.stdout:
@@ -510,16 +503,23 @@ def _asserting() -> str:
     return folder.joinpath("asserting.py").read_text(encoding="utf-8")
 
 
-def _ended(run: RunResult) -> tuple[VerdictStatus, str]:
-    """Return whether a program ended well."""
-    return ("correct" if run.status == "ok" else run.status), run.reason
+def _checker_arguments(tests: CodeTests, test: Any, output: bytes) -> bytes:
+    """Return what a checker is called with: an input, what is expected, an output."""
+    text = output.decode("utf-8", "replace")
+    if tests.kind == "stdin":
+        given = [test["input"], test["output"], text]
+    else:
+        # Read where the checker runs: millions of values would hold up others here.
+        given = [pack(test["args"]), pack(test["expected"]), {"json": text}]
+    return json.dumps({"args": given, "named": {}}).encode()
 
 
 def _returned(run: RunResult, tests: CodeTests) -> tuple[VerdictStatus, str]:
-    """Return whether a program's function returned."""
-    if run.status == "ok" and not run.stdout:
+    """Return whether a program ended well, and its function, if it has one, returned."""
+    is_called = tests.kind != "stdin"
+    if is_called and run.status == "ok" and not run.stdout:
         return "runtime_error", f"the program ended before {tests.entry} returned"
-    return _ended(run)
+    return ("correct" if run.status == "ok" else run.status), run.reason
 
 
 def _cut(run: RunResult) -> RunResult:

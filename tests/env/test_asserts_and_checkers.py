@@ -319,6 +319,27 @@ def test_a_checker_of_values():
     assert verdict_on(task, "def f(numbers): return [0]").status == "wrong"
 
 
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ("", "runtime_error"),
+        ("[1", "wrong"),
+        ('{"json": "7"}', "correct"),
+        ('{"json": 7}', "wrong"),
+        ('1], "named": {"output": 7', "wrong"),
+        ('{"dict": [[[], 7]]}', "wrong"),
+        ("[" * 100_000, "wrong"),
+    ],
+    ids=range(7),
+)
+def test_what_a_program_writes_in_place_of_its_result(form: str, status: str):
+    same = "def check(input, expected, output):\n    return output == expected"
+    test = {"args": [], "expected": 7}
+    task = checked(same, test, kind="function", entry="f")
+    program = f"import os\ndef f():\n    os.write(3, {form!r}.encode())\n    os._exit(0)"
+    assert verdict_on(task, program).status == status
+
+
 CHECKED_SPOOFS = [
     "print('True')",
     "print('true')",

@@ -34,6 +34,7 @@ linux = pytest.mark.skipif(
 )
 
 TESTS = ({"input": "1 2\n", "output": "3\n"}, {"input": "10 -4\n", "output": "6\n"})
+MANY = 2**20
 SUM = "a, b = map(int, input().split())\nprint(a + b)"
 
 
@@ -872,22 +873,39 @@ def test_a_long_output_is_compared_beside_the_event_loop(mode: str):
     task = Task(id="t", prompt="?", answer="", kind="code", tests=tests)
     result = RunResult("ok", "none", stdout=output.encode())
     verifier = CodeVerifier(Counting(result))
-
-    async def held() -> float:
-        work = asyncio.ensure_future(verifier.verify(task, "print()"))
-        worst = 0.0
-        before = time.thread_time()
-        while not work.done():
-            await asyncio.sleep(0.001)
-            now = time.thread_time()
-            worst, before = max(worst, now - before), now
-        assert (await work).correct
-        return worst
-
-    assert asyncio.run(held()) < 0.05
+    assert asyncio.run(held_s(verifier, task, "correct")) < 0.05
 
 
-MANY = 2**20
+class Checked(RecordingSandbox):
+    async def run(self, program: Program, limits: Limits) -> RunResult:
+        await super().run(program, limits)
+        is_checker = program.entry == "check"
+        stdout = b"true" if is_checker else b"[" + b"[]," * MANY + b"1]"
+        return RunResult("ok", "none", stdout=stdout)
+
+
+@pytest.mark.parametrize("kind", ["stdin", "function"])
+def test_what_a_checker_is_given_is_written_beside_the_event_loop(kind: Any):
+    test = {"input": "", "output": ""}
+    if kind == "function":
+        test = {"args": [], "expected": None}
+    compare = {"mode": "checker", "program": "def check(i, e, o): return True"}
+    tests = CodeTests(kind=kind, entry="f", hidden=(test,), compare=compare)
+    task = Task(id="t", prompt="?", answer="", kind="code", tests=tests)
+    assert asyncio.run(held_s(CodeVerifier(Checked()), task, "correct")) < 0.05
+
+
+async def held_s(verifier: CodeVerifier, task: Task, status: str) -> float:
+    """Return for how many seconds a verdict keeps the event loop from others."""
+    work = asyncio.ensure_future(verifier.verify(task, "print()"))
+    worst = 0.0
+    before = time.thread_time()
+    while not work.done():
+        await asyncio.sleep(0.001)
+        now = time.thread_time()
+        worst, before = max(worst, now - before), now
+    assert (await work).status == status
+    return worst
 
 
 @pytest.mark.parametrize(
