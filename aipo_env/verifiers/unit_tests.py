@@ -182,7 +182,7 @@ class CodeVerifier:
         cases: list[CaseResult] = []
         left_s = self._max_total_s
         for test in tests.hidden:
-            case = await self._case(task, source, test, limits)
+            case = await self._case(task, source, test, limits, left_s)
             left_s -= case.run.seconds
             if case.status == "correct" and left_s < 0:
                 case = self._too_slow(case)
@@ -195,9 +195,12 @@ class CodeVerifier:
         return verdict_of("correct"), cases
 
     async def _case(
-        self, task: Task, source: str, test: Any, limits: Limits
+        self, task: Task, source: str, test: Any, limits: Limits, left_s: float
     ) -> CaseResult:
         """Put a program to a test, with more room for output where that is too long.
+
+        Args:
+            left_s: Seconds for it; only tests that are Python end before their time.
 
         Raises:
             VerifierError: More output is expected than is granted, what stands before
@@ -205,13 +208,15 @@ class CodeVerifier:
         """
         assert task.tests is not None
         if task.tests.kind == "asserts":
-            return await self._asserted(task, source, test, limits)
+            return await self._asserted(task, source, test, limits, left_s)
         case = await self._compared(task, source, test, limits)
         if case.status == "output_limit":
             # What is right may be long: only a run that was cut off is worth the count.
             more = replace(limits, output_bytes=self._output_bytes(task, test))
             if more != limits:
+                first_s = case.run.seconds
                 case = await self._compared(task, source, test, more)
+                case = _longer(case, first_s)
         if case.status == "compile_error":
             await self._check_prelude(task, limits)
         return case
@@ -274,8 +279,7 @@ class CodeVerifier:
         program = _program(source, tests, test)
         case = await self._put(program, limits, judge)
         if is_checked and case.status == "correct":
-            status, reason = await self._checked(task, test, case.run.stdout, limits)
-            case = replace(case, status=status, reason=reason)
+            case = await self._checked(task, test, case, limits)
         return case
 
     async def _put(
@@ -301,8 +305,8 @@ class CodeVerifier:
         return case
 
     async def _checked(
-        self, task: Task, test: Any, output: bytes, limits: Limits
-    ) -> tuple[VerdictStatus, str]:
+        self, task: Task, test: Any, case: CaseResult, limits: Limits
+    ) -> CaseResult:
         """Ask a task's checker about what a program printed or returned.
 
         It runs when the program has ended, in a sandbox of its own.
@@ -312,26 +316,28 @@ class CodeVerifier:
         """
         tests = task.tests
         assert tests is not None
-        arguments = partial(_checker_arguments, tests, test, output)
+        arguments = partial(_checker_arguments, tests, test, case.run.stdout)
         given = await in_thread(arguments, "aipo-checker-input")
         run = await self._check(tests, given, limits)
-        said = _said(run)
+        case = _longer(case, run.seconds)
+        if run.status == "infra_error":
+            return replace(case, status="infra_error", reason=run.reason)
+        said = self._said(task, run)
         if said is True:
-            return "correct", ""
+            return case
         if isinstance(said, str | bool):
             reason = f"the checker: {said or 'another result is expected'}"
-            return "wrong", reason[:MAX_SAID_CHARS]
-        if run.status == "infra_error":
-            return "infra_error", run.reason
+            return replace(case, status="wrong", reason=reason[:MAX_SAID_CHARS])
         has_returned = run.status == "ok" and run.stdout
         if run.status != "compile_error" and not has_returned:
             # The output may be what it fails on: so one that can be asked may.
             alone = await self._check_alone(tests, limits)
             if alone.status == "infra_error":
-                return "infra_error", alone.reason
-            if _said(alone) is True:
-                reason = run.reason[:MAX_SAID_CHARS] or "it ends"
-                return "wrong", f"the checker cannot read it ({reason})"
+                return replace(case, status="infra_error", reason=alone.reason)
+            if self._said(task, alone) is True:
+                why = run.reason[:MAX_SAID_CHARS] or "it ends"
+                reason = f"the checker cannot read it ({why})"
+                return replace(case, status="wrong", reason=reason)
             run = alone
         reason = run.reason or "it says neither"
         raise VerifierError(
@@ -356,9 +362,12 @@ class CodeVerifier:
         return await self._sandbox.run(program, limits)
 
     async def _asserted(
-        self, task: Task, source: str, test: Any, limits: Limits
+        self, task: Task, source: str, test: Any, limits: Limits, left_s: float
     ) -> CaseResult:
         """Run the code of a test, and the program for every result that it asks for.
+
+        Args:
+            left_s: Seconds for all of it.
 
         Raises:
             VerifierError: The code fails by itself, or asks for too much.
@@ -371,19 +380,23 @@ class CodeVerifier:
         seconds = 0.0
         last = RunResult("ok", self._sandbox.layer)
         for _ in range(MAX_ROUNDS):
-            said = await self._ask(task, test, known, limits)
+            said, run = await self._ask(task, test, known, limits)
+            seconds += run.seconds
+            last = replace(last, seconds=seconds)
+            if run.status == "infra_error":
+                return CaseResult("infra_error", run.reason, last)
             if "passed" in said:
                 return CaseResult("correct", "", last)
-            if "infra_error" in said:
-                return CaseResult("infra_error", said["infra_error"], last)
             if "failed" in said:
-                reason = str(said["failed"])[:MAX_SAID_CHARS]
+                reason = said["failed"][:MAX_SAID_CHARS]
                 return CaseResult("wrong", reason, last)
             if "fault" in said:
                 raise VerifierError(
                     f"task {shown(task.id)}: tests: the code of a test fails by itself"
-                    f" ({str(said['fault'])[:MAX_SAID_CHARS]}). Correct or delete it."
+                    f" ({said['fault'][:MAX_SAID_CHARS]}). Correct or delete it."
                 )
+            if seconds > left_s:
+                return self._too_slow(CaseResult("correct", "", last))
             if len(known) + len(said["asked"]) > MAX_RESULTS:
                 fault = f"the code of a test asks for more than {MAX_RESULTS} results"
                 if known:
@@ -399,7 +412,7 @@ class CodeVerifier:
                 seconds += case.run.seconds
                 last = replace(case.run, seconds=seconds)
                 case = replace(case, run=last)
-                if case.status == "correct" and seconds > self._max_total_s:
+                if case.status == "correct" and seconds > left_s:
                     return self._too_slow(case)
                 if case.status != "correct":
                     return case
@@ -414,8 +427,12 @@ class CodeVerifier:
 
     async def _ask(
         self, task: Task, test: Any, known: dict[str, str], limits: Limits
-    ) -> dict[str, Any]:
-        """Run the code of a test on the results that are known; see `asserting`.
+    ) -> tuple[dict[str, Any], RunResult]:
+        """Run the code of a test on the results that are known.
+
+        Returns:
+            What it says, of the form of `asserting.judge`, and the run; nothing where
+            the sandbox fails.
 
         Raises:
             VerifierError: It does not end well.
@@ -428,20 +445,31 @@ class CodeVerifier:
         stdin = text.encode()
         program = Program(_asserting(), stdin, "judge", packages=tests.packages)
         run = await self._sandbox.run(program, replace(limits, output_bytes=2**24))
+        if run.status == "infra_error":
+            return {}, run
+        if run.status == "ok" and run.stdout:
+            return _read_word(task, run.stdout), run
+        fault = f"{run.status}: {run.reason[:MAX_SAID_CHARS]}"
+        # Before it knows a result, what it does is its own; after that, what the
+        # program returned may be made to hold it up.
+        if known:
+            said = {"failed": f"on the results, the test does not end ({fault})"}
+            return said, run
+        raise VerifierError(
+            f"task {shown(task.id)}: tests: the code of a test does not end well"
+            f" ({fault}). Correct or delete it."
+        )
+
+    @staticmethod
+    def _said(task: Task, run: RunResult) -> Any:
+        """Return what a checker says; None where it says nothing.
+
+        Raises:
+            VerifierError: It is no JSON.
+        """
         if run.status != "ok" or not run.stdout:
-            fault = f"{run.status}: {run.reason[:MAX_SAID_CHARS]}"
-            if run.status == "infra_error":
-                return {"infra_error": run.reason}
-            # Before it knows a result, what it does is its own; after that, what the
-            # program returned may be made to hold it up.
-            if known:
-                return {"failed": f"on the results, the test does not end ({fault})"}
-            raise VerifierError(
-                f"task {shown(task.id)}: tests: the code of a test does not end well"
-                f" ({fault}). Correct or delete it."
-            )
-        said: dict[str, Any] = json.loads(json.loads(run.stdout))
-        return said
+            return None
+        return _read_json(task, "the checker", run.stdout)
 
     async def _check_prelude(self, task: Task, limits: Limits) -> None:
         """Raise VerifierError if what stands before a task's programs is no Python."""
@@ -528,9 +556,47 @@ def _cut(run: RunResult) -> RunResult:
     return replace(run, stdout=stdout, stderr=run.stderr[:MAX_SHOWN_BYTES])
 
 
-def _said(run: RunResult) -> Any:
-    """Return what a checker says; None where it says nothing."""
-    return json.loads(run.stdout) if run.status == "ok" and run.stdout else None
+def _longer(case: CaseResult, seconds: float) -> CaseResult:
+    """Return a case with the seconds of another run."""
+    run = replace(case.run, seconds=case.run.seconds + seconds)
+    return replace(case, run=run)
+
+
+def _read_json(task: Task, author: str, text: bytes | str) -> Any:
+    """Return what a program of the task's author writes.
+
+    Raises:
+        VerifierError: It is no JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise VerifierError(
+            f"task {shown(task.id)}: tests: {author} writes what is no JSON"
+            f" ({shown(text)}). Correct or delete it."
+        ) from error
+
+
+def _read_word(task: Task, output: bytes) -> dict[str, Any]:
+    """Return what the code of a test says.
+
+    Raises:
+        VerifierError: It is not of the form that `asserting.judge` writes.
+    """
+    author = "the code of a test"
+    word = _read_json(task, author, output)
+    said = _read_json(task, author, word) if isinstance(word, str) else None
+    if isinstance(said, dict) and len(said) == 1:
+        ((key, content),) = said.items()
+        calls = content if key == "asked" and isinstance(content, list) else []
+        are_texts = bool(calls) and all(isinstance(call, str) for call in calls)
+        is_reason = key in ("failed", "fault") and isinstance(content, str)
+        if are_texts or is_reason or (key == "passed" and content is True):
+            return said
+    raise VerifierError(
+        f"task {shown(task.id)}: tests: {author} writes a word of its own"
+        f" ({shown(output)}). Correct or delete it."
+    )
 
 
 def _joined(prelude: str, source: str) -> str:

@@ -171,6 +171,31 @@ def test_tests_that_fail_by_themselves_are_no_verdict(code: str, reason: str):
         verdict_on(task, "def f(x): return 1")
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        b'"5"',
+        b"5",
+        b'"{}"',
+        b'{"passed": true}',
+        b'"{\\"asked\\": 5}"',
+        b'"{\\"asked\\": []}"',
+        b'"{\\"asked\\": [5]}"',
+        b'"{\\"failed\\": 5}"',
+        b'"{\\"passed\\": false}"',
+        b'"{\\"passed\\": true, \\"fault\\": \\"\\"}"',
+        b"[" * 100_000,
+        b"\xff",
+        b'"[["',
+    ],
+    ids=range(13),
+)
+def test_a_word_that_the_code_of_a_test_forges_is_no_verdict(word: bytes):
+    code = f"import os\nos.write(3, {word!r})\nos._exit(0)"
+    with pytest.raises(VerifierError, match="the code of a test writes"):
+        verdict_on(asserts(code), "def f(x): return x")
+
+
 HELD_UP = [
     ("assert f(f(1)) == 2", "def f(x): return object()"),
     ("r = f(1)\nassert f(r) == 1", "def f(x): return lambda: 0"),
@@ -411,6 +436,17 @@ def test_a_checker_that_fails_on_an_output_and_on_what_is_expected_says_wrong(
 def test_a_checker_that_fails_by_itself_is_no_verdict(program: str):
     task = checked(program, {"input": "", "output": "1"})
     with pytest.raises(VerifierError, match="the checker fails by itself"):
+        verdict_on(task, "print(1)")
+
+
+@pytest.mark.parametrize("word", [b"[" * 100_000, b"tru", b"{", b"\xff"], ids=range(4))
+def test_a_word_of_a_checker_that_is_no_json_is_no_verdict(word: bytes):
+    forging = (
+        "import os\ndef check(input, expected, output):\n"
+        f"    os.write(3, {word!r})\n    os._exit(0)"
+    )
+    task = checked(forging, {"input": "", "output": "1"})
+    with pytest.raises(VerifierError, match="the checker writes what is no JSON"):
         verdict_on(task, "print(1)")
 
 

@@ -991,3 +991,50 @@ def test_of_a_judged_run_only_the_start_of_its_outputs_is_kept():
     assert verdict.stage == "test 2 of 2"
     lengths = [(len(case.run.stdout), len(case.run.stderr)) for case in cases]
     assert lengths == [(2000, 2000), (2000, 2000)]
+
+
+class SlowSandbox(RecordingSandbox):
+    """Every run takes two seconds; the code of a test asks for one result more."""
+
+    async def run(self, program: Program, limits: Limits) -> RunResult:
+        run = await super().run(program, limits)
+        stdout = b"true"
+        if program.entry == "judge":
+            known = json.loads(program.stdin)[3]
+            said = json.dumps({"asked": [f"call {len(known)}"]})
+            stdout = json.dumps(said).encode()
+        elif limits.output_bytes == 2**20 and program.source == "long":
+            return replace(run, status="output_limit", seconds=2.0)
+        return replace(run, stdout=stdout, seconds=2.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "source", "num_runs", "stage"),
+    [
+        ({}, "short", 4, "test 4 of 4"),
+        (
+            {"compare": {"mode": "checker", "program": "def check(*a): return True"}},
+            "short",
+            4,
+            "test 2 of 4",
+        ),
+        ({"test": {"output": "true" + " " * 2**20}}, "long", 4, "test 2 of 4"),
+        ({"kind": "asserts", "entry": "f"}, "short", 4, "test 1 of 4"),
+    ],
+    ids=["printed", "checker", "long", "asserts"],
+)
+def test_all_that_is_run_for_a_verdict_counts_as_its_time(
+    fields: dict[str, Any], source: str, num_runs: int, stage: str
+):
+    fields = dict(fields)
+    test = {"input": "", "output": "true"} | fields.pop("test", {})
+    if "kind" in fields:
+        test = {"code": "f()"}
+    tests = CodeTests(hidden=(test,) * 4, **fields)
+    task = Task(id="t", prompt="?", answer="", kind="code", tests=tests)
+    slow = SlowSandbox()
+    verifier = CodeVerifier(slow, max_total_s=7.0)
+    verdict, _ = run_sync(verifier.verify_program(task, source))
+    assert (verdict.status, verdict.stage) == ("timeout", stage)
+    assert verdict.reason == "the tests took more than 7 s together"
+    assert len(slow.seen) == num_runs
