@@ -65,6 +65,7 @@ _STANDARD_FILES = {
     "/dev/stderr": 2,
 }
 """Names of standard files, of which there are none here, and their descriptors."""
+_IMPORTS = (ast.Import, ast.ImportFrom)
 _open = io.open
 
 
@@ -248,29 +249,33 @@ def _compiled(source: str, style: str, is_called: bool) -> CodeType:
     except SyntaxError:
         if style != _BENCHMARK:
             raise
-        arranged = _arranged(ast.parse(source), is_called)
-        return compile(arranged, "<program>", "exec", dont_inherit=True)
+        program = ast.parse(source)
+        futures = [one for one in program.body if _is_of_the_future(one)]
+        rest = [one for one in program.body if not _is_of_the_future(one)]
+    # What is imported from the future comes before all else, a prelude too.
+    try:
+        return _code_of(ast.Module([*futures, *rest], []))
+    except SyntaxError:
+        if is_called:
+            raise
+        return _code_of(_function_of(futures, rest))
 
 
-def _arranged(program: ast.Module, is_called: bool) -> ast.Module:
+def _is_of_the_future(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+
+
+def _code_of(program: ast.Module) -> CodeType:
+    return compile(program, "<program>", "exec", dont_inherit=True)
+
+
+def _function_of(futures: list[ast.stmt], rest: list[ast.stmt]) -> ast.Module:
     """Return a program with its imports first, and the rest as a function that is run.
 
-    Benchmarks arrange all programs so: there, a `return` ends one. What is imported
-    from the future comes before all else, a prelude too.
+    Benchmarks arrange all programs so: there, a `return` ends one.
     """
-    futures: list[ast.stmt] = []
-    imports: list[ast.stmt] = []
-    others: list[ast.stmt] = []
-    for statement in program.body:
-        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
-            futures.append(statement)
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
-            imports.append(statement)
-        else:
-            others.append(statement)
-    if is_called:
-        rest = [one for one in program.body if one not in futures]
-        return ast.Module([*futures, *rest], [])
+    imports = [one for one in rest if isinstance(one, _IMPORTS)]
+    others = [one for one in rest if not isinstance(one, _IMPORTS)]
     outer = ast.parse("def program(): pass\nprogram()")
     function: Any = outer.body[0]
     function.body = others or function.body

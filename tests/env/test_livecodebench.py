@@ -447,6 +447,29 @@ def test_a_thread_for_a_larger_stack():
     assert judged(THREAD, "5\n", "5").status == "correct"
 
 
+FUTURE = "from __future__ import annotations\n"
+
+
+@linux
+@pytest.mark.parametrize(
+    "code",
+    [
+        "n = 0\ndef f():\n    global n\n    n += int(input())\nf()\nprint(n)",
+        "max = max([int(input()), 1])\nprint(max)",
+        "class Node:\n    next: Node\n    value: int\nprint(input())",
+        "def f(x: T) -> T:\n    return x\nT = int\nprint(f(input()))",
+        "x = input()\nprint([x for _ in 'a'][0])\ndel x",
+        "from math import *\nprint(floor(float(input())))",
+        "import dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\n"
+        "print(P(input()).x)",
+        "n = input()\nif n:\n    print(n)\n    return\nprint(0)",
+    ],
+    ids=range(8),
+)
+def test_a_program_that_imports_from_the_future_is_a_module(code: str):
+    assert judged(FUTURE + code, "5\n", "5\n").status == "correct"
+
+
 @linux
 @pytest.mark.parametrize(
     "code",
