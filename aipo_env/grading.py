@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, get_args
 
 from aipo_env.episode import Episode
@@ -29,7 +30,7 @@ from aipo_env.rollout.scenario import Scenario
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.tasks.code_problems import read_code_problem
 from aipo_env.tasks.rows import Unusable, read_line
-from aipo_env.threads import all_of
+from aipo_env.threads import Places, all_of, in_thread
 from aipo_env.verifiers.base import EpisodeView, judged, run_verifier
 from aipo_env.verifiers.by_kind import ByKind
 from aipo_env.verifiers.choice import LETTERS
@@ -191,6 +192,7 @@ class Grader(_Lines):
         super().__init__()
         self._kind = kind
         self._sandbox = sandbox
+        self._unpacking = Places(1)
         self._verifier = ByKind(sandbox)
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +207,9 @@ class Grader(_Lines):
 
     async def _program(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the verdict on a bare program, with what each test came to."""
-        task = _code_task(row)
+        # Small rows may unpack to large tests: one at a time, and beside the others.
+        async with self._unpacking.one():
+            task = await in_thread(partial(_code_task, row), "aipo-read-task")
         verifier = CodeVerifier(await open_sandbox(self._sandbox))
         verdict, cases = await verifier.verify_program(task, _text(row, "code"))
         return {**asdict(verdict), "tests": list(map(_case, cases))}

@@ -13,6 +13,8 @@ from typing import Any
 from aipo_env.tasks import livecodebench
 from aipo_env.tasks.rows import Unusable
 
+MAX_UNPACKED_BYTES = 64 * 2**20
+"""The packed tests of a row have no more, wherever it comes from."""
 _LIMITS = {"time_limit_s": 10.0, "memory_mb": 1024, "packages": ["numpy"]}
 """What a program may take per call; the datasets' own graders limit the time of all
 calls together, to 3 s, and nothing else.
@@ -28,6 +30,8 @@ _CALLED = re.compile(r"(?<![\w.])(\w+)[ \t]*\(")
 
 def read_code_problem(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the task fields of a row of LiveCodeBench, HumanEval or MBPP.
+
+    Of packed tests no more than `MAX_UNPACKED_BYTES` is read: anybody may write a row.
 
     Raises:
         Unusable: It is of neither, or cannot be read.
@@ -103,8 +107,12 @@ def read_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"prompt": prompt, "answer": "", "kind": "code", "tests": fields}
 
 
+def _read_livecodebench(row: Mapping[str, Any]) -> dict[str, Any]:
+    return livecodebench.read_problem(row, MAX_UNPACKED_BYTES)
+
+
 _BY_COLUMN = {
-    "public_test_cases": livecodebench.read_problem,
+    "public_test_cases": _read_livecodebench,
     "entry_point": read_humaneval,
     "test_list": read_mbpp,
 }

@@ -9,7 +9,7 @@ from typing import Any
 from aipo_env.tasks.rows import Unusable, read_json
 
 MAX_TEST_BYTES = 512 * 2**20
-"""Private tests are unpacked up to this size."""
+"""Private tests of the dataset are unpacked up to this size."""
 # What pickling a text writes beside the text itself.
 _OF_ONE_TEXT = {"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
 _MODULE_NAMES = (
@@ -33,10 +33,15 @@ _PROGRAM = (
 _WHOLE = "Give it whole in one ```python block."
 
 
-def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
+def read_problem(
+    row: Mapping[str, Any], max_test_bytes: int = MAX_TEST_BYTES
+) -> dict[str, Any]:
     """Return the task fields of a row of `code_generation_lite`.
 
     All tests decide, the public ones too, by the rules of the benchmark.
+
+    Args:
+        max_test_bytes: Private tests are unpacked up to this size.
 
     Raises:
         Unusable: A column is missing or of another shape, or the private tests are
@@ -48,7 +53,7 @@ def read_problem(row: Mapping[str, Any]) -> dict[str, Any]:
         private_text = row["private_test_cases"]
         # Some problems have a list here, and some what it is packed in.
         if not private_text.lstrip().startswith("["):
-            private_text = _unpack(private_text)
+            private_text = _unpack(private_text, max_test_bytes)
         is_function = bool(entry)
         public = [_test(test, is_function) for test in read_json(public_text)]
         private = [_test(test, is_function) for test in read_json(private_text)]
@@ -95,7 +100,7 @@ def _test(test: Mapping[str, str], is_function: bool) -> dict[str, Any]:
     return {"input": input_text + "", "output": expected + ""}
 
 
-def _unpack(packed: str) -> str:
+def _unpack(packed: str, max_bytes: int) -> str:
     """Return the text in base64(zlib(pickle(text))).
 
     Nothing is unpickled, which would run what a stranger wrote: the text is read off
@@ -104,12 +109,12 @@ def _unpack(packed: str) -> str:
     stream = zlib.decompressobj()
     try:
         compressed = base64.b64decode(packed, validate=True)
-        data = stream.decompress(compressed, MAX_TEST_BYTES)
+        data = stream.decompress(compressed, max_bytes)
     except (ValueError, zlib.error) as error:
         raise Unusable("its private tests are no zlib data in base64") from error
     if not stream.eof:
         raise Unusable(
-            f"its private tests are cut short or larger than {MAX_TEST_BYTES} bytes"
+            f"its private tests are cut short or larger than {max_bytes} bytes"
         )
     texts = []
     for opcode, value, _ in pickletools.genops(data):

@@ -15,7 +15,6 @@ import pytest
 
 from aipo_env import CodeVerifier, DataError, Task, Verdict, build_source, run_sync
 from aipo_env.sandboxes.process import ProcessSandbox
-from aipo_env.tasks import livecodebench
 from aipo_env.tasks.livecodebench import read_problem
 from aipo_env.tasks.rows import Unusable
 
@@ -186,10 +185,10 @@ def test_other_columns_of_the_wrong_kind(fields: dict, fault: str):
         read_problem(row(**fields))
 
 
-def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(livecodebench, "MAX_TEST_BYTES", 10_000)
+def test_a_bomb_is_not_unpacked():
+    bomb = row(private_test_cases=pack("x" * 1_000_000))
     with pytest.raises(Unusable, match="cut short or larger than 10000 bytes"):
-        read_problem(row(private_test_cases=pack("x" * 1_000_000)))
+        read_problem(bomb, 10_000)
 
 
 def read(folder: Path, **options: object):

@@ -4,13 +4,22 @@ import base64
 import json
 import pickle
 import sys
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aipo_env import ScriptedPolicy, build_scenario, cli, write_episodes
+from aipo_env import (
+    ScriptedPolicy,
+    build_scenario,
+    cli,
+    grading,
+    run_sync,
+    write_episodes,
+)
+from aipo_env.tasks.rows import Unusable
 
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="the process sandbox needs Linux"
@@ -472,6 +481,37 @@ def test_rows_of_datasets_are_graded_as_they_stand(tmp_path: Path):
         ("correct", ""),
         ("wrong", "test 2 of 2"),
     ]
+
+
+def test_a_small_row_of_large_tests_is_refused_and_holds_up_nobody(tmp_path: Path):
+    tests = json.dumps([{"input": "1" * 65 * 2**20, "output": "2"}])
+    bomb = base64.b64encode(zlib.compress(pickle.dumps(tests))).decode()
+    row = {"problem": {**LIVECODEBENCH, "private_test_cases": bomb}, "code": "1"}
+    assert len(json.dumps(row)) < 200_000
+    [verdict] = graded(tmp_path, "code", row)
+    assert (verdict["status"], verdict["correct"]) == ("error", None)
+    assert "cut short or larger than 67108864 bytes" in verdict["reason"]
+
+
+def test_rows_are_unpacked_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch):
+    names = []
+
+    def read(row: dict[str, Any]) -> dict[str, Any]:
+        names.append(threading.current_thread().name)
+        raise Unusable("it is none")
+
+    monkeypatch.setattr(grading, "read_code_problem", read)
+    line = json.dumps({"problem": {}, "code": "1"}).encode()
+
+    async def reasons() -> list[str]:
+        verdicts = grading.Grader("code").grade([line, line])
+        return [verdict["reason"] async for verdict in verdicts]
+
+    assert run_sync(reasons()) == [
+        "line 1: field 'problem' is no problem: it is none",
+        "line 2: field 'problem' is no problem: it is none",
+    ]
+    assert names == ["aipo-read-task"] * 2
 
 
 def test_a_row_that_is_no_problem_is_named(tmp_path: Path):
