@@ -133,6 +133,14 @@ def _pack_numpy(value: Any) -> object:
     return pack(plain)
 
 
+def _builtin_type(name: str) -> type:
+    value = vars(builtins)[name]
+    # Not all names there are of types: `exec` is one.
+    if not isinstance(value, type):
+        raise TypeError(f"{name} is no type")
+    return value
+
+
 _WRITERS: tuple[tuple[type, Callable[[Any], object]], ...] = (
     (str, str.__str__),
     (int, _pack_int),
@@ -160,7 +168,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "set": lambda items: set(unpack(items)),
     "frozenset": lambda items: frozenset(unpack(items)),
     "dict": lambda pairs: {unpack(key): unpack(value) for key, value in pairs},
-    "type": lambda name: vars(builtins)[name],
+    "type": _builtin_type,
     "json": lambda text: unpack(json.loads(text)),
     "other": lambda name: object(),
 }

@@ -230,6 +230,16 @@ def test_a_result_that_holds_up_its_test_is_wrong_and_no_fault_of_the_task(
     assert (verdict.status, verdict.reward) == ("wrong", 0.0), verdict
 
 
+@pytest.mark.parametrize("name", ["exec", "open", "print", "__import__", "__debug__"])
+def test_a_result_may_be_a_type_and_no_other_builtin(name: str):
+    program = "import os\ndef f(x):\n    os.write(3, b'{\"type\": \"%s\"}')\n    os._exit(0)"
+    task = asserts("assert isinstance(f(1), type)")
+    assert verdict_on(task, program % "int").status == "correct"
+    assert verdict_on(task, program % name).status == "wrong"
+    task = asserts("assert callable(f(1)) or f(1) is True")
+    assert verdict_on(task, program % name).status == "wrong"
+
+
 def test_results_that_ask_for_ever_more_results_are_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ):
