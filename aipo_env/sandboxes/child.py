@@ -301,17 +301,24 @@ def _answer(
 def _add_what_is_usual() -> None:
     """Give programs `exit` and `quit`, and let them open standard files by name."""
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
-    builtins.open = io.open = _opened
+    builtins.open = io.open = _Opener()  # type: ignore[assignment]
 
 
-def _opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
-    """Open a file as `open` does; a standard file by its name, too."""
-    name = os.fspath(file) if isinstance(file, str | os.PathLike) else ""
-    number = _STANDARD_FILES.get(name)
-    if number is None:
-        return _open(file, mode, *rest, **options)
-    # The descriptor itself: its name leads nowhere.
-    return _open(number, mode, *rest, **options | {"closefd": False})
+class _Opener:
+    """`open`, which finds standard files by their names, too.
+
+    No function: one would become a method where a class calls it its own.
+    """
+
+    def __call__(
+        self, file: Any, mode: str = "r", *rest: Any, **options: Any
+    ) -> Any:
+        name = os.fspath(file) if isinstance(file, str | os.PathLike) else ""
+        number = _STANDARD_FILES.get(name)
+        if number is None:
+            return _open(file, mode, *rest, **options)
+        # The descriptor itself: its name leads nowhere.
+        return _open(number, mode, *rest, **options | {"closefd": False})
 
 
 def _remember_standard_descriptors() -> None:

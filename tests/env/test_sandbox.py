@@ -444,6 +444,8 @@ def test_every_ordinary_way_to_end(end: str):
         "open('/dev/stdin').read()",
         "open('/dev/stdin', 'rb').read().decode()",
         "open(file='/dev/fd/0', encoding='utf-8').read()",
+        "type('Reader', (), {'open': open})().open('/dev/stdin').read()",
+        "__import__('io').open(0).read()",
         "input() + '\\n'",
     ],
 )
