@@ -26,6 +26,7 @@ from aipo_env.records import (
 )
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.values import encode, pack
+from aipo_env.text import encodable
 from aipo_env.threads import in_thread
 from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.extract import without_thinking
@@ -174,7 +175,7 @@ class CodeVerifier:
         limits = self._limits(task)
         verdict_of = partial(
             judged,
-            extracted=source[:MAX_EXTRACTED_CHARS],
+            extracted=encodable(source[:MAX_EXTRACTED_CHARS]),
             isolation=self._sandbox.layer,
         )
         if not source.strip():
@@ -187,7 +188,7 @@ class CodeVerifier:
             if case.status == "correct" and left_s < 0:
                 case = self._too_slow(case)
             # Those of many tests, whole, would fill the memory.
-            case = replace(case, run=_cut(case.run))
+            case = replace(case, reason=_readable(case.reason), run=_cut(case.run))
             cases.append(case)
             if case.status != "correct":
                 stage = f"test {len(cases)} of {len(tests.hidden)}"
@@ -548,6 +549,15 @@ def _returned(run: RunResult, tests: CodeTests) -> tuple[VerdictStatus, str]:
     if is_called and run.status == "ok" and not run.stdout:
         return "runtime_error", f"the program ended before {tests.entry} returned"
     return ("correct" if run.status == "ok" else run.status), run.reason
+
+
+def _readable(reason: str) -> str:
+    """Return a reason, in which a program may have its say, in characters to be seen.
+
+    Others command terminals, or have no bytes.
+    """
+    line = " ".join(reason.splitlines())
+    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def _cut(run: RunResult) -> RunResult:

@@ -99,6 +99,35 @@ def test_assertions_about_what_a_function_returns(code: str, program: str, statu
     assert verdict_on(asserts(code), program).status == status
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("assert {}[f('\\ud800')]", "KeyError: '\\ud800'"),
+        ("raise ValueError(f('\\ud800'))", "ValueError: ?"),
+        ("raise ValueError(f('\\x1b[31m\\x07'))", "ValueError: ?[31m?"),
+        ("raise ValueError(f('a\\nb\\r\\x85c'))", "ValueError: a b  c"),
+        ("raise ValueError(f('\\u202eab\\u200b'))", "ValueError: ?ab?"),
+        ("raise ValueError(f('é 日本'))", "ValueError: é 日本"),
+    ],
+    ids=range(6),
+)
+def test_a_reason_is_text_that_can_be_written_and_seen(code: str, reason: str):
+    verdict = verdict_on(asserts(code), "def f(x): return x")
+    assert (verdict.status, verdict.reason) == ("wrong", reason)
+
+
+def test_a_programs_own_words_in_a_verdict_can_be_written():
+    loud = "raise ValueError('\\x1b[31m')  # \ud800"
+    verdict = verdict_on(task_of(hidden=({"input": "", "output": ""},)), loud)
+    assert verdict.extracted == "raise ValueError('\\x1b[31m')  # ?"
+    wordy = "def check(input, expected, output):\n    return 'bad: ' + output"
+    task = checked(wordy, {"args": [], "expected": 1}, kind="function", entry="f")
+    verdict = verdict_on(task, "def f(): return '\\ud800\\x1b[31m'")
+    assert verdict.reason == "the checker: bad: ??[31m"
+    verdict = verdict_on(task, "def f(): raise ValueError('\\x1b[31m')")
+    assert verdict.reason == "ValueError: ?[31m"
+
+
 def test_a_verdict_names_the_assertion_and_not_what_it_expects():
     task = asserts("assert f(1) == 1", "x = 5\nassert f(2) == 987654")
     verdict = verdict_on(task, "def f(x): return x")
