@@ -27,7 +27,7 @@ class AgentRequest:
         agent_id: Who is asked, its version included: another one gets no reply from the
             same journal.
         public_tests: For the verify role, a code task's public tests, and nothing of
-            its hidden ones.
+            its hidden ones; None where a checker judges, which may hold the solution.
     """
 
     kind: str

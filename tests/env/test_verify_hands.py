@@ -5,6 +5,7 @@ answer.
 import asyncio
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -190,6 +191,31 @@ def test_other_roles_get_no_tests():
     assert tests["knowledge"] is None
     assert tests["reason"] is None
     assert tests["verify"].hidden == TESTS.public
+
+
+@pytest.mark.parametrize("kind", ["stdin", "function"])
+def test_no_agent_is_shown_a_checker_or_a_solution(kind: Any):
+    test = {"input": "", "output": "1"}
+    if kind == "function":
+        test = {"args": [], "expected": 1}
+    program = "def check(input, expected, output): return output == 'SECRET'"
+    tests = CodeTests(
+        kind=kind,
+        entry="f",
+        public=(test,),
+        hidden=(test,),
+        solution="print('SECRET')",
+        compare={"mode": "checker", "program": program},
+    )
+    mind = CannedAgent("yes")
+    pool = AgentPool(build_agents(mind, ToySource(World())), LIMITS)
+    task = Task(id="c", prompt="Write it.", answer="", kind="code", tests=tests)
+    verifier = CodeVerifier(run_sync(open_sandbox()))
+    session = Session(task, RULES, TagsCodec(), pool, verifier, aided=True)
+    asks = "<knowledge>a</knowledge><reason>b</reason><verify>c</verify>"
+    ScriptedPolicy([asks, "no"]).run(session)
+    assert [request.public_tests for request in mind.requests] == [None] * 3
+    assert "SECRET" not in repr(mind.requests)
 
 
 def test_many_claims_at_once_do_not_block_the_loop():
