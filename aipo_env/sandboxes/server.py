@@ -136,6 +136,7 @@ def _load_packages(packages: dict[str, list[str]], folders: list[str]) -> None:
     # Numerical libraries start a thread for each core, which no fork would inherit.
     os.environ.update(_ONE_THREAD)
     own_path = sys.path[:]
+    own_modules = set(sys.modules)
     sys.path += [*folders, *(f"{confine.LIBRARY}/{name}" for name in confine.PACKAGES)]
     try:
         for name, modules in packages.items():
@@ -154,6 +155,12 @@ def _load_packages(packages: dict[str, list[str]], folders: list[str]) -> None:
     finally:
         sys.path[:] = own_path
         os.environ.clear()
+    # What they use of other packages stays theirs: nobody granted it to programs.
+    for name in set(sys.modules) - own_modules:
+        package_name = name.partition(".")[0]
+        is_of_library = package_name in sys.stdlib_module_names
+        if not is_of_library and package_name not in packages:
+            del sys.modules[name]
 
 
 def _address_space_bytes() -> int:

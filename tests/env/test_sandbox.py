@@ -503,6 +503,27 @@ def test_a_package_is_there_where_it_is_granted_and_nowhere_else():
     assert (result.status, result.stdout) == ("runtime_error", b"")
 
 
+def test_what_a_package_uses_of_others_is_not_granted_with_it():
+    source = """
+import sys
+import numpy, numpy.testing, numpy.linalg, numpy.ma
+numpy.testing.assert_allclose([1.0], [1.0])
+try:
+    numpy.random.default_rng(0).integers(5, 1)
+except ValueError:
+    pass
+of_others = {"charset_normalizer", "_distutils_hack", "Cython", "cython_runtime"}
+print(sorted(of_others & sys.modules.keys()))
+try:
+    import charset_normalizer
+except ImportError:
+    print("none")
+"""
+    program = Program(source, packages=("numpy",))
+    result = run_sync(sandbox().run(program, Limits(time_s=30.0, memory_mb=512)))
+    assert (result.status, result.stdout) == ("ok", b"[]\nnone\n"), result
+
+
 # The whole suite with the rights that a task may ask for: the start of threads, and a
 # server that has loaded a package.
 # (To "clone" it is answered that there is no clone3: the C library then uses clone.)
