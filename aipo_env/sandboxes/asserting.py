@@ -6,6 +6,7 @@ never meets its tests, and decides nothing but the values it returns.
 """
 
 import ast
+import builtins
 import json
 import random
 from types import CodeType, SimpleNamespace
@@ -17,6 +18,8 @@ _UNKNOWN = "__unknown__"
 """The name of `Unknown` among those of the tests."""
 _SEED = 0
 """The tests are run again for every answer, and must ask the same then."""
+RAISED = "raised"
+"""The tag of a form that stands for an exception: what it is called, and a reason."""
 _NO_VALUE = '{"other":'
 """How a form of `pack` begins that stands for no plain value; no text holds it."""
 
@@ -38,8 +41,10 @@ class _Apart(ast.NodeTransformer):
 class _StandIn:
     """What the tests call."""
 
-    def __init__(self, known: dict[str, str]) -> None:
+    def __init__(self, known: dict[str, str], name: str) -> None:
+        self.__name__ = name
         self.known = known
+        self.raised: list[tuple[Exception, str]] = []
         self.num_known = 0
         self.fault = ""
         self.asked: dict[str, None] = {}  # a set that keeps its order
@@ -56,10 +61,33 @@ class _StandIn:
             self.asked[call] = None
             raise Unknown
         self.num_known += 1
+        error = None
         try:
-            return unpack(json.loads(self.known[call]))
+            form = json.loads(self.known[call])
+            if not isinstance(form, dict) or form.keys() != {RAISED}:
+                return unpack(form)
+            name, reason = map(str, form[RAISED])
+            error = _error_of(name, reason)
         except Exception:  # the program wrote it
             return object()
+        self.raised.append((error, reason))
+        raise error
+
+    def reason_of(self, error: Exception) -> str:
+        """Return why the program raised an error; empty if it is not one of its."""
+        reasons = [reason for one, reason in self.raised if one is error]
+        return reasons[0] if reasons else ""
+
+
+def _error_of(name: str, reason: str) -> Exception:
+    """Return an exception of Python's own of a name; of another one an `Exception`."""
+    kind = vars(builtins).get(name)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        try:
+            return kind(reason.partition(": ")[2])
+        except TypeError:  # it takes more than a message
+            pass
+    return Exception(reason)
 
 
 def judge(prelude: str, code: str, entry: str, known: dict[str, str]) -> str:
@@ -69,19 +97,20 @@ def judge(prelude: str, code: str, entry: str, known: dict[str, str]) -> str:
         prelude: Python that stands before the tests, and before every program.
         code: The tests.
         entry: What they call: "name" or "Class.name".
-        known: What the program returned, by what it was called with, as JSON.
+        known: What the program returned or raised, by what it was called with, as JSON.
 
     Returns:
         JSON with one of "asked", calls whose results are needed; "passed", true;
-        "failed", why the program does not pass; "fault", what is wrong with the tests.
+        "failed", why the program does not pass; "raised", what it raised and the tests
+        do not catch; "fault", what is wrong with the tests.
     """
     random.seed(_SEED)
-    stand_in = _StandIn(known)
+    owner, _, name = entry.rpartition(".")
+    stand_in = _StandIn(known, name)
     names: dict[str, Any] = {"__name__": "tests"}
-    fault = ""
+    fault = raised = ""
     try:
         exec(_compiled(prelude), names)
-        owner, _, name = entry.rpartition(".")
         names[owner or name] = stand_in
         if owner:
             names[owner] = lambda: SimpleNamespace(**{name: stand_in})
@@ -91,6 +120,7 @@ def judge(prelude: str, code: str, entry: str, known: dict[str, str]) -> str:
     except Unknown:
         pass
     except Exception as error:
+        raised = stand_in.reason_of(error)
         fault = f"{type(error).__name__}: {error}"
         if isinstance(error, AssertionError):
             fault = f"an assertion does not hold, line {_last_line(error)}"
@@ -102,6 +132,8 @@ def judge(prelude: str, code: str, entry: str, known: dict[str, str]) -> str:
     # results may be what the tests stumble over.
     if not stand_in.num_known:
         return json.dumps({"fault": fault or f"the tests never call {entry}"})
+    if raised:
+        return json.dumps({RAISED: raised})
     return json.dumps({"failed": fault} if fault else {"passed": True})
 
 

@@ -310,9 +310,7 @@ class _Opener:
     No function: one would become a method where a class calls it its own.
     """
 
-    def __call__(
-        self, file: Any, mode: str = "r", *rest: Any, **options: Any
-    ) -> Any:
+    def __call__(self, file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
         name = os.fspath(file) if isinstance(file, str | os.PathLike) else ""
         number = _STANDARD_FILES.get(name)
         if number is None:

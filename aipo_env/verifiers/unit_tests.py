@@ -24,6 +24,7 @@ from aipo_env.records import (
     Verdict,
     VerdictStatus,
 )
+from aipo_env.sandboxes.asserting import RAISED
 from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.values import encode, pack
 from aipo_env.text import encodable
@@ -347,9 +348,7 @@ class CodeVerifier:
             " output) and return True, or False or a text."
         )
 
-    async def _check(
-        self, tests: CodeTests, given: bytes, limits: Limits
-    ) -> RunResult:
+    async def _check(self, tests: CodeTests, given: bytes, limits: Limits) -> RunResult:
         """Run a checker on its arguments."""
         source = tests.compare["program"]
         checker = Program(source, given, CHECK, "benchmark", tests.packages)
@@ -391,6 +390,8 @@ class CodeVerifier:
             if "failed" in said:
                 reason = said["failed"][:MAX_SAID_CHARS]
                 return CaseResult("wrong", reason, last)
+            if RAISED in said:
+                return CaseResult("runtime_error", said[RAISED], last)
             if "fault" in said:
                 raise VerifierError(
                     f"task {shown(task.id)}: tests: the code of a test fails by itself"
@@ -415,13 +416,17 @@ class CodeVerifier:
                 case = replace(case, run=last)
                 if case.status == "correct" and seconds > left_s:
                     return self._too_slow(case)
-                if case.status != "correct":
+                error = _raised(case)
+                if case.status != "correct" and not error:
                     return case
-                known[call] = last.stdout.decode("utf-8", "replace")
-                num_known_bytes += len(call) + len(last.stdout)
+                known[call] = error or last.stdout.decode("utf-8", "replace")
+                num_known_bytes += len(call) + len(known[call])
                 last = _cut(last)
                 if num_known_bytes > MAX_KNOWN_BYTES:
                     return CaseResult("wrong", _TOO_LONG_RESULTS, last)
+                if error:
+                    # Perhaps the test wants it, perhaps it ends there.
+                    break
         # From the second time on, what the program returned decides what is asked.
         reason = f"the test asks for one result after the other, {MAX_ROUNDS} times"
         return CaseResult("wrong", reason, last)
@@ -566,6 +571,14 @@ def _cut(run: RunResult) -> RunResult:
     return replace(run, stdout=stdout, stderr=run.stderr[:MAX_SHOWN_BYTES])
 
 
+def _raised(case: CaseResult) -> str:
+    """Return the form of what a program raised, for `asserting`; empty if nothing."""
+    if case.status != "runtime_error":
+        return ""
+    kind = case.reason.partition(":")[0].rpartition(".")[2]
+    return json.dumps({RAISED: [kind, case.reason]}) if kind.isidentifier() else ""
+
+
 def _longer(case: CaseResult, seconds: float) -> CaseResult:
     """Return a case with the seconds of another run."""
     run = replace(case.run, seconds=case.run.seconds + seconds)
@@ -600,7 +613,7 @@ def _read_word(task: Task, output: bytes) -> dict[str, Any]:
         ((key, content),) = said.items()
         calls = content if key == "asked" and isinstance(content, list) else []
         are_texts = bool(calls) and all(isinstance(call, str) for call in calls)
-        is_reason = key in ("failed", "fault") and isinstance(content, str)
+        is_reason = key in ("failed", "fault", RAISED) and isinstance(content, str)
         if are_texts or is_reason or (key == "passed" and content is True):
             return said
     raise VerifierError(

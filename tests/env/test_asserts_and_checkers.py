@@ -200,6 +200,90 @@ def test_tests_that_fail_by_themselves_are_no_verdict(code: str, reason: str):
         verdict_on(task, "def f(x): return 1")
 
 
+WANTS_ERROR = """
+try:
+    f(-1)
+    assert False
+except ValueError:
+    pass
+assert f(1) == 1
+"""
+WANTS_MESSAGE = """
+import unittest
+with unittest.TestCase().assertRaises(ValueError) as caught:
+    f(-1)
+assert str(caught.exception) == 'too: small'
+"""
+RAISES = "def f(x):\n    if x < 0:\n        raise {}\n    return x"
+
+
+@pytest.mark.parametrize(
+    ("code", "program", "status", "reason"),
+    [
+        (WANTS_ERROR, RAISES.format("ValueError('-1')"), "correct", ""),
+        (WANTS_ERROR, RAISES.format("ValueError"), "correct", ""),
+        (WANTS_ERROR, RAISES.format("KeyError(1)"), "runtime_error", "KeyError: 1"),
+        (WANTS_ERROR, RAISES.format("SystemExit(1)"), "runtime_error", None),
+        (
+            WANTS_ERROR,
+            "class Own(ValueError): pass\n" + RAISES.format("Own('x')"),
+            "runtime_error",
+            "program.Own: x",
+        ),
+        (
+            WANTS_ERROR,
+            "def f(x): return x",
+            "wrong",
+            "an assertion does not hold, line 4",
+        ),
+        (
+            WANTS_ERROR,
+            "def f(x): raise ValueError('always')",
+            "runtime_error",
+            "ValueError: always",
+        ),
+        (
+            WANTS_ERROR,
+            "def f(x):\n    assert x > 0, 'small'\n    return x",
+            "runtime_error",
+            "AssertionError: small",
+        ),
+        (WANTS_MESSAGE, RAISES.format("ValueError('too: small')"), "correct", ""),
+        (WANTS_MESSAGE, RAISES.format("ValueError('other')"), "wrong", None),
+        (
+            "try:\n    f(-1)\nexcept Exception:\n    pass\nassert f(2) == 3",
+            "class Own(Exception): pass\n" + RAISES.format("Own"),
+            "wrong",
+            "an assertion does not hold, line 5",
+        ),
+        (
+            "try:\n    f(1)\nexcept UnicodeDecodeError:\n    pass",
+            "def f(x): return b'\\xff'.decode()",
+            "runtime_error",
+            None,
+        ),
+        (
+            "try:\n    f(1)\nexcept ValueError:\n    pass\nassert f(2) == 2",
+            "import os\ndef f(x):\n"
+            "    if x == 1: os.write(3, b'{\"raised\": [[], 5]}')\n"
+            "    else: os.write(3, b'{\"raised\": 5}')\n"
+            "    os._exit(0)",
+            "runtime_error",
+            "5",
+        ),
+        ("assert f.__name__ == 'f' and f(1) == 1", "def f(x): return x", "correct", ""),
+    ],
+    ids=range(14),
+)
+def test_what_a_program_raises_is_raised_in_its_tests(
+    code: str, program: str, status: str, reason: str | None
+):
+    verdict = verdict_on(asserts(code), program)
+    assert verdict.status == status, verdict
+    if reason is not None:
+        assert verdict.reason == reason
+
+
 @pytest.mark.parametrize(
     "word",
     [
@@ -261,7 +345,9 @@ def test_a_result_that_holds_up_its_test_is_wrong_and_no_fault_of_the_task(
 
 @pytest.mark.parametrize("name", ["exec", "open", "print", "__import__", "__debug__"])
 def test_a_result_may_be_a_type_and_no_other_builtin(name: str):
-    program = "import os\ndef f(x):\n    os.write(3, b'{\"type\": \"%s\"}')\n    os._exit(0)"
+    program = (
+        'import os\ndef f(x):\n    os.write(3, b\'{"type": "%s"}\')\n    os._exit(0)'
+    )
     task = asserts("assert isinstance(f(1), type)")
     assert verdict_on(task, program % "int").status == "correct"
     assert verdict_on(task, program % name).status == "wrong"
@@ -400,7 +486,9 @@ def test_what_a_program_writes_in_place_of_its_result(form: str, status: str):
     same = "def check(input, expected, output):\n    return output == expected"
     test = {"args": [], "expected": 7}
     task = checked(same, test, kind="function", entry="f")
-    program = f"import os\ndef f():\n    os.write(3, {form!r}.encode())\n    os._exit(0)"
+    program = (
+        f"import os\ndef f():\n    os.write(3, {form!r}.encode())\n    os._exit(0)"
+    )
     assert verdict_on(task, program).status == status
 
 
