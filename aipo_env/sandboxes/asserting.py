@@ -63,7 +63,7 @@ class _StandIn:
         self.num_known += 1
         error = None
         try:
-            form = json.loads(self.known[call])
+            form: Any = json.loads(self.known[call])
             if not isinstance(form, dict) or form.keys() != {RAISED}:
                 return unpack(form)
             name, reason = map(str, form[RAISED])

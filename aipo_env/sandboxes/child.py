@@ -301,7 +301,7 @@ def _answer(
 def _add_what_is_usual() -> None:
     """Give programs `exit` and `quit`, and let them open standard files by name."""
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
-    builtins.open = io.open = _Opener()  # type: ignore[assignment]
+    builtins.open = io.open = _Opener()
 
 
 class _Opener:

@@ -4,6 +4,7 @@ HumanEval (arXiv 2107.03374) tests a function by Python code, MBPP (arXiv 2108.0
 a list of assertions. Nothing of a row is run here.
 """
 
+import ast
 import builtins
 import keyword
 import re
@@ -22,8 +23,6 @@ calls together, to 3 s, and nothing else.
 _WHOLE = "Give it whole in one ```python block."
 _DEFINED = re.compile(r"^def[ \t]+(\w+)", re.MULTILINE)
 """A function that a program defines."""
-_IMPORTED = re.compile(r"^(?:import|from)[ \t].*$", re.MULTILINE)
-"""A line of a program that imports."""
 _CALLED = re.compile(r"(?<![\w.])(\w+)[ \t]*\(")
 """A name that is called, and no method."""
 
@@ -93,7 +92,7 @@ def read_mbpp(row: Mapping[str, Any]) -> dict[str, Any]:
         f"{shown_tests}\n```\n{_WHOLE}"
     )
     # Assertions may use what the program that passes imports, in whose file they stand.
-    imports = "".join(f"{line}\n" for line in _IMPORTED.findall(solution))
+    imports = _imports(solution)
     tests = [{"code": imports + code} for code in asserts]
     fields = {
         "kind": "asserts",
@@ -117,6 +116,17 @@ _BY_COLUMN = {
     "test_list": read_mbpp,
 }
 """What reads a row that has a column."""
+
+
+def _imports(solution: str) -> str:
+    """Return the statements of a program that import, each on a line of its own."""
+    try:
+        statements = ast.parse(solution).body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return ""  # it is no program, and `--solutions` says so
+    kinds = (ast.Import, ast.ImportFrom)
+    imports = [one for one in statements if isinstance(one, kinds)]
+    return "".join(f"{ast.unparse(one)}\n" for one in imports)
 
 
 def _entry(solution: str, asserts: Iterable[str]) -> str:

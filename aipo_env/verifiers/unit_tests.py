@@ -549,7 +549,7 @@ def _checker_arguments(tests: CodeTests, test: Any, output: bytes) -> bytes:
 
 
 def _returned(run: RunResult, tests: CodeTests) -> tuple[VerdictStatus, str]:
-    """Return whether a program ended well, and its function, if it has one, returned."""
+    """Return whether a program ended well, and its function returned, if any."""
     is_called = tests.kind != "stdin"
     if is_called and run.status == "ok" and not run.stdout:
         return "runtime_error", f"the program ended before {tests.entry} returned"
