@@ -8,6 +8,7 @@ import ast
 import builtins
 import keyword
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -121,7 +122,9 @@ _BY_COLUMN = {
 def _imports(solution: str) -> str:
     """Return the statements of a program that import, each on a line of its own."""
     try:
-        statements = ast.parse(solution).body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in texts that are none
+            statements = ast.parse(solution).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return ""  # it is no program, and `--solutions` says so
     kinds = (ast.Import, ast.ImportFrom)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aipo_env import DataError, build_source
+from aipo_env.tasks.code_problems import read_mbpp
 from aipo_env.tasks.datasets import known_datasets
 
 PREFIX = (
@@ -469,3 +470,30 @@ def test_mbpp_shows_its_assertions(
     codes = [f"import math\n{code}" for code in row["test_list"]]
     assert tests.hidden == tests.public == tuple({"code": code} for code in codes)
     assert tests.solution == row["code"]
+
+
+@pytest.mark.parametrize(
+    ("solution", "imports"),
+    [
+        ("import math, re\ndef f(x): return x", "import math, re\n"),
+        (
+            "from math import (\n    floor,\n    ceil as up,\n)\ndef f(x): return x",
+            "from math import floor, ceil as up\n",
+        ),
+        (
+            "from math import \\\n    floor\ndef f(x): return x",
+            "from math import floor\n",
+        ),
+        ('def f(x):\n    """Add\nfrom here on\nimport it."""\n    return x', ""),
+        ("def f(x):\n    import math\n    return x", ""),
+        ("import re; import math\ndef f(x): return '\\d'", "import re\nimport math\n"),
+        ("import math\ndef f(x: return x", ""),
+    ],
+    ids=range(7),
+)
+def test_assertions_of_mbpp_may_use_what_a_solution_imports(
+    solution: str, imports: str
+):
+    row = {**MBPP, "code": solution, "test_list": ["assert f(1) == 1"]}
+    [test] = read_mbpp(row)["tests"]["hidden"]
+    assert test == {"code": f"{imports}assert f(1) == 1"}
