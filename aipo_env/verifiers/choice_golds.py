@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from aipo_env.errors import shown
 from aipo_env.records import Task
-from aipo_env.verifiers.choice import LETTERS, letter_on_line
+from aipo_env.verifiers.choice_lines import letter_on_line
+from aipo_env.verifiers.choice_options import LETTERS, is_text
 
 _NUMBER = re.compile(r"[0-9]{1,2}")
 
@@ -47,10 +48,13 @@ def gold_letter(answer: str, choices: Sequence[str], first: int | None = None) -
         raise ValueError("there are no options")
     if len(choices) > len(LETTERS):
         raise ValueError(f"{len(choices)} options, of which {len(LETTERS)} get letters")
+    number = answer.strip()
+    if is_text(number, choices) and number in LETTERS[: len(choices)]:
+        raise ValueError(f"{shown(answer)} may be an option's letter or its text")
     letter = letter_on_line(answer, tuple(choices))
     if letter:
+        _check_number(number, letter, first)
         return letter
-    number = answer.strip()
     if not _NUMBER.fullmatch(number):
         raise ValueError(
             f"{shown(answer)} is no letter of its {len(choices)} choices, nor the text"
@@ -67,3 +71,15 @@ def gold_letter(answer: str, choices: Sequence[str], first: int | None = None) -
             f" counted from {first}"
         )
     return LETTERS[place]
+
+
+def _check_number(number: str, letter: str, first: int | None) -> None:
+    """Check that an option's text does not count another option.
+
+    Raises:
+        ValueError: It does.
+    """
+    if first is None or not _NUMBER.fullmatch(number):
+        return
+    if int(number) - first != LETTERS.index(letter):
+        raise ValueError(f"{shown(number)} may be an option's text or its number")

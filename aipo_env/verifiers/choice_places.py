@@ -1,4 +1,4 @@
-"""Where a reply says which option it chooses, and where it takes that back.
+"""Where a reply says which option it chooses.
 
 Patterns are run on `blanked` text, in which marks of Markdown and LaTeX are blanks, so
 that `**Answer:** $\\text{B}$` reads as `Answer: B` and every place stays where it was.
@@ -10,27 +10,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from aipo_env.verifiers.extract import TAG, boxes
+from aipo_env.verifiers.choice_doubts import (
+    is_doubted,
+    is_doubted_elsewhere,
+    is_other_answer,
+    is_other_question,
+)
+from aipo_env.verifiers.choice_options import blanked
+from aipo_env.verifiers.extract import boxes
 
-Dress = Literal["mark", "line", "verdict"]
-"""A box or an answer tag; what follows "the answer is"; a letter that "is correct"."""
+Dress = Literal["mark", "line", "verdict", "conclusion"]
+"""A box or an answer tag; what follows "the answer is"; a letter that "is correct";
+what a last line concludes.
+"""
 WORD_CHAR = r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 """A letter or digit of a writing that parts words by blanks, for patterns."""
 
-_DRESS = re.compile(
-    r"""
-      \\(?: text | textbf | textit | textrm | mathrm | mathbf | mathit | bf ) \b
-    | \\[()\[\],;:!\ ]         # fences and blanks of LaTeX's
-    | \\boxed \b | \\fbox \b
-    | </?answer>
-    | </s> | <\|\w{1,30}\|>     # what ends a turn for some tokenizers
-    | [*_`${}~"“”«»„]          # marks of Markdown, dollar signs, braces, quotes
-    | (?<!\w) ['’\u2018] | ['’\u2018] (?!\w)        # quotes, not apostrophes
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
 _OPEN_BOX = re.compile(r"\\f?box(?:ed)? {0,3}\{")
-_OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
+_TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.S | re.IGNORECASE)
+_OPEN_TAG = re.compile(
+    r"(?<![\"'`])<answer>(?![\"'`]|\s{0,3}(?:tags?|and|\.{3}|…))", re.IGNORECASE
+)
+"""Not one that is only spoken of: put it in <answer> tags."""
 _CLOSED_TAG = re.compile(r"</answer>", re.IGNORECASE)
 
 _ANSWER = r"""
@@ -38,7 +39,7 @@ _ANSWER = r"""
     |   \b (?: correct | right | best | proper | final )
         \s (?: option | choice | letter | response | alternative | statement | one )
     )
-    (?: \s (?: to | for | of ) \b [^.\n:?!]{1,80}? )?      # to this question
+    ( \s (?: to | for | of ) \b [^.\n:?!]{1,80}? )?        # to this question
 """
 """What is said to be something, in English; for verbose patterns that ignore case."""
 _IS = r"""
@@ -61,28 +62,60 @@ _STATED = re.compile(
     |
     ^ [ \t]{{0,9}} \#{{4}} [ \t]{{0,9}}              # #### B
     |
-    # In other languages.
-    \b (?: antwort | lösung | respuesta | réponse | reponse | risposta | resposta
-       | antwoord | odpowiedź | odpověď | svar | vastaus | cevap | yan\u0131t
-       | ответ | відповідь | απάντηση | đáp\ án | jawaban | उत्तर | الإجابة | الجواب )
-    \b
-    (?: \s \w{{1,14}} )?                             # resposta correta
-    \s{{0,9}}
-    (?: (?: ist | lautet | es | est | è | é | is | är | on | jest | là | adalah | है | هي
-       | هو ) \b
-    |   [:=–—-] )
-    \s{{0,9}} :? \s{{0,20}}
-    |
-    (?: 答案 | 正解 | 答え | 정답 | 답 | 正[确確] 的? [选選] [项項] )
-    \s{{0,3}} (?: 应该 | 應該 )? (?: 是 | 为 | 為 | 选 | 選 | は | 은 | 는 | 이 )?
-    \s{{0,3}} :? \s{{0,20}}
-    |
-    (?: 应 | 應 | 故 | 所以 )? [选選] (?: 择 | 擇 )? (?! 项 | 項 )
-    \s{{0,3}} :? \s{{0,9}}
+    ^ [ \t]{{0,9}} [✅✔✓☑] \ufe0f? \s{{0,3}}               # a tick
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 """What stands before a choice, on its line or on the line before."""
+_KEY = re.compile(
+    r"""
+    " (?: (?: final | correct | selected | chosen | best )_ )?
+    (?: choice | option | letter | answer_choice | answer_letter | prediction
+      | selection | selected | response )
+    " \s{0,3} : \s{0,3}
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""A key of JSON that holds a choice; "answer" is a statement like others."""
+_ELSEWHERE = re.compile(
+    r"""
+    (?: (?<! \w )
+        (?: antwort | lösung | respuesta | réponse | reponse | risposta | resposta
+          | antwoord | odpowiedź | odpověď | svar | svaret | vastaus | cevap | yan\u0131t
+          | ответ | вариант | відповідь | απάντηση | đáp\ án | jawaban | उत्तर
+          | الإجابة | الجواب )
+        (?! \w )
+        (?: \s (?: correcta? | correcte | correta | corretta | certa | esatta | giusta
+            | juste | exacte | finale? | definitiva | poprawna | prawidłowa | správná
+            | yang\ (?: benar | tepat ) | đúng | chính\ xác | الصحيحة | الصحيح
+            | (?: est | es | è ) (?= \s (?: donc | pues | quindi ) ) \s \w{4,6} ) )?
+        (?:
+            \s{0,9}
+            (?: (?: ist | lautet | es | est | è | é | is | är | on | jest | to | je
+                | είναι | là | adalah | هي | هو ) \b | है (?! \w )
+            |   [:=–—-] )
+            \s{0,9} :? \s{0,20}
+            (?: (?: la | el | a | o | il | le | die | der | das | den | de | het )
+                \s (?= (?: (?-i: [(\[]? [A-Z] [)\]]? (?! \w ) )
+                      | op | alt | letr | lett | buch | resp | rép | vari ) ) )?
+            (?: (?: opción | opcion | opção | option | opzione | optie | alternativa
+                | alternative | letra | lettre | lettera | buchstabe | respuesta
+                | réponse | risposta | resposta | antwort | вариант | wariant | opsi )
+                \s )?
+        |   \s (?= (?-i: [A-Z] ) (?: ['’]?d[\u0131iuü]r\b | \s{0,2} है ) )    # cevap C'dir
+        )
+    |
+    (?: 答案 | 正解 | 答え | 정답 | 답 | 正[確确] 的? [选選] [项項] )
+    \s{0,3} (?: 应该 | 應該 )? (?: 是 | 为 | 為 | 选 | 選 | は | 은 | 는 | 이 )?
+    \s{0,3} :? \s{0,20}
+    |
+    (?: 应 | 應 | 故 | 所以 )? [选選] (?: 择 | 擇 )? (?! 项 | 項 )
+    \s{0,3} :? \s{0,9}
+    )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""The same in other languages."""
 _LONE_ANSWER = re.compile(
     r"""
     (?i: \b answer | \b option | \b choice )
@@ -100,7 +133,7 @@ _CHOSEN = re.compile(
        | opt\ for | am\ going\ with )
     \s (?= (?: the\ )? (?: option\ | choice\ | letter\ | answer\ )?
            [(\[]? [a-z] [)\]]?
-           (?: \s{0,3} [.!,;:\n] | \s{0,3} $ | \s (?: because | since | over | rather
+           (?: \s{0,3} [.!,;:\n] | \s{0,3} $ | \s{0,3} [–—] | \s (?: here | because | since | over | rather
                  | instead | not ) \b
            |   \s as \s (?: it | (?: the | my | our ) \s
                   (?: \w{1,9} \s )? (?: answer | option | choice ) ) \b
@@ -117,83 +150,93 @@ _VERDICT = re.compile(
     (?: \s (?: is | must\ be | has\ to\ be | should\ be )
         (?: \s (?: clearly | indeed | thus | therefore | obviously | definitely ) )?
         \s (?: the\ )? (?: only\ )?
-        (?: (?: correct | right | best ) (?: \ (?: answer | option | choice | one ) )?
+        (?: (?: correct | right | best | better )
+            (?: \ (?: answer | option | choice | one ) )?
         |   (?: final\ )? answer
         )
         \s{{0,3}} (?= [.!,;\n] | $ | \b (?: because | since | as | and ) \b )
     |   \s{{0,3}} (?: 项 | 選項 | 选项 )? \s{{0,3}} 是? (?: 正确 | 正確 )
+        (?! \s{{0,3}} [吗嗎] )
+    |   \s it\ is (?= \s{{0,3}} (?: [.!\n] | $ ) )          # option B it is
     )
     """,
     re.VERBOSE,
 )
-_CONDITION = re.compile(
-    r"\b(?:if|whether|suppose|assum\w{1,4}|unless|when|claims?)\b", re.IGNORECASE
-)
-"""What before "B is correct" makes it no statement, in the same clause."""
-_DENIAL = re.compile(
-    r"\b(?:not|nor|neither|would|could|only\ when)\b | n['’]t\b | 不",
-    re.VERBOSE | re.IGNORECASE,
-)
-"""Likewise, in the same part of the clause."""
-_PART = re.compile(r",|\bbut\b|\byet\b|\bwhile\b", re.IGNORECASE)
-"""What parts a clause: A is not correct, but B is correct."""
-_NOT_MINE = re.compile(
-    r"""
-    # A wrong answer, my first answer: another than the one that is given.
-    \b (?: wrong | incorrect | false | bad | common | popular | usual | tempting
-       | obvious | naive | expected | earlier | previous | initial | first | old
-       | original | alternative | another | other | possible | plausible | an )
-    \s{0,3} $
-    |
-    # What would follow if; what somebody says.
-    \b (?: if | whether | suppose | supposing | assum\w{1,4} | unless | thought ) \b
-    |
-    \b (?: says? | said | thinks? | believes? | claims? | argues? | guess )
-    (?: \s that )? (?: \s the )? (?: \s \w{1,12} )? \s{0,3} $
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-"""What before "answer" makes it none that the reply gives."""
-_OWN = re.compile(
-    r"\b(?:i|we|i['’]d)\s(?:\w{1,9}\s)?(?:say|think|believe|claim|argue|guess)\b",
-    re.IGNORECASE,
-)
-"""Who says it is the reply itself."""
 _BESIDE = re.compile(r"\b([A-Z])[)\]]?\s{0,3}(?:,|/|&|and|or|nor|和|或)\s{0,3}$")
 """Another letter of which the same is said: A and B is correct."""
-_CLAUSE_START = re.compile(r"[.!?;:\n]")
-_MAX_BEFORE = 60
-"""Characters before "B is correct" that are searched for what makes it doubtful."""
-_MAX_CONTENT = 300
-"""Characters of a line behind "the answer is" that are read."""
-
-_TAKEN_BACK = re.compile(
+_QUOTED = re.compile(
     r"""
-    (?: ^ | [.!?…:;\n(–—] | \s- | \b(?: oh | but | ah | oops ) \b ,? )
-    \s{0,9}
-    (?: wait \b
-    |   actually
-        (?: \s? [,:] | \s (?: it | that | this | no | the\ answer | [a-z] ) \b )
-    |   correction \b
-    |   hmm{0,9} \b
-    |   scratch\ that
-    |   on\ second\ thoughts? \b
-    |   hold\ on \b
-    |   oops \b | sorry \b
-    |   no [,.!:] | no\ wait \b
-    |   (?: i\ was | that\ is | that['’]s | that\ was | this\ is )
-        \ (?: wrong | incorrect | mistaken | a\ mistake | not\ (?: right | correct ) )
-    |   i\ take\ (?: it | that | this ) \ back
-    |   i\ made\ (?: a | an ) \ (?: mistake | error )
+      " [^"\n]{1,400} "
+    | “ [^”\n]{1,400} ”
+    | « [^»\n]{1,400} »
+    | 「 [^」\n]{1,400} 」
+    | ` [^`\n]{1,400} `
+    | (?<! \w ) ['\u2018] [^'’\n]{1,400} ['’] (?! \w )
+    """,
+    re.VERBOSE,
+)
+_CONCLUDED = re.compile(
+    rf"""
+    (?: (?: ^ | [.!?;:,(–—-] | \b(?: but | and | reflection | so ) \s ) \s{{0,3}}
+        (?: (?: so | thus | hence | therefore | consequently ) ,? \s{{1,3}}
+            (?: (?: it | that | this ) \s (?: is | must\ be ) \s{{1,3}}
+            |   (?: the | my ) \s (?: \w{{2,15}} \s ){{1,4}} (?: is | must\ be ) \s{{1,3}}
+            )?
+        |   i\.e\.,? \s{{1,3}}
+        |   (?: that | this | which | it ) \s leaves \s{{1,3}}
+            (?: (?: us | only | with ) \s{{1,3}} ){{0,3}}
+        |   (?: we | i ) (?: \s are | ['’]re | \s am ) \s left \s with \s{{1,3}}
+        |   i (?: ['’]d | \s would )? \s say \s{{1,3}}
+        |   (?: i['’]m | i\ am ) \s (?: confident | sure | certain ) \s (?: that\s )?
+            (?: it['’]s | it\ is ) \s{{1,3}}
+        |   (?: it | that ) (?: ['’]s | \s is | \s must\ be ) \s{{1,3}}
+        |   (?: choose | pick | select | go\ with ) \s{{1,3}}
+        )
+    |
+        \b which \s (?: is | corresponds\ to | matches | means ) \s{{1,3}}
+    |
+        \b the \s (?: \w{{2,15}} \s )? (?: option | choice | one ) \b
+        (?: [^.,:;\n] | \. (?= \d ) ){{0,40}}? \s is \s{{1,3}}
+    |
+        [,:;(–—-] \s{{0,3}} (?= (?: option | choice ) \s )
+    |
+        (?: → | ⇒ | [=-]> ) \s{{1,3}}
     )
-    |
-    (?: [,–—] | -- ) \s{0,3} (?: no \s{0,2} [,:;.–—-] | wait \b )
-    |
-    (?: 不对 | 等等 | 等一下 )
+    (?: the\s )? (?: option | choice | letter )? \s{{0,3}}
+    """,
+    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
+"""What stands before a choice that a last line comes to."""
+_TENTATIVE = re.compile(
+    r"""
+    \b (?: least | worst | weakest | wrong | incorrect | false | eliminated? | eliminating
+       | exclud\w{1,3} | rul\w{1,3}\ out | distractor | tempting | contradict\w{0,3}
+       | maybe | perhaps | possibly | unsure | uncertain | either | both | compar\w{1,4}
+       | first | second | next | consider\w{0,3} | except
+       | (?: vitamin | hepatitis | type | group | grade | class | point | vertex | angle
+           | side | set | event | chord | note | key | constant | figure | table
+           | section | column | row | variable | unknown | plan | step ) s? (?= \s is )
+       ) \b
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""What behind an answer takes it back, at the start of a sentence."""
+"""What makes a sentence none that concludes; letters that name other things than
+options, among it.
+"""
+_CYRILLIC = re.compile(
+    r"((?:ответ|вариант|відповідь)\b[^\n.]{0,20}[:–—-]\s{0,3}\(?)([АВСавс])"
+    r"(?=\s{0,3}(?:[).,!]|$))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LOOK_ALIKE = {"А": "A", "В": "B", "С": "C"}
+_OWN_ALPHABET = re.compile(r"(?<!\w)[БГД]\s{0,3}[).:]")
+"""Options that are counted in Cyrillic: there the third is В."""
+_CLAUSE_START = re.compile(r"[.!?;:\n]")
+_SENTENCE_START = re.compile(r"[.!?\n]\s")
+_MAX_BEFORE = 160
+"""Characters before a statement that are searched for what makes it doubtful."""
+_MAX_CONTENT = 300
+"""Characters of a line behind "the answer is" that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +257,6 @@ class ChoicePlace:
     others: str = ""
 
 
-def blanked(text: str) -> str:
-    """Return a text of the same length in which marks of Markdown and LaTeX are blanks.
-
-    >>> blanked("**Answer:** $B$")
-    '  Answer:    B '
-    """
-    return _DRESS.sub(lambda mark: " " * len(mark[0]), text)
-
-
 def choice_places(text: str) -> list[ChoicePlace]:
     """Return the places of a reply that may name an option, in order.
 
@@ -230,7 +264,12 @@ def choice_places(text: str) -> list[ChoicePlace]:
     `<answer>The answer is B</answer>`, ends where that begins.
     """
     plain = blanked(text)
-    found = [*_marked(text), *_stated(plain), *_verdicts(plain)]
+    quotes = _quotes(text)
+    found = [
+        *_marked(text, plain),
+        *_stated(plain, quotes),
+        *_verdicts(plain, quotes),
+    ]
     found.sort(key=lambda place: (place.start, place.begin))
     places: list[ChoicePlace] = []
     for number, place in enumerate(found):
@@ -259,13 +298,35 @@ def is_open_ended(text: str) -> bool:
     return False
 
 
-def is_taken_back(text: str) -> bool:
-    """Return whether a sentence that follows an answer takes it back.
+def in_latin(text: str) -> str:
+    """Return a text in which Cyrillic letters that look like A, B and C are those.
 
-    Args:
-        text: `blanked`.
+    Only where they are an answer, and options are not counted in Cyrillic.
     """
-    return _TAKEN_BACK.search(text) is not None
+    if _OWN_ALPHABET.search(text):
+        return text
+    return _CYRILLIC.sub(lambda said: said[1] + _LOOK_ALIKE[said[2].upper()], text)
+
+
+def conclusions(text: str) -> list[ChoicePlace]:
+    """Return the places of a reply's last line that may come to an option.
+
+    They are read only where nothing else names one.
+    """
+    plain = blanked(text)
+    begin = plain.rfind("\n", 0, len(plain.rstrip())) + 1
+    quotes = _quotes(text)
+    places: list[ChoicePlace] = []
+    for match in _CONCLUDED.finditer(plain, begin):
+        start, end = match.span()
+        before = plain[max(begin, start - _MAX_BEFORE) : end]
+        sentence = _SENTENCE_START.split(before)[-1]
+        if is_doubted(before) or _TENTATIVE.search(sentence):
+            continue
+        if not _is_quoted(start, end, quotes):
+            last = min(len(plain), end + _MAX_CONTENT)
+            places.append(ChoicePlace(start, end, last, "conclusion"))
+    return places
 
 
 def _last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
@@ -273,23 +334,34 @@ def _last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
     return list(pattern.finditer(text))[-1:]
 
 
-def _marked(text: str) -> Iterator[ChoicePlace]:
-    """Yield boxes and answer tags."""
+def _marked(text: str, plain: str) -> Iterator[ChoicePlace]:
+    """Yield boxes and answer tags, and keys of JSON."""
     for start, end, _ in boxes(text):
-        inner = text.index("{", start) + 1
-        yield ChoicePlace(start, inner, end - 1, "mark")
-    for tag in TAG.finditer(text):
+        if not is_doubted(_before(plain, start)):
+            inner = text.index("{", start) + 1
+            yield ChoicePlace(start, inner, end - 1, "mark")
+    for tag in _TAG.finditer(text):
         yield ChoicePlace(tag.start(), tag.start(1), tag.end(1), "mark")
+    for key in _KEY.finditer(text):
+        end = text.find('"', key.end() + 1)
+        if text[key.end() : key.end() + 1] == '"' and end > 0:
+            yield ChoicePlace(key.start(), key.end() + 1, end, "mark")
 
 
-def _stated(plain: str) -> Iterator[ChoicePlace]:
+def _stated(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:
     """Yield what follows "the answer is", to the end of its line."""
-    for pattern in (_STATED, _CHOSEN, _LONE_ANSWER):
+    for pattern in (_STATED, _CHOSEN, _LONE_ANSWER, _ELSEWHERE):
         for match in pattern.finditer(plain):
             if pattern is _LONE_ANSWER and not _is_alone(plain, match):
                 continue
-            clause = _clause_before(plain, match)
-            if _NOT_MINE.search(clause) and not _OWN.search(clause):
+            if pattern is _STATED and is_other_question(match[1] or ""):
+                continue
+            before = _before(plain, match.start())
+            if is_doubted(before) or is_other_answer(before):
+                continue
+            if pattern is _ELSEWHERE and is_doubted_elsewhere(before):
+                continue
+            if _is_quoted(match.start(), match.end(), quotes):
                 continue
             line_end = plain.find("\n", match.end())
             end = len(plain) if line_end < 0 else line_end
@@ -305,19 +377,37 @@ def _is_alone(plain: str, match: re.Match[str]) -> bool:
     return last_word in ("", "so", "thus", "therefore", "hence", "final", "the", "my")
 
 
-def _clause_before(plain: str, match: re.Match[str]) -> str:
-    """Return what stands before a match in its clause."""
-    before = plain[max(0, match.start() - _MAX_BEFORE) : match.start()]
-    return _CLAUSE_START.split(before)[-1]
+def _before(plain: str, start: int) -> str:
+    """Return the end of what stands before a place."""
+    return plain[max(0, start - _MAX_BEFORE) : start]
 
 
-def _verdicts(plain: str) -> Iterator[ChoicePlace]:
+def _quotes(text: str) -> list[tuple[int, int]]:
+    """Return where words are quoted; not where a whole line is, nor in JSON."""
+    if text.lstrip("`json \n").startswith("{"):
+        return []
+    found = []
+    for quoted in _QUOTED.finditer(text):
+        line_start = text.rfind("\n", 0, quoted.start()) + 1
+        line_end = text.find("\n", quoted.end())
+        rest = text[quoted.end() : line_end if line_end >= 0 else len(text)]
+        if (text[line_start : quoted.start()] + rest).strip(" \t*_#>.`"):
+            found.append(quoted.span())
+    return found
+
+
+def _is_quoted(start: int, end: int, quotes: list[tuple[int, int]]) -> bool:
+    """Return whether a statement and what it states stand in one pair of quotes."""
+    return any(first < start and end < last for first, last in quotes)
+
+
+def _verdicts(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:
     """Yield the letters of which it is said that they are correct."""
     for match in _VERDICT.finditer(plain):
-        clause = _clause_before(plain, match)
-        if _CONDITION.search(clause) or _DENIAL.search(_PART.split(clause)[-1]):
+        before = _before(plain, match.start())
+        if is_doubted(before) or _is_quoted(match.start(), match.end(), quotes):
             continue
-        beside = _BESIDE.search(clause)
+        beside = _BESIDE.search(_CLAUSE_START.split(before)[-1])
         others = beside[1] if beside else ""
         # Its letter is the first of what it says.
         begin = match.start(1)

@@ -25,7 +25,16 @@ from aipo_env.codecs.macro import MacroCodec
 from aipo_env.codecs.openai_calls import OpenAICodec
 from aipo_env.codecs.tags import TagsCodec
 from aipo_env.records import Author, Span
-from aipo_env.verifiers import choice, choice_places, extract, unit_tests
+from aipo_env.verifiers import (
+    choice,
+    choice_claims,
+    choice_doubts,
+    choice_lines,
+    choice_options,
+    choice_places,
+    extract,
+    unit_tests,
+)
 from aipo_env.verifiers.choice import ChoiceVerifier, read_choice
 from aipo_env.verifiers.leaks import (
     candidates,
@@ -283,7 +292,15 @@ READERS = {
         compare, 2_000, math_text, forms, compare_forms
     ),
     "an option": Reader(
-        lambda text: read_choice(text, OPTIONS), LONG, choice, choice_places, extract
+        lambda text: read_choice(text, OPTIONS),
+        LONG,
+        choice,
+        choice_claims,
+        choice_doubts,
+        choice_lines,
+        choice_options,
+        choice_places,
+        extract,
     ),
     "a program": Reader(read_program, LONG, unit_tests, extract),
     "numbers": Reader(numbers, 2_000, numerals, encodings),

@@ -13,7 +13,8 @@ the right question.
 import re
 from collections.abc import Callable
 
-from aipo_env.verifiers.choice import LETTERS, read_choice
+from aipo_env.verifiers.choice import read_choice
+from aipo_env.verifiers.choice_options import LETTERS
 from aipo_env.verifiers.extract import formulas, one_blank
 from aipo_env.verifiers.leaks.candidates import names_number, names_text
 from aipo_env.verifiers.leaks.encodings import decoded

@@ -1,0 +1,144 @@
+"""Lines that are nothing but an option: a letter, an option's text, or both."""
+
+import re
+from unicodedata import normalize
+
+from aipo_env.verifiers.choice_doubts import fault_behind
+from aipo_env.verifiers.choice_options import (
+    LETTERS,
+    blanked,
+    is_text,
+    letters_of,
+    undressed,
+)
+
+MAX_LINE_CHARS = 10_000
+"""Only this much of the end of a line is read."""
+SEVERAL = "several options are named"
+MISMATCH = "the letter and the text name different options"
+
+_LABEL = re.compile(
+    r"""
+    \s{0,40} [(\[]{0,2} ([A-Za-z])
+    (?: [)\].:,]{1,2} | \s{0,40} [-–—] | \s{1,40} (?=\() | $ )
+    \s{0,40} (.*)
+    """,
+    re.VERBOSE,
+)
+"""A letter as it stands before an option's text, on a line of its own."""
+_LEAD = re.compile(
+    r"""
+    \s{0,40}
+    (?: [>•#-] \s{1,9} | [✅✔✓☑👉➡→] \ufe0f? \s{0,9} )?
+    (?: (?: so | thus | hence | therefore ) ,? \s{1,9} )?
+    (?:
+        (?: the \s{1,9} | my \s{1,9} )?
+        (?: (?: final | selected | chosen | correct | best | right | predicted ) \s{1,9} )?
+        (?: option | choice | answer | ans | selection | pick | prediction | conclusion
+          | solution | result | letter | response )
+        \s{0,9} [:.=]? \s{1,9}
+    |   (?: final | selected | chosen | correct | best | predicted ) \s{0,9} : \s{1,9}
+    )?
+    (?=\S)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What may stand before an option without saying more than that it is one."""
+_SO = re.compile(r"\s{0,40}(?:so|thus|hence|therefore)\b", re.IGNORECASE)
+"""A line that begins so is no entry of a list."""
+_BOLD = re.compile(r"\s{0,9}\*\*([^*\n]{1,400})\*\*")
+_ENTRY = re.compile(r"\s{0,9}(?:[>•❌-]\s{0,9})?[(\[]?([A-Z])[)\].:]")
+"""How an option begins that stands in a list."""
+
+
+def letter_on_line(line: str, choices: tuple[str, ...]) -> str:
+    """Return the letter of a line that is nothing but an option, or "".
+
+    It is a letter, an option's text, or both.
+    """
+    text = normalize("NFKC", line[-MAX_LINE_CHARS:]).strip()
+    return _named(text, choices)[0]
+
+
+def of_lone_line(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
+    """Return what a last line that is nothing but an option says, or such a first one.
+
+    Options that are listed, one on each line, are not chosen.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return "", ""
+    fault = ""
+    for line, neighbours, is_last in (
+        (lines[-1], lines[-2:-1], True),
+        (lines[0], lines[1:2], False),
+    ):
+        letter, fault_of_line = _named(line, choices)
+        fault = fault or fault_of_line
+        if not letter:
+            continue
+        is_listed = any(_is_listed(each, letter, choices) for each in neighbours)
+        if is_listed and not _SO.match(blanked(line)):
+            return "", SEVERAL
+        if is_last:
+            return letter, ""
+        rest = "\n" + blanked(text[text.index(line) + len(line) :])
+        fault = fault_behind(letter, "", LETTERS[: len(choices)], rest)
+        return ("", fault) if fault else (letter, "")
+    return _bold_start(text, lines, choices) or ("", fault)
+
+
+def _bold_start(
+    text: str, lines: list[str], choices: tuple[str, ...]
+) -> tuple[str, str] | None:
+    """Return what bold words say that a reply begins with; None if no option."""
+    bold = _BOLD.match(text)
+    letter = _named(bold[1], choices)[0] if bold else ""
+    if not bold or not letter:
+        return None
+    if any(_is_listed(line, letter, choices) for line in lines[1:]):
+        return "", SEVERAL
+    rest = blanked(text[bold.end() :])
+    # A bold sentence ends within its marks.
+    rest = "\n" + rest if bold[1].rstrip().endswith((".", "!")) else rest
+    fault = fault_behind(letter, "", LETTERS[: len(choices)], rest)
+    return ("", fault) if fault else (letter, "")
+
+
+def _is_listed(neighbour: str, letter: str, choices: tuple[str, ...]) -> bool:
+    """Return whether the line beside an option's is another option's."""
+    if _named(neighbour, choices)[0] not in ("", letter):
+        return True
+    entry = _ENTRY.match(blanked(neighbour))
+    return entry is not None and entry[1] in LETTERS[: len(choices)].replace(letter, "")
+
+
+def _named(line: str, choices: tuple[str, ...]) -> tuple[str, str]:
+    """Return the letter of a line that is nothing but an option, and what is wrong."""
+    bare = undressed(blanked(line)).rstrip(" .!。")
+    lead = _LEAD.match(bare)
+    # "A. London" and "Result A" begin with no lead; an option's text may.
+    letters = letters_of(line, choices)
+    if lead and lead.end() and len(letters) != 1:
+        bare = bare[lead.end() :]
+        line = bare
+        letters = letters_of(line, choices)
+    label = _LABEL.fullmatch(bare)
+    is_lone = label is not None and not label[2]
+    if label and is_lone:
+        letter = label[1].upper()
+        if letter in LETTERS[: len(choices)]:
+            is_bare = len(bare.strip()) == 1
+            if is_bare and is_text(label[1], choices):
+                return "", "a letter that is an option's text as well"
+            return letter, ""
+        return (letters, "") if len(letters) == 1 else ("", f"{letter} is no option")
+    if len(letters) == 1:
+        return letters, ""
+    if label is None or not (bare[0] in "([" or label[1].isupper()):
+        return "", ""
+    letters = letters_of(label[2], choices)
+    if not letters:
+        return "", ""
+    letter = label[1].upper()
+    return (letter, "") if letter in letters else ("", MISMATCH)
