@@ -33,8 +33,8 @@ from aipo_env.tasks.rows import Unusable, read_line
 from aipo_env.threads import Places, all_of, in_thread
 from aipo_env.verifiers.base import EpisodeView, judged, run_verifier
 from aipo_env.verifiers.by_kind import ByKind
-from aipo_env.verifiers.choice import LETTERS
 from aipo_env.verifiers.choice_golds import gold_letter
+from aipo_env.verifiers.choice_options import LETTERS
 from aipo_env.verifiers.math.grade import is_empty
 from aipo_env.verifiers.math.verifier import MathVerifier
 from aipo_env.verifiers.unit_tests import CaseResult, CodeVerifier

@@ -32,6 +32,7 @@ MAX_INLINE_CHOICE = 2_000
 
 _STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,200}~~")
 """What Markdown strikes out."""
+_SENTENCE = re.compile(r"[.!?\n]\s")
 _NEXT_KEY = re.compile(r"""["\]}]\s{0,9},\s{0,9}"\Z""")
 _CLOSE = re.compile(
     r"""
@@ -86,6 +87,8 @@ def _settled(
         claim = read_place(text, plain, place, choices)
         if settled.letter:
             gap_start = claim.end or place.end
+            if claim.fault and _SENTENCE.search(plain, place.begin, place.end):
+                break
             # One value of JSON is not joined to the next.
             if _NEXT_KEY.search(text, gap_start, next_start):
                 break

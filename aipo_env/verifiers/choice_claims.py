@@ -89,7 +89,8 @@ _MORE = re.compile(
     |   [,;/&+、和或及か와과–—-]
     |   \.{{2,3}} \s{{0,3}} or \b
     |   (?: and | or | nor | oder | ou | o | y | e | et | und | и | или | en | och
-        | eller | of | oraz | lub | ve | veya | dan | atau | và | hoặc | ja | tai | nebo | plus
+        | eller | of | oraz | lub | ve | veya | dan | atau | và | hoặc | ja | tai
+        | nebo | plus
         | as\ well\ as | along\ with | together\ with ) \b
     )
     \s{{0,40}}
@@ -274,6 +275,8 @@ def _lettered(
     named = _texts_behind(content[end:], choices)
     if not named and is_denied(rest):
         return Claim(denied=letter)
+    if letter not in LETTERS[: len(choices)] and _FORMULA.match(rest):
+        return Claim()
     if named:
         if letter not in named:
             return Claim(fault=MISMATCH)

@@ -15,11 +15,14 @@ _MAX_SAME = 16
 """Only so many mentions of the option's own text are looked at."""
 
 _CLAUSE_START = re.compile(r"[.!?;:\n。]")
+_SENTENCE_START = re.compile(r"[.!?;\n。]")
 _PART = re.compile(
     r",|\b(?:but|yet|while|so|thus|hence|therefore|because|since|then)\b|[–—]",
     re.IGNORECASE,
 )
 """What parts a clause: A is not correct, but B is correct."""
+_BUT = re.compile(r",\s{0,3}but\b", re.IGNORECASE)
+"""What ends a condition: if it were so, it would fit, but B is correct."""
 _OWN = re.compile(
     r"""
     # The reply itself says it.
@@ -41,7 +44,7 @@ _OWN = re.compile(
 _CONDITION = re.compile(
     r"""
     \b (?: if | whether | suppose | supposing | assum\w{1,4} | unless | imagine
-       | provided | in\ case | were | claims?
+       | provided | in\ case | were | claims? | otherwise
        | (?: everything | anything | all | any | every\ \w{1,12} ) \s but ) \b
     |   如果 | 假如 | 假设 | 假設 | 若 | もし | 만약
     """,
@@ -58,6 +61,7 @@ _DENIAL = re.compile(
        | (?: wrong | incorrect | false | untrue | mistake\w{0,2} | error | trap )
          \s (?: to | that )
        | would | could | might | may | when | only\ when
+       | (?: chance | possibility | probability | likelihood | odds ) \s that
        ) \b
     |   n['’]t \b
     |   (?<! is\s ) (?<! ['’]s\s ) (?<! reason\s ) \b why \b
@@ -67,6 +71,18 @@ _DENIAL = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What denies or doubts the rest of its part of a clause."""
+_SOURCE = re.compile(
+    r"""
+    \b (?: rumou?r | teacher | tutor | textbook | book | answer\ key | manual
+       | colleague
+       | friend | classmate | partner | professor | website | forum | blog | internet
+       | wikipedia | chatgpt | bot | others | people | everyone | everybody | somebody
+       | someone | students? | experts? | consensus | majority )
+    (?: ['’]s )? \b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Who says the rest of a part of a clause, if not the reply."""
 _HEARSAY = re.compile(
     r"""
     \b according \s{1,3} to \b
@@ -185,6 +201,8 @@ _ON_CONDITION = re.compile(
     r"""
     \b (?: if | unless | provided | providing | assuming | when | whenever | otherwise
        | as\ long\ as | so\ long\ as | in\ case | depending | until
+       | only\ (?: for | if | in | at | under | after | with | by )
+       | in\ part | partly | partially | mostly | mainly
        | à\ moins | sauf\ si | wenn | если | a\ menos | salvo | eğer | jika | jeśli
        | si\ (?: el | la | los | las | le | les | on | il | se | x )
        ) \b
@@ -226,6 +244,14 @@ _INSTEAD = re.compile(
     """,
     re.VERBOSE,
 )
+_POSSIBLE = re.compile(
+    r"""
+    \b (?: might | could | may ) \s (?: \w{1,9} \s ){0,4}? be \s
+    (?: option \s | choice \s )? [(\[]? ([A-Z]) (?! [\w'’] )
+    """,
+    re.VERBOSE,
+)
+"""Another option that is not ruled out."""
 _ALSO = re.compile(
     r"\b(?:also|too|as well|equally|just as|likewise|as good|similarly|both)\b",
     re.IGNORECASE,
@@ -267,13 +293,17 @@ _TAKEN_BACK = re.compile(
     |   ignore\ that \b
     |   (?: i\ was | that\ is | that['’]s | that\ was | this\ is )
         \ (?: wrong | incorrect | mistaken | a\ mistake | not\ (?: right | correct ) )
+    |   (?: this | that | my | the ) \ (?: answer | choice | option )
+        \ (?: is | was | seems | may\ be | must\ be )
+        \ (?: wrong | incorrect | false | mistaken | a\ mistake
+            | not\ (?: right | correct ) )
     |   i\ take\ (?: it | that | this ) \ back
     |   i\ made\ (?: a | an ) \ (?: mistake | error )
     )
     |
     (?: [,–—] | -- ) \s{0,3} (?: no \s{0,2} [,:;.–—-] | wait \b | sorry \s{0,2} [,.] )
     |
-    (?: 不对 | 不對 | 等等 | 等一下 )
+    (?: ^ | [。,.!?…\n] ) \s{0,3} (?: 不对 | 不對 | 等等 | 等一下 )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -287,14 +317,19 @@ def is_doubted(before: str) -> bool:
         before: What stands before it; only its last clause is read.
     """
     *others, clause = _CLAUSE_START.split(before)
-    clause = _OWN.sub(" ", clause)
+    clause = _OWN.sub(" ", _BUT.split(clause)[-1])
     if _CONDITION.search(clause) or _HEARSAY.search(clause):
         return True
     # Suppose that it is so. Then …
     is_then = clause.split()[:1] in (["Then"], ["then"])
     if is_then and others and _CONDITION.match(others[-1].lstrip(" ,")):
         return True
-    return _DENIAL.search(_PART.split(clause)[-1]) is not None
+    part = _PART.split(clause)[-1]
+    if _DENIAL.search(part):
+        return True
+    # The consensus: the answer is B.
+    said = _PART.split(_SENTENCE_START.split(_OWN.sub(" ", before))[-1])[-1]
+    return _SOURCE.search(said) is not None
 
 
 def is_doubted_elsewhere(before: str) -> bool:
@@ -377,11 +412,12 @@ def _has_rival(letter: str, letters: str, sentence: str, rest: str) -> bool:
     """Return whether another option is said to be as good."""
     others = letters.replace(letter, "")
     joined = _JOINED.search(_REASON.split(sentence)[0])
-    if joined and (joined[1] or joined[2]) in others:
-        if not _NO_RIVAL.search(sentence[: joined.start()]):
-            return True
-    if any(found[1] in others for found in _INSTEAD.finditer(rest)):
+    is_joined = joined is not None and (joined[1] or joined[2]) in others
+    if joined and is_joined and not _NO_RIVAL.search(sentence[: joined.start()]):
         return True
+    for pattern in (_INSTEAD, _POSSIBLE):
+        if any(found[1] in others for found in pattern.finditer(rest)):
+            return True
     for found in _CAPITAL.finditer(rest):
         if found[0] not in others:
             continue

@@ -30,10 +30,11 @@ _LEAD = re.compile(
     r"""
     \s{0,40}
     (?: [>•#-] \s{1,9} | [✅✔✓☑👉➡→] \ufe0f? \s{0,9} )?
-    (?: (?: so | thus | hence | therefore ) ,? \s{1,9} )?
+    (?: (?: so | thus | hence | therefore ) [,:]? \s{1,9} )?
     (?:
         (?: the \s{1,9} | my \s{1,9} )?
-        (?: (?: final | selected | chosen | correct | best | right | predicted ) \s{1,9} )?
+        (?: (?: final | selected | chosen | correct | best | right | predicted )
+            \s{1,9} )?
         (?: option | choice | answer | ans | selection | pick | prediction | conclusion
           | solution | result | letter | response )
         \s{0,9} [:.=]? \s{1,9}
@@ -65,7 +66,7 @@ def of_lone_line(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
 
     Options that are listed, one on each line, are not chosen.
     """
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if blanked(line).strip()]
     if not lines:
         return "", ""
     fault = ""
@@ -115,7 +116,7 @@ def _is_listed(neighbour: str, letter: str, choices: tuple[str, ...]) -> bool:
 
 def _named(line: str, choices: tuple[str, ...]) -> tuple[str, str]:
     """Return the letter of a line that is nothing but an option, and what is wrong."""
-    bare = undressed(blanked(line)).rstrip(" .!。")
+    bare = undressed(line).rstrip(" .!。")
     lead = _LEAD.match(bare)
     # "A. London" and "Result A" begin with no lead; an option's text may.
     letters = letters_of(line, choices)

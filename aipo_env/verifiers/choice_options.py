@@ -18,15 +18,17 @@ _MAX_QUESTIONS = 64
 
 _DRESS = re.compile(
     r"""
-      \\(?: text | textbf | textit | textrm | mathrm | mathbf | mathit | bf ) \b
-    | \\[()\[\],;:!\ ]          # fences and blanks of LaTeX's
+      \\(?: text | textbf | textit | textrm | textsf | texttt | mathrm
+        | mathbf | mathit | mathsf | mathtt | bf ) \b
+    | \\[()\[\]{},;:!\ ]        # fences and blanks of LaTeX's
     | \\boxed \b | \\fbox \b
     | </?answer>
     | </s> | <\|\w{1,30}\|>      # what ends a turn for some tokenizers
     | (?<![A-Za-z0-9)]) \*       # marks of Markdown; 2*3 is a product
     | \* (?![A-Za-z0-9(])
     | [_`${}~"“”«»„]             # more of them, dollar signs, braces, quotes
-    | (?<!\w) ['’\u2018] | ['’\u2018] (?!\w)     # quotes, not apostrophes
+    | (?<!\w) ['’\u2018] | (?<! [{($] [A-Za-z] ) ['’\u2018] (?!\w)
+                                 # quotes; no apostrophes, no primes
     """,
     re.VERBOSE | re.IGNORECASE,
 )

@@ -43,6 +43,7 @@ _ANSWER = r"""
 """
 """What is said to be something, in English; for verbose patterns that ignore case."""
 _IS = r"""
+    (?: , \s (?: then | therefore | thus | hence ) , )?
     (?: \s{1,3} (?: clearly | therefore | thus | then | hence | indeed | probably )
         ,? )?
     \s{0,9}
@@ -81,19 +82,20 @@ _ELSEWHERE = re.compile(
     r"""
     (?: (?<! \w )
         (?: antwort | lösung | respuesta | réponse | reponse | risposta | resposta
-          | antwoord | odpowiedź | odpověď | svar | svaret | vastaus | cevap | yan\u0131t
+          | antwoord | odpowiedź | odpověď | svar | svaret | vastaus | cevap
+          | yan\u0131t
           | ответ | вариант | відповідь | απάντηση | đáp\ án | jawaban | उत्तर
           | الإجابة | الجواب )
         (?! \w )
         (?: \s (?: correcta? | correcte | correta | corretta | certa | esatta | giusta
             | juste | exacte | finale? | definitiva | poprawna | prawidłowa | správná
-            | yang\ (?: benar | tepat ) | đúng | chính\ xác | الصحيحة | الصحيح
-            | (?: est | es | è ) (?= \s (?: donc | pues | quindi ) ) \s \w{4,6} ) )?
+            | yang\ (?: benar | tepat ) | đúng | chính\ xác | الصحيحة | الصحيح ) )?
         (?:
             \s{0,9}
             (?: (?: ist | lautet | es | est | è | é | is | är | on | jest | to | je
                 | είναι | là | adalah | هي | هو ) \b | है (?! \w )
             |   [:=–—-] )
+            (?: \s (?: donc | pues | quindi | portanto | also | dus ) (?= \s ) )?
             \s{0,9} :? \s{0,20}
             (?: (?: la | el | a | o | il | le | die | der | das | den | de | het )
                 \s (?= (?: (?-i: [(\[]? [A-Z] [)\]]? (?! \w ) )
@@ -102,7 +104,8 @@ _ELSEWHERE = re.compile(
                 | alternative | letra | lettre | lettera | buchstabe | respuesta
                 | réponse | risposta | resposta | antwort | вариант | wariant | opsi )
                 \s )?
-        |   \s (?= (?-i: [A-Z] ) (?: ['’]?d[\u0131iuü]r\b | \s{0,2} है ) )    # cevap C'dir
+            # cevap C'dir
+        |   \s (?= (?-i: [A-Z] ) (?: ['’]?d[\u0131iuü]r\b | \s{0,2} है ) )
         )
     |
     (?: 答案 | 正解 | 答え | 정답 | 답 | 正[確确] 的? [选選] [项項] )
@@ -127,13 +130,14 @@ _LONE_ANSWER = re.compile(
 option is chosen so, or only named, `_is_alone` tells."""
 _CHOSEN = re.compile(
     r"""
-    \b (?: i | we | i['’]ll | i['’]d )
+    \b (?: i | we | i['’]ll | i['’]d | i['’]m | let['’]s )
     (?: \s (?: would | will | therefore | thus | must | can | shall ) )?
     \s (?: choose | chose | pick | picked | select | selected | go\ with | went\ with
-       | opt\ for | am\ going\ with )
+       | opt\ for | (?: am\ )? going\ with )
     \s (?= (?: the\ )? (?: option\ | choice\ | letter\ | answer\ )?
            [(\[]? [a-z] [)\]]?
-           (?: \s{0,3} [.!,;:\n] | \s{0,3} $ | \s{0,3} [–—] | \s (?: here | because | since | over | rather
+           (?: \s{0,3} [.!,;:\n–—] | \s{0,3} $
+           |   \s (?: here | because | since | over | rather
                  | instead | not ) \b
            |   \s as \s (?: it | (?: the | my | our ) \s
                   (?: \w{1,9} \s )? (?: answer | option | choice ) ) \b
@@ -154,7 +158,7 @@ _VERDICT = re.compile(
             (?: \ (?: answer | option | choice | one ) )?
         |   (?: final\ )? answer
         )
-        \s{{0,3}} (?= [.!,;\n] | $ | \b (?: because | since | as | and ) \b )
+        \s{{0,3}} (?= [.!,;\n] | $ | \b (?: here | because | since | as | and ) \b )
     |   \s{{0,3}} (?: 项 | 選項 | 选项 )? \s{{0,3}} 是? (?: 正确 | 正確 )
         (?! \s{{0,3}} [吗嗎] )
     |   \s it\ is (?= \s{{0,3}} (?: [.!\n] | $ ) )          # option B it is
@@ -176,40 +180,50 @@ _QUOTED = re.compile(
     re.VERBOSE,
 )
 _CONCLUDED = re.compile(
-    rf"""
-    (?: (?: ^ | [.!?;:,(–—-] | \b(?: but | and | reflection | so ) \s ) \s{{0,3}}
-        (?: (?: so | thus | hence | therefore | consequently ) ,? \s{{1,3}}
-            (?: (?: it | that | this ) \s (?: is | must\ be ) \s{{1,3}}
-            |   (?: the | my ) \s (?: \w{{2,15}} \s ){{1,4}} (?: is | must\ be ) \s{{1,3}}
+    r"""
+    (?: (?: ^ | [.!?;:,(–—-] | \b(?: but | and | reflection | so ) \s ) \s{0,3}
+        (?: (?: so | thus | hence | therefore | consequently ) [,:]? \s{1,3}
+            (?: (?: it | that | this ) \s (?: is | must\ be ) \s{1,3}
+            |   (?: the | my ) \s (?: \w{2,15} \s ){1,4}
+                (?: is | must\ be ) \s{1,3}
             )?
-        |   i\.e\.,? \s{{1,3}}
-        |   (?: that | this | which | it ) \s leaves \s{{1,3}}
-            (?: (?: us | only | with ) \s{{1,3}} ){{0,3}}
-        |   (?: we | i ) (?: \s are | ['’]re | \s am ) \s left \s with \s{{1,3}}
-        |   i (?: ['’]d | \s would )? \s say \s{{1,3}}
+        |   leaving \s{1,3} (?: (?: us | only | with ) \s{1,3} ){0,3}
+        |   i\.e\.,? \s{1,3}
+        |   (?: that | this | which | it ) \s leaves \s{1,3}
+            (?: (?: us | only | with ) \s{1,3} ){0,3}
+        |   (?: we | i ) (?: \s are | ['’]re | \s am ) \s left \s with \s{1,3}
+        |   i (?: ['’]d | \s would )? \s say \s{1,3}
         |   (?: i['’]m | i\ am ) \s (?: confident | sure | certain ) \s (?: that\s )?
-            (?: it['’]s | it\ is ) \s{{1,3}}
-        |   (?: it | that ) (?: ['’]s | \s is | \s must\ be ) \s{{1,3}}
-        |   (?: choose | pick | select | go\ with ) \s{{1,3}}
+            (?: it['’]s | it\ is ) \s{1,3}
+        |   (?: it | that ) (?: ['’]s | \s is | \s must\ be ) \s{1,3}
+        |   (?: choose | pick | select | go\ with ) \s{1,3}
         )
     |
-        \b which \s (?: is | corresponds\ to | matches | means ) \s{{1,3}}
+        \b which \s (?: is | corresponds\ to | matches | means ) \s{1,3}
     |
-        \b the \s (?: \w{{2,15}} \s )? (?: option | choice | one ) \b
-        (?: [^.,:;\n] | \. (?= \d ) ){{0,40}}? \s is \s{{1,3}}
+        \b the \s
+        (?: (?: correct | right | best | closest | better | remaining | only )
+            \s (?: option | choice | one )
+        |   (?: option | choice | one ) \s (?: that | which | to )
+            \s (?: fits | matches | works | remains | is\ left | satisfies | is\ correct
+                | is\ right | is\ true | choose | pick | select )
+        )
+        (?: [^.,:;\n] | \. (?= \d ) ){0,40}? \s is \s{1,3}
     |
-        [,:;(–—-] \s{{0,3}} (?= (?: option | choice ) \s )
+        [,:;(–—-] \s{0,3} (?= (?: option | choice ) \s )
     |
-        (?: → | ⇒ | [=-]> ) \s{{1,3}}
+        (?: → | ⇒ | [=-]> ) \s{1,3}
     )
-    (?: the\s )? (?: option | choice | letter )? \s{{0,3}}
+    (?: the\s )? (?: option | choice | letter )? \s{0,3}
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 """What stands before a choice that a last line comes to."""
 _TENTATIVE = re.compile(
     r"""
-    \b (?: least | worst | weakest | wrong | incorrect | false | eliminated? | eliminating
+    \b (?: least | worst | weakest | wrong | incorrect | false | eliminated?
+       | eliminating | discard\w{0,3} | drop\w{0,4} | remov\w{1,3} | reject\w{0,3}
+       | avoid\w{0,3} | ignor\w{1,3} | omit\w{0,4} | fail\w{0,3} | violat\w{1,3}
        | exclud\w{1,3} | rul\w{1,3}\ out | distractor | tempting | contradict\w{0,3}
        | maybe | perhaps | possibly | unsure | uncertain | either | both | compar\w{1,4}
        | first | second | next | consider\w{0,3} | except
@@ -223,16 +237,17 @@ _TENTATIVE = re.compile(
 """What makes a sentence none that concludes; letters that name other things than
 options, among it.
 """
+_LEFT = re.compile(r"leav|left", re.IGNORECASE)
 _CYRILLIC = re.compile(
     r"((?:ответ|вариант|відповідь)\b[^\n.]{0,20}[:–—-]\s{0,3}\(?)([АВСавс])"
     r"(?=\s{0,3}(?:[).,!]|$))",
     re.IGNORECASE | re.MULTILINE,
 )
-_LOOK_ALIKE = {"А": "A", "В": "B", "С": "C"}
+_LOOK_ALIKE = {"\u0410": "A", "\u0412": "B", "\u0421": "C"}
 _OWN_ALPHABET = re.compile(r"(?<!\w)[БГД]\s{0,3}[).:]")
-"""Options that are counted in Cyrillic: there the third is В."""
+"""Options that are counted in Cyrillic: there B is the third."""
 _CLAUSE_START = re.compile(r"[.!?;:\n]")
-_SENTENCE_START = re.compile(r"[.!?\n]\s")
+_SENTENCE_START = re.compile(r"[.!?]\s|\n")
 _MAX_BEFORE = 160
 """Characters before a statement that are searched for what makes it doubtful."""
 _MAX_CONTENT = 300
@@ -321,7 +336,10 @@ def conclusions(text: str) -> list[ChoicePlace]:
         start, end = match.span()
         before = plain[max(begin, start - _MAX_BEFORE) : end]
         sentence = _SENTENCE_START.split(before)[-1]
-        if is_doubted(before) or _TENTATIVE.search(sentence):
+        # What is left when others are ruled out.
+        is_left = _LEFT.search(match[0]) is not None
+        part = sentence.rpartition(",")[2] if is_left else sentence
+        if is_doubted(before) or _TENTATIVE.search(part):
             continue
         if not _is_quoted(start, end, quotes):
             last = min(len(plain), end + _MAX_CONTENT)
@@ -370,9 +388,9 @@ def _stated(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:
 
 
 def _is_alone(plain: str, match: re.Match[str]) -> bool:
-    """Return whether nothing but "so" or "final" stands before a match on its line."""
-    line_start = plain.rfind("\n", 0, match.start()) + 1
-    before = plain[line_start : match.start()].strip(" \t#>,.:").casefold()
+    """Return whether nothing but "so" stands before a match in its sentence."""
+    before = _SENTENCE_START.split(_before(plain, match.start()))[-1]
+    before = before.strip(" \t#>,.:").casefold()
     last_word = before.rpartition(" ")[2]
     return last_word in ("", "so", "thus", "therefore", "hence", "final", "the", "my")
 

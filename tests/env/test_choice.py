@@ -119,6 +119,106 @@ def test_what_settles_nothing(text: str, reason: str):
     assert read_choice(text, CHOICES) == ("", reason)
 
 
+CAPITALS = ("Paris", "London", "Berlin", "Madrid")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("<ANSWER>B</ANSWER>", "B"),
+        ("<answer>A</answer>\n<Answer>B</Answer>", "B"),
+        ("Put it in <answer> tags. The answer is B.", "B"),
+        # the last line is one by its place, not by its words
+        ("B\nWait, let me check this once more.\nYes.\nB", "B"),
+        ('{"reason": "so the answer is A", "choice": "B"}', "B"),
+        ("That leaves C.", "C"),
+        ("It's Berlin.", "C"),
+        ("Doğru cevap C'dir.", "C"),
+        ("सही उत्तर C है।", "C"),
+        ("La respuesta correcta es la opción C.", "C"),
+        ("Правильный ответ: \u0421.", "C"),
+        ("So B. No, the other options are in other countries.", ""),
+        ("The answer is B. No, the other options are elsewhere.", "B"),
+        ("The answer is B. Sorry for the long explanation!", "B"),
+        ("The answer is B. B is never warm.", "B"),
+        ("That is why the answer is B.", "B"),
+    ],
+)
+def test_more_ways_to_settle(text: str, letter: str):
+    assert read_choice(text, CAPITALS)[0] == letter
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'My friend said "the answer is C".',
+        "The consensus: the answer is B.",
+        "I doubt that B is correct.",
+        "Everything but A is correct.",
+        "The answer is not \\boxed{B}.",
+        "La respuesta no es B",
+        "不能选B",
+        "不应选B",
+        "如果选B,则矛盾",
+        "B正确吗?",
+        "正解はBではありません。",
+        "答えはBかCです。",
+        "$B_{1}$",
+        "\\boxed{A_{2}}",
+        "\\boxed{D'}",
+        "The answer is C-reactive protein.",
+        "The answer is E. coli.",
+        "The answer is B(3).",
+        "~~B~~",
+        "Answer: B (incorrect)",
+        "The answer is B, right?",
+        "The answer is B for adults and C for children.",
+        "The answer is B. But C is also correct.",
+        "The answer is London or maybe Paris",
+        "The answer is London. London is wrong.",
+        "The second-best answer is B.",
+        "The answer to the previous question is B.",
+        "So the distractor is B.",
+    ],
+)
+def test_what_only_seems_to_settle(text: str):
+    assert read_choice(text, CAPITALS)[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ("A: incorrect\nB: correct\nC: incorrect\nD: incorrect", CAPITALS),
+        ("So does the third: D) Madrid.", CAPITALS),
+        ("I think II is false, so only I is right: option A.", CAPITALS),
+        ("B. False — although many think otherwise.", ("True", "False")),
+        ("I first thought A, but on reflection it's B.", CAPITALS),
+        ("Among A, B, C and D, only D is warm.", CAPITALS),
+        ("The answer is option #4: D", CAPITALS),
+    ],
+)
+def test_what_is_still_missed(text: str, choices: tuple[str, ...]):
+    assert read_choice(text, choices)[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "choices", "letter"),
+    [
+        ("\\boxed{x}", ("x", "y", "z", "w"), "A"),
+        ("Answer: N", ("C", "N", "O", "H"), "B"),
+        ("Answer: C", ("C", "N", "O", "H"), ""),
+        ("(C)", ("C", "N", "O", "H"), "C"),
+        ("The answer is Aa.", ("AA", "Aa", "aa", "none"), "B"),
+        ("The answer is london.", CAPITALS, "B"),
+        ("The answer is −5.", ("5", "-5"), "B"),
+        ("\\boxed{2*3}", ("23", "2*3"), "B"),
+        ("\\boxed{\\textrm{Paris}}", CAPITALS, "A"),
+    ],
+)
+def test_texts_of_options(text: str, choices: tuple[str, ...], letter: str):
+    assert read_choice(text, choices)[0] == letter
+
+
 def answers() -> list[tuple[str, str, tuple[str, ...]]]:
     lines = (DATA / "choice_answers.jsonl").read_text(encoding="utf-8").splitlines()
     rows = map(json.loads, lines)

@@ -3,6 +3,7 @@
 import pytest
 
 from aipo_env import DataError, Task, TaskTable, ToySource, World, build_scenario
+from aipo_env.verifiers.choice_golds import gold_letter
 from aipo_env.verifiers.golds import without_bad_golds
 
 
@@ -32,6 +33,8 @@ def test_they_are_left_out_and_counted():
 def test_a_source_without_any_is_the_same():
     source = TaskTable("mine", {"train": GOOD})
     assert without_bad_golds(source) is source
+    rows = TaskTable("mine", {"train": tuple(GOOD)})
+    assert without_bad_golds(rows) is rows
     endless = ToySource(World(seed=0))
     assert without_bad_golds(endless) is endless
 
@@ -105,3 +108,29 @@ def test_options_that_are_numbers_are_meant_by_their_text():
     tasks = [choice("a", "3", ("1", "2", "3", "4")), choice("b", "0", ("5", "6", "0"))]
     kept = without_bad_golds(TaskTable("mine", {"train": tasks}))
     assert [task.answer for task in kept.tasks["train"]] == ["C", "C"]
+
+
+NUMBERS = ("1", "2", "3", "4")
+
+
+@pytest.mark.parametrize(
+    ("gold", "choices", "reason"),
+    [
+        ("2", NUMBERS, "'2' may be an option's text or its number"),
+        ("A", ("O", "A", "B", "AB"), "'A' may be an option's letter or its text"),
+    ],
+)
+def test_golds_that_may_name_two_options_are_left_out(
+    gold: str, choices: tuple[str, ...], reason: str
+):
+    # The second task says that numbers count from 0.
+    tasks = [choice("a", gold, choices), choice("b", "0")]
+    kept = without_bad_golds(TaskTable("mine", {"train": tasks}))
+    assert [task.id for task in kept.tasks["train"]] == ["b"]
+    with pytest.raises(ValueError, match=reason):
+        gold_letter(gold, choices, 0)
+
+
+def test_a_text_that_is_its_own_number_is_no_doubt():
+    assert gold_letter("2", NUMBERS, 1) == "B"
+    assert gold_letter("B", ("A", "B"), None) == "B"
