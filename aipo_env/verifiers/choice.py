@@ -12,7 +12,12 @@ from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.choice_claims import Claim, read_place
 from aipo_env.verifiers.choice_doubts import fault_behind
 from aipo_env.verifiers.choice_lines import SEVERAL, of_lone_line
-from aipo_env.verifiers.choice_options import LETTERS, blanked, letters_of, undressed
+from aipo_env.verifiers.choice_options import (
+    LETTERS,
+    blanked,
+    letters_of,
+    without_dress,
+)
 from aipo_env.verifiers.choice_places import (
     ChoicePlace,
     choice_places,
@@ -90,7 +95,7 @@ def _settled(
             if claim.fault and _SENTENCE.search(plain, place.begin, place.end):
                 break
             # One value of JSON is not joined to the next.
-            if _NEXT_KEY.search(text, gap_start, next_start):
+            if _NEXT_KEY.search(text, gap_start, next_start + 1):
                 break
             gap = plain[gap_start:next_start]
             # Side by side they are joined as well.
@@ -118,7 +123,7 @@ def _settled(
 def _fault_behind(claim: Claim, plain: str, choices: tuple[str, ...]) -> str:
     """Return why what follows a claim undoes it, "" if it does not."""
     letters = LETTERS[: len(choices)]
-    own_text = undressed(choices[letters.index(claim.letter)])
+    own_text = without_dress(choices[letters.index(claim.letter)])
     return fault_behind(claim.letter, own_text, letters, plain[claim.end :])
 
 

@@ -11,7 +11,7 @@ from aipo_env.verifiers.choice_options import (
     is_text,
     letter_of_number,
     letters_of,
-    undressed,
+    without_dress,
 )
 from aipo_env.verifiers.choice_places import WORD_CHAR, ChoicePlace
 
@@ -174,7 +174,7 @@ def read_place(
     content = text[place.begin : end]
     bare = plain[place.begin : end]
     letter, size = _named_by_text(content, choices)
-    named = undressed(content[:size])
+    named = without_dress(content[:size])
     if letter and len(named) == 1 and named.upper() in LETTERS[: len(choices)]:
         if named != letter and is_text(named, choices):
             return Claim(fault="a letter that is an option's text as well")
@@ -382,7 +382,7 @@ def _denial(
 def _unclear(content: str, bare: str, place: ChoicePlace) -> Claim:
     """Return the fault of a place that names several letters, of which none first."""
     # A formula names none.
-    if place.dress == "mark" and ("\\" in undressed(content) or "=" in content):
+    if place.dress == "mark" and ("\\" in without_dress(content) or "=" in content):
         return Claim()
     stop = _SENTENCE_CUT.search(bare)
     clause = bare[: stop.start()] if stop else bare

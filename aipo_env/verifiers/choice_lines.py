@@ -9,7 +9,7 @@ from aipo_env.verifiers.choice_options import (
     blanked,
     is_text,
     letters_of,
-    undressed,
+    without_dress,
 )
 
 MAX_LINE_CHARS = 10_000
@@ -116,7 +116,7 @@ def _is_listed(neighbour: str, letter: str, choices: tuple[str, ...]) -> bool:
 
 def _named(line: str, choices: tuple[str, ...]) -> tuple[str, str]:
     """Return the letter of a line that is nothing but an option, and what is wrong."""
-    bare = undressed(line).rstrip(" .!。")
+    bare = without_dress(line).rstrip(" .!。")
     lead = _LEAD.match(bare)
     # "A. London" and "Result A" begin with no lead; an option's text may.
     letters = letters_of(line, choices)

@@ -55,10 +55,10 @@ def blanked(text: str) -> str:
     return _DRESS.sub(lambda mark: " " * len(mark[0]), text)
 
 
-def undressed(text: str) -> str:
+def without_dress(text: str) -> str:
     """Return a text without marks of Markdown and LaTeX, and without its full stop.
 
-    >>> undressed("**24 m/s.**")
+    >>> without_dress("**24 m/s.**")
     '24 m/s'
     """
     bare = _DRESS.sub("", text).strip()
@@ -67,7 +67,7 @@ def undressed(text: str) -> str:
 
 def letters_of(text: str, choices: Sequence[str]) -> str:
     """Return the letters of the options that have this text, "" if none has."""
-    spelling = _spelling(undressed(text))
+    spelling = _spelling(without_dress(text))
     if not spelling:
         return ""
     options = _options(tuple(choices))
@@ -82,7 +82,7 @@ def is_text(letter: str, choices: Sequence[str]) -> bool:
 
 def letter_of_number(text: str, choices: tuple[str, ...]) -> str:
     """Return the letter of the one option that is this number with a unit, or ""."""
-    number = undressed(text)
+    number = without_dress(text)
     if not _NUMBER.fullmatch(number):
         return ""
     found = [
@@ -97,7 +97,7 @@ def letter_of_number(text: str, choices: tuple[str, ...]) -> str:
 def _options(choices: tuple[str, ...]) -> _Options:
     exact: dict[str, str] = {}
     folded: dict[str, str] = {}
-    texts = tuple(undressed(normalize("NFKC", choice)) for choice in choices)
+    texts = tuple(without_dress(normalize("NFKC", choice)) for choice in choices)
     for letter, text in zip(LETTERS, texts, strict=False):
         spelling = _spelling(text)
         exact[spelling] = exact.get(spelling, "") + letter
