@@ -39,6 +39,7 @@ _STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,200}~~")
 """What Markdown strikes out."""
 _SENTENCE = re.compile(r"[.!?\n]\s")
 _NEXT_KEY = re.compile(r"""["\]}]\s{0,9},\s{0,9}"\Z""")
+"""What ends a value of JSON, and begins the next key."""
 _CLOSE = re.compile(
     r"""
     [)\]\s]{0,9}
@@ -95,7 +96,7 @@ def _settled(
             if claim.fault and _SENTENCE.search(plain, place.begin, place.end):
                 break
             # One value of JSON is not joined to the next.
-            if _NEXT_KEY.search(text, gap_start, next_start + 1):
+            if _NEXT_KEY.search(text, place.begin, next_start + 1):
                 break
             gap = plain[gap_start:next_start]
             # Side by side they are joined as well.
