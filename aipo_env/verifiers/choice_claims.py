@@ -86,7 +86,8 @@ _MORE = re.compile(
     \s{{0,40}} \(? \s{{0,40}}
     (
         , \s{{0,40}} (?: and | or ) \b
-    |   [,;/&+、和或及か와과–—-]
+    |   或者 | 或是 | 还是 | 還是 | 以及
+    |   [,;/&+、和或及与與跟か와과–—-]
     |   \.{{2,3}} \s{{0,3}} or \b
     |   (?: and | or | nor | oder | ou | o | y | e | et | und | и | или | en | och
         | eller | of | oraz | lub | ve | veya | dan | atau | và | hoặc | ja | tai
@@ -102,7 +103,25 @@ _MORE = re.compile(
     re.VERBOSE,
 )
 """Another letter beside the first, and whether nothing is said of it alone."""
-_EITHER = ("or", "nor", "或", "か", "oder", "ou", "o", "или", "atau", "veya", "lub")
+_EITHER = frozenset(
+    [
+        "or",
+        "nor",
+        "oder",
+        "ou",
+        "o",
+        "или",
+        "atau",
+        "veya",
+        "lub",
+        "或",
+        "或者",
+        "或是",
+        "还是",
+        "還是",
+        "か",
+    ]
+)
 """Joints that make a list of whatever follows them."""
 _SENTENCE_CUT = re.compile(r"\.(?!\d)|[;!?\n]")
 _CUT = re.compile(

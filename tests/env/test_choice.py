@@ -162,6 +162,7 @@ def test_more_ways_to_settle(text: str, letter: str):
         "B正确吗?",
         "正解はBではありません。",
         "答えはBかCです。",
+        "答案是B或者C。",
         "$B_{1}$",
         "\\boxed{A_{2}}",
         "\\boxed{D'}",
