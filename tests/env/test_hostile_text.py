@@ -63,7 +63,7 @@ from aipo_env.verifiers.leaks.plain_text import folded, plain
 from aipo_env.verifiers.leaks.programs import holds_program
 from aipo_env.verifiers.leaks.spoken import as_formulas
 from aipo_env.verifiers.math import compare as compare_forms
-from aipo_env.verifiers.math import forms
+from aipo_env.verifiers.math import forms, times, units
 from aipo_env.verifiers.math import text as math_text
 from aipo_env.verifiers.math.grade import Undecided, without_algebra
 from aipo_env.verifiers.unit_tests import read_program
@@ -286,10 +286,10 @@ READERS = {
         lambda text: extract.extract(f"Answer: {text}"), 10_000, extract
     ),
     "an answer that is compared here": Reader(
-        compare, 32, math_text, forms, compare_forms
+        compare, 32, math_text, forms, compare_forms, units, times
     ),
     "an answer that is compared in a worker": Reader(
-        compare, 2_000, math_text, forms, compare_forms
+        compare, 2_000, math_text, forms, compare_forms, units, times
     ),
     "an option": Reader(
         lambda text: read_choice(text, OPTIONS),

@@ -360,3 +360,157 @@ def test_a_gold_that_breaks_the_reading_is_an_error(monkeypatch: pytest.MonkeyPa
     verdict = grade("y+1", "5-y")
     assert (verdict.status, verdict.reward) == ("error", None)
     assert verdict.reason == "the gold 'y+1' cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("12345678", "12345679.0", "wrong"),
+        ("2147483647", "2147483000.0", "wrong"),
+        ("2147483647", "2147483647.0", "correct"),
+        ("12345678", "12345678.9", "wrong"),
+        ("16386.16", "16386.17", "wrong"),
+        ("\\frac{5}{7}", "0.714286", "correct"),
+        ("\\frac{2}{3}", "0.666666", "correct"),
+    ],
+)
+def test_a_large_whole_number_is_no_rounded_one(gold: str, answer: str, status: str):
+    assert grade(gold, answer).status == status
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "lakh",
+        "quadrillion",
+        "quintillion",
+        "per mille",
+        "rejected",
+        "fifths",
+        "above 0",
+    ],
+)
+def test_words_that_change_a_number_do_not_go_as_its_unit(words: str):
+    assert grade("7", f"7 {words}").status != "correct"
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("5000000", "5 \\text{ million}", "correct"),
+        ("1.5 \\text{ million dollars}", "1500000", "correct"),
+        ("700000", "7 lakh", "correct"),
+        ("5", "5 million", "wrong"),
+    ],
+)
+def test_words_of_scale_multiply(gold: str, answer: str, status: str):
+    assert grade(gold, answer).status == status
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("n", "n \\bmod 61", "wrong"),
+        ("n", "n \\mod 67", "wrong"),
+        ("n+61\\lfloor n/61 \\rfloor", "n", "wrong"),
+        ("n", "60\\lfloor n/60 \\rfloor + n \\mod 60", "correct"),
+        ("\\lfloor n/2 \\rfloor", "\\frac{n}{2}-\\frac{1-(-1)^n}{4}", "correct"),
+        ("(-1)^n", "\\cos(n\\pi)", "correct"),
+    ],
+)
+def test_what_repeats_is_no_identity_near_zero(gold: str, answer: str, status: str):
+    assert grade(gold, answer).status == status
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("(0,1)", "]0,1[", "correct"),
+        ("[0,1)", "[0;1[", "correct"),
+        ("[0,1]", "]0,1[", "wrong"),
+        ("(-\\infty,-1)\\cup(1,\\infty)", "]-\\infty,-1[\\cup]1,+\\infty[", "correct"),
+        ("[1,2],[3,4]", "[1,2],[3,4]", "correct"),
+        ("\\emptyset", "\\{\\}", "correct"),
+        ("\\varnothing", "\\text{the empty set}", "correct"),
+        ("\\emptyset", "\\{0\\}", "wrong"),
+        ("\\text{triangle}", "\\text{a triangle}", "correct"),
+        ("\\text{the sphere}", "sphere", "correct"),
+        ("10", "C(5,2)", "correct"),
+        ("C(5,2)", "(5,2)", "wrong"),
+        ("P(2,3)", "(2,3)", "correct"),
+        ("120", "{16 \\choose 2}", "correct"),
+        ("1011_2", "1011 base 2", "correct"),
+        ("\\infty", "infinity", "correct"),
+        ("42", '"42"', "correct"),
+    ],
+)
+def test_intervals_empty_sets_articles_and_binomials_are_written_in_many_ways(
+    gold: str, answer: str, status: str
+):
+    assert grade(gold, answer).status == status
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("3:45 \\text{ pm}", "3:45 PM", "correct"),
+        ("3:45 pm", "15:45", "correct"),
+        ("3:45 pm", "3:45", "correct"),
+        ("3:45 pm", "3:45 am", "wrong"),
+        ("12:10 am", "0:10", "correct"),
+        ("2 pm", "2:00 p.m.", "correct"),
+        ("3:45", "1:15", "wrong"),
+        ("2:3", "4:6", "correct"),
+    ],
+)
+def test_times_of_day_are_no_ratios(gold: str, answer: str, status: str):
+    assert grade(gold, answer).status == status
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("5 \\text{ cm}", "5 \\text{ m}", "wrong"),
+        ("5 \\text{ cm}", "50 mm", "correct"),
+        ("5 \\text{ cm}", "5", "correct"),
+        ("5", "5 \\text{ m}", "correct"),
+        ("12 \\text{ m}", "12 m", "correct"),
+        ("12 \\text{ m}", "12 s", "wrong"),
+        ("\\$5", "5 \\text{ cents}", "wrong"),
+        ("\\$5", "500 \\text{ cents}", "correct"),
+        ("5 \\text{ cm}^2", "5 \\text{ cm}", "wrong"),
+        ("20 \\text{ m/s}", "72 km/h", "correct"),
+        ("60 \\text{ miles per hour}", "60 mph", "correct"),
+        ("72\\pi \\text{ cm}^2", "72\\pi \\text{ cm}^3", "wrong"),
+        ("3\\pi \\text{ cm}", "30\\pi \\text{ mm}", "correct"),
+        ("30^\\circ", "30 \\text{ radians}", "wrong"),
+        ("98.6^\\circ F", "98.6^\\circ C", "wrong"),
+        ("12 \\text{ apples}", "12 oranges", "wrong"),
+        ("58 \\text{ residents}", "58 people", "correct"),
+        ("\\frac{3 m}{2}-1", "\\dfrac{3m}{2}", "wrong"),
+    ],
+)
+def test_a_unit_that_contradicts_the_golds_is_wrong(
+    gold: str, answer: str, status: str
+):
+    assert grade(gold, answer).status == status
+
+
+def test_equal_long_texts_are_equal():
+    text = "sum of " + "x + " * 600 + "1"
+    assert len(text) > 2_000
+    assert grade(text, f" {text} ").status == "correct"
+    assert grade(text, text + "2").status == "error"
+
+
+def test_names_of_variables_do_not_matter_in_lists_of_families():
+    gold = "x = 2k\\pi, x = k\\pi + 1, k \\in \\mathbb{Z}"
+    assert grade(gold, gold.replace("k", "n")).status == "correct"
+
+
+def test_an_answer_that_is_no_mathematics_is_not_called_wrong():
+    verdict = grade("x+1", "x+*1")
+    assert (verdict.status, verdict.reason) == (
+        "no_answer",
+        "the answer cannot be read as mathematics",
+    )

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from aipo_env.verifiers.math.forms import Form, read, spelled_out
-from aipo_env.verifiers.math.text import close, is_approximate, number
+from aipo_env.verifiers.math.text import number, same_numbers
 
 FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 """What an inequality becomes when its sides are exchanged."""
@@ -25,6 +25,7 @@ _WORDS = re.compile(
 )
 """Words, rather than a product of variables."""
 _SPACE = re.compile(r"\s")
+_ARTICLES = ("a", "an", "the")
 
 
 class Judge(Protocol):
@@ -62,7 +63,7 @@ def same(gold: Form, answer: Form, judge: Judge, rename: bool = False) -> bool:
     golds = values(gold)
     answers = values(answer)
     if len(golds) != 1 or len(answers) != 1:
-        return _same_lists(gold, answer, golds, answers, judge)
+        return _same_lists(gold, answer, golds, answers, judge, rename)
     gold_value = _collapsed(golds[0], answers[0], judge)
     answer_value = _collapsed(answers[0], golds[0], judge)
     return _same_values(gold_value, answer_value, judge, rename)
@@ -112,19 +113,23 @@ def same_scalars(first: str, second: str, judge: Judge, rename: bool) -> bool:
     """
     if first == second or not first or not second:
         return first == second
-    one = number(first)
-    other = number(second)
-    if one is not None and other is not None:
-        is_rounded = is_approximate(first) or is_approximate(second)
-        return close(one, other, approximate=is_rounded)
+    are_equal = same_numbers(first, second)
+    if are_equal is not None:
+        return are_equal
     first_is_words = _WORDS.fullmatch(first) is not None
     second_is_words = _WORDS.fullmatch(second) is not None
     if first_is_words and second_is_words:
-        return first.lower().split() == second.lower().split()
+        return _plain_words(first) == _plain_words(second)
     # Words and an expression never say the same, whatever a parser makes of words.
     if first_is_words or second_is_words:
         return False
     return judge.scalars(first, second, rename)
+
+
+def _plain_words(text: str) -> list[str]:
+    """Return the words of an answer in small letters, without the article."""
+    words = text.lower().split()
+    return words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
 
 
 def _same_groups(gold: Form, answer: Form, judge: Judge, rename: bool) -> bool:
@@ -145,16 +150,24 @@ def _all_same(
 
 
 def _same_lists(
-    gold: Form, answer: Form, golds: list[Form], answers: list[Form], judge: Judge
+    gold: Form,
+    answer: Form,
+    golds: list[Form],
+    answers: list[Form],
+    judge: Judge,
+    rename: bool,
 ) -> bool:
     """Compare solution lists.
 
     They may be in any order, unless labels or the brackets of one side give the order.
+
+    Args:
+        rename: Names of variables do not matter.
     """
     if _is_tuple_against_list(gold, answer):
-        return _same_as_tuple(gold, answers, judge)
+        return _same_as_tuple(gold, answers, judge, rename)
     if _is_tuple_against_list(answer, gold):
-        return _same_as_tuple(answer, golds, judge)
+        return _same_as_tuple(answer, golds, judge, rename)
     condition_kinds = ("relation", "union", "without")
     has_conditions = any(form.kind in condition_kinds for form in golds + answers)
     if has_conditions:
@@ -171,12 +184,12 @@ def _same_lists(
     if all(are_distinct) and sorted(gold_labels) == sorted(answer_labels):
         by_label = dict(zip(answer_labels, answers, strict=True))
         matching = [by_label[label] for label in gold_labels]
-        return _all_same(golds, matching, judge)
+        return _all_same(golds, matching, judge, rename)
     # `x = 1, y = 2` against `1, 2`: bare values are meant in the order of the names.
     has_bare_value = "" in gold_labels + answer_labels
     if any(are_distinct) and has_bare_value:
-        return _all_same(golds, answers, judge)
-    return _same_in_any_order(golds, answers, judge)
+        return _all_same(golds, answers, judge, rename)
+    return _same_in_any_order(golds, answers, judge, rename)
 
 
 def _is_tuple_against_list(group: Form, entries: Form) -> bool:
@@ -187,10 +200,12 @@ def _is_tuple_against_list(group: Form, entries: Form) -> bool:
     return len(values(group)) == 1
 
 
-def _same_as_tuple(group: Form, entries: list[Form], judge: Judge) -> bool:
+def _same_as_tuple(
+    group: Form, entries: list[Form], judge: Judge, rename: bool
+) -> bool:
     """Return whether entries without brackets are those of a tuple, in its order."""
     is_tuple = group.marks == ("(", ")")  # an interval is no list of its ends
-    return is_tuple and _all_same(group.parts, entries, judge)
+    return is_tuple and _all_same(group.parts, entries, judge, rename)
 
 
 def _without_repetitions(forms: list[Form]) -> list[Form]:
@@ -204,11 +219,13 @@ def _are_distinct(labels: list[str]) -> bool:
     return len(labels) > 1 and not has_repetition
 
 
-def _same_in_any_order(golds: list[Form], answers: list[Form], judge: Judge) -> bool:
+def _same_in_any_order(
+    golds: list[Form], answers: list[Form], judge: Judge, rename: bool
+) -> bool:
     """Return whether each of the golds is one of the answers, and each only once."""
     left = list(answers)
     for gold in golds:
-        matches = (answer for answer in left if same(gold, answer, judge))
+        matches = (answer for answer in left if same(gold, answer, judge, rename))
         # Lazily: a comparison may take long, and the first match is enough.
         match = next(matches, None)
         if match is None:

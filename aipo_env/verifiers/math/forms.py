@@ -227,7 +227,7 @@ def _read_list(text: str, depth: int) -> Form | None:
     forms = _read_all(entries, depth)
     if len(forms) == 1:
         return replace(forms[0], is_family=True)
-    return Form("list", text, forms)
+    return Form("list", text, forms, is_family=len(entries) < len(parts))
 
 
 def _read_word_label(text: str, depth: int) -> Form | None:

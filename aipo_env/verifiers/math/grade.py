@@ -5,6 +5,11 @@ from typing import NamedTuple
 from aipo_env.verifiers.math.compare import equivalent
 from aipo_env.verifiers.math.forms import Form, read
 from aipo_env.verifiers.math.text import MAX_CHARS, clean, number, screen
+from aipo_env.verifiers.math.times import is_clock, same_time
+from aipo_env.verifiers.math.units import Unit, contradicts, unit_of
+
+_MAX_EQUAL_CHARS = 20_000
+"""Longer texts are not compared, even as texts."""
 
 
 class Grade(NamedTuple):
@@ -44,6 +49,8 @@ def without_algebra(gold: str, answer: str) -> Grade:
     Raises:
         Undecided: Only algebra can tell, and it may look at the answer.
     """
+    if _are_one_text(gold, answer):
+        return Grade("correct", "value")
     if len(gold) > MAX_CHARS:
         reason = f"the gold holds more than {MAX_CHARS} characters"
         return Grade("error", "screen", reason)
@@ -53,9 +60,12 @@ def without_algebra(gold: str, answer: str) -> Grade:
     if len(answer) > MAX_CHARS:
         return Grade("refused", "screen", _holds(f"more than {MAX_CHARS} characters"))
     try:
+        gold, answer, fault = in_one_unit(gold, answer)
+        if fault:
+            return Grade("wrong", "value", fault)
         answer = clean(answer)
     except Exception:
-        return Grade("wrong", "value", "the answer cannot be read")
+        return Grade("no_answer", "value", "the answer cannot be read")
     if not answer:
         return Grade("no_answer", "", "an empty answer")
     try:
@@ -63,6 +73,8 @@ def without_algebra(gold: str, answer: str) -> Grade:
         read(gold)
     except Exception:
         return Grade("error", "value", f"the gold {gold[:80]!r} cannot be read")
+    if is_clock(gold) and is_clock(answer):
+        return Grade("correct" if same_time(gold, answer) else "wrong", "value")
     try:
         is_same = equivalent(gold, answer, _NoAlgebra())
     except Undecided:
@@ -74,6 +86,48 @@ def without_algebra(gold: str, answer: str) -> Grade:
     except Exception:
         return Grade("wrong", "value", "the answer cannot be compared")
     return Grade("correct" if is_same else "wrong", "value")
+
+
+def _are_one_text(gold: str, answer: str) -> bool:
+    """Return whether two long texts are the same but for blanks.
+
+    Shorter ones are read: an answer that is the same text may be empty, or a bomb.
+    """
+    if not MAX_CHARS < len(gold) <= _MAX_EQUAL_CHARS or len(answer) > _MAX_EQUAL_CHARS:
+        return False
+    return gold.split() == answer.split()
+
+
+def in_one_unit(gold: str, answer: str) -> tuple[str, str, str]:
+    """Return both texts without units, and why the answer's contradicts the gold's.
+
+    An answer in another unit of the gold's kind is converted. Texts whose units say
+    nothing are returned as they are.
+    """
+    gold_unit = unit_of(gold)
+    answer_unit = unit_of(answer) if gold_unit else None
+    if gold_unit is None or answer_unit is None:
+        return gold, answer, ""
+    if gold_unit.is_letter and answer_unit.is_letter:
+        return gold, answer, ""  # both may be variables
+    if contradicts(gold_unit, answer_unit):
+        return gold, answer, "its unit is not that of the right answer"
+    if not gold_unit.measures or gold_unit.measures != answer_unit.measures:
+        return gold, answer, ""
+    if gold_unit.size == answer_unit.size:
+        return gold_unit.value, answer_unit.value, ""
+    return gold_unit.value, _scaled(answer_unit, gold_unit), ""
+
+
+def _scaled(answer: Unit, gold: Unit) -> str:
+    """Return an answer's value in the gold's unit."""
+    factor = answer.size / gold.size
+    value = number(clean(answer.value))
+    if value is not None:
+        return str(value * factor)
+    return (
+        rf"\frac{{{factor.numerator}}}{{{factor.denominator}}} \cdot ({answer.value})"
+    )
 
 
 def is_empty(gold: str) -> bool:

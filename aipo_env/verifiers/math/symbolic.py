@@ -27,6 +27,7 @@ from aipo_env.verifiers.math.grade import (
     Grade,
     Undecided,
     gold_fault,
+    in_one_unit,
     without_algebra,
 )
 from aipo_env.verifiers.math.text import clean, close, is_approximate, number
@@ -61,6 +62,8 @@ _POINT_DENOMINATOR = 99_991
 _NUM_INTEGER_POINTS = 6
 _INTEGER_POINTS = (5, 60)
 """Small enough for factorials."""
+_FAR_POINTS = (10**6, 10**7)
+"""Further than the period of a function that agrees with another one near 0 only."""
 _MIN_AGREEMENTS = 2
 """At so many points, or at the only one, expressions must be defined and agree."""
 _MAX_RENAMED = 3
@@ -113,6 +116,7 @@ _RELATIONS = {
     "\\ne": sympy.Ne,
 }
 _STEPPED = (sympy.floor, sympy.ceiling, sympy.factorial, sympy.binomial, sympy.Mod)
+_PERIODIC = (sympy.floor, sympy.ceiling, sympy.Mod)
 _DISCRETE = (*_STEPPED, sympy.sin, sympy.cos, sympy.Pow)
 """Functions of which identities may hold for integers only, as `cos(n pi) = (-1)^n`."""
 
@@ -313,7 +317,13 @@ def _agree(left: Any, right: Any, digits: int) -> bool:
         return False
     if not (left - right).has(*_DISCRETE):
         return False
-    return _holds(left, right, integer_points, precision)
+    if not _holds(left, right, integer_points, precision):
+        return False
+    # n mod 61 is n below 61: what repeats or has steps is compared far away as well.
+    if not (left - right).has(*_PERIODIC):
+        return True
+    far_points = [_integer_point(symbols, _FAR_POINTS) for _ in range(_MIN_AGREEMENTS)]
+    return _holds(left, right, far_points, precision)
 
 
 def _point(symbols: Iterable[Any], sign: int = 1) -> dict[Any, Any]:
@@ -326,10 +336,10 @@ def _point(symbols: Iterable[Any], sign: int = 1) -> dict[Any, Any]:
     }
 
 
-def _integer_point(symbols: Iterable[Any]) -> dict[Any, Any]:
-    return {
-        symbol: sympy.Integer(_RANDOM.randrange(*_INTEGER_POINTS)) for symbol in symbols
-    }
+def _integer_point(
+    symbols: Iterable[Any], bounds: tuple[int, int] = _INTEGER_POINTS
+) -> dict[Any, Any]:
+    return {symbol: sympy.Integer(_RANDOM.randrange(*bounds)) for symbol in symbols}
 
 
 def _holds(left: Any, right: Any, points: list[dict[Any, Any]], precision: int) -> bool:
@@ -513,6 +523,7 @@ def grade(gold: str, answer: str) -> Grade:
     try:
         return without_algebra(gold, answer)
     except Undecided:
+        gold, answer, _ = in_one_unit(gold, answer)
         return _by_algebra(clean(gold), clean(answer))
 
 
@@ -524,7 +535,8 @@ def _by_algebra(gold: str, answer: str) -> Grade:
         if _why_unreadable(gold):
             reason = f"the gold {gold[:_QUOTED_CHARS]!r} cannot be read"
             return Grade("error", "algebra", reason)
-        is_same = False
+        reason = "the answer cannot be read as mathematics"
+        return Grade("no_answer", "algebra", reason)
     except MemoryError:
         return Grade("memory", "algebra", "the comparison exhausted its process")
     except Exception:

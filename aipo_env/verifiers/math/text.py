@@ -28,11 +28,13 @@ _SIGNIFICANT_DIGITS = 6
 """A decimal of so many significant digits may be rounded; a shorter one is exact."""
 _PRECISION = 10**6
 """A rounded value may differ by one part in so many."""
+_WHOLE_PRECISION = Fraction(1, 1000)
+"""A rounded value may differ from a whole number by no more, however large it is."""
 
 _BOMBS: dict[str, str] = TABLES["bombs"]
 """Patterns of what exhausts a computer, by the reason that is given for refusing it."""
 _BOMB = re.compile("|".join(f"({pattern})" for pattern in _BOMBS.values()))
-_CONNECTIVES = frozenset(TABLES["connectives"].split())
+CONNECTIVES = frozenset(TABLES["connectives"].split())
 """Words that change what an answer says; other words beside a number are its unit."""
 
 # An alternation takes the first branch that matches: "mm" must come before "m".
@@ -59,6 +61,7 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _BLANKS = re.compile(r"\s{2,}")
 _ORNAMENTS = " *_"
 """Blanks and the marks of bold and italic type, which may stand around an answer."""
+_QUOTED = re.compile(r"""["'“\u2018«](?P<inner>[^"'“”\u2018’«»]{1,200})["'”’»][.!]?""")
 _WRAPPER = re.compile(rf"\\(?:{TABLES['wrappers']})\s*\{{([^{{}}]*)\}}")
 _WORD_TAIL = re.compile(
     r"""
@@ -70,6 +73,15 @@ _WORD_TAIL = re.compile(
     re.VERBOSE,
 )
 _WORD = re.compile(r"[a-z]+")
+_CHANGES = re.compile(r"\w*illions?|\w+fold|\w{2,}(?:th|ieth)s")
+"""Words beside a number that multiply or divide it: quintillion, tenfold, ninths."""
+_FRENCH = re.compile(
+    r"(?P<opening>[][])(?P<inner>[^][()\n]{1,200}?[,;][^][()\n]{1,200})(?P<closing>[][])"
+)
+_FRENCH_END = re.compile(
+    r"^\s*\]|(?:\\cup|\\cap|=|\\in|,)\s*\]|\[\s*(?:$|\\cup|\\cap|,)"
+)
+"""Where a bracket stands that is turned outwards."""
 _BRACKET = re.compile(r"[({\[\])}]")
 
 _DIGITS = r"""
@@ -131,6 +143,11 @@ _POWER = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_SCALES: dict[str, int] = TABLES["scales"]
+"""Words that multiply the number before them, and by which power of ten."""
+_SCALED = re.compile(
+    rf"(?P<factor>[-+0-9.,]*[0-9])\s*(?P<scale>{'|'.join(_SCALES)})", re.IGNORECASE
+)
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]{1,300}(?:\.[0-9]{1,300})?[eE][+-]?[0-9]{1,3}")
 _NUMERAL = re.compile(
     r"""
@@ -174,6 +191,9 @@ def clean(text: str) -> str:
         text = text[:MAX_CHARS]
         text = _CJK_TAIL.sub("", text)
     text = " ".join(text.split()).strip(_ORNAMENTS)
+    quoted = _QUOTED.fullmatch(text)
+    if quoted:
+        text = quoted["inner"].strip(_ORNAMENTS)
     text = _apply(_SPELLING, text)
     text = _COMMAND.sub(_usual_command, text)
     for _ in range(_MAX_WRAPPINGS):
@@ -182,6 +202,8 @@ def clean(text: str) -> str:
         if not num_changes:
             break
     text = _apply(_NOTATION, text)
+    if "[" in text or "]" in text:
+        text = _with_round_brackets(text)
     return drop_units(text.lstrip(_ORNAMENTS).rstrip(_ORNAMENTS + ".,;:"))
 
 
@@ -192,6 +214,19 @@ def _ascii_character(character: re.Match[str]) -> str:
 def _usual_command(command: re.Match[str]) -> str:
     synonyms: dict[str, str] = TABLES["synonyms"]
     return synonyms.get(command[1], command[0])
+
+
+def _with_round_brackets(text: str) -> str:
+    """Return French intervals, `]0, 1[`, with the usual brackets: `(0, 1)`."""
+    if not _FRENCH_END.search(text):
+        return text
+    return _FRENCH.sub(_as_interval, text)
+
+
+def _as_interval(interval: re.Match[str]) -> str:
+    opening = "[" if interval["opening"] == "[" else "("
+    closing = "]" if interval["closing"] == "]" else ")"
+    return f"{opening}{interval['inner']}{closing}"
 
 
 def _unwrapped(wrapper: re.Match[str]) -> str:
@@ -210,7 +245,11 @@ def drop_units(text: str) -> str:
     if tail is None:
         return text
     words = _WORD.findall(tail["words"].lower())
-    return text if _CONNECTIVES & set(words) else tail["number"]
+    scale = ""
+    if words[0] in _SCALES:
+        scale = f" {words.pop(0)}"  # 5 million dollars
+    is_changed = any(map(_CHANGES.fullmatch, words)) or CONNECTIVES & set(words)
+    return text if is_changed else tail["number"] + scale
 
 
 def screen(text: str) -> str:
@@ -270,7 +309,7 @@ def number(text: str) -> Fraction | None:
         return _read_percent(text)
     if text.endswith("^\\circ"):
         return _read_degrees(text)
-    for reader in (_read_fraction, _read_repeating, _read_power, _read_numeral):
+    for reader in _NUMBER_READERS:
         value = reader(text)
         if value is not None:
             return value
@@ -364,6 +403,15 @@ def _read_power(text: str) -> Fraction | None:
     return Fraction(factor * base ** int(power["exponent"]))
 
 
+def _read_scaled(text: str) -> Fraction | None:
+    """Read `5 million`."""
+    scaled = _SCALED.fullmatch(text)
+    if scaled is None:
+        return None
+    factor = number(scaled["factor"])
+    return None if factor is None else factor * 10 ** _SCALES[scaled["scale"].lower()]
+
+
 def _read_numeral(text: str) -> Fraction | None:
     """Read `101_2` and `1F_{16}`."""
     numeral = _NUMERAL.fullmatch(text)
@@ -377,6 +425,15 @@ def _read_numeral(text: str) -> Fraction | None:
         return Fraction(int(numeral["sign"] + numeral["digits"], base))
     except ValueError:  # a digit that the base lacks, or a base above 36
         return None
+
+
+_NUMBER_READERS = (
+    _read_fraction,
+    _read_repeating,
+    _read_power,
+    _read_numeral,
+    _read_scaled,
+)
 
 
 def is_approximate(text: str) -> bool:
@@ -394,8 +451,41 @@ def is_approximate(text: str) -> bool:
 def close(first: Fraction, second: Fraction, *, approximate: bool) -> bool:
     """Return whether two values agree: exactly, or nearly where one of them is rounded.
 
-    Nearly is within 1e-6 of the larger.
+    Nearly is within 1e-6 of the larger, and never near enough to be another whole
+    number.
     """
     larger = max(abs(first), abs(second))
-    bound = larger / _PRECISION if approximate else 0
+    bound = larger / _PRECISION if approximate else Fraction(0)
+    if first.denominator == 1 or second.denominator == 1:
+        bound = min(bound, _WHOLE_PRECISION)
     return abs(first - second) <= bound
+
+
+def same_numbers(first: str, second: str) -> bool | None:
+    """Return whether two plain numbers agree; None where one of the texts is none.
+
+    Two decimals of as many places are rounded alike and must be equal; of others the
+    longer, rounded or cut off, is the shorter.
+    """
+    one = number(first)
+    other = number(second)
+    if one is None or other is None:
+        return None
+    is_rounded = is_approximate(first) or is_approximate(second)
+    if not close(one, other, approximate=is_rounded):
+        return False
+    places = [_num_places(text) for text in (first, second) if is_approximate(text)]
+    known = [count for count in places if count is not None]
+    if one == other or not known:
+        return True
+    if len(known) == 2 and known[0] == known[1]:
+        return False
+    return abs(one - other) <= Fraction(1, 10 ** min(known))
+
+
+def _num_places(text: str) -> int | None:
+    """Return how many decimals a plain decimal has; None for anything else."""
+    plain = _PLAIN.fullmatch(text.strip())
+    if plain is None or plain["decimals"] is None:
+        return None
+    return len(plain["decimals"])

@@ -105,7 +105,7 @@ class MathVerifier:
         if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
             status: VerdictStatus = "correct" if int(answer) == int(gold) else "wrong"
             return judged(status, extracted=answer, stage="value")
-        if len(answer) > MAX_CHARS:
+        if len(answer) > MAX_CHARS and len(gold) <= MAX_CHARS:
             return judged(
                 "refused",
                 extracted=answer[:_MAX_EXTRACTED_CHARS],
