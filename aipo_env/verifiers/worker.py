@@ -74,15 +74,14 @@ def _skip_the_door() -> None:
 
 def _load_questions() -> _Questions:
     from aipo_env.verifiers.choice import read_choice
-    from aipo_env.verifiers.extract import extract
+    from aipo_env.verifiers.extract import Reading, extract
     from aipo_env.verifiers.leaks.gold import Gold
     from aipo_env.verifiers.leaks.programs import holds_program
     from aipo_env.verifiers.leaks.rule import leaks
     from aipo_env.verifiers.math.symbolic import grade, unreadable
 
-    def extract_answer(text: str, marked: str) -> str | None:
-        answer, _ = extract(text, unmarked=not marked)
-        return answer
+    def extract_answer(text: str, marked: str) -> Reading:
+        return extract(text, unmarked=not marked)
 
     def is_same(gold: str, statement: str) -> bool:
         return grade(gold, statement).status == "correct"

@@ -66,6 +66,16 @@ from aipo_env.verifiers.math import compare as compare_forms
 from aipo_env.verifiers.math import forms, times, units
 from aipo_env.verifiers.math import text as math_text
 from aipo_env.verifiers.math.grade import Undecided, without_algebra
+from aipo_env.verifiers.reading import (
+    clause,
+    cues,
+    prose,
+    retraction,
+    sentence,
+)
+from aipo_env.verifiers.reading import (
+    words as reading_words,
+)
 from aipo_env.verifiers.unit_tests import read_program
 
 OPTIONS = ("the rate halves", "the rate doubles", "nothing changes")
@@ -278,12 +288,16 @@ class Reader:
         return time.thread_time() - begin
 
 
+READING = (extract, clause, cues, prose, retraction, sentence, reading_words)
 READERS = {
     "the answer of a reply": Reader(
-        lambda text: extract.extract(text, unmarked=True), 10_000, extract
+        lambda text: extract.extract(text, unmarked=True), 10_000, *READING
     ),
     "the answer of a line": Reader(
-        lambda text: extract.extract(f"Answer: {text}"), 10_000, extract
+        lambda text: extract.extract(f"Answer: {text}"), 10_000, *READING
+    ),
+    "what follows an answer": Reader(
+        lambda text: extract.extract(f"The answer is 5. {text}"), 10_000, *READING
     ),
     "an answer that is compared here": Reader(
         compare, 32, math_text, forms, compare_forms, units, times

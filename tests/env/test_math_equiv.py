@@ -140,17 +140,19 @@ def test_last_boxed(text: str, boxed: str | None):
         ("<think>\\boxed{1}", (None, "end")),
         ("<answer>1</answer><answer>2</answer>", ("2", "tag")),
         ("Answer: 1\nAnswer: $x+1$.", ("x+1", "line")),
-        ("the answer is not 1", ("not 1", "line")),
+        ("the answer is not 1", (None, "line")),
         ("the answer is certainly and surely not 1", (None, "line")),
         ("it is 7", (None, "end")),
     ],
 )
 def test_extract(text: str, found: tuple[str | None, str]):
-    assert extract(text) == found
+    reading = extract(text)
+    assert (reading.answer, reading.place) == found
 
 
 def test_an_unmarked_answer_counts_only_where_it_is_asked_for():
-    assert extract("so it is 7.", unmarked=True) == ("7", "end")
+    reading = extract("so it is 7.", unmarked=True)
+    assert (reading.answer, reading.place) == ("7", "end")
     assert verify("7", "so it is 7.").status == "no_answer"
     assert verify("7", "so it is 7.", unmarked=True).status == "correct"
 

@@ -16,10 +16,11 @@ import json
 import os
 import re
 from concurrent.futures import Future
+from functools import lru_cache
 
 from aipo_env.records import Task, Verdict, VerdictStatus
 from aipo_env.verifiers.base import judged
-from aipo_env.verifiers.extract import MAX_TURN_CHARS, extract
+from aipo_env.verifiers.extract import MAX_TURN_CHARS, Reading, extract, read_gold
 from aipo_env.verifiers.extract import last_boxed as last_boxed
 from aipo_env.verifiers.math.grade import Grade, Undecided, gold_fault, without_algebra
 from aipo_env.verifiers.math.text import MAX_CHARS
@@ -31,6 +32,7 @@ MAX_INLINE_REPLY = 10_000
 """The answer of a longer reply is looked for in a worker process."""
 _MAX_EXTRACTED_CHARS = 200
 """Only this much of an answer stands in its verdict."""
+_UNREADABLE = Reading(None, "", "", "the reply cannot be read")
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _MAX_CACHED = 50_000
 _VERDICTS: dict[tuple[str, str], Verdict] = {}
@@ -49,6 +51,10 @@ _KILLED = {
 
 def check_gold(gold: str) -> str:
     """Return why a gold answer cannot be used; empty when it can."""
+    marked = gold
+    gold = _gold(gold)
+    if marked.strip() and not gold:
+        return f"it marks an answer that cannot be read: {marked.strip()[:80]}"
     if len(gold) <= MAX_INLINE_FORMULA:
         reason = gold_fault(gold)
         if reason is not None:
@@ -57,6 +63,12 @@ def check_gold(gold: str) -> str:
     if reply.status != "answered":
         return "reading it takes too long"
     return str(json.loads(reply.text))
+
+
+@lru_cache(4096)
+def _gold(text: str) -> str:
+    """Return the answer of a gold, which may be marked as in a reply."""
+    return read_gold(text)
 
 
 class MathVerifier:
@@ -75,29 +87,31 @@ class MathVerifier:
 
         One without an answer is `no_answer` and earns nothing.
         """
-        answer = await self._extract(text[-MAX_TURN_CHARS:])
-        if not answer:
-            return judged("no_answer", reason="no answer in a \\boxed{}")
-        return await self.grade(task.answer, answer)
+        reading = await self._extract(text[-MAX_TURN_CHARS:])
+        if not reading.answer:
+            return judged(
+                "no_answer",
+                extracted=reading.text[:_MAX_EXTRACTED_CHARS],
+                reason=reading.reason or "no answer in a \\boxed{}",
+            )
+        return await self.grade(_gold(task.answer), reading.answer)
 
-    async def _extract(self, text: str) -> str | None:
-        """Return the answer of a reply; None where there is none or this fails."""
+    async def _extract(self, text: str) -> Reading:
+        """Return what is read of a reply; no answer where this fails."""
         if len(text) > MAX_INLINE_REPLY:
             return await self._extract_in_worker(text)
         try:
-            answer, _ = extract(text, unmarked=self._unmarked)
+            return extract(text, unmarked=self._unmarked)
         except Exception:  # whatever a model wrote, it earns nothing and ends nothing
-            return None
-        return answer
+            return _UNREADABLE
 
-    async def _extract_in_worker(self, text: str) -> str | None:
+    async def _extract_in_worker(self, text: str) -> Reading:
         # A request holds texts only, and an empty one is false.
         marked = "" if self._unmarked else "marked"
         reply = await asyncio.wrap_future(_ask("extract", text, marked))
         if reply.status != "answered":
-            return None
-        answer: str | None = json.loads(reply.text)
-        return answer
+            return _UNREADABLE
+        return Reading(*json.loads(reply.text))
 
     async def grade(self, gold: str, answer: str) -> Verdict:
         """Return the verdict on a bare answer."""

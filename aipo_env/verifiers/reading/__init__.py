@@ -1,0 +1,1 @@
+"""How a text states its answer, in formulas and in words; no verifier is needed."""

@@ -1,0 +1,262 @@
+"""How the answer of a reply is read."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from aipo_env import MathVerifier, Task, Verdict, run_sync
+from aipo_env.verifiers.extract import extract, joins, marked_answer, read_gold
+from aipo_env.verifiers.reading.prose import formula_end
+from aipo_env.verifiers.reading.retraction import taken_back
+
+CASES = [
+    json.loads(line)
+    for line in (
+        (Path(__file__).parent / "data" / "replies.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
+]
+
+
+def verify(gold: str, text: str) -> Verdict:
+    task = Task(id="t", prompt="p", answer=gold)
+    return run_sync(MathVerifier().verify(task, text))
+
+
+def test_answers_as_they_are_written_are_read_and_no_wrong_one_is_paid():
+    async def all_verdicts() -> list[Verdict]:
+        tasks = [Task(id="t", prompt="p", answer=case["gold"]) for case in CASES]
+        verifier = MathVerifier()
+        return await asyncio.gather(
+            *(
+                verifier.verify(task, case["pred"])
+                for task, case in zip(tasks, CASES, strict=True)
+            )
+        )
+
+    verdicts = run_sync(all_verdicts())
+    pairs = list(zip(CASES, verdicts, strict=True))
+    paid = [case["id"] for case, verdict in pairs if verdict.correct]
+    right = {case["id"] for case in CASES if case["expected"]}
+    assert set(paid) <= right
+    assert len(paid) >= 0.99 * len(right)
+    assert not [verdict for verdict in verdicts if verdict.correct is None]
+
+
+def test_the_cases_are_many_distinct_and_half_of_them_wrong():
+    assert len(CASES) >= 1_300
+    assert len({(case["gold"], case["pred"]) for case in CASES}) == len(CASES)
+    assert 0.4 < sum(case["expected"] for case in CASES) / len(CASES) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("### Final Answer\n**58**", "58"),
+        ("**Final Answer**\n\\[42\\]", "42"),
+        ("Final Answer\n------------\n42", "42"),
+        ("## Final answer\n$$\n42\n$$", "42"),
+        ("The answer:\n\n> 42", "42"),
+        ("**Final Answer:** **58** residents", "58 residents"),
+        ("Result: 42", "42"),
+        ("#### 1,080", "1,080"),
+        ("<ANSWER>42</ANSWER>", "42"),
+        ("<final_answer>So there are 42 apples.</final_answer>", "42 apples"),
+        ("So \\boxed 29.", "29"),
+        ("So $\\framebox{29}$.", "29"),
+        ("\\boxed{\\text{The answer is 29.}}", "29"),
+        ('The answer is "42".', "42"),
+        ("The answer is: 42 🎉", "42"),
+        ("The answer is 12 m².", "12\\text{ m}^2"),
+        ("The answer is 3:45 p.m.", "3:45 p.m"),
+        ("Answer: forty-two (42)", "42"),
+        ("The answer is minus 6.", "-6"),
+        ("## Answer\n\nx = 1\ny = 2", "x = 1, y = 2"),
+        ("答案是58。", "58"),
+        ("42 is the answer.", "42"),
+    ],
+)
+def test_answers_stand_behind_words_in_headings_tags_and_boxes(text: str, answer: str):
+    assert extract(text).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is 42, not 41.", "42"),
+        ("The answer is 42, by equation 3.", "42"),
+        ("The answer is 42 because 6*7=42.", "42"),
+        ("The answer is 42, and the check passes: 42 = 42.", "42"),
+        ("The answer is 3, 4 and 5.", "3, 4 and 5"),
+        ("The answer to problem 12 is 50.", "50"),
+        ("Answer: for n = 4 the count is 6", "6"),
+        ("Answer: from 8 rows of 5 we get 40 seats.", "40 seats"),
+        ("Answer: 41 is tempting, but the answer is 42.", "42"),
+        ("The answer is not 41 but 42.", "42"),
+        ("The answer is 41. No wait, the answer is 42.", "42"),
+        ("\\boxed{42}\n\nThe answer is easy to check: 6 * 7 = 42.", "42"),
+    ],
+)
+def test_a_value_ends_with_its_clause_and_the_last_statement_decides(
+    text: str, answer: str
+):
+    assert extract(text).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("The answer is not 42.", "it is denied"),
+        ("The answer isn't 42.", "it is denied"),
+        ("The answer is 42. Wait, I misread it.", "it is taken back: 'Wait'"),
+        ("\\boxed{42} is wrong.", "it is taken back: 'is wrong'"),
+        ("The answer is 42. The answer cannot be 42.", "it is denied afterwards"),
+        ("\\boxed{17}. So finally \\boxed{", "the last box is never closed"),
+        ("<answer>17</answer> better: <answer>18", "the last tag is never closed"),
+        ("Corrected: \\boxed{}", "the box is empty"),
+        ("The answer is 42, or maybe 43.", "an alternative is named"),
+        ("The answer is 42 dozen.", "'dozen' changes it"),
+        ("The answer is 42 if n is even and 43 if n is odd.", "one case of several"),
+        ("The answer is 42 with remainder 3.", "it has a remainder"),
+        ("The answer is about 42.", "the value is said to be near only"),
+        ("Answer: 41 would be too large.", "it is a subject"),
+        ("The answer might be 42.", "it is a guess"),
+        ("Answer: 42 ❌", "it is said to be wrong"),
+    ],
+)
+def test_what_is_denied_taken_back_or_not_understood_is_no_answer(
+    text: str, reason: str
+):
+    verdict = verify("42", text)
+    assert (verdict.status, verdict.reward) == ("no_answer", 0.0)
+    assert reason in verdict.reason
+
+
+def test_the_verdict_keeps_the_words_that_decide():
+    verdict = verify("42", "Therefore the answer is not 42. Good luck!")
+    assert verdict.extracted == "answer is not 42"
+    verdict = verify("42", "The answer is 42 apples.")
+    assert (verdict.status, verdict.extracted, verdict.stage) == (
+        "correct",
+        "42 apples",
+        "value",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Some say the answer is 42.",
+        "If the answer is 42, we are done.",
+        "There is no way the answer is 42.",
+        "A wrong answer is 42.",
+        "Is the answer 42?",
+        "People often answer 42.",
+        "#### 42. Check\nThe total is 40.",
+    ],
+)
+def test_what_is_not_the_authors_own_last_word_states_nothing(text: str):
+    assert extract(text) == (None, "end", "", "")
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "status"),
+    [
+        ("42", "The answer is 42!", "correct"),
+        ("120", "The answer is $5!$.", "correct"),
+        ("120", "The answer is 5! = 120.", "correct"),
+        ("120", "The answer is 5!", "wrong"),
+        ("120", "\\boxed{5!}", "correct"),
+        ("120", "<answer>5!</answer>", "no_answer"),
+    ],
+)
+def test_a_factorial_is_one_only_in_mathematics(gold: str, text: str, status: str):
+    assert verify(gold, text).status == status
+
+
+@pytest.mark.parametrize(
+    ("text", "formula"),
+    [
+        ("42, not 41", "42"),
+        ("42 - because", "42"),
+        ("42 – 6 times 7", "42"),
+        ("(42).", "(42)"),
+        ("x = 3 and y = 5.", "x = 3 and y = 5"),
+        ("[2, 5) is", "[2, 5)"),
+        ("]0, 1[ is", "]0, 1["),
+        ("1 000 000 people", "1 000 000"),
+        ("2 1/2 cups", "2 1/2"),
+        ("$3$ and $5$.", "$3$ and $5$"),
+        ("$5 plus tax and $7", "$5"),
+        ("\\frac{1}{2} \\pi because", "\\frac{1}{2} \\pi"),
+        ("sqrt(2)/2, so", "sqrt(2)/2"),
+        ("a triangle", ""),
+        ("I got 42", ""),
+        ("eval(42)", ""),
+    ],
+)
+def test_a_formula_in_prose_ends_before_the_prose(text: str, formula: str):
+    assert text[: formula_end(text, 0, len(text))] == formula
+
+
+@pytest.mark.parametrize(
+    ("rest", "words"),
+    [
+        (". Wait, no", "Wait"),
+        (". That is incorrect.", "That is incorrect"),
+        (". It should be 43.", "It should be"),
+        (" (wrong)", "wrong"),
+        (". It is not 42", "not 42"),
+        (". In fact it's 43.", "it's 43"),
+        (". It is not 41.", ""),
+        (". No further step is needed.", ""),
+        (". Don't forget the unit.", ""),
+        (". It's wrong to count 0 twice.", ""),
+        (", which is not a prime", ""),
+    ],
+)
+def test_words_that_take_an_answer_back(rest: str, words: str):
+    found = taken_back(f"42{rest}", 2, "42")
+    assert found.startswith(words) if words else found == ""
+
+
+@pytest.mark.parametrize(
+    ("gap", "joined"),
+    [
+        (" and ", True),
+        ("$\n- $x = ", True),
+        ("\nSecond root: ", True),
+        (" for part (a) and ", True),
+        (". Then ", False),
+        ("\nSecond try: ", False),
+    ],
+)
+def test_boxes_that_make_one_answer(gap: str, joined: bool):
+    assert joins(gap) is joined
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("So $\\fbox{7}$.", "7"),
+        ("It is $\\boxed 5$.", "5"),
+        ("She has 3 + 4 apples.\n#### 7", "7"),
+        ("\\frac{1}{2}", "\\frac{1}{2}"),
+        ("", ""),
+        ("First \\boxed{3}, then \\boxed{", ""),
+    ],
+)
+def test_a_gold_is_read_as_a_reply_is(gold: str, answer: str):
+    assert read_gold(gold) == answer
+
+
+def test_a_text_that_marks_no_answer_has_none():
+    assert marked_answer("It is 7.") is None
+
+
+def test_a_gold_that_is_a_whole_solution_is_read():
+    assert verify("3 + 4 = 7\n#### 7", "\\boxed{7}").status == "correct"
+    assert verify("3 + 4 = 7\n#### 7", "\\boxed{4}").status == "wrong"
