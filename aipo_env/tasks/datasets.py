@@ -14,6 +14,7 @@ from aipo_env.records import Split, Task
 from aipo_env.tasks.code_problems import read_humaneval, read_mbpp
 from aipo_env.tasks.livecodebench import read_problem
 from aipo_env.tasks.rows import Unusable
+from aipo_env.verifiers.extract import marked_answer, read_gold
 
 PROMPT_COLUMNS = (
     "problem",
@@ -54,7 +55,8 @@ class Dataset:
         config: Which subset is read by default; `split`: which part of it.
         files: Patterns of a config's files; other configs' files are known by their
             names.
-        prompt: Columns of the problem, the first that is filled; `answer` likewise.
+        prompt: Columns of the problem, the first that is filled; `answer` likewise,
+            which may be a solution that marks its answer as replies do.
         choices: Columns of the options, the right one first.
         read: "columns", or whose form the rows have: "livecodebench", "humaneval",
             "mbpp".
@@ -142,7 +144,7 @@ class Dataset:
         for pattern in self.strip:
             prompt = re.sub(pattern, "", prompt)
         if not self.choices:
-            return {"prompt": prompt, "answer": _text(row, self.answer, "answer")}
+            return {"prompt": prompt, "answer": _gold(row, self.answer)}
         options = [_text(row, [path], "option") for path in self.choices]
         order = _order_of_options(prompt, len(options))
         choices = [options[index] for index in order]
@@ -213,6 +215,18 @@ def _text(row: Mapping[str, Any], paths: Sequence[str], what: str) -> str:
     raise Unusable(f"no {what}")
 
 
+def _gold(row: Mapping[str, Any], paths: Sequence[str]) -> str:
+    """Return the gold answer of the first column that is filled.
+
+    Raises:
+        Unusable: There is none, or it marks an answer that cannot be read.
+    """
+    gold = read_gold(_text(row, paths, "answer"))
+    if not gold:
+        raise Unusable("an answer that cannot be read")
+    return gold
+
+
 def _pick(row: Mapping[str, Any], path: str) -> Any:
     """Follow a path into a row; None where it leads nowhere."""
     # A column's own name may hold a full stop.
@@ -231,19 +245,5 @@ def _inside(value: Any, step: str) -> Any:
         index = int(step)
         return value[index] if index < len(value) else None
     if isinstance(value, str) and step == "boxed":
-        return _boxed(value)
-    return None
-
-
-def _boxed(text: str) -> str | None:
-    r"""Return what stands in the last `\boxed{…}`; None where it has no end."""
-    rest = text.rpartition("\\boxed{")[2]
-    depth = 1
-    for place, mark in enumerate(rest):
-        if mark == "{":
-            depth += 1
-        elif mark == "}":
-            depth -= 1
-        if not depth:
-            return rest[:place]
+        return marked_answer(value) or None
     return None

@@ -3,6 +3,7 @@
 Golds of multiple choice become the letter of their option.
 """
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +15,12 @@ from aipo_env.tasks.base import TaskSource, TaskTable
 from aipo_env.verifiers.choice_golds import first_number, gold_letter
 from aipo_env.verifiers.math.verifier import check_gold
 
+_log = logging.getLogger(__name__)
+
+_NUM_NAMED = 5
+"""So many of the tasks that are left out are named."""
+_QUOTED_CHARS = 80
+"""Only so much of a gold is quoted."""
 _NUM_THREADS = 8
 """More than there are workers, so that none of them waits for a gold."""
 
@@ -22,8 +29,9 @@ def without_bad_golds(source: TaskSource) -> TaskSource:
     """Return a source whose mathematics and choice tasks have golds that can be read.
 
     Golds of choice tasks are letters then. `skipped` counts the tasks that are left
-    out. Sources that do not hold their tasks in memory are returned as they are. Golds
-    that are plain numbers cost microseconds, others some milliseconds each.
+    out, and a warning names the first of them. Sources that do not hold their tasks in
+    memory are returned as they are. Golds that are plain numbers cost microseconds,
+    others some milliseconds each.
 
     Raises:
         DataError: No task of a split is left.
@@ -33,7 +41,8 @@ def without_bad_golds(source: TaskSource) -> TaskSource:
     everything = list(chain(*source.tasks.values()))
     faults = _faults_of_golds(everything)
     first = first_number(task for task in everything if task.kind == "choice")
-    bad_ids: set[str] = set()
+    # By id: a task may stand in several splits; it is counted once.
+    bad_tasks: dict[str, str] = {}
     readable: dict[Split, Sequence[Task]] = {}
     for split, tasks in source.tasks.items():
         kept: list[Task] = []
@@ -42,25 +51,39 @@ def without_bad_golds(source: TaskSource) -> TaskSource:
             try:
                 kept.append(_with_gold(task, faults, first))
             except ValueError as error:
-                bad_ids.add(task.id)
                 reasons.append(str(error))
+                bad_tasks[task.id] = f"{task.id} ({_quoted(task)}: {error})"
         if tasks and not kept:
             raise DataError(
                 f"{source.name}: no {split!r} task has a gold answer that can be read, "
-                f"for example {tasks[0].answer[:80]!r}: {reasons[0]}. Correct the "
+                f"for example {_quoted(tasks[0])}: {reasons[0]}. Correct the "
                 "column that holds the answers, or name the verifier that reads them."
             )
         readable[split] = kept
     is_same = all(
         list(tasks) == readable[split] for split, tasks in source.tasks.items()
     )
-    if not bad_ids and is_same:
+    if not bad_tasks and is_same:
         return source
-    # A task may stand in several splits; it is counted once.
     skipped = dict(source.skipped)
-    if bad_ids:
-        skipped["gold answer that cannot be read"] = len(bad_ids)
+    if bad_tasks:
+        named = list(bad_tasks.values())[:_NUM_NAMED]
+        more = ", …" if len(bad_tasks) > len(named) else ""
+        _log.warning(
+            "%s: %d tasks are left out, for no reply could equal their gold answer:"
+            " %s%s",
+            source.name,
+            len(bad_tasks),
+            "; ".join(named),
+            more,
+        )
+        skipped["gold answer that cannot be read"] = len(bad_tasks)
     return TaskTable(source.name, readable, skipped, source.default_agents)
+
+
+def _quoted(task: Task) -> str:
+    """Return the gold of a task as messages show it."""
+    return task.withheld or repr(task.answer[:_QUOTED_CHARS])
 
 
 def _with_gold(task: Task, faults: dict[str, str], first: int | None) -> Task:

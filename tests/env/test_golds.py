@@ -1,5 +1,7 @@
 """Tasks whose gold answer cannot be read."""
 
+import logging
+
 import pytest
 
 from aipo_env import DataError, Task, TaskTable, ToySource, World, build_scenario
@@ -134,3 +136,25 @@ def test_golds_that_may_name_two_options_are_left_out(
 def test_a_text_that_is_its_own_number_is_no_doubt():
     assert gold_letter("2", NUMBERS, 1) == "B"
     assert gold_letter("B", ("A", "B"), None) == "B"
+
+
+def test_they_are_named(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        without_bad_golds(TaskTable("mine", {"train": [*GOOD, *BAD]}))
+    assert caplog.messages == [
+        "mine: 2 tasks are left out, for no reply could equal their gold answer: d"
+        " ('9^{9^{9^9}}': it holds a tower of exponents); e ('\\\\frac{1}{': it cannot"
+        " be read: \\frac{1}{)"
+    ]
+
+
+def test_golds_may_be_marked_like_the_answers_of_replies():
+    marked = [
+        task("f", "So \\fbox{7}."),
+        task("g", "$\\boxed 5$"),
+        task("h", "3 + 4 = 7\n#### 7"),
+    ]
+    open_box = task("i", "\\boxed{3} or \\boxed{")
+    kept = without_bad_golds(TaskTable("mine", {"train": [*marked, open_box]}))
+    assert kept.num_tasks("train") == 3
+    assert kept.skipped == {"gold answer that cannot be read": 1}

@@ -423,3 +423,28 @@ def test_a_limit(tmp_path: Path):
 def test_options_that_do_not_fit(spec: str, fault: str):
     with pytest.raises(ConfigError, match=fault):
         build_source(spec, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("solution", "answer"),
+    [
+        ("It is $\\boxed 5$.", "5"),
+        ("It is \\fbox{7}.", "7"),
+        ("3 + 4 = 7\n#### 7", "7"),
+        ("It is \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"),
+    ],
+)
+@pytest.mark.parametrize("column", ["solution", "answer"])
+def test_a_solution_marks_its_answer_as_a_reply_does(
+    tmp_path: Path, solution: str, answer: str, column: str
+):
+    lines(tmp_path / "train.jsonl", [{"problem": "p", column: solution}])
+    assert read(tmp_path).task("train", 0).answer == answer
+
+
+def test_a_row_whose_answer_cannot_be_read_is_left_out_and_counted(tmp_path: Path):
+    rows = [*ROWS, {"problem": "What is 3 + 3?", "answer": "\\boxed{3} or \\boxed{"}]
+    lines(tmp_path / "train.jsonl", rows)
+    source = read(tmp_path)
+    assert len(prompts(source)) == 2
+    assert source.skipped == {"an answer that cannot be read": 1}

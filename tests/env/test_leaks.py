@@ -150,6 +150,28 @@ def test_statements_of_short_golds(reply: str, gold: str, revealed: bool):
     assert found(Gold(gold), reply) is revealed
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "### Final Answer\n**142857**",
+        "<Answer>So there are 142857 ways.</Answer>",
+        "The answer is $\\boxed 142857$",
+        "142857 is the answer!",
+        "Final Answer\n---\n285714/2",
+        "\\fbox{\\text{The answer is } 428571/3}",
+    ],
+)
+def test_what_the_grader_would_pay_is_withheld(reply: str):
+    task = Task(id="t", prompt="?", answer="142857")
+    assert run_sync(MathVerifier().verify(task, reply)).correct
+    assert found(Gold.of(task), reply)
+
+
+def test_a_gold_that_is_a_whole_solution_is_kept_by_its_answer():
+    task = Task(id="t", prompt="?", answer="We add.\n#### 142857")
+    assert Gold.of(task).answer == "142857"
+
+
 def test_what_the_policy_said_may_be_repeated():
     gold = Gold("142857")
     assert not found(gold, "Yes, 142857 is right.", "I have 142,857. Is it right?")

@@ -6,6 +6,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from aipo_env.records import Task
+from aipo_env.verifiers.extract import read_gold
 from aipo_env.verifiers.leaks.numerals import MAX_DIGITS
 from aipo_env.verifiers.math.text import MAX_CHARS, clean, number
 
@@ -61,8 +62,9 @@ class Gold:
     @classmethod
     def of(cls, task: Task) -> "Gold":
         """Return the gold of a task."""
+        is_math = task.kind == "math" and not task.tests
         return cls(
-            answer=task.answer,
+            answer=read_gold(task.answer) if is_math else task.answer,
             kind="code" if task.tests else task.kind,
             prompt=task.prompt,
             choices=task.choices,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from aipo_env.verifiers.extract import TAG, boxes, formulas
+from aipo_env.verifiers.extract import TAG, boxes, extract, formulas
 from aipo_env.verifiers.leaks.gold import (
     LONG_SIGNS,
     Gold,
@@ -139,6 +139,10 @@ EDGES = " \t\n*_`\"'$,;:."
 
 def statements_of(gold: Gold, text: str) -> Iterator[str]:
     """Yield what may be a statement of a gold's kind in a text."""
+    # What a grader would read of it, were it the policy's own.
+    reading = extract(text, unmarked=True)
+    if reading.answer and (reading.place != "end" or not is_short(gold)):
+        yield reading.answer
     yield from statements(text, CUE)
     if len(text) <= len(gold.answer) + MAX_BARE_CHARS:
         yield text
