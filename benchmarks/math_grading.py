@@ -26,7 +26,10 @@ from typing import Any
 
 from aipo_env import MathVerifier, Task
 
-OWN = Path(__file__).parents[1] / "tests/env/data/math_cases.jsonl"
+DATA = Path(__file__).parents[1] / "tests/env/data"
+OWN = DATA / "math_cases.jsonl"
+REPLIES = DATA / "replies.jsonl"
+"""Whole replies, half of them wrong, of which the answer must be read first."""
 PEER_LIMIT_S = 5.0
 """Seconds a peer may take for an answer."""
 BOMB_LIMIT_S = 1.5
@@ -48,10 +51,14 @@ def is_marked(row: dict[str, Any]) -> bool:
 
 
 class Ours:
-    """`MathVerifier`, one answer at a time."""
+    """`MathVerifier`, one answer at a time.
 
-    def __init__(self) -> None:
-        self.verifier = MathVerifier(unmarked=True)
+    Args:
+        unmarked: As `MathVerifier`'s; the other graders read unmarked answers, too.
+    """
+
+    def __init__(self, unmarked: bool = True) -> None:
+        self.verifier = MathVerifier(unmarked)
         self.loop = asyncio.new_event_loop()
 
     def __call__(self, row: dict[str, Any]) -> bool | None:
@@ -131,7 +138,8 @@ def string_rules_grader() -> Grader:
     def value(text: str) -> Fraction | None:
         text = re.sub(r"\\frac\{(-?\d{1,99})\}\{(\d{1,99})\}", r"\1/\2", text)
         text = text.replace(",", "")
-        if len(text) >= MAX_FRACTION_CHARS:
+        # An exponent may name more digits than there is memory.
+        if len(text) >= MAX_FRACTION_CHARS or "e" in text.lower():
             return None
         try:
             return Fraction(text)
@@ -358,6 +366,10 @@ def main() -> None:
             name = "own cases without bombs"
             show(name, harmless, in_process, verbose=options.verbose)
         print("injections executed:", int(canary.exists()))
+    # As in training: an answer that nothing marks is none.
+    strict = {"ours": Ours(unmarked=False)}
+    replies = {**graders, **strict}
+    show("answers as they are written", read(REPLIES), replies, verbose=options.verbose)
     if options.public:
         rows = read(options.public)
         show(options.public.stem, rows, graders, verbose=options.verbose)
