@@ -63,10 +63,10 @@ class _StandIn:
         self.num_known += 1
         error = None
         try:
-            form: Any = json.loads(self.known[call])
-            if not isinstance(form, dict) or form.keys() != {RAISED}:
-                return unpack(form)
-            name, reason = map(str, form[RAISED])
+            answer: Any = json.loads(self.known[call])
+            if not isinstance(answer, dict) or answer.keys() != {RAISED}:
+                return unpack(answer)
+            name, reason = map(str, answer[RAISED])
             error = _error_of(name, reason)
         except Exception:  # the program wrote it
             return object()
