@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from aipo_env import Scenario
 from aipo_learner.run.checkpoint_size import checkpoint_bytes
 from aipo_learner.run.folder import Run
-from aipo_learner.run.words import bytes_text, counted
+from aipo_learner.run.words import bytes_text, in_units
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
 
@@ -63,7 +63,7 @@ def of_what_is_played(config: TrainConfig, scenario: Scenario) -> Iterator[str]:
     limit = scenario.rules.max_policy_tokens
     yield (
         f"{name}  a step: at most {num_rollouts} rollouts x {limit} tokens ="
-        f" {counted(num_rollouts * limit)} tokens to sample"
+        f" {in_units(num_rollouts * limit)} tokens to sample"
     )
 
 
@@ -83,7 +83,7 @@ def of_what_was_loaded(
     yield f"{name}  {of_policy(config.policy, model, sampler)}"
     if config.compute.lora_rank:
         num_params -= num_trained
-        yield f"{name}  adapters: {counted(num_trained)} parameters are trained"
+        yield f"{name}  adapters: {in_units(num_trained)} parameters are trained"
     size = checkpoint_bytes(config, num_params=num_params, num_trained=num_trained)
     yield (
         f"{name}  a checkpoint: {bytes_text(size)} every {config.checkpoint_every}"
@@ -101,6 +101,6 @@ def of_policy(policy: str, model: PreTrainedModel, sampler: str) -> str:
     """
     dtype = str(model.dtype).removeprefix("torch.")
     return (
-        f"policy: {policy}, {counted(model.num_parameters())} parameters, {dtype},"
+        f"policy: {policy}, {in_units(model.num_parameters())} parameters, {dtype},"
         f" {model.device}; sampler: {sampler}"
     )

@@ -5,7 +5,7 @@ import time
 from aipo_env import Episode, EpisodeRunner
 from aipo_learner.policy.distributed import world_size
 from aipo_learner.run.progress import SEPARATOR
-from aipo_learner.run.words import counted, percent
+from aipo_learner.run.words import in_units, percent
 from aipo_learner.samplers.base import Sampler
 
 
@@ -43,7 +43,7 @@ class RolloutMeter:
         parts = [f"{self._name} {self._num_done}/{self.total}{whose}"]
         rate = self._tokens_per_second()
         if rate is not None:
-            parts.append(f"{counted(rate)} tok/s")
+            parts.append(f"{in_units(rate)} tok/s")
         num_consulting = self.runner.num_consulting if self.runner else 0
         if num_consulting:
             parts.append(f"consulting {num_consulting}")

@@ -18,7 +18,7 @@ from aipo_env import DataError, bounded_lines, check_line, write_anew
 from aipo_learner.run.loggers import Logger, log_to, open_loggers
 from aipo_learner.run.progress import say
 from aipo_learner.run.scores import SCORE, best_step
-from aipo_learner.run.words import counted, percent
+from aipo_learner.run.words import in_units, percent
 
 _Form = Callable[[float], str]
 _SHOWN: dict[str, tuple[str, _Form]] = {
@@ -147,7 +147,7 @@ class MetricsLog:
             if name in row
         ]
         if tokens_per_second is not None:
-            cells.append(f"{counted(tokens_per_second)} tok/s")
+            cells.append(f"{in_units(tokens_per_second)} tok/s")
         minutes = self._seconds_left(step) / _SECONDS_PER_MINUTE
         note = f"  no gradient: {why_idle}" if why_idle else ""
         self._print(step, f"{'  '.join(cells)}  {minutes:.1f} min left{note}")

@@ -10,10 +10,10 @@ _AGES = ((86_400, "d"), (3600, "h"), (60, "min"))
 """Seconds of each unit of time, the largest first."""
 
 
-def counted(number: float) -> str:
+def in_units(number: float) -> str:
     """Return a number with three digits at most.
 
-    >>> [counted(number) for number in (7, 950, 4123, 41_230, 1_234_567)]
+    >>> [in_units(number) for number in (7, 950, 4123, 41_230, 1_234_567)]
     ['7', '950', '4.1k', '41k', '1.2M']
     """
     for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
