@@ -55,6 +55,8 @@ class Tally:
 
     `false_positives` and `false_negatives` are, of the `num_labelled` lines that say
     what is expected, those that count as right and should not, and the other way round.
+    Of statuses no more is compared than whether they are right; a line that ends in an
+    error is labelled only if that is expected.
     """
 
     right: int = 0
@@ -65,11 +67,12 @@ class Tally:
     false_positives: int = 0
     false_negatives: int = 0
 
-    def count(self, verdict: Mapping[str, Any], expected: bool | None) -> None:
+    def count(self, verdict: Mapping[str, Any], expected: bool | str | None) -> None:
         """Count a verdict, by its fields, and whether it is the one expected."""
         is_right = verdict["correct"]
         if is_right is None:
             self.errors += 1
+            self.num_labelled += expected == verdict["status"]
             return
         if is_right:
             self.right += 1
@@ -78,9 +81,10 @@ class Tally:
         else:
             self.wrong += 1
         if expected is not None:
+            should_be_right = expected in (True, "correct")
             self.num_labelled += 1
-            self.false_positives += is_right and not expected
-            self.false_negatives += expected and not is_right
+            self.false_positives += is_right and not should_be_right
+            self.false_negatives += should_be_right and not is_right
 
     def __str__(self) -> str:
         num_lines = self.right + self.wrong + self.no_answer + self.errors
@@ -122,6 +126,7 @@ class _Lines:
                 yield verdict
 
     async def _line(self, number: int, line: bytes) -> dict[str, Any]:
+        expected = None
         try:
             row = read_line(line)
             if not isinstance(row, dict):
@@ -141,7 +146,7 @@ class _Lines:
             reason = message_of(error)
         failure = judged("error", reason=f"line {number}: {reason}")
         verdict = {**asdict(failure), "line": number}
-        self.tally.count(verdict, None)
+        self.tally.count(verdict, expected)
         return verdict
 
     async def _row(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -153,8 +158,8 @@ class _Lines:
         raise NotImplementedError
 
 
-def _expected(row: dict[str, Any]) -> bool | None:
-    """Return whether a line's answer should count as right; None where it says nothing.
+def _expected(row: dict[str, Any]) -> bool | str | None:
+    """Return what a line says of its verdict: right or not, a status, or nothing.
 
     Raises:
         DataError: It says neither a truth value nor the status of a verdict.
@@ -167,7 +172,7 @@ def _expected(row: dict[str, Any]) -> bool | None:
             f"field 'expected' is {shown(expected)}; use true, false, or the status of"
             ' the verdict, as "wrong"'
         )
-    return bool(expected == "correct")
+    return str(expected)
 
 
 def _batches(

@@ -37,7 +37,7 @@ def verify(
 
     The last line counts them: on standard output, or on standard error where the
     verdicts go there. A line may say what is "expected" of it, true, false or a status;
-    what comes out otherwise is counted too.
+    which are right and should not be, or the other way round, is counted too.
 
     Args:
         file: The JSON lines.

@@ -366,6 +366,25 @@ def test_the_last_line_counts(tmp_path: Path, capsys: pytest.CaptureFixture):
     )
 
 
+def test_an_error_is_labelled_where_it_is_expected(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    bad = {"gold": "", "pred": "7", "form": "answer"}
+    right = {"gold": "7", "pred": "7", "form": "answer"}
+    lines = [
+        {**bad, "expected": "error"},
+        {**bad, "expected": "wrong"},
+        {**bad, "expected": True},
+        {**right, "expected": "error"},
+        {**right, "expected": "no_answer"},
+        {**right, "pred": "8", "expected": "no_answer"},
+    ]
+    assert summary(tmp_path, capsys, *lines) == (
+        "lines 6: right 2, wrong 1, no answer 0, errors 3; with 'expected' 4: false"
+        " positives 2, false negatives 0"
+    )
+
+
 def test_a_label_that_is_none_is_an_error_of_its_line(tmp_path: Path):
     lines = [
         {"gold": "7", "pred": "7", "form": "answer", "expected": label}
