@@ -63,10 +63,10 @@ class _StandIn:
         self.num_known += 1
         error = None
         try:
-            answer: Any = json.loads(self.known[call])
-            if not isinstance(answer, dict) or answer.keys() != {RAISED}:
-                return unpack(answer)
-            name, reason = map(str, answer[RAISED])
+            result: Any = json.loads(self.known[call])
+            if not isinstance(result, dict) or result.keys() != {RAISED}:
+                return unpack(result)
+            name, reason = map(str, result[RAISED])
             error = _error_of(name, reason)
         except Exception:  # the program wrote it
             return object()
