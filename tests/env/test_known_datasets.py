@@ -71,6 +71,16 @@ MATH_TRAIN = {
 # Each: short name or id, file, row, gold answer, meta.
 SETS = [
     (
+        "gsm8k",
+        "main/train-00000-of-00001.parquet",
+        {
+            "question": "p",
+            "answer": "She has 16 - 3 = <<16-3=13>>13.\n13 * 2 = <<13*2=26>>26\n#### 26",
+        },
+        "26",
+        {},
+    ),
+    (
         "aime_2024",
         "data/train-00000-of-00001.parquet",
         {
@@ -234,7 +244,7 @@ def test_every_schema(
 
 def test_the_table_itself():
     table = {dataset.id: dataset for dataset in known_datasets().values()}
-    assert len(table) == 20
+    assert len(table) == 21
     tested = {known_datasets()[row[0].lower()].id for row in SETS}
     assert set(table) - tested == {
         "Idavidrein/gpqa",
@@ -265,6 +275,7 @@ def test_the_table_itself():
         "dapo_math_17k": 0,
         "openr1_math": 93733,
         "deepscaler": 40315,
+        "gsm8k": 7473,
     }
 
 
