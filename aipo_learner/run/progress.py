@@ -135,10 +135,9 @@ class Progress:
     def _print_if_due(self) -> None:
         """Print a plain line if nothing was said for long."""
         now = time.monotonic()
-        if now < self._due_s:
-            return
+        # Also where none is due: what has a rate takes it from the first look on.
         line = self.line()
-        if line:
+        if line and now >= self._due_s:
             say(self._console, line)
             self._due_s = now + self._every_s
 

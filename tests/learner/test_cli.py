@@ -295,3 +295,32 @@ def test_help_needs_neither_torch_nor_transformers():
             "assert not {'torch', 'transformers'} & set(sys.modules)"
         )
         subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_a_command_that_is_given_again_says_what_it_found(tmp_path: Path, capsys):
+    out = tmp_path / "mine"
+    words = ["train", "--recipe", "toy", "--out", str(out), "--num-steps", "1"]
+    words += ["--groups-per-step", "2", "--group-size", "2"]
+    assert main(words) == 0
+    policy = out / "checkpoints" / "step-000001" / "policy"
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "mine  policy tiny, toy: loading"
+    assert last == f"Done. Policy: {policy}"
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "mine  policy tiny, toy: loading",
+        f"Done before, and nothing to do: {out} has made 1 of 1 steps. Policy:"
+        f" {policy}. A larger --num-steps goes on.",
+    ]
+
+
+def test_a_checkpoint_to_start_from_needs_an_environment_and_no_policy(capsys):
+    words = ["train", "--resume-from", "runs/x/checkpoints/step-000050"]
+    assert main(words) == 2
+    assert "no environment is named for the policy 'runs/x/che" in (
+        capsys.readouterr().err
+    )
+    assert main([*words, "--environment", "toy"]) == 2
+    assert "resume_from='runs/x/checkpoints/step-000050' is no checkpoint" in (
+        capsys.readouterr().err
+    )

@@ -245,3 +245,12 @@ def test_a_checkpoint_is_about_as_large_as_was_said(tmp_path: Path):
     assert num_bytes(weights[1]) + weights[0].stat().st_size == pytest.approx(
         said, rel=0.02
     )
+
+
+def test_the_first_plain_line_has_looked_before():
+    said = io.StringIO()
+    looks = iter(range(1, 1_000_000))
+    progress = Progress(Console(file=said), first_s=0.6, every_s=600)
+    with progress, progress.part(lambda: f"look {next(looks)}"):
+        until(lambda: bool(said.getvalue()))
+    assert int(said.getvalue().split()[1]) > 1
