@@ -339,6 +339,8 @@ READERS = {
     ),
     "sentences": Reader(lambda text: chat._SENTENCE_END.split(text), 20_000, chat),
 }
+NUM_ATTACKS = 120
+"""Of a reader, drawn from all those that its patterns have."""
 MAX_S = 0.25
 """On a machine that does other things as well; what holds the event loop is asserted
 below.
@@ -346,11 +348,11 @@ below.
 
 
 def texts(reader: Reader, size: int) -> list[str]:
-    """Return attacks of a size, a few hundred for each reader."""
+    """Return attacks of a size, two for each that is drawn."""
     pairs = [
         pair for pattern in patterns_of(reader.modules) for pair in attacks(pattern)
     ]
-    picked = random.Random(0).sample(pairs, min(len(pairs), 400))
+    picked = random.Random(0).sample(pairs, min(len(pairs), NUM_ATTACKS))
     return [
         (before + pump * (size // len(pump)))[: size - 1] + end
         for before, pump in picked
