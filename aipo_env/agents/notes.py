@@ -10,8 +10,8 @@ from typing import Any
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.errors import ConfigError
-from aipo_env.records import Task
 from aipo_env.tasks.base import TaskSource, finite_tasks
+from aipo_env.verifiers.extract import formulas
 from aipo_env.verifiers.math.verifier import MathVerifier
 
 MAX_QUERY_CHARS = 4_000
@@ -100,13 +100,21 @@ class NotesAgent:
 
     async def _mistake(self, problem: str, claim: str) -> str:
         """Say which mistake leads to the result of a claim; "" if none is known."""
-        verifier = MathVerifier(unmarked=True)
+        verifier = MathVerifier()
+        candidates = [content for _, _, content in formulas(claim)][-MAX_RESULTS:]
+        # Of prose without a formula, the last number is what it comes to.
+        candidates = candidates or _NUMBERS.findall(claim)[-1:]
         for result, reason in self._mistakes.get(problem, {}).items():
-            task = Task(id="claim", prompt=problem, answer=result)
-            verdict = await verifier.verify(task, claim)
-            if verdict.correct:
-                return f"wrong at {result}; {reason}"
+            for candidate in candidates:
+                verdict = await verifier.grade(result, candidate)
+                if verdict.correct:
+                    return f"wrong at {result}; {reason}"
         return ""
+
+
+MAX_RESULTS = 3
+"""So many formulas of a claim, the last ones, are compared with wrong results."""
+_NUMBERS = re.compile(r"[-+]?\d{1,30}(?:\.\d{1,30})?(?:/\d{1,30})?")
 
 
 def check_arithmetic(text: str) -> str:

@@ -335,14 +335,16 @@ HOSTILE = st.one_of(
 )
 
 
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) in a JSON value."""
+def places(value: Any, depth: int = 0) -> list[tuple[Any, Any]]:
+    """Every (container, key) in a JSON value, as far in as a row has any."""
+    if depth > 20:
+        return []
     items = list(value.items() if isinstance(value, dict) else enumerate(value))
     inner = [
         pair
         for _, item in items
         if isinstance(item, dict | list)
-        for pair in places(item)
+        for pair in places(item, depth + 1)
     ]
     return [(value, key) for key, _ in items] + inner
 

@@ -805,9 +805,9 @@ def test_a_run_goes_on_with_the_template_that_it_began_with(
     own = file.read_text()
     file.write_text(CHAT_TEMPLATE)
     with pytest.raises(PolicyError, match="with another chat template than"):
-        run(1)
+        run(2)
     file.write_text(own)
-    run(1)
+    run(2)
 
 
 TRL = "trl==1.16.0"

@@ -1,6 +1,5 @@
 """What a run says and keeps when a step fails."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,19 +162,13 @@ def test_a_mean_over_nothing_is_within_bounds():
         check_bounds({"entropy": 0.5}, {"kl_ref": [None, 1]})
 
 
-def test_a_prompt_that_fills_the_context_ends_its_episodes_and_not_the_run(
+def test_a_prompt_that_fills_the_context_is_named_before_the_first_step(
     tmp_path: Path,
 ):
-    train(
-        config(
-            tmp_path,
-            num_steps=1,
-            environment=Environment(rules={"max_context_tokens": 12}),
-        ),
-        Console(quiet=True),
+    settings = config(
+        tmp_path,
+        num_steps=1,
+        environment=Environment(rules={"max_context_tokens": 12}),
     )
-    [row] = [
-        json.loads(line)
-        for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert row["groups/constant"] == 2
+    with pytest.raises(ConfigError, match="leaves the policy no token behind the pr"):
+        train(settings, Console(quiet=True))
