@@ -101,7 +101,9 @@ class NotesAgent:
     async def _mistake(self, problem: str, claim: str) -> str:
         """Say which mistake leads to the result of a claim; "" if none is known."""
         verifier = MathVerifier()
-        candidates = [content for _, _, content in formulas(claim)][-MAX_RESULTS:]
+        candidates = [content for _, _, content in formulas(claim)][
+            -MAX_FORMULAS_OF_CLAIM:
+        ]
         # Of prose without a formula, the last number is what it comes to.
         candidates = candidates or _NUMBERS.findall(claim)[-1:]
         for result, reason in self._mistakes.get(problem, {}).items():
@@ -112,7 +114,7 @@ class NotesAgent:
         return ""
 
 
-MAX_RESULTS = 3
+MAX_FORMULAS_OF_CLAIM = 3
 """So many formulas of a claim, the last ones, are compared with wrong results."""
 _NUMBERS = re.compile(r"[-+]?\d{1,30}(?:\.\d{1,30})?(?:/\d{1,30})?")
 
