@@ -1,5 +1,6 @@
 """A policy measured on one task set after another: the work of `aipo eval`."""
 
+import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -154,7 +155,11 @@ def _open_samples(
     # How many there are changes none of them.
     del settings["samples"]
     environment = environments(options)[name]
-    settings |= {"tasks": name, "environment": _described(environment)}
+    settings |= {
+        "tasks": name,
+        "environment": _described(environment),
+        "digest": _digest(scenario),
+    }
     samples = SampleFile(folder, options.policy, settings)
     samples.open()
     num_before = samples.count(aided=False) + samples.count(aided=True)
@@ -173,6 +178,17 @@ def _open_samples(
             markup=False,
         )
     return samples
+
+
+def _digest(scenario: Scenario) -> str:
+    """Return a hash of the held-out tasks: a file may change under its name."""
+    digest = hashlib.sha256()
+    # An endless source is told apart by its spec and the seed.
+    for index in range(scenario.source.num_tasks("test") or 0):
+        task = scenario.source.task("test", index)
+        parts = json.dumps([task.id, task.prompt, task.answer, task.choices])
+        digest.update(parts.encode())
+    return digest.hexdigest()
 
 
 def _described(environment: Environment) -> Any:

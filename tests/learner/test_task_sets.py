@@ -372,3 +372,16 @@ def test_samples_of_other_settings_are_replaced_and_that_is_said(
     assert num_played == 6
     assert "samples of another policy or of other settings are replaced in" in text
     assert len((out / "samples.jsonl").read_text().splitlines()) == 7
+
+
+def test_samples_of_a_file_that_has_changed_do_not_count(
+    tokenizer: Any, tmp_path: Path
+):
+    path, out = tmp_path / "mine.jsonl", tmp_path / "out"
+    for answer in ("4", "5"):
+        row = {"id": "a", "prompt": f"What is {answer}?", "answer": answer}
+        path.write_text(json.dumps(row))
+        options = {"tasks": f"file:{path}", "num_tasks": 1, "samples": 2, "out": out}
+        sampler = Counting(tokenizer)
+        measure_task_sets(sampler, EvalOptions(**options), Console(quiet=True))
+        assert sampler.num_voices == 2
