@@ -147,15 +147,23 @@ from aipo_env.sandboxes.base import Limits, Program, RunResult, Sandbox
 from aipo_env.sandboxes.self_test import open_sandbox
 from aipo_env.shipped import data_folder
 from aipo_env.stored import lint_episodes, read_episodes
-from aipo_env.tasks.base import TaskSource, TaskTable, build_source, task_index
+from aipo_env.tasks.base import (
+    TaskSource,
+    TaskTable,
+    build_source,
+    task_index,
+    tasks_digest,
+    trained_on,
+)
 from aipo_env.tasks.contamination import (
     ContaminationIndex,
     check_contamination,
     without_contaminated,
 )
-from aipo_env.tasks.datasets import Dataset, known_datasets
+from aipo_env.tasks.datasets import Dataset, find_dataset, known_datasets
 from aipo_env.tasks.file import FileSource
 from aipo_env.tasks.rows import need
+from aipo_env.tasks.spellings import source_spec
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import CannedAgent, FaultServer, FaultyAgent, ScriptedPolicy
 from aipo_env.threads import all_of
@@ -357,6 +365,7 @@ __all__ = [
     "episodes_section",
     "escape_terminal",
     "evaluation_key",
+    "find_dataset",
     "finish",
     "flag_types",
     "free_key",
@@ -388,11 +397,14 @@ __all__ = [
     "shift_of",
     "short_forms",
     "shown",
+    "source_spec",
     "start",
     "suggest",
     "take_turn",
     "takes_episode",
     "task_index",
+    "tasks_digest",
+    "trained_on",
     "without_contaminated",
     "write_anew",
     "write_episodes",

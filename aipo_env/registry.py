@@ -410,6 +410,7 @@ TASKS = Registry(
         "file": "aipo_env.tasks.file:FileSource",
         "shipped": "aipo_env.tasks.file:shipped",
         "hf": "aipo_env.tasks.hub:hub_source",
+        "mix": "aipo_env.tasks.mixture:mix",
         "reasoning_gym": "aipo_env.tasks.reasoning_gym:reasoning_gym_source",
     },
 )

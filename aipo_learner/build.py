@@ -176,6 +176,8 @@ def build_training(
         for line in of_what_is_played(config, scenario):
             say(console, line)
         held_out = _build_held_out(config, scenario)
+        if not config.source.is_stored:
+            run.check_data(scenario.source)
         model, tokenizer = build_policy(config, run.policy_path())
         run.check_template(tokenizer)
         max_tokens = _max_sampled_tokens(config, scenario, held_out)
@@ -270,7 +272,9 @@ def _build_held_out(config: TrainConfig, scenario: Scenario) -> Scenario:
     """Return what is evaluated on schedule; what is trained in where nothing is."""
     if not config.evaluation.every:
         return scenario
-    return held_out_scenario(config.evaluation, config.environment, seed=config.seed)
+    return held_out_scenario(
+        config.evaluation, config.environment, scenario.source, seed=config.seed
+    )
 
 
 def _max_sampled_tokens(

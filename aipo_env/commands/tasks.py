@@ -18,6 +18,7 @@ from aipo_env.tasks.contamination import (
     check_contamination,
 )
 from aipo_env.tasks.contamination import held_out as held_out_index
+from aipo_env.tasks.datasets import known_datasets
 from aipo_env.verifiers.golds import without_bad_golds
 from aipo_env.verifiers.solutions import solution_verdicts
 from aipo_env.verifiers.unit_tests import CodeVerifier
@@ -25,7 +26,7 @@ from aipo_env.viewer.render import escape_terminal
 
 
 def tasks(
-    source: Positional[str],
+    source: Positional[str] = "",
     held_out: tuple[str, ...] = (),
     hashes: Path | None = None,
     solutions: bool = False,
@@ -33,11 +34,12 @@ def tasks(
 ) -> None:
     """Count the tasks of a source, and find those that stand among held-out tasks too.
 
-    Tasks that were left out are counted with the reason.
+    Tasks that were left out are counted with the reason. Without a source, list the
+    data sets that are known by a name.
 
     Args:
-        source: Where tasks come from: "hf:dapo_math_17k", "file:tasks.jsonl", or the id
-            of an environment.
+        source: Where tasks come from: "gsm8k", "file:tasks.jsonl,prompt=question", two
+            with " + " between them, or the id of an environment.
         held_out: Sources, or hash lists (FILE.json), whose test tasks must not be
             trained on.
         hashes: Write a hash list of the source's test tasks: hashes alone, no text.
@@ -45,6 +47,9 @@ def tasks(
             and name those that fail.
         sandbox: Where they are run, as in `aipo verify`.
     """
+    if not source:
+        _list_known()
+        return
     environment = environment_named(source, Environment()).resolved()
     spec = "toy" if environment.source is None else environment.source
     usable = without_bad_golds(build_source(spec, 0))
@@ -74,6 +79,22 @@ def tasks(
     if report.found:
         raise DataError(f"{counts}. `aipo train --held-out` leaves them out.")
     print(counts)
+
+
+def _list_known() -> None:
+    """Print the names of known data sets, what each is for, and where it comes from."""
+    print("name            for    tasks  data set")
+    known = {dataset.id: dataset for dataset in known_datasets().values()}
+    for dataset in known.values():
+        if not dataset.names:
+            continue
+        uses = "both" if dataset.test_split else dataset.role
+        size = str(dataset.rows or "")
+        print(f"{dataset.short_name:15} {uses:5} {size:>6}  {dataset.id}")
+    print()
+    print("One is a source by its name, in any case: aipo tasks gsm8k; any other data")
+    print("set of the hub as hf:OWNER/NAME,prompt=COLUMN,answer=COLUMN, and a file of")
+    print("your own as file:tasks.jsonl,prompt=COLUMN,answer=COLUMN.")
 
 
 def _check_solutions(source: TaskSource, sandbox: str) -> None:

@@ -28,7 +28,7 @@ from aipo_env.records import ConsultKind
 from aipo_env.registry import TASKS, Spec, construct
 from aipo_env.rollout.rules import DialogueRules
 from aipo_env.tasks.base import TaskSource
-from aipo_env.tasks.datasets import known_datasets
+from aipo_env.tasks.spellings import source_spec
 from aipo_env.verifiers.base import Verifier
 
 SourceSpec = Union[Spec, TaskSource]  # noqa: UP007
@@ -264,7 +264,7 @@ EnvironmentSpec = Union[Environment, str, Mapping[str, Any], TaskSource]  # noqa
 
 def is_id(text: str) -> bool:
     """Return whether a text is a Gymnasium id, and no spec of a task source."""
-    if _ID.fullmatch(text) is None or text.lower() in known_datasets():
+    if _ID.fullmatch(text) is None or source_spec(text) != text:
         return False
     kind, colon, _ = text.partition(":")
     # A package may give its tasks a short name that is its own, and register ids too.

@@ -1,21 +1,25 @@
 """What a task source is, the one in memory, and the order in which tasks are read."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aipo_env.errors import DataError
+from aipo_env.errors import ConfigError, DataError
 from aipo_env.keys import Salt, keyed_rng
 from aipo_env.records import Split, Task
 from aipo_env.registry import TASKS, Spec
-from aipo_env.tasks.datasets import known_datasets
+from aipo_env.tasks.spellings import source_spec
 
 _STRIDE = 1_000_003
 """How far apart the readings of an endless source by neighbouring seeds start."""
+MAX_READINGS = 10_000_000
+"""Tasks of an epoch by weights, repeated ones counted: more takes too much memory."""
 _NUM_INDICES = 2**31
 """Tasks of an endless source: an index fits into 32 bits, whatever keeps it."""
 
@@ -41,6 +45,8 @@ class TaskTable:
         default_agents: Who is consulted unless the environment says; "none" where
             nobody is at hand. Any source may have this attribute.
         is_checked: Every gold answer is known to be one that can be read.
+        weights: The shares of an epoch of training that tasks have by their `source`;
+            empty: each task is read once. Any source may have this attribute.
     """
 
     name: str
@@ -48,6 +54,7 @@ class TaskTable:
     skipped: Mapping[str, int] = field(default_factory=dict)
     default_agents: Spec = field(default="none", repr=False)
     is_checked: bool = field(default=False, repr=False)
+    weights: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     def num_tasks(self, split: Split) -> int:
         """Return how many tasks the split has."""
@@ -63,8 +70,8 @@ class TaskTable:
             sizes = [f"{name} {len(tasks)}" for name, tasks in self.tasks.items()]
             raise DataError(
                 f"{self.name}: no row belongs to the {split!r} split (tasks held:"
-                f" {', '.join(sizes) or 'none'}). Ask for another split or source; rows"
-                " of a file of yours belong to both unless they have a 'split'."
+                f" {', '.join(sizes) or 'none'}). Ask for another split or source; of a"
+                " file, test=0.2 holds out a fifth of the rows, and test=1 all of them."
             )
         return self.tasks[split][index % self.num_tasks(split)]
 
@@ -73,18 +80,14 @@ def build_source(spec: Spec | TaskSource, seed: int) -> TaskSource:
     """Build a task source from its spec.
 
     Args:
-        spec: `toy:difficulty=2,seed=7`, `file:PATH`, `hf:OWNER/NAME`, `math500`; a
-            source is returned as it is.
+        spec: `toy:difficulty=2,seed=7`, `file:PATH`, `hf:OWNER/NAME`, `math_500`,
+            several with ` + ` between them; a source is returned as it is.
         seed: The toy world's, unless the spec gives its own.
 
     Raises:
         ConfigError: Unknown source or option. DataError: an unreadable file.
     """
-    if isinstance(spec, str):
-        name = spec.partition(",")[0].lower()
-        if name in known_datasets():
-            spec = f"hf:{spec}"
-    return TASKS.build(spec, seed=seed)  # type: ignore[no-any-return]
+    return TASKS.build(source_spec(spec), seed=seed)  # type: ignore[no-any-return]
 
 
 def finite_tasks(source: TaskSource) -> Iterator[Task]:
@@ -96,21 +99,101 @@ def finite_tasks(source: TaskSource) -> Iterator[Task]:
             yield source.task(split, index)
 
 
+def tasks_digest(source: TaskSource, split: Split) -> str:
+    """Return a hash of the tasks of a split: a file may change under its name.
+
+    Of problems, answers and options, in their order; the tests of code tasks, which may
+    be large, are not in it. Empty for an endless source.
+    """
+    num_tasks = source.num_tasks(split)
+    if num_tasks is None:
+        return ""
+    digest = hashlib.sha256()
+    for index in range(num_tasks):
+        task = source.task(split, index)
+        parts = json.dumps([task.id, task.prompt, task.answer, task.choices])
+        digest.update(parts.encode())
+    return digest.hexdigest()
+
+
+def trained_on(training: TaskSource, evaluation: TaskSource) -> list[Task]:
+    """Return the test tasks of one source whose problems another one trains on.
+
+    None where one of them is endless.
+    """
+    if training.num_tasks("train") is None:
+        return []
+    problems = {
+        training.task("train", index).prompt.strip()
+        for index in range(training.num_tasks("train") or 0)
+    }
+    num_tasks = evaluation.num_tasks("test") or 0
+    tasks = [evaluation.task("test", index) for index in range(num_tasks)]
+    return [task for task in tasks if task.prompt.strip() in problems]
+
+
 def task_index(source: TaskSource, split: Split, position: int, seed: int) -> int:
     """Return the task at `position` of an endless reading.
 
     Each epoch of a finite source is shuffled anew; where a reading of an endless one
-    starts, the seed says.
+    starts, the seed says. In an epoch of training each task is read once; of sources
+    that have weights, as often as `weighted_epoch` says.
     """
     size = source.num_tasks(split)
     if not size:
         return (seed * _STRIDE + position) % _NUM_INDICES
-    epoch, within = divmod(position, size)
-    return int(_order(size, seed, epoch)[within])
+    if split != "train" or not getattr(source, "weights", None):
+        epoch, within = divmod(position, size)
+        return int(_order(size, seed, epoch)[within])
+    table: Any = source
+    readings: NDArray[np.int64] = weighted_epoch(table)
+    epoch, within = divmod(position, len(readings))
+    return int(readings[_order(len(readings), seed, epoch)[within]])
 
 
 # Every task asks for it; a run is in one epoch of each split, or between two.
 @lru_cache(4)
 def _order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of one epoch: int64[size], each index of a task once."""
+    """Return the order of one epoch: int64[size], each place once."""
     return keyed_rng([seed], Salt.TASK_ORDER, epoch).permutation(size)
+
+
+@lru_cache(4)
+def weighted_epoch(source: Any) -> NDArray[np.int64]:
+    """Return which training tasks an epoch of a source with weights reads.
+
+    The tasks of one origin are read equally often, or some once more than others, and
+    all of them together have the share that their weight gives. The origin with the
+    most tasks for its weight is read once, so that every task is.
+
+    Args:
+        source: Has `weights`, by the `source` of its tasks.
+
+    Returns:
+        int64[readings], each an index of a task.
+
+    Raises:
+        ConfigError: An origin has no training task, or the epoch would be too long.
+    """
+    places: dict[str, list[int]] = {name: [] for name in source.weights}
+    for index in range(source.num_tasks("train")):
+        places[source.task("train", index).source].append(index)
+    for name, indices in places.items():
+        if not indices:
+            raise ConfigError(
+                f"task: {name!r} has a weight and no training task. Leave it out."
+            )
+    scale = max(len(indices) / source.weights[name] for name, indices in places.items())
+    num_readings = scale * sum(source.weights.values())
+    if num_readings > MAX_READINGS:
+        raise ConfigError(
+            f"task: by these weights an epoch would have {num_readings:.3g} tasks, more"
+            f" than {MAX_READINGS:,}. Give weights that are nearer to the sizes, or"
+            " limit the largest source."
+        )
+    return np.concatenate(
+        [
+            np.resize(indices, max(1, round(scale * source.weights[name])))
+            for name, indices in places.items()
+        ]
+    )

@@ -186,6 +186,7 @@ def without_contaminated(source: TaskSource, evaluation: Sequence[str]) -> TaskS
         tasks={"train": train, "test": test},
         skipped=skipped,
         default_agents=getattr(source, "default_agents", "none"),
+        weights=getattr(source, "weights", {}),
     )
 
 

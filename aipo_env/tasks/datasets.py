@@ -38,7 +38,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "mbpp": read_mbpp,
 }
 """What makes the fields of a task of a row whose columns are not for us to choose."""
-_ID_DIGITS = 16
+ID_DIGITS = 16
 """Hexadecimal digits of a prompt's hash in the id of its task."""
 
 
@@ -67,6 +67,8 @@ class Dataset:
         date: The column by which a window of days is chosen.
         is_repeated: Whether problems come several times; each is kept once.
         rows: How many rows there are by default; 0: unknown.
+        test_split: The part of a training set that is its own test set; `test_rows` as
+            `rows`.
     """
 
     id: str
@@ -85,8 +87,15 @@ class Dataset:
     date: str = ""
     is_repeated: bool = False
     rows: int = 0
+    test_split: str = ""
+    test_rows: int = 0
     licence: str = ""
     no_republish: bool = False
+
+    @property
+    def short_name(self) -> str:
+        """What it is called; it begins the ids of its tasks."""
+        return self.names[0] if self.names else self.id.rpartition("/")[2]
 
     @property
     def columns(self) -> set[str]:
@@ -110,12 +119,10 @@ class Dataset:
         """
         read = _READERS.get(self.read, self._fields)
         fields = read(row)
-        own_name = self.id.rpartition("/")[2]
-        name = self.names[0] if self.names else own_name
-        digest = _digest(fields["prompt"]).hex()
+        digest = prompt_digest(fields["prompt"]).hex()
         return Task(
             **fields,
-            id=f"{name}-{digest[:_ID_DIGITS]}",
+            id=f"{self.short_name}-{digest[:ID_DIGITS]}",
             meta=self._meta(row),
             source=self.id,
             licence=self.licence,
@@ -125,7 +132,7 @@ class Dataset:
         """Return what is kept beside a row's task."""
         meta: dict[str, Any] = {}
         for name, path in self.meta.items():
-            value = _pick(row, path)
+            value = value_at(row, path)
             if value is None:
                 continue
             # A parquet file may hold dates and decimals, which are no JSON.
@@ -136,7 +143,7 @@ class Dataset:
 
     def problem(self, row: Mapping[str, Any]) -> str:
         """Return the row's problem as it stands, by which repeated ones are known."""
-        return str(_pick(row, self.prompt[0])).strip()
+        return str(value_at(row, self.prompt[0])).strip()
 
     def _fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a row's task that its columns hold."""
@@ -173,9 +180,33 @@ def _order_of_options(prompt: str, num_options: int) -> list[int]:
     """
 
     def key(index: int) -> bytes:
-        return _digest(f"{index} {prompt}")
+        return prompt_digest(f"{index} {prompt}")
 
     return sorted(range(num_options), key=key)
+
+
+def find_dataset(name: str) -> Dataset | None:
+    """Return the data set that is meant by an id or a short name; None if none is.
+
+    In a short name neither case nor `-` and `_` count: `GSM8K`, `MATH-500`.
+    """
+    exact = known_datasets().get(name.lower())
+    if exact is not None or "/" in name:
+        return exact
+    return _folded_names().get(_folded(name))
+
+
+@cache
+def _folded_names() -> dict[str, Dataset]:
+    return {
+        _folded(name): dataset
+        for dataset in known_datasets().values()
+        for name in dataset.names
+    }
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.lower())
 
 
 @cache
@@ -190,7 +221,8 @@ def known_datasets() -> dict[str, Dataset]:
     }
 
 
-def _digest(text: str) -> bytes:
+def prompt_digest(text: str) -> bytes:
+    """Return a hash of a problem, by which it is known again."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
@@ -201,7 +233,7 @@ def _text(row: Mapping[str, Any], paths: Sequence[str], what: str) -> str:
         Unusable: None is filled, or one with neither text nor a number.
     """
     for path in paths:
-        value = _pick(row, path)
+        value = value_at(row, path)
         # A column of whole numbers with gaps is read as floats.
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -227,7 +259,7 @@ def _gold(row: Mapping[str, Any], paths: Sequence[str]) -> str:
     return gold
 
 
-def _pick(row: Mapping[str, Any], path: str) -> Any:
+def value_at(row: Mapping[str, Any], path: str) -> Any:
     """Follow a path into a row; None where it leads nowhere."""
     # A column's own name may hold a full stop.
     steps = [path] if path in row else path.split(".")

@@ -4,7 +4,7 @@ import fnmatch
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from aipo_env.errors import ConfigError, DataError, check_whole, suggest
 from aipo_env.records import Split, Task
 from aipo_env.tasks.base import TaskTable
-from aipo_env.tasks.datasets import Dataset, known_datasets
+from aipo_env.tasks.datasets import Dataset, find_dataset, known_datasets
 from aipo_env.tasks.rows import SUFFIXES, Unusable, need, read_rows
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -54,12 +54,13 @@ def hub_source(
     Args:
         name: A short name or id of `envs_data/datasets.json`, or any other
             "OWNER/NAME".
-        split: The part to read; `config` the subset. By default the table's.
+        split: The part to read; `config` the subset. By default the table's, and the
+            test set of a training set beside it.
         revision: Branch or commit; "refs/convert/parquet" has parquet files of nearly
             every dataset.
         folder: Where the dataset's files are, as `hf download` leaves them; then
             nothing is downloaded.
-        limit: How many tasks to keep; 0 for all.
+        limit: How many tasks of each part to keep; 0 for all.
         prompt: The column of the problem, `answer` that of its answer, instead of the
             table's.
         start: The first day of a window by the dataset's dates, as in "2024-08-01";
@@ -69,13 +70,14 @@ def hub_source(
         ConfigError: An option does not fit the dataset, or a library is missing.
         DataError: The dataset cannot be had or read; the message says what to do.
     """
-    table = known_datasets()
-    if "/" not in name and name.lower() not in table and not folder:
+    known = find_dataset(name)
+    if "/" not in name and known is None and not folder:
         raise ConfigError(
-            f"hf: {name!r} is neither OWNER/NAME nor known. {suggest(name, table)}"
+            f"hf: {name!r} is neither OWNER/NAME nor known."
+            f" {suggest(name, known_datasets())}"
         )
     check_whole(f"hf:{name}: limit", limit)
-    dataset = table.get(name.lower()) or Dataset(id=name)
+    dataset = known or Dataset(id=name)
     for day in filter(None, (start, end)):
         is_day = _DAY.fullmatch(str(day)) is not None
         if not dataset.date or not is_day:
@@ -99,12 +101,29 @@ def hub_source(
     if answer != "":
         changes["answer"] = [answer]
     dataset = replace(dataset, **changes)
-    if folder:
-        paths = _in_folder(Path(folder).expanduser(), dataset)
-    else:
-        paths = _fetch(dataset, revision)
+    parts = [dataset]
+    if split == "" and dataset.test_split:
+        test_part = _test_part(dataset, is_part=is_part)
+        # A folder may hold no more than somebody needed.
+        if not folder or _holds(Path(folder).expanduser(), test_part):
+            parts.append(test_part)
     window = (start, end or _NO_LAST_DAY)
-    return _read(dataset, paths, window, limit)
+    tasks: dict[Split, Sequence[Task]] = {}
+    skipped: Counter[str] = Counter()
+    for part in parts:
+        if folder:
+            paths = _in_folder(Path(folder).expanduser(), part)
+        else:
+            paths = _fetch(part, revision)
+        tasks[part.role], left_out = _read(part, paths, window, limit)
+        skipped += left_out
+    return TaskTable(f"hf:{dataset.id}", tasks, skipped)
+
+
+def _test_part(dataset: Dataset, *, is_part: bool) -> Dataset:
+    """Return the test set of a training set."""
+    rows = 0 if is_part else dataset.test_rows
+    return replace(dataset, split=dataset.test_split, role="test", rows=rows)
 
 
 def _role(dataset: Dataset, split: str) -> Split:
@@ -116,7 +135,7 @@ def _role(dataset: Dataset, split: str) -> Split:
 
 def _read(
     dataset: Dataset, paths: Iterable[Path], window: tuple[str, str], limit: int
-) -> TaskTable:
+) -> tuple[list[Task], Counter[str]]:
     """Return the tasks, and by reason how many rows were left out."""
     tasks: list[Task] = []
     problems: set[str] = set()
@@ -158,7 +177,7 @@ def _read(
         dataset.role,
         "".join(counts),
     )
-    return TaskTable(f"hf:{dataset.id}", {dataset.role: tasks}, skipped)
+    return tasks, skipped
 
 
 def _rows(
@@ -240,9 +259,18 @@ def _says(name: str, word: str) -> bool:
 
 def _in_folder(folder: Path, dataset: Dataset) -> list[Path]:
     """Return the dataset's files in a folder, named there as on the Hub."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    names = [path.relative_to(folder).as_posix() for path in files]
+    names = _names_in(folder)
     return [folder / name for name in choose_files(names, dataset)]
+
+
+def _holds(folder: Path, dataset: Dataset) -> bool:
+    """Return whether some file in a folder says by its name that it is of a split."""
+    return any(_says(name, dataset.split) for name in _names_in(folder))
+
+
+def _names_in(folder: Path) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in files]
 
 
 def _fetch(dataset: Dataset, revision: str) -> list[Path]:

@@ -78,7 +78,13 @@ def without_bad_golds(source: TaskSource) -> TaskSource:
             more,
         )
         skipped["gold answer that cannot be read"] = len(bad_tasks)
-    return TaskTable(source.name, readable, skipped, source.default_agents)
+    return TaskTable(
+        source.name,
+        readable,
+        skipped,
+        source.default_agents,
+        weights=source.weights,
+    )
 
 
 def _quoted(task: Task) -> str:

@@ -4,7 +4,15 @@ The draws are the same too, so that what changes from one evaluation to the next
 policy.
 """
 
-from aipo_env import DataError, Environment, Scenario, build_scenario, is_id
+from aipo_env import (
+    DataError,
+    Environment,
+    Scenario,
+    TaskSource,
+    build_scenario,
+    is_id,
+    trained_on,
+)
 from aipo_learner.evaluation.evaluate import evaluate
 from aipo_learner.run.progress import SILENT, Progress
 from aipo_learner.run.scores import SCORE
@@ -14,17 +22,22 @@ from aipo_learner.settings.evaluation import EvaluationSchedule
 
 
 def held_out_scenario(
-    schedule: EvaluationSchedule, environment: Environment, *, seed: int
+    schedule: EvaluationSchedule,
+    environment: Environment,
+    training: TaskSource,
+    *,
+    seed: int,
 ) -> Scenario:
     """Build the scenario of the evaluation: deployment, so without agents.
 
     Args:
         schedule: May name another environment, or other tasks.
         environment: The run's.
+        training: Where its tasks come from.
         seed: The toy world's, unless the environment has one.
 
     Raises:
-        DataError: Its source has no held-out tasks.
+        DataError: Its source has no held-out tasks, or some that are trained on.
     """
     if schedule.environment:
         if is_id(schedule.environment):
@@ -37,9 +50,30 @@ def held_out_scenario(
         raise DataError(
             f"environment {environment.name!r} has no held-out tasks, and"
             f" evaluation.every={schedule.every} asks for some. Name another source, as"
-            " in --evaluation.environment hf:math_500, or set --evaluation.every 0."
+            " in --evaluation.environment hf:math_500, hold out rows of a file with"
+            " test=0.2, or set --evaluation.every 0."
         )
+    if schedule.every:
+        check_held_out(training, scenario.source, environment.name)
     return scenario
+
+
+def check_held_out(training: TaskSource, evaluation: TaskSource, name: str) -> None:
+    """Raise DataError where tasks to be evaluated on are trained on.
+
+    Args:
+        training: Where the training tasks come from.
+        evaluation: Where those of the evaluation do.
+        name: What messages call the evaluation.
+    """
+    shared = trained_on(training, evaluation)
+    if shared:
+        num_tasks = evaluation.num_tasks("test")
+        raise DataError(
+            f"{len(shared)} of the {num_tasks} tasks of {name!r} to evaluate on are"
+            f" trained on, {shared[0].id!r} among them. Take other tasks, or hold some"
+            ' out of the file: test=0.2, or a column that says "train" or "test".'
+        )
 
 
 def held_out_metrics(

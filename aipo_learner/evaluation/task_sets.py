@@ -1,6 +1,5 @@
 """A policy measured on one task set after another: the work of `aipo eval`."""
 
-import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -23,6 +22,7 @@ from aipo_env import (
     check_place,
     escape_terminal,
     run_sync,
+    tasks_digest,
     write_anew,
 )
 from aipo_learner.evaluation.evaluate import dependence_gap, evaluate
@@ -158,7 +158,7 @@ def _open_samples(
     settings |= {
         "tasks": name,
         "environment": _described(environment),
-        "digest": _digest(scenario),
+        "digest": tasks_digest(scenario.source, "test"),
     }
     samples = SampleFile(folder, options.policy, settings)
     samples.open()
@@ -178,17 +178,6 @@ def _open_samples(
             markup=False,
         )
     return samples
-
-
-def _digest(scenario: Scenario) -> str:
-    """Return a hash of the held-out tasks: a file may change under its name."""
-    digest = hashlib.sha256()
-    # An endless source is told apart by its spec and the seed.
-    for index in range(scenario.source.num_tasks("test") or 0):
-        task = scenario.source.task("test", index)
-        parts = json.dumps([task.id, task.prompt, task.answer, task.choices])
-        digest.update(parts.encode())
-    return digest.hexdigest()
 
 
 def _described(environment: Environment) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aipo_env import ConfigError, Environment, known_datasets, parse_spec
+from aipo_env import ConfigError, Environment, find_dataset, parse_spec, source_spec
 
 _HARMLESS_AGENTS = ("none", "scripted", "notes")
 _HARMLESS_VERIFIERS = ("auto", "math", "choice")
@@ -23,6 +23,8 @@ _FIRST = ""
 """Under this name `parse_spec` returns a spec's first option where it has no name."""
 _DATASET_OPTIONS = {_FIRST, "limit", "split"}
 """Options that do no more than choose among the rows of a data set."""
+_FILE_OPTIONS = {_FIRST, "path", "prompt", "answer", "id", "split", "test", "limit"}
+"""Options that do no more than choose among the rows and columns of a file."""
 _OWN_ID = re.compile(r"AIPO-[\w-]+")
 """Ids that we register; one with a colon or a namespace imports a package."""
 
@@ -73,20 +75,24 @@ def _agent_specs(agents: Any) -> list[Any]:
     return list(agents.values()) if is_by_role else [agents]
 
 
-def _is_harmless_source(spec: Any) -> bool:
+def _is_harmless_source(spec: Any, *, is_within: bool = False) -> bool:
     """Return whether a source is ours, a file, or a data set that we know by name."""
-    if isinstance(spec, str):
-        # A known data set may be named without "hf:", as on the command line.
-        name, _, _ = spec.partition(",")
-        if name.lower() in known_datasets():
-            spec = f"hf:{spec}"
-    kind, options = parse_spec(spec, "run")
+    # A known data set may be named without "hf:", as on the command line.
+    kind, options = parse_spec(source_spec(spec), "run")
+    # One within another would have to be followed to any depth.
+    if kind == "mix" and not is_within:
+        sources = options.get("sources")
+        if not isinstance(sources, Mapping | list) or len(options) > 1:
+            return False
+        return all(_is_harmless_source(source, is_within=True) for source in sources)
     if kind == "hf":
         # Others are somebody's to choose, and would be fetched with the user's own key.
         dataset = str(options.get(_FIRST, ""))
-        is_known = dataset.lower() in known_datasets()
+        is_known = find_dataset(dataset) is not None
         return is_known and options.keys() <= _DATASET_OPTIONS
-    if kind in ("file", "shipped"):
+    if kind == "file":
+        return options.keys() <= _FILE_OPTIONS
+    if kind == "shipped":
         return options.keys() == {_FIRST}
     return _is_plain(spec, _HARMLESS_WORLDS)
 

@@ -15,6 +15,8 @@ from aipo_env import (
 
 MAX_NAME_CHARS = 40
 """So much of what a file says stands in the name of a metric."""
+MAX_SOURCES = 20
+"""Metrics tell so many sources of tasks apart, and no more."""
 CONSULT_STATUSES = ("answered", "failed", "leaked", "denied")
 """How a consultation may end, as records have it."""
 
@@ -226,7 +228,37 @@ def _needing(kind: str, episodes: Iterable[Episode]) -> list[Episode]:
     ]
 
 
+def by_source(step: StepEpisodes) -> Mapping[str, Values]:
+    """`source/NAME/success/unaided|aided`, `.../reward`, `.../share` of each source.
+
+    Where a step's tasks have several. NAME is the task's `source`, as a mixture sets
+    it; the share is that of the step's episodes.
+    """
+    names = sorted({episode.task.source for episode in step.episodes})
+    if not 1 < len(names) <= MAX_SOURCES:
+        return {}
+    values: dict[str, Values] = {}
+    for source in names:
+        of_source = [
+            episode for episode in step.episodes if episode.task.source == source
+        ]
+        # A file of tasks says it, and loggers make names of it.
+        name = escape_terminal(shown(source, MAX_NAME_CHARS).strip("'")) or "none"
+        unaided = [episode for episode in of_source if not episode.aided]
+        aided = [episode for episode in of_source if episode.aided]
+        values[f"source/{name}/success/unaided"] = success(unaided)
+        values[f"source/{name}/success/aided"] = success(aided)
+        values[f"source/{name}/reward"] = [
+            episode.reward for episode in of_source if episode.reward is not None
+        ]
+        values[f"source/{name}/share"] = [
+            episode.task.source == source for episode in step.episodes
+        ]
+    return values
+
+
 FAMILIES: tuple[Family, ...] = (
+    by_source,
     tool_calls,
     reward_parts,
     consult_status,

@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,6 +32,8 @@ from aipo_env import (
     Episode,
     Journal,
     PolicyError,
+    Split,
+    TaskSource,
     check_entries,
     check_place,
     check_tree,
@@ -39,6 +41,7 @@ from aipo_env import (
     read_episodes,
     read_whole,
     shown,
+    tasks_digest,
     write_anew,
     write_episodes,
 )
@@ -161,6 +164,8 @@ class Run:
         whole = whole_checkpoints(self._checkpoints)
         self.step = max(map(step_of, whole), default=0)
         self.changes = ""
+        self._data = _data_in(self.folder / "config.json")
+        """Number and hash of the tasks of each split."""
         self.initial_policy = policy_folder(config.policy)
         self._best: Path | None = None
         self._writing: Future[Any] | None = None
@@ -225,15 +230,44 @@ class Run:
             # As they read from a file, where a tuple is a list.
             self._check_settings(path, json.loads(text))
             if self.changes:
-                write_anew(path, text)
+                self._write_settings()
         for leftover in self._checkpoints.glob(f"*{_WRITING}"):
             shutil.rmtree(leftover)
         if not self.step:
-            if path.is_file() and read_whole(path) != text.encode():
+            if path.is_file() and _settings_in(path) != json.loads(text):
                 # Replies of other agents to other questions.
                 (self.folder / "journal.jsonl").unlink(missing_ok=True)
-            write_anew(path, text)
+            self._write_settings()
         _own_copy(self.folder / "journal.jsonl")
+
+    def _write_settings(self) -> None:
+        """Write the settings, and which data they stand for once that is known."""
+        row = self._settings() | {"data": self._data}
+        write_anew(self.folder / "config.json", json.dumps(row, indent=2) + "\n")
+
+    def check_data(self, source: TaskSource) -> None:
+        """Note which tasks the run has, or check that they are still the same.
+
+        Raises:
+            CheckpointError: They have changed since the run began.
+        """
+        data = {
+            split: {
+                "tasks": source.num_tasks(split),
+                "sha256": tasks_digest(source, split),
+            }
+            for split in get_args(Split)
+        }
+        if self.step and self._data and self._data != data:
+            raise CheckpointError(
+                f"{self.folder}: the tasks have changed since this run began"
+                f" ({_data_changes(self._data, data)}). Put the data back as it was, or"
+                f" go on with the new in another --out: --policy {self._at(self.step)}/"
+                "policy."
+            )
+        if rank() == 0 and self._data != data:
+            self._data = data
+            self._write_settings()
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that must stay the same, as `config.json` holds them."""
@@ -267,7 +301,7 @@ class Run:
             CheckpointError: They differ, or cannot be read.
         """
         try:
-            before = read_object(read_whole(path).decode("utf-8"))
+            before = _settings_in(path)
         except ValueError as error:
             raise CheckpointError(
                 f"{path}: not the settings of a run ({error}). Put back the file that"
@@ -541,6 +575,40 @@ def _decay_apart(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
     others = {name: value for name, value in optimizer.items() if name != "decay"}
     return {**settings, "optimizer": others, _DECAY: optimizer.get("decay")}
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    """Return the settings in a run's `config.json`, without what stands for the data.
+
+    Raises:
+        ValueError: It holds none.
+    """
+    settings = read_object(read_whole(path).decode("utf-8"))
+    settings.pop("data", None)
+    return settings
+
+
+def _data_in(path: Path) -> dict[str, Any]:
+    """Return what a run's `config.json` says of its data, if it says anything."""
+    try:
+        text = read_whole(check_place(path)).decode("utf-8")
+        data = read_object(text).get("data")
+    except (OSError, ValueError):
+        # What is wrong with the file is told where its settings are compared.
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _data_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return in words which splits have other tasks than before."""
+    words: list[str] = []
+    for split, row in now.items():
+        old = before.get(split)
+        if old == row:
+            continue
+        num_before = old.get("tasks") if isinstance(old, dict) else None
+        words.append(f"{split} had {shown(num_before)} tasks and has {row['tasks']}")
+    return ", ".join(words) or "other splits"
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

@@ -57,7 +57,8 @@ def test_a_file_of_tasks(tmp_path: Path):
         {**ROW, "id": "c", "choices": ["x", "y"]},
     ]
     source = build_source(f"file:{write(tmp_path / 'tasks.jsonl', *rows)}", seed=0)
-    assert (source.num_tasks("train"), source.num_tasks("test")) == (2, 2)
+    # What is not marked as held out may be learnt from.
+    assert (source.num_tasks("train"), source.num_tasks("test")) == (2, 1)
     assert [source.task("train", index).id for index in range(4)] == [
         "a",
         "c",
@@ -94,8 +95,8 @@ def test_a_row_may_hold_any_separator_but_a_newline(tmp_path: Path):
         (b"[1]", "line 2: a row must be an object, got list"),
         (b'{"id": "a", "prompt": "p"}', "line 2: field 'answer' is missing"),
         (
-            b'{"id": "a", "prompt": "p", "answer": 2}',
-            "line 2: task 'a': field 'answer' must be non-empty text",
+            b'{"id": "b", "prompt": "p", "answer": true}',
+            "line 2: task 'b': field 'answer' must be non-empty text",
         ),
         (
             b'{"id": "a", "prompt": "", "answer": "2"}',
@@ -142,8 +143,8 @@ def test_files_that_are_not_there_or_empty(tmp_path: Path):
         (
             "toys",
             (
-                "there is no 'toys'. Valid: file, hf, reasoning_gym, shipped, toy. Did"
-                " you mean 'toy'"
+                "there is no 'toys'. Valid: file, hf, mix, reasoning_gym, shipped,"
+                " toy. Did you mean 'toy'"
             ),
         ),
         (
@@ -241,10 +242,10 @@ def test_a_parquet_file_of_tasks(tmp_path: Path):
         },
     ]
     source = build_source(f"file:{parquet(tmp_path / 'tasks.parquet', *tasks)}", seed=0)
-    assert (source.num_tasks("train"), source.num_tasks("test")) == (3, 2)
+    assert (source.num_tasks("train"), source.num_tasks("test")) == (3, 1)
     assert source.task("train", 0).meta == {"level": 2}
     assert source.task("test", 0).choices == ("x", "½")
-    assert source.task("test", 1).tests == CodeTests(
+    assert source.task("train", 1).tests == CodeTests(
         kind="function", entry="f", hidden=({"args": [1, 2], "expected": 3},)
     )
 
@@ -254,7 +255,7 @@ def test_a_csv_file_of_tasks(tmp_path: Path):
         writer = csv.DictWriter(file, list(ROW))
         writer.writeheader()
         writer.writerow({**ROW, "prompt": "two\nlines, ½"})
-    task = FileSource(tmp_path / "tasks.csv").task("test", 0)
+    task = FileSource(tmp_path / "tasks.csv").task("train", 0)
     assert (task.prompt, task.answer) == ("two\nlines, ½", "2")
 
 

@@ -1,0 +1,86 @@
+"""Which files of a folder hold rows, and which split each is for by its name."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from aipo_env.errors import DataError
+from aipo_env.records import Split
+from aipo_env.tasks.rows import SUFFIXES
+
+_NO_ROWS = re.compile(
+    r"""
+      (^|/) \.              # .gitattributes, .cache/huggingface/...
+    | (^|/) dataset_infos?  # dataset_info.json
+    """,
+    re.VERBOSE,
+)
+"""Names of files that are about a dataset and hold none of it."""
+_SPLITS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "validation": "test",
+    "valid": "test",
+    "val": "test",
+    "dev": "test",
+    "eval": "test",
+}
+"""What a word in a file's name says that its rows are for."""
+_MAX_LISTED = 20
+"""So many names of files stand in a message."""
+
+
+def files_by_split(path: Path) -> Iterator[tuple[Path, Split | None]]:
+    """Yield the files of rows in a folder, in the order of their names.
+
+    Each comes with what its name says that its rows are for; None where it says
+    nothing. A path that is no folder is yielded as it is.
+
+    Raises:
+        DataError: There is no such file in the folder.
+    """
+    if not path.is_dir():
+        yield path, None
+        return
+    names = sorted(
+        file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()
+    )
+    chosen = _with_rows(names)
+    if not chosen:
+        listed = ", ".join(names[:_MAX_LISTED]) or "none"
+        raise DataError(
+            f"{path}: no file of tasks ({', '.join(SUFFIXES)}) is in the folder; files"
+            f" there: {listed}."
+        )
+    for name in chosen:
+        yield path / name, split_of(name)
+
+
+def _with_rows(names: list[str]) -> list[str]:
+    """Return the names of files of rows, the same data once.
+
+    Of files that are called alike but for their endings, the first of `SUFFIXES` is
+    read.
+    """
+    by_stem: dict[str, list[str]] = {}
+    for name in names:
+        stem, dot, ending = name.rpartition(".")
+        if dot + ending in SUFFIXES and not _NO_ROWS.search(name):
+            by_stem.setdefault(stem, []).append(dot + ending)
+    return [
+        stem + min(endings, key=SUFFIXES.index) for stem, endings in by_stem.items()
+    ]
+
+
+def split_of(name: str) -> Split | None:
+    """Return what a file's name says that its rows are for.
+
+    `data/test-00000.parquet`, `gsm8k_train.jsonl`; None where it says nothing, or both.
+    """
+    words = re.split(r"[\W_]+", name.lower())
+    splits = {_SPLITS[word] for word in words if word in _SPLITS}
+    if len(splits) != 1:
+        return None
+    [split] = splits
+    return split

@@ -1,0 +1,33 @@
+"""How sources of tasks may be spelled on a command line, and what is meant."""
+
+from typing import Any
+
+from aipo_env.tasks.datasets import find_dataset
+from aipo_env.tasks.mixture_spec import mixture_spec
+from aipo_env.tasks.rows import SUFFIXES
+
+
+def source_spec(spec: Any) -> Any:
+    """Return the spec that is meant by a short one; any other as it is.
+
+    A known data set needs no "hf:", a file with the ending of a data file no "file:",
+    and several sources stand with " + " between them.
+
+    >>> source_spec("GSM8K,limit=9")
+    'hf:GSM8K,limit=9'
+    >>> source_spec("mine.jsonl")
+    'file:mine.jsonl'
+
+    Raises:
+        ConfigError: A weight of a mixture cannot be read.
+    """
+    if not isinstance(spec, str):
+        return spec
+    mixture = mixture_spec(spec)
+    if mixture is not None:
+        return mixture
+    name, _, _ = spec.partition(",")
+    if find_dataset(name) is not None:
+        return f"hf:{spec}"
+    is_file = ":" not in name and name.endswith(SUFFIXES)
+    return f"file:{spec}" if is_file else spec
