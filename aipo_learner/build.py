@@ -30,7 +30,7 @@ from aipo_env import (
     run_sync,
     without_contaminated,
 )
-from aipo_learner.evaluation.scheduled import held_out_scenario
+from aipo_learner.evaluation.scheduled import check_held_out, held_out_scenario
 from aipo_learner.first_words import (
     before_loading,
     of_what_is_played,
@@ -272,9 +272,13 @@ def _build_held_out(config: TrainConfig, scenario: Scenario) -> Scenario:
     """Return what is evaluated on schedule; what is trained in where nothing is."""
     if not config.evaluation.every:
         return scenario
-    return held_out_scenario(
-        config.evaluation, config.environment, scenario.source, seed=config.seed
+    held_out = held_out_scenario(
+        config.evaluation, config.environment, seed=config.seed
     )
+    if not config.source.is_stored:
+        name = config.evaluation.environment or config.environment.name
+        check_held_out(scenario.source, held_out.source, name)
+    return held_out
 
 
 def _max_sampled_tokens(

@@ -54,7 +54,11 @@ def of_what_is_played(config: TrainConfig, scenario: Scenario) -> Iterator[str]:
         return
     num_tasks = scenario.source.num_tasks("train")
     tasks = f"{num_tasks} tasks" if num_tasks else "tasks without end"
-    yield f"{name}  environment: {config.environment.name}, {tasks} to train on"
+    num_held_out = scenario.source.num_tasks("test")
+    held_out = "" if num_held_out is None else f", {num_held_out} held out"
+    yield (
+        f"{name}  environment: {config.environment.name}, {tasks} to train on{held_out}"
+    )
     agents = [f"{role} ({scenario.pool.agent_id(role)})" for role in scenario.offered]
     asked = f"{', '.join(agents)}; each was asked once" if agents else "none"
     yield f"{name}  agents: {asked}"

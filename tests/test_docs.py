@@ -71,7 +71,7 @@ SLOW_PYTHON = {"docs/rl_libraries.md"}
 
 TASKS = """\
 {"id": "sum", "prompt": "What is 2 + 2?", "answer": "4"}
-{"id": "product", "prompt": "What is 3 * 4?", "answer": "12"}
+{"id": "product", "prompt": "What is 3 * 4?", "answer": "12", "split": "test"}
 """
 TIMEOUT_S = 300
 

@@ -54,7 +54,7 @@ def files_by_split(path: Path) -> Iterator[tuple[Path, Split | None]]:
             f" there: {listed}."
         )
     for name in chosen:
-        yield path / name, split_of(name)
+        yield path / name, split_by_name(name)
 
 
 def _with_rows(names: list[str]) -> list[str]:
@@ -73,7 +73,7 @@ def _with_rows(names: list[str]) -> list[str]:
     ]
 
 
-def split_of(name: str) -> Split | None:
+def split_by_name(name: str) -> Split | None:
     """Return what a file's name says that its rows are for.
 
     `data/test-00000.parquet`, `gsm8k_train.jsonl`; None where it says nothing, or both.

@@ -22,22 +22,17 @@ from aipo_learner.settings.evaluation import EvaluationSchedule
 
 
 def held_out_scenario(
-    schedule: EvaluationSchedule,
-    environment: Environment,
-    training: TaskSource,
-    *,
-    seed: int,
+    schedule: EvaluationSchedule, environment: Environment, *, seed: int
 ) -> Scenario:
     """Build the scenario of the evaluation: deployment, so without agents.
 
     Args:
         schedule: May name another environment, or other tasks.
         environment: The run's.
-        training: Where its tasks come from.
         seed: The toy world's, unless the environment has one.
 
     Raises:
-        DataError: Its source has no held-out tasks, or some that are trained on.
+        DataError: Its source has no held-out tasks.
     """
     if schedule.environment:
         if is_id(schedule.environment):
@@ -53,8 +48,6 @@ def held_out_scenario(
             " in --evaluation.environment hf:math_500, hold out rows of a file with"
             " test=0.2, or set --evaluation.every 0."
         )
-    if schedule.every:
-        check_held_out(training, scenario.source, environment.name)
     return scenario
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,22 @@ from aipo_env import (
     ConfigError,
     Environment,
     Scenario,
+    TaskSource,
     VerifierError,
     build_scenario,
+    build_source,
     check_agents,
     check_place,
     escape_terminal,
+    parse_spec,
     run_sync,
+    source_spec,
     tasks_digest,
     write_anew,
 )
 from aipo_learner.evaluation.evaluate import dependence_gap, evaluate
 from aipo_learner.evaluation.samples import SampleFile
+from aipo_learner.evaluation.scheduled import check_held_out
 from aipo_learner.policy.fitness import check_context
 from aipo_learner.run.progress import Progress, say
 from aipo_learner.samplers.base import Sampler
@@ -75,6 +80,8 @@ def measure_task_sets(
                 settings = _settings(options, scenario)
                 line = "  ".join(f"{key}={value!r}" for key, value in settings.items())
                 say(console, f"{name}: {line}")
+                for remark in _rest_of(name, scenario.source):
+                    say(console, remark)
                 kept = None
                 if options.out:
                     folder = folders[name]
@@ -119,11 +126,39 @@ def _check_all(
         if scenario.source.num_tasks("test") == 0:
             # Raises, and says which tasks there are instead.
             scenario.source.task("test", 0)
+    training = _own_training(options)
+    if training is not None:
+        for name, scenario in scenarios.items():
+            check_held_out(training, scenario.source, name)
     if options.aided:
         for scenario in scenarios.values():
             run_sync(check_agents(scenario.pool))
     for folder in folders.values():
         _check_out(folder, is_within=len(scenarios) > 1)
+
+
+def _rest_of(name: str, source: TaskSource) -> Iterator[str]:
+    """Yield how many tasks of a source are not measured, for they may be trained on."""
+    num_train = source.num_tasks("train")
+    if num_train:
+        yield (
+            f"{name}: {source.num_tasks('test')} tasks that are held out; the"
+            f" {num_train} to train on are not measured (of a file, test=1 holds out"
+            " all)"
+        )
+
+
+def _own_training(options: EvalOptions) -> TaskSource | None:
+    """Return the file that the environment's own tasks come from, if it is one.
+
+    Measured on other tasks, a run's policy still has the environment of its run. What
+    others publish is known by its split, and is not fetched to look.
+    """
+    source = options.environment.source
+    if not options.tasks or not isinstance(source, str | Mapping):
+        return None
+    kind, _ = parse_spec(source_spec(source), "eval")
+    return build_source(source, options.seed) if kind == "file" else None
 
 
 def _settings(options: EvalOptions, scenario: Scenario) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from aipo_env import (
     task_index,
 )
 from aipo_env.cli import main
-from aipo_env.tasks.data_folder import split_of
+from aipo_env.tasks.data_folder import split_by_name
 from aipo_env.verifiers.golds import without_bad_golds
 
 FEW = [{"question": f"{number} + 1?", "result": number + 1} for number in range(9)]
@@ -231,7 +231,7 @@ def test_a_folder_without_tasks_says_what_is_there(tmp_path: Path):
     ],
 )
 def test_splits_by_names_of_files(name: str, split: str | None):
-    assert split_of(name) == split
+    assert split_by_name(name) == split
 
 
 def test_csv_and_parquet_and_a_list(tmp_path: Path):
@@ -438,7 +438,7 @@ def test_agents_that_all_sources_have(tmp_path: Path):
         ("math500", "HuggingFaceH4/MATH-500"),
         ("MATH-500", "HuggingFaceH4/MATH-500"),
         ("aime_2025", "MathArena/aime_2025"),
-        ("AIME25", "MathArena/aime_2025"),
+        ("AIME-2025", "MathArena/aime_2025"),
         ("AIME 2024", "HuggingFaceH4/aime_2024"),
         ("math_train", "rasbt/math_full_minus_math500"),
         ("GPQA-Diamond", "Idavidrein/gpqa"),

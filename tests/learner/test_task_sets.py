@@ -197,7 +197,7 @@ def test_one_set_lies_in_the_folder_itself(tokenizer: Any, tmp_path: Path):
         '{"id": "a", "prompt": "$3+4$", "answer": "7"}\n{"id": "b", "prompt": "?",'
         ' "answer": "8"}\n'
     )
-    options = EvalOptions(tasks=f"file:{tasks}", samples=1, out=tmp_path / "out")
+    options = EvalOptions(tasks=f"file:{tasks},test=1", samples=1, out=tmp_path / "out")
     result = measure_task_sets(KnowingSampler(tokenizer), options, Console(quiet=True))
     assert [row["unaided"]["mean@1"] for row in result.values()] == [0.5]
     assert (
@@ -381,7 +381,8 @@ def test_samples_of_a_file_that_has_changed_do_not_count(
     for answer in ("4", "5"):
         row = {"id": "a", "prompt": f"What is {answer}?", "answer": answer}
         path.write_text(json.dumps(row))
-        options = {"tasks": f"file:{path}", "num_tasks": 1, "samples": 2, "out": out}
+        tasks = f"file:{path},test=1"
+        options = {"tasks": tasks, "num_tasks": 1, "samples": 2, "out": out}
         sampler = Counting(tokenizer)
         measure_task_sets(sampler, EvalOptions(**options), Console(quiet=True))
         assert sampler.num_voices == 2

@@ -1,0 +1,93 @@
+"""A run on a file of one's own: what is held out, and what may not change."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from aipo_env import CheckpointError, DataError
+from aipo_env.cli import main
+from aipo_learner import TrainConfig, train
+from aipo_learner.run.metrics_log import read_metrics
+from aipo_learner.settings.evaluation import EvaluationSchedule
+
+
+def write(path: Path, numbers: Iterable[int]) -> Path:
+    rows = [{"question": f"{n} + 1?", "result": n + 1} for n in numbers]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def config(out: Path, environment: Any, **changes: Any) -> TrainConfig:
+    settings: dict[str, Any] = {
+        "out": out,
+        "environment": environment,
+        "num_steps": 1,
+        "groups_per_step": 4,
+        "group_size": 2,
+        "num_threads": 1,
+        **changes,
+    }
+    return TrainConfig(**settings)
+
+
+def test_the_data_stand_in_the_settings_and_may_not_change(tmp_path: Path):
+    path = write(tmp_path / "mine.jsonl", range(20))
+    spec = f"file:{path},prompt=question,answer=result"
+    out = tmp_path / "run"
+    train(config(out, spec), Console(quiet=True))
+    data = json.loads((out / "config.json").read_text())["data"]
+    assert {split: row["tasks"] for split, row in data.items()} == {
+        "train": 18,
+        "test": 2,
+    }
+    assert all(len(row["sha256"]) == 64 for row in data.values())
+    write(path, range(21))
+    with pytest.raises(
+        CheckpointError, match=r"tasks have changed .*train had 18 tasks and has 18"
+    ):
+        train(config(out, spec, num_steps=2), Console(quiet=True))
+    write(path, range(20))
+    train(config(out, spec, num_steps=2), Console(quiet=True))
+    assert len(read_metrics(out / "metrics.jsonl")) == 2
+
+
+def test_tasks_that_are_trained_on_are_no_evaluation(tmp_path: Path):
+    path = write(tmp_path / "mine.jsonl", range(20))
+    spec = f"file:{path},prompt=question,answer=result"
+    schedule = EvaluationSchedule(every=1, environment=f"{spec},test=1")
+    settings = config(tmp_path / "run", spec, evaluation=schedule)
+    with pytest.raises(DataError, match="18 of the 20 tasks of .* are trained on"):
+        train(settings, Console(quiet=True))
+
+
+def test_metrics_tell_the_sources_apart(tmp_path: Path):
+    first = write(tmp_path / "first.jsonl", range(20))
+    second = write(tmp_path / "second.jsonl", range(100, 120))
+    columns = "prompt=question,answer=result"
+    spec = f"3*file:{first},{columns} + 1*file:{second},{columns}"
+    out = tmp_path / "run"
+    train(config(out, spec, groups_per_step=8), Console(quiet=True))
+    [row] = read_metrics(out / "metrics.jsonl")
+    shares = {name: value for name, value in row.items() if name.endswith("/share")}
+    assert set(shares) == {"source/first.jsonl/share", "source/second.jsonl/share"}
+    assert sum(shares.values()) == 1.0
+    assert "source/first.jsonl/success/unaided" in row
+
+
+def test_a_run_is_not_measured_on_what_it_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    path = write(tmp_path / "mine.jsonl", range(20))
+    spec = f"file:{path},prompt=question,answer=result"
+    out = tmp_path / "run"
+    train(config(out, spec), Console(quiet=True))
+    words = ["eval", "--policy", str(out), "--samples", "1", "--num-tasks", "2"]
+    assert main([*words, "--tasks", f"{spec},test=1"]) == 2
+    assert "18 of the 20 tasks of" in capsys.readouterr().err
+    assert main([*words, "--tasks", spec]) == 0
+    said = capsys.readouterr().out
+    assert "2 tasks that are held out; the 18 to train on are not measured" in said
