@@ -31,7 +31,7 @@ from aipo_env.records import (
     Turn,
 )
 from aipo_env.rollout.prompt import system_prompt
-from aipo_env.rollout.quotes import Quotable
+from aipo_env.rollout.quotes import MIN_QUOTE_CHARS, Quotable
 from aipo_env.rollout.rules import REPLY_METRICS, DialogueRules
 from aipo_env.text import encodable
 from aipo_env.verifiers.leaks.gold import Gold, is_short
@@ -118,7 +118,7 @@ class Dialogue:
         self.tools: tuple[str, ...] = ()
         if aided or rules.tools_when == "always":
             self.tools = tuple(tools)
-        self._gold = Gold.of(task)
+        self.gold = Gold.of(task)
         self.turns: list[Turn] = []
         self.num_policy_tokens = 0
         self.num_context_tokens = 0
@@ -244,10 +244,13 @@ class Dialogue:
                 f"{len(consults)} replies for {len(self._pending)} pending calls"
             )
         # Made only for agents' words: those of tools are in no loss, whosever they are.
-        has_agents_words = any(
-            consult.is_agents and consult.status == "answered" for consult in consults
+        may_quote = any(
+            consult.is_agents
+            and consult.status == "answered"
+            and len(consult.reply) >= MIN_QUOTE_CHARS
+            for consult in consults
         )
-        quotable = self._quotable() if has_agents_words else Quotable()
+        quotable = self._quotable() if may_quote else Quotable()
         spans: list[Span] = []
         for pending, consult in zip(self._pending, consults, strict=True):
             if consult.status in ("answered", "leaked"):
@@ -266,7 +269,7 @@ class Dialogue:
                 call leaked; of a gold with few candidates it is shown, and the call has
                 revealed it.
         """
-        if gives_away and is_short(self._gold):
+        if gives_away and is_short(self.gold):
             consult = replace(consult, reveals=True)
         elif gives_away:
             consult = replace(
@@ -281,7 +284,7 @@ class Dialogue:
         A gold with few candidates counts as said in this very query only: a policy that
         has listed all digits has said nothing.
         """
-        if is_short(self._gold):
+        if is_short(self.gold):
             return query
         return "\n".join(turn.completion for turn in self.turns)
 
@@ -311,7 +314,7 @@ class Dialogue:
 
     def _unified_unknown(self, consult: Consult) -> str:
         """Return a reply, or `UNKNOWN` if it says no more than not to know."""
-        may_be_withheld = consult.is_agents and not is_short(self._gold)
+        may_be_withheld = consult.is_agents and not is_short(self.gold)
         if not may_be_withheld:
             return consult.reply
         bare = consult.reply.strip(_DRESS).casefold()

@@ -52,7 +52,6 @@ from aipo_env.verifiers.base import (
     run_verifier,
 )
 from aipo_env.verifiers.leaks.check import gives_away
-from aipo_env.verifiers.leaks.gold import Gold
 
 _NOTHING = AgentReply(text="")
 """What an agent said that gave no reply."""
@@ -409,7 +408,7 @@ class Session:
             return False
         # What the policy had said itself is no news in a reply.
         said = self.dialogue.own_words(account.query)
-        return await gives_away(Gold.of(self.task), account.reply, said)
+        return await gives_away(self.dialogue.gold, account.reply, said)
 
     def _record(self, token_ids: Sequence[int], span: Span) -> None:
         """Record tokens with the span they belong to.

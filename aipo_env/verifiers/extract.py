@@ -12,6 +12,7 @@ marks is found by their places, not by a pattern.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from aipo_env.verifiers.reading.cues import MAX_CUES, Mark, read_text, stated_marks
@@ -359,6 +360,8 @@ def marked_answer(text: str) -> str | None:
     return reading.answer or ""
 
 
+# The rollouts of a group have the same gold.
+@lru_cache(1024)
 def read_gold(text: str) -> str:
     """Return the answer that a gold gives, which may be a whole solution.
 

@@ -163,39 +163,49 @@ class AgentPool:
         if loss:
             return Outcome(reply=None, error=loss)
         start = time.monotonic()
+        num_retries = 0
         with Watch(request, agent.agent_id) as watch:
-            retrying = self._retrying(request, watch)
-            try:
-                attempt: Attempt = await retrying(self._attempt, agent, request, watch)
-            finally:
-                # Its last actions refer to it: a cycle for each call, while garbage is
-                # collected rarely (see `runner`).
-                retrying.iter_state.reset()
+            # Beside the retrying: most calls succeed at once, and what repeats them
+            # costs as much time as all else that a call passes through.
+            attempt = await self._attempt(agent, request, watch)
+            if self._may_retry(attempt) and self._most_retries(request.kind):
+                attempt, num_retries = await self._retry(agent, request, watch)
         return Outcome(
             reply=attempt.reply,
             error=attempt.error,
-            retries=retrying.statistics["attempt_number"] - 1,
+            retries=num_retries,
             seconds=time.monotonic() - start,
         )
 
-    def _retrying(self, request: AgentRequest, watch: Watch) -> AsyncRetrying:
-        """Return what makes the attempts of one request, and pauses between them.
+    def _most_retries(self, kind: str) -> int:
+        """Return how often a failed call may be made again.
+
+        A tool changes what it works on: a call that failed may have done so too.
+        """
+        return self.limits.retries if is_agents(kind) else 0
+
+    async def _retry(
+        self, agent: Agent, request: AgentRequest, watch: Watch
+    ) -> tuple[Attempt, int]:
+        """Make further attempts after a first that failed, with a pause before each.
 
         An attempt returns how it failed. What it raises is for the caller, and is not
         tried again: a loss, a spent budget, a cancellation.
+
+        Returns:
+            The last attempt, and how many there were.
         """
 
         def pause_s(state: RetryCallState) -> float:
-            return self._pause_s(request, state.attempt_number)
+            # Of the retry to come: the first was made after a pause of its own.
+            return self._pause_s(request, state.attempt_number + 1)
 
         def before_pause(state: RetryCallState) -> None:
             watch.phase = "waiting to retry"
 
-        # A tool changes what it works on: a call that failed may have done so too.
-        num_retries = self.limits.retries if is_agents(request.kind) else 0
-        return AsyncRetrying(
+        retrying = AsyncRetrying(
             retry=retry_if_result(self._may_retry),
-            stop=stop_after_attempt(1 + num_retries),
+            stop=stop_after_attempt(self._most_retries(request.kind)),
             wait=pause_s,
             before_sleep=before_pause,
             # A call that is cancelled in the midst of a pause wakes from it at once.
@@ -203,6 +213,15 @@ class AgentPool:
             # Without it, a last attempt that failed would be raised as a RetryError.
             retry_error_callback=_last_attempt,
         )
+        watch.phase = "waiting to retry"
+        await asyncio.sleep(self._pause_s(request, 1))
+        try:
+            attempt: Attempt = await retrying(self._attempt, agent, request, watch)
+        finally:
+            # Its last actions refer to it: a cycle for each call, while garbage is
+            # collected rarely (see `runner`).
+            retrying.iter_state.reset()
+        return attempt, retrying.statistics["attempt_number"]
 
     def _may_retry(self, attempt: Attempt) -> bool:
         """Return whether the same may be asked again.
