@@ -30,7 +30,8 @@ from aipo_env.rollout.rules import DialogueRules
 from aipo_env.testing import FaultServer
 
 pytest.importorskip("openai")
-from aipo_env.agents.chat import MAX_BODY_BYTES, ChatAgent
+from aipo_env.agents.chat import ChatAgent
+from aipo_env.agents.endpoint import MAX_BODY_BYTES
 
 TASK = Task(id="t", prompt="What is 6 times 102121?", answer="612726")
 ASK = "<verify>6000 + 126 is right?</verify>"
