@@ -111,6 +111,7 @@ from aipo_env.registry import (
     named_options,
     parse_spec,
 )
+from aipo_env.rollout.chat_policy import ChatPolicy
 from aipo_env.rollout.dialogue import (
     Answer,
     Consults,
@@ -232,6 +233,7 @@ __all__ = [
     "CannedAgent",
     "Cassette",
     "ChatAgent",
+    "ChatPolicy",
     "CheckpointError",
     "ChoiceVerifier",
     "CodeTests",

@@ -5,6 +5,7 @@ key what it is of, a turn or a call, and a salt that keeps the draws of differen
 purposes apart: equal keys with different salts give independent numbers.
 """
 
+import hashlib
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -16,6 +17,8 @@ Key = tuple[int, ...]
 EVALUATION_STEP = 1_000_000
 """The step in the keys of episodes that measure; with agents, the next one.
 No training run has as many."""
+_SEED_BYTES = 4
+"""Bytes of a hash that make a seed for an endpoint, which takes no longer one."""
 WAVE_STRIDE = 1_000_000
 """What lies between the rollout numbers of a wave and those of the next."""
 
@@ -52,6 +55,13 @@ def keyed_rng(key: Sequence[int], salt: Salt, *further: int) -> np.random.Genera
     """
     # numpy hashes the list as a whole, so neighbouring keys give independent numbers.
     return np.random.default_rng([*key, int(salt), *further])
+
+
+def short_seed(key: Key) -> int:
+    """Return a 32-bit seed that depends on the whole key, for endpoints."""
+    # Not `hash`, which differs from one version of Python to the next.
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return int.from_bytes(digest[:_SEED_BYTES], "big")
 
 
 def rollout_key(seed: int, step: int, group: int, rollout: int, wave: int = 0) -> Key:

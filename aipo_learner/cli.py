@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -26,6 +26,8 @@ from aipo_env import (
     flag_types,
     nearest_flags,
     parse_spec,
+    read_spec,
+    run_sync,
     short_forms,
 )
 from aipo_learner.settings.eval_options import EvalOptions
@@ -233,6 +235,10 @@ def _evaluate(options: EvalOptions, console: Console) -> None:
     """Measure a policy."""
     from aipo_learner.run.progress import say
 
+    endpoint = _endpoint_options(options.policy)
+    if endpoint is not None:
+        _evaluate_endpoint(endpoint, options, console)
+        return
     say(console, f"policy {options.policy}: loading")
     from aipo_learner.build import build_sampler, read_sampler
     from aipo_learner.evaluation.task_sets import measure_task_sets
@@ -269,6 +275,38 @@ def _evaluate(options: EvalOptions, console: Console) -> None:
         measure_task_sets(sampler, options, console, model)
 
 
+def _endpoint_options(policy: str) -> dict[str, Any] | None:
+    """Return the options of a policy behind an endpoint; None where it is none."""
+    is_spec = policy.lstrip().startswith("{") or policy.startswith("openai:")
+    if not is_spec:
+        return None
+    try:
+        kind, options = parse_spec(read_spec(policy), "policy")
+    except ValueError as error:
+        raise ConfigError(f"eval: --policy {policy!r} is no JSON: {error}") from error
+    if kind != "openai":
+        raise ConfigError(
+            f"eval: --policy names {kind!r}; write a folder, a hub name, or"
+            " openai:MODEL@URL."
+        )
+    return options
+
+
+def _evaluate_endpoint(
+    endpoint: dict[str, Any], options: EvalOptions, console: Console
+) -> None:
+    """Measure a policy behind an endpoint."""
+    from aipo_learner.evaluation.task_sets import measure_task_sets
+    from aipo_learner.run.progress import say
+    from aipo_learner.samplers.endpoint import endpoint_sampler
+
+    sampler = endpoint_sampler(endpoint, options.temperature, options.token_filter)
+    policy = sampler.policy
+    say(console, f"policy: {policy.name} at {policy.url or 'its endpoint'}, asked once")
+    run_sync(policy.check())
+    measure_task_sets(sampler, options, console)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
     """What decides on the defaults of `aipo eval`."""
@@ -295,7 +333,8 @@ def _eval_defaults(
         ConfigError: The run's settings are of another version, or name what is not
             harmless.
     """
-    run = _run_of(Path(policy))
+    is_endpoint = _endpoint_options(policy) is not None
+    run = None if is_endpoint else _run_of(Path(policy))
     if run is None:
         return EvalOptions(policy=policy)
     from aipo_learner.evaluation.trust import check_trusted

@@ -16,15 +16,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aipo_env.agents.base import AgentReply, AgentRequest
-from aipo_env.agents.endpoint import DEFAULT_KEY, Endpoint, split_address
+from aipo_env.agents.endpoint import (
+    CHARS_PER_TOKEN,
+    DEFAULT_KEY,
+    Endpoint,
+    split_address,
+)
 from aipo_env.agents.roles import role_prompts, role_question, version_hash
 from aipo_env.errors import AgentError, check_number, check_whole
 from aipo_env.verifiers.extract import without_thinking
 
-CHARS_PER_TOKEN = 8
-"""A reply of more characters for each token it may have is cut: its server does not
-count.
-"""
 TOKENS_PER_PRICE = 1e6
 """Prices are for so many tokens."""
 MAX_COUNT = 2**31

@@ -45,6 +45,10 @@ After any other the same request is not made again.
 """
 STATUSES_OF_A_REQUEST = (400, 413, 422)
 """Refusals that may be due to one over-long or odd request, which a policy wrote."""
+CHARS_PER_TOKEN = 8
+"""What has more characters for each token it may have is cut: its server does not
+count.
+"""
 DEFAULT_KEY = "OPENAI_API_KEY"
 """The variable that holds the key unless another is named."""
 # MODEL@URL: "Qwen/Qwen3-32B@http://localhost:8000/v1". A model's name may hold "@", a

@@ -8,7 +8,6 @@
 `drive.play` is the loop over these.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
@@ -20,6 +19,7 @@ from aipo_env.agents.pool.journal import request_hash
 from aipo_env.codecs.base import Codec
 from aipo_env.episode import Episode, TokenRecord, TokenRun
 from aipo_env.errors import ToolError, VerifierError, error_text, is_hopeless
+from aipo_env.keys import short_seed
 from aipo_env.records import (
     CONSULT_KINDS,
     Author,
@@ -55,8 +55,6 @@ from aipo_env.verifiers.leaks.check import gives_away
 
 _NOTHING = AgentReply(text="")
 """What an agent said that gave no reply."""
-SEED_BYTES = 4
-"""Bytes of a hash that make an agent's seed: endpoints take 32 bits."""
 
 
 @dataclass(eq=False, repr=False)
@@ -395,7 +393,7 @@ class Session:
             query=call.query,
             problem=encodable(self.task.prompt),
             trace=trace,
-            seed=_seed(key),
+            seed=short_seed(key),
             key=key,
             is_private=bool(self.task.withheld),
             agent_id=tool.agent_id if tool else self.pool.agent_id(call.kind),
@@ -432,13 +430,6 @@ class Session:
             is_content=span.is_content,
         )
         self.token_runs.append(run)
-
-
-def _seed(key: tuple[int, ...]) -> int:
-    """Return a 32-bit seed that depends on the whole key."""
-    # Not `hash`, which differs from one version of Python to the next.
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return int.from_bytes(digest[:SEED_BYTES], "big")
 
 
 def _add(parts: dict[str, float], further: Mapping[str, float]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from transformers import PreTrainedModel
 
@@ -37,6 +38,8 @@ from aipo_learner.run.progress import Progress, say
 from aipo_learner.samplers.base import Sampler
 from aipo_learner.settings.eval_options import EvalOptions, environments
 
+_WHOLE_LINE = 1_000
+"""Columns of a line that is as long as its words."""
 _REWARD_TOLERANCE = 1e-9
 """A mean reward this near to the success is the success."""
 
@@ -300,7 +303,11 @@ def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
         rows.append((name, "alone", result["unaided"]))
         if "aided" in result:
             rows.append((name, "aided", result["aided"]))
-    console.print(_table(rows))
+    table = _table(rows)
+    # Neither a name nor a number is cut or broken: a terminal wraps what is too long.
+    unlimited = console.options.update(width=_WHOLE_LINE)
+    table.width = Measurement.get(console, unlimited, table).maximum
+    console.print(table, crop=False, soft_wrap=True)
     _print_remarks(rows, console)
     if len(results) > 1:
         alone = [result["unaided"]["pass@1"] for result in results.values()]
@@ -315,8 +322,7 @@ def _print(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
 def _table(rows: Sequence[_Row]) -> Table:
     """Return means over tasks with their 95 % intervals, and means by bottleneck."""
     table = Table("task set", "policy", "tasks", "mean", "pass", "cut off", box=None)
-    # Names of sets may be broken, numbers may not.
-    for column in table.columns[1:]:
+    for column in table.columns:
         column.no_wrap = True
     for name, label, row in rows:
         # Intervals stand in the order of k: the last is that of the largest.

@@ -32,8 +32,9 @@ class EvalOptions:
     """Measure a policy on held-out tasks, alone, and with its agents where asked."""
 
     policy: str = "tiny"
-    """Model folder, hub name, or the --out folder of a training run, whose seed,
-    temperature and environment are then taken.
+    """Model folder, hub name, the --out folder of a training run, whose seed,
+    temperature and environment are then taken, or openai:MODEL@URL, a model behind an
+    endpoint.
     """
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless you have read it."""

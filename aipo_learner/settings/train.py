@@ -218,6 +218,12 @@ class TrainConfig:
         bounds: Any = self.bounds
         if not isinstance(out, str | Path):
             raise ConfigError(f"config: out={out!r} must be the path of a folder.")
+        if str(self.policy).startswith("openai:"):
+            raise ConfigError(
+                f"config: policy={self.policy!r} is behind an endpoint, so that its"
+                " weights cannot be trained. Give a model folder or a hub name; `aipo"
+                " eval --policy` measures an endpoint."
+            )
         if not isinstance(held_out, list | tuple):
             raise ConfigError(f"config: held_out={held_out!r} must be a list of names.")
         if not isinstance(bounds, Mapping):
