@@ -2,16 +2,18 @@
 
 from typing import Any
 
+from aipo_env.errors import ConfigError, shown
 from aipo_env.tasks.datasets import find_dataset
 from aipo_env.tasks.mixture_spec import mixture_spec
-from aipo_env.tasks.rows import SUFFIXES
+from aipo_env.tasks.rows import SUFFIXES, read_json
 
 
 def source_spec(spec: Any) -> Any:
     """Return the spec that is meant by a short one; any other as it is.
 
     A known data set needs no "hf:", a file with the ending of a data file no "file:",
-    and several sources stand with " + " between them.
+    and several sources stand with " + " between them. What begins like an object or a
+    list is JSON; a list is of sources that are mixed.
 
     >>> source_spec("GSM8K,limit=9")
     'hf:GSM8K,limit=9'
@@ -19,10 +21,12 @@ def source_spec(spec: Any) -> Any:
     'file:mine.jsonl'
 
     Raises:
-        ConfigError: A weight of a mixture cannot be read.
+        ConfigError: It is no JSON, or a weight of a mixture cannot be read.
     """
     if not isinstance(spec, str):
         return spec
+    if spec.lstrip().startswith(("{", "[")):
+        return _from_json(spec)
     mixture = mixture_spec(spec)
     if mixture is not None:
         return mixture
@@ -31,3 +35,12 @@ def source_spec(spec: Any) -> Any:
         return f"hf:{spec}"
     is_file = ":" not in name and name.endswith(SUFFIXES)
     return f"file:{spec}" if is_file else spec
+
+
+def _from_json(text: str) -> Any:
+    """Return the spec that a text in JSON holds."""
+    try:
+        spec = read_json(text)
+    except ValueError as error:
+        raise ConfigError(f"task: {shown(text)} is no JSON: {error}") from error
+    return {"type": "mix", "sources": spec} if isinstance(spec, list) else spec

@@ -483,6 +483,27 @@ def test_sources_are_no_ids(text: str):
     assert not is_id(text)
 
 
+def test_a_spec_may_be_json_wherever_it_is_a_text(tmp_path: Path):
+    path = write(tmp_path / "mine.jsonl", MANY)
+    spec = {"type": "file", "path": str(path), "prompt": "question", "answer": "result"}
+    assert sizes(build_source(json.dumps(spec), seed=0)) == (18, 2)
+    other = write(tmp_path / "other.jsonl", [{"prompt": "p", "answer": "1"}])
+    both = build_source(json.dumps([spec, f"file:{other}"]), seed=0)
+    assert sizes(both) == (19, 2)
+    with pytest.raises(ConfigError, match="is no JSON"):
+        build_source('{"type": "file"', seed=0)
+
+
+def test_held_out_tasks_may_be_named_in_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    path = write(tmp_path / "mine.jsonl", MANY)
+    spec = {"type": "file", "path": str(path), "prompt": "question", "answer": "result"}
+    words = ["tasks", f"{path},prompt=question,answer=result"]
+    assert main([*words, "--held-out", json.dumps({**spec, "test": 1})]) == 2
+    assert "18 of 18 training tasks stand among" in capsys.readouterr().err
+
+
 def test_a_table_is_a_source_as_it_is():
     table = TaskTable("mine", {})
     assert source_spec(table) is table
