@@ -19,6 +19,7 @@ from tyro.conf import Positional
 from aipo_env import (
     SHORT_FORMS,
     ConfigError,
+    DataError,
     Environment,
     PoolSettings,
     check_place,
@@ -29,8 +30,14 @@ from aipo_env import (
     read_spec,
     run_sync,
     short_forms,
+    source_spec,
 )
-from aipo_learner.settings.eval_options import EvalOptions
+from aipo_learner.settings.eval_options import EvalOptions, environments
+from aipo_learner.settings.first_look import (
+    check_policy_name,
+    look_at_files,
+    look_at_run,
+)
 from aipo_learner.settings.recipes import RECIPES
 from aipo_learner.settings.train import MAX_SAMPLER_GAP, TrainConfig, read_config_file
 
@@ -91,6 +98,7 @@ def train(argv: list[str]) -> None:
         return
     if not start.recipe and start.config is None:
         _check_named(config, argv)
+    look_at_run(config)
     console = Console()
     if start.dry_run:
         from aipo_learner.dry_run import dry_run
@@ -142,7 +150,7 @@ def _is_toy(environment: Environment) -> bool:
         return True
     if callable(environment.source) or not isinstance(environment.source, str | dict):
         return False
-    kind, _ = parse_spec(environment.source, "task source")
+    kind, _ = parse_spec(source_spec(environment.source), "task source")
     return kind == "toy"
 
 
@@ -239,6 +247,9 @@ def _evaluate(options: EvalOptions, console: Console) -> None:
     if endpoint is not None:
         _evaluate_endpoint(endpoint, options, console)
         return
+    check_policy_name(options.policy)
+    played = environments(options).values()
+    look_at_files(environment.source for environment in played)
     say(console, f"policy {options.policy}: loading")
     from aipo_learner.build import build_sampler, read_sampler
     from aipo_learner.evaluation.task_sets import measure_task_sets
@@ -421,6 +432,11 @@ def report(argv: list[str]) -> None:
         Args:
             folder: The --out folder of `aipo train` or `aipo demo`.
         """
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder}: holds no run. Give the --out folder of `aipo train` or"
+                " `aipo demo`."
+            )
         from aipo_learner.reporting.report import write_report
 
         Console().print(f"Report: {write_report(folder)}", highlight=False)

@@ -14,7 +14,7 @@ from aipo_env.errors import ConfigError, DataError
 from aipo_env.keys import Salt, keyed_rng
 from aipo_env.records import Split, Task
 from aipo_env.registry import TASKS, Spec
-from aipo_env.tasks.spellings import source_spec
+from aipo_env.tasks.spellings import near_dataset, source_spec
 
 _STRIDE = 1_000_003
 """How far apart the readings of an endless source by neighbouring seeds start."""
@@ -87,7 +87,23 @@ def build_source(spec: Spec | TaskSource, seed: int) -> TaskSource:
     Raises:
         ConfigError: Unknown source or option. DataError: an unreadable file.
     """
+    check_source_name(spec)
     return TASKS.build(source_spec(spec), seed=seed)  # type: ignore[no-any-return]
+
+
+def check_source_name(spec: Any) -> None:
+    """Raise ConfigError where a spec names no kind of source; a source is fine."""
+    if not isinstance(spec, str | Mapping):
+        return
+    try:
+        TASKS.find(source_spec(spec))
+    except ConfigError as error:
+        near = near_dataset(spec)
+        if not near:
+            raise
+        raise ConfigError(
+            f"{error} Among the known data sets is {near!r}; `aipo tasks` lists them."
+        ) from error
 
 
 def finite_tasks(source: TaskSource) -> Iterator[Task]:

@@ -1,11 +1,15 @@
 """How sources of tasks may be spelled on a command line, and what is meant."""
 
+from difflib import get_close_matches
 from typing import Any
 
-from aipo_env.errors import ConfigError, shown
-from aipo_env.tasks.datasets import find_dataset
+from aipo_env.errors import MAX_SHOWN, ConfigError, shown
+from aipo_env.tasks.datasets import find_dataset, known_datasets
 from aipo_env.tasks.mixture_spec import mixture_spec
 from aipo_env.tasks.rows import SUFFIXES, read_json
+
+_NEAR = 0.75
+"""How alike two names are of which one is meant by the other."""
 
 
 def source_spec(spec: Any) -> Any:
@@ -35,6 +39,16 @@ def source_spec(spec: Any) -> Any:
         return f"hf:{spec}"
     is_file = ":" not in name and name.endswith(SUFFIXES)
     return f"file:{spec}" if is_file else spec
+
+
+def near_dataset(spec: Any) -> str:
+    """Return the known data set whose name is nearest to a spec's; empty if none is."""
+    if not isinstance(spec, str) or ":" in spec:
+        return ""
+    name, _, _ = spec.partition(",")
+    short_names = [known for known in known_datasets() if "/" not in known]
+    near = get_close_matches(name.lower()[:MAX_SHOWN], short_names, n=1, cutoff=_NEAR)
+    return near[0] if near else ""
 
 
 def _from_json(text: str) -> Any:

@@ -21,6 +21,7 @@ from aipo_env import PolicyError, data_folder, shown
 from aipo_learner.policy.chat import choose_template
 from aipo_learner.policy.fitness import check_logits, check_vocabulary, check_weights
 from aipo_learner.policy.lora import merged_state
+from aipo_learner.settings.first_look import check_policy_name
 
 # Bars of loading would stand among the lines of the run.
 disable_progress_bar()
@@ -75,11 +76,8 @@ def load_policy(
     folder = Path(path)
     if folder.is_dir():
         _check_folder(folder)
-    elif not _may_be_on_hub(path):
-        raise PolicyError(
-            f"policy {path!r}: no such folder. Give a Hugging Face model folder or hub"
-            " name."
-        )
+    else:
+        check_policy_name(path)
     part = "model"
     try:
         # First: what it is decides on all the rest.
@@ -171,12 +169,6 @@ def _adapter_message(path: str) -> str:
         " (--compute.lora-adapter FOLDER --compute.lora-rank RANK), or export the two"
         " merged (peft: merge_and_unload, then save_pretrained)."
     )
-
-
-def _may_be_on_hub(path: str) -> bool:
-    """Return whether a name can be one on the Hub, "OWNER/NAME", and is no path."""
-    is_path = Path(path).is_absolute() or path.startswith(".")
-    return not is_path and path.count("/") == 1
 
 
 def count_weights(path: str, *, trust_remote_code: bool = False) -> int:
