@@ -211,6 +211,11 @@ def _last_line(config: TrainConfig, learned: "Learned") -> str:
     best = config.out / "best"
     best_policy = f". Best: {best}" if best.exists() else ""
     line = f"Done. Policy: {policy_folder(str(config.out))}{best_policy}"
+    if learned.num_held_out:
+        line += (
+            f"\n{learned.num_held_out} tasks are held out and were not measured: aipo"
+            f" eval --policy {config.out}"
+        )
     if learned.had_gradient:
         return line
     unchanged = "No step had a gradient: the policy is what it was."

@@ -132,7 +132,10 @@ def _train(run: Run, console: Console, num_workers: int) -> Learned:
             if idle_reasons:
                 idle_note = f"{idle_reasons}. {what_to_do(groups)}"
             _save_or_stop(training, step + 1, groups)
-        return Learned(log.had_gradient, idle_note)
+        num_held_out = 0
+        if not config.evaluation.every and not config.source.is_stored:
+            num_held_out = training.scenario.source.num_tasks("test") or 0
+        return Learned(log.had_gradient, idle_note, num_held_out=num_held_out)
 
 
 def _sync_and_evaluate(training: Training, step: int) -> dict[str, float]:

@@ -124,11 +124,14 @@ class Learned:
         had_gradient: Whether any of its steps had a gradient.
         idle_note: Why the last step without one had none, and what to do about it.
         found: What there is, of a run that was done already; "" of any other.
+        num_held_out: Tasks that are held out of its file and that no evaluation of the
+            run has measured.
     """
 
     had_gradient: bool
     idle_note: str = ""
     found: str = ""
+    num_held_out: int = 0
 
 
 def stop_idle(

@@ -78,6 +78,21 @@ def test_metrics_tell_the_sources_apart(tmp_path: Path):
     assert "source/first.jsonl/success/unaided" in row
 
 
+def test_the_last_line_says_how_to_measure_what_is_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    path = write(tmp_path / "mine.jsonl", range(20))
+    out = tmp_path / "run"
+    words = ["train", "--policy", "tiny", "--out", str(out), "--num-steps", "1"]
+    words += ["--environment", f"{path},prompt=question,answer=result"]
+    words += ["--groups-per-step", "2", "--group-size", "2", "--num-threads", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "2 tasks are held out and were not measured: aipo eval --policy" in said
+    assert main([*words, "--num-steps", "2", "--evaluation.every", "1"]) == 0
+    assert "were not measured" not in capsys.readouterr().out
+
+
 def test_a_run_is_not_measured_on_what_it_trained_on(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ):
