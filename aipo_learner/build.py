@@ -413,7 +413,9 @@ def _build_forwards(
     The second is None where the loss does not need it.
     """
     forward = _build_forward(config, own_copy(model))
-    if not config.objective.kl_coef:
+    # Imitation is by cross-entropy alone.
+    is_imitation = bool(config.source.sft_episodes)
+    if is_imitation or not config.objective.kl_coef:
         return forward, None
     # With its adapter, which may have been trained before.
     initial, _ = build_policy(config, initial_policy)
