@@ -10,11 +10,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from aipo_env import (
     SHORT_FORMS,
@@ -60,11 +60,24 @@ class _Start:
     print_config: bool = False
     """Print the configuration and stop."""
     dry_run: bool = False
-    """Rehearse one step with a random tiny policy, print what the run takes, and
-    stop.
+    """Rehearse one step with a random tiny policy, say what memory and time the run
+    takes, and stop.
     """
     ray: int = 0
-    """Workers, as Ray actors, that sample the episodes instead of this process."""
+    """Workers, as Ray actors, that sample the episodes instead of this process; 0:
+    none.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Words:
+    """All that the words of `aipo train` may say."""
+
+    # Their options have no prefix.
+    start: Annotated[_Start, arg(name="")]
+    """What the run starts from."""
+    config: Annotated[TrainConfig, arg(name="")]
+    """The run."""
 
 
 def train(argv: list[str]) -> None:
@@ -81,16 +94,17 @@ def train(argv: list[str]) -> None:
         )
     # Twice over the words: only with the recipe and the file are the defaults known
     # from which the single settings are read.
-    start, rest = tyro.cli(_Start, args=argv, return_unknown_args=True, add_help=False)
+    start, _ = tyro.cli(_Start, args=argv, return_unknown_args=True, add_help=False)
     default = TrainConfig()
     if start.recipe:
         recipe = choose(RECIPES, start.recipe, "recipe")
         default = recipe()
     if start.config:
         default = default.changed(read_config_file(start.config))
-    rest, environment = short_forms(rest, default.environment)
+    words, environment = short_forms(argv, default.environment)
     default = replace(default, environment=environment)
-    config = _read_words(TrainConfig, default, rest, "aipo train", _DESCRIPTION)
+    given = _Words(start=start, config=default)
+    config = _read_words(_Words, given, words, "aipo train", _DESCRIPTION).config
     if start.ray < 0:
         raise ConfigError(f"train: ray={start.ray} must be at least 0.")
     if start.print_config:
@@ -109,10 +123,8 @@ def train(argv: list[str]) -> None:
 
 
 _DESCRIPTION = (
-    "Train a policy; a run found in --out is resumed. --recipe NAME starts from one of"
-    f" {', '.join(RECIPES)}; --config FILE from a .json, .toml or .yaml file;"
-    " --print-config prints and stops; --dry-run rehearses one step and says what"
-    f" memory and time the run takes; --ray N has N Ray actors sample. {SHORT_FORMS}"
+    "Train a policy; a run found in --out is resumed. Recipes:"
+    f" {', '.join(RECIPES)}. {SHORT_FORMS}"
 )
 
 

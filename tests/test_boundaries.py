@@ -3,6 +3,7 @@ correct it.
 """
 
 import ast
+import dataclasses
 import importlib
 import json
 import re
@@ -402,6 +403,41 @@ def test_the_page_of_names_has_every_public_name_and_is_current() -> None:
     script = runpy.run_path(str(ROOT / "docs" / "make_names.py"))
     is_current = script["names_page"]() == page
     assert is_current, "docs/names.md is old: run `python docs/make_names.py`"
+
+
+def test_the_references_are_current_and_every_option_has_a_sentence() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "make_references.py"))
+    for name, page in (("cli", "cli_page"), ("gym", "gym_page")):
+        path = ROOT / "docs" / f"reference_{name}.md"
+        is_current = script[page]() == path.read_text(encoding="utf-8")
+        assert is_current, f"{path} is old: run `python docs/make_references.py`"
+
+
+def test_an_option_without_a_sentence_is_refused() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "make_references.py"))
+    option = script["read_option"]("--lr {None}|FLOAT\n      (default: None)")
+    assert (option.name, option.text, option.default) == ("--lr FLOAT", "", "not set")
+    with pytest.raises(ValueError, match="--lr FLOAT has no sentence"):
+        script["table"]([option], "option")
+
+
+def test_the_names_that_a_setting_may_be_stand_in_its_sentence() -> None:
+    page = (ROOT / "docs" / "reference_cli.md").read_text(encoding="utf-8")
+    absent = []
+    settings = importlib.import_module("aipo_learner.settings.train").TrainConfig()
+    parts = {"": settings, **vars(settings)}
+    for part, value in parts.items():
+        if not dataclasses.is_dataclass(value):
+            continue
+        for item in dataclasses.fields(value):
+            for rule in getattr(item.type, "__metadata__", ()):
+                flag = item.name.replace("_", "-")
+                row = re.search(rf"^\| `--(?:{part}\.)?{flag} .*$", page, re.MULTILINE)
+                names = getattr(rule, "names", ())
+                if row is None and names:
+                    absent.append(f"--{part}.{flag}")
+                absent += [f"--{flag}: {name}" for name in names if name not in row[0]]
+    assert_none(absent, "Say in the field's docstring what it may be:")
 
 
 def test_the_tree_in_readme_is_whole() -> None:

@@ -39,39 +39,59 @@ MAX_POLICY_TOKENS = 1024
 class ObjectiveConfig:
     """Which loss to compute.
 
-    `base` and `agent_rule` name the algorithms. `floor` and `ceiling` bound the
-    coefficient of `floored`, `luffy_gamma` shapes `luffy`. `agent_weight` multiplies
-    the agents' term (lambda), `negative_weight` the agent tokens of episodes with a
-    negative advantage (kappa). `clip_low` and `clip_high` are distances from 1; None
-    takes the base algorithm's own, and `rloo` has no clip. `kl_coef` multiplies the k3
-    penalty against `ref_logprobs`, `entropy_coef` the bonus for the entropy of the
-    policy's tokens. `max_policy_tokens` is the constant of `dr_grpo`;
-    None is the limit of the same name in the rules of a run's episodes, and 1,024
-    outside of a run.
-    `sampler_ratio_cap` truncates the importance weight of what other weights or another
-    engine sampled; `sampler_ratio` says what has a weight: each "token", the "sequence"
-    (the product over an episode's own tokens) or its "geometric" mean; None is
-    "geometric" for `gspo`, else "token".
-
     Raises ConfigError naming the field, its value and the valid ones.
     """
 
     base: Annotated[str, OneOf(tuple(CLIP_OF_BASE))] = "grpo"
+    """Algorithm for the policy's own tokens: grpo, dr_grpo, dapo, rloo, gspo, cispo or
+    gppo (docs/objective.md).
+    """
     agent_rule: Annotated[str, OneOf(AGENT_RULES)] = "floored"
+    """How strongly agents' tokens are pushed: floored, masked (not at all), on_policy,
+    plain_is, luffy or mixture (docs/objective.md).
+    """
     floor: NotNegative = 0.1
+    """Least weight of an agent's token under floored, which is otherwise the policy's
+    probability of it, over the agent's own where that is known.
+    """
     ceiling: Positive = 1.0
+    """Largest weight of an agent's token under floored."""
     agent_weight: NotNegative = 1.0
+    """Multiplies the agents' term of the loss (lambda)."""
     negative_weight: NotNegative = 0.0
+    """Multiplies the agents' tokens of episodes with a negative advantage (kappa)."""
     clip_low: Annotated[float | None, Bounds("a number from 0 to 1", 0, 1)] = None
+    """How far below 1 a ratio may fall before it is clipped. If not given, the base
+    algorithm's own: 0.2, and 0.0003 for gspo; rloo has no clip.
+    """
     clip_high: Annotated[float | None, Bounds("a number, 0 or more")] = None
+    """How far above 1 a ratio may rise before it is clipped. If not given, the base
+    algorithm's own: 0.2 for grpo and dr_grpo, 0.28 for dapo, cispo and gppo, 0.0004 for
+    gspo; rloo has no clip.
+    """
     kl_coef: NotNegative = 0.0
+    """Multiplies the penalty for leaving the policy that the run began with (k3). 0:
+    none, and that policy is not kept in memory.
+    """
     entropy_coef: NotNegative = 0.0
+    """Multiplies the bonus for the entropy of the policy's tokens."""
     luffy_gamma: Positive = 0.1
+    """Gamma of luffy, which shapes a probability x to x / (x + gamma) (arXiv
+    2504.14945).
+    """
     max_policy_tokens: OptionalCount = None
+    """What dr_grpo divides a sum of tokens by. If not given, the limit of the same name
+    in the rules of the run's episodes; outside of a run 1,024.
+    """
     sampler_ratio_cap: Positive = 2.0
+    """Largest importance weight of what older weights or another engine sampled."""
     sampler_ratio: Annotated[str | None, OneOf(("token", "sequence", "geometric"))] = (
         None
     )
+    """What has such a weight: each token; the sequence, by the product over an
+    episode's own tokens; or, geometric, by their mean. If not given, geometric for
+    gspo, else token.
+    """
 
     def __post_init__(self) -> None:
         check_settings(self, "config: objective.")

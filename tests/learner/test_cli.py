@@ -324,3 +324,21 @@ def test_a_checkpoint_to_start_from_needs_an_environment_and_no_policy(capsys):
     assert "resume_from='runs/x/checkpoints/step-000050' is no checkpoint" in (
         capsys.readouterr().err
     )
+
+
+def test_what_a_run_starts_from_is_among_the_options_of_train(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train(["--help"])
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    for flag in (
+        "--recipe STR",
+        "--config",
+        "--print-config",
+        "--dry-run",
+        "--ray INT",
+    ):
+        assert flag in told
+    with pytest.raises(SystemExit):
+        train(["--recipee", "toy"])
+    assert "--recipee: did you mean --recipe?" in capsys.readouterr().err
