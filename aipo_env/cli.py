@@ -17,6 +17,7 @@ from pathlib import Path
 import tyro
 
 from aipo_env.commands.doctor import doctor
+from aipo_env.commands.extras import EXTRA_OF, how_to_install
 from aipo_env.commands.table import COMMANDS
 from aipo_env.errors import AipoError, ConfigError, suggest
 from aipo_env.flags import expanded, flag_types, nearest_flags
@@ -24,19 +25,8 @@ from aipo_env.viewer.render import escape_terminal
 
 OWN: dict[str, Callable[..., None]] = {**COMMANDS, "doctor": doctor}
 """The commands of this package."""
-EXTRAS = {
-    "jinja2": "report",
-    "pyarrow": "data",
-    "mcp": "mcp",
-    "openai": "openai",
-    "openenv": "openenv",
-    "vllm": "vllm",
-}
-"""The extra that installs a package; "learner" installs all others."""
 _PROJECT = ("aipo_env", "aipo_learner", "envs_data")
 """Packages of this project. They are light to import; what is within may not be."""
-_PACKAGES = {*EXTRAS, "torch", "transformers", "safetensors", "tensorboard"}
-"""What extras install. Any other package is needed by somebody's own code."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,11 +138,11 @@ def _missing(command: str, error: ImportError) -> Exception:
     package = (error.name or "").split(".")[0]
     if package in ("", *_PROJECT):
         return error
-    if isinstance(error, ModuleNotFoundError) and package in _PACKAGES:
-        extra = EXTRAS.get(package, "learner")
+    # Any package but those of extras is needed by somebody's own code.
+    if isinstance(error, ModuleNotFoundError) and package in EXTRA_OF:
         return ConfigError(
             f"`aipo {command}` needs {package}, which is not installed: "
-            f'pip install "aipo-rl[{extra}]".'
+            f"{how_to_install(package)}."
         )
     return ConfigError(
         f"`aipo {command}` runs code that cannot be imported: {error}. Install what it"

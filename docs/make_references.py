@@ -144,7 +144,7 @@ def read_option(text: str) -> Option:
 
 def shown_default(text: str) -> str:
     """Return how a default stands in a table."""
-    return UNSET[text] if text in UNSET else f"`{text}`"
+    return UNSET.get(text, f"`{text}`")
 
 
 def description(text: str) -> str:

@@ -5,32 +5,28 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
 
+from aipo_env.commands.extras import EXTRAS, how_to_install
 from aipo_env.commands.table import COMMANDS
 from aipo_env.event_loop import run_sync
 from aipo_env.sandboxes.self_test import survey
 
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "safetensors",
-    "tensorboard",
-    "jinja2",
-    "vllm",
-    "openai",
-    "mcp",
-)
 _GIB = 2**30
+_MODEL = ("torch", "transformers", "safetensors")
+_PAGE = ("jinja2", "markupsafe")
 _NEEDS = {
-    "train": ("torch", "transformers", "safetensors", "tensorboard"),
-    "eval": ("torch", "transformers", "safetensors"),
-    "warmstart": ("torch", "transformers", "safetensors"),
-    "report": ("torch", "transformers", "safetensors", "jinja2"),
-    "demo": ("torch", "transformers", "safetensors", "tensorboard", "jinja2"),
-    "view": ("jinja2",),
+    "train": (*_MODEL, "tensorboard"),
+    "eval": _MODEL,
+    "warmstart": _MODEL,
+    "report": (*_MODEL, *_PAGE),
+    "demo": (*_MODEL, "tensorboard", *_PAGE),
+    "view": _PAGE,
 }
 """Packages that commands need beyond the core."""
+_NEEDS_ONE = {"serve": ("mcp", "openenv")}
+"""Packages of which commands need one, as they are called."""
 
 
 def doctor() -> None:
@@ -47,8 +43,10 @@ def doctor() -> None:
         "cores": os.cpu_count(),
         "memory": _memory(),
     }
-    for name in ("aipo-rl", "gymnasium", "numpy", *_PACKAGES):
+    for name in ("aipo-rl", "gymnasium", "numpy"):
         rows[name] = _version(name)
+    for name, extra in EXTRAS.items():
+        rows[f"[{name}]"] = f"{_installed(extra.packages)}  ({extra.use})"
     rows["GPU"] = "nvidia-smi found" if has_gpu else "none found (no nvidia-smi)"
     rows |= run_sync(survey())
     rows["OPENAI_API_KEY"] = "set" if has_key else "not set"
@@ -74,11 +72,28 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
+def _installed(packages: Sequence[str]) -> str:
+    """Return the versions of an extra's packages, and how to have those missing."""
+    missing = _missing(packages)
+    there = [f"{name} {_version(name)}" for name in packages if name not in missing]
+    if missing:
+        there.append(f"without {', '.join(missing)}: {how_to_install(*missing)}")
+    return ", ".join(there)
+
+
+def _missing(packages: Sequence[str]) -> list[str]:
+    """Return the packages that are not there."""
+    # Found, and not imported: some take seconds.
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
 def _readiness(command: str) -> str:
     """Return whether a command can run, or which packages it lacks."""
-    needs = _NEEDS.get(command, ())
-    # Found, and not imported: some take seconds.
-    missing = [name for name in needs if importlib.util.find_spec(name) is None]
+    missing = _missing(_NEEDS.get(command, ()))
     if missing:
-        return f"needs {', '.join(missing)}"
+        return f"needs {', '.join(missing)}: {how_to_install(*missing)}"
+    choices = _NEEDS_ONE.get(command, ())
+    if choices and _missing(choices) == list(choices):
+        ways = " or ".join(map(how_to_install, choices))
+        return f"needs {' or '.join(choices)}: {ways}"
     return "ready"

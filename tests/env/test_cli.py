@@ -1,7 +1,10 @@
 """The command `aipo`: dispatch, errors, exit codes."""
 
+import importlib.util
 import io
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
@@ -10,8 +13,10 @@ import gymnasium
 import pytest
 
 from aipo_env import ScriptedPolicy, build_scenario, cli, write_episodes
+from aipo_env.commands.extras import EXTRAS
 from aipo_env.errors import CheckpointError
 
+ROOT = Path(__file__).resolve().parents[2]
 CALLS: list[list[str]] = []
 
 
@@ -286,6 +291,69 @@ def test_view_says_where_it_cannot_write_and_what_is_empty(
     write_episodes(file, [ScriptedPolicy(["\\boxed{1}"]).run(session)])
     assert run("view", str(file), "--out", str(tmp_path / "no" / "page.html")) == 2
     assert "the page cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [
+        ("markupsafe", "report"),
+        ("torch", "learner"),
+        ("peft", "lora"),
+        ("docker", "docker"),
+        ("aiohttp", "openai"),
+        ("huggingface_hub", "data"),
+        ("ray", "ray"),
+    ],
+)
+def test_every_package_of_an_extra_names_that_extra(
+    package: str,
+    extra: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    def lacks_it(argv: list[str]) -> None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr(sys.modules[__name__], "lack", lacks_it)
+    assert run("lack") == 2
+    assert capsys.readouterr().err == (
+        f"aipo: `aipo lack` needs {package}, which is not installed: pip install"
+        f' "aipo-rl[{extra}]".\n'
+    )
+
+
+def test_the_extras_are_those_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    declared = project["project"]["optional-dependencies"]
+    assert {*EXTRAS} == {*declared} - {"dev"}
+    # What comes with one that is named.
+    brought = {"openai": {"aiohttp"}, "report": {"markupsafe"}}
+    for name, extra in EXTRAS.items():
+        named = {re.match(r"\w+", requirement)[0] for requirement in declared[name]}
+        assert {*extra.packages} == named | brought.get(name, set())
+
+
+def test_doctor_says_which_extra_brings_what_a_command_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    absent = {"jinja2", "mcp", "openenv", "peft"}
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, package=None: None if name in absent else find(name, package),
+    )
+    assert run("doctor") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 'aipo view       needs jinja2: pip install "aipo-rl[report]"' in lines
+    assert (
+        'aipo serve      needs mcp or openenv: pip install "aipo-rl[mcp]" or pip'
+        ' install "aipo-rl[openenv]"'
+    ) in lines
+    assert (
+        '[lora]          without peft: pip install "aipo-rl[lora]"  (adapters:'
+        " --compute.lora-rank)"
+    ) in lines
 
 
 def test_doctor_says_what_runs_and_keeps_secrets(
