@@ -111,7 +111,8 @@ class Item:
         words = self.text.split()
         if self.kind != "command" or AT_ONCE & set(words):
             return False
-        return words[1] in SMALL or "runs/" in self.text
+        # `aipo runs` lists what others made in `runs/`.
+        return words[1] in (*SMALL, "runs") or "runs/" in self.text
 
     def __str__(self) -> str:
         shown = self.text if self.kind == "command" else self.kind
