@@ -1,5 +1,6 @@
 """What a step's episodes come to in numbers."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,16 @@ from aipo_env import (
     build_scenario,
 )
 from aipo_env.testing import CannedAgent, FaultyAgent
-from aipo_learner.learn.episode_metrics import episode_metrics
+from aipo_learner.learn.episode_metrics import (
+    CONSULT_STATUSES,
+    METRICS,
+    episode_metrics,
+)
 from aipo_learner.run.metrics_log import MetricsLog, read_metrics
+from aipo_learner.settings.evaluation import EvaluationSchedule
+from aipo_learner.settings.objective import ObjectiveConfig
+from aipo_learner.settings.train import TrainConfig
+from aipo_learner.training import train
 
 
 def play(agent: object, aided: bool = True) -> Episode:
@@ -139,3 +148,80 @@ def test_a_task_says_its_difficulty_in_a_word(difficulty: object, name: str | No
     names = [key for key in found if key.startswith("consult_rate/difficulty_")]
     assert names == ([] if name is None else [f"consult_rate/difficulty_{name}"])
     assert all(key.isprintable() for key in found)
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "is_it_working.md"
+NOT_OF_EVERY_RUN = {
+    # Of options, of tools, of a verifier with parts, of several sources.
+    *("rows/truncated", "groups/refilled", "minibatches/empty", "tool_calls"),
+    *("success/not_consulted", "success/revealed", "reward_part/NAME"),
+    *("source/NAME/success/aided", "source/NAME/success/unaided"),
+    *("source/NAME/reward", "source/NAME/share"),
+}
+"""What the page explains and a small run of the toy world has no reason to write."""
+
+
+def documented_metrics() -> list[str]:
+    """Return the names in the first columns of the page's tables of metrics."""
+    _, glossary = PAGE.read_text(encoding="utf-8").split("## Every metric")
+    cells = re.findall(r"^\| (`[^|]*) \|", glossary, re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def is_a(name: str, documented: str) -> bool:
+    """Return whether a metric is the documented one, or of its family."""
+    # Words in capitals stand for what depends on the run: KIND, NAME, N, K.
+    pattern = re.sub(r"(?<![a-z])[A-Z]+", "[^/]+", re.escape(documented))
+    return re.fullmatch(pattern, name) is not None
+
+
+def test_every_metric_of_a_run_is_explained_and_none_that_there_is_not(
+    tmp_path: Path,
+):
+    config = TrainConfig(
+        out=tmp_path,
+        num_steps=2,
+        groups_per_step=2,
+        group_size=4,
+        num_threads=1,
+        lr=1e-3,
+        loggers="",
+        objective=ObjectiveConfig(base="dr_grpo", kl_coef=0.01),
+        evaluation=EvaluationSchedule(every=2, num_tasks=2, num_samples=2),
+    )
+    train(config, Console(quiet=True))
+    written = {name for row in read_metrics(tmp_path / "metrics.jsonl") for name in row}
+    documented = documented_metrics()
+    assert [
+        name
+        for name in sorted(written)
+        if not any(is_a(name, other) for other in documented)
+    ] == []
+    assert [
+        other
+        for other in documented
+        if other not in NOT_OF_EVERY_RUN
+        and not any(is_a(name, other) for name in written)
+    ] == []
+
+
+def test_every_metric_of_the_episodes_is_explained():
+    documented = documented_metrics()
+    assert set(METRICS) - set(documented) == set()
+    assert {f"consult_status/{status}" for status in CONSULT_STATUSES} - set(
+        documented
+    ) == set()
+
+
+def test_the_symptoms_speak_of_metrics_that_are_explained():
+    page = PAGE.read_text(encoding="utf-8")
+    table = page.partition("## From symptom")[2].partition("## When may")[0]
+    looked_at = [row.split(" | ")[1] for row in table.splitlines() if " | " in row]
+    names = re.findall(r"`([a-z_]+(?:/\w+)*(?:/NAME)?)`", " ".join(looked_at))
+    assert len(names) > 40
+    documented = documented_metrics()
+    assert [
+        name
+        for name in names
+        if not any(is_a(name, other) for other in documented) and name != "consulting"
+    ] == []
