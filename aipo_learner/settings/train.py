@@ -146,7 +146,10 @@ class TrainConfig:
     of its own (arXiv 1707.06347).
     """
     baseline: Annotated[str, OneOf(BASELINES)] = "split"
-    """Whom a rollout is compared with: split, union or per_mode."""
+    """Whom a rollout is compared with: split, aided ones with the whole group and
+    others with others; union, all with the whole group; per_mode, each with its own
+    kind.
+    """
     consult_bonus: NotNegative = 0.0
     """Added to the reward of a correct episode that consulted; annealed with the
     share.
