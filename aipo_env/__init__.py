@@ -81,6 +81,7 @@ from aipo_env.gym.spaces import UnicodeText
 from aipo_env.gym.token_env import TokenEnv
 from aipo_env.gym.turn_env import TurnEnv
 from aipo_env.gym.vector import VectorEnv
+from aipo_env.hub_access import hub_fault, is_hub_reachable, no_network
 from aipo_env.keys import Key, Salt, evaluation_key, free_key, keyed_rng, rollout_key
 from aipo_env.records import (
     CONSULT_KINDS,
@@ -374,7 +375,9 @@ __all__ = [
     "flag_types",
     "free_key",
     "html_templates",
+    "hub_fault",
     "in_process_loop",
+    "is_hub_reachable",
     "is_id",
     "keyed_rng",
     "known_datasets",
@@ -383,6 +386,7 @@ __all__ = [
     "named_options",
     "nearest_flags",
     "need",
+    "no_network",
     "open_sandbox",
     "openai_messages",
     "parse_rewards",

@@ -32,6 +32,7 @@ from aipo_env import (
     short_forms,
     source_spec,
 )
+from aipo_learner.policy.whereabouts import whereabouts
 from aipo_learner.settings.eval_options import EvalOptions, environments
 from aipo_learner.settings.first_look import (
     check_policy_name,
@@ -202,6 +203,10 @@ def _train(config: TrainConfig, console: Console, num_workers: int) -> None:
             f"{name}  policy {config.policy}, {played or config.environment.name}:"
             " loading",
         )
+    # A run that goes on has its policy in its own folder.
+    is_begun = (config.out / "checkpoints").is_dir()
+    if not is_begun and not config.checkpoints.resume_from:
+        whereabouts(config.policy)
     from aipo_learner.policy.distributed import rank
     from aipo_learner.training import train as run_training
 
@@ -268,6 +273,7 @@ def _evaluate(options: EvalOptions, console: Console) -> None:
     played = environments(options).values()
     look_at_files(environment.source for environment in played)
     say(console, f"policy {options.policy}: loading")
+    whereabouts(options.policy)
     from aipo_learner.build import build_sampler, read_sampler
     from aipo_learner.evaluation.task_sets import measure_task_sets
     from aipo_learner.first_words import of_policy

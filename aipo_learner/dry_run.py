@@ -32,6 +32,7 @@ from aipo_env import (
     RuleSettings,
     build_scenario,
     check_agents,
+    hub_fault,
     parse_spec,
     read_episodes,
     run_sync,
@@ -169,9 +170,10 @@ def architecture(config: TrainConfig) -> PretrainedConfig:
         folder = policy_folder(config.policy)
         return load_architecture(folder, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError) as error:
+        fault = hub_fault(error, config.policy) or "it cannot be read."
         raise PolicyError(
-            f"policy {config.policy!r} has no readable config.json here or on the Hub."
-            " Download its folder, or choose one whose architecture is known:"
+            f"policy {config.policy!r} has no readable config.json here or on the Hub:"
+            f" {fault} Download its folder, or choose one whose architecture is known:"
             f" {', '.join(table)}."
         ) from error
 

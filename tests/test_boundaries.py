@@ -40,6 +40,7 @@ LAYERS = (
         "aipo_env.codecs",
         "aipo_env.registry",
         "aipo_env.shipped",
+        "aipo_env.hub_access",
         "aipo_env.verifiers.extract",
         "aipo_env.verifiers.reading",
     ),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_env.errors import ConfigError, DataError, check_whole, suggest
+from aipo_env.hub_access import hub_fault, is_hub_reachable, no_network
 from aipo_env.records import Split, Task
 from aipo_env.tasks.base import TaskTable
 from aipo_env.tasks.datasets import Dataset, find_dataset, known_datasets
@@ -278,6 +279,9 @@ def _fetch(dataset: Dataset, revision: str) -> list[Path]:
     hub = need("huggingface_hub")
     errors = need("huggingface_hub.errors")
     api = hub.HfApi()
+    folder = "Or give its files with folder=PATH."
+    if not is_hub_reachable():
+        raise DataError(f"hf:{dataset.id} cannot be fetched: {no_network()} {folder}")
     where = {
         "repo_id": dataset.id,
         "repo_type": "dataset",
@@ -288,9 +292,10 @@ def _fetch(dataset: Dataset, revision: str) -> list[Path]:
         return [Path(api.hf_hub_download(filename=name, **where)) for name in chosen]
     except (OSError, errors.HFValidationError, errors.HTTPError) as error:
         first_line = str(error).strip().partition("\n")[0]
-        fault = f"{type(error).__name__}: {first_line[:_MAX_FAULT_CHARS]}"
+        fault = hub_fault(error, f"datasets/{dataset.id}") or (
+            f"{type(error).__name__}: {first_line[:_MAX_FAULT_CHARS]}. Check id and"
+            " revision."
+        )
         raise DataError(
-            f"hf:{dataset.id} cannot be fetched ({fault}). Check id, revision and"
-            " network; accept its terms on its page and log in with `hf auth login` or"
-            " HF_TOKEN if it is gated; or give its files with folder=PATH."
+            f"hf:{dataset.id} cannot be fetched: {fault} {folder}"
         ) from error

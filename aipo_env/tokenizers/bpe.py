@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_env.errors import ConfigError, check_choice
+from aipo_env.hub_access import hub_fault, is_hub_reachable
 from aipo_env.shipped import data_folder
 from aipo_env.text import encodable
 from aipo_env.tokenizers.base import Tokenizer, added_macros
@@ -194,12 +195,17 @@ def _hf_folder(name: str) -> Path:
     # The hub's errors derive from these two, and so does that it is not installed.
     try:
         hub = _library("huggingface_hub")
-        return Path(hub.snapshot_download(name, allow_patterns=files))
-    except (OSError, ValueError) as error:
-        fault = (
-            f"{name!r} is no folder here, and as an id it cannot be downloaded: {error}"
+        return Path(
+            hub.snapshot_download(
+                name, allow_patterns=files, local_files_only=not is_hub_reachable()
+            )
         )
-        raise ConfigError(f"tokenizer: {fault}.") from error
+    except (OSError, ValueError) as error:
+        reason = hub_fault(error, name) or f"{error}."
+        raise ConfigError(
+            f"tokenizer: {name!r} is no folder here, and as an id it cannot be"
+            f" downloaded: {reason}"
+        ) from error
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from aipo_env import PolicyError, data_folder, shown
+from aipo_env import PolicyError, data_folder, hub_fault, is_hub_reachable, shown
 from aipo_learner.policy.chat import choose_template
 from aipo_learner.policy.fitness import check_logits, check_vocabulary, check_weights
 from aipo_learner.policy.lora import merged_state
-from aipo_learner.settings.first_look import check_policy_name
+from aipo_learner.policy.whereabouts import whereabouts
 
 # Bars of loading would stand among the lines of the run.
 disable_progress_bar()
@@ -36,6 +36,10 @@ _TOKENIZER_FILES = (
 """A folder with a tokenizer has one of these. From one without, transformers may make a
 tokenizer that knows no words, and say nothing.
 """
+_COPY_TOKENIZER = (
+    "Copy the tokenizer of the model that it was made of into its folder:"
+    " AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)."
+)
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 """Files of weights that run code when they are read."""
 _OTHER_TASKS = (
@@ -73,11 +77,10 @@ def load_policy(
             code that is not trusted; it lacks weights, has numbers that are not finite,
             or fewer rows than the tokenizer has tokens.
     """
+    path = whereabouts(path)
     folder = Path(path)
     if folder.is_dir():
         _check_folder(folder)
-    else:
-        check_policy_name(path)
     part = "model"
     try:
         # First: what it is decides on all the rest.
@@ -106,12 +109,20 @@ def load_policy(
                 f"policy {path!r}: its {part} needs code that comes with it. Read that"
                 " code, and if you trust it, let it run with --trust-remote-code."
             ) from error
+        fault = "" if folder.is_dir() else hub_fault(error, path)
+        if fault:
+            raise PolicyError(
+                f"policy {path!r}: {fault} The folder of a model that is here does too."
+            ) from error
         lines = str(error).strip().splitlines()
         # What follows the first line is advice for programmers, unless that announces
         # it.
         num_lines = 2 if lines and lines[0].endswith(":") else 1
         reason = " ".join(map(str.strip, lines[:num_lines])) or type(error).__name__
-        raise PolicyError(f"policy {path!r} has no usable {part}: {reason}") from error
+        mend = f" {_COPY_TOKENIZER}" if part == "tokenizer" else ""
+        raise PolicyError(
+            f"policy {path!r} has no usable {part}: {reason}{mend}"
+        ) from error
     if tokenizer.eos_token_id is None:
         raise PolicyError(
             f"policy {path!r}: its tokenizer names no end-of-turn token (eos_token)."
@@ -212,9 +223,12 @@ def load_architecture(
 def _is_offline(path: str, trust_remote_code: bool) -> bool:
     """Return whether nothing is to be fetched for a policy.
 
-    A folder may name models and code of the Hub, and who wrote it chose them.
+    A folder may name models and code of the Hub, and who wrote it chose them. Of a name
+    on the Hub, what was downloaded before is taken where the Hub cannot be reached.
     """
-    return Path(path).is_dir() and not trust_remote_code
+    if Path(path).is_dir():
+        return not trust_remote_code
+    return not is_hub_reachable()
 
 
 def _check_folder(folder: Path) -> None:
@@ -234,7 +248,7 @@ def _check_folder(folder: Path) -> None:
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise PolicyError(
             f"policy {str(folder)!r} has no usable tokenizer: there is none of"
-            f" {', '.join(_TOKENIZER_FILES)} in it."
+            f" {', '.join(_TOKENIZER_FILES)} in it. {_COPY_TOKENIZER}"
         )
     if not (folder / "config.json").is_file():
         raise PolicyError(

@@ -157,25 +157,26 @@ def test_the_parquet_branch(hub: Path):
         (
             "hf:x/gated",
             (
-                "hf:x/gated cannot be fetched .GatedRepoError: .* accept its terms .*"
+                "hf:x/gated cannot be fetched: datasets/x/gated is gated on the Hub."
+                " Accept its terms on its page, .*/datasets/x/gated, and log in with"
                 " `hf auth login` or HF_TOKEN"
             ),
         ),
         (
             "hf:x/none",
             (
-                "hf:x/none cannot be fetched .RepositoryNotFoundError: .* Check id,"
-                " revision"
+                "hf:x/none cannot be fetched: there is no such repository on the Hub,"
+                " or it is private"
             ),
         ),
         (
             "hf:x/y,revision=v9",
             (
-                "hf:x/y cannot be fetched .RevisionNotFoundError: .* give its files"
-                " with folder="
+                "hf:x/y cannot be fetched: the repository has no such revision. .* give"
+                " its files with folder="
             ),
         ),
-        ("hf:x y/z", "hf:x y/z cannot be fetched .HFValidationError"),
+        ("hf:x y/z", "hf:x y/z cannot be fetched: HFValidationError: .* Check id"),
         (
             "hf:x/y",
             (
@@ -195,7 +196,9 @@ def test_what_cannot_be_had_is_explained(hub: Path, spec: str, fault: str):
 def test_a_network_that_is_down(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        DataError, match="hf:x/y cannot be fetched .* give its files with folder=PATH"
+        DataError,
+        match="hf:x/y cannot be fetched: HF_HUB_OFFLINE forbids .* give its files with"
+        " folder=PATH",
     ):
         build_source("hf:x/y", seed=0)
 

@@ -4,9 +4,16 @@ import ast
 import json
 import os
 import shutil
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub
+import huggingface_hub.constants
+import huggingface_hub.errors
 import numpy as np
 import pytest
 import torch
@@ -19,7 +26,14 @@ from transformers import (
     PreTrainedModel,
 )
 
-from aipo_env import ConfigError, DialogueRules, Environment, PolicyError
+from aipo_env import (
+    ConfigError,
+    DialogueRules,
+    Environment,
+    PolicyError,
+    hub_fault,
+)
+from aipo_env.cli import main
 from aipo_learner.cli import evaluate_command
 from aipo_learner.dry_run import measure
 from aipo_learner.learn.rows import Row, collate
@@ -541,3 +555,146 @@ def test_any_causal_lm_trains_with_its_own_tokenizer_and_template(
     model = AutoModelForCausalLM.from_pretrained(policy_folder(str(out)))
     assert model.config.model_type in ("llama", "qwen2")
     shutil.rmtree(out)
+
+
+class HubThatRefuses(BaseHTTPRequestHandler):
+    """Answers every question of a client with one error of the Hub."""
+
+    status = 404
+    fault = ""
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        if self.fault:
+            self.send_header("X-Error-Code", self.fault)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that has the Hub's client ask a hub that refuses all."""
+    servers = []
+
+    def serve(status: int, fault: str) -> None:
+        handler = type("Handler", (HubThatRefuses,), {"status": status, "fault": fault})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        point_at(f"http://127.0.0.1:{server.server_port}", tmp_path, monkeypatch)
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    huggingface_hub.close_session()
+    yield serve
+    huggingface_hub.close_session()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def point_at(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = huggingface_hub.constants
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.mark.parametrize(
+    ("status", "fault", "message"),
+    [
+        (404, "RepoNotFound", "there is no such repository on the Hub, or it is priv"),
+        (401, "", "the Hub refuses it .401.. Check your token, or log in with `hf"),
+        (
+            403,
+            "GatedRepo",
+            "nobody/model is gated on the Hub. Accept its terms on its page, http.*"
+            "/nobody/model, and log in with `hf auth login` or HF_TOKEN",
+        ),
+        (403, "", r"the Hub refuses it .403.. Check your token"),
+    ],
+)
+def test_what_the_hub_refuses_is_told_apart(
+    refusing_hub, status: int, fault: str, message: str
+):
+    refusing_hub(status, fault)
+    with pytest.raises(PolicyError, match=f"policy 'nobody/model': {message}"):
+        load_policy("nobody/model")
+
+
+def test_without_a_network_that_is_said_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    # Nobody listens at port 1.
+    point_at("http://127.0.0.1:1", tmp_path, monkeypatch)
+    message = (
+        r"policy 'nobody/model': no network: the Hub .http://127.0.0.1:1. cannot be"
+        " reached, and it was not downloaded before"
+    )
+    started = time.monotonic()
+    with pytest.raises(PolicyError, match=message):
+        load_policy("nobody/model")
+    out = tmp_path / "run"
+    words = ["--policy", "nobody/model", "--environment", "toy", "--out", str(out)]
+    assert main(["train", *words]) == 2
+    assert main(["eval", "--policy", "nobody/model", "--environment", "toy"]) == 2
+    assert capsys.readouterr().err.count("no network: the Hub") == 2
+    # The Hub's own client tries for 23 s.
+    assert time.monotonic() - started < 8
+    assert not out.exists()
+
+
+def test_a_model_that_was_downloaded_needs_no_network(
+    foreign_policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    point_at("http://127.0.0.1:1", tmp_path, monkeypatch)
+    commit = "a" * 40
+    repository = tmp_path / "models--somebody--model"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(foreign_policy, repository / "snapshots" / commit)
+    model, tokenizer = load_policy("somebody/model")
+    plain, _ = load_policy(str(foreign_policy))
+    assert model.num_parameters() == plain.num_parameters()
+    assert tokenizer.eos_token_id is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "meaning"),
+    [
+        ("GatedRepoError", "x/y is gated on the Hub"),
+        ("RepositoryNotFoundError", "there is no such repository on the Hub"),
+        ("RevisionNotFoundError", "the repository has no such revision"),
+        ("HfHubHTTPError", "the Hub answers 503. Try again later."),
+        ("RemoteEntryNotFoundError", ""),
+    ],
+)
+def test_an_error_of_the_hub_is_found_behind_another(kind: str, meaning: str):
+    errors = huggingface_hub.errors
+    response = huggingface_hub.get_session().build_request("GET", "http://hub/")
+    refusal = SimpleNamespace(status_code=503, headers={}, request=response)
+    cause = getattr(errors, kind)("told", response=refusal)
+    error = OSError("of a library that asked it")
+    error.__cause__ = cause
+    assert hub_fault(error, "x/y").startswith(meaning)
+    assert bool(hub_fault(error, "x/y")) == bool(meaning)
+
+
+def test_what_is_no_error_of_the_hub_has_no_such_meaning():
+    assert hub_fault(ValueError("a model of another kind"), "x/y") == ""
+    assert hub_fault(FileNotFoundError(2, "no such file"), "x/y") == ""
+    absent = huggingface_hub.errors.LocalEntryNotFoundError("not here")
+    assert hub_fault(absent, "x/y").startswith("no network: ")
+
+
+def test_a_folder_without_tokenizer_says_where_to_have_one(foreign_policy: Path):
+    for path in foreign_policy.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(PolicyError, match="no usable tokenizer: .* Copy the"):
+        load_policy(str(foreign_policy))

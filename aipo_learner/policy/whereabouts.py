@@ -1,0 +1,38 @@
+"""Where a policy that is named can be had from, if at all; without torch."""
+
+from pathlib import Path
+
+from aipo_env import PolicyError, is_hub_reachable, need, no_network
+
+
+def whereabouts(policy: str) -> str:
+    """Return the folder of a policy, or its name on the Hub.
+
+    Where the Hub cannot be reached, it is the folder of what was downloaded before.
+
+    Args:
+        policy: "tiny", a folder, or a name on the Hub.
+
+    Raises:
+        PolicyError: There is no such folder, or it cannot be downloaded now.
+    """
+    if policy == "tiny" or Path(policy).is_dir():
+        return policy
+    # A path would be asked for in vain.
+    is_path = Path(policy).is_absolute() or policy.startswith(".")
+    if is_path or policy.count("/") != 1:
+        raise PolicyError(
+            f"policy {policy!r}: no such folder. Give a Hugging Face model folder, or a"
+            " name on the Hub: OWNER/NAME, as openai-community/gpt2."
+        )
+    if is_hub_reachable():
+        return policy
+    hub = need("huggingface_hub")
+    try:
+        return str(hub.snapshot_download(policy, local_files_only=True))
+    # Names that are none on the Hub are told by another error than absent ones.
+    except (OSError, ValueError) as error:
+        raise PolicyError(
+            f"policy {policy!r}: {no_network()} The folder of a model that is here does"
+            " too."
+        ) from error
