@@ -204,7 +204,7 @@ def _train(config: TrainConfig, console: Console, num_workers: int) -> None:
             " loading",
         )
     # A run that goes on has its policy in its own folder.
-    is_begun = (config.out / "checkpoints").is_dir()
+    is_begun = any(config.out.glob("checkpoints/step-*"))
     if not is_begun and not config.checkpoints.resume_from:
         whereabouts(config.policy)
     from aipo_learner.policy.distributed import rank
