@@ -32,13 +32,9 @@ from aipo_env import (
     short_forms,
     source_spec,
 )
-from aipo_learner.policy.whereabouts import whereabouts
+from aipo_learner.policy.whereabouts import check_architecture, whereabouts
 from aipo_learner.settings.eval_options import EvalOptions, environments
-from aipo_learner.settings.first_look import (
-    check_policy_name,
-    look_at_files,
-    look_at_run,
-)
+from aipo_learner.settings.first_look import look_at_files, look_at_run
 from aipo_learner.settings.recipes import RECIPES
 from aipo_learner.settings.train import MAX_SAMPLER_GAP, TrainConfig, read_config_file
 
@@ -116,6 +112,7 @@ def train(argv: list[str]) -> None:
     look_at_run(config)
     console = Console()
     if start.dry_run:
+        check_architecture(config.policy)
         from aipo_learner.dry_run import dry_run
 
         dry_run(config, console)
@@ -269,7 +266,6 @@ def _evaluate(options: EvalOptions, console: Console) -> None:
     if endpoint is not None:
         _evaluate_endpoint(endpoint, options, console)
         return
-    check_policy_name(options.policy)
     played = environments(options).values()
     look_at_files(environment.source for environment in played)
     say(console, f"policy {options.policy}: loading")

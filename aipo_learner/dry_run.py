@@ -3,7 +3,6 @@
 The tiny policy has random weights and the architecture of the real one.
 """
 
-import json
 import math
 from dataclasses import dataclass, replace
 from itertools import product
@@ -43,6 +42,7 @@ from aipo_learner.policy.fitness import check_context
 from aipo_learner.policy.load import load_architecture, policy_folder, save_policy
 from aipo_learner.policy.lora import num_adapter_weights
 from aipo_learner.policy.tiny import build_tokenizer
+from aipo_learner.policy.whereabouts import known_architectures
 from aipo_learner.run.checkpoint_size import checkpoint_bytes
 from aipo_learner.run.progress import say
 from aipo_learner.run.words import bytes_text
@@ -161,8 +161,7 @@ def architecture(config: TrainConfig) -> PretrainedConfig:
     Raises:
         PolicyError: It is in none of them.
     """
-    path = Path(__file__).with_name("architectures.json")
-    table = json.loads(path.read_text(encoding="utf-8"))
+    table = known_architectures()
     # First, so that a model need not be there, nor a network.
     if config.policy in table:
         return AutoConfig.for_model(**table[config.policy])

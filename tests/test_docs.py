@@ -305,6 +305,33 @@ def test_every_fence_is_closed(page: str):
     assert len(re.findall(r"^ *```", source, re.MULTILINE)) == 2 * len(blocks)
 
 
+def headings(source: str) -> set[str]:
+    """Return the anchors of a page's headings, as Markdown makes them."""
+    anchors = set()
+    for heading in re.findall(r"^#+ (.*)$", source, re.MULTILINE):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip().lower())
+        anchors.add(re.sub(r"[^\w\- ]", "", shown).replace(" ", "-"))
+    return anchors
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: str):
+    source = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", source)
+    lost = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = (ROOT / page).parent / path if path else ROOT / page
+        is_lost = not target.exists()
+        if anchor and not is_lost:
+            is_lost = anchor not in headings(target.read_text(encoding="utf-8"))
+        if is_lost:
+            lost.append(link)
+    assert lost == []
+
+
 @pytest.mark.parametrize("item", cases("python"))
 def test_python(item: Item, faults_of: Callable[[str], dict[str, dict[str, str]]]):
     fault = faults_of(item.page).get(str(item.line))

@@ -112,7 +112,7 @@ def load_policy(
         fault = "" if folder.is_dir() else hub_fault(error, path)
         if fault:
             raise PolicyError(
-                f"policy {path!r}: {fault} The folder of a model that is here does too."
+                f"policy {path!r}: {fault} Or give the folder of a model that is here."
             ) from error
         lines = str(error).strip().splitlines()
         # What follows the first line is advice for programmers, unless that announces

@@ -1,6 +1,9 @@
 """Where a policy that is named can be had from, if at all; without torch."""
 
+import json
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from aipo_env import PolicyError, is_hub_reachable, need, no_network
 
@@ -25,7 +28,8 @@ def whereabouts(policy: str) -> str:
             f"policy {policy!r}: no such folder. Give a Hugging Face model folder, or a"
             " name on the Hub: OWNER/NAME, as openai-community/gpt2."
         )
-    if is_hub_reachable():
+    # What loads the policy says which packages are missing.
+    if find_spec("huggingface_hub") is None or is_hub_reachable():
         return policy
     hub = need("huggingface_hub")
     try:
@@ -33,6 +37,26 @@ def whereabouts(policy: str) -> str:
     # Names that are none on the Hub are told by another error than absent ones.
     except (OSError, ValueError) as error:
         raise PolicyError(
-            f"policy {policy!r}: {no_network()} The folder of a model that is here does"
-            " too."
+            f"policy {policy!r}: {no_network()} Or give the folder of a model that is"
+            " here."
+        ) from error
+
+
+def known_architectures() -> dict[str, Any]:
+    """Return the arguments of architectures that need no download, by their names."""
+    path = Path(__file__).parents[1] / "architectures.json"
+    table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return table
+
+
+def check_architecture(policy: str) -> None:
+    """Raise PolicyError where a policy's architecture is neither here nor to be had."""
+    known = known_architectures()
+    if policy in known:
+        return
+    try:
+        whereabouts(policy)
+    except PolicyError as error:
+        raise PolicyError(
+            f"{error} Or a name whose architecture is known: {', '.join(known)}."
         ) from error

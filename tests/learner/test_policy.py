@@ -644,7 +644,12 @@ def test_without_a_network_that_is_said_within_seconds(
     words = ["--policy", "nobody/model", "--environment", "toy", "--out", str(out)]
     assert main(["train", *words]) == 2
     assert main(["eval", "--policy", "nobody/model", "--environment", "toy"]) == 2
-    assert capsys.readouterr().err.count("no network: the Hub") == 2
+    told = capsys.readouterr().err
+    assert told.count("no network: the Hub") == 2
+    assert told.count("Or give the folder of a model that is here.") == 2
+    assert main(["train", *words, "--dry-run"]) == 2
+    told = capsys.readouterr().err
+    assert "Or a name whose architecture is known: Qwen/Qwen2.5-0.5B-Instruct" in told
     # The Hub's own client tries for 23 s.
     assert time.monotonic() - started < 8
     assert not out.exists()
