@@ -19,7 +19,9 @@ def whereabouts(policy: str) -> str:
     Raises:
         PolicyError: There is no such folder, or it cannot be downloaded now.
     """
-    if policy == "tiny" or Path(policy).is_dir():
+    # An empty name would stand for the working directory.
+    is_folder = policy != "" and Path(policy).is_dir()
+    if policy == "tiny" or is_folder:
         return policy
     # A path would be asked for in vain.
     is_path = Path(policy).is_absolute() or policy.startswith(".")

@@ -5,12 +5,10 @@ part that uses it.
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from aipo_env import (
     FileSource,
-    PolicyError,
     check_source_name,
     construct,
     named_options,
@@ -24,33 +22,13 @@ def look_at_run(config: TrainConfig) -> None:
     """Look at what the settings of a run name.
 
     Raises:
-        PolicyError: There is no such folder. ConfigError, DataError: A file of tasks
-            cannot be read, or its first row is no task.
+        ConfigError, DataError: A file of tasks cannot be read, or its first row is no
+            task.
     """
-    if not config.checkpoints.resume_from:
-        check_policy_name(config.policy)
     if not config.source.is_stored:
         look_at_files([config.environment.source])
     if config.evaluation.every and config.evaluation.environment:
         look_at_files([config.evaluation.environment])
-
-
-def check_policy_name(name: str) -> None:
-    """Raise PolicyError where a policy is neither a folder nor may be on the Hub."""
-    # An empty name would stand for the working directory.
-    is_folder = name != "" and Path(name).is_dir()
-    if name == "tiny" or is_folder or may_be_on_hub(name):
-        return
-    raise PolicyError(
-        f"policy {name!r}: no such folder. Give a Hugging Face model folder or hub"
-        " name. On the Hub a name is OWNER/NAME."
-    )
-
-
-def may_be_on_hub(path: str) -> bool:
-    """Return whether a name can be one on the Hub, "OWNER/NAME", and is no path."""
-    is_path = Path(path).is_absolute() or path.startswith(".")
-    return not is_path and path.count("/") == 1
 
 
 def look_at_files(sources: Iterable[Any]) -> None:

@@ -8,13 +8,9 @@ from pathlib import Path
 import pytest
 
 from aipo_env import ConfigError, DataError, PolicyError
-from aipo_learner.settings.checkpoints import CheckpointConfig
+from aipo_learner.policy.whereabouts import whereabouts
 from aipo_learner.settings.evaluation import EvaluationSchedule
-from aipo_learner.settings.first_look import (
-    check_policy_name,
-    look_at_files,
-    look_at_run,
-)
+from aipo_learner.settings.first_look import look_at_files, look_at_run
 from aipo_learner.settings.train import TrainConfig
 
 
@@ -25,15 +21,15 @@ def tasks(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["nothere", "./gone", "/gone", "a/b/c", ""])
+@pytest.mark.parametrize("name", ["nothere", "./gone", "/gone", "a/b/c"])
 def test_a_policy_that_is_nowhere(name: str):
     with pytest.raises(PolicyError, match="no such folder.*OWNER/NAME"):
-        check_policy_name(name)
+        whereabouts(name)
 
 
-@pytest.mark.parametrize("name", ["tiny", "Qwen/Qwen2.5-0.5B", "."])
-def test_a_policy_that_may_be_somewhere(name: str):
-    check_policy_name(name)
+def test_a_policy_without_a_name():
+    with pytest.raises(PolicyError, match="no such folder"):
+        whereabouts("")
 
 
 def test_the_first_row_alone_is_read(tasks: Path):
@@ -68,7 +64,7 @@ def test_a_source_that_there_is_not(spec: object, message: str):
         look_at_files([spec])
 
 
-def test_what_a_run_names(tasks: Path, tmp_path: Path):
+def test_what_a_run_names(tasks: Path):
     spec = f"file:{tasks}"
     look_at_run(TrainConfig(environment=spec))
     with pytest.raises(DataError, match="no such file"):
@@ -76,9 +72,6 @@ def test_what_a_run_names(tasks: Path, tmp_path: Path):
     schedule = EvaluationSchedule(every=1, environment=f"{spec}.gone")
     with pytest.raises(DataError, match="no such file"):
         look_at_run(TrainConfig(environment=spec, evaluation=schedule))
-    # A checkpoint has a policy of its own.
-    start = CheckpointConfig(resume_from=str(tmp_path))
-    look_at_run(TrainConfig(policy="nothere", environment=spec, checkpoints=start))
 
 
 def test_it_needs_no_torch(tasks: Path):
