@@ -48,7 +48,7 @@ class EvalOptions:
     """
     tasks: str = ""
     """Task sets, with commas between: known names
-    (aime2025,math500,gpqa_diamond,livecodebench) or task sources
+    (aime_2025,math_500,gpqa_diamond,livecodebench) or task sources
     (file:tasks.jsonl,hf:OWNER/NAME,limit=100). If not given, the environment's own
     tasks.
     """
@@ -154,7 +154,7 @@ def task_sets(text: str) -> dict[str, Spec]:
     if not specs:
         raise ConfigError(
             "eval: --tasks names no task set. Name some, as in --tasks"
-            " aime2025,math500."
+            " aime_2025,math_500."
         )
     by_name: dict[str, Spec] = {}
     for spec in specs:
