@@ -173,6 +173,7 @@ _BEHIND_BOX = re.compile(
       | (?P<scale> percent(?:age)? | pct | \\?% | per[ ]cent | thousand | million
             | billion | trillion | dozen ) (?![A-Za-z])
       | (?P<asked> [?\uff1f] )
+      | (?P<ratio> (?: : | [ ]:[ ] ) [$\\]{0,2} [0-9] )
     )
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -464,6 +465,8 @@ def _read_boxes(text: str, start: int, end: int, contents: list[str]) -> Said:
         return Said("unclear", answer, behind.end(), "an alternative is named")
     if behind and behind["asked"]:
         return Said("unclear", answer, behind.end(), "it is asked")
+    if behind and behind["ratio"]:
+        return Said("unclear", answer, behind.end(), "it is part of a ratio")
     if behind and behind["scale"]:
         return Said("value", f"{answer} {behind['scale']}", behind.end(), "", True)
     return Said("value", answer, end, "", True)

@@ -279,6 +279,80 @@ def test_entries_of_a_matrix_may_be_rounded_like_any_number(
     assert grade(gold, answer).status == status
 
 
+@pytest.mark.parametrize("command", ["frac12", "sqrt2", "pi", "dfrac{3}{4}", "alpha"])
+def test_a_row_may_begin_with_a_command_right_behind_the_break(command: str):
+    spaced = f"\\begin{{pmatrix}}1&2\\\\ \\{command}&3\\end{{pmatrix}}"
+    joined = f"\\begin{{pmatrix}}1&2\\\\\\{command}&3\\end{{pmatrix}}"
+    assert grade(spaced, joined).status == "correct"
+    assert grade(joined, spaced).status == "correct"
+    assert grade(joined, joined.replace("1&2", "1&4")).status == "wrong"
+
+
+@pytest.mark.parametrize("gold", ["\\emptyset", "\\varnothing", "\\{\\}"])
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ("\\{\\}", "correct"),
+        ("\\left\\{\\,\\right\\}", "correct"),
+        ("\\varnothing", "correct"),
+        ("S = \\{ \\}", "correct"),
+        ("\\text{\\{\\}}", "correct"),
+        ("\\{0\\}", "wrong"),
+        ("\\{\\emptyset\\}", "wrong"),
+        ("\\{\\{\\}\\}", "wrong"),
+    ],
+)
+def test_the_empty_set_has_several_spellings(gold: str, answer: str, status: str):
+    assert grade(gold, answer).status == status
+
+
+def test_the_set_of_the_empty_set_is_itself_only():
+    assert grade("\\{\\emptyset\\}", "\\{\\{\\}\\}").status == "correct"
+    assert grade("\\{\\emptyset\\}", "\\emptyset").status == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("\\ln 3", "\\log(3)", "correct"),
+        ("\\log 3", "\\ln 3", "correct"),
+        ("\\ln x + C", "log(x) + C", "correct"),
+        ("(\\ln 2, \\infty)", "(\\log 2, \\infty)", "correct"),
+        ("\\ln 3", "\\log_e 3", "correct"),
+        ("\\ln 3", "\\log 4", "wrong"),
+        ("\\ln 3", "\\log_{10} 3", "wrong"),
+        ("\\log_{10} 3", "\\log 3", "correct"),
+        ("\\log_{10} 3", "\\lg 3", "correct"),
+        ("2", "\\log 100", "correct"),
+        ("\\log 3", "1.0986122887", "wrong"),
+        # It says \ln itself: its \log is another.
+        ("\\log_{10} 3 + \\ln 2", "\\log 3 + \\ln 2", "correct"),
+        ("\\ln 3 + \\ln 2", "\\log 3 + \\ln 2", "wrong"),
+    ],
+)
+def test_a_bare_logarithm_is_natural_only_where_the_other_side_says_so(
+    gold: str, answer: str, status: str
+):
+    assert grade(gold, answer).status == status
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("26", "26:1", "wrong"),
+        ("26", "26 : 1", "wrong"),
+        ("2", "4:2", "wrong"),
+        ("x = 2", "2:1", "wrong"),
+        ("26:1", "26:1", "correct"),
+        ("26:1", "26", "correct"),
+        ("1:26", "\\frac{1}{26}", "correct"),
+        ("\\frac{1}{2}", "1:2", "correct"),
+    ],
+)
+def test_a_ratio_is_no_whole_number(gold: str, answer: str, status: str):
+    assert grade(gold, answer).status == status
+
+
 @pytest.mark.parametrize(
     ("gold", "answer", "status"),
     [

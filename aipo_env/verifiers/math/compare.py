@@ -100,7 +100,9 @@ def values(form: Form) -> list[Form]:
 
     Of anything else return itself alone, spelled out as well.
     """
-    has_entries = form.kind in ("list", "set")
+    # {∅} is no other way to write ∅, as {5} is to write 5.
+    holds_empty_set = form.kind == "set" and "\\emptyset" in form.text
+    has_entries = form.kind in ("list", "set") and not holds_empty_set
     parts = form.parts if has_entries else (form,)
     return [value for part in parts for value in spelled_out(part)]
 

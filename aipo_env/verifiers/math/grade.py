@@ -1,5 +1,6 @@
 """An answer against a gold as far as no algebra is needed: alike in every process."""
 
+import re
 from typing import NamedTuple
 
 from aipo_env.verifiers.math.compare import equivalent
@@ -10,6 +11,9 @@ from aipo_env.verifiers.math.units import Unit, contradicts, unit_of
 
 _MAX_EQUAL_CHARS = 20_000
 """Longer texts are not compared, even as texts."""
+_LN = re.compile(r"\\ln(?![A-Za-z])")
+_BARE_LOG = re.compile(r"\\log(?![A-Za-z]|\s*_)")
+_RATIO = re.compile(r"[0-9)}]\s*:\s*[-0-9({\\.]")
 
 
 class Grade(NamedTuple):
@@ -73,6 +77,9 @@ def without_algebra(gold: str, answer: str) -> Grade:
         read(gold)
     except Exception:
         return Grade("error", "value", f"the gold {gold[:80]!r} cannot be read")
+    gold, answer = in_one_logarithm(gold, answer)
+    if _is_ratio_for_whole(gold, answer):
+        return Grade("wrong", "value", "a ratio is no whole number")
     if is_clock(gold) and is_clock(answer):
         return Grade("correct" if same_time(gold, answer) else "wrong", "value")
     try:
@@ -86,6 +93,30 @@ def without_algebra(gold: str, answer: str) -> Grade:
     except Exception:
         return Grade("wrong", "value", "the answer cannot be compared")
     return Grade("correct" if is_same else "wrong", "value")
+
+
+def in_one_logarithm(gold: str, answer: str) -> tuple[str, str]:
+    """Return two clean texts, a bare `\\log` being natural if the other says `\\ln`.
+
+    One that says `\\ln` itself means something else by its `\\log`.
+    """
+    is_natural = [_LN.search(text) is not None for text in (gold, answer)]
+    if is_natural == [True, False]:
+        return gold, _BARE_LOG.sub(r"\\ln", answer)
+    if is_natural == [False, True]:
+        return _BARE_LOG.sub(r"\\ln", gold), answer
+    return gold, answer
+
+
+def _is_ratio_for_whole(gold: str, answer: str) -> bool:
+    """Return whether an answer is a ratio, and its gold a whole number.
+
+    A gold that is a ratio, `2:1`, may be answered by its value.
+    """
+    if not _RATIO.search(answer) or _RATIO.search(gold):
+        return False
+    value = number(read(gold).text)
+    return value is not None and value.denominator == 1
 
 
 def _are_one_text(gold: str, answer: str) -> bool:

@@ -27,6 +27,7 @@ from aipo_env.verifiers.math.grade import (
     Grade,
     Undecided,
     gold_fault,
+    in_one_logarithm,
     in_one_unit,
     without_algebra,
 )
@@ -524,7 +525,7 @@ def grade(gold: str, answer: str) -> Grade:
         return without_algebra(gold, answer)
     except Undecided:
         gold, answer, _ = in_one_unit(gold, answer)
-        return _by_algebra(clean(gold), clean(answer))
+        return _by_algebra(*in_one_logarithm(clean(gold), clean(answer)))
 
 
 def _by_algebra(gold: str, answer: str) -> Grade:

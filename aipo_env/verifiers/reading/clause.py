@@ -50,7 +50,8 @@ CLOSING = re.compile(
     re.VERBOSE,
 )
 """What may stand behind a value and is none of it."""
-_STOPS = ".:!\u3002\uff01\uff1a"
+_STOPS = ".!\u3002\uff01"
+_COLONS = ":\uff1a\u2236"
 _COMMAS = ",\uff0c\u3001"
 _SEMICOLONS = ";\uff1b"
 _QUESTION_MARKS = "?\uff1f"
@@ -64,6 +65,17 @@ _OPEN_TAG = re.compile(r"<(?:[/|A-Za-z]|\Z)")
 _ORDINAL = re.compile(r"[0-9](?:st|nd|rd|th)\Z")
 _ORDINAL_CHARS = 3
 _STRANGE_END = re.compile(r"!(?:\.[0-9]|[A-Za-z0-9])")
+_RATIO = re.compile(
+    r"""
+    .
+    (?: [$\\*]{0,3} (?: [0-9] | \.[0-9] | [a-z] (?![a-z]) | \\?[dt]?frac )
+    |   [ ][$*]{0,3} [0-9][0-9.,]{0,20} [$*]{0,3}
+        (?: [.!,;)\n] | \Z | [ ](?: to | for | in )\b )
+    )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""A colon and the second term: `26:1`, `26: 1.`; not `42: 40 + 2`."""
 _CLAUSE_OVER = re.compile(r"[ *_\"')]{0,4}(?:[.!?,;\n]|\Z)")
 _NEXT_LINE_CHANGES = re.compile(
     r"\n\s*(?:or\b|million|billion|thousand|percent|%)", re.IGNORECASE
@@ -256,6 +268,9 @@ class Tail:
             return "unclear", "it is not understood"
         if mark in _STOPS:
             return _STANDS
+        if mark in _COLONS:
+            is_ratio = self._match(_RATIO, self.at)
+            return ("unclear", "it is part of a ratio") if is_ratio else _STANDS
         if mark in _SEMICOLONS:
             return self._unless_value(self.at + 1)
         if mark in _COMMAS:
