@@ -11,7 +11,7 @@ from aipo_env.records import Task, Verdict
 from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.choice_claims import Claim, read_place
 from aipo_env.verifiers.choice_doubts import fault_behind
-from aipo_env.verifiers.choice_lines import SEVERAL, of_lone_line
+from aipo_env.verifiers.choice_lines import SEVERAL, letter_on_line, of_lone_line
 from aipo_env.verifiers.choice_options import (
     LETTERS,
     blanked,
@@ -59,8 +59,8 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     one that names an option decides; without any, a last line that is nothing but an
     option, or a first one. A name ends with its clause: reasons and other options
     behind it are no part of it. Two letters, a denial, a letter outside the options, a
-    letter beside another option's text, a last box that never closes, and an answer
-    taken back afterwards settle nothing.
+    letter beside another option's text, a last box that never closes, an answer taken
+    back afterwards, and a last line that comes to another option settle nothing.
     """
     text = normalize("NFKC", without_thinking(text)[-MAX_ANSWER_CHARS:])
     # Some characters are many when normalised.
@@ -68,7 +68,9 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     if is_open_ended(text):
         return "", "the last box or answer tag never closes"
     places = choice_places(text)[-MAX_PLACES:]
-    letter, fault = _settled(text, places, choices)
+    letter, fault, end = _settled(text, places, choices)
+    if letter and _ends_otherwise(text, letter, end, choices):
+        return "", SEVERAL
     if letter or fault:
         return letter, fault
     letter, fault = of_lone_line(text, choices)
@@ -78,17 +80,29 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     return letter, "" if letter else fault or fault_of_end or "no option was chosen"
 
 
+def _ends_otherwise(text: str, letter: str, end: int, choices: tuple[str, ...]) -> bool:
+    """Return whether a last line behind an answer comes to another option."""
+    line_start = text.rstrip().rfind("\n") + 1
+    if line_start < end:
+        return False
+    lone = letter_on_line(text[line_start:], choices)
+    concluded, _ = _concluded(text, choices)
+    return bool({lone, concluded} - {"", letter})
+
+
 def _settled(
     text: str, places: list[ChoicePlace], choices: tuple[str, ...]
-) -> tuple[str, str]:
-    """Return what the last place says that speaks of an option, and why it says none.
+) -> tuple[str, str, int]:
+    """Return what the last place says that speaks of an option.
 
-    Places before it that "or" or a comma joins to it are read with it.
+    Also why it says none, and where what it says ends. Places before it that "or" or a
+    comma joins to it are read with it.
     """
     plain = blanked(text)
     settled = Claim()
     next_start = 0
     denied = ""
+    mentioned = ""
     for place in reversed(places):
         claim = read_place(text, plain, place, choices)
         if settled.letter:
@@ -104,21 +118,24 @@ def _settled(
             if not is_beside and not joins(gap.lstrip(")] ")):
                 break
             if claim.fault or claim.letter not in ("", settled.letter):
-                return "", SEVERAL
+                return "", SEVERAL, 0
         elif claim.fault:
-            return "", claim.fault
+            return "", claim.fault, 0
         elif claim.letter:
             if claim.letter in denied:
-                return "", _DENIED
+                return "", _DENIED, 0
+            if mentioned not in ("", claim.letter):
+                return "", "another option is spoken of afterwards", 0
             fault = _fault_behind(claim, plain, choices)
             if fault:
-                return "", fault
+                return "", fault, 0
             settled = claim
         denied += claim.denied
+        mentioned = mentioned or claim.mentioned
         next_start = place.start
     if not settled.letter and denied:
-        return "", _DENIED
-    return settled.letter, ""
+        return "", _DENIED, 0
+    return settled.letter, "", settled.end
 
 
 def _fault_behind(claim: Claim, plain: str, choices: tuple[str, ...]) -> str:

@@ -32,7 +32,8 @@ _LEAD_WORDS = frozenset(
         "so thus therefore hence then indeed clearly definitely certainly obviously",
         "simply probably likely now labelled labeled marked called lettered given by",
         "in fact i we think believe choose pick select chose go with say guess correct",
-        "right best final my opción opcion réponse letra buchstabe lettre вариант",
+        "right best final actually really truly instead rather",
+        "my opción opcion réponse letra buchstabe lettre вариант",
     )
     for word in words.split()
 )
@@ -43,6 +44,7 @@ _NEXT_WORDS = frozenset(
         "is are was as because since and or not but rather instead due for with which",
         "by given so if in from based according therefore hence thus here only that",
         "this these those it its also matches fits correctly though although over",
+        "ş\u0131kk\u0131 ş\u0131kk\u0131d\u0131r",
         "unlike then when where while would must seems alone we i the there",
     )
     for word in words.split()
@@ -53,7 +55,9 @@ _DENYING = re.compile(
     r"(?: not | neither | never | except | anything\ but ) \b | [≠不非] | \\neq? \b",
     re.VERBOSE | re.IGNORECASE,
 )
-_BUT = re.compile(r"\bbut\b(?: rather| instead)?", re.IGNORECASE)
+_BUT = re.compile(
+    r"\bbut\b(?: rather| instead)?|[,;–—] (?:it['’]s|it is|rather)\b", re.IGNORECASE
+)
 _HEAD = re.compile(
     rf"""
     \s{{0,40}} [(\[<]{{0,2}} \s{{0,40}} ([A-Za-z]) \s{{0,40}} [)\]>]{{0,2}}
@@ -124,6 +128,31 @@ _EITHER = frozenset(
 )
 """Joints that make a list of whatever follows them."""
 _SENTENCE_CUT = re.compile(r"\.(?!\d)|[;!?\n]")
+_ORDINALS = (
+    *("first", "second", "third", "fourth", "fifth"),
+    *("sixth", "seventh", "eighth", "ninth", "tenth"),
+)
+_OTHER_ORDINAL = re.compile(
+    rf"(?<!not )(?<!not the )(?<!than the )(?<!of the )\b(?:{'|'.join(_ORDINALS)})\b",
+    re.IGNORECASE,
+)
+_COUNTED = re.compile(
+    rf"""
+    \s{{0,9}}
+    (?: (?P<ordinal> {"|".join(_ORDINALS)} )
+        (?: \s (?: option | choice | one | answer | alternative ) )? (?! \w )
+    |   \#? (?P<number> \d{{1,2}} ) (?! \d | [.,]\d )
+    )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What counts the options, instead of naming them."""
+_COUNTED_NOUN = re.compile(
+    r"\b(?:option|choice|alternative|answer)(?:\s{1,3}number)?\s{0,3}$", re.IGNORECASE
+)
+_CLAUSE_OVER = re.compile(
+    r"[)\]]?\s{0,3}(?:[.,;:!?)(\n–—]|$|(?:because|since|as)\b)", re.IGNORECASE
+)
 _CUT = re.compile(
     r"""
       [.,:] (?!\d)
@@ -138,6 +167,8 @@ _CUT = re.compile(
 _SEPARATOR = re.compile(r"\s{0,40} [)\]]? \s{0,40} ([.,:=(→–—-])? \s{0,40}", re.VERBOSE)
 _CAPITAL = re.compile(r"(?<![\w'’\\])[A-Z](?![\w'’])")
 """A capital that stands alone; not that of `A's`."""
+_OPTION_LETTER = re.compile(r"(?<![\w'’\\])(?!I\b|A\s[a-z])[A-Z](?![\w'’-])")
+"""One that is neither a pronoun nor an article."""
 _LETTER_BEHIND = re.compile(
     r"""
     [\s,(]{0,40} (?: (?: i\.e\.,? | which\ is | that\ is | so | or ) \s{0,40} )?
@@ -168,12 +199,15 @@ class Claim(NamedTuple):
         fault: Why it settles nothing, although it speaks of options.
         end: Where what was read of it ends, in the whole text.
         denied: Letters of which it says that they are not the answer.
+        mentioned: A letter that it names without saying, as far as it is understood,
+            that it is the answer.
     """
 
     letter: str = ""
     fault: str = ""
     end: int = 0
     denied: str = ""
+    mentioned: str = ""
 
 
 def read_place(
@@ -189,6 +223,9 @@ def read_place(
     """
     if place.dress == "verdict":
         return _verdict(plain, place, choices)
+    if place.dress == "named":
+        letters = letters_of(text[place.begin : place.end], choices)
+        return Claim(letters, end=place.end) if len(letters) == 1 else Claim()
     end = min(place.end, place.begin + MAX_PLACE_CHARS)
     content = text[place.begin : end]
     bare = plain[place.begin : end]
@@ -203,14 +240,51 @@ def read_place(
     start, has_lead, is_denying = _skip_lead(bare)
     if is_denying:
         return _denial(text, plain, place, start, choices)
+    letter, size = _named_by_text(content[start:], choices)
+    if letter and len(without_dress(content[start : start + size])) > 1:
+        return _texted(content, bare, place, letter, start + size, choices)
     head = _HEAD.match(bare, start)
     if head and _is_letter(content, bare, head, has_lead=has_lead):
         return _lettered(content, bare, head, place, choices)
-    return _unclear(content, bare, place)
+    letter, size = _counted(content, bare, start, choices)
+    if letter and is_denied(bare, size):
+        return Claim(denied=letter)
+    if letter:
+        return Claim(letter, end=place.begin + size)
+    return _unclear(content, bare, place, choices)
+
+
+def _counted(
+    content: str, bare: str, start: int, choices: tuple[str, ...]
+) -> tuple[str, int]:
+    """Return the letter of an option that is named by its number, and where that ends.
+
+    The third one; option 3; 3. Ribosomes.
+    """
+    counted = _COUNTED.match(bare, start)
+    if counted is None:
+        return "", 0
+    ordinal = (counted["ordinal"] or "").lower()
+    index = _ORDINALS.index(ordinal) if ordinal else int(counted["number"]) - 1
+    if not 0 <= index < len(choices):
+        return "", 0
+    letter = LETTERS[index]
+    end = counted.end()
+    named, size = _texts_behind(content[end:], choices)
+    if named:
+        return (letter, end + size) if letter in named else ("", 0)
+    if not _CLAUSE_OVER.match(bare, end) or _OTHER_ORDINAL.search(bare, end):
+        return "", 0
+    if counted["number"]:
+        texts = [without_dress(choice) for choice in choices]
+        is_text_too = counted["number"] in texts and texts[index] != counted["number"]
+        if is_text_too or not _COUNTED_NOUN.search(bare[:start]):
+            return "", 0
+    return letter, end
 
 
 def _verdict(plain: str, place: ChoicePlace, choices: tuple[str, ...]) -> Claim:
-    letter = plain[place.begin]
+    letter = plain[place.begin].upper()
     if place.others and place.others != letter:
         return Claim(fault=SEVERAL)
     # A capital of something else, which happens to be right.
@@ -291,7 +365,7 @@ def _lettered(
     more = _MORE.match(rest)
     if more and more[2] != letter and _is_list(more):
         return Claim(fault=SEVERAL)
-    named = _texts_behind(content[end:], choices)
+    named, size = _texts_behind(content[end:], choices)
     if not named and is_denied(rest):
         return Claim(denied=letter)
     if letter not in LETTERS[: len(choices)] and _FORMULA.match(rest):
@@ -299,6 +373,7 @@ def _lettered(
     if named:
         if letter not in named:
             return Claim(fault=MISMATCH)
+        end += size
     elif _FORMULA.match(rest):
         return Claim()
     if letter not in LETTERS[: len(choices)]:
@@ -339,8 +414,8 @@ def _is_list(more: re.Match[str]) -> bool:
     return joint.strip(". ") in _EITHER
 
 
-def _texts_behind(rest: str, choices: tuple[str, ...]) -> str:
-    """Return the letters of the options whose text follows a letter."""
+def _texts_behind(rest: str, choices: tuple[str, ...]) -> tuple[str, int]:
+    """Return the letters of the options whose text follows a letter, and its end."""
     separator = _SEPARATOR.match(rest)
     # Behind a stop or a comma only a whole sentence is an option's text.
     is_stop = separator is not None and separator[1] in (".", ",")
@@ -349,8 +424,8 @@ def _texts_behind(rest: str, choices: tuple[str, ...]) -> str:
     for part in _parts(rest[start:], cut):
         letters = letters_of(part, choices)
         if letters:
-            return letters
-    return ""
+            return letters, start + len(part)
+    return "", 0
 
 
 def _named_by_text(content: str, choices: tuple[str, ...]) -> tuple[str, int]:
@@ -398,12 +473,21 @@ def _denial(
     return Claim(denied=denied)
 
 
-def _unclear(content: str, bare: str, place: ChoicePlace) -> Claim:
-    """Return the fault of a place that names several letters, of which none first."""
+def _unclear(
+    content: str, bare: str, place: ChoicePlace, choices: tuple[str, ...]
+) -> Claim:
+    """Return what a place names that does not begin with an option.
+
+    Of several letters, the fault.
+    """
     # A formula names none.
     if place.dress == "mark" and ("\\" in without_dress(content) or "=" in content):
         return Claim()
     stop = _SENTENCE_CUT.search(bare)
     clause = bare[: stop.start()] if stop else bare
     letters = set(_CAPITAL.findall(clause))
-    return Claim(fault=SEVERAL) if len(letters) > 1 else Claim()
+    if len(letters) > 1:
+        return Claim(fault=SEVERAL)
+    mentioned = _OPTION_LETTER.search(clause) if place.dress == "line" else None
+    is_option = mentioned is not None and mentioned[0] in LETTERS[: len(choices)]
+    return Claim(mentioned=mentioned[0] if mentioned and is_option else "")

@@ -126,7 +126,7 @@ _OTHER_ANSWER = re.compile(
 """What before "answer" makes it none that the reply gives."""
 _OTHER_QUESTION = re.compile(
     r"\b(?:previous|earlier|other|another|next|first|second|third|last|part|example"
-    r"|sample)\b",
+    r"|sample|follow)\b",
     re.IGNORECASE,
 )
 _ELSEWHERE = re.compile(
@@ -164,7 +164,10 @@ _DENIED = re.compile(
     |   [:,;(–—-]? \s{{0,9}} (?: (?: which | that | and ) \s {_VERB} \s )?
         (?: {_BAD} | not\ (?: correct | right | true ) )
         \s{{0,9}} (?: [).,!;\n] | $ )
-    |   [:,;(–—-]? \s{{0,9}} [❌✗✘]
+    |   is \s what
+        \s (?: an? | the | some | many | most | people | one | you | students )
+        \s [^.,;\n]{{0,40}} \b (?: would | might | may | could | say | think | pick ) \b
+    |   [:,;(–—-]? \s{{0,9}} (?<! \n ) [❌✗✘]         # not that of the next line
     |   不 | 错 | 錯 | [,。] 不对
     |   (?: では? | じゃ ) (?: あり | な ) | [가이]\ ?아[닙니]
     )
@@ -209,6 +212,17 @@ _ON_CONDITION = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_SAID_BY_OTHERS = re.compile(
+    r"""
+    [^,;:.\n]{0,40} , \s{1,3}
+    (?: some | people | they | others | many | he | she | students? ) \s
+    (?: would \s | might \s | may \s )?
+    (?: say | says | said | claim | claimed | think | thought | argue | believe )
+    \s{0,3} $
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""The end of a sentence that somebody else says: it is B, some say."""
 _LONG_AS = re.compile(r"\b(?:as|so)\ long\ as\b|\bin\ case\b", re.IGNORECASE)
 _ASKED = re.compile(r"\b(?:why|how so|how come)\s{0,3}$", re.IGNORECASE)
 _NO_RIVAL = re.compile(
@@ -228,6 +242,7 @@ _JOINED = re.compile(
     \b [^A-Z.\n]{0,24} [(\[]? ([A-Z]) (?! [\w'’] )
     |
     (?: \b (?: and | but ) \s | , \s{0,3} ) [(\[]? ([A-Z]) [)\]]?
+    (?: \s{1,3} \( [^()\n]{1,60} \) )?
     \s (?: for | in | to | if | when | otherwise ) \b
     """,
     re.VERBOSE,
@@ -246,7 +261,8 @@ _INSTEAD = re.compile(
 )
 _POSSIBLE = re.compile(
     r"""
-    \b (?: might | could | may ) \s (?: \w{1,9} \s ){0,4}? be \s
+    \b (?: might | could | may | should ) \s
+    (?: (?: \w{1,9} \s ){0,4}? be | have\ been | read ) \s
     (?: option \s | choice \s )? [(\[]? ([A-Z]) (?! [\w'’] )
     """,
     re.VERBOSE,
@@ -278,6 +294,7 @@ _TAKEN_BACK = re.compile(
         |   (?-i: [B-Z] ) \b
         )
     |   correction \s{0,3} (?: [:,.!–—-] | $ )
+    |   (?: edit | update | erratum | typo ) \s{0,3} [:–—-]
     |   hmm{0,9} \b
     |   scratch\ that
     |   on\ second\ thoughts? \b
@@ -291,6 +308,10 @@ _TAKEN_BACK = re.compile(
     |   no\ wait \b
     |   never\ mind \b
     |   ignore\ that \b
+    |   (?: the\ question\ has\ | there\ (?: is | are ) \ )?
+        no\ (?: valid | correct | right ) \ (?: answers? | options? | choices? ) \b
+    |   none\ of\ (?: the | these ) \ (?: given\ )? (?: options | choices | answers )
+        \ (?: is | are | fits? | match(?: es )? | works? ) \b
     |   (?: i\ was | that\ is | that['’]s | that\ was | this\ is )
         \ (?: wrong | incorrect | mistaken | a\ mistake | not\ (?: right | correct ) )
     |   (?: this | that | my | the ) \ (?: answer | choice | option )
@@ -366,6 +387,8 @@ def fault_behind(letter: str, text: str, letters: str, rest: str) -> str:
     sentence = rest[: end.start()] if end else rest
     if end and end[0] == "?" and not _ASKED.search(sentence):
         return "the answer is asked"
+    if _SAID_BY_OTHERS.match(sentence):
+        return "it is said by others"
     if _is_conditional(sentence):
         return "the answer holds on a condition"
     if is_taken_back(rest) or _is_denied_later(letter, text, rest):

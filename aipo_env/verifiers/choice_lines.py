@@ -48,6 +48,14 @@ _LEAD = re.compile(
 _SO = re.compile(r"\s{0,40}(?:so|thus|hence|therefore)\b", re.IGNORECASE)
 """A line that begins so is no entry of a list."""
 _BOLD = re.compile(r"\s{0,9}\*\*([^*\n]{1,400})\*\*")
+_BOLD_END = re.compile(
+    r"""
+    (?: [.!] | : (?= \s{1,9} \*\* [(\[]? [A-Z] (?! \w ) ) )
+    \s{1,9} \*\* ([^*\n]{1,400}) \*\* [.\s]{0,9} \Z
+    """,
+    re.VERBOSE,
+)
+"""A last sentence that is all bold: This is battery. **B**"""
 _ENTRY = re.compile(r"\s{0,9}(?:[>•❌-]\s{0,9})?[(\[]?([A-Z])[)\].:]")
 """How an option begins that stands in a list."""
 
@@ -86,6 +94,10 @@ def of_lone_line(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
         rest = "\n" + blanked(text[text.index(line) + len(line) :])
         fault = fault_behind(letter, "", LETTERS[: len(choices)], rest)
         return ("", fault) if fault else (letter, "")
+    bold_end = _BOLD_END.search(text, max(0, len(text) - MAX_LINE_CHARS))
+    letter = _named(bold_end[1], choices)[0] if bold_end else ""
+    if letter:
+        return letter, ""
     return _bold_start(text, lines, choices) or ("", fault)
 
 

@@ -19,9 +19,9 @@ from aipo_env.verifiers.choice_doubts import (
 from aipo_env.verifiers.choice_options import blanked
 from aipo_env.verifiers.extract import boxes
 
-Dress = Literal["mark", "line", "verdict", "conclusion"]
-"""A box or an answer tag; what follows "the answer is"; a letter that "is correct";
-what a last line concludes.
+Dress = Literal["mark", "line", "verdict", "named", "conclusion"]
+"""A box or an answer tag; what follows "the answer is"; a letter, or something else,
+that "is correct"; what a last line concludes.
 """
 WORD_CHAR = r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 """A letter or digit of a writing that parts words by blanks, for patterns."""
@@ -43,13 +43,17 @@ _ANSWER = r"""
 """
 """What is said to be something, in English; for verbose patterns that ignore case."""
 _IS = r"""
+    (?: \s (?: here | in\ this\ (?: case | question | problem ) | then
+        | (?: among | from | of ) \ (?: the | these )
+          \ (?: options | choices | given\ (?: options | choices ) ) ) )?
     (?: , \s (?: then | therefore | thus | hence ) , )?
     (?: \s{1,3} (?: clearly | therefore | thus | then | hence | indeed | probably )
         ,? )?
     \s{0,9}
-    (?: (?: is | must\ be | should\ be | would\ be | will\ be | has\ to\ be
-          | can\ only\ be | remains ) \b
-    |   [:=→] | -{1,2}>? | [–—]
+    (?: (?: is | (?: must | should | would | will ) \s
+          (?: (?: therefore | thus | then | hence | indeed | surely ) \s )? be
+          | has\ to\ be | can\ only\ be | remains ) \b
+    |   [:=→] | -{1,2}> | -{1,2} (?! [a-z]{2} ) | [–—]
     )
 """
 _STATED = re.compile(
@@ -105,7 +109,7 @@ _ELSEWHERE = re.compile(
                 | réponse | risposta | resposta | antwort | вариант | wariant | opsi )
                 \s )?
             # cevap C'dir
-        |   \s (?= (?-i: [A-Z] ) (?: ['’]?d[\u0131iuü]r\b | \s{0,2} है ) )
+        |   \s (?= (?-i: [A-Z] ) (?: ['’]?d[\u0131iuü]r\b | \s{0,2} है | \s ş\u0131kk ) )
         )
     |
     (?: 答案 | 正解 | 答え | 정답 | 답 | 正[確确] 的? [选選] [项項] )
@@ -142,19 +146,28 @@ _CHOSEN = re.compile(
            |   \s as \s (?: it | (?: the | my | our ) \s
                   (?: \w{1,9} \s )? (?: answer | option | choice ) ) \b
            ) )
+    |
+    \b (?: making | makes | leaves | leaving )
+    \s (?= (?: option\ | choice\ | answer\ )? [(\[]? (?-i: [A-Z] ) [)\]]?
+           \s (?: as \s )? (?: the \s )? (?: only \s )?
+           (?: correct | right | best | most \s \w{4,14} | only )
+           (?: \s (?: answer | option | choice | one ) )?
+           (?: \s{0,3} [.,;!)\n] | $ | \s (?: here | because | since | as ) \b ) )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""I choose B. Not: we choose A to be the origin."""
+"""I choose B; making B the best. Not: we choose A to be the origin."""
 _VERDICT = re.compile(
     rf"""
     (?<! {WORD_CHAR} ) (?<! ['’-] )
-    (?: (?: [Oo]ption | [Cc]hoice | [Aa]nswer | [Ss]tatement ) \s )?
-    [(\[]? ([A-Z]) [)\]]?
+    (?: (?: [Oo]ption | [Cc]hoice | [Aa]nswer | [Ss]tatement ) \s
+        (?: [(\[] (?P<small> [a-z] ) [)\]] (?= \s ) | (?= [(\[]? [A-Z] ) ) )?
+    (?(small) | [(\[]? (?P<letter> [A-Z] ) [)\]]? )
     (?: \s (?: is | must\ be | has\ to\ be | should\ be )
         (?: \s (?: clearly | indeed | thus | therefore | obviously | definitely ) )?
-        \s (?: the\ )? (?: only\ )?
-        (?: (?: correct | right | best | better )
+        \s (?: (?: the | my | our )\ )? (?: only\ )?
+        (?: (?: option | choice | one ) \ (?: left | remaining | that \ remains )
+        |   (?: correct | right | best | better )
             (?: \ (?: answer | option | choice | one ) )?
         |   (?: final\ )? answer
         )
@@ -165,6 +178,22 @@ _VERDICT = re.compile(
     )
     """,
     re.VERBOSE,
+)
+_NAMED = re.compile(
+    r"""
+    \s (?: is | must\ be | has\ to\ be )
+    (?: \s (?: clearly | indeed | thus | therefore | then ) )?
+    \s (?: (?: the | our | my ) \s (?: (?: correct | right | final | best ) \s )?
+            (?: answer | option | choice )
+        |   (?: correct | right )
+        )
+    \s{0,3} (?= [.!,;\n] | $ | \b (?: here | because | since | as ) \b )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What is said of an option that is named by its text: Lyon is the answer."""
+_NAME_START = re.compile(
+    r"[.!?;:,\n]|\b(?:so|thus|hence|therefore|and|but|that)\s", re.IGNORECASE
 )
 _BESIDE = re.compile(r"\b([A-Z])[)\]]?\s{0,3}(?:,|/|&|and|or|nor|和|或)\s{0,3}$")
 """Another letter of which the same is said: A and B is correct."""
@@ -200,10 +229,24 @@ _CONCLUDED = re.compile(
         )
     |
         \b which \s (?: is | corresponds\ to | matches | means ) \s{1,3}
+    |   \b (?: this | that | it | result | value ) \s
+        (?: corresponds\ to | matches | agrees\ with
+          | is (?= \s (?: option | choice ) ) )
+        \s{1,3}
     |
         \b the \s
-        (?: (?: correct | right | best | closest | better | remaining | only )
-            \s (?: option | choice | one )
+        (?: (?: (?: correct | right | best | closest | better | remaining | only
+                | valid | possible | most \s \w{4,14} ) \s ){1,3}
+            (?: option | choice | one )
+        |   (?: most \s (?: likely | probable | appropriate | accurate | suitable
+                | plausible | consistent | reasonable | effective | logical )
+            |   best | correct | right ) \s
+            (?: next \s | initial \s | underlying \s )?
+            (?: answer | diagnosis | cause | explanation | treatment | management | test
+              | step | statement | conclusion | interpretation | description | term
+              | word | response | mechanism | reason | result | value | expression
+              | formula | order | sequence | outcome | complication | organism
+              | compound | reaction | product | structure )
         |   (?: option | choice | one ) \s (?: that | which | to )
             \s (?: fits | matches | works | remains | is\ left | satisfies | is\ correct
                 | is\ right | is\ true | choose | pick | select )
@@ -211,6 +254,8 @@ _CONCLUDED = re.compile(
         (?: [^.,:;\n] | \. (?= \d ) ){0,40}? \s is \s{1,3}
     |
         [,:;(–—-] \s{0,3} (?= (?: option | choice ) \s )
+    |
+        (?: matching | corresponding\ to | pointing\ to ) \s{1,3}
     |
         (?: → | ⇒ | [=-]> ) \s{1,3}
     )
@@ -225,7 +270,9 @@ _TENTATIVE = re.compile(
        | eliminating | discard\w{0,3} | drop\w{0,4} | remov\w{1,3} | reject\w{0,3}
        | avoid\w{0,3} | ignor\w{1,3} | omit\w{0,4} | fail\w{0,3} | violat\w{1,3}
        | exclud\w{1,3} | rul\w{1,3}\ out | distractor | tempting | contradict\w{0,3}
-       | maybe | perhaps | possibly | unsure | uncertain | either | both | compar\w{1,4}
+       | maybe | perhaps | possibly | unsure | uncertain | either | compar\w{1,4}
+       | both (?! \s (?: statements? | assertions? | reasons? | conclusions? ) \b )
+       | mistakes? | errors? | misconceptions?
        | first | second | next | consider\w{0,3} | except
        | (?: vitamin | hepatitis | type | group | grade | class | point | vertex | angle
            | side | set | event | chord | note | key | constant | figure | table
@@ -284,6 +331,7 @@ def choice_places(text: str) -> list[ChoicePlace]:
         *_marked(text, plain),
         *_stated(plain, quotes),
         *_verdicts(plain, quotes),
+        *_named(plain, quotes),
     ]
     found.sort(key=lambda place: (place.start, place.begin))
     places: list[ChoicePlace] = []
@@ -428,5 +476,17 @@ def _verdicts(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace
         beside = _BESIDE.search(_CLAUSE_START.split(before)[-1])
         others = beside[1] if beside else ""
         # Its letter is the first of what it says.
-        begin = match.start(1)
+        begin = match.start("small" if match["small"] else "letter")
         yield ChoicePlace(match.start(), begin, match.end(), "verdict", others)
+
+
+def _named(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:
+    """Yield what words are said to be correct, which may be an option's text."""
+    for match in _NAMED.finditer(plain):
+        before = _before(plain, match.start())
+        name = _NAME_START.split(before)[-1]
+        begin = match.start() - len(name)
+        is_letter = len(name.strip(" ()[]")) == 1
+        if is_letter or is_doubted(before) or _is_quoted(begin, match.end(), quotes):
+            continue
+        yield ChoicePlace(begin, begin, match.start(), "named")

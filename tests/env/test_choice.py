@@ -195,10 +195,77 @@ def test_what_only_seems_to_settle(text: str):
         ("I first thought A, but on reflection it's B.", CAPITALS),
         ("Among A, B, C and D, only D is warm.", CAPITALS),
         ("The answer is option #4: D", CAPITALS),
+        ("Answer: A is wrong, as it is too cold. So D.", CAPITALS),
+        ("Choosing between A and C: A.", CAPITALS),
+        ("The best explanation is offered by option B.", CAPITALS),
     ],
 )
 def test_what_is_still_missed(text: str, choices: tuple[str, ...]):
     assert read_choice(text, choices)[0] == ""
+
+
+ORGANELLES = ("Mitochondria", "Ribosomes", "Golgi apparatus", "Nucleus")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("The answer is the third one.", "C"),
+        ("The answer is the second one, not the first.", "B"),
+        ("The answer is option 3.", "C"),
+        ("Best answer: 2. Ribosomes", "B"),
+        ("The answer is the second or the third.", ""),
+        ("The answer is option 5.", ""),
+        ("Best answer: 2. Nucleus", ""),
+        ("The second is wrong.", ""),
+    ],
+)
+def test_options_may_be_counted(text: str, letter: str):
+    assert read_choice(text, ORGANELLES)[0] == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Nucleus is the answer.", "D"),
+        ("So Golgi apparatus is the correct option.", "C"),
+        ("I doubt that Nucleus is the answer.", ""),
+        ("Nucleus is not the answer.", ""),
+        ("Nucleus is the answer, some say.", ""),
+        ("The plant is the answer.", ""),
+    ],
+)
+def test_an_option_that_is_named_by_its_text_may_be_said_to_be_the_answer(
+    text: str, letter: str
+):
+    assert read_choice(text, ORGANELLES)[0] == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Answer: B\n\nTherefore, C.", "several options are named"),
+        ("Answer: B\n\nC", "several options are named"),
+        (
+            "The answer is B. The correct answer is close to D.",
+            "another option is spoken of afterwards",
+        ),
+        ("\\boxed{A} is what a naive reader would say.", "the answer was taken back"),
+        ("\\boxed{A}. There is no valid option.", "the answer was taken back"),
+        ("Answer: B\nEdit: should be A.", "the answer was taken back"),
+        (
+            "The answer is A (x) for cells and B (y) for plants.",
+            "several options are named",
+        ),
+    ],
+)
+def test_what_follows_an_answer_may_undo_it(text: str, reason: str):
+    assert read_choice(text, ORGANELLES) == ("", reason)
+
+
+def test_an_options_text_is_no_denial_of_its_letter():
+    assert read_choice("The answer is (B) False.", ("True", "False")) == ("B", "")
+    assert read_choice("The answer is (B), false.", ORGANELLES)[0] == ""
 
 
 @pytest.mark.parametrize(
