@@ -179,6 +179,24 @@ _BEHIND_BOX = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What behind a box changes what it says."""
+_TIED_BEFORE = re.compile(
+    r"""
+    (?: [0-9^+] | (?<! - ) - | \\ (?: d?frac | sqrt ) \{
+      | \\ (?: cdot | times | div ) [ ]? ) \Z
+    """,
+    re.VERBOSE,
+)
+"""What right before a box makes it part of a formula: `2\\boxed{12}`."""
+_TIED_BEHIND = re.compile(
+    r"""
+    [ ]? (?: \^ | [+*/] [ ]? [0-9A-Za-z\\(] | - [ ]? [0-9]
+      | \\ (?: cdot | times | div | pm ) (?![a-z]) )
+    """,
+    re.VERBOSE,
+)
+"""The same behind a box: `\\boxed{12}^2`."""
+_REST_OF_FORMULA = re.compile(r"[^$\n]{0,60}?=")
+"""What makes a box the gap in an equation: `3 + \\boxed{4} = 7`."""
 _TEXT_COMMAND = re.compile(
     r"\\(?:text(?:bf|it|rm|normal)?|mbox|mathrm|textnormal)[ ]?\{([^{}]*)\}"
 )
@@ -460,6 +478,8 @@ def _read_boxes(text: str, start: int, end: int, contents: list[str]) -> Said:
     before = text[max(0, start - _MAX_BEFORE_CHARS) : start]
     if _BEFORE_BOX.search(before):
         return Said("denied", answer, end, "it is denied")
+    if _is_tied(before, text, end):
+        return Said("unclear", answer, end, "the box is part of a formula")
     behind = _BEHIND_BOX.match(text, end)
     if behind and behind["or"]:
         return Said("unclear", answer, behind.end(), "an alternative is named")
@@ -470,6 +490,19 @@ def _read_boxes(text: str, start: int, end: int, contents: list[str]) -> Said:
     if behind and behind["scale"]:
         return Said("value", f"{answer} {behind['scale']}", behind.end(), "", True)
     return Said("value", answer, end, "", True)
+
+
+def _is_tied(before: str, text: str, end: int) -> bool:
+    """Return whether a box is but an operand of a formula, and no gap in an equation.
+
+    Args:
+        before: What stands before the box.
+        end: Where the box ends, in the text.
+    """
+    if _REST_OF_FORMULA.match(text, end):
+        return False
+    marks = _TIED_BEFORE.search(before), _TIED_BEHIND.match(text, end)
+    return any(mark is not None for mark in marks)
 
 
 def _read_box(content: str) -> str:

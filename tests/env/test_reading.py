@@ -77,6 +77,10 @@ def test_the_cases_are_many_distinct_and_half_of_them_wrong():
         ("## Answer\n\nx = 1\ny = 2", "x = 1, y = 2"),
         ("答案是58。", "58"),
         ("42 is the answer.", "42"),
+        ("La respuesta es 10.", "10"),
+        ("Die Antwort lautet 10.", "10"),
+        ("La réponse est donc 10.", "10"),
+        ("$3 + \\boxed{4} = 7$", "4"),
     ],
 )
 def test_answers_stand_behind_words_in_headings_tags_and_boxes(text: str, answer: str):
@@ -93,6 +97,7 @@ def test_answers_stand_behind_words_in_headings_tags_and_boxes(text: str, answer
         ("The answer is 42: the sum of 40 and 2.", "42"),
         ("The answer is 42, and the check passes: 42 = 42.", "42"),
         ("The answer is 3, 4 and 5.", "3, 4 and 5"),
+        ("The answer is 42 whereas 41 would miss one.", "42"),
         ("The answer to problem 12 is 50.", "50"),
         ("Answer: for n = 4 the count is 6", "6"),
         ("Answer: from 8 rows of 5 we get 40 seats.", "40 seats"),
@@ -121,6 +126,15 @@ def test_a_value_ends_with_its_clause_and_the_last_statement_decides(
         ("Corrected: \\boxed{}", "the box is empty"),
         ("The answer is 42, or maybe 43.", "an alternative is named"),
         ("The answer is 42 dozen.", "'dozen' changes it"),
+        ("The answer is 42 for even n only.", "it holds in one case of several"),
+        ("The answer is 42!.", "it is not understood"),
+        ("The answer is 42 – 1 = 41.", "another value is named"),
+        ("The answer is 42; 43 would be better.", "is not understood"),
+        ("\\boxed{42}^2", "the box is part of a formula"),
+        ("2\\boxed{42}", "the box is part of a formula"),
+        ("-\\boxed{42}", "the box is part of a formula"),
+        ("$\\frac{\\boxed{42}}{5}$", "the box is part of a formula"),
+        ("\\boxed{42} \\cdot 3", "the box is part of a formula"),
         ("The answer is 42:x.", "it is part of a ratio"),
         ("The answer is 42: 1.", "it is part of a ratio"),
         ("The answer is 42\uff1a1", "it is part of a ratio"),
@@ -163,6 +177,11 @@ def test_the_verdict_keeps_the_words_that_decide():
         "Is the answer 42?",
         "People often answer 42.",
         "#### 42. Check\nThe total is 40.",
+        "La respuesta no es 42.",
+        "Si n = 2, la respuesta es 42.",
+        "La respuesta es 42 o 43.",
+        "Mon ami dit que la réponse est 42.",
+        "Die Antwort ist 42, wenn n gerade ist.",
     ],
 )
 def test_what_is_not_the_authors_own_last_word_states_nothing(text: str):
@@ -267,3 +286,9 @@ def test_a_text_that_marks_no_answer_has_none():
 def test_a_gold_that_is_a_whole_solution_is_read():
     assert verify("3 + 4 = 7\n#### 7", "\\boxed{7}").status == "correct"
     assert verify("3 + 4 = 7\n#### 7", "\\boxed{4}").status == "wrong"
+
+
+def test_a_small_number_may_be_a_word():
+    assert verify("4", "Answer: four").status == "correct"
+    assert verify("four", "\\boxed{4}").status == "correct"
+    assert verify("5", "Answer: four").status == "wrong"

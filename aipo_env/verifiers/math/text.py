@@ -145,6 +145,10 @@ _POWER = re.compile(
 )
 _SCALES: dict[str, int] = TABLES["scales"]
 """Words that multiply the number before them, and by which power of ten."""
+_NUMBER_WORDS: dict[str, str] = {
+    word: str(value) for value, word in enumerate(TABLES["number_words"].split())
+}
+"""Small whole numbers in words."""
 _SCALED = re.compile(
     rf"(?P<factor>[-+0-9.,]*[0-9])\s*(?P<scale>{'|'.join(_SCALES)})", re.IGNORECASE
 )
@@ -204,7 +208,8 @@ def clean(text: str) -> str:
     text = _apply(_NOTATION, text)
     if "[" in text or "]" in text:
         text = _with_round_brackets(text)
-    return drop_units(text.lstrip(_ORNAMENTS).rstrip(_ORNAMENTS + ".,;:"))
+    text = drop_units(text.lstrip(_ORNAMENTS).rstrip(_ORNAMENTS + ".,;:"))
+    return _NUMBER_WORDS.get(text.lower(), text)
 
 
 def _ascii_character(character: re.Match[str]) -> str:

@@ -60,11 +60,14 @@ _CROSSES = "❌✗✘"
 _OPERATORS = "+*/^×÷·><≥≤\\%±"
 _VALUE_BEGINS = tuple("0123456789.-$\\√")
 _ENDS_OF_ALL = " *_\"'”’.)\n$?"
+_EDGES = " $*_\\()[]{}.,"
+"""What may stand around the sides of an equation, and is none of their values."""
 _EQUALS = re.compile(r"[=≈> ]")
 _OPEN_TAG = re.compile(r"<(?:[/|A-Za-z]|\Z)")
 _ORDINAL = re.compile(r"[0-9](?:st|nd|rd|th)\Z")
 _ORDINAL_CHARS = 3
-_STRANGE_END = re.compile(r"!(?:\.[0-9]|[A-Za-z0-9])")
+_STRANGE_END = re.compile(r"!(?:\.(?!\.)|[A-Za-z0-9])")
+"""What behind a value may be a factorial's end: `12!.`"""
 _RATIO = re.compile(
     r"""
     .
@@ -95,6 +98,15 @@ _OBJECTION = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What behind "but" speaks against a value."""
+_RULED_OUT = re.compile(
+    r"""
+    [ ] (?: would | does | is ) [ ] (?: already[ ] | clearly[ ] )?
+    (?: not | fail | miss | exceed | violate | overshoot | contradict | too )
+    (?![A-Za-z])
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What behind another value rules it out: `42, whereas 41 would miss one`."""
 _MAYBE = re.compile(
     r"\s*(?:or|maybe|perhaps|possibly|alternatively|otherwise|else)(?![a-z])",
     re.IGNORECASE,
@@ -171,6 +183,7 @@ _PRECISION = re.compile(
 _OTHER_CASE = re.compile(
     r"""
       \b(?: otherwise | else | respectively )\b
+    | \b only (?= \s* (?: [.,;)] | \Z ) )
     | (?: \b(?: and | or | but ) | , ) \s [^\s,]{1,20} \s
       (?: if | when | for | where | on | in | at | after )\b
     """,
@@ -316,9 +329,14 @@ class Tail:
     def _is_other_value(self, at: int) -> bool:
         """Return whether a value follows that is no check of the first: `6*7 = 42`."""
         end = formula_end(self._text, at, self._limit)
+        if end == at or self._match(_RULED_OUT, end):
+            return False
         formula = self._text[at:end]
-        is_check = "=" in formula and not _VARIABLE_FIRST.match(formula)
-        return end > at and not is_check
+        if "=" not in formula or _VARIABLE_FIRST.match(formula):
+            return True
+        value = self._text[: self._start].rstrip(_EDGES)
+        first, *_, last = formula.split("=")
+        return not value.endswith((first.strip(_EDGES), last.strip(_EDGES)))
 
     def _names_alternative(self, at: int) -> bool:
         maybe = self._match(_MAYBE, at)
@@ -404,6 +422,9 @@ class Tail:
         return _STANDS
 
     def _behind_contrast(self, at: int) -> Finding:
+        other_end = formula_end(self._text, self._next(at), self._limit)
+        if self._match(_RULED_OUT, other_end):
+            return _STANDS
         clause = self._text[at : sentence_end(self._text, at, self._limit)]
         if _DIGIT_IN_CLAUSE.search(clause):
             return "unclear", "another value is named"

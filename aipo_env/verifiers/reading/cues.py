@@ -195,6 +195,34 @@ _LABEL = re.compile(
 _FOREIGN_ANSWER = re.compile(
     r"(?:答案|答え|답)\s?(?:是|为|為|は|은|는)?\s?[:\uff1a]?\s?"
 )
+_FOREIGN_STATEMENT = re.compile(
+    r"""
+    \b (?: respuesta | réponse | reponse | antwort | risposta | resposta | antwoord
+      | odpowiedź | lösung | solución | soluzione | solução ) \b
+    (?: [ ](?: final | finale | correcta? | correcte | corretta | exacta | exacte ) )?
+    [ ](?: es | est | ist | lautet | è | é | is | to )
+    (?: [ ](?: igual[ ]a | donc | pues | quindi | portanto | also | dus ) )?
+    (?= [ ]?:? [ ] )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What states an answer in other languages: `La respuesta es 10`."""
+_FOREIGN_DOUBT = re.compile(
+    r"""
+    \b (?: si | se | wenn | falls | no | non | não | nicht | kein\w{0,2} | niet | als
+      | nunca | jamás | jamais | dice | dicen | dit | disent | sagt | meint | diz
+      | según | selon | segundo | laut | o | ou | oder | of | y | et | und | e | en
+      | para | pour | für | per | voor | falsche? | fausse | errada | incorrecta
+      | más | mehr | plus | mas | mais | più | menos | moins | weniger | ungefähr
+      | environ | circa | aproximadamente ) \b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What around such a statement leaves it open."""
+_FOREIGN_CONDITION = re.compile(
+    r"\b(?:si|se|wenn|falls|als|jeśli)\b[^.!?\n]*\Z", re.IGNORECASE
+)
+"""What before it makes it that of one case."""
 _IS_ANSWER = re.compile(
     r"""
     [ ] (?: is | are | can(?=['’n ]) )
@@ -253,6 +281,7 @@ def _cues(text: str) -> list[tuple[int, int, _Reader]]:
         _ANSWER: _behind_answer,
         _LABEL: _behind_label,
         _FOREIGN_ANSWER: _behind_foreign_answer,
+        _FOREIGN_STATEMENT: _behind_foreign_statement,
         _IS_ANSWER: _before_answer,
     }
     places = [
@@ -348,6 +377,23 @@ def _behind_label(text: str, start: int, end: int, limit: int) -> Mark | None:
 
 def _behind_foreign_answer(text: str, start: int, end: int, limit: int) -> Mark:
     return Mark(start, read_statement(text, end, limit))
+
+
+def _behind_foreign_statement(
+    text: str, start: int, end: int, limit: int
+) -> Mark | None:
+    """Read "La respuesta es 10", if nothing else stands in its line."""
+    line_end = text.find("\n", end, limit)
+    line_end = limit if line_end < 0 else line_end
+    line_end = min(line_end, end + _MAX_SENTENCE_CHARS)
+    before = _before(text, start)
+    clause = _CLAUSE_BEGIN.split(before)[-1]
+    if _FOREIGN_DOUBT.search(clause) or _FOREIGN_DOUBT.search(text, end, line_end):
+        return None
+    if _FOREIGN_CONDITION.search(before):
+        return None
+    said = read_whole_line(text, end, limit)
+    return Mark(start, said) if said.kind == "value" else None
 
 
 def _before_answer(text: str, start: int, end: int, limit: int) -> Mark | None:
