@@ -17,6 +17,7 @@ FUNCTIONS = vocabulary("functions")
 """Words that are part of a formula and want an operand."""
 _CONSTANTS = vocabulary("constants")
 """Words that are operands themselves."""
+_FORMULA_WORDS = FUNCTIONS | _CONSTANTS
 _SHORT_WORDS = vocabulary("short words")
 """Short words that are never a product of variables."""
 _OPERATOR_COMMANDS = vocabulary("operator commands")
@@ -156,7 +157,7 @@ class _Formula:
     def _char(self, at: int) -> str:
         return self._text[at : at + 1] if at < self._limit else ""
 
-    def _part(self, at: int) -> tuple[int, "Part | None"]:
+    def _part(self, at: int) -> tuple[int, Part | None]:
         """Return where a part of the formula ends, and what it is; None if none."""
         before = self._before
         is_behind_operand = before is not None and before not in _WANTING
@@ -242,7 +243,7 @@ class _Formula:
             _, part = self._operand(at)
             return part is not None
         word = self._match(_WORD, at)
-        if word is None or word[0].lower() in FUNCTIONS | _CONSTANTS:
+        if word is None or word[0].lower() in _FORMULA_WORDS:
             return word is not None
         is_equated = self._match(_EQUATION, word.end()) is not None
         if len(word[0]) == 1:
@@ -263,10 +264,10 @@ class _Formula:
             word = self._match(_WORD, at)
             if word is None or word[0] in ("a", "A", "I") or self._match(_HALF_DAY, at):
                 return False
-            return len(word[0]) == 1 or word[0] in FUNCTIONS | _CONSTANTS
+            return len(word[0]) == 1 or word[0] in _FORMULA_WORDS
         return mark in _SYMBOLS or mark == "{"
 
-    def _operand(self, at: int) -> tuple[int, "Part | None"]:
+    def _operand(self, at: int) -> tuple[int, Part | None]:
         """Return where an operand ends, and what it is; None if there is none."""
         mark = self._char(at)
         end = fence_end(self._text, at, self._limit) if mark in ("$", "\\") else at
@@ -290,7 +291,7 @@ class _Formula:
             return at + 1, "symbol"
         return self._name(at)
 
-    def _name(self, at: int) -> tuple[int, "Part | None"]:
+    def _name(self, at: int) -> tuple[int, Part | None]:
         """Read a variable, a function's name or a product of variables."""
         word = self._match(_WORD, at)
         if word is None or _IN_WORD.search(self._text, max(0, at - 1), at):
@@ -312,7 +313,7 @@ class _Formula:
         is_in_formula = name.isupper() or self._match(_EQUATION, end)
         return (end, "letter") if is_in_formula else (at, None)
 
-    def _command(self, at: int) -> tuple[int, "Part | None"]:
+    def _command(self, at: int) -> tuple[int, Part | None]:
         """Read a command of LaTeX's with its arguments, or an environment."""
         command = self._match(_COMMAND, at)
         if command is None:
@@ -336,7 +337,7 @@ class _Formula:
             end = following
         return end, "latex"
 
-    def _group(self, at: int) -> tuple[int, "Part | None"]:
+    def _group(self, at: int) -> tuple[int, Part | None]:
         """Read a bracket that is closed and holds no prose."""
         end = _matching(self._text, at, self._limit)
         inner = self._text[at + 1 : end - 1]
@@ -344,12 +345,14 @@ class _Formula:
             return at, None
         return end, "group"
 
-    def _bars(self, at: int) -> tuple[int, "Part | None"]:
+    def _bars(self, at: int) -> tuple[int, Part | None]:
         """Read `|x|`."""
         limit = min(self._limit, at + _MAX_BARS_CHARS)
         end = self._text.find("|", at + 1, limit)
+        if end < 0:
+            return at, None
         inner = self._text[at + 1 : end]
-        if end < 0 or not inner.strip() or inner[0] == " " or "\n" in inner:
+        if not inner.strip() or inner[0] == " " or "\n" in inner:
             return at, None
         return (at, None) if is_prose(inner) else (end + 1, "group")
 
@@ -375,7 +378,8 @@ def is_prose(text: str) -> bool:
     bare = _TEXT_GROUP.sub("", text)
     for word in _PROSE_WORD.findall(bare):
         is_name = word.lower() in FUNCTIONS or word in _CONSTANTS
-        is_product = len(word) <= 3 and (word.isupper() or not _VOWEL.search(word))
+        is_short = len(word) <= _MAX_NAME_CHARS
+        is_product = is_short and (word.isupper() or not _VOWEL.search(word))
         is_joint = word in ("and", "or")
         if not (is_name or is_product or is_joint):
             return True
