@@ -83,7 +83,10 @@ _CLAUSE_OVER = re.compile(r"[ *_\"')]{0,4}(?:[.!?,;\n]|\Z)")
 _NEXT_LINE_CHANGES = re.compile(
     r"\n\s*(?:or\b|million|billion|thousand|percent|%)", re.IGNORECASE
 )
-_FOREIGN_DOUBT = re.compile("不|或|吗|吧|もしくは|または")
+_FOREIGN_DOUBT = re.compile(
+    "不|或|吗|吧|错|錯|もしくは|または|では?な|では?あり|じゃな|아니|아닙"
+)
+"""What behind a value denies it, asks or names an alternative, in other languages."""
 _VARIABLE_FIRST = re.compile(r"\s*\$?\s*\\?[A-Za-z]")
 _DIGIT_IN_CLAUSE = re.compile(r"(?<!not )(?<!n't )(?<![0-9.])[-$\\(]{0,2}[0-9]")
 _OBJECTION = re.compile(

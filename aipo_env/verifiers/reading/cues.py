@@ -87,7 +87,8 @@ _LEAD = re.compile(
 )
 """What leads from "answer" to its value."""
 _ELSEWHERE = re.compile(
-    r"\b(?:previous|earlier|other|another|different|old|former|original)\b",
+    r"\b(?:previous|earlier|other|another|different|old|former|original|bonus|follow"
+    r"|next|extra)\b",
     re.IGNORECASE,
 )
 """What makes it the answer to another question."""
@@ -195,6 +196,11 @@ _LABEL = re.compile(
 _FOREIGN_ANSWER = re.compile(
     r"(?:答案|答え|답)\s?(?:是|为|為|は|은|는)?\s?[:\uff1a]?\s?"
 )
+_ASIAN_HEDGE = re.compile(
+    r"(?:如果|假如|假设|假設|若|要是|说|說|认为|認為|以为|以為|猜|错误|錯誤|もし|만약|틀린)"
+    r"[^。\uff01\uff1f.!?\n]*\Z"
+)
+"""What before such an answer makes it supposed, wrong, or somebody else's."""
 _FOREIGN_STATEMENT = re.compile(
     r"""
     \b (?: respuesta | réponse | reponse | antwort | risposta | resposta | antwoord
@@ -207,7 +213,7 @@ _FOREIGN_STATEMENT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What states an answer in other languages: `La respuesta es 10`."""
-_FOREIGN_DOUBT = re.compile(
+_FOREIGN_HEDGE = re.compile(
     r"""
     \b (?: si | se | wenn | falls | no | non | não | nicht | kein\w{0,2} | niet | als
       | nunca | jamás | jamais | dice | dicen | dit | disent | sagt | meint | diz
@@ -375,7 +381,9 @@ def _behind_label(text: str, start: int, end: int, limit: int) -> Mark | None:
     return Mark(start, read_whole_line(text, end, limit))
 
 
-def _behind_foreign_answer(text: str, start: int, end: int, limit: int) -> Mark:
+def _behind_foreign_answer(text: str, start: int, end: int, limit: int) -> Mark | None:
+    if _ASIAN_HEDGE.search(_before(text, start)):
+        return None
     return Mark(start, read_statement(text, end, limit))
 
 
@@ -388,7 +396,7 @@ def _behind_foreign_statement(
     line_end = min(line_end, end + _MAX_SENTENCE_CHARS)
     before = _before(text, start)
     clause = _CLAUSE_BEGIN.split(before)[-1]
-    if _FOREIGN_DOUBT.search(clause) or _FOREIGN_DOUBT.search(text, end, line_end):
+    if _FOREIGN_HEDGE.search(clause) or _FOREIGN_HEDGE.search(text, end, line_end):
         return None
     if _FOREIGN_CONDITION.search(before):
         return None

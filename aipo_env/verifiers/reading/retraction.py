@@ -103,8 +103,16 @@ _CONFESSION = r"""
       [ ](?: double | halve | add | subtract | multiply | divide | square )
 """
 """`I made a mistake`, `let me start over`, `it should be 43`."""
+_ELSEWHERE = r"""
+    (?: \A | [。、.,!?\n\uff0c\uff01\uff1f] ) \s?
+    (?: 不对 | 不對 | 错了 | 錯了 | 等等 | 等一下 | 应该是 | 應該是 | 更正
+      | いや | 違 | 間違 | 訂正 | 아니 | 잠깐 | 틀렸
+      | perdón | mejor[ ]dicho | pardon | plutôt | falsch | quatsch | scusa | desculpe
+      | нет (?!\w) | ошиб )
+"""
+"""`不对`, `違います`, `falsch`: the same in other languages."""
 _TAKEN_BACK = re.compile(
-    "|".join((_INTERJECTION, _JUDGEMENT, _FAILURE, _CONFESSION)),
+    "|".join((_INTERJECTION, _JUDGEMENT, _FAILURE, _CONFESSION, _ELSEWHERE)),
     re.VERBOSE | re.IGNORECASE,
 )
 _DRESS = r"""[\s*_"'”’)$\]}\\.]{0,6}"""

@@ -264,7 +264,8 @@ _IN_WORDS = re.compile(
     (?: (?: minus | negative | zero | one | two | three | four | five | six | seven
           | eight | nine | ten | eleven | twelve | \w{3,5}teen | twenty | thirty | forty
           | fifty | sixty | seventy | eighty | ninety | hundred | thousand | million
-          | and | half | halves | thirds? | quarters? | \w{3,8}ths? | over | point )
+          | and | a | dozen | half | halves
+          | thirds? | quarters? | \w{3,8}ths? | over | point )
         [ -] ){1,12}
     \( (?= [^()]{1,40} \) )
     """,
