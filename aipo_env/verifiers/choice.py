@@ -38,6 +38,11 @@ MAX_INLINE_CHOICE = 2_000
 _STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,200}~~")
 """What Markdown strikes out."""
 _SENTENCE = re.compile(r"[.!?\n]\s")
+_QUESTION = re.compile(
+    r"^\W{0,6}(?:question|problem|exercise)[ \t]?#?(\d{1,3})\b(?=\W{0,6}$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""The heading of a question: a reply that has several goes on with other ones."""
 _NEXT_KEY = re.compile(r"""["\]}]\s{0,9},\s{0,9}"\Z""")
 """What ends a value of JSON, and begins the next key."""
 _CLOSE = re.compile(
@@ -68,6 +73,8 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     if is_open_ended(text):
         return "", "the last box or answer tag never closes"
     places = choice_places(text)[-MAX_PLACES:]
+    if len({found[1] for found in _QUESTION.finditer(text)}) > 1:
+        return "", "several questions are answered"
     letter, fault, end = _settled(text, places, choices)
     if letter and _ends_otherwise(text, letter, end, choices):
         return "", SEVERAL
@@ -103,6 +110,7 @@ def _settled(
     next_start = 0
     denied = ""
     mentioned = ""
+    listed: set[str] = set()
     for place in reversed(places):
         claim = read_place(text, plain, place, choices)
         if settled.letter:
@@ -113,8 +121,15 @@ def _settled(
             if _NEXT_KEY.search(text, place.begin, next_start + 1):
                 break
             gap = plain[gap_start:next_start]
+            # One on each line are a list of options, if they are more than two.
+            if not gap.strip() and "\n" in gap:
+                listed |= {claim.letter} - {""}
+                if len(listed | {settled.letter}) > 2:
+                    return "", SEVERAL, 0
+                next_start = place.start
+                continue
             # Side by side they are joined as well.
-            is_beside = not gap.strip() and "\n" not in gap
+            is_beside = not gap.strip()
             if not is_beside and not joins(gap.lstrip(")] ")):
                 break
             if claim.fault or claim.letter not in ("", settled.letter):

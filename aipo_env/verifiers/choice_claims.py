@@ -224,7 +224,11 @@ def read_place(
     if place.dress == "verdict":
         return _verdict(plain, place, choices)
     if place.dress == "named":
-        letters = letters_of(text[place.begin : place.end], choices)
+        name = text[place.begin : place.end]
+        letters = letters_of(name, choices)
+        if not letters:
+            bare = plain[place.begin : place.end]
+            letters, _ = _counted(name, bare, _skip_lead(bare)[0], choices)
         return Claim(letters, end=place.end) if len(letters) == 1 else Claim()
     end = min(place.end, place.begin + MAX_PLACE_CHARS)
     content = text[place.begin : end]

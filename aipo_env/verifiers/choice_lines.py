@@ -36,7 +36,7 @@ _LEAD = re.compile(
         (?: (?: final | selected | chosen | correct | best | right | predicted )
             \s{1,9} )?
         (?: option | choice | answer | ans | selection | pick | prediction | conclusion
-          | solution | result | letter | response )
+          | solution | result | letter | response | guess )
         \s{0,9} [:.=]? \s{1,9}
     |   (?: final | selected | chosen | correct | best | predicted ) \s{0,9} : \s{1,9}
     )?

@@ -487,6 +487,7 @@ def _named(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:
         name = _NAME_START.split(before)[-1]
         begin = match.start() - len(name)
         is_letter = len(name.strip(" ()[]")) == 1
-        if is_letter or is_doubted(before) or _is_quoted(begin, match.end(), quotes):
+        is_doubtful = is_doubted(before) or is_doubted(_before(plain, begin))
+        if is_letter or is_doubtful or _is_quoted(begin, match.end(), quotes):
             continue
         yield ChoicePlace(begin, begin, match.start(), "named")

@@ -232,6 +232,8 @@ def test_options_may_be_counted(text: str, letter: str):
         ("I doubt that Nucleus is the answer.", ""),
         ("Nucleus is not the answer.", ""),
         ("Nucleus is the answer, some say.", ""),
+        ("It is often claimed that Nucleus is the answer.", ""),
+        ("The third option is correct.", "C"),
         ("The plant is the answer.", ""),
     ],
 )
@@ -246,6 +248,11 @@ def test_an_option_that_is_named_by_its_text_may_be_said_to_be_the_answer(
     [
         ("Answer: B\n\nTherefore, C.", "several options are named"),
         ("Answer: B\n\nC", "several options are named"),
+        ("Answer: A\nAnswer: B\nAnswer: C", "several options are named"),
+        (
+            "Question 1\nAnswer: A\n\nQuestion 2\nAnswer: B",
+            "several questions are answered",
+        ),
         (
             "The answer is B. The correct answer is close to D.",
             "another option is spoken of afterwards",
