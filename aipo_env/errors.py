@@ -45,6 +45,10 @@ class PolicyError(AipoError):
     """A model, tokenizer or chat template that cannot be used."""
 
 
+class PolicyLost(PolicyError):
+    """A policy that somebody else runs can never answer again; the run ends."""
+
+
 class CheckpointError(AipoError):
     """A checkpoint that cannot be read or written."""
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from http import HTTPStatus
 
-_DEADLINE_S = 4.0
+_DEADLINE_S = 8.0
 """Seconds in which the Hub must have said anything, the look-up of its name included.
 Its own client asks five times, for 23 s.
 """

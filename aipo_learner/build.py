@@ -36,6 +36,7 @@ from aipo_learner.first_words import (
     of_what_is_played,
     of_what_was_loaded,
 )
+from aipo_learner.learn.episode_metrics import sources_of
 from aipo_learner.learn.optimizer import build_optimizer
 from aipo_learner.learn.rewards import step_reward
 from aipo_learner.learn.training_rows import is_constant
@@ -98,6 +99,7 @@ class Training:
         batches: Where the episodes of a step come from.
         plays_here: Whether this process samples episodes itself.
         held_out: What is evaluated on schedule.
+        sources: The origins of tasks that metrics tell apart.
         log: Takes the metrics of every step.
         progress: Says what goes on within a step.
         interrupt: Says whether the run was asked to stop.
@@ -116,6 +118,7 @@ class Training:
     batches: Batches
     plays_here: bool
     held_out: Scenario
+    sources: tuple[str, ...]
     log: MetricsLog
     progress: Progress
     interrupt: InterruptFlag
@@ -248,6 +251,7 @@ def build_training(
             batches=batches,
             plays_here=not workers and not config.source.is_stored,
             held_out=held_out,
+            sources=sources_of(scenario.source),
             log=log,
             progress=progress,
             interrupt=interrupt,

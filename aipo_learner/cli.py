@@ -33,6 +33,7 @@ from aipo_env import (
     source_spec,
 )
 from aipo_learner.policy.whereabouts import check_architecture, whereabouts
+from aipo_learner.run.places import run_of
 from aipo_learner.settings.eval_options import EvalOptions, environments
 from aipo_learner.settings.first_look import look_at_files, look_at_run
 from aipo_learner.settings.recipes import RECIPES
@@ -330,6 +331,8 @@ def _evaluate_endpoint(
     from aipo_learner.run.progress import say
     from aipo_learner.samplers.endpoint import endpoint_sampler
 
+    played = environments(options).values()
+    look_at_files(environment.source for environment in played)
     sampler = endpoint_sampler(endpoint, options.temperature, options.token_filter)
     policy = sampler.policy
     say(console, f"policy: {policy.name} at {policy.url or 'its endpoint'}, asked once")
@@ -364,7 +367,7 @@ def _eval_defaults(
             harmless.
     """
     is_endpoint = _endpoint_options(policy) is not None
-    run = None if is_endpoint else _run_of(Path(policy))
+    run = None if is_endpoint else run_of(Path(policy))
     if run is None:
         return EvalOptions(policy=policy)
     from aipo_learner.evaluation.trust import check_trusted
@@ -391,16 +394,6 @@ def _eval_defaults(
             resolved = environment.resolved()
             environment = replace(resolved, verifier=None, tools=None)
     return EvalOptions(policy=policy, environment=environment, **settings)
-
-
-def _run_of(policy: Path) -> Path | None:
-    """Return the run's folder that a path is, or is in; None where there is none."""
-    for folder in (policy, policy.parent):
-        has_settings = (folder / "config.json").is_file()
-        # A model's folder has a config.json too, but no checkpoints.
-        if has_settings and (folder / "checkpoints").is_dir():
-            return folder
-    return None
 
 
 _NAMING = ("--environment", "--environment.id", "--environment.source")

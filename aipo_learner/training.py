@@ -122,7 +122,8 @@ def _train(run: Run, console: Console, num_workers: int) -> Learned:
                 idle_reasons = why_idle(
                     groups, mask_truncated=config.source.mask_truncated
                 )
-            row = episode_metrics(episodes) | made.counts | ages | telemetry
+            metrics = episode_metrics(episodes, training.sources)
+            row = metrics | made.counts | ages | telemetry
             log.write(
                 step + 1,
                 row | gap | seconds,

@@ -20,6 +20,7 @@ from aipo_env.agents.endpoint import (
     CHARS_PER_TOKEN,
     DEFAULT_KEY,
     Endpoint,
+    count_of,
     split_address,
 )
 from aipo_env.agents.roles import role_prompts, role_question, version_hash
@@ -28,8 +29,6 @@ from aipo_env.verifiers.extract import without_thinking
 
 TOKENS_PER_PRICE = 1e6
 """Prices are for so many tokens."""
-MAX_COUNT = 2**31
-"""An endpoint that says of a reply that it has so many tokens is not believed."""
 # "Yes. It is", "Yes!", but not the full stop of "2.5"; Chinese marks, which no space
 # follows; a new line.
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。\uff01\uff1f\n]")
@@ -106,7 +105,7 @@ class ChatAgent:
             [system, user], {**own, **self.extra}, is_private=request.is_private
         )
         reply = self._as_reply(body)
-        self._endpoint.has_answered()
+        self._endpoint.note_answer()
         return reply
 
     def _as_reply(self, body: bytes) -> AgentReply:
@@ -118,8 +117,8 @@ class ChatAgent:
             text = choice["message"]["content"] or ""
             is_cut = choice.get("finish_reason") == "length"
             usage = data.get("usage") or {}
-            num_in = _count(usage.get("prompt_tokens"))
-            num_out = _count(usage.get("completion_tokens"))
+            num_in = count_of(usage.get("prompt_tokens"))
+            num_out = count_of(usage.get("completion_tokens"))
             text = self._endpoint.without_key(without_thinking(text).strip())
             token_ids = choice.get("token_ids") or ()
             tokens = (choice.get("logprobs") or {}).get("content") or ()
@@ -147,10 +146,3 @@ def whole_sentences(text: str) -> str:
     """Return a cut text up to its last whole sentence; all of it if it has none."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     return text[: ends[-1]].rstrip() if ends else text
-
-
-def _count(value: object) -> int:
-    """Return a count of tokens; 0 for what is none. True is no count, though an int."""
-    if type(value) is int and 0 <= value < MAX_COUNT:
-        return value
-    return 0

@@ -45,6 +45,8 @@ After any other the same request is not made again.
 """
 STATUSES_OF_A_REQUEST = (400, 413, 422)
 """Refusals that may be due to one over-long or odd request, which a policy wrote."""
+MAX_COUNT = 2**31
+"""An endpoint that says of a reply that it has so many tokens is not believed."""
 CHARS_PER_TOKEN = 8
 """What has more characters for each token it may have is cut: its server does not
 count.
@@ -163,8 +165,8 @@ class Endpoint:
             raise AgentError(f"the response has more than {MAX_BODY_BYTES} bytes")
         return body
 
-    def has_answered(self) -> None:
-        """Note that a response could be used."""
+    def note_answer(self) -> None:
+        """Note that a response could be used, and so that the settings are right."""
         _HAVE_ANSWERED.add((self.name, self.url))
 
     def without_key(self, text: str) -> str:
@@ -208,6 +210,13 @@ class Endpoint:
         if has_answered and fault.status in STATUSES_OF_A_REQUEST:
             return RequestRefused(text)
         return PermanentFailure(f"{self.name} at {url}: {text}")
+
+
+def count_of(value: object) -> int:
+    """Return a count of tokens; 0 for what is none. True is no count, though an int."""
+    if type(value) is int and 0 <= value < MAX_COUNT:
+        return value
+    return 0
 
 
 async def _client(url: str, key_env: str) -> Any:

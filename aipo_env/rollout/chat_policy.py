@@ -6,6 +6,7 @@ runner = EpisodeRunner("AIPO-Math-Turn-v0", policy)
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -23,10 +24,17 @@ from aipo_env.agents.endpoint import (
     CHARS_PER_TOKEN,
     DEFAULT_KEY,
     Endpoint,
+    count_of,
     split_address,
 )
-from aipo_env.errors import AgentError, ConfigError, check_number, check_whole
-from aipo_env.keys import Key, short_seed
+from aipo_env.errors import (
+    AgentError,
+    ConfigError,
+    PolicyLost,
+    check_number,
+    check_whole,
+)
+from aipo_env.keys import Key, Salt, keyed_rng, short_seed
 from aipo_env.records import Completion, FinishReason, Message
 from aipo_env.rollout.voice import TextVoice
 from aipo_env.text import encodable
@@ -53,12 +61,16 @@ class ChatPolicy:
         temperature: Of the draws; None leaves it to the endpoint. The seed derives from
             the episode's key and the turn, for endpoints that take one.
         concurrency: Completions that are asked for at once.
-        retries: How often a completion is asked for again that failed.
+        retries: How often a completion is asked for again that failed, after pauses
+            that double. While an endpoint asks for a pause, nobody asks it.
         deadline_s: Seconds after which one has failed.
         tokenizer: As in `gym.make`: "tiktoken:aipo", "tiktoken:o200k_base",
             "hf:FOLDER".
         extra: Further fields of the API's request; None takes one of ours away:
             {"max_tokens": None, "max_completion_tokens": 4096}.
+
+    A refusal for good, as of a key, raises `PolicyLost`, which ends the run; any other
+    failure that outlasts the retries ends its episode with `policy_error`.
 
     Raises:
         ConfigError: An option cannot be used, the key is missing, or `openai` is not
@@ -71,7 +83,7 @@ class ChatPolicy:
     key_env: str = DEFAULT_KEY
     temperature: float | None = 1.0
     concurrency: int = 32
-    retries: int = 3
+    retries: int = 6
     deadline_s: float = 600.0
     tokenizer: str = "tiktoken:aipo"
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -94,6 +106,8 @@ class ChatPolicy:
         # A semaphore belongs to the event loop it first waited in.
         self._slots: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._lost = ""
+        # By the monotonic clock.
+        self._rests_until = 0.0
 
     def voice(self, key: Key) -> TextVoice:
         """Return the voice of an episode."""
@@ -146,10 +160,10 @@ class ChatPolicy:
         """Return a completion, asked for again where another try may succeed."""
 
         def pause_s(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked_for = error.retry_after_s if isinstance(error, RetryLater) else 0.0
-            own: float = FIRST_PAUSE_S * 2 ** (state.attempt_number - 1)
-            return min(max(asked_for, own), self.deadline_s)
+            # Drawn, so that calls that failed together do not come back together.
+            rng = keyed_rng([seed], Salt.RETRY_PAUSE, state.attempt_number)
+            mean_s: float = FIRST_PAUSE_S * 2 ** (state.attempt_number - 1)
+            return min(mean_s * rng.uniform(0.5, 1.5), self.deadline_s)
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(_may_pass),
@@ -158,9 +172,19 @@ class ChatPolicy:
             sleep=asyncio.sleep,
             reraise=True,
         )
-        said: tuple[str, bool] = await retrying(
-            self._complete, messages, max_tokens, seed
-        )
+        try:
+            said: tuple[str, bool] = await retrying(
+                self._complete, messages, max_tokens, seed
+            )
+        except PermanentFailure as failure:
+            raise PolicyLost(
+                f"policy 'openai': {self.model} can no longer be asked: {failure}. Mend"
+                " that, and give the same command again: what was sampled is kept with"
+                " --out."
+            ) from None
+        finally:
+            # Its last actions refer to it: a cycle for each completion.
+            retrying.iter_state.reset()
         return said
 
     async def _complete(
@@ -173,6 +197,7 @@ class ChatPolicy:
             "seed": seed,
         }
         async with self._slot():
+            await self._rest()
             # Only now: all that queue are told at once.
             if self._lost:
                 raise PermanentFailure(self._lost)
@@ -186,8 +211,13 @@ class ChatPolicy:
             except PermanentFailure as failure:
                 self._lost = str(failure)
                 raise
+            except RetryLater as failure:
+                # Nobody else is to ask meanwhile.
+                end = time.monotonic() + min(failure.retry_after_s, self.deadline_s)
+                self._rests_until = max(self._rests_until, end)
+                raise
         text, is_cut, num_tokens = self._read(body)
-        self._endpoint.has_answered()
+        self._endpoint.note_answer()
         self.num_tokens += num_tokens
         return text, is_cut
 
@@ -206,13 +236,17 @@ class ChatPolicy:
                 raise TypeError("its content is no text")
             text = self._endpoint.without_key(content)
             is_cut = choice.get("finish_reason") == "length"
-            count: Any = (data.get("usage") or {}).get("completion_tokens")
+            num_tokens = count_of((data.get("usage") or {}).get("completion_tokens"))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise AgentError(
                 f"the response is no chat completion: {self._endpoint.excerpt(body)}"
             ) from None
-        num_tokens: int = count if type(count) is int and count > 0 else 0
         return text, is_cut, num_tokens
+
+    async def _rest(self) -> None:
+        """Wait while the endpoint has asked for a pause."""
+        while (left_s := self._rests_until - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)
 
     def _slot(self) -> asyncio.Semaphore:
         """Return what limits the calls of the running event loop."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
+from aipo_env.errors import PolicyLost
 from aipo_env.keys import Key
 from aipo_env.records import Author, Completion, FinishReason, Message, Span
 from aipo_env.threads import check_cancelled
@@ -108,6 +109,7 @@ class TextVoice:
 
         Raises:
             PolicyFault: The policy failed.
+            PolicyLost: It says itself that it can never answer again.
             RuntimeError: There is none.
         """
         if self._policy is None:
@@ -117,6 +119,9 @@ class TextVoice:
             # A policy may have swallowed that this very task was cancelled.
             check_cancelled()
             return self._completion_of(turn, max_tokens)
+        except PolicyLost:
+            # No other episode would fare better.
+            raise
         # A policy may be anybody's program.
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             # Cancelled from outside: no fault of the policy's.

@@ -14,6 +14,7 @@ from aipo_env.errors import ConfigError, DataError
 from aipo_env.keys import Salt, keyed_rng
 from aipo_env.records import Split, Task
 from aipo_env.registry import TASKS, Spec
+from aipo_env.tasks.datasets import same_problem
 from aipo_env.tasks.spellings import near_dataset, source_spec
 
 _STRIDE = 1_000_003
@@ -46,7 +47,7 @@ class TaskTable:
             nobody is at hand. Any source may have this attribute.
         is_checked: Every gold answer is known to be one that can be read.
         weights: The shares of an epoch of training that tasks have by their `source`;
-            empty: each task is read once. Any source may have this attribute.
+            empty: each task is read once.
     """
 
     name: str
@@ -118,8 +119,8 @@ def finite_tasks(source: TaskSource) -> Iterator[Task]:
 def tasks_digest(source: TaskSource, split: Split) -> str:
     """Return a hash of the tasks of a split: a file may change under its name.
 
-    Of problems, answers and options, in their order; the tests of code tasks, which may
-    be large, are not in it. Empty for an endless source.
+    Of kinds, problems, answers and options, in their order; the tests of code tasks,
+    which may be large, are not in it. Empty for an endless source.
     """
     num_tasks = source.num_tasks(split)
     if num_tasks is None:
@@ -127,25 +128,31 @@ def tasks_digest(source: TaskSource, split: Split) -> str:
     digest = hashlib.sha256()
     for index in range(num_tasks):
         task = source.task(split, index)
-        parts = json.dumps([task.id, task.prompt, task.answer, task.choices])
+        parts = json.dumps([task.id, task.kind, task.prompt, task.answer, task.choices])
         digest.update(parts.encode())
     return digest.hexdigest()
 
 
-def trained_on(training: TaskSource, evaluation: TaskSource) -> list[Task]:
+def trained_on(
+    training: TaskSource, evaluation: TaskSource, splits: Sequence[Split] = ("train",)
+) -> list[Task]:
     """Return the test tasks of one source whose problems another one trains on.
 
     None where one of them is endless.
+
+    Args:
+        training: What is trained on.
+        evaluation: What is measured.
+        splits: Of the first one.
     """
-    if training.num_tasks("train") is None:
-        return []
     problems = {
-        training.task("train", index).prompt.strip()
-        for index in range(training.num_tasks("train") or 0)
+        same_problem(training.task(split, index).prompt)
+        for split in splits
+        for index in range(training.num_tasks(split) or 0)
     }
     num_tasks = evaluation.num_tasks("test") or 0
     tasks = [evaluation.task("test", index) for index in range(num_tasks)]
-    return [task for task in tasks if task.prompt.strip() in problems]
+    return [task for task in tasks if same_problem(task.prompt) in problems]
 
 
 def task_index(source: TaskSource, split: Split, position: int, seed: int) -> int:
@@ -158,13 +165,12 @@ def task_index(source: TaskSource, split: Split, position: int, seed: int) -> in
     size = source.num_tasks(split)
     if not size:
         return (seed * _STRIDE + position) % _NUM_INDICES
-    if split != "train" or not getattr(source, "weights", None):
-        epoch, within = divmod(position, size)
-        return int(_order(size, seed, epoch)[within])
-    table: Any = source
-    readings: NDArray[np.int64] = weighted_epoch(table)
-    epoch, within = divmod(position, len(readings))
-    return int(readings[_order(len(readings), seed, epoch)[within]])
+    if split == "train" and isinstance(source, TaskTable) and source.weights:
+        epoch, within = divmod(position, readings_per_epoch(source))
+        readings = weighted_epoch(source, epoch)
+        return int(readings[_order(len(readings), seed, epoch)[within]])
+    epoch, within = divmod(position, size)
+    return int(_order(size, seed, epoch)[within])
 
 
 # Every task asks for it; a run is in one epoch of each split, or between two.
@@ -174,26 +180,48 @@ def _order(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return keyed_rng([seed], Salt.TASK_ORDER, epoch).permutation(size)
 
 
+def readings_per_epoch(source: TaskTable) -> int:
+    """Return how many tasks an epoch of a source with weights reads, repeated ones too.
+
+    Raises:
+        ConfigError: An origin has no training task or no weight, or the epoch would be
+            too long.
+    """
+    return sum(num_readings for _, num_readings in _origins(source))
+
+
+# A run is in one epoch, or between two.
 @lru_cache(4)
-def weighted_epoch(source: Any) -> NDArray[np.int64]:
+def weighted_epoch(source: TaskTable, epoch: int) -> NDArray[np.int64]:
     """Return which training tasks an epoch of a source with weights reads.
 
-    The tasks of one origin are read equally often, or some once more than others, and
-    all of them together have the share that their weight gives. The origin with the
-    most tasks for its weight is read once, so that every task is.
-
-    Args:
-        source: Has `weights`, by the `source` of its tasks.
+    The tasks of one origin have together the share that its weight gives. The origin
+    with the most tasks for its weight is read once, so that every task is; the others
+    are read round and round, and an epoch goes on where the one before it stopped.
 
     Returns:
         int64[readings], each an index of a task.
 
     Raises:
-        ConfigError: An origin has no training task, or the epoch would be too long.
+        ConfigError: As `readings_per_epoch`.
     """
+    parts: list[NDArray[np.int64]] = []
+    for indices, num_readings in _origins(source):
+        places = epoch * num_readings + np.arange(num_readings)
+        parts.append(indices[places % len(indices)])
+    return np.concatenate(parts)
+
+
+@lru_cache(4)
+def _origins(source: TaskTable) -> list[tuple[NDArray[np.int64], int]]:
+    """Return of each origin the indices of its tasks, and how many an epoch reads."""
     places: dict[str, list[int]] = {name: [] for name in source.weights}
-    for index in range(source.num_tasks("train")):
-        places[source.task("train", index).source].append(index)
+    for index, task in enumerate(source.tasks["train"]):
+        if task.source not in places:
+            raise ConfigError(
+                f"task: {task.id!r} is of {task.source!r}, which has no weight."
+            )
+        places[task.source].append(index)
     for name, indices in places.items():
         if not indices:
             raise ConfigError(
@@ -207,9 +235,7 @@ def weighted_epoch(source: Any) -> NDArray[np.int64]:
             f" than {MAX_READINGS:,}. Give weights that are nearer to the sizes, or"
             " limit the largest source."
         )
-    return np.concatenate(
-        [
-            np.resize(indices, max(1, round(scale * source.weights[name])))
-            for name, indices in places.items()
-        ]
-    )
+    return [
+        (np.array(indices, np.int64), max(1, round(scale * source.weights[name])))
+        for name, indices in places.items()
+    ]

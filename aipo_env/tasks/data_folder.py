@@ -25,8 +25,16 @@ _SPLITS: dict[str, Split] = {
     "val": "test",
     "dev": "test",
     "eval": "test",
+    "testing": "test",
+    "tests": "test",
+    "validate": "test",
+    "evaluation": "test",
+    "heldout": "test",
+    "holdout": "test",
 }
 """What a word in a file's name says that its rows are for."""
+_HELD_OUT = re.compile(r"(held|hold)[-_ ]out")
+"""One word in two: `held_out`, `hold-out`."""
 _MAX_LISTED = 20
 """So many names of files stand in a message."""
 
@@ -38,7 +46,7 @@ def files_by_split(path: Path) -> Iterator[tuple[Path, Split | None]]:
     nothing. A path that is no folder is yielded as it is.
 
     Raises:
-        DataError: There is no such file in the folder.
+        DataError: There is no such file in the folder, or only some say their split.
     """
     if not path.is_dir():
         yield path, None
@@ -53,8 +61,16 @@ def files_by_split(path: Path) -> Iterator[tuple[Path, Split | None]]:
             f"{path}: no file of tasks ({', '.join(SUFFIXES)}) is in the folder; files"
             f" there: {listed}."
         )
-    for name in chosen:
-        yield path / name, split_by_name(name)
+    splits = {name: split_by_name(name) for name in chosen}
+    silent = [name for name, split in splits.items() if split is None]
+    if silent and len(silent) < len(chosen):
+        raise DataError(
+            f"{path}: some files say by their names which split they are for, and"
+            f" {', '.join(silent[:_MAX_LISTED])} says none, or both. Call it train or"
+            " test, or take it out of the folder."
+        )
+    for name, split in splits.items():
+        yield path / name, split
 
 
 def _with_rows(names: list[str]) -> list[str]:
@@ -78,7 +94,8 @@ def split_by_name(name: str) -> Split | None:
 
     `data/test-00000.parquet`, `gsm8k_train.jsonl`; None where it says nothing, or both.
     """
-    words = re.split(r"[\W_]+", name.lower())
+    joined = _HELD_OUT.sub(r"\1out", name.lower())
+    words = re.split(r"[\W_]+", joined)
     splits = {_SPLITS[word] for word in words if word in _SPLITS}
     if len(splits) != 1:
         return None

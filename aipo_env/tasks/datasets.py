@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,6 +39,8 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "mbpp": read_mbpp,
 }
 """What makes the fields of a task of a row whose columns are not for us to choose."""
+MAX_EXACT = 2**53
+"""Up to it a float holds every whole number."""
 ID_DIGITS = 16
 """Hexadecimal digits of a prompt's hash in the id of its task."""
 
@@ -226,6 +229,25 @@ def prompt_digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
+def whole_if_exact(value: Any) -> Any:
+    """Return a float that is a whole number as one; anything else as it is.
+
+    A column of whole numbers with gaps is read as floats. Beyond the range in which
+    floats are exact, digits would be made up.
+    """
+    is_whole = isinstance(value, float) and value.is_integer()
+    return int(value) if is_whole and abs(value) <= MAX_EXACT else value
+
+
+def same_problem(text: str) -> str:
+    """Return what two spellings of one problem have in common: neither blanks nor case.
+
+    By it a problem is kept on one side of a split.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(folded.split())
+
+
 def _text(row: Mapping[str, Any], paths: Sequence[str], what: str) -> str:
     """Return the first column that is filled; a number is written out, NaN is nothing.
 
@@ -234,9 +256,7 @@ def _text(row: Mapping[str, Any], paths: Sequence[str], what: str) -> str:
     """
     for path in paths:
         value = value_at(row, path)
-        # A column of whole numbers with gaps is read as floats.
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
+        value = whole_if_exact(value)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, str | int | float):

@@ -6,10 +6,11 @@ file:folder-with-train-and-test-files
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from aipo_env.errors import (
     ConfigError,
     DataError,
     check_whole,
+    message_of,
     shown,
     suggest,
 )
 from aipo_env.records import Split, Task, json_fault
-from aipo_env.registry import construct
 from aipo_env.shipped import data_folder
 from aipo_env.tasks.base import TaskTable
 from aipo_env.tasks.data_folder import files_by_split
@@ -30,7 +31,9 @@ from aipo_env.tasks.datasets import (
     ID_DIGITS,
     PROMPT_COLUMNS,
     prompt_digest,
+    same_problem,
     value_at,
+    whole_if_exact,
 )
 from aipo_env.tasks.rows import read_rows
 
@@ -45,6 +48,8 @@ _MAX_LISTED = 20
 """So many columns stand in a message."""
 _MAX_NAME_CHARS = 200
 """What is longer is no column's name."""
+_SHARE_DIGITS = 9
+"""To so many decimals a number of rows is told from its rounding."""
 _TYPO = 0.82
 """How alike a column and a field are from which one is the other, mistyped."""
 
@@ -76,17 +81,19 @@ class _Row:
         split: What the row, or the name of its file, says that it is for.
         where: Its place, for messages.
         has_own_id: Whether the row names itself.
+        is_split_by_file: Whether it is its file's name that says what it is for.
     """
 
     task: Task
     split: Split | None
     where: str
     has_own_id: bool
+    is_split_by_file: bool
 
     @cached_property
     def digest(self) -> bytes:
-        """A hash of the problem."""
-        return prompt_digest(self.task.prompt)
+        """A hash of the problem, however it is set."""
+        return prompt_digest(same_problem(self.task.prompt))
 
 
 class FileSource(TaskTable):
@@ -110,7 +117,8 @@ class FileSource(TaskTable):
         id: The column that names each row; by default `id`, or a hash of the problem.
         split: The column that says "train" or "test"; by default `split`.
         test: The share of rows that is held out instead of a tenth, from 0 to 1.
-        limit: How many rows are read, from the first on; 0 for all.
+        limit: How many rows are read, from the first on; of each split, where rows or
+            files say theirs; 0 for all.
 
     Raises:
         ConfigError: An option is out of range.
@@ -175,22 +183,39 @@ def _read(path: Path, columns: _Columns, limit: int) -> tuple[list[_Row], int]:
     rows: list[_Row] = []
     ids: dict[str, _Row] = {}
     num_repeated = 0
+    # What is said to be of a split is limited on its own: a folder may have all of one
+    # split before the other.
+    num_read: Counter[Split | None] = Counter()
     for file, split_of_file in files_by_split(path):
         for where, fields in read_rows(file):
             row = _read_row(fields, where, columns, split_of_file)
+            if limit and num_read[row.split] >= limit:
+                continue
             earlier = ids.get(row.task.id)
+            if earlier and _counts_anew(row, earlier):
+                # In files of their own, each split's ids may begin anew.
+                task = replace(row.task, id=f"{row.split}-{row.task.id}")
+                row = replace(row, task=task)
+                earlier = ids.get(task.id)
             if earlier is None:
                 ids[row.task.id] = row
                 rows.append(row)
+                num_read[row.split] += 1
             elif _is_repeated(row, earlier):
                 num_repeated += 1
-            if limit and len(rows) == limit:
+            if limit and num_read[None] == limit:
                 return rows, num_repeated
     if not rows:
         raise DataError(
             f"{path}: there is no row in it. A row needs prompt and answer."
         )
     return rows, num_repeated
+
+
+def _counts_anew(row: _Row, earlier: _Row) -> bool:
+    """Return whether two rows have one id because their files count anew."""
+    are_of_files = row.is_split_by_file and earlier.is_split_by_file
+    return row.has_own_id and are_of_files and row.split != earlier.split
 
 
 def _is_repeated(row: _Row, earlier: _Row) -> bool:
@@ -219,7 +244,8 @@ def _split(rows: Sequence[_Row], test: float | None) -> list[_Row]:
     """
     if test is None:
         test = HELD_OUT_SHARE if len(rows) >= MIN_TO_SPLIT else 0.0
-    num_held_out = math.ceil(test * len(rows))
+    # Rounded first: 0.07 * 100 is a little more than 7.
+    num_held_out = math.ceil(round(test * len(rows), _SHARE_DIGITS))
     by_hash = sorted(row.digest for row in rows)
     held_out = set(by_hash[:num_held_out])
     return [
@@ -240,7 +266,7 @@ def _read_row(
     split = _take_split(row, where, columns.split)
     task_fields, has_own_id = _task_fields(row, where, columns)
     try:
-        task = construct(Task, task_fields, where)
+        task = _task(task_fields, where)
         # A parquet file may hold dates and bytes, of which no episode could be written.
         fault = json_fault(task.meta)
         if fault:
@@ -251,11 +277,20 @@ def _read_row(
             raise DataError(
                 f"{where}: no task; its text forbids republication and is not shown."
             ) from None
-        # What `construct` says names the place itself.
+        # What `_task` says names the place itself.
         is_placed = isinstance(error, ConfigError)
         message = str(error) if is_placed else f"{where}: {error}"
         raise DataError(message) from error
-    return _Row(task, split or split_of_file, where, has_own_id)
+    is_by_file = split is None and split_of_file is not None
+    return _Row(task, split or split_of_file, where, has_own_id, is_by_file)
+
+
+def _task(fields: dict[str, Any], where: str) -> Task:
+    """Make a task of its fields, all of which it has."""
+    try:
+        return Task(**fields)
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(f"{where}: {message_of(error)}.") from error
 
 
 def _take_split(row: dict[str, Any], where: str, column: str) -> Split | None:
@@ -293,7 +328,9 @@ def _task_fields(
         raise _no_column(where, "id", columns.id, rest)
     rest.pop(columns.id or "id", None)
     if own_id is None:
-        digest = prompt_digest(str(fields["prompt"])).hex()
+        # Blanks at either end, or more than one, make no other problem.
+        one_blank = " ".join(str(fields["prompt"]).split())
+        digest = prompt_digest(one_blank).hex()
         fields["id"] = digest[:ID_DIGITS]
     else:
         fields["id"] = _as_text(own_id)
@@ -388,10 +425,7 @@ def _as_text(value: Any) -> Any:
         return value
     if isinstance(value, float) and not math.isfinite(value):
         return value
-    # A column of whole numbers with gaps is read as floats.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value)
+    return str(whole_if_exact(value))
 
 
 def _check_typo(column: str, where: str, columns: _Columns) -> None:
@@ -402,11 +436,17 @@ def _check_typo(column: str, where: str, columns: _Columns) -> None:
     is_name = len(column) <= _MAX_NAME_CHARS
     if columns.is_given and is_name:
         return
-    short = column[:_MAX_NAME_CHARS]
-    near = get_close_matches(short, _TASK_FIELDS, n=1, cutoff=_TYPO)
-    is_typo = bool(near) and near[0] != column
-    if is_typo or not is_name:
+    if not is_name or _near_field(column):
         raise DataError(
             f"{where}: there is no option {shown(column)}."
-            f" {suggest(column, _TASK_FIELDS)}"
+            f" {suggest(column, _TASK_FIELDS)} If it is a column of its own, say which"
+            " the others are, and it is kept: prompt=COLUMN,answer=COLUMN."
         )
+
+
+# Asked of every row, and of the same few names.
+@lru_cache(1024)
+def _near_field(column: str) -> bool:
+    """Return whether a column is nearly called like a field."""
+    near = get_close_matches(column, _TASK_FIELDS, n=1, cutoff=_TYPO)
+    return bool(near) and near[0] != column

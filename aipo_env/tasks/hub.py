@@ -274,6 +274,22 @@ def _names_in(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in files]
 
 
+def _cached(dataset: Dataset, revision: str) -> list[Path]:
+    """Return the dataset's files as they were downloaded before; none if not whole."""
+    hub = need("huggingface_hub")
+    try:
+        snapshot = hub.snapshot_download(
+            dataset.id,
+            repo_type="dataset",
+            revision=revision or "main",
+            local_files_only=True,
+        )
+        return _in_folder(Path(snapshot), dataset)
+    # Names that are none on the Hub are told by another error than absent files.
+    except (OSError, ValueError):
+        return []
+
+
 def _fetch(dataset: Dataset, revision: str) -> list[Path]:
     """Download the dataset's files, unless the Hub's cache holds them."""
     hub = need("huggingface_hub")
@@ -281,6 +297,9 @@ def _fetch(dataset: Dataset, revision: str) -> list[Path]:
     api = hub.HfApi()
     folder = "Or give its files with folder=PATH."
     if not is_hub_reachable():
+        cached = _cached(dataset, revision)
+        if cached:
+            return cached
         raise DataError(f"hf:{dataset.id} cannot be fetched: {no_network()} {folder}")
     where = {
         "repo_id": dataset.id,

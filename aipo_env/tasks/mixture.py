@@ -13,7 +13,8 @@ from typing import Any
 from aipo_env.errors import ConfigError, shown
 from aipo_env.records import Split, Task
 from aipo_env.registry import FIRST, Spec, parse_spec
-from aipo_env.tasks.base import TaskSource, TaskTable, build_source, weighted_epoch
+from aipo_env.tasks.base import TaskSource, TaskTable, build_source, readings_per_epoch
+from aipo_env.tasks.spellings import source_spec
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -72,7 +73,7 @@ def mix(sources: Mapping[str, float] | Sequence[Spec], seed: int = 0) -> TaskTab
     )
     if table.weights:
         # Weights that do not fit are told of now, and not at the first task.
-        weighted_epoch(table)
+        readings_per_epoch(table)
     return table
 
 
@@ -120,6 +121,11 @@ def _weights(
 
 def _member(name: str, source: TaskSource, weight: float | None) -> _Member:
     """Return a source as a member; raise ConfigError where it is endless."""
+    if getattr(source, "weights", None):
+        raise ConfigError(
+            f"task 'mix': {name!r} is a mixture with weights itself. Name its sources"
+            " beside the others."
+        )
     tasks: dict[Split, Sequence[Task]] = {}
     for split in _SPLITS:
         size = source.num_tasks(split)
@@ -148,7 +154,7 @@ def _renamed(task: Task, source: str) -> Task:
 
 def _short_name(spec: Spec) -> str:
     """Return what a source is called: "gsm8k", "mine.jsonl"."""
-    name, options = parse_spec(spec, "task")
+    name, options = parse_spec(source_spec(spec), "task")
     first = options.get(FIRST) or options.get("path") or options.get("name") or name
     return str(first).rstrip("/").rpartition("/")[2] or name
 

@@ -135,7 +135,8 @@ def _csv(path: Path, columns: Collection[str]) -> Iterator[Any]:
         for row in rows:
             if None in row:  # where the reader puts cells that no column has
                 raise ValueError(f"it has more cells than the header's {len(header)}")
-            yield row
+            # A cell cannot be left out, so that an empty one is none.
+            yield {name: cell or None for name, cell in row.items()}
 
 
 def _texts(file: BinaryIO) -> Iterator[str]:

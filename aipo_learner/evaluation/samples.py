@@ -12,7 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aipo_env import DataError, Episode, check_place, shown, write_anew, write_episodes
+from aipo_env import (
+    DataError,
+    Episode,
+    StopReason,
+    check_place,
+    write_anew,
+    write_episodes,
+)
 from aipo_learner.policy.load import policy_folder
 
 SAMPLES_FORMAT = 1
@@ -139,6 +146,13 @@ class SampleFile:
             samples: What they came to.
             firsts: The episodes among them that are the first of their task.
         """
+        # One in which the policy failed, as for want of an answer of its endpoint, says
+        # nothing of the policy: it is played again.
+        samples = [
+            sample
+            for sample in samples
+            if sample.stop_reason != StopReason.POLICY_ERROR.value
+        ]
         for sample in samples:
             self._samples[sample.task, sample.sample, sample.aided] = sample
         with self._path.open("a", encoding="utf-8") as file:
@@ -187,7 +201,8 @@ def _read(line: str) -> Sample | None:
 def _fingerprint(policy: str) -> str:
     """Return what tells a policy from others, and from itself after more training."""
     folder = Path(policy_folder(policy))
-    parts = [shown(str(folder.resolve() if folder.is_dir() else policy))]
+    # Whole: specs of two policies behind an endpoint may differ at their ends.
+    parts = [str(folder.resolve() if folder.is_dir() else policy)]
     for pattern in _WEIGHTS:
         for path in sorted(folder.glob(pattern)):
             status = path.stat()

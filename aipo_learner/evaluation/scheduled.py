@@ -64,8 +64,9 @@ def check_held_out(training: TaskSource, evaluation: TaskSource, name: str) -> N
         num_tasks = evaluation.num_tasks("test")
         raise DataError(
             f"{len(shared)} of the {num_tasks} tasks of {name!r} to evaluate on are"
-            f" trained on, {shared[0].id!r} among them. Take other tasks, or hold some"
-            ' out of the file: test=0.2, or a column that says "train" or "test".'
+            f" trained on, {shared[0].id!r} among them. Take other tasks, hold some out"
+            " of the file (test=0.2, or a column that says 'train' or 'test'), or have"
+            " the training leave them out: --held-out."
         )
 
 

@@ -20,19 +20,16 @@ from aipo_env import (
     TaskSource,
     VerifierError,
     build_scenario,
-    build_source,
     check_agents,
     check_place,
     escape_terminal,
-    parse_spec,
     run_sync,
-    source_spec,
     tasks_digest,
     write_anew,
 )
 from aipo_learner.evaluation.evaluate import dependence_gap, evaluate
 from aipo_learner.evaluation.samples import SampleFile
-from aipo_learner.evaluation.scheduled import check_held_out
+from aipo_learner.evaluation.trained_tasks import check_not_trained_on
 from aipo_learner.policy.fitness import check_context
 from aipo_learner.run.progress import Progress, say
 from aipo_learner.samplers.base import Sampler
@@ -129,10 +126,8 @@ def _check_all(
         if scenario.source.num_tasks("test") == 0:
             # Raises, and says which tasks there are instead.
             scenario.source.task("test", 0)
-    training = _own_training(options)
-    if training is not None:
-        for name, scenario in scenarios.items():
-            check_held_out(training, scenario.source, name)
+    for name, scenario in scenarios.items():
+        check_not_trained_on(options.policy, scenario.source, name)
     if options.aided:
         for scenario in scenarios.values():
             run_sync(check_agents(scenario.pool))
@@ -149,19 +144,6 @@ def _rest_of(name: str, source: TaskSource) -> Iterator[str]:
             f" {num_train} to train on are not measured (of a file, test=1 holds out"
             " all)"
         )
-
-
-def _own_training(options: EvalOptions) -> TaskSource | None:
-    """Return the file that the environment's own tasks come from, if it is one.
-
-    Measured on other tasks, a run's policy still has the environment of its run. What
-    others publish is known by its split, and is not fetched to look.
-    """
-    source = options.environment.source
-    if not options.tasks or not isinstance(source, str | Mapping):
-        return None
-    kind, _ = parse_spec(source_spec(source), "eval")
-    return build_source(source, options.seed) if kind == "file" else None
 
 
 def _settings(options: EvalOptions, scenario: Scenario) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aipo_env import ConfigError, Environment, find_dataset, parse_spec, source_spec
+from aipo_env.tasks.rows import SUFFIXES
 
 _HARMLESS_AGENTS = ("none", "scripted", "notes")
 _HARMLESS_VERIFIERS = ("auto", "math", "choice")
@@ -91,7 +92,9 @@ def _is_harmless_source(spec: Any, *, is_within: bool = False) -> bool:
         is_known = find_dataset(dataset) is not None
         return is_known and options.keys() <= _DATASET_OPTIONS
     if kind == "file":
-        return options.keys() <= _FILE_OPTIONS
+        # All files of a folder would be looked for, and it may be the whole disk.
+        path = str(options.get("path", options.get(_FIRST, "")))
+        return options.keys() <= _FILE_OPTIONS and path.endswith(SUFFIXES)
     if kind == "shipped":
         return options.keys() == {_FIRST}
     return _is_plain(spec, _HARMLESS_WORLDS)

@@ -8,6 +8,7 @@ from aipo_env import (
     CONSULT_KINDS,
     Consult,
     Episode,
+    TaskSource,
     consult_outcome,
     escape_terminal,
     shown,
@@ -23,9 +24,15 @@ CONSULT_STATUSES = ("answered", "failed", "leaked", "denied")
 
 @dataclass(frozen=True)
 class StepEpisodes:
-    """The episodes of a step, sorted once for all metrics."""
+    """The episodes of a step, sorted once for all metrics.
+
+    Args:
+        episodes: All of them.
+        sources: The origins of tasks that are told apart.
+    """
 
     episodes: Sequence[Episode]
+    sources: Sequence[str] = ()
 
     @cached_property
     def aided(self) -> list[Episode]:
@@ -231,19 +238,14 @@ def _needing(kind: str, episodes: Iterable[Episode]) -> list[Episode]:
 def by_source(step: StepEpisodes) -> Mapping[str, Values]:
     """`source/NAME/success/unaided|aided`, `.../reward`, `.../share` of each source.
 
-    Where a step's tasks have several. NAME is the task's `source`, as a mixture sets
-    it; the share is that of the step's episodes.
+    NAME is a task's `source`, as a mixture sets it; the share is that of the step's
+    episodes, 0 included.
     """
-    names = sorted({episode.task.source for episode in step.episodes})
-    if not 1 < len(names) <= MAX_SOURCES:
-        return {}
     values: dict[str, Values] = {}
-    for source in names:
+    for source, name in zip(step.sources, _names_of(step.sources), strict=True):
         of_source = [
             episode for episode in step.episodes if episode.task.source == source
         ]
-        # A file of tasks says it, and loggers make names of it.
-        name = escape_terminal(shown(source, MAX_NAME_CHARS).strip("'")) or "none"
         unaided = [episode for episode in of_source if not episode.aided]
         aided = [episode for episode in of_source if episode.aided]
         values[f"source/{name}/success/unaided"] = success(unaided)
@@ -255,6 +257,27 @@ def by_source(step: StepEpisodes) -> Mapping[str, Values]:
             episode.task.source == source for episode in step.episodes
         ]
     return values
+
+
+def _names_of(sources: Sequence[str]) -> list[str]:
+    """Return the names of sources in metrics: short ones, and each another."""
+    names: list[str] = []
+    for number, source in enumerate(sources):
+        # A file of tasks says it, and loggers make names of it.
+        text = shown(source, MAX_NAME_CHARS).strip("'")
+        name = escape_terminal(text) or "none"
+        names.append(f"{name}-{number + 1}" if name in names else name)
+    return names
+
+
+def sources_of(source: TaskSource) -> tuple[str, ...]:
+    """Return the origins of training tasks that metrics tell apart; none if one.
+
+    Nor are more than `MAX_SOURCES` told apart, or those of an endless source.
+    """
+    num_tasks = source.num_tasks("train") or 0
+    origins = {source.task("train", index).source for index in range(num_tasks)}
+    return tuple(sorted(origins)) if 1 < len(origins) <= MAX_SOURCES else ()
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -282,12 +305,18 @@ def consult_counts(step: StepEpisodes) -> dict[str, float]:
     return counts
 
 
-def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+def episode_metrics(
+    episodes: Sequence[Episode], sources: Sequence[str] = ()
+) -> dict[str, float]:
     """Return all metrics of a step's episodes: means, and counts of consultations.
 
     A mean of nothing is left out.
+
+    Args:
+        episodes: Of the step.
+        sources: The origins of tasks that are told apart; see `sources_of`.
     """
-    step = StepEpisodes(episodes)
+    step = StepEpisodes(episodes, sources)
     values: dict[str, Values] = {}
     for name, metric in METRICS.items():
         values[name] = metric(step)

@@ -234,7 +234,7 @@ class Run:
         for leftover in self._checkpoints.glob(f"*{_WRITING}"):
             shutil.rmtree(leftover)
         if not self.step:
-            if path.is_file() and _settings_in(path) != json.loads(text):
+            if path.is_file() and not _are_settings(path, json.loads(text)):
                 # Replies of other agents to other questions.
                 (self.folder / "journal.jsonl").unlink(missing_ok=True)
             self._write_settings()
@@ -249,7 +249,8 @@ class Run:
         """Note which tasks the run has, or check that they are still the same.
 
         Raises:
-            CheckpointError: They have changed since the run began.
+            CheckpointError: They have changed since the run began, or are not the same
+                on all ranks.
         """
         data = {
             split: {
@@ -258,6 +259,11 @@ class Run:
             }
             for split in get_args(Split)
         }
+        if any(other != data for other in gathered([data])):
+            raise CheckpointError(
+                f"{self.folder}: not all ranks have the same tasks. Put the data where"
+                " all machines see it, or the same on each."
+            )
         if self.step and self._data and self._data != data:
             raise CheckpointError(
                 f"{self.folder}: the tasks have changed since this run began"
@@ -575,6 +581,14 @@ def _decay_apart(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
     others = {name: value for name, value in optimizer.items() if name != "decay"}
     return {**settings, "optimizer": others, _DECAY: optimizer.get("decay")}
+
+
+def _are_settings(path: Path, settings: dict[str, Any]) -> bool:
+    """Return whether a run's `config.json` holds these settings."""
+    try:
+        return _settings_in(path) == settings
+    except ValueError:
+        return False
 
 
 def _settings_in(path: Path) -> dict[str, Any]:

@@ -13,8 +13,23 @@ STEP_PREFIX = "step-"
 """Begins the names of what belongs to a step."""
 STEP = re.compile(r"step-[0-9]{6,9}")
 """Name of a checkpoint's folder; one that is not whole has a suffix."""
+_DEPTH = 3
+"""Folders between a run's and the policy of one of its checkpoints."""
 _PATIENCE_S = 0.2
 """How long a lock is waited for: whoever only looks whether it is held is gone then."""
+
+
+def run_of(policy: Path) -> Path | None:
+    """Return the run's folder that a path is, or is in; None where there is none.
+
+    `runs/mine`, `runs/mine/best`, `runs/mine/checkpoints/step-000050/policy`.
+    """
+    for folder in (policy, *list(policy.parents)[:_DEPTH]):
+        has_settings = (folder / "config.json").is_file()
+        # A model's folder has a config.json too, but no checkpoints.
+        if has_settings and (folder / "checkpoints").is_dir():
+            return folder
+    return None
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:

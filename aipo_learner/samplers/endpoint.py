@@ -2,10 +2,19 @@
 
 from typing import Any
 
-from aipo_env import ChatPolicy, Key, TextVoice, construct, named_options
+from aipo_env import (
+    ChatPolicy,
+    ConfigError,
+    Key,
+    TextVoice,
+    construct,
+    named_options,
+)
 from aipo_learner.settings.token_filter import TokenFilter
 
 _WHAT = "policy 'openai'"
+_FLAGS = ("temperature", "top_p", "top_k", "min_p")
+"""What a command says of the draws, and a spec does not."""
 
 
 def endpoint_sampler(
@@ -33,8 +42,14 @@ def endpoint_sampler(
     extra = named.get("extra", {})
     # What is no object is refused by the policy.
     if isinstance(extra, dict):
+        for name in _FLAGS:
+            if name in named or name in extra:
+                raise ConfigError(
+                    f"{_WHAT}: {name} is said by --{name.replace('_', '-')}, which the"
+                    " scores are noted with. Take it out of the policy's spec."
+                )
         named["extra"] = fields | extra
-    named.setdefault("temperature", temperature)
+    named["temperature"] = temperature
     policy = construct(ChatPolicy, named, _WHAT)
     return EndpointSampler(policy, temperature, token_filter)
 

@@ -1,8 +1,10 @@
 """What `aipo eval` can be asked."""
 
+import json
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import OmitArgPrefixes
 
@@ -139,9 +141,15 @@ def task_sets(text: str) -> dict[str, Spec]:
     Raises:
         ConfigError: There is none.
     """
-    # A source as an object, whose commas divide its own parts.
-    if text.startswith("{"):
-        return {_name(text): read_spec(text)}
+    # A source as an object, whose commas divide its own parts, or a list of sources.
+    if text.lstrip().startswith(("{", "[")):
+        spec = _read_json(text)
+        if not isinstance(spec, list):
+            return {_name(text): spec}
+        return {
+            _name(each if isinstance(each, str) else json.dumps(each)): each
+            for each in spec
+        }
     specs: list[str] = []
     for part in text.split(","):
         part = part.strip()
@@ -164,6 +172,14 @@ def task_sets(text: str) -> dict[str, Spec]:
             name = _name(spec)
         by_name[name] = spec
     return by_name
+
+
+def _read_json(text: str) -> Any:
+    """Read what `--tasks` has in JSON."""
+    try:
+        return read_spec(text)
+    except ValueError as error:
+        raise ConfigError(f"eval: --tasks {text!r} is no JSON: {error}") from error
 
 
 def _name(spec: str) -> str:

@@ -1,6 +1,7 @@
 """A policy behind an endpoint."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from aipo_env import (
     Episode,
     EpisodeRunner,
     FaultServer,
+    PolicyLost,
     StopReason,
     Task,
     TaskTable,
     build_scenario,
 )
+from aipo_env.agents.endpoint import count_of
 from aipo_env.rollout import chat_policy
 
 TASKS = TaskTable("mine", {"train": [Task(id="a", prompt="1 + 1?", answer="2")]})
@@ -84,11 +87,27 @@ def test_what_always_fails_ends_its_episode_alone():
     assert len(server.requests) == 3
 
 
-def test_nobody_asks_again_after_a_refusal_for_good():
+def test_a_refusal_for_good_ends_the_run():
     with FaultServer(["401"]) as server:
-        episodes = play(ChatPolicy("mine", server.url, concurrency=1), num=20)
-    assert {episode.stop_reason for episode in episodes} == {StopReason.POLICY_ERROR}
+        policy = ChatPolicy("mine", server.url, concurrency=1)
+        with pytest.raises(PolicyLost, match=r"mine can no longer be asked.*HTTP 401"):
+            play(policy, num=20)
     assert len(server.requests) == 1
+
+
+def test_nobody_asks_while_the_endpoint_wants_a_pause():
+    with FaultServer(["429", "reply"], headers={"retry-after": "0.3"}) as server:
+        server.text = "\\boxed{2}"
+        start = time.monotonic()
+        episodes = play(ChatPolicy("mine", server.url, concurrency=1), num=4)
+        assert time.monotonic() - start >= 0.3
+    assert all(episode.reward == 1.0 for episode in episodes)
+
+
+@pytest.mark.parametrize("value", [10**400, -1, True, 1.5, "12", None])
+def test_a_count_that_is_none_is_not_believed(value: object):
+    assert count_of(value) == 0
+    assert count_of(12) == 12
 
 
 def test_a_server_that_hangs_is_given_up():

@@ -23,8 +23,10 @@ from aipo_env import (
     is_id,
     source_spec,
     task_index,
+    trained_on,
 )
 from aipo_env.cli import main
+from aipo_env.tasks.base import readings_per_epoch
 from aipo_env.tasks.data_folder import split_by_name
 from aipo_env.verifiers.golds import without_bad_golds
 
@@ -322,6 +324,72 @@ def test_the_kit_finds_no_fault_in_a_file(tmp_path: Path):
     check_task_source(f"file:{path},prompt=question,answer=result")
 
 
+def test_a_problem_stays_on_one_side_however_it_is_set(tmp_path: Path):
+    rows = [
+        {"id": f"{number}{end}", "prompt": f"What is {number}+1?{end}", "answer": "1"}
+        for number in range(50)
+        for end in ("", " ", "\n")
+    ]
+    source = FileSource(write(tmp_path / "mine.jsonl", rows), test=0.3)
+    bare = [
+        {task.prompt.strip() for task in source.tasks[split]}
+        for split in ("train", "test")
+    ]
+    assert not bare[0] & bare[1]
+    assert trained_on(source, source) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(2.0, "2"), (1e23, "1e+23"), (0.5, "0.5"), (-3, "-3")]
+)
+def test_numbers_are_written_as_they_are(tmp_path: Path, number: float, text: str):
+    path = write(tmp_path / "mine.jsonl", [{"prompt": "p", "answer": number}])
+    assert FileSource(path).task("train", 0).answer == text
+
+
+@pytest.mark.parametrize(
+    "name", ["heldout", "held_out", "hold-out", "testing", "tests", "evaluation", "dev"]
+)
+def test_held_out_files_by_other_names(tmp_path: Path, name: str):
+    write(tmp_path / "train.jsonl", MANY[:12])
+    write(tmp_path / f"{name}.jsonl", MANY[12:])
+    assert sizes(FileSource(tmp_path, prompt="question", answer="result")) == (12, 8)
+
+
+def test_a_folder_of_which_some_files_say_nothing_is_named(tmp_path: Path):
+    write(tmp_path / "train.jsonl", MANY[:12])
+    write(tmp_path / "more.jsonl", MANY[12:])
+    with pytest.raises(DataError, match=r"more\.jsonl says none, or both"):
+        FileSource(tmp_path)
+
+
+def test_a_limit_is_of_each_split_of_a_folder(tmp_path: Path):
+    write(tmp_path / "a_test.jsonl", MANY[:10])
+    write(tmp_path / "b_train.jsonl", MANY[10:])
+    source = FileSource(tmp_path, prompt="question", answer="result", limit=4)
+    assert sizes(source) == (4, 4)
+
+
+def test_ids_that_begin_anew_in_each_file_of_a_folder(tmp_path: Path):
+    for split in ("train", "test"):
+        rows = [{"id": n, "prompt": f"{split} {n}", "answer": "1"} for n in range(3)]
+        write(tmp_path / f"{split}.jsonl", rows)
+    source = FileSource(tmp_path)
+    assert sizes(source) == (3, 3)
+    check_task_source(source)
+
+
+def test_an_empty_cell_is_none(tmp_path: Path):
+    path = tmp_path / "mine.csv"
+    path.write_text("prompt,answer,split,id,note\n1+1?,2,,,\n2+2?,4,test,b,x\n")
+    source = FileSource(path)
+    assert sizes(source) == (1, 1)
+    assert ids(source, "test") == ["b"]
+    path.write_text("prompt,answer\n1+1?,\n")
+    with pytest.raises(DataError, match="row 1: field 'answer' is missing"):
+        FileSource(path)
+
+
 # Several sources.
 
 
@@ -360,6 +428,33 @@ def test_weights_are_shares_of_an_epoch(tmp_path: Path):
     # What is held out is measured once each.
     test = [task_index(source, "test", at, 0) for at in range(12)]
     assert sorted(test) == list(range(12))
+
+
+def test_over_epochs_all_tasks_of_a_source_are_read_as_often(tmp_path: Path):
+    large, small = two_files(tmp_path)
+    source = build_source(f"0.7*{large} + 0.3*{small}", seed=0)
+    num_readings = readings_per_epoch(source)
+    counts = Counter(
+        task_index(source, "train", at, seed=3) for at in range(7 * num_readings)
+    )
+    of_small = [counts[index] for index in range(90, 108)]
+    assert max(of_small) - min(of_small) <= 1
+    assert {counts[index] for index in range(90)} == {7}
+
+
+def test_json_stands_in_a_mixture_and_weights_within_one_do_not(tmp_path: Path):
+    large, small = two_files(tmp_path)
+    spec = json.dumps({"type": "file", "path": str(small), "limit": 12})
+    source = build_source(f"0.5*{large} + 0.5*{spec}", seed=0)
+    assert list(source.weights) == ["large.jsonl", "small.jsonl"]
+    named = build_source(f"{large},limit=50 + {small}", seed=0)
+    assert {task.source for task in named.tasks["train"]} == {
+        "large.jsonl",
+        "small.jsonl",
+    }
+    inner = {"type": "mix", "sources": {f"file:{large}": 1, f"file:{small}": 2}}
+    with pytest.raises(ConfigError, match="is a mixture with weights itself"):
+        build_source({"type": "mix", "sources": [inner, "shipped:math"]}, seed=0)
 
 
 def test_weights_in_json(tmp_path: Path):

@@ -66,6 +66,49 @@ def test_an_endpoint_that_does_not_answer_is_named_at_once(
     assert "Check the model's name, the URL and the key." in said
 
 
+def test_a_refusal_in_the_midst_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture):
+    tasks = write_tasks(tmp_path / "mine.jsonl")
+    out = tmp_path / "out"
+    words = ["--tasks", f"file:{tasks},test=1", "--samples", "2", "--out", str(out)]
+    with FaultServer(["reply"] * 4 + ["401"], text="It is \\boxed{2}.") as server:
+        policy = f"openai:mine@{server.url}"
+        assert main(["eval", "--policy", policy, *words]) == 2
+    assert "can no longer be asked: " in capsys.readouterr().err
+    assert not (out / "scores.json").exists()
+
+
+def test_samples_in_which_the_policy_failed_are_played_again(tmp_path: Path):
+    tasks = write_tasks(tmp_path / "mine.jsonl")
+    out = tmp_path / "out"
+    script = ["reply", "reply", "reply", "500", "500"]
+    # On its own, a first question and four tasks: the last two fail, and then all of it
+    # begins anew with replies.
+    with FaultServer(script, text="It is \\boxed{2}.") as server:
+        policy = {"type": "openai", "model": "mine", "url": server.url, "retries": 0}
+        words = ["eval", "--policy", json.dumps({**policy, "concurrency": 1})]
+        words += ["--tasks", f"file:{tasks},test=1", "--samples", "1"]
+        words += ["--out", str(out)]
+        assert main(words) == 0
+        first = json.loads((out / "scores.json").read_text())["unaided"]
+        assert first["num_unverified"] == 2
+        assert main(words) == 0
+        # The first question, and the two that failed.
+        assert len(server.requests) == 8
+    scores = json.loads((out / "scores.json").read_text())["unaided"]
+    assert (scores["num_unverified"], scores["pass@1"]) == (0, 0.25)
+
+
+def test_policies_that_differ_at_their_ends_are_two(tmp_path: Path):
+    tasks = write_tasks(tmp_path / "mine.jsonl")
+    with FaultServer(text="It is \\boxed{2}.") as server:
+        for end in ("a", "b"):
+            name = "a-model-with-a-name-that-is-longer-than-a-message-shows-it-at-all-"
+            words = ["eval", "--policy", f"openai:{name}{end}@{server.url}"]
+            words += ["--tasks", f"file:{tasks},test=1", "--samples", "1"]
+            assert main([*words, "--out", str(tmp_path / "out")]) == 0
+        assert len(server.requests) == 10
+
+
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
@@ -74,6 +117,14 @@ def test_an_endpoint_that_does_not_answer_is_named_at_once(
         ('{"type": "vllm", "model": "x"}', "--policy names 'vllm'"),
         ('{"type": "openai", "modle": "x"}', "there is no option 'modle'"),
         ("openai:mine@http://user:word@host/v1", "no password"),
+        (
+            '{"type": "openai", "model": "m@http://h/v1", "temperature": 0.2}',
+            "temperature is said by --temperature",
+        ),
+        (
+            '{"type": "openai", "model": "m@http://h/v1", "extra": {"top_p": 0.9}}',
+            "top_p is said by --top-p",
+        ),
     ],
 )
 def test_policies_that_are_none(
@@ -85,6 +136,5 @@ def test_policies_that_are_none(
 
 def test_an_endpoint_cannot_be_trained(capsys: pytest.CaptureFixture):
     words = ["train", "--policy", "openai:mine@http://127.0.0.1:9/v1"]
-    with pytest.raises(SystemExit, match="2"):
-        main([*words, "--environment", "shipped:math"])
+    assert main([*words, "--environment", "shipped:math"]) == 2
     assert "cannot be trained" in capsys.readouterr().err

@@ -106,3 +106,56 @@ def test_a_run_is_not_measured_on_what_it_trained_on(
     assert main([*words, "--tasks", spec]) == 0
     said = capsys.readouterr().out
     assert "2 tasks that are held out; the 18 to train on are not measured" in said
+
+
+def run_on(tmp_path: Path, spec: Any, **changes: Any) -> Path:
+    out = tmp_path / "run"
+    train(config(out, spec, groups_per_step=2, **changes), Console(quiet=True))
+    return out
+
+
+def measure(out: Path, *words: str) -> int:
+    always = ["eval", "--policy", str(out), "--samples", "1", "--num-tasks", "2"]
+    return main([*always, *words])
+
+
+COLUMNS = "prompt=question,answer=result"
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints/step-000001/policy"])
+def test_a_mixture_is_followed_and_a_checkpoint_is_of_its_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture, place: str
+):
+    first = write(tmp_path / "first.jsonl", range(20))
+    second = write(tmp_path / "second.jsonl", range(100, 120))
+    out = run_on(tmp_path, f"file:{first},{COLUMNS} + file:{second},{COLUMNS}")
+    for path in (first, second):
+        assert measure(out / place, "--tasks", f"file:{path},{COLUMNS},test=1") == 2
+        assert "18 of the 20 tasks of" in capsys.readouterr().err
+        spec = f"file:{path},{COLUMNS},test=1"
+        assert measure(out / place, "--environment", spec) == 2
+        assert "18 of the 20 tasks of" in capsys.readouterr().err
+    third = write(tmp_path / "third.jsonl", range(200, 210))
+    assert measure(out / place, "--tasks", f"file:{third},{COLUMNS},test=1") == 0
+
+
+def test_what_the_training_left_out_may_be_measured(tmp_path: Path):
+    path = write(tmp_path / "mine.jsonl", range(20))
+    benchmark = write(tmp_path / "benchmark.jsonl", range(10, 16))
+    held_out = f"file:{benchmark},{COLUMNS},test=1"
+    out = run_on(tmp_path, f"file:{path},{COLUMNS}", held_out=(held_out,))
+    assert measure(out, "--tasks", held_out) == 0
+
+
+def test_a_file_that_has_grown_since_is_not_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    path = write(tmp_path / "mine.jsonl", range(20))
+    out = run_on(tmp_path, f"file:{path},{COLUMNS}")
+    assert measure(out) == 0
+    write(path, range(21))
+    assert measure(out) == 2
+    assert "the file has changed since" in capsys.readouterr().err.replace("\n", " ")
+    # Of another file it says nothing.
+    other = write(tmp_path / "other.jsonl", range(200, 210))
+    assert measure(out, "--tasks", f"file:{other},{COLUMNS},test=1") == 0
