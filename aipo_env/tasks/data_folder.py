@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aipo_env.errors import DataError
 from aipo_env.records import Split
-from aipo_env.tasks.rows import SUFFIXES
+from aipo_env.tasks.rows import DATA_SUFFIXES
 
 _NO_ROWS = re.compile(
     r"""
@@ -58,7 +58,7 @@ def files_by_split(path: Path) -> Iterator[tuple[Path, Split | None]]:
     if not chosen:
         listed = ", ".join(names[:_MAX_LISTED]) or "none"
         raise DataError(
-            f"{path}: no file of tasks ({', '.join(SUFFIXES)}) is in the folder; files"
+            f"{path}: no file of tasks ({', '.join(DATA_SUFFIXES)}) is in the folder; files"
             f" there: {listed}."
         )
     splits = {name: split_by_name(name) for name in chosen}
@@ -76,16 +76,17 @@ def files_by_split(path: Path) -> Iterator[tuple[Path, Split | None]]:
 def _with_rows(names: list[str]) -> list[str]:
     """Return the names of files of rows, the same data once.
 
-    Of files that are called alike but for their endings, the first of `SUFFIXES` is
+    Of files that are called alike but for their endings, the first of `DATA_SUFFIXES` is
     read.
     """
     by_stem: dict[str, list[str]] = {}
     for name in names:
         stem, dot, ending = name.rpartition(".")
-        if dot + ending in SUFFIXES and not _NO_ROWS.search(name):
+        if dot + ending in DATA_SUFFIXES and not _NO_ROWS.search(name):
             by_stem.setdefault(stem, []).append(dot + ending)
     return [
-        stem + min(endings, key=SUFFIXES.index) for stem, endings in by_stem.items()
+        stem + min(endings, key=DATA_SUFFIXES.index)
+        for stem, endings in by_stem.items()
     ]
 
 

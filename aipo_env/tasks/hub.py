@@ -15,7 +15,7 @@ from aipo_env.hub_access import hub_fault, is_hub_reachable, no_network
 from aipo_env.records import Split, Task
 from aipo_env.tasks.base import TaskTable
 from aipo_env.tasks.datasets import Dataset, find_dataset, known_datasets
-from aipo_env.tasks.rows import SUFFIXES, Unusable, need, read_rows
+from aipo_env.tasks.rows import DATA_SUFFIXES, Unusable, need, read_rows
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 """`2024-08-01`."""
@@ -229,7 +229,7 @@ def choose_files(names: Iterable[str], dataset: Dataset) -> list[str]:
     if patterns and all(by_pattern):
         return list(chain.from_iterable(by_pattern))
     # Where one pattern finds files and another none, a guess would read a part.
-    suffixes = () if any(by_pattern) else SUFFIXES
+    suffixes = () if any(by_pattern) else DATA_SUFFIXES
     for suffix in suffixes:
         chosen = _guess([name for name in names if name.endswith(suffix)], dataset)
         if chosen:

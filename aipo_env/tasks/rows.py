@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from aipo_env.errors import ConfigError, DataError, error_text, message_of, shown
 from aipo_env.files import bounded_lines, check_line, read_rest
 
-SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
+DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 """What names of data files end in; of the same data in several, the first is read."""
 _BATCH_ROWS = 1024
 """Rows of a parquet file that are in memory at a time."""
@@ -68,7 +68,7 @@ def read_rows(
     """Yield the rows of a file, each with where it stands: "tasks.jsonl, line 3".
 
     Args:
-        path: Of a kind in `SUFFIXES`; with another ending it is taken for JSON lines.
+        path: Of a kind in `DATA_SUFFIXES`; with another ending it is taken for JSON lines.
         columns: All that is needed of a parquet file, if it has them.
 
     Raises:
@@ -76,7 +76,7 @@ def read_rows(
     """
     if not path.is_file():
         raise DataError(
-            f"{path}: no such file. Give a file of tasks: {', '.join(SUFFIXES)}."
+            f"{path}: no such file. Give a file of tasks: {', '.join(DATA_SUFFIXES)}."
         )
     is_of_rows = path.suffix in (".parquet", ".csv")
     word = "row" if is_of_rows else "line"

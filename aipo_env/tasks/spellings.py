@@ -6,7 +6,7 @@ from typing import Any
 from aipo_env.errors import MAX_SHOWN, ConfigError, shown
 from aipo_env.tasks.datasets import find_dataset, known_datasets
 from aipo_env.tasks.mixture_spec import mixture_spec
-from aipo_env.tasks.rows import SUFFIXES, read_json
+from aipo_env.tasks.rows import DATA_SUFFIXES, read_json
 
 _NEAR = 0.75
 """How alike two names are of which one is meant by the other."""
@@ -37,7 +37,7 @@ def source_spec(spec: Any) -> Any:
     name, _, _ = spec.partition(",")
     if find_dataset(name) is not None:
         return f"hf:{spec}"
-    is_file = ":" not in name and name.endswith(SUFFIXES)
+    is_file = ":" not in name and name.endswith(DATA_SUFFIXES)
     return f"file:{spec}" if is_file else spec
 
 

@@ -10,8 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aipo_env import ConfigError, Environment, find_dataset, parse_spec, source_spec
-from aipo_env.tasks.rows import SUFFIXES
+from aipo_env import (
+    DATA_SUFFIXES,
+    ConfigError,
+    Environment,
+    find_dataset,
+    parse_spec,
+    source_spec,
+)
 
 _HARMLESS_AGENTS = ("none", "scripted", "notes")
 _HARMLESS_VERIFIERS = ("auto", "math", "choice")
@@ -94,7 +100,7 @@ def _is_harmless_source(spec: Any, *, is_within: bool = False) -> bool:
     if kind == "file":
         # All files of a folder would be looked for, and it may be the whole disk.
         path = str(options.get("path", options.get(_FIRST, "")))
-        return options.keys() <= _FILE_OPTIONS and path.endswith(SUFFIXES)
+        return options.keys() <= _FILE_OPTIONS and path.endswith(DATA_SUFFIXES)
     if kind == "shipped":
         return options.keys() == {_FIRST}
     return _is_plain(spec, _HARMLESS_WORLDS)
