@@ -58,8 +58,8 @@ def files_by_split(path: Path) -> Iterator[tuple[Path, Split | None]]:
     if not chosen:
         listed = ", ".join(names[:_MAX_LISTED]) or "none"
         raise DataError(
-            f"{path}: no file of tasks ({', '.join(DATA_SUFFIXES)}) is in the folder; files"
-            f" there: {listed}."
+            f"{path}: no file of tasks ({', '.join(DATA_SUFFIXES)}) is in the folder;"
+            f" files there: {listed}."
         )
     splits = {name: split_by_name(name) for name in chosen}
     silent = [name for name, split in splits.items() if split is None]
@@ -76,8 +76,8 @@ def files_by_split(path: Path) -> Iterator[tuple[Path, Split | None]]:
 def _with_rows(names: list[str]) -> list[str]:
     """Return the names of files of rows, the same data once.
 
-    Of files that are called alike but for their endings, the first of `DATA_SUFFIXES` is
-    read.
+    Of files that are called alike but for their endings, the first of `DATA_SUFFIXES`
+    is read.
     """
     by_stem: dict[str, list[str]] = {}
     for name in names:

@@ -68,7 +68,8 @@ def read_rows(
     """Yield the rows of a file, each with where it stands: "tasks.jsonl, line 3".
 
     Args:
-        path: Of a kind in `DATA_SUFFIXES`; with another ending it is taken for JSON lines.
+        path: Of a kind in `DATA_SUFFIXES`; with another ending it is taken for JSON
+            lines.
         columns: All that is needed of a parquet file, if it has them.
 
     Raises:
