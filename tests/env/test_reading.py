@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -300,3 +301,30 @@ def test_a_small_number_may_be_a_word():
     assert verify("4", "Answer: four").status == "correct"
     assert verify("four", "\\boxed{4}").status == "correct"
     assert verify("5", "Answer: four").status == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("{ !\\choose a A", "\\choose a A"),
+        ("( 1", "1"),
+        ("[ x + ", "[ x +"),
+        ("{ {a}", "{ {a}"),
+        ("answer is not } ( 1", None),
+    ],
+)
+def test_a_bracket_that_is_never_closed_is_read_once(text: str, answer: str | None):
+    assert extract(text, unmarked=True).answer == answer
+
+
+def test_no_arrangement_of_marks_breaks_the_reader():
+    draw = random.Random(11)
+    atoms = (
+        *"{}[]()|$!,;:^_=√'%€ aA12\n",
+        *("\\{", "\\}", "\\choose", "\\frac", "\\sqrt", "\\begin{a}", "\\end{a}"),
+        *("\\(", "\\)", "\\boxed{", "<answer>", "</answer>", "answer is", "not", "**"),
+    )
+    # An error would be the verifier's, and a policy could ask for it.
+    for _ in range(6_000):
+        text = "".join(draw.choices(atoms, k=draw.randint(1, 12)))
+        extract(text, unmarked=True)

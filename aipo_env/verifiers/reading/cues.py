@@ -343,7 +343,8 @@ def _behind_lead(text: str, lead: re.Match[str], limit: int) -> Said:
     denial = _DENIAL.match(text, at, limit)
     if denial:
         at = denial.end()
-        said = read_statement(f"not {text[at:limit]}", 0, limit)
+        denied = f"not {text[at:limit]}"
+        said = read_statement(denied, 0, len(denied))
         shift = at - len("not ")
         return said._replace(end=said.end + shift, value_end=0)
     if lead["denial"] is not None:

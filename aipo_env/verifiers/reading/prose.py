@@ -142,7 +142,8 @@ class _Formula:
                 at = blank.end()
                 continue
             following, part = self._part(at)
-            if part is None:
+            # What takes no character would be read for ever.
+            if part is None or following <= at:
                 break
             at = following
             if part not in _WANTING:
@@ -340,6 +341,8 @@ class _Formula:
     def _group(self, at: int) -> tuple[int, Part | None]:
         """Read a bracket that is closed and holds no prose."""
         end = _matching(self._text, at, self._limit)
+        if end == at:
+            return at, None  # never closed
         inner = self._text[at + 1 : end - 1]
         if not inner.strip() or is_prose(inner):
             return at, None
