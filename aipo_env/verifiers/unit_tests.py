@@ -341,6 +341,10 @@ class CodeVerifier:
                 reason = f"the checker cannot read it ({why})"
                 return replace(case, status="wrong", reason=reason)
             run = alone
+        elif has_returned and await self._accepts_expected(task, test, limits):
+            # One that says yes can say so: what falls through its tests is a no.
+            reason = "the checker: it returns neither True nor False"
+            return replace(case, status="wrong", reason=reason)
         reason = run.reason or "it says neither"
         raise VerifierError(
             f"task {shown(task.id)}: tests: the checker fails by itself"
@@ -465,6 +469,20 @@ class CodeVerifier:
             f"task {shown(task.id)}: tests: the code of a test does not end well"
             f" ({fault}). Correct or delete it."
         )
+
+    async def _accepts_expected(self, task: Task, test: Any, limits: Limits) -> bool:
+        """Return whether a checker accepts the output that is expected."""
+        tests = task.tests
+        assert tests is not None
+        if tests.kind == "stdin":
+            expected = str(test["output"]).encode()
+        else:
+            expected = json.dumps(pack(test["expected"])).encode()
+        given = partial(_checker_arguments, tests, test, expected)
+        run = await self._check(
+            tests, await in_thread(given, "aipo-checker-input"), limits
+        )
+        return self._said(task, run) is True
 
     @staticmethod
     def _said(task: Task, run: RunResult) -> Any:

@@ -548,6 +548,26 @@ def test_a_checker_that_fails_on_an_output_and_on_what_is_expected_says_wrong(
     assert (verdict.status, verdict.reward) == ("wrong", 0.0), verdict
 
 
+def test_a_checker_that_falls_through_says_no():
+    program = (
+        "def check(input, expected, output):\n  if output == expected: return True"
+    )
+    task = checked(program, {"input": "", "output": "1"})
+    assert verdict_on(task, "print('1', end='')").status == "correct"
+    verdict = verdict_on(task, "print('2', end='')")
+    assert verdict.status == "wrong"
+    assert "neither True nor False" in verdict.reason
+
+
+def test_a_checker_of_values_that_falls_through_says_no():
+    program = (
+        "def check(input, expected, output):\n  if output == expected: return True"
+    )
+    task = checked(program, {"args": [1], "expected": [2]}, kind="function", entry="f")
+    assert verdict_on(task, "def f(x): return [x + 1]").status == "correct"
+    assert verdict_on(task, "def f(x): return [x]").status == "wrong"
+
+
 @pytest.mark.parametrize(
     "program",
     [
