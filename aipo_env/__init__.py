@@ -166,7 +166,7 @@ from aipo_env.tasks.contamination import (
 )
 from aipo_env.tasks.datasets import Dataset, find_dataset, known_datasets
 from aipo_env.tasks.file import FileSource
-from aipo_env.tasks.rows import DATA_SUFFIXES, need
+from aipo_env.tasks.rows import need
 from aipo_env.tasks.spellings import source_spec
 from aipo_env.tasks.toy import ToySource
 from aipo_env.testing import CannedAgent, FaultServer, FaultyAgent, ScriptedPolicy
@@ -211,7 +211,6 @@ __all__ = [
     "CODECS",
     "CONSULT_KINDS",
     "CONSULT_OUTCOMES",
-    "DATA_SUFFIXES",
     "MOVES",
     "OPERATOR_NAMES",
     "OWN_POLICY",

@@ -35,6 +35,8 @@ _SPLITS: dict[str, Split] = {
 """What a word in a file's name says that its rows are for."""
 _HELD_OUT = re.compile(r"(held|hold)[-_ ]out")
 """One word in two: `held_out`, `hold-out`."""
+_MAX_FILES = 20_000
+"""So many files and folders are looked at in a folder."""
 _MAX_LISTED = 20
 """So many names of files stand in a message."""
 
@@ -51,9 +53,10 @@ def files_by_split(path: Path) -> Iterator[tuple[Path, Split | None]]:
     if not path.is_dir():
         yield path, None
         return
-    names = sorted(
-        file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()
-    )
+    try:
+        names = _names_in(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be looked through: {error}.") from error
     chosen = _with_rows(names)
     if not chosen:
         listed = ", ".join(names[:_MAX_LISTED]) or "none"
@@ -71,6 +74,25 @@ def files_by_split(path: Path) -> Iterator[tuple[Path, Split | None]]:
         )
     for name, split in splits.items():
         yield path / name, split
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Return the names of all files in a folder and its folders, in order.
+
+    Raises:
+        DataError: There are too many: it is no folder of tasks.
+    """
+    names: list[str] = []
+    for number, file in enumerate(folder.rglob("*")):
+        # Somebody else's run may name the whole disk.
+        if number == _MAX_FILES:
+            raise DataError(
+                f"{folder}: more than {_MAX_FILES:,} files are in the folder. Give one"
+                " that holds tasks alone, or a file."
+            )
+        if file.is_file():
+            names.append(file.relative_to(folder).as_posix())
+    return sorted(names)
 
 
 def _with_rows(names: list[str]) -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from aipo_env import (
-    DATA_SUFFIXES,
     ConfigError,
     Environment,
     find_dataset,
@@ -98,12 +97,10 @@ def _is_harmless_source(spec: Any, *, is_within: bool = False) -> bool:
         is_known = find_dataset(dataset) is not None
         return is_known and options.keys() <= _DATASET_OPTIONS
     if kind == "file":
-        # All files of a folder would be looked for, and it may be the whole disk.
-        path = str(options.get("path", options.get(_FIRST, "")))
-        return options.keys() <= _FILE_OPTIONS and path.endswith(DATA_SUFFIXES)
+        return options.keys() <= _FILE_OPTIONS
     if kind == "shipped":
         return options.keys() == {_FIRST}
-    return _is_plain(spec, _HARMLESS_WORLDS)
+    return _is_plain(source_spec(spec), _HARMLESS_WORLDS)
 
 
 def _is_plain(spec: Any, harmless: Sequence[str]) -> bool:

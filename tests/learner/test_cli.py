@@ -193,6 +193,12 @@ def test_eval_measures_a_run_on_its_own_tasks(tmp_path: Path, capsys):
         {"source": "math500,folder=/"},
         {"source": "reasoning_gym:x,size=1000000000"},
         {"source": {"type": "toy", "kinds": {"type": "os:system"}}},
+        {"source": "gsm8k + subprocess:getoutput:cmd=touch {tmp}/ran"},
+        {"source": {"type": "mix", "sources": ["math_500", "hf:somebody/set"]}},
+        {"source": {"type": "mix", "sources": {"os:system": 1, "math_500": 1}}},
+        {"source": {"type": "mix", "sources": [{"type": "mix", "sources": []}]}},
+        {"source": '{"type": "os:system", "command": "touch {tmp}/ran"}'},
+        {"source": "file:tasks.jsonl,reader=os:system"},
     ],
 )
 def test_eval_runs_no_code_that_a_run_folder_names(settings: dict, tmp_path: Path):
