@@ -16,6 +16,7 @@ number wrote, in a folder that all of them see.
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -64,6 +65,7 @@ from aipo_learner.run.places import (
 from aipo_learner.settings.arguments import read_object
 from aipo_learner.settings.train import TrainConfig
 
+_log = logging.getLogger("aipo_learner")
 FORMAT = 3
 """Raised when a checkpoint of one version can no longer be read by the next."""
 
@@ -263,6 +265,12 @@ class Run:
             raise CheckpointError(
                 f"{self.folder}: not all ranks have the same tasks. Put the data where"
                 " all machines see it, or the same on each."
+            )
+        if self.step and not self._data:
+            _log.warning(
+                "%s did not note its tasks when it began: whether they are still the"
+                " same is not known.",
+                self.folder,
             )
         if self.step and self._data and self._data != data:
             raise CheckpointError(
