@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from aipo_learner.rollout.waves import play_wave
     from aipo_learner.run.metrics_log import read_metrics
     from aipo_learner.samplers.base import Sampler
+    from aipo_learner.samplers.generate import Generate, GenerateVoices
     from aipo_learner.samplers.hf.sampler import HFSampler
     from aipo_learner.samplers.weight_sync import check_sampler, sync_weights
     from aipo_learner.settings.compute import ComputeConfig
@@ -77,6 +78,7 @@ _HOMES = {
     "rollout.waves": ("play_wave",),
     "run.metrics_log": ("read_metrics",),
     "samplers.base": ("Sampler",),
+    "samplers.generate": ("Generate", "GenerateVoices"),
     "samplers.hf.sampler": ("HFSampler",),
     "samplers.weight_sync": ("check_sampler", "sync_weights"),
     "settings.compute": ("ComputeConfig",),
@@ -96,6 +98,8 @@ __all__ = [
     "ComputeConfig",
     "EpisodeSource",
     "EvaluationSchedule",
+    "Generate",
+    "GenerateVoices",
     "HFSampler",
     "Learned",
     "LearnerForward",

@@ -11,7 +11,14 @@ from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.settings.token_filter import TokenFilter
 
 
-class Sampler(Voices, Protocol):
+class LentVoices(Voices, Protocol):
+    """Voices that agents may have beside the episodes: the policy is its own agent."""
+
+    def beside(self) -> "LentVoices":
+        """Return what gives voices of the same weights that wait for none of ours."""
+
+
+class Sampler(LentVoices, Protocol):
     """Gives each episode the policy's voice.
 
     Every draw derives from the voice's key and the number of the turn.

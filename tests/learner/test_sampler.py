@@ -30,7 +30,7 @@ from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.rollout.waves import play_wave
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.hf.sampler import HFSampler, HFVoice
-from aipo_learner.samplers.hf.stops import StopFinder
+from aipo_learner.samplers.stops import StopFinder
 
 
 def episodes_of(scenario: Scenario, sampler: HFSampler, count: int, aided: bool = True):

@@ -26,7 +26,7 @@ from aipo_learner.samplers.base import ChatVoice, cannot_sample, end_ids
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.hf.filtering import filtered
 from aipo_learner.samplers.hf.row_cache import RowCache
-from aipo_learner.samplers.hf.stops import StopFinder
+from aipo_learner.samplers.stops import StopFinder
 from aipo_learner.settings.token_filter import EVERY_TOKEN
 
 GO_ON_SHARE = 0.6
