@@ -6,7 +6,7 @@ from aipo_env import Episode, EpisodeRunner
 from aipo_learner.policy.distributed import world_size
 from aipo_learner.run.progress import SEPARATOR
 from aipo_learner.run.words import in_units, percent
-from aipo_learner.samplers.base import Sampler
+from aipo_learner.samplers.base import WaveVoices
 
 
 class RolloutMeter:
@@ -18,7 +18,7 @@ class RolloutMeter:
         total: How many there will be, as far as is known.
     """
 
-    def __init__(self, name: str, sampler: Sampler, total: int) -> None:
+    def __init__(self, name: str, sampler: WaveVoices, total: int) -> None:
         self.total = total
         self.runner: EpisodeRunner | None = None
         """Plays the wave that is under way."""

@@ -29,7 +29,7 @@ from aipo_learner.rollout.meter import RolloutMeter
 from aipo_learner.rollout.waves import play_wave
 from aipo_learner.run.interrupt import Abandoned, InterruptFlag
 from aipo_learner.run.progress import SILENT, Progress
-from aipo_learner.samplers.base import Sampler
+from aipo_learner.samplers.base import WaveVoices
 from aipo_learner.settings.stages import RolloutSettings
 
 Groups = list[list[Episode]]
@@ -179,7 +179,7 @@ class SampledBatches(Batches):
 async def play_groups(
     settings: RolloutSettings,
     scenario: Scenario,
-    sampler: Sampler,
+    sampler: WaveVoices,
     step: int,
     groups: Sequence[int],
     policy_version: int,

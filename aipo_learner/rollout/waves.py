@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from aipo_env import Episode, EpisodeRunner, Scenario, Session
 from aipo_learner.rollout.meter import RolloutMeter
-from aipo_learner.samplers.base import LentVoices
+from aipo_learner.samplers.base import WaveVoices
 from aipo_learner.samplers.own_policy import lend_voice
 
 Further = Callable[[Sequence[Episode], int], Sequence[Session]]
@@ -19,7 +19,7 @@ def no_further(episodes: Sequence[Episode], wave: int) -> Sequence[Session]:
 async def play_wave(
     scenario: Scenario,
     sessions: Sequence[Session],
-    sampler: LentVoices,
+    sampler: WaveVoices,
     further: Further = no_further,
     meter: RolloutMeter | None = None,
 ) -> list[Episode]:

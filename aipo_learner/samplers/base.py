@@ -11,14 +11,24 @@ from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.settings.token_filter import TokenFilter
 
 
-class LentVoices(Voices, Protocol):
-    """Voices that agents may have beside the episodes: the policy is its own agent."""
+class WaveVoices(Voices, Protocol):
+    """What a wave is played with: a sampler, or the voices of another engine."""
 
-    def beside(self) -> "LentVoices":
-        """Return what gives voices of the same weights that wait for none of ours."""
+    @property
+    def num_sampled(self) -> int:
+        """Tokens that were drawn so far, of turns that go on too where that is known.
+
+        Read while it samples, to show that it does.
+        """
+
+    def beside(self) -> "WaveVoices":
+        """Return what gives voices of the same weights, neither waiting for the other.
+
+        Agents that are the policy itself speak with them.
+        """
 
 
-class Sampler(LentVoices, Protocol):
+class Sampler(WaveVoices, Protocol):
     """Gives each episode the policy's voice.
 
     Every draw derives from the voice's key and the number of the turn.
@@ -41,13 +51,6 @@ class Sampler(LentVoices, Protocol):
     @property
     def samples_during_update(self) -> bool:
         """Whether it can go on with its weights while the learner changes its own."""
-
-    @property
-    def num_sampled(self) -> int:
-        """Tokens that were drawn so far, of turns that go on too where that is known.
-
-        Read while it samples, to show that it does.
-        """
 
     def take_weights(self) -> None:
         """Take the learner's weights as they are now; no work where they are shared."""

@@ -40,8 +40,7 @@ _SHOWN_IDS = 8
 class GenerateVoice(ChatVoice):
     """A voice of `GenerateVoices`."""
 
-    generate: Generate
-    stops: StopFinder
+    voices: "GenerateVoices"
 
     async def complete(self, stop: Sequence[str], max_tokens: int) -> Completion:
         """Have the engine write the turn, and check what it returns.
@@ -53,7 +52,9 @@ class GenerateVoice(ChatVoice):
         turn_key = (*self.key, self.num_turns)
         # A copy: the conversation is the voice's own.
         conversation = list(self.token_ids)
-        asked: Any = self.generate(conversation, stop_strings, max_tokens, turn_key)
+        asked: Any = self.voices.generate(
+            conversation, stop_strings, max_tokens, turn_key
+        )
         if not inspect.isawaitable(asked):
             kind = type(asked).__name__
             raise PolicyError(
@@ -61,12 +62,13 @@ class GenerateVoice(ChatVoice):
                 " def generate(token_ids, stop, max_tokens, key)`; what blocks goes"
                 " through asyncio.to_thread."
             )
-        token_ids, logprobs = _checked(await asked, len(self.chat.tokenizer))
+        token_ids, logprobs = _checked(await asked, self.voices.vocab_size)
         num_written = self._turn_length(token_ids, stop_strings, max_tokens)
         written = token_ids[:num_written]
-        is_cut = not self.stops.is_end(written, stop_strings)
+        is_cut = not self.voices.stops.is_end(written, stop_strings)
         if is_cut and num_written < max_tokens:
             raise PolicyError(self._unended(num_written, max_tokens, stop_strings))
+        self.voices.num_sampled += num_written
         return self.take(written, logprobs[:num_written], is_cut=is_cut)
 
     def close(self) -> None:
@@ -83,7 +85,7 @@ class GenerateVoice(ChatVoice):
         written: list[int] = []
         for token_id in token_ids[:max_tokens]:
             written.append(token_id)
-            if self.stops.is_end(written, stop):
+            if self.voices.stops.is_end(written, stop):
                 break
         return len(written)
 
@@ -115,6 +117,8 @@ class GenerateVoices:
             `PolicyFault` ends the episode alone.
         end_ids: Tokens that end a turn beside those of the tokenizer and its template,
             such as a model's generation settings name.
+        vocab_size: Of the model, which may draw tokens that the tokenizer has no text
+            for; by default the tokenizer's.
 
     Raises:
         PolicyError: An end token is not in the vocabulary.
@@ -126,34 +130,34 @@ class GenerateVoices:
         generate: Generate,
         *,
         end_ids: Iterable[int] = (),
+        vocab_size: int = 0,
     ) -> None:
         self.tokenizer = tokenizer
         self.generate = generate
         self.chat = ChatFormat(tokenizer)
-        further = _token_ids(list(end_ids), "end_ids", len(tokenizer))
-        self._stops = StopFinder(tokenizer, {*self.chat.end_ids(), *further})
+        # The numbers of added tokens may leave gaps.
+        largest_id = max(tokenizer.get_vocab().values())
+        self.vocab_size = max(vocab_size, largest_id + 1)
+        further = _token_ids(list(end_ids), "end_ids", self.vocab_size)
+        self.stops = StopFinder(tokenizer, {*self.chat.end_ids(), *further})
+        self.num_sampled = 0
+        """Tokens of the turns that have ended."""
 
     @property
     def end_ids(self) -> frozenset[int]:
         """The tokens that end a turn, for an engine to stop at."""
-        return frozenset(self._stops.end_ids)
+        return frozenset(self.stops.end_ids)
 
     def voice(self, key: Key) -> GenerateVoice:
         """Return the voice of an episode; no other waits for it."""
-        return GenerateVoice(
-            self.chat,
-            self._stops.end_ids,
-            key,
-            generate=self.generate,
-            stops=self._stops,
-        )
+        return GenerateVoice(self.chat, self.stops.end_ids, key, voices=self)
 
     def beside(self) -> "GenerateVoices":
         """Return itself: none of its voices waits for another."""
         return self
 
 
-def _checked(returned: Any, vocabulary: int) -> tuple[list[int], list[float]]:
+def _checked(returned: Any, vocab_size: int) -> tuple[list[int], list[float]]:
     """Return token ids and log-probabilities that an engine returned.
 
     Raises:
@@ -167,7 +171,7 @@ def _checked(returned: Any, vocabulary: int) -> tuple[list[int], list[float]]:
             f"generate returned {kind}: it must return a pair, the token ids and their"
             " log-probabilities."
         ) from error
-    token_ids = _token_ids(ids, "generate: token ids", vocabulary)
+    token_ids = _token_ids(ids, "generate: token ids", vocab_size)
     if not token_ids:
         raise PolicyError(
             "generate returned no token. A turn has at least one, the token that ends"
@@ -183,7 +187,7 @@ def _checked(returned: Any, vocabulary: int) -> tuple[list[int], list[float]]:
     return token_ids, logprobs
 
 
-def _token_ids(values: Any, what: str, vocabulary: int) -> list[int]:
+def _token_ids(values: Any, what: str, vocab_size: int) -> list[int]:
     """Return ids as integers; arrays and tensors of one dimension will do.
 
     Raises:
@@ -194,10 +198,10 @@ def _token_ids(values: Any, what: str, vocabulary: int) -> list[int]:
     except TypeError as error:
         raise PolicyError(f"{what} must be integers: {error}.") from error
     for place, token_id in enumerate(token_ids):
-        if not 0 <= token_id < vocabulary:
+        if not 0 <= token_id < vocab_size:
             raise PolicyError(
                 f"{what}[{place}]={token_id} is not in the vocabulary of"
-                f" {vocabulary} tokens. Is the engine's tokenizer the policy's?"
+                f" {vocab_size} tokens. Is the engine's tokenizer the policy's?"
             )
     return token_ids
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from functools import cache
 
 from aipo_env import OWN_POLICY, Completion, Key, Message, Salt, Voice, all_of
-from aipo_learner.samplers.base import LentVoices
+from aipo_learner.samplers.base import WaveVoices
 
 
-def lend_voice(sampler: LentVoices) -> None:
+def lend_voice(sampler: WaveVoices) -> None:
     """Let agents of the running task, and of those it starts, write with the policy.
 
     That is: with the weights that `sampler` has. `OWN_POLICY`, a context variable, has
@@ -15,7 +15,7 @@ def lend_voice(sampler: LentVoices) -> None:
     """
 
     @cache
-    def agents_sampler() -> LentVoices:
+    def agents_sampler() -> WaveVoices:
         # Made once, when an agent first asks. It is another than the episodes': their
         # voices wait for each other, and one of them waits for the agent.
         return sampler.beside()

@@ -126,6 +126,8 @@ def test_a_batch_through_a_function_has_the_rows_of_the_transformers_sampler(tin
             for name in ("sampler_logprobs", "agent_logprobs"):
                 pair = getattr(row, name), getattr(other, name)
                 assert np.array_equal(*pair, equal_nan=True)
+    num_own = sum(int(episode.tokens.policy_mask.sum()) for episode in sampled)
+    assert voices.num_sampled == 2 * num_own
     second_turns = [key for key in engine.asked if key[-1] == 1]
     assert second_turns
     for key in second_turns:
@@ -184,6 +186,23 @@ def test_ids_and_numbers_may_be_arrays_or_tensors(tiny):
     tensors = (torch.tensor(ids), torch.tensor([-0.5, -0.25, -0.125]))
     assert completed(tokenizer, tensors) == plain
     assert all(type(token_id) is int for token_id in plain.token_ids)
+
+
+def test_a_model_may_have_more_tokens_than_its_tokenizer_has_texts_for(tiny):
+    _, tokenizer = tiny
+    beyond = max(tokenizer.get_vocab().values()) + 1
+    end = int(tokenizer.eos_token_id)
+
+    async def generate(*asked: Any) -> Any:
+        return [beyond, end], [-9.0, -0.1]
+
+    voice = GenerateVoices(tokenizer, generate, vocab_size=beyond + 1).voice((1,))
+    voice.open(PROMPT)
+    completion = asyncio.run(voice.complete((), 4))
+    assert completion.token_ids == (beyond, end)
+    assert completion.text == ""
+    with pytest.raises(PolicyError, match=rf"\[0\]={beyond} is not in the vocabulary"):
+        completed(tokenizer, ([beyond, end], [-9.0, -0.1]))
 
 
 BAD = {
