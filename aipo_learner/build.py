@@ -173,7 +173,7 @@ def build_training(
         loading = opened.enter_context(ExitStack())
         loading.enter_context(progress.part(lambda: "loading"))
         scenario = build_training_scenario(config, run.journal)
-        config = _with_rules(config, scenario)
+        config = with_rules(config, scenario)
         if not config.source.is_stored:
             run_sync(check_agents(scenario.pool))
         for line in of_what_is_played(config, scenario):
@@ -263,7 +263,7 @@ def build_training(
             yield training
 
 
-def _with_rules(config: TrainConfig, scenario: Scenario) -> TrainConfig:
+def with_rules(config: TrainConfig, scenario: Scenario) -> TrainConfig:
     """Return the settings with what they leave to the rules of the episodes."""
     objective = config.objective
     if objective.max_policy_tokens is not None:
@@ -310,12 +310,23 @@ def _check_prompts(
         ConfigError, PolicyError: As `check_prompts`.
     """
     if not config.source.is_stored:
-        share = aided_share(config.rollouts, scenario)
-        ways = [False] if share < 1 else []
-        ways += [True] if share > 0 else []
-        check_prompts(scenario, tokenizer, split="train", ways=ways, seed=config.seed)
+        check_training_prompts(config, scenario, tokenizer)
     if config.evaluation.every:
         check_prompts(held_out, tokenizer, split="test", ways=[False], seed=config.seed)
+
+
+def check_training_prompts(
+    config: TrainConfig, scenario: Scenario, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Write the prompts of a few training tasks.
+
+    Raises:
+        ConfigError, PolicyError: As `check_prompts`.
+    """
+    share = aided_share(config.rollouts, scenario)
+    ways = [False] if share < 1 else []
+    ways += [True] if share > 0 else []
+    check_prompts(scenario, tokenizer, split="train", ways=ways, seed=config.seed)
 
 
 def with_origin(config: TrainConfig) -> TrainConfig:

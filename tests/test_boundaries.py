@@ -81,6 +81,7 @@ ROOMS = (
     ("aipo_learner.first_words",),
     ("aipo_learner.build",),
     ("aipo_learner.training",),
+    ("aipo_learner.integrations",),
     ("aipo_learner.demo", "aipo_learner.dry_run"),
     ("aipo_learner.cli",),
 )

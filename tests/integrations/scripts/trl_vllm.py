@@ -1,0 +1,113 @@
+"""AipoGRPOTrainer with TRL's vLLM, for which a stand-in of the same calls answers."""
+
+import json
+import tempfile
+from typing import Any
+
+import torch
+from trl import GRPOConfig
+
+from aipo_env import PolicyError
+from aipo_learner import load_policy, policy_folder
+from aipo_learner.integrations.trl import AipoGRPOTrainer
+
+
+class StandIn:
+    """What `VLLMGeneration` is to its caller, on transformers.
+
+    Args:
+        skips: Tokens of each turn whose log-probability it forgets.
+    """
+
+    def __init__(self, trainer: AipoGRPOTrainer, skips: int = 0) -> None:
+        self.trainer = trainer
+        self.skips = skips
+        self.max_completion_length = 0
+        self.generation_kwargs: dict[str, Any] = {}
+        self.num_syncs = 0
+        self.calls: list[tuple[int, int, list[str]]] = []
+
+    def sync_weights(self) -> None:
+        self.num_syncs += 1
+
+    def generate(self, prompts: Any, images: Any, num_generations: int) -> Any:
+        assert images is None
+        assert num_generations == 1
+        assert self.generation_kwargs["include_stop_str_in_output"]
+        stop = self.generation_kwargs["stop"]
+        self.calls.append((len(prompts), self.max_completion_length, stop))
+        turns = [self.turn(prompt, stop) for prompt in prompts]
+        ids = [token_ids for token_ids, _ in turns]
+        return prompts, ids, [logprobs for _, logprobs in turns], None
+
+    @torch.no_grad()
+    def turn(self, prompt: list[int], stop: list[str]) -> Any:
+        trainer = self.trainer
+        made = trainer.model.generate(
+            torch.tensor([prompt]),
+            max_new_tokens=self.max_completion_length,
+            stop_strings=stop or None,
+            eos_token_id=trainer.eos_token_ids,
+            do_sample=True,
+            top_k=0,
+            tokenizer=trainer.processing_class,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        ids = made.sequences[0, len(prompt) :]
+        logprobs = torch.cat(made.logits).log_softmax(-1).gather(1, ids[:, None])
+        return ids.tolist(), logprobs.tolist()[self.skips :]
+
+
+def trainer_of(folder: str, skips: int = 0) -> AipoGRPOTrainer:
+    model, tokenizer = load_policy(policy_folder("tiny"))
+    args = GRPOConfig(
+        output_dir=folder,
+        use_cpu=True,
+        bf16=False,
+        activation_checkpointing=False,
+        dataloader_pin_memory=False,
+        disable_dropout=True,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        num_generations=4,
+        max_steps=1,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = AipoGRPOTrainer(
+        model, "toy:kinds=knowledge", args, processing_class=tokenizer
+    )
+    # As if TRL had started vLLM, which is not installed here.
+    trainer.use_vllm = True
+    trainer.vllm_generation = StandIn(trainer, skips)
+    return trainer
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_of(folder)
+        trainer.train()
+        forgetful = trainer_of(folder, skips=1)
+        refusal = ""
+        try:
+            forgetful.train()
+        except PolicyError as error:
+            refusal = str(error)
+    logged = trainer.state.log_history[0]
+    engine = trainer.vllm_generation
+    told = {
+        "num_syncs": engine.num_syncs,
+        "calls": engine.calls,
+        "kl_sampler": logged["kl_sampler"],
+        "success": logged["success/aided"],
+        "agent_tokens": logged["agent_tokens"],
+        "refusal": refusal,
+    }
+    print(json.dumps(told), flush=True)
+
+
+torch.set_num_threads(1)
+main()
