@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         overlong_penalty,
     )
     from aipo_learner.learn.agent_free_rows import agent_free_rows
+    from aipo_learner.learn.episode_metrics import episode_metrics
     from aipo_learner.learn.idle import Learned
     from aipo_learner.learn.logprobs import microbatch_logprobs
     from aipo_learner.learn.metrics import merge_metrics, summarize
@@ -59,6 +60,7 @@ _HOMES = {
     "evaluation.evaluate": ("Scores", "compare", "evaluate", "pass_at_k"),
     "learn.advantages": ("group_advantages", "is_dropped", "overlong_penalty"),
     "learn.agent_free_rows": ("agent_free_rows",),
+    "learn.episode_metrics": ("episode_metrics",),
     "learn.idle": ("Learned",),
     "learn.logprobs": ("microbatch_logprobs",),
     "learn.metrics": ("merge_metrics", "summarize"),
@@ -121,6 +123,7 @@ __all__ = [
     "check_sampler",
     "collate",
     "compare",
+    "episode_metrics",
     "episode_row",
     "evaluate",
     "group_advantages",

@@ -100,9 +100,9 @@ def test_what_would_be_ignored_or_torn_apart_is_refused_by_name(trl: Path):
     assert "beta=0.0 and objective.kl_coef=0.1 must be equal" in told["beta"]
     assert "max_steps=-1: the tasks of 'toy' have no end" in told["max_steps"]
     assert "Did you mean 'internalised'?" in told["independence"]
-    assert told["torn"].startswith(
-        "ConfigError: 6 rollouts for this process, which num_generations=4 does not"
-        " divide: a group was torn apart by batching."
+    assert told["torn"] == (
+        "ConfigError: 6 rollouts for this process in the place of 8: groups were torn"
+        " apart by batching. Leave TRL's dataloader as it is."
     )
     assert told["nan"].startswith(
         "NoGradient: 1 generation batches in a row gave no gradient. The last of them:"

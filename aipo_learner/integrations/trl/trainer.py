@@ -213,14 +213,15 @@ class AipoGRPOTrainer(GRPOTrainer):
         self, inputs: list[dict[str, Any]]
     ) -> dict[str, Tensor]:
         """Play this process's groups; return the tensors of their rows."""
-        size = self._config.group_size
-        if len(inputs) % size:
+        expected = (
+            self.args.per_device_train_batch_size * self.args.steps_per_generation
+        )
+        if len(inputs) != expected:
             raise ConfigError(
-                f"{len(inputs)} rollouts for this process, which num_generations={size}"
-                " does not divide: a group was torn apart by batching. Leave TRL's"
-                " dataloader as it is."
+                f"{len(inputs)} rollouts for this process in the place of {expected}:"
+                " groups were torn apart by batching. Leave TRL's dataloader as it is."
             )
-        num_groups = len(inputs) // size
+        num_groups = expected // self._config.group_size
         first = self.accelerator.process_index * num_groups
         step = self._num_batches_made()
         groups = self._play(step, range(first, first + num_groups))
@@ -404,6 +405,7 @@ class AipoGRPOTrainer(GRPOTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Tensor]
     ) -> Tensor:
         """Return the loss of a part of a generation batch."""
+        inputs = _trimmed(inputs)
         has_bonus = self._config.objective.entropy_coef > 0
         logprobs, entropy = self._logprobs(model, inputs, has_entropy=has_bonus)
         # An optimiser step has so many of the parts that the batch was split into.
@@ -438,6 +440,15 @@ class AipoGRPOTrainer(GRPOTrainer):
         for name, value in told.items():
             if name not in _LOGGED_BY_TRL:
                 self._metrics["train"][name].append(value)
+
+
+def _trimmed(part: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a part of a batch without the columns that pad all of its rows."""
+    width = int(part["attention_mask"].sum(1).max())
+    return {
+        name: value[:, :width] if value.ndim > 1 else value
+        for name, value in part.items()
+    }
 
 
 def _num_batches(args: GRPOConfig, num_steps: int) -> int:
