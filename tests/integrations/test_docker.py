@@ -122,12 +122,12 @@ def containers() -> list[dict[str, object]]:
     import docker
 
     client = docker.from_env()
-    found = [
-        container.attrs
-        for container in client.containers.list(all=True, filters={"ancestor": image()})
-    ]
+    # One may go while they are listed.
+    listed = client.containers.list(
+        all=True, filters={"ancestor": image()}, ignore_removed=True
+    )
     client.close()
-    return found
+    return [container.attrs for container in listed]
 
 
 def test_programs_run_and_end_as_elsewhere(sandbox: DockerSandbox):

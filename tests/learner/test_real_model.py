@@ -155,7 +155,7 @@ def test_it_is_evaluated(smollm2: Path, tmp_path: Path):
         json.dumps({"id": "s", "prompt": "What is 7 + 5?", "answer": "12"})
     )
     out = tmp_path / "eval"
-    command = ["eval", "--policy", str(smollm2), "--tasks", f"file:{tasks}"]
+    command = ["eval", "--policy", str(smollm2), "--tasks", f"file:{tasks},test=1"]
     command += ["--num-tasks", "1", "--samples", "2", "--out", str(out)]
     command += ["--environment.rules.max-policy-tokens", "48"]
     assert main(command) == 0
@@ -196,7 +196,7 @@ def test_vllm_samples_it_for_evaluation(
     )
     aipo_with_vllm(
         vllm_python,
-        *("eval", "--policy", smollm2, "--tasks", f"file:{tasks}"),
+        *("eval", "--policy", smollm2, "--tasks", f"file:{tasks},test=1"),
         *("--num-tasks", 1, "--samples", 4, "--out", tmp_path / "eval"),
         *("--environment.rules.max-policy-tokens", 48),
         *("--environment.rules.max-context-tokens", 1024),
