@@ -33,6 +33,7 @@ EXTRAS: dict[str, Extra] = {
     "lora": Extra(("peft",), "adapters: --compute.lora-rank"),
     "vllm": Extra(("vllm",), "--sampler vllm, on a GPU"),
     "ray": Extra(("ray",), "aipo train --ray"),
+    "trl": Extra(("trl",), "AipoGRPOTrainer, in Python"),
 }
 """By name, as in pyproject.toml; that of tests and checks, dev, is left out."""
 EXTRA_OF = {
