@@ -149,6 +149,15 @@ def test_turns_of_trls_vllm_are_asked_for_side_by_side(trl: Path):
     assert told["refusal"].startswith(
         "generate returned 3 token ids and 2 log-probabilities"
     )
+    # Whoever waits is told, and the next turn is written.
+    for number, name in ((1, "one_too_few"), (3, "one_too_many")):
+        *waiting, after = told[name]
+        assert len(waiting) == 3
+        for answer in waiting:
+            assert answer.startswith(f"PolicyError('vLLM returned {number} turns")
+        assert after == "([1], [-0.5])"
+    assert told["failed"] == ["OSError('no memory')"] * 3 + ["([1], [-0.5])"]
+    assert told["num_cancelled"] == 3
 
 
 @pytest.mark.integrations

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from aipo_env import Key
+from aipo_env import Key, PolicyError
 
 Written = tuple[list[int], list[float]]
 """Token ids, and their log-probabilities in nats."""
@@ -39,42 +39,55 @@ class VLLMTurns:
         self, token_ids: list[int], stop: tuple[str, ...], max_tokens: int, key: Key
     ) -> Written:
         """Write a turn, beside those of other episodes; see `Generate`."""
-        loop = asyncio.get_running_loop()
-        turn = _Turn(token_ids, stop, max_tokens, loop.create_future())
-        self._waiting.append(turn)
+        written = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Turn(token_ids, stop, max_tokens, written))
         if self._working is None:
-            self._working = loop.create_task(self._work())
-        return await turn.written
+            self._begin()
+        return await written
+
+    def _begin(self) -> None:
+        self._working = asyncio.get_running_loop().create_task(self._work())
+        # A task that is cancelled before it begins runs no code of its own.
+        self._working.add_done_callback(self._end)
+
+    def _end(self, work: "asyncio.Task[None]") -> None:
+        """Tell whoever waits still what ended the work: nobody else would."""
+        self._working = None
+        error = None if work.cancelled() else work.exception()
+        if error is None and not work.cancelled():
+            if self._waiting:
+                self._begin()
+            return
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if error is None:
+                turn.written.cancel()
+            elif not turn.written.done():
+                turn.written.set_exception(error)
 
     async def _work(self) -> None:
         """Have turns written until none waits."""
-        try:
-            while self._waiting:
-                # One call has one set of stop strings; other turns wait for the next.
-                stop = self._waiting[0].stop
-                turns = [turn for turn in self._waiting if turn.stop == stop]
-                self._waiting = [turn for turn in self._waiting if turn.stop != stop]
-                await self._write(turns)
-        finally:
-            self._working = None
+        while self._waiting:
+            # One call has one set of stop strings; other turns wait for the next.
+            stop = self._waiting[0].stop
+            await self._write([turn for turn in self._waiting if turn.stop == stop])
+            self._waiting = [turn for turn in self._waiting if not turn.written.done()]
 
     async def _write(self, turns: list[_Turn]) -> None:
         """Have some turns written, and tell those who wait for them."""
-        try:
-            # In a thread: agents answer and deadlines pass meanwhile.
-            all_written = await asyncio.to_thread(self._call, turns)
-        except Exception as error:
-            for turn in turns:
-                if not turn.written.done():
-                    turn.written.set_exception(error)
-            return
+        # In a thread: agents answer and deadlines pass meanwhile.
+        all_written = await asyncio.to_thread(self._call, turns)
         for turn, written in zip(turns, all_written, strict=True):
             # It is done if its waiter was cancelled.
             if not turn.written.done():
                 turn.written.set_result(written)
 
     def _call(self, turns: list[_Turn]) -> list[Written]:
-        """Return what vLLM writes."""
+        """Return what vLLM writes.
+
+        Raises:
+            PolicyError: It wrote more or fewer turns than it was asked for.
+        """
         generation = self._generation
         generation.max_completion_length = max(turn.max_tokens for turn in turns)
         generation.generation_kwargs = {
@@ -87,6 +100,12 @@ class VLLMTurns:
         prompts = [turn.token_ids for turn in turns]
         made = generation.generate(prompts=prompts, images=None, num_generations=1)
         _, token_ids, logprobs, _ = made
+        if not len(token_ids) == len(logprobs) == len(turns):
+            raise PolicyError(
+                f"vLLM returned {len(token_ids)} turns and the log-probabilities of"
+                f" {len(logprobs)} for {len(turns)} prompts: there must be one for"
+                " each. Is vllm the version that TRL asks for?"
+            )
         # Of every token a list, in which the one that was drawn stands alone.
         drawn = [[first for first, *_ in of_turn] for of_turn in logprobs]
         return list(zip(token_ids, drawn, strict=True))

@@ -1,5 +1,6 @@
 """AipoGRPOTrainer with TRL's vLLM, for which a stand-in of the same calls answers."""
 
+import asyncio
 import json
 import tempfile
 from typing import Any
@@ -10,6 +11,7 @@ from trl import GRPOConfig
 from aipo_env import PolicyError
 from aipo_learner import load_policy, policy_folder
 from aipo_learner.integrations.trl import AipoGRPOTrainer
+from aipo_learner.integrations.trl.turns import VLLMTurns
 
 
 class StandIn:
@@ -86,6 +88,42 @@ def trainer_of(folder: str, skips: int = 0) -> AipoGRPOTrainer:
     return trainer
 
 
+class Hostile:
+    """Answers the first call otherwise than it should, and a later one rightly."""
+
+    def __init__(self, dropped: int = 0, error: Exception | None = None) -> None:
+        self.dropped = dropped
+        self.error = error
+
+    def generate(self, prompts: Any, images: Any, num_generations: int) -> Any:
+        dropped, self.dropped = self.dropped, 0
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        number = len(prompts) - dropped
+        return prompts, [[1]] * number, [[[-0.5]]] * number, None
+
+
+async def told_by(engine: Hostile) -> list[str]:
+    """Return what three turns are told, of which one has another stop string."""
+    turns = VLLMTurns(engine)
+    asked = [turns.generate([1], (stop,), 4, ()) for stop in "aab"]
+    answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+    after = await asyncio.wait_for(turns.generate([1], (), 4, ()), 10)
+    return [*map(repr, answers), str(after)]
+
+
+async def cancelled() -> int:
+    """Return how many of three turns learn that their work was cancelled."""
+    turns = VLLMTurns(Hostile())
+    asked = [asyncio.ensure_future(turns.generate([1], (), 4, ())) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert turns._working is not None
+    turns._working.cancel()
+    answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+    return sum(isinstance(answer, asyncio.CancelledError) for answer in answers)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_of(folder)
@@ -105,6 +143,10 @@ def main() -> None:
         "success": logged["success/aided"],
         "agent_tokens": logged["agent_tokens"],
         "refusal": refusal,
+        "one_too_few": asyncio.run(told_by(Hostile(dropped=1))),
+        "one_too_many": asyncio.run(told_by(Hostile(dropped=-1))),
+        "failed": asyncio.run(told_by(Hostile(error=OSError("no memory")))),
+        "num_cancelled": asyncio.run(cancelled()),
     }
     print(json.dumps(told), flush=True)
 
