@@ -80,6 +80,11 @@ def test_runs_of_other_forms_are_what_they_should_be(trl: Path):
     # Six tasks, two at a time, are three steps an epoch, of each task once.
     assert told["num_steps"] == 6
     assert told["epochs"] == [[f"t{number}" for number in range(6)]] * 2
+    # Two of twelve are held out, and not that whose prompt does not fit.
+    assert len(told["played_with_a_long_prompt"]) == 10
+    assert "t11" in told["played_with_a_long_prompt"]
+    # A model needs two tokens, and a batch of two parts has two rows.
+    assert told["row_lengths"] == [[2, 2], [2, 2], [3, 2], [3, 3]]
     # Sampled and learned under autocast.
     assert 1e-9 < told["kl_sampler_in_bfloat16"] < 1e-4
     assert told["num_trained_by_adapter"] == told["num_changed_by_adapter"] == 12

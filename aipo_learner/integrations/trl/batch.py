@@ -1,22 +1,20 @@
 """Rows as what TRL shuffles and splits: tensors with one first dimension."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aipo_env import Episode
-from aipo_learner.learn.rows import Microbatch, Row, collate, episode_row
+from aipo_learner.learn.rows import Microbatch, Row, collate
+
+_FILLER_TOKENS = 2
+"""The fewest that a model says a log-probability of: that of the second."""
 
 
 def generation_batch(
-    rows: Sequence[Row],
-    episodes: Sequence[Episode],
-    num_parts: int,
-    pad_token_id: int,
-    device: torch.device,
+    rows: Sequence[Row], num_parts: int, pad_token_id: int, device: torch.device
 ) -> dict[str, Tensor]:
     """Return the tensors of a generation batch, by their names in `Microbatch`.
 
@@ -24,23 +22,29 @@ def generation_batch(
     behind them in which no token counts.
 
     Args:
-        rows: Of the batch; there may be none.
-        episodes: It was made of, at least one.
+        rows: Of the batch; there may be none. One without a token that counts, as of an
+            episode whose prompt filled the context, is left out: no term of the loss
+            reads it.
         num_parts: Into which TRL splits it.
         pad_token_id: Any id that the model knows.
         device: Where the tensors are put.
     """
-    num_missing = -len(rows) % num_parts if rows else num_parts
-    shortest = min(
-        rows or [episode_row(episode, 0.0) for episode in episodes],
-        key=lambda row: len(row.token_ids),
-    )
-    padded = [*rows, *[_filler(shortest)] * num_missing]
+    read = [row for row in rows if row.policy_mask.any() or row.agent_mask.any()]
+    num_missing = -len(read) % num_parts if read else num_parts
+    padded = [*read, *[_filler(pad_token_id)] * num_missing]
     batch = collate(padded, pad_token_id, device)
     return {item.name: getattr(batch, item.name) for item in fields(Microbatch)}
 
 
-def _filler(row: Row) -> Row:
+def _filler(pad_token_id: int) -> Row:
     """Return a row of which the model computes, and nothing counts."""
-    nothing = np.zeros(len(row.token_ids), bool)
-    return replace(row, policy_mask=nothing, agent_mask=nothing, advantage=0.0)
+    nothing = np.zeros(_FILLER_TOKENS, bool)
+    unknown = np.full(_FILLER_TOKENS, np.nan, np.float32)
+    return Row(
+        token_ids=np.full(_FILLER_TOKENS, pad_token_id, np.int64),
+        policy_mask=nothing,
+        agent_mask=nothing,
+        sampler_logprobs=unknown,
+        agent_logprobs=unknown,
+        advantage=0.0,
+    )

@@ -226,10 +226,8 @@ class AipoGRPOTrainer(GRPOTrainer):
         step = self._num_batches_made()
         groups = self._play(step, range(first, first + num_groups))
         made = self._rows(step, groups)
-        episodes = [episode for group in groups for episode in group]
         batch = generation_batch(
             made.rows,
-            episodes,
             self.args.steps_per_generation,
             self.processing_class.pad_token_id,
             self.accelerator.device,

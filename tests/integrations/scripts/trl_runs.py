@@ -7,13 +7,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from trl import GRPOConfig
 
-from aipo_env import AipoError
+from aipo_env import AipoError, Environment
 from aipo_learner import RECIPES, ObjectiveConfig, load_policy, policy_folder
 from aipo_learner.integrations.trl import AipoGRPOTrainer, grpo_arguments
+from aipo_learner.integrations.trl.batch import generation_batch
+from aipo_learner.learn.rows import Row
 
 SOURCE = "toy:kinds=knowledge"
 TINY = str(policy_folder("tiny"))
@@ -62,19 +65,68 @@ class Noting(AipoGRPOTrainer):
         return groups
 
 
-def to_the_end(folder: Path) -> dict[str, Any]:
-    """Play two epochs of a file of tasks."""
-    path = folder / "tasks.jsonl"
+def tasks_file(folder: Path, num_tasks: int, long_task: int = -1) -> str:
+    """Return the source of a file of tasks, of which one may be of 300 words."""
+    path = folder / f"tasks-{num_tasks}.jsonl"
     tasks = [
         {"id": f"t{number}", "prompt": f"What is {number} + 1?", "answer": str(number)}
-        for number in range(6)
+        for number in range(num_tasks)
     ]
+    if long_task >= 0:
+        tasks[long_task]["prompt"] = "What is it? " * 100
     path.write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    return f"file:{path}"
+
+
+def to_the_end(folder: Path) -> dict[str, Any]:
+    """Play two epochs of a file of tasks."""
     endless = arguments(folder, max_steps=-1, num_train_epochs=2)
-    trainer = Noting(TINY, f"file:{path}", endless, stop_after_idle_steps=0)
+    trainer = Noting(TINY, tasks_file(folder, 6), endless, stop_after_idle_steps=0)
     trainer.train()
     epochs = [sorted(trainer.played[:6]), sorted(trainer.played[6:])]
     return {"num_steps": trainer.state.global_step, "epochs": epochs}
+
+
+def with_long_prompts(folder: Path) -> dict[str, Any]:
+    """Play a task whose prompt is over the limit, and tasks of which all are."""
+    source = tasks_file(folder, 12, long_task=11)
+    environment = Environment(source=source, rules={"max_context_tokens": 200})
+    one_of_them = Noting(
+        TINY,
+        environment,
+        arguments(
+            folder, max_steps=-1, num_train_epochs=1, per_device_train_batch_size=2
+        ),
+        stop_after_idle_steps=0,
+    )
+    one_of_them.train()
+    return {"played_with_a_long_prompt": sorted(set(one_of_them.played))}
+
+
+def of_rows_without_tokens() -> list[list[int]]:
+    """Return lengths of the rows of batches in which rows have no token, or none."""
+    nothing = np.zeros(0, bool)
+    empty = Row(
+        token_ids=np.zeros(0, np.int64),
+        policy_mask=nothing,
+        agent_mask=nothing,
+        sampler_logprobs=np.zeros(0, np.float32),
+        agent_logprobs=np.zeros(0, np.float32),
+        advantage=1.0,
+    )
+    full = Row(
+        token_ids=np.arange(3),
+        policy_mask=np.array([False, False, True]),
+        agent_mask=np.zeros(3, bool),
+        sampler_logprobs=np.zeros(3, np.float32),
+        agent_logprobs=np.zeros(3, np.float32),
+        advantage=1.0,
+    )
+    told = []
+    for rows in ([], [empty], [empty, full], [full, empty, full]):
+        batch = generation_batch(rows, 2, 0, torch.device("cpu"))
+        told.append(batch["attention_mask"].sum(1).tolist())
+    return told
 
 
 def in_bfloat16(folder: Path) -> float:
@@ -130,6 +182,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         told = resumed(folder / "resumed") | to_the_end(folder)
+        told |= with_long_prompts(folder)
+        told["row_lengths"] = of_rows_without_tokens()
         told["kl_sampler_in_bfloat16"] = in_bfloat16(folder)
         told |= of_adapter(folder)
     print(json.dumps(told), flush=True)
