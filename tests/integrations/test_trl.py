@@ -80,6 +80,19 @@ def test_runs_of_other_forms_are_what_they_should_be(trl: Path):
     # Six tasks, two at a time, are three steps an epoch, of each task once.
     assert told["num_steps"] == 6
     assert told["epochs"] == [[f"t{number}" for number in range(6)]] * 2
+    # The last step of an epoch is half as long as the others, and skips no batch.
+    assert told["batches_of_short_steps"] == list(range(9))
+    assert told["tasks_of_short_steps"] == [[f"t{number}" for number in range(6)]] * 3
+    assert told["length_of_short_steps"] == 9
+    # Two steps are an epoch: the third one ends behind the fifth batch.
+    assert told["resumed_short_steps"] == [5, 6, 7, 8]
+    assert told["resumed_tasks_of_short_steps"]
+    assert told["resumed_at_2"] == "[1]"
+    assert told["resumed_at_3"] == (
+        "checkpoint-3: it was written between the optimiser steps of a generation"
+        " batch, which a checkpoint does not hold. Go on from one at the end of a"
+        " batch, such as checkpoint-2; args: save_steps says where they are."
+    )
     # Two of twelve are held out, and not that whose prompt does not fit.
     assert len(told["played_with_a_long_prompt"]) == 10
     assert "t11" in told["played_with_a_long_prompt"]

@@ -163,6 +163,9 @@ class AipoGRPOTrainer(GRPOTrainer):
         self._voices: WaveVoices | None = None
         self._parts: list[Metrics] = []
         self._num_idle = 0
+        self._num_passes_before = 0
+        self._run = self._config
+        self.add_callback(_Beginning(self))
 
     def _check_processes(self) -> None:
         """Raise ConfigError where processes would have to sample together.
@@ -202,7 +205,9 @@ class AipoGRPOTrainer(GRPOTrainer):
                     f" {self._config.environment.name!r} have no end, so that an epoch"
                     " has none. Set max_steps."
                 )
-            num_batches = _num_batches(args, args.max_steps)
+            num_passes = args.max_steps * args.gradient_accumulation_steps
+            passes_per_batch = args.steps_per_generation * args.num_iterations
+            num_batches = -(-num_passes // passes_per_batch)
             num_tasks = num_batches * self._config.groups_per_step
         if num_tasks < self._config.groups_per_step:
             # TRL leaves out what does not fill a generation batch.
@@ -236,16 +241,51 @@ class AipoGRPOTrainer(GRPOTrainer):
         batch |= self._normalizers(batch)
         return batch | self._fixed_logprobs(batch)
 
+    def _begin(self, passes_per_epoch: int) -> None:
+        """Take the number of the first batch, and the length of the run, from TRL.
+
+        Raises:
+            ConfigError: The checkpoint that the run goes on from lies inside a batch,
+                which would be played again, with other weights.
+        """
+        args, state = self.args, self.state
+        accumulated = args.gradient_accumulation_steps
+        passes_per_batch = args.steps_per_generation * self.num_iterations
+
+        def num_passes(num_steps: int) -> int:
+            return _num_passes(num_steps, accumulated, passes_per_epoch)
+
+        made = num_passes(state.global_step)
+        if made % passes_per_batch:
+            # So many steps end at least one batch, and the end of an epoch ends one.
+            last = state.global_step + passes_per_batch
+            ends = [
+                step
+                for step in range(1, last + 1)
+                if num_passes(step) % passes_per_batch == 0
+            ]
+            nearest = min(ends, key=lambda step: abs(step - state.global_step))
+            raise ConfigError(
+                f"checkpoint-{state.global_step}: it was written between the optimiser"
+                " steps of a generation batch, which a checkpoint does not hold. Go on"
+                f" from one at the end of a batch, such as checkpoint-{nearest}; args:"
+                " save_steps says where they are."
+            )
+        # TRL counts passes from 0 when it goes on, and on when it trains again.
+        self._step = 0
+        self._buffered_inputs = None
+        self._num_passes_before = made
+        num_batches = -(-num_passes(state.max_steps) // passes_per_batch)
+        self._run = replace(self._config, num_steps=num_batches)
+
     def _num_batches_made(self) -> int:
         """Return the number of this generation batch, from 0; a resumed run goes on."""
-        accumulated = self.args.gradient_accumulation_steps
-        # TRL counts passes from 0 when it goes on from a checkpoint.
-        num_passes = self.state.global_step * accumulated + self._step % accumulated
+        num_passes = self._num_passes_before + self._step
         return num_passes // (self.args.steps_per_generation * self.num_iterations)
 
     def _play(self, step: int, groups: Sequence[int]) -> Groups:
         """Return the episodes of this process's groups of a generation batch."""
-        config = self._of_run()
+        config = self._run
         model = self.accelerator.unwrap_model(self.model)
         # With dropout or recomputed layers it would be another policy, or a slow one.
         model.eval()
@@ -288,14 +328,9 @@ class AipoGRPOTrainer(GRPOTrainer):
             self._voices = sampler
         return self._voices
 
-    def _of_run(self) -> TrainConfig:
-        """Return the settings with the length of the run, which TRL knows by now."""
-        num_batches = _num_batches(self.args, self.state.max_steps)
-        return replace(self._config, num_steps=num_batches)
-
     def _rows(self, step: int, groups: Groups) -> TrainingRows:
         """Turn groups into rows, as `aipo train` does."""
-        config = self._of_run()
+        config = self._run
         further = no_further_rows
         if config.independence == "internalised":
             further = partial(agent_free_rows, self._scenario, self.processing_class)
@@ -440,6 +475,16 @@ class AipoGRPOTrainer(GRPOTrainer):
                 self._metrics["train"][name].append(value)
 
 
+class _Beginning(TrainerCallback):
+    """Has a trainer look where its training begins, which may be at a checkpoint."""
+
+    def __init__(self, trainer: AipoGRPOTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, *told: Any, **others: Any) -> None:
+        self._trainer._begin(len(others["train_dataloader"]))
+
+
 def _trimmed(part: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a part of a batch without the columns that pad all of its rows."""
     width = int(part["attention_mask"].sum(1).max())
@@ -449,11 +494,14 @@ def _trimmed(part: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _num_batches(args: GRPOConfig, num_steps: int) -> int:
-    """Return how many generation batches a number of optimiser steps takes."""
-    num_passes = num_steps * args.gradient_accumulation_steps
-    passes_per_batch = args.steps_per_generation * args.num_iterations
-    return max(1, -(-num_passes // passes_per_batch))
+def _num_passes(num_steps: int, accumulated: int, passes_per_epoch: int) -> int:
+    """Return how many passes a number of optimiser steps makes.
+
+    The last step of an epoch makes those that are left.
+    """
+    steps_per_epoch = -(-passes_per_epoch // accumulated)
+    num_epochs, further = divmod(num_steps, steps_per_epoch)
+    return num_epochs * passes_per_epoch + further * accumulated
 
 
 def _verdict(prompts: Sequence[str], **columns: Any) -> list[float]:

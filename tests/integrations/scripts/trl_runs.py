@@ -57,10 +57,11 @@ def resumed(folder: Path) -> dict[str, Any]:
 
 
 class Noting(AipoGRPOTrainer):
-    """Notes which tasks were played."""
+    """Notes which batches and tasks were played."""
 
-    def _play(self, *asked: Any) -> Any:
-        groups = super()._play(*asked)
+    def _play(self, step: int, groups: Any) -> Any:
+        self.steps = [*getattr(self, "steps", []), step]
+        groups = super()._play(step, groups)
         self.played = [*getattr(self, "played", []), *(g[0].task.id for g in groups)]
         return groups
 
@@ -85,6 +86,58 @@ def to_the_end(folder: Path) -> dict[str, Any]:
     trainer.train()
     epochs = [sorted(trainer.played[:6]), sorted(trainer.played[6:])]
     return {"num_steps": trainer.state.global_step, "epochs": epochs}
+
+
+def with_short_steps(folder: Path) -> dict[str, Any]:
+    """Play epochs of three batches of two passes, four of them to a step."""
+    args = arguments(
+        folder / "short",
+        max_steps=-1,
+        num_train_epochs=3,
+        gradient_accumulation_steps=4,
+        save_strategy="steps",
+        save_steps=3,
+    )
+    source = tasks_file(folder, 6)
+    whole = Noting(TINY, source, args, stop_after_idle_steps=0)
+    whole.train()
+    again = Noting(TINY, source, args, stop_after_idle_steps=0)
+    again.train(resume_from_checkpoint=str(folder / "short" / "checkpoint-3"))
+    return {
+        "batches_of_short_steps": whole.steps,
+        "tasks_of_short_steps": [
+            sorted(whole.played[first : first + 6]) for first in (0, 6, 12)
+        ],
+        "length_of_short_steps": whole._run.num_steps,
+        "resumed_short_steps": again.steps,
+        "resumed_tasks_of_short_steps": again.played
+        == whole.played[-len(again.played) :],
+    }
+
+
+def inside_a_batch(folder: Path) -> dict[str, Any]:
+    """Go on from checkpoints at the end of a batch of two steps, and inside of one."""
+    args = arguments(
+        folder / "inside",
+        max_steps=4,
+        gradient_accumulation_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        save_total_limit=4,
+    )
+    AipoGRPOTrainer(TINY, SOURCE, args).train()
+    told = {}
+    for step in (2, 3):
+        again = Noting(TINY, SOURCE, args)
+        try:
+            again.train(
+                resume_from_checkpoint=str(folder / "inside" / f"checkpoint-{step}")
+            )
+        except AipoError as error:
+            told[f"resumed_at_{step}"] = str(error)
+        else:
+            told[f"resumed_at_{step}"] = str(again.steps)
+    return told
 
 
 def with_long_prompts(folder: Path) -> dict[str, Any]:
@@ -182,6 +235,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         told = resumed(folder / "resumed") | to_the_end(folder)
+        told |= with_short_steps(folder)
+        told |= inside_a_batch(folder)
         told |= with_long_prompts(folder)
         told["row_lengths"] = of_rows_without_tokens()
         told["kl_sampler_in_bfloat16"] = in_bfloat16(folder)
