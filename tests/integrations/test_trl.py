@@ -108,6 +108,43 @@ def test_runs_of_other_forms_are_what_they_should_be(trl: Path):
 
 
 @pytest.mark.integrations
+def test_trls_arguments_are_the_run_that_the_settings_say(trl: Path):
+    told = run("trl_arguments.py", trl, "-W", "error")
+    # Of each batch four optimiser steps, two times two.
+    assert told["fields"] == {
+        "max_steps": 200,
+        "warmup_steps": 40,
+        "save_steps": 100,
+        "gradient_accumulation_steps": 2,
+        "steps_per_generation": 4,
+        "num_iterations": 2,
+        "optim": "adamw_bnb_8bit",
+        "mask_truncated_completions": True,
+    }
+    # The rates of `aipo train`: none is 0 before the end, which is reached.
+    assert told["linear"] == [0.5, 1.0, 0.875, 0.75, 0.625, 0.5]
+    assert told["cosine"] == [0.5, 1.0, 0.853553, 0.5, 0.146447, 0.0]
+    assert told["constant"] == [0.333333, 0.666667, 1.0, 1.0, 1.0, 1.0]
+    # With two updates of a batch, the last has the rate that `aipo train` has.
+    assert told["twice"][1::2] == told["linear"]
+    named = [refusal.split("=", 1)[0] for refusal in told["refusals"]]
+    assert named == [
+        "config: source.max_refills",
+        "config: source.max_staleness",
+        "config: source.episodes",
+        "config: source.sft_episodes",
+        "config: compute.compile_layers",
+        "config: compute.lora_rank",
+        "config: evaluation.every",
+        "config: bounds",
+    ]
+    assert told["refusals"][0] == (
+        "config: source.max_refills=3 has no counterpart among TRL's arguments: TRL's"
+        " trainer plays every batch when it is due. Leave it out."
+    )
+
+
+@pytest.mark.integrations
 def test_what_would_be_ignored_or_torn_apart_is_refused_by_name(trl: Path):
     told = run("trl_refusals.py", trl, "-W", "error")
     assert told["loss_type"] == (

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -43,6 +44,25 @@ _NOT_USED = {
     "log_completions": "episodes are no table of completions",
 }
 """Arguments of TRL that cannot be used here, and what does what they would."""
+_OWN_EPISODES = "TRL's trainer plays every batch when it is due"
+_NOT_CARRIED = {
+    "source.max_staleness": _OWN_EPISODES,
+    "source.max_refills": _OWN_EPISODES,
+    "source.episodes": _OWN_EPISODES,
+    "source.sft_episodes": _OWN_EPISODES,
+    "compute.compile_layers": "set TRL's torch_compile",
+    "compute.lora_rank": "give the trainer a policy that has adapters of peft",
+    "checkpoints.resume_from": "train(resume_from_checkpoint=…) goes on",
+    "evaluation.every": "`evaluate` measures a policy",
+    "bounds": "a callback of transformers' stops a run by its metrics",
+}
+"""Settings of a run that no argument of TRL's has, and what does what they would."""
+_OPTIMIZERS = {
+    "adamw": "adamw_torch",
+    "adamw_fused": "adamw_torch_fused",
+    "adamw_8bit": "adamw_bnb_8bit",
+}
+"""What transformers calls our optimisers."""
 
 
 def check_arguments(args: GRPOConfig, objective: ObjectiveConfig) -> None:
@@ -82,8 +102,11 @@ def grpo_arguments(config: TrainConfig, **arguments: Any) -> GRPOConfig:
     """Return TRL's arguments for the settings of a run, such as a recipe.
 
     A pass is one group; where a run makes several updates of a batch or splits it into
-    minibatches, TRL's steps are these. The objective, the environment and what belongs
-    to rollouts are arguments of `AipoGRPOTrainer`.
+    minibatches, TRL's steps are these, and all that counts steps is multiplied. The
+    objective, the environment and what belongs to rollouts are arguments of
+    `AipoGRPOTrainer`, which also has the rate rise as ours does. What says only where
+    or how often something is written or computed, such as `loggers` and
+    `microbatch_tokens`, is TRL's to say.
 
     Args:
         config: Of the run.
@@ -91,8 +114,10 @@ def grpo_arguments(config: TrainConfig, **arguments: Any) -> GRPOConfig:
             `config.out`.
 
     Raises:
-        ConfigError: The groups of a step cannot be shared by the processes.
+        ConfigError: The groups of a step cannot be shared by the processes, or a
+            setting has no counterpart.
     """
+    _check_carried(config)
     num_processes = _num_processes()
     parts = num_processes * config.num_minibatches
     if config.groups_per_step % parts:
@@ -112,8 +137,10 @@ def grpo_arguments(config: TrainConfig, **arguments: Any) -> GRPOConfig:
         "num_iterations": config.updates_per_step,
         "temperature": config.temperature,
         "beta": config.objective.kl_coef,
+        "mask_truncated_completions": config.source.mask_truncated,
         "learning_rate": config.lr,
-        "warmup_steps": config.warmup_steps,
+        "warmup_steps": config.warmup_steps * num_updates,
+        "optim": _OPTIMIZERS[config.optimizer.name],
         "adam_beta1": config.optimizer.beta1,
         "adam_beta2": config.optimizer.beta2,
         "weight_decay": config.optimizer.weight_decay,
@@ -125,11 +152,23 @@ def grpo_arguments(config: TrainConfig, **arguments: Any) -> GRPOConfig:
         # Its rows are no tensors.
         "dataloader_pin_memory": False,
         "logging_steps": 1,
-        "save_steps": config.checkpoint_every,
+        "save_steps": config.checkpoint_every * num_updates,
         "save_total_limit": config.keep_checkpoints,
         **_schedule(config),
     }
     return GRPOConfig(**(made | arguments))
+
+
+def _check_carried(config: TrainConfig) -> None:
+    """Raise ConfigError for a setting that TRL's arguments would drop."""
+    defaults = TrainConfig()
+    for name, instead in _NOT_CARRIED.items():
+        value = attrgetter(name)(config)
+        if value != attrgetter(name)(defaults):
+            raise ConfigError(
+                f"config: {name}={value!r} has no counterpart among TRL's arguments:"
+                f" {instead}. Leave it out."
+            )
 
 
 def _num_processes() -> int:

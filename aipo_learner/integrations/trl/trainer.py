@@ -5,7 +5,7 @@ optimiser, schedules, checkpoints, logging. Two of its methods are replaced: the
 that makes a generation batch, and the one that computes the loss of a part of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -166,6 +167,22 @@ class AipoGRPOTrainer(GRPOTrainer):
         self._num_passes_before = 0
         self._run = self._config
         self.add_callback(_Beginning(self))
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LRScheduler:
+        """Make the schedule that the arguments name, one step ahead.
+
+        transformers' begin at a rate of 0, at which a batch would be played for
+        nothing, and would reach their end behind the last step.
+        """
+        is_given = self.lr_scheduler is not None
+        made = super().create_scheduler(num_training_steps, optimizer)
+        if is_given or not isinstance(made, LambdaLR):
+            return made
+        shares = [partial(_one_ahead, share) for share in made.lr_lambdas]
+        self.lr_scheduler = LambdaLR(made.optimizer, shares)
+        return self.lr_scheduler
 
     def _check_processes(self) -> None:
         """Raise ConfigError where processes would have to sample together.
@@ -492,6 +509,11 @@ def _trimmed(part: dict[str, Tensor]) -> dict[str, Tensor]:
         name: value[:, :width] if value.ndim > 1 else value
         for name, value in part.items()
     }
+
+
+def _one_ahead(share: Callable[[int], float], step: int) -> float:
+    """Return the share of the rate that the step after this one has."""
+    return share(step + 1)
 
 
 def _num_passes(num_steps: int, accumulated: int, passes_per_epoch: int) -> int:
