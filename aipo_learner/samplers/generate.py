@@ -20,7 +20,7 @@ from aipo_learner.samplers.stops import StopFinder
 
 Generate = Callable[
     [list[int], tuple[str, ...], int, Key],
-    Awaitable[tuple[Sequence[int], Sequence[float]]],
+    Awaitable[tuple[Sequence[int], Sequence[float] | None]],
 ]
 """Writes a turn: `async generate(token_ids, stop, max_tokens, key) -> (ids, logprobs)`.
 
@@ -28,10 +28,11 @@ Takes the conversation so far; the strings after which the turn ends; the most t
 that it may have; and the key of the turn, from which draws derive: the episode's key
 with the number of the turn behind it. Returns what was drawn, the token that ended the
 turn included, and the log-probability of each, in nats, at the temperature of the draws
-and over the whole vocabulary.
+and over the whole vocabulary. None in the place of these: the engine does not know them,
+and the loss weighs its draws as if they were the learner's.
 """
 _MAX_LOGPROB = 1e-3
-"""Above 0 by no more than what rounding can add to it."""
+"""Above 0 by no more than what rounding can add to it; it is taken for 0."""
 _SHOWN_IDS = 8
 """So many of an engine's end tokens are shown in a message."""
 
@@ -160,6 +161,8 @@ class GenerateVoices:
 def _checked(returned: Any, vocab_size: int) -> tuple[list[int], list[float]]:
     """Return token ids and log-probabilities that an engine returned.
 
+    There is no log-probability if it knows none.
+
     Raises:
         PolicyError: They are no turn's, or do not belong together.
     """
@@ -169,7 +172,8 @@ def _checked(returned: Any, vocab_size: int) -> tuple[list[int], list[float]]:
         kind = type(returned).__name__
         raise PolicyError(
             f"generate returned {kind}: it must return a pair, the token ids and their"
-            " log-probabilities."
+            " log-probabilities, or None in the place of these if the engine does not"
+            " know them."
         ) from error
     token_ids = _token_ids(ids, "generate: token ids", vocab_size)
     if not token_ids:
@@ -177,6 +181,8 @@ def _checked(returned: Any, vocab_size: int) -> tuple[list[int], list[float]]:
             "generate returned no token. A turn has at least one, the token that ends"
             " it: let the engine keep that."
         )
+    if numbers is None:
+        return token_ids, []
     logprobs = _logprobs(numbers)
     if len(logprobs) != len(token_ids):
         raise PolicyError(
@@ -222,6 +228,7 @@ def _logprobs(values: Any) -> list[float]:
         if not math.isfinite(logprob) or logprob > _MAX_LOGPROB:
             raise PolicyError(
                 f"generate: log-probability [{place}] is {logprob}: that of a token"
-                " that was drawn is finite and at most 0."
+                " that was drawn is finite and at most 0. An engine that does not know"
+                " them returns None in the place of all."
             )
-    return logprobs
+    return [min(logprob, 0.0) for logprob in logprobs]

@@ -205,6 +205,35 @@ def test_a_model_may_have_more_tokens_than_its_tokenizer_has_texts_for(tiny):
         completed(tokenizer, ([beyond, end], [-9.0, -0.1]))
 
 
+def test_an_engine_that_knows_no_log_probabilities_says_none(tiny):
+    _, tokenizer = tiny
+    scenario = build_scenario("toy", seed=3)
+    answer = tokenizer.encode(r"\boxed{1}", add_special_tokens=False)
+    ids = [*answer, int(tokenizer.eos_token_id)]
+
+    async def generate(*asked: Any) -> Any:
+        return ids, None
+
+    session = scenario.session(scenario.source.task("train", 0), aided=False, key=(1,))
+    voices = GenerateVoices(tokenizer, generate)
+    episode = asyncio.run(play(session, voices.voice(session.key)))
+    row = episode_row(episode, 1.0)
+    assert int(row.policy_mask.sum()) == len(ids)
+    # NaN is unknown: a 0 would say that each token was certain.
+    assert np.isnan(row.sampler_logprobs).all()
+    # What is behind the end is left off as ever.
+    assert completed(tokenizer, ([*ids, 5], None)).token_ids == tuple(ids)
+    assert completed(tokenizer, (ids, None)).logprobs == ()
+
+
+def test_a_log_probability_that_rounding_put_above_0_is_0(tiny):
+    _, tokenizer = tiny
+    ids = [*tokenizer.encode("12", add_special_tokens=False), tokenizer.eos_token_id]
+    assert completed(tokenizer, (ids, [1e-4, -0.5, 1e-7])).logprobs == (0.0, -0.5, 0.0)
+    with pytest.raises(PolicyError, match=r"\[0\] is 0.002: .* returns None in the"):
+        completed(tokenizer, (ids, [0.002, -0.5, -0.5]))
+
+
 BAD = {
     "fewer log-probabilities": (([5, 6], [-0.1]), "2 token ids and 1 log-prob"),
     "more log-probabilities": (([5], [-0.1, -0.1]), "1 token ids and 2 log-prob"),
@@ -217,7 +246,7 @@ BAD = {
     "minus infinity": (([5], [-math.inf]), r"\[0\] is -inf"),
     "a probability": (([5], [0.9]), r"\[0\] is 0.9"),
     "None for a number": (([5], [None]), "must be numbers"),
-    "no numbers": (([5], None), "must be numbers"),
+    "one number": (([5], -0.1), "must be numbers"),
     "no pair": ([5, 6, 7], "must return a pair"),
     "nothing": (None, "must return a pair"),
     "an end that was taken away": (([5, 6], [-0.1, -0.1]), "2 tokens of at most 8"),
