@@ -28,8 +28,8 @@ Takes the conversation so far; the strings after which the turn ends; the most t
 that it may have; and the key of the turn, from which draws derive: the episode's key
 with the number of the turn behind it. Returns what was drawn, the token that ended the
 turn included, and the log-probability of each, in nats, at the temperature of the draws
-and over the whole vocabulary. None in the place of these: the engine does not know them,
-and the loss weighs its draws as if they were the learner's.
+and over the whole vocabulary. None in the place of these: the engine does not know
+them, and the loss weighs its draws as if they were the learner's.
 """
 _MAX_LOGPROB = 1e-3
 """Above 0 by no more than what rounding can add to it; it is taken for 0."""

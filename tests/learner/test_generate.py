@@ -1,8 +1,11 @@
 """A function from token ids to token ids as the policy's voice."""
 
 import asyncio
+import json
 import math
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -232,6 +235,29 @@ def test_a_log_probability_that_rounding_put_above_0_is_0(tiny):
     assert completed(tokenizer, (ids, [1e-4, -0.5, 1e-7])).logprobs == (0.0, -0.5, 0.0)
     with pytest.raises(PolicyError, match=r"\[0\] is 0.002: .* returns None in the"):
         completed(tokenizer, (ids, [0.002, -0.5, -0.5]))
+
+
+def test_the_engine_of_the_documentation_draws_from_the_whole_vocabulary(
+    tiny, tmp_path: Path
+):
+    # The settings of generation that came with the model leave it one token.
+    folder = tmp_path / "policy"
+    shutil.copytree(policy_folder("tiny"), folder)
+    narrow = {"do_sample": True, "temperature": 0.3, "top_p": 0.01, "top_k": 1}
+    (folder / "generation_config.json").write_text(json.dumps(narrow))
+    page = Path(__file__).parents[2] / "docs" / "trainers.md"
+    block = page.read_text(encoding="utf-8").split("```python\n", 1)[1].split("```")[0]
+    engine = block.split("scenario = ")[0].replace(
+        'policy_folder("tiny")', repr(str(folder))
+    )
+    names: dict[str, Any] = {}
+    exec(engine, names)
+    prompt = tiny[1].encode("mele?", add_special_tokens=False)
+    drawn = [
+        int(asyncio.run(names["generate"](prompt, (), 1, (number,)))[0][0])
+        for number in range(20)
+    ]
+    assert len(set(drawn)) == 5
 
 
 BAD = {

@@ -6,6 +6,7 @@ import tempfile
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 from trl import GRPOConfig
 
 from aipo_env import PolicyError
@@ -50,8 +51,6 @@ class StandIn:
             max_new_tokens=self.max_completion_length,
             stop_strings=stop or None,
             eos_token_id=trainer.eos_token_ids,
-            do_sample=True,
-            top_k=0,
             tokenizer=trainer.processing_class,
             return_dict_in_generate=True,
             output_logits=True,
@@ -63,6 +62,10 @@ class StandIn:
 
 def trainer_of(folder: str, skips: int = 0) -> AipoGRPOTrainer:
     model, tokenizer = load_policy(policy_folder("tiny"))
+    # Draws are from the whole vocabulary, whatever came with the model.
+    model.generation_config = GenerationConfig(
+        do_sample=True, top_k=0, pad_token_id=tokenizer.pad_token_id
+    )
     args = GRPOConfig(
         output_dir=folder,
         use_cpu=True,
