@@ -152,6 +152,11 @@ def test_what_would_be_ignored_or_torn_apart_is_refused_by_name(trl: Path):
         " objective.base names the base algorithm. Leave it out."
     )
     assert told["top_p"].startswith("ConfigError: args: top_p=0.9 is not for")
+    for name in ("fp16", "regex", "experts", "noise"):
+        assert " is not for AipoGRPOTrainer: " in told[name]
+    assert told["dropout"].startswith("ConfigError: AipoGRPOTrainer: dropout of 0.1 in")
+    # An argument that a later TRL has is in none of the two lists.
+    assert told["of_neither_list"] == []
     assert "beta=0.0 and objective.kl_coef=0.1 must be equal" in told["beta"]
     assert "max_steps=-1: the tasks of 'toy' have no end" in told["max_steps"]
     assert "Did you mean 'internalised'?" in told["independence"]

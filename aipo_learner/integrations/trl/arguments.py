@@ -15,6 +15,9 @@ from aipo_learner.settings.train import TrainConfig
 _OBJECTIVE = "the loss is set by objective=ObjectiveConfig(…)"
 _SAMPLER_RATIO = "objective.sampler_ratio and .sampler_ratio_cap weigh what was sampled"
 _WHOLE_VOCABULARY = "draws are from the whole vocabulary, as the loss takes them to be"
+_OWN_SAMPLER = "the transformers sampler is ours"
+_NO_EVALUATION = "`evaluate` measures a policy"
+_NO_TABLE = "episodes are no table of completions"
 _NOT_USED = {
     "loss_type": "objective.base names the base algorithm",
     "epsilon": "objective.clip_low and .clip_high are the clip",
@@ -24,11 +27,24 @@ _NOT_USED = {
     "top_entropy_quantile": _OBJECTIVE,
     "entropy_coef": "objective.entropy_coef is the bonus",
     "use_adaptive_entropy": _OBJECTIVE,
+    "entropy_coef_min": _OBJECTIVE,
+    "entropy_coef_max": _OBJECTIVE,
+    "entropy_coef_delta": _OBJECTIVE,
+    "entropy_target": _OBJECTIVE,
+    "sapo_temperature_neg": _OBJECTIVE,
+    "sapo_temperature_pos": _OBJECTIVE,
+    "vespo_k_pos": _OBJECTIVE,
+    "vespo_lambda_pos": _OBJECTIVE,
+    "vespo_k_neg": _OBJECTIVE,
+    "vespo_lambda_neg": _OBJECTIVE,
+    "use_bias_correction_kl": _OBJECTIVE,
+    "router_aux_loss_coef": "the objective has no term that balances experts",
     "off_policy_mask_threshold": _SAMPLER_RATIO,
     "vllm_importance_sampling_correction": _SAMPLER_RATIO,
     "vllm_importance_sampling_mode": _SAMPLER_RATIO,
     "vllm_importance_sampling_clip_max": _SAMPLER_RATIO,
     "vllm_importance_sampling_clip_min": _SAMPLER_RATIO,
+    "vllm_importance_sampling_cap": _SAMPLER_RATIO,
     "scale_rewards": 'objective.base says whether it is so; in "dr_grpo" it is not',
     "multi_objective_aggregation": "parts of a reward belong to the environment",
     "reward_weights": "parts of a reward belong to the environment",
@@ -39,9 +55,23 @@ _NOT_USED = {
     "top_k": _WHOLE_VOCABULARY,
     "min_p": _WHOLE_VOCABULARY,
     "repetition_penalty": _WHOLE_VOCABULARY,
-    "use_transformers_continuous_batching": "the transformers sampler is ours",
+    "vllm_structured_outputs_regex": _WHOLE_VOCABULARY,
+    "use_transformers_continuous_batching": _OWN_SAMPLER,
+    "use_transformers_paged": _OWN_SAMPLER,
+    "transformers_continuous_batching_config": _OWN_SAMPLER,
+    "cache_implementation": _OWN_SAMPLER,
     "vllm_enable_sleep_mode": "weights would be loaded anew before every turn",
-    "log_completions": "episodes are no table of completions",
+    "log_completions": _NO_TABLE,
+    "log_completions_hub_repo": _NO_TABLE,
+    "log_multimodal": _NO_TABLE,
+    "log_unique_prompts": _NO_TABLE,
+    "num_completions_to_print": _NO_TABLE,
+    "num_generations_eval": _NO_EVALUATION,
+    "shuffle_dataset": "seed and environment say the order of tasks",
+    "max_tool_calling_iterations": "rules of the environment limit turns",
+    "ds3_gather_for_generation": "DeepSpeed is not for it either",
+    "neftune_noise_alpha": "with noise it would be another policy than the one sampled",
+    "fp16": "it is float32, or bfloat16 by bf16=True",
 }
 """Arguments of TRL that cannot be used here, and what does what they would."""
 _OWN_EPISODES = "TRL's trainer plays every batch when it is due"

@@ -159,6 +159,7 @@ class AipoGRPOTrainer(GRPOTrainer):
                 f"objective.kl_coef={objective.kl_coef} of a policy with adapters: TRL"
                 " loads no reference model for it. Set kl_coef and beta to 0."
             )
+        _check_dropout(self.model)
         check_context(self.model, self._scenario.rules.max_context_tokens)
         check_training_prompts(self._config, self._scenario, self.processing_class)
         self._voices: WaveVoices | None = None
@@ -500,6 +501,18 @@ class _Beginning(TrainerCallback):
 
     def on_train_begin(self, *told: Any, **others: Any) -> None:
         self._trainer._begin(len(others["train_dataloader"]))
+
+
+def _check_dropout(model: torch.nn.Module) -> None:
+    """Raise ConfigError where passes would be of another policy than was sampled."""
+    for name, layer in model.named_modules():
+        share = getattr(layer, "p", 0.0) if isinstance(layer, torch.nn.Dropout) else 0.0
+        if share:
+            raise ConfigError(
+                f"AipoGRPOTrainer: dropout of {share} in {name}: every pass would be of"
+                " another policy than the one that was sampled. Set"
+                " disable_dropout=True, and lora_dropout=0 of an adapter."
+            )
 
 
 def _trimmed(part: dict[str, Tensor]) -> dict[str, Tensor]:
