@@ -237,6 +237,11 @@ def test_an_environment_behind_trls_own_trainer_has_its_agents_masked(trl: Path)
         "type": "integer",
         "description": "The one.",
     }
+    # An answer is what the policy says last, and nobody else.
+    assert told["rewards_of_last_words"] == [0.0, 1.0, 0.0, 0.0]
+    # What ends a run is no reply: the policy reads nothing of it.
+    assert told["shown_of_error"] == "The episode is over."
+    assert told["raised"] == "the key is wrong: 1234"
     taken, endless = told["refusals"]
     assert taken.startswith("tool 'reset': a method of that name means something else")
     assert endless == ("tasks: those of 'toy' have no end. Say how many: tasks(512).")

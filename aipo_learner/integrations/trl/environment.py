@@ -106,12 +106,18 @@ class TRLEnvironment:
         None, which TRL leaves out, is that of an episode whose verifier failed.
 
         Args:
-            completions: Messages of each rollout; the last is its answer.
+            completions: Messages of each rollout; the last is its answer, unless an
+                agent or a tool said it: TRL leaves no message of a turn that it cut to
+                nothing.
             environments: That were played.
             columns: Of the dataset, and what else TRL tells.
+
+        Raises:
+            Exception: What an agent or a tool raised, which TRL would have shown to the
+                policy: the run cannot succeed.
         """
         return [
-            environment._finish(str(messages[-1].get("content") or ""))
+            environment._finish(_answer(messages))
             for messages, environment in zip(completions, environments, strict=True)
         ]
 
@@ -121,6 +127,7 @@ class TRLEnvironment:
         self._seed: int | None = next(self._numbers)
         self._is_over = True
         self._reward: float | None = None
+        self._error: Exception | None = None
 
     def reset(self, index: int, **row: Any) -> None:
         """Begin the task of that number, whose prompt the dataset has."""
@@ -129,6 +136,7 @@ class TRLEnvironment:
         self._seed = None
         self._is_over = False
         self._reward = None
+        self._error = None
 
     def _take_turn(self, action: Any) -> str:
         """Have the environment take a turn of the policy; return what came back."""
@@ -145,7 +153,12 @@ class TRLEnvironment:
         function = {"name": name, "arguments": json.dumps(arguments)}
         call = {"id": name, "type": "function", "function": function}
         message = {"role": "assistant", "content": None, "tool_calls": [call]}
-        observation = self._take_turn(message)
+        try:
+            observation = self._take_turn(message)
+        except Exception as error:
+            # TRL would show it to the policy and go on: `rewards` raises it.
+            self._error = error
+            self._is_over = True
         if self._is_over:
             return _IS_OVER
         try:
@@ -156,11 +169,21 @@ class TRLEnvironment:
 
     def _finish(self, answer: str) -> float | None:
         """Give the final answer, unless the episode is over; return the reward."""
+        if self._error is not None:
+            raise self._error
         self._take_turn(answer)
         # A malformed turn would be told so, but there is no other after it.
         while not self._is_over:
             self._take_turn("")
         return self._reward
+
+
+def _answer(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the policy's last words, "" if others have spoken since."""
+    last = messages[-1] if messages else {}
+    if last.get("role") != "assistant":
+        return ""
+    return str(last.get("content") or "")
 
 
 def _method(function: Mapping[str, Any]) -> Callable[..., str]:

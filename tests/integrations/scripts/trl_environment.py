@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from transformers.utils import get_json_schema
 from trl import GRPOConfig, GRPOTrainer
 
-from aipo_env import AipoError, Environment
+from aipo_env import AgentReply, AgentRequest, AipoError, ConfigError, Environment
 from aipo_learner.integrations.trl import TRLEnvironment
 from aipo_learner.policy.tiny import build_tokenizer
 
@@ -60,6 +60,43 @@ def by_hand() -> dict[str, Any]:
         "after": rollout.consult(kind="knowledge", query="mele"),
         "schemas": [get_json_schema(rollout.consult), get_json_schema(rollout.add)],
     }
+
+
+class MisconfiguredAgent:
+    """Raises what no further call of it can mend."""
+
+    agent_id = "misconfigured"
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        raise ConfigError("the key is wrong: 1234")
+
+
+def of_others_words() -> dict[str, Any]:
+    """Give rewards to rollouts that end with a tool's message, or with an error."""
+    played = TRLEnvironment.of("toy:kinds=knowledge")
+    gold = played._played.scenario.source.task("train", 0).answer
+    by_tool = {"role": "tool", "content": f"\\boxed{{{gold}}}"}
+    by_policy = {"role": "assistant", "content": f"\\boxed{{{gold}}}"}
+    told = []
+    for messages in ([by_policy, by_tool], [by_tool, by_policy], [by_tool], []):
+        rollout = played()
+        rollout.reset(index=0)
+        told += played.rewards([messages], [rollout])
+    return {"rewards_of_last_words": told}
+
+
+def failing() -> dict[str, Any]:
+    """Call what ends a run: the policy is shown nothing of it."""
+    spec = Environment(source="toy:kinds=knowledge", agents=MisconfiguredAgent())
+    played = TRLEnvironment.of(spec)
+    rollout = played()
+    rollout.reset(index=0)
+    shown = rollout.consult(kind="knowledge", query="mele")
+    try:
+        played.rewards([[{"role": "assistant", "content": ""}]], [rollout])
+    except ConfigError as error:
+        return {"shown_of_error": shown, "raised": str(error)}
+    return {"shown_of_error": shown, "raised": ""}
 
 
 def refusals() -> list[str]:
@@ -151,7 +188,7 @@ def by_trainer(folder: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    told = by_hand() | {"refusals": refusals()}
+    told = by_hand() | of_others_words() | failing() | {"refusals": refusals()}
     with tempfile.TemporaryDirectory() as folder:
         told |= by_trainer(folder)
     print(json.dumps(told), flush=True)
