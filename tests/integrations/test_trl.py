@@ -242,6 +242,8 @@ def test_an_environment_behind_trls_own_trainer_has_its_agents_masked(trl: Path)
     # What ends a run is no reply: the policy reads nothing of it.
     assert told["shown_of_error"] == "The episode is over."
     assert told["raised"] == "the key is wrong: 1234"
+    # Two rollouts on each of two processes, and two with another seed.
+    assert len(set(told["seeds"])) == 6
     taken, endless = told["refusals"]
     assert taken.startswith("tool 'reset': a method of that name means something else")
     assert endless == ("tasks: those of 'toy' have no end. Say how many: tasks(512).")

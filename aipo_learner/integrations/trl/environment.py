@@ -3,10 +3,12 @@
 import copy
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, ClassVar
 
+import numpy as np
 from datasets import Dataset
 
 from aipo_env import ConfigError, Environment, EnvironmentSpec, TurnEnv
@@ -22,6 +24,8 @@ _TYPES = {
     "object": dict,
 }
 """What Python calls the types of JSON."""
+_NUM_SEEDS = 2**63
+"""Those that an environment takes are below."""
 _IS_OVER = "The episode is over."
 
 
@@ -44,20 +48,29 @@ class TRLEnvironment:
     """
 
     _played: ClassVar[TurnEnv]
-    _numbers: ClassVar[Iterator[int]]
+    _seeds: ClassVar[Iterator[int]]
 
     @classmethod
-    def of(cls, environment: EnvironmentSpec) -> "type[TRLEnvironment]":
+    def of(cls, environment: EnvironmentSpec, seed: int = 0) -> "type[TRLEnvironment]":
         """Return the class of an environment's rollouts.
 
+        Args:
+            environment: What is played.
+            seed: The draws of agents and tools derive from it, other ones on each
+                process. A run that is resumed begins with them again, unless it has
+                another seed.
+
         Raises:
-            ConfigError: A tool has a name that means something else here.
+            ConfigError: A tool has a name that means something else here, or the seed
+                is no whole number from 0.
         """
+        if type(seed) is not int or seed < 0:
+            raise ConfigError(f"seed={seed!r} must be a whole number, 0 or more.")
         spec = Environment.of(environment).changed(Environment(codec="openai"))
         played = TurnEnv(environment=spec, observation="delta")
         scenario = played.scenario
         codec: Any = scenario.codec
-        methods: dict[str, Any] = {"_played": played, "_numbers": count()}
+        methods: dict[str, Any] = {"_played": played, "_seeds": _seeds(seed)}
         for schema in codec.functions(scenario.offered):
             function = schema["function"]
             name = function["name"]
@@ -124,7 +137,7 @@ class TRLEnvironment:
     def __init__(self) -> None:
         # Of the same tasks and agents, with an episode of its own.
         self._env = copy.copy(self._played)
-        self._seed: int | None = next(self._numbers)
+        self._seed: int | None = next(self._seeds)
         self._is_over = True
         self._reward: float | None = None
         self._error: Exception | None = None
@@ -176,6 +189,19 @@ class TRLEnvironment:
         while not self._is_over:
             self._take_turn("")
         return self._reward
+
+
+def _seeds(seed: int) -> Iterator[int]:
+    """Yield the seeds of this process's rollouts, of which no other process has one.
+
+    TRL tears its groups over processes: with equal seeds, two rollouts of a task would
+    hear the same.
+    """
+    # The launcher's: processes do not know each other yet.
+    rank = int(os.environ.get("RANK", 0))
+    num_processes = int(os.environ.get("WORLD_SIZE", 1))
+    for number in count(rank, num_processes):
+        yield int(np.random.default_rng([seed, number]).integers(_NUM_SEEDS))
 
 
 def _answer(messages: Sequence[Mapping[str, Any]]) -> str:

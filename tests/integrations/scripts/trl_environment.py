@@ -1,6 +1,7 @@
 """An environment behind TRL's environment_factory: by hand, and in GRPOTrainer."""
 
 import json
+import os
 import tempfile
 import warnings
 from importlib import resources
@@ -99,6 +100,20 @@ def failing() -> dict[str, Any]:
     return {"shown_of_error": shown, "raised": ""}
 
 
+def seeds_of_processes() -> list[int]:
+    """Return the seeds of two rollouts on each of two processes, and with another."""
+    told = []
+    for rank, seed in (("0", 0), ("1", 0), ("0", 1)):
+        os.environ.update(RANK=rank, WORLD_SIZE="2")
+        played = TRLEnvironment.of("toy:kinds=knowledge", seed=seed)
+        told += [played()._seed, played()._seed]
+    os.environ.pop("RANK")
+    os.environ.pop("WORLD_SIZE")
+    alone = TRLEnvironment.of("toy:kinds=knowledge")
+    assert [alone()._seed, alone()._seed] == [told[0], told[2]]
+    return told
+
+
 def refusals() -> list[str]:
     told = []
     try:
@@ -189,6 +204,7 @@ def by_trainer(folder: str) -> dict[str, Any]:
 
 def main() -> None:
     told = by_hand() | of_others_words() | failing() | {"refusals": refusals()}
+    told["seeds"] = seeds_of_processes()
     with tempfile.TemporaryDirectory() as folder:
         told |= by_trainer(folder)
     print(json.dumps(told), flush=True)
