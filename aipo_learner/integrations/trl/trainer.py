@@ -96,6 +96,8 @@ class AipoGRPOTrainer(GRPOTrainer):
         ConfigError: A setting cannot be used, or an argument of TRL's would do nothing.
     """
 
+    lr_scheduler: LRScheduler | None
+
     def __init__(
         self,
         model: str | PreTrainedModel,
@@ -181,7 +183,9 @@ class AipoGRPOTrainer(GRPOTrainer):
         made = super().create_scheduler(num_training_steps, optimizer)
         if is_given or not isinstance(made, LambdaLR):
             return made
-        shares = [partial(_one_ahead, share) for share in made.lr_lambdas]
+        shares: list[Callable[[int], float]] = [
+            partial(_one_ahead, share) for share in made.lr_lambdas
+        ]
         self.lr_scheduler = LambdaLR(made.optimizer, shares)
         return self.lr_scheduler
 
