@@ -306,6 +306,10 @@ def _evaluate(options: EvalOptions, console: Console) -> None:
         measure_task_sets(sampler, options, console, model)
 
 
+_OF_WEIGHTS = ("trust_remote_code", "chat", "sampler", "num_threads")
+"""Options of `aipo eval` about a policy whose weights are loaded."""
+
+
 def _endpoint_options(policy: str) -> dict[str, Any] | None:
     """Return the options of a policy behind an endpoint; None where it is none."""
     is_spec = policy.lstrip().startswith("{") or policy.startswith("openai:")
@@ -326,7 +330,18 @@ def _endpoint_options(policy: str) -> dict[str, Any] | None:
 def _evaluate_endpoint(
     endpoint: dict[str, Any], options: EvalOptions, console: Console
 ) -> None:
-    """Measure a policy behind an endpoint."""
+    """Measure a policy behind an endpoint.
+
+    Raises:
+        ConfigError: An option is given that is about weights on this machine.
+    """
+    plain = EvalOptions()
+    for name in _OF_WEIGHTS:
+        if getattr(options, name) != getattr(plain, name):
+            raise ConfigError(
+                f"eval: {name} means nothing for a policy behind an endpoint, which has"
+                " its weights and its template there. Leave it out."
+            )
     from aipo_learner.evaluation.task_sets import measure_task_sets
     from aipo_learner.run.progress import say
     from aipo_learner.samplers.endpoint import endpoint_sampler

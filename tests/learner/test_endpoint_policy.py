@@ -134,6 +134,23 @@ def test_policies_that_are_none(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--num-threads", "1"], "num_threads"),
+        (["--sampler", "vllm"], "sampler"),
+        (["--trust-remote-code"], "trust_remote_code"),
+        (["--chat-template", "mine.jinja"], "chat"),
+    ],
+)
+def test_options_about_weights_are_refused(
+    capsys: pytest.CaptureFixture, words: list[str], name: str
+):
+    policy = "openai:mine@http://127.0.0.1:9/v1"
+    assert main(["eval", "--policy", policy, "--tasks", "shipped:math", *words]) == 2
+    assert f"eval: {name} means nothing for a policy" in capsys.readouterr().err
+
+
 def test_an_endpoint_cannot_be_trained(capsys: pytest.CaptureFixture):
     words = ["train", "--policy", "openai:mine@http://127.0.0.1:9/v1"]
     assert main([*words, "--environment", "shipped:math"]) == 2
