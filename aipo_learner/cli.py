@@ -352,7 +352,8 @@ def _evaluate_endpoint(
     policy = sampler.policy
     say(console, f"policy: {policy.name} at {policy.url or 'its endpoint'}, asked once")
     run_sync(policy.check())
-    measure_task_sets(sampler, options, console)
+    # Few at once: what was paid for is lost with the process until it is kept.
+    measure_task_sets(sampler, options, console, at_once=policy.concurrency)
 
 
 @dataclass(frozen=True, kw_only=True)

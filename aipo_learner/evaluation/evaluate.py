@@ -32,7 +32,7 @@ _INTERVAL_QUANTILES = (0.025, 0.975)
 """Bounds of a 95 % interval."""
 _NUM_POWERS = 9
 """Powers of two for which pass@k is given: up to 256."""
-_SESSIONS_AT_ONCE = 512
+SESSIONS_AT_ONCE = 512
 """Episodes of one wave: all of them are open at once, so that memory bounds it."""
 _TASKS_OF_AN_ENDLESS_SOURCE = 96
 """Where no number is asked for, and there are always more."""
@@ -214,6 +214,7 @@ def evaluate(
     seed: int,
     kept: SampleFile | None = None,
     progress: Progress = SILENT,
+    at_once: int = SESSIONS_AT_ONCE,
 ) -> tuple[Scores, list[Episode]]:
     """Sample held-out tasks; return the scores and the first episode of each task.
 
@@ -231,6 +232,7 @@ def evaluate(
         kept: Where every sample is kept, and what is there already is not played again;
             nowhere if None. Of the first episodes, those that are played are returned.
         progress: Says how far the episodes are.
+        at_once: Episodes played side by side; after so many, samples are kept.
     """
     available = scenario.source.num_tasks("test")
     # An endless source has no number of its own.
@@ -249,10 +251,7 @@ def evaluate(
     ]
     if kept:
         jobs = [job for job in jobs if not tally.has(kept, job, aided=aided)]
-    chunks = [
-        jobs[start : start + _SESSIONS_AT_ONCE]
-        for start in range(0, len(jobs), _SESSIONS_AT_ONCE)
-    ]
+    chunks = [jobs[start : start + at_once] for start in range(0, len(jobs), at_once)]
     whose = "aided" if aided else "alone"
     num_mine = sum(len(share(chunk)) for chunk in chunks)
     meter = RolloutMeter(f"evaluation {whose}", sampler, num_mine)

@@ -27,7 +27,11 @@ from aipo_env import (
     tasks_digest,
     write_anew,
 )
-from aipo_learner.evaluation.evaluate import dependence_gap, evaluate
+from aipo_learner.evaluation.evaluate import (
+    SESSIONS_AT_ONCE,
+    dependence_gap,
+    evaluate,
+)
 from aipo_learner.evaluation.samples import SampleFile
 from aipo_learner.evaluation.trained_tasks import check_not_trained_on
 from aipo_learner.policy.fitness import check_context
@@ -46,6 +50,7 @@ def measure_task_sets(
     options: EvalOptions,
     console: Console,
     model: PreTrainedModel | None = None,
+    at_once: int = SESSIONS_AT_ONCE,
 ) -> dict[str, dict[str, Any]]:
     """Measure the policy on each set, print a table, and return the scores by set.
 
@@ -57,6 +62,7 @@ def measure_task_sets(
         console: For the table.
         model: The policy's, whose context the rules of the sets must fit; None if it is
             not known.
+        at_once: Episodes played side by side, after which samples are kept.
 
     Raises:
         ConfigError, DataError: Before anything is sampled, when a set cannot be read,
@@ -87,7 +93,7 @@ def measure_task_sets(
                     folder = folders[name]
                     kept = _open_samples(folder, name, scenario, options, console)
                 progress.begin(name)
-                scores = _measure(sampler, scenario, options, kept, progress)
+                scores = _measure(sampler, scenario, options, kept, progress, at_once)
                 results[name] = {**scores, "settings": {"tasks": name, **settings}}
                 # Now and not in the end: a set may take hours, and the next may fail.
                 if options.out:
@@ -215,6 +221,7 @@ def _measure(
     options: EvalOptions,
     kept: SampleFile | None,
     progress: Progress,
+    at_once: int,
 ) -> dict[str, Any]:
     """Return the scores on one set."""
     unaided, _ = evaluate(
@@ -226,6 +233,7 @@ def _measure(
         seed=options.seed,
         kept=kept,
         progress=progress,
+        at_once=at_once,
     )
     result: dict[str, Any] = {"unaided": unaided.to_dict()}
     if not options.aided:
@@ -239,6 +247,7 @@ def _measure(
         seed=options.seed,
         kept=kept,
         progress=progress,
+        at_once=at_once,
     )
     result["aided"] = aided.to_dict()
     result["dependence_gap"] = dependence_gap(unaided, aided)
