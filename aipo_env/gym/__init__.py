@@ -26,12 +26,13 @@ _SUBJECTS = {
 class FaceOptions(EnvOptions, total=False):
     """The arguments of both faces, beside those of `EpisodeEnv`.
 
-    `observation` is the turn environment's, the others the token environment's.
+    `tokenizer` is of both, `observation` the turn environment's, the others the token
+    environment's.
     """
 
+    tokenizer: str
     window: int
     obs: ObservationForm
-    tokenizer: str
     observation: Observation
 
 

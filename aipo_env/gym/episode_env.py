@@ -6,7 +6,7 @@ No rule of the dialogue is here; `Session` and `Dialogue` hold them.
 import copy
 import inspect
 from collections.abc import Coroutine, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypedDict, TypeVar, get_args
 
 import gymnasium as gym
@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
 from aipo_env.episode import Episode
-from aipo_env.errors import ConfigError, check_choice, suggest, whole
+from aipo_env.errors import ConfigError, check_choice, shown, suggest, whole
 from aipo_env.event_loop import run_sync
 from aipo_env.records import Message, Split, StopReason
 from aipo_env.rollout.drive import begin
@@ -68,6 +68,25 @@ class EnvOptions(TypedDict, total=False):
     render_mode: str | None
 
 
+@dataclass(frozen=True)
+class EpisodeChoice:
+    """What the options of `reset` choose for one episode.
+
+    Args:
+        index: The task, by its number in the split; None: the next of the series.
+        split: Training or held-out tasks.
+        aided: Whether the policy is told of the agents and may consult.
+    """
+
+    index: int | None
+    split: Split
+    aided: bool
+
+
+RESET_OPTIONS = tuple(EpisodeChoice.__dataclass_fields__)
+"""The names of what `reset(options=…)` takes."""
+
+
 class RenderModeError(ConfigError, TypeError):
     """A mode there is not.
 
@@ -99,7 +118,9 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     `pool` of `gymnasium.make` are merged with those that the id registers.
     `reset(seed=s)` and the resets after it play the episodes of an `EpisodeRunner` of
     that seed, one after another; without any seed, those of a seed drawn from
-    `np_random`. `reset(options={"index": n})` plays task n instead.
+    `np_random`. Options of `reset` hold for one episode: `{"index": n}` plays task n
+    instead, `{"split": "test"}` a task of that split, `{"aided": False}` without
+    agents.
 
     An environment can be pickled; what comes back has no running episode. `copy.copy`
     and `copy.deepcopy` share its tasks and agents, and the latter copies the running
@@ -222,6 +243,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         self.tokenizer: Tokenizer = ByteTokenizer()
         self._session: Session | None = None
         self._voice = TextVoice()
+        self._new: list[Message] = []
         self._is_over = True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -242,6 +264,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         vars(twin).update(vars(self))
         twin._session = None
         twin._voice = TextVoice()
+        twin._new = []
         twin._is_over = True
         return twin
 
@@ -258,6 +281,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
                 " one."
             )
         shared = [self.scenario, *vars(self.scenario).values(), self.environment]
+        shared.append(self.tokenizer)
         # What stands in the memo is taken for copied already.
         memo.update({id(part): part for part in shared})
         twin = object.__new__(type(self))
@@ -267,24 +291,31 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[ObsT, dict[str, Any]]:
-        """Start an episode; `options={"index": n}` chooses the task. Waits for nothing.
+        """Start an episode. Waits for nothing.
+
+        Args:
+            seed: Begins the series of episodes of that seed.
+            options: "index", "split" and "aided" of this episode alone.
 
         Raises:
             ConfigError: The seed is no whole number from 0 to 2**63 - 1, or an option
-                is unknown.
+                is unknown or cannot be used.
         """
         if seed is not None:
             seed = whole("reset: seed", seed, 0, MAX_SEED)
+        chosen = self._chosen(options or {})
         super().reset(seed=seed)
         if seed is not None or self._series is None:
             # A series goes on over resets without a seed.
             self._series = self._drawn_series() if seed is None else seed
             self._position = 0
         self._end_tools()
-        num_tasks = self.scenario.source.num_tasks(self.split)
-        index = _chosen_index(options or {}, num_tasks)
         self._session = self.scenario.rollout(
-            self.split, self._series, self._position, index=index, aided=self.aided
+            chosen.split,
+            self._series,
+            self._position,
+            index=chosen.index,
+            aided=chosen.aided,
         )
         self._voice = TextVoice(self.tokenizer)
         self._position += 1
@@ -311,6 +342,29 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         if work is not None:
             run_sync(work)
         return self._result()
+
+    def _chosen(self, options: Mapping[str, Any]) -> EpisodeChoice:
+        """Return what the options of `reset` choose.
+
+        Raises:
+            ConfigError: One is unknown, of a wrong type or out of range.
+        """
+        for name in options:
+            check_choice("reset: option", name, RESET_OPTIONS)
+        split = options.get("split")
+        if split is None:
+            split = self.split
+        check_choice("reset: split", split, get_args(Split))
+        aided = options.get("aided")
+        if aided is None:
+            aided = self.aided
+        if not isinstance(aided, bool):
+            raise ConfigError(f"reset: aided={shown(aided)} must be true or false.")
+        index = options.get("index")
+        if index is not None:
+            num_tasks = self.scenario.source.num_tasks(split)
+            index = whole("reset: index", index, 0, (num_tasks or MAX_TASKS) - 1)
+        return EpisodeChoice(index, split, aided)
 
     def _drawn_series(self) -> int:
         """Draw the seed of a series of episodes from the environment's generator."""
@@ -396,7 +450,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         self._is_over = False
         self._num_shown = 0
         self._earned = 0.0
-        self._new: list[Message] = []
+        self._new = []
         self._facts: dict[str, Any] = {}
 
     def _note(self) -> None:
@@ -462,18 +516,3 @@ def _so_far(session: Session) -> Episode:
     episode = cancelled.episode()
     task = replace(episode.task, answer="(not told before the end)")
     return replace(episode, task=task)
-
-
-def _chosen_index(options: Mapping[str, Any], size: int | None) -> int | None:
-    """Return the task that the options of `reset` choose; None if they choose none.
-
-    Args:
-        size: How many tasks there are; None: without end.
-    """
-    for name in options:
-        check_choice("reset: option", name, ("index",))
-    index = options.get("index")
-    if index is None:
-        return None
-    last = (size or MAX_TASKS) - 1
-    return whole("reset: index", index, 0, last)

@@ -117,8 +117,8 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._plain_mask = np.ones(num_tokens, np.int8)
         self._plain_mask[list(self._macro_ids)] = 0
         self._stops: tuple[str, ...] = ()
-        # By token, because it is asked in every step and decoding takes long. A
-        # scenario's stop strings are the same in all its episodes.
+        # By token, because it is asked in every step and decoding takes long. An
+        # episode without agents may have other stop strings than one with them.
         self._may_stop = cache(self._closes_stop)
         self._allow(self._plain_mask)
 
@@ -169,7 +169,9 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         self._authors.append(Author.POLICY)
         is_end = token_id == self.tokenizer.end_id
         # The first question is cheap and mostly answered by no.
-        is_ended = is_end or (self._may_stop(token_id) and self._has_stop())
+        is_ended = is_end or (
+            self._may_stop(token_id, self._stops) and self._has_stop()
+        )
         if is_ended or len(self._turn) >= self._limit:
             turn = self._turn
             self._turn = []
@@ -200,10 +202,10 @@ class TokenEnv(EpisodeEnv[Any, np.int64]):
         macro_ids = self.tokenizer.macro_ids
         return [macro_ids[kind] for kind in macro_ids if dialogue.may_consult(kind)]
 
-    def _closes_stop(self, token_id: int) -> bool:
-        """Return whether a stop string can end in this token."""
+    def _closes_stop(self, token_id: int, stops: tuple[str, ...]) -> bool:
+        """Return whether one of the stop strings can end in this token."""
         text = self.tokenizer.decode([token_id])
-        return any(stop[-1] in text for stop in self._stops)
+        return any(stop[-1] in text for stop in stops)
 
     def _has_stop(self) -> bool:
         """Return whether the policy ended its turn, as a sampler would have it end.

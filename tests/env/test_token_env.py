@@ -1,5 +1,6 @@
 """`AIPO-Toy-v0`: one action is one token, and the tokenizer behind it."""
 
+import copy
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -458,3 +459,22 @@ def runs(tokens: TokenRecord, author: Author) -> list[list[int]]:
     return [
         [int(token_id) for _, token_id in run] for is_author, run in found if is_author
     ]
+
+
+def test_an_episode_without_agents_stops_at_no_call_beside_one_with_them():
+    aided = TokenEnv(window=64)
+    alone = copy.copy(aided)
+    aided.reset(seed=1, options={"index": 0})
+    alone.reset(seed=1, options={"index": 0, "aided": False})
+    turn = list(b"<knowledge>mele</knowledge>")
+    for token_id in turn:
+        asked, told = aided.step(token_id)[4], alone.step(token_id)[4]
+    assert (asked["turn"], asked["consults_used"]) == (1, 1)
+    assert (told["turn"], told["consults_used"]) == (0, 0)
+    assert not alone.action_masks()[257:].any()
+    # The other way round, too: what one remembers of tokens is not the other's.
+    aided.reset(options={"index": 0, "aided": False})
+    alone.reset(options={"index": 0})
+    for token_id in turn:
+        told, asked = aided.step(token_id)[4], alone.step(token_id)[4]
+    assert (asked["turn"], told["turn"]) == (1, 0)

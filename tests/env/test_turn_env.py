@@ -396,6 +396,70 @@ def test_bad_options_of_reset_are_named(options: dict):
         TurnEnv().reset(options=options)
 
 
+def test_an_episode_may_be_of_another_split_and_without_agents():
+    env = TurnEnv(observation="delta")
+    observation, info = env.reset(options={"index": 3, "split": "test"})
+    assert info["task_id"] == "toy-0-test-3"
+    assert observation.startswith("Solve. You may consult.")
+    observation, info = env.reset(options={"index": 3, "aided": False})
+    assert (info["task_id"], env.stop_strings) == ("toy-0-train-3", ())
+    assert observation.startswith("Solve.\n")
+    assert env.step(ASK)[4]["episode_record"].aided is False
+    # Only that one episode.
+    observation, info = env.reset(options={"index": 3})
+    assert (info["task_id"], len(env.stop_strings)) == ("toy-0-train-3", 3)
+    unaided = TurnEnv(observation="delta", aided=False)
+    assert "You may consult" in unaided.reset(options={"aided": True})[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"split": "dev"}, "reset: split='dev'. Valid: test, train."),
+        ({"aided": "no"}, "reset: aided='no' must be true or false."),
+        ({"aided": 0}, "reset: aided=0 must be true or false."),
+    ],
+)
+def test_a_split_or_aid_that_there_is_not_is_named(options: dict, told: str):
+    env = TurnEnv()
+    env.reset(seed=4)
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        env.reset(options=options)
+
+
+def test_new_messages_say_who_wrote_what():
+    env = TurnEnv()
+    assert env.new_messages == ()
+    env.reset(options={"index": 0})
+    assert [message.role for message in env.new_messages] == ["system", "user"]
+    env.step(ASK)
+    [message] = env.new_messages
+    assert [(span.text, span.author) for span in message.spans] == [
+        ('<reply from="knowledge">', Author.ENV),
+        ("mele=#78#25;", Author.AGENT),
+        ("</reply>", Author.ENV),
+    ]
+    assert copy.copy(env).new_messages == ()
+    env.step("\\boxed{1}")
+    assert env.new_messages == ()
+
+
+def test_limits_count_tokens_of_the_tokenizer_that_is_named():
+    pytest.importorskip("tiktoken")
+    limits = {"max_policy_tokens": 60}
+    text = "Let us think about what it is, and then about it again. " * 2
+    for tokenizer, reason in (("byte", "max_sampled_tokens"), ("tiktoken:aipo", None)):
+        env = start(tokenizer=tokenizer, rules=limits)
+        stop_reason = env.step(text)[4]["stop_reason"]
+        assert stop_reason == (reason or "no_answer")
+        assert text in env.action_space or tokenizer == "byte"
+    twin = pickle.loads(pickle.dumps(env.unwrapped))
+    twin.reset(options={"index": 0})
+    assert twin.step(text)[4]["stop_reason"] == "no_answer"
+    with pytest.raises(ConfigError, match="tokenizer: 'words' is unknown"):
+        TurnEnv(tokenizer="words")
+
+
 def call(name: str, arguments: dict) -> dict:
     """An OpenAI assistant message with one call."""
     function = {"name": name, "arguments": json.dumps(arguments)}

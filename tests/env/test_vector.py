@@ -402,7 +402,10 @@ def test_closing_cancels_what_was_sent():
             "reset_mask=\\[True, False\\] must be bool\\[2\\]",
         ),
         ({"options": {"reset_mask": np.zeros(2, bool)}}, "true somewhere"),
-        ({"options": {"nonsense": 1}}, "reset: option='nonsense'. Valid: index"),
+        (
+            {"options": {"nonsense": 1}},
+            "reset: option='nonsense'. Valid: aided, index, split",
+        ),
     ],
 )
 def test_resets_that_cannot_be_honoured_are_refused(
