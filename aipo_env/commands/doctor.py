@@ -12,6 +12,7 @@ from aipo_env.commands.extras import EXTRAS, how_to_install
 from aipo_env.commands.table import COMMANDS
 from aipo_env.event_loop import run_sync
 from aipo_env.sandboxes.self_test import survey
+from aipo_env.tools.mcp_tools import mcp_fault
 
 _GIB = 2**30
 _MODEL = ("torch", "transformers", "safetensors")
@@ -47,6 +48,9 @@ def doctor() -> None:
         rows[name] = _version(name)
     for name, extra in EXTRAS.items():
         rows[f"[{name}]"] = f"{_installed(extra.packages)}  ({extra.use})"
+    # In another version it is there, and cannot be used.
+    if mcp_fault() and not _missing(["mcp"]):
+        rows["[mcp]"] = mcp_fault()
     rows["GPU"] = "nvidia-smi found" if has_gpu else "none found (no nvidia-smi)"
     rows |= run_sync(survey())
     rows["OPENAI_API_KEY"] = "set" if has_key else "not set"

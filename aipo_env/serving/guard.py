@@ -29,12 +29,20 @@ REFUSED = 1008
 """The same: a rule of ours was broken."""
 CROWDED = 1013
 """The same, registered with IANA: try again later."""
+_MAX_BODY_BYTES = 2**24
+"""Of a request over HTTP; messages of a WebSocket uvicorn holds to as many."""
 _UNAUTHORIZED = 401
 """Status of HTTP (RFC 9110): who asks has not shown who it is."""
 _FORBIDDEN = 403
 """Status of HTTP: it may not."""
+_LENGTH_REQUIRED = 411
+"""Status of HTTP: how long the body is has to be said before it comes."""
+_TOO_LARGE = 413
+"""Status of HTTP: the body is longer than what is read."""
 _MISDIRECTED = 421
 """Status of HTTP: the request was meant for another server."""
+_MAX_LENGTH_DIGITS = 20
+"""Digits of a length that is read as a number."""
 _TOKEN_BYTES = 24
 
 
@@ -115,6 +123,10 @@ class Guard:
             # Takes the same time wherever the two differ, so that time tells nothing.
             if not hmac.compare_digest(token.encode(), self.token.encode()):
                 return _UNAUTHORIZED
+        if b"transfer-encoding" in headers:
+            return _LENGTH_REQUIRED
+        if not _is_short(headers.get(b"content-length", "0")):
+            return _TOO_LARGE
         return 0
 
     def _is_own(self, origin: str, host: str) -> bool:
@@ -199,6 +211,13 @@ class _Visit:
                 await self.inner_send(message)
         except TimeoutError:
             raise OSError(f"nothing was read for {self.idle_s:g} s") from None
+
+
+def _is_short(length: str) -> bool:
+    """Return whether a header says that a body may be read."""
+    # Python reads no number of thousands of digits.
+    is_number = length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS
+    return is_number and int(length) <= _MAX_BODY_BYTES
 
 
 def called_name(address: str) -> str:

@@ -4,24 +4,23 @@ The commands are `aipo serve --mcp` and `aipo serve --openenv`. Each client has 
 episodes, which no other reaches, and its own budget of consultations.
 """
 
-import asyncio
-import copy
 import os
-import secrets
+import re
 import sys
-import time
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional
 
 from aipo_env.errors import ConfigError, check_number, check_whole
-from aipo_env.event_loop import run_sync
 from aipo_env.flags import environment_named
 from aipo_env.gym.turn_env import TurnEnv
 from aipo_env.records import Split
-from aipo_env.rollout.environment import Environment
+from aipo_env.rollout.environment import Environment, RuleSettings
+from aipo_env.serving.by_mcp import mcp_server
+from aipo_env.serving.by_openenv import openenv_app
+from aipo_env.serving.episodes import Offer, check_split
 from aipo_env.serving.guard import (
     LOOPBACK,
     Guard,
@@ -32,14 +31,16 @@ from aipo_env.serving.guard import (
 
 TOKEN_VARIABLE = "AIPO_SERVE_TOKEN"
 """The environment variable with the token that requests must show."""
-MAX_EPISODES = 64
-"""Episodes of a client that run at once; the one that has rested longest is dropped."""
+SERVED_POLICY_TOKENS = 32_768
+"""Tokens that a policy may write in an episode, unless the environment limits them:
+policies of others think at length.
+"""
+SERVED_CONTEXT_TOKENS = 65_536
+"""Tokens of a whole episode, likewise."""
+BYTES_PER_TOKEN = 4
+"""Bytes of UTF-8 that a token of a language model is taken for."""
 _MAX_IDLE_S = 1e9
 """The longest silence that can be asked for: thirty years."""
-_MAX_SHOWN_CHARS = 64
-"""What a message repeats of an id that a client made up."""
-_RESULT = ("observation", "reward", "terminated", "truncated", "info")
-"""The names of what `step` of an environment returns, in order."""
 _Flag = Annotated[bool, FlagCreatePairsOff]
 
 
@@ -49,7 +50,8 @@ def serve(
     openenv: _Flag = False,
     stdio: _Flag = False,
     environment: Environment = Environment(),  # noqa: B008
-    aided: bool = True,
+    tokenizer: str = "byte",
+    unaided: _Flag = False,
     split: Split = "train",
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -60,8 +62,9 @@ def serve(
 ) -> None:
     """Offer an environment to others' policies, turn by turn, by MCP or OpenEnv.
 
-    Limits of tokens count bytes of UTF-8: raise --environment.rules.max-policy-tokens
-    and .max-context-tokens for policies that think at length.
+    A policy may write 32,768 tokens in an episode of 65,536, four bytes of UTF-8 to a
+    token, unless the environment has other limits; what they count is told at the
+    start.
 
     Args:
         name: What is played: an id, behind "package:" if another package registers it,
@@ -71,8 +74,11 @@ def serve(
         stdio: With --mcp: over standard input and output, for a client that starts this
             command.
         environment: Single fields of it; --source, --agents and --reward for short.
-        aided: Whether the policies may consult.
-        split: Training or held-out tasks.
+        tokenizer: What limits of tokens count: "byte", bytes of UTF-8;
+            "tiktoken:ENCODING"; "hf:FOLDER_OR_ID", best the policies' own.
+        unaided: Offer no agents, whatever a client asks for; else it may choose for
+            each episode.
+        split: Training or held-out tasks, for clients that do not choose.
         host: The address to listen on. For any that other machines reach, requests must
             show a token: the one in the environment variable AIPO_SERVE_TOKEN, or one
             that is made and told at the start.
@@ -96,22 +102,35 @@ def serve(
             )
     if mcp == openenv:
         raise ConfigError("serve: choose --mcp or --openenv.")
+    if stdio and openenv:
+        raise ConfigError("serve: --stdio is for --mcp alone.")
+    played = environment_named(name, environment)
     env = TurnEnv(
-        environment=environment_named(name, environment),
+        environment=with_limits(played, tokenizer),
+        tokenizer=tokenizer,
         split=split,
-        aided=aided,
+        aided=not unaided,
         observation="delta",
     )
-    if stdio:
-        mcp_server(env, max_consults).run("stdio")
-        return
+    check_split(env, split)
+    counted = _counted(env, tokenizer)
+    description = f"{_description(env)} {counted}"
+    offer = Offer(env, public_name(played), description, max_consults)
+    our_version = version("aipo-rl")
     if openenv:
-        app = openenv_app(env, max_consults, max_sessions)
+        app = openenv_app(offer, version=our_version, max_sessions=max_sessions)
         address = f"OpenEnv server: http://{host}:{port}"
     else:
+        server = mcp_server(
+            offer, version=our_version, idle_s=idle_s, max_clients=max_sessions
+        )
+        if stdio:
+            print(counted, file=sys.stderr)
+            server.run("stdio")
+            return
         from mcp.server.transport_security import TransportSecuritySettings
 
-        app = mcp_server(env, max_consults, idle_s).streamable_http_app(
+        app = server.streamable_http_app(
             host=host,
             session_idle_timeout=idle_s,
             max_sessions=max_sessions,
@@ -125,11 +144,62 @@ def serve(
 
     token = _token(host)
     print(f"{address}{_token_note(token)}", file=sys.stderr)
+    print(counted, file=sys.stderr)
     names: tuple[str, ...] = allow_host
     if is_loopback(host):
         names = (*LOOPBACK, host, *allow_host)
     guard = Guard(app, names, token, idle_s, max_sessions)
     uvicorn.run(guard, host=host, port=port, log_level="warning")
+
+
+def with_limits(environment: Environment, tokenizer: str) -> Environment:
+    """Return an environment with limits of tokens where it has none of its own."""
+    scale = BYTES_PER_TOKEN if tokenizer == "byte" else 1
+    limits = RuleSettings(
+        max_policy_tokens=SERVED_POLICY_TOKENS * scale,
+        max_context_tokens=SERVED_CONTEXT_TOKENS * scale,
+    )
+    return Environment(rules=limits).changed(environment.resolved())
+
+
+def public_name(environment: Environment) -> str:
+    """Return what clients call an environment: its id or its source.
+
+    One part of an address, and no folder of this machine: `file:data/tasks.jsonl` is
+    `tasks.jsonl`, and options are left out.
+    """
+    spec = environment.source
+    if isinstance(spec, Mapping) and not environment.id:
+        name = str(spec.get("type", ""))
+    else:
+        name = environment.name
+    bare = name.partition(",")[0].replace("\\", "/").rpartition("/")[2]
+    return re.sub(r"[^\w.:=+ -]", "", bare).strip() or "environment"
+
+
+def _description(env: TurnEnv) -> str:
+    """Return what clients are told of an environment."""
+    offered = ", ".join(env.scenario.offered) if env.aided else ""
+    tools = ", ".join(env.scenario.toolbox.names)
+    rules = env.scenario.rules
+    return (
+        "Turns of text on tasks whose answers are verified."
+        f" Agents that may be consulted: {offered or 'none'}. Tools: {tools or 'none'}."
+        f" At most {rules.max_turns} turns."
+    )
+
+
+def _counted(env: TurnEnv, tokenizer: str) -> str:
+    """Return the limits of tokens, and what they count."""
+    # Clients are told, too: no folder of this machine.
+    unit = f"tokens of {tokenizer.rpartition('/')[2]}"
+    if tokenizer == "byte":
+        unit = f"bytes of UTF-8 (about {BYTES_PER_TOKEN} to a token)"
+    rules = env.scenario.rules
+    return (
+        f"An episode may have {rules.max_context_tokens:,} {unit}, of which the policy"
+        f" writes {rules.max_policy_tokens:,} at most."
+    )
 
 
 def _users_token() -> str:
@@ -152,213 +222,3 @@ def _token_note(token: str) -> str:
     # A token of the user's is no secret of ours to print: terminals are logged.
     shown = f"${TOKEN_VARIABLE}" if token == _users_token() else token
     return f", with Authorization: Bearer {shown}"
-
-
-@dataclass
-class Allowance:
-    """How many consultations a client may still have.
-
-    Args:
-        num_left: So many; below 0 where the last turn had more than were left.
-        lock: Held while one of the client's turns is answered: of turns side by side,
-            each would begin within the budget.
-    """
-
-    num_left: int
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def check(self) -> None:
-        """Raise ConfigError when none is left."""
-        if self.num_left <= 0:
-            raise ConfigError(
-                "this client's budget of consultations is spent (--max-consults)."
-            )
-
-    async def charged_turn(self, env: TurnEnv, text: str) -> dict[str, Any]:
-        """Take a turn, and book what it consulted, however it ends.
-
-        Raises:
-            ConfigError: No consultation is left.
-        """
-        async with self.lock:
-            self.check()
-            before = env.num_consults
-            try:
-                return await step_by_name(env, text)
-            finally:
-                self.num_left -= env.num_consults - before
-
-
-@dataclass(eq=False)
-class _Client:
-    """One client of the MCP server.
-
-    Args:
-        allowance: Its budget.
-        resting: Its episodes that wait for a turn, by id; the one that has waited
-            longest comes first.
-        last: When it asked for something last, on the monotonic clock.
-    """
-
-    allowance: Allowance
-    resting: OrderedDict[str, TurnEnv] = field(default_factory=OrderedDict)
-    last: float = field(default_factory=time.monotonic)
-
-    async def leave(self, most: int = 0) -> None:
-        """Drop the episodes that have waited longest, all but so many."""
-        while len(self.resting) > most:
-            _, env = self.resting.popitem(last=False)
-            await env.leave()
-
-
-def mcp_server(env: TurnEnv, max_consults: int = 1_000, idle_s: float = 600.0) -> Any:
-    """Return an MCP server whose tools play copies of an environment."""
-    from mcp.server import MCPServer
-    from mcp.server.mcpserver.context import Context
-    from mcp.server.mcpserver.exceptions import ToolError
-
-    clients: dict[str, _Client] = {}
-
-    async def find_client(ctx: Context) -> _Client:
-        """Return the client of a request, and forget those that are silent."""
-        now = time.monotonic()
-        # Twice as long as the server keeps a session without a request.
-        silent = [
-            name for name, client in clients.items() if now - client.last > 2 * idle_s
-        ]
-        for name in silent:
-            await clients.pop(name).leave()
-        client = clients.setdefault(_client_id(ctx), _Client(Allowance(max_consults)))
-        client.last = now
-        return client
-
-    # The docstrings of the two below are what clients are told of the tools.
-
-    async def reset(
-        ctx: Context, seed: int | None = None, index: int | None = None
-    ) -> dict[str, Any]:
-        """Start an episode, of a seed or of a task's index: its id, and the problem."""
-        client = await find_client(ctx)
-        own_env = copy.copy(env)
-        name = secrets.token_hex(16)  # which no other client guesses
-        options = {} if index is None else {"index": index}
-        try:
-            client.allowance.check()
-            observation, info = own_env.reset(seed=seed, options=options)
-        except ConfigError as error:
-            raise ToolError(str(error)) from None
-        client.resting[name] = own_env
-        await client.leave(MAX_EPISODES)
-        return {"episode": name, "observation": observation, "info": info}
-
-    async def step(ctx: Context, episode: str, text: str) -> dict[str, Any]:
-        """Take a turn in an episode; one without a call is the final answer.
-
-        The reward comes with the last turn.
-        """
-        client = await find_client(ctx)
-        # An episode whose turn is being answered takes no other.
-        own_env = client.resting.pop(episode, None)
-        if own_env is None:
-            raise ToolError(
-                f"there is no episode {episode[:_MAX_SHOWN_CHARS]!r} that waits for a"
-                " turn; call reset"
-            )
-        try:
-            result = await client.allowance.charged_turn(own_env, text)
-        except ConfigError as error:
-            await own_env.leave()
-            raise ToolError(str(error)) from None
-        except BaseException:
-            # The client may have gone; its episode goes too.
-            await own_env.leave()
-            raise
-        if not result["terminated"] and not result["truncated"]:
-            client.resting[episode] = own_env
-        return result
-
-    server = MCPServer(
-        "aipo", instructions="Call reset, then step until terminated or truncated."
-    )
-    server.tool()(reset)
-    server.tool()(step)
-    return server
-
-
-def _client_id(ctx: Any) -> str:
-    """Return what names the client of a request: the id of its session."""
-    request = getattr(ctx.request_context, "request", None)
-    if request is None:
-        return ""  # it talks over standard input, so it is the only one
-    session_id: str = request.headers.get("mcp-session-id", "")
-    return session_id
-
-
-def openenv_app(env: TurnEnv, max_consults: int = 1_000, max_sessions: int = 64) -> Any:
-    """Return an OpenEnv server whose every session plays a copy of an environment."""
-    from openenv.core.env_server.http_server import create_fastapi_app
-    from openenv.core.env_server.interfaces import Environment
-    from openenv.core.env_server.types import Action, Observation, State
-
-    class Turn(Action):  # type: ignore[misc]
-        text: str
-
-    class Seen(Observation):  # type: ignore[misc]
-        text: str
-        terminated: bool = False
-        truncated: bool = False
-        info: dict[str, Any] = {}  # noqa: RUF012
-
-    class Served(Environment):  # type: ignore[misc]
-        SUPPORTS_CONCURRENT_SESSIONS = True
-
-        def __init__(self) -> None:
-            super().__init__()
-            self._env = copy.copy(env)
-            self._state = State()
-            self._allowance = Allowance(max_consults)
-
-        def reset(
-            self, seed: int | None = None, episode_id: str | None = None, **options: Any
-        ) -> Seen:
-            self._allowance.check()
-            text, info = self._env.reset(seed=seed, options=options)
-            name = episode_id or secrets.token_hex(8)
-            self._state = State(episode_id=name, step_count=0)
-            return Seen(text=text, info=info)
-
-        def step(
-            self, action: Turn, timeout_s: float | None = None, **options: Any
-        ) -> Seen:
-            return run_sync(self.step_async(action))
-
-        async def step_async(
-            self, action: Turn, timeout_s: float | None = None, **options: Any
-        ) -> Seen:
-            result = await self._allowance.charged_turn(self._env, action.text)
-            self._state.step_count += 1
-            is_over = result["terminated"] or result["truncated"]
-            text = result.pop("observation")
-            return Seen(text=text, done=is_over, **result)
-
-        def close(self) -> None:
-            run_sync(self._env.leave())
-
-        @property
-        def state(self) -> State:
-            return self._state
-
-    # One more than the guard lets in: at its limit it is for the guard to say so.
-    return create_fastapi_app(Served, Turn, Seen, max_concurrent_envs=max_sessions + 1)
-
-
-async def step_by_name(env: TurnEnv, text: str) -> dict[str, Any]:
-    """Take one turn, and return what `step` of the environment returns, by name."""
-    # `step` itself waits, and so would hold up the event loop that this runs in.
-    work = env._act(text)
-    if work is not None:
-        await work
-    result: dict[str, Any] = dict(zip(_RESULT, env._result(), strict=True))
-    # It has the gold answer, and whoever plays may not see that.
-    result["info"].pop("episode_record", None)
-    return result

@@ -9,13 +9,13 @@ import re
 import shlex
 from collections.abc import Mapping
 from concurrent.futures import Future
+from importlib.metadata import PackageNotFoundError, version
 from threading import Thread
 from typing import Any
 
 from aipo_env.agents.base import AgentReply, AgentRequest
 from aipo_env.codecs.base import ToolSchema
 from aipo_env.errors import ConfigError
-from aipo_env.tasks.rows import need
 from aipo_env.tools.arguments import check_name, read_arguments
 from aipo_env.tools.hints import foreign_schema
 
@@ -34,6 +34,38 @@ _OF_CALL = ("Tool ", "Invalid s")
 """How the client's own errors about a result begin."""
 _MAX_FAULT_CHARS = 300
 """What a message repeats of somebody else's error."""
+_OLDEST_MCP = (2, 3)
+"""The version that this was tested with; 2.0 starts no server by its command."""
+_NEXT_MCP = (3, 0)
+"""The first version that this was not written for."""
+
+
+def mcp_fault() -> str:
+    """Return what is wrong with the `mcp` that is installed; empty: nothing."""
+    install = 'pip install "aipo-rl[mcp]"'
+    try:
+        found = version("mcp")
+    except PackageNotFoundError:
+        return f"needs mcp, which is not installed: {install}."
+    numbers = tuple(int(number) for number in re.findall(r"\d+", found)[:2])
+    if _OLDEST_MCP <= numbers < _NEXT_MCP:
+        return ""
+    return (
+        f"needs mcp 2.3 or a later 2.x, and {found} is installed: {install}, in an"
+        " environment without openenv. The two exclude each other: openenv needs mcp"
+        " below 2."
+    )
+
+
+def need_mcp(what: str) -> None:
+    """Raise ConfigError unless `mcp` is installed in a version that can be used.
+
+    Args:
+        what: What needs it.
+    """
+    fault = mcp_fault()
+    if fault:
+        raise ConfigError(f"{what} {fault}")
 
 
 class McpServer:
@@ -52,7 +84,7 @@ class McpServer:
 
     def __init__(self, place: str) -> None:
         self.place = place
-        need("mcp", '"aipo-rl[mcp]"')
+        need_mcp(f"tools: 'mcp:{place}'")
         self._opened = self._open()
         try:
             client, loop, _ = self._opened.result(SERVER_START_S)

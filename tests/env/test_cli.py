@@ -356,6 +356,21 @@ def test_doctor_says_which_extra_brings_what_a_command_lacks(
     ) in lines
 
 
+def test_doctor_says_that_another_mcp_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, package=None: find("json" if name == "mcp" else name, package),
+    )
+    monkeypatch.setattr("aipo_env.tools.mcp_tools.version", lambda name: "1.30.0")
+    assert run("doctor") == 0
+    [line] = [x for x in capsys.readouterr().out.splitlines() if x[:5] == "[mcp]"]
+    assert "needs mcp 2.3 or a later 2.x, and 1.30.0 is installed" in line
+
+
 def test_doctor_says_what_runs_and_keeps_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):

@@ -8,14 +8,35 @@ from typing import Any
 import pytest
 
 from aipo_env import ConfigError, cli
+from aipo_env.serving.episodes import Allowance
 from aipo_env.serving.guard import CROWDED, REFUSED, TOO_LATE, Guard, is_loopback
-from aipo_env.serving.server import TOKEN_VARIABLE, Allowance, _token
+from aipo_env.serving.server import TOKEN_VARIABLE, _token
 
 
 def scope(kind: str = "http", **headers: str) -> dict[str, Any]:
     given = {"host": "127.0.0.1:8000", **headers}
     raw = [(name.encode(), value.encode()) for name, value in given.items() if value]
     return {"type": kind, "headers": raw}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-length": "0"}, 0),
+        ({"content-length": "16777216"}, 0),
+        ({"content-length": "16777217"}, 413),
+        ({"content-length": "9" * 5000}, 413),
+        ({"content-length": "-1"}, 413),
+        ({"content-length": "1e3"}, 413),
+        ({"content-length": "²"}, 413),
+        ({"transfer-encoding": "chunked"}, 411),
+        ({"transfer-encoding": "chunked", "content-length": "3"}, 411),
+    ],
+)
+def test_how_much_is_sent_has_to_be_said(headers: dict[str, str], status: int):
+    asked = scope("http")
+    asked["headers"] += [(k.encode(), v.encode("latin-1")) for k, v in headers.items()]
+    assert Guard(nothing).refusal(asked) == status
 
 
 async def nothing(*_: Any) -> None:
@@ -153,16 +174,13 @@ def test_others_need_a_token(monkeypatch: pytest.MonkeyPatch, host: str, own: bo
 def test_a_clients_consultations_run_out_however_a_turn_ends():
     class Asks:
         num_consults = 0
+        new_messages = ()
+        stop_strings = ()
 
-        def _act(self, text: str) -> Any:
-            async def act() -> None:
-                self.num_consults += 1
-                if text == "hang":
-                    await asyncio.Event().wait()
-
-            return act()
-
-        def _result(self) -> tuple[Any, ...]:
+        async def step_async(self, text: str) -> tuple[Any, ...]:
+            self.num_consults += 1
+            if text == "hang":
+                await asyncio.Event().wait()
             return "seen", 0.0, False, False, {}
 
     async def play() -> None:

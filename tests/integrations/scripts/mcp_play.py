@@ -12,63 +12,115 @@ import time
 from mcp import Client, StdioServerParameters
 
 COMMAND = ["-m", "aipo_env.cli", "serve", "--mcp", "--agents", "scripted"]
+ASK = "<knowledge>mele</knowledge>"
+WRONG = (
+    {"sed": 3},
+    {"seed": "3"},
+    {"seed": True},
+    {"index": 1.0},
+    {"index": -1},
+    {"split": "dev"},
+    {"aided": "false"},
+    {"aided": 1},
+)
+"""Arguments of `reset` that it does not take."""
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     PORT = probe.getsockname()[1]
+
+
+def command_line(*options: str) -> StdioServerParameters:
+    return StdioServerParameters(
+        command=sys.executable, args=[*COMMAND, "--stdio", *options]
+    )
 
 
 async def call(client: Client, name: str, **arguments: object) -> dict:
     result = await client.call_tool(name, arguments)
     if result.is_error:
         return {"error": result.content[0].text}
-    return json.loads(result.content[0].text)
+    # What models read and what programs read is the same.
+    assert json.loads(result.content[0].text) == result.structured_content
+    return result.structured_content
 
 
-async def main() -> None:
-    async with Client(
-        StdioServerParameters(command=sys.executable, args=[*COMMAND, "--stdio"])
-    ) as client:
+async def play() -> dict:
+    async with Client(command_line()) as client:
         tools = sorted(tool.name for tool in (await client.list_tools()).tools)
         first, twin, other = [
             await call(client, "reset", seed=seed) for seed in (3, 3, 4)
         ]
-        asked = await call(
-            client, "step", episode=first["episode"], text="<knowledge>mele</knowledge>"
-        )
+        asked = await call(client, "step", episode=first["episode"], text=ASK)
         ended = await call(client, "step", episode=first["episode"], text="\\boxed{1}")
         after = await call(client, "step", episode=first["episode"], text="again")
-        chosen = await call(client, "reset", index=-1)
+        chosen = await call(client, "reset", split="test", index=3, aided=False)
+        refused = [await call(client, "reset", **wrong) for wrong in WRONG]
+        long = await call(client, "step", episode=twin["episode"], text="x" * 1_000_001)
+        goes_on = await call(client, "step", episode=twin["episode"], text=ASK)
+    return {
+        "first": first,
+        "asked": asked,
+        "ended": ended,
+        "tools": tools,
+        "is_repeatable": (
+            first["observation"] == twin["observation"] != other["observation"]
+        ),
+        "after": after["error"],
+        "chosen": chosen,
+        "refused": [answer.get("error", "") for answer in refused],
+        "long": long["error"],
+        "goes_on": goes_on == asked,
+    }
+
+
+async def play_unaided() -> dict:
+    options = ("--unaided", "--tokenizer", "tiktoken:aipo")
+    async with Client(command_line(*options)) as client:
+        opened = await call(client, "reset", index=0)
+        wanted = await call(client, "reset", aided=True)
+        ended = await call(
+            client, "step", episode=opened["episode"], text="Let us think. " * 100
+        )
+    return {
+        "opened": [opened["spans"], opened["stop"]],
+        "wanted": wanted["error"],
+        "num_tokens": ended["info"]["num_policy_tokens"],
+    }
+
+
+async def play_over_http() -> dict:
+    """Have two clients play, each of which may consult once."""
+    address = f"http://127.0.0.1:{PORT}/mcp"
+    answered = []
+    for mode in ("auto", "legacy"):
+        async with Client(address, mode=mode) as one, Client(address, mode=mode) as two:
+            for client in (one, two, one):
+                opened = await call(client, "reset", seed=3)
+                if "error" in opened:
+                    answered.append(opened["error"])
+                    continue
+                told = await call(client, "step", episode=opened["episode"], text=ASK)
+                answered.append(told["observation"])
+    return {"over_http": answered}
+
+
+async def main() -> None:
+    result = await play() | {"unaided": await play_unaided()}
+    one_each = ["--max-consults", "1", "--port", str(PORT)]
     with subprocess.Popen(
-        [sys.executable, *COMMAND, "--port", str(PORT)], stderr=subprocess.DEVNULL
+        [sys.executable, *COMMAND, *one_each], stderr=subprocess.DEVNULL
     ) as server:
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", PORT)) == 0:
                     break
             time.sleep(0.1)
-        async with Client(f"http://127.0.0.1:{PORT}/mcp") as client:
-            started = await call(client, "reset", seed=3)
-            answered = await call(
-                client,
-                "step",
-                episode=started["episode"],
-                text="<knowledge>mele</knowledge>",
-            )
+        result |= await play_over_http()
         server.terminate()
-    result = {
-        "over_http": (
-            started["observation"] == first["observation"] and answered == asked
-        ),
-        "tools": tools,
-        "is_repeatable": (
-            first["observation"] == twin["observation"] != other["observation"]
-        ),
-        "asked": asked,
-        "ended": ended,
-        "after": after["error"],
-        "chosen": chosen["error"],
-    }
-    print(json.dumps(result))
+    # Beside this extra the other one is not to be had.
+    other = [sys.executable, "-m", "aipo_env.cli", "serve", "--openenv"]
+    done = subprocess.run(other, capture_output=True, text=True, check=False)
+    print(json.dumps(result | {"other": done.stderr}))
 
 
 asyncio.run(main())

@@ -1,0 +1,200 @@
+"""What a client plays: its episodes, what it is told of them, what it may ask for.
+
+What comes from a client is hostile. What goes to it is what a policy may see: never the
+gold answer, and of what fails here no more than that it failed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from gymnasium.error import Error as GymnasiumError
+
+from aipo_env.errors import AipoError, ConfigError, check_choice, error_text
+from aipo_env.gym.episode_env import MAX_TASKS
+from aipo_env.gym.turn_env import TurnEnv
+from aipo_env.records import Split
+
+LOG = logging.getLogger(__name__)
+LONGEST_TURN = 1_000_000
+"""Characters of a turn; a longer one is refused unread."""
+MAX_TASKS_TOLD = 100
+"""Tasks that a client is told of in one answer."""
+FAILED_HERE = "failed on the server, whose log says why."
+"""All that a client is told of an error of ours."""
+_RESULT = ("observation", "reward", "terminated", "truncated", "info")
+"""The names of what `step` of an environment returns, in order."""
+
+
+class ServerFault(AipoError):
+    """Something failed here at a client's request; the reason is in our log alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """What is served.
+
+    Args:
+        env: Each client plays copies of it. If it is unaided, no client is offered
+            agents, whatever it asks for.
+        name: What clients call it; part of an address.
+        description: What they are told of it.
+        max_consults: Consultations of agents that a client may have in all.
+    """
+
+    env: TurnEnv
+    name: str = "aipo"
+    description: str = ""
+    max_consults: int = 1_000
+
+
+@dataclass
+class Allowance:
+    """How many consultations a client may still have.
+
+    Args:
+        num_left: So many; below 0 where the last turn had more than were left.
+        lock: Held while one of the client's turns is answered: of turns side by side,
+            each would begin within the budget.
+    """
+
+    num_left: int
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def check(self) -> None:
+        """Raise ConfigError when none is left."""
+        if self.num_left <= 0:
+            raise ConfigError(
+                "this client's budget of consultations is spent (--max-consults)."
+            )
+
+    async def charged_turn(self, env: TurnEnv, text: str) -> dict[str, Any]:
+        """Take a turn, and book what it consulted, however it ends.
+
+        Raises:
+            ConfigError: No consultation is left. ServerFault, GymnasiumError: As in
+                `turn_told`.
+        """
+        async with self.lock:
+            self.check()
+            before = env.num_consults
+            try:
+                return await turn_told(env, text)
+            finally:
+                self.num_left -= env.num_consults - before
+
+
+def check_split(env: TurnEnv, split: Any) -> Split:
+    """Return the split that is asked for, the environment's own if it is None.
+
+    Raises:
+        ConfigError: There is no such split, or it has no tasks.
+    """
+    chosen: Split = env.split if split is None else split
+    check_choice("split", chosen, get_args(Split))
+    if env.scenario.source.num_tasks(chosen) == 0:
+        raise ConfigError(f"split={chosen!r} has no tasks.")
+    return chosen
+
+
+def start_told(
+    env: TurnEnv, seed: int | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Start an episode; return what a client is told of it.
+
+    Args:
+        env: The client's own copy.
+        seed: Begins a series of episodes; None goes on with one.
+        options: "index", "split" and "aided" of this episode; None chooses nothing.
+
+    Raises:
+        ConfigError: One of them cannot be used. ServerFault: the task cannot be had.
+    """
+    check_split(env, options.get("split"))
+    if options.get("aided") and not env.aided:
+        raise ConfigError("reset: aided=True, and this server offers no agents.")
+    try:
+        observation, info = env.reset(seed=seed, options=dict(options))
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise _fault("reset", error) from None
+    return {"observation": observation, **_by_author(env), "info": info}
+
+
+async def turn_told(env: TurnEnv, text: str) -> dict[str, Any]:
+    """Take a turn; return what a client is told: what `step` returns, by name.
+
+    Raises:
+        GymnasiumError: No episode is running. ServerFault: something of ours failed.
+    """
+    try:
+        values = await env.step_async(text)
+    except GymnasiumError:
+        raise
+    except Exception as error:
+        raise _fault("step", error) from None
+    result: dict[str, Any] = dict(zip(_RESULT, values, strict=True))
+    info = result["info"]
+    # It has the gold answer, and whoever plays may not see that.
+    info.pop("episode_record", None)
+    if "error" in info:
+        # What a verifier says that failed may have it too.
+        LOG.warning("%s: %s: %r", info["task_id"], info["stop_reason"], info["error"])
+        info["error"] = FAILED_HERE
+    return result | _by_author(env)
+
+
+def check_length(text: str) -> None:
+    """Raise ConfigError where a turn has too many characters to be read."""
+    if len(text) > LONGEST_TURN:
+        raise ConfigError(
+            f"step: text has {len(text):,} characters; at most {LONGEST_TURN:,} are"
+            " read."
+        )
+
+
+def num_tasks_told(env: TurnEnv, split: Split) -> int:
+    """Return how many tasks of a split can be chosen by number."""
+    num_tasks = env.scenario.source.num_tasks(split)
+    return MAX_TASKS if num_tasks is None else num_tasks
+
+
+def task_told(env: TurnEnv, split: Split, index: int) -> dict[str, Any]:
+    """Return the number, the id and the problem of a task, and nothing else of it.
+
+    Raises:
+        IndexError: There is no such number.
+    """
+    if not 0 <= index < num_tasks_told(env, split):
+        raise IndexError(index)
+    task = env.scenario.source.task(split, index)
+    return {"index": index, "id": task.id, "prompt": task.prompt}
+
+
+def _by_author(env: TurnEnv) -> dict[str, Any]:
+    """Return what the last call has brought, by message and by author."""
+    messages = env.new_messages
+    spans = [span for message in messages for span in message.spans if span.text]
+    return {
+        "messages": [
+            {"role": message.role, "content": message.content} for message in messages
+        ],
+        "spans": [
+            {
+                "text": span.text,
+                "author": span.author.name.lower(),
+                "is_content": span.is_content,
+            }
+            for span in spans
+        ],
+        "stop": list(env.stop_strings),
+    }
+
+
+def _fault(what: str, error: Exception) -> ServerFault:
+    """Log an error of ours; return what a client is told instead."""
+    LOG.error("%s failed: %r", what, error_text(error))
+    return ServerFault(f"{what} {FAILED_HERE}")
