@@ -157,7 +157,7 @@ def mcp_server(
         options = {"index": index, "split": split, "aided": aided}
         try:
             client.allowance.check()
-            told = start_told(env, seed, options)
+            told = await start_told(env, seed, options)
         except (ConfigError, ServerFault) as error:
             raise ToolError(str(error)) from None
         episode = secrets.token_hex(_NAME_BYTES)

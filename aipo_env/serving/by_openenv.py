@@ -2,7 +2,6 @@
 
 import copy
 import secrets
-from functools import partial
 from typing import Any, get_args
 
 from gymnasium.error import Error as GymnasiumError
@@ -20,7 +19,6 @@ from aipo_env.serving.episodes import (
     start_told,
     task_told,
 )
-from aipo_env.threads import in_thread
 
 _BAD_REQUEST = 400
 """Status of HTTP (RFC 9110): what is asked for cannot be done."""
@@ -81,12 +79,7 @@ def openenv_app(offer: Offer, *, version: str = "", max_sessions: int = 64) -> A
             episode_id: str | None = None,
             **options: Any,
         ) -> Seen:
-            self._allowance.check()
-            _check_name(episode_id)
-            told = start_told(self._env, seed, options)
-            name = episode_id or secrets.token_hex(_NAME_BYTES)
-            self._state = State(episode_id=name, step_count=0)
-            return Seen(text=told.pop("observation"), **told)
+            return run_sync(self.reset_async(seed, episode_id, **options))
 
         async def reset_async(
             self,
@@ -95,9 +88,12 @@ def openenv_app(offer: Offer, *, version: str = "", max_sessions: int = 64) -> A
             episode_id: str | None = None,
             **options: Any,
         ) -> Seen:
-            # Tools with a state are made, and waited for.
-            work = partial(self.reset, seed, episode_id, **options)
-            return await in_thread(work, "aipo-reset")
+            self._allowance.check()
+            _check_name(episode_id)
+            told = await start_told(self._env, seed, options)
+            name = episode_id or secrets.token_hex(_NAME_BYTES)
+            self._state = State(episode_id=name, step_count=0)
+            return Seen(text=told.pop("observation"), **told)
 
         def step(
             self, action: Turn, timeout_s: float | None = None, **options: Any

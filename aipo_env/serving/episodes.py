@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, get_args
 
 from gymnasium.error import Error as GymnasiumError
@@ -16,6 +17,7 @@ from aipo_env.errors import AipoError, ConfigError, check_choice, error_text
 from aipo_env.gym.episode_env import MAX_TASKS
 from aipo_env.gym.turn_env import TurnEnv
 from aipo_env.records import Split
+from aipo_env.threads import in_thread
 
 LOG = logging.getLogger(__name__)
 LONGEST_TURN = 1_000_000
@@ -99,7 +101,7 @@ def check_split(env: TurnEnv, split: Any) -> Split:
     return chosen
 
 
-def start_told(
+async def start_told(
     env: TurnEnv, seed: int | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Start an episode; return what a client is told of it.
@@ -115,8 +117,10 @@ def start_told(
     check_split(env, options.get("split"))
     if options.get("aided") and not env.aided:
         raise ConfigError("reset: aided=True, and this server offers no agents.")
+    reset = partial(env.reset, seed=seed, options=dict(options))
     try:
-        observation, info = env.reset(seed=seed, options=dict(options))
+        # Tools with a state are made, and waited for.
+        observation, info = await in_thread(reset, "aipo-reset")
     except ConfigError:
         raise
     except Exception as error:

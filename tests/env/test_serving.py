@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -60,7 +61,7 @@ def leaky(reply: str, answer: str = "8674133127") -> TurnEnv:
 
 
 def begun(env: TurnEnv, seed: int | None = 0, **options: Any) -> dict[str, Any]:
-    return start_told(env, seed, options)
+    return asyncio.run(start_told(env, seed, options))
 
 
 def taken(env: TurnEnv, text: str) -> dict[str, Any]:
@@ -271,6 +272,33 @@ def test_a_task_that_cannot_be_had_is_told_to_the_log_alone(
     assert "secret/place" in caplog.text
 
 
+def test_making_a_tools_state_holds_up_no_other_client():
+    others_are_served = threading.Event()
+
+    class Slow:
+        """Made when all others are served."""
+
+        def __init__(self) -> None:
+            others_are_served.wait(10)
+
+        def ready(self) -> str:
+            """Say so."""
+            return "ready"
+
+    async def play() -> list[str]:
+        ended: list[str] = []
+
+        async def start(name: str, env: TurnEnv) -> None:
+            await start_told(env, 0, {})
+            ended.append(name)
+            others_are_served.set()
+
+        await asyncio.gather(start("slow", toy(tools=[Slow])), start("quick", toy()))
+        return ended
+
+    assert asyncio.run(play()) == ["quick", "slow"]
+
+
 def test_a_turn_without_an_episode_is_refused():
     env = toy()
     with pytest.raises(ResetNeeded):
@@ -445,7 +473,7 @@ def test_whoever_is_silent_is_forgotten():
 def test_turns_of_a_client_spend_its_allowance():
     async def play() -> None:
         allowance, env = Allowance(1), toy()
-        begun(env, index=0)
+        await start_told(env, 0, {"index": 0})
         await allowance.charged_turn(env, ASK)
         with pytest.raises(ConfigError, match="budget of consultations is spent"):
             await allowance.charged_turn(copy.copy(env), ASK)

@@ -25,7 +25,7 @@ class Client:
         self.env = TurnEnv(environment=WORLD, observation="delta", rules=limits)
 
     async def reset(self, seed: int, **options: Any) -> SimpleNamespace:
-        return SimpleNamespace(observation=start_told(self.env, seed, options))
+        return SimpleNamespace(observation=await start_told(self.env, seed, options))
 
     async def step(self, action: dict[str, str]) -> SimpleNamespace:
         told = await turn_told(self.env, action["text"])
