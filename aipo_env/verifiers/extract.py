@@ -204,6 +204,8 @@ _EXPLAINED = re.compile(
     r"\b(?:because|since|rather than|instead of)\b|[,(]? ?\bnot [-$0-9]"
 )
 _SHOUTED = re.compile(r"[0-9.,]+!+")
+_TIMES_TEN = re.compile(r"(?<=[0-9]) ?[xX] ?(?=10 ?(?:\^|\*\*|[⁰¹²³⁴-⁹⁻]))")
+"""A letter for the sign of multiplication: `3 x 10^8`."""
 _LETTER = re.compile(r"[A-Za-z]{2}")
 _FIRST_WORD = re.compile(r"[A-Za-z'’]+[ :,]")
 _DIGIT = re.compile(r"[0-9]")
@@ -398,7 +400,7 @@ def _prepared(text: str) -> str:
     text = _BOLD.sub("", text.replace("\t", " ").replace("\u00a0", " "))
     if "</" in text:
         text = _TYPE_TAG.sub("", text)
-    text = one_blank(text)
+    text = _TIMES_TEN.sub(" × ", one_blank(text))
     if "box" in text:
         text = _BARE_BOX.sub(_braced, text)
     return text

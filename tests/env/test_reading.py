@@ -47,6 +47,32 @@ def test_answers_as_they_are_written_are_read_and_no_wrong_one_is_paid():
     assert not [verdict for verdict in verdicts if verdict.correct is None]
 
 
+@pytest.mark.parametrize(
+    ("gold", "answer", "is_right"),
+    [
+        ("2.5", "2,5 Stunden", True),
+        ("\\frac{5}{2}", "2,5", True),
+        ("0.125", "0,125", True),
+        ("1234.5", "1.234,5", True),
+        ("7.5\\%", "7,5 %", True),
+        ("125", "0,125", False),
+        ("2500", "2,5", False),
+        ("2500", "2,500", True),
+        ("2.5", "1,5", False),
+        ("2,5", "2,5", True),
+        ("2.4", "2.4 km/h", True),
+        ("5", "5 dollars/hour", True),
+        ("5", "5 kW·h", True),
+        ("72 km/h", "20 m/s", True),
+        ("60 km/h", "60 mph", False),
+        ("5", "5 x/y", False),
+        ("2.5 h", "2,5 Stunden", True),
+    ],
+)
+def test_decimal_commas_and_compound_units(gold: str, answer: str, is_right: bool):
+    assert verify(gold, f"\\boxed{{{answer}}}").correct is is_right
+
+
 def test_the_cases_are_many_distinct_and_half_of_them_wrong():
     assert len(CASES) >= 1_300
     assert len({(case["gold"], case["pred"]) for case in CASES}) == len(CASES)
@@ -77,6 +103,17 @@ def test_the_cases_are_many_distinct_and_half_of_them_wrong():
         ("Answer: half a dozen (6)", "6"),
         ("The answer is minus 6.", "-6"),
         ("## Answer\n\nx = 1\ny = 2", "x = 1, y = 2"),
+        ("### Respuesta final\n**21**", "21"),
+        ("**Risposta finale: 40**", "40"),
+        ("Réponse finale : 12", "12"),
+        ("Правильный ответ: 58", "58"),
+        ("**Odpowiedź końcowa:** 12", "12"),
+        ("Answer: 2.4 km/h (slower than the mean)", "2.4 km/h"),
+        ("Answer: 3 kg/m^3", "3 kg/m^3"),
+        ("Answer: 72 beats/minute.", "72 beats/minute"),
+        ("The answer is 12 cm^2, as above.", "12 cm^2"),
+        ("Answer: $\\frac{7}{3}$ m", "$\\frac{7}{3}$\\text{ m}"),
+        ("Answer: 3 x 10^8 m/s", "3 × 10^8\\text{ m/s}"),
         ("答案是58。", "58"),
         ("42 is the answer.", "42"),
         ("La respuesta es 10.", "10"),

@@ -16,6 +16,22 @@ _BARE_LOG = re.compile(r"\\log(?![A-Za-z]|\s*_)")
 _RATIO = re.compile(r"[0-9)}]\s*:\s*[-0-9({\\.]")
 
 
+_COMPOUND = re.compile("[/·⋅]")
+"""What joins the units of a compound one: `km/h`, `kW·h`."""
+_EUROPEAN = re.compile(
+    r"""
+    (?P<before> [\s$\\(]{0,4} (?: [a-zA-Z] \s? = \s? )? [-+−]? )
+    (?: (?P<whole> [0-9]{1,9} (?= ,(?: [0-9]{1,2} | [0-9]{4,20} ) (?![0-9]) )   # 2,5
+                 | 0 (?= ,[0-9] )                                              # 0,125
+                 | [0-9]{1,3} (?: \.[0-9]{3} ){1,5} (?= ,[0-9] ) )             # 1.234,5
+    ) , (?P<decimals> [0-9]{1,20} )
+    (?= [^0-9,;]* \Z )
+    """,
+    re.VERBOSE,
+)
+"""A number, the only one of a text, with a comma for a decimal point."""
+
+
 class Grade(NamedTuple):
     """What an answer is, which stage says so, and why.
 
@@ -64,6 +80,7 @@ def without_algebra(gold: str, answer: str) -> Grade:
     if len(answer) > MAX_CHARS:
         return Grade("refused", "screen", _holds(f"more than {MAX_CHARS} characters"))
     try:
+        answer = with_decimal_point(gold, answer)
         gold, answer, fault = in_one_unit(gold, answer)
         if fault:
             return Grade("wrong", "value", fault)
@@ -136,8 +153,10 @@ def in_one_unit(gold: str, answer: str) -> tuple[str, str, str]:
     nothing are returned as they are.
     """
     gold_unit = unit_of(gold)
-    answer_unit = unit_of(answer) if gold_unit else None
-    if gold_unit is None or answer_unit is None:
+    if gold_unit is None:
+        return gold, _without_compound(gold, answer), ""
+    answer_unit = unit_of(answer)
+    if answer_unit is None:
         return gold, answer, ""
     if gold_unit.is_letter and answer_unit.is_letter:
         return gold, answer, ""  # both may be variables
@@ -148,6 +167,38 @@ def in_one_unit(gold: str, answer: str) -> tuple[str, str, str]:
     if gold_unit.size == answer_unit.size:
         return gold_unit.value, answer_unit.value, ""
     return gold_unit.value, _scaled(answer_unit, gold_unit), ""
+
+
+def with_decimal_point(gold: str, answer: str) -> str:
+    """Return an answer with a decimal point if it has a comma for one: `2,5` is 2.5.
+
+    That is so in most of Europe. A comma before three digits parts thousands, unless
+    they follow a 0; where the gold has commas itself, or is a whole number, one in the
+    answer may part a list.
+    """
+    if "," not in answer or "," in gold:
+        return answer
+    european = _EUROPEAN.match(answer)
+    if european is None:
+        return answer
+    whole = european["whole"].replace(".", "")
+    value = number(clean(gold))
+    if value is not None and value.denominator == 1 and whole != "0":
+        return answer
+    point = f"{european['before']}{whole}.{european['decimals']}"
+    return point + answer[european.end() :]
+
+
+def _without_compound(gold: str, answer: str) -> str:
+    """Return an answer without `km/h` or `kg/m^3`, which a number for a gold lacks.
+
+    One letter may be a variable, and what stands in a formula may be a quotient.
+    """
+    if not _COMPOUND.search(answer) or number(clean(gold)) is None:
+        return answer
+    unit = unit_of(answer)
+    is_compound = unit and _COMPOUND.search(answer, len(unit.value))
+    return unit.value if unit and is_compound else answer
 
 
 def _scaled(answer: Unit, gold: Unit) -> str:

@@ -79,6 +79,17 @@ _RATIO = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """A colon and the second term: `26:1`, `26: 1.`; not `42: 40 + 2`."""
+_UNIT_GOES_ON = re.compile(
+    r"""
+      (?: [ ]?/[ ]? | [·⋅*] )
+      [A-Za-zµμΩ]{1,20}
+      (?: \^\{?-?[123]\}? | [23²³](?![0-9A-Za-z]) )?
+    | [$ ]{0,2} \^ \{?-?[123]\}? (?![0-9A-Za-z])
+    """,
+    re.VERBOSE,
+)
+"""What belongs to a unit behind its first word: `km/h`, `kg/m^3`, `kW·h`, `ft^2`."""
+_CURRENCIES = "€£¥₹$"
 _CLAUSE_OVER = re.compile(r"[ *_\"')]{0,4}(?:[.!?,;\n]|\Z)")
 _NEXT_LINE_CHANGES = re.compile(
     r"\n\s*(?:or\b|million|billion|thousand|percent|%)", re.IGNORECASE
@@ -303,11 +314,24 @@ class Tail:
             return "unclear", "it is said to be wrong"
         if self._match(_OPEN_TAG, self.at):
             return _STANDS
+        more_of_unit = self._rest_of_unit()
+        if more_of_unit:
+            self.at = self._unit_end = more_of_unit.end()
+            return None
         if mark == "<" or mark in _OPERATORS:
             return "unclear", "the formula behind it is not understood"
         if mark.isdigit():
             return "nothing", "several numbers"
         return self._behind_letter()
+
+    def _rest_of_unit(self) -> re.Match[str] | None:
+        """Return what goes on with the unit that ends here: `/h` behind `km`."""
+        between = self._text[self._unit_end : self.at]
+        ends_here = self.unit != "" and not between.strip(" $")
+        is_price = self.unit == "" and self._text[self.at - 1] in _CURRENCIES
+        if not (ends_here or is_price):
+            return None
+        return self._match(_UNIT_GOES_ON, self.at)
 
     def _behind_letter(self) -> Finding | None:
         word = self._match(_WORD, self.at)

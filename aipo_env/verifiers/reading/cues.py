@@ -179,16 +179,37 @@ _COMMENT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What is said of an answer that is none: `the answer is easy to check`."""
+_FOREIGN_NOUNS = (
+    *("respuesta", "réponse", "reponse", "antwort", "risposta", "resposta"),
+    *("antwoord", "odpowiedź", "lösung", "solución", "soluzione", "solução"),
+    *("résultat", "ergebnis", "resultado", "risultato", "resultaat", "wynik"),
+    *("svar", "vastaus", "odpověď", "răspuns", "cevap", "yan\u0131t", "jawaban"),
+    *("ответ", "відповідь", "απάντηση", "정답", "답", "đáp án", "đáp số"),
+)
+"""What an answer, or a result, is called in other languages."""
+_FOREIGN_BEFORE = r"""
+    (?: (?: die | la | le | el | il | a | o | het | de | unsere | notre | nuestra ) [ ]
+      | l['’] )?
+    (?: (?: endgültige | finale | richtige | korrekte | definitieve | juiste | bonne
+          | правильный | итоговый | окончательный | верный | правильна | остаточна
+          | końcowa | ostateczna | slutligt | lopullinen | konečná | nihai | doğru | son
+          | 최종 )
+        [ ] )?
+"""
+"""What may stand before such a noun at the beginning of a line."""
+_FOREIGN_BEHIND = r"""
+    (?: final | finale | correcta? | correcte | corretta | exacta | exacte | definitiva
+      | définitive | końcowa | ostateczna | akhir | cuối[ ]cùng )
+"""
+"""What may stand behind it."""
 _LABEL = re.compile(
-    r"""
-    (?: ^ | \n ) [ >*_#|-]{0,8}
-    (?: (?: final | end ) [ ] )?
-    (?: result | solution | r[ée]ponse | antwort | respuesta | risposta | resposta
-      | lösung | soluci[óo]n
-      | \u043e\u0442\u0432\u0435\u0442             # the Russian word
-      | 정답 | 답 )
-    (?: [ ]? [*_]{0,3} [ ]? [:=\uff1a] | (?=[ *_:]{0,4}\n) )
-    | (?: ^ | \n ) [ ]? \#{4} (?=[ ]?[^#\s])
+    rf"""
+    (?: ^ | \n ) [ >*_#|-]{{0,8}}
+    (?: (?: final | end ) [ ] (?= result | solution ) | {_FOREIGN_BEFORE} )?
+    (?: result | solution | {"|".join(_FOREIGN_NOUNS)} )
+    (?: [ ] {_FOREIGN_BEHIND} )?
+    (?: [ ]? [*_]{{0,3}} [ ]? [:=\uff1a] | (?=[ *_:]{{0,4}}\n) )
+    | (?: ^ | \n ) [ ]? \#{{4}} (?=[ ]?[^#\s])
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -201,14 +222,10 @@ _ASIAN_HEDGE = re.compile(
     r"[^。\uff01\uff1f.!?\n]*\Z"
 )
 """What before such an answer makes it supposed, wrong, or somebody else's."""
-_FOREIGN_NOUNS = (
-    *("respuesta", "réponse", "reponse", "antwort", "risposta", "resposta"),
-    *("antwoord", "odpowiedź", "lösung", "solución", "soluzione", "solução"),
-)
 _FOREIGN_STATEMENT = re.compile(
     rf"""
     \b (?: {"|".join(_FOREIGN_NOUNS)} ) \b
-    (?: [ ](?: final | finale | correcta? | correcte | corretta | exacta | exacte ) )?
+    (?: [ ] {_FOREIGN_BEHIND} )?
     [ ](?: es | est | ist | lautet | è | é | is | to )
     (?: [ ](?: igual[ ]a | donc | pues | quindi | portanto | also | dus ) )?
     (?= [ ]?:? [ ] )

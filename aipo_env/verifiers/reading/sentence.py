@@ -159,7 +159,7 @@ _SUFFIX = re.compile(
 )
 """Words behind a value that are part of it, and which are understood."""
 _UNIT_LETTER = re.compile(
-    r"(?<=[0-9]) ?(?P<unit>(?:[mghsLVWJK]|km|cm|mm|kg)(?:/(?:s|h|min))?)"
+    r"(?:(?<=[0-9]) ?|(?<=[$}]) )(?P<unit>(?:[mghsLVWJK]|km|cm|mm|kg)(?:/(?:s|h|min))?)"
     r"(?P<power>\^?[23]|[²³])?\Z"
 )
 _POWERS = {"²": "2", "³": "3"}
@@ -253,7 +253,8 @@ _DOUBT = re.compile(
 """What in a clause may make its only number another, or no answer."""
 _HEARSAY = re.compile(
     r"(?<!as )\b(?:supposed|said|thought|believed|claimed|alleged|rumou?red|reported"
-    r"|assumed|impossible|unlikely|hoped|guessed)\b",
+    r"|assumed|impossible|unlikely|hoped|guessed)\b"
+    r"|(?<!\b[iI])(?<!\b[wW]e) (?:say|claim|think|believe|argue|guesse)s?\b",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(
