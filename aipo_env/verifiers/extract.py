@@ -204,6 +204,23 @@ _EXPLAINED = re.compile(
     r"\b(?:because|since|rather than|instead of)\b|[,(]? ?\bnot [-$0-9]"
 )
 _SHOUTED = re.compile(r"[0-9.,]+!+")
+_HASHES = re.compile(r"(?:^|\n) ?#### ?[^#\s]")
+"""What states an answer wherever it stands: `#### 42`."""
+_PROBLEM = re.compile(
+    r"""
+    (?: ^ | \n ) [ #*>]{0,8}
+    (?: (?: similar | next | another | new | bonus | extra | follow[ -]?up
+        | practi[cs]e ) [ ] )?
+    (?: (?: question | problem | exercise | q | human | user | instruction | task
+          | aufgabe | frage | pregunta | problema | exercice
+          | задача | вопрос | 问题 | 題目 | 题目 | 問題 )
+        (?P<number> [ ]? \#? [0-9][0-9.]{0,6} )?
+      | bonus )
+    (?: [*_ ]{0,4} [:\uff1a] | [*_. ]{0,4} (?=\n) | (?<=[0-9.]) [ ] )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What begins a problem: `Question:`, `## Similar problem`, `Exercise 4.8.`"""
 _TIMES_TEN = re.compile(r"(?<=[0-9]) ?[xX] ?(?=10 ?(?:\^|\*\*|[⁰¹²³⁴-⁹⁻]))")
 """A letter for the sign of multiplication: `3 x 10^8`."""
 _LETTER = re.compile(r"[A-Za-z]{2}")
@@ -323,6 +340,11 @@ def extract(text: str, *, unmarked: bool = False) -> Reading:
     """
     text = _prepared(text[-MAX_TURN_CHARS:])
     marks = _marks(text)
+    if marks:
+        next_problem = _next_problem(text, marks)
+        if next_problem:
+            text = text[:next_problem]
+            marks = _marks(text)
     denied: set[str] = set()
     fault = ""
     while marks:
@@ -340,6 +362,23 @@ def extract(text: str, *, unmarked: bool = False) -> Reading:
     if fault:
         return Reading(None, "line", quoted, fault)
     return _unmarked(text) if unmarked else Reading(None, "end")
+
+
+def _next_problem(text: str, marks: list[Mark]) -> int:
+    """Return where a reply goes on with a problem of its own making; 0 if it does not.
+
+    It has answered by then. Problems that are numbered from before the first answer on
+    are parts of one.
+    """
+    hashes = _HASHES.search(text)
+    first_answer = min(marks[0].start, hashes.start() if hashes else len(text))
+    is_numbered = False
+    for heading in _PROBLEM.finditer(text):
+        if heading.start() < first_answer:
+            is_numbered = is_numbered or heading["number"] is not None
+        elif not (is_numbered and heading["number"]):
+            return heading.start()
+    return 0
 
 
 def _is_beside_a_box(mark: Mark, before: list[Mark]) -> bool:

@@ -67,10 +67,56 @@ def test_answers_as_they_are_written_are_read_and_no_wrong_one_is_paid():
         ("60 km/h", "60 mph", False),
         ("5", "5 x/y", False),
         ("2.5 h", "2,5 Stunden", True),
+        ("2.4 hours", "2 hours 24 minutes", True),
+        ("2 hours", "2 hours 24 minutes", False),
+        ("5 ft 3 in", "63 inches", True),
+        ("5\\ \\Omega", "5\\ \\text{k}\\Omega", False),
+        ("5000 \\Omega", "5 k\\Omega", True),
+        ("3 MPa", "3 kPa", False),
+        ("1.5\\times10^{11}\\ \\text{m}", "1.5\\cdot10^{8}\\,\\mathrm{km}", True),
+        ("2.5\\text{ m/s}^2", "a = 2.5\\ \\mathrm{m\\,s^{-2}}", True),
+        ("150000", "Rs. 1,50,000", True),
+        ("£12.40", "\\pounds 12.40", True),
+        ("£12.40", "$12.40", False),
+        ("242", "two hundred and forty-two", True),
+        ("3.5", "three and a half", True),
+        ("5", "five apples", True),
+        ("40", "two forty", False),
+        ("(a) 3, (b) 4", "(3, 4)", True),
+        ("(a) 3, (b) 4", "(4, 3)", False),
     ],
 )
 def test_decimal_commas_and_compound_units(gold: str, answer: str, is_right: bool):
     assert verify(gold, f"\\boxed{{{answer}}}").correct is is_right
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("#### 35\n\nQuestion: How many?\nAnswer: 42\n#### 42", "35"),
+        ("The answer is 8.\n\n## Similar question\nAnd if?\n\nThe answer is 9.", "8"),
+        ("The answer is 2.\n\nExercise 4.8. Find it.\n\nAnswer: 6", "2"),
+        ("The answer is 2.\n\nQ: And now?\nA: The answer is 6.", "2"),
+        ("Answer: 5\n\n**Bonus:** with 3 more, the answer is 8.", "5"),
+        ("Problem 1: Answer: 4\nProblem 2: Answer: 6", "6"),
+        ("Question: How many?\nThe answer is 9.", "9"),
+    ],
+)
+def test_problems_that_a_reply_goes_on_to_make_are_not_read(text: str, answer: str):
+    assert extract(text).answer == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It gave \\boxed{46}.\n\nBut the fee is monthly, so that figure is wrong.",
+        "The answer is 46. I can't say whether that holds.",
+        "Final Answer: [your answer here]",
+        "The number of roots, and therefore the answer, is equal",
+    ],
+)
+def test_what_is_no_answer_is_none(text: str):
+    assert extract(text).answer is None
 
 
 def test_the_cases_are_many_distinct_and_half_of_them_wrong():
@@ -114,6 +160,20 @@ def test_the_cases_are_many_distinct_and_half_of_them_wrong():
         ("The answer is 12 cm^2, as above.", "12 cm^2"),
         ("Answer: $\\frac{7}{3}$ m", "$\\frac{7}{3}$\\text{ m}"),
         ("Answer: 3 x 10^8 m/s", "3 × 10^8\\text{ m/s}"),
+        ("**Roots (final answer):**\n\n3 and 5", "3 and 5"),
+        ("Answer: 1600 m, i.e. four laps", "1600\\text{ m}"),
+        ("Answer: There are 17 primes below 60.", "17 primes"),
+        ("Resposta: restam 26 bombons.", "26"),
+        ("Antwort: 1.250 €", "1250"),
+        ("Stimmt so. **Antwort:** x = −7 (nicht 7)", "x = −7"),
+        ("答案:$x=3$ 或 $x=-3$", "$x=3$ 或 $x=-3$"),
+        ('{"answers": 2,\n"final_answer": "2/5"}', "2/5"),
+        ("Answer: Rs. 1,50,000/-", "Rs. 1,50,000"),
+        ("Answer: 2 hours and 24 minutes.", "2 hours and 24 minutes"),
+        ("The answer is (a) 3 and (b) 4.", "(3, 4)"),
+        ("Answer:\n(a) x = 3\n(b) 12", "(x = 3, 12)"),
+        ("The answer is (B) 12.", "12"),
+        ("The answer is 5 kΩ.", "5 kΩ"),
         ("答案是58。", "58"),
         ("42 is the answer.", "42"),
         ("La respuesta es 10.", "10"),

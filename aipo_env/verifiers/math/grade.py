@@ -7,7 +7,7 @@ from aipo_env.verifiers.math.compare import equivalent
 from aipo_env.verifiers.math.forms import Form, read
 from aipo_env.verifiers.math.text import MAX_CHARS, clean, number, screen
 from aipo_env.verifiers.math.times import is_clock, same_time
-from aipo_env.verifiers.math.units import Unit, contradicts, unit_of
+from aipo_env.verifiers.math.units import Unit, contradicts, in_first_unit, unit_of
 
 _MAX_EQUAL_CHARS = 20_000
 """Longer texts are not compared, even as texts."""
@@ -20,7 +20,7 @@ _COMPOUND = re.compile("[/·⋅]")
 """What joins the units of a compound one: `km/h`, `kW·h`."""
 _EUROPEAN = re.compile(
     r"""
-    (?P<before> [\s$\\(]{0,4} (?: [a-zA-Z] \s? = \s? )? [-+−]? )
+    (?P<before> [\s$€£\\(]{0,4} (?: R\$ \s? )? (?: [a-zA-Z] \s? = \s? )? [-+−]? )
     (?: (?P<whole> [0-9]{1,9} (?= ,(?: [0-9]{1,2} | [0-9]{4,20} ) (?![0-9]) )   # 2,5
                  | 0 (?= ,[0-9] )                                              # 0,125
                  | [0-9]{1,3} (?: \.[0-9]{3} ){1,5} (?= ,[0-9] ) )             # 1.234,5
@@ -81,6 +81,7 @@ def without_algebra(gold: str, answer: str) -> Grade:
         return Grade("refused", "screen", _holds(f"more than {MAX_CHARS} characters"))
     try:
         answer = with_decimal_point(gold, answer)
+        gold, answer = in_first_unit(gold), in_first_unit(answer)
         gold, answer, fault = in_one_unit(gold, answer)
         if fault:
             return Grade("wrong", "value", fault)
@@ -154,10 +155,10 @@ def in_one_unit(gold: str, answer: str) -> tuple[str, str, str]:
     """
     gold_unit = unit_of(gold)
     if gold_unit is None:
-        return gold, _without_compound(gold, answer), ""
+        return gold, _beside_a_number(gold, answer), ""
     answer_unit = unit_of(answer)
     if answer_unit is None:
-        return gold, answer, ""
+        return _beside_a_number(answer, gold), answer, ""
     if gold_unit.is_letter and answer_unit.is_letter:
         return gold, answer, ""  # both may be variables
     if contradicts(gold_unit, answer_unit):
@@ -178,6 +179,7 @@ def with_decimal_point(gold: str, answer: str) -> str:
     """
     if "," not in answer or "," in gold:
         return answer
+    answer = answer.replace("{,}", ",")
     european = _EUROPEAN.match(answer)
     if european is None:
         return answer
@@ -189,16 +191,18 @@ def with_decimal_point(gold: str, answer: str) -> str:
     return point + answer[european.end() :]
 
 
-def _without_compound(gold: str, answer: str) -> str:
-    """Return an answer without `km/h` or `kg/m^3`, which a number for a gold lacks.
+def _beside_a_number(number_alone: str, text: str) -> str:
+    """Return a text without its unit if it is compared with a number that has none.
 
-    One letter may be a variable, and what stands in a formula may be a quotient.
+    One letter may be a variable, and words that name no unit are not read here, unless
+    they are joined: `dollars/hour`.
     """
-    if not _COMPOUND.search(answer) or number(clean(gold)) is None:
-        return answer
-    unit = unit_of(answer)
-    is_compound = unit and _COMPOUND.search(answer, len(unit.value))
-    return unit.value if unit and is_compound else answer
+    unit = unit_of(text)
+    if unit is None or number(clean(number_alone)) is None:
+        return text
+    is_compound = _COMPOUND.search(text, len(unit.value)) is not None
+    is_unit = bool(unit.measures) and not unit.is_letter
+    return unit.value if is_compound or is_unit else text
 
 
 def _scaled(answer: Unit, gold: Unit) -> str:

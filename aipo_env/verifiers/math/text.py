@@ -75,6 +75,7 @@ _WORD_TAIL = re.compile(
 _WORD = re.compile(r"[a-z]+")
 _CHANGES = re.compile(r"\w*illions?|\w+fold|\w{2,}(?:th|ieth)s")
 """Words beside a number that multiply or divide it: quintillion, tenfold, ninths."""
+_PART_LABEL = re.compile(r"(?:[,;]? and |[,; ]|^)?\(([a-h])\) ?")
 _FRENCH = re.compile(
     r"(?P<opening>[][])(?P<inner>[^][()\n]{1,200}?[,;][^][()\n]{1,200})(?P<closing>[][])"
 )
@@ -88,6 +89,7 @@ _DIGITS = r"""
     (?: [0-9]{1,300}                          # 1234567
     |   [0-9]{1,3} (?: ,[0-9]{3} ){1,100}     # 1,234,567
     |   [0-9]{1,3} (?: [ ][0-9]{3} ){1,100}   # 1 234 567
+    |   [0-9]{1,2} (?: ,[0-9]{2} ){1,9} ,[0-9]{3}   # 12,34,567
     )
 """
 """A whole number, to stand in verbose patterns.
@@ -145,10 +147,19 @@ _POWER = re.compile(
 )
 _SCALES: dict[str, int] = TABLES["scales"]
 """Words that multiply the number before them, and by which power of ten."""
-_NUMBER_WORDS: dict[str, str] = {
-    word: str(value) for value, word in enumerate(TABLES["number_words"].split())
-}
-"""Small whole numbers in words."""
+_NUMBER_WORDS: dict[str, int] = {
+    word: value for value, word in enumerate(TABLES["number_words"].split())
+} | {word: 10 * tens for tens, word in enumerate(TABLES["tens"].split(), 2)}
+"""Whole numbers that are one word, up to ninety."""
+_PARTS: dict[str, int] = TABLES["parts"]
+"""Words for the parts of a whole, and how many it has."""
+_POWERS_OF_THOUSAND = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_MAX_WORDS_CHARS = 120
+"""A longer text is no number in words."""
+_MAX_COUNTED_WORDS = 2
+"""Of what a number in words counts."""
+_WORD_GAP = re.compile(r"[ -]+(?:and )?")
+_DIGIT = re.compile(r"[0-9\\]")
 _SCALED = re.compile(
     rf"(?P<factor>[-+0-9.,]*[0-9])\s*(?P<scale>{'|'.join(_SCALES)})", re.IGNORECASE
 )
@@ -198,7 +209,7 @@ def clean(text: str) -> str:
     quoted = _QUOTED.fullmatch(text)
     if quoted:
         text = quoted["inner"].strip(_ORNAMENTS)
-    text = _apply(_SPELLING, text)
+    text = _apply(_SPELLING, _in_order(text))
     text = _COMMAND.sub(_usual_command, text)
     for _ in range(_MAX_WRAPPINGS):
         # The pattern matches innermost wrappers only: each round takes off one layer.
@@ -209,7 +220,85 @@ def clean(text: str) -> str:
     if "[" in text or "]" in text:
         text = _with_round_brackets(text)
     text = drop_units(text.lstrip(_ORNAMENTS).rstrip(_ORNAMENTS + ".,;:"))
-    return _NUMBER_WORDS.get(text.lower(), text)
+    return text if _DIGIT.search(text) else number_in_words(text) or text
+
+
+def number_in_words(text: str) -> str:
+    """Return a number that is written in words in digits; "" for any other text.
+
+    Nouns behind it are left off.
+
+    >>> number_in_words("two hundred and forty-two")
+    '242'
+    >>> number_in_words("three quarters")
+    '3/4'
+    """
+    if len(text) > _MAX_WORDS_CHARS:
+        return ""
+    words = _WORD_GAP.split(text.strip().lower())
+    sign = "-" if words[0] in ("minus", "negative") else ""
+    words = words[1:] if sign else words
+    for size in range(len(words), 0, -1):
+        value = _value_in_words(words[:size])
+        if value is not None:
+            is_counted = size < len(words) and _is_counted(words[0], words[size:])
+            is_whole = size == len(words)
+            return f"{sign}{value}" if is_whole or is_counted else ""
+    return ""
+
+
+def _is_counted(first: str, words: list[str]) -> bool:
+    """Return whether words behind a number are what it counts: five apples."""
+    numbers = {*_NUMBER_WORDS, *_PARTS, *_POWERS_OF_THOUSAND, "hundred"}
+    is_short = len(words) <= _MAX_COUNTED_WORDS and min(map(len, words)) > 2
+    is_article = first in ("a", "an")
+    return is_short and not is_article and not {*numbers, *CONNECTIVES} & set(words)
+
+
+def _value_in_words(words: list[str]) -> Fraction | None:
+    """Return the value of a whole number, a fraction or a mixed number in words."""
+    parts = _PARTS.get(words[-1]) if len(words) > 1 else None
+    if parts is None:
+        whole = _whole_in_words(words)
+        return None if whole is None else Fraction(whole)
+    above = _whole_in_words(words[:-1])
+    if above is not None:
+        return Fraction(above, parts)
+    # Three and a half: the last word but one counts the parts.
+    whole = _whole_in_words(words[:-2])
+    above = _whole_in_words(words[-2:-1])
+    if whole is None or above is None:
+        return None
+    return whole + Fraction(above, parts)
+
+
+def _whole_in_words(words: list[str]) -> int | None:
+    """Return the whole number of some words; None if they are none."""
+    total = 0
+    below_thousand: int | None = None
+    for word in words:
+        size = _POWERS_OF_THOUSAND.get(word)
+        value = 1 if word in ("a", "an") else _NUMBER_WORDS.get(word)
+        if size is not None and below_thousand is not None:
+            total += below_thousand * size
+            below_thousand = None
+        elif word == "hundred" and below_thousand is not None:
+            below_thousand *= 100
+        elif value is not None and below_thousand is None:
+            below_thousand = value
+        elif value is not None and _fits_behind(below_thousand or 0, value):
+            below_thousand = (below_thousand or 0) + value
+        else:
+            return None
+    if below_thousand is None:
+        return total or None
+    return total + below_thousand
+
+
+def _fits_behind(before: int, value: int) -> bool:
+    """Return whether a word may follow others: forty-two, but not two forty."""
+    ones = before % 100
+    return ones == 0 or (ones >= 20 and ones % 10 == 0 and value < 10)
 
 
 def _ascii_character(character: re.Match[str]) -> str:
@@ -219,6 +308,21 @@ def _ascii_character(character: re.Match[str]) -> str:
 def _usual_command(command: re.Match[str]) -> str:
     synonyms: dict[str, str] = TABLES["synonyms"]
     return synonyms.get(command[1], command[0])
+
+
+def _in_order(text: str) -> str:
+    """Return the answers to several parts, `(a) 3, (b) 4`, as a tuple: `(3, 4)`.
+
+    A list without brackets could be in any order.
+    """
+    if not text.startswith("(a)"):
+        return text
+    before, *rest = _PART_LABEL.split(text)
+    labels, values = rest[::2], [value.strip(" ,;.") for value in rest[1::2]]
+    is_whole = not before and len(labels) > 1 and all(values)
+    if not is_whole or "".join(labels) != "abcdefgh"[: len(labels)]:
+        return text
+    return f"({', '.join(values)})"
 
 
 def _with_round_brackets(text: str) -> str:

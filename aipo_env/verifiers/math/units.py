@@ -24,7 +24,9 @@ _WRAPPED = re.compile(
     r"\\(?:text\w{0,6}|math(?:rm|bf|it)|mbox|operatorname)\s?\{([^{}]*)\}"
 )
 _BLANK = re.compile(r"\\[,;:! ]|~|\\q?quad(?![a-z])|\$")
-_POWER = re.compile(r"\s*\^\s*\{?\s*(-?[123])\s*\}?")
+_POWER = re.compile(r" ?\^ ?(?:\{ ?(-?[123]) ?\}|(-?[123])(?![0-9]))")
+_OHM = re.compile(r" ?(?P<prefix>[kKMm]?) ?(?:\\Omega(?![A-Za-z])|[\u03a9\u2126])")
+_OHMS = {"": "ohm", "k": "kilohm", "K": "kilohm", "M": "megohm", "m": "milliohm"}
 _RAISED = {"²": "^2", "³": "^3", "µ": "u", "μ": "u", "·": " ", "⋅": " "}
 _RAISED_MARK = re.compile("[" + "".join(_RAISED) + "]")
 _CELSIUS = re.compile(r"\^?\s?(?:\\circ|°|\\degree)\s?")
@@ -39,8 +41,31 @@ _BEHIND = re.compile(
     """,
     re.VERBOSE,
 )
-_MONEY = re.compile(r"\s*-?\s*(?P<sign>\\?\$|€|£|¥|₹)\s*[0-9.]")
-_SIGNS = {"$": "dollar", "€": "euro", "£": "sterling", "¥": "yen", "₹": "rupee"}
+_MONEY = re.compile(
+    r"""
+    \s* -? \s*
+    (?P<sign> \\?\$ | [€£¥₹] | \\(?: pounds | euro | yen ) | Rs\.? | USD | EUR | GBP )
+    \s* [0-9.]
+    """,
+    re.VERBOSE,
+)
+_SIGNS = {
+    "$": "dollar",
+    "\\$": "dollar",
+    "USD": "dollar",
+    "€": "euro",
+    "\\euro": "euro",
+    "EUR": "euro",
+    "£": "sterling",
+    "\\pounds": "sterling",
+    "GBP": "sterling",
+    "¥": "yen",
+    "\\yen": "yen",
+    "₹": "rupee",
+    "Rs": "rupee",
+    "Rs.": "rupee",
+}
+"""What stands before a sum of money, and of which currency."""
 _SCALES_OF_DEGREES = {
     "C": "celsius",
     "celsius": "celsius",
@@ -49,6 +74,16 @@ _SCALES_OF_DEGREES = {
 }
 _RATES = re.compile(r"\b(mph|kmh|kph|kmph|mps)\b", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]+|\^-?[0-9]|/|[23](?![0-9])")
+
+
+_PART = r"[0-9]{1,9}(?:\.[0-9]{1,9})? ?(?:[A-Za-z]{1,20}|['\"\u2032\u2033])"
+_SUM = re.compile(rf"{_PART}(?:(?:,? and |, | ?){_PART}){{1,2}}[.]?")
+"""A quantity in several units: `2 hours and 24 minutes`, `1h 30min`."""
+_SUMMAND = re.compile(
+    r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,9})?) ?"
+    r"(?P<name>[A-Za-z]{1,20}|['\"\u2032\u2033])"
+)
+_MARKS_OF_LENGTH = {"'": "ft", "\u2032": "ft", '"': "in", "\u2033": "in"}
 
 
 class Unit(NamedTuple):
@@ -75,17 +110,23 @@ def unit_of(text: str) -> Unit | None:
     money = _money_of(text)
     if money is not None:
         return money
+    # No two blanks stand side by side from here on, so that all below is linear.
+    text = " ".join(text.split())
     bare = _RAISED_MARK.sub(lambda mark: _RAISED[mark[0]], text)
     is_wrapped = _WRAPPED.search(bare) is not None
-    bare = _WRAPPED.sub(r" \1 ", bare)
+    # Powers before, for what is wrapped may hold no braces, and those behind it after.
+    bare = _WRAPPED.sub(r" \1 ", _POWER.sub(r"^\1\2", bare))
     bare = _CELSIUS.sub(" degrees ", bare)
-    bare = _POWER.sub(r"^\1", bare)
+    bare = _OHM.sub(lambda ohm: f" {_OHMS[ohm['prefix']]} ", bare)
+    bare = _POWER.sub(r"^\1\2", bare)
     bare = " ".join(_BLANK.sub(" ", bare).split()).rstrip(" .,;!")
     behind = _last_unit(bare)
     if behind is None:
         return None
     start = behind.start("unit")
     words = behind["unit"]
+    if words.startswith("per "):
+        return None
     value = bare[:start].strip()
     measured = _measured(words)
     if measured is not None:
@@ -98,6 +139,36 @@ def unit_of(text: str) -> Unit | None:
     if not nouns or nouns & CONNECTIVES or not value[-1:].isdigit():
         return None
     return Unit((), Fraction(1), nouns, value)
+
+
+def in_first_unit(text: str) -> str:
+    """Return a quantity in several units in the first: `2 h 30 min` is `5/2 h`.
+
+    Any other text is returned as it is.
+    """
+    plain = " ".join(_BLANK.sub(" ", _WRAPPED.sub(r" \1 ", text)).split())
+    if not _SUM.fullmatch(plain):
+        return text
+    total = Fraction(0)
+    first: tuple[str, Fraction] | None = None
+    last_size: Fraction | None = None
+    for part in _SUMMAND.finditer(plain):
+        name = _MARKS_OF_LENGTH.get(part["name"], part["name"])
+        known = _known(name if len(name) <= 2 else name.lower())
+        if known is None:
+            return text
+        kind, size = known
+        first = first or known
+        # From the large to the small: 24 minutes and 2 hours is not how a time is told.
+        if kind != first[0] or (last_size is not None and size >= last_size):
+            return text
+        total += Fraction(part["number"]) * size
+        last_size = size
+    if first is None:
+        return text
+    unit = _SUMMAND.match(plain)
+    name = _MARKS_OF_LENGTH.get(unit["name"], unit["name"]) if unit else ""
+    return f"{total / first[1]} {name}"
 
 
 def _last_unit(text: str) -> re.Match[str] | None:
@@ -117,9 +188,9 @@ def _money_of(text: str) -> Unit | None:
     money = _MONEY.match(bare)
     if money is None:
         return None
-    name = _SIGNS[money["sign"][-1]]
+    name = _SIGNS[money["sign"]]
     # "$5 million", "$3 per hour": more than a sum.
-    if re.search("[A-Za-z]{3}", _WRAPPED.sub("", bare)):
+    if re.search("[A-Za-z]{3}", _WRAPPED.sub("", bare[money.end("sign") :])):
         return None
     return Unit(((name, 1),), Fraction(1), frozenset(), text)
 

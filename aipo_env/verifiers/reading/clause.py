@@ -25,6 +25,10 @@ _MAX_NOTE_CHARS = 200
 
 _ALTERING = vocabulary("altering")
 """Words behind a value that make it another."""
+_COUNTED = vocabulary("counted")
+"""Nouns of which a range may be named behind a value: `17 primes below 60`."""
+_RANGES = frozenset(("below", "above", "under", "over", "between", "less", "greater"))
+"""Words that name a range of them."""
 _WRONG = vocabulary("wrong")
 """Words behind a value that take it back."""
 _VERBS = vocabulary("verbs")
@@ -90,6 +94,15 @@ _UNIT_GOES_ON = re.compile(
 )
 """What belongs to a unit behind its first word: `km/h`, `kg/m^3`, `kW·h`, `ft^2`."""
 _CURRENCIES = "€£¥₹$"
+_FURTHER_UNIT = re.compile(
+    r"[0-9]{1,9}(?:\.[0-9]{1,9})? ?(?:h|hours?|hrs?|min|mins|minutes?|s|secs?|seconds?"
+    r"|days?|weeks?|months?|cm|mm|m|g|grams?|in|inch(?:es)?|oz|ounces?|cents?"
+    r"|Stunden?|Minuten?|Sekunden?|minutos?|segundos?|minuti|secondes?)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+"""What goes on with a quantity in a smaller unit: `24 minutes` behind `2 hours`."""
+_SHILLINGS = re.compile(r"/-(?![0-9A-Za-z])")
+"""What ends a sum of rupees: `1,50,000/-`."""
 _CLAUSE_OVER = re.compile(r"[ *_\"')]{0,4}(?:[.!?,;\n]|\Z)")
 _NEXT_LINE_CHANGES = re.compile(
     r"\n\s*(?:or\b|million|billion|thousand|percent|%)", re.IGNORECASE
@@ -314,6 +327,8 @@ class Tail:
             return "unclear", "it is said to be wrong"
         if self._match(_OPEN_TAG, self.at):
             return _STANDS
+        if self._match(_SHILLINGS, self.at):
+            return _STANDS
         more_of_unit = self._rest_of_unit()
         if more_of_unit:
             self.at = self._unit_end = more_of_unit.end()
@@ -321,7 +336,11 @@ class Tail:
         if mark == "<" or mark in _OPERATORS:
             return "unclear", "the formula behind it is not understood"
         if mark.isdigit():
-            return "nothing", "several numbers"
+            further = self._match(_FURTHER_UNIT, self.at) if self.unit else None
+            if further is None or self._text[self._unit_end : self.at].strip(" ,"):
+                return "nothing", "several numbers"
+            self.at = self._unit_end = further.end()
+            return None
         return self._behind_letter()
 
     def _rest_of_unit(self) -> re.Match[str] | None:
@@ -415,6 +434,8 @@ class Tail:
     def _behind_word(self, word: re.Match[str]) -> Finding | None:
         name = word[0].lower()
         at = word.end()
+        if name in _RANGES and self.unit.rpartition(" ")[2].lower() in _COUNTED:
+            return _STANDS
         if name in _ALTERING:
             return "unclear", f"{word[0]!r} changes it"
         if name in _WRONG:
@@ -441,7 +462,11 @@ class Tail:
             return self._behind_reason(name, at)
         return self._behind_noun(word)
 
-    def _behind_and(self, at: int) -> Finding:
+    def _behind_and(self, at: int) -> Finding | None:
+        further = self._match(_FURTHER_UNIT, self._next(at)) if self.unit else None
+        if further and not self._text[self._unit_end : at - len("and")].strip():
+            self.at = self._unit_end = further.end()
+            return None
         if self._match(_ADDED, at):
             return "unclear", "something is added"
         if self._is_other_value(self._next(at)):

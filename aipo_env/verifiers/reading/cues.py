@@ -49,7 +49,11 @@ class Mark(NamedTuple):
 
 
 _ANSWER = re.compile(
-    r"(?<![A-Za-z_<\\/-])(?:answers?|ans)(?![A-Za-z_>-])", re.IGNORECASE
+    r"""
+      (?<![A-Za-z_<\\/-]) (?: answers? | ans ) (?![A-Za-z_>-])
+    | (?<=["']) final[ _-]?answer (?=["'][ ]?:)      # a field of JSON
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
 _ABOUT = r"""
     (?: [ ]?\([^()\n]{0,40}\) )?                             # (a), (in cm)
@@ -66,6 +70,7 @@ _ADVERB = r"""
 _LEAD = re.compile(
     rf"""
     {_ABOUT}
+    (?: \) (?=[*_ ]{{0,4}}[:=]) )?                         # x (final answer): 5
     [*_"'’”]{{0,4}} ,?
     (?:
       [ ]? (?: : | = | ≈ | → | \uff1a | \|[ ] | -{{1,2}}> | [–—-](?=[ \n]) )
@@ -187,6 +192,7 @@ _FOREIGN_NOUNS = (
     *("ответ", "відповідь", "απάντηση", "정답", "답", "đáp án", "đáp số"),
 )
 """What an answer, or a result, is called in other languages."""
+_FOREIGN_NOUN = "|".join(noun.replace(" ", "[ ]") for noun in _FOREIGN_NOUNS)
 _FOREIGN_BEFORE = r"""
     (?: (?: die | la | le | el | il | a | o | het | de | unsere | notre | nuestra ) [ ]
       | l['’] )?
@@ -206,9 +212,12 @@ _LABEL = re.compile(
     rf"""
     (?: ^ | \n ) [ >*_#|-]{{0,8}}
     (?: (?: final | end ) [ ] (?= result | solution ) | {_FOREIGN_BEFORE} )?
-    (?: result | solution | {"|".join(_FOREIGN_NOUNS)} )
+    (?: result | solution | {_FOREIGN_NOUN} )
     (?: [ ] {_FOREIGN_BEHIND} )?
     (?: [ ]? [*_]{{0,3}} [ ]? [:=\uff1a] | (?=[ *_:]{{0,4}}\n) )
+    | (?: ^ | \n ) [ >*_#|-]{{0,8}} {_FOREIGN_BEFORE} (?: {_FOREIGN_NOUN} )
+      [*_]{{0,3}} [ ] (?=[*_$\\(]{{0,4}}[-−]?[0-9])
+    | (?<=[.!?]) [ ] {_FOREIGN_BEFORE} (?: {_FOREIGN_NOUN} ) [ ]?[:\uff1a]
     | (?: ^ | \n ) [ ]? \#{{4}} (?=[ ]?[^#\s])
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -224,7 +233,7 @@ _ASIAN_HEDGE = re.compile(
 """What before such an answer makes it supposed, wrong, or somebody else's."""
 _FOREIGN_STATEMENT = re.compile(
     rf"""
-    \b (?: {"|".join(_FOREIGN_NOUNS)} ) \b
+    \b (?: {_FOREIGN_NOUN} ) \b
     (?: [ ] {_FOREIGN_BEHIND} )?
     [ ](?: es | est | ist | lautet | è | é | is | to )
     (?: [ ](?: igual[ ]a | donc | pues | quindi | portanto | also | dus ) )?
@@ -235,7 +244,8 @@ _FOREIGN_STATEMENT = re.compile(
 """What states an answer in other languages: `La respuesta es 10`."""
 _FOREIGN_HEDGE = re.compile(
     r"""
-    \b (?: si | se | wenn | falls | no | non | não | nicht | kein\w{0,2} | niet | als
+    \b (?: не | или | если | около | больше | меньше | nie | lub | albo | około
+      | si | se | wenn | falls | no | non | não | nicht | kein\w{0,2} | niet | als
       | nunca | jamás | jamais | dice | dicen | dit | disent | sagt | meint | diz
       | según | selon | segundo | laut | o | ou | oder | of | y | et | und | e | en
       | para | pour | für | per | voor | falsche? | fausse | errada | incorrecta
@@ -245,6 +255,25 @@ _FOREIGN_HEDGE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What around such a statement leaves it open."""
+_EUROPEAN = re.compile(
+    r"""
+    (?<![0-9.,])
+    (?P<whole> [0-9]{1,3} (?: \.[0-9]{3} ){1,5} )
+    (?P<decimals> ,[0-9]{1,20} )?
+    (?![0-9]|[.,][0-9])
+    """,
+    re.VERBOSE,
+)
+"""A number whose thousands a point parts."""
+_CLAUSE_OF_ONE_NUMBER = re.compile(
+    r"""
+    (?: [^\W\d_]{1,20} [ ] ){0,8}
+    (?P<value> -? [0-9] (?: [0-9.,]{0,20} [0-9] )? )
+    (?: [ ] [^\W\d_]{1,20} ){0,8}
+    [ .!*]{0,4}
+    """,
+    re.VERBOSE,
+)
 _FOREIGN_CONDITION = re.compile(
     r"\b(?:si|se|wenn|falls|als|jeśli)\b[^.!?\n]*\Z", re.IGNORECASE
 )
@@ -402,7 +431,35 @@ def _behind_label(text: str, start: int, end: int, limit: int) -> Mark | None:
     line_end = limit if line_end < 0 else line_end
     if _DIGIT.search(text, line_end, limit):
         return None
-    return Mark(start, read_whole_line(text, end, limit))
+    said = read_whole_line(text, end, limit)
+    folded = text[start:end].lower()
+    if not any(noun in folded for noun in _FOREIGN_NOUNS):
+        return Mark(start, said)
+    if said.kind == "nothing":
+        said = _only_number(text, line_at, line_end)
+    return Mark(start, _with_decimal_point(said))
+
+
+def _with_decimal_point(said: Said) -> Said:
+    """Return what is said with `1.234,5`, as most of Europe writes it, as 1234.5."""
+    value = _EUROPEAN.sub(
+        lambda number: (
+            number["whole"].replace(".", "")
+            + (number["decimals"] or "").replace(",", ".")
+        ),
+        said.value,
+    )
+    return said._replace(value=value)
+
+
+def _only_number(text: str, at: int, end: int) -> Said:
+    """Return the number of a clause in another language: "restam 26 bombons"."""
+    clause = _CLAUSE_OF_ONE_NUMBER.fullmatch(
+        text, at, min(end, at + _MAX_SENTENCE_CHARS)
+    )
+    if clause is None or _FOREIGN_HEDGE.search(clause[0]):
+        return Said("nothing", "", end)
+    return Said("value", clause["value"], end, value_end=clause.end("value"))
 
 
 def _behind_foreign_answer(text: str, start: int, end: int, limit: int) -> Mark | None:
@@ -425,7 +482,9 @@ def _behind_foreign_statement(
     if _FOREIGN_CONDITION.search(before):
         return None
     said = read_whole_line(text, end, limit)
-    return Mark(start, said) if said.kind == "value" else None
+    if said.kind != "value":
+        return None
+    return Mark(start, _with_decimal_point(said))
 
 
 def _before_answer(text: str, start: int, end: int, limit: int) -> Mark | None:

@@ -42,6 +42,7 @@ _NUMBER = re.compile(
     (?: [0-9]{1,3} (?: ,[0-9]{3} ){1,30} (?![0-9])     # 1,234,567
     |   [0-9]{1,3} (?: [ ][0-9]{3} ){1,30} (?![0-9])   # 1 234 567
     |   [0-9]{1,3} (?: \{,\}[0-9]{3} ){1,30}           # 1{,}234
+    |   [0-9]{1,2} (?: ,[0-9]{2} ){1,6} ,[0-9]{3} (?![0-9,])   # 12,34,567
     |   [0-9]{1,2000}
     )
     (?: \. (?: [0-9]{1,2000} | (?=\([0-9]) ) )?        # 12.5, 0.(3)
@@ -72,16 +73,30 @@ _SCRIPTS = re.compile(
 _OPERATORS = frozenset("+-−*/^_=<>≤≥≦≧≠≈≡×÷·∙⋅±∓\u222a∩∈\u2216√")
 _PRIMES = frozenset("'\u2032")
 _POSTFIX = frozenset("%‰°²³¹⁰⁴⁵⁶⁷⁸⁹ⁿ₀₁₂₃₄₅₆₇₈₉")
-_SYMBOLS = frozenset("π∞∅ℝℤℕℂαβγδθλμρσφω½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞")
+_SYMBOLS = frozenset("π∞∅ℝℤℕℂαβγδθλμρσφω\u03a9\u2126½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞")
 """Characters that are operands."""
-_MONEY = re.compile(r"(?:\\?\$|[€£¥₹]) ?(?=[0-9.])")
+_MONEY = re.compile(
+    r"""
+    (?: \\?\$ | [€£¥₹] | \\(?: pounds | euro | yen )(?![a-z])
+      | (?: Rs\.? | R\$ | US\$ | A\$ | C\$ | HK\$ | NT\$
+        | (?: USD | EUR | GBP | INR | CHF | JPY | CNY ) (?=[ ]) ) )
+    [ ]? (?=[0-9.])
+    """,
+    re.VERBOSE,
+)
 _DASHES = frozenset("–—")
 _HTML_TAG = re.compile(r"</?[A-Za-z_ -]{1,30}>|<\||<$")
-_JOINT = re.compile(r"(?:and|or)(?![A-Za-z])")
-_NEXT_JOINT = re.compile(r"[ *]*(?:(?:and|or)(?![A-Za-z]))?[ *]*")
+_JOINT_WORDS = (
+    r"(?:(?:and|or|und|oder|et|ou|\u0438|\u0438\u043b\u0438|lub|hoặc|và)(?!\w)"
+    r"|或者?|和|与|與|及び?|または|と|또는)"
+)
+"""What joins two values to one answer, in some languages."""
+_JOINT = re.compile(_JOINT_WORDS)
+_NEXT_JOINT = re.compile(rf"[ *]*{_JOINT_WORDS}?[ *]*")
 _IN_WORD = re.compile(r"[A-Za-z]")
 _NEXT_WORD = re.compile(r" ?[A-Za-z]")
-_WORD_GOES_ON = re.compile(r"['’][A-Za-z]|-[A-Za-z]{3}")
+_WORD_GOES_ON = re.compile(r"['’][A-Za-z]|-[A-Za-z]{3}|\.[egaE]\.")
+"""What shows that letters are part of a word: `x-axis`, `i.e.`"""
 _FACTORIAL_GOES_ON = re.compile(r"![ ]?[-+*/^=×·÷)<>][ ]?[=]?[ ]?[0-9A-Za-z(\\]")
 """A factorial that an operator follows: `5! = 120`."""
 _FRENCH = re.compile(r"\][^][()\n]{1,80}[][]")
@@ -246,6 +261,8 @@ class _Formula:
         word = self._match(_WORD, at)
         if word is None or word[0].lower() in _FORMULA_WORDS:
             return word is not None
+        if self._match(_WORD_GOES_ON, word.end()):
+            return False
         is_equated = self._match(_EQUATION, word.end()) is not None
         if len(word[0]) == 1:
             return self._before == "letter" or is_equated

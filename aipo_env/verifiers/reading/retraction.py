@@ -45,7 +45,8 @@ _INTERJECTION = rf"""
 """`Wait, …`, `Oops.`, `No, that …`."""
 _JUDGEMENT = rf"""
     \b (?: that | this | it | which | answer | result | value | solution | above | one
-      | guess | attempt | box | calculation | number ) (?: [ ]above )?
+      | guess | attempt | box | calculation | number | figure | total | sum | count
+      | claim | conclusion | reasoning ) (?: [ ]above )?
     (?: ['’]s
       | [ ](?: is | was | were | seems? | looks? | must[ ]be | has[ ]to[ ]be
         | turn(?: s | ed )[ ]out[ ]to[ ]be | appears[ ]to[ ]be | isn['’]t | wasn['’]t
@@ -103,6 +104,16 @@ _CONFESSION = r"""
       [ ](?: double | halve | add | subtract | multiply | divide | square )
 """
 """`I made a mistake`, `let me start over`, `it should be 43`."""
+_GIVING_UP = r"""
+    \b (?: i | we ) [ ] (?: really[ ] | still[ ] | just[ ] | simply[ ] )?
+    (?: (?: can(?: not | ['’]t ) | could[ ]not | couldn['’]t | am[ ]unable[ ]to
+        | am[ ]not[ ]able[ ]to | do(?: n['’]t | [ ]not )[ ]know[ ]how[ ]to )
+        [ ](?: say | tell | determine | give | decide | solve | answer | find
+          | be[ ]sure | conclude | know )
+      | do(?: n['’]t | [ ]not )[ ]know\b (?! [ ](?: if | whether )[ ]you )
+      | am[ ](?: not[ ]sure | unsure | no[ ]longer[ ]sure | lost | stuck )\b )
+"""
+"""`I can't say`: what gives up."""
 _ELSEWHERE = r"""
     (?: \A | [。、.,!?\n\uff0c\uff01\uff1f] ) \s?
     (?: 不对 | 不對 | 错了 | 錯了 | 等等 | 等一下 | 应该是 | 應該是 | 更正
@@ -112,7 +123,9 @@ _ELSEWHERE = r"""
 """
 """`不对`, `違います`, `falsch`: the same in other languages."""
 _TAKEN_BACK = re.compile(
-    "|".join((_INTERJECTION, _JUDGEMENT, _FAILURE, _CONFESSION, _ELSEWHERE)),
+    "|".join(
+        (_INTERJECTION, _JUDGEMENT, _FAILURE, _CONFESSION, _GIVING_UP, _ELSEWHERE)
+    ),
     re.VERBOSE | re.IGNORECASE,
 )
 _DRESS = r"""[\s*_"'”’)$\]}\\.]{0,6}"""

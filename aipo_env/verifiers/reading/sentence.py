@@ -8,6 +8,7 @@ it is linear in the text.
 """
 
 import re
+from itertools import islice, zip_longest
 from typing import NamedTuple
 
 from aipo_env.verifiers.reading.clause import CLOSING, SaidKind, Tail
@@ -141,6 +142,20 @@ _ROUGHLY = re.compile(
     r"(?![A-Za-z])[\s*_:]*",
     re.IGNORECASE,
 )
+_PLACEHOLDER = re.compile(
+    r"""
+      [<\[{(] [^\]\[<>{}()\n]{0,30} \b (?: your | insert | answer | here | value ) \b
+      [^\]\[<>{}()\n]{0,30} [>\]})]
+    | (?: \.{3,9} | _{3,40} | \?{1,9} ) (?= [ ]{0,3} (?: \n | \Z ) )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What a template has in the place of an answer: `[your answer here]`."""
+_OPTION = re.compile(r"(?:\([A-J]\)|[A-J]\))[ ]?[:.]?[ ](?=[-−$\\(]{0,3}[0-9])")
+"""The letter of an option before its value: `(B) 12`."""
+_PART_LABEL = re.compile(r"\((?P<name>[a-h]|i{1,3}|iv)\)[ ]?(?=[-−$\\(0-9A-Za-z])")
+"""What begins the answer to a part of a problem: `(a) 3`."""
+_BETWEEN_PARTS = re.compile(r"[$ ]{0,2}(?:[,;.]|\.?\n)?[ ]?(?:and[ ])?")
 _MINUS = re.compile(r"(?:negative|minus) +(?=[0-9$\\.])", re.IGNORECASE)
 _DECIMALS = re.compile(r"[0-9]?\.[0-9]")
 _ORDINAL = re.compile(r"[0-9](?:st|nd|rd|th)\Z")
@@ -390,6 +405,13 @@ def is_bare(text: str) -> bool:
 def _direct(text: str, at: int, limit: int) -> Said | None:
     """Return what is said by a value that begins here; None where none does."""
     at, is_rough = _skip_fillers(text, at, limit)
+    if _PLACEHOLDER.match(text, at, limit):
+        return Said("unclear", "", at, "it is a placeholder")
+    option = _OPTION.match(text, at, limit)
+    if option:
+        at = option.end()
+    elif _PART_LABEL.match(text, at, limit):
+        return _parts(text, at, limit)
     denial = _DENIAL.match(text, at, limit)
     if denial:
         return _denied(text, denial.end(), limit)
@@ -407,6 +429,28 @@ def _direct(text: str, at: int, limit: int) -> Said | None:
         return Said("unclear", value, end, "the value is said to be near only")
     said = _with_tail(text, start, end, limit)
     return said._replace(value=f"-{said.value}") if minus else said
+
+
+def _parts(text: str, at: int, limit: int) -> Said:
+    """Return what is said by "(a) 3 and (b) 4": the tuple (3, 4)."""
+    labels = [*islice(_PART_LABEL.finditer(text, at, limit), _MAX_ENTRIES)]
+    values: list[str] = []
+    end = at
+    for label, following in zip_longest(labels, labels[1:]):
+        between = _BETWEEN_PARTS.match(text, end, limit)
+        is_next = not values or (between and between.end() == label.start())
+        if not is_next:
+            break
+        value_limit = following.start() if following else limit
+        end = formula_end(text, label.end(), value_limit)
+        if end == label.end():
+            return Said("unclear", "", end, "it is not understood")
+        values.append(_unfenced(text[label.end() : end]))
+    rest = Tail(text, end, limit)
+    kind, reason = rest.read()
+    # In brackets, for their order says which is which.
+    value = f"({', '.join(values)})" if len(values) > 1 else values[0]
+    return Said(kind, value, rest.at, reason, True, end)
 
 
 def _skip_fillers(text: str, at: int, limit: int) -> tuple[int, bool]:

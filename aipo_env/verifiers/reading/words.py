@@ -15,7 +15,7 @@ def vocabulary(name: str) -> frozenset[str]:
 
 
 ABBREVIATION = re.compile(
-    r"\b(?:i\.e|e\.g|eq|no|approx|vs|cf|etc|fig|p\.m|a\.m|resp|dr|mr|mrs|st)\Z",
+    r"\b(?:i\.e|e\.g|eq|no|approx|vs|cf|etc|fig|p\.m|a\.m|rs|resp|dr|mr|mrs|st)\Z",
     re.IGNORECASE,
 )
 """What a full stop belongs to that ends no sentence."""
