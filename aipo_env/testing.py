@@ -5,7 +5,7 @@ See also `ScriptedAgent`.
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from threading import Event, Thread
@@ -209,6 +209,8 @@ _OK = 200
 _BACKLOG = 4096
 """Connections that may wait to be accepted: a test opens thousands at once."""
 _HUGE_CHARS = 10_000_000
+_PROMPT_TOKENS = 10
+"""What it says of any prompt: that it has so many tokens."""
 _ENDLESS_BYTES = 2**50
 """The length that is announced for a body that never ends."""
 _DRIP_S = 0.02
@@ -244,7 +246,8 @@ class FaultServer:
             end, slowly and fast; "huge" are 10 MB; "garbage", "nothing", "utf8" (which
             it is not), "nested", "shape" and "empty" are no replies; "packed" is
             compressed though nobody asked for it.
-        text: What its replies say; an error repeats the key that it was given.
+        text: What its replies say, or what says it to the JSON body of a request; an
+            error repeats the key that it was given.
         delay_s: Seconds before it sends anything.
         headers: Sent with every response.
         choice: Further fields of the choice that a reply is.
@@ -257,7 +260,7 @@ class FaultServer:
     def __init__(
         self,
         script: Sequence[str] = ("reply",),
-        text: str = "fine",
+        text: str | Callable[[dict[str, Any]], str] = "fine",
         delay_s: float = 0.0,
         headers: Mapping[str, str] | None = None,
         choice: Mapping[str, Any] | None = None,
@@ -317,7 +320,8 @@ class FaultServer:
                 self.most_open = max(self.most_open, self.num_open)
                 try:
                     await asyncio.sleep(self.delay_s)
-                    await self._respond(next(self._script), headers, writer)
+                    text = self.text if isinstance(self.text, str) else self.text(body)
+                    await self._respond(next(self._script), text, headers, writer)
                 finally:
                     self.num_open -= 1
         except (OSError, EOFError, asyncio.CancelledError):
@@ -325,23 +329,19 @@ class FaultServer:
             writer.transport.abort()
 
     async def _respond(
-        self, fault: str, headers: Mapping[str, str], writer: asyncio.StreamWriter
+        self,
+        fault: str,
+        text: str,
+        headers: Mapping[str, str],
+        writer: asyncio.StreamWriter,
     ) -> None:
         if fault == "reset":
             raise ConnectionResetError
         if fault == "hang":
             await asyncio.sleep(_HANG_S)
-        text = self.text
         if fault == "huge":
             text = "x" * _HUGE_CHARS
-        choice = {
-            "message": {"role": "assistant", "content": text},
-            "finish_reason": "stop",
-            **self.choice,
-        }
-        usage = {"prompt_tokens": 10, "completion_tokens": len(text.split())}
-        reply = json.dumps({"choices": [choice], "usage": usage}).encode()
-        body = _JUNK.get(fault, reply)
+        body = _JUNK.get(fault, _completion(text, self.choice))
         status = _OK
         if fault.isdigit():
             status = int(fault)
@@ -374,6 +374,30 @@ class FaultServer:
         await writer.drain()
         if fault == "cut":
             raise ConnectionResetError
+
+
+def _completion(text: str, choice: Mapping[str, Any]) -> bytes:
+    """Return a chat completion, with all that clients may insist on.
+
+    Args:
+        text: What it says.
+        choice: Further fields of its only choice.
+    """
+    said = {"role": "assistant", "content": text}
+    num_words = len(text.split())
+    row = {
+        "id": "chatcmpl-0",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "fault-server",
+        "choices": [{"index": 0, "message": said, "finish_reason": "stop", **choice}],
+        "usage": {
+            "prompt_tokens": _PROMPT_TOKENS,
+            "completion_tokens": num_words,
+            "total_tokens": _PROMPT_TOKENS + num_words,
+        },
+    }
+    return json.dumps(row).encode()
 
 
 async def _read_headers(reader: asyncio.StreamReader) -> dict[str, str]:

@@ -65,6 +65,7 @@ LAYERS = (
         "aipo_env.serving",
         "aipo_env.pytest_plugin",
     ),
+    ("aipo_env.integrations",),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 

@@ -34,6 +34,7 @@ EXTRAS: dict[str, Extra] = {
     "vllm": Extra(("vllm",), "--sampler vllm, on a GPU"),
     "ray": Extra(("ray",), "aipo train --ray"),
     "trl": Extra(("trl",), "AipoGRPOTrainer, in Python"),
+    "verifiers": Extra(("verifiers",), "vf-eval aipo_verifiers"),
 }
 """By name, as in pyproject.toml; that of tests and checks, dev, is left out."""
 EXTRA_OF = {

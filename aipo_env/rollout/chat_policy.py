@@ -142,17 +142,9 @@ class ChatPolicy:
         ]
         seed = short_seed((*key, len(messages)))
         text, is_cut = await self._with_retries(written, max_tokens, seed)
-        max_chars = CHARS_PER_TOKEN * max_tokens
-        is_cut = is_cut or len(text) > max_chars
-        text = encodable(text[:max_chars])
-        end = _end_of_turn(text, stop)
-        reason: FinishReason = "stop"
-        if end is not None:
-            text = text[:end]
-        elif is_cut:
-            reason = "length"
-        token_ids = tuple(self._tokenizer.encode(text))
-        return Completion(text, token_ids, (), reason)
+        turn, reason = turn_text(text, stop, max_tokens, is_cut=is_cut)
+        token_ids = tuple(self._tokenizer.encode(turn))
+        return Completion(turn, token_ids, (), reason)
 
     async def _with_retries(
         self, messages: Sequence[Mapping[str, str]], max_tokens: int, seed: int
@@ -254,6 +246,27 @@ class ChatPolicy:
         if loop not in self._slots:
             self._slots = {loop: asyncio.Semaphore(self.concurrency)}
         return self._slots[loop]
+
+
+def turn_text(
+    text: str, stop: Sequence[str], max_tokens: int, *, is_cut: bool
+) -> tuple[str, FinishReason]:
+    """Return which part of an endpoint's text is the turn, and what ended it.
+
+    Args:
+        text: As the endpoint sent it.
+        stop: Strings behind which a turn ends.
+        max_tokens: How many tokens the turn may have. A text that is much too long for
+            that is cut: its server does not count.
+        is_cut: Whether the endpoint says that it was cut.
+    """
+    max_chars = CHARS_PER_TOKEN * max_tokens
+    is_cut = is_cut or len(text) > max_chars
+    text = encodable(text[:max_chars])
+    end = _end_of_turn(text, stop)
+    if end is not None:
+        return text[:end], "stop"
+    return text, "length" if is_cut else "stop"
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -59,6 +59,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 def test_what_the_wheel_installs_runs_outside_of_the_clone(run: Callable[..., str]):
     place = run("python", "-c", "import aipo_env; print(aipo_env.__file__)")
     assert "/venv/lib/" in place
+    # By that name verifiers looks for our environments.
+    find = "from importlib.util import find_spec; print(find_spec('aipo_verifiers'))"
+    assert "/venv/lib/" in run("python", "-c", find)
     report = run("aipo", "doctor")
     assert "aipo train      ready\n" in report
     assert "aipo view       ready\n" in report

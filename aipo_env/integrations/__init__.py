@@ -1,0 +1,1 @@
+"""Our environments in libraries of others, each imported by whoever asks."""
