@@ -20,9 +20,17 @@ SAYS = {
     "03_runner.py": "[1.0, 1.0, 1.0, 1.0]\n",
     "04_sb3.py": "reward 0\n",
     "05_train.py": "alone, on 8 held-out tasks: pass@1 0.000\n",
+    "06_skyrl.py": "1.0 True {'consults': 1, 'turns': 2}\n",
+    "07_tinker.py": "1.0 True {'consults': 1, 'turns': 2}\n",
 }
 """What each prints last."""
-NEEDS = {"04_sb3.py": "stable_baselines3", "05_train.py": "torch"}
+NEEDS = {
+    "04_sb3.py": "stable_baselines3",
+    "05_train.py": "torch",
+    # Never beside the tests; tests/integrations/test_trainer_examples.py runs these.
+    "06_skyrl.py": "skyrl_gym",
+    "07_tinker.py": "tinker_cookbook",
+}
 MOST_LINES = {"05_train.py": 120}
 """Of a whole training run; any other has 60."""
 
