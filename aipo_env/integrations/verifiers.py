@@ -10,7 +10,7 @@ of any other door. Beside the trace stands who wrote what, in `trace.info["aipo"
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -276,6 +276,71 @@ class AipoEnv(vf.Env[AipoEnvConfig]):
     async def run(self, task: AipoTask, agents: vf.Agents) -> None:
         """Have the policy play a task."""
         await agents.agent.run(task)
+
+
+def agent_mask(
+    trace: vf.Trace, branch: vf.Branch, decode: Callable[[list[int]], str]
+) -> list[bool]:
+    """Return which tokens of a branch an agent wrote, of all tokens of the branch.
+
+    A token that is in part of a reply's wrapper is not among them, and neither is what
+    a tool or the environment wrote.
+
+    Args:
+        trace: Of an episode that was played here.
+        branch: One of `trace.branches`. Only a client that trains writes token ids into
+            it; without them there is nothing to tell.
+        decode: Turns token ids into text, special tokens included.
+
+    Raises:
+        AipoError: The tokens of a message are not its text, as with a template that
+            rewrites it.
+    """
+    spans = trace.info[INFO]["spans"]
+    mask = []
+    for number, node in enumerate(branch.nodes):
+        mask += _agents_tokens(node.token_ids, spans[number], decode)
+    return mask
+
+
+def _agents_tokens(
+    token_ids: list[int],
+    spans: Sequence[Mapping[str, Any]],
+    decode: Callable[[list[int]], str],
+) -> list[bool]:
+    """Return which tokens of one message an agent wrote."""
+    mask = [False] * len(token_ids)
+    bodies = _agents_bodies(spans)
+    if not bodies or not token_ids:
+        return mask
+    content = "".join(span["text"] for span in spans)
+    # A template may put the text between marks of its own, and strip it.
+    shift = decode(token_ids).find(content.strip())
+    if shift < 0:
+        raise AipoError(f"the tokens of a message are not its text: {content!r}")
+    shift -= len(content) - len(content.lstrip())
+    begin = 0
+    for place in range(len(token_ids)):
+        # Of the beginning as a whole: a character may have several tokens.
+        end = len(decode(token_ids[: place + 1]))
+        mask[place] = any(
+            first + shift <= begin < last + shift and end <= last + shift
+            for first, last in bodies
+        )
+        begin = end
+    return mask
+
+
+def _agents_bodies(spans: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Return where in a message agents' words begin and end, in characters."""
+    bodies = []
+    begin = 0
+    for span in spans:
+        end = begin + len(span["text"])
+        if span["author"] == "agent" and span["is_content"]:
+            bodies.append((begin, end))
+        begin = end
+    return bodies
 
 
 class _Turns:

@@ -70,6 +70,21 @@ def evaluate(verifiers: Path, tmp_path: Path) -> Callable[..., list[dict[str, An
     return run
 
 
+def run_script(python: Path, name: str, folder: Path) -> dict[str, Any]:
+    """Return what a script prints in its last line."""
+    done = subprocess.run(
+        [python, SCRIPTS / name],
+        cwd=folder,
+        env=settings(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def only_trace(episode: dict[str, Any]) -> dict[str, Any]:
     """Return the trace of the one seat that there is."""
     [trace] = episode["traces"]
@@ -222,18 +237,32 @@ def test_what_stands_behind_a_call_is_no_part_of_the_turn(
 
 
 @pytest.mark.integrations
+def test_the_tokens_that_an_agent_wrote_are_known_where_tokens_are(
+    verifiers: Path, tmp_path: Path
+):
+    told = run_script(verifiers, "verifiers_tokens.py", tmp_path)
+    assert told["branches"] == [
+        {
+            "text": (
+                "<|system|>Solve. You may consult.<|end|>"
+                "<|user|>Apply mele to 0808.<|end|>"
+                "<|assistant|><knowledge>mele</knowledge><|end|>"
+                '<|user|><reply from="knowledge">mele=#78#25;</reply><|end|>'
+                "<|assistant|>\\boxed{7623}<|end|>"
+            ),
+            "agents": ["mele", "=", "#78", "#25", ";"],
+            "sampled": 11,
+            "logprob": -5.5,
+            "both": 0,
+        }
+    ]
+    assert told["reward"] == 1.0
+    assert told["stop"] == ["</knowledge>"]
+
+
+@pytest.mark.integrations
 def test_what_cannot_be_played_is_refused_by_name(verifiers: Path, tmp_path: Path):
-    done = subprocess.run(
-        [verifiers, SCRIPTS / "verifiers_refusals.py"],
-        cwd=tmp_path,
-        env=settings(tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    told = run_script(verifiers, "verifiers_refusals.py", tmp_path)
     expected = [
         "did you mean --env.taskset.environment?",
         "environment: there is no option 'sorce'. Valid: agents, codec, id, pool,"
