@@ -221,13 +221,8 @@ class AipoHarness(vf.Harness[AipoHarnessConfig]):
                 verifiers keeps it as an error of the trace, which nobody trains on.
         """
         session = _session(data)
-        async with openai.AsyncOpenAI(
-            base_url=endpoint,
-            api_key=secret,
-            max_retries=NUM_RETRIES,
-            timeout=None,  # the seat has one: --env.agent.timeout.rollout
-        ) as client:
-            tokenizer = _tokenizer(data.tokenizer)
+        tokenizer = _tokenizer(data.tokenizer)
+        async with _client(endpoint, secret) as client:
             turns = _Turns(client, ctx.model, trace, session, tokenizer)
             episode = await play(session, TextVoice(tokenizer, turns.say))
         trace.info[INFO] = _told(episode)
@@ -398,6 +393,24 @@ class _Turns:
         self._rows.append(row)
         token_ids = tuple(self._tokenizer.encode(text))
         return Completion(text, token_ids, (), ended_by)
+
+
+def _client(endpoint: str, secret: str) -> openai.AsyncOpenAI:
+    """Return a client of verifiers' endpoint, which is on this machine."""
+    transport = openai.DefaultAsyncHttpxClient(
+        # Certificates take long to load, and plain HTTP has none.
+        verify=not endpoint.startswith("http://"),
+        # No proxy of the environment's stands between.
+        trust_env=False,
+        # The seat has one: --env.agent.timeout.rollout.
+        timeout=None,
+    )
+    return openai.AsyncOpenAI(
+        base_url=endpoint,
+        api_key=secret,
+        max_retries=NUM_RETRIES,
+        http_client=transport,
+    )
 
 
 @cache

@@ -199,6 +199,23 @@ def test_an_episode_without_a_verdict_is_an_error_and_no_reward(
 
 
 @pytest.mark.integrations
+def test_an_episode_that_takes_too_long_has_no_verdict(
+    evaluate: Callable[..., list[dict[str, Any]]],
+):
+    with FaultServer(["hang"]) as server:
+        [episode] = evaluate(
+            server,
+            *("--env.taskset.environment", "toy:kinds=knowledge", "-n", "1"),
+            *("--env.agent.timeout.rollout", "1"),
+        )
+    trace = only_trace(episode)
+    assert not trace["ok"]
+    assert trace["is_timeout"]
+    assert trace["rewards"] == {"verdict": None}
+    assert "the episode did not end" in trace["errors"][-1]["message"]
+
+
+@pytest.mark.integrations
 def test_addends_of_a_reward_keep_their_names(
     evaluate: Callable[..., list[dict[str, Any]]],
 ):
