@@ -91,7 +91,7 @@ class AipoTasksetConfig(vf.TasksetConfig):
             of our ConfigError or DataError.
     """
 
-    environment: str | dict[str, Any] = "toy"
+    environment: str | dict[str, Any] = Field("toy", validate_default=True)
     """A registered id, the spec of a task source, or an object with the fields of an
     environment: `--env.taskset.environment.source file:tasks.jsonl`."""
     split: Split = "train"

@@ -203,12 +203,10 @@ def test_an_episode_that_takes_too_long_has_no_verdict(
     evaluate: Callable[..., list[dict[str, Any]]],
 ):
     with FaultServer(["hang"]) as server:
-        [episode] = evaluate(
-            server,
-            *("--env.taskset.environment", "toy:kinds=knowledge", "-n", "1"),
-            *("--env.agent.timeout.rollout", "1"),
-        )
+        limits = ("-n", "1", "--env.agent.timeout.rollout", "1")
+        [episode] = evaluate(server, *limits)
     trace = only_trace(episode)
+    assert trace["task"]["data"]["environment"] == {"source": "toy"}
     assert not trace["ok"]
     assert trace["is_timeout"]
     assert trace["rewards"] == {"verdict": None}
