@@ -22,7 +22,8 @@ from aipo_env.commands.extras import how_to_install
 from aipo_env.episode import Episode
 from aipo_env.errors import AipoError, ConfigError
 from aipo_env.flags import read_spec
-from aipo_env.records import Author, Completion, Message, Split, StopReason
+from aipo_env.integrations.authors import agents_tokens, written_spans
+from aipo_env.records import Completion, Message, Split, StopReason
 from aipo_env.rollout.chat_policy import turn_text
 from aipo_env.rollout.drive import play
 from aipo_env.rollout.environment import Environment
@@ -294,48 +295,8 @@ def agent_mask(
     spans = trace.info[INFO]["spans"]
     mask = []
     for number, node in enumerate(branch.nodes):
-        mask += _agents_tokens(node.token_ids, spans[number], decode)
+        mask += agents_tokens(node.token_ids, spans[number], decode)
     return mask
-
-
-def _agents_tokens(
-    token_ids: list[int],
-    spans: Sequence[Mapping[str, Any]],
-    decode: Callable[[list[int]], str],
-) -> list[bool]:
-    """Return which tokens of one message an agent wrote."""
-    mask = [False] * len(token_ids)
-    bodies = _agents_bodies(spans)
-    if not bodies or not token_ids:
-        return mask
-    content = "".join(span["text"] for span in spans)
-    # A template may put the text between marks of its own, and strip it.
-    shift = decode(token_ids).find(content.strip())
-    if shift < 0:
-        raise AipoError(f"the tokens of a message are not its text: {content!r}")
-    shift -= len(content) - len(content.lstrip())
-    begin = 0
-    for place in range(len(token_ids)):
-        # Of the beginning as a whole: a character may have several tokens.
-        end = len(decode(token_ids[: place + 1]))
-        mask[place] = any(
-            first + shift <= begin < last + shift and end <= last + shift
-            for first, last in bodies
-        )
-        begin = end
-    return mask
-
-
-def _agents_bodies(spans: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    """Return where in a message agents' words begin and end, in characters."""
-    bodies = []
-    begin = 0
-    for span in spans:
-        end = begin + len(span["text"])
-        if span["author"] == "agent" and span["is_content"]:
-            bodies.append((begin, end))
-        begin = end
-    return bodies
 
 
 class _Turns:
@@ -505,17 +466,7 @@ def _told(episode: Episode) -> dict[str, Any]:
             {"kind": call.kind, "agent": call.agent_id, "status": call.status}
             for call in episode.consults
         ],
-        "spans": [
-            [
-                {
-                    "text": span.text,
-                    "author": Author(span.author).name.lower(),
-                    "is_content": span.is_content,
-                }
-                for span in message.spans
-            ]
-            for message in episode.messages
-        ],
+        "spans": [written_spans(message) for message in episode.messages],
     }
 
 

@@ -1,4 +1,6 @@
-"""Libraries of others that are not there, or in a version that nobody tested."""
+"""Libraries of others that are not there, or in a version that nobody tested; and who
+wrote tokens of theirs.
+"""
 
 import os
 import subprocess
@@ -8,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from aipo_env import AipoError, Author, Message, Span
+from aipo_env.integrations.authors import agents_tokens, written_spans
+
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(
+without_verifiers = pytest.mark.skipif(
     find_spec("verifiers") is not None, reason="verifiers is installed"
 )
 
@@ -27,6 +32,7 @@ def imported(*folders: Path) -> str:
     return done.stderr.splitlines()[-1]
 
 
+@without_verifiers
 def test_a_missing_library_is_told_by_name_and_with_its_extra():
     assert imported() == (
         "aipo_env.errors.ConfigError: verifiers is needed and not installed: pip"
@@ -34,6 +40,7 @@ def test_a_missing_library_is_told_by_name_and_with_its_extra():
     )
 
 
+@without_verifiers
 def test_another_version_than_those_that_were_tested_is_refused(tmp_path: Path):
     folder = tmp_path / "verifiers-0.3.1.dist-info"
     folder.mkdir()
@@ -44,3 +51,55 @@ def test_another_version_than_those_that_were_tested_is_refused(tmp_path: Path):
         "aipo_env.errors.ConfigError: verifiers 0.3.1 is installed, and aipo_verifiers"
         ' is written for 0.4.x: pip install "aipo-rl[verifiers]".'
     )
+
+
+def reply(body: str, wrapper: tuple[str, str] = ("<r>", "</r>")) -> tuple[Span, ...]:
+    first, last = (Span(text, Author.ENV) for text in wrapper)
+    return first, Span(body, Author.AGENT, "a", 0, is_content=True), last
+
+
+def agents_texts(pieces: list[str], *spans: Span) -> list[str]:
+    """Return the tokens that an agent wrote, of a message cut into these."""
+
+    def decode(token_ids: list[int]) -> str:
+        return "".join(pieces[number] for number in token_ids)
+
+    written = written_spans(Message("user", spans))
+    mask = agents_tokens(list(range(len(pieces))), written, decode)
+    return [piece for piece, is_in in zip(pieces, mask, strict=True) if is_in]
+
+
+def test_bodies_are_agents_and_what_stands_around_them_is_nobodys():
+    pieces = ["<|user|>", "<r>", "to", "ld", "</r>", "<|end|>"]
+    assert agents_texts(pieces, *reply("told")) == ["to", "ld"]
+    assert agents_texts(["<r>", "told", "</r>"], Span("<r>told</r>", Author.ENV)) == []
+
+
+def test_a_token_of_a_wrapper_too_is_not_an_agents():
+    assert agents_texts(["<r", ">t", "ol", "d</", "r>"], *reply("told")) == ["ol"]
+
+
+def test_each_of_several_replies_has_its_body_and_a_tool_none():
+    tool = Span("42", Author.TOOL, "t", 1, is_content=True)
+    pieces = ["<r>", "a", "</r>", "42", "<r>", "b", "</r>"]
+    assert agents_texts(pieces, *reply("a"), tool, *reply("b")) == ["a", "b"]
+
+
+def test_a_template_may_strip_the_text_of_a_message():
+    spans = (Span("\n ", Author.ENV), *reply("told"), Span("\n", Author.ENV))
+    assert agents_texts(["[U]", "<r>", "told", "</r>"], *spans) == ["told"]
+
+
+def test_a_character_may_have_several_tokens():
+    written = written_spans(Message("user", reply("n€")))
+    mask = agents_tokens(
+        list("<r>n€</r>".encode()),
+        written,
+        lambda ids: bytes(ids).decode("utf-8", "replace"),
+    )
+    assert mask == [False] * 3 + [True] * 4 + [False] * 4
+
+
+def test_tokens_of_another_text_are_refused():
+    with pytest.raises(AipoError, match="not its text: '<r>told</r>'"):
+        agents_texts(["something", "else"], *reply("told"))
