@@ -11,6 +11,7 @@ marks is found by their places, not by a pattern.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -223,6 +224,9 @@ _PROBLEM = re.compile(
 """What begins a problem: `Question:`, `## Similar problem`, `Exercise 4.8.`"""
 _TIMES_TEN = re.compile(r"(?<=[0-9]) ?[xX] ?(?=10 ?(?:\^|\*\*|[⁰¹²³⁴-⁹⁻]))")
 """A letter for the sign of multiplication: `3 x 10^8`."""
+_DIGIT_OF_ANY_SCRIPT = re.compile(r"(?![0-9])\d")
+_SPACED_MINUS = re.compile(r"(?<=[0-9]) [–−] (?=[0-9.]{1,20} ?=)")
+"""A dash between the numbers of an equation: `4 – 1 = 3`."""
 _LETTER = re.compile(r"[A-Za-z]{2}")
 _FIRST_WORD = re.compile(r"[A-Za-z'’]+[ :,]")
 _DIGIT = re.compile(r"[0-9]")
@@ -435,14 +439,19 @@ def _prepared(text: str) -> str:
     """Return a reply without its thoughts and ornaments."""
     text = _TURN_END.sub("", without_thinking(text))
     if not text.isascii():
-        text = _EMOJI.sub("", text)
+        text = _DIGIT_OF_ANY_SCRIPT.sub(_ascii_digit, _EMOJI.sub("", text))
     text = _BOLD.sub("", text.replace("\t", " ").replace("\u00a0", " "))
     if "</" in text:
         text = _TYPE_TAG.sub("", text)
     text = _TIMES_TEN.sub(" × ", one_blank(text))
+    text = _SPACED_MINUS.sub(" - ", text)
     if "box" in text:
         text = _BARE_BOX.sub(_braced, text)
     return text
+
+
+def _ascii_digit(digit: re.Match[str]) -> str:
+    return str(unicodedata.digit(digit[0]))
 
 
 def _braced(box: re.Match[str]) -> str:

@@ -102,6 +102,11 @@ _LABEL = re.compile(
 )
 _PRODUCT = re.compile(r"[a-z]{2,3}")
 """A product of variables, as in the equation `ab = 6`, rather than a name."""
+_OF_FUNCTION = re.compile(
+    r"\\(?:ln|log|exp|sin|cos|tan|cot|sec|csc|arc(?:sin|cos|tan)|sinh|cosh|tanh)"
+    r"(?![A-Za-z])"
+)
+"""What a value begins with that looks like a label: `\\ln(2)`, beside `f(2)`."""
 _WORD_LABEL = re.compile(
     r"""
     (?P<label> [A-Za-z]{4,} (?: [ ][A-Za-z]+ )* )
@@ -251,7 +256,7 @@ def _read_relation(text: str, depth: int) -> Form | None:
     first = terms[0]
     last = terms[-1]
     if operators == ["\\approx"]:  # x \approx 0.33 is a value, 1/3 \approx 0.33 is 1/3
-        if _LABEL.fullmatch(first):
+        if _LABEL.fullmatch(first) and not _OF_FUNCTION.match(first):
             return _labelled(read(last, depth), first)
         return read(first, depth)
     if operators == ["\\in"] and first:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from aipo_env.verifiers.math.compare import equivalent
 from aipo_env.verifiers.math.forms import Form, read
 from aipo_env.verifiers.math.text import MAX_CHARS, clean, number, screen
-from aipo_env.verifiers.math.times import is_clock, same_time
+from aipo_env.verifiers.math.times import is_clock, read_date, same_time
 from aipo_env.verifiers.math.units import Unit, contradicts, in_first_unit, unit_of
 
 _MAX_EQUAL_CHARS = 20_000
@@ -18,6 +18,8 @@ _RATIO = re.compile(r"[0-9)}]\s*:\s*[-0-9({\\.]")
 
 _COMPOUND = re.compile("[/·⋅]")
 """What joins the units of a compound one: `km/h`, `kW·h`."""
+_BRACED_COMMA = re.compile(r"(?<=[0-9])\{,\}(?=[0-9]{1,2}(?![0-9])|[0-9]{4})")
+"""A decimal comma in LaTeX, behind which there are not three digits: `2{,}5`."""
 _EUROPEAN = re.compile(
     r"""
     (?P<before> [\s$€£\\(]{0,4} (?: R\$ \s? )? (?: [a-zA-Z] \s? = \s? )? [-+−]? )
@@ -80,7 +82,12 @@ def without_algebra(gold: str, answer: str) -> Grade:
     if len(answer) > MAX_CHARS:
         return Grade("refused", "screen", _holds(f"more than {MAX_CHARS} characters"))
     try:
-        answer = with_decimal_point(gold, answer)
+        gold = _BRACED_COMMA.sub(".", gold)
+        answer = _BRACED_COMMA.sub(".", answer)
+        is_same_day = _is_same_day(gold, answer)
+        if is_same_day is not None:
+            return Grade("correct" if is_same_day else "wrong", "value")
+        answer = with_decimal_point(gold, _one_of_equals(answer))
         gold, answer = in_first_unit(gold), in_first_unit(answer)
         gold, answer, fault = in_one_unit(gold, answer)
         if fault:
@@ -170,6 +177,29 @@ def in_one_unit(gold: str, answer: str) -> tuple[str, str, str]:
     return gold_unit.value, _scaled(answer_unit, gold_unit), ""
 
 
+def _is_same_day(gold: str, answer: str) -> bool | None:
+    """Return whether two dates are one; None unless both are dates.
+
+    A year that only one of them names says nothing.
+    """
+    gold_date = read_date(gold)
+    answer_date = read_date(answer) if gold_date else None
+    if gold_date is None or answer_date is None:
+        return None
+    years = {gold_date[0], answer_date[0]} - {0}
+    return len(years) < 2 and gold_date[1:] == answer_date[1:]
+
+
+def _one_of_equals(answer: str) -> str:
+    """Return the first of two forms of one number: `0.375 or 37.5%` is `0.375`."""
+    first, _, second = answer.partition(" or ")
+    if not second or first.endswith(","):
+        return answer
+    value = number(clean(first))
+    is_same = value is not None and value == number(clean(second))
+    return first if is_same else answer
+
+
 def with_decimal_point(gold: str, answer: str) -> str:
     """Return an answer with a decimal point if it has a comma for one: `2,5` is 2.5.
 
@@ -179,7 +209,6 @@ def with_decimal_point(gold: str, answer: str) -> str:
     """
     if "," not in answer or "," in gold:
         return answer
-    answer = answer.replace("{,}", ",")
     european = _EUROPEAN.match(answer)
     if european is None:
         return answer
@@ -208,7 +237,8 @@ def _beside_a_number(number_alone: str, text: str) -> str:
 def _scaled(answer: Unit, gold: Unit) -> str:
     """Return an answer's value in the gold's unit."""
     factor = answer.size / gold.size
-    value = number(clean(answer.value))
+    # Without what it is called: `Q = 4200 J`.
+    value = number(clean(answer.value.rpartition("=")[2]))
     if value is not None:
         return str(value * factor)
     return (

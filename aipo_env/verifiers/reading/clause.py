@@ -202,6 +202,8 @@ _QUANTITY = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_EACH = re.compile(r"\s(?:each|every)\s[a-z]", re.IGNORECASE)
+"""Of what there are so many: `7 pens in each box`."""
 _PRECISION = re.compile(
     r"\s*[0-9]{1,2} (?:decimal|significant|d\.?p|s\.?f|places|digits|sig)",
     re.IGNORECASE,
@@ -228,6 +230,7 @@ _NOTE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What in brackets behind a value changes it: `42 (in thousands)`."""
+_OTHER_FORM = re.compile(r"\s*or,? (?:equivalently,? |simply )?(?=[-$\\(0-9.])")
 _HARMLESS_NOTE = re.compile(
     r"""
     \s* (?: not\b
@@ -241,7 +244,8 @@ _HARMLESS_NOTE = re.compile(
 class Tail:
     """Reads what stands behind a value in its clause.
 
-    After `read`, `at` is where the clause ends, and `unit` what the value counts.
+    After `read`, `at` is where the clause ends, `unit` what the value counts, and
+    `other_form` what a bracket gives beside it: `3/8 (or 37.5%)`.
 
     Args:
         text: The whole text.
@@ -256,6 +260,7 @@ class Tail:
         self._start = at
         self._unit_start = at
         self._unit_end = at
+        self.other_form = ""
         self._has_note = False
         self._num_words = 0
 
@@ -263,6 +268,11 @@ class Tail:
     def unit(self) -> str:
         """The words directly behind the value."""
         return self._text[self._unit_start : self._unit_end]
+
+    @property
+    def unit_end(self) -> int:
+        """Where in the text the unit ends."""
+        return self._unit_end
 
     def read(self) -> Finding:
         """Return whether the value stands, and why it does not.
@@ -418,6 +428,12 @@ class Tail:
         if end < 0:
             return _STANDS
         note = self._text[self.at + 1 : end]
+        other = _OTHER_FORM.match(note)
+        if other and formula_end(note, other.end(), len(note)) == len(note):
+            self.other_form = note[other.end() :]
+            self.at = end + 1
+            self._has_note = True
+            return None
         if _NOTE.match(note) and not _HARMLESS_NOTE.match(note):
             return "unclear", "the note behind it is not understood"
         self.at = end + 1
@@ -497,6 +513,8 @@ class Tail:
             return "unclear", "it holds on a condition"
         if name == "from" and self._num_words and self._match(_QUANTITY, at):
             return "unclear", "the number behind it changes it"  # 2 steps from 5
+        if name in ("in", "of") and self.unit and self._match(_EACH, at):
+            return _STANDS
         is_quantity = name in _QUANTIFIED and self._match(_QUANTITY, at)
         if is_quantity and not self._match(_PRECISION, at):
             return "unclear", "the number behind it changes it"

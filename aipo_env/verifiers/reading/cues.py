@@ -11,11 +11,12 @@ from typing import Literal, NamedTuple
 from aipo_env.verifiers.reading.clause import SaidKind
 from aipo_env.verifiers.reading.sentence import (
     Said,
+    read_end,
     read_statement,
     read_value,
     read_whole_line,
 )
-from aipo_env.verifiers.reading.words import skip, vocabulary
+from aipo_env.verifiers.reading.words import sentence_end, skip, vocabulary
 
 MAX_CUES = 16
 """So many of the last statements of a text are read."""
@@ -52,6 +53,10 @@ _ANSWER = re.compile(
     r"""
       (?<![A-Za-z_<\\/-]) (?: answers? | ans ) (?![A-Za-z_>-])
     | (?<=["']) final[ _-]?answer (?=["'][ ]?:)      # a field of JSON
+    | (?<![A-Za-z_-]) final_answer (?=:)             # and of YAML
+    | (?<=\bthe[ ]) (?: required | desired | requested | sought | final )
+      [ ](?: value | number | quantity | result | sum | ratio | probability | area
+        | count | product | length | amount | total ) (?= [ ](?: is | equals | = ) )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -86,6 +91,7 @@ _LEAD = re.compile(
         | (?P<denial>
             (?= \w{{1,8}}n['’]t[ ] | \w{{1,8}}[ ]not[ ] | cannot[ ] | never[ ] ) ) )
     | \s (?= \$ | \\[(\[] )                                   # the answer $5$
+    | [ ]of[ ] (?= [$\\(*]{{0,4}} [-−]?[0-9.√π\\] )              # an answer of 5
     )
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -165,7 +171,24 @@ _CONDITION = re.compile(
 )
 """What before "answer" makes it that of one case."""
 _IF = re.compile(r"\b(?:if|had|were|unless)\b", re.IGNORECASE)
-_FINAL = re.compile(r"final[ *_]{0,4}\Z", re.IGNORECASE)
+_FINAL = re.compile(r"(?:final|required|desired)[ *_]{0,4}\Z", re.IGNORECASE)
+_TO_ANSWER = re.compile(
+    r"\bto answer (?:the|your|this) (?:\w{1,12} )?(?:question|problem)"
+    r"(?: asked| posed)? ?[,:–—-]",
+    re.IGNORECASE,
+)
+"""What states an answer behind it: `So, to answer the question: …`."""
+_THAT_IS_ANSWER = re.compile(
+    r"""
+      \b (?: that | this | which | it ) (?: [ ]is | ['’]s )
+      (?: [ ](?: therefore | thus | then | indeed | hence ) )?
+      [ ](?: the | our | my ) [ ]final [ ]answer (?= [ ]?[.!)*_] | [ ]?\Z | [ ]?\n )
+    | [ ]{0,3} (?: ← | <-{1,3} | ⟵ ) [ ]? (?: the[ ] | our[ ] | my[ ] )?
+      (?: final[ ] )? answer (?![A-Za-z])
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What says that the sentence before it is the answer: `That is my final answer.`"""
 _COMMENT = re.compile(
     r"""
     [\s*_:"]{0,4}
@@ -190,6 +213,8 @@ _FOREIGN_NOUNS = (
     *("résultat", "ergebnis", "resultado", "risultato", "resultaat", "wynik"),
     *("svar", "vastaus", "odpověď", "răspuns", "cevap", "yan\u0131t", "jawaban"),
     *("ответ", "відповідь", "απάντηση", "정답", "답", "đáp án", "đáp số"),
+    *("jibu", "উত্তর", "उत्तर", "సమాధానం", "பதில்", "คำตอบ", "الجواب", "الإجابة"),
+    *("پاسخ", "جواب", "תשובה", "jawapan", "sagot"),
 )
 """What an answer, or a result, is called in other languages."""
 _FOREIGN_NOUN = "|".join(noun.replace(" ", "[ ]") for noun in _FOREIGN_NOUNS)
@@ -224,7 +249,13 @@ _LABEL = re.compile(
 )
 """What states an answer where nothing but it follows: `Result: 42`, `#### 42`."""
 _FOREIGN_ANSWER = re.compile(
-    r"(?:答案|答え|답)\s?(?:是|为|為|は|은|는)?\s?[:\uff1a]?\s?"
+    r"""
+      (?: 答案 | 答え | 답 ) \s? (?: 是 | 为 | 為 | は | 은 | 는 )? \s? [:\uff1a]? \s?
+    | คำตอบ (?: สุดท้าย )? \s? (?: คือ | : ) \s?
+    | (?: উত্তর | উত্তরটি ) \s? (?: হল | হলো | : ) \s?
+    | उत्तर \s? (?: है | : ) \s?
+    """,
+    re.VERBOSE,
 )
 _ASIAN_HEDGE = re.compile(
     r"(?:如果|假如|假设|假設|若|要是|说|說|认为|認為|以为|以為|猜|错误|錯誤|もし|만약|틀린)"
@@ -235,7 +266,8 @@ _FOREIGN_STATEMENT = re.compile(
     rf"""
     \b (?: {_FOREIGN_NOUN} ) \b
     (?: [ ] {_FOREIGN_BEHIND} )?
-    [ ](?: es | est | ist | lautet | è | é | is | to )
+    [ ](?: es | est | ist | lautet | è | é | is | to | là | jest | adalah | ni
+      | равен | равна | равно | [=—–] )
     (?: [ ](?: igual[ ]a | donc | pues | quindi | portanto | also | dus ) )?
     (?= [ ]?:? [ ] )
     """,
@@ -258,13 +290,13 @@ _FOREIGN_HEDGE = re.compile(
 _EUROPEAN = re.compile(
     r"""
     (?<![0-9.,])
-    (?P<whole> [0-9]{1,3} (?: \.[0-9]{3} ){1,5} )
-    (?P<decimals> ,[0-9]{1,20} )?
+    (?: (?P<whole> [0-9]{1,3} (?: \.[0-9]{3} ){1,5} ) (?P<decimals> ,[0-9]{1,20} )?
+      | (?P<small> [0-9]{1,9} ) (?P<cents> ,[0-9]{1,2} ) )
     (?![0-9]|[.,][0-9])
     """,
     re.VERBOSE,
 )
-"""A number whose thousands a point parts."""
+"""A number whose thousands a point parts, or whose decimals a comma does."""
 _CLAUSE_OF_ONE_NUMBER = re.compile(
     r"""
     (?: [^\W\d_]{1,20} [ ] ){0,8}
@@ -274,6 +306,12 @@ _CLAUSE_OF_ONE_NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
+_AND_SO = re.compile(
+    r"\b(?:und (?:damit|somit|also)|et donc|y por (?:lo )?tanto|e (?:portanto|quindi)"
+    r"|por lo tanto)\b",
+    re.IGNORECASE,
+)
+"""What leads on to a statement, and leaves nothing open."""
 _FOREIGN_CONDITION = re.compile(
     r"\b(?:si|se|wenn|falls|als|jeśli)\b[^.!?\n]*\Z", re.IGNORECASE
 )
@@ -337,6 +375,8 @@ def _cues(text: str) -> list[tuple[int, int, _Reader]]:
         _LABEL: _behind_label,
         _FOREIGN_ANSWER: _behind_foreign_answer,
         _IS_ANSWER: _before_answer,
+        _TO_ANSWER: _behind_foreign_answer,
+        _THAT_IS_ANSWER: _sentence_before,
     }
     # To look for one word after the other is faster than for any of them.
     folded = text.lower()
@@ -440,15 +480,15 @@ def _behind_label(text: str, start: int, end: int, limit: int) -> Mark | None:
     return Mark(start, _with_decimal_point(said))
 
 
+def _in_english(number: re.Match[str]) -> str:
+    whole = number["whole"] or number["small"]
+    decimals = number["decimals"] or number["cents"] or ""
+    return whole.replace(".", "") + decimals.replace(",", ".")
+
+
 def _with_decimal_point(said: Said) -> Said:
     """Return what is said with `1.234,5`, as most of Europe writes it, as 1234.5."""
-    value = _EUROPEAN.sub(
-        lambda number: (
-            number["whole"].replace(".", "")
-            + (number["decimals"] or "").replace(",", ".")
-        ),
-        said.value,
-    )
+    value = _EUROPEAN.sub(_in_english, said.value)
     return said._replace(value=value)
 
 
@@ -475,16 +515,26 @@ def _behind_foreign_statement(
     line_end = text.find("\n", end, limit)
     line_end = limit if line_end < 0 else line_end
     line_end = min(line_end, end + _MAX_SENTENCE_CHARS)
+    line_end = min(line_end, sentence_end(text, end, line_end) + 1)
     before = _before(text, start)
-    clause = _CLAUSE_BEGIN.split(before)[-1]
+    clause = _AND_SO.sub(" ", _CLAUSE_BEGIN.split(before)[-1])
     if _FOREIGN_HEDGE.search(clause) or _FOREIGN_HEDGE.search(text, end, line_end):
         return None
     if _FOREIGN_CONDITION.search(before):
         return None
-    said = read_whole_line(text, end, limit)
+    said = read_whole_line(text, end, line_end)
     if said.kind != "value":
         return None
     return Mark(start, _with_decimal_point(said))
+
+
+def _sentence_before(text: str, start: int, end: int, limit: int) -> Mark | None:
+    """Read "It is 42. That is my final answer."."""
+    before = text[max(0, start - _MAX_SENTENCE_CHARS) : start].rstrip(" *_\n(—–-,")
+    said = read_end(before)
+    if said.kind != "value":
+        return None
+    return Mark(start, said._replace(end=end, value_end=end), "line", is_final=True)
 
 
 def _before_answer(text: str, start: int, end: int, limit: int) -> Mark | None:

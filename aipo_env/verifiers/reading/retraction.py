@@ -72,11 +72,13 @@ _FAILURE = r"""
     | \b fails[ ](?: the | this | that | to | when | for )
     | \b (?: wrong | incorrect | naive | tempting | mistaken | false )
       [ ](?: answer | guess | attempt | value | result | number | solution ) \b
+    | \b (?: it | this | that ) (?: ['’]s | [ ]is )[ ]out (?![ ]of\b) \b
     | [❌✗✘]
 """
 """`This contradicts`, `it does not work`."""
 _CONFESSION = r"""
-      \b (?: i | we ) [ ] (?: have[ ] | must[ ]have[ ] | had[ ] | seem[ ]to[ ]have[ ] )?
+      \b (?: i | we ) [ ] (?: have[ ](?: to[ ] )? | must[ ](?: have[ ] )? | had[ ]
+        | seem[ ]to[ ]have[ ] | need[ ]to[ ] )?
       (?: ma[dk]e[ ](?: an? | some | one )[ ](?: \w{1,20}[ ] )?
           (?: mistake | error | slip | typo )
         | (?: was | am | were )[ ](?: wrong | mistaken | in[ ]error )

@@ -11,6 +11,7 @@ import re
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
+from aipo_env.verifiers.math.times import DATES
 from aipo_env.verifiers.reading.clause import CLOSING, SaidKind, Tail
 from aipo_env.verifiers.reading.prose import fence_end, formula_end, is_prose
 from aipo_env.verifiers.reading.words import (
@@ -57,7 +58,7 @@ class Said(NamedTuple):
 
 _OPENING = re.compile(
     r"""
-      [\s*_"“”'\u2018’«`|:=→⇒\uff1a]
+      [\s*_"“”'\u2018’«`|:=→⇒\uff1a}]
     | (?<=\n)> | (?<=\n\ )>          # a quotation of Markdown's
     | \#(?=\#|\s)
     | -(?=-|>) | (?<=\n)-(?=\ )      # a dash, an entry of a list; no minus
@@ -144,7 +145,8 @@ _ROUGHLY = re.compile(
 )
 _PLACEHOLDER = re.compile(
     r"""
-      [<\[{(] [^\]\[<>{}()\n]{0,30} \b (?: your | insert | answer | here | value ) \b
+      [<\[{(] [^\]\[<>{}()\n]{0,30}
+      \b (?: your | insert | answer | here | value | number | letter ) \b
       [^\]\[<>{}()\n]{0,30} [>\]})]
     | (?: \.{3,9} | _{3,40} | \?{1,9} ) (?= [ ]{0,3} (?: \n | \Z ) )
     """,
@@ -266,6 +268,11 @@ _DOUBT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What in a clause may make its only number another, or no answer."""
+_PER_EACH = re.compile(
+    r"(?<=[a-z*$]) (?:per|in each|in every|for each|for every) [a-z]{1,20}\b",
+    re.IGNORECASE,
+)
+"""What behind a value and its noun says of what: `96 loaves per week`."""
 _HEARSAY = re.compile(
     r"(?<!as )\b(?:supposed|said|thought|believed|claimed|alleged|rumou?red|reported"
     r"|assumed|impossible|unlikely|hoped|guessed)\b"
@@ -419,6 +426,10 @@ def _direct(text: str, at: int, limit: int) -> Said | None:
         return None
     minus = _MINUS.match(text, at, limit)
     start = minus.end() if minus else at
+    dates = (pattern.match(text, at, limit) for pattern in DATES)
+    date = next(filter(None, dates), None)
+    if date:
+        return _with_tail(text, at, date.end(), limit)
     end = formula_end(text, start, limit)
     if end == start:
         return None
@@ -504,6 +515,12 @@ def _with_tail(text: str, start: int, end: int, limit: int) -> Said:
         value = f"{value} {tail.unit}"
     else:
         value = _UNIT_LETTER.sub(_as_unit, _unfenced(value))
+    if any(map(str.isdigit, tail.unit)):
+        end = tail.unit_end  # 2 hours and 24 minutes
+    if tail.other_form:
+        # Whether it is the same value is for the grader to say.
+        value = f"{value} or {tail.other_form}"
+        end = tail.at
     return Said("value", value, tail.at, "", True, end)
 
 
@@ -620,7 +637,7 @@ def _linked(clause: str) -> Said | None:
 
 def _alone(clause: str) -> Said:
     """Return the only value of a clause, if there is but one."""
-    if _DOUBT.search(clause) or _CODE.search(clause):
+    if _DOUBT.search(_PER_EACH.sub(" ", clause)) or _CODE.search(clause):
         return Said("unclear", "", 0, "it is not understood")
     found: list[str] = []
     read_to = 0
@@ -629,7 +646,6 @@ def _alone(clause: str) -> Said:
         end = formula_end(clause, start, len(clause))
         if start < read_to or end == start:
             continue
-        read_to = end
         before_at = max(0, start - _MAX_BEFORE_CHARS)
         if _REFERENCE.search(clause, before_at, start):
             continue
@@ -638,6 +654,7 @@ def _alone(clause: str) -> Said:
         said = _with_tail(clause, start, end, len(clause))
         if said.kind != "value":
             return said._replace(kind="unclear")
+        read_to = said.value_end
         found.append(said.value)
     if len(found) != 1:
         return Said("unclear", "", 0, "several values are named")
