@@ -66,6 +66,8 @@ _THOUGHT_BEGINS = (
     "<reasoning>",
     "<thought>",
     "<|begin_of_thought|>",
+    "<|channel|>analysis<|message|>",
+    "<|channel|>commentary<|message|>",
 )
 _THOUGHT_ENDS = (
     "</think>",
@@ -73,7 +75,12 @@ _THOUGHT_ENDS = (
     "</reasoning>",
     "</thought>",
     "<|end_of_thought|>",
+    "<|channel|>final<|message|>",
+    "assistantfinal",
 )
+"""The last is what is left of the marks of a channel where special tokens are not."""
+_BARE_THOUGHT = re.compile(r"\s{0,9}analysis(?=[A-Z])")
+"""The same of a thought: nothing parts the channel's name from what is thought."""
 _BRACE = re.compile(
     r"""
       \\[{}]                                       # \{ groups nothing
@@ -324,13 +331,13 @@ def without_thinking(text: str) -> str:
     Of a thought that never ended, return what came before it.
     """
     begin = max(text.rfind(mark) for mark in _THOUGHT_BEGINS)
-    end = max(text.rfind(mark) for mark in _THOUGHT_ENDS)
-    if begin > end:
-        return text[:begin]
     # A chat template may have written the opening mark: the closing one is enough.
-    if end < 0:
-        return text
-    return text[text.index(">", end) + 1 :]
+    end, mark = max((text.rfind(mark), mark) for mark in _THOUGHT_ENDS)
+    if end < 0 and _BARE_THOUGHT.match(text):
+        return ""
+    if begin > end:
+        text = text[:begin]
+    return text if end < 0 else text[end + len(mark) :]
 
 
 # Reading

@@ -385,3 +385,21 @@ def test_long_hostile_texts_take_no_time(unit: str):
 def test_without_thinking():
     assert without_thinking("a<think>b</think>c</think>d") == "d"
     assert without_thinking("a<think>b") == "a"
+    assert without_thinking("a</think>b<think>c") == "b"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<|channel|>analysis<|message|>a<|end|>", ""),
+        ("<|channel|>analysis<|message|>a<|channel|>final<|message|>b", "b"),
+        ("<|channel|>final<|message|>b<|channel|>analysis<|message|>c", "b"),
+        ("analysisLet me see: a.assistantfinalb", "b"),
+        ("analysisLet me see: a.", ""),
+        ("analysis of a text", "analysis of a text"),
+    ],
+)
+def test_what_is_written_in_another_channel_than_the_last_is_thought(
+    text: str, answer: str
+):
+    assert without_thinking(text) == answer
