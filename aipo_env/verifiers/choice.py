@@ -10,8 +10,13 @@ from aipo_env.errors import VerifierError, shown
 from aipo_env.records import Task, Verdict
 from aipo_env.verifiers.base import judged
 from aipo_env.verifiers.choice_claims import Claim, read_place
-from aipo_env.verifiers.choice_doubts import fault_behind
-from aipo_env.verifiers.choice_lines import SEVERAL, letter_on_line, of_lone_line
+from aipo_env.verifiers.choice_doubts import TAKEN_BACK, fault_behind
+from aipo_env.verifiers.choice_lines import (
+    SEVERAL,
+    letter_on_line,
+    of_lone_line,
+    of_only_option,
+)
 from aipo_env.verifiers.choice_options import (
     LETTERS,
     blanked,
@@ -25,6 +30,12 @@ from aipo_env.verifiers.choice_places import (
     in_latin,
     is_open_ended,
 )
+from aipo_env.verifiers.choice_questions import (
+    before_heading,
+    before_question,
+    has_several_questions,
+)
+from aipo_env.verifiers.choice_verdicts import of_verdicts
 from aipo_env.verifiers.extract import MAX_TURN_CHARS, joins, without_thinking
 from aipo_env.verifiers.workers import shared_pool
 
@@ -38,11 +49,6 @@ MAX_INLINE_CHOICE = 2_000
 _STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,200}~~")
 """What Markdown strikes out."""
 _SENTENCE = re.compile(r"[.!?\n]\s")
-_QUESTION = re.compile(
-    r"^\W{0,6}(?:question|problem|exercise)[ \t]?#?(\d{1,3})\b(?=\W{0,6}$)",
-    re.IGNORECASE | re.MULTILINE,
-)
-"""The heading of a question: a reply that has several goes on with other ones."""
 _NEXT_KEY = re.compile(r"""["\]}]\s{0,9},\s{0,9}"\Z""")
 """What ends a value of JSON, and begins the next key."""
 _CLOSE = re.compile(
@@ -62,29 +68,49 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     Places that may name an option are read in their order, whatever marks them: boxes
     and answer tags, what follows "the answer is", a letter that "is correct". The last
     one that names an option decides; without any, a last line that is nothing but an
-    option, or a first one. A name ends with its clause: reasons and other options
-    behind it are no part of it. Two letters, a denial, a letter outside the options, a
-    letter beside another option's text, a last box that never closes, an answer taken
-    back afterwards, and a last line that comes to another option settle nothing.
+    option, or a first one, or the one option of a list that is judged to be right. A
+    name ends with its clause: reasons and other options behind it are no part of it.
+    Two letters, a denial, a letter outside the options, a letter beside another
+    option's text, a last box that never closes, an answer taken back afterwards, and a
+    last line that comes to another option settle nothing. What a reply writes from
+    another question on does not count.
     """
     text = normalize("NFKC", without_thinking(text)[-MAX_ANSWER_CHARS:])
     # Some characters are many when normalised.
     text = in_latin(_STRUCK.sub(_blanks, text[-MAX_ANSWER_CHARS:].strip()))
     if is_open_ended(text):
         return "", "the last box or answer tag never closes"
-    places = choice_places(text)[-MAX_PLACES:]
-    if len({found[1] for found in _QUESTION.finditer(text)}) > 1:
+    text = before_heading(text, choices)
+    start = before_question(text, choices)
+    letter, fault = _read(start, choices)
+    return (letter, fault) if letter or start == text else _read(text, choices)
+
+
+def _read(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
+    """Return what a reply to one question settles on, or "" and why on nothing."""
+    if has_several_questions(text):
         return "", "several questions are answered"
+    places = choice_places(text)[-MAX_PLACES:]
     letter, fault, end = _settled(text, places, choices)
     if letter and _ends_otherwise(text, letter, end, choices):
         return "", SEVERAL
-    if letter or fault:
-        return letter, fault
-    letter, fault = of_lone_line(text, choices)
-    if letter or fault == SEVERAL:
-        return letter, fault
-    letter, fault_of_end = _concluded(text, choices)
-    return letter, "" if letter else fault or fault_of_end or "no option was chosen"
+    if letter:
+        return letter, ""
+    concluded, fault_of_end = _concluded(text, choices)
+    if fault:
+        # What a last line comes to, after a denial or a taking back, is an answer.
+        is_over = fault in (_DENIED, TAKEN_BACK)
+        return (concluded, "") if concluded and is_over else ("", fault)
+    lone, fault = of_lone_line(text, choices)
+    judged, fault_of_list = of_verdicts(text, choices)
+    if judged:
+        is_alone = {lone, concluded} <= {"", judged}
+        return (judged, "") if is_alone else ("", SEVERAL)
+    if lone or fault == SEVERAL:
+        return lone, fault
+    letter = concluded or of_only_option(text, choices)
+    fault = fault or fault_of_end or fault_of_list or "no option was chosen"
+    return letter, "" if letter else fault
 
 
 def _ends_otherwise(text: str, letter: str, end: int, choices: tuple[str, ...]) -> bool:

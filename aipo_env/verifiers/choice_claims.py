@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from aipo_env.verifiers.choice_doubts import is_denied
+from aipo_env.verifiers.choice_elsewhere import WORD_CHAR
 from aipo_env.verifiers.choice_lines import MISMATCH, SEVERAL
 from aipo_env.verifiers.choice_options import (
     LETTERS,
@@ -13,7 +14,7 @@ from aipo_env.verifiers.choice_options import (
     letters_of,
     without_dress,
 )
-from aipo_env.verifiers.choice_places import WORD_CHAR, ChoicePlace
+from aipo_env.verifiers.choice_places import ChoicePlace
 
 MAX_PLACE_CHARS = 500
 """Only this much of the beginning of a place is read."""
@@ -56,8 +57,18 @@ _DENYING = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _BUT = re.compile(
-    r"\bbut\b(?: rather| instead)?|[,;–—] (?:it['’]s|it is|rather)\b", re.IGNORECASE
+    r"\bbut\b(?: rather| instead)?|[,;–—] (?:it['’]s|it is|rather)\b|而是",
+    re.IGNORECASE,
 )
+_BUT_ELSEWHERE = re.compile(
+    r"""
+    \s? (?: (?: では | じゃ ) なくて? | [이가]\ ?아니라 | 아니고 | değil )
+    \s? [,、]? \s?
+    (?= [A-Z] (?! \w{0,2} [ではが] な ) )
+    """,
+    re.VERBOSE,
+)
+"""What behind a letter denies it, before the letter that is chosen: AではなくBです."""
 _HEAD = re.compile(
     rf"""
     \s{{0,40}} [(\[<]{{0,2}} \s{{0,40}} ([A-Za-z]) \s{{0,40}} [)\]>]{{0,2}}
@@ -369,6 +380,12 @@ def _lettered(
     more = _MORE.match(rest)
     if more and more[2] != letter and _is_list(more):
         return Claim(fault=SEVERAL)
+    instead = _BUT_ELSEWHERE.match(rest)
+    if instead:
+        begin = end + instead.end()
+        following = _HEAD.match(bare, begin)
+        if following and not is_denied(bare, following.end()):
+            return _lettered(content, bare, following, place, choices)
     named, size = _texts_behind(content[end:], choices)
     if not named and is_denied(rest):
         return Claim(denied=letter)

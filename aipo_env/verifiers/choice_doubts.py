@@ -7,6 +7,7 @@ texts are `blanked`; all repeats are bounded.
 
 import re
 
+TAKEN_BACK = "the answer was taken back"
 _MAX_BEHIND = 2_000
 """Only so much of what follows an answer is searched for what undoes it."""
 _MAX_TAIL = 80
@@ -392,7 +393,7 @@ def fault_behind(letter: str, text: str, letters: str, rest: str) -> str:
     if _is_conditional(sentence):
         return "the answer holds on a condition"
     if is_taken_back(rest) or _is_denied_later(letter, text, rest):
-        return "the answer was taken back"
+        return TAKEN_BACK
     if _has_rival(letter, letters, sentence, rest):
         return "several options are named"
     return ""

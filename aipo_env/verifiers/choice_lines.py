@@ -3,7 +3,7 @@
 import re
 from unicodedata import normalize
 
-from aipo_env.verifiers.choice_doubts import fault_behind
+from aipo_env.verifiers.choice_doubts import fault_behind, is_denied
 from aipo_env.verifiers.choice_options import (
     LETTERS,
     blanked,
@@ -59,6 +59,33 @@ _BOLD_END = re.compile(
 _ENTRY = re.compile(r"\s{0,9}(?:[>•❌-]\s{0,9})?[(\[]?([A-Z])[)\].:]")
 """How an option begins that stands in a list."""
 
+_ONLY = re.compile(
+    r"""
+    \s{0,9} [(\[]? ([A-Z])
+    (?: [)\]]? \s{0,3} (?P<dash> [:–—] | -{1,2} (?= \s ) ) | [).\]] )
+    \s{1,9} (?= [^\s?] )
+    """,
+    re.VERBOSE,
+)
+"""An option's letter at the start of a reply, before what is said of it."""
+_FIRST_SENTENCE = re.compile(r"[^\n]{1,600}?(?:[.!?;](?=\s|$)|\n|$)")
+_OTHER_LETTER = re.compile(r"(?<![\w'’\\])(?!I\b|A\s[a-z])[A-Z](?![\w'’-])")
+_RULED_OUT = re.compile(
+    r"""
+    \b (?: wrong | incorrect | false | eliminat\w{1,4} | ruled? \s out | untrue
+       | impossible | cannot \s be | distractor | unsure | maybe | perhaps
+       | (?: not | isn['’]t ) \s (?: the | right | correct | true ) ) \b
+    | [❌✗✘?]
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_WORD = re.compile(r"\d[\d.,]{0,20}|\w{3,40}")
+_FORMULA = re.compile(r"[=≈<>]")
+_MIN_WORDS = 4
+"""Longer words that a sentence has at least which is more than a name."""
+_MIN_SHARE = 0.5
+"""Of an option's words, those which a restatement has at least."""
+
 
 def letter_on_line(line: str, choices: tuple[str, ...]) -> str:
     """Return the letter of a line that is nothing but an option, or "".
@@ -99,6 +126,43 @@ def of_lone_line(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     if letter:
         return letter, ""
     return _bold_start(text, lines, choices) or ("", fault)
+
+
+def of_only_option(text: str, choices: tuple[str, ...]) -> str:
+    """Return the letter with which a reply begins that restates its option, or "".
+
+    No other option is spoken of, none is ruled out, and no other one is restated as
+    well: B – a guardian may sell it if a court agrees. Behind a dash, a lone paragraph
+    may say it in other words than the option, but for a formula.
+    """
+    plain = blanked(text)
+    letters = LETTERS[: len(choices)]
+    label = _ONLY.match(plain)
+    if label is None or label[1] not in letters:
+        return ""
+    letter, rest = label[1], plain[label.end() :]
+    others = letters.replace(letter, "")
+    if any(found[0] in others for found in _OTHER_LETTER.finditer(rest)):
+        return ""
+    sentence = _FIRST_SENTENCE.match(rest)
+    if sentence is None or is_denied(rest) or _RULED_OUT.search(rest):
+        return ""
+    said = set(_WORD.findall(sentence[0].casefold()))
+    shares = [_share(choice, said) for choice in choices]
+    own = shares.pop(letters.index(letter))
+    most = max(shares, default=0.0)
+    is_alone = "\n" not in rest.strip() and not _FORMULA.search(rest)
+    is_free = label["dash"] is not None and is_alone and len(said) >= _MIN_WORDS
+    is_restated = own >= _MIN_SHARE and own > most
+    if not is_restated and not (is_free and most <= own):
+        return ""
+    return "" if fault_behind(letter, "", letters, "\n" + rest) else letter
+
+
+def _share(choice: str, said: set[str]) -> float:
+    """Return which share of the words of an option is said."""
+    words = set(_WORD.findall(blanked(choice).casefold()))
+    return len(words & said) / len(words) if words else 0.0
 
 
 def _bold_start(

@@ -16,6 +16,11 @@ from aipo_env.verifiers.choice_doubts import (
     is_other_answer,
     is_other_question,
 )
+from aipo_env.verifiers.choice_elsewhere import (
+    STATED_ELSEWHERE,
+    VERDICT_ELSEWHERE,
+    WORD_CHAR,
+)
 from aipo_env.verifiers.choice_options import blanked
 from aipo_env.verifiers.extract import boxes
 
@@ -23,8 +28,6 @@ Dress = Literal["mark", "line", "verdict", "named", "conclusion"]
 """A box or an answer tag; what follows "the answer is"; a letter, or something else,
 that "is correct"; what a last line concludes.
 """
-WORD_CHAR = r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
-"""A letter or digit of a writing that parts words by blanks, for patterns."""
 
 _OPEN_BOX = re.compile(r"\\f?box(?:ed)? {0,3}\{")
 _TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.S | re.IGNORECASE)
@@ -39,7 +42,8 @@ _ANSWER = r"""
     |   \b (?: correct | right | best | proper | final )
         \s (?: option | choice | letter | response | alternative | statement | one )
     )
-    ( \s (?: to | for | of ) \b [^.\n:?!]{1,80}? )?        # to this question
+    ( \s (?: to | for | of ) \b (?! \s (?-i: [A-Z] ) \s? [:–—] )
+      [^.\n:?!]{1,80}? )?                                # to this question
 """
 """What is said to be something, in English; for verbose patterns that ignore case."""
 _IS = r"""
@@ -82,47 +86,6 @@ _KEY = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """A key of JSON that holds a choice; "answer" is a statement like others."""
-_ELSEWHERE = re.compile(
-    r"""
-    (?: (?<! \w )
-        (?: antwort | lösung | respuesta | réponse | reponse | risposta | resposta
-          | antwoord | odpowiedź | odpověď | svar | svaret | vastaus | cevap
-          | yan\u0131t
-          | ответ | вариант | відповідь | απάντηση | đáp\ án | jawaban | उत्तर
-          | الإجابة | الجواب )
-        (?! \w )
-        (?: \s (?: correcta? | correcte | correta | corretta | certa | esatta | giusta
-            | juste | exacte | finale? | definitiva | poprawna | prawidłowa | správná
-            | yang\ (?: benar | tepat ) | đúng | chính\ xác | الصحيحة | الصحيح ) )?
-        (?:
-            \s{0,9}
-            (?: (?: ist | lautet | es | est | è | é | is | är | on | jest | to | je
-                | είναι | là | adalah | هي | هو ) \b | है (?! \w )
-            |   [:=–—-] )
-            (?: \s (?: donc | pues | quindi | portanto | also | dus ) (?= \s ) )?
-            \s{0,9} :? \s{0,20}
-            (?: (?: la | el | a | o | il | le | die | der | das | den | de | het )
-                \s (?= (?: (?-i: [(\[]? [A-Z] [)\]]? (?! \w ) )
-                      | op | alt | letr | lett | buch | resp | rép | vari ) ) )?
-            (?: (?: opción | opcion | opção | option | opzione | optie | alternativa
-                | alternative | letra | lettre | lettera | buchstabe | respuesta
-                | réponse | risposta | resposta | antwort | вариант | wariant | opsi )
-                \s )?
-            # cevap C'dir
-        |   \s (?= (?-i: [A-Z] ) (?: ['’]?d[\u0131iuü]r\b | \s{0,2} है | \s ş\u0131kk ) )
-        )
-    |
-    (?: 答案 | 正解 | 答え | 정답 | 답 | 正[確确] 的? [选選] [项項] )
-    \s{0,3} (?: 应该 | 應該 )? (?: 是 | 为 | 為 | 选 | 選 | は | 은 | 는 | 이 )?
-    \s{0,3} :? \s{0,20}
-    |
-    (?: 应 | 應 | 故 | 所以 )? [选選] (?: 择 | 擇 )? (?! 项 | 項 )
-    \s{0,3} :? \s{0,9}
-    )
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-"""The same in other languages."""
 _LONE_ANSWER = re.compile(
     r"""
     (?i: \b answer | \b option | \b choice )
@@ -147,6 +110,17 @@ _CHOSEN = re.compile(
                   (?: \w{1,9} \s )? (?: answer | option | choice ) ) \b
            ) )
     |
+    # I change my answer from B to A
+    \b (?: chang(?: e | ed | es | ing ) | switch(?: ed | ing )?
+       | revis(?: e | ed | ing ) | correct(?: ed | ing )? | updat(?: e | ed | ing )
+       | amend(?: ed | ing )? )
+    \s (?: (?: my | the | this | that ) \s (?: final \s | first \s | initial \s )?
+           (?: answer | choice | pick | selection | response ) \s | it \s | that \s )?
+    (?: from \s (?: option \s )? [(\[]? [a-z] [)\]]? \s )? to
+    \s (?= (?: option\ | choice\ | answer\ )? [(\[]? (?-i: [A-Z] ) [)\]]?
+           (?: \s{0,3} [.!,;:(\n–—] | \s{0,3} $
+           |   \s (?: here | because | since | as | instead | now ) \b ) )
+    |
     \b (?: making | makes | leaves | leaving )
     \s (?= (?: option\ | choice\ | answer\ )? [(\[]? (?-i: [A-Z] ) [)\]]?
            \s (?: as \s )? (?: the \s )? (?: only \s )?
@@ -163,7 +137,7 @@ _VERDICT = re.compile(
     (?: (?: [Oo]ption | [Cc]hoice | [Aa]nswer | [Ss]tatement ) \s
         (?: [(\[] (?P<small> [a-z] ) [)\]] (?= \s ) | (?= [(\[]? [A-Z] ) ) )?
     (?(small) | [(\[]? (?P<letter> [A-Z] ) [)\]]? )
-    (?: \s (?: is | must\ be | has\ to\ be | should\ be )
+    (?: ,? \s (?: is | must\ be | has\ to\ be | should\ be )
         (?: \s (?: clearly | indeed | thus | therefore | obviously | definitely ) )?
         \s (?: (?: the | my | our )\ )? (?: only\ )?
         (?: (?: option | choice | one ) \ (?: left | remaining | that \ remains )
@@ -179,6 +153,21 @@ _VERDICT = re.compile(
     """,
     re.VERBOSE,
 )
+_ALONE = re.compile(
+    r"""
+    \b only \s
+    (?: (?: the \s )? (?: option | choice | statement | answer | candidate ) \s )?
+    (?: [(\[] (?P<small> [a-z] ) [)\]] | [(\[]? (?P<letter> (?-i: [A-Z] ) ) [)\]]? )
+    \s
+    (?: works | fits | remains | survives | satisfies | matches | qualifies | holds
+      | agrees | (?: is | stands ) \s (?: left | possible | valid | true | consistent )
+      | meets | makes \s sense | stands | can \s (?: be \s (?: right | correct | true )
+        | work ) )
+    \b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""The letter of the option that alone is what is asked for: so only (D) works."""
 _NAMED = re.compile(
     r"""
     \s (?: is | must\ be | has\ to\ be )
@@ -253,6 +242,12 @@ _CONCLUDED = re.compile(
         )
         (?: [^.,:;\n] | \. (?= \d ) ){0,40}? \s is \s{1,3}
     |
+        # the one that explains why it is so is B
+        \b the \s (?: option | choice | one | statement | answer | alternative )
+        \s (?P<relative> (?: that | which | whose | where ) \s [^.,:;?!\n]{1,120}? )
+        \s (?: is | must \s be ) (?= \s (?: (?: option | choice ) \s )?
+            (?-i: [(\[]? [A-Z] ) [)\]]? \s{0,3} (?: [.,;:!(\n–—] | $ ) ) \s{1,3}
+    |
         [,:;(–—-] \s{0,3} (?= (?: option | choice ) \s )
     |
         (?: matching | corresponding\ to | pointing\ to ) \s{1,3}
@@ -284,6 +279,16 @@ _TENTATIVE = re.compile(
 """What makes a sentence none that concludes; letters that name other things than
 options, among it.
 """
+_ONLY_DESCRIBED = re.compile(
+    r"""
+    \b (?: not | never | no | cannot | seem\w? | look\w? | might | may | could | would
+       | people | some | students? | many | mention\w? | contain\w? | includ\w{1,2}
+       | talk\w? | lists? | us(?: es | ed ) | close\ to | almost | nearly ) \b
+    | n['’]t \b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What in a relative clause tells an option apart, and does not choose it."""
 _LEFT = re.compile(r"leav|left", re.IGNORECASE)
 _CYRILLIC = re.compile(
     r"((?:ответ|вариант|відповідь)\b[^\n.]{0,20}[:–—-]\s{0,3}\(?)([АВСавс])"
@@ -331,6 +336,7 @@ def choice_places(text: str) -> list[ChoicePlace]:
         *_marked(text, plain),
         *_stated(plain, quotes),
         *_verdicts(plain, quotes),
+        *_judged_elsewhere(plain, quotes),
         *_named(plain, quotes),
     ]
     found.sort(key=lambda place: (place.start, place.begin))
@@ -387,7 +393,13 @@ def conclusions(text: str) -> list[ChoicePlace]:
         # What is left when others are ruled out.
         is_left = _LEFT.search(match[0]) is not None
         part = sentence.rpartition(",")[2] if is_left else sentence
-        if is_doubted(before) or _TENTATIVE.search(part):
+        relative = match["relative"]
+        if relative is not None:
+            is_doubtful = _ONLY_DESCRIBED.search(relative) is not None
+            is_doubtful = is_doubtful or is_doubted(plain[begin:start][-_MAX_BEFORE:])
+        else:
+            is_doubtful = is_doubted(before)
+        if is_doubtful or _TENTATIVE.search(part):
             continue
         if not _is_quoted(start, end, quotes):
             last = min(len(plain), end + _MAX_CONTENT)
@@ -416,7 +428,7 @@ def _marked(text: str, plain: str) -> Iterator[ChoicePlace]:
 
 def _stated(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:
     """Yield what follows "the answer is", to the end of its line."""
-    for pattern in (_STATED, _CHOSEN, _LONE_ANSWER, _ELSEWHERE):
+    for pattern in (_STATED, _CHOSEN, _LONE_ANSWER, STATED_ELSEWHERE):
         for match in pattern.finditer(plain):
             if pattern is _LONE_ANSWER and not _is_alone(plain, match):
                 continue
@@ -425,7 +437,7 @@ def _stated(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:
             before = _before(plain, match.start())
             if is_doubted(before) or is_other_answer(before):
                 continue
-            if pattern is _ELSEWHERE and is_doubted_elsewhere(before):
+            if pattern is STATED_ELSEWHERE and is_doubted_elsewhere(before):
                 continue
             if _is_quoted(match.start(), match.end(), quotes):
                 continue
@@ -469,7 +481,8 @@ def _is_quoted(start: int, end: int, quotes: list[tuple[int, int]]) -> bool:
 
 def _verdicts(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:
     """Yield the letters of which it is said that they are correct."""
-    for match in _VERDICT.finditer(plain):
+    matches = [*_VERDICT.finditer(plain), *_ALONE.finditer(plain)]
+    for match in matches:
         before = _before(plain, match.start())
         if is_doubted(before) or _is_quoted(match.start(), match.end(), quotes):
             continue
@@ -478,6 +491,21 @@ def _verdicts(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace
         # Its letter is the first of what it says.
         begin = match.start("small" if match["small"] else "letter")
         yield ChoicePlace(match.start(), begin, match.end(), "verdict", others)
+
+
+def _judged_elsewhere(
+    plain: str, quotes: list[tuple[int, int]]
+) -> Iterator[ChoicePlace]:
+    """Yield the letters that are said to be correct in other languages."""
+    for match in VERDICT_ELSEWHERE.finditer(plain):
+        before = _before(plain, match.start())
+        if is_doubted(before) or is_doubted_elsewhere(before):
+            continue
+        if _is_quoted(match.start(), match.end(), quotes):
+            continue
+        name = next(name for name, said in match.groupdict().items() if said)
+        begin = match.start(name)
+        yield ChoicePlace(match.start(), begin, match.end(), "verdict")
 
 
 def _named(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:

@@ -188,14 +188,12 @@ def test_what_only_seems_to_settle(text: str):
 @pytest.mark.parametrize(
     ("text", "choices"),
     [
-        ("A: incorrect\nB: correct\nC: incorrect\nD: incorrect", CAPITALS),
         ("So does the third: D) Madrid.", CAPITALS),
         ("I think II is false, so only I is right: option A.", CAPITALS),
         ("B. False — although many think otherwise.", ("True", "False")),
         ("I first thought A, but on reflection it's B.", CAPITALS),
         ("Among A, B, C and D, only D is warm.", CAPITALS),
         ("The answer is option #4: D", CAPITALS),
-        ("Answer: A is wrong, as it is too cold. So D.", CAPITALS),
         ("Choosing between A and C: A.", CAPITALS),
         ("The best explanation is offered by option B.", CAPITALS),
     ],
@@ -291,6 +289,127 @@ def test_an_options_text_is_no_denial_of_its_letter():
 )
 def test_texts_of_options(text: str, choices: tuple[str, ...], letter: str):
     assert read_choice(text, choices)[0] == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("A: incorrect\nB: correct\nC: incorrect\nD: incorrect", "B"),
+        ("- A) Mitochondria ❌\n- B) Ribosomes ❌\n- C) ❌\n- D) Nucleus ✅", "D"),
+        ("A. Mitochondria\nB. Ribosomes ✅\nC. Golgi apparatus\nD. Nucleus", "B"),
+        ("| A | ❌ | x |\n| B | ❌ | x |\n| C | ✅ | x |\n| D | ❌ | x |", "C"),
+        ("A → does not fit it\nB → does not fit\nC → fits\nD → does not fit", "C"),
+        # two, none, an answer that is taken back, one that is missing
+        ("A: correct\nB: correct\nC: incorrect\nD: incorrect", ""),
+        ("A: incorrect\nB: incorrect\nC: incorrect\nD: incorrect", ""),
+        ("A: false\nB: true\nC: false\nD: false\n\nWait, that is wrong.", ""),
+        ("A: incorrect\nB: correct\nC: incorrect", ""),
+        ("| A | ✅ | ❌ |\n| B | ✅ | ❌ |\n| C | ❌ | ✅ |\n| D | ❌ | ❌ |", ""),
+        # of what is not true, the false one may be asked for
+        ("A: true\nB: possible\nC: possible\nD: possible", ""),
+        # what the last line comes to is another
+        ("A: wrong\nB: correct\nC: wrong\nD: wrong\n\nThat leaves C.", ""),
+    ],
+)
+def test_the_one_option_of_a_list_that_is_judged_to_be_right_is_chosen(
+    text: str, letter: str
+):
+    assert read_choice(text, ORGANELLES)[0] == letter
+
+
+NEXT = "Question: Which gas is it?\nA. Oxygen\nB. Helium\nAnswer: B"
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        (f"D\n\n{NEXT}", "D"),
+        (f"The answer is D.\n\n{NEXT}\n\n{NEXT}", "D"),
+        (f"I cannot tell that from what I know of cells.\n\n{NEXT}", ""),
+        ("Answer: D\n\nWhich is it?\nA. Oxygen\nB. Helium\nAnswer: B", "D"),
+        # the task's own, told again
+        ("Let me see.\n\nQuestion: Which makes proteins?\nAnswer: B", "B"),
+        ("It is small.\n\nProblem:\nA. Mitochondria\nB. Ribosomes\nAnswer: B", "B"),
+        ("**Question:** Which makes proteins?\n\n**Answer:** B", "B"),
+    ],
+)
+def test_what_a_reply_writes_from_another_question_on_does_not_count(
+    text: str, letter: str
+):
+    assert read_choice(text, ORGANELLES)[0] == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B – these make proteins out of amino acids. Others do not.", "B"),
+        ("B – the ribosomes make proteins.\n\nThey stand in the cytoplasm.", "B"),
+        ("D. The nucleus keeps the DNA. It is the largest part.", "D"),
+        ("B – the nucleus keeps the DNA of a cell. Others do not.", ""),
+        ("B – is that what makes proteins in a cell? Perhaps.", ""),
+        ("B – wrong, as these make proteins out of amino acids.", ""),
+        ("B – these make proteins. D keeps the DNA of a cell.", ""),
+        ("C – the concentration of the acid in the cell\nV – its volume", ""),
+        ("B. First of all, we look at what a cell is made of.", ""),
+    ],
+)
+def test_a_reply_may_begin_with_an_option_and_say_it_in_its_own_words(
+    text: str, letter: str
+):
+    assert read_choice(text, ORGANELLES)[0] == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("A and C go too, and the remaining option, B, is the answer.", "B"),
+        ("So only (B) works.", "B"),
+        ("If it were a plant, only B works.", ""),
+        (
+            "The one that explains why proteins are made is B, as the others do not.",
+            "B",
+        ),
+        ("The option that is wrong is B.", ""),
+        ("The option that does not burn sugar is B.", ""),
+        ("The option that mentions proteins is B.", ""),
+        ("I first said B. I change my answer to A: that is what burns sugar.", "A"),
+        ("I change my answer from B to A.", "A"),
+        ("The answer is not A. So it must be B.", "B"),
+        ("Answer: A. Wait, that is wrong. That leaves B.", "B"),
+        ("Answer: A. Wait, that is wrong. That leaves B or C.", ""),
+    ],
+)
+def test_what_is_concluded_from_what_was_ruled_out(text: str, letter: str):
+    assert read_choice(text, ORGANELLES)[0] == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Antwort C ist richtig, denn sie sortiert.", "C"),
+        ("Die richtige Option ist C.", "C"),
+        ("A alternativa correta é a letra D.", "D"),
+        ("La opción B es la correcta.", "B"),
+        ("La réponse B est la bonne, car elle lit.", "B"),
+        ("L'opzione B è corretta.", "B"),
+        ("Antwoord B is juist.", "B"),
+        ("Odpowiedź B jest poprawna.", "B"),
+        ("Вариант B правильный.", "B"),
+        ("B ş\u0131kk\u0131 doğrudur.", "B"),
+        ("Phương án B là đúng.", "B"),
+        ("答えはAではなくBです。", "B"),
+        ("したがって、Bが正解です。", "B"),
+        ("따라서 B가 정답입니다.", "B"),
+        ("الخيار B هو الصحيح.", "B"),
+        ("Antwort C ist nicht richtig.", ""),
+        ("Wenn es Zucker ist, ist Antwort C richtig.", ""),
+        ("La opción B no es la correcta.", ""),
+        ("B가 정답이 아닙니다.", ""),
+        ("Bが正解ではありません。", ""),
+    ],
+)
+def test_options_are_said_to_be_right_in_other_languages(text: str, letter: str):
+    assert read_choice(text, ORGANELLES)[0] == letter
 
 
 def answers() -> list[tuple[str, str, tuple[str, ...]]]:

@@ -1,0 +1,101 @@
+"""Where a reply goes on with other questions than the one it was asked.
+
+Models that were not taught to end a turn do: they write the next question of the test,
+its options, and an answer to it. All repeats are bounded.
+"""
+
+import re
+
+from aipo_env.verifiers.choice_options import blanked, letters_of, without_dress
+
+_MAX_OPTIONS_CHARS = 3_000
+"""Only so much behind a question is searched for its options."""
+
+_QUESTION = re.compile(
+    r"""
+    ^ [^\w\n]{0,6}
+    (?:
+        (?: (?: the\ | a\ )? (?: next | new | another )\ )?
+        (?: question | problem | exercise | user | human | instruction | input
+          | frage | aufgabe | pregunta | pergunta | questão | domanda | vraag | pytanie
+          | вопрос | soru | câu | câu\ hỏi | 问题 | 問題 | 题目 | 題目 | 問 | 问 | 質問
+          | 문제 | 질문 | سؤال | السؤال )
+        [^\S\n]{0,2} (?: (?: no\.? | n[º°] )\ ? )? \#? \d{0,3} [*_]{0,3}
+        [^\S\n]? (?: [:.)] (?! \d ) | (?<= \d ) (?= [^\w\n]{0,6} $ ) )
+    |   q (?: \d{1,3} [.:)] | : )
+    |   <\| (?: user | im_start | start_header_id ) \|>
+    )
+    """,
+    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
+"""The heading of a question."""
+_NUMBERED = re.compile(
+    r"^\W{0,6}(?:question|problem|exercise)[ \t]?#?(\d{1,3})\b(?=\W{0,6}$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""One that is but a number."""
+_ASKED = re.compile(
+    r"""
+    ^ [^\n]{1,400} \? [^\S\n]{0,9} \n \s{0,3}
+    [^\w\n]{0,4} A [).:] [ \t]{1,3} ([^\n]{1,400}) \n
+    [^\w\n]{0,4} B [).:] [ \t]{1,3} ([^\n]{1,400}) (?: \n | \Z )
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+"""A question without a heading, and its first two options."""
+_INTRODUCTION = re.compile(
+    r"""
+    \W{0,6} (?: [^\n]{1,200} : \W{0,6}
+    | (?: let | sure | okay | ok | alright | certainly | of\ course | great | here
+        | i['’]ll | to ) \b [^\n]{0,200} )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""A line that leads to the task's own question: Let's look at it."""
+_OPTION = re.compile(r"^[^\w\n]{0,6}[A-Z][).:][ \t]{1,3}([^\n]{1,400})$", re.MULTILINE)
+
+
+def has_several_questions(text: str) -> bool:
+    """Return whether a reply goes through several questions, which it numbers."""
+    return len({found[1] for found in _NUMBERED.finditer(text)}) > 1
+
+
+def before_heading(text: str, choices: tuple[str, ...]) -> str:
+    """Return a reply up to the heading of another question.
+
+    One that begins a reply, or whose options are the task's own, is the task's own.
+    """
+    if _NUMBERED.match(text):
+        return text
+    for heading in _QUESTION.finditer(text):
+        head = text[: heading.start()]
+        behind = text[heading.end() : heading.end() + _MAX_OPTIONS_CHARS]
+        bare = blanked(head).strip(" \t\n#>-")
+        if not bare or _INTRODUCTION.fullmatch(bare) or _lists_own(behind, choices):
+            continue
+        return head
+    return text
+
+
+def before_question(text: str, choices: tuple[str, ...]) -> str:
+    """Return a reply up to another question that has no heading, but options."""
+    for asked in _ASKED.finditer(text):
+        begins_reply = not text[: asked.start()].strip()
+        if not begins_reply and not _lists_own(asked[0], choices):
+            return text[: asked.start()]
+    return text
+
+
+def _lists_own(text: str, choices: tuple[str, ...]) -> bool:
+    """Return whether the first options that are listed in a text are the task's."""
+    found = [option[1] for option in _OPTION.finditer(text)][:2]
+    return bool(found) and all(_is_own(option, choices) for option in found)
+
+
+def _is_own(option: str, choices: tuple[str, ...]) -> bool:
+    """Return whether an entry of a list begins with the text of an option."""
+    if letters_of(option, choices):
+        return True
+    bare = without_dress(option).casefold()
+    texts = [without_dress(choice).casefold() for choice in choices]
+    return any(text and bare.startswith(text) for text in texts)
