@@ -45,7 +45,8 @@ _NEXT_WORDS = frozenset(
         "is are was as because since and or not but rather instead due for with which",
         "by given so if in from based according therefore hence thus here only that",
         "this these those it its also matches fits correctly though although over",
-        "ş\u0131kk\u0131 ş\u0131kk\u0131d\u0131r",
+        "ş\u0131kk\u0131 ş\u0131kk\u0131d\u0131r seçeneği seçeneğidir",
+        "qui que car denn weil porque perché übrig over",
         "unlike then when where while would must seems alone we i the there",
     )
     for word in words.split()

@@ -47,7 +47,7 @@ _CONDITION = re.compile(
     \b (?: if | whether | suppose | supposing | assum\w{1,4} | unless | imagine
        | provided | in\ case | were | claims? | otherwise
        | (?: everything | anything | all | any | every\ \w{1,12} ) \s but ) \b
-    |   如果 | 假如 | 假设 | 假設 | 若 | もし | 만약
+    |   否则 | 否則 | 不然 | 如果 | 假如 | 假设 | 假設 | 若 | もし | 만약
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -102,6 +102,16 @@ _HEARSAY = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """Somebody else says it, or somebody could."""
+_HEARSAY_ELSEWHERE = re.compile(
+    r"""
+    (?: (?<! 我 ) (?<! 我们 ) (?<! 我們 )
+        (?: 认为 | 認為 | 觉得 | 覺得 | 以为 | 以為 | 声称 | 说 | 說 )
+      | 可能 | 也许 | 也許 | 或许 | 或許 | 似乎 )
+    [^,。\n]{0,8} $
+    """,
+    re.VERBOSE,
+)
+"""The same in Chinese."""
 _OTHER_ANSWER = re.compile(
     r"""
     # A wrong answer, my first answer: another than the one that is given.
@@ -134,6 +144,7 @@ _ELSEWHERE = re.compile(
     r"""
     \b (?: si | se | wenn | falls | если | якщо | als | jeśli | eğer | jika | nếu | jos
        | om | pokud
+       | sinon | sonst | ansonsten | altrimenti | contrario | contrário | иначе
        | no | non | não | nicht | nie | inte | niet | не | jamais | nunca | jamás | ei
        | bukan
        | dice | dicen | dijo | dit | disent | dici\w{0,4} | sagt | sagte | meint
@@ -340,7 +351,8 @@ def is_doubted(before: str) -> bool:
     """
     *others, clause = _CLAUSE_START.split(before)
     clause = _OWN.sub(" ", _BUT.split(clause)[-1])
-    if _CONDITION.search(clause) or _HEARSAY.search(clause):
+    is_hearsay = _HEARSAY.search(clause) or _HEARSAY_ELSEWHERE.search(clause)
+    if _CONDITION.search(clause) or is_hearsay:
         return True
     # Suppose that it is so. Then …
     is_then = clause.split()[:1] in (["Then"], ["then"])

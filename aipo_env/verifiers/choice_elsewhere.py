@@ -57,7 +57,7 @@ STATED_ELSEWHERE = re.compile(
                 \s )?
             # cevap C'dir
         |   \s (?= (?-i: [A-Z] )
-                 (?: ['’]?d[\u0131iuü]r\b | \s{{0,2}} है | \s ş\u0131kk ) )
+                 (?: ['’]?d[\u0131iuü]r\b | \s seçene | \s{{0,2}} है | \s ş\u0131kk ) )
         )
     |
     # La alternativa correcta es la B; die richtige Option ist B; richtig ist B
@@ -68,10 +68,35 @@ STATED_ELSEWHERE = re.compile(
       | la \s (?: bonne | corretta | certa ) )
     (?: \s (?: ist | lautet | es | est | è | é | is | jest | to | är | là | هو | هي ) \b
         (?: \s (?: donc | pues | quindi | portanto | also | daher | somit | dus ) \b )?
+        \s? :?
       | \s? [:–—] )
     \s? (?: (?: la | el | a | o | il | le | die | der | das | de | het ) \s )?
     (?: {_NOUN} \s )?
     (?= (?-i: [("«]? [A-Z] [)"»]? (?! \w ) ) )
+    |
+    # C'est donc la réponse B; es ist also Antwort B
+    (?<! \w )
+    (?: c['’]est | il \s s['’]agit \s de | es \s ist | es | se \s trata \s de | è | é
+      | trata-se \s d[ae] | si \s tratta \s del(?: la )? | het \s is | это ) \s
+    (?: (?: donc | bien | also | daher | pues | quindi | portanto | dus | então ) \s )?
+    (?: la \s | l['’] | die \s | a \s | o \s )?
+    {_NOUN} \s
+    (?= (?-i: [("«]? [A-Z] [)"»]? )
+        (?: \s? (?: [.!,:;(–—\n] | $ )
+        | \s (?: qui | que | car | denn | weil | porque | perché | che | die ) \b ) )
+    |
+    # Es bleibt nur Antwort D übrig; il ne reste que la D; solo queda la D
+    (?<! \w )
+    (?: bleibt \s (?: also \s | daher \s | somit \s )? nur (?: \s noch )?
+      | reste \s (?: donc \s )? (?: plus \s )? que | s[oó]lo \s queda | queda \s s[oó]lo
+      | resta \s (?: apenas | só | somente | solo ) | rimane \s solo
+      | blijft \s (?: dus \s )? alleen | pozostaje \s tylko | оста[её]тся \s только )
+    \s (?: (?: la | a | die | l['’] ) \s? )? (?: {_NOUN} \s )?
+    (?= (?-i: [(]? [A-Z] [)]? )
+        (?: \s? (?: [.!,:;(–—\n] | $ ) | \s (?: übrig | over ) \b ) )
+    |
+    (?: 只剩下? | 残るのは | 残りは ) \s? (?: 选项 | 選項 | 選択肢 )? \s?
+    (?= (?-i: [A-Z] ) (?! \w | \s? [和与、,] ) )
     |
     # Letra D; Gabarito: D; chọn đáp án B
     ^ \s? (?: portanto,?\s | logo,?\s | por\ (?: lo\ )? tanto,?\s )?
@@ -86,7 +111,7 @@ STATED_ELSEWHERE = re.compile(
     (?: 正しいのは | 正しい選択肢は | よって,? | したがって,? | 따라서
       | 그러므로 | 所以 | 因此 )
     \s? (?: 选项 | 選項 | 選択肢 )? \s?
-    (?= (?-i: [A-Z] ) (?: [.!。] | $ | \n | です | である | だ | 입니다 | 이다 ) )
+    (?= (?-i: [A-Z] ) \s? (?: [.!。] | $ | \n | です | である | だ | 입니다 | 이다 ) )
     |
     (?: 答案 | 正解 | 答え | 정답 | 답 | 正[確确] 的? [选選] [项項] )
     \s{{0,3}} (?: 应该 | 應該 )? (?: 是 | 为 | 為 | 选 | 選 | は | 은 | 는 | 이 )?
@@ -104,12 +129,34 @@ VERDICT_ELSEWHERE = re.compile(
     (?<! {WORD_CHAR} )
     (?:
         {_NOUN} \s [(\["«]? (?P<letter> (?-i: [A-Z] ) ) [)\]"»]?
-        (?: \s (?: ist | est | es | è | é | is | jest | являет\w{{2}} | là | adalah
-            | هو | هي ) )?
-        (?: \s (?: also | daher | donc | pues | quindi | portanto | dus | więc
-            | die | das | der | la | el | a | o | il | het | de | to ) ){{0,2}}
+        \s (?: ist | est | es | è | é | está | jest | являет\w{{2}} | là | adalah | هو
+            | هي )
+        (?: \s (?: also | daher | donc | pues | quindi | portanto | więc
+            | die | das | der | la | el | a | o | il | to ) ){{0,2}}
         \s {_RIGHT}
         (?: \s {_NOUN} )?
+    |
+        # Where no verb is needed.
+        (?: ответ | вариант | утверждение | đáp\ án | phương\ án | câu | الخيار
+            | الإجابة )
+        \s [(]? (?P<verbless> (?-i: [A-Z] ) ) [)]?
+        \s (?: верн\w{{1,3}} | верен | правильн\w{{1,3}} | đúng | صحيحة? )
+    |
+        (?P<bare> (?-i: [A-Z] ) ) \s (?: ist | est | es | è | é | está | jest )
+        (?: \s (?: also | daher | donc | pues | quindi | portanto | więc
+            | die | das | la | el | a | o ) ){{0,2}}
+        \s {_RIGHT} (?: \s {_NOUN} )?
+    |
+        (?: ist | est | es | è | é ) \s (?: also \s | daher \s )? (?: {_NOUN} \s )?
+        (?P<behind> (?-i: [A-Z] ) )
+        \s (?: (?: die | das | la | el | a | o ) \s )? {_RIGHT} (?: \s {_NOUN} )?
+    |
+        (?: (?: antwoord | optie | bewering ) \s )?
+        (?P<dutch> (?-i: [A-Z] ) ) \s is \s (?: dus \s )? (?: het \s | de \s )? juist\w?
+        (?: \s (?: antwoord | optie ) )?
+    |
+        (?: antwoord | optie | bewering ) \s (?P<correct> (?-i: [A-Z] ) )
+        \s is \s (?: dus \s )? correct
     |
         (?P<turkish> (?-i: [A-Z] ) ) (?: \s (?: ş\u0131kk\u0131 | seçeneği ) )
         (?: \s doğru (?: dur | \s (?: cevap | yan\u0131t ) (?: t\u0131r )? )? )

@@ -56,7 +56,9 @@ _BOLD_END = re.compile(
     re.VERBOSE,
 )
 """A last sentence that is all bold: This is battery. **B**"""
-_ENTRY = re.compile(r"\s{0,9}(?:[>•❌-]\s{0,9})?[(\[]?([A-Z])[)\].:]")
+_ENTRY = re.compile(
+    r"\s{0,9}(?:[>•❌✅✗✓#-]\s{0,9})?(?:(?:[Oo]ption|[Cc]hoice)\s)?[(\[]?([A-Z])[)\].:]"
+)
 """How an option begins that stands in a list."""
 
 _ONLY = re.compile(
@@ -69,7 +71,8 @@ _ONLY = re.compile(
 )
 """An option's letter at the start of a reply, before what is said of it."""
 _FIRST_SENTENCE = re.compile(r"[^\n]{1,600}?(?:[.!?;](?=\s|$)|\n|$)")
-_OTHER_LETTER = re.compile(r"(?<![\w'’\\])(?!I\b|A\s[a-z])[A-Z](?![\w'’-])")
+_OTHER_LETTER = re.compile(r"(?<![\w'’\\°])(?<!°\s)(?!I\b|A\s[a-z])[A-Z](?![\w'’-])")
+"""Neither a pronoun, nor an article, nor a unit."""
 _RULED_OUT = re.compile(
     r"""
     \b (?: wrong | incorrect | false | eliminat\w{1,4} | ruled? \s out | untrue
@@ -80,7 +83,8 @@ _RULED_OUT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _WORD = re.compile(r"\d[\d.,]{0,20}|\w{3,40}")
-_FORMULA = re.compile(r"[=≈<>]")
+_FORMULA = re.compile(r"[=≈<>0-9]|\s[–—-]\s")
+"""What makes a letter behind which it stands a quantity: A – the area – is 2 m²."""
 _MIN_WORDS = 4
 """Longer words that a sentence has at least which is more than a name."""
 _MIN_SHARE = 0.5
@@ -107,7 +111,7 @@ def of_lone_line(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     fault = ""
     for line, neighbours, is_last in (
         (lines[-1], lines[-2:-1], True),
-        (lines[0], lines[1:2], False),
+        (lines[0], lines[1:], False),
     ):
         letter, fault_of_line = _named(line, choices)
         fault = fault or fault_of_line

@@ -115,7 +115,8 @@ _CHOSEN = re.compile(
        | revis(?: e | ed | ing ) | correct(?: ed | ing )? | updat(?: e | ed | ing )
        | amend(?: ed | ing )? )
     \s (?: (?: my | the | this | that ) \s (?: final \s | first \s | initial \s )?
-           (?: answer | choice | pick | selection | response ) \s | it \s | that \s )?
+           (?: answer | choice | pick | selection | response ) \s
+       | it \s | this \s | that \s )?
     (?: from \s (?: option \s )? [(\[]? [a-z] [)\]]? \s )? to
     \s (?= (?: option\ | choice\ | answer\ )? [(\[]? (?-i: [A-Z] ) [)\]]?
            (?: \s{0,3} [.!,;:(\n–—] | \s{0,3} $
@@ -124,7 +125,7 @@ _CHOSEN = re.compile(
     \b (?: making | makes | leaves | leaving )
     \s (?= (?: option\ | choice\ | answer\ )? [(\[]? (?-i: [A-Z] ) [)\]]?
            \s (?: as \s )? (?: the \s )? (?: only \s )?
-           (?: correct | right | best | most \s \w{4,14} | only )
+           (?: correct | right | best | most \s \w{4,14} | only | answer )
            (?: \s (?: answer | option | choice | one ) )?
            (?: \s{0,3} [.,;!)\n] | $ | \s (?: here | because | since | as ) \b ) )
     """,
@@ -145,7 +146,7 @@ _VERDICT = re.compile(
             (?: \ (?: answer | option | choice | one ) )?
         |   (?: final\ )? answer
         )
-        \s{{0,3}} (?= [.!,;\n] | $ | \b (?: here | because | since | as | and ) \b )
+        \s{{0,3}} (?= [.!,;:(\n–—] | $ | \b (?: here | because | since | as | and ) \b )
     |   \s{{0,3}} (?: 项 | 選項 | 选项 )? \s{{0,3}} 是? (?: 正确 | 正確 )
         (?! \s{{0,3}} [吗嗎] )
     |   \s it\ is (?= \s{{0,3}} (?: [.!\n] | $ ) )          # option B it is
@@ -207,7 +208,13 @@ _CONCLUDED = re.compile(
             )?
         |   leaving \s{1,3} (?: (?: us | only | with ) \s{1,3} ){0,3}
         |   i\.e\.,? \s{1,3}
-        |   (?: that | this | which | it ) \s leaves \s{1,3}
+        |   by \s (?: (?: the \s )? process \s of \s )? (?: elimination | exclusion )
+            [,:]? \s{1,3}
+            (?: (?: it | that | this ) \s (?: is | must\ be | has\ to\ be ) \s{1,3}
+            |   we \s (?: get | have | find | arrive\ at | are\ left\ with ) \s{1,3}
+            |   (?: this | that | it | which ) \s leaves \s
+                (?: (?: us | only | with ) \s ){0,3} )?
+        |   (?: that | this | which | it ) \s (?: only \s | just \s )? leaves \s{1,3}
             (?: (?: us | only | with ) \s{1,3} ){0,3}
         |   (?: we | i ) (?: \s are | ['’]re | \s am ) \s left \s with \s{1,3}
         |   i (?: ['’]d | \s would )? \s say \s{1,3}
@@ -242,12 +249,6 @@ _CONCLUDED = re.compile(
         )
         (?: [^.,:;\n] | \. (?= \d ) ){0,40}? \s is \s{1,3}
     |
-        # the one that explains why it is so is B
-        \b the \s (?: option | choice | one | statement | answer | alternative )
-        \s (?P<relative> (?: that | which | whose | where ) \s [^.,:;?!\n]{1,120}? )
-        \s (?: is | must \s be ) (?= \s (?: (?: option | choice ) \s )?
-            (?-i: [(\[]? [A-Z] ) [)\]]? \s{0,3} (?: [.,;:!(\n–—] | $ ) ) \s{1,3}
-    |
         [,:;(–—-] \s{0,3} (?= (?: option | choice ) \s )
     |
         (?: matching | corresponding\ to | pointing\ to ) \s{1,3}
@@ -259,6 +260,31 @@ _CONCLUDED = re.compile(
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 """What stands before a choice that a last line comes to."""
+_RELATIVE = re.compile(
+    r"""
+    \b the \s (?: only \s )?
+    (?: option | choice | one | statement | answer | alternative | conclusion
+      | explanation | description | inference | expression )
+    \s (?P<clause> (?: that | which | who | whose | where ) \s [^.,:;?!\n]{1,120}? )
+    \s (?: is | must \s be ) \s{1,3} (?: (?: option | choice ) \s )?
+    (?= (?-i: [(\[]? [A-Z] ) [)\]]? \s{0,3} (?: [.,;:!(\n–—] | $ ) )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""The one that explains why it is so is B."""
+_CROSSED_OUT = re.compile(
+    r"""
+    (?: [(\[]? [A-Z] [)\]]? (?: \s? , \s (?: and \s )? | \s and \s ) ){0,25}
+    [(\[]? [A-Z] [)\]]?
+    (?: ,? \s (?: which | that | since | as ) \s [^,.\n]{1,80} , )?
+    \s (?: (?: both | all | also | too ) \s )?
+    (?: can | are | is | must | have | has | were | was | could | cannot | do | does
+      | fail\w? | violat\w{1,2} ) \b
+    (?! \s (?: the \s )? (?: correct | right | best | answer ) )
+    """,
+    re.VERBOSE,
+)
+"""Options of which something else is said than that they are chosen."""
 _TENTATIVE = re.compile(
     r"""
     \b (?: least | worst | weakest | wrong | incorrect | false | eliminated?
@@ -279,7 +305,7 @@ _TENTATIVE = re.compile(
 """What makes a sentence none that concludes; letters that name other things than
 options, among it.
 """
-_ONLY_DESCRIBED = re.compile(
+_DESCRIBED = re.compile(
     r"""
     \b (?: not | never | no | cannot | seem\w? | look\w? | might | may | could | would
        | people | some | students? | many | mention\w? | contain\w? | includ\w{1,2}
@@ -388,23 +414,35 @@ def conclusions(text: str) -> list[ChoicePlace]:
     places: list[ChoicePlace] = []
     for match in _CONCLUDED.finditer(plain, begin):
         start, end = match.span()
+        if _CROSSED_OUT.match(plain, end):
+            continue
         before = plain[max(begin, start - _MAX_BEFORE) : end]
         sentence = _SENTENCE_START.split(before)[-1]
         # What is left when others are ruled out.
         is_left = _LEFT.search(match[0]) is not None
         part = sentence.rpartition(",")[2] if is_left else sentence
-        relative = match["relative"]
-        if relative is not None:
-            is_doubtful = _ONLY_DESCRIBED.search(relative) is not None
-            is_doubtful = is_doubtful or is_doubted(plain[begin:start][-_MAX_BEFORE:])
-        else:
-            is_doubtful = is_doubted(before)
-        if is_doubtful or _TENTATIVE.search(part):
+        if is_doubted(before) or _TENTATIVE.search(part):
             continue
         if not _is_quoted(start, end, quotes):
             last = min(len(plain), end + _MAX_CONTENT)
             places.append(ChoicePlace(start, end, last, "conclusion"))
-    return places
+    return [*places, *_relative(plain, begin, quotes)]
+
+
+def _relative(
+    plain: str, begin: int, quotes: list[tuple[int, int]]
+) -> Iterator[ChoicePlace]:
+    """Yield what is said to be the one that does what is asked for."""
+    for match in _RELATIVE.finditer(plain, begin):
+        start, end = match.span()
+        clause = match["clause"]
+        before = plain[max(begin, start - _MAX_BEFORE) : start]
+        sentence = _SENTENCE_START.split(before)[-1]
+        is_choice = not _DESCRIBED.search(clause) and not _TENTATIVE.search(clause)
+        is_doubtful = is_doubted(before) or _TENTATIVE.search(sentence) is not None
+        if is_choice and not is_doubtful and not _is_quoted(start, end, quotes):
+            last = min(len(plain), end + _MAX_CONTENT)
+            yield ChoicePlace(start, end, last, "conclusion")
 
 
 def _last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:

@@ -7,11 +7,14 @@ found wrong, or nothing is said of them. Texts are `blanked`; all repeats are bo
 import re
 from typing import NamedTuple
 
-from aipo_env.verifiers.choice_doubts import fault_behind
+from aipo_env.verifiers.choice_doubts import fault_behind, is_doubted
 from aipo_env.verifiers.choice_options import LETTERS, blanked, without_dress
 
 _MAX_BODY_CHARS = 1_000
 """Only so much of what is said of an option is read."""
+
+_MAX_BEFORE = 160
+"""Characters before a list that are searched for what makes it doubtful."""
 
 _ENTRY = re.compile(
     r"""
@@ -30,7 +33,7 @@ _ENTRY = re.compile(
 )
 """How what is said of an option begins, on a line of its own."""
 _AT = r"""
-    (?: ^ | [–—:|→⇒(.,;] | [=-]> | (?<= \s ) - (?= \s ) | \n )
+    (?: ^ | [–—:|→⇒(.,;?] | [=-]> | (?<= \s ) - (?= \s ) | \n )
     [\s>•*-]{0,9}
     (?: (?: this | it | that | which ) (?: \ (?: option | choice | statement | one ) )?
         \ (?: is | would\ be ) \s{1,3} | thus \s | so \s | 所以 | 故
@@ -98,8 +101,12 @@ def of_verdicts(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     """Return the option that alone is judged right, and why what follows undoes it."""
     plain = blanked(text)
     letters = LETTERS[: len(choices)]
-    judged = _judged(plain, choices)
+    judged, begin = _judged(plain, choices)
     if "".join(sorted(judged)) != letters:
+        return "", ""
+    # A student went through them like this: …
+    before = plain[max(0, begin - _MAX_BEFORE) : begin]
+    if is_doubted(before.rstrip(" \n:")):
         return "", ""
     rights = [letter for letter in letters if _is_right(letter, judged)]
     if len(rights) != 1:
@@ -132,17 +139,14 @@ def _is_right(letter: str, judged: dict[str, _Judged]) -> bool:
         return False
     verb = re.escape(verbs.pop())
     said = re.compile(
-        rf"(?:[–—:→⇒]|[=-]>|\s-)\s{{0,3}}(?:is |can |does )?{verb}(?:s|es)?\b",
+        rf"(?:[–—:→⇒.,\n]|[=-]>|\s-)\s{{0,3}}(?:is |can |does )?{verb}(?:s|es)?\b",
         re.IGNORECASE,
     )
     return said.search(own.body) is not None
 
 
-def _judged(plain: str, choices: tuple[str, ...]) -> dict[str, _Judged]:
-    """Return what is said of each option that is listed, the last list's.
-
-    Empty if they do not stand in their order.
-    """
+def _judged(plain: str, choices: tuple[str, ...]) -> tuple[dict[str, _Judged], int]:
+    """Return what the last list says of each option, and where the list begins."""
     letters = LETTERS[: len(choices)]
     entries = [
         entry for entry in _ENTRY.finditer(plain) if entry["letter"].upper() in letters
@@ -168,7 +172,7 @@ def _judged(plain: str, choices: tuple[str, ...]) -> dict[str, _Judged]:
         judged[entry["letter"].upper()] = _Judged(
             rights, wrongs, said, begin + len(body)
         )
-    return judged
+    return judged, entries[0].start() if entries else 0
 
 
 def _own_size(body: str, choice: str) -> int:

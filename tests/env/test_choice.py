@@ -195,6 +195,8 @@ def test_what_only_seems_to_settle(text: str):
         ("Among A, B, C and D, only D is warm.", CAPITALS),
         ("The answer is option #4: D", CAPITALS),
         ("Choosing between A and C: A.", CAPITALS),
+        ("The city that is the capital of France is A.", CAPITALS),
+        ("C) It. Nowhere else is the Reichstag.", CAPITALS),
         ("The best explanation is offered by option B.", CAPITALS),
     ],
 )
@@ -299,6 +301,15 @@ def test_texts_of_options(text: str, choices: tuple[str, ...], letter: str):
         ("A. Mitochondria\nB. Ribosomes ✅\nC. Golgi apparatus\nD. Nucleus", "B"),
         ("| A | ❌ | x |\n| B | ❌ | x |\n| C | ✅ | x |\n| D | ❌ | x |", "C"),
         ("A → does not fit it\nB → does not fit\nC → fits\nD → does not fit", "C"),
+        ("A: Is it? No.\nB: Is it? Yes.\nC: Is it? No.\nD: Is it? No.", "B"),
+        (
+            "**Option A: Mitochondria**\nSmall. Does not match it.\n\n"
+            "**Option B: Ribosomes**\nSmall. Matches it.\n\n"
+            "**Option C: Golgi apparatus**\nLarge. Does not match it.\n\n"
+            "**Option D: Nucleus**\nLarge. Does not match it.",
+            "B",
+        ),
+        ("A student says:\n\nA: wrong\nB: correct\nC: wrong\nD: wrong", ""),
         # two, none, an answer that is taken back, one that is missing
         ("A: correct\nB: correct\nC: incorrect\nD: incorrect", ""),
         ("A: incorrect\nB: incorrect\nC: incorrect\nD: incorrect", ""),
@@ -350,6 +361,7 @@ def test_what_a_reply_writes_from_another_question_on_does_not_count(
         ("B – wrong, as these make proteins out of amino acids.", ""),
         ("B – these make proteins. D keeps the DNA of a cell.", ""),
         ("C – the concentration of the acid in the cell\nV – its volume", ""),
+        ("A – the area of the cell – and its volume tell how fast it grows.", ""),
         ("B. First of all, we look at what a cell is made of.", ""),
     ],
 )
@@ -374,6 +386,12 @@ def test_a_reply_may_begin_with_an_option_and_say_it_in_its_own_words(
         ("The option that mentions proteins is B.", ""),
         ("I first said B. I change my answer to A: that is what burns sugar.", "A"),
         ("I change my answer from B to A.", "A"),
+        ("I correct this to A: that is what burns sugar.", "A"),
+        ("If it burnt sugar, I would change my answer to A.", ""),
+        ("Hence A, C and D can be crossed out, and we are left with B.", "B"),
+        ("Hence A and C can be crossed out.", ""),
+        ("It can't be A. By process of elimination, B.", "B"),
+        ("I'd eliminate A, C and D. That only leaves option B.", "B"),
         ("The answer is not A. So it must be B.", "B"),
         ("Answer: A. Wait, that is wrong. That leaves B.", "B"),
         ("Answer: A. Wait, that is wrong. That leaves B or C.", ""),
@@ -401,6 +419,15 @@ def test_what_is_concluded_from_what_was_ruled_out(text: str, letter: str):
         ("したがって、Bが正解です。", "B"),
         ("따라서 B가 정답입니다.", "B"),
         ("الخيار B هو الصحيح.", "B"),
+        ("Deshalb ist B die richtige Antwort.", "B"),
+        ("Es bleibt also nur Antwort D übrig.", "D"),
+        ("C'est donc la réponse B qui est correcte.", "B"),
+        ("La opción correcta es: C) Golgi apparatus", "C"),
+        ("Doğru cevap B seçeneğidir.", "B"),
+        ("Option C is also correct, as is D.", ""),
+        ("Ce n'est pas la réponse B.", ""),
+        ("有的同学认为B正确。", ""),
+        ("如果它合成蛋白质,选B;否则选A。", ""),
         ("Antwort C ist nicht richtig.", ""),
         ("Wenn es Zucker ist, ist Antwort C richtig.", ""),
         ("La opción B no es la correcta.", ""),
