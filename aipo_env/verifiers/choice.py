@@ -34,6 +34,7 @@ from aipo_env.verifiers.choice_questions import (
     before_heading,
     before_question,
     has_several_questions,
+    own_turn,
 )
 from aipo_env.verifiers.choice_verdicts import of_verdicts
 from aipo_env.verifiers.extract import MAX_TURN_CHARS, joins, without_thinking
@@ -54,7 +55,9 @@ _NEXT_KEY = re.compile(r"""["\]}]\s{0,9},\s{0,9}"\Z""")
 _CLOSE = re.compile(
     r"""
     [)\]\s]{0,9}
-    (?: [.!,;。] | $ | \n | \( | [–—] | because\b | since\b | as\b | rather\b | not\b )
+    (?: [.!,;。] | $ | \n | \( | [–—] | (?: fits | works | matches ) \b
+      (?! \s (?: too | also | as\ well | only | if | when | just )\b )
+    | because\b | since\b | as\b | rather\b | not\b )
     """,
     re.VERBOSE,
 )
@@ -80,7 +83,7 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     text = in_latin(_STRUCK.sub(_blanks, text[-MAX_ANSWER_CHARS:].strip()))
     if is_open_ended(text):
         return "", "the last box or answer tag never closes"
-    text = before_heading(text, choices)
+    text = before_heading(own_turn(text), choices)
     start = before_question(text, choices)
     letter, fault = _read(start, choices)
     return (letter, fault) if letter or start == text else _read(text, choices)

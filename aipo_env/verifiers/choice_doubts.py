@@ -151,6 +151,11 @@ _ELSEWHERE = re.compile(
        | glaubt
        | говорит | считает | diz | dizem | zegt | mówi | säger | cree | croit | segundo
        | según | selon | laut
+       | creen | piensan? | dirían? | denken | glauben | meinen | pensent | croient
+       | pensano | credono | acham | pensam | думают | считают | думает | san\u0131yor
+       | viele | muchos | muitos | molti | beaucoup | многие | certains | algunos
+       | alumn\w{1,4} | schüler\w{0,4} | élèves? | étudiant\w{0,3} | estudiante\w?
+       | alun\w{1,3} | учени\w{1,4} | студент\w{0,3} | öğrenci\w{0,5}
        | student\w{0,4} | professor\w{0,2} | falsche\w? | incorrecta | fausse
        | неправильн\w{1,3} | неверн\w{1,3} | anterior | précédente | vorige\w?
        ) \b
@@ -182,6 +187,7 @@ _DENIED = re.compile(
     |   [:,;(–—-]? \s{{0,9}} (?<! \n ) [❌✗✘]         # not that of the next line
     |   不 | 错 | 錯 | [,。] 不对
     |   (?: では? | じゃ ) (?: あり | な ) | [가이]\ ?아[닙니]
+    |   だ?と (?: 言 | いう | 思う ) | (?: 이 )? 라고\ ?(?: 하는 | 말 | 생각하는 )
     )
     """,
     re.VERBOSE | re.IGNORECASE,

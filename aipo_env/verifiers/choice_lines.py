@@ -64,7 +64,7 @@ _ENTRY = re.compile(
 _ONLY = re.compile(
     r"""
     \s{0,9} [(\[]? ([A-Z])
-    (?: [)\]]? \s{0,3} (?P<dash> [:–—] | -{1,2} (?= \s ) ) | [).\]] )
+    (?: [)\]]? \s{0,3} (?: : | (?P<dash> [–—] | -{1,2} (?= \s ) ) ) | [).\]] )
     \s{1,9} (?= [^\s?] )
     """,
     re.VERBOSE,
@@ -76,7 +76,11 @@ _OTHER_LETTER = re.compile(r"(?<![\w'’\\°])(?<!°\s)(?!I\b|A\s[a-z])[A-Z](?![
 _RULED_OUT = re.compile(
     r"""
     \b (?: wrong | incorrect | false | eliminat\w{1,4} | ruled? \s out | untrue
-       | impossible | cannot \s be | distractor | unsure | maybe | perhaps
+       | impossible | cannot \s be | i \s (?: cannot | can['’]t ) | depends | unclear
+       | (?: would | could | might ) \s (?: choose | pick | say | think | guess
+           | expect )
+       | distractor | unsure | maybe | perhaps | otherwise | either | if | whether | hmm
+       | decide
        | (?: not | isn['’]t ) \s (?: the | right | correct | true ) ) \b
     | [❌✗✘?]
     """,

@@ -114,10 +114,18 @@ _CHOSEN = re.compile(
     \b (?: chang(?: e | ed | es | ing ) | switch(?: ed | ing )?
        | revis(?: e | ed | ing ) | correct(?: ed | ing )? | updat(?: e | ed | ing )
        | amend(?: ed | ing )? )
-    \s (?: (?: my | the | this | that ) \s (?: final \s | first \s | initial \s )?
-           (?: answer | choice | pick | selection | response ) \s
-       | it \s | this \s | that \s )?
+    \s (?: my | the | this ) \s (?: final \s | first \s | initial \s )?
+    (?: answer | choice | pick | selection | response ) \s
     (?: from \s (?: option \s )? [(\[]? [a-z] [)\]]? \s )? to
+    \s (?= (?: option\ | choice\ | answer\ )? [(\[]? (?-i: [A-Z] ) [)\]]?
+           (?: \s{0,3} [.!,;:(\n–—] | \s{0,3} $
+           |   \s (?: here | because | since | as | instead | now ) \b ) )
+    |
+    \b (?: i | we | i['’]ll | i['’]d | i['’]m | let\ me | let['’]s | must | should )
+    \s (?: therefore \s | thus \s | now \s | have\ to \s | must \s )?
+    (?: chang(?: e | ed | ing ) | switch(?: ed | ing )? | revis(?: e | ed | ing )
+      | correct(?: ed | ing )? | amend(?: ed | ing )? )
+    \s (?: it \s | this \s | that \s )? to
     \s (?= (?: option\ | choice\ | answer\ )? [(\[]? (?-i: [A-Z] ) [)\]]?
            (?: \s{0,3} [.!,;:(\n–—] | \s{0,3} $
            |   \s (?: here | because | since | as | instead | now ) \b ) )
@@ -178,6 +186,7 @@ _NAMED = re.compile(
         |   (?: correct | right )
         )
     \s{0,3} (?= [.!,;\n] | $ | \b (?: here | because | since | as ) \b )
+    | \s it \s is (?= \s{0,3} (?: [.!\n] | $ ) )
     """,
     re.VERBOSE | re.IGNORECASE,
 )

@@ -23,12 +23,16 @@ _QUESTION = re.compile(
         [^\S\n]{0,2} (?: (?: no\.? | n[º°] )\ ? )? \#? \d{0,3} [*_]{0,3}
         [^\S\n]? (?: [:.)] (?! \d ) | (?<= \d ) (?= [^\w\n]{0,6} $ ) )
     |   q (?: \d{1,3} [.:)] | : )
-    |   <\| (?: user | im_start | start_header_id ) \|>
     )
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
 """The heading of a question."""
+_TURN_END = re.compile(
+    r"<\|(?:user|im_end|im_start|endoftext|end_of_text|eot_id|start_header_id|return)\|>"
+    r"|</s>"
+)
+"""What ends a turn, or begins one of somebody else's."""
 _NUMBERED = re.compile(
     r"^\W{0,6}(?:question|problem|exercise)[ \t]?#?(\d{1,3})\b(?=\W{0,6}$)",
     re.IGNORECASE | re.MULTILINE,
@@ -45,19 +49,32 @@ _ASKED = re.compile(
 """A question without a heading, and its first two options."""
 _INTRODUCTION = re.compile(
     r"""
-    \W{0,6} (?: [^\n]{1,200} : \W{0,6}
+    \W{0,6}
+    (?: [^\n]{1,200} : \W{0,6}
     | (?: let | sure | okay | ok | alright | certainly | of\ course | great | here
-        | i['’]ll | to ) \b [^\n]{0,200} )
+        | i['’]ll | to ) \b [^\n]{0,200}
+    | (?: given | known | facts? | context | passage | text | background | topic
+        | subject | data | premises? ) \b [^\n:]{0,20} :
+      (?: [^\n]{0,400} \n ){0,9} [^\n]{0,400}
+    )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""A line that leads to the task's own question: Let's look at it."""
+"""What leads to the task's own question: Let's look at it. Given: …"""
 _OPTION = re.compile(r"^[^\w\n]{0,6}[A-Z][).:][ \t]{1,3}([^\n]{1,400})$", re.MULTILINE)
 
 
 def has_several_questions(text: str) -> bool:
     """Return whether a reply goes through several questions, which it numbers."""
     return len({found[1] for found in _NUMBERED.finditer(text)}) > 1
+
+
+def own_turn(text: str) -> str:
+    """Return a reply up to where its turn ends."""
+    for mark in _TURN_END.finditer(text):
+        if text[: mark.start()].strip():
+            return text[: mark.start()]
+    return text
 
 
 def before_heading(text: str, choices: tuple[str, ...]) -> str:

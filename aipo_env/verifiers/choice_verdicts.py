@@ -40,14 +40,15 @@ _AT = r"""
       | is \s | verdict \s? : \s? )?
     (?: (?: clearly | also | therefore | simply | factually | definitely ) \s )?
 """
-_END = (
-    r"(?= \s{0,3} (?: [.,;:!|)(–—。、\n-] | $ | because\b | since\b | as\b | for\b ) )"
-)
+_END = r"""
+    (?: \s (?: here | too | again | either ) )?
+    (?= \s{0,3} (?: [.,;:!|)(–—。、\n-] | $ | because\b | since\b | as\b | for\b ) )
+"""
 _TRUE = re.compile(
     rf"""
     [✅✔✓☑] | (?<! \w ) ○
     | {_AT}
-      (?P<word> correct | right | yes | valid | works | fits | matches
+      (?P<word> correct | right | yes | valid
         | (?: the | our ) \ (?: correct\ | right\ | best\ )?
           (?: answer | choice | option )
         | richtig | korrekt | correct[ao]s? | correcte | cert[ao] | corrett[ao]
@@ -57,6 +58,7 @@ _TRUE = re.compile(
         | (?P<truth> true | wahr | verdader[ao] | verdadeir[ao] | vrai | ver[ao]
             | waar | prawda | правда ) )
       {_END}
+    | {_AT} (?: this\ | it\ )? (?P<verb> works | fits | matches ) \b
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -66,7 +68,8 @@ _FALSE = re.compile(
     [❌✗✘×]
     | {_AT}
       (?: incorrect | wrong | false | no | invalid | untrue
-        | not\ (?: correct | right | true | valid | the\ answer | it | possible )
+        | not\ (?: correct | right | true | valid | the\ answer | possible | it | this
+            | that | him | her | them )
         | eliminated? | excluded | ruled\ out | rejected | impossible
         | falsch | nicht\ (?: richtig | korrekt ) | incorrect[ao]s? | incorrecte
         | fals[ao] | faux | fausse | errad[ao] | sbagliat[ao] | errat[ao] | onjuist
@@ -115,7 +118,7 @@ def of_verdicts(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     others = [each for name, each in judged.items() if name != letter]
     if not all(each.wrongs for each in others):
         # Of a question what is not true, that which is marked may be what is.
-        is_truth = any(mark["truth"] for mark in judged[letter].rights)
+        is_truth = any(mark["truth"] or mark["verb"] for mark in judged[letter].rights)
         is_marked = not any(each.wrongs or each.rights for each in others)
         if is_truth or not is_marked:
             return "", ""
