@@ -32,7 +32,7 @@ from aipo_env.verifiers.choice_places import (
 )
 from aipo_env.verifiers.choice_questions import (
     before_heading,
-    before_question,
+    before_options,
     has_several_questions,
     own_turn,
 )
@@ -84,9 +84,15 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     if is_open_ended(text):
         return "", "the last box or answer tag never closes"
     text = before_heading(own_turn(text), choices)
-    start = before_question(text, choices)
-    letter, fault = _read(start, choices)
-    return (letter, fault) if letter or start == text else _read(text, choices)
+    letter, fault = _read(text, choices)
+    head, is_own = before_options(text, choices)
+    first = _read(head, choices)[0] if head != text else ""
+    if first and not is_own:
+        return first, ""
+    # It may be the task's question, told again, or another one with these options.
+    if first and letter not in ("", first):
+        return "", SEVERAL
+    return letter, fault
 
 
 def _read(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
@@ -196,6 +202,7 @@ def _concluded(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     """
     plain = blanked(text)
     found: set[str] = set()
+    fault = ""
     for place in conclusions(text)[-MAX_PLACES:]:
         claim = read_place(text, plain, place, choices)
         if claim.fault:
@@ -206,12 +213,15 @@ def _concluded(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
         if not is_own_text and not _CLOSE.match(plain, claim.end):
             continue
         fault = _fault_behind(claim, plain, choices)
-        if fault:
+        if fault == TAKEN_BACK:
+            found.clear()
+        elif fault:
             return "", fault
-        found.add(claim.letter)
+        else:
+            found.add(claim.letter)
     if len(found) > 1:
         return "", SEVERAL
-    return "".join(found), ""
+    return "".join(found), "" if found else fault
 
 
 def _blanks(mark: re.Match[str]) -> str:

@@ -46,7 +46,8 @@ STATED_ELSEWHERE = re.compile(
             (?: (?: ist | lautet | es | est | è | é | is | är | on | jest | to | je
                 | είναι | là | adalah | هي | هو ) \b | है (?! \w )
             |   [:=–—-] )
-            (?: \s (?: donc | pues | quindi | portanto | also | dus ) (?= \s ) )?
+            (?: \s (?: donc | pues | quindi | portanto | also | dus | daher | somit
+                | folglich | deshalb | então | więc ) (?= \s ) )?
             \s{{0,9}} :? \s{{0,20}}
             (?: (?: la | el | a | o | il | le | die | der | das | den | de | het )
                 \s (?= (?: (?-i: [(\[]? [A-Z] [)\]]? (?! \w ) )
@@ -102,8 +103,15 @@ STATED_ELSEWHERE = re.compile(
     (?<! \w ) (?: верн | правильн ) \w{{1,3}} \s (?: ответом \s )?
     (?: является | будет ) \s (?: {_NOUN} \s )? (?= (?-i: [A-Z] ) (?! \w ) )
     |
+    # Il faut choisir la réponse D
+    \b (?: choisi\w{{1,4}} | reten\w{{1,4}} | elegi\w{{1,4}} | elijo | escolh\w{{1,5}}
+      | assinal\w{{1,4}} | scegli\w{{1,4}} | scelgo | wählen? | wybier\w{{1,4}} ) \s
+    (?: donc \s | also \s | quindi \s )? (?: la \s | l['’] | a \s | die \s )?
+    {_NOUN} \s (?= (?-i: [(]? [A-Z] [)]? ) \s? (?: [.!,:;(–—\n] | $ ) )
+    |
     # Letra D; Gabarito: D; chọn đáp án B
-    ^ \s? (?: portanto,?\s | logo,?\s | por\ (?: lo\ )? tanto,?\s )?
+    (?: ^ | (?<= [.!] \s ) ) \s?
+    (?: portanto,?\s | logo,?\s | por\ (?: lo\ )? tanto,?\s )?
     (?: a\s | la\s )? (?: letra | alternativa | opção | opción | inciso ) \s
     (?= (?-i: [(]? [A-Z] [)]? ) \s? (?: [.!:,(–—] | $ ) )
     |

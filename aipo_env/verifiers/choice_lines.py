@@ -86,6 +86,8 @@ _RULED_OUT = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_APPOSITION = re.compile(r"\s[–—-]\s(?:is|are|was|were|has|have)\b")
+"""What makes an option the subject of a sentence: C – x^2 – is what remains."""
 _WORD = re.compile(r"\d[\d.,]{0,20}|\w{3,40}")
 _FORMULA = re.compile(r"[=≈<>0-9]|\s[–—-]\s")
 """What makes a letter behind which it stands a quantity: A – the area – is 2 m²."""
@@ -153,7 +155,12 @@ def of_only_option(text: str, choices: tuple[str, ...]) -> str:
     if any(found[0] in others for found in _OTHER_LETTER.finditer(rest)):
         return ""
     sentence = _FIRST_SENTENCE.match(rest)
-    if sentence is None or is_denied(rest) or _RULED_OUT.search(rest):
+    own_text = choices[letters.index(letter)].casefold()
+    ruled_out = {found[0].casefold() for found in _RULED_OUT.finditer(rest)}
+    is_ruled_out = any(words not in own_text for words in ruled_out)
+    if sentence is None or is_denied(rest) or is_ruled_out:
+        return ""
+    if _APPOSITION.search(sentence[0]):
         return ""
     said = set(_WORD.findall(sentence[0].casefold()))
     shares = [_share(choice, said) for choice in choices]

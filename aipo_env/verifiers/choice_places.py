@@ -215,7 +215,7 @@ _CONCLUDED = re.compile(
             |   (?: the | my ) \s (?: \w{2,15} \s ){1,4}
                 (?: is | must\ be ) \s{1,3}
             )?
-        |   leaving \s{1,3} (?: (?: us | only | with ) \s{1,3} ){0,3}
+        |   leav(?: ing | es ) \s{1,3} (?: (?: us | only | with ) \s{1,3} ){0,3}
         |   i\.e\.,? \s{1,3}
         |   by \s (?: (?: the \s )? process \s of \s )? (?: elimination | exclusion )
             [,:]? \s{1,3}
@@ -229,7 +229,8 @@ _CONCLUDED = re.compile(
         |   i (?: ['’]d | \s would )? \s say \s{1,3}
         |   (?: i['’]m | i\ am ) \s (?: confident | sure | certain ) \s (?: that\s )?
             (?: it['’]s | it\ is ) \s{1,3}
-        |   (?: it | that ) (?: ['’]s | \s is | \s must\ be ) \s{1,3}
+        |   (?: it | that )
+            (?: ['’]s | \s (?: is | must\ be | has\ to\ be | can\ only\ be ) ) \s{1,3}
         |   (?: choose | pick | select | go\ with ) \s{1,3}
         )
     |

@@ -5,11 +5,14 @@ its options, and an answer to it. All repeats are bounded.
 """
 
 import re
+from itertools import islice
 
 from aipo_env.verifiers.choice_options import blanked, letters_of, without_dress
 
 _MAX_OPTIONS_CHARS = 3_000
 """Only so much behind a question is searched for its options."""
+_MAX_HEADINGS = 8
+"""Only so many headings of questions are looked at."""
 
 _QUESTION = re.compile(
     r"""
@@ -40,7 +43,10 @@ _NUMBERED = re.compile(
 """One that is but a number."""
 _ASKED = re.compile(
     r"""
-    ^ [^\n]{1,400} \? [^\S\n]{0,9} \n \s{0,3}
+    ^ [^\n]{1,400}
+    (?: \? | _{2,20} | \.\.\. | … | \b (?: is | are | was | were | the | an? | of | by
+      | to | in | for | with | called | that ) )
+    [^\S\n]{0,9} \n \s{0,3}
     [^\w\n]{0,4} A [).:] [ \t]{1,3} ([^\n]{1,400}) \n
     [^\w\n]{0,4} B [).:] [ \t]{1,3} ([^\n]{1,400}) (?: \n | \Z )
     """,
@@ -84,7 +90,7 @@ def before_heading(text: str, choices: tuple[str, ...]) -> str:
     """
     if _NUMBERED.match(text):
         return text
-    for heading in _QUESTION.finditer(text):
+    for heading in islice(_QUESTION.finditer(text), _MAX_HEADINGS):
         head = text[: heading.start()]
         behind = text[heading.end() : heading.end() + _MAX_OPTIONS_CHARS]
         bare = blanked(head).strip(" \t\n#>-")
@@ -94,13 +100,13 @@ def before_heading(text: str, choices: tuple[str, ...]) -> str:
     return text
 
 
-def before_question(text: str, choices: tuple[str, ...]) -> str:
-    """Return a reply up to another question that has no heading, but options."""
+def before_options(text: str, choices: tuple[str, ...]) -> tuple[str, bool]:
+    """Return a reply up to a question with options, and if those are the task's own."""
     for asked in _ASKED.finditer(text):
-        begins_reply = not text[: asked.start()].strip()
-        if not begins_reply and not _lists_own(asked[0], choices):
-            return text[: asked.start()]
-    return text
+        head = text[: asked.start()]
+        if head.strip():
+            return head, _lists_own(asked[0], choices)
+    return text, True
 
 
 def _lists_own(text: str, choices: tuple[str, ...]) -> bool:

@@ -20,13 +20,13 @@ _ENTRY = re.compile(
     r"""
     ^ [^\S\n]{0,9} (?: [>•*#|-] [^\S\n]{0,3} ){0,3}
     (?: \d{1,2} \. [^\S\n]{1,3} )?
-    (?P<mark> [✅✔✓☑❌✗✘] \ufe0f? [^\S\n]{0,3} )?
+    (?P<mark> [✅✔✓☑❌✗✘✖☒] \ufe0f? [^\S\n]{0,3} )?
     (?: (?: option | choice | statement | answer | antwort | aussage | opción | opcion
           | opção | opzione | optie | alternativa | réponse | proposition | respuesta
           | risposta | resposta | letra | вариант | opcja | phương\ án | đáp\ án
           | 选项 | 選項 | 選択肢 | 선택지 ) [^\S\n]{0,2} )?
     [(\[]? (?P<letter> [A-Z] ) (?! [\w'’] )
-    [^\S\n]{0,3} (?: [)\].:|\uff1a–—→⇒✅✔✓☑❌✗✘] | [=-]> | - (?= [^\S\n] )
+    [^\S\n]{0,3} (?: [)\].:|\uff1a–—→⇒✅✔✓☑❌✗✘✖☒] | [=-]> | - (?= [^\S\n] )
                    | \( | 项 | 項 | $ )
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
@@ -65,7 +65,7 @@ _TRUE = re.compile(
 """What says that an option is right, at the head of a clause."""
 _FALSE = re.compile(
     rf"""
-    [❌✗✘×]
+    [❌✗✘✖☒×]
     | {_AT}
       (?: incorrect | wrong | false | no | invalid | untrue
         | not\ (?: correct | right | true | valid | the\ answer | possible | it | this
