@@ -336,6 +336,8 @@ _OWN_ALPHABET = re.compile(r"(?<!\w)[БГД]\s{0,3}[).:]")
 """Options that are counted in Cyrillic: there B is the third."""
 _CLAUSE_START = re.compile(r"[.!?;:\n]")
 _SENTENCE_START = re.compile(r"[.!?]\s|\n")
+_MAX_STATEMENTS = 256
+"""Only so many statements of one kind are looked at, the last ones."""
 _MAX_BEFORE = 160
 """Characters before a statement that are searched for what makes it doubtful."""
 _MAX_CONTENT = 300
@@ -477,7 +479,7 @@ def _marked(text: str, plain: str) -> Iterator[ChoicePlace]:
 def _stated(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:
     """Yield what follows "the answer is", to the end of its line."""
     for pattern in (_STATED, _CHOSEN, _LONE_ANSWER, STATED_ELSEWHERE):
-        for match in pattern.finditer(plain):
+        for match in list(pattern.finditer(plain))[-_MAX_STATEMENTS:]:
             if pattern is _LONE_ANSWER and not _is_alone(plain, match):
                 continue
             if pattern is _STATED and is_other_question(match[1] or ""):
