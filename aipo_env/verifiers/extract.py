@@ -138,7 +138,14 @@ _TAG_MARK = re.compile(
 _FENCE = re.compile(r"\$\$|\$|\\[()\[\]]")
 _CLOSED_BY = {"$$": "$$", "$": "$", "\\(": "\\)", "\\[": "\\]"}
 """What opens a formula in a sentence, and what closes it."""
-_TURN_END = re.compile(r"(?:<\|im_(?:end|start)\|>|<\|endoftext\|>|</s>).*", re.DOTALL)
+_TURN_END = re.compile(
+    r"""
+    (?: <\| (?: im_end | im_start | endoftext | end_of_text | eot_id | return | user
+        | end | start_header_id ) \|>
+      | </s> | <end_of_turn> | \[INST\] ) .*
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 """What ends a turn for some tokenizers, and whatever follows."""
 _EMOJI = re.compile(
     "[\u2600-\u274b\u274d-\u27bf\u2b00-\u2bff\ufe0f\u200d\U0001f000-\U0001faff]+"
@@ -232,8 +239,6 @@ _PROBLEM = re.compile(
 _TIMES_TEN = re.compile(r"(?<=[0-9]) ?[xX] ?(?=10 ?(?:\^|\*\*|[⁰¹²³⁴-⁹⁻]))")
 """A letter for the sign of multiplication: `3 x 10^8`."""
 _DIGIT_OF_ANY_SCRIPT = re.compile(r"(?![0-9])\d")
-_SPACED_MINUS = re.compile(r"(?<=[0-9]) [–−] (?=[0-9.]{1,20} ?=)")
-"""A dash between the numbers of an equation: `4 – 1 = 3`."""
 _LETTER = re.compile(r"[A-Za-z]{2}")
 _FIRST_WORD = re.compile(r"[A-Za-z'’]+[ :,]")
 _DIGIT = re.compile(r"[0-9]")
@@ -451,7 +456,6 @@ def _prepared(text: str) -> str:
     if "</" in text:
         text = _TYPE_TAG.sub("", text)
     text = _TIMES_TEN.sub(" × ", one_blank(text))
-    text = _SPACED_MINUS.sub(" - ", text)
     if "box" in text:
         text = _BARE_BOX.sub(_braced, text)
     return text

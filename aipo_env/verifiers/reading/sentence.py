@@ -198,7 +198,7 @@ _SUBORDINATE = re.compile(
               | given | if | when | unless | where | than | unlike
               | as[ ](?: we | it | the | a | this | there | can | shown | required ) )
       (?![a-z])
-    | \s \( (?! [^()]{0,60} \) \s? (?: is | = ) )
+    | \s \( (?= [^()]{0,200} [A-Za-z]{2} ) (?! [^()]{0,60} \) \s? (?: is | = ) )
     | ;
     | \s [–—] \s
     """,
