@@ -639,13 +639,3 @@ def _render(who: str, codec: Codec, text: str) -> Sequence[Span]:
 
 def _text(spans: Sequence[Span]) -> str:
     return "".join(span.text for span in spans)
-
-
-CHECKS: Mapping[str, Callable[..., None]] = {
-    "agent": check_agent,
-    "tool": check_tool,
-    "task": check_task_source,
-    "verifier": check_verifier,
-    "codec": check_codec,
-}
-"""The check of each kind of plug-in, by the name of its registry."""

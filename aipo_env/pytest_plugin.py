@@ -1,6 +1,6 @@
 """One test for every component that an installed package offers.
 
-It is the component's check in `aipo_env.checker`.
+It is the component's check in `aipo_env.checker`, or the learner's.
 
     pytest -p aipo_env.pytest_plugin --aipo-plugins PACKAGE
 
@@ -13,16 +13,15 @@ from typing import Any
 import pytest
 from packaging.utils import canonicalize_name
 
-from aipo_env.checker import CHECKS
 from aipo_env.errors import AipoError
-from aipo_env.registry import REGISTRIES, Plugin, Registry
+from aipo_env.registry import Plugin, Registry, all_registries, load_attribute
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option `--aipo-plugins`."""
     description = (
-        "check every agent, tool, task source, verifier and codec that this installed"
-        " package offers"
+        "check every agent, tool, task source, verifier, codec, agent rule and base"
+        " algorithm that this installed package offers"
     )
     group = parser.getgroup("aipo")
     group.addoption(
@@ -53,7 +52,7 @@ def pytest_collection_modifyitems(
 def _checks(session: pytest.Session, package: str) -> "list[PluginItem]":
     """Return the checks of what a package offers."""
     checks = []
-    for registry in REGISTRIES:
+    for registry in all_registries():
         for plugin in registry.plugins():
             # The origin is the package's name, a blank, and its version.
             origin = plugin.origin.split()[0]
@@ -77,7 +76,7 @@ class PluginItem(pytest.Item):
         if self.plugin.error:
             raise AssertionError(f"{self.name} cannot be used: {self.plugin.error}")
         _, component, _ = self.registry.find(self.plugin.name)
-        check = CHECKS[self.plugin.kind]
+        check = load_attribute(self.registry.check, self.plugin.kind)
         options = getattr(component, "check_with", {})
         check(self.plugin.name, **options)
 

@@ -190,17 +190,28 @@ class Registry:
     """The components of one kind. Nothing is imported before it is asked for.
 
     Args:
-        kind: What they are, in the singular; other packages offer theirs by the
-            entry-point group `aipo_env.<kind>s`.
+        kind: What they are, in the singular.
         own: Ours, as "module:attr".
+        check: The function that tells whether one keeps to its protocol, likewise.
+        package: Whose they are; other packages offer theirs by the entry-point group
+            `<package>.<kind>s`.
 
     A component's factory is called with the options of the spec, and with whatever it
     names among its parameters of what the caller has at hand (an agent may ask for
     `source`, a task source for `seed`).
     """
 
-    def __init__(self, kind: str, own: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        own: Mapping[str, str],
+        *,
+        check: str = "",
+        package: str = "aipo_env",
+    ) -> None:
         self.kind = kind
+        self.check = check
+        self.package = package
         self._own = dict(own)
         self._added: dict[str, Callable[..., Any]] = {}
 
@@ -261,6 +272,27 @@ class Registry:
         usable = {key: value for key, value in at_hand.items() if key in parameters}
         return construct(factory, {**usable, **options}, f"{self.kind} {name!r}")
 
+    def component(self, spec: Spec) -> Any:
+        """Return what a spec names as it is, where it is no factory but the component.
+
+        Raises:
+            ConfigError: As `build`; or the spec has options.
+        """
+        name, component, options = self.find(spec)
+        if options:
+            raise ConfigError(f"{self.kind} {name!r}: it takes no options.")
+        return component
+
+    def is_named(self, spec: Spec) -> bool:
+        """Return whether a spec names one, or what may be imported; nothing is.
+
+        Raises:
+            ConfigError: It is no spec.
+        """
+        name, options = parse_spec(spec, self.kind)
+        path, _ = self._path(name, options)
+        return name in self._added or path != ""
+
     def find(self, spec: Spec) -> tuple[str, Any, dict[str, Any]]:
         """Return the name, factory (or component) and options of a spec.
 
@@ -270,11 +302,7 @@ class Registry:
         name, options = parse_spec(spec, self.kind)
         if name in self._added:
             return name, self._added[name], options
-        path = self._own.get(name) or self._offered_path(name)
-        if not path and ":" in name:
-            path = name
-        elif not path and options.get(FIRST):
-            path, options = self._importable(name, options)
+        path, options = self._path(name, options)
         if name.startswith("<"):
             raise ConfigError(
                 f"{self.kind}: {name} was an object of the program that wrote this "
@@ -285,6 +313,20 @@ class Registry:
                 f"{self.kind}: there is no {name!r}. {suggest(name, self.names())}"
             )
         return name, load_attribute(path, self.kind), options
+
+    def _path(self, name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the "module:attr" of a spec's type and options, and its own options.
+
+        The path is empty where it names nothing that could be imported.
+        """
+        path = self._own.get(name) or self._offered_path(name)
+        if path:
+            return path, options
+        if ":" in name:
+            return name, options
+        if options.get(FIRST):
+            return self._importable(name, options)
+        return "", options
 
     def _offered_path(self, name: str) -> str:
         """Return the "module:attr" that an installed package gives a name; else ""."""
@@ -319,7 +361,7 @@ class Registry:
 
     def plugins(self) -> list[Plugin]:
         """Load everything; return what there is, from where, and what failed."""
-        plugins = [Plugin(self.kind, name, "aipo_env") for name in self._own]
+        plugins = [Plugin(self.kind, name, self.package) for name in self._own]
         for name, factory in self._added.items():
             plugins.append(Plugin(self.kind, name, factory.__module__))
         for entry in self._offered():
@@ -340,7 +382,7 @@ class Registry:
 
     def _offered(self) -> list[EntryPoint]:
         """Return what packages offer, in the order in which names are given."""
-        offered = entry_points(group=f"aipo_env.{self.kind}s")
+        offered = entry_points(group=f"{self.package}.{self.kind}s")
         # What is installed comes in any order; the same package is to win in each run.
         return sorted(offered, key=_rank)
 
@@ -389,9 +431,10 @@ AGENTS = Registry(
         "mix": "aipo_env.agents.mixed:MixedAgent",
         "wrong": "aipo_env.agents.mixed:WrongAgent",
     },
+    check="aipo_env.checker:check_agent",
 )
 """The agents that a spec may name."""
-TOOLS = Registry("tool", {})
+TOOLS = Registry("tool", {}, check="aipo_env.checker:check_tool")
 """The tools that a spec may name."""
 VERIFIERS = Registry(
     "verifier",
@@ -401,6 +444,7 @@ VERIFIERS = Registry(
         "choice": "aipo_env.verifiers.choice:ChoiceVerifier",
         "reward": "aipo_env.verifiers.rewards:RewardVerifier",
     },
+    check="aipo_env.checker:check_verifier",
 )
 """The verifiers that a spec may name."""
 TASKS = Registry(
@@ -413,6 +457,7 @@ TASKS = Registry(
         "mix": "aipo_env.tasks.mixture:mix",
         "reasoning_gym": "aipo_env.tasks.reasoning_gym:reasoning_gym_source",
     },
+    check="aipo_env.checker:check_task_source",
 )
 """The sources of tasks that a spec may name."""
 CODECS = Registry(
@@ -423,7 +468,17 @@ CODECS = Registry(
         "openai": "aipo_env.codecs.openai_calls:OpenAICodec",
         "macro": "aipo_env.codecs.macro:MacroCodec",
     },
+    check="aipo_env.checker:check_codec",
 )
 """The codecs that a spec may name."""
 REGISTRIES = (AGENTS, TOOLS, VERIFIERS, TASKS, CODECS)
-"""All there are, each with our own components."""
+"""Those of this package, each with our own components."""
+_LEARNERS = "aipo_learner.settings.objective:LEARNER_REGISTRIES"
+"""Those of the learner, which comes in the same distribution and may be left out."""
+
+
+def all_registries() -> tuple[Registry, ...]:
+    """Return all there are, the learner's too where it is."""
+    if not _is_module(_LEARNERS.partition(".")[0]):
+        return REGISTRIES
+    return (*REGISTRIES, *load_attribute(_LEARNERS, "registries"))

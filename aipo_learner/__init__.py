@@ -16,6 +16,16 @@ if TYPE_CHECKING:
         overlong_penalty,
     )
     from aipo_learner.learn.agent_free_rows import agent_free_rows
+    from aipo_learner.learn.agent_rules import AgentTokens
+    from aipo_learner.learn.base_algorithms import (
+        BASE_ALGORITHMS,
+        BaseAlgorithm,
+        PolicyTokens,
+        Surrogate,
+        token_ratio,
+        with_gradient,
+    )
+    from aipo_learner.learn.checker import check_agent_rule, check_base
     from aipo_learner.learn.episode_metrics import episode_metrics
     from aipo_learner.learn.idle import Learned
     from aipo_learner.learn.logprobs import microbatch_logprobs
@@ -48,7 +58,11 @@ if TYPE_CHECKING:
     from aipo_learner.settings.compute import ComputeConfig
     from aipo_learner.settings.episode_source import EpisodeSource
     from aipo_learner.settings.evaluation import EvaluationSchedule
-    from aipo_learner.settings.objective import ObjectiveConfig
+    from aipo_learner.settings.objective import (
+        AGENT_TOKEN_RULES,
+        BASES,
+        ObjectiveConfig,
+    )
     from aipo_learner.settings.optimizer import OptimizerConfig
     from aipo_learner.settings.recipes import RECIPES
     from aipo_learner.settings.stages import UpdateSettings
@@ -60,6 +74,16 @@ _HOMES = {
     "evaluation.evaluate": ("Scores", "compare", "evaluate", "pass_at_k"),
     "learn.advantages": ("group_advantages", "is_dropped", "overlong_penalty"),
     "learn.agent_free_rows": ("agent_free_rows",),
+    "learn.agent_rules": ("AgentTokens",),
+    "learn.base_algorithms": (
+        "BASE_ALGORITHMS",
+        "BaseAlgorithm",
+        "PolicyTokens",
+        "Surrogate",
+        "token_ratio",
+        "with_gradient",
+    ),
+    "learn.checker": ("check_agent_rule", "check_base"),
     "learn.episode_metrics": ("episode_metrics",),
     "learn.idle": ("Learned",),
     "learn.logprobs": ("microbatch_logprobs",),
@@ -86,7 +110,7 @@ _HOMES = {
     "settings.compute": ("ComputeConfig",),
     "settings.optimizer": ("OptimizerConfig",),
     "settings.episode_source": ("EpisodeSource",),
-    "settings.objective": ("ObjectiveConfig",),
+    "settings.objective": ("AGENT_TOKEN_RULES", "BASES", "ObjectiveConfig"),
     "settings.recipes": ("RECIPES",),
     "settings.evaluation": ("EvaluationSchedule",),
     "settings.stages": ("UpdateSettings",),
@@ -96,7 +120,12 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AGENT_TOKEN_RULES",
+    "BASES",
+    "BASE_ALGORITHMS",
     "RECIPES",
+    "AgentTokens",
+    "BaseAlgorithm",
     "ComputeConfig",
     "EpisodeSource",
     "EvaluationSchedule",
@@ -108,9 +137,11 @@ __all__ = [
     "Microbatch",
     "ObjectiveConfig",
     "OptimizerConfig",
+    "PolicyTokens",
     "Row",
     "Sampler",
     "Scores",
+    "Surrogate",
     "TrainConfig",
     "TrainingRows",
     "UpdateSettings",
@@ -120,6 +151,8 @@ __all__ = [
     "aipo_loss",
     "build_sampler",
     "by_group",
+    "check_agent_rule",
+    "check_base",
     "check_sampler",
     "collate",
     "compare",
@@ -142,9 +175,11 @@ __all__ = [
     "summarize",
     "sync_weights",
     "token_logprobs_from_hidden",
+    "token_ratio",
     "train",
     "training_rows",
     "update",
+    "with_gradient",
 ]
 
 

@@ -36,6 +36,7 @@ from aipo_learner.first_words import (
     of_what_is_played,
     of_what_was_loaded,
 )
+from aipo_learner.learn.checker import check_objective
 from aipo_learner.learn.episode_metrics import sources_of
 from aipo_learner.learn.optimizer import build_optimizer
 from aipo_learner.learn.rewards import step_reward
@@ -129,9 +130,11 @@ def open_run(config: TrainConfig) -> Iterator[Run]:
     """Open the run in `config.out`. Started by torchrun, every rank does.
 
     Raises:
-        ConfigError, PolicyError: There is no such policy, or checkpoint to start from.
+        ConfigError, PolicyError: There is no such policy, or checkpoint to start from;
+            or a rule or a base of the objective cannot be used.
         CheckpointError: The run's folder cannot be used.
     """
+    check_objective(config.objective)
     config = _with_threads(with_origin(config))
     prepare(config.num_threads or 1)
     join_ranks()

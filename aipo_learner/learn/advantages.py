@@ -5,10 +5,9 @@ import statistics
 from collections.abc import Sequence
 
 from aipo_env import suggest
-from aipo_learner.settings.objective import BASELINES, CLIP_OF_BASE
+from aipo_learner.learn.base_algorithms import BaseAlgorithm, find_base
+from aipo_learner.settings.objective import BASELINES
 
-WITHOUT_STD = ("dr_grpo", "rloo")
-"""Base algorithms that do not divide by the standard deviation."""
 STD_EPSILON = 1e-6
 """Added to the standard deviation, which may be next to nothing."""
 
@@ -27,9 +26,9 @@ def group_advantages(
     with the unaided only, `union` compares all with the whole group, `per_mode` aided
     with aided and unaided with unaided. A = (R - mean) / (std + 1e-6) over that set;
     `dr_grpo` leaves out the std (arXiv 2503.20783), and so does `rloo`, whose mean also
-    leaves out the episode itself (arXiv 2402.14740). The std is the population's
-    (divided by n), which a set of one has too. A set of one, or of equal rewards, gives
-    exactly 0. The baselines are our reconstruction.
+    leaves out the episode itself (arXiv 2402.14740); a base of your own does as it
+    says. The std is the population's (divided by n), which a set of one has too. A set
+    of one, or of equal rewards, gives exactly 0. The baselines are our reconstruction.
 
     >>> group_advantages([1, 0, 0, 0], [True, True, False, False], base="dr_grpo")
     [0.75, -0.25, 0.0, 0.0]
@@ -38,20 +37,19 @@ def group_advantages(
         ValueError: `base` or `baseline` is unknown, a reward is not finite, or
             `rewards` and `aided` differ in length.
     """
-    _check_group(rewards, aided, base, baseline)
+    algorithm = find_base(base)
+    _check_group(rewards, aided, baseline)
     advantages: list[float] = []
     for row in range(len(rewards)):
         compared = _comparison_set(row, aided, baseline)
-        advantages.append(_advantage(row, compared, rewards, base))
+        advantages.append(_advantage(row, compared, rewards, algorithm))
     return advantages
 
 
 def _check_group(
-    rewards: Sequence[float], aided: Sequence[bool], base: str, baseline: str
+    rewards: Sequence[float], aided: Sequence[bool], baseline: str
 ) -> None:
     """Raise ValueError for what would give numbers that mean something else."""
-    if base not in CLIP_OF_BASE:
-        raise ValueError(f"base={base!r}. {suggest(str(base), CLIP_OF_BASE)}")
     if baseline not in BASELINES:
         raise ValueError(f"baseline={baseline!r}. {suggest(str(baseline), BASELINES)}")
     if len(rewards) != len(aided):
@@ -80,11 +78,11 @@ def _comparison_set(row: int, aided: Sequence[bool], baseline: str) -> list[int]
 
 
 def _advantage(
-    row: int, compared: list[int], rewards: Sequence[float], base: str
+    row: int, compared: list[int], rewards: Sequence[float], algorithm: BaseAlgorithm
 ) -> float:
     """Return the advantage of `row` over the rows that it is compared with."""
     averaged = compared
-    if base == "rloo":
+    if algorithm.leaves_out_itself:
         averaged = [peer for peer in compared if peer != row]
     # Alone, an episode is as good as its set.
     if not averaged:
@@ -93,7 +91,7 @@ def _advantage(
     # exactly. fsum rounds once, so that the order of the group changes nothing.
     differences = [rewards[row] - rewards[peer] for peer in averaged]
     gain = math.fsum(differences) / len(averaged)
-    if base in WITHOUT_STD:
+    if not algorithm.divides_by_std:
         return gain
     std = statistics.pstdev(float(rewards[peer]) for peer in compared)
     return gain / (std + STD_EPSILON)

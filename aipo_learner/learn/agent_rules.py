@@ -11,6 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from aipo_env import ConfigError
+from aipo_learner.settings.objective import AGENT_TOKEN_RULES
+
 
 class AgentTokens(NamedTuple):
     """What a rule may look at; every tensor is detached and of one shape.
@@ -79,7 +82,28 @@ def mixture(tokens: AgentTokens) -> Tensor:
     return importance * torch.sqrt(doubt)
 
 
-AGENT_RULES: dict[str, Callable[[AgentTokens], Tensor]] = {
+AgentRule = Callable[[AgentTokens], Tensor]
+"""Returns the coefficient of each token: a pure function, and of each by itself."""
+AGENT_RULES: dict[str, AgentRule] = {
     rule.__name__: rule
     for rule in (floored, masked, on_policy, plain_is, luffy, mixture)
 }
+"""Ours, by name."""
+
+
+def find_agent_rule(spec: str) -> AgentRule:
+    """Return one of ours by its name, or the one that a spec names.
+
+    Raises:
+        ConfigError: There is none, or it cannot be called.
+    """
+    if spec in AGENT_RULES:
+        return AGENT_RULES[spec]
+    found = AGENT_TOKEN_RULES.component(spec)
+    if not callable(found):
+        raise ConfigError(
+            f"agent_rule {spec!r} is {type(found).__name__}: it must be a function that"
+            " takes AgentTokens and returns the coefficient of each."
+        )
+    rule: AgentRule = found
+    return rule

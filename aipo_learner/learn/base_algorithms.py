@@ -6,6 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from aipo_env import ConfigError
+from aipo_learner.settings.objective import BASES, CLIP_OF_BASE
+
 MAX_LOG_RATIO = 20.0
 """Log-ratios are clamped to +-20 before `exp`: a ratio is within [2.1e-9, 4.9e8]."""
 
@@ -153,53 +156,97 @@ class BaseAlgorithm(NamedTuple):
     """One row of the table in docs/objective.md.
 
     Args:
-        surrogate: What is maximised, per token.
+        surrogate: What is maximised, per token: a pure function of the tokens.
         averages_episode: Whether an episode's tokens are averaged before episodes are
             summed.
         normalizer: Takes bool[batch, tokens] and `max_policy_tokens`; the sum is
-            divided by it.
+            divided by it. That of a batch is the sum of its rows'.
+        clip: The clip where the settings have none: distances below and above 1.
+        divides_by_std: Whether an advantage is divided by the standard deviation.
+        leaves_out_itself: Whether an episode is compared with the mean of the others.
+        sampler_ratio: What has a weight against another sampler, where the settings
+            do not say: "token", "sequence" or "geometric".
     """
 
     surrogate: Callable[[PolicyTokens], Surrogate]
     averages_episode: bool
     normalizer: Callable[[Tensor, int], float]
+    clip: tuple[float, float] = (0.0, 0.0)
+    divides_by_std: bool = True
+    leaves_out_itself: bool = False
+    sampler_ratio: str = "token"
 
 
+GRPO = BaseAlgorithm(
+    surrogate=clipped_token_ratio,
+    averages_episode=True,
+    normalizer=num_episodes,
+    clip=CLIP_OF_BASE["grpo"],
+)
+DR_GRPO = BaseAlgorithm(
+    surrogate=clipped_token_ratio,
+    averages_episode=False,
+    normalizer=num_token_places,
+    clip=CLIP_OF_BASE["dr_grpo"],
+    divides_by_std=False,
+)
+DAPO = BaseAlgorithm(
+    surrogate=clipped_token_ratio,
+    averages_episode=False,
+    normalizer=num_tokens,
+    clip=CLIP_OF_BASE["dapo"],
+)
+RLOO = BaseAlgorithm(
+    surrogate=unclipped_ratio,
+    averages_episode=False,
+    normalizer=num_episodes,
+    clip=CLIP_OF_BASE["rloo"],
+    divides_by_std=False,
+    leaves_out_itself=True,
+)
+GSPO = BaseAlgorithm(
+    surrogate=clipped_sequence_ratio,
+    averages_episode=True,
+    normalizer=num_episodes,
+    clip=CLIP_OF_BASE["gspo"],
+    sampler_ratio="geometric",
+)
+CISPO = BaseAlgorithm(
+    surrogate=clipped_weight,
+    averages_episode=False,
+    normalizer=num_tokens,
+    clip=CLIP_OF_BASE["cispo"],
+)
+GPPO = BaseAlgorithm(
+    surrogate=gradient_preserving_clip,
+    averages_episode=False,
+    normalizer=num_tokens,
+    clip=CLIP_OF_BASE["gppo"],
+)
 BASE_ALGORITHMS: dict[str, BaseAlgorithm] = {
-    "grpo": BaseAlgorithm(
-        surrogate=clipped_token_ratio,
-        averages_episode=True,
-        normalizer=num_episodes,
-    ),
-    "dr_grpo": BaseAlgorithm(
-        surrogate=clipped_token_ratio,
-        averages_episode=False,
-        normalizer=num_token_places,
-    ),
-    "dapo": BaseAlgorithm(
-        surrogate=clipped_token_ratio,
-        averages_episode=False,
-        normalizer=num_tokens,
-    ),
-    "rloo": BaseAlgorithm(
-        surrogate=unclipped_ratio,
-        averages_episode=False,
-        normalizer=num_episodes,
-    ),
-    "gspo": BaseAlgorithm(
-        surrogate=clipped_sequence_ratio,
-        averages_episode=True,
-        normalizer=num_episodes,
-    ),
-    "cispo": BaseAlgorithm(
-        surrogate=clipped_weight,
-        averages_episode=False,
-        normalizer=num_tokens,
-    ),
-    "gppo": BaseAlgorithm(
-        surrogate=gradient_preserving_clip,
-        averages_episode=False,
-        normalizer=num_tokens,
-    ),
+    "grpo": GRPO,
+    "dr_grpo": DR_GRPO,
+    "dapo": DAPO,
+    "rloo": RLOO,
+    "gspo": GSPO,
+    "cispo": CISPO,
+    "gppo": GPPO,
 }
-"""By name; the clip of each stands in `settings/objective.py`."""
+"""Ours, by name."""
+
+
+def find_base(spec: str) -> BaseAlgorithm:
+    """Return one of ours by its name, or the one that a spec names.
+
+    Raises:
+        ConfigError: There is none, or it is no `BaseAlgorithm`.
+    """
+    if spec in BASE_ALGORITHMS:
+        return BASE_ALGORITHMS[spec]
+    found = BASES.component(spec)
+    if not isinstance(found, BaseAlgorithm):
+        raise ConfigError(
+            f"base {spec!r} is {type(found).__name__}: it must be a BaseAlgorithm, as"
+            " those in aipo_learner/learn/base_algorithms.py."
+        )
+    return found

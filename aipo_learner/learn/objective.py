@@ -6,16 +6,20 @@ tensors out.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from aipo_learner.learn.agent_rules import AGENT_RULES, AgentTokens
+from aipo_env import ConfigError
+from aipo_learner.learn.agent_rules import AgentTokens, find_agent_rule
 from aipo_learner.learn.base_algorithms import (
-    BASE_ALGORITHMS,
+    BaseAlgorithm,
     PolicyTokens,
+    Surrogate,
     bounded_exp,
     episode_mean,
+    find_base,
     k3,
 )
 from aipo_learner.learn.metrics import AGENT_FREE, Metrics
@@ -72,7 +76,9 @@ def aipo_loss(
     Returns the scalar loss and detached metrics for `merge_metrics` and `summarize`.
     Raises ValueError for a wrong shape or dtype, overlapping masks, `kl_coef` without
     `ref_logprobs`, `entropy_coef` without `entropy` or with one that has no gradient
-    where `logprobs` have, a negative or NaN normalizer.
+    where `logprobs` have, a negative or NaN normalizer. Raises ConfigError for a base
+    or a rule of your own that cannot be found, or returns what is no tensor of the
+    tokens' shape and dtype.
     """
     if logprobs.dim() != 2 or logprobs.dtype not in _FLOATS:
         raise ValueError(
@@ -94,7 +100,7 @@ def aipo_loss(
         **optional,
     )
     _check(logprobs, torch.bool, policy_mask=policy_mask, agent_mask=agent_mask)
-    _check_overlap(policy_mask, agent_mask)
+    _check_overlap(policy_mask=policy_mask, agent_mask=agent_mask)
     if config.kl_coef and ref_logprobs is None:
         raise ValueError(
             f"kl_coef is {config.kl_coef}: pass ref_logprobs, or set kl_coef to 0."
@@ -103,7 +109,8 @@ def aipo_loss(
         _check_entropy(entropy, logprobs, config)
     else:
         entropy = None
-    clip_low, clip_high = config.clip_bounds()
+    algorithm = find_base(config.base)
+    clip_low, clip_high = config.clip_bounds(algorithm.clip)
     own = PolicyTokens(
         logprobs=_select(policy_mask, logprobs),
         old_logprobs=_select(policy_mask, old_logprobs.detach()),
@@ -116,6 +123,7 @@ def aipo_loss(
         is_rewritten = torch.zeros_like(policy_mask[:, 0])
     policy_loss, policy_metrics = _policy_term(
         own,
+        algorithm,
         config,
         sampler_logprobs,
         ref_logprobs,
@@ -142,8 +150,7 @@ def policy_normalizer(policy_mask: Tensor, config: ObjectiveConfig) -> float:
 
     Over ranks, add the normalizers up.
     """
-    algorithm = BASE_ALGORITHMS[config.base]
-    return algorithm.normalizer(policy_mask, config.token_places)
+    return find_base(config.base).normalizer(policy_mask, config.token_places)
 
 
 def agent_normalizer(
@@ -171,11 +178,12 @@ def agent_coefficient(
     """
     advantages = _per_token(advantages, logprobs)
     tokens = _agent_tokens(logprobs, old_logprobs, agent_logprobs, advantages, config)
-    return AGENT_RULES[config.agent_rule](tokens)
+    return _coefficient(tokens, config)
 
 
 def _policy_term(
     own: PolicyTokens,
+    algorithm: BaseAlgorithm,
     config: ObjectiveConfig,
     sampler_logprobs: Tensor | None,
     ref_logprobs: Tensor | None,
@@ -184,8 +192,7 @@ def _policy_term(
     normalizer: float | None,
 ) -> tuple[Tensor, Metrics]:
     """The policy tokens' part of the loss, and its metrics."""
-    algorithm = BASE_ALGORITHMS[config.base]
-    surrogate = algorithm.surrogate(own)
+    surrogate = _surrogate(own, algorithm, config)
     ratio = bounded_exp(own.logprobs - own.old_logprobs)
     metrics = {
         "policy_tokens": _count(own.mask, ratio),
@@ -197,7 +204,12 @@ def _policy_term(
     weight = share
     if sampler_logprobs is not None:
         sampler_weight, sampler_metrics = _sampler_correction(
-            own, sampler_logprobs, config, is_rewritten
+            own,
+            sampler_logprobs,
+            # The level of the base algorithm's own ratio, unless another is set.
+            config.sampler_ratio or algorithm.sampler_ratio,
+            config.sampler_ratio_cap,
+            is_rewritten,
         )
         weight = share * sampler_weight
         metrics |= sampler_metrics
@@ -234,7 +246,8 @@ def _token_share(own: PolicyTokens, averages_episode: bool) -> Tensor:
 def _sampler_correction(
     own: PolicyTokens,
     sampler_logprobs: Tensor,
-    config: ObjectiveConfig,
+    level: str,
+    cap: float,
     is_rewritten: Tensor,
 ) -> tuple[Tensor, Metrics]:
     """min(p_old / p_sampler, cap), detached, per token or per row, and its metrics.
@@ -244,15 +257,11 @@ def _sampler_correction(
     known = own.mask & ~sampler_logprobs.isnan()
     log_ratio = _select(known, own.old_logprobs - sampler_logprobs.detach())
     divergence = k3(log_ratio)
-    level = config.sampler_ratio
-    if not level:
-        # The level of the base algorithm's own ratio.
-        level = "geometric" if config.base == "gspo" else "token"
     if level == "geometric":
         log_ratio = episode_mean(log_ratio, own.mask)
     elif level == "sequence":
         log_ratio = log_ratio.sum(-1, keepdim=True)
-    weight = bounded_exp(log_ratio).clamp(max=config.sampler_ratio_cap)
+    weight = bounded_exp(log_ratio).clamp(max=cap)
     rewritten = is_rewritten[:, None]
     metrics: Metrics = {}
     for context, rows in (("", ~rewritten), (AGENT_FREE, rewritten)):
@@ -279,7 +288,7 @@ def _agent_term(
 ) -> tuple[Tensor, Metrics]:
     """The agent tokens' part of the loss, `agent_weight` included, and its metrics."""
     tokens = _agent_tokens(logprobs, old_logprobs, agent_logprobs, advantages, config)
-    coefficient = AGENT_RULES[config.agent_rule](tokens)
+    coefficient = _coefficient(tokens, config)
     push = config.agent_weight * _weighted_advantages(advantages, config) * coefficient
     z = agent_normalizer(mask, advantages, config) if normalizer is None else normalizer
     loss = _divide(-(push * logprobs).sum(), z, "agent_normalizer")
@@ -295,6 +304,53 @@ def _agent_term(
         ),
         "agent_coefficient_sum": _select(mask, coefficient).sum(),
     }
+
+
+def _coefficient(tokens: AgentTokens, config: ObjectiveConfig) -> Tensor:
+    """What the rule for agents' tokens returns.
+
+    Raises:
+        ConfigError: It is no tensor like the tokens'.
+    """
+    coefficient = find_agent_rule(config.agent_rule)(tokens)
+    who = f"agent_rule {config.agent_rule!r}: its coefficient"
+    _check_returned(who, coefficient, tokens.p, tokens.p.dtype)
+    return coefficient.detach()
+
+
+def _surrogate(
+    own: PolicyTokens, algorithm: BaseAlgorithm, config: ObjectiveConfig
+) -> Surrogate:
+    """What the base algorithm maximises.
+
+    Raises:
+        ConfigError: It is no Surrogate of tensors like the tokens'.
+    """
+    surrogate: Any = algorithm.surrogate(own)
+    who = f"base {config.base!r}: what its surrogate returns"
+    if not isinstance(surrogate, Surrogate):
+        raise ConfigError(
+            f"{who} is {type(surrogate).__name__}: it must be a Surrogate."
+        )
+    dtype = own.logprobs.dtype
+    _check_returned(f"{who} as objective", surrogate.objective, own.logprobs, dtype)
+    _check_returned(f"{who} as push", surrogate.push, own.logprobs, dtype)
+    _check_returned(f"{who} as clipped", surrogate.clipped, own.logprobs, torch.bool)
+    return surrogate
+
+
+def _check_returned(what: str, value: Any, like: Tensor, dtype: torch.dtype) -> None:
+    """Raise ConfigError unless what somebody's function returned is a fitting tensor.
+
+    A wrong shape would be spread over the batch in silence.
+    """
+    if not isinstance(value, Tensor):
+        raise ConfigError(f"{what} is {type(value).__name__}: it must be a tensor.")
+    if value.shape != like.shape or value.dtype != dtype:
+        raise ConfigError(
+            f"{what} is {value.dtype} of shape {list(value.shape)}: it must be {dtype}"
+            f" of the tokens' shape, {list(like.shape)}."
+        )
 
 
 def _agent_tokens(
@@ -391,14 +447,15 @@ def _check_entropy(
         )
 
 
-def _check_overlap(policy_mask: Tensor, agent_mask: Tensor) -> None:
-    """Raise ValueError where a token is in both masks."""
-    both = policy_mask & agent_mask
+def _check_overlap(**masks: Tensor) -> None:
+    """Raise ValueError where a token is in both of two masks."""
+    (name, mask), (other_name, other) = masks.items()
+    both = mask & other
     if not both.any():
         return
     row, token = both.nonzero()[0].tolist()
     raise ValueError(
-        f"policy_mask and agent_mask, both {list(both.shape)}, overlap at"
+        f"{name} and {other_name}, both {list(both.shape)}, overlap at"
         f" {int(both.sum())} tokens, the first in row {row} at token {token}: a"
         " token has one author."
     )

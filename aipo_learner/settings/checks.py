@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from aipo_env import ConfigError, suggest
+from aipo_env import ConfigError, Registry, suggest
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,18 @@ class OneOf:
     """One of some names."""
 
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NameOrSpec:
+    """A short name of a component, or the spec "module:attr" of one."""
+
+    registry: Registry
+
+    @property
+    def names(self) -> list[str]:
+        """The short names that are ours."""
+        return self.registry.own
 
 
 Count = Annotated[int, Bounds("a whole number, 1 or more", 1)]
@@ -77,6 +89,8 @@ def check_settings(settings: Any, place: str) -> None:
                 raise ConfigError(
                     f"{place}{item.name}={value!r}. {suggest(str(value), rule.names)}"
                 )
+            if isinstance(rule, NameOrSpec):
+                _check_named(f"{place}{item.name}", value, rule.registry)
             if isinstance(rule, Bounds):
                 # Of Annotated[int, …], the origin is int.
                 is_whole = kind.__origin__ in (int, int | None)
@@ -84,6 +98,18 @@ def check_settings(settings: Any, place: str) -> None:
                     raise ConfigError(
                         f"{place}{item.name}={value!r} must be {rule.text}."
                     )
+
+
+def _check_named(field: str, value: Any, registry: Registry) -> None:
+    """Raise ConfigError unless a text names a component; nothing is imported.
+
+    So far that can be told by the text: what it names is looked at where it is used.
+    """
+    if not isinstance(value, str) or not registry.is_named(value):
+        raise ConfigError(
+            f"{field}={value!r}. {suggest(str(value), registry.names())} One of your"
+            ' own is written "module:attribute", of a module that can be imported.'
+        )
 
 
 def _is_within(value: Any, bounds: Bounds, *, is_whole: bool) -> bool:

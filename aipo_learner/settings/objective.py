@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from aipo_env import ConfigError
+from aipo_env import ConfigError, Registry
 from aipo_learner.settings.checks import (
     Bounds,
+    NameOrSpec,
     NotNegative,
     OneOf,
     OptionalCount,
@@ -31,6 +32,29 @@ BASELINES = ("split", "union", "per_mode")
 AGENT_RULES = ("floored", "masked", "on_policy", "plain_is", "luffy", "mixture")
 """How strongly agents' tokens are pushed: functions in `learn/agent_rules.py`."""
 
+BASES = Registry(
+    "base",
+    {
+        name: f"aipo_learner.learn.base_algorithms:{name.upper()}"
+        for name in CLIP_OF_BASE
+    },
+    check="aipo_learner.learn.checker:check_base",
+    package="aipo_learner",
+)
+"""The base algorithms that a spec may name."""
+AGENT_TOKEN_RULES = Registry(
+    "agent_rule",
+    {name: f"aipo_learner.learn.agent_rules:{name}" for name in AGENT_RULES},
+    check="aipo_learner.learn.checker:check_agent_rule",
+    package="aipo_learner",
+)
+"""The rules for agents' tokens that a spec may name."""
+LEARNER_REGISTRIES = (AGENT_TOKEN_RULES, BASES)
+"""All of the learner's, each with our own components."""
+
+SAMPLER_RATIOS = ("token", "sequence", "geometric")
+"""What a weight against another sampler may be of."""
+
 MAX_POLICY_TOKENS = 1024
 """Dr. GRPO's constant where neither the settings nor a run's rules say another."""
 
@@ -42,13 +66,14 @@ class ObjectiveConfig:
     Raises ConfigError naming the field, its value and the valid ones.
     """
 
-    base: Annotated[str, OneOf(tuple(CLIP_OF_BASE))] = "grpo"
+    base: Annotated[str, NameOrSpec(BASES)] = "grpo"
     """Algorithm for the policy's own tokens: grpo, dr_grpo, dapo, rloo, gspo, cispo or
-    gppo (docs/objective.md).
+    gppo (docs/objective.md), or one of your own, "module:algorithm" (docs/plugins.md).
     """
-    agent_rule: Annotated[str, OneOf(AGENT_RULES)] = "floored"
+    agent_rule: Annotated[str, NameOrSpec(AGENT_TOKEN_RULES)] = "floored"
     """How strongly agents' tokens are pushed: floored, masked (not at all), on_policy,
-    plain_is, luffy or mixture (docs/objective.md).
+    plain_is, luffy or mixture (docs/objective.md), or by a rule of your own,
+    "module:rule" (docs/plugins.md).
     """
     floor: NotNegative = 0.1
     """Least weight of an agent's token under floored, which is otherwise the policy's
@@ -85,9 +110,7 @@ class ObjectiveConfig:
     """
     sampler_ratio_cap: Positive = 2.0
     """Largest importance weight of what older weights or another engine sampled."""
-    sampler_ratio: Annotated[str | None, OneOf(("token", "sequence", "geometric"))] = (
-        None
-    )
+    sampler_ratio: Annotated[str | None, OneOf(SAMPLER_RATIOS)] = None
     """What has such a weight: each token; the sequence, by the product over an
     episode's own tokens; or, geometric, by their mean. If not given, geometric for
     gspo, else token.
@@ -106,9 +129,15 @@ class ObjectiveConfig:
         """Dr. GRPO's constant."""
         return self.max_policy_tokens or MAX_POLICY_TOKENS
 
-    def clip_bounds(self) -> tuple[float, float]:
-        """Return `clip_low` and `clip_high`; the base algorithm's own where None."""
-        own_low, own_high = CLIP_OF_BASE[self.base]
+    def clip_bounds(
+        self, own: tuple[float, float] | None = None
+    ) -> tuple[float, float]:
+        """Return `clip_low` and `clip_high`; the base algorithm's own where None.
+
+        Args:
+            own: Those of an algorithm that is none of ours; None: of ours.
+        """
+        own_low, own_high = CLIP_OF_BASE[self.base] if own is None else own
         low = own_low if self.clip_low is None else self.clip_low
         high = own_high if self.clip_high is None else self.clip_high
         return low, high

@@ -256,6 +256,8 @@ def test_plugins_lists_our_own(capsys: pytest.CaptureFixture):
     lines = capsys.readouterr().out.splitlines()
     assert "agent     scripted         aipo_env" in lines
     assert "task      file             aipo_env" in lines
+    assert "agent_rule floored          aipo_learner" in lines
+    assert "base      dr_grpo          aipo_learner" in lines
 
 
 def test_view_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -20,7 +20,7 @@ from aipo_env import (
     parse_spec,
     registry,
 )
-from aipo_env.registry import Plugin, Registry
+from aipo_env.registry import Plugin, Registry, all_registries, load_attribute
 
 
 @pytest.mark.parametrize(
@@ -376,3 +376,49 @@ def test_two_packages_of_one_name_have_a_fixed_winner(monkeypatch: pytest.Monkey
         Plugin("pump", "fast", "a-pumps 1"),
         Plugin("pump", "fast", "b-pumps 1", "the name 'fast' is taken by a-pumps 1"),
     ]
+
+
+def test_every_kind_has_a_check():
+    pytest.importorskip("torch")  # of the learner's
+    names = {}
+    for each in all_registries():
+        check = load_attribute(each.check, each.kind)
+        names[each.kind] = check.__name__
+    assert names == {
+        "agent": "check_agent",
+        "tool": "check_tool",
+        "verifier": "check_verifier",
+        "task": "check_task_source",
+        "codec": "check_codec",
+        "agent_rule": "check_agent_rule",
+        "base": "check_base",
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_one"),
+    [
+        ("own", True),
+        ("own:3", True),
+        ("gone", True),
+        ("hand", True),
+        ("pumps:Pump", True),
+        ("pumps:Pump:litres=3", True),
+        ("pumps:NoSuch", True),  # only importing it would tell
+        ("no_such_module_at_all:Pump", False),
+        ("pump", False),
+        ("", False),
+        ("pumps:1", False),
+    ],
+)
+def test_whether_a_spec_names_something_is_told_without_importing(
+    pumps: Registry, monkeypatch: pytest.MonkeyPatch, spec: str, is_one: bool
+):
+    monkeypatch.setattr(registry, "load_attribute", None)
+    assert pumps.is_named(spec) is is_one
+
+
+def test_a_component_that_is_no_factory_is_returned_as_it_is(pumps: Registry):
+    assert pumps.component("pumps:Pump").__name__ == "Pump"
+    with pytest.raises(ConfigError, match="pump 'own': it takes no options"):
+        pumps.component("own:litres=3")

@@ -28,6 +28,7 @@ from aipo_learner.integrations.trl.arguments import check_arguments, grpo_argume
 from aipo_learner.integrations.trl.batch import generation_batch
 from aipo_learner.integrations.trl.turns import VLLMTurns
 from aipo_learner.learn.agent_free_rows import agent_free_rows
+from aipo_learner.learn.checker import check_objective
 from aipo_learner.learn.episode_metrics import episode_metrics
 from aipo_learner.learn.idle import what_to_do, why_idle
 from aipo_learner.learn.metrics import Metrics, merge_metrics, summarize
@@ -119,6 +120,7 @@ class AipoGRPOTrainer(GRPOTrainer):
         optimizers: tuple[Any, Any] = (None, None),
     ) -> None:
         objective = objective or ObjectiveConfig()
+        check_objective(objective)
         args = args or grpo_arguments(TrainConfig(out=_OUT, objective=objective))
         config = TrainConfig(
             environment=Environment.of(environment),
