@@ -36,7 +36,8 @@ def holds_half_pair(text: str) -> bool:
 class Author(IntEnum):
     """Who wrote a token.
 
-    Only tokens of `POLICY`, and reply content of `AGENT`, ever enter the objective.
+    Tokens of `POLICY`, and reply content of `AGENT`, enter the objective; those of
+    `TOOL` and `ENV` only where a run learns them as observations.
     """
 
     PROMPT = 0

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from aipo_learner.learn.idle import Learned
     from aipo_learner.learn.logprobs import microbatch_logprobs
     from aipo_learner.learn.metrics import merge_metrics, summarize
+    from aipo_learner.learn.normalizers import Normalizers, batch_normalizers
     from aipo_learner.learn.objective import (
         agent_coefficient,
         agent_normalizer,
         aipo_loss,
+        observation_normalizer,
         policy_normalizer,
     )
     from aipo_learner.learn.rows import (
@@ -88,10 +90,12 @@ _HOMES = {
     "learn.idle": ("Learned",),
     "learn.logprobs": ("microbatch_logprobs",),
     "learn.metrics": ("merge_metrics", "summarize"),
+    "learn.normalizers": ("Normalizers", "batch_normalizers"),
     "learn.objective": (
         "agent_coefficient",
         "agent_normalizer",
         "aipo_loss",
+        "observation_normalizer",
         "policy_normalizer",
     ),
     "learn.rows": ("Microbatch", "Row", "collate", "episode_row", "split_rows"),
@@ -135,6 +139,7 @@ __all__ = [
     "Learned",
     "LearnerForward",
     "Microbatch",
+    "Normalizers",
     "ObjectiveConfig",
     "OptimizerConfig",
     "PolicyTokens",
@@ -149,6 +154,7 @@ __all__ = [
     "agent_free_rows",
     "agent_normalizer",
     "aipo_loss",
+    "batch_normalizers",
     "build_sampler",
     "by_group",
     "check_agent_rule",
@@ -164,6 +170,7 @@ __all__ = [
     "load_policy",
     "merge_metrics",
     "microbatch_logprobs",
+    "observation_normalizer",
     "overlong_penalty",
     "pass_at_k",
     "play_wave",

@@ -616,6 +616,7 @@ def build_training_scenario(config: TrainConfig, journal: Journal | None) -> Sce
             f"config: overlong_buffer={config.overlong_buffer} is more than the rules'"
             f" max_policy_tokens={scenario.rules.max_policy_tokens}; use at most that."
         )
+    _check_observed(config, scenario)
     source = without_contaminated(scenario.source, config.held_out)
     scenario = replace(scenario, source=source)
     if config.independence != "accept_anneal":
@@ -624,3 +625,27 @@ def build_training_scenario(config: TrainConfig, journal: Journal | None) -> Sce
         scenario.pool.agents, scenario.pool.limits, journal
     )
     return replace(scenario, pool=pool)
+
+
+def _check_observed(config: TrainConfig, scenario: Scenario) -> None:
+    """Raise ConfigError where nobody writes what is to be learned as observations.
+
+    Of stored episodes only they themselves can tell.
+    """
+    objective = config.objective
+    if not objective.observation_weight or config.source.is_stored:
+        return
+    # Notices come in every environment.
+    writing = {"env"}
+    if scenario.toolbox.names:
+        writing.add("tool")
+    if scenario.offered:
+        writing.add("agent")
+    if writing.isdisjoint(objective.observation_authors):
+        raise ConfigError(
+            "config: objective.observation_authors="
+            f"{list(objective.observation_authors)}, and in the environment"
+            f" {config.environment.name!r} none of them writes anything: observed"
+            f" could be {', '.join(sorted(writing))}. Name one of these, or set"
+            " observation_weight to 0."
+        )

@@ -211,7 +211,12 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
         )
     further = no_further_rows
     if config.independence == "internalised":
-        further = partial(agent_free_rows, training.scenario, training.tokenizer)
+        further = partial(
+            agent_free_rows,
+            training.scenario,
+            training.tokenizer,
+            objective=config.objective,
+        )
     made = training_rows(
         groups,
         step_reward(config, training.scenario.rules, step),
@@ -219,6 +224,7 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
         baseline=config.baseline,
         mask_truncated=config.source.mask_truncated,
         further=further,
+        objective=config.objective,
     )
     if config.source.max_refills:
         made.counts["groups/refilled"] = len(groups) - config.groups_per_step

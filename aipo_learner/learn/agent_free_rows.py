@@ -13,6 +13,7 @@ from aipo_env import CONSULT_KINDS, Author, Codec, Episode, Scenario
 from aipo_learner.learn.rows import Row, episode_row
 from aipo_learner.learn.token_bounds import token_bounds
 from aipo_learner.samplers.chat_format import ChatFormat
+from aipo_learner.settings.objective import ObjectiveConfig
 
 
 def agent_free_rows(
@@ -20,6 +21,8 @@ def agent_free_rows(
     tokenizer: PreTrainedTokenizerBase,
     group: Sequence[Episode],
     advantages: Sequence[float],
+    *,
+    objective: ObjectiveConfig | None = None,
 ) -> list[Row]:
     """Return the agent-free forms of a group's correct aided episodes.
 
@@ -30,6 +33,7 @@ def agent_free_rows(
         tokenizer: The policy's.
         group: Episodes of one task, at least one.
         advantages: Of these episodes.
+        objective: Says which tokens are learned as observations; None: none are.
     """
     session = scenario.session(group[0].task, aided=False)
     pieces = ChatFormat(tokenizer).prompt(session.open())
@@ -44,6 +48,7 @@ def agent_free_rows(
             scenario.codec,
             tokenizer,
             keeps_tools=keeps_tools,
+            objective=objective,
         )
         if row is not None:
             rows.append(row)
@@ -58,6 +63,7 @@ def agent_free_row(
     tokenizer: PreTrainedTokenizerBase,
     *,
     keeps_tools: bool = True,
+    objective: ObjectiveConfig | None = None,
 ) -> Row | None:
     """Return the agent-free row of a correct episode that consulted; None of others.
 
@@ -91,7 +97,8 @@ def agent_free_row(
         if places_of_turn is None:
             return None
         places += places_of_turn
-    return episode_row(episode, advantage, plain_prompt, np.concatenate(places))
+    kept = np.concatenate(places)
+    return episode_row(episode, advantage, plain_prompt, kept, objective=objective)
 
 
 def _agent_free_turn(

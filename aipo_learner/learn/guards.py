@@ -60,9 +60,17 @@ def guarded_update(
 
 
 def _as_tensors(row: Row) -> dict[str, Tensor]:
-    """Return a row's fields as tensors, which torch.load reads without our classes."""
-    fields = dataclasses.fields(row)
-    return {field.name: torch.as_tensor(getattr(row, field.name)) for field in fields}
+    """Return a row's fields as tensors, which torch.load reads without our classes.
+
+    Those that it has not are left out.
+    """
+    names = [field.name for field in dataclasses.fields(row)]
+    values = {name: getattr(row, name) for name in names}
+    return {
+        name: torch.as_tensor(value)
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def check_bounds(

@@ -9,11 +9,12 @@ from aipo_learner.policy.forward import LearnerForward
 def microbatch_logprobs(
     forward: LearnerForward, microbatch: Microbatch
 ) -> tuple[Tensor, Tensor]:
-    """Return log-probability and entropy (nats) of each token of policy and agents.
+    """Return log-probability and entropy (nats) of each token that the loss reads.
 
     Both are float32 `[rows, tokens]`, 0 at all other tokens; entropy is detached,
     unless the forward pass was made with `entropy_gradient`.
     """
-    # Prompts and observations are in no loss: their rows of logits are never made.
-    is_read = microbatch.policy_mask | microbatch.agent_mask
-    return forward(microbatch.token_ids, microbatch.attention_mask, is_read)
+    # What is in no loss, such as prompts: its rows of logits are never made.
+    return forward(
+        microbatch.token_ids, microbatch.attention_mask, microbatch.read_mask
+    )

@@ -38,9 +38,16 @@ MEANS: dict[str, tuple[str, str]] = {
     "agent_below_floor_share": ("agent_below_floor", "agent_tokens"),
     "agent_coefficient_mean": ("agent_coefficient_sum", "agent_tokens"),
     "agent_gradient_share": ("agent_push", "push"),
+    "observation_p_mean": ("observation_p_sum", "observation_tokens"),
+    "observation_gradient_share": ("observation_push", "push"),
 }
 """By name of the mean: the sum, and what it is divided by."""
-_REPORTED = ("policy_loss", "agent_loss", "policy_tokens", "agent_tokens", "ratio_max")
+TERMS = ("policy_loss", "agent_loss", "observation_loss")
+"""The terms of the loss; a loss need not have the last."""
+_PUSHES = ("agent_push", "policy_push", "observation_push")
+"""What of the gradient comes from each."""
+_COUNTS = ("policy_tokens", "agent_tokens", "observation_tokens")
+_REPORTED = (*TERMS, *_COUNTS, "ratio_max")
 """What is reported as it is."""
 
 
@@ -57,11 +64,13 @@ def summarize(metrics: Metrics) -> dict[str, float]:
     the policy's tokens.
     `agent_gradient_share` is approximate: push * (1 - p), the gradient at the token's
     own logit, in absolute value and with weights and normalizers, summed over agent
-    tokens, against the same sum over agent and policy tokens; it ignores how gradients
-    of tokens cancel.
+    tokens, against the same sum over all tokens; it ignores how gradients of tokens
+    cancel. `observation_p_mean` and `observation_gradient_share` are the same of
+    observation tokens, where the loss has a term of them.
     """
     sums = {name: value.item() for name, value in metrics.items()}
-    sums["push"] = sums["agent_push"] + sums["policy_push"]
+    # Of a loss without a term of observation tokens, nothing is added.
+    sums["push"] = sum(sums.get(name, 0.0) for name in _PUSHES)
     means = {
         name: sums[total] / sums[count]
         for name, (total, count) in MEANS.items()
@@ -73,6 +82,6 @@ def summarize(metrics: Metrics) -> dict[str, float]:
             effective = sums[f"sampler_weight_sum{context}"] ** 2 / squares
             num_tokens = sums[f"sampler_tokens{context}"]
             means[f"effective_sample_size{context}"] = effective / num_tokens
-    loss = sums["policy_loss"] + sums["agent_loss"]
-    reported = {name: sums[name] for name in _REPORTED}
+    loss = sum(sums.get(name, 0.0) for name in TERMS)
+    reported = {name: sums[name] for name in _REPORTED if name in sums}
     return {"loss": loss} | reported | means

@@ -1,5 +1,7 @@
 """The AIPO loss: a base RL algorithm on the policy's tokens, a rule on its agents'.
 
+Beside these two, and off by default, cross-entropy on what the policy was shown.
+
 Our reconstruction of the objective of arXiv 2605.08401; docs/objective.md shows each
 equation beside the function that computes it. Everything here is pure: tensors in,
 tensors out.
@@ -33,6 +35,7 @@ __all__ = [
     "agent_coefficient",
     "agent_normalizer",
     "aipo_loss",
+    "observation_normalizer",
     "policy_normalizer",
 ]
 
@@ -50,25 +53,29 @@ def aipo_loss(
     ref_logprobs: Tensor | None = None,
     entropy: Tensor | None = None,
     is_rewritten: Tensor | None = None,
+    observation_mask: Tensor | None = None,
     policy_normalizer: float | None = None,
     agent_normalizer: float | None = None,
+    observation_normalizer: float | None = None,
 ) -> tuple[Tensor, Metrics]:
     """-(sum over policy tokens / Z_policy + agent_weight * sum over agents' / Z_agent).
 
     The first sum is of J, what the base algorithm maximises; the second of what the
-    rule for agents' tokens does.
+    rule for agents' tokens does. With `observation_weight`, minus that times the sum of
+    log p over observation tokens / Z_observation is added.
 
     Tensors are `[batch, tokens]`, float32 or float64 (all the same), masks bool;
     `advantages` may be `[batch]`. One row is one episode. Only `logprobs` receives a
     gradient, and `entropy`, in nats, where `entropy_coef` is set: exactly 0 where
-    neither mask is set, and there every tensor may hold anything, NaN and +-inf
-    included.
+    no mask is set, and there every tensor may hold anything, NaN and +-inf included.
 
     `old_logprobs` are the learner's own at the rollout's weights, for agent tokens too.
     `agent_logprobs` are the agent's of its tokens (NaN or None: probability 1);
     `sampler_logprobs` those of the engine that sampled (NaN or None: weight 1);
     `is_rewritten`, bool `[batch]`, says which rows were sampled in another context, and
-    changes only under which names metrics of the sampler are (None: no row was). The
+    changes only under which names metrics of the sampler are (None: no row was).
+    `observation_mask`, bool, is read where `observation_weight` is set, and overlaps
+    with `policy_mask` nowhere, with `agent_mask` only under the rule `masked`. The
     normalizers are the whole batch's, from the functions of the same names, so that the
     losses of microbatches add up to the loss of the batch; None computes them from
     these rows. A row without policy tokens adds exactly 0 to the policy's term.
@@ -76,9 +83,9 @@ def aipo_loss(
     Returns the scalar loss and detached metrics for `merge_metrics` and `summarize`.
     Raises ValueError for a wrong shape or dtype, overlapping masks, `kl_coef` without
     `ref_logprobs`, `entropy_coef` without `entropy` or with one that has no gradient
-    where `logprobs` have, a negative or NaN normalizer. Raises ConfigError for a base
-    or a rule of your own that cannot be found, or returns what is no tensor of the
-    tokens' shape and dtype.
+    where `logprobs` have, `observation_weight` without `observation_mask`, a negative
+    or NaN normalizer. Raises ConfigError for a base or a rule of your own that cannot
+    be found, or returns what is no tensor of the tokens' shape and dtype.
     """
     if logprobs.dim() != 2 or logprobs.dtype not in _FLOATS:
         raise ValueError(
@@ -142,7 +149,15 @@ def aipo_loss(
         config,
         agent_normalizer,
     )
-    return policy_loss + agent_loss, policy_metrics | agent_metrics
+    loss = policy_loss + agent_loss
+    metrics = policy_metrics | agent_metrics
+    if not config.observation_weight:
+        return loss, metrics
+    seen_mask = _checked_observations(observation_mask, policy_mask, agent_mask, config)
+    observation_loss, observation_metrics = _observation_term(
+        _select(seen_mask, logprobs), seen_mask, config, observation_normalizer
+    )
+    return loss + observation_loss, metrics | observation_metrics
 
 
 def policy_normalizer(policy_mask: Tensor, config: ObjectiveConfig) -> float:
@@ -162,6 +177,14 @@ def agent_normalizer(
     """
     weighted = _weighted_advantages(_per_token(advantages, agent_mask), config)
     return float((_select(agent_mask, weighted) != 0).sum())
+
+
+def observation_normalizer(observation_mask: Tensor) -> float:
+    """Z_observation of a whole batch: its observation tokens.
+
+    Over ranks, add the normalizers up.
+    """
+    return float(observation_mask.sum())
 
 
 def agent_coefficient(
@@ -306,6 +329,28 @@ def _agent_term(
     }
 
 
+def _observation_term(
+    logprobs: Tensor, mask: Tensor, config: ObjectiveConfig, normalizer: float | None
+) -> tuple[Tensor, Metrics]:
+    """The observation tokens' part of the loss, weight included, and its metrics.
+
+    ECHO (arXiv 2605.24517): cross-entropy, whatever the episode earned.
+    """
+    weight = config.observation_weight
+    z = observation_normalizer(mask) if normalizer is None else normalizer
+    loss = _divide(-weight * logprobs.sum(), z, "observation_normalizer")
+    p = _select(mask, logprobs.detach().exp())
+    num_tokens = _count(mask, logprobs)
+    # As for the policy's tokens: 1 - p leads from log p to the token's own logit.
+    logit_push = weight * (num_tokens - p.sum())
+    return loss, {
+        "observation_loss": loss.detach(),
+        "observation_push": _divide(logit_push, z, "observation_normalizer"),
+        "observation_tokens": num_tokens,
+        "observation_p_sum": p.sum(),
+    }
+
+
 def _coefficient(tokens: AgentTokens, config: ObjectiveConfig) -> Tensor:
     """What the rule for agents' tokens returns.
 
@@ -445,6 +490,32 @@ def _check_entropy(
             " as LearnerForward computes it with entropy_gradient=True; or set"
             " entropy_coef to 0."
         )
+
+
+def _checked_observations(
+    observation_mask: Tensor | None,
+    policy_mask: Tensor,
+    agent_mask: Tensor,
+    config: ObjectiveConfig,
+) -> Tensor:
+    """Return the mask of observation tokens.
+
+    Raises:
+        ValueError: There is none, it does not fit, or a token in it is learned in
+            another way too.
+    """
+    if observation_mask is None:
+        raise ValueError(
+            f"observation_weight is {config.observation_weight}: pass"
+            " observation_mask, as rows have it that were made with the objective; or"
+            " set observation_weight to 0."
+        )
+    _check(policy_mask, torch.bool, observation_mask=observation_mask)
+    _check_overlap(policy_mask=policy_mask, observation_mask=observation_mask)
+    # Under `masked` nothing of an agent's tokens is learned but this.
+    if config.agent_rule != "masked":
+        _check_overlap(agent_mask=agent_mask, observation_mask=observation_mask)
+    return observation_mask
 
 
 def _check_overlap(**masks: Tensor) -> None:

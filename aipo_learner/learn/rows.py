@@ -1,14 +1,16 @@
 """From episodes to padded tensors: a row for each, microbatches by number of tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aipo_env import Episode
+from aipo_env import Author, Episode
+from aipo_learner.settings.objective import ObjectiveConfig
 
 _SIMILAR_LENGTHS = 1.25
 """How much longer than its shortest row a row of a microbatch may be."""
@@ -31,6 +33,10 @@ class Row:
             reported is then of that other context.
         group: Number of its group among those of the step: rows of one group stay in
             one minibatch.
+        observation_mask: bool[T], tokens that are learned as observations; None where
+            the loss has no term of them.
+        is_only_observed: Whether nothing else of it is learned, as in a group without
+            a gradient: then it is in no normalizer but that of observations.
     """
 
     token_ids: NDArray[np.int64]
@@ -41,6 +47,39 @@ class Row:
     advantage: float
     is_rewritten: bool = False
     group: int = 0
+    observation_mask: NDArray[np.bool_] | None = None
+    is_only_observed: bool = False
+
+
+def observation_mask(
+    episode: Episode, objective: ObjectiveConfig | None
+) -> NDArray[np.bool_] | None:
+    """Return bool[T], an episode's tokens that are learned as observations.
+
+    Those of an author are what it said: the body of a tool's result or of an agent's
+    reply. What stands around it, and notices, are the environment's.
+
+    Args:
+        episode: Any.
+        objective: Says whose tokens, and of which episodes; None: nobody's.
+
+    Returns:
+        The mask; None where the loss has no term of such tokens.
+    """
+    if objective is None or not objective.observation_weight:
+        return None
+    tokens = episode.tokens
+    is_learned = objective.observation_episodes == "all" or bool(episode.correct)
+    mask = np.zeros(len(tokens), bool)
+    if not is_learned:
+        return mask
+    for name in objective.observation_authors:
+        if name == "agent":
+            # Of agents the body alone is theirs, as for the agent rule.
+            mask |= tokens.agent_mask
+        else:
+            mask |= tokens.author == Author[name.upper()]
+    return mask
 
 
 def episode_row(
@@ -48,6 +87,8 @@ def episode_row(
     advantage: float,
     prompt: Sequence[int] = (),
     kept: NDArray[np.int64] | None = None,
+    *,
+    objective: ObjectiveConfig | None = None,
 ) -> Row:
     """Return the row of an episode.
 
@@ -57,6 +98,7 @@ def episode_row(
         prompt: Token ids that stand before them, and are in no loss.
         kept: int64[N], the places of the tokens that the row has, in its order; None:
             it has all, as they are.
+        objective: Says which tokens are learned as observations; None: none are.
     """
     tokens = episode.tokens
     is_rewritten = kept is not None or len(prompt) > 0
@@ -69,6 +111,9 @@ def episode_row(
     policy_mask = np.concatenate([in_no_mask, tokens.policy_mask[kept]])
     agent_mask = np.concatenate([in_no_mask, tokens.agent_mask[kept]])
     logprobs = np.concatenate([unknown, tokens.behaviour_logprobs[kept]])
+    observed = observation_mask(episode, objective)
+    if observed is not None:
+        observed = np.concatenate([in_no_mask, observed[kept]])
     return Row(
         token_ids=token_ids,
         policy_mask=policy_mask,
@@ -78,6 +123,28 @@ def episode_row(
         agent_logprobs=np.where(agent_mask, logprobs, np.float32(np.nan)),
         advantage=advantage,
         is_rewritten=is_rewritten,
+        observation_mask=observed,
+    )
+
+
+def observed_row(episode: Episode, objective: ObjectiveConfig | None) -> Row | None:
+    """Return an episode as a row of which observation tokens alone are learned.
+
+    None if it has no such token.
+
+    Args:
+        episode: Any.
+        objective: Says which tokens; None: none.
+    """
+    observed = observation_mask(episode, objective)
+    if observed is None or not observed.any():
+        return None
+    nothing = np.zeros_like(observed)
+    return replace(
+        episode_row(episode, 0.0, objective=objective),
+        policy_mask=nothing,
+        agent_mask=nothing,
+        is_only_observed=True,
     )
 
 
@@ -85,8 +152,9 @@ def episode_row(
 class Microbatch:
     """Rows of one pass, padded on the right: tensors `[rows, tokens]`.
 
-    `advantages` and `is_rewritten` are `[rows]`. Padding is 0 in `attention_mask`, in
-    no other mask, and without log-probabilities.
+    `advantages` and `is_rewritten` are `[rows]`; `observation_mask` is None where no
+    row has one. Padding is 0 in `attention_mask`, in no other mask, and without
+    log-probabilities.
     """
 
     token_ids: Tensor
@@ -97,6 +165,15 @@ class Microbatch:
     agent_logprobs: Tensor
     advantages: Tensor
     is_rewritten: Tensor
+    observation_mask: Tensor | None = None
+
+    @property
+    def read_mask(self) -> Tensor:
+        """bool `[rows, tokens]`, the tokens that any term of the loss reads."""
+        own_or_agents = self.policy_mask | self.agent_mask
+        if self.observation_mask is None:
+            return own_or_agents
+        return own_or_agents | self.observation_mask
 
 
 def collate(
@@ -114,13 +191,18 @@ def collate(
     width = max(1, *row_lengths)
 
     def padded(name: str, fill: float) -> Tensor:
-        arrays = [getattr(row, name) for row in rows]
+        return padded_arrays([getattr(row, name) for row in rows], fill)
+
+    def padded_arrays(arrays: Sequence[NDArray[Any]], fill: float) -> Tensor:
         shape = (len(rows), width)
         stacked = np.full(shape, fill, arrays[0].dtype)
         for line, array in zip(stacked, arrays, strict=True):
             line[: len(array)] = array
         return torch.from_numpy(stacked).to(device)
 
+    observed = None
+    if any(row.observation_mask is not None for row in rows):
+        observed = padded_arrays([_observed(row) for row in rows], False)
     lengths = torch.tensor(row_lengths, device=device)
     columns = torch.arange(width, device=device)
     is_real = columns[None] < lengths[:, None]
@@ -135,7 +217,15 @@ def collate(
             [row.advantage for row in rows], dtype=torch.float32, device=device
         ),
         is_rewritten=torch.tensor([row.is_rewritten for row in rows], device=device),
+        observation_mask=observed,
     )
+
+
+def _observed(row: Row) -> NDArray[np.bool_]:
+    """Return the mask of a row beside others that have one."""
+    if row.observation_mask is None:
+        return np.zeros(len(row.token_ids), bool)
+    return row.observation_mask
 
 
 def split_rows(

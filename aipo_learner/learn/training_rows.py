@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from aipo_env import Episode
 from aipo_learner.learn.advantages import group_advantages, is_dropped
-from aipo_learner.learn.rows import Row, episode_row
+from aipo_learner.learn.rows import Row, episode_row, observed_row
+from aipo_learner.settings.objective import ObjectiveConfig
 
 Reward = Callable[[Episode], float]
 """Of an episode that has a verdict."""
@@ -42,11 +44,13 @@ def training_rows(
     baseline: str,
     mask_truncated: bool = False,
     further: FurtherRows = no_further_rows,
+    objective: ObjectiveConfig | None = None,
 ) -> TrainingRows:
     """Turn groups of episodes into rows.
 
     A group with a failed episode is left out whole: its baseline would be another than
-    intended. So is one in which every advantage is 0.
+    intended. So is one in which every advantage is 0, except for its observation
+    tokens, where the loss has a term of them.
 
     Args:
         groups: Episodes of one task each.
@@ -57,8 +61,11 @@ def training_rows(
             the baseline of their group all the same (overlong filtering, arXiv
             2503.14476).
         further: Makes more rows of a group that is not left out.
+        objective: Says which tokens are learned as observations; None: none are.
     """
+    as_row = partial(episode_row, objective=objective)
     rows: list[Row] = []
+    num_only_observed = 0
     num_partial = 0
     num_constant = 0
     num_masked = 0
@@ -74,9 +81,12 @@ def training_rows(
         advantages = [advantage for _, advantage in pairs]
         if is_dropped(advantages):
             num_constant += 1
+            only_observed = _observed_rows(group, objective)
+            num_only_observed += len(only_observed)
+            rows += [replace(row, group=number) for row in only_observed]
             continue
         num_masked += len(episodes) - len(pairs)
-        of_group = [*map(episode_row, group, advantages), *further(group, advantages)]
+        of_group = [*map(as_row, group, advantages), *further(group, advantages)]
         rows += [replace(row, group=number) for row in of_group]
     counts: dict[str, float] = {
         "groups/partial": num_partial,
@@ -85,7 +95,17 @@ def training_rows(
     }
     if mask_truncated:
         counts["rows/truncated"] = num_masked
+    if objective is not None and objective.observation_weight:
+        counts["rows/only_observed"] = num_only_observed
     return TrainingRows(rows, counts)
+
+
+def _observed_rows(
+    group: Sequence[Episode], objective: ObjectiveConfig | None
+) -> list[Row]:
+    """Return the rows of a group of which observation tokens alone are learned."""
+    made = [observed_row(episode, objective) for episode in group]
+    return [row for row in made if row is not None]
 
 
 def is_partial(group: Sequence[Episode]) -> bool:

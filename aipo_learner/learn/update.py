@@ -13,12 +13,9 @@ from torch import Tensor
 
 from aipo_env import Key, PolicyError, Salt, keyed_rng
 from aipo_learner.learn.logprobs import microbatch_logprobs
-from aipo_learner.learn.metrics import Metrics, merge_metrics, summarize
-from aipo_learner.learn.objective import (
-    agent_normalizer,
-    aipo_loss,
-    policy_normalizer,
-)
+from aipo_learner.learn.metrics import TERMS, Metrics, merge_metrics, summarize
+from aipo_learner.learn.normalizers import Normalizers, batch_normalizers
+from aipo_learner.learn.objective import aipo_loss
 from aipo_learner.learn.rows import Microbatch, Row, collate, split_rows
 from aipo_learner.policy.distributed import gathered, rank, whole_tensor, world_size
 from aipo_learner.policy.forward import LearnerForward
@@ -28,18 +25,8 @@ from aipo_learner.settings.stages import UpdateSettings
 
 _OVER_ALL_UPDATES = ("clip_fraction", "ratio_mean", "ratio_max")
 """Metrics that say how far a step's updates went; in the first, no ratio but 1 is."""
-_LOSSES = ("loss", "policy_loss", "agent_loss")
+_LOSSES = ("loss", *TERMS)
 """Metrics that are means over minibatches."""
-_ANY_TOKEN = 0
-"""Pads rows of which only the masks are read."""
-
-
-@dataclass(frozen=True)
-class Normalizers:
-    """What the loss's two terms are divided by, of the whole batch and all ranks."""
-
-    policy: float
-    agent: float
 
 
 @dataclass
@@ -129,7 +116,8 @@ def update(
             microbatch = collate(rows_of_pass, pad_token_id, forward.model.device)
             ref_logprobs = _fixed_logprobs(reference, microbatch)
             passes.append(_Pass(microbatch, ref_logprobs))
-        normalizers = _normalizers(part, settings.objective)
+        # Those of all ranks, of which each knows all rows.
+        normalizers = batch_normalizers(part, settings.objective)
         minibatches.append(_Minibatch(passes, normalizers))
     # The first minibatch's own passes give its old log-probabilities.
     for minibatch in minibatches[1:]:
@@ -204,7 +192,8 @@ def rows_with_gradient(rows: Sequence[Row], objective: ObjectiveConfig) -> list[
     """Return the rows that a gradient may come from, at least one.
 
     An advantage of 0 makes every term of a row 0, but for the penalty on the distance
-    from a reference and the bonus for entropy, which have none.
+    from a reference, the bonus for entropy and the term of observation tokens, which
+    have none.
 
     Args:
         rows: At least one.
@@ -212,14 +201,17 @@ def rows_with_gradient(rows: Sequence[Row], objective: ObjectiveConfig) -> list[
     """
     if objective.kl_coef or objective.entropy_coef:
         return list(rows)
-    trained = [
-        row
-        for row in rows
-        if row.advantage != 0 and (row.policy_mask.any() or row.agent_mask.any())
-    ]
+    trained = [row for row in rows if _has_gradient(row)]
     # An optimiser's step that has no gradient moves weights all the same, by its
     # momentum: one row is passed, so that it has one, of zeros.
     return trained or [min(rows, key=lambda row: len(row.token_ids))]
+
+
+def _has_gradient(row: Row) -> bool:
+    """Return whether a gradient may come from a row without a penalty or a bonus."""
+    if row.observation_mask is not None and row.observation_mask.any():
+        return True
+    return row.advantage != 0 and bool(row.policy_mask.any() or row.agent_mask.any())
 
 
 def share_passes(
@@ -239,19 +231,13 @@ def share_passes(
     # The shortest row there is: passes are in order of length.
     row = passes[0][0]
     nothing = np.zeros(len(row.token_ids), bool)
-    filler = replace(row, policy_mask=nothing, agent_mask=nothing)
+    filler = replace(
+        row,
+        policy_mask=nothing,
+        agent_mask=nothing,
+        observation_mask=None if row.observation_mask is None else nothing,
+    )
     return mine, [[filler]]
-
-
-def _normalizers(rows: Sequence[Row], objective: ObjectiveConfig) -> Normalizers:
-    """Add up the normalizers of rows: those of all ranks, of which each knows all."""
-    policy = 0.0
-    agent = 0.0
-    for row in rows:
-        alone = collate([row], _ANY_TOKEN)
-        policy += policy_normalizer(alone.policy_mask, objective)
-        agent += agent_normalizer(alone.agent_mask, alone.advantages, objective)
-    return Normalizers(policy=policy, agent=agent)
 
 
 def _backward(
@@ -282,8 +268,10 @@ def _backward(
         ref_logprobs=its_pass.ref_logprobs,
         entropy=entropy,
         is_rewritten=microbatch.is_rewritten,
+        observation_mask=microbatch.observation_mask,
         policy_normalizer=normalizers.policy,
         agent_normalizer=normalizers.agent,
+        observation_normalizer=normalizers.observation,
     )
     # FSDP2 takes the mean of the ranks' gradients; the normalizers are made for their
     # sum.
@@ -323,7 +311,8 @@ def _telemetry(updates: Sequence[_Update], num_minibatches: int) -> dict[str, fl
     telemetry = summarize(merge_metrics(gathered(metrics)))
     for name in _LOSSES:
         # Each is a sum over the microbatches of a minibatch.
-        telemetry[name] /= num_minibatches
+        if name in telemetry:
+            telemetry[name] /= num_minibatches
     num_tokens = max(1.0, telemetry["policy_tokens"])
     entropy_sums = gathered([sum(update.entropy_sum for update in first_time)])
     telemetry["entropy"] = sum(entropy_sums) / num_tokens

@@ -1,9 +1,9 @@
 """The settings of the objective, checked when they are made."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from aipo_env import ConfigError, Registry
+from aipo_env import ConfigError, Registry, suggest
 from aipo_learner.settings.checks import (
     Bounds,
     NameOrSpec,
@@ -54,6 +54,10 @@ LEARNER_REGISTRIES = (AGENT_TOKEN_RULES, BASES)
 
 SAMPLER_RATIOS = ("token", "sequence", "geometric")
 """What a weight against another sampler may be of."""
+
+OBSERVATION_AUTHORS = ("tool", "env", "agent")
+"""Whose tokens may be learned as observations: `observation_mask` in `learn/rows.py`.
+"""
 
 MAX_POLICY_TOKENS = 1024
 """Dr. GRPO's constant where neither the settings nor a run's rules say another."""
@@ -115,13 +119,60 @@ class ObjectiveConfig:
     episode's own tokens; or, geometric, by their mean. If not given, geometric for
     gspo, else token.
     """
+    observation_weight: NotNegative = 0.0
+    """Multiplies the cross-entropy of what the policy was shown: observation tokens
+    (arXiv 2605.24517, with 0.05). 0: none of it is computed.
+    """
+    observation_authors: tuple[str, ...] = ("tool",)
+    """Whose tokens these are, any of tool (results of tools), env (notices, and the
+    wrappers of results and replies) and agent (replies; only where agent_rule is
+    masked).
+    """
+    observation_episodes: Annotated[str, OneOf(("all", "correct"))] = "all"
+    """In which episodes they are learned: all, wrong ones and those of groups without a
+    gradient included, or the correct ones of these.
+    """
 
     def __post_init__(self) -> None:
         check_settings(self, "config: objective.")
+        self._check_observations()
         if self.floor > self.ceiling:
             raise ConfigError(
                 f"config: objective.floor={self.floor} must be at most"
                 f" ceiling={self.ceiling}."
+            )
+
+    def _check_observations(self) -> None:
+        """Raise ConfigError for authors that cannot be observed, or are twice learned.
+
+        A list, as JSON has it, becomes a tuple.
+        """
+        # From a file it may be anything.
+        authors: Any = self.observation_authors
+        if not isinstance(authors, list | tuple):
+            raise ConfigError(
+                f"config: objective.observation_authors={authors!r} must be a list of"
+                f" names. {suggest(str(authors), OBSERVATION_AUTHORS)}"
+            )
+        for author in authors:
+            if author not in OBSERVATION_AUTHORS:
+                raise ConfigError(
+                    f"config: objective.observation_authors has {author!r}."
+                    f" {suggest(str(author), OBSERVATION_AUTHORS)}"
+                )
+        # Frozen, so that only this way is left to give a field its own type.
+        object.__setattr__(self, "observation_authors", tuple(authors))
+        if self.observation_weight and not authors:
+            raise ConfigError(
+                f"config: objective.observation_weight={self.observation_weight} with"
+                " observation_authors=(), which leaves nothing to learn. Name some:"
+                f" {', '.join(OBSERVATION_AUTHORS)}."
+            )
+        if "agent" in authors and self.agent_rule != "masked":
+            raise ConfigError(
+                "config: objective.observation_authors has 'agent', whose tokens"
+                f" agent_rule={self.agent_rule!r} weighs already: a token is learned in"
+                " one way. Set agent_rule to 'masked', or leave 'agent' out."
             )
 
     @property

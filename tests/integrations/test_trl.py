@@ -11,7 +11,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(__file__).parent / "scripts"
-OBJECTIVES = ("grpo", "dapo", "dr_grpo", "gspo", "with reference and entropy")
+OBJECTIVES = (
+    *("grpo", "dapo", "dr_grpo", "gspo"),
+    "with reference and entropy",
+    "with observations",
+)
 MAX_DIFFERENCE = 2e-4
 """Of gradients, relative: TRL's head and ours round differently."""
 

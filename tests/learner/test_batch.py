@@ -16,7 +16,7 @@ from aipo_env import (
     build_scenario,
     run_sync,
 )
-from aipo_learner.learn.agent_free_rows import agent_free_row
+from aipo_learner.learn.agent_free_rows import agent_free_row, agent_free_rows
 from aipo_learner.learn.objective import policy_normalizer
 from aipo_learner.learn.rows import Row, collate, episode_row, split_rows
 from aipo_learner.learn.training_rows import (
@@ -218,6 +218,114 @@ def test_masks_of_a_row_follow_the_authors(scenario, tokenizer):
     assert (made.policy_mask == (episode.tokens.author == Author.POLICY)).all()
     assert (made.policy_mask & made.agent_mask).sum() == 0
     assert made.agent_mask.sum() == 5  # kelo = #NN #NN ;
+
+
+def echo(*authors: str, **changes: object) -> ObjectiveConfig:
+    settings = {"observation_weight": 0.05, "observation_authors": authors}
+    return ObjectiveConfig(agent_rule="masked", **{**settings, **changes})
+
+
+WITH_BOTH = "hm <knowledge>{name}</knowledge> so " + TOOL.replace("{", "{{").replace(
+    "}", "}}"
+)
+"""Asks an agent, then calls a tool."""
+
+
+@pytest.mark.parametrize(
+    ("authors", "expected"),
+    [
+        (("tool",), "4"),
+        (("agent",), "{statement}"),
+        (("env",), '<reply from="knowledge"></reply><reply from="half"></reply>'),
+        (
+            ("env", "tool", "agent"),
+            '<reply from="knowledge">{statement}</reply><reply from="half">4</reply>',
+        ),
+    ],
+)
+def test_observation_tokens_are_their_authors_words_without_wrappers(
+    tokenizer, authors: tuple[str, ...], expected: str
+):
+    _, episode, problem = with_tool(tokenizer, WITH_BOTH)
+    statement = problem.operators[0].statements()[0]
+    row = episode_row(episode, 1.0, objective=echo(*authors))
+    observed = tokenizer.decode(row.token_ids[row.observation_mask])
+    # Between two replies the environment puts a line break.
+    assert observed.replace("\n", "") == expected.format(statement=statement)
+    assert not (row.observation_mask & row.policy_mask).any()
+
+
+def test_rows_have_no_observation_tokens_unless_the_loss_has_a_term_of_them(tokenizer):
+    _, episode, _ = with_tool(tokenizer, WITH_BOTH)
+    off = ObjectiveConfig(observation_authors=("tool", "env"))
+    for objective in (None, ObjectiveConfig(), off):
+        row = episode_row(episode, 1.0, objective=objective)
+        assert row.observation_mask is None
+        assert collate([row], 0).observation_mask is None
+
+
+def test_of_wrong_episodes_nothing_is_observed_where_correct_ones_are_asked_for(
+    tokenizer,
+):
+    _, episode, _ = with_tool(tokenizer, WITH_BOTH)
+    wrong = replace(episode, verdict=replace(episode.verdict, correct=False))
+    unknown = replace(episode, verdict=replace(episode.verdict, correct=None))
+    told = echo("tool", observation_episodes="correct")
+    masks = [
+        episode_row(each, 1.0, objective=told).observation_mask
+        for each in (episode, wrong, unknown)
+    ]
+    assert [mask.sum() for mask in masks] == [1, 0, 0]
+    assert episode_row(wrong, 1.0, objective=echo("tool")).observation_mask.sum() == 1
+
+
+def test_agent_free_forms_observe_what_stays_in_them(tokenizer):
+    made, episode, problem = with_tool(tokenizer, WITH_BOTH)
+    told = echo("env", "tool", "agent")
+    [row] = agent_free_rows(made, tokenizer, [episode], [1.0], objective=told)
+    statement = problem.operators[0].statements()[0]
+    observed = tokenizer.decode(row.token_ids[row.observation_mask])
+    assert observed == f'{statement}<reply from="half">4</reply>'
+    [row] = agent_free_rows(made, tokenizer, [episode], [1.0])
+    assert row.observation_mask is None
+
+
+def test_padding_and_rows_without_a_mask_observe_nothing():
+    seen = replace(row(5), observation_mask=np.array([True, *[False] * 4]))
+    batch = collate([row(3), seen, row(7)], pad_token_id=0)
+    assert batch.observation_mask.tolist() == [
+        [False] * 7,
+        [True, *[False] * 6],
+        [False] * 7,
+    ]
+    assert batch.read_mask[1].tolist() == [True, False, *[True] * 3, False, False]
+
+
+def test_a_constant_group_is_left_out_but_for_its_observations(tokenizer):
+    _, episode, _ = with_tool(tokenizer, WITH_BOTH)
+    failed = replace(episode, verdict=None, reward=None)
+    groups = [[episode, episode], [failed, episode]]
+
+    def rows(objective: ObjectiveConfig | None) -> TrainingRows:
+        return training_rows(
+            groups,
+            lambda each: float(each.reward),
+            base="grpo",
+            baseline="split",
+            objective=objective,
+        )
+
+    assert rows(None).rows == []
+    assert rows(None).counts == {"groups/partial": 1, "groups/constant": 1, "rows": 0}
+    assert rows(ObjectiveConfig()).counts == rows(None).counts
+    made = rows(echo("tool", "agent"))
+    assert made.counts == {**rows(None).counts, "rows": 2, "rows/only_observed": 2}
+    for each in made.rows:
+        assert each.is_only_observed
+        assert (each.advantage, each.group) == (0.0, 0)
+        assert not each.policy_mask.any()
+        assert not each.agent_mask.any()
+        assert each.observation_mask.sum() == 6
 
 
 def config(**changes) -> TrainConfig:

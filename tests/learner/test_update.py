@@ -15,9 +15,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from aipo_env import ConfigError
 from aipo_learner.learn.base_algorithms import BASE_ALGORITHMS
 from aipo_learner.learn.logprobs import microbatch_logprobs
+from aipo_learner.learn.normalizers import Normalizers, batch_normalizers
 from aipo_learner.learn.objective import aipo_loss
 from aipo_learner.learn.rows import Row, collate
-from aipo_learner.learn.update import minibatch_rows, rows_with_gradient, update
+from aipo_learner.learn.update import (
+    minibatch_rows,
+    rows_with_gradient,
+    share_passes,
+    update,
+)
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.objective import AGENT_RULES, ObjectiveConfig
@@ -311,3 +317,92 @@ def test_an_entropy_bonus_raises_the_entropy_of_all_rows(policy: PreTrainedModel
 def test_a_bonus_for_an_entropy_without_a_gradient_is_refused(policy: PreTrainedModel):
     with pytest.raises(ValueError, match="entropy_gradient=True"):
         moved(policy, ROWS, settings(ObjectiveConfig(entropy_coef=0.1)))
+
+
+ECHO = ObjectiveConfig(observation_weight=0.5)
+SEEN = np.array(list("........x")) == "x"
+"""The last token of a row, which no other mask may have then."""
+
+
+def seen_row(advantage: float, seed: int, **changes: Any) -> Row:
+    own = np.array(list("..ppppaa.")) == "p"
+    return row(advantage, seed, policy_mask=own, observation_mask=SEEN, **changes)
+
+
+NOBODYS = np.zeros(9, bool)
+ONLY_SEEN = replace(
+    seen_row(0.0, 9), policy_mask=NOBODYS, agent_mask=NOBODYS, is_only_observed=True
+)
+"""As of a group without a gradient."""
+
+
+@pytest.mark.parametrize("base", BASE_ALGORITHMS)
+def test_rows_that_are_only_observed_change_no_other_term(
+    policy: PreTrainedModel, base: str
+):
+    objective = ObjectiveConfig(base, observation_weight=0.5)
+    learned = [seen_row(1.0, 1), seen_row(-0.5, 3)]
+    _, alone = moved(policy, learned, settings(objective))
+    step, told = moved(policy, [*learned, ONLY_SEEN], settings(objective))
+    for name in ("policy_loss", "agent_loss", "policy_tokens", "entropy"):
+        assert told[name] == pytest.approx(alone[name], rel=1e-9)
+    assert (alone["observation_tokens"], told["observation_tokens"]) == (2, 3)
+    assert told["loss"] == pytest.approx(
+        told["policy_loss"] + told["agent_loss"] + told["observation_loss"]
+    )
+    # One token of each row: the mean is that of all three rows.
+    twin = copy.deepcopy(policy)
+    batch = collate([*learned, ONLY_SEEN], 0)
+    logprobs, _ = microbatch_logprobs(LearnerForward(twin), batch)
+    mean = logprobs[:, -1].mean()
+    assert told["observation_loss"] == pytest.approx(-0.5 * mean.item())
+    (0.5 * mean).backward()
+    echo_step = torch.cat([weight.grad.flatten() for weight in twin.parameters()])
+    without, _ = moved(policy, learned, settings(ObjectiveConfig(base)))
+    torch.testing.assert_close(step, without + echo_step, atol=1e-6, rtol=0)
+
+
+def test_normalizers_of_a_batch_leave_out_what_is_only_observed():
+    rows = [seen_row(1.0, 1), row(0.5, 2, observation_mask=NOBODYS), ONLY_SEEN]
+    assert batch_normalizers(rows, ECHO) == Normalizers(
+        policy=2, agent=4, observation=2
+    )
+    assert batch_normalizers([], ECHO) == Normalizers(policy=0, agent=0, observation=0)
+
+
+def test_a_row_is_passed_for_its_observation_tokens_alone():
+    assert rows_with_gradient([ONLY_SEEN, ROWS[1]], ECHO) == [ONLY_SEEN]
+
+
+def test_a_step_of_observations_alone_is_one(policy: PreTrainedModel):
+    step, told = moved(policy, [ONLY_SEEN], settings(ECHO))
+    assert step.abs().max() > 0
+    assert (told["policy_loss"], told["agent_loss"], told["policy_tokens"]) == (0, 0, 0)
+    assert told["observation_tokens"] == 1
+
+
+def test_microbatches_and_minibatches_of_observations(policy: PreTrainedModel):
+    rows = [seen_row(1.0, 1, group=0), seen_row(-0.5, 3, group=1), ONLY_SEEN]
+    whole, told = moved(policy, rows, settings(ECHO, microbatch_tokens=1000))
+    split, told_split = moved(policy, rows, settings(ECHO, microbatch_tokens=9))
+    torch.testing.assert_close(split, whole, atol=1e-6, rtol=0)
+    assert told_split["observation_loss"] == pytest.approx(told["observation_loss"])
+    _, twice = moved(policy, rows, settings(ECHO, num_minibatches=2), lr=0.0, key=KEY)
+    parts = [
+        moved(policy, part, settings(ECHO), lr=0.0)[1]["observation_loss"]
+        for part in minibatch_rows(rows, 2, KEY)
+    ]
+    assert twice["observation_loss"] == pytest.approx(sum(parts) / 2)
+
+
+def test_a_filler_of_ranks_observes_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("aipo_learner.learn.update.rank", lambda: 1)
+    monkeypatch.setattr("aipo_learner.learn.update.world_size", lambda: 2)
+    mine, filler = share_passes([[seen_row(1.0, 1)]])
+    assert mine == []
+    assert not filler[0][0].observation_mask.any()
+
+
+def test_rows_that_were_made_without_the_objective_are_named(policy: PreTrainedModel):
+    with pytest.raises(ValueError, match=r"a row has no\s+observation_mask: pass the"):
+        moved(policy, [seen_row(1.0, 1), *ROWS], settings(ECHO))

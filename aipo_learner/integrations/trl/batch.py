@@ -14,7 +14,12 @@ _FILLER_TOKENS = 2
 
 
 def generation_batch(
-    rows: Sequence[Row], num_parts: int, pad_token_id: int, device: torch.device
+    rows: Sequence[Row],
+    num_parts: int,
+    pad_token_id: int,
+    device: torch.device,
+    *,
+    has_observations: bool = False,
 ) -> dict[str, Tensor]:
     """Return the tensors of a generation batch, by their names in `Microbatch`.
 
@@ -28,12 +33,25 @@ def generation_batch(
         num_parts: Into which TRL splits it.
         pad_token_id: Any id that the model knows.
         device: Where the tensors are put.
+        has_observations: Whether the loss has a term of observation tokens, so that
+            there is a mask of them, be there such tokens or not.
     """
-    read = [row for row in rows if row.policy_mask.any() or row.agent_mask.any()]
+    read = [row for row in rows if _is_read(row)]
     num_missing = -len(read) % num_parts if read else num_parts
     padded = [*read, *[_filler(pad_token_id)] * num_missing]
     batch = collate(padded, pad_token_id, device)
-    return {item.name: getattr(batch, item.name) for item in fields(Microbatch)}
+    tensors = {item.name: getattr(batch, item.name) for item in fields(Microbatch)}
+    if has_observations and batch.observation_mask is None:
+        tensors["observation_mask"] = torch.zeros_like(batch.policy_mask)
+    # TRL splits tensors, and knows nothing that is none.
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+def _is_read(row: Row) -> bool:
+    """Return whether any term of the loss reads a row."""
+    if row.observation_mask is not None and row.observation_mask.any():
+        return True
+    return bool(row.policy_mask.any() or row.agent_mask.any())
 
 
 def _filler(pad_token_id: int) -> Row:

@@ -32,12 +32,10 @@ from aipo_learner.learn.checker import check_objective
 from aipo_learner.learn.episode_metrics import episode_metrics
 from aipo_learner.learn.idle import what_to_do, why_idle
 from aipo_learner.learn.metrics import Metrics, merge_metrics, summarize
-from aipo_learner.learn.objective import (
-    agent_normalizer,
-    aipo_loss,
-    policy_normalizer,
-)
+from aipo_learner.learn.normalizers import batch_normalizers
+from aipo_learner.learn.objective import aipo_loss
 from aipo_learner.learn.rewards import step_reward
+from aipo_learner.learn.rows import Row
 from aipo_learner.learn.training_rows import (
     TrainingRows,
     no_further_rows,
@@ -260,9 +258,10 @@ class AipoGRPOTrainer(GRPOTrainer):
             self.args.steps_per_generation,
             self.processing_class.pad_token_id,
             self.accelerator.device,
+            has_observations=self._config.objective.observation_weight > 0,
         )
         self._tell(groups, made)
-        batch |= self._normalizers(batch)
+        batch |= self._normalizers(made.rows)
         return batch | self._fixed_logprobs(batch)
 
     def _begin(self, passes_per_epoch: int) -> None:
@@ -357,7 +356,12 @@ class AipoGRPOTrainer(GRPOTrainer):
         config = self._run
         further = no_further_rows
         if config.independence == "internalised":
-            further = partial(agent_free_rows, self._scenario, self.processing_class)
+            further = partial(
+                agent_free_rows,
+                self._scenario,
+                self.processing_class,
+                objective=config.objective,
+            )
         return training_rows(
             groups,
             step_reward(config, self._scenario.rules, step),
@@ -365,6 +369,7 @@ class AipoGRPOTrainer(GRPOTrainer):
             baseline=config.baseline,
             mask_truncated=self.args.mask_truncated_completions,
             further=further,
+            objective=config.objective,
         )
 
     def _tell(self, groups: Groups, made: TrainingRows) -> None:
@@ -391,18 +396,18 @@ class AipoGRPOTrainer(GRPOTrainer):
                 " stop_after_idle_steps=0 goes on all the same."
             )
 
-    def _normalizers(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what the loss's terms are divided by, of all processes' batches.
+    def _normalizers(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Return what the loss's terms are divided by, of all processes' rows.
 
         They have no dimension, so that TRL gives every part of the batch the same.
         """
-        objective = self._config.objective
-        policy = policy_normalizer(batch["policy_mask"], objective)
-        agent = agent_normalizer(batch["agent_mask"], batch["advantages"], objective)
-        return {
-            "policy_normalizer": torch.tensor(sum(gathered([policy]))),
-            "agent_normalizer": torch.tensor(sum(gathered([agent]))),
+        of_processes = gathered([batch_normalizers(rows, self._config.objective)])
+        sums = {
+            "policy_normalizer": sum(part.policy for part in of_processes),
+            "agent_normalizer": sum(part.agent for part in of_processes),
+            "observation_normalizer": sum(part.observation for part in of_processes),
         }
+        return {name: torch.tensor(float(value)) for name, value in sums.items()}
 
     @torch.no_grad()
     def _fixed_logprobs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -443,7 +448,10 @@ class AipoGRPOTrainer(GRPOTrainer):
         Both are float32 `[rows, tokens]`, 0 before the first token that counts.
         """
         token_ids = batch["token_ids"]
-        is_read = (batch["policy_mask"] | batch["agent_mask"]).any(0)
+        masks = [batch["policy_mask"], batch["agent_mask"]]
+        if "observation_mask" in batch:
+            masks.append(batch["observation_mask"])
+        is_read = torch.stack(masks).any(0).any(0)
         width = token_ids.shape[1]
         # TRL computes the last so many columns: there is no need of shared prompts.
         first = int(is_read.int().argmax()) if is_read.any() else width - 1
@@ -481,8 +489,10 @@ class AipoGRPOTrainer(GRPOTrainer):
             ref_logprobs=inputs.get("ref_logprobs"),
             entropy=entropy,
             is_rewritten=inputs["is_rewritten"],
+            observation_mask=inputs.get("observation_mask"),
             policy_normalizer=float(inputs["policy_normalizer"]) * share,
             agent_normalizer=float(inputs["agent_normalizer"]) * share,
+            observation_normalizer=float(inputs["observation_normalizer"]) * share,
         )
         self._parts.append({name: value.cpu() for name, value in metrics.items()})
         if self.accelerator.sync_gradients:

@@ -24,14 +24,13 @@ from aipo_learner import (
     ObjectiveConfig,
     TrainConfig,
     agent_free_rows,
-    agent_normalizer,
     aipo_loss,
+    batch_normalizers,
     by_group,
     collate,
     load_policy,
     microbatch_logprobs,
     policy_folder,
-    policy_normalizer,
     training_rows,
 )
 from aipo_learner.integrations.trl import AipoGRPOTrainer, grpo_arguments
@@ -74,11 +73,19 @@ def row_texts(batch: Any) -> list[str]:
     texts = []
     for row in range(len(batch["token_ids"])):
         width = int(batch["attention_mask"][row].sum())
-        if not (batch["policy_mask"][row] | batch["agent_mask"][row]).any():
+        masks = [
+            batch[name][row][:width].tolist()
+            for name in ("policy_mask", "agent_mask", "observation_mask")
+            if name in batch
+        ]
+        if not any(map(any, masks)):
             continue  # a filler
         parts = [
-            batch[name][row][:width].tolist()
-            for name in ("token_ids", "policy_mask", "agent_mask", "sampler_logprobs")
+            *masks,
+            *(
+                batch[name][row][:width].tolist()
+                for name in ("token_ids", "sampler_logprobs")
+            ),
         ]
         flag = bool(batch["is_rewritten"][row])
         texts.append(str([*parts, float(batch["advantages"][row]), flag]))
@@ -165,12 +172,16 @@ def expected(
         lambda episode: float(episode.reward),
         base=objective.base,
         baseline="split",
-        further=lambda *group: agent_free_rows(scenario, tokenizer, *group),
+        further=lambda *group: agent_free_rows(
+            scenario, tokenizer, *group, objective=objective
+        ),
+        objective=objective,
     )
     batch = collate(made.rows, tokenizer.pad_token_id)
     has_bonus = objective.entropy_coef > 0
     forward = LearnerForward(model, entropy_gradient=has_bonus)
     logprobs, entropy = microbatch_logprobs(forward, batch)
+    normalizers = batch_normalizers(made.rows, objective)
     loss, _ = aipo_loss(
         logprobs,
         logprobs.detach(),
@@ -183,10 +194,10 @@ def expected(
         # The reference is the policy itself: these are the first steps.
         ref_logprobs=logprobs.detach() if objective.kl_coef else None,
         entropy=entropy,
-        policy_normalizer=policy_normalizer(batch.policy_mask, objective),
-        agent_normalizer=agent_normalizer(
-            batch.agent_mask, batch.advantages, objective
-        ),
+        observation_mask=batch.observation_mask,
+        policy_normalizer=normalizers.policy,
+        agent_normalizer=normalizers.agent,
+        observation_normalizer=normalizers.observation,
     )
     loss.backward()
     weights = model.named_parameters()
@@ -194,6 +205,8 @@ def expected(
     names = ("token_ids", "attention_mask", "policy_mask", "agent_mask")
     fields = (*names, "sampler_logprobs", "advantages", "is_rewritten")
     tensors = {name: getattr(batch, name) for name in fields}
+    if batch.observation_mask is not None:
+        tensors["observation_mask"] = batch.observation_mask
     return gradients, row_texts(tensors), loss.item()
 
 
@@ -227,6 +240,12 @@ def main() -> None:
     objectives = {base: ObjectiveConfig(base=base, floor=0.3) for base in BASES}
     objectives["with reference and entropy"] = ObjectiveConfig(
         base="grpo", kl_coef=0.5, entropy_coef=0.1
+    )
+    objectives["with observations"] = ObjectiveConfig(
+        base="grpo",
+        agent_rule="masked",
+        observation_weight=0.5,
+        observation_authors=("agent",),
     )
     for name, objective in objectives.items():
         gradients, seen, logged = trained(objective)
