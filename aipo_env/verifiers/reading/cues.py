@@ -306,6 +306,13 @@ _CLAUSE_OF_ONE_NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
+_NOT_ANOTHER = re.compile(
+    r",? (?:e |et |y |und |и |а )?(?:non|nicht|no|não|pas|не|niet|nie) [^,.;\n]{1,40}\Z"
+    r"|,? (?:e |et |y |und |и |а )?(?:non|nicht|no|não|pas|не|niet|nie) [^,.;\n]{1,40}"
+    r"(?=[.!])",
+    re.IGNORECASE,
+)
+"""What denies another value behind the right one: `340 euro, non 400`."""
 _AND_SO = re.compile(
     r"\b(?:und (?:damit|somit|also)|et donc|y por (?:lo )?tanto|e (?:portanto|quindi)"
     r"|por lo tanto)\b",
@@ -517,6 +524,8 @@ def _behind_foreign_statement(
     line_end = min(line_end, end + _MAX_SENTENCE_CHARS)
     line_end = min(line_end, sentence_end(text, end, line_end) + 1)
     before = _before(text, start)
+    denial = _NOT_ANOTHER.search(text, end, line_end)
+    line_end = denial.start() if denial else line_end
     clause = _AND_SO.sub(" ", _CLAUSE_BEGIN.split(before)[-1])
     if _FOREIGN_HEDGE.search(clause) or _FOREIGN_HEDGE.search(text, end, line_end):
         return None

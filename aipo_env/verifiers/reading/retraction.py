@@ -116,6 +116,14 @@ _GIVING_UP = r"""
       | am[ ](?: not[ ]sure | unsure | no[ ]longer[ ]sure | lost | stuck )\b )
 """
 """`I can't say`: what gives up."""
+_BOTH = r"""
+    \b both [ ](?: of[ ](?: them | these )[ ] )?
+    (?: (?: cases | answers | values | results | solutions | options ) [ ] )?
+    (?: are | is | would[ ]be | could[ ]be | may[ ]be | seem | can[ ]be )
+    (?: [ ](?: equally | still | indeed ) )?
+    [ ](?: possible | right | correct | valid | acceptable | plausible )
+"""
+"""`Both cases are possible`: what settles on neither of two."""
 _ELSEWHERE = r"""
     (?: \A | [。、.,!?\n\uff0c\uff01\uff1f] ) \s?
     (?: 不对 | 不對 | 错了 | 錯了 | 等等 | 等一下 | 应该是 | 應該是 | 更正
@@ -126,7 +134,10 @@ _ELSEWHERE = r"""
 """`不对`, `違います`, `falsch`: the same in other languages."""
 _TAKEN_BACK = re.compile(
     "|".join(
-        (_INTERJECTION, _JUDGEMENT, _FAILURE, _CONFESSION, _GIVING_UP, _ELSEWHERE)
+        (
+            *(_INTERJECTION, _JUDGEMENT, _FAILURE, _CONFESSION, _GIVING_UP),
+            *(_BOTH, _ELSEWHERE),
+        )
     ),
     re.VERBOSE | re.IGNORECASE,
 )
@@ -159,7 +170,8 @@ _RIGHT_ONE = re.compile(
 """What names the right value, which may be another one."""
 _IT_IS = re.compile(
     r"""
-    (?: \b(?: it | that | this ) (?: ['’]s | [ ](?: is | was | equals ) )
+    (?: (?<! where[ ] )(?<! when[ ] )(?<! which[ ] )
+        \b(?: it | that | this ) (?: ['’]s | [ ](?: is | was | equals ) )
       | \bresult[ ](?: is | becomes )
       | \bin[ ](?: truth | fact | reality ) [ ,]{0,2} )
     [ ] (?: actually[ ] | really[ ] | in[ ]fact[ ] | now[ ] )? [$*("'\\]{0,3}

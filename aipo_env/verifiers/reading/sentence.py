@@ -205,6 +205,12 @@ _SUBORDINATE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """Where the main clause of a sentence ends."""
+_BUT_IT_IS = re.compile(
+    r"(?P<but>,? but )(?:in fact |actually |really )?"
+    r"(?:it|that|this|the (?:answer|value|result|number|total)) (?:is|equals) ",
+    re.IGNORECASE,
+)
+"""What leads from what was thought to what is: `I thought 15, but it is 18`."""
 _LEADING = re.compile(
     r"""
     \s* (?: since | because | as | if | when | for | with | given | after | where | by
@@ -600,6 +606,9 @@ def _of_clauses(sentence: str, is_sentence: bool) -> Said:
 
 def _main_clause(sentence: str) -> str:
     """Return the clause of a sentence that says what follows."""
+    objection = _BUT_IT_IS.search(sentence)
+    if objection and _VALUE_BEGINS.search(sentence, objection.end()):
+        sentence = sentence[objection.end("but") :]
     for conclusion in reversed(list(_CONCLUSION.finditer(sentence))):
         if _VALUE_BEGINS.search(sentence, conclusion.end()):
             sentence = sentence[conclusion.end() :]
