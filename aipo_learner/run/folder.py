@@ -329,6 +329,8 @@ class Run:
                 f" {shown(version)}; this version reads {FORMAT}. Use"
                 " the version that wrote it, or another --out."
             )
+        # What the run's version could not be told yet was as it is by default.
+        before = _with_defaults(before, now)
         changes = _changes(_decay_apart(before), _decay_apart(now))
         refused = [text for name, text in changes.items() if name not in _OF_SCHEDULES]
         if refused:
@@ -631,6 +633,26 @@ def _data_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
         num_before = old.get("tasks") if isinstance(old, dict) else None
         words.append(f"{split} had {shown(num_before)} tasks and has {row['tasks']}")
     return ", ".join(words) or "other splits"
+
+
+def _with_defaults(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings with those that its version did not have yet.
+
+    They were as they are by default.
+
+    Args:
+        before: What the run wrote.
+        now: What it would write; of nested settings, the names count.
+    """
+    defaults = json.loads(json.dumps(TrainConfig().to_dict()))
+    filled = {name: defaults[name] for name in now if name in defaults} | before
+    for name, values in now.items():
+        own = filled.get(name)
+        default = defaults.get(name)
+        if isinstance(values, dict) and isinstance(own, dict) and default:
+            added = {key: default[key] for key in values if key in default}
+            filled[name] = added | own
+    return filled
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

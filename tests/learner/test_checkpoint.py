@@ -150,6 +150,19 @@ def test_other_settings_in_the_same_folder_are_refused(uninterrupted: Path):
         train(config(uninterrupted, seed=1), Console(quiet=True))
 
 
+def test_a_run_goes_on_that_knew_fewer_settings(uninterrupted: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted, folder)
+    path = folder / "config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    del settings["objective"]["observation_weight"]
+    del settings["consult_cost"]
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    train(config(folder), Console(quiet=True))
+    with pytest.raises(CheckpointError, match=r"consult_cost was 0.0, is 0.5"):
+        train(config(folder, consult_cost=0.5), Console(quiet=True))
+
+
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch):
     """Have evaluations say what a test wants, one after another."""

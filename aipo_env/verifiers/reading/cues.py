@@ -307,10 +307,12 @@ _CLAUSE_OF_ONE_NUMBER = re.compile(
     re.VERBOSE,
 )
 _NOT_ANOTHER = re.compile(
-    r",? (?:e |et |y |und |и |а )?(?:non|nicht|no|não|pas|не|niet|nie) [^,.;\n]{1,40}\Z"
-    r"|,? (?:e |et |y |und |и |а )?(?:non|nicht|no|não|pas|не|niet|nie) [^,.;\n]{1,40}"
-    r"(?=[.!])",
-    re.IGNORECASE,
+    r"""
+    ,? [ ] (?: (?: e | et | y | und | и | \u0430 ) [ ] )?
+    (?: non | nicht | no | não | pas | не | niet | nie ) [ ]
+    [^,.;\n]{1,40} (?: (?=[.!]) | \Z )
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
 """What denies another value behind the right one: `340 euro, non 400`."""
 _AND_SO = re.compile(
