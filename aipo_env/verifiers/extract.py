@@ -219,7 +219,7 @@ _EXPLAINED = re.compile(
     r"\b(?:because|since|rather than|instead of)\b|[,(]? ?\bnot [-$0-9]"
 )
 _SHOUTED = re.compile(r"[0-9.,]+!+")
-_HASHES = re.compile(r"(?:^|\n) ?#### ?[^#\s]")
+_HASHES = re.compile(r"(?:^|\n|(?<=[.!?])) ?#### ?[^#\s]")
 """What states an answer wherever it stands: `#### 42`."""
 _PROBLEM = re.compile(
     r"""
@@ -236,6 +236,7 @@ _PROBLEM = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What begins a problem: `Question:`, `## Similar problem`, `Exercise 4.8.`"""
+_STRUCK_OUT = re.compile(r"~~[^~\n]{1,200}~~")
 _TIMES_TEN = re.compile(r"(?<=[0-9]) ?[xX] ?(?=10 ?(?:\^|\*\*|[⁰¹²³⁴-⁹⁻]))")
 """A letter for the sign of multiplication: `3 x 10^8`."""
 _DIGIT_OF_ANY_SCRIPT = re.compile(r"(?![0-9])\d")
@@ -455,6 +456,8 @@ def _prepared(text: str) -> str:
     text = _BOLD.sub("", text.replace("\t", " ").replace("\u00a0", " "))
     if "</" in text:
         text = _TYPE_TAG.sub("", text)
+    if "~~" in text:
+        text = _STRUCK_OUT.sub("", text)
     text = _TIMES_TEN.sub(" × ", one_blank(text))
     if "box" in text:
         text = _BARE_BOX.sub(_braced, text)

@@ -18,6 +18,17 @@ _RATIO = re.compile(r"[0-9)}]\s*:\s*[-0-9({\\.]")
 
 _COMPOUND = re.compile("[/·⋅]")
 """What joins the units of a compound one: `km/h`, `kW·h`."""
+_CONGRUENCE = re.compile(
+    r"""
+    (?: (?P<name> [A-Za-z] ) [ ]? (?: \\equiv | ≡ | = ) [ ]? )?
+    (?P<residue> -?[0-9]{1,18} ) [ $]{0,2} \\? [,;:]? [ ]?
+    (?: \\pmod [ ]? \{?
+      | \(? [ ]? \\? (?: text | mathrm )? \{? b? (?: mod | MOD ) \}? [ ~]? )
+    [ ]? (?P<modulus> [0-9]{1,18} ) [ ]? [)}]{0,2}
+    """,
+    re.VERBOSE,
+)
+"""A residue and its modulus: `x \\equiv 3 \\pmod{7}`, `3 (mod 7)`."""
 _BRACED_COMMA = re.compile(r"(?<=[0-9])\{,\}(?=[0-9]{1,2}(?![0-9])|[0-9]{4})")
 """A decimal comma in LaTeX, behind which there are not three digits: `2{,}5`."""
 _EUROPEAN = re.compile(
@@ -84,6 +95,10 @@ def without_algebra(gold: str, answer: str) -> Grade:
     try:
         gold = _BRACED_COMMA.sub(".", gold)
         answer = _BRACED_COMMA.sub(".", answer)
+        gold, answer = gold.replace("{:}", ":"), answer.replace("{:}", ":")
+        is_congruent = same_congruence(gold, answer)
+        if is_congruent is not None:
+            return Grade("correct" if is_congruent else "wrong", "value")
         is_same_day = _is_same_day(gold, answer)
         if is_same_day is not None:
             return Grade("correct" if is_same_day else "wrong", "value")
@@ -177,6 +192,23 @@ def in_one_unit(gold: str, answer: str) -> tuple[str, str, str]:
     return gold_unit.value, _scaled(answer_unit, gold_unit), ""
 
 
+def same_congruence(gold: str, answer: str) -> bool | None:
+    """Return whether two congruences are one; None where the gold is none.
+
+    `x \\equiv 3 \\pmod{7}` is `x = 10 (mod 7)`, and no answer without its modulus.
+    """
+    ours = _CONGRUENCE.fullmatch(" ".join(gold.split()).strip(" .$"))
+    if ours is None:
+        return None
+    theirs = _CONGRUENCE.fullmatch(" ".join(answer.split()).strip(" .$"))
+    if theirs is None or int(ours["modulus"]) == 0:
+        return False
+    modulus = int(ours["modulus"])
+    names = {ours["name"], theirs["name"]} - {None}
+    is_same = (int(ours["residue"]) - int(theirs["residue"])) % modulus == 0
+    return is_same and modulus == int(theirs["modulus"]) and len(names) < 2
+
+
 def _is_same_day(gold: str, answer: str) -> bool | None:
     """Return whether two dates are one; None unless both are dates.
 
@@ -193,11 +225,14 @@ def _is_same_day(gold: str, answer: str) -> bool | None:
 def _one_of_equals(answer: str) -> str:
     """Return the first of two forms of one number: `0.375 or 37.5%` is `0.375`."""
     first, _, second = answer.partition(" or ")
-    if not second or first.endswith(","):
+    if not second:
         return answer
-    value = number(clean(first))
-    is_same = value is not None and value == number(clean(second))
-    return first if is_same else answer
+    value = number(clean(first.rstrip(", ")))
+    if value is None or value != number(clean(second)):
+        return answer
+    # Behind a comma a whole number is rather one of two.
+    is_afterthought = first.endswith(",") and value.denominator == 1
+    return answer if is_afterthought else first.rstrip(", ")
 
 
 def with_decimal_point(gold: str, answer: str) -> str:
@@ -260,6 +295,8 @@ def gold_fault(gold: str) -> str | None:
     """Return why a gold cannot be used, "" if it can; None: only algebra can tell."""
     if len(gold) > MAX_CHARS:
         return f"it holds more than {MAX_CHARS} characters"
+    if read_date(gold) or _CONGRUENCE.fullmatch(" ".join(gold.split()).strip(" .$")):
+        return ""
     text = clean(gold)
     if not text:
         return "it is empty"

@@ -103,6 +103,7 @@ _FURTHER_UNIT = re.compile(
 """What goes on with a quantity in a smaller unit: `24 minutes` behind `2 hours`."""
 _SHILLINGS = re.compile(r"/-(?![0-9A-Za-z])")
 """What ends a sum of rupees: `1,50,000/-`."""
+_EMOTICON = re.compile(r"[:;]-?[DPOp)(](?![A-Za-z0-9])")
 _CLAUSE_OVER = re.compile(r"[ *_\"')]{0,4}(?:[.!?,;\n]|\Z)")
 _NEXT_LINE_CHANGES = re.compile(
     r"\n\s*(?:or\b|million|billion|thousand|percent|%)", re.IGNORECASE
@@ -153,7 +154,8 @@ _GUESSED = re.compile(
 )
 _GOES_ON = re.compile(
     r"""
-    \s* (?: plus | minus | times | less | later | followed | give[ ]or[ ]take
+    \s* (?: plus | minus | times | less (?![ ]than) | later | followed
+          | give[ ]or[ ]take
           | up[ ]to | down[ ]to | through | remainder | rem | together | along
           | as[ ](?: well | is | are ) | of[ ](?: which | whom | these | those )
           | then[ ](?= [-$\\(]{0,2}[0-9] ) )
@@ -318,6 +320,8 @@ class Tail:
             return "unclear", "it is not understood"
         if mark in _STOPS:
             return _STANDS
+        if self._match(_EMOTICON, self.at):
+            return _STANDS
         if mark in _COLONS:
             is_ratio = self._match(_RATIO, self.at)
             return ("unclear", "it is part of a ratio") if is_ratio else _STANDS
@@ -423,8 +427,7 @@ class Tail:
 
     def _behind_bracket(self, mark: str) -> Finding | None:
         closing = ")" if mark == "(" else "]"
-        limit = min(self._limit, self.at + _MAX_NOTE_CHARS)
-        end = self._text.find(closing, self.at, limit)
+        end = self._note_end(mark, closing)
         if end < 0:
             return _STANDS
         note = self._text[self.at + 1 : end]
@@ -439,6 +442,19 @@ class Tail:
         self.at = end + 1
         self._has_note = True
         return None
+
+    def _note_end(self, opening: str, closing: str) -> int:
+        """Return where the bracket that opens here is closed; -1 if nowhere near."""
+        limit = min(self._limit, self.at + _MAX_NOTE_CHARS)
+        depth = 0
+        for at in range(self.at, limit):
+            if self._text[at] == opening:
+                depth += 1
+            elif self._text[at] == closing:
+                depth -= 1
+                if depth == 0:
+                    return at
+        return -1
 
     def _behind_equals(self) -> Finding:
         at = skip(_EQUALS, self._text, self.at, self._limit)

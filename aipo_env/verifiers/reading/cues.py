@@ -86,6 +86,7 @@ _LEAD = re.compile(
           | would[ ]be | has[ ]to[ ]be | can[ ]only[ ]be | becomes
           | (?: comes | came ) (?: [ ]out )? [ ](?: to[ ]be | to | as )
           | turns[ ]out[ ](?: to[ ]be | as ) | turned[ ]out[ ]to[ ]be
+          | (?: stands | remains | holds ) (?= [ ]?[:=] | [ ][-$\\(]{{0,3}}[0-9] ) [:=]?
           | works[ ]out[ ](?: to[ ]be | to | as | at )
           ) (?![A-Za-z])
         | (?P<denial>
@@ -118,7 +119,7 @@ _HEADING_BEGIN = re.compile(
 _LINE_BEGIN = re.compile(
     r"(?:^|\n)[ #>*_=|-]{0,12}(?:(?:final|correct|short) )?\Z", re.IGNORECASE
 )
-_BARE_VALUE = re.compile(r"\.? (?=[-+−]?[0-9.√π(\[])")
+_BARE_VALUE = re.compile(r"\.? (?=[-+−]?[0-9.√π(\[$\\])")
 """What may stand between "Answer" and its value where no verb does: `Answer 42`."""
 _OWN = vocabulary("own")
 """Words before "answer" with which it is the author's own and last one."""
@@ -207,16 +208,20 @@ _COMMENT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What is said of an answer that is none: `the answer is easy to check`."""
-_FOREIGN_NOUNS = (
+_FOREIGN_ANSWERS = (
     *("respuesta", "réponse", "reponse", "antwort", "risposta", "resposta"),
-    *("antwoord", "odpowiedź", "lösung", "solución", "soluzione", "solução"),
-    *("résultat", "ergebnis", "resultado", "risultato", "resultaat", "wynik"),
-    *("svar", "vastaus", "odpověď", "răspuns", "cevap", "yan\u0131t", "jawaban"),
-    *("ответ", "відповідь", "απάντηση", "정답", "답", "đáp án", "đáp số"),
-    *("jibu", "উত্তর", "उत्तर", "సమాధానం", "பதில்", "คำตอบ", "الجواب", "الإجابة"),
-    *("پاسخ", "جواب", "תשובה", "jawapan", "sagot"),
+    *("antwoord", "odpowiedź", "svar", "vastaus", "odpověď", "răspuns", "cevap"),
+    *("yan\u0131t", "jawaban", "jawapan", "sagot", "jibu", "ответ", "відповідь"),
+    *("απάντηση", "정답", "답", "đáp án", "đáp số", "উত্তর", "उत्तर", "సమాధానం"),
+    *("பதில்", "คำตอบ", "الجواب", "الإجابة", "پاسخ", "جواب", "תשובה"),
 )
-"""What an answer, or a result, is called in other languages."""
+"""What an answer is called in other languages."""
+_FOREIGN_RESULTS = (
+    *("lösung", "solución", "soluzione", "solução", "résultat", "ergebnis"),
+    *("resultado", "risultato", "resultaat", "wynik"),
+)
+"""What a result is, which may be one on the way."""
+_FOREIGN_NOUNS = (*_FOREIGN_ANSWERS, *_FOREIGN_RESULTS)
 _FOREIGN_NOUN = "|".join(noun.replace(" ", "[ ]") for noun in _FOREIGN_NOUNS)
 _FOREIGN_BEFORE = r"""
     (?: (?: die | la | le | el | il | a | o | het | de | unsere | notre | nuestra ) [ ]
@@ -243,7 +248,7 @@ _LABEL = re.compile(
     | (?: ^ | \n ) [ >*_#|-]{{0,8}} {_FOREIGN_BEFORE} (?: {_FOREIGN_NOUN} )
       [*_]{{0,3}} [ ] (?=[*_$\\(]{{0,4}}[-−]?[0-9])
     | (?<=[.!?]) [ ] {_FOREIGN_BEFORE} (?: {_FOREIGN_NOUN} ) [ ]?[:\uff1a]
-    | (?: ^ | \n ) [ ]? \#{{4}} (?=[ ]?[^#\s])
+    | (?: ^ | \n | (?<=[.!?]) ) [ ]? \#{{4}} (?=[ ]?[^#\s])
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -315,6 +320,18 @@ _NOT_ANOTHER = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What denies another value behind the right one: `340 euro, non 400`."""
+_FOREIGN_REASON = re.compile(
+    r"""
+    (?: ,[ ] | [ ]\( | [ ] ) (?: porque | pues | ya[ ]que | puesto[ ]que | es[ ]decir
+      | pois | já[ ]que | isto[ ]é | ou[ ]seja | denn | weil | da[ ](?= \w)
+      | das[ ]heißt
+      | d\.[ ]?h\. | car | puisque | parce[ ]que | c['’]est-à-dire | soit[ ]
+      | perché | poiché | cioè | ossia | omdat | want[ ] | ponieważ | bo[ ]
+      | потому | так[ ]как | то[ ]есть | поскольку | çünkü ) (?!\w)
+    | [\uff0c,]? (?: 因为 | 因為 | 由于 | 即 | なぜなら | 왜냐 )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 _AND_SO = re.compile(
     r"\b(?:und (?:damit|somit|also)|et donc|y por (?:lo )?tanto|e (?:portanto|quindi)"
     r"|por lo tanto)\b",
@@ -478,15 +495,30 @@ def _behind_label(text: str, start: int, end: int, limit: int) -> Mark | None:
     line_at = skip(_LINE_BREAK, text, end, limit)
     line_end = text.find("\n", line_at, limit)
     line_end = limit if line_end < 0 else line_end
-    if _DIGIT.search(text, line_end, limit):
-        return None
-    said = read_whole_line(text, end, limit)
     folded = text[start:end].lower()
+    is_answer = any(noun in folded for noun in _FOREIGN_ANSWERS)
+    if not is_answer and _DIGIT.search(text, line_end, limit):
+        return None
     if not any(noun in folded for noun in _FOREIGN_NOUNS):
-        return Mark(start, said)
+        return Mark(start, read_whole_line(text, end, limit))
+    said = read_whole_line(text, end, _value_end(text, line_at, line_end, limit))
     if said.kind == "nothing":
         said = _only_number(text, line_at, line_end)
     return Mark(start, _with_decimal_point(said))
+
+
+def _value_end(text: str, at: int, line_end: int, limit: int) -> int:
+    """Return where a reason or an explanation in another language begins.
+
+    Without one, values may go on in the next lines, up to the limit.
+    """
+    reason = _FOREIGN_REASON.search(text, at, line_end)
+    if reason is None:
+        return limit
+    before = text[at : reason.start()]
+    # Within brackets it is none of the sentence's.
+    is_inside = before.count("(") > before.count(")")
+    return limit if is_inside else reason.start()
 
 
 def _in_english(number: re.Match[str]) -> str:
@@ -528,6 +560,7 @@ def _behind_foreign_statement(
     before = _before(text, start)
     denial = _NOT_ANOTHER.search(text, end, line_end)
     line_end = denial.start() if denial else line_end
+    line_end = _value_end(text, end, line_end, line_end)
     clause = _AND_SO.sub(" ", _CLAUSE_BEGIN.split(before)[-1])
     if _FOREIGN_HEDGE.search(clause) or _FOREIGN_HEDGE.search(text, end, line_end):
         return None

@@ -129,7 +129,14 @@ _ELSEWHERE = r"""
     (?: 不对 | 不對 | 错了 | 錯了 | 等等 | 等一下 | 应该是 | 應該是 | 更正
       | いや | 違 | 間違 | 訂正 | 아니 | 잠깐 | 틀렸
       | perdón | mejor[ ]dicho | pardon | plutôt | falsch | quatsch | scusa | desculpe
-      | нет (?!\w) | ошиб )
+      | нет (?!\w) | ошиб | moment (?=[ ]?[,!.]) | attendez | espera | aspetta | wacht
+      | czekaj | подожди | стоп )
+    | \b (?: stimmt[ ]nicht | klopt[ ]niet | (?: ist | war )[ ](?: \w{1,10}[ ])?falsch
+      | verrechnet | mich[ ]geirrt | trompée? | c['’]est[ ]faux | est[ ]fausse?
+      | n['’]est[ ]pas[ ](?: correcte? | juste | bonne? ) | me[ ]equivoqu[eé]
+      | está[ ](?: mal | errad[oa] ) | no[ ]es[ ]correct[oa] | enganei | errei
+      | è[ ]sbagliat[oa] | ho[ ]sbagliato | неверн\w{1,3} | неправильн\w{1,3} ) \b
+    | 不正确 | 不正確 | 重新 | 错误 | 錯誤 | 잘못
 """
 """`不对`, `違います`, `falsch`: the same in other languages."""
 _TAKEN_BACK = re.compile(

@@ -216,6 +216,8 @@ _LEADING = re.compile(
     \s* (?: since | because | as | if | when | for | with | given | after | where | by
           | from | in | assuming | using | let )
     [ ] [^,]{0,200} , \s
+  | \s* (?: after | in | within | for | on | by | at | every ) [ ] [$]? [0-9.]{1,9} [$]?
+    [ ] [a-z]{1,20} [ ] (?= (?: the | she | he | it | they | we | there | you ) [ ] )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -224,6 +226,7 @@ _LINK = re.compile(
     r"""
       \b (?: is | are | was | were | equals? | be | becomes? | gives? | yields? | gets?
            | got | obtains? | find | found | have | has | totals? | makes? | leaves?
+           | holds? | with[ ](?: an? [ ] )? probability (?:[ ]of)?
            | leaving | contains? | needs? | costs? | it['’]s | that['’]s )
       (?![A-Za-z'’])
     | =
@@ -301,6 +304,11 @@ _IN_WORDS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """A number in words before the same in digits: `forty-two (42)`."""
+_NO_IDEA = re.compile(
+    r"(?:i have )?no idea|(?:i am |i'm )?(?:not sure|unsure)|idk|n/a|tbd"
+    r"|i (?:do not|don['’]t) know|no clue|(?:i )?give up",
+    re.IGNORECASE,
+)
 _REASON = re.compile(r",?\s(?:because|since)(?![a-z])", re.IGNORECASE)
 _CODE = re.compile(
     r"(?<!\\)\b(?!(?:arc)?(?:sin|cos|tan|log|ln|sqrt|exp)\b)[A-Za-z_]{3,}\("
@@ -677,6 +685,8 @@ def _in_words(sentence: str, end: int) -> Said:
     filler = _FILLER.match(f"{clause} ")
     if filler and filler.end() < len(clause):
         clause = clause[filler.end() :].strip(_EDGES)
+    if _NO_IDEA.fullmatch(clause):
+        return Said("unclear", clause, end, "it names no value")
     words = {word.lower() for word in _WORDS.findall(clause)}
     is_name = 0 < len(words) <= _MAX_ANSWER_WORDS and words.isdisjoint(_NO_ANSWERS)
     if not is_name:
