@@ -1,0 +1,90 @@
+"""An environment's tasks as the dataset that verl reads."""
+
+from pathlib import Path
+
+from datasets import Dataset
+
+from aipo_env import (
+    ConfigError,
+    Environment,
+    EnvironmentSpec,
+    Scenario,
+    Split,
+    build_scenario,
+)
+from aipo_learner.integrations.verl.arguments import MODE
+
+_FILES: dict[Split, str] = {"train": "train.parquet", "test": "test.parquet"}
+
+
+def write_tasks(
+    environment: EnvironmentSpec,
+    folder: str | Path,
+    *,
+    num_train: int | None = None,
+    num_test: int | None = None,
+) -> tuple[Path, Path]:
+    """Write `train.parquet` and `test.parquet`: a row for each task of an environment.
+
+    A row has what verl asks for: the prompt of deployment, by whose length verl may
+    leave tasks out, and the agent loop's name. What is played says its `extra_info`:
+    `split`, `index` and `task_id`, of the environment that the run must name again.
+
+    Args:
+        environment: What is played.
+        folder: Where the files are put; it is made.
+        num_train: How many tasks; None: all of a source that has an end.
+        num_test: As `num_train`, of those that are validated.
+
+    Returns:
+        The paths of both files.
+
+    Raises:
+        ConfigError: A number is missing, or larger than there are tasks.
+    """
+    played = Environment.of(environment)
+    scenario = build_scenario(played)
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    numbers: dict[Split, int | None] = {"train": num_train, "test": num_test}
+    paths = []
+    for split, file in _FILES.items():
+        rows = [
+            _task_row(scenario, split, index) | {"data_source": played.name}
+            for index in range(_num_tasks(scenario, split, numbers[split]))
+        ]
+        Dataset.from_list(rows).to_parquet(out / file)
+        paths.append(out / file)
+    train, test = paths
+    return train, test
+
+
+def _num_tasks(scenario: Scenario, split: Split, wanted: int | None) -> int:
+    available = scenario.source.num_tasks(split)
+    if wanted is None:
+        wanted = available
+    if wanted is None:
+        raise ConfigError(
+            f"num_{split}: the tasks of the split {split!r} have no end. Say how many."
+        )
+    if wanted < 1 or (available is not None and wanted > available):
+        raise ConfigError(
+            f"num_{split}={wanted}: the split {split!r} has"
+            f" {'no end of' if available is None else available} tasks; use 1 or more,"
+            " and no more than there are."
+        )
+    return wanted
+
+
+def _task_row(scenario: Scenario, split: Split, index: int) -> dict[str, object]:
+    task = scenario.source.task(split, index)
+    messages = scenario.session(task, aided=False).open()
+    return {
+        "prompt": [
+            {"role": message.role, "content": message.content} for message in messages
+        ],
+        "agent_name": MODE,
+        # The truth stays with the environment's verifier.
+        "reward_model": {"style": "rule", "ground_truth": ""},
+        "extra_info": {"split": split, "index": index, "task_id": task.id},
+    }
