@@ -1,5 +1,6 @@
 """Episodes of our environments as verl's agent loop, with the author of each token."""
 
+import logging
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,6 +42,7 @@ from aipo_learner.rollout.waves import play_wave
 from aipo_learner.samplers.generate import GenerateVoices
 from aipo_learner.samplers.vllm.engine import PLAIN_SAMPLING
 
+_log = logging.getLogger("aipo_learner")
 EPISODE = "aipo_episode"
 """Among verl's extra fields: the episode, pickled."""
 FAILURE = "aipo_failure"
@@ -84,7 +86,12 @@ class AipoAgentLoop(AgentLoopBase):
     """
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+        try:
+            super().__init__(**arguments)
+        except ValueError:
+            # verl's own way from messages to tokens wants the tokens of the model's
+            # family; it is not used.
+            super().__init__(**arguments | {"hf_model_type": None})
         mode = self.config.trainer.v1.trainer_mode
         if mode != MODE:
             raise ConfigError(
@@ -115,7 +122,10 @@ class AipoAgentLoop(AgentLoopBase):
         except Exception as error:
             if not is_trained:
                 raise
-            return _failed(f"{type(error).__name__}: {error}", self.tokenizer, step)
+            # The trainer says it as well, and knows no traceback.
+            _log.error("a rollout could not be played", exc_info=error)
+            failure = f"{type(error).__name__}: {error}"
+            return _failed(failure, self.tokenizer.eos_token_id, step)
         if episode.reward is None and not is_trained:
             reason = episode.verdict.reason if episode.verdict else ""
             raise DataError(
@@ -140,7 +150,7 @@ class AipoAgentLoop(AgentLoopBase):
                 f"the dataset's row {index} of split {split!r} is task"
                 f" {task_row['task_id']!r}, and that of the environment"
                 f" {settings.environment.name!r} is {task.id!r}. Write the tasks of"
-                " this environment: write_tasks."
+                " this environment, with this seed: write_tasks."
             )
         seed = settings.seed
         if not is_trained:
@@ -255,9 +265,8 @@ def _played(
     )
 
 
-def _failed(failure: str, tokenizer: Any, step: int) -> AuthoredOutput:
+def _failed(failure: str, token_id: int, step: int) -> AuthoredOutput:
     """Return what was raised in the place of an episode, with nothing to train on."""
-    token_id = tokenizer.eos_token_id
     nothing = torch.zeros(1, dtype=torch.int64)
     return AuthoredOutput(
         prompt_ids=[token_id],
@@ -265,6 +274,7 @@ def _failed(failure: str, tokenizer: Any, step: int) -> AuthoredOutput:
         response_mask=[0],
         response_logprobs=[0.0],
         reward_score=0.0,
+        num_turns=0,
         metrics=AgentLoopMetrics(),
         extra_fields={
             FAILURE: failure,

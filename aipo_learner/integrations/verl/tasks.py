@@ -23,18 +23,20 @@ def write_tasks(
     *,
     num_train: int | None = None,
     num_test: int | None = None,
+    seed: int = 0,
 ) -> tuple[Path, Path]:
     """Write `train.parquet` and `test.parquet`: a row for each task of an environment.
 
     A row has what verl asks for: the prompt of deployment, by whose length verl may
     leave tasks out, and the agent loop's name. What is played says its `extra_info`:
-    `split`, `index` and `task_id`, of the environment that the run must name again.
+    `split`, `index` and `task_id`, of the environment and the seed that the run must name again.
 
     Args:
         environment: What is played.
         folder: Where the files are put; it is made.
         num_train: How many tasks; None: all of a source that has an end.
         num_test: As `num_train`, of those that are validated.
+        seed: Of the run, of which tasks that are made depend, as those of toys.
 
     Returns:
         The paths of both files.
@@ -43,7 +45,7 @@ def write_tasks(
         ConfigError: A number is missing, or larger than there are tasks.
     """
     played = Environment.of(environment)
-    scenario = build_scenario(played)
+    scenario = build_scenario(played, seed=seed)
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     numbers: dict[Split, int | None] = {"train": num_train, "test": num_test}

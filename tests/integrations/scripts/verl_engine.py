@@ -1,7 +1,8 @@
-"""verl's own worker around its FSDP2 engine, in the process that asks for it."""
+"""verl in one process: its configuration, and its own worker around its FSDP2 engine."""
 
 import os
 import socket
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,43 @@ def prepare() -> None:
     alone = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_PORT": port}
     for name, value in {**alone, "MASTER_ADDR": "127.0.0.1"}.items():
         os.environ.setdefault(name, str(value))
+
+
+def not_a_number(task: Any, answer: str) -> float:
+    """Stand for a reward function that fails."""
+    return float("nan")
+
+
+_seen: Counter[str] = Counter()
+
+
+def exact(task: Any, answer: str) -> float:
+    """Return 1 for the right answer; a number that is none for one of task 1's."""
+    _seen[task.id] += 1
+    if task.id == "toy-0-train-1" and _seen[task.id] == 2:
+        return float("nan")
+    return float(f"boxed{{{task.answer}}}" in answer)
+
+
+def verl_config(policy: Path | str, *overrides: str) -> Any:
+    """Return verl's configuration, as its command line makes it.
+
+    Args:
+        policy: The policy's folder.
+        overrides: What stands on the command line beside the least that a run needs.
+    """
+    import verl
+    from hydra import compose, initialize_config_dir
+
+    least = [
+        "trainer.v1.trainer_mode=aipo",
+        "algorithm.adv_estimator=grpo",
+        "actor_rollout_ref.rollout.name=vllm",
+        f"actor_rollout_ref.model.path={policy}",
+    ]
+    folder = Path(verl.__file__).parent / "trainer" / "config"
+    with initialize_config_dir(str(folder), version_base=None):
+        return compose("ppo_trainer", overrides=[*least, *overrides])
 
 
 def engine_worker(
