@@ -35,6 +35,7 @@ EXTRAS: dict[str, Extra] = {
     "ray": Extra(("ray",), "aipo train --ray"),
     "trl": Extra(("trl",), "AipoGRPOTrainer, in Python"),
     "verifiers": Extra(("verifiers",), "vf-eval aipo_verifiers"),
+    "verl": Extra(("verl",), "the trainer and agent loop aipo of verl"),
 }
 """By name, as in pyproject.toml; that of tests and checks, dev, is left out."""
 EXTRA_OF = {

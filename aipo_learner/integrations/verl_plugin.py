@@ -11,4 +11,6 @@ try:
     import aipo_learner.integrations.verl  # noqa: F401
 except Exception as error:
     # verl would only say so to whoever debugs it, and not know the names later.
-    _log.warning("verl is left without the trainer and the agent loop 'aipo': %s", error)
+    _log.warning(
+        "verl is left without the trainer and the agent loop 'aipo': %s", error
+    )

@@ -3,7 +3,7 @@
 from aipo_learner.integrations.engine import check_engine
 
 VERL_VERSIONS = ">=0.9.1,<0.10"
-"""Those whose inside the trainer knows: it overrides methods that verl calls private."""
+"""Those whose inside the trainer knows: it overrides what verl calls private."""
 
 check_engine("verl", VERL_VERSIONS)
 

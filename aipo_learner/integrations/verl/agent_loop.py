@@ -288,4 +288,3 @@ def _failed(failure: str, token_id: int, step: int) -> AuthoredOutput:
             "is_rewritten": nothing,
         },
     )
-

@@ -65,11 +65,15 @@ _REQUIRED: dict[str, tuple[tuple[Any, ...], str]] = {
     "algorithm.rollout_correction.rollout_rs": ((None,), _SAMPLER_RATIO),
     "algorithm.rollout_correction.bypass_mode": ((False,), _SAMPLER_RATIO),
     "critic.enable": ((None, False), "there is no critic"),
+    "data.apply_chat_template_kwargs": (({},), "set the tokenizer's template"),
     "data.gen_batch_size": ((None,), "a step plays data.train_batch_size groups"),
     "distillation.enabled": ((False,), _OBJECTIVE),
     "reward.reward_model.enable": ((False,), _VERDICT),
     "reward.custom_reward_function.path": ((None, ""), _VERDICT),
-    f"{_ACTOR}.strategy": (("fsdp", "fsdp2"), "the loss is written for these engines"),
+    f"{_ACTOR}.strategy": (
+        ("fsdp", "fsdp2"),
+        "its loss was compared in these alone",
+    ),
     f"{_ACTOR}.clip_ratio": ((0.2,), _CLIP),
     f"{_ACTOR}.clip_ratio_low": ((0.2,), _CLIP),
     f"{_ACTOR}.clip_ratio_high": ((0.2,), _CLIP),
@@ -83,16 +87,20 @@ _REQUIRED: dict[str, tuple[tuple[Any, ...], str]] = {
         f"{SECTION}.objective.max_policy_tokens is what dr_grpo divides by",
     ),
     f"{_ACTOR}.policy_loss.loss_mode": (("vanilla",), _OBJECTIVE),
-    f"{_ACTOR}.entropy_coeff": ((0,), f"{SECTION}.objective.entropy_coef is the bonus"),
+    f"{_ACTOR}.entropy_coeff": ((0,), "objective.entropy_coef is the bonus"),
     f"{_ACTOR}.kl_loss_type": (("low_var_kl",), _OBJECTIVE),
-    f"{_ACTOR}.use_prefix_grouper": ((False,), "rows of a group differ in their prompts"),
-    f"{_ROLLOUT}.name": (("vllm",), "its arguments of sampling are written"),
-    f"{_ROLLOUT}.top_p": ((1, 1.0), _WHOLE_VOCABULARY),
+    f"{_ACTOR}.use_prefix_grouper": (
+        (False,),
+        "prompts of a group differ",
+    ),
+    f"{_ROLLOUT}.name": (("vllm",), "turns are asked for in its words"),
+    f"{_ROLLOUT}.top_p": ((1,), _WHOLE_VOCABULARY),
     f"{_ROLLOUT}.top_k": ((-1,), _WHOLE_VOCABULARY),
-    f"{_ROLLOUT}.repetition_penalty": ((None, 1.0), _WHOLE_VOCABULARY),
+    f"{_ROLLOUT}.val_kwargs.top_p": ((1,), _WHOLE_VOCABULARY),
+    f"{_ROLLOUT}.val_kwargs.top_k": ((-1,), _WHOLE_VOCABULARY),
     f"{_ROLLOUT}.do_sample": ((True,), "rollouts of a task are to differ"),
     f"{_ROLLOUT}.ignore_eos": ((False,), "a turn has an end"),
-    f"{_ROLLOUT}.calculate_log_probs": ((True,), _SAMPLER_RATIO),
+    f"{_ROLLOUT}.calculate_log_probs": ((True,), "sampler_ratio weighs by them"),
     f"{_ROLLOUT}.logprobs_mode": (
         ("processed_logprobs",),
         "log-probabilities are those at the temperature of the draws",
@@ -112,11 +120,11 @@ that is not there at all is none that verl would follow.
 
 
 def check_verl_config(config: DictConfig) -> None:
-    """Raise ConfigError for settings of verl's that would say one thing and do another."""
+    """Raise ConfigError for settings of verl's that would not do what they say."""
     for name, (valid, reason) in _REQUIRED.items():
         value = OmegaConf.select(config, name, default=valid[0])
         if value not in valid:
-            choice = " or ".join(_shown(one) for one in valid)
+            choice = " or ".join(map(_shown, filter(_is_shown, valid)))
             raise ConfigError(
                 f"{name}={value!r} is not for the trainer {MODE!r}: {reason}. Set it to"
                 f" {choice}."
@@ -126,7 +134,12 @@ def check_verl_config(config: DictConfig) -> None:
 
 def _shown(value: Any) -> str:
     """Return a value as verl's command line takes it."""
-    return "null" if value is None else str(value) or "''"
+    return "null" if value is None else str(value)
+
+
+def _is_shown(value: Any) -> bool:
+    """Return whether a value is told of: "" is what null is as well."""
+    return value != ""
 
 
 def _check_reference(config: DictConfig, objective: ObjectiveConfig) -> None:
@@ -192,7 +205,7 @@ def _section(config: DictConfig) -> dict[str, Any]:
     if section is None:
         return {}
     if not isinstance(section, DictConfig):
-        raise ConfigError(f"{SECTION}={section!r}: settings stand in it by their names.")
+        raise ConfigError(f"{SECTION}={section!r}: settings stand in it by name.")
     return cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))
 
 
@@ -214,7 +227,7 @@ def _known(section: Mapping[str, Any]) -> dict[str, Any]:
 def _check_names(given: Any, where: str, names: Sequence[str]) -> None:
     """Raise ConfigError for a setting that there is not."""
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{where}={given!r}: settings stand in it by their names.")
+        raise ConfigError(f"{where}={given!r}: settings stand in it by name.")
     for name in given:
         if name not in names:
             raise ConfigError(

@@ -29,7 +29,8 @@ def write_tasks(
 
     A row has what verl asks for: the prompt of deployment, by whose length verl may
     leave tasks out, and the agent loop's name. What is played says its `extra_info`:
-    `split`, `index` and `task_id`, of the environment and the seed that the run must name again.
+    `split`, `index` and `task_id`, of the environment and the seed that the run must
+    name again.
 
     Args:
         environment: What is played.
@@ -70,10 +71,10 @@ def _num_tasks(scenario: Scenario, split: Split, wanted: int | None) -> int:
             f"num_{split}: the tasks of the split {split!r} have no end. Say how many."
         )
     if wanted < 1 or (available is not None and wanted > available):
+        limit = "" if available is None else f", and at most its {available} tasks"
         raise ConfigError(
-            f"num_{split}={wanted}: the split {split!r} has"
-            f" {'no end of' if available is None else available} tasks; use 1 or more,"
-            " and no more than there are."
+            f"num_{split}={wanted}: a file has 1 task or more of the split"
+            f" {split!r}{limit}."
         )
     return wanted
 

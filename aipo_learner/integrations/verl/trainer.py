@@ -34,7 +34,7 @@ from aipo_learner.integrations.verl.rows import row_fields
 from aipo_learner.learn.agent_free_rows import agent_free_rows
 from aipo_learner.learn.episode_metrics import episode_metrics
 from aipo_learner.learn.idle import what_to_do, why_idle
-from aipo_learner.learn.metrics import merge_metrics, summarize
+from aipo_learner.learn.metrics import Metrics, merge_metrics, summarize
 from aipo_learner.learn.objective import agent_normalizer, policy_normalizer
 from aipo_learner.learn.rewards import step_reward
 from aipo_learner.learn.rows import Row, collate
@@ -98,8 +98,8 @@ class AipoVerlTrainer(PPOTrainerSync):
             raise ConfigError(
                 f"actor_rollout_ref.rollout: its servers hold {room} tokens, and an"
                 f" episode may have the rules' max_context_tokens={needed}. Set"
-                " max_model_len (or data.max_prompt_length and data.max_response_length)"
-                " to as many, or the environment's rules to fewer."
+                " max_model_len, or data.max_prompt_length and .max_response_length, to"
+                " as many, or the environment's rules to fewer."
             )
 
     def _setup(self) -> None:
@@ -245,7 +245,9 @@ class AipoVerlTrainer(PPOTrainerSync):
             tq.kv_batch_get(keys=[keys[0]], partition_id=batch.partition_id)[0].items()
         )
         uid = _uid(keys[0])
-        new_keys = [f"{uid}_{len(keys) + number}_0" for number in range(len(agent_free))]
+        new_keys = [
+            f"{uid}_{len(keys) + number}_0" for number in range(len(agent_free))
+        ]
         new_fields = [self._row_of(row, template) for row in agent_free]
         new_tags = [_tag_of(made, tags[keys[0]]) for made in new_fields]
         _put(batch, new_keys, new_fields, new_tags)
@@ -275,9 +277,7 @@ class AipoVerlTrainer(PPOTrainerSync):
         """Return the batch: its rows have advantages."""
         return batch
 
-    def _update_actor(
-        self, batch: KVBatchMeta, metrics: dict[str, Any]
-    ) -> KVBatchMeta:
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         """Have the optimiser make the steps of the batch."""
         if not self._num_rows:
             return batch
@@ -308,7 +308,7 @@ class AipoVerlTrainer(PPOTrainerSync):
 
     def _summary(self, told: dict[str, list[float]]) -> dict[str, float]:
         """Return means and shares of metrics that come as sums, of each microbatch."""
-        merged = {}
+        merged: Metrics = {}
         for name, values in told.items():
             name = name.removeprefix(_OUR_METRICS)
             merged |= merge_metrics([{name: torch.tensor(value)} for value in values])
@@ -330,7 +330,8 @@ def _num_updates(config: DictConfig) -> int:
     if num_groups % groups_per_update:
         raise ConfigError(
             f"data.train_batch_size={num_groups}: actor_rollout_ref.actor."
-            f"ppo_mini_batch_size={groups_per_update} must divide it. Both count groups."
+            f"ppo_mini_batch_size={groups_per_update} must divide it: both count"
+            " groups."
         )
     return int(num_groups // groups_per_update)
 

@@ -4,7 +4,6 @@ verl imports it by VERL_USE_EXTERNAL_MODULES, which the scripts set.
 """
 
 import contextlib
-import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +16,14 @@ def _nothing(*told: Any, **others: Any) -> int:
     return 0
 
 
+_CALLS = (
+    *("max_memory_allocated", "max_memory_reserved", "memory_allocated"),
+    *("memory_reserved", "current_device", "empty_cache", "synchronize"),
+    *("reset_peak_memory_stats", "set_device", "manual_seed_all"),
+)
+"""Of a module such as torch.cuda, where there is nothing to do."""
+
+
 @PlatformRegistry.register(platform="cpu")
 class CPUPlatform(PlatformBase):
     """What verl asks of a device, of a machine that has none."""
@@ -24,14 +31,7 @@ class CPUPlatform(PlatformBase):
     device_name = "cpu"
     vendor_name = "cpu"
     device_module = SimpleNamespace(
-        **{
-            name: _nothing
-            for name in (
-                *("max_memory_allocated", "max_memory_reserved", "memory_allocated"),
-                *("memory_reserved", "current_device", "empty_cache", "synchronize"),
-                *("reset_peak_memory_stats", "set_device", "manual_seed_all"),
-            )
-        },
+        **dict.fromkeys(_CALLS, _nothing),
         manual_seed=torch.manual_seed,
         is_available=lambda: True,
         device_count=lambda: 1,
@@ -54,6 +54,3 @@ class CPUPlatform(PlatformBase):
     def current_device(self) -> str:  # type: ignore[override]
         """Return what verl moves tensors to."""
         return "cpu"
-
-
-os.environ.setdefault("MASTER_ADDR", "127.0.0.1")

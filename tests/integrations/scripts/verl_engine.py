@@ -1,4 +1,4 @@
-"""verl in one process: its configuration, and its own worker around its FSDP2 engine."""
+"""verl in one process: its configuration, and its worker around its FSDP2 engine."""
 
 import os
 import socket

@@ -143,9 +143,7 @@ async def main() -> None:
         "policy": written(aided, "response_mask"),
         "agent": written(aided, "agent_mask"),
         "prompt_ends_before_the_policy": aided["response_mask"][0].item(),
-        "rewards": [
-            kept["rm_scores"].sum().item() for kept in (aided, alone, wrong)
-        ],
+        "rewards": [kept["rm_scores"].sum().item() for kept in (aided, alone, wrong)],
         "reward_at_the_end": aided["rm_scores"][-1].item(),
         "agent_alone": alone["agent_mask"].sum().item(),
         "sampled": sorted(set(aided["rollout_log_probs"].tolist())),

@@ -1,6 +1,7 @@
-"""AipoVerlTrainer's own steps, in one process: its queue, replay buffer, agent loop
-worker and FSDP2 engine are verl's own. What stands in is the tiny policy for the rollout
-servers, and one process for Ray's groups of workers.
+"""AipoVerlTrainer's own steps, in one process.
+
+Its queue, replay buffer, agent loop worker and FSDP2 engine are verl's own. What stands
+in is the tiny policy for the rollout servers, and one process for Ray's groups.
 """
 
 import asyncio
@@ -24,11 +25,7 @@ import ray  # noqa: E402
 import torch  # noqa: E402
 import transfer_queue as tq  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
-from verl.trainer.ppo.v1 import (  # noqa: E402
-    AgentLoopWorkerTQ,
-    PPOTrainerSync,
-    get_trainer_cls,
-)
+from verl.trainer.ppo.v1 import AgentLoopWorkerTQ, PPOTrainerSync  # noqa: E402
 
 from aipo_env import Episode  # noqa: E402
 from aipo_learner import load_policy, policy_folder, training_rows  # noqa: E402
@@ -40,6 +37,8 @@ from aipo_learner.learn.agent_free_rows import agent_free_rows  # noqa: E402
 POLICY = policy_folder("tiny")
 NUM_GROUPS, GROUP_SIZE = 6, 4
 NUM_STEPS = 2
+MICROBATCH = 5
+"""Rows of a pass, of which no step has a multiple."""
 FAILED, LOST = "toy-0-train-1", "toy-0-train-2"
 """Tasks: of the one, a rollout has no verdict; of the other, verl loses a rollout."""
 ROWS = ("responses", "response_mask", "agent_mask", "advantages", "is_rewritten")
@@ -139,16 +138,20 @@ class Weights:
 class Watched(AipoVerlTrainer):
     """Keeps the episodes of each step, and the rows that were made of them."""
 
-    seen: list[tuple[list[Episode], dict[str, Any]]]
-
     def _with_rows(self, batch: Any, metrics: Any) -> Any:
         data = tq.kv_batch_get(
             keys=batch.keys, partition_id="train", select_fields=["extra_fields"]
         )
-        self.episodes = [pickle.loads(extra[EPISODE]) for extra in data["extra_fields"]]
+        self.episodes = [
+            pickle.loads(extra[EPISODE])
+            for extra in data["extra_fields"]
+            if EPISODE in extra
+        ]
         return super()._with_rows(batch, metrics)
 
     def _update_actor(self, batch: Any, metrics: Any) -> Any:
+        if not self._num_rows:
+            return super()._update_actor(batch, metrics)
         data = tq.kv_batch_get(keys=batch.keys, partition_id="train")
         rows = [
             {name: data[name][place].tolist() for name in ROWS}
@@ -160,7 +163,9 @@ class Watched(AipoVerlTrainer):
         return made
 
 
-def trainer_of(servers: Servers, folder: Path, *overrides: str) -> Watched:
+def trainer_of(
+    servers: Servers, folder: Path, *overrides: str, lr: float = 1e-3
+) -> Watched:
     """Return a trainer whose parts are here."""
     config = verl_engine.verl_config(
         POLICY,
@@ -171,8 +176,8 @@ def trainer_of(servers: Servers, folder: Path, *overrides: str) -> Watched:
         "data.dataloader_num_workers=0",
         f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
         f"actor_rollout_ref.actor.ppo_mini_batch_size={NUM_GROUPS}",
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2",
-        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=2",
+        f"actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu={MICROBATCH}",
+        f"actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu={MICROBATCH}",
         f"trainer.total_training_steps={NUM_STEPS}",
         "trainer.n_gpus_per_node=1",
         "trainer.resume_mode=disable",
@@ -191,7 +196,7 @@ def trainer_of(servers: Servers, folder: Path, *overrides: str) -> Watched:
         trainer._init_dataloader()
         trainer._init_dump_executor()
         trainer.resource_pool_manager = SimpleNamespace(get_n_gpus=lambda: 1)
-        worker = verl_engine.engine_worker(POLICY, micro_batch_size=2, lr=1e-3)
+        worker = verl_engine.engine_worker(POLICY, micro_batch_size=MICROBATCH, lr=lr)
         trainer.actor_rollout_wg = Workers(worker)
         trainer.reward_loop_manager = SimpleNamespace(reward_loop_worker_handles=[])
         trainer.checkpoint_manager = Weights(trainer, servers)
@@ -262,6 +267,45 @@ def _text(
     return f"{token_ids} {policy} {agent} {advantage:.5f} {is_rewritten}"
 
 
+def step(trainer: Watched, rollouts: Rollouts, number: int = 1) -> dict[str, Any]:
+    """Return the metrics of a step."""
+    trainer.agent_loop_manager = rollouts
+    trainer.global_steps = number
+    trainer.curr_step_profile = False
+    trainer.timing_raw = {}
+    metrics: dict[str, Any] = {}
+    trainer.step(metrics, trainer.timing_raw)
+    return metrics
+
+
+def refusal(trainer: Watched, rollouts: Rollouts, number: int = 1) -> str:
+    try:
+        step(trainer, rollouts, number)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "none"
+
+
+def report(trainer: Watched, place: int) -> dict[str, Any]:
+    """Return what a step was trained on."""
+    episodes, rows = trainer.seen[place]
+    seen, num_padding = seen_rows(rows)
+    told = trainer.told[place]
+    return {
+        "num_episodes": len(episodes),
+        "num_rows": sum(seen.values()),
+        "num_padding": num_padding,
+        "agent_free": sum(text.endswith(" 1") for text in seen.elements()),
+        "as_aipo_train": seen == expected_rows(trainer, episodes),
+        "partial": told["aipo/groups/partial"],
+        "rows": told["aipo/rows"],
+        "aided": told["aipo/success/aided"],
+        "kl_sampler": told["aipo/kl_sampler"],
+        "loss": told["aipo/loss"] - told["actor/loss"],
+        "agent_tokens": told["aipo/agent_tokens"],
+    }
+
+
 def main() -> None:
     folder = Path(tempfile.mkdtemp())
     log = folder / "log.jsonl"
@@ -277,44 +321,45 @@ def main() -> None:
     )
     tq.init(queue)
     rollouts = Rollouts(trainer.config, servers)
+    before = {name: weight.clone() for name, weight in servers.model.named_parameters()}
     trainer.fit(rollouts)
-    told: dict[str, Any] = {"steps": []}
-    for (episodes, rows), metrics in zip(trainer.seen, trainer.told, strict=True):
-        seen, num_padding = seen_rows(rows)
-        expected = expected_rows(trainer, episodes)
-        told["steps"].append(
-            {
-                "num_episodes": len(episodes),
-                "num_rows": sum(seen.values()),
-                "num_padding": num_padding,
-                "agent_free": sum(text.endswith(" 1") for text in seen.elements()),
-                "as_aipo_train": seen == expected,
-                "metrics": {
-                    name.removeprefix("aipo/"): value
-                    for name, value in metrics.items()
-                    if name.startswith("aipo/")
-                },
-            }
+    told: dict[str, Any] = {
+        "steps": [report(trainer, place) for place in range(NUM_STEPS)],
+        "has_learned": any(
+            not torch.equal(weight, before[name])
+            for name, weight in servers.model.named_parameters()
+        ),
+        "left_in_queue": sum(len(keys) for keys in tq.kv_list().values()),
+    }
+    lines = [json.loads(line)["data"] for line in log.read_text().splitlines()]
+    told["validated"] = [
+        name for name in lines[0] if name.startswith("val-core") and "acc" in name
+    ]
+    told["logged"] = [line.get("aipo/success/unaided") for line in lines]
+    # One optimiser step, and two of half a batch each, which change nothing.
+    told["losses"] = []
+    for num_groups in (NUM_GROUPS, NUM_GROUPS // 2):
+        still = trainer_of(
+            servers,
+            folder,
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={num_groups}",
+            lr=0.0,
         )
-    told["left_in_queue"] = tq.kv_list()
-    told["log"] = [json.loads(line) for line in log.read_text().splitlines()]
-    # Two optimiser steps of half a batch each.
-    half = trainer_of(
-        servers, folder, f"actor_rollout_ref.actor.ppo_mini_batch_size={NUM_GROUPS // 2}"
+        metrics = step(still, Rollouts(still.config, servers))
+        told["losses"].append(metrics["aipo/loss"])
+        told["num_padding_in_steps"] = seen_rows(still.seen[0][1])[1]
+    idle = trainer_of(
+        servers,
+        folder,
+        "+trainer.v1.aipo.environment.agents=none",
+        "+trainer.v1.aipo.stop_after_idle_steps=2",
     )
-    half.agent_loop_manager = rollouts
-    half.global_steps = 1
-    half.curr_step_profile = False
-    metrics: dict[str, Any] = {}
-    half.step(metrics, {})
-    _, rows = half.seen[0]
-    told["in_two_steps"] = [len(rows) % 4, len(metrics) > 0]
-    told["grad_norms"] = metrics["actor/grad_norm"] > 0
+    alone = Rollouts(idle.config, servers)
+    metrics = step(idle, alone)
+    told["idle"] = [metrics["aipo/rows"], "actor/grad_norm" in metrics]
+    told["stopped"] = refusal(idle, alone, 2)
     servers.error = OSError("no memory")
-    try:
-        half.step({}, {})
-    except Exception as error:
-        told["dead"] = f"{type(error).__name__}: {error}"
+    told["dead"] = refusal(trainer, rollouts, 3)
     tq.close()
     ray.shutdown()
     print(json.dumps(told))

@@ -1,0 +1,122 @@
+"""Settings of verl's that would do nothing, or something else, are refused by name."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import verl_engine
+
+verl_engine.prepare()
+
+from datasets import load_dataset  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+from verl.trainer.ppo.v1 import get_trainer_cls  # noqa: E402
+
+from aipo_learner import policy_folder  # noqa: E402
+from aipo_learner.integrations.verl import AipoVerlTrainer, write_tasks  # noqa: E402
+from aipo_learner.integrations.verl.arguments import (  # noqa: E402
+    _REQUIRED,
+    check_verl_config,
+    run_settings,
+    training_run,
+)
+
+ACTOR = "actor_rollout_ref.actor"
+ROLLOUT = "actor_rollout_ref.rollout"
+SIZES = (f"{ROLLOUT}.n=4", "data.train_batch_size=6")
+CASES: dict[str, list[str]] = {
+    "none": [],
+    "advantages": ["algorithm.adv_estimator=gae"],
+    "kl in rewards": ["algorithm.use_kl_in_reward=True"],
+    "clip": [f"{ACTOR}.clip_ratio_high=0.28"],
+    "averages": [f"{ACTOR}.loss_agg_mode=seq-mean-token-mean"],
+    "entropy": [f"{ACTOR}.entropy_coeff=0.01"],
+    "policy loss": [f"{ACTOR}.policy_loss.loss_mode=gspo"],
+    "top_p": [f"{ROLLOUT}.top_p=0.9"],
+    "top_k": [f"{ROLLOUT}.top_k=50"],
+    "correction": ["algorithm.rollout_correction.rollout_is=token"],
+    "reward function": ["reward.custom_reward_function.path=mine.py"],
+    "engine": [f"{ACTOR}.strategy=megatron"],
+    "sglang": [f"{ROLLOUT}.name=sglang"],
+    "logprobs": [f"{ROLLOUT}.calculate_log_probs=False"],
+    "filter": ["algorithm.filter_groups.enable=True"],
+    "reference": [f"{ACTOR}.use_kl_loss=True"],
+    "reference of ours": ["+trainer.v1.aipo.objective.kl_coef=0.1"],
+    "reference of both": [
+        f"{ACTOR}.use_kl_loss=True",
+        f"{ACTOR}.kl_loss_coef=0.1",
+        "+trainer.v1.aipo.objective.kl_coef=0.1",
+    ],
+    "setting": ["+trainer.v1.aipo.independance=mixed"],
+    "objective": ["+trainer.v1.aipo.objective.flor=0.3"],
+    "value": ["+trainer.v1.aipo.independence=internalized"],
+    "environment": ["+trainer.v1.aipo.environment.sauce=toy"],
+}
+
+
+def config_of(*overrides: str) -> Any:
+    return verl_engine.verl_config(policy_folder("tiny"), *SIZES, *overrides)
+
+
+def refusal(call: Any, *arguments: Any, **named: Any) -> str:
+    try:
+        call(*arguments, **named)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "none"
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp())
+    refusals = {
+        name: refusal(check_verl_config, config_of(*overrides))
+        for name, overrides in CASES.items()
+    }
+    defaults = config_of()
+    missing = object()
+    read = config_of(
+        "+trainer.v1.aipo.environment='toy:kinds=knowledge'",
+        "+trainer.v1.aipo.objective={base: dapo, floor: 0.3}",
+        "+trainer.v1.aipo.aided_share=0.25",
+        "+trainer.v1.aipo.held_out=['file:held.jsonl']",
+        f"{ROLLOUT}.temperature=0.9",
+        f"{ACTOR}.optim.total_training_steps=50",
+    )
+    settings = run_settings(read)
+    config = config_of("+trainer.v1.aipo.environment='toy:kinds=knowledge'")
+    paths = write_tasks("toy:kinds=knowledge", folder, num_train=3, num_test=2)
+    rows = load_dataset("parquet", data_files=str(paths[0]), split="train")
+    told = {
+        "refusals": refusals,
+        # A setting that verl has renamed would be refused no more.
+        "of_no_setting": [
+            name
+            for name in _REQUIRED
+            if OmegaConf.select(defaults, name, default=missing) is missing
+        ],
+        "read": [
+            settings.environment.name,
+            settings.objective.base,
+            settings.objective.floor,
+            settings.aided_share,
+            list(settings.held_out),
+            settings.group_size,
+            settings.groups_per_step,
+            settings.temperature,
+            settings.num_steps,
+        ],
+        "one_scenario": training_run(config)[1] is training_run(config)[1],
+        "registered": get_trainer_cls("aipo") is AipoVerlTrainer,
+        "sizes": refusal(AipoVerlTrainer, config_of(f"{ACTOR}.ppo_mini_batch_size=4")),
+        "files": [path.name for path in paths],
+        "row": rows[1],
+        "endless": refusal(write_tasks, "toy", folder, num_test=1),
+        "none_at_all": refusal(write_tasks, "toy", folder, num_train=0, num_test=1),
+    }
+    print(json.dumps(told))
+    sys.stdout.flush()
+
+
+main()
