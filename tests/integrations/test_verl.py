@@ -89,7 +89,7 @@ def test_the_gradient_of_its_engine_is_that_of_one_loss_of_the_whole_batch(
         assert exact["told"] < 1e-6
         assert rounded["gradient"] < MAX_DIFFERENCE_IN_BFLOAT16
         assert rounded["told"] < 1e-3
-        # Metrics are of a rank; on each they are sums over its rows.
+        # Metrics come as sums of each microbatch on each rank.
         assert exact["loss"] < 1e-6
 
 
@@ -122,6 +122,25 @@ def test_the_agent_loop_says_whose_each_token_is(loop_told: dict[str, Any]):
 
 
 @pytest.mark.integrations
+def test_rollouts_of_other_kinds_are_kept_as_they_are(loop_told: dict[str, Any]):
+    told = loop_told
+    # An agent that is the policy itself: its log-probabilities are known.
+    assert told["of_itself"] == ["five", [-0.5, 0.0]]
+    assert told["withheld"] == ""
+    # A prompt that fills the context leaves nothing to train on.
+    assert told["full"] == [[0], [0]]
+    assert told["empty_row"] == {
+        "prompts": [9],
+        "responses": [9],
+        "response_mask": [0],
+        "agent_mask": [0],
+        "rollout_log_probs": [0.0],
+        "agent_log_probs": [0.0],
+        "is_rewritten": [0],
+    }
+
+
+@pytest.mark.integrations
 def test_turns_are_asked_for_by_their_keys_from_the_whole_vocabulary(
     loop_told: dict[str, Any],
 ):
@@ -149,6 +168,12 @@ def test_a_rollout_that_failed_is_not_scored_by_verl(loop_told: dict[str, Any]):
     assert told["short"].startswith("PolicyError: generate returned 5 tokens of at")
     assert told["other_tasks"].startswith(
         "DataError: the dataset's row 0 of split 'train' is task 'mine-1', and that of"
+    )
+    assert told["no_task"].startswith(
+        "DataError: the dataset has a row whose extra_info is {'index': 0}: it names no"
+    )
+    assert told["one_too_many"].startswith(
+        "ConfigError: rollout 4 of a task whose group has 4: leave the dataset's column"
     )
     assert "Set trainer.v1.trainer_mode=aipo." in told["other_trainer"]
     # Validated alone; there what failed is raised, which verl counts as missing.
@@ -188,7 +213,6 @@ def test_steps_of_its_trainer_train_on_the_rows_of_aipo_train(verl: Path):
     # The normalizers of a batch are divided among its optimiser steps.
     whole, in_halves = told["losses"]
     assert whole == pytest.approx(in_halves, abs=1e-6)
-    assert told["num_padding_in_steps"] > 0
     # Nobody consults, all are wrong: the weights stay, and then training stops.
     assert told["idle"] == [0, False]
     assert told["stopped"].startswith(

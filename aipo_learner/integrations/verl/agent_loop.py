@@ -112,7 +112,7 @@ class AipoAgentLoop(AgentLoopBase):
         Raises:
             DataError: In validation: the rollout has no reward.
         """
-        is_trained = row["extra_info"]["split"] == "train"
+        is_trained = row["extra_info"].get("split") != "test"
         # verl counts from 1.
         step = int(row["global_steps"]) - 1
         engine = _Engine(self, float(sampling_params["temperature"]))
@@ -138,10 +138,16 @@ class AipoAgentLoop(AgentLoopBase):
         """Return the session of a rollout.
 
         Raises:
-            DataError: The row is of another environment.
+            DataError: The row names no task, or that of another environment.
+            ConfigError: There are more rollouts of it than a group has.
         """
         settings, scenario = training_run(self.config)
         task_row = row["extra_info"]
+        if not {"split", "index", "task_id"} <= task_row.keys():
+            raise DataError(
+                f"the dataset has a row whose extra_info is {task_row}: it names no"
+                " task by its split, index and task_id. write_tasks makes rows that do."
+            )
         split, index = task_row["split"], int(task_row["index"])
         number = int(row["session_id"])
         task = scenario.source.task(split, index)
@@ -161,6 +167,12 @@ class AipoAgentLoop(AgentLoopBase):
             scenario = replace(scenario, pool=pool)
         share = aided_share(settings.rollouts, scenario)
         flags = aided_flags(settings.rollouts, share, step)
+        if number >= len(flags):
+            raise ConfigError(
+                f"rollout {number} of a task whose group has {len(flags)}: leave the"
+                " dataset's column __rollout_n__ out, and set"
+                " actor_rollout_ref.rollout.n."
+            )
         return scenario.session(
             task,
             aided=flags[number],

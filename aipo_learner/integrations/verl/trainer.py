@@ -197,10 +197,12 @@ class AipoVerlTrainer(PPOTrainerSync):
         metrics |= {f"{_OUR_METRICS}{name}": value for name, value in told.items()}
         self._num_idle = 0 if told["rows"] else self._num_idle + 1
         if 0 < self._run.stop_after_idle_steps <= self._num_idle:
+            lost = sum(len(group) < self._run.group_size for group in groups)
             raise NoGradient(
                 f"{self._num_idle} steps in a row gave no gradient. The last of them:"
-                f" {why_idle(groups)}. {what_to_do(groups)} stop_after_idle_steps=0"
-                " goes on all the same."
+                f" {why_idle(groups)}; {lost} of {len(groups)} groups lack a rollout"
+                f" that verl lost. {what_to_do(groups)} stop_after_idle_steps=0 goes on"
+                " all the same."
             )
 
     def _of_rows(self, rows: Sequence[Row]) -> dict[str, float]:

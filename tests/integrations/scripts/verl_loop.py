@@ -10,6 +10,7 @@ import verl_engine
 
 verl_engine.prepare()
 
+import numpy as np  # noqa: E402
 from transformers import AutoTokenizer  # noqa: E402
 from verl.experimental.agent_loop.agent_loop import (  # noqa: E402
     DictConfigWrap,
@@ -21,6 +22,8 @@ from aipo_env import Author, Episode  # noqa: E402
 from aipo_learner import policy_folder  # noqa: E402
 from aipo_learner.integrations.verl import AipoAgentLoop  # noqa: E402
 from aipo_learner.integrations.verl.agent_loop import EPISODE, FAILURE  # noqa: E402
+from aipo_learner.integrations.verl.rows import row_fields  # noqa: E402
+from aipo_learner.learn.rows import Row  # noqa: E402
 
 POLICY = policy_folder("tiny")
 TOKENIZER = AutoTokenizer.from_pretrained(POLICY)
@@ -78,14 +81,16 @@ def agent_loop(server: Server, *overrides: str) -> AipoAgentLoop:
 
 def row(session_id: int, **changes: Any) -> dict[str, Any]:
     """Return a row as verl gives it to the loop."""
-    task = {"split": "train", "index": 0, "task_id": "toy-0-train-0"}
+    task = {"split": "train", "index": 0, "task_id": "toy-0-train-0"} | changes
+    if task.pop("unnamed", False):
+        task = {"index": 0}
     return {
         "raw_prompt": [],
         "uid": "u",
         "session_id": session_id,
         "global_steps": 7,
         "index": 0,
-        "extra_info": task | changes,
+        "extra_info": task,
     }
 
 
@@ -114,6 +119,20 @@ async def refusal(*arguments: Any, **changes: Any) -> str:
     return "none"
 
 
+def empty_row() -> dict[str, Any]:
+    """Return what verl keeps of a row without a token."""
+    unknown = np.full(0, np.nan, np.float32)
+    row = Row(
+        token_ids=np.zeros(0, np.int64),
+        policy_mask=np.zeros(0, bool),
+        agent_mask=np.zeros(0, bool),
+        sampler_logprobs=unknown,
+        agent_logprobs=unknown,
+        advantage=1.0,
+    )
+    return {name: made.tolist() for name, made in row_fields(row, 9).items()}
+
+
 async def main() -> None:
     aided = await played([CONSULT, ANSWER], 0)
     alone = await played([ANSWER], 2)
@@ -137,6 +156,23 @@ async def main() -> None:
     dead = await played([CONSULT, OSError("no memory")], 0)
     short = await played(["unended"], 0)
     unknown = await played([ANSWER], 2, log_probs=False)
+    own_policy = (
+        "trainer.v1.aipo.environment={source: 'toy:kinds=knowledge', agents: self}"
+    )
+    of_itself = await played([CONSULT, f"five{END}", ANSWER], 0, own_policy)
+    withheld = await played(
+        [CONSULT, ANSWER],
+        3,
+        "+trainer.v1.aipo.independence=accept_anneal",
+        # The last step, at which no reply is given any more.
+        "actor_rollout_ref.actor.optim.total_training_steps=7",
+    )
+    full = await played(
+        [],
+        0,
+        "trainer.v1.aipo.environment={source: 'toy:kinds=knowledge',"
+        " rules: {max_context_tokens: 10}}",
+    )
     agent_places = aided["agent_mask"].bool()
     told = {
         "registered": _agent_loop_registry["aipo"]["_target_"],
@@ -196,6 +232,13 @@ async def main() -> None:
             without_verdict["rm_scores"].sum().item(),
             pickle.loads(without_verdict["extra_fields"][EPISODE]).reward,
         ],
+        "of_itself": [
+            written(of_itself, "agent_mask"),
+            sorted(set(of_itself["agent_log_probs"].tolist())),
+        ],
+        "withheld": written(withheld, "agent_mask"),
+        "full": [full["responses"].tolist(), full["response_mask"].tolist()],
+        "empty_row": empty_row(),
         "dead": [dead["extra_fields"][FAILURE], dead["response_mask"].sum().item()],
         "fields_of_a_failure": sorted(set(aided) ^ set(dead)),
         "short": short["extra_fields"][FAILURE],
@@ -218,6 +261,8 @@ async def main() -> None:
         "other_tasks": (await played([ANSWER], 0, task_id="mine-1"))["extra_fields"][
             FAILURE
         ],
+        "no_task": (await played([ANSWER], 0, unnamed=True))["extra_fields"][FAILURE],
+        "one_too_many": (await played([ANSWER], 4))["extra_fields"][FAILURE],
         "other_trainer": await refusal([ANSWER], 0, "trainer.v1.trainer_mode=sync"),
     }
     print(json.dumps(told))

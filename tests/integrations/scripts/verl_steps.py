@@ -347,7 +347,6 @@ def main() -> None:
         )
         metrics = step(still, Rollouts(still.config, servers))
         told["losses"].append(metrics["aipo/loss"])
-        told["num_padding_in_steps"] = seen_rows(still.seen[0][1])[1]
     idle = trainer_of(
         servers,
         folder,
