@@ -61,6 +61,7 @@ def engine_worker(
     precision: str = "fp32",
     micro_batch_size: int = 4,
     lr: float = 0.0,
+    max_tokens: int = 0,
 ) -> Any:
     """Return a worker that trains a policy's folder, without clipping gradients.
 
@@ -69,6 +70,8 @@ def engine_worker(
         precision: Of the pass, "fp32" or "bf16"; weights are float32.
         micro_batch_size: Rows of a pass.
         lr: The rate.
+        max_tokens: Of a pass that has its rows behind each other without padding, in
+            the place of their number; 0: it is padded.
     """
     import torch.distributed as dist
     from verl.workers.config import (
@@ -91,8 +94,10 @@ def engine_worker(
         fsdp_size=-1,
         strategy="fsdp2",
         ulysses_sequence_parallel_size=1,
-        use_dynamic_bsz=False,
-        use_remove_padding=False,
+        use_dynamic_bsz=max_tokens > 0,
+        max_token_len_per_gpu=max_tokens or None,
+        infer_max_token_len_per_gpu=max_tokens or None,
+        use_remove_padding=max_tokens > 0,
         micro_batch_size_per_gpu=micro_batch_size,
         infer_micro_batch_size_per_gpu=micro_batch_size,
         use_torch_compile=False,
@@ -104,8 +109,8 @@ def engine_worker(
             model_type="language_model",
             model_config=HFModelConfig(
                 path=str(policy),
-                use_remove_padding=False,
-                override_config={"attn_implementation": "eager"},
+                use_remove_padding=max_tokens > 0,
+                override_config={"attn_implementation": "sdpa"},
             ),
             engine_config=engine,
             optimizer_config=FSDPOptimizerConfig(lr=lr, clip_grad=1e9),

@@ -16,6 +16,7 @@ import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 from tensordict import TensorDict  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
+from verl.workers.utils.padding import response_from_nested  # noqa: E402
 
 from aipo_env import build_scenario, run_sync  # noqa: E402
 from aipo_learner import (  # noqa: E402
@@ -47,6 +48,8 @@ OBJECTIVES = {
 """By name: the settings of the objective."""
 NUM_ROWS = 16
 """Of the batch, which is two microbatches of four on each of two ranks."""
+MAX_TOKENS = 200
+"""Of a pass, of rows of some 50 tokens."""
 PAD_TOKEN_ID = 0
 """Of the tiny policy."""
 OFFSET = 0.05
@@ -81,7 +84,6 @@ def engine_rows(rows: list[Row], logprobs: torch.Tensor) -> TensorDict:
         num_prompt = len(made["prompts"])
         token_ids = torch.cat([made["prompts"], made["responses"]])
         known = of_row[num_prompt : len(token_ids)].contiguous()
-        made["old_log_probs"] = known
         made["ref_log_prob"] = known - OFFSET
         made["advantages"] = torch.full_like(known, row.advantage)
         made["loss_mask"] = made["response_mask"]
@@ -136,10 +138,11 @@ def main() -> None:
     batch = collate(rows, PAD_TOKEN_ID)
     forward = LearnerForward(model, entropy_gradient=True)
     workers = {
-        precision: verl_engine.engine_worker(folder, precision)
-        for precision in ("fp32", "bf16")
+        "fp32": verl_engine.engine_worker(folder),
+        "bf16": verl_engine.engine_worker(folder, "bf16"),
+        "packed": verl_engine.engine_worker(folder, max_tokens=MAX_TOKENS),
     }
-    kept = {precision: Gradients(worker) for precision, worker in workers.items()}
+    kept = {way: Gradients(worker) for way, worker in workers.items()}
     rank, num_ranks = dist.get_rank(), dist.get_world_size()
     told: dict[str, Any] = {
         "rows": len(rows),
@@ -183,13 +186,19 @@ def main() -> None:
             ),
         )
         of_objective = {}
-        for precision, worker in workers.items():
+        for way, worker in workers.items():
+            asked = tu.assign_non_tensor(data.clone(), compute_loss=False)
+            before = tu.get(worker.infer_batch(asked), "log_probs")
+            # The learner's own at the rollout's weights, as verl's trainer has them.
+            data["old_log_probs"] = response_from_nested(before, data["response_mask"])
             worker.set_loss_fn(partial(aipo_verl_loss, config=objective))
             output = tu.get(worker.train_mini_batch(data.clone()), "metrics")
+            num_passes = len(output["aipo/policy_loss"])
             sums = [sum(output[f"aipo/{part}_loss"]) for part in ("policy", "agent")]
-            of_objective[precision] = {
-                "gradient": difference(kept[precision].last, expected),
+            of_objective[way] = {
+                "gradient": difference(kept[way].last, expected),
                 "loss": abs(sum(sums) - float(loss)),
+                "num_passes": num_passes,
                 "told": abs(output["loss"][0] - float(loss)),
             }
         told[name] = of_objective
