@@ -6,8 +6,9 @@ from typing import NamedTuple
 from aipo_env.verifiers.math.compare import equivalent
 from aipo_env.verifiers.math.forms import Form, read
 from aipo_env.verifiers.math.text import MAX_CHARS, clean, number, screen
-from aipo_env.verifiers.math.times import is_clock, read_date, same_time
+from aipo_env.verifiers.math.times import is_clock, same_time
 from aipo_env.verifiers.math.units import Unit, contradicts, in_first_unit, unit_of
+from aipo_env.verifiers.reading.dates import read_date
 
 _MAX_EQUAL_CHARS = 20_000
 """Longer texts are not compared, even as texts."""

@@ -11,8 +11,8 @@ import re
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
-from aipo_env.verifiers.math.times import DATES
 from aipo_env.verifiers.reading.clause import CLOSING, SaidKind, Tail
+from aipo_env.verifiers.reading.dates import DATES
 from aipo_env.verifiers.reading.prose import fence_end, formula_end, is_prose
 from aipo_env.verifiers.reading.words import (
     SENTENCE_END,
