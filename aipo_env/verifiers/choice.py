@@ -36,6 +36,11 @@ from aipo_env.verifiers.choice_questions import (
     has_several_questions,
     own_turn,
 )
+from aipo_env.verifiers.choice_undecided import (
+    are_left_open,
+    is_by_case,
+    last_case,
+)
 from aipo_env.verifiers.choice_verdicts import of_verdicts
 from aipo_env.verifiers.extract import MAX_TURN_CHARS, joins, without_thinking
 from aipo_env.verifiers.workers import shared_pool
@@ -101,7 +106,10 @@ def _read(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
         return "", "several questions are answered"
     places = choice_places(text)[-MAX_PLACES:]
     letter, fault, end = _settled(text, places, choices)
-    if letter and _ends_otherwise(text, letter, end, choices):
+    ends = _letters_behind(text, end, choices) if letter else set()
+    if ends - {letter}:
+        return "", SEVERAL
+    if letter and _is_left_open(text, places, letter, end, choices):
         return "", SEVERAL
     if letter:
         return letter, ""
@@ -122,14 +130,44 @@ def _read(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     return letter, "" if letter else fault
 
 
-def _ends_otherwise(text: str, letter: str, end: int, choices: tuple[str, ...]) -> bool:
-    """Return whether a last line behind an answer comes to another option."""
+def _letters_behind(text: str, end: int, choices: tuple[str, ...]) -> set[str]:
+    """Return the options to which a last line behind an answer comes."""
     line_start = text.rstrip().rfind("\n") + 1
     if line_start < end:
-        return False
+        return set()
     lone = letter_on_line(text[line_start:], choices)
     concluded, _ = _concluded(text, choices)
-    return bool({lone, concluded} - {"", letter})
+    return {lone, concluded} - {""}
+
+
+def _is_left_open(
+    text: str,
+    places: list[ChoicePlace],
+    letter: str,
+    end: int,
+    choices: tuple[str, ...],
+) -> bool:
+    """Return whether an answer stands beside another one, and neither is chosen.
+
+    Both are said to stand, or each is that of a case.
+    """
+    plain = blanked(text)
+    claimed = [
+        (place.start, read_place(text, plain, place, choices).letter)
+        for place in places
+        if place.begin < end
+    ]
+    claimed = [(start, each) for start, each in claimed if each]
+    if {each for _, each in claimed} <= {letter}:
+        return False
+    if are_left_open(plain[: claimed[0][0]], plain[end:]):
+        return True
+    # What the last line says again is a decision.
+    case = last_case(plain[:end])
+    if case is None or _letters_behind(text, end, choices):
+        return False
+    of_case = [each for start, each in claimed if start >= case]
+    return len(of_case) == 1 and claimed[-2][1] != letter
 
 
 def _settled(
@@ -219,7 +257,7 @@ def _concluded(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
             return "", fault
         else:
             found.add(claim.letter)
-    if len(found) > 1:
+    if len(found) > 1 or (found and is_by_case(plain)):
         return "", SEVERAL
     return "".join(found), "" if found else fault
 

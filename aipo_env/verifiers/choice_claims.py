@@ -237,7 +237,9 @@ def read_place(
         return _verdict(plain, place, choices)
     if place.dress == "named":
         name = text[place.begin : place.end]
-        letters = letters_of(name, choices)
+        # As a subject, "A catalyst" begins with an article.
+        is_noun = name[:2] == "A " and name[2:3].islower()
+        letters = letters_of(name[:1].lower() + name[1:] if is_noun else name, choices)
         if not letters:
             bare = plain[place.begin : place.end]
             letters, _ = _counted(name, bare, _skip_lead(bare)[0], choices)

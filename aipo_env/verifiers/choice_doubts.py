@@ -165,6 +165,25 @@ _ELSEWHERE = re.compile(
 )
 """A condition, a denial or hearsay in other languages."""
 
+_SUPPOSED = re.compile(
+    r"""
+    \b (?: had | when | where | once | normally | usually
+       | ordinarily | originally | initially | naively | intuitively | instinctively | at \s (?: first | a \s glance ) | tempted
+       | (?: in | under ) \s (?: that | such | this | another | the \s other | other )
+         \s (?: an? \s )? (?: \w{1,12} \s )? (?: case | reading | interpretation
+         | assumption | circumstance ) s?
+       | (?: for | with | under | without ) \s (?! (?: this | that | these | those | the
+           | all ) \s (?: \w{1,12} \s )? (?: reasons? | in \s mind | said ) \b
+           | (?: this | that ) , )
+       ) \b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What makes of "I would choose" a choice in another case, or an earlier one."""
+_SUPPOSITION = re.compile(
+    r"\s{0,9}(?:suppose|supposing|imagine|assume|assuming|say)\b", re.IGNORECASE
+)
+
 _VERB = (
     r"(?: is | was | seems | looks | would\ be | must\ be | should\ be | can\ be"
     r" | could\ be | may\ be | might\ be )"
@@ -262,6 +281,10 @@ _JOINED = re.compile(
     (?: \b (?: and | but ) \s | , \s{0,3} ) [(\[]? ([A-Z]) [)\]]?
     (?: \s{1,3} \( [^()\n]{1,60} \) )?
     \s (?: for | in | to | if | when | otherwise ) \b
+    |
+    # A (n even); C (n odd)
+    ^ \s? \( [^()\n]{1,60} \) \s? (?: [;,] | (?: , \s )? (?: and | or ) ) \s?
+    [(\[]? ([A-Z]) [)\]]? \s? \( [^()\n]{1,60} \) (?= \s{0,3} (?: [.;] | $ ) )
     """,
     re.VERBOSE,
 )
@@ -377,6 +400,14 @@ def is_doubted_elsewhere(before: str) -> bool:
     return _ELSEWHERE.search(_CLAUSE_START.split(before)[-1]) is not None
 
 
+def is_supposed(before: str) -> bool:
+    """Return whether what "I would" is for another case, by what precedes it."""
+    *others, clause = _CLAUSE_START.split(before)
+    if others and _SUPPOSITION.match(others[-1]):
+        return True
+    return _SUPPOSED.search(_BUT.split(clause)[-1]) is not None
+
+
 def is_other_answer(before: str) -> bool:
     """Return whether "answer" is one that is not the reply's, by what precedes it."""
     return _OTHER_ANSWER.search(_CLAUSE_START.split(before)[-1]) is not None
@@ -454,7 +485,7 @@ def _has_rival(letter: str, letters: str, sentence: str, rest: str) -> bool:
     """Return whether another option is said to be as good."""
     others = letters.replace(letter, "")
     joined = _JOINED.search(_REASON.split(sentence)[0])
-    is_joined = joined is not None and (joined[1] or joined[2]) in others
+    is_joined = joined is not None and joined[joined.lastindex or 0] in others
     if joined and is_joined and not _NO_RIVAL.search(sentence[: joined.start()]):
         return True
     for pattern in (_INSTEAD, _POSSIBLE):

@@ -11,6 +11,7 @@ from aipo_env.verifiers.choice_options import (
     letters_of,
     without_dress,
 )
+from aipo_env.verifiers.choice_undecided import is_by_case
 
 MAX_LINE_CHARS = 10_000
 """Only this much of the end of a line is read."""
@@ -133,6 +134,8 @@ def of_lone_line(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
         return ("", fault) if fault else (letter, "")
     bold_end = _BOLD_END.search(text, max(0, len(text) - MAX_LINE_CHARS))
     letter = _named(bold_end[1], choices)[0] if bold_end else ""
+    if letter and is_by_case(blanked(text)):
+        return "", SEVERAL
     if letter:
         return letter, ""
     return _bold_start(text, lines, choices) or ("", fault)

@@ -35,6 +35,8 @@ _DRESS = re.compile(
 _BLANK = re.compile(r"\s")
 _MINUS = re.compile(r"[\u2212\u2013](?=[0-9.])")
 _NUMBER = re.compile(r"[-+]?[0-9][0-9.,]{0,40}")
+_ARTICLE = re.compile(r"(?:a|an|An|AN|[Tt]he|THE)\s{1,9}(?=\w\w)")
+"""What may stand before an option's text; a capital A may be a letter's."""
 _UNIT = re.compile(r"\s{0,40}[^\W\d_%°µ]|\s{0,40}[%°µ]")
 
 
@@ -43,6 +45,7 @@ class _Options(NamedTuple):
 
     exact: dict[str, str]
     folded: dict[str, str]
+    nouns: dict[str, str]
     undressed: tuple[str, ...]
 
 
@@ -71,7 +74,8 @@ def letters_of(text: str, choices: Sequence[str]) -> str:
     if not spelling:
         return ""
     options = _options(tuple(choices))
-    return options.exact.get(spelling) or options.folded.get(spelling.casefold(), "")
+    letters = options.exact.get(spelling) or options.folded.get(spelling.casefold(), "")
+    return letters or options.nouns.get(_noun(text), "")
 
 
 def is_text(letter: str, choices: Sequence[str]) -> bool:
@@ -97,13 +101,23 @@ def letter_of_number(text: str, choices: tuple[str, ...]) -> str:
 def _options(choices: tuple[str, ...]) -> _Options:
     exact: dict[str, str] = {}
     folded: dict[str, str] = {}
+    nouns: dict[str, str] = {}
     texts = tuple(without_dress(normalize("NFKC", choice)) for choice in choices)
     for letter, text in zip(LETTERS, texts, strict=False):
         spelling = _spelling(text)
         exact[spelling] = exact.get(spelling, "") + letter
         alike = spelling.casefold()
         folded[alike] = folded.get(alike, "") + letter
-    return _Options(exact, folded, texts)
+        noun = _noun(text)
+        nouns[noun] = nouns.get(noun, "") + letter
+    return _Options(exact, folded, nouns, texts)
+
+
+def _noun(text: str) -> str:
+    """Return what two spellings have in common, but for capitals and an article."""
+    bare = without_dress(text)
+    article = _ARTICLE.match(bare)
+    return _spelling(bare[article.end() :] if article else bare).casefold()
 
 
 def _spelling(text: str) -> str:

@@ -15,6 +15,7 @@ from aipo_env.verifiers.choice_doubts import (
     is_doubted_elsewhere,
     is_other_answer,
     is_other_question,
+    is_supposed,
 )
 from aipo_env.verifiers.choice_elsewhere import (
     STATED_ELSEWHERE,
@@ -95,19 +96,37 @@ _LONE_ANSWER = re.compile(
 )
 """`Answer B` or `answer (b)`, with nothing between, at the end of a line. Whether an
 option is chosen so, or only named, `_is_alone` tells."""
+_SELF = r"""
+    \b (?: i | we | (?: i | we ) ['’] (?: ll | d | m | re ) | let['’]s | let \s me )
+"""
+_MODAL = r"""
+    (?: would | will | must | can | shall | should | am | are
+      | (?: have | need ) \s to )
+"""
+_ADVERB = r"""
+    (?: therefore | thus | hence | accordingly | consequently | clearly | definitely
+      | certainly | ultimately | confidently | simply | surely | still | rather
+      | probably | instead )
+"""
 _CHOSEN = re.compile(
-    r"""
-    \b (?: i | we | i['’]ll | i['’]d | i['’]m | let['’]s )
-    (?: \s (?: would | will | therefore | thus | must | can | shall ) )?
-    \s (?: choose | chose | pick | picked | select | selected | go\ with | went\ with
-       | opt\ for | (?: am\ )? going\ with )
+    rf"""
+    (?: {_SELF}
+        (?: ,? \s (?: {_MODAL} | {_ADVERB} ) ,? ){{0,4}}
+        \s (?: choose | pick | select | go \s (?: with | for ) | opt \s for
+          | settle \s (?: on | for ) | vote \s for
+          | going \s (?: with | for ) | choosing | picking | selecting
+          | opting \s for | settling \s (?: on | for ) )
+    |   \b (?: i | we | i['’]d ) (?: \s (?: therefore | thus ) )?
+        \s (?: chose | picked | selected | went \s with )
+    )
     \s (?= (?: the\ )? (?: option\ | choice\ | letter\ | answer\ )?
            [(\[]? [a-z] [)\]]?
-           (?: \s{0,3} [.!,;:\n–—] | \s{0,3} $
+           (?: \s{{0,3}} [.!,;:\n–—] | \s{{0,3}} $
+           |   \s \( [^()\n]{{1,80}} \) \s{{0,3}} (?: [.!,;:\n] | $ )
            |   \s (?: here | because | since | over | rather
                  | instead | not ) \b
            |   \s as \s (?: it | (?: the | my | our ) \s
-                  (?: \w{1,9} \s )? (?: answer | option | choice ) ) \b
+                  (?: \w{{1,9}} \s )? (?: answer | option | choice ) ) \b
            ) )
     |
     # I change my answer from B to A
@@ -118,7 +137,7 @@ _CHOSEN = re.compile(
     (?: answer | choice | pick | selection | response ) \s
     (?: from \s (?: option \s )? [(\[]? [a-z] [)\]]? \s )? to
     \s (?= (?: option\ | choice\ | answer\ )? [(\[]? (?-i: [A-Z] ) [)\]]?
-           (?: \s{0,3} [.!,;:(\n–—] | \s{0,3} $
+           (?: \s{{0,3}} [.!,;:(\n–—] | \s{{0,3}} $
            |   \s (?: here | because | since | as | instead | now ) \b ) )
     |
     \b (?: i | we | i['’]ll | i['’]d | i['’]m | let\ me | let['’]s | must | should )
@@ -127,24 +146,27 @@ _CHOSEN = re.compile(
       | correct(?: ed | ing )? | amend(?: ed | ing )? )
     \s (?: it \s | this \s | that \s )? to
     \s (?= (?: option\ | choice\ | answer\ )? [(\[]? (?-i: [A-Z] ) [)\]]?
-           (?: \s{0,3} [.!,;:(\n–—] | \s{0,3} $
+           (?: \s{{0,3}} [.!,;:(\n–—] | \s{{0,3}} $
            |   \s (?: here | because | since | as | instead | now ) \b ) )
     |
     \b (?: making | makes | leaves | leaving )
     \s (?= (?: option\ | choice\ | answer\ )? [(\[]? (?-i: [A-Z] ) [)\]]?
            \s (?: as \s )? (?: the \s )? (?: only \s )?
-           (?: correct | right | best | most \s \w{4,14} | only | answer )
+           (?: correct | right | best | most \s \w{{4,14}} | only | answer )
            (?: \s (?: answer | option | choice | one ) )?
-           (?: \s{0,3} [.,;!)\n] | $ | \s (?: here | because | since | as ) \b ) )
+           (?: \s{{0,3}} [.,;!)\n] | $ | \s (?: here | because | since | as ) \b ) )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 """I choose B; making B the best. Not: we choose A to be the origin."""
+_WOULD = re.compile(r"\bwould\b|['’]d\b", re.IGNORECASE)
 _VERDICT = re.compile(
     rf"""
     (?<! {WORD_CHAR} ) (?<! ['’-] )
     (?: (?: [Oo]ption | [Cc]hoice | [Aa]nswer | [Ss]tatement ) \s
-        (?: [(\[] (?P<small> [a-z] ) [)\]] (?= \s ) | (?= [(\[]? [A-Z] ) ) )?
+        (?: (?: [(\[] | (?<= tion \s ) | (?<= oice \s ) )
+            (?P<small> [a-z] ) [)\]]? (?= \s )
+        |   (?= [(\[]? [A-Z] ) ) )?
     (?(small) | [(\[]? (?P<letter> [A-Z] ) [)\]]? )
     (?: ,? \s (?: is | must\ be | has\ to\ be | should\ be )
         (?: \s (?: clearly | indeed | thus | therefore | obviously | definitely ) )?
@@ -207,65 +229,84 @@ _QUOTED = re.compile(
     """,
     re.VERBOSE,
 )
+_SUPERLATIVE = r"""
+    (?: best | correct | right | true | valid | proper | intended | closest | strongest
+      | clearest | likeliest | safest | only \s (?: true | valid | correct | possible )
+      | most \s (?: likely | probable | appropriate | accurate | suitable | plausible
+        | consistent | reasonable | effective | logical | fitting | precise | faithful
+        | defensible | complete | natural | convincing | relevant | specific
+        | compelling | useful | common ) )
+"""
+_TOLD_NOUN = r"""
+    (?: answer | diagnosis | cause | explanation | treatment | management | test
+      | step | statement | conclusion | interpretation | description | term | word
+      | response | mechanism | reason | result | value | expression | formula | order
+      | sequence | outcome | complication | organism | compound | reaction | product
+      | structure | summary | inference | assumption | title | theme | phrase | sentence
+      | argument | claim | candidate | match | fit | reading | translation | synonym
+      | antonym | definition | example | model | equation | pair | completion
+      | paraphrase | analogy | hypothesis | method | approach | strategy | action
+      | procedure | measure | therapy | drug | agent | medication | finding | account
+      | characteri[sz]ation | rendering | consequence | prediction | solution
+      | criticism | objection | evidence | principle | relationship | classification
+      | name | site | location | design | diagram )
+"""
+"""What an option may be said to be: the most accurate summary."""
 _CONCLUDED = re.compile(
-    r"""
-    (?: (?: ^ | [.!?;:,(–—-] | \b(?: but | and | reflection | so ) \s ) \s{0,3}
-        (?: (?: so | thus | hence | therefore | consequently ) [,:]? \s{1,3}
-            (?: (?: it | that | this ) \s (?: is | must\ be ) \s{1,3}
-            |   (?: the | my ) \s (?: \w{2,15} \s ){1,4}
-                (?: is | must\ be ) \s{1,3}
+    rf"""
+    (?: (?: ^ | [.!?;:,(–—-] | \b(?: but | and | reflection | so ) \s ) \s{{0,3}}
+        (?: (?: so | thus | hence | therefore | consequently ) [,:]? \s{{1,3}}
+            (?: (?: it | that | this )
+                (?: ['’]s | \s (?: is | must\ be | has\ to\ be ) ) \s{{1,3}}
+            |   (?: the | my ) \s (?: \w{{2,15}} \s ){{1,4}}
+                (?: is | must\ be ) \s{{1,3}}
             )?
-        |   leav(?: ing | es ) \s{1,3} (?: (?: us | only | with ) \s{1,3} ){0,3}
-        |   i\.e\.,? \s{1,3}
+        |   leav(?: ing | es ) \s{{1,3}} (?: (?: us | only | with ) \s{{1,3}} ){{0,3}}
+        |   i\.e\.,? \s{{1,3}}
         |   by \s (?: (?: the \s )? process \s of \s )? (?: elimination | exclusion )
-            [,:]? \s{1,3}
-            (?: (?: it | that | this ) \s (?: is | must\ be | has\ to\ be ) \s{1,3}
-            |   we \s (?: get | have | find | arrive\ at | are\ left\ with ) \s{1,3}
+            [,:]? \s{{1,3}}
+            (?: (?: it | that | this ) \s (?: is | must\ be | has\ to\ be ) \s{{1,3}}
+            |   we \s (?: get | have | find | arrive\ at | are\ left\ with ) \s{{1,3}}
             |   (?: this | that | it | which ) \s leaves \s
-                (?: (?: us | only | with ) \s ){0,3} )?
-        |   (?: that | this | which | it ) \s (?: only \s | just \s )? leaves \s{1,3}
-            (?: (?: us | only | with ) \s{1,3} ){0,3}
-        |   (?: we | i ) (?: \s are | ['’]re | \s am ) \s left \s with \s{1,3}
-        |   i (?: ['’]d | \s would )? \s say \s{1,3}
-        |   (?: i['’]m | i\ am ) \s (?: confident | sure | certain ) \s (?: that\s )?
-            (?: it['’]s | it\ is ) \s{1,3}
+                (?: (?: us | only | with ) \s ){{0,3}} )?
+        |   (?: that | this | which | it ) \s (?: only \s | just \s )? leaves \s{{1,3}}
+            (?: (?: us | only | with ) \s{{1,3}} ){{0,3}}
+        |   (?: we | i ) (?: \s are | ['’]re | \s am ) \s left \s with \s{{1,3}}
+        |   i (?: ['’]d | \s would )? \s say \s{{1,3}}
+        |   (?: (?: i['’]m | i\ am ) \s (?: confident | sure | certain )
+            |   i \s (?: think | believe ) ) \s (?: that\s )?
+            (?: it['’]s | it\ is ) \s{{1,3}}
+        |   (?: must | has\ to | gotta | got\ to ) \s be \s{{1,3}}
         |   (?: it | that )
-            (?: ['’]s | \s (?: is | must\ be | has\ to\ be | can\ only\ be ) ) \s{1,3}
-        |   (?: choose | pick | select | go\ with ) \s{1,3}
+            (?: ['’]s | \s (?: is | must\ be | has\ to\ be | can\ only\ be ) ) \s{{1,3}}
+        |   (?: choose | pick | select | go\ with ) \s{{1,3}}
         )
     |
-        \b which \s (?: is | corresponds\ to | matches | means ) \s{1,3}
+        \b which \s (?: is | corresponds\ to | matches | means ) \s{{1,3}}
     |   \b (?: this | that | it | result | value ) \s
         (?: corresponds\ to | matches | agrees\ with
           | is (?= \s (?: option | choice ) ) )
-        \s{1,3}
+        \s{{1,3}}
     |
         \b the \s
         (?: (?: (?: correct | right | best | closest | better | remaining | only
-                | valid | possible | most \s \w{4,14} ) \s ){1,3}
+                | valid | possible | most \s \w{{4,14}} ) \s ){{1,3}}
             (?: option | choice | one )
-        |   (?: most \s (?: likely | probable | appropriate | accurate | suitable
-                | plausible | consistent | reasonable | effective | logical )
-            |   best | correct | right ) \s
-            (?: next \s | initial \s | underlying \s )?
-            (?: answer | diagnosis | cause | explanation | treatment | management | test
-              | step | statement | conclusion | interpretation | description | term
-              | word | response | mechanism | reason | result | value | expression
-              | formula | order | sequence | outcome | complication | organism
-              | compound | reaction | product | structure )
+        |   (?: (?: only | single | one ) \s )? {_SUPERLATIVE} \s
+            (?: next \s | initial \s | underlying \s )? {_TOLD_NOUN}
         |   (?: option | choice | one ) \s (?: that | which | to )
             \s (?: fits | matches | works | remains | is\ left | satisfies | is\ correct
                 | is\ right | is\ true | choose | pick | select )
         )
-        (?: [^.,:;\n] | \. (?= \d ) ){0,40}? \s is \s{1,3}
+        (?: [^.,:;\n] | \. (?= \d ) ){{0,40}}? \s is \s{{1,3}}
     |
-        [,:;(–—-] \s{0,3} (?= (?: option | choice ) \s )
+        [,:;(–—-] \s{{0,3}} (?= (?: option | choice ) \s )
     |
-        (?: matching | corresponding\ to | pointing\ to ) \s{1,3}
+        (?: matching | corresponding\ to | pointing\ to ) \s{{1,3}}
     |
-        (?: → | ⇒ | [=-]> ) \s{1,3}
+        (?: → | ⇒ | [=-]> ) \s{{1,3}}
     )
-    (?: the\s )? (?: option | choice | letter )? \s{0,3}
+    (?: the\s )? (?: option | choice | letter )? \s{{0,3}}
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
@@ -282,6 +323,81 @@ _RELATIVE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """The one that explains why it is so is B."""
+_LETTER_ENDS = r"""
+    (?-i: [(\[]? [A-Z] ) [)\]]? \s{0,3}
+    (?: [.;:!(\n–—] | $
+    |   , (?! \s (?: but | though | although | yet | however | if | or | and ) \b ) )
+"""
+_TOLD_BY = re.compile(
+    rf"""
+    \b (?: is | are ) \s (?: (?: therefore | thus | hence | clearly | then ) \s )?
+    (?:
+        (?: (?: best | better | most \s \w{{4,14}} | correctly | accurately | precisely
+            | properly ) \s )
+        (?: described | explained | represented | captured | given | shown | stated
+          | summari[sz]ed | answered | supported | expressed | characteri[sz]ed
+          | illustrated | defined | conveyed | reflected | completed | paraphrased
+          | rendered | accounted \s for | addressed | matched | named ) \s by \s
+        (?: (?: the \s )? (?: option | choice | answer | statement ) \s )?
+    |
+        (?: described | explained | captured | summari[sz]ed | answered | paraphrased )
+        \s by \s
+        (?: (?: the \s )? (?: option | choice | answer | statement ) \s )?
+    |
+        # What is given by a bare letter may be a quantity.
+        (?: represented | given | shown | stated | supported | expressed | illustrated
+          | defined | conveyed | reflected | completed | provided ) \s (?: by | in ) \s
+        (?: (?: the \s )? (?: option | choice | answer | statement ) \s
+          | (?= [(\[] [a-z] [)\]] | [a-z] \) ) )
+    )
+    (?= {_LETTER_ENDS} )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What stands before the option that says what is asked for: is best described by."""
+_TELLS = re.compile(
+    rf"""
+    (?<! {WORD_CHAR} ) (?<! ['’-] )
+    (?: (?: option | choice | answer | statement ) \s )?
+    [(\[]? (?P<letter> (?-i: [A-Z] ) ) [)\]]? \s
+    (?: (?: therefore | thus | hence | clearly ) \s )?
+    (?: (?: best | (?: most | more ) \s \w{{4,14}}ly | correctly | accurately ) \s
+        (?: describes | explains | captures | summari[sz]es | represents | fits
+          | matches | answers | expresses | reflects | supports | states | completes
+          | characteri[sz]es | conveys | accounts \s for | illustrates )
+    |   is \s (?: (?: therefore | thus | hence | clearly ) \s )?
+        the \s (?: (?: only | single | one ) \s )? {_SUPERLATIVE} \s {_TOLD_NOUN}
+    )
+    \b [^.,;:!?()\n]{{0,80}} (?= [.!\n] | $ )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""An option that is said to be it: B best describes what he does."""
+_SMALL = re.compile(
+    r"""
+    (?: ^ | [.!?;\n] \s | \b (?: so | thus | hence | therefore ) ,? \s ) \s{0,3}
+    (?P<letter> (?-i: [a-z] ) )
+    (?: \s it \s is
+    |   \s is \s (?: (?: the \s )? (?: correct | right | best ) \s
+            (?: answer | option | choice | one )
+          | the \s (?: answer | option | choice | one ) | correct | right ) )
+    (?= \s{0,3} (?: [.!\n] | $ ) )
+    """,
+    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
+"""A small letter that is said to be the answer: so c is right."""
+_MISTAKE = re.compile(
+    r"(?<!common\s)(?<!usual\s)(?<!typical\s)(?<!frequent\s)"
+    r"\b(?:mistake|error|misconception|first|second|next)s?\b",
+    re.IGNORECASE,
+)
+"""What may be asked for, and what is no doubt where an option tells it."""
+_RESERVED = re.compile(
+    r"\b(?:if|unless|when|or|only\s(?:if|for|in)|not|than|whether)\b|n['’]t\b",
+    re.IGNORECASE,
+)
+"""What in a sentence makes it none that tells which option is chosen."""
+_ASKING = re.compile(r"\b(?:which|what|who)\b", re.IGNORECASE)
 _CROSSED_OUT = re.compile(
     r"""
     (?: [(\[]? [A-Z] [)\]]? (?: \s? , \s (?: and \s )? | \s and \s ) ){0,25}
@@ -325,6 +441,17 @@ _DESCRIBED = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """What in a relative clause tells an option apart, and does not choose it."""
+_QUANTITY = re.compile(
+    r"""
+    \b (?: current | charge | capacitance | concentration | speed | velocity | area
+       | acceleration | amplitude | field | distance | diameter | density | energy
+       | displacement | force | constant | base | height | circumference | capacity )
+    \s (?: is | must \s be ) \s{1,3} \Z
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What a letter may stand for that is no option's: so the current is C."""
+_LONE_LETTER = re.compile(r"[A-Za-z](?!\w)")
 _LEFT = re.compile(r"leav|left", re.IGNORECASE)
 _CYRILLIC = re.compile(
     r"((?:ответ|вариант|відповідь)\b[^\n.]{0,20}[:–—-]\s{0,3}\(?)([АВСавс])"
@@ -429,6 +556,9 @@ def conclusions(text: str) -> list[ChoicePlace]:
         if _CROSSED_OUT.match(plain, end):
             continue
         before = plain[max(begin, start - _MAX_BEFORE) : end]
+        # Of a letter alone; an option's text may be a quantity.
+        if _QUANTITY.search(before) and _LONE_LETTER.match(plain, end):
+            continue
         sentence = _SENTENCE_START.split(before)[-1]
         # What is left when others are ruled out.
         is_left = _LEFT.search(match[0]) is not None
@@ -438,7 +568,8 @@ def conclusions(text: str) -> list[ChoicePlace]:
         if not _is_quoted(start, end, quotes):
             last = min(len(plain), end + _MAX_CONTENT)
             places.append(ChoicePlace(start, end, last, "conclusion"))
-    return [*places, *_relative(plain, begin, quotes)]
+    told = _told(plain, begin, quotes)
+    return [*places, *_relative(plain, begin, quotes), *told]
 
 
 def _relative(
@@ -455,6 +586,30 @@ def _relative(
         if is_choice and not is_doubtful and not _is_quoted(start, end, quotes):
             last = min(len(plain), end + _MAX_CONTENT)
             yield ChoicePlace(start, end, last, "conclusion")
+
+
+def _told(
+    plain: str, begin: int, quotes: list[tuple[int, int]]
+) -> Iterator[ChoicePlace]:
+    """Yield what is said to tell, or to be, what is asked for."""
+    for pattern in (_TOLD_BY, _TELLS, _SMALL):
+        for match in pattern.finditer(plain, begin):
+            start, end = match.span()
+            before = plain[max(begin, start - _MAX_BEFORE) : start]
+            sentence = _MISTAKE.sub(" ", _SENTENCE_START.split(before)[-1])
+            is_doubtful = is_doubted(before) or _TENTATIVE.search(sentence)
+            is_asked = _ASKING.search(sentence)
+            is_reserved = _RESERVED.search(sentence + match[0])
+            if is_doubtful or is_asked or is_reserved or _is_quoted(start, end, quotes):
+                continue
+            if pattern is _TOLD_BY:
+                last = min(len(plain), end + _MAX_CONTENT)
+                yield ChoicePlace(start, end, last, "conclusion")
+                continue
+            beside = _BESIDE.search(_CLAUSE_START.split(before)[-1])
+            others = beside[1] if beside else ""
+            letter = match.start("letter")
+            yield ChoicePlace(start, letter, end, "verdict", others)
 
 
 def _last(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
@@ -486,6 +641,8 @@ def _stated(plain: str, quotes: list[tuple[int, int]]) -> Iterator[ChoicePlace]:
                 continue
             before = _before(plain, match.start())
             if is_doubted(before) or is_other_answer(before):
+                continue
+            if _WOULD.search(match[0]) and is_supposed(before):
                 continue
             if pattern is STATED_ELSEWHERE and is_doubted_elsewhere(before):
                 continue

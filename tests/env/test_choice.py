@@ -461,6 +461,150 @@ def test_options_are_said_to_be_right_in_other_languages(text: str, letter: str)
     assert read_choice(text, ORGANELLES)[0] == letter
 
 
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Answer: A\n\nOr else Answer: B\n\nBoth are equally right.", ""),
+        ("The answer is A.\n\nThe answer is C.\n\nEither may be correct.", ""),
+        ("\\boxed{A}\n\n\\boxed{C}\n\nEach of them holds.", ""),
+        ("The answer is A.\n\nThe answer is B.\n\nI cannot decide.", ""),
+        ("Both readings are possible: the answer is A. The answer is B.", ""),
+        ("Case 1 (n even): $\\boxed{A}$\n\nCase 2 (n odd): $\\boxed{C}$", ""),
+        ("Case 1: n is even.\n\nAnswer: A\n\nCase 2: n is odd.\n\nAnswer: C", ""),
+        ("For even n: \\boxed{A}. For odd n: \\boxed{C}.", ""),
+        ("If n is even:\n\\boxed{A}\n\nIf n is odd:\n\\boxed{C}", ""),
+        ("With the first the answer is A, with the second the answer is C.", ""),
+        ("n even → A\nn odd → C", ""),
+        ("* For plants: **A**\n* For animals: **C**", ""),
+        ("Answer: A (n even); C (n odd)", ""),
+        # one of them is chosen
+        ("Case 1: the answer is A.\nCase 2: the answer is C.\n\nn is odd, so C.", "C"),
+        ("Case 1: 2 works. Case 2: 3 works. So the answer is C.", "C"),
+        ("Statement I holds, and so does II. The answer is C. Both are true.", "C"),
+        ("The answer is A? II holds as well. The answer is C, as both hold.", "C"),
+    ],
+)
+def test_two_answers_that_both_stand_settle_nothing(text: str, letter: str):
+    assert read_choice(text, ORGANELLES)[0] == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("they make proteins.\n\nso it's option b", "B"),
+        ("that leaves option c", "C"),
+        ("i think it's c", "C"),
+        ("must be option c", "C"),
+        ("option b is right", "B"),
+        ("so a is the answer", "A"),
+        ("b it is", "B"),
+        ("so i pick b", "B"),
+        ("so it's b or c", ""),
+        ("so it's not b", ""),
+        ("so the speed is c", ""),
+        ("so statement a is correct", ""),
+        ("is option b right?", ""),
+        ("so option b is right if n is even", ""),
+    ],
+)
+def test_small_letters_are_concluded(text: str, letter: str):
+    assert read_choice(text, ORGANELLES)[0] == letter
+
+
+SUBSTANCES = ("enzyme", "catalyst", "the solvent", "mitochondrion")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("The answer is a catalyst.", "B"),
+        ("It is the mitochondrion.", "D"),
+        ("It's an enzyme.", "A"),
+        ("An enzyme.", "A"),
+        ("It is a solvent.", "C"),
+        ("\\boxed{\\text{a catalyst}}", "B"),
+        ("A catalyst is the correct answer.", "B"),
+        ("The answer is B, the catalyst.", "B"),
+        ("The answer is A, the catalyst.", ""),
+        ("The answer is not a catalyst.", ""),
+        ("The answer is a catalyst or an enzyme.", ""),
+        ("It is the mitochondrion that makes it.", ""),
+        ("A Catalyst", ""),
+    ],
+)
+def test_an_options_text_may_stand_behind_an_article(text: str, letter: str):
+    assert read_choice(text, SUBSTANCES)[0] == letter
+
+
+def test_articles_tell_options_apart():
+    choices = ("a dog", "the dog", "dog", "dogs")
+    assert read_choice("The answer is the dog.", choices)[0] == "B"
+    assert read_choice("The answer is dog.", choices)[0] == "C"
+    assert read_choice("The answer is an dog.", choices)[0] == ""
+    assert read_choice("The answer is the.", ("a", "an", "the", "none"))[0] == "C"
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("The true statement is B.", "B"),
+        ("The only valid inference is D.", "D"),
+        ("The most accurate summary is C.", "C"),
+        ("The flaw is described by C).", "C"),
+        ("The passage is best summarised by (D).", "D"),
+        ("His mistake is best explained by option A.", "A"),
+        ("The conclusion is most strongly supported by B.", "B"),
+        ("The sequence is given by (B).", "B"),
+        ("B best describes what he does.", "B"),
+        ("B is the most accurate description of the passage.", "B"),
+        ("The velocity is given by B.", ""),
+        ("The field is represented by B.", ""),
+        ("So the current is C.", ""),
+        ("The right angle is B.", ""),
+        ("What is best described by B?", ""),
+        ("A common mistake is described by C.", ""),
+        ("The least accurate summary is C.", ""),
+        ("The passage is not best described by B.", ""),
+        ("The passage might be best described by B.", ""),
+        ("Some say the passage is best described by B.", ""),
+        ('He says "the passage is best described by B".', ""),
+        ("The passage is best described by B or C.", ""),
+        ("The flaw is described by B, but that is not asked.", ""),
+        ("A and B best describes it.", ""),
+        ("B best describes what he does not do.", ""),
+    ],
+)
+def test_what_is_asked_for_may_be_said_to_be_told_by_an_option(text: str, letter: str):
+    assert read_choice(text, ORGANELLES)[0] == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("I would therefore choose (C).", "C"),
+        ("I would, therefore, choose C.", "C"),
+        ("I will go for B", "B"),
+        ("We should select D", "D"),
+        ("I'd therefore pick A", "A"),
+        ("For these reasons, I would choose B (Ribosomes).", "B"),
+        ("If n were even I would choose C", ""),
+        ("Had n been even, I would choose C.", ""),
+        ("For even n, I would choose C.", ""),
+        ("In that case I would choose C.", ""),
+        ("Suppose n is even. I would choose C.", ""),
+        ("At first I would go for B.", ""),
+        ("one would choose B", ""),
+        ("I first chose B", ""),
+        ("I had to choose B.", ""),
+        ("I'd also pick B.", ""),
+        ("I would therefore not choose (C).", ""),
+        ("I'd pick A, or maybe B.", ""),
+    ],
+)
+def test_what_the_reply_would_choose(text: str, letter: str):
+    assert read_choice(text, ORGANELLES)[0] == letter
+
+
 def answers() -> list[tuple[str, str, tuple[str, ...]]]:
     lines = (DATA / "choice_answers.jsonl").read_text(encoding="utf-8").splitlines()
     rows = map(json.loads, lines)
