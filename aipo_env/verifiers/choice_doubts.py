@@ -167,15 +167,20 @@ _ELSEWHERE = re.compile(
 
 _SUPPOSED = re.compile(
     r"""
-    \b (?: had | when | where | once | normally | usually
-       | ordinarily | originally | initially | naively | intuitively | instinctively | at \s (?: first | a \s glance ) | tempted
-       | (?: in | under ) \s (?: that | such | this | another | the \s other | other )
-         \s (?: an? \s )? (?: \w{1,12} \s )? (?: case | reading | interpretation
-         | assumption | circumstance ) s?
-       | (?: for | with | under | without ) \s (?! (?: this | that | these | those | the
-           | all ) \s (?: \w{1,12} \s )? (?: reasons? | in \s mind | said ) \b
-           | (?: this | that ) , )
+    \b (?: normally | usually | ordinarily | originally | initially | naively
+       | intuitively | instinctively | at \s (?: first | a \s glance ) | tempted
        ) \b
+    |
+    \A [\s,]{0,9} (?: (?: and | but ) \s )?
+    (?: (?: had | when | where | once ) \b
+    |   in \s (?! (?: this | these | the | my | our | short | conclusion | summary | sum
+           | light | view | total | fact | all | any | comparison | other \s words
+           ) \b )
+    |   in \s the \s other \b
+    |   (?: for | with | under | without ) \s
+        (?! (?: this | that | these | those | the | all )
+            (?: , | \s (?: \w{1,12} \s )? (?: reasons? | in \s mind | said ) \b ) )
+    )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -183,6 +188,7 @@ _SUPPOSED = re.compile(
 _SUPPOSITION = re.compile(
     r"\s{0,9}(?:suppose|supposing|imagine|assume|assuming|say)\b", re.IGNORECASE
 )
+_SO = re.compile(r"\b(?:so|thus|hence|therefore|consequently)\b", re.IGNORECASE)
 
 _VERB = (
     r"(?: is | was | seems | looks | would\ be | must\ be | should\ be | can\ be"
@@ -405,7 +411,7 @@ def is_supposed(before: str) -> bool:
     *others, clause = _CLAUSE_START.split(before)
     if others and _SUPPOSITION.match(others[-1]):
         return True
-    return _SUPPOSED.search(_BUT.split(clause)[-1]) is not None
+    return _SUPPOSED.search(_SO.split(_BUT.split(clause)[-1])[-1]) is not None
 
 
 def is_other_answer(before: str) -> bool:

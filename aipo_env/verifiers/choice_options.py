@@ -1,7 +1,7 @@
 """The options of a question, and which of them a text is.
 
 Two spellings of one option are alike: blanks, dress and, where that tells no two
-options apart, capitals do not count.
+options apart, capitals and an article in front do not count.
 """
 
 import re
@@ -70,12 +70,13 @@ def without_dress(text: str) -> str:
 
 def letters_of(text: str, choices: Sequence[str]) -> str:
     """Return the letters of the options that have this text, "" if none has."""
-    spelling = _spelling(without_dress(text))
+    bare = without_dress(text)
+    spelling = _spelling(bare)
     if not spelling:
         return ""
     options = _options(tuple(choices))
     letters = options.exact.get(spelling) or options.folded.get(spelling.casefold(), "")
-    return letters or options.nouns.get(_noun(text), "")
+    return letters or options.nouns.get(_noun(bare), "")
 
 
 def is_text(letter: str, choices: Sequence[str]) -> bool:
@@ -113,9 +114,8 @@ def _options(choices: tuple[str, ...]) -> _Options:
     return _Options(exact, folded, nouns, texts)
 
 
-def _noun(text: str) -> str:
+def _noun(bare: str) -> str:
     """Return what two spellings have in common, but for capitals and an article."""
-    bare = without_dress(text)
     article = _ARTICLE.match(bare)
     return _spelling(bare[article.end() :] if article else bare).casefold()
 

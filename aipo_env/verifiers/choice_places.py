@@ -175,6 +175,7 @@ _VERDICT = re.compile(
         |   (?: correct | right | best | better )
             (?: \ (?: answer | option | choice | one ) )?
         |   (?: final\ )? answer
+        |   (?<= the\ ) one (?= \s{{0,3}} (?: [.!\n] | $ ) )
         )
         \s{{0,3}} (?= [.!,;:(\n–—] | $ | \b (?: here | because | since | as | and ) \b )
     |   \s{{0,3}} (?: 项 | 選項 | 选项 )? \s{{0,3}} 是? (?: 正确 | 正確 )
@@ -323,6 +324,10 @@ _RELATIVE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 """The one that explains why it is so is B."""
+_NEXT_STEP = re.compile(
+    rf"\b {_SUPERLATIVE} \s next (?: \s step )? \b", re.VERBOSE | re.IGNORECASE
+)
+"""What is asked for, and no step on the way to it: the most appropriate next step."""
 _LETTER_ENDS = r"""
     (?-i: [(\[]? [A-Z] ) [)\]]? \s{0,3}
     (?: [.;:!(\n–—] | $
@@ -330,6 +335,13 @@ _LETTER_ENDS = r"""
 """
 _TOLD_BY = re.compile(
     rf"""
+    (?: \b best \s (?: corresponds \s to | matches | fits | agrees \s with )
+    |   \b (?: corresponds | fits | matches | agrees ) \s
+        (?: best | most \s \w{{4,14}} | exactly | precisely ) (?: \s (?: to | with ) )?
+    )
+    \s (?: (?: the \s )? (?: option | choice | answer | statement ) \s )?
+    (?= {_LETTER_ENDS} )
+    |
     \b (?: is | are ) \s (?: (?: therefore | thus | hence | clearly | then ) \s )?
     (?:
         (?: (?: best | better | most \s \w{{4,14}} | correctly | accurately | precisely
@@ -337,7 +349,8 @@ _TOLD_BY = re.compile(
         (?: described | explained | represented | captured | given | shown | stated
           | summari[sz]ed | answered | supported | expressed | characteri[sz]ed
           | illustrated | defined | conveyed | reflected | completed | paraphrased
-          | rendered | accounted \s for | addressed | matched | named ) \s by \s
+          | rendered | accounted \s for | addressed | matched | named )
+        \s (?: by | in ) \s
         (?: (?: the \s )? (?: option | choice | answer | statement ) \s )?
     |
         (?: described | explained | captured | summari[sz]ed | answered | paraphrased )
@@ -563,6 +576,7 @@ def conclusions(text: str) -> list[ChoicePlace]:
         # What is left when others are ruled out.
         is_left = _LEFT.search(match[0]) is not None
         part = sentence.rpartition(",")[2] if is_left else sentence
+        part = _NEXT_STEP.sub(" ", part)
         if is_doubted(before) or _TENTATIVE.search(part):
             continue
         if not _is_quoted(start, end, quotes):

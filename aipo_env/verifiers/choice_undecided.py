@@ -16,7 +16,7 @@ _MAX_CASES = 64
 _BOTH_STAND = re.compile(
     r"""
     (?: ^ | [.!?;:,(\n–—] | \b (?: so | and | but | thus | hence | therefore | since
-        | as | that | because ) \s )
+        | as | that | because | believe | think | say | feel | find | argue ) \s )
     \s{0,9}
     (?:
         (?: both | either | each | (?: the | these | those ) \s two | the \s pair )
@@ -45,6 +45,10 @@ _BOTH_STAND = re.compile(
         (?: i | we | one ) \s
         (?: cannot | can['’]t | could \s not | am \s unable \s to )
         \s (?: decide | choose | tell | say | settle | determine | distinguish )
+    |
+        (?: (?: the | this ) \s )? (?: question | problem | it | this )
+        \s (?: cannot | can['’]t | could \s not )
+        \s be \s (?: answered | decided | determined | settled )
     |
         it \s is \s (?: impossible | not \s possible | hard ) \s to \s
         (?: decide | choose | tell | say | determine )
@@ -78,7 +82,8 @@ _CASE = re.compile(
     |
         (?P<condition> if | when | for | with | under | assuming | suppose )
         \s (?! (?: this | that | these | those | example | instance | all ) \b )
-        [^.:,;\n]{1,80} [:,]
+        [^.:,;\n]{1,80}? (?: [:,] | \s (?= (?: the \s | my \s )? (?: correct \s )?
+            answer \b ) )
     )
     """,
     re.VERBOSE | re.IGNORECASE,
