@@ -564,7 +564,7 @@ def conclusions(text: str) -> list[ChoicePlace]:
     begin = plain.rfind("\n", 0, len(plain.rstrip())) + 1
     quotes = _quotes(text)
     places: list[ChoicePlace] = []
-    for match in _CONCLUDED.finditer(plain, begin):
+    for match in list(_CONCLUDED.finditer(plain, begin))[-_MAX_STATEMENTS:]:
         start, end = match.span()
         if _CROSSED_OUT.match(plain, end):
             continue
@@ -607,7 +607,7 @@ def _told(
 ) -> Iterator[ChoicePlace]:
     """Yield what is said to tell, or to be, what is asked for."""
     for pattern in (_TOLD_BY, _TELLS, _SMALL):
-        for match in pattern.finditer(plain, begin):
+        for match in list(pattern.finditer(plain, begin))[-_MAX_STATEMENTS:]:
             start, end = match.span()
             before = plain[max(begin, start - _MAX_BEFORE) : start]
             sentence = _MISTAKE.sub(" ", _SENTENCE_START.split(before)[-1])
