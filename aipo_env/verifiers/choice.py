@@ -54,6 +54,10 @@ MAX_INLINE_CHOICE = 2_000
 
 _STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,200}~~")
 """What Markdown strikes out."""
+_QUOTATION = re.compile(r"^[ ]{0,3}>[^\n]{0,400}", re.MULTILINE)
+_QUOTED_LETTER = re.compile(
+    r"(?<![A-Za-z'’])(?:answer|option|choice|it['’]s|is|clearly)\W{1,4}([A-J])(?![A-Za-z'’])"
+)
 _SENTENCE = re.compile(r"[.!?\n]\s")
 _NEXT_KEY = re.compile(r"""["\]}]\s{0,9},\s{0,9}"\Z""")
 """What ends a value of JSON, and begins the next key."""
@@ -88,6 +92,7 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     text = in_latin(_STRUCK.sub(_blanks, text[-MAX_ANSWER_CHARS:].strip()))
     if is_open_ended(text):
         return "", "the last box or answer tag never closes"
+    text = _without_others(text)
     text = before_heading(own_turn(text), choices)
     letter, fault = _read(text, choices)
     head, is_own = before_options(text, choices)
@@ -98,6 +103,20 @@ def read_choice(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
     if first and letter not in ("", first):
         return "", SEVERAL
     return letter, fault
+
+
+def _without_others(text: str) -> str:
+    """Return a text without block quotations that name different options.
+
+    They are of several people; one alone may be the reply's own way to set its answer
+    apart.
+    """
+    letters = {
+        letter
+        for quotation in _QUOTATION.findall(text)
+        for letter in _QUOTED_LETTER.findall(quotation)
+    }
+    return _QUOTATION.sub(_blanks, text) if len(letters) > 1 else text
 
 
 def _read(text: str, choices: tuple[str, ...]) -> tuple[str, str]:

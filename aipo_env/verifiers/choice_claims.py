@@ -91,6 +91,8 @@ _WORD_PART = re.compile(
 _LAST = re.compile(r"\s{0,3}(?:है|です|입니다)?[\s.!,;:।。)\]>]*")
 _SPECIES = re.compile(r"\.\s{1,3}([a-z]{2,40})\b")
 """What makes an abbreviation of a letter: E. coli."""
+_TEXT_BEHIND = re.compile(r"[.):]{1,2}\s{1,3}([^\n]{1,200}?)[\s.*_]{0,9}(?:\n|\Z)")
+"""What stands behind a letter up to the end of its line."""
 _FOLLOWING = re.compile(rf"\s{{1,40}}({WORD_CHAR}{{1,40}})")
 _FORMULA = re.compile(
     r"\s{0,40} (?: [=+*^<>|\\∝≈≤≥→×·⋅÷] | [-–] \s{0,40} \d ) | [-\u2010\u2011]\w",
@@ -262,7 +264,11 @@ def read_place(
     if letter and len(without_dress(content[start : start + size])) > 1:
         return _texted(content, bare, place, letter, start + size, choices)
     head = _HEAD.match(bare, start)
-    if head and _is_letter(content, bare, head, has_lead=has_lead):
+    is_named = head is not None and (
+        _has_own_text(content, head, choices)
+        or _is_letter(content, bare, head, has_lead=has_lead)
+    )
+    if head and is_named:
         return _lettered(content, bare, head, place, choices)
     letter, size = _counted(content, bare, start, choices)
     if letter and is_denied(bare, size):
@@ -367,6 +373,13 @@ def _is_letter(content: str, bare: str, head: re.Match[str], *, has_lead: bool) 
     if len(following[1]) == 1 and following[1].isupper():
         return True
     return following[1].casefold() in _NEXT_WORDS
+
+
+def _has_own_text(content: str, head: re.Match[str], choices: tuple[str, ...]) -> bool:
+    """Return whether an option's own text stands behind a letter: B. blink."""
+    text = _TEXT_BEHIND.match(content, head.end(1))
+    letter = head[1].upper()
+    return text is not None and letters_of(text[1], choices) == letter
 
 
 def _lettered(

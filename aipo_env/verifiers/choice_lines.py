@@ -57,6 +57,8 @@ _BOLD_END = re.compile(
     re.VERBOSE,
 )
 """A last sentence that is all bold: This is battery. **B**"""
+_REASONED = re.compile(r"\s{0,9}[(\[]?([A-Z])[)\]]?[.,:]?\s(?:because|since)\s")
+"""A reply that begins with a letter and why: C because balls of ice have layers."""
 _ENTRY = re.compile(
     r"\s{0,9}(?:[>•❌✅✗✓#-]\s{0,9})?(?:(?:[Oo]ption|[Cc]hoice)\s)?[(\[]?([A-Z])[)\].:]"
 )
@@ -138,7 +140,19 @@ def of_lone_line(text: str, choices: tuple[str, ...]) -> tuple[str, str]:
         return "", SEVERAL
     if letter:
         return letter, ""
-    return _bold_start(text, lines, choices) or ("", fault)
+    start = _bold_start(text, lines, choices) or _reasoned_start(text, choices)
+    return start or ("", fault)
+
+
+def _reasoned_start(text: str, choices: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return the letter that a reply begins with if its reason follows; or None."""
+    start = _REASONED.match(text)
+    if start is None or start[1] not in LETTERS[: len(choices)]:
+        return None
+    fault = fault_behind(
+        start[1], "", LETTERS[: len(choices)], blanked(text[start.end() :])
+    )
+    return ("", fault) if fault else (start[1], "")
 
 
 def of_only_option(text: str, choices: tuple[str, ...]) -> str:

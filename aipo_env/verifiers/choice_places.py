@@ -173,7 +173,9 @@ _VERDICT = re.compile(
         \s (?: (?: the | my | our )\ )? (?: only\ )?
         (?: (?: option | choice | one ) \ (?: left | remaining | that \ remains )
         |   (?: correct | right | best | better )
-            (?: \ (?: answer | option | choice | one ) )?
+            (?: \ (?: answer | option | choice | one | response ) )?
+        |   (?: credited | keyed | required | desired | intended )
+            \ (?: answer | option | choice | one | response )
         |   (?: final\ )? answer
         |   (?<= the\ ) one (?= \s{{0,3}} (?: [.!\n] | $ ) )
         )
