@@ -53,10 +53,10 @@ def venv() -> Callable[[str, Sequence[str]], Path]:
     """
 
     def build(name: str, requirements: Sequence[str]) -> Path:
-        core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-            "dependencies"
-        ]
-        wanted = json.dumps([sys.version, *requirements, *core])
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        # An editable install holds what it was told of entry points when it was made.
+        kept = [project[name] for name in ("dependencies", "scripts", "entry-points")]
+        wanted = json.dumps([sys.version, *requirements, *kept])
         python, stamp = (
             FOLDER / name / "bin" / "python",
             FOLDER / name / "requirements.json",
