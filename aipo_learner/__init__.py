@@ -45,11 +45,13 @@ if TYPE_CHECKING:
         episode_row,
         split_rows,
     )
+    from aipo_learner.learn.teaching import Teaching, taught_advantages
     from aipo_learner.learn.training_rows import TrainingRows, training_rows
     from aipo_learner.learn.update import update
     from aipo_learner.policy.forward import LearnerForward
     from aipo_learner.policy.head import token_logprobs_from_hidden
     from aipo_learner.policy.load import load_policy, policy_folder, save_policy
+    from aipo_learner.policy.teacher import ForwardTeacher, Teacher, TeacherContext
     from aipo_learner.rollout.sampled import by_group
     from aipo_learner.rollout.waves import play_wave
     from aipo_learner.run.metrics_log import read_metrics
@@ -99,11 +101,13 @@ _HOMES = {
         "policy_normalizer",
     ),
     "learn.rows": ("Microbatch", "Row", "collate", "episode_row", "split_rows"),
+    "learn.teaching": ("Teaching", "taught_advantages"),
     "learn.training_rows": ("TrainingRows", "training_rows"),
     "learn.update": ("update",),
     "policy.forward": ("LearnerForward",),
     "policy.head": ("token_logprobs_from_hidden",),
     "policy.load": ("load_policy", "policy_folder", "save_policy"),
+    "policy.teacher": ("ForwardTeacher", "Teacher", "TeacherContext"),
     "rollout.sampled": ("by_group",),
     "rollout.waves": ("play_wave",),
     "run.metrics_log": ("read_metrics",),
@@ -133,6 +137,7 @@ __all__ = [
     "ComputeConfig",
     "EpisodeSource",
     "EvaluationSchedule",
+    "ForwardTeacher",
     "Generate",
     "GenerateVoices",
     "HFSampler",
@@ -147,6 +152,9 @@ __all__ = [
     "Sampler",
     "Scores",
     "Surrogate",
+    "Teacher",
+    "TeacherContext",
+    "Teaching",
     "TrainConfig",
     "TrainingRows",
     "UpdateSettings",
@@ -181,6 +189,7 @@ __all__ = [
     "split_rows",
     "summarize",
     "sync_weights",
+    "taught_advantages",
     "token_logprobs_from_hidden",
     "token_ratio",
     "train",

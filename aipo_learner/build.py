@@ -68,6 +68,7 @@ from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.samplers.vllm.sampler import served_sampler, vllm_sampler
 from aipo_learner.samplers.weight_sync import check_sampler
 from aipo_learner.settings.train import TrainConfig
+from aipo_learner.teachers import Tuition, build_tuition, check_shown
 
 _log = logging.getLogger("aipo_learner")
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
@@ -93,6 +94,7 @@ class Training:
         forward: Its forward pass in the update; on several ranks that of a copy in
             shards.
         reference: The forward pass of the initial policy, where the loss needs it.
+        tuition: Who teaches the policy on its own tokens, where the loss has a teacher.
         optimizer: Of the weights of `forward`.
         sampler: Writes the policy's turns.
         sampler_gap: The metric of `check_sampler`; empty where there is nothing to
@@ -113,6 +115,7 @@ class Training:
     tokenizer: PreTrainedTokenizerBase
     forward: LearnerForward
     reference: LearnerForward | None
+    tuition: Tuition | None
     optimizer: torch.optim.Optimizer
     sampler: Sampler
     sampler_gap: dict[str, float]
@@ -194,6 +197,9 @@ def build_training(
         # Before the copies that the learner's forward passes may make.
         run.restore(model)
         forward, reference = _build_forwards(config, model, run.initial_policy)
+        tuition = build_tuition(config, model, tokenizer, forward)
+        if tuition is not None:
+            opened.enter_context(closing(tuition.teacher))
         # After sharding, which replaces the parameters.
         parameters = forward.model.parameters()
         optimizer = build_optimizer(parameters, config.optimizer_settings)
@@ -248,6 +254,7 @@ def build_training(
             tokenizer=tokenizer,
             forward=forward,
             reference=reference,
+            tuition=tuition,
             optimizer=optimizer,
             sampler=sampler,
             sampler_gap=gap,
@@ -539,6 +546,7 @@ def _is_constant(
         base=config.objective.base,
         baseline=config.baseline,
         mask_truncated=config.source.mask_truncated,
+        objective=config.objective,
     )
 
 
@@ -617,6 +625,7 @@ def build_training_scenario(config: TrainConfig, journal: Journal | None) -> Sce
             f" max_policy_tokens={scenario.rules.max_policy_tokens}; use at most that."
         )
     _check_observed(config, scenario)
+    check_shown(config, scenario)
     source = without_contaminated(scenario.source, config.held_out)
     scenario = replace(scenario, source=source)
     if config.independence != "accept_anneal":

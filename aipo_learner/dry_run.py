@@ -49,6 +49,8 @@ from aipo_learner.run.words import bytes_text
 from aipo_learner.settings.checkpoints import CheckpointConfig
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.evaluation import EvaluationSchedule
+from aipo_learner.settings.objective import ObjectiveConfig
+from aipo_learner.settings.teacher import read_teacher
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train
 
@@ -281,6 +283,7 @@ def _sampling_run(
         compute=replace(config.compute, lora_adapter=""),
         checkpoints=CheckpointConfig(save_dtype=config.checkpoints.save_dtype),
         loggers="",
+        objective=_rehearsed_objective(config.objective),
         bounds={},
         held_out=(),
         overlong_buffer=0,
@@ -288,6 +291,13 @@ def _sampling_run(
         evaluation=EvaluationSchedule(),
         source=EpisodeSource(),
     )
+
+
+def _rehearsed_objective(objective: ObjectiveConfig) -> ObjectiveConfig:
+    """Return an objective without what knows other tokens than the tiny policy's."""
+    if objective.has_teacher and read_teacher(objective.teacher)[0] != "self":
+        return objective.without_teacher()
+    return objective
 
 
 @dataclass(frozen=True)

@@ -88,10 +88,23 @@ def of_what_was_loaded(
     if config.compute.lora_rank:
         num_params -= num_trained
         yield f"{name}  adapters: {in_units(num_trained)} parameters are trained"
+    if config.objective.has_teacher and not config.source.sft_episodes:
+        yield f"{name}  {_of_teacher(config.objective)}"
     size = checkpoint_bytes(config, num_params=num_params, num_trained=num_trained)
     yield (
         f"{name}  a checkpoint: {bytes_text(size)} every {config.checkpoint_every}"
         f" steps; the newest {config.keep_checkpoints} and the best are kept"
+    )
+
+
+def _of_teacher(objective: ObjectiveConfig) -> str:
+    """Return who scores the policy's own tokens, and what that weighs."""
+    when = objective.teacher_when
+    episodes = "all episodes" if when == "all" else f"{when} episodes"
+    return (
+        f"teacher: {objective.teacher}, of {episodes}; advantage ="
+        f" {objective.advantage_weight:g} x A + {objective.teacher_weight:g} x"
+        " (log q - log o)"
     )
 
 

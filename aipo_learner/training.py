@@ -18,6 +18,7 @@ from aipo_learner.learn.idle import Learned, stop_idle, what_to_do, why_idle
 from aipo_learner.learn.learning_rate import learning_rate, set_learning_rate
 from aipo_learner.learn.rewards import step_reward
 from aipo_learner.learn.rows import Row
+from aipo_learner.learn.teaching import write_contexts
 from aipo_learner.learn.training_rows import (
     TrainingRows,
     imitation_rows,
@@ -209,6 +210,8 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
             agent_tokens=config.source.sft_agent_tokens,
             mask_truncated=config.source.mask_truncated,
         )
+    tuition = training.tuition
+    teaching = None if tuition is None else tuition.teaching
     further = no_further_rows
     if config.independence == "internalised":
         further = partial(
@@ -216,6 +219,7 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
             training.scenario,
             training.tokenizer,
             objective=config.objective,
+            teaching=teaching,
         )
     made = training_rows(
         groups,
@@ -225,6 +229,7 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
         mask_truncated=config.source.mask_truncated,
         further=further,
         objective=config.objective,
+        teaching=teaching,
     )
     if config.source.max_refills:
         made.counts["groups/refilled"] = len(groups) - config.groups_per_step
@@ -269,6 +274,7 @@ def _update(
             reference=training.reference,
             key=(config.seed, step),
             progress=training.progress,
+            teacher=None if training.tuition is None else training.tuition.teacher,
         )
         # Within the guard, so that a batch that breaks a bound is kept too.
         check_bounds(telemetry, config.bounds)
@@ -294,7 +300,10 @@ def _settle(training: Training) -> None:
 
 
 def _keep_episodes(training: Training, step: int, episodes: Sequence[Episode]) -> None:
-    """Keep episodes for the viewer, with the coefficients of their agents' tokens."""
+    """Keep episodes for the viewer, with the coefficients of their agents' tokens.
+
+    What the policy reads as its own teacher stands beside them.
+    """
     config = training.config
     # Rank 0 alone writes files.
     if step % config.episodes_every or rank():
@@ -305,6 +314,9 @@ def _keep_episodes(training: Training, step: int, episodes: Sequence[Episode]) -
         training.model, episodes, config.objective, temperature=config.temperature
     )
     write_coefficients(path, coefficients)
+    tuition = training.tuition
+    if tuition is not None and tuition.teaching.shown:
+        write_contexts(path, episodes, tuition.teaching)
 
 
 def _save_or_stop(training: Training, step: int, groups: Groups) -> None:

@@ -79,7 +79,7 @@ ROOMS = (
     ("aipo_learner.learn",),
     ("aipo_learner.evaluation",),
     ("aipo_learner.reporting",),
-    ("aipo_learner.first_words",),
+    ("aipo_learner.first_words", "aipo_learner.teachers"),
     ("aipo_learner.build",),
     ("aipo_learner.training",),
     ("aipo_learner.integrations",),

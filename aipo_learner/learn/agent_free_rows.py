@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from aipo_env import CONSULT_KINDS, Author, Codec, Episode, Scenario
 from aipo_learner.learn.rows import Row, episode_row
+from aipo_learner.learn.teaching import Teaching
 from aipo_learner.learn.token_bounds import token_bounds
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.settings.objective import ObjectiveConfig
@@ -23,6 +24,7 @@ def agent_free_rows(
     advantages: Sequence[float],
     *,
     objective: ObjectiveConfig | None = None,
+    teaching: Teaching | None = None,
 ) -> list[Row]:
     """Return the agent-free forms of a group's correct aided episodes.
 
@@ -34,9 +36,12 @@ def agent_free_rows(
         group: Episodes of one task, at least one.
         advantages: Of these episodes.
         objective: Says which tokens are learned as observations; None: none are.
+        teaching: Says which rows a teacher is asked of, after that prompt; None: of
+            none.
     """
     session = scenario.session(group[0].task, aided=False)
-    pieces = ChatFormat(tokenizer).prompt(session.open())
+    opening = session.open()
+    pieces = ChatFormat(tokenizer).prompt(opening)
     prompt = [token_id for token_ids, _ in pieces for token_id in token_ids]
     keeps_tools = scenario.rules.tools_when == "always"
     rows = []
@@ -50,8 +55,11 @@ def agent_free_rows(
             keeps_tools=keeps_tools,
             objective=objective,
         )
-        if row is not None:
-            rows.append(row)
+        if row is None:
+            continue
+        if teaching is not None:
+            row = teaching.taught(row, episode, group, opening)
+        rows.append(row)
     return rows
 
 

@@ -24,6 +24,12 @@ _SOMETIMES_ABSENT = {*MEANS, *_SAMPLE_SIZES} - {"kl_ref"}
 """Means over nothing, if a step has no such tokens. `kl_ref` is absent in every step of
 a run without a reference: a bound of it is a mistake.
 """
+_COUNTED_IN = {
+    "observation_p_mean": "observation_tokens",
+    "observation_gradient_share": "observation_tokens",
+    "teacher_gap": "teacher_tokens",
+}
+"""Of means that some objectives have: the count that is in every step of theirs."""
 
 
 @contextlib.contextmanager
@@ -88,7 +94,9 @@ def check_bounds(
     """
     for name, (low, high) in bounds.items():
         if name not in telemetry:
-            if name in _SOMETIMES_ABSENT:
+            count = _COUNTED_IN.get(name)
+            has_it = count is None or count in telemetry
+            if name in _SOMETIMES_ABSENT and has_it:
                 continue
             raise ConfigError(
                 f"config: bounds has {name!r}, which no update reports."

@@ -40,13 +40,14 @@ MEANS: dict[str, tuple[str, str]] = {
     "agent_gradient_share": ("agent_push", "push"),
     "observation_p_mean": ("observation_p_sum", "observation_tokens"),
     "observation_gradient_share": ("observation_push", "push"),
+    "teacher_gap": ("teacher_gap_sum", "teacher_tokens"),
 }
 """By name of the mean: the sum, and what it is divided by."""
 TERMS = ("policy_loss", "agent_loss", "observation_loss")
 """The terms of the loss; a loss need not have the last."""
 _PUSHES = ("agent_push", "policy_push", "observation_push")
 """What of the gradient comes from each."""
-_COUNTS = ("policy_tokens", "agent_tokens", "observation_tokens")
+_COUNTS = ("policy_tokens", "agent_tokens", "observation_tokens", "teacher_tokens")
 _REPORTED = (*TERMS, *_COUNTS, "ratio_max")
 """What is reported as it is."""
 
@@ -66,7 +67,9 @@ def summarize(metrics: Metrics) -> dict[str, float]:
     own logit, in absolute value and with weights and normalizers, summed over agent
     tokens, against the same sum over all tokens; it ignores how gradients of tokens
     cancel. `observation_p_mean` and `observation_gradient_share` are the same of
-    observation tokens, where the loss has a term of them.
+    observation tokens, where the loss has a term of them. `teacher_gap` is the mean of
+    log q - log p_old, in nats, over the `teacher_tokens` that a teacher scored: minus
+    an estimate of KL(old || teacher).
     """
     sums = {name: value.item() for name, value in metrics.items()}
     # Of a loss without a term of observation tokens, nothing is added.

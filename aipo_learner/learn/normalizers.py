@@ -49,7 +49,8 @@ def batch_normalizers(rows: Sequence[Row], objective: ObjectiveConfig) -> Normal
             observation += observation_normalizer(_observation_mask(alone, objective))
         if not row.is_only_observed:
             policy += policy_normalizer(alone.policy_mask, objective)
-            agent += agent_normalizer(alone.agent_mask, alone.advantages, objective)
+            advantages = objective.advantage_weight * alone.advantages
+            agent += agent_normalizer(alone.agent_mask, advantages, objective)
     return Normalizers(policy=policy, agent=agent, observation=observation)
 
 

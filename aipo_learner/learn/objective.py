@@ -83,16 +83,22 @@ def aipo_loss(
     Returns the scalar loss and detached metrics for `merge_metrics` and `summarize`.
     Raises ValueError for a wrong shape or dtype, overlapping masks, `kl_coef` without
     `ref_logprobs`, `entropy_coef` without `entropy` or with one that has no gradient
-    where `logprobs` have, `observation_weight` without `observation_mask`, a negative
-    or NaN normalizer. Raises ConfigError for a base or a rule of your own that cannot
-    be found, or returns what is no tensor of the tokens' shape and dtype.
+    where `logprobs` have, `observation_weight` without `observation_mask`, a teacher
+    without advantages per token, a negative or NaN normalizer. Raises ConfigError for a
+    base or a rule of your own that cannot be found, or returns what is no tensor of the
+    tokens' shape and dtype.
     """
     if logprobs.dim() != 2 or logprobs.dtype not in _FLOATS:
         raise ValueError(
             f"logprobs is {logprobs.dtype} of shape {list(logprobs.shape)}: it must be"
             " float32 or float64 of shape [batch, tokens]."
         )
-    advantages = _per_token(advantages.detach(), logprobs)
+    if config.has_teacher and advantages.dim() == 1:
+        raise ValueError(
+            f"objective.teacher is {config.teacher!r}: pass advantages of shape [batch,"
+            " tokens], as taught_advantages makes them; or set teacher to ''."
+        )
+    advantages = per_token(advantages.detach(), logprobs)
     optional = {
         "agent_logprobs": agent_logprobs,
         "sampler_logprobs": sampler_logprobs,
@@ -175,7 +181,7 @@ def agent_normalizer(
 
     `advantages` is `[batch]` or `[batch, tokens]`; over ranks, add the normalizers up.
     """
-    weighted = _weighted_advantages(_per_token(advantages, agent_mask), config)
+    weighted = _weighted_advantages(per_token(advantages, agent_mask), config)
     return float((_select(agent_mask, weighted) != 0).sum())
 
 
@@ -199,7 +205,7 @@ def agent_coefficient(
     It is detached. Arguments as in `aipo_loss`. c leaves out the advantage and its
     `negative_weight`; read it at agent tokens only, elsewhere it has no meaning.
     """
-    advantages = _per_token(advantages, logprobs)
+    advantages = per_token(advantages, logprobs)
     tokens = _agent_tokens(logprobs, old_logprobs, agent_logprobs, advantages, config)
     return _coefficient(tokens, config)
 
@@ -456,8 +462,12 @@ def _divide(total: Tensor, normalizer: float, name: str) -> Tensor:
     return total / normalizer
 
 
-def _per_token(advantages: Tensor, like: Tensor) -> Tensor:
-    """`[batch]` or `[batch, tokens]` advantages as `[batch, tokens]`."""
+def per_token(advantages: Tensor, like: Tensor) -> Tensor:
+    """`[batch]` or `[batch, tokens]` advantages as `[batch, tokens]`.
+
+    Raises:
+        ValueError: They have another shape.
+    """
     if advantages.shape == like.shape:
         return advantages
     if advantages.shape == like.shape[:1]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,21 @@ from aipo_learner.settings.objective import ObjectiveConfig
 
 _SIMILAR_LENGTHS = 1.25
 """How much longer than its shortest row a row of a microbatch may be."""
+
+
+class Taught(IntEnum):
+    """Whether a teacher scores the own tokens of a row, and why not."""
+
+    NOT_ASKED = 0
+    """There is no teacher, or it is not asked of this episode."""
+    ASKED = 1
+    NOTHING_TO_SHOW = 2
+    """The policy is its own teacher, and its episode left nothing that it knows more.
+    """
+    UNREADABLE = 3
+    """With its prompt it is longer than the teacher reads, or has tokens that the
+    teacher does not know.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +53,12 @@ class Row:
             the loss has no term of them.
         is_only_observed: Whether nothing else of it is learned, as in a group without
             a gradient: then it is in no normalizer but that of observations.
+        num_prompt: How many tokens stand before what the episode itself has.
+        taught: Whether a teacher is asked of it.
+        teacher_prompt: int64[P], the tokens that the teacher reads in the place of
+            these first ones; None: these. They are in no pass of the policy's.
+        teacher_logprobs: float32[T], the teacher's of the policy's tokens; NaN where
+            unknown. None where no teacher was asked.
     """
 
     token_ids: NDArray[np.int64]
@@ -49,6 +71,15 @@ class Row:
     group: int = 0
     observation_mask: NDArray[np.bool_] | None = None
     is_only_observed: bool = False
+    num_prompt: int = 0
+    taught: Taught = Taught.NOT_ASKED
+    teacher_prompt: NDArray[np.int64] | None = None
+    teacher_logprobs: NDArray[np.float32] | None = None
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether a teacher scores its own tokens."""
+        return self.taught == Taught.ASKED
 
 
 def observation_mask(
@@ -102,8 +133,10 @@ def episode_row(
     """
     tokens = episode.tokens
     is_rewritten = kept is not None or len(prompt) > 0
+    num_prompt = len(prompt)
     if kept is None:
         kept = np.arange(len(tokens))
+        num_prompt += _num_before_policy(tokens.policy_mask)
     prompt_ids = np.asarray(prompt, np.int64)
     in_no_mask = np.zeros(len(prompt), bool)
     unknown = np.full(len(prompt), np.nan, np.float32)
@@ -124,7 +157,14 @@ def episode_row(
         advantage=advantage,
         is_rewritten=is_rewritten,
         observation_mask=observed,
+        num_prompt=num_prompt,
     )
+
+
+def _num_before_policy(policy_mask: NDArray[np.bool_]) -> int:
+    """Return how many tokens stand before the policy's first; all if it has none."""
+    own = np.flatnonzero(policy_mask)
+    return int(own[0]) if len(own) else len(policy_mask)
 
 
 def observed_row(episode: Episode, objective: ObjectiveConfig | None) -> Row | None:
@@ -152,9 +192,9 @@ def observed_row(episode: Episode, objective: ObjectiveConfig | None) -> Row | N
 class Microbatch:
     """Rows of one pass, padded on the right: tensors `[rows, tokens]`.
 
-    `advantages` and `is_rewritten` are `[rows]`; `observation_mask` is None where no
-    row has one. Padding is 0 in `attention_mask`, in no other mask, and without
-    log-probabilities.
+    `advantages` and `is_rewritten` are `[rows]`; `observation_mask` and
+    `teacher_logprobs` are None where no row has them. Padding is 0 in
+    `attention_mask`, in no other mask, and without log-probabilities.
     """
 
     token_ids: Tensor
@@ -166,6 +206,7 @@ class Microbatch:
     advantages: Tensor
     is_rewritten: Tensor
     observation_mask: Tensor | None = None
+    teacher_logprobs: Tensor | None = None
 
     @property
     def read_mask(self) -> Tensor:
@@ -203,6 +244,9 @@ def collate(
     observed = None
     if any(row.observation_mask is not None for row in rows):
         observed = padded_arrays([_observed(row) for row in rows], False)
+    taught = None
+    if any(row.teacher_logprobs is not None for row in rows):
+        taught = padded_arrays([_teacher_logprobs(row) for row in rows], np.nan)
     lengths = torch.tensor(row_lengths, device=device)
     columns = torch.arange(width, device=device)
     is_real = columns[None] < lengths[:, None]
@@ -218,6 +262,7 @@ def collate(
         ),
         is_rewritten=torch.tensor([row.is_rewritten for row in rows], device=device),
         observation_mask=observed,
+        teacher_logprobs=taught,
     )
 
 
@@ -226,6 +271,13 @@ def _observed(row: Row) -> NDArray[np.bool_]:
     if row.observation_mask is None:
         return np.zeros(len(row.token_ids), bool)
     return row.observation_mask
+
+
+def _teacher_logprobs(row: Row) -> NDArray[np.float32]:
+    """Return the teacher's log-probabilities of a row beside others that have some."""
+    if row.teacher_logprobs is None:
+        return np.full(len(row.token_ids), np.nan, np.float32)
+    return row.teacher_logprobs
 
 
 def split_rows(

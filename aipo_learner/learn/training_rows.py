@@ -9,6 +9,7 @@ import numpy as np
 from aipo_env import Episode
 from aipo_learner.learn.advantages import group_advantages, is_dropped
 from aipo_learner.learn.rows import Row, episode_row, observed_row
+from aipo_learner.learn.teaching import Teaching, is_asked, teaching_counts
 from aipo_learner.settings.objective import ObjectiveConfig
 
 Reward = Callable[[Episode], float]
@@ -45,12 +46,13 @@ def training_rows(
     mask_truncated: bool = False,
     further: FurtherRows = no_further_rows,
     objective: ObjectiveConfig | None = None,
+    teaching: Teaching | None = None,
 ) -> TrainingRows:
     """Turn groups of episodes into rows.
 
     A group with a failed episode is left out whole: its baseline would be another than
-    intended. So is one in which every advantage is 0, except for its observation
-    tokens, where the loss has a term of them.
+    intended. So is one in which every advantage is 0 and no row is taught, except for
+    its observation tokens, where the loss has a term of them.
 
     Args:
         groups: Episodes of one task each.
@@ -61,10 +63,13 @@ def training_rows(
             the baseline of their group all the same (overlong filtering, arXiv
             2503.14476).
         further: Makes more rows of a group that is not left out.
-        objective: Says which tokens are learned as observations; None: none are.
+        objective: Says which tokens are learned as observations, and what the advantage
+            is multiplied by; None: none are, and by 1.
+        teaching: Says which rows a teacher is asked of; None: of none.
     """
     as_row = partial(episode_row, objective=objective)
     rows: list[Row] = []
+    looked_at: list[Row] = []
     num_only_observed = 0
     num_partial = 0
     num_constant = 0
@@ -79,14 +84,22 @@ def training_rows(
             pairs = [pair for pair in pairs if not pair[0].stop_reason.is_truncated]
         group = [episode for episode, _ in pairs]
         advantages = [advantage for _, advantage in pairs]
-        if is_dropped(advantages):
+        own = list(map(as_row, group, advantages))
+        if teaching is not None:
+            pupils = zip(own, group, strict=True)
+            own = [teaching.taught(row, episode, episodes) for row, episode in pupils]
+        looked_at += own
+        is_taught = any(row.is_taught for row in own)
+        if is_dropped(_weighted(advantages, objective)) and not is_taught:
             num_constant += 1
             only_observed = _observed_rows(group, objective)
             num_only_observed += len(only_observed)
             rows += [replace(row, group=number) for row in only_observed]
             continue
         num_masked += len(episodes) - len(pairs)
-        of_group = [*map(as_row, group, advantages), *further(group, advantages)]
+        others = further(group, advantages)
+        looked_at += others
+        of_group = [*own, *others]
         rows += [replace(row, group=number) for row in of_group]
     counts: dict[str, float] = {
         "groups/partial": num_partial,
@@ -97,7 +110,17 @@ def training_rows(
         counts["rows/truncated"] = num_masked
     if objective is not None and objective.observation_weight:
         counts["rows/only_observed"] = num_only_observed
+    if teaching is not None:
+        counts |= teaching_counts(looked_at)
     return TrainingRows(rows, counts)
+
+
+def _weighted(
+    advantages: Sequence[float], objective: ObjectiveConfig | None
+) -> list[float]:
+    """Return advantages as the loss takes them: times `advantage_weight`."""
+    weight = 1.0 if objective is None else objective.advantage_weight
+    return [weight * advantage for advantage in advantages]
 
 
 def _observed_rows(
@@ -120,8 +143,12 @@ def is_constant(
     base: str,
     baseline: str,
     mask_truncated: bool = False,
+    objective: ObjectiveConfig | None = None,
 ) -> bool:
     """Return whether a group in which nothing failed teaches nothing all the same.
+
+    Observation tokens alone count for nothing. What a teacher has to say of it counts,
+    whether or not it can read it.
 
     Args:
         group: Episodes of one task.
@@ -129,13 +156,22 @@ def is_constant(
         base: See there.
         baseline: See there.
         mask_truncated: See there.
+        objective: Says which episodes are taught, and what the advantage is multiplied
+            by; None: none are, and by 1.
     """
     if is_partial(group):
         return False
-    made = training_rows(
-        [group], reward, base=base, baseline=baseline, mask_truncated=mask_truncated
+    compared = _advantages(group, reward, base=base, baseline=baseline)
+    pairs = list(zip(group, compared, strict=True))
+    if mask_truncated:
+        pairs = [pair for pair in pairs if not pair[0].stop_reason.is_truncated]
+    if not is_dropped(_weighted([advantage for _, advantage in pairs], objective)):
+        return False
+    if objective is None:
+        return True
+    return not any(
+        is_asked(episode, advantage, objective) for episode, advantage in pairs
     )
-    return not made.rows
 
 
 def _advantages(

@@ -16,9 +16,11 @@ from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.metrics import TERMS, Metrics, merge_metrics, summarize
 from aipo_learner.learn.normalizers import Normalizers, batch_normalizers
 from aipo_learner.learn.objective import aipo_loss
-from aipo_learner.learn.rows import Microbatch, Row, collate, split_rows
+from aipo_learner.learn.rows import Microbatch, Row, Taught, collate, split_rows
+from aipo_learner.learn.teaching import scored, taught_advantages
 from aipo_learner.policy.distributed import gathered, rank, whole_tensor, world_size
 from aipo_learner.policy.forward import LearnerForward
+from aipo_learner.policy.teacher import Teacher
 from aipo_learner.run.progress import SILENT, Progress, WorkCount
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.stages import UpdateSettings
@@ -75,6 +77,7 @@ def update(
     reference: LearnerForward | None = None,
     key: Key = (),
     progress: Progress = SILENT,
+    teacher: Teacher | None = None,
 ) -> dict[str, float]:
     """Make an optimiser step of each minibatch, `updates_per_step` times.
 
@@ -98,10 +101,19 @@ def update(
         reference: Of the initial policy, where the loss needs it.
         key: Of the step, (seed, step): which groups share a minibatch is drawn by it.
         progress: Says how many of this rank's passes are made.
+        teacher: Scores this rank's rows, where the objective has one, before the first
+            step.
 
     Raises:
-        PolicyError: A gradient is not finite; no step is made of it.
+        PolicyError: A gradient is not finite; no step is made of it. Or the teacher
+            gives no scores.
+        ValueError: The objective has a teacher, and there is none.
     """
+    has_teacher = settings.objective.has_teacher
+    if has_teacher and teacher is None:
+        raise ValueError(
+            f"objective.teacher is {settings.objective.teacher!r}: pass a teacher."
+        )
     num_trained = 0
     minibatches: list[_Minibatch] = []
     for part in minibatch_rows(rows, settings.num_minibatches, key):
@@ -111,8 +123,11 @@ def update(
             trained, settings.microbatch_tokens, packed=forward.is_packed
         )
         mine, filler = share_passes(of_all_ranks)
+        of_this_rank = [*mine, *filler]
+        if has_teacher and teacher is not None:
+            of_this_rank = scored(of_this_rank, teacher)
         passes = []
-        for rows_of_pass in (*mine, *filler):
+        for rows_of_pass in of_this_rank:
             microbatch = collate(rows_of_pass, pad_token_id, forward.model.device)
             ref_logprobs = _fixed_logprobs(reference, microbatch)
             passes.append(_Pass(microbatch, ref_logprobs))
@@ -193,7 +208,7 @@ def rows_with_gradient(rows: Sequence[Row], objective: ObjectiveConfig) -> list[
 
     An advantage of 0 makes every term of a row 0, but for the penalty on the distance
     from a reference, the bonus for entropy and the term of observation tokens, which
-    have none.
+    have none, and for what a teacher adds to it.
 
     Args:
         rows: At least one.
@@ -201,17 +216,20 @@ def rows_with_gradient(rows: Sequence[Row], objective: ObjectiveConfig) -> list[
     """
     if objective.kl_coef or objective.entropy_coef:
         return list(rows)
-    trained = [row for row in rows if _has_gradient(row)]
+    trained = [row for row in rows if _has_gradient(row, objective)]
     # An optimiser's step that has no gradient moves weights all the same, by its
     # momentum: one row is passed, so that it has one, of zeros.
     return trained or [min(rows, key=lambda row: len(row.token_ids))]
 
 
-def _has_gradient(row: Row) -> bool:
+def _has_gradient(row: Row, objective: ObjectiveConfig) -> bool:
     """Return whether a gradient may come from a row without a penalty or a bonus."""
     if row.observation_mask is not None and row.observation_mask.any():
         return True
-    return row.advantage != 0 and bool(row.policy_mask.any() or row.agent_mask.any())
+    if row.is_taught:
+        return True
+    advantage = objective.advantage_weight * row.advantage
+    return advantage != 0 and bool(row.policy_mask.any() or row.agent_mask.any())
 
 
 def share_passes(
@@ -236,6 +254,7 @@ def share_passes(
         policy_mask=nothing,
         agent_mask=nothing,
         observation_mask=None if row.observation_mask is None else nothing,
+        taught=Taught.NOT_ASKED,
     )
     return mine, [[filler]]
 
@@ -256,10 +275,20 @@ def _backward(
     # ratio is to be exactly 1.
     if its_pass.old_logprobs is None:
         its_pass.old_logprobs = logprobs.detach()
+    advantages = objective.advantage_weight * microbatch.advantages
+    taught: Metrics = {}
+    if microbatch.teacher_logprobs is not None:
+        advantages, taught = taught_advantages(
+            microbatch.advantages,
+            its_pass.old_logprobs,
+            microbatch.teacher_logprobs,
+            microbatch.policy_mask,
+            objective,
+        )
     loss, metrics = aipo_loss(
         logprobs,
         its_pass.old_logprobs,
-        microbatch.advantages,
+        advantages,
         microbatch.policy_mask,
         microbatch.agent_mask,
         objective,
@@ -277,7 +306,7 @@ def _backward(
     # sum.
     (loss * world_size()).backward()
     # Ranks exchange them by pickling, and each has a GPU of its own.
-    on_cpu = {name: value.cpu() for name, value in metrics.items()}
+    on_cpu = {name: value.cpu() for name, value in (metrics | taught).items()}
     return on_cpu, entropy.detach()[microbatch.policy_mask].sum().item()
 
 

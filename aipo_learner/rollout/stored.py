@@ -169,7 +169,7 @@ def tokenised(
     # Any key: nothing is drawn.
     session = scenario.session(episode.task, aided=episode.aided, key=(0,))
     stops = session.dialogue.stop_strings()
-    messages = [_encodable(message) for message in episode.messages]
+    messages = [encodable_message(message) for message in episode.messages]
     opening = list(takewhile(lambda message: message.role != "assistant", messages))
     runs = _runs(chat.prompt(opening), 0)
     num_turns = 0
@@ -205,7 +205,7 @@ def _runs(pieces: Sequence[Piece], turn: int) -> list[TokenRun]:
     ]
 
 
-def _encodable(message: Message) -> Message:
+def encodable_message(message: Message) -> Message:
     """Return a message without halves of surrogate pairs.
 
     JSON can carry them and no tokenizer reads them.

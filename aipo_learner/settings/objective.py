@@ -1,6 +1,6 @@
 """The settings of the objective, checked when they are made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from aipo_env import ConfigError, Registry, suggest
@@ -13,6 +13,7 @@ from aipo_learner.settings.checks import (
     Positive,
     check_settings,
 )
+from aipo_learner.settings.teacher import read_teacher
 
 CLIP_OF_BASE: dict[str, tuple[float, float]] = {
     "grpo": (0.2, 0.2),
@@ -59,8 +60,20 @@ OBSERVATION_AUTHORS = ("tool", "env", "agent")
 """Whose tokens may be learned as observations: `observation_mask` in `learn/rows.py`.
 """
 
+TEACHER_WHEN = ("all", "correct", "failed")
+"""In which episodes a teacher scores the policy's tokens: `is_asked` in
+`learn/teaching.py`.
+"""
+
 MAX_POLICY_TOKENS = 1024
 """Dr. GRPO's constant where neither the settings nor a run's rules say another."""
+
+_OF_TEACHERS: dict[str, Any] = {
+    "teacher_weight": 1.0,
+    "teacher_when": "all",
+    "advantage_weight": 1.0,
+}
+"""What is said of a teacher, as it is where there is none."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +145,29 @@ class ObjectiveConfig:
     """In which episodes they are learned: all, wrong ones and those of groups without a
     gradient included, or the correct ones of these.
     """
+    teacher: str = ""
+    """Who scores the policy's own tokens: a Hugging Face model (its folder or hub name,
+    with the policy's vocabulary); vllm:http://HOST:8000; or the policy itself, shown in
+    its prompt what the task's agents said, the verdict or the solution: self:replies,
+    self:verdict, self:answer. A token's advantage is then advantage_weight * A +
+    teacher_weight * (log q - log o), q the teacher's probability of it and o the
+    policy's own (docs/objective.md). "": nobody.
+    """
+    teacher_weight: NotNegative = 1.0
+    """Multiplies what the teacher says (beta). 0: it is not asked."""
+    teacher_when: Annotated[str, OneOf(TEACHER_WHEN)] = "all"
+    """Which episodes it scores: all, groups without a gradient included; the correct
+    ones of these; or the failed, whose advantage is 0 or less.
+    """
+    advantage_weight: NotNegative = 1.0
+    """Multiplies the advantage where there is a teacher (g). 0: the teacher alone
+    teaches.
+    """
 
     def __post_init__(self) -> None:
         check_settings(self, "config: objective.")
         self._check_observations()
+        self._check_teacher()
         if self.floor > self.ceiling:
             raise ConfigError(
                 f"config: objective.floor={self.floor} must be at most"
@@ -174,6 +206,33 @@ class ObjectiveConfig:
                 f" agent_rule={self.agent_rule!r} weighs already: a token is learned in"
                 " one way. Set agent_rule to 'masked', or leave 'agent' out."
             )
+
+    def _check_teacher(self) -> None:
+        """Raise ConfigError for a teacher that is none, or what would do nothing."""
+        if self.teacher != "":
+            read_teacher(self.teacher)
+            if not self.teacher_weight and not self.advantage_weight:
+                raise ConfigError(
+                    "config: objective.advantage_weight=0 with teacher_weight=0 leaves"
+                    " nothing to learn from. Raise one of them."
+                )
+            return
+        for name, unset in _OF_TEACHERS.items():
+            value = getattr(self, name)
+            if value != unset:
+                raise ConfigError(
+                    f"config: objective.{name}={value!r} without a teacher. Set"
+                    " objective.teacher, or leave it out."
+                )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher scores the policy's own tokens."""
+        return self.teacher != "" and self.teacher_weight > 0
+
+    def without_teacher(self) -> "ObjectiveConfig":
+        """Return the same loss by the advantage alone."""
+        return replace(self, teacher="", **_OF_TEACHERS)
 
     @property
     def token_places(self) -> int:

@@ -94,7 +94,9 @@ class TrainConfig:
     project.
     """
     trust_remote_code: bool = False
-    """Run code that comes with the model. Off unless you have read it."""
+    """Run code that comes with the model, or with a teacher. Off unless you have read
+    it.
+    """
     chat: OmitArgPrefixes[ChatSettings] = field(default_factory=ChatSettings)
     """By which template its conversations are written."""
     out: Path = Path("runs/train")

@@ -14,6 +14,7 @@ from aipo_learner.build import read_sampler
 from aipo_learner.settings.chat import ChatSettings
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.recipes import RECIPES, toy, toy_base, toy_masked
+from aipo_learner.settings.teacher import read_teacher
 from aipo_learner.settings.train import TrainConfig
 
 
@@ -191,6 +192,63 @@ def test_observations_that_cannot_be_learned_are_refused(
 ):
     with pytest.raises(ConfigError, match=message):
         ObjectiveConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"teacher": "self:anwser"}, "Did you mean 'self:answer'"),
+        ({"teacher": "self"}, "Valid: self:answer, self:replies, self:verdict, vllm:"),
+        ({"teacher": "self:"}, "objective.teacher='self:'. Valid: self:answer"),
+        ({"teacher": "self:Answer"}, "Did you mean 'self:answer'"),
+        ({"teacher": "openai:gpt@http://h"}, "Or a model: its folder, or OWNER/NAME"),
+        ({"teacher": "vllm"}, "names no server: write its address, vllm:http://HOST"),
+        ({"teacher": "vllm:host:8000"}, "names no server"),
+        ({"teacher": "vllm:http://h:1,startup=5"}, "Did you mean 'startup_s'"),
+        ({"teacher": "vllm:http://h:1,startup_s=0"}, "must be a number of seconds"),
+        ({"teacher": "vllm:http://h:1,request_s=x"}, "request_s='x' must be a number"),
+        ({"teacher": 3}, "objective.teacher=3 must be a text"),
+        ({"teacher": None}, "objective.teacher=None must be a text"),
+        ({"teacher": " "}, "objective.teacher=' ' must be a text"),
+        ({"teacher_weight": 0.5}, "teacher_weight=0.5 without a teacher"),
+        ({"teacher_when": "correct"}, "teacher_when='correct' without a teacher"),
+        ({"advantage_weight": 0.0}, "advantage_weight=0.0 without a teacher"),
+        ({"teacher": "tiny", "teacher_when": "wrong"}, "Valid: all, correct, failed."),
+        ({"teacher": "tiny", "teacher_weight": -1.0}, "must be a finite number, 0 or"),
+        ({"teacher": "tiny", "teacher_weight": math.nan}, "teacher_weight=nan must be"),
+        (
+            {"teacher": "tiny", "teacher_weight": 0.0, "advantage_weight": 0.0},
+            "leaves nothing to learn from",
+        ),
+    ],
+)
+def test_a_teacher_that_is_none_is_refused(settings: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        ObjectiveConfig(**settings)
+
+
+def test_a_teacher_is_the_policy_a_server_or_a_model(tmp_path: Path):
+    assert read_teacher("self:verdict") == ("self", {"shown": "verdict"})
+    assert read_teacher("vllm:http://h:8000,request_s=60") == (
+        "vllm",
+        {"url": "http://h:8000", "request_s": 60},
+    )
+    assert read_teacher("OWNER/NAME") == ("model", {"path": "OWNER/NAME"})
+    # A folder may have any name.
+    named = tmp_path / "self:x"
+    named.mkdir()
+    assert read_teacher(str(named)) == ("model", {"path": str(named)})
+
+
+def test_a_teacher_survives_json_and_can_be_taken_away():
+    told = {"teacher": "self:answer", "teacher_when": "failed", "advantage_weight": 0}
+    config = TrainConfig.from_dict({"objective": {"floor": 0.2, **told}})
+    written = json.loads(json.dumps(config.to_dict()))
+    assert TrainConfig.from_dict(written) == config
+    assert config.objective.has_teacher
+    assert not ObjectiveConfig().has_teacher
+    assert not ObjectiveConfig(teacher="self:answer", teacher_weight=0.0).has_teacher
+    assert config.objective.without_teacher() == ObjectiveConfig(floor=0.2)
 
 
 def test_authors_from_a_file_are_those_of_the_command_line():

@@ -191,6 +191,7 @@ def test_every_metric_of_a_run_is_explained_and_none_that_there_is_not(
             kl_coef=0.01,
             observation_weight=0.05,
             observation_authors=("env",),
+            teacher="self:answer",
         ),
         evaluation=EvaluationSchedule(every=2, num_tasks=2, num_samples=2),
     )

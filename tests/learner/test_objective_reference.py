@@ -3,6 +3,7 @@ rule.
 """
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from aipo_learner.learn.objective import (
     aipo_loss,
     policy_normalizer,
 )
+from aipo_learner.learn.teaching import taught_advantages
 
 CLIPS = {
     "grpo": (0.2, 0.2),
@@ -98,9 +100,16 @@ def naive_policy_term(
         weight = min(math.exp(drift[t]), config.sampler_ratio_cap)
     x = batch["ref_logprobs"][i, t] - log_p[t]
     k3 = torch.exp(x) - x - 1
-    return weight * naive_surrogate(r, log_p[t], batch["advantages"][i], config) - (
+    advantage = naive_advantage(batch, i, t)
+    return weight * naive_surrogate(r, log_p[t], advantage, config) - (
         config.kl_coef * k3
     )
+
+
+def naive_advantage(batch: dict[str, Tensor], i: int, t: int) -> Tensor:
+    """A of a token, which may be its episode's."""
+    of_episode = batch["advantages"][i]
+    return of_episode[t] if of_episode.dim() else of_episode
 
 
 def naive_surrogate(
@@ -122,7 +131,7 @@ def naive_surrogate(
 def naive_agent_term(
     batch: dict[str, Tensor], i: int, t: int, config: ObjectiveConfig
 ) -> tuple[Tensor, int]:
-    log_p, a = batch["logprobs"][i, t], batch["advantages"][i].item()
+    log_p, a = batch["logprobs"][i, t], naive_advantage(batch, i, t).item()
     p, o = math.exp(log_p.item()), math.exp(batch["old_logprobs"][i, t])
     agent_logprob = batch["agent_logprobs"][i, t].item()
     mu = 1.0 if math.isnan(agent_logprob) else math.exp(agent_logprob)
@@ -176,6 +185,43 @@ def test_a_loop_over_tokens_gives_the_same_loss_and_gradient(base: str, rule: st
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(gradient, logprobs.grad, rtol=1e-12, atol=1e-14)
     assert gradient[4].tolist() == [0.0] * TOKENS
+
+
+@every_base_and_rule
+def test_a_teachers_advantages_are_those_of_a_loop_over_tokens(base: str, rule: str):
+    batch = make_batch()
+    told = {"teacher": "self:answer", "teacher_weight": 0.3, "advantage_weight": 2.0}
+    config = replace(make_config(base, rule), **told)
+    # Rows 1 and 2 are not asked of, and some tokens of the others are unknown.
+    scores = torch.where(
+        batch["sampler_logprobs"].isnan(), math.nan, batch["ref_logprobs"]
+    )
+    scores[1:3] = math.nan
+    advantages, metrics = taught_advantages(
+        batch["advantages"],
+        batch["old_logprobs"],
+        scores,
+        batch["policy_mask"],
+        config,
+    )
+    expected, gaps = torch.zeros(ROWS, TOKENS, dtype=torch.float64), []
+    for i in range(ROWS):
+        for t in range(TOKENS):
+            expected[i, t] = 2.0 * batch["advantages"][i]
+            if batch["policy_mask"][i, t] and not math.isnan(scores[i, t]):
+                gaps.append((scores[i, t] - batch["old_logprobs"][i, t]).item())
+                expected[i, t] += 0.3 * gaps[-1]
+    torch.testing.assert_close(advantages, expected, rtol=1e-12, atol=1e-14)
+    assert len(gaps) > 10
+    assert metrics["teacher_tokens"] == len(gaps)
+    assert metrics["teacher_gap_sum"].item() == pytest.approx(sum(gaps))
+    batch["advantages"] = advantages
+    loss, gradient, _ = loss_and_gradient(batch, config)
+    logprobs = batch["logprobs"].clone().requires_grad_()
+    naive = naive_loss({**batch, "logprobs": logprobs}, config)
+    naive.backward()
+    torch.testing.assert_close(loss, naive.detach(), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(gradient, logprobs.grad, rtol=1e-12, atol=1e-14)
 
 
 @every_base_and_rule

@@ -105,6 +105,11 @@ def check_arguments(args: GRPOConfig, objective: ObjectiveConfig) -> None:
                 f"args: {name}={value!r} is not for AipoGRPOTrainer: {instead}."
                 " Leave it out."
             )
+    if objective.teacher:
+        raise ConfigError(
+            f"objective.teacher={objective.teacher!r}: AipoGRPOTrainer asks no teacher."
+            " Leave it out, or train with `aipo train`."
+        )
     if args.beta != objective.kl_coef:
         raise ConfigError(
             f"args: beta={args.beta} and objective.kl_coef={objective.kl_coef} must be"

@@ -40,6 +40,53 @@ _TIED_TO_US = (
 )
 
 
+class HTTPClient:
+    """Asks vLLM servers.
+
+    Args:
+        what: What the servers are, for messages: "sampler".
+        request_s: How long to wait for an answer.
+
+    Raises:
+        ConfigError: The client is not installed.
+    """
+
+    def __init__(self, what: str, request_s: float) -> None:
+        try:
+            openai = importlib.import_module("openai")
+        except ImportError as error:
+            raise ConfigError(
+                f'{what}: a vLLM server needs openai: pip install "aipo-rl[openai]".'
+            ) from error
+        self._what = what
+        self._faults = (openai.APIConnectionError, openai.InternalServerError)
+        self._refusals = openai.APIError
+        # It tries nothing again: its own retries would go to a server that is gone. A
+        # key is needed even where no server asks for one.
+        key = os.environ.get("VLLM_API_KEY") or "none"
+        self._client = openai.AsyncOpenAI(api_key=key, max_retries=0, timeout=request_s)
+
+    async def ask(self, method: str, url: str, body: Any = None) -> Any:
+        """Return the JSON that a server answers to a request.
+
+        Raises:
+            EngineFault: It did not answer.
+            PolicyError: It refuses.
+        """
+        options = {} if body is None else {"body": body}
+        send = getattr(self._client, method)
+        try:
+            return await send(url, cast_to=object, **options)
+        except self._faults as error:
+            raise EngineFault(f"{url}: {error.__cause__ or error}") from error
+        except self._refusals as error:
+            raise PolicyError(f"{self._what}: {url} refuses: {error}") from error
+
+    async def close(self) -> None:
+        """End its connections."""
+        await self._client.close()
+
+
 class ServedEngine:
     """The same as `OwnEngine`, over HTTP.
 
@@ -67,12 +114,9 @@ class ServedEngine:
         request_s: float = 3600.0,
         **options: Any,
     ) -> None:
-        try:
-            openai = importlib.import_module("openai")
-        except ImportError as error:
-            raise ConfigError(
-                'sampler: a vLLM server needs openai: pip install "aipo-rl[openai]".'
-            ) from error
+        # One client for all servers that we start after another: requests in flight
+        # must not lose it under them.
+        self._client = HTTPClient("sampler", request_s)
         if url and options:
             raise ConfigError(
                 f"sampler: options {sorted(options)} are for a server of ours, not for"
@@ -95,15 +139,6 @@ class ServedEngine:
         # The name by which the server calls the model that it serves.
         self._model = ""
         self._process: subprocess.Popen[bytes] | None = None
-        self._faults = (openai.APIConnectionError, openai.InternalServerError)
-        self._refusals = openai.APIError
-        # One client for all servers that we start after another: requests in flight
-        # must not lose it under them. It tries nothing again: its own retries would go
-        # to a server that is gone. A key is needed even where no server asks for one.
-        key = os.environ.get("VLLM_API_KEY") or "none"
-        self._client = openai.AsyncOpenAI(
-            api_key=key, base_url=url or None, max_retries=0, timeout=request_s
-        )
 
     async def start(self, folder: Path) -> None:
         """Start our server, or wait for the other and give it weights.
@@ -242,16 +277,7 @@ class ServedEngine:
             EngineFault: It did not answer.
             PolicyError: It refuses.
         """
-        options = {} if body is None else {"body": body}
-        send = getattr(self._client, method)
-        try:
-            return await send(self.url + path, cast_to=object, **options)
-        except self._faults as error:
-            raise EngineFault(
-                f"{self.url}{path}: {error.__cause__ or error}"
-            ) from error
-        except self._refusals as error:
-            raise PolicyError(f"sampler: {self.url}{path} refuses: {error}") from error
+        return await self._client.ask(method, self.url + path, body)
 
 
 def _flag(name: str, value: Any) -> str:
