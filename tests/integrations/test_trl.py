@@ -162,6 +162,10 @@ def test_what_would_be_ignored_or_torn_apart_is_refused_by_name(trl: Path):
     # An argument that a later TRL has is in none of the two lists.
     assert told["of_neither_list"] == []
     assert "beta=0.0 and objective.kl_coef=0.1 must be equal" in told["beta"]
+    assert told["teacher"] == (
+        "ConfigError: objective.teacher='self:answer': AipoGRPOTrainer asks no teacher."
+        " Leave it out, or train with `aipo train`."
+    )
     assert "max_steps=-1: the tasks of 'toy' have no end" in told["max_steps"]
     assert "Did you mean 'internalised'?" in told["independence"]
     assert told["torn"] == (

@@ -66,6 +66,8 @@ def config(out: Path) -> TrainConfig:
             agent_rule="floored",
             observation_weight=0.05,
             observation_authors=("env",),
+            teacher="self:answer",
+            teacher_weight=0.1,
         ),
     )
 
@@ -109,7 +111,7 @@ def test_any_number_of_ranks_makes_the_same_run(runs: Path, name: str):
         read_metrics(runs / run / "metrics.jsonl") for run in ("one", name)
     )
     assert [row["step"] for row in others] == [1, 2]
-    for author in ("policy", "agent", "observation"):
+    for author in ("policy", "agent", "observation", "teacher"):
         assert all(row[f"{author}_tokens"] > 0 for row in alone)
     for row, other in zip(alone, others, strict=True):
         names = [name for name in row if "seconds" not in name]

@@ -141,6 +141,7 @@ def main() -> None:
             "loss_type": said(folder, loss_type="grpo"),
             "top_p": said(folder, top_p=0.9),
             "beta": said(folder, objective=ObjectiveConfig(kl_coef=0.1)),
+            "teacher": said(folder, objective=ObjectiveConfig(teacher="self:answer")),
             "max_steps": said(folder, max_steps=-1),
             "independence": said(folder, independence="internalized"),
             "fp16": said_of_arguments(fp16=True),
