@@ -247,6 +247,12 @@ def rehearse(
     source = EpisodeSource(episodes=str(path))
     updating = replace(sampling, out=folder / "updated", source=source)
     train(updating, Console(quiet=True))
+    if updating.objective.teacher != config.objective.teacher:
+        say(
+            console,
+            f"Without the teacher {config.objective.teacher}, which knows other tokens:"
+            " no figure has it in.",
+        )
     console.print(
         "One step of sampling, update and checkpoint was made with a random tiny"
         " policy."

@@ -34,8 +34,8 @@ _LEAD_IN = {
 """What stands before what the policy is shown that is its own teacher."""
 _SUFFIX = ".teacher.json"
 """In place of `.jsonl`, the name of the file beside one of episodes."""
-_NO_CONTEXT = TeacherContext(np.zeros(1, np.int64), np.zeros(1, bool))
-"""Of a row that no teacher is asked of: it is in a pass all the same."""
+_NO_CONTEXT = TeacherContext(np.zeros(0, np.int64), np.zeros(0, bool))
+"""Of a row that no teacher is asked of."""
 
 
 def taught_advantages(

@@ -15,19 +15,24 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from aipo_env import PolicyError, shown
+from aipo_learner.policy.distributed import world_size
 from aipo_learner.policy.forward import LearnerForward
 
 _ANY_TOKEN = 0
 """Pads contexts: no token that is scored sees it."""
 
 
+_NUM_IDLE_TOKENS = 16
+"""Of the context of a pass in which a rank has nothing to ask, and others have."""
+
+
 @dataclass(frozen=True, slots=True)
 class TeacherContext:
-    """What a teacher reads, at least one token of it.
+    """What a teacher reads.
 
     Args:
         token_ids: int64[C].
-        wanted: bool[C], the tokens that it scores.
+        wanted: bool[C], the tokens that it scores. Without any it is asked nothing.
     """
 
     token_ids: NDArray[np.int64]
@@ -41,7 +46,7 @@ the teacher has none, as of a first token, which nothing predicts.
 
 
 class Teacher(Protocol):
-    """TokenScores tokens, and draws none."""
+    """Scores tokens, and draws none."""
 
     def score(self, passes: Sequence[Sequence[TeacherContext]]) -> list[TokenScores]:
         """Return the scores of some contexts, which come in the update's passes.
@@ -57,7 +62,7 @@ class Teacher(Protocol):
 
 
 class ForwardTeacher:
-    """TokenScores with a model of this process: a teacher's, or the policy's own.
+    """Scores with a model of this process: a teacher's, or the policy's own.
 
     Args:
         forward: Its forward pass, at the temperature at which the policy samples.
@@ -69,15 +74,27 @@ class ForwardTeacher:
     def score(self, passes: Sequence[Sequence[TeacherContext]]) -> list[TokenScores]:
         """Return the scores, from one forward pass for each pass.
 
-        It is made where nothing is wanted too: ranks gather the layers together.
+        On several ranks it is made where nothing is wanted too: they gather the layers
+        together.
         """
         return [self._score_pass(contexts) for contexts in passes]
 
     def close(self) -> None:
         """Do nothing: the model is the run's."""
 
-    @torch.no_grad()
     def _score_pass(self, contexts: Sequence[TeacherContext]) -> TokenScores:
+        asked = [context for context in contexts if context.wanted.any()]
+        if not asked and world_size() > 1:
+            self._forward_scores([_idle_context()])
+        scores = iter(self._forward_scores(asked) if asked else [])
+        nothing = np.zeros(0, np.float32)
+        return [
+            next(scores) if context.wanted.any() else nothing for context in contexts
+        ]
+
+    @torch.no_grad()
+    def _forward_scores(self, contexts: Sequence[TeacherContext]) -> TokenScores:
+        """Return the scores of contexts, at least one, from one pass."""
         token_ids = [torch.from_numpy(context.token_ids) for context in contexts]
         is_real = [torch.ones_like(row) for row in token_ids]
         wanted = [torch.from_numpy(context.wanted) for context in contexts]
@@ -98,6 +115,12 @@ class ForwardTeacher:
         """Return rows of several lengths as one tensor, on the model's device."""
         padded = pad_sequence(list(rows), batch_first=True, padding_value=fill)
         return padded.to(self.forward.model.device)
+
+
+def _idle_context() -> TeacherContext:
+    """Return a context that every model can read, and of which nothing is wanted."""
+    token_ids = np.full(_NUM_IDLE_TOKENS, _ANY_TOKEN, np.int64)
+    return TeacherContext(token_ids, np.zeros(_NUM_IDLE_TOKENS, bool))
 
 
 def check_same_vocabulary(

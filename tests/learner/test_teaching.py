@@ -363,7 +363,7 @@ def test_the_teacher_scores_the_very_tokens_that_the_policy_wrote(
     numbers = made.teacher_logprobs[made.policy_mask]
     assert numbers.tolist() == list(range(len(own)))
     assert np.isnan(made.teacher_logprobs[~made.policy_mask]).all()
-    assert (len(nothing.token_ids), nothing.wanted.any()) == (1, False)
+    assert len(nothing.token_ids) == len(nothing.wanted) == 0
     assert np.isnan(left.teacher_logprobs).all()
 
 
@@ -742,18 +742,19 @@ def test_a_filler_of_ranks_is_not_taught(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("aipo_learner.learn.update.world_size", lambda: 2)
     mine, filler = share_passes([[ROWS[0]]])
     assert mine == []
-    # It is scored in a pass all the same, for the other ranks wait for one.
     assert filler[0][0].taught == Taught.NOT_ASKED
     passes = []
-
-    class Counting(ForwardTeacher):
-        def _score_pass(self, contexts: Sequence[TeacherContext]) -> TokenScores:
-            passes.append(len(contexts))
-            return super()._score_pass(contexts)
-
-    [[made]] = scored(filler, Counting(LearnerForward(small(1))))
-    assert passes == [1]
-    assert np.isnan(made.teacher_logprobs).all()
+    model = small(1)
+    forward = LearnerForward(model)
+    model.register_forward_hook(lambda *told: passes.append(1))
+    for num_ranks in (1, 2):
+        monkeypatch.setattr(
+            "aipo_learner.policy.teacher.world_size", lambda number=num_ranks: number
+        )
+        [[made]] = scored(filler, ForwardTeacher(forward))
+        assert np.isnan(made.teacher_logprobs).all()
+        # Alone, no pass is made for it; other ranks would wait for one.
+        assert len(passes) == num_ranks - 1
 
 
 def test_a_first_token_has_no_score():

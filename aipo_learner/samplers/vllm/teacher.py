@@ -25,7 +25,7 @@ _ROUNDING = 1e-3
 
 
 class VLLMTeacher:
-    """TokenScores contexts with a server that somebody started, at temperature 1.
+    """Scores contexts with a server that somebody started, at temperature 1.
 
     It is waited for at the start, and again when it does not answer.
 
