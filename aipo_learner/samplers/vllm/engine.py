@@ -1,6 +1,7 @@
 """vLLM in process, and what all engines are told.
 
-With `server.py` and `weights.py`, which stand beside it, the only code that knows vLLM.
+With `server.py`, `weights.py` and `teacher.py`, which stand beside it, the only code
+that knows vLLM.
 Written for vLLM 0.28 to 0.33. Engines take token ids and return token ids with the
 log-probabilities under the sampling temperature, of one turn at a time: what is in a
 batch is vLLM's business (continuous batching, cached prefixes).
