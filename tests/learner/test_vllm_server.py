@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -26,10 +27,12 @@ from aipo_learner.learn.logprobs import microbatch_logprobs
 from aipo_learner.learn.rows import collate, episode_row
 from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import load_policy, policy_folder
+from aipo_learner.policy.teacher import ForwardTeacher, TeacherContext
 from aipo_learner.rollout.waves import play_wave
 from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.samplers.vllm.sampler import VLLMSampler, served_sampler
+from aipo_learner.samplers.vllm.teacher import VLLMTeacher
 from aipo_learner.samplers.weight_sync import sampler_gap, sync_weights
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train
@@ -121,6 +124,20 @@ def test_turns_are_ids_with_the_learners_probabilities(sampler: VLLMSampler):
         sampler.tokenizer.decode(episode.tokens.token_ids[-1:]) for episode in episodes
     ]
     assert set(final) == {"<|end|>"}
+
+
+def test_a_server_scores_what_it_did_not_write_as_the_learner_does(
+    sampler: VLLMSampler,
+):
+    episodes = episodes_of(sampler, build_scenario("toy", seed=5), 6)
+    rows = [episode_row(episode, 1.0) for episode in episodes]
+    contexts = [TeacherContext(row.token_ids, row.policy_mask) for row in rows]
+    with closing(VLLMTeacher(sampler.tokenizer, sampler.engine.url)) as teacher:
+        assert teacher.max_tokens == 4095
+        [scores] = teacher.score([contexts])
+    [expected] = ForwardTeacher(LearnerForward(sampler.model)).score([contexts])
+    for made, of_learner in zip(scores, expected, strict=True):
+        np.testing.assert_allclose(made, of_learner, atol=1e-4)
 
 
 def test_equal_keys_give_equal_episodes(sampler: VLLMSampler):
