@@ -234,7 +234,8 @@ _QUOTED = re.compile(
 )
 _SUPERLATIVE = r"""
     (?: best | correct | right | true | valid | proper | intended | credited | keyed
-      | closest | strongest | clearest | likeliest | safest | only \s (?: true | valid | correct | possible )
+      | closest | strongest | clearest | likeliest | safest
+      | only \s (?: true | valid | correct | possible )
       | most \s (?: likely | probable | appropriate | accurate | suitable | plausible
         | consistent | reasonable | effective | logical | fitting | precise | faithful
         | defensible | complete | natural | convincing | relevant | specific
