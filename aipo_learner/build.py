@@ -28,6 +28,8 @@ from aipo_env import (
     named_options,
     parse_spec,
     run_sync,
+    shown,
+    task_index,
     without_contaminated,
 )
 from aipo_learner.evaluation.scheduled import check_held_out, held_out_scenario
@@ -48,6 +50,7 @@ from aipo_learner.policy.forward import LearnerForward
 from aipo_learner.policy.load import count_weights, load_policy, policy_folder
 from aipo_learner.policy.lora import add_adapter
 from aipo_learner.policy.runtime import choose_threads, prepare, thread_limit
+from aipo_learner.rollout.aid import find_aid
 from aipo_learner.rollout.independence import WithholdingPool, aided_share
 from aipo_learner.rollout.prompts import check_prompts
 from aipo_learner.rollout.ray_workers import RayWorkers, WorkerSettings
@@ -67,6 +70,7 @@ from aipo_learner.samplers.base import Sampler
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.samplers.vllm.sampler import served_sampler, vllm_sampler
 from aipo_learner.samplers.weight_sync import check_sampler
+from aipo_learner.settings.aid import AidSettings, read_aid
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.teachers import Tuition, build_tuition, check_shown
 
@@ -77,6 +81,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "vllm-serve": served_sampler,
 }
 """By the names that `--sampler` takes, beside "auto"."""
+_NUM_TASKS = 16
+"""So many tasks are looked at for what all of them should have."""
 _NOT_FOR_SPECS = ("model", "tokenizer", "temperature", "thread", "is_served")
 """Arguments of samplers that no spec sets."""
 
@@ -138,6 +144,8 @@ def open_run(config: TrainConfig) -> Iterator[Run]:
         CheckpointError: The run's folder cannot be used.
     """
     check_objective(config.objective)
+    # What decides may be somebody's own: it is found now, or the run has no folder.
+    find_aid(read_aid(config.aid))
     config = _with_threads(with_origin(config))
     prepare(config.num_threads or 1)
     join_ranks()
@@ -578,6 +586,7 @@ def _build_batches(
         interrupt,
         first_step=run.step,
         queued=run.queued_episodes(),
+        competence=run.competence(),
         # Workers have copies of the weights.
         samples_during_update=bool(workers) or sampler.samples_during_update,
     )
@@ -613,12 +622,9 @@ def build_training_scenario(config: TrainConfig, journal: Journal | None) -> Sce
     scenario = build_scenario(
         config.environment, agents, seed=config.seed, journal=journal
     )
-    if not scenario.offered and config.aided_share and not config.source.is_stored:
-        raise ConfigError(
-            f"config: aided_share={config.aided_share} with nobody to consult: the "
-            f"environment {config.environment.name!r} has no agents. Name some, as in "
-            "--agents openai:MODEL@URL, or leave --aided-share out."
-        )
+    aid = read_aid(config.aid)
+    if not config.source.is_stored:
+        _check_helpers(config, aid, scenario)
     if config.overlong_buffer > scenario.rules.max_policy_tokens:
         raise ConfigError(
             f"config: overlong_buffer={config.overlong_buffer} is more than the rules'"
@@ -628,12 +634,44 @@ def build_training_scenario(config: TrainConfig, journal: Journal | None) -> Sce
     check_shown(config, scenario)
     source = without_contaminated(scenario.source, config.held_out)
     scenario = replace(scenario, source=source)
+    if aid.family and not config.source.is_stored:
+        _check_family(config, aid.family, scenario)
     if config.independence != "accept_anneal":
         return scenario
     pool: AgentPool = WithholdingPool(
         scenario.pool.agents, scenario.pool.limits, journal
     )
     return replace(scenario, pool=pool)
+
+
+def _check_helpers(config: TrainConfig, aid: AidSettings, scenario: Scenario) -> None:
+    """Raise ConfigError where rollouts are to be aided and nobody is there to help."""
+    is_wanted = aid.is_decided or bool(aid.share)
+    if is_wanted and not scenario.offered:
+        raise ConfigError(
+            f"config: aid={config.aid!r} with nobody to consult: the environment"
+            f" {config.environment.name!r} has no agents. Name some, as in --agents"
+            " openai:MODEL@URL, or leave --aid out."
+        )
+
+
+def _check_family(config: TrainConfig, family: str, scenario: Scenario) -> None:
+    """Raise ConfigError where none of the first tasks has a family."""
+    positions = range(_NUM_TASKS)
+    indices = [
+        task_index(scenario.source, "train", position, config.seed)
+        for position in positions
+    ]
+    metas = [scenario.source.task("train", index).meta for index in indices]
+    if any(family in meta for meta in metas):
+        return
+    keys = sorted({key for meta in metas for key in meta})
+    there = ", ".join(map(shown, keys)) or "nothing"
+    raise ConfigError(
+        f"config: aid={config.aid!r}: none of the first {_NUM_TASKS} tasks has"
+        f" {family!r} in its meta, which has {there}. Name one of these, or leave"
+        " family out: then each task counts alone."
+    )
 
 
 def _check_observed(config: TrainConfig, scenario: Scenario) -> None:

@@ -6,6 +6,7 @@ take seconds, and help and mistakes in the words are to be answered at once.
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from aipo_env import (
 )
 from aipo_learner.policy.whereabouts import check_architecture, whereabouts
 from aipo_learner.run.places import run_of
+from aipo_learner.settings.aid import SHARE
 from aipo_learner.settings.eval_options import EvalOptions, environments
 from aipo_learner.settings.first_look import look_at_files, look_at_run
 from aipo_learner.settings.recipes import RECIPES
@@ -99,7 +101,7 @@ def train(argv: list[str]) -> None:
         default = recipe()
     if start.config:
         default = default.changed(read_config_file(start.config))
-    words, environment = short_forms(argv, default.environment)
+    words, environment = short_forms(_with_aid(argv), default.environment)
     default = replace(default, environment=environment)
     given = _Words(start=start, config=default)
     config = _read_words(_Words, given, words, "aipo train", _DESCRIPTION).config
@@ -119,6 +121,49 @@ def train(argv: list[str]) -> None:
         dry_run(config, console)
         return
     _train(config, console, start.ray)
+
+
+_SHARE_FLAG = "--aided-share"
+"""Short for --aid share:X."""
+
+
+def _with_aid(words: Sequence[str]) -> list[str]:
+    """Return a command line in which --aid says what --aided-share says.
+
+    Raises:
+        ConfigError: A share is missing or none, or both flags are there.
+    """
+    flags = [word.partition("=")[0].replace("_", "-") for word in words]
+    if _SHARE_FLAG not in flags:
+        return list(words)
+    if "--aid" in flags:
+        raise ConfigError(
+            f"train: {_SHARE_FLAG} X is short for --aid share:X, and --aid is there"
+            " too. Leave one of them out."
+        )
+    written: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        flag, has_value, value = word.partition("=")
+        if flag.replace("_", "-") != _SHARE_FLAG:
+            written.append(word)
+            continue
+        text = value if has_value else next(rest, "")
+        written += ["--aid", f"{SHARE}:{_share(text)}"]
+    return written
+
+
+def _share(text: str) -> float:
+    """Read a share; raise ConfigError where it is none."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise ConfigError(
+            f"train: {_SHARE_FLAG} {text!r} must be a number from 0 to 1."
+        )
+    return share
 
 
 _DESCRIPTION = (

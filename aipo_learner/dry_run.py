@@ -46,6 +46,7 @@ from aipo_learner.policy.whereabouts import known_architectures
 from aipo_learner.run.checkpoint_size import checkpoint_bytes
 from aipo_learner.run.progress import say
 from aipo_learner.run.words import bytes_text
+from aipo_learner.settings.aid import SHARE
 from aipo_learner.settings.checkpoints import CheckpointConfig
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.evaluation import EvaluationSchedule
@@ -232,7 +233,8 @@ def rehearse(
         )
         # The rules stay: what the run takes depends on them.
         stand_in = Environment(source="toy", rules=config.environment.rules)
-        config = replace(config, environment=stand_in)
+        # Its tasks are of no family of the real ones.
+        config = replace(config, environment=stand_in, aid=SHARE)
         scenario = build_scenario(config.environment)
     sampling = _sampling_run(config, shape, folder)
     train(sampling, Console(quiet=True))

@@ -28,12 +28,14 @@ from aipo_learner.learn.training_rows import (
 from aipo_learner.learn.update import update
 from aipo_learner.policy.distributed import copy_weights, gathered, rank
 from aipo_learner.policy.memory import out_of_memory_explained
+from aipo_learner.rollout.aid import Competence
 from aipo_learner.rollout.sampled import Groups, staleness
 from aipo_learner.run.folder import Run
 from aipo_learner.run.found import FoundRun, found_run, what_is_there
 from aipo_learner.run.interrupt import Abandoned
 from aipo_learner.run.scores import best_step, is_stalled
 from aipo_learner.samplers.weight_sync import sync_weights
+from aipo_learner.settings.aid import read_aid
 from aipo_learner.settings.train import TrainConfig
 
 
@@ -186,6 +188,7 @@ def _saved_if_given_up(training: Training, step: int) -> Iterator[None]:
     interrupt = training.interrupt
     # Now: a batch that is taken within is not yet trained on, and would be lost.
     waiting = training.batches.queued()
+    competence = training.batches.competence()
     num_episodes = config.groups_per_step * config.group_size
     advise = partial(training.sampler.memory_advice, num_episodes)
     try:
@@ -194,7 +197,7 @@ def _saved_if_given_up(training: Training, step: int) -> Iterator[None]:
     except Abandoned:
         # Otherwise the checkpoint that the run began with has these weights.
         if step > training.run.step:
-            _save(training, step, waiting, keep_journal=True)
+            _save(training, step, waiting, competence, keep_journal=True)
         raise interrupt.error(_stopped(config, step)) from None
 
 
@@ -233,7 +236,15 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
     )
     if config.source.max_refills:
         made.counts["groups/refilled"] = len(groups) - config.groups_per_step
+    if read_aid(config.aid).is_decided:
+        made.counts["aided_groups"] = _aided_share(groups)
     return made
+
+
+def _aided_share(groups: Groups) -> float:
+    """Return the share of the groups in which some rollout might consult."""
+    num_aided = sum(any(episode.aided for episode in group) for group in groups)
+    return num_aided / len(groups)
 
 
 def _update(
@@ -339,7 +350,8 @@ def _save_or_stop(training: Training, step: int, groups: Groups) -> None:
     run.settle()
     if is_interrupted or is_idle or _is_saved(config, step):
         waiting = training.batches.queued()
-        _save(training, step, waiting, keep_journal=is_interrupted)
+        competence = training.batches.competence()
+        _save(training, step, waiting, competence, keep_journal=is_interrupted)
     if is_idle:
         raise stop_idle(
             log.num_idle,
@@ -357,7 +369,12 @@ def _is_asked_to_stop(training: Training) -> bool:
 
 
 def _save(
-    training: Training, step: int, waiting: Sequence[Episode], *, keep_journal: bool
+    training: Training,
+    step: int,
+    waiting: Sequence[Episode],
+    competence: Competence,
+    *,
+    keep_journal: bool,
 ) -> None:
     with training.progress.part(lambda: "saving"):
         training.run.save(
@@ -366,6 +383,7 @@ def _save(
             training.tokenizer,
             training.optimizer,
             waiting,
+            competence=competence,
             keep_journal=keep_journal,
         )
 

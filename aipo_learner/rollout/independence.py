@@ -10,6 +10,7 @@ internalised   as mixed; correct aided episodes are also trained in agent-free f
 """
 
 import copy
+import math
 
 from aipo_env import (
     Agent,
@@ -24,13 +25,18 @@ from aipo_learner.settings.stages import RolloutSettings
 
 
 def anneal(settings: RolloutSettings, step: int) -> float:
-    """Return the factor that falls linearly from 1 to 0, which it is at the last step.
+    """Return the factor that falls from 1 once a share of the run is over.
 
-    It begins to fall at `anneal_from`, a share of the run.
+    That share is `anneal_from`. By `anneal_shape`, it falls linearly to 0, which it is
+    at the last step; or inversely: it is 1/s in the s-th step from there on (arXiv
+    2509.23730).
     """
     start = settings.anneal_from * settings.num_steps
     if step < start:
         return 1.0
+    if settings.anneal_shape == "inverse":
+        # The first of them counts as step 1.
+        return 1 / (1 + step - math.ceil(start))
     # At least 1: `anneal_from` may be the end of the run.
     num_falling = max(1.0, settings.num_steps - start)
     # Step counts from 0, and the last is to have 0 itself.
@@ -42,12 +48,15 @@ DEFAULT_AIDED_SHARE = 0.5
 
 
 def aided_share(settings: RolloutSettings, scenario: Scenario) -> float:
-    """Return the share of a group's rollouts that may consult: 0 if nobody answers."""
+    """Return the share of a group's rollouts that may consult: 0 if nobody answers.
+
+    Where what happened decides which groups are aided, it is the share of these.
+    """
     if not scenario.offered:
         return 0.0
-    if settings.aided_share is None:
+    if settings.aid.share is None:
         return DEFAULT_AIDED_SHARE
-    return settings.aided_share
+    return settings.aid.share
 
 
 def aided_flags(settings: RolloutSettings, share: float, step: int) -> list[bool]:
@@ -64,6 +73,9 @@ def aided_flags(settings: RolloutSettings, share: float, step: int) -> list[bool
         num_aided = settings.group_size
     else:
         num_aided = round(settings.group_size * share * anneal(settings, step))
+    if settings.aid.is_decided:
+        # Somebody plays without help, and decides.
+        num_aided = min(num_aided, settings.group_size - 1)
     return [rollout < num_aided for rollout in range(settings.group_size)]
 
 

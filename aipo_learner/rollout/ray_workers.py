@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from aipo_env import ConfigError, Episode, Journal, PolicyError, Scenario, run_sync
 from aipo_learner.policy.distributed import parts
+from aipo_learner.rollout.aid import NOT_PLAYED, Competence
 from aipo_learner.rollout.sampled import IsConstant, Playing, play_groups
 from aipo_learner.run.progress import SILENT, Progress, WorkCount
 from aipo_learner.samplers.base import Sampler
@@ -62,7 +63,12 @@ class RayWorker:
         self._version = _NO_VERSION
 
     def play(
-        self, weights: Weights, step: int, groups: Sequence[int], policy_version: int
+        self,
+        weights: Weights,
+        step: int,
+        groups: Sequence[int],
+        policy_version: int,
+        competence: Competence = NOT_PLAYED,
     ) -> list[Episode]:
         """Take the weights unless they are there already, and play some groups.
 
@@ -71,6 +77,7 @@ class RayWorker:
             step: Whose groups.
             groups: Their numbers within the step.
             policy_version: Of the weights.
+            competence: Running success before the step.
         """
         if policy_version != self._version:
             pairs = zip(self._model.parameters(), weights, strict=True)
@@ -92,6 +99,7 @@ class RayWorker:
             step,
             groups,
             policy_version,
+            competence,
             self._settings.is_constant,
         )
         return run_sync(work)
@@ -154,13 +162,20 @@ class RayWorkers:
         actor = as_actor(RayWorker)
         self.workers = [actor.remote(settings, build) for _ in range(number)]
 
-    def play(self, step: int, groups: Sequence[int], policy_version: int) -> Playing:
+    def play(
+        self,
+        step: int,
+        groups: Sequence[int],
+        policy_version: int,
+        competence: Competence = NOT_PLAYED,
+    ) -> Playing:
         """Have all workers play their parts, with the weights as they are at the call.
 
         Args:
             step: Whose groups.
             groups: Their numbers within the step.
             policy_version: Of the weights: those of one version are sent once.
+            competence: Running success before the step.
 
         Returns:
             What is awaited for the episodes, which come in the order of the groups.
@@ -180,7 +195,9 @@ class RayWorkers:
         groups_of_workers = parts(groups, len(self.workers))
         pairs = zip(self.workers, groups_of_workers, strict=True)
         calls = [
-            worker.play.remote(self._weights, step, list(part), policy_version)
+            worker.play.remote(
+                self._weights, step, list(part), policy_version, competence
+            )
             for worker, part in pairs
         ]
         # The calls run from here on, whoever awaits them and when.

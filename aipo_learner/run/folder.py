@@ -8,6 +8,7 @@
         state.pt      the step, LoRA's adapters, and the weights in float32 where the
                       policy is not; loaded with weights_only=True
         queue.jsonl   episodes sampled for later steps, where max_staleness allows it
+        competence.json   running success, where it decides who is aided
 
 Every draw is keyed by (seed, step, group, rollout, turn), so the step is all there is
 to know of randomness and data position. Any number of ranks resumes what any other
@@ -19,7 +20,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, get_args
@@ -62,6 +63,7 @@ from aipo_learner.run.places import (
     step_of,
     whole_checkpoints,
 )
+from aipo_learner.settings.aid import with_aid
 from aipo_learner.settings.arguments import read_object
 from aipo_learner.settings.train import TrainConfig
 
@@ -381,6 +383,19 @@ class Run:
         path = self._at(self.step) / "queue.jsonl"
         return list(read_episodes(path)) if path.is_file() else []
 
+    def competence(self) -> dict[str, tuple[float, int]]:
+        """Return the running success that the last checkpoint has; {} if none.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        path = self._at(self.step) / "competence.json"
+        if not path.is_file():
+            return {}
+        with _unreadable_explained(path):
+            row = read_object(path.read_text(encoding="utf-8"))
+            return {name: (float(mean), int(num)) for name, (mean, num) in row.items()}
+
     def episodes_path(self, step: int) -> Path:
         """Return the file for the episodes of a step, of which there is none yet.
 
@@ -457,6 +472,7 @@ class Run:
         optimizer: torch.optim.Optimizer,
         queued: Sequence[Episode] = (),
         *,
+        competence: Mapping[str, tuple[float, int]] | None = None,
         keep_journal: bool = False,
     ) -> None:
         """Write the checkpoint after `step` steps; drop old ones and the journal.
@@ -470,6 +486,7 @@ class Run:
             tokenizer: Goes with the policy.
             optimizer: Its state is saved.
             queued: Episodes that were sampled for steps to come.
+            competence: Running success after these.
             keep_journal: Whether the journal stays, since agents were already asked for
                 steps to come.
 
@@ -496,6 +513,9 @@ class Run:
                 torch.save(state, scratch / "state.pt")
                 if queued:
                     write_episodes(scratch / "queue.jsonl", queued, reveal=True)
+                if competence:
+                    text = json.dumps(competence, ensure_ascii=False)
+                    (scratch / "competence.json").write_text(text, encoding="utf-8")
             # The others wait here until rank 0 has made the folder they write in.
             gathered([None])
             writing = save_optimizer(scratch / "optimizer", model, optimizer)
@@ -609,7 +629,8 @@ def _settings_in(path: Path) -> dict[str, Any]:
     """
     settings = read_object(read_whole(path).decode("utf-8"))
     settings.pop("data", None)
-    return settings
+    # An earlier version had the share alone.
+    return with_aid(settings)
 
 
 def _data_in(path: Path) -> dict[str, Any]:

@@ -49,9 +49,6 @@ OptionalCount = Annotated[
 ]
 Natural = Annotated[int, Bounds("a whole number, 0 or more")]
 Share = Annotated[float, Bounds("a number from 0 to 1", 0, 1)]
-OptionalShare = Annotated[
-    float | None, Bounds("a number from 0 to 1, or left out", 0, 1)
-]
 NotNegative = Annotated[float, Bounds("a finite number, 0 or more")]
 # Bounds are included, and this is the least number above 0.
 _ABOVE_0 = math.ulp(0.0)

@@ -1,9 +1,10 @@
 """Where the episodes of a step come from, as a run's settings."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from aipo_env import ConfigError
-from aipo_learner.settings.checks import Natural, check_settings
+from aipo_learner.settings.checks import Natural, OneOf, check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,11 @@ class EpisodeSource:
     """Further waves of a step, in each of which every group that teaches nothing is
     followed by one of another task (dynamic sampling, arXiv 2503.14476); 0: such groups
     are left out.
+    """
+    anneal_shape: Annotated[str, OneOf(("linear", "inverse"))] = "linear"
+    """How the share of rollouts that may consult, or the acceptance of replies, falls
+    from anneal_from on: linear, to 0 at the last step; or inverse, as 1/s in the s-th
+    step (arXiv 2509.23730, with anneal_from 0), which never reaches it.
     """
     mask_truncated: bool = False
     """Do not train on episodes that a limit cut off (overlong filtering, arXiv

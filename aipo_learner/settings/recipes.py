@@ -43,7 +43,7 @@ def toy_base() -> TrainConfig:
     # Hardly any group of this arm has both successes and failures: that is what it
     # shows.
     return replace(
-        toy(), aided_share=0.0, environment=environment, stop_after_idle_steps=0
+        toy(), aid="share:0", environment=environment, stop_after_idle_steps=0
     )
 
 

@@ -5,6 +5,7 @@ The fields are those of `TrainConfig` of the same names, which says what they me
 
 from dataclasses import dataclass
 
+from aipo_learner.settings.aid import AidSettings
 from aipo_learner.settings.objective import ObjectiveConfig
 
 
@@ -18,8 +19,9 @@ class RolloutSettings:
     group_size: int
     max_staleness: int
     independence: str
-    aided_share: float | None
+    aid: AidSettings
     anneal_from: float
+    anneal_shape: str = "linear"
     max_refills: int = 0
 
 

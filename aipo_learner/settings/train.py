@@ -18,6 +18,7 @@ from aipo_env import (
     parse_rewards,
     read_whole,
 )
+from aipo_learner.settings.aid import canonical_aid, read_aid, with_aid
 from aipo_learner.settings.arguments import JsonField, SpecField, read_object
 from aipo_learner.settings.chat import ChatSettings
 from aipo_learner.settings.checkpoints import CheckpointConfig
@@ -28,7 +29,6 @@ from aipo_learner.settings.checks import (
     Natural,
     NotNegative,
     OneOf,
-    OptionalShare,
     Positive,
     Share,
     check_settings,
@@ -125,13 +125,17 @@ class TrainConfig:
     """How the policy learns to do without agents: internalised (best in
     docs/sweeps.md), mixed, prompt_switch or accept_anneal.
     """
-    aided_share: OptionalShare = None
-    """Share of a group's rollouts that may consult (mixed, internalised); 0 trains
-    without agents. If not given, a half, and 0 where the environment has no agents.
+    aid: SpecField = "share"
+    """Which rollouts may consult (mixed, internalised). "share:0.5": that share of each
+    group; share alone is a half, and 0 where the environment has no agents; share:0
+    trains without. "all_wrong": only where all unaided ones of the group failed;
+    "competence:0.25": where the running success of the task, or with ",family=KEY" of
+    those of equal meta, is below; "module:function": as it says (docs/objective.md).
+    `--aided-share X` is short for share:X.
     """
     anneal_from: Share = 0.7
-    """Part of the run after which the share, or the acceptance of replies, falls
-    linearly to 0.
+    """Part of the run after which the share, or the acceptance of replies, falls: to 0,
+    linearly, unless --anneal-shape says otherwise.
     """
     num_steps: Count = 100
     """Optimiser steps of the run (batches of rollouts)."""
@@ -240,11 +244,23 @@ class TrainConfig:
         object.__setattr__(self, "out", Path(out))
         object.__setattr__(self, "held_out", tuple(held_out))
         object.__setattr__(self, "environment", Environment.of(environment))
+        object.__setattr__(self, "aid", canonical_aid(self.aid))
         for name, pair in bounds.items():
             _check_bound(name, pair)
         check_settings(self, "config: ")
+        self._check_aid()
         self._check_minibatches()
         self._check_decay()
+
+    def _check_aid(self) -> None:
+        """Raise ConfigError where nobody could decide who is aided."""
+        aid = read_aid(self.aid)
+        if aid.is_decided and self.independence not in ("mixed", "internalised"):
+            raise ConfigError(
+                f"config: aid={self.aid!r} with independence={self.independence!r}, in"
+                " which every rollout may consult, so that none decides before others."
+                " Use mixed or internalised."
+            )
 
     def _check_decay(self) -> None:
         """Raise ConfigError where the rate is told to fall and to stay."""
@@ -284,8 +300,9 @@ class TrainConfig:
             group_size=self.group_size,
             max_staleness=self.source.max_staleness,
             independence=self.independence,
-            aided_share=self.aided_share,
+            aid=read_aid(self.aid),
             anneal_from=self.anneal_from,
+            anneal_shape=self.source.anneal_shape,
             max_refills=self.source.max_refills,
         )
 
@@ -364,7 +381,7 @@ class TrainConfig:
                 its agents, `reward` for reward functions, as on the command line.
         """
         # A copy, from which is taken what is no field or needs to be read.
-        values = dict(values)
+        values = with_aid(values)
         environment = self.environment
         if "environment" in values:
             environment = as_environment(environment, values.pop("environment"))

@@ -88,7 +88,7 @@ def whole_steps(load: Load, folder: Path) -> tuple[list[float], dict[str, float]
             ),
         ),
         independence="mixed",
-        aided_share=float(is_aided),
+        aid=f"share:{float(is_aided)}",
         anneal_from=1.0,
         num_steps=load.steps,
         groups_per_step=load.samples // load.group_size,

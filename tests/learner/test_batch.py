@@ -356,9 +356,11 @@ def test_who_may_consult(mode, share, step, expected):
 
 def test_nobody_consults_where_nobody_answers():
     alone = build_scenario("toy", "none")
-    assert aided_share(config(aided_share=None).rollouts, alone) == 0.0
-    assert aided_share(config(aided_share=None).rollouts, build_scenario("toy")) == 0.5
-    assert aided_share(config(aided_share=0.25).rollouts, build_scenario("toy")) == 0.25
+    helped = build_scenario("toy")
+    assert aided_share(config().rollouts, alone) == 0.0
+    assert aided_share(config().rollouts, helped) == 0.5
+    assert aided_share(config(aid="share:0.25").rollouts, helped) == 0.25
+    assert aided_share(config(aid="all_wrong").rollouts, helped) == 0.5
 
 
 def test_annealing_falls_from_one_to_zero_over_the_last_part():

@@ -221,7 +221,7 @@ def test_a_schedule_without_held_out_tasks_is_refused_at_once(tmp_path: Path):
     settings = config(
         tmp_path / "run",
         environment=f"file:{tasks}",
-        aided_share=0.0,
+        aid="share:0",
         evaluation=EvaluationSchedule(every=1),
     )
     with pytest.raises(

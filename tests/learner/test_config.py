@@ -40,7 +40,7 @@ def test_the_arms_of_the_demo_differ_in_one_thing_each():
     assert changed == {"agent_rule"}
     assert {k for k in aipo if aipo[k] != base[k]} == {
         "environment",
-        "aided_share",
+        "aid",
         "stop_after_idle_steps",
     }
     assert base["environment"] == {"agents": "none"}

@@ -57,7 +57,7 @@ def config(folder: Path, server: FaultServer) -> TrainConfig:
             pool={"deadline_s": 3.0, "retries": 1, "backoff_s": 0.01, "break_after": 0},
         ),
         independence="mixed",
-        aided_share=1.0,
+        aid="share:1",
         num_steps=NUM_STEPS,
         groups_per_step=NUM_GROUPS,
         group_size=GROUP_SIZE,

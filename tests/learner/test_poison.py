@@ -31,7 +31,7 @@ def config(folder: Path, url: str) -> TrainConfig:
             agents=f"openai:tiny@{url}", pool={"deadline_s": 5.0, "retries": 0}
         ),
         independence="mixed",
-        aided_share=1.0,
+        aid="share:1",
         num_steps=2,
         groups_per_step=2,
         group_size=2,

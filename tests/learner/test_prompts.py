@@ -34,11 +34,11 @@ def run(out: Path, **changes: Any) -> None:
     ("changes", "message"),
     [
         (
-            {"environment": limited(9), "aided_share": 0.0},
+            {"environment": limited(9), "aid": "share:0"},
             r"max_context_tokens=9 of the rules .* of unaided episodes, which have \d+",
         ),
         (
-            {"environment": limited(20), "aided_share": 1.0},
+            {"environment": limited(20), "aid": "share:1"},
             r"max_context_tokens=20 of the rules .* prompts of aided episodes",
         ),
     ],

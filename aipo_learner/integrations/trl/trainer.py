@@ -18,7 +18,14 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from aipo_env import ConfigError, Environment, EnvironmentSpec, NoGradient, run_sync
+from aipo_env import (
+    ConfigError,
+    Environment,
+    EnvironmentSpec,
+    NoGradient,
+    Spec,
+    run_sync,
+)
 from aipo_learner.build import (
     build_training_scenario,
     check_training_prompts,
@@ -48,6 +55,7 @@ from aipo_learner.samplers.base import WaveVoices
 from aipo_learner.samplers.generate import GenerateVoices
 from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.samplers.weight_sync import check_sampler
+from aipo_learner.settings.aid import read_aid
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
 
@@ -78,7 +86,7 @@ class AipoGRPOTrainer(GRPOTrainer):
         objective: The loss.
         independence: As the field of `TrainConfig`, and so are all up to
             `overlong_buffer`.
-        aided_share: See there.
+        aid: See there; what happened in earlier steps cannot decide here.
         anneal_from: See there.
         baseline: See there.
         held_out: See there.
@@ -105,7 +113,7 @@ class AipoGRPOTrainer(GRPOTrainer):
         *,
         objective: ObjectiveConfig | None = None,
         independence: str = "internalised",
-        aided_share: float | None = None,
+        aid: Spec = "share",
         anneal_from: float = 0.7,
         baseline: str = "split",
         held_out: Sequence[str] = (),
@@ -125,7 +133,7 @@ class AipoGRPOTrainer(GRPOTrainer):
             seed=args.seed,
             objective=objective,
             independence=independence,
-            aided_share=aided_share,
+            aid=aid,
             anneal_from=anneal_from,
             baseline=baseline,
             held_out=tuple(held_out),
@@ -138,6 +146,7 @@ class AipoGRPOTrainer(GRPOTrainer):
             temperature=args.temperature,
         )
         check_arguments(args, objective)
+        _check_aid(config)
         self._scenario = build_training_scenario(config, None)
         self._config = with_rules(config, self._scenario)
         super().__init__(
@@ -517,6 +526,16 @@ class _Beginning(TrainerCallback):
 
     def on_train_begin(self, *told: Any, **others: Any) -> None:
         self._trainer._begin(len(others["train_dataloader"]))
+
+
+def _check_aid(config: TrainConfig) -> None:
+    """Raise ConfigError where earlier steps would decide who is aided."""
+    if read_aid(config.aid).has_memory:
+        raise ConfigError(
+            f"AipoGRPOTrainer: aid={config.aid!r} goes by the success of earlier steps,"
+            " which TRL's checkpoints do not hold. Use 'share:0.5' or 'all_wrong', or"
+            " `aipo train`."
+        )
 
 
 def _check_dropout(model: torch.nn.Module) -> None:

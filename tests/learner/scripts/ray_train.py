@@ -38,7 +38,7 @@ def run(name: str, num_workers: int, is_killed: bool) -> tuple[list, list, list]
         num_threads=1,
         loggers="",
         seed=3,
-        aided_share=0.7,
+        aid="share:0.7",
         source=EpisodeSource(max_staleness=1),
     )
     train(config, Console(quiet=True), num_workers)
