@@ -51,6 +51,11 @@ from aipo_learner.policy.load import count_weights, load_policy, policy_folder
 from aipo_learner.policy.lora import add_adapter
 from aipo_learner.policy.runtime import choose_threads, prepare, thread_limit
 from aipo_learner.rollout.aid import find_aid
+from aipo_learner.rollout.demonstrations import (
+    NO_DEMONSTRATIONS,
+    Demonstrations,
+    read_demonstrations,
+)
 from aipo_learner.rollout.independence import WithholdingPool, aided_share
 from aipo_learner.rollout.prompts import check_prompts
 from aipo_learner.rollout.ray_workers import RayWorkers, WorkerSettings
@@ -106,6 +111,7 @@ class Training:
         sampler_gap: The metric of `check_sampler`; empty where there is nothing to
             check.
         batches: Where the episodes of a step come from.
+        demonstrations: Solutions that stand in the groups beside these.
         plays_here: Whether this process samples episodes itself.
         held_out: What is evaluated on schedule.
         sources: The origins of tasks that metrics tell apart.
@@ -126,6 +132,7 @@ class Training:
     sampler: Sampler
     sampler_gap: dict[str, float]
     batches: Batches
+    demonstrations: Demonstrations
     plays_here: bool
     held_out: Scenario
     sources: tuple[str, ...]
@@ -234,10 +241,20 @@ def build_training(
             # Before anything is sampled, by this process or by workers.
             gap = check_sampler(sampler, model, config.max_sampler_gap, max_tokens)
         _check_prompts(config, scenario, held_out, tokenizer)
+        demonstrations = NO_DEMONSTRATIONS
+        if config.source.demonstrations:
+            demonstrations = read_demonstrations(
+                Path(config.source.demonstrations),
+                scenario,
+                tokenizer,
+                max_tokens=max_positions(model),
+            )
+            say(console, f"{config.out.name}  {demonstrations.note}")
+        refilled = _constant_groups(config, scenario, demonstrations)
         workers = None
         if num_workers:
             # This process's own sampler still evaluates.
-            workers = _build_workers(num_workers, config, scenario, model, progress)
+            workers = _build_workers(num_workers, config, refilled, model, progress)
             opened.enter_context(closing(workers))
         interrupt = InterruptFlag(progress.note)
         batches: Batches
@@ -251,7 +268,14 @@ def build_training(
             )
         else:
             batches = _build_batches(
-                run, config, scenario, sampler, workers, interrupt, progress
+                run,
+                config,
+                scenario,
+                sampler,
+                refilled,
+                workers,
+                interrupt,
+                progress,
             )
         opened.enter_context(closing(batches))
         training = Training(
@@ -267,6 +291,7 @@ def build_training(
             sampler=sampler,
             sampler_gap=gap,
             batches=batches,
+            demonstrations=demonstrations,
             plays_here=not workers and not config.source.is_stored,
             held_out=held_out,
             sources=sources_of(scenario.source),
@@ -515,7 +540,7 @@ def read_sampler(spec: Spec) -> tuple[str, dict[str, Any]]:
 def _build_workers(
     number: int,
     config: TrainConfig,
-    scenario: Scenario,
+    refilled: IsConstant | None,
     model: PreTrainedModel,
     progress: Progress,
 ) -> RayWorkers:
@@ -532,24 +557,30 @@ def _build_workers(
         rollouts=config.rollouts,
         max_sampler_gap=config.max_sampler_gap,
         journal=config.out / "journal.jsonl",
-        is_constant=_constant_groups(config, scenario),
+        is_constant=refilled,
     )
     build = partial(build_rollouts, config)
     return RayWorkers(number, settings, model, build, progress)
 
 
-def _constant_groups(config: TrainConfig, scenario: Scenario) -> IsConstant | None:
+def _constant_groups(
+    config: TrainConfig, scenario: Scenario, demonstrations: Demonstrations
+) -> IsConstant | None:
     """Return what finds groups that are refilled; None where none is."""
     if not config.source.max_refills:
         return None
-    return partial(_is_constant, config, scenario.rules)
+    return partial(_is_constant, config, scenario.rules, demonstrations)
 
 
 def _is_constant(
-    config: TrainConfig, rules: DialogueRules, step: int, group: Sequence[Episode]
+    config: TrainConfig,
+    rules: DialogueRules,
+    demonstrations: Demonstrations,
+    step: int,
+    group: Sequence[Episode],
 ) -> bool:
     return is_constant(
-        group,
+        [*group, *demonstrations.of(group)],
         step_reward(config, rules, step),
         base=config.objective.base,
         baseline=config.baseline,
@@ -563,6 +594,7 @@ def _build_batches(
     config: TrainConfig,
     scenario: Scenario,
     sampler: Sampler,
+    refilled: IsConstant | None,
     workers: RayWorkers | None,
     interrupt: InterruptFlag,
     progress: Progress,
@@ -577,7 +609,7 @@ def _build_batches(
             settings,
             scenario,
             sampler,
-            is_constant=_constant_groups(config, scenario),
+            is_constant=refilled,
             progress=progress,
         )
     return SampledBatches(

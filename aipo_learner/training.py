@@ -225,7 +225,7 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
             teaching=teaching,
         )
     made = training_rows(
-        groups,
+        training.demonstrations.joined(groups),
         step_reward(config, training.scenario.rules, step),
         base=config.objective.base,
         baseline=config.baseline,
@@ -236,6 +236,9 @@ def _make_rows(training: Training, step: int, groups: Groups) -> TrainingRows:
     )
     if config.source.max_refills:
         made.counts["groups/refilled"] = len(groups) - config.groups_per_step
+    if config.source.demonstrations:
+        num_groups = training.demonstrations.num_groups(groups)
+        made.counts["groups/demonstrated"] = num_groups
     if read_aid(config.aid).is_decided:
         made.counts["aided_groups"] = _aided_share(groups)
     return made

@@ -73,6 +73,9 @@ TASKS = """\
 {"id": "sum", "prompt": "What is 2 + 2?", "answer": "4"}
 {"id": "product", "prompt": "What is 3 * 4?", "answer": "12", "split": "test"}
 """
+SOLUTIONS = """\
+{"id": "sum", "solution": "2 + 2 is \\\\boxed{4}"}
+"""
 TIMEOUT_S = 300
 
 
@@ -224,6 +227,7 @@ def furnish(folder: Path) -> None:
     episodes = [json.dumps(json.loads(item.text)) + "\n" for item in shown]
     (folder / "made.jsonl").write_text("".join(episodes), encoding="utf-8")
     (folder / "tasks.jsonl").write_text(TASKS, encoding="utf-8")
+    (folder / "solved.jsonl").write_text(SOLUTIONS, encoding="utf-8")
     (folder / "PROG.py").write_text("print(6 * 7)\n", encoding="utf-8")
 
 

@@ -122,33 +122,56 @@ async def _completed(
     max_tokens: int | None,
 ) -> list[Episode]:
     """Read a file; give its episodes the tokens and the rewards that they lack."""
-    episodes = []
-    # Episodes are lines, which people count from 1.
-    for number, episode in enumerate(read_episodes(path), 1):
-        # An episode that is shared may have the text of its task left out.
-        if episode.task.withheld and episode.task.prompt == episode.task.withheld:
-            raise DataError(
-                f"{path}, line {number}: the text was withheld when it was written."
-                " Delete the line."
-            )
-        if not len(episode.tokens):
-            episode = replace(episode, tokens=tokenised(episode, scenario, tokenizer))
-        highest = int(episode.tokens.token_ids.max(initial=0))
-        if highest >= len(tokenizer):
-            raise DataError(
-                f"{path}, line {number}: token id {highest} is not among the policy's"
-                f" {len(tokenizer)}. Take 'tokens' out of the line: then its text is"
-                " tokenised."
-            )
-        num_tokens = len(episode.tokens)
-        if max_tokens is not None and num_tokens > max_tokens:
-            raise DataError(
-                f"{path}, line {number}: the episode has {num_tokens} tokens, and the"
-                f" policy reads at most {max_tokens}. Delete the line, or use a policy"
-                " with a longer context."
-            )
-        episodes.append(episode)
-    return await all_of(_judged(episode, scenario) for episode in episodes)
+    episodes = [
+        # Episodes are lines, which people count from 1.
+        with_tokens(episode, f"{path}, line {number}", scenario, tokenizer, max_tokens)
+        for number, episode in enumerate(read_episodes(path), 1)
+    ]
+    return await all_of(judged_episode(episode, scenario) for episode in episodes)
+
+
+def with_tokens(
+    episode: Episode,
+    place: str,
+    scenario: Scenario,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int | None,
+) -> Episode:
+    """Return an episode with tokens; those that it has are checked.
+
+    Args:
+        episode: As it was read.
+        place: Names it in messages.
+        scenario: What it is to be trained in.
+        tokenizer: The policy's.
+        max_tokens: As many as the policy can read; any number if None.
+
+    Raises:
+        DataError: Its text was withheld, its tokens are not the policy's, or it is too
+            long.
+    """
+    # An episode that is shared may have the text of its task left out.
+    if episode.task.withheld and episode.task.prompt == episode.task.withheld:
+        raise DataError(
+            f"{place}: the text was withheld when it was written. Delete the line."
+        )
+    if not len(episode.tokens):
+        episode = replace(episode, tokens=tokenised(episode, scenario, tokenizer))
+    highest = int(episode.tokens.token_ids.max(initial=0))
+    if highest >= len(tokenizer):
+        raise DataError(
+            f"{place}: token id {highest} is not among the policy's"
+            f" {len(tokenizer)}. Take 'tokens' out of the line: then its text is"
+            " tokenised."
+        )
+    num_tokens = len(episode.tokens)
+    if max_tokens is not None and num_tokens > max_tokens:
+        raise DataError(
+            f"{place}: the episode has {num_tokens} tokens, and the policy reads at"
+            f" most {max_tokens}. Delete the line, or use a policy with a longer"
+            " context."
+        )
+    return episode
 
 
 def tokenised(
@@ -217,10 +240,14 @@ def encodable_message(message: Message) -> Message:
     return Message(message.role, tuple(spans))
 
 
-async def _judged(episode: Episode, scenario: Scenario) -> Episode:
+async def judged_episode(episode: Episode, scenario: Scenario) -> Episode:
     """Return an episode that lacks a reward with the verdict on its last turn.
 
     One in which something failed stays without: nothing of it is to be learned.
+
+    Args:
+        episode: Any.
+        scenario: Whose verifier judges.
     """
     if episode.reward is not None:
         return episode

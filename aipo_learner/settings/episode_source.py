@@ -33,6 +33,11 @@ class EpisodeSource:
     """File of episodes to train on instead of sampling; `aipo lint` checks it,
     docs/episodes.md describes it.
     """
+    demonstrations: str = ""
+    """File of solutions that stand in the sampled groups of their tasks: episodes, or
+    rows with a solution and the id or prompt of a training task. Their tokens are an
+    agent's, weighed by the agent rule (arXiv 2504.14945, docs/objective.md).
+    """
     sft_episodes: str = ""
     """File of episodes whose correct ones are imitated: supervised fine-tuning, as a
     start or a baseline.
@@ -49,6 +54,11 @@ class EpisodeSource:
             raise ConfigError(
                 "config: of episodes, sft_episodes and max_staleness only one can be"
                 " set."
+            )
+        if self.demonstrations and self.is_stored:
+            raise ConfigError(
+                f"config: demonstrations={self.demonstrations!r} stand in groups that"
+                " are sampled: leave out episodes and sft_episodes."
             )
         if self.max_refills and num_set:
             raise ConfigError(

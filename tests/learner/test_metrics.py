@@ -154,7 +154,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "is_it_working.md"
 NOT_OF_EVERY_RUN = {
     # Of options, of tools, of a verifier with parts, of several sources.
     *("rows/truncated", "groups/refilled", "minibatches/empty", "tool_calls"),
-    "aided_groups",
+    *("aided_groups", "groups/demonstrated"),
     *("success/not_consulted", "success/revealed", "reward_part/NAME"),
     *("source/NAME/success/aided", "source/NAME/success/unaided"),
     *("source/NAME/reward", "source/NAME/share"),
