@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from aipo_learner.policy.head import token_logprobs_from_hidden
     from aipo_learner.policy.load import load_policy, policy_folder, save_policy
     from aipo_learner.policy.teacher import ForwardTeacher, Teacher, TeacherContext
+    from aipo_learner.rollout.aid import PlayedAlone
     from aipo_learner.rollout.sampled import by_group
     from aipo_learner.rollout.waves import play_wave
     from aipo_learner.run.metrics_log import read_metrics
@@ -108,6 +109,7 @@ _HOMES = {
     "policy.head": ("token_logprobs_from_hidden",),
     "policy.load": ("load_policy", "policy_folder", "save_policy"),
     "policy.teacher": ("ForwardTeacher", "Teacher", "TeacherContext"),
+    "rollout.aid": ("PlayedAlone",),
     "rollout.sampled": ("by_group",),
     "rollout.waves": ("play_wave",),
     "run.metrics_log": ("read_metrics",),
@@ -147,6 +149,7 @@ __all__ = [
     "Normalizers",
     "ObjectiveConfig",
     "OptimizerConfig",
+    "PlayedAlone",
     "PolicyTokens",
     "Row",
     "Sampler",

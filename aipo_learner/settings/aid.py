@@ -87,10 +87,10 @@ def read_aid(spec: Spec) -> AidSettings:
             raise ConfigError(f"config: aid={spec!r} gives {names[0]} twice.")
         options[names[0]] = value
     settings = _settings(spec, kind, options, names)
-    if kind == "competence" and "below" not in options:
+    if kind == "competence" and not settings.below:
         raise ConfigError(
-            f"config: aid={spec!r} must say below which running success a task is"
-            " aided, as in competence:0.25."
+            f"config: aid={spec!r} must say below which running success, above 0, a"
+            " task is aided, as in competence:0.25."
         )
     return settings
 

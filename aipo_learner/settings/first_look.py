@@ -5,9 +5,11 @@ part that uses it.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from aipo_env import (
+    DataError,
     FileSource,
     check_source_name,
     construct,
@@ -22,11 +24,17 @@ def look_at_run(config: TrainConfig) -> None:
     """Look at what the settings of a run name.
 
     Raises:
-        ConfigError, DataError: A file of tasks cannot be read, or its first row is no
-            task.
+        ConfigError, DataError: A file of tasks cannot be read, its first row is no
+            task, or a file of demonstrations is not there.
     """
     if not config.source.is_stored:
         look_at_files([config.environment.source])
+    demonstrations = config.source.demonstrations
+    if demonstrations and not Path(demonstrations).is_file():
+        raise DataError(
+            f"{demonstrations}: no such file. Give a .jsonl file of demonstrations"
+            " (docs/episodes.md)."
+        )
     if config.evaluation.every and config.evaluation.environment:
         look_at_files([config.evaluation.environment])
 

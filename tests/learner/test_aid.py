@@ -28,7 +28,7 @@ from aipo_env import (
 )
 from aipo_learner.build import build_training_scenario
 from aipo_learner.cli import train as train_command
-from aipo_learner.policy.load import policy_folder
+from aipo_learner.policy.load import load_policy, policy_folder
 from aipo_learner.rollout.aid import (
     PlayedAlone,
     all_wrong,
@@ -39,8 +39,10 @@ from aipo_learner.rollout.aid import (
     with_played,
 )
 from aipo_learner.rollout.independence import aided_flags, anneal
+from aipo_learner.rollout.ray_workers import RayWorker, WorkerSettings
 from aipo_learner.rollout.sampled import play_groups
 from aipo_learner.run.metrics_log import read_metrics
+from aipo_learner.samplers.hf.sampler import HFSampler
 from aipo_learner.settings.aid import AidSettings, read_aid
 from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.train import TrainConfig
@@ -380,7 +382,12 @@ def test_aid_is_read(spec: Any, expected: AidSettings):
         ("all_wrong:below=0.5", "has no option 'below'. Valid: share."),
         ("all_wrong:1", "share=1 must be above 0"),
         ("all_wrong:share=0", "share=0 must be above 0"),
-        ("competence", "must say below which running success"),
+        ("competence", "must say below which running success, above 0, a task"),
+        ("competence:0", "must say below which running success, above 0, a task"),
+        ("competence:share=0.5", "must say below which running success"),
+        (0.5, "0.5 is no spec"),
+        ({"share": 0.5}, "needs a 'type'"),
+        ("no_such_module_here:function", "Valid: all_wrong, competence, share."),
         ("competence:2", "below='2' must be a number from 0 to 1"),
         ("competence:0.5,familly=a", "Did you mean 'family'?"),
         ({"type": "competence", "below": 0.5, "family": 3}, "family=3 must be a key"),
@@ -437,6 +444,27 @@ def test_the_share_is_given_on_the_command_line_as_before(capsys):
     ):
         with pytest.raises(ConfigError, match=message):
             printed(capsys, *words)
+
+
+def test_a_worker_is_told_the_running_success(tmp_path: Path):
+    model, tokenizer = load_policy(policy_folder("tiny"))
+    aid = "competence:0.5,family=bottleneck"
+    settings = WorkerSettings(
+        rollouts=told(aid).rollouts, max_sampler_gap=0.5, journal=tmp_path / "journal"
+    )
+
+    def build() -> Any:
+        return model, HFSampler(model.eval(), tokenizer), build_scenario("toy")
+
+    worker = RayWorker(settings, build)
+    weights = [parameter.detach().numpy() for parameter in model.parameters()]
+    kinds = [f'bottleneck="{kind}"' for kind in ("knowledge", "reason", "verify")]
+    known = {kinds[0]: (1.0, 16), kinds[1]: (1.0, 16)}
+    groups = aided_by_group(worker.play(weights, 0, range(NUM_GROUPS), 0, known))
+    # The tiny policy alone is never right.
+    assert sorted(any(of) for of in groups.values()) == [False, False, True]
+    unknown = aided_by_group(worker.play(weights, 0, range(NUM_GROUPS), 0))
+    assert [sum(of) for of in unknown.values()] == [2, 2, 2]
 
 
 def test_help_is_wanted_where_somebody_answers():

@@ -37,6 +37,7 @@ from aipo_learner.rollout.demonstrations import (
 from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.samplers.chat_format import ChatFormat
 from aipo_learner.settings.episode_source import EpisodeSource
+from aipo_learner.settings.first_look import look_at_run
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
 from aipo_learner.training import train
@@ -440,3 +441,9 @@ def test_demonstrations_stand_in_groups_that_are_sampled(other: dict[str, Any]):
     ):
         EpisodeSource(demonstrations="d", **other)
     EpisodeSource(demonstrations="d", max_staleness=1)
+
+
+def test_a_file_that_is_not_there_is_told_before_anything_is_loaded(tmp_path: Path):
+    source = EpisodeSource(demonstrations=str(tmp_path / "none.jsonl"))
+    with pytest.raises(DataError, match="none.jsonl: no such file"):
+        look_at_run(TrainConfig(source=source))
