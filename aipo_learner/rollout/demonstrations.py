@@ -55,7 +55,12 @@ class Demonstrations:
 
     def of(self, group: Sequence[Episode]) -> list[Episode]:
         """Return the demonstrations of a group's task."""
-        return list(self.by_task.get(group[0].task.id, ()))
+        task = group[0].task
+        return [
+            shown_how
+            for shown_how in self.by_task.get(task.id, ())
+            if _is_same(shown_how.task, task)
+        ]
 
     def joined(self, groups: Groups) -> Groups:
         """Return groups, each with the demonstrations of its task behind it."""
@@ -68,6 +73,11 @@ class Demonstrations:
 
 NO_DEMONSTRATIONS = Demonstrations()
 """Those of a run without a file of them."""
+
+
+def _is_same(task: Task, other: Task) -> bool:
+    """Return whether two tasks of one id are the same: several sets may use an id."""
+    return task.prompt.strip() == other.prompt.strip()
 
 
 class _Line(NamedTuple):
@@ -179,9 +189,7 @@ class _Tasks:
         if self.by_id is None:
             return task
         found = self.by_id.get(task.id)
-        # Another set may use the same ids.
-        is_same = found is not None and found.prompt.strip() == task.prompt.strip()
-        return found if is_same else None
+        return found if found is not None and _is_same(found, task) else None
 
 
 def _is_plain(path: Path) -> bool:

@@ -287,6 +287,9 @@ def test_other_groups_stay_as_they_are(tmp_path, sums, tokenizer):
     assert [len(group) for group in groups] == [4, 1]
     assert made.num_groups([[wrong, wrong], [other]]) == 1
     assert NO_DEMONSTRATIONS.joined([[wrong], [other]]) == [[wrong], [other]]
+    # Another set, or another world of tasks without end, may use the same ids.
+    renamed = replace(wrong, task=replace(wrong.task, prompt="3 + 1"))
+    assert [len(group) for group in made.joined([[renamed]])] == [1]
     failed = replace(wrong, reward=None, verdict=None)
     assert trained(made.joined([[wrong, failed]])[0]).rows == []
 
