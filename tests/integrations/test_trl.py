@@ -168,6 +168,10 @@ def test_what_would_be_ignored_or_torn_apart_is_refused_by_name(trl: Path):
     )
     assert "max_steps=-1: the tasks of 'toy' have no end" in told["max_steps"]
     assert "Did you mean 'internalised'?" in told["independence"]
+    assert told["all_wrong"] == ""
+    assert told["competence"].startswith(
+        "ConfigError: AipoGRPOTrainer: aid='competence:0.5' goes by the success of"
+    )
     assert told["torn"] == (
         "ConfigError: 6 rollouts for this process in the place of 8: groups were torn"
         " apart by batching. Leave TRL's dataloader as it is."

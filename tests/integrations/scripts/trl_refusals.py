@@ -40,7 +40,7 @@ def arguments(folder: str, **others: Any) -> GRPOConfig:
 
 def trainer_of(folder: str, environment: Any, **options: Any) -> AipoGRPOTrainer:
     model, tokenizer = load_policy(policy_folder("tiny"))
-    names = ("objective", "stop_after_idle_steps", "independence")
+    names = ("objective", "stop_after_idle_steps", "independence", "aid")
     own = {name: options.pop(name) for name in names if name in options}
     args = arguments(folder, **options)
     return AipoGRPOTrainer(model, environment, args, processing_class=tokenizer, **own)
@@ -144,6 +144,8 @@ def main() -> None:
             "teacher": said(folder, objective=ObjectiveConfig(teacher="self:answer")),
             "max_steps": said(folder, max_steps=-1),
             "independence": said(folder, independence="internalized"),
+            "all_wrong": said(folder, aid="all_wrong"),
+            "competence": said(folder, aid="competence:0.5"),
             "fp16": said_of_arguments(fp16=True),
             "regex": said_of_arguments(vllm_structured_outputs_regex="a+"),
             "experts": said_of_arguments(router_aux_loss_coef=0.1),
