@@ -53,11 +53,6 @@ class AidSettings:
     family: str = ""
 
     @property
-    def is_off(self) -> bool:
-        """Whether nobody may consult, by the setting."""
-        return self.share == 0
-
-    @property
     def is_decided(self) -> bool:
         """Whether what happened in a group decides, and not the share alone."""
         return self.kind != SHARE

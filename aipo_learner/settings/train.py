@@ -261,6 +261,12 @@ class TrainConfig:
                 " which every rollout may consult, so that none decides before others."
                 " Use mixed or internalised."
             )
+        if aid.share and aid.is_decided and not round(self.group_size * aid.share):
+            raise ConfigError(
+                f"config: aid={self.aid!r}: share={aid.share:g} of"
+                f" group_size={self.group_size} is no rollout, so that none would be"
+                " aided. Use a larger share."
+            )
 
     def _check_decay(self) -> None:
         """Raise ConfigError where the rate is told to fall and to stay."""

@@ -406,6 +406,12 @@ def test_nobody_decides_where_every_rollout_may_consult(independence: str):
         told("all_wrong", independence=independence)
 
 
+def test_a_share_that_is_no_rollout_is_named():
+    with pytest.raises(ConfigError, match="share=0.1 of group_size=4 is no rollout"):
+        told("all_wrong:0.1", group_size=4)
+    assert told("all_wrong:0.1", group_size=8).rollouts.aid.share == 0.1
+
+
 def test_a_share_is_written_in_one_form():
     for values in (
         {"aided_share": 1},
