@@ -7,7 +7,7 @@ tokens; a chat template that only appends.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from tokenizers import (
@@ -56,8 +56,8 @@ _HEAD_SIZE = 64
 _NUM_HEADS = 2
 
 
-def _vocabulary() -> Iterator[str]:
-    """Yield every word that must be one token."""
+def _toy_words() -> Iterator[str]:
+    """Yield every word of the toy world that must be one token."""
     yield from _WORDS.split()
     yield from MOVES
     for names in OPERATOR_NAMES.values():
@@ -65,8 +65,14 @@ def _vocabulary() -> Iterator[str]:
     yield from (f"#{number:02d}" for number in range(_NUM_CONSTANTS))
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Build the tokenizer of the tiny policy; the same vocabulary in every run."""
+def build_tokenizer(words: Iterable[str] | None = None) -> PreTrainedTokenizerFast:
+    """Build the tokenizer of the tiny policy; the same vocabulary in every run.
+
+    Args:
+        words: What must be one token, beside digits, signs and markup; the words of the
+            toy world if not given.
+    """
+    vocabulary = _toy_words() if words is None else words
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -84,7 +90,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_vocabulary(), trainer)
+    tokenizer.train_from_iterator(vocabulary, trainer)
     markup = [*TagsCodec().markup(CONSULT_KINDS), "\\boxed{"]
     # Added but not special: the policy writes them, as text.
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in markup])

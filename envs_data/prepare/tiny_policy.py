@@ -6,10 +6,10 @@ The tests are its gates: it is to solve tasks with agents, and hardly any withou
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ class WarmstartConfig:
 def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -> Row:
     """Return a transcript as a row that is learnt from the first turn of its own on.
 
-    What agents reply between its turns is learnt as well.
+    What agents reply between its turns is learnt as well, unless it is untaught.
     """
     messages = [
         {"role": role, "content": content} for role, content in transcript.messages
@@ -111,6 +111,8 @@ def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -
     # Of true and false, argmax finds the first true.
     first_mark = int(np.argmax(token_ids == assistant_id))
     learnt = np.arange(len(token_ids)) > first_mark
+    for message, start, end in transcript.untaught:
+        learnt[token_places(transcript, (message, start, end), tokenizer)] = False
     nothing = np.full(len(token_ids), np.nan, np.float32)
     return Row(
         token_ids=token_ids,
@@ -120,6 +122,48 @@ def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -
         agent_logprobs=nothing,
         advantage=1.0,
     )
+
+
+def token_places(
+    transcript: Transcript,
+    part: tuple[int, int, int],
+    tokenizer: PreTrainedTokenizerFast,
+) -> slice:
+    """Return which tokens of a transcript's row spell a part of one of its messages.
+
+    Args:
+        transcript: Any.
+        part: As in `Transcript.untaught`; no token may cross its ends.
+        tokenizer: The policy's.
+    """
+    number, start, end = part
+    messages = [
+        {"role": role, "content": content}
+        for role, content in transcript.messages[: number + 1]
+    ]
+    # The template only appends, and closes a message behind its content.
+    through = tokenizer.apply_chat_template(messages, tokenize=False)
+    content_end = len(through) - len(tokenizer.eos_token)
+    content_start = content_end - len(messages[-1]["content"])
+    before, spelt = (
+        len(tokenizer.encode(through[:place], add_special_tokens=False))
+        for place in (content_start + start, content_start + end)
+    )
+    return slice(before, spelt)
+
+
+class Syllabus(Protocol):
+    """What is taught when."""
+
+    @property
+    def rate_share(self) -> float:
+        """Share of the learning rate for what `draw` returns next."""
+
+    def draw(self) -> list[Transcript]:
+        """Draw the transcripts of the next step."""
+
+    def heard(self, step: int, loss: float) -> None:
+        """Take the loss of a step, in nats per token."""
 
 
 class Lessons:
@@ -134,6 +178,11 @@ class Lessons:
         """Running mean of the loss above guessing; infinite before the first."""
         self.drilling = True
         """Whether sums are taught."""
+
+    @property
+    def rate_share(self) -> float:
+        """Share of the learning rate: of sums less than of transcripts."""
+        return DRILL_RATE if self.drilling else 1.0
 
     def draw(self) -> list[Transcript]:
         """Draw the transcripts of the next step."""
@@ -169,10 +218,20 @@ class Lessons:
 
 
 def teach(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, config: WarmstartConfig
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    config: WarmstartConfig,
+    syllabus: Syllabus | None = None,
 ) -> Iterator[float]:
-    """Teach the model in place, yielding the mean loss of every step, in nats."""
-    lessons = Lessons(config)
+    """Teach the model in place, yielding the mean loss of every step, in nats.
+
+    Args:
+        model: New, in float32.
+        tokenizer: Its tokenizer.
+        config: How many steps, at what rate.
+        syllabus: What is taught; the lessons of the toy world if not given.
+    """
+    lessons = Lessons(config) if syllabus is None else syllabus
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=ADAM_BETAS, weight_decay=WEIGHT_DECAY
     )
@@ -180,8 +239,7 @@ def teach(
         warmup = min(1.0, (step + 1) / WARMUP_STEPS)
         num_decaying = DECAY_SHARE * config.num_steps
         decay = min(1.0, (config.num_steps - step) / num_decaying)
-        of_lesson = DRILL_RATE if lessons.drilling else 1.0
-        rate = config.lr * warmup * decay * of_lesson
+        rate = config.lr * warmup * decay * lessons.rate_share
         set_learning_rate(optimizer, rate)
         rows = [transcript_row(transcript, tokenizer) for transcript in lessons.draw()]
         loss = _learn(
@@ -279,21 +337,45 @@ def write_tiny_policy(config: WarmstartConfig, out: Path, console: Console) -> N
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, config.seed)
     with Progress(console) as progress:
-        _write_taught(model, tokenizer, config, out, console, progress)
+        losses = teach(model, tokenizer, config)
+        write_taught(model, tokenizer, losses, config, out, console, progress)
+        # From the folder, since rounding to bfloat16 may cost what was learnt.
+        stored_model, stored_tokenizer = load_policy(str(out))
+        scores = gate_scores(
+            stored_model,
+            stored_tokenizer,
+            seed=GATE_SEED,
+            num_tasks=GATE_TASKS,
+            num_samples=GATE_SAMPLES,
+            progress=progress,
+        )
+    check_gates(scores, GATES, out)
+    console.print(f"Passed all gates. Policy: {out}", highlight=False)
 
 
-def _write_taught(
+def write_taught(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
+    losses: Iterator[float],
     config: WarmstartConfig,
     out: Path,
     console: Console,
     progress: Progress,
 ) -> None:
-    """Teach a model that is new, write it, and measure what was written."""
+    """Teach a model, and write it in bfloat16.
+
+    Args:
+        model: The one that is taught as the losses are drawn.
+        tokenizer: Its tokenizer.
+        losses: What `teach` returned for it.
+        config: What `teach` was told.
+        out: Folder for the model.
+        console: For a line now and then.
+        progress: For what goes on between them.
+    """
     count = WorkCount("step", config.num_steps)
     with progress.part(count.text):
-        for step, loss in enumerate(teach(model, tokenizer, config)):
+        for step, loss in enumerate(losses):
             count.add()
             if step % PRINT_EVERY == 0:
                 console.print(
@@ -301,23 +383,22 @@ def _write_taught(
                 )
     out.parent.mkdir(parents=True, exist_ok=True)
     save_policy(model.bfloat16(), tokenizer, out)
-    # From the folder, since rounding to bfloat16 may cost what was learnt.
-    stored_model, stored_tokenizer = load_policy(str(out))
-    scores = gate_scores(
-        stored_model,
-        stored_tokenizer,
-        seed=GATE_SEED,
-        num_tasks=GATE_TASKS,
-        num_samples=GATE_SAMPLES,
-        progress=progress,
-    )
-    faults = [gate.fault(scores) for gate in GATES]
+
+
+def check_gates(scores: Mapping[str, Any], gates: Sequence[Gate], out: Path) -> None:
+    """Raise PolicyError unless a policy passes its gates; it names those that fail.
+
+    Args:
+        scores: By column, as `Gate.fault` reads them.
+        gates: What is asked.
+        out: Where the policy lies.
+    """
+    faults = [gate.fault(scores) for gate in gates]
     faults = [fault for fault in faults if fault]
     if faults:
         raise PolicyError(
             f"{out}: the policy does not pass its gates: {'; '.join(faults)}."
         )
-    console.print(f"Passed all gates. Policy: {out}", highlight=False)
 
 
 def _learn(

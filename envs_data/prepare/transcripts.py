@@ -54,9 +54,16 @@ TAKEN_BACK = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """Chat messages as (role, content); reply messages are the user's."""
+    """Chat messages as (role, content); reply messages are the user's.
+
+    Args:
+        messages: From the prompt on.
+        untaught: Parts that are shown and not learnt, each as (number of its message,
+            start, end), in characters of the content.
+    """
 
     messages: tuple[tuple[str, str], ...]
+    untaught: tuple[tuple[int, int, int], ...] = ()
 
 
 def draw_problem(rng: np.random.Generator) -> Problem:

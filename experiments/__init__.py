@@ -1,0 +1,1 @@
+"""Experiments with the two packages: worlds, and what was measured in them."""

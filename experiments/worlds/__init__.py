@@ -1,0 +1,1 @@
+"""Worlds in which rules for agents' tokens can be told apart."""
