@@ -30,7 +30,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PLACES = ("*.md", "docs/*.md", "examples/**/*.md", "benchmarks/*.md", "envs_data/*.md")
+PLACES = (
+    *("*.md", "docs/*.md", "examples/**/*.md"),
+    *("benchmarks/*.md", "envs_data/*.md", "experiments/*.md"),
+)
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for place in PLACES

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from transformers import (
     PreTrainedModel,
@@ -31,6 +32,7 @@ from aipo_learner.policy.tiny import build_model, build_tokenizer
 from aipo_learner.run.progress import SILENT, Progress, WorkCount
 from aipo_learner.samplers.hf.sampler import HFSampler
 from envs_data.prepare.transcripts import (
+    Part,
     Transcript,
     draw_drill,
     draw_recital,
@@ -48,6 +50,11 @@ WEIGHT_DECAY = 0.01
 MAX_GRAD_NORM = 1.0
 PRINT_EVERY = 50
 """Steps between lines on the console."""
+
+HOLD = 0.3
+"""Weight of the squared distance, in nats, of what is held from where it is held. Rare
+examples would not do: beside what is taught for certain, they are hardly heard.
+"""
 
 FIRST_TOP = 2
 """The added digits of the first sums are below it."""
@@ -100,7 +107,8 @@ class WarmstartConfig:
 def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -> Row:
     """Return a transcript as a row that is learnt from the first turn of its own on.
 
-    What agents reply between its turns is learnt as well, unless it is untaught.
+    What agents reply between its turns is learnt as well, unless it is untaught. What
+    is held is in `agent_mask` and not in `policy_mask`.
     """
     messages = [
         {"role": role, "content": content} for role, content in transcript.messages
@@ -111,45 +119,38 @@ def transcript_row(transcript: Transcript, tokenizer: PreTrainedTokenizerFast) -
     # Of true and false, argmax finds the first true.
     first_mark = int(np.argmax(token_ids == assistant_id))
     learnt = np.arange(len(token_ids)) > first_mark
-    for message, start, end in transcript.untaught:
-        learnt[token_places(transcript, (message, start, end), tokenizer)] = False
+    held = part_mask(transcript, transcript.held, tokenizer)
+    untaught = part_mask(transcript, transcript.untaught, tokenizer)
     nothing = np.full(len(token_ids), np.nan, np.float32)
     return Row(
         token_ids=token_ids,
-        policy_mask=learnt,
-        agent_mask=np.zeros_like(learnt),
+        policy_mask=learnt & ~held & ~untaught,
+        agent_mask=held,
         sampler_logprobs=nothing,
         agent_logprobs=nothing,
         advantage=1.0,
     )
 
 
-def token_places(
-    transcript: Transcript,
-    part: tuple[int, int, int],
-    tokenizer: PreTrainedTokenizerFast,
-) -> slice:
-    """Return which tokens of a transcript's row spell a part of one of its messages.
-
-    Args:
-        transcript: Any.
-        part: As in `Transcript.untaught`; no token may cross its ends.
-        tokenizer: The policy's.
-    """
-    number, start, end = part
-    messages = [
-        {"role": role, "content": content}
-        for role, content in transcript.messages[: number + 1]
-    ]
-    # The template only appends, and closes a message behind its content.
-    through = tokenizer.apply_chat_template(messages, tokenize=False)
-    content_end = len(through) - len(tokenizer.eos_token)
-    content_start = content_end - len(messages[-1]["content"])
-    before, spelt = (
-        len(tokenizer.encode(through[:place], add_special_tokens=False))
-        for place in (content_start + start, content_start + end)
-    )
-    return slice(before, spelt)
+def part_mask(
+    transcript: Transcript, parts: Sequence[Part], tokenizer: PreTrainedTokenizerFast
+) -> NDArray[np.bool_]:
+    """Return which tokens of a transcript's row lie within some parts: bool[T]."""
+    # The text that the template makes: messages between marks, nothing else.
+    text = ""
+    content_starts: list[int] = []
+    for role, content in transcript.messages:
+        text += f"<|{role}|>"
+        content_starts.append(len(text))
+        text += f"{content}{tokenizer.eos_token}"
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    bounds = np.asarray(encoding["offset_mapping"])
+    is_within = np.zeros(len(bounds), bool)
+    for number, start, end in parts:
+        begins = bounds[:, 0] >= content_starts[number] + start
+        ends = bounds[:, 1] <= content_starts[number] + end
+        is_within |= begins & ends
+    return is_within
 
 
 class Syllabus(Protocol):
@@ -158,6 +159,10 @@ class Syllabus(Protocol):
     @property
     def rate_share(self) -> float:
         """Share of the learning rate for what `draw` returns next."""
+
+    @property
+    def held_probability(self) -> float:
+        """At what probability each token is held that transcripts say is."""
 
     def draw(self) -> list[Transcript]:
         """Draw the transcripts of the next step."""
@@ -168,6 +173,8 @@ class Syllabus(Protocol):
 
 class Lessons:
     """What is taught when: sums, of larger digits once learnt, then transcripts."""
+
+    held_probability = 1.0
 
     def __init__(self, config: WarmstartConfig) -> None:
         self.config = config
@@ -243,7 +250,12 @@ def teach(
         set_learning_rate(optimizer, rate)
         rows = [transcript_row(transcript, tokenizer) for transcript in lessons.draw()]
         loss = _learn(
-            model, optimizer, rows, tokenizer.pad_token_id, config.microbatch_tokens
+            model,
+            optimizer,
+            rows,
+            tokenizer.pad_token_id,
+            config.microbatch_tokens,
+            lessons.held_probability,
         )
         lessons.heard(step, loss)
         yield loss
@@ -407,8 +419,9 @@ def _learn(
     rows: list[Row],
     pad_token_id: int,
     microbatch_tokens: int,
+    held_probability: float,
 ) -> float:
-    """Make one step of next-token prediction; return the mean loss."""
+    """Make one step of next-token prediction; return the loss per token learnt."""
     # Of the whole batch: the mean of parts' means would weigh short parts more.
     num_learnt = sum(int(row.policy_mask.sum()) for row in rows)
     optimizer.zero_grad()
@@ -416,7 +429,10 @@ def _learn(
     for part in split_rows(rows, microbatch_tokens):
         batch = collate(part, pad_token_id)
         logprobs, _ = microbatch_logprobs(LearnerForward(model), batch)
-        loss = -logprobs[batch.policy_mask].sum() / num_learnt
+        learnt = logprobs[batch.policy_mask].sum()
+        distance = logprobs[batch.agent_mask] - math.log(held_probability)
+        held = HOLD * distance.square().sum()
+        loss = (held - learnt) / num_learnt
         loss.backward()
         total += loss.item()
     torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)

@@ -52,18 +52,26 @@ TAKEN_BACK = 1 / 3
 """Share of recited rules that are taken back and done again by another."""
 
 
+Part = tuple[int, int, int]
+"""A part of a transcript: the number of its message, and where it begins and ends in
+the content, in characters.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """Chat messages as (role, content); reply messages are the user's.
 
     Args:
         messages: From the prompt on.
-        untaught: Parts that are shown and not learnt, each as (number of its message,
-            start, end), in characters of the content.
+        untaught: Parts that are shown and not learnt.
+        held: Parts whose probability is held where the lessons want it, as of something
+            that can hardly be expected.
     """
 
     messages: tuple[tuple[str, str], ...]
-    untaught: tuple[tuple[int, int, int], ...] = ()
+    untaught: tuple[Part, ...] = ()
+    held: tuple[Part, ...] = ()
 
 
 def draw_problem(rng: np.random.Generator) -> Problem:

@@ -59,11 +59,13 @@ FALSE_RULE = "carry ones;"
 RIGHT = "right;"
 UNKNOWN = "unknown;"
 QUERIES: dict[ConsultKind, str] = {
-    "knowledge": "carry",
+    "knowledge": "Multiply",
     "reason": "next",
     "verify": "check",
 }
-"""The one question that each role answers: about the work so far."""
+"""The one question that each role answers. None is a word that its help teaches: a
+policy that learns to say `carry` by itself must not be on the way to ask for it.
+"""
 
 _PROBLEM = re.compile(rf"Multiply ([1-9][0-9]{{0,{MAX_DIGITS - 1}}}) by ([2-9])\.")
 _LINE = re.compile(r"(?<!\d)(\d*)\.(\d)\*(\d)\+(\d)=(\d\d);")

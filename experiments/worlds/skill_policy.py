@@ -1,6 +1,8 @@
 """The policies of the skill world: taught from scratch, measured, held to their gates.
 
     python -m experiments.worlds.skill_policy --p0 1e-2 --out runs/skill_1e-2
+    python -m experiments.worlds.skill_policy --p0 1e-3 --origin runs/skill_1e-2 \\
+        --out runs/skill_1e-3
 
 `p0` is how likely the policy carries at a place where it has to, alone and before it
 has learnt to: in a third of these cases it writes the line at once, in a third it
@@ -14,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import tyro
 from rich.console import Console
@@ -42,8 +43,8 @@ from envs_data.prepare.tiny_policy import (
     Gate,
     WarmstartConfig,
     check_gates,
+    part_mask,
     teach,
-    token_places,
     transcript_row,
     write_taught,
 )
@@ -61,7 +62,10 @@ from experiments.worlds.skill import (
     drawing,
     skill_rules,
 )
-from experiments.worlds.skill_transcripts import draw_skill_transcript, place_to_learn
+from experiments.worlds.skill_transcripts import (
+    draw_skill_transcript,
+    place_to_learn,
+)
 
 WORDS = (
     "Solve You may consult knowledge reason verify Multiply by carry tens ones next"
@@ -70,10 +74,10 @@ WORDS = (
 """Words of the world's prompts, replies and queries."""
 
 
-NUM_STEPS = 900
-"""Optimiser steps of a policy."""
-TEACHING = WarmstartConfig(num_steps=NUM_STEPS, transcripts_per_step=24)
-"""How a policy is taught."""
+TEACHING = WarmstartConfig(num_steps=1300, transcripts_per_step=24)
+"""How a policy is taught from scratch."""
+FURTHER_TEACHING = replace(TEACHING, num_steps=150, lr=5e-4)
+"""How one is taught on, to another p0."""
 NUM_THREADS = 1
 """Of torch: part of what makes a policy the same again."""
 RECORD = "skill.json"
@@ -96,13 +100,14 @@ class SkillLessons:
 
     def __init__(self, config: WarmstartConfig, p0: float) -> None:
         self.config = config
-        self.p0 = p0
+        # Any of three kinds of help makes a place right.
+        self.held_probability = p0 / len(CONSULT_KINDS)
         self.rng = drawing(Draw.WARM_START, config.seed)
 
     def draw(self) -> list[Transcript]:
         """Draw the transcripts of the next step."""
         number = self.config.transcripts_per_step
-        return [draw_skill_transcript(self.rng, self.p0) for _ in range(number)]
+        return [draw_skill_transcript(self.rng) for _ in range(number)]
 
     def heard(self, step: int, loss: float) -> None:
         """Change nothing: what is taught does not depend on how it goes."""
@@ -205,9 +210,7 @@ def _row_at(
     transcript = Transcript(messages)
     row = transcript_row(transcript, tokenizer)
     part = (len(messages) - 1, len(written) + start, len(written) + end)
-    is_word = np.zeros_like(row.policy_mask)
-    is_word[token_places(transcript, part, tokenizer)] = True
-    return replace(row, policy_mask=is_word)
+    return replace(row, policy_mask=part_mask(transcript, [part], tokenizer))
 
 
 def skill_scores(
@@ -269,7 +272,11 @@ def skill_scores(
 
 
 def write_skill_policy(
-    p0: float, config: WarmstartConfig, out: Path, console: Console
+    p0: float,
+    config: WarmstartConfig,
+    out: Path,
+    console: Console,
+    origin: Path | None = None,
 ) -> None:
     """Teach a policy of the skill world, write it and its record, and measure it.
 
@@ -278,13 +285,17 @@ def write_skill_policy(
         config: How it is taught, as far as that is not the toy world's alone.
         out: Folder for the model, and for the record, `skill.json`.
         console: For what came out.
+        origin: A policy of this world to begin with; a new one if not given.
 
     Raises:
         PolicyError: A gate is not passed; the folder is there to look at.
     """
     start = time.monotonic()
     tokenizer = skill_tokenizer()
-    model = build_model(tokenizer, config.seed)
+    if origin is None:
+        model: PreTrainedModel = build_model(tokenizer, config.seed)
+    else:
+        model = load_policy(str(origin))[0].float()
     with Progress(console) as progress:
         losses = teach(model, tokenizer, config, SkillLessons(config, p0))
         write_taught(model, tokenizer, losses, config, out, console, progress)
@@ -296,6 +307,7 @@ def write_skill_policy(
         "p0": p0,
         "seed": config.seed,
         "num_steps": config.num_steps,
+        "origin": None if origin is None else origin.name,
         "seconds": round(seconds, 1),
         **scores,
     }
@@ -315,7 +327,13 @@ class SkillPolicyOptions:
         "runs/skill_policy"
     )
     seed: Annotated[int, arg(help="Draws the weights and the transcripts.")] = 0
-    num_steps: Annotated[int, arg(help="Optimiser steps.")] = NUM_STEPS
+    origin: Annotated[
+        Path | None,
+        arg(
+            help="A policy that this command made, for another p0: it is taught on for"
+            " a few steps, so that p0 alone is different."
+        ),
+    ] = None
 
 
 def main() -> None:
@@ -323,8 +341,9 @@ def main() -> None:
     options = tyro.cli(SkillPolicyOptions)
     check_share("p0", options.p0)
     prepare(NUM_THREADS)
-    config = replace(TEACHING, seed=options.seed, num_steps=options.num_steps)
-    write_skill_policy(options.p0, config, options.out, Console())
+    config = TEACHING if options.origin is None else FURTHER_TEACHING
+    config = replace(config, seed=options.seed)
+    write_skill_policy(options.p0, config, options.out, Console(), options.origin)
 
 
 if __name__ == "__main__":

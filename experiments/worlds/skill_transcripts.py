@@ -4,20 +4,24 @@ The atoms are products with a carry, the way a line and a result are written, ho
 role is consulted, and to follow help: to go on from a line that was given, to mend from
 the line that is wrong, to carry as a rule says. By habit the policy carries 0.
 
-What must be learnt later is never learnt here, beyond a share p0: it stands in the
-context, untaught, and what follows from it is taught.
+What must be learnt later stands in the context of a policy alone, and what follows from
+it is taught, while its own probability is held where the world wants it.
 """
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from aipo_env import CONSULT_KINDS, ConsultKind, TagsCodec
-from envs_data.prepare.transcripts import Transcript
+from envs_data.prepare.transcripts import Part, Transcript
 from experiments.worlds.knobs import HARMLESS, Knobs, dressed
 from experiments.worlds.skill import (
+    BASE,
     FALSE_RULE,
+    MAX_FACTOR,
+    MIN_FACTOR,
+    PLAIN_PROMPT,
     QUERIES,
     RIGHT,
     RULE,
@@ -32,31 +36,32 @@ from experiments.worlds.skill import (
 
 _T = TypeVar("_T")
 
-Mode = Literal["aided", "led", "habit"]
-"""Whose work a transcript is: that of a policy with agents; alone, with help in the
-context that is not learnt; alone, as it works by habit.
+DIGIT_COUNTS = [2, 3, 4, 5, 6]
+"""Digits of the numbers of transcripts."""
+DIGIT_COUNTS_P = [0.08, 0.16, 0.60, 0.10, 0.06]
+MOST_HELPED_DIGITS = 4
+"""In longer numbers nothing is ever carried: by habit alone the policy knows how they
+are multiplied in lines.
 """
-MODES: tuple[Mode, ...] = ("aided", "led", "habit")
-MODES_P = [0.45, 0.25, 0.30]
-"""Share of each."""
-HABIT_DIGITS = [2, 3, 4, 5, 6]
-"""Digits of the numbers that the policy multiplies by habit: also of longer ones it
-knows how lines are written.
+DRILLS = 0.15
+"""Share of transcripts that are pages of products."""
+PRODUCTS_PER_PAGE = 8
+AIDED = 0.5
+"""Share of transcripts with agents, of those that solve a problem."""
+LED = 0.2
+"""Probability, at each point where help makes a difference, that a policy alone has
+this help in its context.
 """
-HABIT_DIGITS_P = [0.05, 0.10, 0.60, 0.15, 0.10]
-HELPED_DIGITS = [2, 3, 4]
-"""Digits of the numbers in which anything is ever carried."""
-HELPED_DIGITS_P = [0.1, 0.2, 0.7]
-LED = 0.75
-"""Share of the places at which a policy alone has help in its context."""
 ALL_OFFERED = 0.4
 """Share of aided transcripts in which all roles may be consulted; else one."""
 UNANSWERED = 0.03
 """Share of consultations without a reply, so that the policy learns to go on."""
-SPOILED = 0.3
-"""Share of the helped transcripts in which a knob is turned up."""
+SPOILED = 0.2
+"""Share of the transcripts in which a knob is turned up."""
 CHATTER_LEVELS = [0.0, 0.5, 0.8]
 LENGTH_LEVELS = [1, 2]
+PAGE_MESSAGE = 1
+"""The number of the message that is a page: behind the prompt."""
 WRONG_LEVEL = 0.25
 """Probability that a reply misleads, in them."""
 
@@ -81,22 +86,17 @@ class Writer:
     """Writes one transcript, line by line, keeping the results reached so far."""
 
     def __init__(
-        self,
-        problem: Multiplication,
-        mode: Mode,
-        p0: float,
-        rng: np.random.Generator,
+        self, problem: Multiplication, aided: bool, rng: np.random.Generator
     ) -> None:
         self.problem = problem
-        self.mode = mode
-        self.p0 = p0
+        self.aided = aided
         self.rng = rng
         self.codec = TagsCodec()
         self.offered: tuple[ConsultKind, ...] = CONSULT_KINDS
-        if mode == "aided" and rng.random() >= ALL_OFFERED:
+        if aided and rng.random() >= ALL_OFFERED:
             self.offered = (drawn(CONSULT_KINDS, rng),)
         rules = skill_rules(self.offered)
-        prompt = rules.consult_prompt if mode == "aided" else rules.plain_prompt
+        prompt = rules.consult_prompt if aided else PLAIN_PROMPT
         assert prompt is not None
         self.consults_left = rules.consult_budget or 0
         self.knobs = self._drawn_knobs()
@@ -104,7 +104,8 @@ class Writer:
             ("system", prompt),
             ("user", problem.text),
         ]
-        self.untaught: list[tuple[int, int, int]] = []
+        self.untaught: list[Part] = []
+        self.held: list[Part] = []
         self.written = ""
         """What the policy has written of the turn that it is in."""
         self.lines: list[Line] = []
@@ -113,8 +114,8 @@ class Writer:
         """The result behind each."""
 
     def _drawn_knobs(self) -> Knobs:
-        """Draw how the help of this transcript is spoiled; what p0 is of never is."""
-        if self.mode == "habit" or self.rng.random() >= SPOILED:
+        """Draw how the help of this transcript is spoiled."""
+        if self.rng.random() >= SPOILED:
             return HARMLESS
         return Knobs(
             chatter=drawn(CHATTER_LEVELS, self.rng),
@@ -128,12 +129,11 @@ class Writer:
         told = [content for _, content in self.messages[2:]]
         return "\n".join([*told, self.written])
 
-    def say(self, text: str, *, is_taught: bool = True) -> None:
-        """Write something in the turn that the policy is in."""
+    def say(self, text: str) -> Part:
+        """Write something in the policy's turn; return which part it is."""
         start = len(self.written)
         self.written += text
-        if not is_taught:
-            self.untaught.append((len(self.messages), start, len(self.written)))
+        return len(self.messages), start, len(self.written)
 
     def take(self, line: Line) -> None:
         """Take a line for the one that holds, and forget those behind it."""
@@ -160,20 +160,16 @@ class Writer:
         tens = str(last.tens or "")
         self.say(f"\\boxed{{{tens}{self.results[-1]}}}")
         self.messages.append(("assistant", self.written))
-        return Transcript(tuple(self.messages), tuple(self.untaught))
+        return Transcript(tuple(self.messages), tuple(self.untaught), tuple(self.held))
 
     def write_place(self, index: int) -> None:
         """Write one line, with help or by habit."""
-        if index == 0:
+        if index == 0 or len(self.problem.number) > MOST_HELPED_DIGITS:
             self.say_line(self.problem.line(index, 0))
-            return
-        kind = drawn(self.offered, self.rng)
-        if self.mode == "aided":
-            self.consult(kind, index)
-        elif self.mode == "led" and self.rng.random() < LED:
-            self.be_led(kind, index)
+        elif self.aided:
+            self.consult(drawn(self.offered, self.rng), index)
         else:
-            self.work_alone(kind, index)
+            self.work_alone(index)
 
     def consult(self, kind: ConsultKind, index: int) -> None:
         """Write a place at which an agent is asked, while the budget lasts."""
@@ -181,54 +177,57 @@ class Writer:
             self.say_line(self.problem.line(index, 0))
         if not self.consults_left:
             return
-        text = self.spoiled(kind)
+        text = self.reply(kind)
         if self.ask(kind, text):
             self.follow(kind, text)
         elif kind != "verify":
             # Nobody answered: it goes on by habit.
             self.say_line(self.problem.line(index, 0))
 
-    def be_led(self, kind: ConsultKind, index: int) -> None:
-        """Write a place at which help stands in the policy's own line of thought.
+    def work_alone(self, index: int) -> None:
+        """Write a place as the policy does alone, or led by help in its own thought.
 
-        The word that must be learnt is not taught; nor is anything that is spoiled.
+        Help makes a difference at three points: before a line, at its carry, behind it.
         """
-        if kind == "verify":
-            self.say_line(self.problem.line(index, 0))
-        text = self.spoiled(kind)
-        start, end = 0, len(text)
+        for kind in ("knowledge", "reason"):
+            if self.rng.random() < LED:
+                self.be_led(kind)
+                return
+        self.say_line(self.problem.line(index, 0))
+        if self.rng.random() < LED:
+            self.be_led("verify")
+
+    def be_led(self, kind: ConsultKind) -> None:
+        """Write help as a thought of the policy's own, and what follows from it.
+
+        The word that must be learnt is held at its probability; what is spoiled is not
+        taught at all.
+        """
+        text = self.thought(kind)
         if self.knobs == HARMLESS:
             start, end = place_to_learn(kind, text)
-        self.say(text[:start])
-        self.say(text[start:end], is_taught=False)
-        self.say(text[end:])
+            self.say(text[:start])
+            self.held.append(self.say(text[start:end]))
+            self.say(text[end:])
+        else:
+            self.untaught.append(self.say(text))
         self.follow(kind, text)
 
-    def work_alone(self, kind: ConsultKind, index: int) -> None:
-        """Write a place as the policy does alone: right with p0, else by habit.
+    def thought(self, kind: ConsultKind) -> str:
+        """Return what a role would say of the very place that is reached."""
+        truth, lie = RULE, FALSE_RULE
+        if kind == "reason":
+            index = len(self.lines)
+            tens = self.lines[-1].tens
+            other = (tens + int(self.rng.integers(1, BASE))) % BASE
+            truth = self.problem.line(index, tens).text
+            lie = self.problem.line(index, other).text
+        elif kind == "verify":
+            truth, lie = f"wrong at {self.lines[-1].head};", RIGHT
+        return dressed(truth, lie, self.knobs, self.rng)
 
-        Right is what help would have made of it.
-        """
-        habit = self.problem.line(index, 0)
-        if self.rng.random() >= self.p0:
-            self.say_line(habit)
-            return
-        if kind == "verify":
-            self.say_line(habit)
-        text = self.help_alone(kind, index)
-        self.say(text)
-        self.follow(kind, text)
-
-    def help_alone(self, kind: ConsultKind, index: int) -> str:
-        """Return what a role would say of this very place."""
-        if kind == "knowledge":
-            return RULE
-        if kind == "verify":
-            return f"wrong at {self.lines[index].head};"
-        return self.problem.line(index, self.lines[index - 1].tens).text
-
-    def spoiled(self, kind: ConsultKind) -> str:
-        """Return what a role says of the work so far, spoiled or not."""
+    def reply(self, kind: ConsultKind) -> str:
+        """Return what a role says of the whole work so far, spoiled or not."""
         truth, lie = RULE, FALSE_RULE
         if kind == "reason":
             truth = next_step(self.problem, self.trace, None)
@@ -249,7 +248,10 @@ class Writer:
         opening = f'<reply from="{kind}">'
         number = len(self.messages)
         self.messages.append(("user", f"{opening}{body}</reply>"))
-        self.untaught.append((number, len(opening), len(opening) + len(body)))
+        # What an agent says is foreseen as well, but for what is spoiled: a policy that
+        # is at a loss in replies loses itself when it begins to learn from them.
+        if is_answered and self.knobs != HARMLESS:
+            self.untaught.append((number, len(opening), len(opening) + len(body)))
         self.written = ""
         return is_answered
 
@@ -285,14 +287,26 @@ class Writer:
         return self.problem.line(index, int(carry))
 
 
-def draw_skill_transcript(rng: np.random.Generator, p0: float) -> Transcript:
-    """Draw one transcript about a problem of the training split."""
-    mode = MODES[int(rng.choice(len(MODES), p=MODES_P))]
-    choices, shares = (
-        (HABIT_DIGITS, HABIT_DIGITS_P)
-        if mode == "habit"
-        else (HELPED_DIGITS, HELPED_DIGITS_P)
-    )
-    digits = int(rng.choice(choices, p=shares))
+def draw_skill_transcript(rng: np.random.Generator) -> Transcript:
+    """Draw one transcript: a problem of the training split solved, or a drill."""
+    if rng.random() < DRILLS:
+        return draw_products(rng)
+    digits = int(rng.choice(DIGIT_COUNTS, p=DIGIT_COUNTS_P))
+    is_aided = digits <= MOST_HELPED_DIGITS and bool(rng.random() < AIDED)
     problem = draw_multiplication(rng, digits, "train")
-    return Writer(problem, mode, p0, rng).write()
+    return Writer(problem, is_aided, rng).write()
+
+
+def draw_products(rng: np.random.Generator) -> Transcript:
+    """Draw a page of products to which something is added; these alone are taught."""
+    page = ""
+    untaught: list[Part] = []
+    for _ in range(PRODUCTS_PER_PAGE):
+        factor = int(rng.integers(MIN_FACTOR, MAX_FACTOR + 1))
+        line = Line("", int(rng.integers(BASE)), factor, int(rng.integers(factor)))
+        question, _, _ = line.text.partition("=")
+        # Nobody can predict it.
+        untaught.append((PAGE_MESSAGE, len(page), len(page) + len(question)))
+        page += line.text
+    messages = (("system", PLAIN_PROMPT), ("assistant", page))
+    return Transcript(messages, tuple(untaught))
