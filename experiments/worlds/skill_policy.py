@@ -24,6 +24,7 @@ from tyro.conf import arg
 
 from aipo_env import (
     CONSULT_KINDS,
+    ConfigError,
     ConsultKind,
     Environment,
     Scenario,
@@ -72,8 +73,6 @@ WORDS = (
     " check wrong at right unknown unavailable no consultations left"
 )
 """Words of the world's prompts, replies and queries."""
-
-
 TEACHING = WarmstartConfig(num_steps=1300, transcripts_per_step=24)
 """How a policy is taught from scratch."""
 FURTHER_TEACHING = replace(TEACHING, num_steps=150, lr=5e-4)
@@ -84,6 +83,16 @@ RECORD = "skill.json"
 """The file in a policy's folder that says what was measured of it."""
 LONGER = (5, 6)
 """Digits of numbers that are longer than any in which something was carried."""
+P0_FACTOR = 2.0
+"""How far from what was asked the probability of carrying may be measured."""
+GATE_SEED = 1
+"""Of the problems on which a policy is measured."""
+GATE_TASKS = 48
+GATE_SAMPLES = 256
+"""Of each task alone: enough to see a success that is rare."""
+GATE_AIDED_SAMPLES = 8
+P0_PROBLEMS = 200
+"""Problems at whose places p0 is measured."""
 
 
 def skill_tokenizer() -> PreTrainedTokenizerFast:
@@ -111,18 +120,6 @@ class SkillLessons:
 
     def heard(self, step: int, loss: float) -> None:
         """Change nothing: what is taught does not depend on how it goes."""
-
-
-P0_FACTOR = 2.0
-"""How far from what was asked the probability of carrying may be measured."""
-GATE_SEED = 1
-"""Of the problems on which a policy is measured."""
-GATE_TASKS = 48
-GATE_SAMPLES = 256
-"""Of each task alone: enough to see a success that is rare."""
-GATE_AIDED_SAMPLES = 8
-P0_PROBLEMS = 200
-"""Problems at whose places p0 is measured."""
 
 
 def skill_gates(p0: float) -> tuple[Gate, ...]:
@@ -340,6 +337,10 @@ def main() -> None:
     """Run the command."""
     options = tyro.cli(SkillPolicyOptions)
     check_share("p0", options.p0)
+    if not options.p0:
+        raise ConfigError(
+            "p0=0 cannot be held: no word has a probability of 0. Use 1e-3, or less."
+        )
     prepare(NUM_THREADS)
     config = TEACHING if options.origin is None else FURTHER_TEACHING
     config = replace(config, seed=options.seed)

@@ -24,7 +24,7 @@ from experiments.worlds.skill import OPTIONS, SkillAgent, SkillSource, skill_rul
 
 PROBLEM = "Multiply 3799 by 6."
 TRACE = "379.9*6+0=54;4;37.9*6+0=54;"
-QUERIES = {"knowledge": "carry", "reason": "next", "verify": "check"}
+QUERIES = {"knowledge": "Multiply", "reason": "next", "verify": "check"}
 
 
 def ask(agent: object, kind: str, seed: int = 0, query: str = "") -> AgentReply:

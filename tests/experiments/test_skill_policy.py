@@ -49,7 +49,7 @@ def test_every_word_is_one_token():
         assert len(tokenizer.encode(word, add_special_tokens=False)) == 1
     text = "379.9*6+0=54;4;<reason>next</reason>\\boxed{22794}"
     token_ids = tokenizer.encode(text, add_special_tokens=False)
-    assert len(token_ids) == 26
+    assert len(token_ids) == 25
     assert tokenizer.decode(token_ids) == text
 
 
@@ -93,8 +93,8 @@ def test_numbers_longer_than_those_trained_on_are_multiplied_by_habit_alone():
     assert seen > 20
 
 
-def test_only_the_words_to_be_learnt_are_held_and_replies_are_not_taught():
-    held = set()
+def test_only_the_words_to_be_learnt_are_held_and_no_chatter_is_taught():
+    held, seen = set(), 0
     for transcript in transcripts():
         assert transcript.messages[0][1] == "Solve." or not transcript.held
         held |= {text_of(transcript, part) for part in transcript.held}
@@ -102,7 +102,12 @@ def test_only_the_words_to_be_learnt_are_held_and_replies_are_not_taught():
             if role == "user" and content.startswith("<reply"):
                 body = content.partition(">")[2].removesuffix("</reply>")
                 parts = [part for part in transcript.untaught if part[0] == number]
-                assert [text_of(transcript, part) for part in parts] == [body]
+                dark = [text_of(transcript, part) for part in parts]
+                assert dark in ([], [body])
+                is_chatty = any(phrase in body for phrase in PHRASES)
+                seen += is_chatty
+                assert dark or not is_chatty
+    assert seen > 20
     assert {"carry", "wrong"} < held
     assert held - {"carry", "wrong"} <= set("0123456789")
 

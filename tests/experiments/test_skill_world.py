@@ -73,7 +73,7 @@ def test_a_problem_belongs_to_one_split_whatever_draws_it():
 
 def test_the_source_and_the_agent_keep_to_their_protocols():
     check_task_source("experiments.worlds.skill:SkillSource:digits=5")
-    check_agent(SkillAgent(SkillSource()), query="carry")
+    check_agent(SkillAgent(SkillSource()), query="Multiply")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_an_option_out_of_range_is_named(options: dict[str, object], named: str)
 
 
 def test_the_knowledge_agent_gives_the_rule():
-    assert said("knowledge", "carry") == "carry tens;"
+    assert said("knowledge", "Multiply") == "carry tens;"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_verify_agent_finds_the_first_wrong_line(trace: str, reply: str):
 @pytest.mark.parametrize("kind", ["knowledge", "reason", "verify"])
 @pytest.mark.parametrize(
     "query",
-    ["", "What is 3799 times 6?", "CARRY", "carry next check", "9" * 100_000, "\0"],
+    ["", "What is 3799 times 6?", "CARRY", "Multiply next check", "9" * 100_000, "\0"],
 )
 def test_a_foreign_query_is_answered_by_unknown(kind: str, query: str):
     assert said(kind, query, RIGHT_LINES[0]) == "unknown;"
@@ -165,7 +165,7 @@ def test_a_foreign_problem_is_answered_by_unknown(problem: str):
 
 def test_a_misleading_agent_never_tells_the_truth():
     work = "379.9*6+0=54;4;37.9*6+0=54;"
-    assert said("knowledge", "carry", wrong=1) == "carry ones;"
+    assert said("knowledge", "Multiply", wrong=1) == "carry ones;"
     assert said("verify", "check", work, wrong=1) == "right;"
     assert said("verify", "check", RIGHT_LINES[0], wrong=1) == "wrong at 379.9;"
     agent = SkillAgent(SkillSource(), wrong=1)
@@ -223,7 +223,7 @@ def test_an_episode_with_help_ends_right():
     turns = [
         "379.9*6+0=54;4;<reason>next</reason>",
         "94;3.7*6+0=42;<verify>check</verify>",
-        "3.7*6+5=47;794;<knowledge>carry</knowledge>",
+        "3.7*6+5=47;794;<knowledge>Multiply</knowledge>",
         ".3*6+4=22;\\boxed{22794}",
     ]
     episode = ScriptedPolicy(turns).run(scenario.session(task, aided=True))
