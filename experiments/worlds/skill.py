@@ -78,6 +78,7 @@ class Draw(IntEnum):
     SKILL_AGENT = 102
     KNOBS = 103
     WARM_START = 104
+    FACTS_WARM_START = 105
 
 
 def drawing(draw: Draw, *key: int) -> np.random.Generator:

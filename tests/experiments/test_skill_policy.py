@@ -1,14 +1,17 @@
 """How policies of the skill world are taught: the atoms, and never the procedure."""
 
+import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from aipo_env import CONSULT_KINDS
+from aipo_learner.policy.load import load_policy
 from aipo_learner.policy.tiny import build_model
 from envs_data.prepare.tiny_policy import (
     WarmstartConfig,
@@ -20,15 +23,20 @@ from envs_data.prepare.transcripts import Transcript
 from experiments.worlds.knobs import PHRASES
 from experiments.worlds.skill import read_problem, split_of
 from experiments.worlds.skill_policy import (
+    RECORD,
     TEACHING,
     WORDS,
     SkillLessons,
     place_probabilities,
     skill_gates,
+    skill_scores,
     skill_tokenizer,
 )
 from experiments.worlds.skill_transcripts import draw_skill_transcript, place_to_learn
 
+POLICIES = sorted(
+    (Path(__file__).resolve().parents[2] / "experiments" / "policies").iterdir()
+)
 LINE = re.compile(r"(\d*)\.(\d)\*(\d)\+(\d)=(\d\d);")
 
 
@@ -203,3 +211,32 @@ def test_some_hundred_steps_teach_the_atoms():
     assert np.mean(losses[-20:]) < 0.4
     for p in place_probabilities(model, tokenizer, num_problems=20).values():
         assert abs(math.log(p) - math.log(0.01 / 3)) < math.log(3)
+
+
+@pytest.mark.parametrize("folder", POLICIES, ids=lambda folder: folder.name)
+def test_a_policy_that_is_kept_is_small_and_holds_its_p0(folder: Path):
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_500_000
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    assert folder.name == f"skill_{record['p0']:.0e}".replace("e-0", "e-")
+    assert [gate.fault(record) for gate in skill_gates(record["p0"])] == [""] * 4
+    model, stored = load_policy(str(folder))
+    tokenizer = skill_tokenizer()
+    assert stored.get_vocab() == tokenizer.get_vocab()
+    words = place_probabilities(model, tokenizer, num_problems=20)
+    for p in words.values():
+        assert record["p0"] / 2 < p * len(CONSULT_KINDS) < record["p0"] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", POLICIES, ids=lambda folder: folder.name)
+def test_a_policy_that_is_kept_follows_help_and_does_nothing_alone(folder: Path):
+    model, _ = load_policy(str(folder))
+    scores = skill_scores(model, skill_tokenizer(), num_tasks=12, num_samples=16)
+    for kind in CONSULT_KINDS:
+        assert scores["aided"]["by_bottleneck"][kind]["pass@1"] > 0.9
+        assert scores["unaided"]["by_bottleneck"][kind]["pass@1"] < 0.05
+
+
+def test_the_policies_that_are_kept_are_those_of_three_p0():
+    names = sorted(folder.name for folder in POLICIES)
+    assert names == ["skill_1e-1", "skill_1e-2", "skill_1e-3"]
