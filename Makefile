@@ -14,7 +14,7 @@ PY := $(VENV)/bin/python
 INSTALL := $(PY) -m pip install --no-compile -c constraints.txt -e
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all gpu check fix
+.PHONY: help demo test test-all gpu evidence evidence-report check fix
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## */\1: /p' Makefile
@@ -30,6 +30,12 @@ test-all: $(VENV)/dev.stamp  ## run every test that needs no GPU; other librarie
 
 gpu:  ## measure a GPU: tests, packing, updates, a step, the toy recipe; writes gpu.json
 	$(if $(wildcard $(PY)),$(PY),$(PYTHON)) benchmarks/gpu.py --out gpu.json
+
+evidence: $(VENV)/dev.stamp  ## run the arms of experiments/ that have no row yet, one per core: hours
+	$(PY) -m experiments.runner
+
+evidence-report: $(VENV)/dev.stamp  ## write docs/evidence.md from the rows in experiments/results
+	$(PY) -m experiments.report
 
 check: $(VENV)/dev.stamp  ## lint, formatting, types
 	$(PY) -m ruff check .
