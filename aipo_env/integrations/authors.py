@@ -1,6 +1,8 @@
 """Who wrote which tokens, where the tokens are those of somebody else's library."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from aipo_env.errors import AipoError
@@ -46,22 +48,40 @@ def agents_tokens(
     content = "".join(span["text"] for span in spans)
     # Templates may strip a text.
     stripped = content.strip()
-    place = decode(token_ids).find(stripped)
+    text = decode(token_ids)
+    place = text.find(stripped)
     if place < 0:
         raise AipoError(f"the tokens of a message are not its text: {content!r}")
     shift = place - content.index(stripped)
-    begin = 0
-    for number in range(len(token_ids)):
-        # Of all up to it: a character may have several tokens, and only the first of
-        # them makes the text longer.
-        end = len(decode(token_ids[: number + 1]))
-        if end == begin and number:
-            mask[number] = mask[number - 1]
-            continue
-        mask[number] = any(
-            first + shift <= begin and end <= last + shift for first, last in bodies
-        )
-        begin = end
+
+    @cache
+    def read(num_tokens: int) -> tuple[int, int]:
+        """Return how many characters the first tokens write and how many they begin."""
+        beginning = decode(token_ids[:num_tokens])
+        num_written = len(beginning)
+        # A character may have several tokens. What is read of some of them is another
+        # character, or several.
+        while not text.startswith(beginning[:num_written]):
+            num_written -= 1
+        is_cut = num_written < len(beginning)
+        return num_written, num_written + is_cut
+
+    def written(num_tokens: int) -> int:
+        return read(num_tokens)[0]
+
+    def begun(num_tokens: int) -> int:
+        return read(num_tokens)[1]
+
+    # Edges are found by halves: to read every beginning takes the square of the length.
+    counts = range(len(token_ids) + 1)
+    for first, last in bodies:
+        # What was stripped of a body has no tokens.
+        begin = max(first + shift, place)
+        end = min(last + shift, place + len(stripped))
+        since = bisect_left(counts, begin, key=written)
+        until = bisect_right(counts, end, key=begun) - 1
+        for number in range(since, until):
+            mask[number] = True
     return mask
 
 

@@ -103,3 +103,55 @@ def test_a_character_may_have_several_tokens():
 def test_tokens_of_another_text_are_refused():
     with pytest.raises(AipoError, match="not its text: '<r>told</r>'"):
         agents_texts(["something", "else"], *reply("told"))
+
+
+def test_a_character_cut_apart_beside_a_wrapper_belongs_to_whom_its_tokens_do():
+    written = written_spans(Message("user", reply("€")))
+    pieces = [b"<r>\xe2", b"\x82", b"\xac", b"</r>"]
+
+    def decode(token_ids: list[int]) -> str:
+        return b"".join(pieces[one] for one in token_ids).decode("utf-8", "replace")
+
+    assert agents_tokens([0, 1, 2, 3], written, decode) == [False, True, True, False]
+    pieces = [b"<r>", b"\xe2", b"\x82", b"\xac</", b"r>"]
+    assert agents_tokens([0, 1, 2, 3, 4], written, decode) == [
+        *(False, True, True, False, False)
+    ]
+
+
+def test_each_byte_of_a_character_may_be_read_as_one_of_its_own():
+    text = "<r>n€</r>".encode()
+
+    def decode(token_ids: list[int]) -> str:
+        try:
+            return bytes(token_ids).decode()
+        except UnicodeDecodeError as error:
+            whole = bytes(token_ids[: error.start]).decode()
+            return whole + "\N{REPLACEMENT CHARACTER}" * (len(token_ids) - error.start)
+
+    mask = agents_tokens(
+        list(text), written_spans(Message("user", reply("n€"))), decode
+    )
+    assert mask == [False] * 3 + [True] * 4 + [False] * 4
+
+
+def test_what_a_template_stripped_of_a_reply_has_no_tokens():
+    body = Span(" told\n", Author.AGENT, "a", 0, is_content=True)
+    pieces = ["<|user|>", "\n", "to", "ld", "\n", "<|end|>"]
+    assert agents_texts(pieces, body) == ["to", "ld"]
+
+
+def test_a_long_reply_is_read_a_few_times_and_not_once_for_each_token():
+    num_tokens, num_read = 20_000, 0
+
+    def decode(token_ids: list[int]) -> str:
+        nonlocal num_read
+        num_read += len(token_ids)
+        return "".join("<r>" if one == 1 else "ab " for one in token_ids)
+
+    token_ids = [1, *[2] * (num_tokens - 2), 1]
+    spans = reply("ab " * (num_tokens - 2), ("<r>", "<r>"))
+    mask = agents_tokens(token_ids, written_spans(Message("user", spans)), decode)
+    assert mask == [False, *[True] * (num_tokens - 2), False]
+    # Once in whole, and at most 15 beginnings for each of the two edges.
+    assert num_read < 31 * num_tokens
