@@ -536,6 +536,19 @@ class Span:
     token_ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
     logprobs: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
+    def told(self) -> dict[str, Any]:
+        """Return what libraries and clients of others are told of it; it fits in JSON.
+
+        Returns:
+            `text`, `author` (the name, in small letters) and `is_content`.
+        """
+        return {
+            "text": self.text,
+            # A number, in an episode that was read from a file.
+            "author": Author(self.author).name.lower(),
+            "is_content": self.is_content,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -6,22 +6,10 @@ from functools import cache
 from typing import Any
 
 from aipo_env.errors import AipoError
-from aipo_env.records import Author, Message
+from aipo_env.records import Author
 
 AGENT = Author.AGENT.name.lower()
 """What an agent is called as the author of a span."""
-
-
-def written_spans(message: Message) -> list[dict[str, Any]]:
-    """Return the spans of a message in a JSON-able form."""
-    return [
-        {
-            "text": span.text,
-            "author": Author(span.author).name.lower(),
-            "is_content": span.is_content,
-        }
-        for span in message.spans
-    ]
 
 
 def agents_tokens(
@@ -35,7 +23,7 @@ def agents_tokens(
 
     Args:
         token_ids: Of the message, with what a chat template puts around it.
-        spans: Of the message, as `written_spans` has them.
+        spans: Of the message, as `Span.told` has them.
         decode: Turns token ids into text, special tokens included.
 
     Raises:

@@ -22,7 +22,7 @@ from aipo_env.commands.extras import how_to_install
 from aipo_env.episode import Episode
 from aipo_env.errors import AipoError, ConfigError
 from aipo_env.flags import read_spec
-from aipo_env.integrations.authors import agents_tokens, written_spans
+from aipo_env.integrations.authors import agents_tokens
 from aipo_env.records import Completion, Message, Split, StopReason
 from aipo_env.rollout.chat_policy import turn_text
 from aipo_env.rollout.drive import play
@@ -466,7 +466,9 @@ def _told(episode: Episode) -> dict[str, Any]:
             {"kind": call.kind, "agent": call.agent_id, "status": call.status}
             for call in episode.consults
         ],
-        "spans": [written_spans(message) for message in episode.messages],
+        "spans": [
+            [span.told() for span in message.spans] for message in episode.messages
+        ],
     }
 
 

@@ -186,14 +186,7 @@ def _by_author(env: TurnEnv) -> dict[str, Any]:
         "messages": [
             {"role": message.role, "content": message.content} for message in messages
         ],
-        "spans": [
-            {
-                "text": span.text,
-                "author": span.author.name.lower(),
-                "is_content": span.is_content,
-            }
-            for span in spans
-        ],
+        "spans": [span.told() for span in spans],
         "stop": list(env.stop_strings),
     }
 

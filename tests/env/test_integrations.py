@@ -5,13 +5,15 @@ wrote tokens of theirs.
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aipo_env import AipoError, Author, Message, Span
-from aipo_env.integrations.authors import agents_tokens, written_spans
+from aipo_env import AipoError, Author, Span
+from aipo_env.integrations.authors import agents_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 without_verifiers = pytest.mark.skipif(
@@ -58,13 +60,17 @@ def reply(body: str, wrapper: tuple[str, str] = ("<r>", "</r>")) -> tuple[Span, 
     return first, Span(body, Author.AGENT, "a", 0, is_content=True), last
 
 
+def told(spans: Sequence[Span]) -> list[dict[str, Any]]:
+    return [span.told() for span in spans]
+
+
 def agents_texts(pieces: list[str], *spans: Span) -> list[str]:
     """Return the tokens that an agent wrote, of a message cut into these."""
 
     def decode(token_ids: list[int]) -> str:
         return "".join(pieces[number] for number in token_ids)
 
-    written = written_spans(Message("user", spans))
+    written = told(spans)
     mask = agents_tokens(list(range(len(pieces))), written, decode)
     return [piece for piece, is_in in zip(pieces, mask, strict=True) if is_in]
 
@@ -91,7 +97,7 @@ def test_a_template_may_strip_the_text_of_a_message():
 
 
 def test_a_character_may_have_several_tokens():
-    written = written_spans(Message("user", reply("n€")))
+    written = told(reply("n€"))
     mask = agents_tokens(
         list("<r>n€</r>".encode()),
         written,
@@ -106,7 +112,7 @@ def test_tokens_of_another_text_are_refused():
 
 
 def test_a_character_cut_apart_beside_a_wrapper_belongs_to_whom_its_tokens_do():
-    written = written_spans(Message("user", reply("€")))
+    written = told(reply("€"))
     pieces = [b"<r>\xe2", b"\x82", b"\xac", b"</r>"]
 
     def decode(token_ids: list[int]) -> str:
@@ -129,9 +135,7 @@ def test_each_byte_of_a_character_may_be_read_as_one_of_its_own():
             whole = bytes(token_ids[: error.start]).decode()
             return whole + "\N{REPLACEMENT CHARACTER}" * (len(token_ids) - error.start)
 
-    mask = agents_tokens(
-        list(text), written_spans(Message("user", reply("n€"))), decode
-    )
+    mask = agents_tokens(list(text), told(reply("n€")), decode)
     assert mask == [False] * 3 + [True] * 4 + [False] * 4
 
 
@@ -151,7 +155,7 @@ def test_a_long_reply_is_read_a_few_times_and_not_once_for_each_token():
 
     token_ids = [1, *[2] * (num_tokens - 2), 1]
     spans = reply("ab " * (num_tokens - 2), ("<r>", "<r>"))
-    mask = agents_tokens(token_ids, written_spans(Message("user", spans)), decode)
+    mask = agents_tokens(token_ids, told(spans), decode)
     assert mask == [False, *[True] * (num_tokens - 2), False]
     # Once in whole, and at most 15 beginnings for each of the two edges.
     assert num_read < 31 * num_tokens
