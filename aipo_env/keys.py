@@ -84,6 +84,15 @@ def free_key(seed: int, group: int, rollout: int) -> Key:
     return seed, group, rollout
 
 
+def rollout_number(name: str) -> int:
+    """Return a number for a rollout that has only a name, as in others' libraries.
+
+    It is the same in every process, of 32 bits, and no two names are likely to share
+    it.
+    """
+    return short_seed(tuple(name.encode()))
+
+
 def evaluation_key(seed: int, task: int, sample: int, *, aided: bool) -> Key:
     """Return the key of a sample of a held-out task, with agents or alone."""
     step = EVALUATION_STEP

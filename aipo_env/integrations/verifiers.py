@@ -9,7 +9,6 @@ of any other door. Beside the trace stands who wrote what, in `trace.info["aipo"
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +22,7 @@ from aipo_env.episode import Episode
 from aipo_env.errors import AipoError, ConfigError
 from aipo_env.flags import read_spec
 from aipo_env.integrations.authors import agents_tokens
+from aipo_env.keys import rollout_number
 from aipo_env.records import Completion, Message, Split, StopReason
 from aipo_env.rollout.chat_policy import turn_text
 from aipo_env.rollout.drive import play
@@ -75,10 +75,6 @@ _LIMITS = {
 """Limits of verifiers that may end an episode, and what they are called here."""
 _TEXT_RULES = ("plain_prompt", "consult_prompt")
 """Rules that are text; a number on the command line is no number there."""
-_played: Counter[tuple[str, int, str, int]] = Counter()
-"""How many rollouts of a task have begun in this process: of an environment, a seed,
-a split, an index.
-"""
 
 
 class AipoTasksetConfig(vf.TasksetConfig):
@@ -221,7 +217,7 @@ class AipoHarness(vf.Harness[AipoHarnessConfig]):
             AipoError: It has no reward: something else than the policy failed.
                 verifiers keeps it as an error of the trace, which nobody trains on.
         """
-        session = _session(data)
+        session = session_of(data, trace.id)
         tokenizer = _tokenizer(data.tokenizer)
         async with _client(endpoint, secret) as client:
             turns = _Turns(client, ctx.model, trace, session, tokenizer)
@@ -272,6 +268,25 @@ class AipoEnv(vf.Env[AipoEnvConfig]):
     async def run(self, task: AipoTask, agents: vf.Agents) -> None:
         """Have the policy play a task."""
         await agents.agent.run(task)
+
+
+def session_of(data: AipoData, trace_id: str) -> Session:
+    """Start the episode of a rollout.
+
+    Args:
+        data: The task.
+        trace_id: verifiers' own name of the rollout. What agents draw derives from it,
+            as rollouts of one task may be played by several workers, in any order.
+    """
+    scenario = _scenario(_written(data.environment), data.seed)
+    return scenario.rollout(
+        data.split,
+        data.seed,
+        data.index,
+        rollout_number(trace_id),
+        aided=data.aided,
+        index=data.index,
+    )
 
 
 def agent_mask(
@@ -384,22 +399,6 @@ def _scenario(environment: str, seed: int) -> Scenario:
 def _tokenizer(spec: str) -> Tokenizer:
     """Return what counts the tokens of turns."""
     return build_tokenizer(spec, {})
-
-
-def _session(data: AipoData) -> Session:
-    """Start an episode; rollouts of one task differ in what agents draw."""
-    environment = _written(data.environment)
-    task = (environment, data.seed, data.split, data.index)
-    number = _played[task]
-    _played[task] += 1
-    return _scenario(environment, data.seed).rollout(
-        data.split,
-        data.seed,
-        data.index,
-        number,
-        aided=data.aided,
-        index=data.index,
-    )
 
 
 def _is_aided(index: int, share: float) -> bool:

@@ -1,5 +1,5 @@
-"""Libraries of others that are not there, or in a version that nobody tested; and who
-wrote tokens of theirs.
+"""Libraries of others that are not there, or in a version that nobody tested; who wrote
+tokens of theirs; and what their rollouts are called.
 """
 
 import os
@@ -14,6 +14,7 @@ import pytest
 
 from aipo_env import AipoError, Author, Span
 from aipo_env.integrations.authors import agents_tokens
+from aipo_env.keys import rollout_number
 
 ROOT = Path(__file__).resolve().parents[2]
 without_verifiers = pytest.mark.skipif(
@@ -159,3 +160,9 @@ def test_a_long_reply_is_read_a_few_times_and_not_once_for_each_token():
     assert mask == [False, *[True] * (num_tokens - 2), False]
     # Once in whole, and at most 15 beginnings for each of the two edges.
     assert num_read < 31 * num_tokens
+
+
+def test_a_rollout_with_a_name_has_a_number_that_is_the_same_in_every_process():
+    assert [rollout_number(name) for name in ("", "4f1c", "4f1d")] == [
+        *(775_481_211, 4_119_685_160, 1_528_632_265)
+    ]

@@ -276,6 +276,14 @@ def test_the_tokens_that_an_agent_wrote_are_known_where_tokens_are(
 
 
 @pytest.mark.integrations
+def test_what_agents_draw_depends_on_the_name_of_a_rollout_and_on_no_order(
+    verifiers: Path, tmp_path: Path
+):
+    keys = run_script(verifiers, "verifiers_keys.py", tmp_path)
+    assert keys == [[5, 1, 4_119_685_160], [5, 1, 1_528_632_265], [5, 1, 4_119_685_160]]
+
+
+@pytest.mark.integrations
 def test_what_cannot_be_played_is_refused_by_name(verifiers: Path, tmp_path: Path):
     told = run_script(verifiers, "verifiers_refusals.py", tmp_path)
     expected = [
