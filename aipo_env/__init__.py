@@ -133,6 +133,7 @@ from aipo_env.rollout.environment import (
     as_environment,
     is_id,
     pointed_at,
+    with_limits,
 )
 from aipo_env.rollout.rules import DialogueRules
 from aipo_env.rollout.runner import EpisodeRunner, Group
@@ -415,6 +416,7 @@ __all__ = [
     "task_index",
     "tasks_digest",
     "trained_on",
+    "with_limits",
     "without_contaminated",
     "write_anew",
     "write_episodes",

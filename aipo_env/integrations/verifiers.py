@@ -26,7 +26,7 @@ from aipo_env.keys import rollout_number
 from aipo_env.records import Completion, Message, Split, StopReason
 from aipo_env.rollout.chat_policy import turn_text
 from aipo_env.rollout.drive import play
-from aipo_env.rollout.environment import Environment
+from aipo_env.rollout.environment import Environment, with_limits
 from aipo_env.rollout.scenario import Scenario, build_scenario
 from aipo_env.rollout.session import Session
 from aipo_env.rollout.voice import TextVoice
@@ -129,7 +129,7 @@ class AipoTasksetConfig(vf.TasksetConfig):
     @property
     def scenario(self) -> Scenario:
         """The environment, built."""
-        return _scenario(_written(self.environment), self.seed)
+        return _scenario(_written(self.environment), self.seed, self.tokenizer)
 
 
 class AipoData(vf.TaskData):
@@ -278,7 +278,7 @@ def session_of(data: AipoData, trace_id: str) -> Session:
         trace_id: verifiers' own name of the rollout. What agents draw derives from it,
             as rollouts of one task may be played by several workers, in any order.
     """
-    scenario = _scenario(_written(data.environment), data.seed)
+    scenario = _scenario(_written(data.environment), data.seed, data.tokenizer)
     return scenario.rollout(
         data.split,
         data.seed,
@@ -390,9 +390,9 @@ def _client(endpoint: str, secret: str) -> openai.AsyncOpenAI:
 
 
 @cache
-def _scenario(environment: str, seed: int) -> Scenario:
+def _scenario(environment: str, seed: int, tokenizer: str) -> Scenario:
     """Return the scenario of an environment, which is one for all its episodes."""
-    return build_scenario(json.loads(environment), seed=seed)
+    return build_scenario(with_limits(json.loads(environment), tokenizer), seed=seed)
 
 
 @cache

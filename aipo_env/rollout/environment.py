@@ -49,6 +49,14 @@ _ID = re.compile(
     re.VERBOSE,
 )
 """A Gymnasium id."""
+POLICY_TOKENS = 32_768
+"""Tokens that a policy of somebody else's may write in an episode: it may think at
+length.
+"""
+CONTEXT_TOKENS = 65_536
+"""Tokens of a whole episode, likewise."""
+BYTES_PER_TOKEN = 4
+"""Bytes of UTF-8 that a token of a language model is taken for."""
 FACES = {
     "aipo_env:TokenEnv",
     "aipo_env:TurnEnv",
@@ -284,6 +292,25 @@ def pointed_at(environment: Environment, spec: Any) -> Environment:
     if other.id or other.source is not None:
         environment = replace(environment, id="", source=None)
     return environment.changed(other)
+
+
+def with_limits(environment: EnvironmentSpec, tokenizer: str = "byte") -> Environment:
+    """Return an environment in which a policy may think at length.
+
+    It may write 32,768 tokens in an episode of 65,536. Limits that the environment has
+    of its own stay; those of the toy world are made for the tiny policy.
+
+    Args:
+        environment: What `Environment.of` takes for one.
+        tokenizer: What limits of tokens count. Where it is "byte", four are a token.
+    """
+    scale = BYTES_PER_TOKEN if tokenizer == "byte" else 1
+    limits = RuleSettings(
+        max_policy_tokens=POLICY_TOKENS * scale,
+        max_context_tokens=CONTEXT_TOKENS * scale,
+    )
+    own = Environment.of(environment).resolved()
+    return Environment(rules=limits).changed(own)
 
 
 def as_environment(base: Environment, value: Any) -> Environment:

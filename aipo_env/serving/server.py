@@ -17,7 +17,7 @@ from aipo_env.errors import ConfigError, check_number, check_whole
 from aipo_env.flags import environment_named
 from aipo_env.gym.turn_env import TurnEnv
 from aipo_env.records import Split
-from aipo_env.rollout.environment import Environment, RuleSettings
+from aipo_env.rollout.environment import BYTES_PER_TOKEN, Environment, with_limits
 from aipo_env.serving.by_mcp import mcp_server
 from aipo_env.serving.by_openenv import openenv_app
 from aipo_env.serving.episodes import Offer, check_split
@@ -31,14 +31,6 @@ from aipo_env.serving.guard import (
 
 TOKEN_VARIABLE = "AIPO_SERVE_TOKEN"
 """The environment variable with the token that requests must show."""
-SERVED_POLICY_TOKENS = 32_768
-"""Tokens that a policy may write in an episode, unless the environment limits them:
-policies of others think at length.
-"""
-SERVED_CONTEXT_TOKENS = 65_536
-"""Tokens of a whole episode, likewise."""
-BYTES_PER_TOKEN = 4
-"""Bytes of UTF-8 that a token of a language model is taken for."""
 _MAX_IDLE_S = 1e9
 """The longest silence that can be asked for: thirty years."""
 _Flag = Annotated[bool, FlagCreatePairsOff]
@@ -150,16 +142,6 @@ def serve(
         names = (*LOOPBACK, host, *allow_host)
     guard = Guard(app, names, token, idle_s, max_sessions)
     uvicorn.run(guard, host=host, port=port, log_level="warning")
-
-
-def with_limits(environment: Environment, tokenizer: str) -> Environment:
-    """Return an environment with limits of tokens where it has none of its own."""
-    scale = BYTES_PER_TOKEN if tokenizer == "byte" else 1
-    limits = RuleSettings(
-        max_policy_tokens=SERVED_POLICY_TOKENS * scale,
-        max_context_tokens=SERVED_CONTEXT_TOKENS * scale,
-    )
-    return Environment(rules=limits).changed(environment.resolved())
 
 
 def public_name(environment: Environment) -> str:

@@ -22,6 +22,7 @@ from aipo_env import (
     Verdict,
     build_scenario,
     short_forms,
+    with_limits,
 )
 from aipo_env.cli import main
 from aipo_env.flags import expanded
@@ -396,3 +397,27 @@ def test_a_class_of_ones_own_has_its_say():
             assert (scenario.rules.plain_prompt, scenario.rules.max_turns) == ("P", 3)
     finally:
         del gym.registry["Own/Clerk-Turn-v5"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "tokenizer", "limits"),
+    [
+        ("toy", "byte", (131_072, 262_144)),
+        ("toy:kinds=knowledge", "tiktoken:aipo", (32_768, 65_536)),
+        ("AIPO-Math-Turn-v0", "hf:somewhere", (32_768, 65_536)),
+        ({"rules": {"max_turns": 2}}, "byte", (131_072, 262_144)),
+        ({"rules": {"max_policy_tokens": 77}}, "hf:somewhere", (77, 65_536)),
+        (Environment(rules={"max_context_tokens": 99}), "byte", (131_072, 99)),
+    ],
+)
+def test_a_policy_may_think_at_length_unless_the_environment_has_limits(
+    environment: Any, tokenizer: str, limits: tuple[int, int]
+):
+    rules = with_limits(environment, tokenizer).rules
+    assert (rules.max_policy_tokens, rules.max_context_tokens) == limits
+
+
+def test_limits_leave_all_else_of_an_environment_as_it_is():
+    given = Environment(source="toy", agents="none", rules={"max_turns": 2})
+    made = with_limits(given)
+    assert (made.source, made.agents, made.rules.max_turns) == ("toy", "none", 2)

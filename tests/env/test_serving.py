@@ -21,6 +21,7 @@ from aipo_env import (
     TaskTable,
     TurnEnv,
     cli,
+    with_limits,
 )
 from aipo_env.serving.by_mcp import MAX_EPISODES, Clients
 from aipo_env.serving.episodes import (
@@ -34,7 +35,7 @@ from aipo_env.serving.episodes import (
     task_told,
     turn_told,
 )
-from aipo_env.serving.server import _counted, public_name, with_limits
+from aipo_env.serving.server import _counted, public_name
 from aipo_env.tools.mcp_tools import need_mcp
 
 ASK = "<knowledge>mele</knowledge>"
@@ -362,16 +363,6 @@ def test_a_served_policy_may_think_at_length():
 
 def test_the_folder_of_a_tokenizer_is_told_to_nobody():
     assert "tokens of Qwen," in _counted(toy(), "hf:data/private/Qwen")
-
-
-def test_limits_that_the_environment_has_stay():
-    given = Environment(rules={"max_policy_tokens": 77, "max_turns": 2})
-    rules = with_limits(given, "hf:somewhere").rules
-    assert (rules.max_policy_tokens, rules.max_context_tokens, rules.max_turns) == (
-        77,
-        65_536,
-        2,
-    )
 
 
 @pytest.mark.parametrize(
