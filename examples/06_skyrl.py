@@ -1,11 +1,10 @@
 """An environment as SkyRL-gym makes and steps it: `env_class: aipo` in a row of data.
 
 The columns of the row beside its prompt are the `extras`. Lost on the way: authors, as
-SkyRL masks all that comes back from a step and its loss takes fixed arguments, so that
-nothing is learned from agents' words; stop strings, which are those of SkyRL's own
-config (`generator.sampling_params.stop`), for what `init` returns beside the prompt is
-dropped; and episodes without a verdict, which end the run: a reward must be a number.
-Limits of tokens count bytes.
+SkyRL masks all that comes back from a step and its loss takes fixed arguments; stop
+strings, which are those of its config (`generator.sampling_params.stop`); and episodes
+without a verdict, which end the run: a reward must be a number. An episode may have
+262,144 bytes, unless the environment has limits of its own.
 """
 
 import copy
@@ -15,18 +14,20 @@ from functools import cache
 import skyrl_gym
 from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
 
-from aipo_env import TurnEnv, add_codes
+from aipo_env import TurnEnv, add_codes, with_limits
 
-built = cache(TurnEnv)  # tasks and agents are shared by all rollouts
+
+@cache
+def built(environment):  # tasks and agents are shared by all rollouts
+    return TurnEnv(environment=with_limits(environment), observation="messages")
 
 
 class AipoTextEnv(BaseTextEnv):
     def __init__(self, env_config, extras):
         super().__init__()
-        played = built(environment=extras["environment"], observation="messages")
-        self._env = copy.copy(played)  # with an episode of its own
+        self._env = copy.copy(built(extras["environment"]))  # has its own episode
         self._index = extras["index"]
-        self.max_turns = played.scenario.rules.max_turns
+        self.max_turns = self._env.scenario.rules.max_turns
 
     def init(self, prompt):
         shown, self._info = self._env.reset(options={"index": self._index})
@@ -38,9 +39,11 @@ class AipoTextEnv(BaseTextEnv):
             raise RuntimeError(f"the episode has no verdict: {self._info['error']}")
         is_over = terminated or truncated
         new = [] if is_over else [shown[-1]]
-        return BaseTextEnvStepOutput(
-            observations=new, reward=reward, done=is_over, metadata={}
-        )
+        said = {"observations": new, "reward": reward, "done": is_over}
+        return BaseTextEnvStepOutput(**said, metadata={})
+
+    def close(self):
+        self._env.close()  # the tools of an episode that was left
 
     def get_metrics(self):
         return {"consults": self._info["consults_used"], "turns": self._info["turn"]}

@@ -1,10 +1,10 @@
 """An environment as the cookbook of Tinker plays it, message by message.
 
-Its training loop wants `EnvFromMessageEnv(renderer, AipoMessageEnv(session))`. Lost on
-the way: authors, for Tinker's own losses have no observations in them; they stand in
-`session.messages`, and what you make of them reaches only a loss of your own on the
-client's side, `forward_backward_custom`. What the policy wrote is rendered anew each
-turn, and turns end where the renderer ends them. The service was not used for this.
+Its training loop wants `EnvFromMessageEnv(renderer, AipoMessageEnv(session))`, of an
+`EnvGroupBuilder` whose `cleanup` awaits `session.close()`. Lost on the way: authors, as
+Tinker's own losses have no observations in them; they stand in `session.messages`, and
+reach only a loss of yours on the client's side, `forward_backward_custom`. What the
+policy wrote is rendered anew each turn. The service was not used for this.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import re
 from tinker_cookbook.renderers import get_text_content
 from tinker_cookbook.rl.message_env import MessageEnv, MessageStepResult
 
-from aipo_env import TextVoice, add_codes, begin, build_scenario, take_turn
+from aipo_env import TextVoice, add_codes, begin, build_scenario, take_turn, with_limits
 
 
 class AipoMessageEnv(MessageEnv):
@@ -27,9 +27,10 @@ class AipoMessageEnv(MessageEnv):
         return self._history()
 
     async def step(self, message):
-        max_tokens = self.session.dialogue.token_limit()
-        turn = self._voice.said(get_text_content(message), max_tokens)
-        await take_turn(self.session, self._voice, turn)
+        if self.session.stop_reason is None:  # else its prompt was too long
+            max_tokens = self.session.dialogue.token_limit()
+            turn = self._voice.said(get_text_content(message), max_tokens)
+            await take_turn(self.session, self._voice, turn)
         if self.session.stop_reason is None:
             return MessageStepResult(0.0, False, self._history())
         episode = self.session.episode()
@@ -39,12 +40,11 @@ class AipoMessageEnv(MessageEnv):
         return MessageStepResult(episode.reward, True, self._history(), metrics)
 
     def _history(self):
-        shown = self.session.messages
-        return [{"role": one.role, "content": one.content} for one in shown]
+        return [{"role": m.role, "content": m.content} for m in self.session.messages]
 
 
 async def main():
-    scenario = build_scenario("toy:kinds=knowledge")
+    scenario = build_scenario(with_limits("toy:kinds=knowledge"))  # 262,144 bytes
     env = AipoMessageEnv(scenario.rollout("train", seed=0, group=0, aided=True))
     *_, task = await env.initial_observation()
     name, code = re.search(r"Apply (\w+) to (\d+)", task["content"]).groups()

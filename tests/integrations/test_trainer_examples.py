@@ -36,10 +36,22 @@ def tinker(venv: Callable[[str, Sequence[str]], Path]) -> Path:
     return venv("tinker", ("tinker-cookbook==0.5.8", "torch==2.13.0"))
 
 
+@pytest.fixture(scope="module")
+def skyrl(venv: Callable[[str, Sequence[str]], Path]) -> Path:
+    """The Python of a virtual environment with SkyRL-gym."""
+    return venv("skyrl", ["skyrl-gym==0.4.0"])
+
+
 @pytest.mark.integrations
-def test_the_example_for_skyrl_gym(venv: Callable[[str, Sequence[str]], Path]):
-    python = venv("skyrl", ["skyrl-gym==0.4.0"])
-    assert run(python, ROOT / "examples" / "06_skyrl.py") == SAYS
+def test_the_example_for_skyrl_gym(skyrl: Path):
+    assert run(skyrl, ROOT / "examples" / "06_skyrl.py") == SAYS
+
+
+@pytest.mark.integrations
+def test_an_episode_that_skyrl_leaves_closes_its_tools(skyrl: Path):
+    told = json.loads(run(skyrl, SCRIPTS / "skyrl_closes.py").splitlines()[-1])
+    assert told["happened"] == ["made", "closed"]
+    assert told["limits"] == [131_072, 262_144]
 
 
 @pytest.mark.integrations
@@ -52,6 +64,8 @@ def test_the_environment_for_tinker_token_by_token(tinker: Path):
     told = json.loads(run(tinker, SCRIPTS / "tinker_tokens.py"))
     assert told["asked"] == [0.0, False]
     assert told["ended"] == [1.0, True, {"consults": 1, "turns": 2}]
+    # A prompt that does not fit is worth nothing, and no error.
+    assert told["over"] == [0.0, True]
     # Who wrote what of the reply, which the tokens do not say.
     assert told["spans"] == [
         ['<reply from="knowledge">', ENV],

@@ -43,10 +43,16 @@ async def main() -> dict[str, Any]:
     rule = re.search(rf"{name}=#(\d\d)#(\d\d);", text)
     answer = f" \\boxed{{{add_codes(code, ''.join(rule.groups()))}}}{END}"
     ended = await env.step(tokenizer.encode(answer))
+    no_room = {"max_context_tokens": 10}
+    scenario = build_scenario("toy:kinds=knowledge", rules=no_room)
+    full = environment(scenario.rollout("train", 0, 0, aided=True))
+    await full.initial_observation()
+    over = await full.step({"role": "assistant", "content": "Hm."})
     spans = [(span.text, int(span.author)) for span in session.messages[3].spans]
     return {
         "asked": [asked.reward, asked.episode_done],
         "ended": [ended.reward, ended.episode_done, ended.metrics],
+        "over": [over.reward, over.episode_done],
         "spans": spans,
     }
 
