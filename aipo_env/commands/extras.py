@@ -29,12 +29,14 @@ EXTRAS: dict[str, Extra] = {
     "tokenizers": Extra(("tiktoken", "tokenizers"), "tokenizer= of environments"),
     "docker": Extra(("docker",), "the Docker sandbox"),
     "mcp": Extra(("mcp",), "tools of MCP servers, aipo serve --mcp"),
-    "openenv": Extra(("openenv",), "aipo serve --openenv"),
+    "openenv": Extra(("openenv",), "aipo serve --openenv; not beside mcp"),
     "lora": Extra(("peft",), "adapters: --compute.lora-rank"),
     "vllm": Extra(("vllm",), "--sampler vllm, on a GPU"),
     "ray": Extra(("ray",), "aipo train --ray"),
     "trl": Extra(("trl",), "AipoGRPOTrainer, in Python"),
-    "verifiers": Extra(("verifiers",), "vf-eval aipo_verifiers"),
+    "verifiers": Extra(
+        ("verifiers",), "vf-eval aipo_verifiers; not beside mcp or openenv"
+    ),
     "verl": Extra(("verl",), "the trainer and agent loop aipo of verl"),
 }
 """By name, as in pyproject.toml; that of tests and checks, dev, is left out."""

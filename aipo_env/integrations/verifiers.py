@@ -32,6 +32,7 @@ from aipo_env.rollout.session import Session
 from aipo_env.rollout.voice import TextVoice
 from aipo_env.tokenizers.base import Tokenizer
 from aipo_env.tokenizers.bpe import build_tokenizer
+from aipo_env.tools.mcp_tools import MCP_EXTRAS
 
 SERIES = "0.4."
 """How versions of verifiers begin whose interfaces these are."""
@@ -39,17 +40,20 @@ SERIES = "0.4."
 
 def _check_version() -> None:
     """Raise ConfigError unless verifiers is there, in a version that was tested."""
-    install = how_to_install("verifiers")
+    install = (
+        f"{how_to_install('verifiers')}, in an environment without the extras mcp and"
+        f" openenv. {MCP_EXTRAS}"
+    )
     try:
         installed = version("verifiers")
     except PackageNotFoundError as error:
         raise ConfigError(
-            f"verifiers is needed and not installed: {install}."
+            f"verifiers is needed and not installed: {install}"
         ) from error
     if not installed.startswith(SERIES):
         raise ConfigError(
             f"verifiers {installed} is installed, and aipo_verifiers is written for"
-            f" {SERIES}x: {install}."
+            f" {SERIES}x: {install}"
         )
 
 

@@ -19,6 +19,7 @@ from aipo_env.serving.episodes import (
     start_told,
     task_told,
 )
+from aipo_env.tools.mcp_tools import MCP_EXTRAS
 
 _BAD_REQUEST = 400
 """Status of HTTP (RFC 9110): what is asked for cannot be done."""
@@ -182,8 +183,8 @@ def _need_openenv() -> None:
     except ImportError as error:
         raise ConfigError(
             "aipo serve --openenv needs openenv, which is not installed: pip install"
-            ' "aipo-rl[openenv]", in an environment of its own if the extra mcp is in'
-            " this one. The two exclude each other: openenv needs mcp below 2."
+            ' "aipo-rl[openenv]", in an environment without the extras mcp and'
+            f" verifiers. {MCP_EXTRAS}"
         ) from error
 
 

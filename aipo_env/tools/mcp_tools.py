@@ -38,6 +38,11 @@ _OLDEST_MCP = (2, 3)
 """The version that this was tested with; 2.0 starts no server by its command."""
 _NEXT_MCP = (3, 0)
 """The first version that this was not written for."""
+MCP_EXTRAS = (
+    "The extras mcp, openenv and verifiers exclude each other: the first needs mcp 2.3"
+    " or later, openenv one below 2, and verifiers 2.0.0 alone."
+)
+"""What to know where one of them is to be installed."""
 
 
 def mcp_fault() -> str:
@@ -52,8 +57,7 @@ def mcp_fault() -> str:
         return ""
     return (
         f"needs mcp 2.3 or a later 2.x, and {found} is installed: {install}, in an"
-        " environment without openenv. The two exclude each other: openenv needs mcp"
-        " below 2."
+        f" environment without the extras openenv and verifiers. {MCP_EXTRAS}"
     )
 
 

@@ -17,6 +17,11 @@ from aipo_env.integrations.authors import agents_tokens
 from aipo_env.keys import rollout_number
 
 ROOT = Path(__file__).resolve().parents[2]
+ALONE = (
+    "in an environment without the extras mcp and openenv. The extras mcp, openenv and"
+    " verifiers exclude each other: the first needs mcp 2.3 or later, openenv one below"
+    " 2, and verifiers 2.0.0 alone."
+)
 without_verifiers = pytest.mark.skipif(
     find_spec("verifiers") is not None, reason="verifiers is installed"
 )
@@ -39,7 +44,7 @@ def imported(*folders: Path) -> str:
 def test_a_missing_library_is_told_by_name_and_with_its_extra():
     assert imported() == (
         "aipo_env.errors.ConfigError: verifiers is needed and not installed: pip"
-        ' install "aipo-rl[verifiers]".'
+        f' install "aipo-rl[verifiers]", {ALONE}'
     )
 
 
@@ -52,7 +57,7 @@ def test_another_version_than_those_that_were_tested_is_refused(tmp_path: Path):
     )
     assert imported(tmp_path) == (
         "aipo_env.errors.ConfigError: verifiers 0.3.1 is installed, and aipo_verifiers"
-        ' is written for 0.4.x: pip install "aipo-rl[verifiers]".'
+        f' is written for 0.4.x: pip install "aipo-rl[verifiers]", {ALONE}'
     )
 
 

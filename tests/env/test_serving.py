@@ -479,8 +479,10 @@ def test_turns_of_a_client_spend_its_allowance():
             "1.30.0",
             (
                 "aipo serve --mcp needs mcp 2.3 or a later 2.x, and 1.30.0 is"
-                ' installed: pip install "aipo-rl[mcp]", in an environment without'
-                " openenv. The two exclude each other: openenv needs mcp below 2."
+                ' installed: pip install "aipo-rl[mcp]", in an environment without the'
+                " extras openenv and verifiers. The extras mcp, openenv and verifiers"
+                " exclude each other: the first needs mcp 2.3 or later, openenv one"
+                " below 2, and verifiers 2.0.0 alone."
             ),
         ),
         ("2.2.9", "aipo serve --mcp needs mcp 2.3 or a later 2.x, and 2.2.9 is"),

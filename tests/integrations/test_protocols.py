@@ -149,18 +149,19 @@ def test_each_client_of_mcp_has_its_own_budget_with_and_without_sessions(mcp: Pa
 
 
 @pytest.mark.integrations
-def test_each_extra_names_the_other_that_it_excludes(mcp: Path, openenv: Path):
+def test_each_extra_names_the_others_that_it_excludes(mcp: Path, openenv: Path):
     with_mcp = run(mcp, "mcp_play.py")["other"]
     with_openenv = run(openenv, "openenv_play.py")["other"]
     assert with_mcp == (
         "aipo: aipo serve --openenv needs openenv, which is not installed: pip install"
-        ' "aipo-rl[openenv]", in an environment of its own if the extra mcp is in this'
-        " one. The two exclude each other: openenv needs mcp below 2.\n"
+        ' "aipo-rl[openenv]", in an environment without the extras mcp and verifiers.'
+        " The extras mcp, openenv and verifiers exclude each other: the first needs mcp"
+        " 2.3 or later, openenv one below 2, and verifiers 2.0.0 alone.\n"
     )
     assert with_openenv.startswith(
         "aipo: aipo serve --mcp needs mcp 2.3 or a later 2.x, and 1."
     )
-    assert "in an environment without openenv" in with_openenv
+    assert "in an environment without the extras openenv and" in with_openenv
 
 
 @pytest.fixture
