@@ -5,6 +5,8 @@ import inspect
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,47 +19,80 @@ from aipo_env.serving.episodes import (
     Offer,
     ServerFault,
     check_length,
+    leave_all,
     start_told,
 )
 from aipo_env.tools.mcp_tools import need_mcp
 
 MAX_EPISODES = 64
-"""Episodes of a client that run at once; the one that has rested longest is dropped."""
+"""Episodes of a session that run at once; the one that has rested longest is dropped.
+"""
+NO_SESSION = ""
+"""Stands for all clients without a session: one client together."""
+_FIRST_WITHOUT_SESSIONS = "2026-07-28"
+"""The version of MCP from which on clients have none; versions are dates."""
 _NAME_BYTES = 16
 """Of an episode's name: nobody guesses it."""
 _MAX_ID_CHARS = 64
-"""What is kept, and shown, of an id that a client sends."""
+"""What is shown of an id that a client sends."""
 
 
 @dataclass(eq=False)
 class Client:
-    """One client of the server.
+    """A session, or all clients together that have none.
 
     Args:
         allowance: Its budget.
-        resting: Its episodes that wait for a turn, by name; the one that has waited
-            longest comes first.
-        last: When it asked for something last, on the monotonic clock.
+        max_episodes: Episodes that may wait for a turn; one more takes the place of
+            the one that has waited longest.
+        resting: Its episodes that wait for a turn, by name, each with the time, on the
+            monotonic clock, since when; the one that has waited longest comes first.
+        last: When it asked for something last, likewise.
+        num_running: What it asked for and was not answered yet.
     """
 
     allowance: Allowance
-    resting: OrderedDict[str, TurnEnv] = field(default_factory=OrderedDict)
+    max_episodes: int = MAX_EPISODES
+    resting: OrderedDict[str, tuple[float, TurnEnv]] = field(
+        default_factory=OrderedDict
+    )
     last: float = field(default_factory=time.monotonic)
+    num_running: int = 0
 
-    async def leave(self, most: int = 0) -> None:
-        """Drop the episodes that have waited longest, all but so many."""
-        while len(self.resting) > most:
-            _, env = self.resting.popitem(last=False)
-            await env.leave()
+    @contextmanager
+    def answered(self) -> Iterator[None]:
+        """Answer something: meanwhile the client is not silent."""
+        self.num_running += 1
+        try:
+            yield
+        finally:
+            self.num_running -= 1
+            self.last = time.monotonic()
+
+    def dropped(self, before: float) -> list[TurnEnv]:
+        """Drop the episodes that wait since before a time, and return them."""
+        names = [name for name, (since, _) in self.resting.items() if since < before]
+        return [self.resting.pop(name)[1] for name in names]
+
+    def crowded_out(self) -> list[TurnEnv]:
+        """Drop the episodes that have waited longest and are too many."""
+        num_too_many = max(0, len(self.resting) - self.max_episodes)
+        return [self.resting.popitem(last=False)[1][1] for _ in range(num_too_many)]
 
 
 class Clients:
     """The clients of a server, each with its episodes and its budget.
 
+    A client is known by the session that the server gave it. Whatever else it shows it
+    may have made up: all that have no session share one budget, and none of them takes
+    a session's place.
+
     Args:
         max_consults: The budget of each.
-        idle_s: Whoever was silent for twice as long is forgotten.
-        max_clients: One more takes the place of the one that was silent for longest.
+        idle_s: Whoever was silent for twice as long is forgotten, and so is an episode
+            that waited for as long.
+        max_clients: Sessions; one more takes the place of the one that was silent for
+            longest. Those without may have as many episodes as these in all.
     """
 
     def __init__(self, max_consults: int, idle_s: float, max_clients: int) -> None:
@@ -68,23 +103,21 @@ class Clients:
         self._max_clients = max_clients
         self._clients: dict[str, Client] = {}
 
-    async def of(self, client_id: str) -> Client:
-        """Return the client of an id; forget those that are silent or too many."""
+    async def of(self, session_id: str) -> Client:
+        """Return the client of a session; forget those that are silent or too many."""
         now = time.monotonic()
-        for other_id, other in list(self._clients.items()):
-            if now - other.last > self._forget_s:
-                await self._forget(other_id)
-        while (
-            client_id not in self._clients and len(self._clients) >= self._max_clients
-        ):
-            # Those that have gone without a word among them.
-            await self._forget(
-                min(self._clients, key=lambda one: self._clients[one].last)
-            )
-        client = self._clients.setdefault(
-            client_id, Client(Allowance(self._max_consults))
-        )
+        left = self._forgotten(now - self._forget_s)
+        if session_id not in self._clients:
+            left += self._crowded_out(session_id)
+            max_episodes = MAX_EPISODES
+            if session_id == NO_SESSION:
+                max_episodes *= self._max_clients
+            allowance = Allowance(self._max_consults)
+            self._clients[session_id] = Client(allowance, max_episodes)
+        client = self._clients[session_id]
         client.last = now
+        # Only now is anything awaited: nobody finds half of it done.
+        await leave_all(left)
         return client
 
     def take(self, episode: str) -> tuple[Client, TurnEnv] | None:
@@ -95,24 +128,45 @@ class Clients:
         """
         for client in self._clients.values():
             # While its turn is answered it takes no other.
-            env = client.resting.pop(episode, None)
-            if env is not None:
-                client.last = time.monotonic()
+            if episode in client.resting:
+                _, env = client.resting.pop(episode)
                 return client, env
         return None
 
     async def put_back(self, client: Client, episode: str, env: TurnEnv) -> None:
         """Have an episode wait for its next turn, unless its client was forgotten."""
         if client not in self._clients.values():
-            await env.leave()
+            await leave_all([env])
             return
-        client.last = time.monotonic()
-        client.resting[episode] = env
-        await client.leave(MAX_EPISODES)
+        client.resting[episode] = time.monotonic(), env
+        await leave_all(client.crowded_out())
 
-    async def _forget(self, client_id: str) -> None:
-        # Not awaited in between: nobody finds half of it.
-        await self._clients.pop(client_id).leave()
+    def _forgotten(self, before: float) -> list[TurnEnv]:
+        """Forget what is silent since before a time; return the episodes to leave."""
+        left: list[TurnEnv] = []
+        for session_id, client in list(self._clients.items()):
+            left += client.dropped(before)
+            if client.last < before and not client.num_running:
+                left += self._forget(session_id)
+        return left
+
+    def _crowded_out(self, session_id: str) -> list[TurnEnv]:
+        """Make room for a session; return the episodes to leave."""
+        if session_id == NO_SESSION:
+            return []
+
+        def spoke(one: str) -> tuple[bool, float]:
+            # Those that have gone without a word come first.
+            return self._clients[one].num_running > 0, self._clients[one].last
+
+        sessions = [one for one in self._clients if one != NO_SESSION]
+        sessions.sort(key=spoke)
+        num_too_many = max(0, len(sessions) + 1 - self._max_clients)
+        return [env for one in sessions[:num_too_many] for env in self._forget(one)]
+
+    def _forget(self, session_id: str) -> list[TurnEnv]:
+        client = self._clients.pop(session_id)
+        return [env for _, env in client.resting.values()]
 
 
 def mcp_server(
@@ -151,17 +205,18 @@ def mcp_server(
         policy writes the next turn, which ends behind any of the strings in `stop`.
         `spans` say who wrote what `messages` hold.
         """
-        client = await clients.of(_client_id(ctx))
+        client = await clients.of(_session_id(ctx))
         env = copy.copy(offer.env)
         # What is left out chooses nothing, as does null.
         options = {"index": index, "split": split, "aided": aided}
-        try:
-            client.allowance.check()
-            told = await start_told(env, seed, options)
-        except (ConfigError, ServerFault) as error:
-            raise ToolError(str(error)) from None
-        episode = secrets.token_hex(_NAME_BYTES)
-        await clients.put_back(client, episode, env)
+        with client.answered():
+            try:
+                client.allowance.check()
+                told = await start_told(env, seed, options)
+            except (ConfigError, ServerFault) as error:
+                raise ToolError(str(error)) from None
+            episode = secrets.token_hex(_NAME_BYTES)
+            await clients.put_back(client, episode, env)
         return {"episode": episode, **told}
 
     async def step(episode: str, text: str) -> dict[str, Any]:
@@ -180,17 +235,18 @@ def mcp_server(
                 " turn; call reset"
             )
         client, env = taken
-        try:
-            told = await client.allowance.charged_turn(env, text)
-        except (ConfigError, ServerFault, GymnasiumError) as error:
-            await env.leave()
-            raise ToolError(str(error)) from None
-        except BaseException:
-            # The client may have gone; its episode goes too.
-            await env.leave()
-            raise
-        if not told["terminated"] and not told["truncated"]:
-            await clients.put_back(client, episode, env)
+        with client.answered():
+            try:
+                told = await client.allowance.charged_turn(env, text)
+            except (ConfigError, ServerFault, GymnasiumError) as error:
+                await leave_all([env])
+                raise ToolError(str(error)) from None
+            except BaseException:
+                # The client may have gone; its episode goes too.
+                await leave_all([env])
+                raise
+            if not told["terminated"] and not told["truncated"]:
+                await clients.put_back(client, episode, env)
         return told
 
     return MCPServer(
@@ -218,13 +274,12 @@ def _strict_tool(function: Any) -> Any:
     return tool
 
 
-def _client_id(ctx: Any) -> str:
-    """Return what names the client of a request: its session, or its connection."""
-    request = getattr(ctx.request_context, "request", None)
-    if request is None:
-        return ""  # it talks over standard input, so it is the only one
-    session_id = request.headers.get("mcp-session-id", "")
-    if session_id:
-        return str(session_id[:_MAX_ID_CHARS])
-    # From version 2026-07-28 of the protocol on there are no sessions.
-    return f"{request.client.host}:{request.client.port}" if request.client else ""
+def _session_id(ctx: Any) -> str:
+    """Return the session of a request, which the server gave to its client."""
+    context = ctx.request_context
+    if context.protocol_version >= _FIRST_WITHOUT_SESSIONS:
+        return NO_SESSION  # nobody has checked what its headers say
+    if context.request is None:
+        return NO_SESSION  # it talks over standard input, so it is the only one
+    # A session that there is not has been refused already.
+    return str(context.request.headers.get("mcp-session-id", NO_SESSION))

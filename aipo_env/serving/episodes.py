@@ -6,7 +6,7 @@ gold answer, and of what fails here no more than that it failed.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
@@ -26,6 +26,8 @@ MAX_TASKS_TOLD = 100
 """Tasks that a client is told of in one answer."""
 FAILED_HERE = "failed on the server, whose log says why."
 """All that a client is told of an error of ours."""
+_LEAVING: set[asyncio.Task[None]] = set()
+"""What closes the tools of episodes that were left: a loop itself keeps no task."""
 _RESULT = ("observation", "reward", "terminated", "truncated", "info")
 """The names of what `step` of an environment returns, in order."""
 
@@ -149,6 +151,20 @@ async def turn_told(env: TurnEnv, text: str) -> dict[str, Any]:
         LOG.warning("%s: %s: %r", info["task_id"], info["stop_reason"], info["error"])
         info["error"] = FAILED_HERE
     return result | _by_author(env)
+
+
+async def leave_all(envs: Iterable[TurnEnv]) -> None:
+    """Leave the episodes of environments, side by side.
+
+    Each in a task of its own: if whoever waits here is cancelled, as where a client
+    has gone, their tools are closed all the same.
+    """
+    tasks = [asyncio.create_task(env.leave()) for env in envs]
+    for task in tasks:
+        _LEAVING.add(task)
+        task.add_done_callback(_LEAVING.discard)
+    for task in tasks:
+        await asyncio.shield(task)
 
 
 def check_length(text: str) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from aipo_env import (
     cli,
     with_limits,
 )
-from aipo_env.serving.by_mcp import MAX_EPISODES, Clients
+from aipo_env.serving.by_mcp import MAX_EPISODES, NO_SESSION, Clients, _session_id
 from aipo_env.serving.episodes import (
     LONGEST_TURN,
     Allowance,
@@ -394,6 +395,22 @@ class Resting:
         self.is_left = True
 
 
+class Holding(Resting):
+    """One that takes a while to leave."""
+
+    async def leave(self) -> None:
+        await asyncio.sleep(0.01)
+        self.is_left = True
+
+
+def request(version: str, **headers: str) -> Any:
+    """Stands for what a tool of MCP is told of a request over HTTP."""
+    asked = SimpleNamespace(headers=headers)
+    return SimpleNamespace(
+        request_context=SimpleNamespace(protocol_version=version, request=asked)
+    )
+
+
 def resting(count: int) -> Iterator[Any]:
     return (Resting() for _ in range(count))
 
@@ -457,6 +474,91 @@ def test_whoever_is_silent_is_forgotten():
         await clients.of("two")
         assert env.is_left
         assert await clients.of("one") is not one
+
+    asyncio.run(play())
+
+
+def test_a_client_is_known_by_nothing_but_a_session_that_the_server_gave():
+    made_up = {"mcp-session-id": "mine"}
+    assert _session_id(request("2025-11-25", **made_up)) == "mine"  # it was looked up
+    assert _session_id(request("2026-07-28", **made_up)) == NO_SESSION
+    assert _session_id(request("2027-01-01", **made_up)) == NO_SESSION
+    assert _session_id(request("2026-07-28")) == NO_SESSION
+    over_stdio = request("2025-11-25")
+    over_stdio.request_context.request = None
+    assert _session_id(over_stdio) == NO_SESSION
+
+
+def test_all_without_a_session_share_a_budget_and_take_no_sessions_place():
+    async def play() -> None:
+        clients = Clients(max_consults=7, idle_s=60.0, max_clients=1)
+        session, nobody = await clients.of("session"), await clients.of(NO_SESSION)
+        [kept] = resting(1)
+        await clients.put_back(session, "kept", kept)
+        assert await clients.of(NO_SESSION) is nobody
+        many: list[Any] = list(resting(MAX_EPISODES + 1))
+        for number, env in enumerate(many):
+            await clients.put_back(nobody, str(number), env)
+        assert [env.is_left for env in many[:2]] == [True, False]
+        assert clients.take("kept") == (session, kept)
+        # Nor does a session take theirs.
+        await clients.of("another")
+        assert clients.take("1") == (nobody, many[1])
+
+    asyncio.run(play())
+
+
+def test_clients_without_a_session_have_room_for_as_many_as_there_may_be():
+    async def play() -> None:
+        clients = Clients(max_consults=7, idle_s=60.0, max_clients=3)
+        nobody = await clients.of(NO_SESSION)
+        many: list[Any] = list(resting(3 * MAX_EPISODES + 1))
+        for number, env in enumerate(many):
+            await clients.put_back(nobody, str(number), env)
+        assert [env.is_left for env in many[:2]] == [True, False]
+
+    asyncio.run(play())
+
+
+def test_an_episode_that_waits_too_long_is_dropped_where_its_client_goes_on():
+    async def play() -> None:
+        clients = Clients(max_consults=7, idle_s=0.02, max_clients=9)
+        nobody = await clients.of(NO_SESSION)
+        old, new = resting(2)
+        await clients.put_back(nobody, "old", old)
+        await asyncio.sleep(0.03)
+        assert await clients.of(NO_SESSION) is nobody
+        await clients.put_back(nobody, "new", new)
+        await asyncio.sleep(0.03)
+        assert await clients.of(NO_SESSION) is nobody
+        assert (old.is_left, new.is_left) == (True, False)
+
+    asyncio.run(play())
+
+
+def test_a_client_that_waits_for_an_answer_is_not_silent():
+    async def play() -> None:
+        clients = Clients(max_consults=7, idle_s=0.01, max_clients=9)
+        one = await clients.of("one")
+        with one.answered():
+            await asyncio.sleep(0.03)
+            await clients.of("two")
+            assert await clients.of("one") is one
+
+    asyncio.run(play())
+
+
+def test_clients_that_come_side_by_side_forget_a_silent_one_once():
+    async def play() -> None:
+        clients = Clients(max_consults=7, idle_s=0.01, max_clients=9)
+        held: list[Any] = [Holding(), Holding()]
+        for number, env in enumerate(held):
+            client = await clients.of(f"silent {number}")
+            await clients.put_back(client, str(number), env)
+        await asyncio.sleep(0.03)
+        came = await asyncio.gather(*(clients.of(name) for name in "abc"))
+        assert len({id(client) for client in came}) == 3
+        assert [env.is_left for env in held] == [True, True]
 
     asyncio.run(play())
 

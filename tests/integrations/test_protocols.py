@@ -142,10 +142,21 @@ def test_a_client_of_mcp_chooses_and_is_refused_by_name(mcp: Path):
 
 
 @pytest.mark.integrations
-def test_each_client_of_mcp_has_its_own_budget_with_and_without_sessions(mcp: Path):
+def test_a_session_has_its_own_budget_and_all_without_one_have_one(mcp: Path):
     answered = run(mcp, "mcp_play.py")["over_http"]
-    assert [answer == REPLY for answer in answered] == [True, True, False] * 2
-    assert "budget of consultations is spent" in answered[2]
+    with_sessions, without = answered[:10], answered[10:]
+    assert [answer == REPLY for answer in with_sessions[:1]] == [True]
+    assert sum(answer == REPLY for answer in with_sessions[1:9]) == 1
+    assert "budget of consultations is spent" in with_sessions[9]
+    assert sum(answer == REPLY for answer in without) == 1
+    assert "budget of consultations is spent" in without[9]
+
+
+@pytest.mark.integrations
+def test_a_session_that_a_client_of_mcp_made_up_is_worth_nothing(mcp: Path):
+    result = run(mcp, "mcp_play.py")
+    assert [answer == REPLY for answer in result["made_up"]] == [False] * 4
+    assert result["honest"] == REPLY
 
 
 @pytest.mark.integrations

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import httpx2
 from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
 
 COMMAND = ["-m", "aipo_env.cli", "serve", "--mcp", "--agents", "scripted"]
 ASK = "<knowledge>mele</knowledge>"
@@ -88,25 +90,49 @@ async def play_unaided() -> dict:
     }
 
 
+async def consult(client: Client, opened: dict) -> str:
+    """Consult in an episode; return what comes back."""
+    if "error" in opened:
+        return opened["error"]
+    told = await call(client, "step", episode=opened["episode"], text=ASK)
+    return told.get("observation") or told["error"]
+
+
 async def play_over_http() -> dict:
-    """Have two clients play, each of which may consult once."""
+    """Have clients with and without sessions play on a budget of one consultation."""
     address = f"http://127.0.0.1:{PORT}/mcp"
     answered = []
-    for mode in ("auto", "legacy"):
+    for mode in ("legacy", "auto"):
         async with Client(address, mode=mode) as one, Client(address, mode=mode) as two:
-            for client in (one, two, one):
-                opened = await call(client, "reset", seed=3)
-                if "error" in opened:
-                    answered.append(opened["error"])
-                    continue
-                told = await call(client, "step", episode=opened["episode"], text=ASK)
-                answered.append(told["observation"])
-    return {"over_http": answered}
+            opened = await call(one, "reset", seed=3)
+            # Side by side, a client without sessions uses several connections.
+            others = await asyncio.gather(
+                *(call(two, "reset", seed=3) for _ in range(8))
+            )
+            answered.append(await consult(one, opened))
+            answered += await asyncio.gather(*(consult(two, each) for each in others))
+            answered.append(await consult(one, await call(one, "reset", seed=3)))
+    return {"over_http": answered} | await play_with_made_up_sessions(address)
+
+
+async def play_with_made_up_sessions(address: str) -> dict:
+    """Have more clients than there may be make up a session each."""
+    async with Client(address, mode="legacy") as honest:
+        opened = await call(honest, "reset", seed=3)
+        made_up = []
+        for number in range(4):
+            headers = {"mcp-session-id": f"made-up-{number}"}
+            async with httpx2.AsyncClient(headers=headers) as http:
+                transport = streamable_http_client(address, http_client=http)
+                async with Client(transport, mode="2026-07-28") as client:
+                    begun = await call(client, "reset", seed=3)
+                    made_up.append(await consult(client, begun))
+        return {"made_up": made_up, "honest": await consult(honest, opened)}
 
 
 async def main() -> None:
     result = await play() | {"unaided": await play_unaided()}
-    one_each = ["--max-consults", "1", "--port", str(PORT)]
+    one_each = ["--max-consults", "1", "--max-sessions", "3", "--port", str(PORT)]
     with subprocess.Popen(
         [sys.executable, *COMMAND, *one_each], stderr=subprocess.DEVNULL
     ) as server:
