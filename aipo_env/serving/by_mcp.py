@@ -222,7 +222,8 @@ def mcp_server(
     async def step(episode: str, text: str) -> dict[str, Any]:
         """Take a turn in an episode; one without a call is the final answer.
 
-        The verdict's reward comes with the last turn.
+        The verdict's reward comes with the last turn; it is null where the server
+        failed.
         """
         try:
             check_length(text)

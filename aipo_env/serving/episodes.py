@@ -133,6 +133,8 @@ async def start_told(
 async def turn_told(env: TurnEnv, text: str) -> dict[str, Any]:
     """Take a turn; return what a client is told: what `step` returns, by name.
 
+    The reward of a turn in which something of ours failed is None.
+
     Raises:
         GymnasiumError: No episode is running. ServerFault: something of ours failed.
     """
@@ -150,6 +152,8 @@ async def turn_told(env: TurnEnv, text: str) -> dict[str, Any]:
         # What a verifier says that failed may have it too.
         LOG.warning("%s: %s: %r", info["task_id"], info["stop_reason"], info["error"])
         info["error"] = FAILED_HERE
+        # There is no verdict, and a number here would be learned from.
+        result["reward"] = None
     return result | _by_author(env)
 
 

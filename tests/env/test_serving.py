@@ -236,9 +236,31 @@ def test_what_a_verifier_says_that_failed_stays_here(caplog: pytest.LogCaptureFi
     begun(env, index=0)
     told = taken(env, "\\boxed{1}")
     assert (told["truncated"], told["info"]["stop_reason"]) == (True, "verifier_error")
+    assert told["reward"] is None
     assert told["info"]["error"] == "failed on the server, whose log says why."
     assert "7623" not in json.dumps(told)
     assert "cannot compare with 7623" in caplog.text
+
+
+def test_an_episode_whose_tool_cannot_be_made_has_no_reward():
+    class Broken:
+        def __init__(self) -> None:
+            raise OSError("secret/place is gone")
+
+        def ready(self) -> str:
+            """Say so."""
+            return "ready"
+
+    env = toy(tools=[Broken])
+    begun(env, index=0)
+    told = taken(env, "\\boxed{7623}")
+    assert told["info"]["stop_reason"] == "tool_error"
+    assert (told["reward"], told["terminated"], told["truncated"]) == (
+        None,
+        False,
+        True,
+    )
+    assert "secret" not in json.dumps(told)
 
 
 def test_what_ends_a_run_is_told_to_the_log_alone(caplog: pytest.LogCaptureFixture):
