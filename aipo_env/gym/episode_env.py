@@ -301,8 +301,7 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
             ConfigError: The seed is no whole number from 0 to 2**63 - 1, or an option
                 is unknown or cannot be used.
         """
-        if seed is not None:
-            seed = whole("reset: seed", seed, 0, MAX_SEED)
+        seed = _checked_seed(seed)
         chosen = self._chosen(options or {})
         super().reset(seed=seed)
         if seed is not None or self._series is None:
@@ -326,6 +325,11 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         begin(self._session, self._voice)
         self._note()
         return self._observe(), self._info()
+
+    def check_reset(self, seed: Any, options: Mapping[str, Any]) -> None:
+        """Raise ConfigError where `reset` would refuse these arguments."""
+        _checked_seed(seed)
+        self._chosen(options)
 
     def step(self, action: ActT) -> tuple[ObsT, float, bool, bool, dict[str, Any]]:
         """Take an action.
@@ -500,6 +504,15 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         observation = self._observe()
         self._is_over = True
         return observation, reward, not truncated, truncated, info
+
+
+def _checked_seed(seed: Any) -> int | None:
+    """Return the seed of `reset`.
+
+    Raises:
+        ConfigError: It is no whole number from 0 to `MAX_SEED`.
+    """
+    return None if seed is None else whole("reset: seed", seed, 0, MAX_SEED)
 
 
 def _so_far(session: Session) -> Episode:

@@ -6,13 +6,14 @@ from typing import Any, get_args
 
 from gymnasium.error import Error as GymnasiumError
 
-from aipo_env.errors import AipoError, ConfigError, shown
+from aipo_env.errors import ConfigError, shown
 from aipo_env.event_loop import run_sync
 from aipo_env.records import Split
 from aipo_env.serving.episodes import (
     MAX_TASKS_TOLD,
     Allowance,
     Offer,
+    ServerFault,
     check_length,
     check_split,
     num_tasks_told,
@@ -23,6 +24,8 @@ from aipo_env.tools.mcp_tools import MCP_EXTRAS
 
 _BAD_REQUEST = 400
 """Status of HTTP (RFC 9110): what is asked for cannot be done."""
+_SERVER_ERROR = 500
+"""The same: it could have been done, and failed here."""
 _MAX_NAME_CHARS = 255
 """Of an episode's name that its client gives: OpenEnv's own limit over HTTP."""
 _NAME_BYTES = 8
@@ -159,8 +162,9 @@ def openenv_app(offer: Offer, *, version: str = "", max_sessions: int = 64) -> A
         env_name=offer.name,
     )
     _refuse_mcp(app)
-    app.add_exception_handler(AipoError, _refused)
-    app.add_exception_handler(GymnasiumError, _refused)
+    # Any other error is answered without a word of it.
+    for refusal in (ConfigError, GymnasiumError, ServerFault):
+        app.add_exception_handler(refusal, _refused)
     return app
 
 
@@ -203,4 +207,5 @@ async def _refused(request: Any, error: Exception) -> Any:
     """Answer a request over HTTP that cannot be done."""
     from starlette.responses import JSONResponse
 
-    return JSONResponse({"detail": str(error)}, _BAD_REQUEST)
+    status = _SERVER_ERROR if isinstance(error, ServerFault) else _BAD_REQUEST
+    return JSONResponse({"detail": str(error)}, status)

@@ -6,7 +6,8 @@ gold answer, and of what fails here no more than that it failed.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, get_args
@@ -94,11 +95,12 @@ def check_split(env: TurnEnv, split: Any) -> Split:
     """Return the split that is asked for, the environment's own if it is None.
 
     Raises:
-        ConfigError: There is no such split, or it has no tasks.
+        ConfigError: There is no such split, or it has no tasks. ServerFault: the source
+            cannot say.
     """
     chosen: Split = env.split if split is None else split
     check_choice("split", chosen, get_args(Split))
-    if env.scenario.source.num_tasks(chosen) == 0:
+    if num_tasks_told(env, chosen) == 0:
         raise ConfigError(f"split={chosen!r} has no tasks.")
     return chosen
 
@@ -119,14 +121,13 @@ async def start_told(
     check_split(env, options.get("split"))
     if options.get("aided") and not env.aided:
         raise ConfigError("reset: aided=True, and this server offers no agents.")
+    # What a client has chosen wrongly it is told; what a source says of its files is
+    # a ConfigError, too.
+    env.check_reset(seed, options)
     reset = partial(env.reset, seed=seed, options=dict(options))
-    try:
+    with _kept_here("reset"):
         # Tools with a state are made, and waited for.
         observation, info = await in_thread(reset, "aipo-reset")
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise _fault("reset", error) from None
     return {"observation": observation, **_by_author(env), "info": info}
 
 
@@ -181,8 +182,13 @@ def check_length(text: str) -> None:
 
 
 def num_tasks_told(env: TurnEnv, split: Split) -> int:
-    """Return how many tasks of a split can be chosen by number."""
-    num_tasks = env.scenario.source.num_tasks(split)
+    """Return how many tasks of a split can be chosen by number.
+
+    Raises:
+        ServerFault: The source cannot say.
+    """
+    with _kept_here("to count tasks"):
+        num_tasks = env.scenario.source.num_tasks(split)
     return MAX_TASKS if num_tasks is None else num_tasks
 
 
@@ -190,11 +196,12 @@ def task_told(env: TurnEnv, split: Split, index: int) -> dict[str, Any]:
     """Return the number, the id and the problem of a task, and nothing else of it.
 
     Raises:
-        IndexError: There is no such number.
+        IndexError: There is no such number. ServerFault: the task cannot be had.
     """
     if not 0 <= index < num_tasks_told(env, split):
         raise IndexError(index)
-    task = env.scenario.source.task(split, index)
+    with _kept_here("to read a task"):
+        task = env.scenario.source.task(split, index)
     return {"index": index, "id": task.id, "prompt": task.prompt}
 
 
@@ -209,6 +216,19 @@ def _by_author(env: TurnEnv) -> dict[str, Any]:
         "spans": [span.told() for span in spans],
         "stop": list(env.stop_strings),
     }
+
+
+@contextmanager
+def _kept_here(what: str) -> Iterator[None]:
+    """Have whatever fails meanwhile told to our log, and only that it did to clients.
+
+    Raises:
+        ServerFault: Something failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise _fault(what, error) from None
 
 
 def _fault(what: str, error: Exception) -> ServerFault:

@@ -104,6 +104,8 @@ def serve(
         aided=not unaided,
         observation="delta",
     )
+    # Why a source fails is ours to read: clients are told less.
+    env.scenario.source.num_tasks(split)
     check_split(env, split)
     counted = _counted(env, tokenizer)
     description = f"{_description(env)} {counted}"

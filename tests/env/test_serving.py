@@ -17,6 +17,7 @@ from gymnasium.error import ResetNeeded
 from aipo_env import (
     CannedAgent,
     ConfigError,
+    DataError,
     Environment,
     Task,
     TaskTable,
@@ -278,22 +279,54 @@ def test_what_ends_a_run_is_told_to_the_log_alone(caplog: pytest.LogCaptureFixtu
     assert "no such judge for 7623" in caplog.text
 
 
+class Broken:
+    """A source that fails in one of its two methods."""
+
+    default_agents = "none"
+
+    def __init__(self, method: str, error: Exception) -> None:
+        self.method = method
+        self.error = error
+
+    def num_tasks(self, split: str) -> int:
+        if self.method == "num_tasks":
+            raise self.error
+        return 3
+
+    def task(self, split: str, index: int) -> Task:
+        raise self.error
+
+
+@pytest.mark.parametrize("method", ["num_tasks", "task"])
+@pytest.mark.parametrize(
+    "kind", [OSError, ConfigError, DataError, KeyError, IndexError, ResetNeeded]
+)
 def test_a_task_that_cannot_be_had_is_told_to_the_log_alone(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, method: str, kind: type[Exception]
 ):
-    class Broken:
-        default_agents = "none"
+    error = kind("secret/place.jsonl, row 3: answer='8674133127'")
+    env = TurnEnv(source=Broken(method, error), observation="delta")
+    asked = (
+        lambda: begun(env),
+        lambda: begun(env, index=1, split="test"),
+        lambda: task_told(env, "train", 0),
+    )
+    for ask in asked:
+        with pytest.raises(ServerFault) as fault:
+            ask()
+        assert str(fault.value).endswith(" failed on the server, whose log says why.")
+    assert caplog.text.count("secret/place.jsonl, row 3") == 3
 
-        def num_tasks(self, split: str) -> int:
-            return 3
 
-        def task(self, split: str, index: int) -> Task:
-            raise OSError("secret/place is gone")
-
-    env = TurnEnv(source=Broken(), observation="delta")
-    with pytest.raises(ServerFault, match=r"^reset failed on the server"):
-        begun(env)
-    assert "secret/place" in caplog.text
+def test_who_serves_is_told_what_is_wrong_with_the_tasks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        "aipo_env.tasks.toy.ToySource.num_tasks",
+        Broken("num_tasks", ConfigError("tasks.jsonl, row 3")).num_tasks,
+    )
+    assert cli.main(["serve", "--mcp"]) == 2
+    assert "tasks.jsonl, row 3" in capsys.readouterr().err
 
 
 def test_making_a_tools_state_holds_up_no_other_client():
