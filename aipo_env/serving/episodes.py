@@ -127,7 +127,14 @@ async def start_told(
     reset = partial(env.reset, seed=seed, options=dict(options))
     with _kept_here("reset"):
         # Tools with a state are made, and waited for.
-        observation, info = await in_thread(reset, "aipo-reset")
+        begun = in_thread(reset, "aipo-reset")
+        try:
+            observation, info = await asyncio.shield(begun)
+        except BaseException:
+            # Where the client has gone, the thread goes on: it makes tools that nobody
+            # will use.
+            begun.add_done_callback(lambda _: leave_behind(env))
+            raise
     return {"observation": observation, **_by_author(env), "info": info}
 
 
@@ -158,17 +165,21 @@ async def turn_told(env: TurnEnv, text: str) -> dict[str, Any]:
     return result | _by_author(env)
 
 
-async def leave_all(envs: Iterable[TurnEnv]) -> None:
-    """Leave the episodes of environments, side by side.
+def leave_behind(env: TurnEnv) -> asyncio.Task[None]:
+    """Leave an environment's episode in a task of its own, and return the task.
 
-    Each in a task of its own: if whoever waits here is cancelled, as where a client
-    has gone, their tools are closed all the same.
+    If whoever waits for it is cancelled, as where a client has gone, the episode's
+    tools are closed all the same.
     """
-    tasks = [asyncio.create_task(env.leave()) for env in envs]
-    for task in tasks:
-        _LEAVING.add(task)
-        task.add_done_callback(_LEAVING.discard)
-    for task in tasks:
+    task = asyncio.get_running_loop().create_task(env.leave())
+    _LEAVING.add(task)
+    task.add_done_callback(_LEAVING.discard)
+    return task
+
+
+async def leave_all(envs: Iterable[TurnEnv]) -> None:
+    """Leave the episodes of environments, side by side, even if this is cancelled."""
+    for task in [leave_behind(env) for env in envs]:
         await asyncio.shield(task)
 
 

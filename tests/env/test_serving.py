@@ -32,6 +32,7 @@ from aipo_env.serving.episodes import (
     ServerFault,
     check_length,
     check_split,
+    leave_all,
     num_tasks_told,
     start_told,
     task_told,
@@ -354,6 +355,56 @@ def test_making_a_tools_state_holds_up_no_other_client():
         return ended
 
     assert asyncio.run(play()) == ["quick", "slow"]
+
+
+def test_tools_that_a_client_did_not_wait_for_are_closed():
+    may_be_made = threading.Event()
+    seen: list[str] = []
+
+    class Slow:
+        """Made when its client has gone."""
+
+        def __init__(self) -> None:
+            may_be_made.wait(10)
+            seen.append("made")
+
+        def ready(self) -> str:
+            """Say so."""
+            return "ready"
+
+        def close(self) -> None:
+            seen.append("closed")
+
+    async def play() -> None:
+        resetting = asyncio.create_task(start_told(toy(tools=[Slow]), 0, {}))
+        await asyncio.sleep(0.05)
+        resetting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await resetting
+        assert seen == []
+        may_be_made.set()
+        for _ in range(500):
+            if "closed" in seen:
+                return
+            await asyncio.sleep(0.01)
+
+    asyncio.run(play())
+    assert seen == ["made", "closed"]
+
+
+def test_an_episode_is_left_though_whoever_leaves_it_is_cancelled():
+    async def play() -> None:
+        held: list[Any] = [Holding(), Holding()]
+        leaving = asyncio.create_task(leave_all(held))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert [env.is_left for env in held] == [False, False]
+        await asyncio.sleep(0.05)
+        assert [env.is_left for env in held] == [True, True]
+
+    asyncio.run(play())
 
 
 def test_a_turn_without_an_episode_is_refused():
