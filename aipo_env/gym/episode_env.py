@@ -411,6 +411,26 @@ class EpisodeEnv(gym.Env[ObsT, ActT], Generic[ObsT, ActT]):
         """Consultations of agents in the current episode so far."""
         return self._session.dialogue.num_consults if self._session else 0
 
+    @property
+    def num_consults_left(self) -> int:
+        """Consultations that the current episode's own budget still allows."""
+        session = self._session
+        if session is None or not session.dialogue.offered:
+            return 0
+        budget = self.scenario.rules.consult_budget
+        return max(0, budget - session.dialogue.num_consults)
+
+    def limit_consults(self, num_more: int) -> None:
+        """Deny the current episode's consultations beyond so many more.
+
+        Each call replaces the limit of the one before; the episode's own budget stays.
+        """
+        if self._session is None:
+            return
+        dialogue = self._session.dialogue
+        budget = dialogue.num_consults + min(num_more, self.num_consults_left)
+        dialogue.rules = replace(dialogue.rules, consult_budget=budget)
+
     def render(self) -> str | None:
         """Return the transcript in mode "ansi", a web page in mode "html".
 

@@ -211,7 +211,7 @@ def mcp_server(
         options = {"index": index, "split": split, "aided": aided}
         with client.answered():
             try:
-                client.allowance.check()
+                client.allowance.check(env, aided)
                 told = await start_told(env, seed, options)
             except (ConfigError, ServerFault) as error:
                 raise ToolError(str(error)) from None

@@ -92,7 +92,7 @@ def openenv_app(offer: Offer, *, version: str = "", max_sessions: int = 64) -> A
             episode_id: str | None = None,
             **options: Any,
         ) -> Seen:
-            self._allowance.check()
+            self._allowance.check(self._env, options.get("aided"))
             _check_name(episode_id)
             told = await start_told(self._env, seed, options)
             name = episode_id or secrets.token_hex(_NAME_BYTES)

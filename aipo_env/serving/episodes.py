@@ -18,6 +18,7 @@ from aipo_env.errors import AipoError, ConfigError, check_choice, error_text
 from aipo_env.gym.episode_env import MAX_TASKS
 from aipo_env.gym.turn_env import TurnEnv
 from aipo_env.records import Split
+from aipo_env.rollout.dialogue import MAX_CALLS
 from aipo_env.threads import in_thread
 
 LOG = logging.getLogger(__name__)
@@ -59,36 +60,60 @@ class Offer:
 class Allowance:
     """How many consultations a client may still have.
 
+    Turns are answered side by side as long as all of them together keep within it, and
+    one after another where they might not: else each would spend the same rest.
+
     Args:
-        num_left: So many; below 0 where the last turn had more than were left.
-        lock: Held while one of the client's turns is answered: of turns side by side,
-            each would begin within the budget.
+        num_left: So many.
+        num_reserved: Of these, what the turns that are being answered may have.
+        is_freed: Set when one of them has ended.
     """
 
     num_left: int
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    num_reserved: int = 0
+    is_freed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def check(self) -> None:
-        """Raise ConfigError when none is left."""
-        if self.num_left <= 0:
+    def check(self, env: TurnEnv, aided: Any) -> None:
+        """Raise ConfigError when an episode with agents is to start and none is left.
+
+        Args:
+            env: The client's own copy.
+            aided: What the client chose for the episode, if anything.
+        """
+        may_consult = env.aided and aided is not False
+        if may_consult and self.num_left <= 0:
             raise ConfigError(
-                "this client's budget of consultations is spent (--max-consults)."
+                "this client's budget of consultations is spent (--max-consults);"
+                " reset with aided=false plays without agents."
             )
 
     async def charged_turn(self, env: TurnEnv, text: str) -> dict[str, Any]:
         """Take a turn, and book what it consulted, however it ends.
 
+        What the client's budget does not hold is denied, as is what the episode's own
+        does not; the episode goes on.
+
         Raises:
-            ConfigError: No consultation is left. ServerFault, GymnasiumError: As in
-                `turn_told`.
+            ServerFault, GymnasiumError: As in `turn_told`.
         """
-        async with self.lock:
-            self.check()
-            before = env.num_consults
-            try:
-                return await turn_told(env, text)
-            finally:
-                self.num_left -= env.num_consults - before
+        num_wanted = min(MAX_CALLS, env.num_consults_left)
+        while self.num_reserved and self._num_free() < num_wanted:
+            self.is_freed.clear()
+            await self.is_freed.wait()
+        num_granted = min(num_wanted, self._num_free())
+        env.limit_consults(num_granted)
+        self.num_reserved += num_granted
+        num_before = env.num_consults
+        try:
+            return await turn_told(env, text)
+        finally:
+            self.num_left -= env.num_consults - num_before
+            self.num_reserved -= num_granted
+            self.is_freed.set()
+
+    def _num_free(self) -> int:
+        """Return how many are left that no turn has reserved."""
+        return self.num_left - self.num_reserved
 
 
 def check_split(env: TurnEnv, split: Any) -> Split:

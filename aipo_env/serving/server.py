@@ -80,7 +80,7 @@ def serve(
         idle_s: Seconds after which a client from which nothing comes is sent away.
         max_sessions: Clients at once.
         max_consults: Consultations of agents that a client may have, over all its
-            episodes; a turn that begins within them is answered whole.
+            episodes; beyond them calls are denied, and no episode with agents starts.
     """
     check_whole("serve: max_sessions", max_sessions, 1)
     check_whole("serve: max_consults", max_consults)

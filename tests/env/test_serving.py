@@ -15,6 +15,8 @@ import pytest
 from gymnasium.error import ResetNeeded
 
 from aipo_env import (
+    AgentReply,
+    AgentRequest,
     CannedAgent,
     ConfigError,
     DataError,
@@ -42,6 +44,7 @@ from aipo_env.serving.server import _counted, public_name
 from aipo_env.tools.mcp_tools import need_mcp
 
 ASK = "<knowledge>mele</knowledge>"
+REPLY = '<reply from="knowledge">mele=#78#25;</reply>'
 PROMPT = [
     {"text": "Solve. You may consult.", "author": "prompt", "is_content": False},
     {"text": "Apply mele to 0808.", "author": "prompt", "is_content": False},
@@ -628,16 +631,16 @@ def test_clients_without_a_session_have_room_for_as_many_as_there_may_be():
 
 def test_an_episode_that_waits_too_long_is_dropped_where_its_client_goes_on():
     async def play() -> None:
-        clients = Clients(max_consults=7, idle_s=0.02, max_clients=9)
+        clients = Clients(max_consults=7, idle_s=60.0, max_clients=9)
         nobody = await clients.of(NO_SESSION)
         old, new = resting(2)
         await clients.put_back(nobody, "old", old)
-        await asyncio.sleep(0.03)
-        assert await clients.of(NO_SESSION) is nobody
+        nobody.resting["old"] = -(10.0**9), old
         await clients.put_back(nobody, "new", new)
-        await asyncio.sleep(0.03)
         assert await clients.of(NO_SESSION) is nobody
         assert (old.is_left, new.is_left) == (True, False)
+        assert clients.take("old") is None
+        assert clients.take("new") == (nobody, new)
 
     asyncio.run(play())
 
@@ -669,13 +672,107 @@ def test_clients_that_come_side_by_side_forget_a_silent_one_once():
     asyncio.run(play())
 
 
-def test_turns_of_a_client_spend_its_allowance():
-    async def play() -> None:
+DENIED = '<reply from="knowledge">no consultations left</reply>'
+
+
+def test_beyond_a_clients_budget_calls_are_denied_and_its_episodes_come_to_an_end():
+    async def play() -> list[Any]:
         allowance, env = Allowance(1), toy()
         await start_told(env, 0, {"index": 0})
-        await allowance.charged_turn(env, ASK)
+        asked = [await allowance.charged_turn(env, ASK) for _ in range(2)]
+        ended = await allowance.charged_turn(env, "\\boxed{7623}")
+        assert allowance == Allowance(0, 0, allowance.is_freed)
+        return [each["observation"] for each in asked] + [ended["reward"]]
+
+    assert asyncio.run(play()) == [REPLY, DENIED, 1.0]
+
+
+def test_a_turn_of_more_calls_than_are_left_has_as_many_as_are_left():
+    async def play() -> None:
+        allowance, env = Allowance(2), toy()
+        await start_told(env, 0, {"index": 0})
+        told = await allowance.charged_turn(env, 3 * ASK)
+        assert told["observation"] == REPLY + REPLY + DENIED
+        assert allowance.num_left == 0
+
+    asyncio.run(play())
+
+
+def test_whose_budget_is_spent_may_play_without_agents():
+    spent, env = Allowance(0), toy()
+    for aided in (None, True):
         with pytest.raises(ConfigError, match="budget of consultations is spent"):
-            await allowance.charged_turn(copy.copy(env), ASK)
+            spent.check(env, aided)
+    spent.check(env, False)
+    spent.check(toy(aided=False), None)
+    Allowance(1).check(env, None)
+
+
+class Gate:
+    """An agent that answers when it may, and counts who waits."""
+
+    agent_id = "gate"
+
+    def __init__(self) -> None:
+        self.num_waiting = 0
+        self.may_answer = asyncio.Event()
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        self.num_waiting += 1
+        await self.may_answer.wait()
+        self.num_waiting -= 1
+        return AgentReply(text="mele=#78#25;")
+
+    async def wait_for(self, count: int) -> None:
+        """Wait until so many wait, and a little for those that should not."""
+        async with asyncio.timeout(20):
+            while self.num_waiting < count:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("num_left", "num_at_once", "num_answered"),
+    # An episode may consult three times.
+    [(30, 4, 4), (12, 4, 4), (11, 3, 4), (3, 1, 3), (1, 1, 1), (0, 0, 0)],
+)
+def test_turns_of_a_client_go_side_by_side_within_its_budget(
+    num_left: int, num_at_once: int, num_answered: int
+):
+    async def play() -> None:
+        gate, allowance = Gate(), Allowance(num_left)
+        env = toy(agents=gate, rules={"consult_budget": 3})
+        envs = [copy.copy(env) for _ in range(4)]
+        for one in envs:
+            await start_told(one, 0, {"index": 0})
+        turns = [asyncio.create_task(allowance.charged_turn(one, ASK)) for one in envs]
+        await gate.wait_for(num_at_once)
+        assert gate.num_waiting == num_at_once
+        gate.may_answer.set()
+        for turn in turns:
+            await turn
+        assert sum(one.num_consults for one in envs) == num_answered
+        assert allowance.num_left == num_left - num_answered
+        assert allowance.num_reserved == 0
+
+    asyncio.run(play())
+
+
+def test_a_turn_that_is_cancelled_gives_back_what_it_did_not_spend():
+    async def play() -> None:
+        gate, allowance = Gate(), Allowance(2)
+        env = toy(agents=gate, rules={"consult_budget": 3})
+        first, second = copy.copy(env), copy.copy(env)
+        for one in (first, second):
+            await start_told(one, 0, {"index": 0})
+        given_up = asyncio.create_task(allowance.charged_turn(first, ASK))
+        await gate.wait_for(1)
+        waits = asyncio.create_task(allowance.charged_turn(second, ASK))
+        await gate.wait_for(1)
+        given_up.cancel()
+        gate.may_answer.set()
+        await waits
+        assert (allowance.num_left, allowance.num_reserved) == (0, 0)
 
     asyncio.run(play())
 
