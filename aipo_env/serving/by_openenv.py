@@ -10,7 +10,6 @@ from aipo_env.errors import ConfigError, shown
 from aipo_env.event_loop import run_sync
 from aipo_env.records import Split
 from aipo_env.serving.episodes import (
-    MAX_TASKS_TOLD,
     Allowance,
     Offer,
     ServerFault,
@@ -19,6 +18,7 @@ from aipo_env.serving.episodes import (
     num_tasks_told,
     start_told,
     task_told,
+    tasks_told,
 )
 from aipo_env.tools.mcp_tools import MCP_EXTRAS
 
@@ -138,20 +138,13 @@ def openenv_app(offer: Offer, *, version: str = "", max_sessions: int = 64) -> A
             return task_told(self._env, check_split(self._env, split), index)
 
         def list_tasks(self, split: str) -> list[dict[str, Any]]:
-            # The protocol allows a beginning, where the number is told.
-            return self.get_task_range(split, 0, MAX_TASKS_TOLD)
+            # Whoever lists tasks takes what comes for all there are.
+            return self.get_task_range(split)
 
         def get_task_range(
             self, split: str, start: int | None = None, stop: int | None = None
         ) -> list[dict[str, Any]]:
-            chosen = check_split(self._env, split)
-            numbers = range(num_tasks_told(self._env, chosen))[start:stop]
-            if len(numbers) > MAX_TASKS_TOLD:
-                raise ConfigError(
-                    f"task_range: {len(numbers):,} tasks; at most {MAX_TASKS_TOLD} are"
-                    " told at once."
-                )
-            return [task_told(self._env, chosen, index) for index in numbers]
+            return tasks_told(self._env, check_split(self._env, split), start, stop)
 
     # One more than the guard lets in: at its limit it is for the guard to say so.
     app = create_fastapi_app(

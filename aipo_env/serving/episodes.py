@@ -241,6 +241,23 @@ def task_told(env: TurnEnv, split: Split, index: int) -> dict[str, Any]:
     return {"index": index, "id": task.id, "prompt": task.prompt}
 
 
+def tasks_told(
+    env: TurnEnv, split: Split, start: int | None = None, stop: int | None = None
+) -> list[dict[str, Any]]:
+    """Return what `task_told` does of the tasks from one number to before another.
+
+    Raises:
+        ConfigError: They are too many. ServerFault: as in `task_told`.
+    """
+    numbers = range(num_tasks_told(env, split))[start:stop]
+    if len(numbers) > MAX_TASKS_TOLD:
+        raise ConfigError(
+            f"task_range: {len(numbers):,} tasks; at most {MAX_TASKS_TOLD} are told at"
+            " once, from start to before stop."
+        )
+    return [task_told(env, split, index) for index in numbers]
+
+
 def _by_author(env: TurnEnv) -> dict[str, Any]:
     """Return what the last call has brought, by message and by author."""
     messages = env.new_messages

@@ -38,6 +38,7 @@ from aipo_env.serving.episodes import (
     num_tasks_told,
     start_told,
     task_told,
+    tasks_told,
     turn_told,
 )
 from aipo_env.serving.server import _counted, public_name
@@ -441,6 +442,21 @@ def test_tasks_are_told_by_number():
             task_told(table, "test", index)
     with pytest.raises(ConfigError, match="split='dev'"):
         check_split(table, "dev")
+
+
+def test_more_tasks_than_are_told_at_once_are_refused_and_none_left_out():
+    task = Task(id="t", prompt="What is it?", answer="1")
+    rows = {"train": [task] * 100, "test": [task] * 101}
+    env = TurnEnv(source=TaskTable("many", rows), observation="delta")
+    assert [told["index"] for told in tasks_told(env, "train")] == list(range(100))
+    assert [told["index"] for told in tasks_told(env, "test", 98, 500)] == [98, 99, 100]
+    assert tasks_told(env, "test", 7, 7) == []
+    with pytest.raises(ConfigError) as refused:
+        tasks_told(env, "test")
+    assert str(refused.value) == (
+        "task_range: 101 tasks; at most 100 are told at once, from start to before"
+        " stop."
+    )
 
 
 def test_tokens_are_counted_by_the_tokenizer_that_is_named():

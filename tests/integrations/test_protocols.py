@@ -229,11 +229,16 @@ def test_tasks_of_an_openenv_server(openenv: Path):
     third = {"index": 3, "id": "toy-0-test-3", "prompt": "Apply bare to 0990."}
     fourth = {"index": 4, "id": "toy-0-test-4", "prompt": "Apply rino to 4191."}
     assert answers[:2] == [[200, {"task": third}], [200, {"tasks": [third, fourth]}]]
-    assert [status for status, _ in answers[2:]] == [400, 400, 400, 400, 404]
-    refused = [answer["detail"] for _, answer in answers[2:6]]
+    assert [status for status, _ in answers[2:]] == [400, 400, 400, 400, 400, 404]
+    refused = [answer["detail"] for _, answer in answers[2:7]]
+    too_many = (
+        "task_range: 2,147,483,648 tasks; at most 100 are told at once, from start to"
+        " before stop."
+    )
     assert refused == [
         "Invalid task index",
         "split='dev'. Valid: test, train.",
-        "task_range: 2,147,483,648 tasks; at most 100 are told at once.",
+        too_many,
+        too_many,
         "reset: option='sed'. Valid: aided, index, split.",
     ]

@@ -97,6 +97,7 @@ def ask_for_tasks() -> list:
         ask(f"{name}/task", split="test", index=-1),
         ask(f"{name}/task", split="dev", index=0),
         ask(f"{name}/task_range", split="test"),
+        ask(f"{name}/tasks", split="test"),
         ask("reset", sed=3),
         ask("mcp", jsonrpc="2.0", id=1, method="openenv/session/create"),
     ]
