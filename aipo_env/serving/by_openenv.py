@@ -15,6 +15,7 @@ from aipo_env.serving.episodes import (
     ServerFault,
     check_length,
     check_split,
+    leave_in_time,
     num_tasks_told,
     start_told,
     task_told,
@@ -114,7 +115,7 @@ def openenv_app(offer: Offer, *, version: str = "", max_sessions: int = 64) -> A
             return Seen(text=told.pop("observation"), done=is_over, **told)
 
         def close(self) -> None:
-            run_sync(self._env.leave())
+            leave_in_time(self._env)
 
         @property
         def state(self) -> State:

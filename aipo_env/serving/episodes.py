@@ -15,6 +15,7 @@ from typing import Any, get_args
 from gymnasium.error import Error as GymnasiumError
 
 from aipo_env.errors import AipoError, ConfigError, check_choice, error_text
+from aipo_env.event_loop import run_sync
 from aipo_env.gym.episode_env import MAX_TASKS
 from aipo_env.gym.turn_env import TurnEnv
 from aipo_env.records import Split
@@ -206,6 +207,19 @@ async def leave_all(envs: Iterable[TurnEnv]) -> None:
     """Leave the episodes of environments, side by side, even if this is cancelled."""
     for task in [leave_behind(env) for env in envs]:
         await asyncio.shield(task)
+
+
+def leave_in_time(env: TurnEnv) -> None:
+    """Leave an environment's episode, and wait for that where nobody else has to.
+
+    In an event loop, which serves others, it only begins.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        run_sync(env.leave())
+        return
+    leave_behind(env)
 
 
 def check_length(text: str) -> None:

@@ -35,6 +35,7 @@ from aipo_env.serving.episodes import (
     check_length,
     check_split,
     leave_all,
+    leave_in_time,
     num_tasks_told,
     start_told,
     task_told,
@@ -409,6 +410,20 @@ def test_an_episode_is_left_though_whoever_leaves_it_is_cancelled():
         assert [env.is_left for env in held] == [True, True]
 
     asyncio.run(play())
+
+
+def test_leaving_holds_up_no_event_loop_and_is_waited_for_elsewhere():
+    async def play() -> None:
+        held: Any = Holding()
+        leave_in_time(held)
+        assert not held.is_left
+        await asyncio.sleep(0.05)
+        assert held.is_left
+
+    asyncio.run(play())
+    elsewhere: Any = Holding()
+    leave_in_time(elsewhere)
+    assert elsewhere.is_left
 
 
 def test_a_turn_without_an_episode_is_refused():
