@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aipo_env import Episode, TurnEnv, build_scenario, play
+from aipo_env import Episode, TurnEnv, Verdict, build_scenario, play
 from aipo_env.serving.episodes import start_told, turn_told
 from aipo_learner import HFSampler, Row, episode_row, load_policy, policy_folder
 
@@ -79,6 +79,49 @@ def test_rows_of_served_episodes_are_those_of_episodes_played_here(
         for name in ("sampler_logprobs", "agent_logprobs"):
             served, own = getattr(row, name), getattr(here, name)
             assert np.array_equal(served, own, equal_nan=True), name
+
+
+class ByTurns:
+    """A verifier that rewards each consultation, beside the answer."""
+
+    async def verify(self, task: Any, text: str) -> Verdict:
+        return Verdict(correct=True, reward=1.0, status="correct")
+
+    async def turn_reward(self, task: Any, text: str, view: Any) -> dict[str, float]:
+        return {"shape": 0.5}
+
+
+class Replayed:
+    """A voice that says given turns."""
+
+    def __init__(self, *turns: str) -> None:
+        self.turns = iter(turns)
+
+    def open(self, messages: Any) -> list[Any]:
+        return []
+
+    def append(self, message: Any) -> list[Any]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+    async def complete(self, stop: Any, max_tokens: int) -> SimpleNamespace:
+        return SimpleNamespace(text=next(self.turns), token_ids=[1], logprobs=None)
+
+
+def test_an_episodes_reward_is_the_sum_of_what_its_turns_earn(page: dict[str, Any]):
+    ask, answer = "<knowledge>mele</knowledge>", "\\boxed{1}"
+
+    async def reward(*turns: str) -> float:
+        client = Client()
+        client.env = TurnEnv(environment=WORLD, observation="delta", verifier=ByTurns())
+        _, earned = await page["rollout"](client, Replayed(*turns), index=2, seed=0)
+        return earned
+
+    assert asyncio.run(reward(answer)) == 1.0
+    assert asyncio.run(reward(ask, answer)) == 1.5
+    assert asyncio.run(reward(ask, ask, answer)) == 2.0
 
 
 def test_a_group_in_which_the_server_failed_is_left_out(
