@@ -228,7 +228,7 @@ def test_steps_of_its_trainer_train_on_the_rows_of_aipo_train(verl: Path):
 def test_what_verl_would_do_otherwise_is_refused_by_name(settings_told: dict[str, Any]):
     told = settings_told
     refusals = dict(told["refusals"])
-    for name in ("none", "reference of both"):
+    for name in ("none", "reference of both", "authors without a weight"):
         assert refusals.pop(name) == "none"
     for refusal in refusals.values():
         assert refusal.startswith("ConfigError: ")
@@ -236,6 +236,11 @@ def test_what_verl_would_do_otherwise_is_refused_by_name(settings_told: dict[str
         "ConfigError: actor_rollout_ref.actor.clip_ratio_high=0.28 is not for the"
         " trainer 'aipo': trainer.v1.aipo.objective.clip_low and .clip_high are the"
         " clip. Set it to 0.2."
+    )
+    assert refusals["observations"] == (
+        "ConfigError: trainer.v1.aipo.objective.observation_weight=0.05 is not for the"
+        " trainer 'aipo': its rows do not say which tokens are observed. Set it to 0,"
+        " or train with `aipo train` or TRL."
     )
     assert refusals["engine"].endswith("Set it to fsdp or fsdp2.")
     assert refusals["reward function"].endswith("Set it to null.")

@@ -120,7 +120,7 @@ that is not there at all is none that verl would follow.
 
 
 def check_verl_config(config: DictConfig) -> None:
-    """Raise ConfigError for settings of verl's that would not do what they say."""
+    """Raise ConfigError for settings, verl's or ours, that would not do what they say."""
     for name, (valid, reason) in _REQUIRED.items():
         value = OmegaConf.select(config, name, default=valid[0])
         if value not in valid:
@@ -129,7 +129,14 @@ def check_verl_config(config: DictConfig) -> None:
                 f"{name}={value!r} is not for the trainer {MODE!r}: {reason}. Set it to"
                 f" {choice}."
             )
-    _check_reference(config, run_settings(config).objective)
+    objective = run_settings(config).objective
+    if objective.observation_weight:
+        raise ConfigError(
+            f"{SECTION}.objective.observation_weight={objective.observation_weight} is"
+            f" not for the trainer {MODE!r}: its rows do not say which tokens are"
+            " observed. Set it to 0, or train with `aipo train` or TRL."
+        )
+    _check_reference(config, objective)
 
 
 def _shown(value: Any) -> str:

@@ -51,6 +51,13 @@ CASES: dict[str, list[str]] = {
     ],
     "setting": ["+trainer.v1.aipo.independance=mixed"],
     "objective": ["+trainer.v1.aipo.objective.flor=0.3"],
+    "observations": [
+        "+trainer.v1.aipo.objective.observation_weight=0.05",
+        "+trainer.v1.aipo.objective.observation_authors=[env]",
+    ],
+    "authors without a weight": [
+        "+trainer.v1.aipo.objective.observation_authors=[env]"
+    ],
     "value": ["+trainer.v1.aipo.independence=internalized"],
     "environment": ["+trainer.v1.aipo.environment.sauce=toy"],
 }
