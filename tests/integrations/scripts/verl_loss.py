@@ -5,8 +5,9 @@ relative to its length. Under torchrun each process has half of the rows.
 """
 
 import json
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import verl_engine
 
@@ -16,7 +17,6 @@ import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 from tensordict import TensorDict  # noqa: E402
 from verl.utils import tensordict_utils as tu  # noqa: E402
-from verl.workers.utils.padding import response_from_nested  # noqa: E402
 
 from aipo_env import build_scenario, run_sync  # noqa: E402
 from aipo_learner import (  # noqa: E402
@@ -37,12 +37,13 @@ from aipo_learner import (  # noqa: E402
 )
 from aipo_learner.integrations.verl import aipo_verl_loss  # noqa: E402
 from aipo_learner.integrations.verl.rows import row_fields  # noqa: E402
-from aipo_learner.learn.rows import Row  # noqa: E402
+from aipo_learner.learn.rows import Microbatch, Row  # noqa: E402
 from aipo_learner.rollout.sampled import play_groups  # noqa: E402
 
 SOURCE = "toy:kinds=knowledge"
 OBJECTIVES = {
     **{base: {"base": base} for base in ("grpo", "dapo", "dr_grpo", "gspo")},
+    "on_policy": {"agent_rule": "on_policy"},
     "with reference and entropy": {"kl_coef": 0.1, "entropy_coef": 0.01},
 }
 """By name: the settings of the objective."""
@@ -54,6 +55,45 @@ PAD_TOKEN_ID = 0
 """Of the tiny policy."""
 OFFSET = 0.05
 """So much lower are log-probabilities of the reference than the policy's."""
+CHANGE = 0.3
+"""Log-probabilities at the rollout's weights differ by up to so much from the policy's.
+"""
+SAMPLER_GAP = 0.1
+"""As above, the sampler's from those at the rollout's weights."""
+SHARE_OF_KNOWN = 0.5
+"""Of agents' tokens, those of which the agents' own log-probabilities are known."""
+
+
+class Known(NamedTuple):
+    """What is known of the tokens of a batch beside the policy's forward pass.
+
+    Tensors are `[batch, tokens]`, in nats.
+    """
+
+    old_logprobs: torch.Tensor
+    sampler_logprobs: torch.Tensor
+    agent_logprobs: torch.Tensor
+    ref_logprobs: torch.Tensor
+
+
+def drawn(logprobs: torch.Tensor, batch: Microbatch) -> Known:
+    """Return values of which no two are equal: a loss that ignores any is found out."""
+    rng = torch.Generator().manual_seed(0)
+
+    def noise(size: float) -> torch.Tensor:
+        return size * (2 * torch.rand(logprobs.shape, generator=rng) - 1)
+
+    old_logprobs = logprobs + noise(CHANGE)
+    sampler_logprobs = old_logprobs + noise(SAMPLER_GAP)
+    agent_logprobs = -2 * torch.rand(logprobs.shape, generator=rng)
+    known = torch.rand(logprobs.shape, generator=rng) < SHARE_OF_KNOWN
+    unknown = torch.full_like(logprobs, torch.nan)
+    return Known(
+        old_logprobs,
+        torch.where(batch.policy_mask, sampler_logprobs, unknown),
+        torch.where(batch.agent_mask & known, agent_logprobs, unknown),
+        logprobs - OFFSET,
+    )
 
 
 def sampled_rows(model: Any, tokenizer: Any) -> list[Row]:
@@ -76,16 +116,22 @@ def sampled_rows(model: Any, tokenizer: Any) -> list[Row]:
     return made.rows[:NUM_ROWS]
 
 
-def engine_rows(rows: list[Row], logprobs: torch.Tensor) -> TensorDict:
+def engine_rows(rows: list[Row], known: Known) -> TensorDict:
     """Return rows as verl's queue gives them to its workers."""
     of_rows = []
-    for row, of_row in zip(rows, logprobs, strict=True):
+    for row, old, sampler, agent, ref in zip(rows, *known, strict=True):
+        num_tokens = len(row.token_ids)
+        row = replace(
+            row,
+            sampler_logprobs=sampler[:num_tokens].numpy(),
+            agent_logprobs=agent[:num_tokens].numpy(),
+        )
         made = row_fields(row, PAD_TOKEN_ID)
-        num_prompt = len(made["prompts"])
         token_ids = torch.cat([made["prompts"], made["responses"]])
-        known = of_row[num_prompt : len(token_ids)].contiguous()
-        made["ref_log_prob"] = known - OFFSET
-        made["advantages"] = torch.full_like(known, row.advantage)
+        response = slice(len(made["prompts"]), len(token_ids))
+        made["old_log_probs"] = old[response].contiguous()
+        made["ref_log_prob"] = ref[response].contiguous()
+        made["advantages"] = torch.full_like(made["old_log_probs"], row.advantage)
         made["loss_mask"] = made["response_mask"]
         made["input_ids"] = token_ids
         made["position_ids"] = torch.arange(len(token_ids))
@@ -153,17 +199,17 @@ def main() -> None:
     for name, settings in OBJECTIVES.items():
         objective = ObjectiveConfig(**settings, max_policy_tokens=64)
         logprobs, entropy = microbatch_logprobs(forward, batch)
-        old = logprobs.detach()
-        loss, _ = aipo_loss(
+        known = drawn(logprobs.detach(), batch)
+        loss, metrics = aipo_loss(
             logprobs,
-            old,
+            known.old_logprobs,
             batch.advantages,
             batch.policy_mask,
             batch.agent_mask,
             objective,
-            agent_logprobs=batch.agent_logprobs,
-            sampler_logprobs=batch.sampler_logprobs,
-            ref_logprobs=old - OFFSET,
+            agent_logprobs=known.agent_logprobs,
+            sampler_logprobs=known.sampler_logprobs,
+            ref_logprobs=known.ref_logprobs,
             entropy=entropy,
             is_rewritten=batch.is_rewritten,
         )
@@ -173,7 +219,8 @@ def main() -> None:
             weight_name: weight.grad.clone()
             for weight_name, weight in model.named_parameters()
         }
-        data = engine_rows(rows[rank::num_ranks], old[rank::num_ranks])
+        of_rank = slice(rank, None, num_ranks)
+        data = engine_rows(rows[of_rank], Known(*(value[of_rank] for value in known)))
         tu.assign_non_tensor(
             data,
             mini_batch_size=NUM_ROWS,
@@ -185,16 +232,16 @@ def main() -> None:
                 batch.agent_mask, batch.advantages, objective
             ),
         )
-        of_objective = {}
+        of_objective: dict[str, Any] = {
+            "clipped": [int(metrics["clip_count"])],
+            "known_agent_tokens": int((~known.agent_logprobs.isnan()).sum()),
+        }
         for way, worker in workers.items():
-            asked = tu.assign_non_tensor(data.clone(), compute_loss=False)
-            before = tu.get(worker.infer_batch(asked), "log_probs")
-            # The learner's own at the rollout's weights, as verl's trainer has them.
-            data["old_log_probs"] = response_from_nested(before, data["response_mask"])
             worker.set_loss_fn(partial(aipo_verl_loss, config=objective))
             output = tu.get(worker.train_mini_batch(data.clone()), "metrics")
             num_passes = len(output["aipo/policy_loss"])
             sums = [sum(output[f"aipo/{part}_loss"]) for part in ("policy", "agent")]
+            of_objective["clipped"].append(int(sum(output["aipo/clip_count"])))
             of_objective[way] = {
                 "gradient": difference(kept[way].last, expected),
                 "loss": abs(sum(sums) - float(loss)),
