@@ -294,6 +294,10 @@ def test_the_dataset_names_the_tasks_of_an_environment(settings_told: dict[str, 
         "extra_info": {"split": "train", "index": 1, "task_id": "toy-0-train-1"},
         "data_source": "toy:kinds=knowledge",
     }
+    assert told["held_out"] == {
+        "written": ["t0", "t2", "t4", "t5"],
+        "played": ["t0", "t2", "t4", "t5"],
+    }
     assert told["endless"] == (
         "ConfigError: num_train: the tasks of the split 'train' have no end. Say how"
         " many."

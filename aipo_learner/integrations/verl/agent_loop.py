@@ -156,7 +156,8 @@ class AipoAgentLoop(AgentLoopBase):
                 f"the dataset's row {index} of split {split!r} is task"
                 f" {task_row['task_id']!r}, and that of the environment"
                 f" {settings.environment.name!r} is {task.id!r}. Write the tasks of"
-                " this environment, with this seed: write_tasks."
+                f" this environment, with seed={settings.seed} and held_out="
+                f"{list(settings.held_out)}: write_tasks."
             )
         seed = settings.seed
         if not is_trained:

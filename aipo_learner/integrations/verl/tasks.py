@@ -1,5 +1,7 @@
 """An environment's tasks as the dataset that verl reads."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from datasets import Dataset
@@ -11,6 +13,7 @@ from aipo_env import (
     Scenario,
     Split,
     build_scenario,
+    without_contaminated,
 )
 from aipo_learner.integrations.verl.arguments import MODE
 
@@ -24,13 +27,14 @@ def write_tasks(
     num_train: int | None = None,
     num_test: int | None = None,
     seed: int = 0,
+    held_out: Sequence[str] = (),
 ) -> tuple[Path, Path]:
     """Write `train.parquet` and `test.parquet`: a row for each task of an environment.
 
     A row has what verl asks for: the prompt of deployment, by whose length verl may
     leave tasks out, and the agent loop's name. What is played says its `extra_info`:
-    `split`, `index` and `task_id`, of the environment and the seed that the run must
-    name again.
+    `split`, `index` and `task_id`, of the environment, the seed and the held-out tasks
+    that the run must name again.
 
     Args:
         environment: What is played.
@@ -38,15 +42,20 @@ def write_tasks(
         num_train: How many tasks; None: all of a source that has an end.
         num_test: As `num_train`, of those that are validated.
         seed: Of the run, of which tasks that are made depend, as those of toys.
+        held_out: Of the run: training tasks that stand among these are left out, and
+            those behind them are counted without them.
 
     Returns:
         The paths of both files.
 
     Raises:
         ConfigError: A number is missing, or larger than there are tasks.
+        ConfigError, DataError: As `without_contaminated`.
     """
     played = Environment.of(environment)
     scenario = build_scenario(played, seed=seed)
+    source = without_contaminated(scenario.source, held_out)
+    scenario = replace(scenario, source=source)
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     numbers: dict[Split, int | None] = {"train": num_train, "test": num_test}

@@ -75,6 +75,51 @@ def refusal(call: Any, *arguments: Any, **named: Any) -> str:
     return "none"
 
 
+def question(number: int) -> str:
+    """Return a question of twenty words, none of which is one of another question."""
+    return " ".join(f"word{number}x{place}" for place in range(20))
+
+
+def file_of(path: Path, numbers: dict[str, range]) -> str:
+    """Write tasks with the questions of some numbers, by splits; return the source."""
+    rows = [
+        {
+            "id": f"t{number}",
+            "question": question(number),
+            "answer": str(number),
+            "split": split,
+        }
+        for split, of_split in numbers.items()
+        for number in of_split
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return f"file:{path}"
+
+
+def held_out_tasks(folder: Path) -> dict[str, Any]:
+    """Return the training tasks of a dataset, and those of its run, by their indices.
+
+    The second and the fourth of six stand among held-out tasks.
+    """
+    source = file_of(folder / "tasks.jsonl", {"train": range(6), "test": range(6, 8)})
+    held_out = file_of(
+        folder / "held.jsonl", {"train": range(8, 9), "test": range(1, 4, 2)}
+    )
+    train, _ = write_tasks(source, folder / "held", held_out=[held_out])
+    rows = load_dataset("parquet", data_files=str(train), split="train")
+    config = config_of(
+        f"+trainer.v1.aipo.environment='{source}'",
+        f"+trainer.v1.aipo.held_out=['{held_out}']",
+    )
+    _, scenario = training_run(config)
+    return {
+        "written": [row["extra_info"]["task_id"] for row in rows],
+        "played": [
+            scenario.source.task("train", row["extra_info"]["index"]).id for row in rows
+        ],
+    }
+
+
 def main() -> None:
     folder = Path(tempfile.mkdtemp())
     refusals = {
@@ -119,6 +164,7 @@ def main() -> None:
         "sizes": refusal(AipoVerlTrainer, config_of(f"{ACTOR}.ppo_mini_batch_size=4")),
         "files": [path.name for path in paths],
         "row": rows[1],
+        "held_out": held_out_tasks(folder),
         "endless": refusal(write_tasks, "toy", folder, num_test=1),
         "none_at_all": refusal(write_tasks, "toy", folder, num_train=0, num_test=1),
     }
