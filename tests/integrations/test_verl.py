@@ -186,8 +186,9 @@ def test_a_rollout_that_failed_is_not_scored_by_verl(loop_told: dict[str, Any]):
         "ConfigError: rollout 4 of a task whose group has 4: leave the dataset's column"
     )
     assert "Set trainer.v1.trainer_mode=aipo." in told["other_trainer"]
-    # Validated alone; there what failed is raised, which verl counts as missing.
+    # Validated alone; there what failed is raised, and verl leaves the sample out.
     assert told["validated"] == 0
+    assert told["validation_mean"] == {"correct": 1.0, "reward": 1.0}
     assert told["validation_dead"] == "OSError: no memory"
     assert told["validation_without_verdict"].startswith(
         "DataError: task 'toy-0-test-0' has no reward: verifier_error."
@@ -218,7 +219,11 @@ def test_steps_of_its_trainer_train_on_the_rows_of_aipo_train(verl: Path):
         assert abs(step["loss"]) < 1e-6
     assert told["has_learned"]
     assert told["left_in_queue"] == 0
-    assert told["validated"] == ["val-core/toy:kinds=knowledge/acc/mean@1"]
+    # "acc" would count samples that failed as wrong ones.
+    assert told["validated"] == [
+        "val-aux/toy:kinds=knowledge/correct/mean@1",
+        "val-core/toy:kinds=knowledge/reward/mean@1",
+    ]
     assert told["logged"] == [None, 0.0, 0.0]
     # The normalizers of a batch are divided among its optimiser steps.
     whole, in_halves = told["losses"]

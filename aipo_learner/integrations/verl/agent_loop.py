@@ -45,6 +45,8 @@ from aipo_learner.samplers.vllm.engine import PLAIN_SAMPLING
 _log = logging.getLogger("aipo_learner")
 EPISODE = "aipo_episode"
 """Among verl's extra fields: the episode, pickled."""
+CORRECT = "correct"
+"""Of validation: verl's name for it, "acc", would count missing samples as wrong."""
 FAILURE = "aipo_failure"
 """Among verl's extra fields: what was raised, where no episode came of it."""
 
@@ -76,7 +78,7 @@ class AipoAgentLoop(AgentLoopBase):
     A rollout whose verifier or engine failed has no reward. verl would then score it by
     itself: it is given 0 here, and `AipoVerlTrainer` leaves its group out. What is
     raised goes to the trainer, and ends the run there. In validation, verl has no place
-    for either: it is raised, and verl counts the sample as missing, and logs why.
+    for either: it is raised, verl logs why, and the sample is in none of its means.
 
     Args:
         arguments: As verl gives them.
@@ -272,7 +274,7 @@ def _played(
             EPISODE: pickle.dumps(episode),
             "min_global_steps": min(versions),
             "max_global_steps": max(versions),
-            "reward_extra_info": {"acc": float(episode.correct)},
+            "reward_extra_info": {CORRECT: float(episode.correct)},
         },
         authored=authored,
     )
@@ -293,7 +295,7 @@ def _failed(failure: str, token_id: int, step: int) -> AuthoredOutput:
             FAILURE: failure,
             "min_global_steps": step,
             "max_global_steps": step,
-            "reward_extra_info": {"acc": 0.0},
+            "reward_extra_info": {CORRECT: 0.0},
         },
         authored={
             "agent_mask": nothing,

@@ -16,9 +16,10 @@ from verl.experimental.agent_loop.agent_loop import (  # noqa: E402
     DictConfigWrap,
     _agent_loop_registry,
 )
+from verl.trainer.ppo.metric_utils import process_validation_metrics  # noqa: E402
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict  # noqa: E402
 
-from aipo_env import Author, Episode  # noqa: E402
+from aipo_env import Author, Episode, build_scenario  # noqa: E402
 from aipo_learner import policy_folder  # noqa: E402
 from aipo_learner.integrations.verl import AipoAgentLoop  # noqa: E402
 from aipo_learner.integrations.verl.agent_loop import EPISODE, FAILURE  # noqa: E402
@@ -133,6 +134,25 @@ def empty_row() -> dict[str, Any]:
     return {name: made.tolist() for name, made in row_fields(row, 9).items()}
 
 
+def test_answer() -> str:
+    """Return the turn that answers the first task of the test split."""
+    scenario = build_scenario("toy:kinds=knowledge")
+    return f"\\boxed{{{scenario.source.task('test', 0).answer}}}{END}"
+
+
+def validation_mean(kept: dict[str, Any]) -> dict[str, float]:
+    """Return verl's means of three samples, of which the last is missing."""
+    reward = kept["rm_scores"].sum().item()
+    told = {"reward": reward, **kept["extra_fields"]["reward_extra_info"]}
+    made = process_validation_metrics(
+        ["toy"] * 2,
+        ["a", "b"],
+        {name: [value] * 2 for name, value in told.items()},
+        expected_acc_counts={("toy", uid): 1 for uid in "abc"},
+    )
+    return {name: of_name["mean@1"] for name, of_name in sorted(made["toy"].items())}
+
+
 async def main() -> None:
     aided = await played([CONSULT, ANSWER], 0)
     alone = await played([ANSWER], 2)
@@ -174,6 +194,7 @@ async def main() -> None:
         " rules: {max_context_tokens: 10}}",
     )
     agent_places = aided["agent_mask"].bool()
+    validated = await played([test_answer()], 0, split="test", task_id="toy-0-test-0")
     told = {
         "registered": _agent_loop_registry["aipo"]["_target_"],
         "policy": written(aided, "response_mask"),
@@ -243,11 +264,8 @@ async def main() -> None:
         "fields_of_a_failure": sorted(set(aided) ^ set(dead)),
         "short": short["extra_fields"][FAILURE],
         "unknown": [str(x) for x in set(unknown["rollout_log_probs"].tolist())],
-        "validated": (await played([ANSWER], 0, split="test", task_id="toy-0-test-0"))[
-            "agent_mask"
-        ]
-        .sum()
-        .item(),
+        "validated": validated["agent_mask"].sum().item(),
+        "validation_mean": validation_mean(validated),
         "validation_dead": await refusal(
             [OSError("no memory")], 0, split="test", task_id="toy-0-test-0"
         ),

@@ -332,13 +332,19 @@ def main() -> None:
         "left_in_queue": sum(len(keys) for keys in tq.kv_list().values()),
     }
     lines = [json.loads(line)["data"] for line in log.read_text().splitlines()]
-    told["validated"] = [
-        name for name in lines[0] if name.startswith("val-core") and "acc" in name
-    ]
+    told["validated"] = sorted(
+        name for name in lines[0] if name.startswith("val-") and "/mean@" in name
+    )
     told["logged"] = [line.get("aipo/success/unaided") for line in lines]
-    # One optimiser step, and two of half a batch each, which change nothing.
+    # One optimiser step, two of half a batch each, and two of the batch, which change
+    # nothing.
     told["losses"] = []
-    for num_groups in (NUM_GROUPS, NUM_GROUPS // 2):
+    told["policy_tokens"] = []
+    for num_groups, num_epochs in (
+        (NUM_GROUPS, 1),
+        (NUM_GROUPS // 2, 1),
+        (NUM_GROUPS, 2),
+    ):
         still = trainer_of(
             servers,
             folder,
