@@ -172,7 +172,6 @@ async def main() -> None:
         " verifier: 'verl_engine:not_a_number'}"
     )
     without_verdict = await played([ANSWER], 2, no_verdict)
-    print(without_verdict["extra_fields"])
     dead = await played([CONSULT, OSError("no memory")], 0)
     short = await played(["unended"], 0)
     unknown = await played([ANSWER], 2, log_probs=False)
