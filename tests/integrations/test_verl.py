@@ -234,6 +234,7 @@ def test_steps_of_its_trainer_train_on_the_rows_of_aipo_train(verl: Path):
         "NoGradient: 2 steps in a row gave no gradient. The last of them: 6 x group all"
         " wrong"
     )
+    assert told["validated_twice"].startswith("ConfigError: data.val_files: row 0, ")
     assert told["dead"] == (
         "PolicyError: a rollout could not be played: OSError: no memory"
     )
@@ -308,6 +309,25 @@ def test_the_dataset_names_the_tasks_of_an_environment(settings_told: dict[str, 
         " many."
     )
     assert told["none_at_all"].startswith("ConfigError: num_train=0: a file has 1 task")
+
+
+@pytest.mark.integrations
+def test_files_of_the_wrong_split_are_refused(settings_told: dict[str, Any]):
+    told = settings_told["splits"]
+    assert told["as written"] == "none"
+    assert told["trained on twice"] == (
+        "ConfigError: data.val_files: row 0, task 'toy-0-train-0', is of the split"
+        " 'train', and rows there must be of 'test'. Set it to the test.parquet of"
+        " write_tasks."
+    )
+    assert told["validated twice"] == (
+        "ConfigError: data.train_files: row 0, task 'toy-0-test-0', is of the split"
+        " 'test', and rows there must be of 'train'. Set it to the train.parquet of"
+        " write_tasks."
+    )
+    assert told["unnamed"].startswith(
+        "DataError: the dataset has a row whose extra_info is {}: it names no task by"
+    )
 
 
 @pytest.mark.integrations

@@ -31,6 +31,7 @@ from aipo_env import (
 )
 from aipo_learner.integrations.verl.arguments import MODE, training_run
 from aipo_learner.integrations.verl.rows import row_fields
+from aipo_learner.integrations.verl.tasks import task_name
 from aipo_learner.learn.rows import episode_row
 from aipo_learner.rollout.independence import (
     WithholdingPool,
@@ -144,19 +145,13 @@ class AipoAgentLoop(AgentLoopBase):
             ConfigError: There are more rollouts of it than a group has.
         """
         settings, scenario = training_run(self.config)
-        task_row = row["extra_info"]
-        if not {"split", "index", "task_id"} <= task_row.keys():
-            raise DataError(
-                f"the dataset has a row whose extra_info is {task_row}: it names no"
-                " task by its split, index and task_id. write_tasks makes rows that do."
-            )
-        split, index = task_row["split"], int(task_row["index"])
+        split, index, task_id = task_name(row)
         number = int(row["session_id"])
         task = scenario.source.task(split, index)
-        if task.id != task_row["task_id"]:
+        if task.id != task_id:
             raise DataError(
                 f"the dataset's row {index} of split {split!r} is task"
-                f" {task_row['task_id']!r}, and that of the environment"
+                f" {task_id!r}, and that of the environment"
                 f" {settings.environment.name!r} is {task.id!r}. Write the tasks of"
                 f" this environment, with seed={settings.seed} and held_out="
                 f"{list(settings.held_out)}: write_tasks."

@@ -1,13 +1,15 @@
 """An environment's tasks as the dataset that verl reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from datasets import Dataset
 
 from aipo_env import (
     ConfigError,
+    DataError,
     Environment,
     EnvironmentSpec,
     Scenario,
@@ -18,6 +20,16 @@ from aipo_env import (
 from aipo_learner.integrations.verl.arguments import MODE
 
 _FILES: dict[Split, str] = {"train": "train.parquet", "test": "test.parquet"}
+_TASK_NAME = ("split", "index", "task_id")
+"""What the `extra_info` of a row says of its task."""
+
+
+class TaskRows(Protocol):
+    """A dataset as verl has it: rows by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Mapping[str, Any]: ...
 
 
 def write_tasks(
@@ -69,6 +81,53 @@ def write_tasks(
         paths.append(out / file)
     train, test = paths
     return train, test
+
+
+def task_name(row: Mapping[str, Any]) -> tuple[Split, int, str]:
+    """Return the split, the index and the id of the task that a row names.
+
+    Args:
+        row: As verl reads it from a file of `write_tasks`.
+
+    Raises:
+        DataError: It names none.
+    """
+    said = row.get("extra_info") or {}
+    if not set(_TASK_NAME) <= said.keys():
+        raise DataError(
+            f"the dataset has a row whose extra_info is {said}: it names no task by its"
+            " split, index and task_id. write_tasks makes rows that do."
+        )
+    split, index, task_id = (said[name] for name in _TASK_NAME)
+    return split, int(index), task_id
+
+
+def check_splits(train: TaskRows, validation: TaskRows) -> None:
+    """Check that nothing is trained on that is to be validated, or the other way round.
+
+    The agent loop knows by a row's split alone which of both it plays for.
+
+    Args:
+        train: verl's dataset of `data.train_files`.
+        validation: That of `data.val_files`.
+
+    Raises:
+        DataError: A row names no task.
+        ConfigError: A row is of the other split.
+    """
+    expected: tuple[tuple[str, TaskRows, Split], ...] = (
+        ("data.train_files", train, "train"),
+        ("data.val_files", validation, "test"),
+    )
+    for setting, rows, split in expected:
+        for number in range(len(rows)):
+            found, _, task_id = task_name(rows[number])
+            if found != split:
+                raise ConfigError(
+                    f"{setting}: row {number}, task {task_id!r}, is of the split"
+                    f" {found!r}, and rows there must be of {split!r}. Set it to the"
+                    f" {_FILES[split]} of write_tasks."
+                )
 
 
 def _num_tasks(scenario: Scenario, split: Split, wanted: int | None) -> int:

@@ -31,6 +31,7 @@ from aipo_learner.integrations.verl.arguments import (
 )
 from aipo_learner.integrations.verl.loss import aipo_verl_loss
 from aipo_learner.integrations.verl.rows import row_fields
+from aipo_learner.integrations.verl.tasks import check_splits
 from aipo_learner.learn.agent_free_rows import agent_free_rows
 from aipo_learner.learn.episode_metrics import episode_metrics
 from aipo_learner.learn.idle import what_to_do, why_idle
@@ -88,6 +89,7 @@ class AipoVerlTrainer(PPOTrainerSync):
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
+        check_splits(self.train_dataset, self.val_dataset)
         # Only now the configuration says how many steps there are.
         self._run, self._scenario = training_run(self.config)
         check_training_prompts(self._run, self._scenario, self.tokenizer)

@@ -22,6 +22,7 @@ from aipo_learner.integrations.verl.arguments import (  # noqa: E402
     run_settings,
     training_run,
 )
+from aipo_learner.integrations.verl.tasks import check_splits  # noqa: E402
 
 ACTOR = "actor_rollout_ref.actor"
 ROLLOUT = "actor_rollout_ref.rollout"
@@ -139,7 +140,9 @@ def main() -> None:
     settings = run_settings(read)
     config = config_of("+trainer.v1.aipo.environment='toy:kinds=knowledge'")
     paths = write_tasks("toy:kinds=knowledge", folder, num_train=3, num_test=2)
-    rows = load_dataset("parquet", data_files=str(paths[0]), split="train")
+    rows, validation = (
+        load_dataset("parquet", data_files=str(path), split="train") for path in paths
+    )
     told = {
         "refusals": refusals,
         # A setting that verl has renamed would be refused no more.
@@ -165,6 +168,12 @@ def main() -> None:
         "files": [path.name for path in paths],
         "row": rows[1],
         "held_out": held_out_tasks(folder),
+        "splits": {
+            "as written": refusal(check_splits, rows, validation),
+            "trained on twice": refusal(check_splits, rows, rows),
+            "validated twice": refusal(check_splits, validation, validation),
+            "unnamed": refusal(check_splits, [{"prompt": []}], validation),
+        },
         "endless": refusal(write_tasks, "toy", folder, num_test=1),
         "none_at_all": refusal(write_tasks, "toy", folder, num_train=0, num_test=1),
     }

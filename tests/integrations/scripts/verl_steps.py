@@ -278,9 +278,9 @@ def step(trainer: Watched, rollouts: Rollouts, number: int = 1) -> dict[str, Any
     return metrics
 
 
-def refusal(trainer: Watched, rollouts: Rollouts, number: int = 1) -> str:
+def refusal(call: Any, *arguments: Any) -> str:
     try:
-        step(trainer, rollouts, number)
+        call(*arguments)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "none"
@@ -362,9 +362,12 @@ def main() -> None:
     alone = Rollouts(idle.config, servers)
     metrics = step(idle, alone)
     told["idle"] = [metrics["aipo/rows"], "actor/grad_norm" in metrics]
-    told["stopped"] = refusal(idle, alone, 2)
+    told["stopped"] = refusal(step, idle, alone, 2)
+    told["validated_twice"] = refusal(
+        trainer_of, servers, folder, f"data.val_files={folder}/train.parquet"
+    )
     servers.error = OSError("no memory")
-    told["dead"] = refusal(trainer, rollouts, 3)
+    told["dead"] = refusal(step, trainer, rollouts, 3)
     tq.close()
     ray.shutdown()
     print(json.dumps(told))
