@@ -258,6 +258,8 @@ def test_what_verl_would_do_otherwise_is_refused_by_name(settings_told: dict[str
         " trainer 'aipo': its rows do not say which tokens are observed. Set it to 0,"
         " or train with `aipo train` or TRL."
     )
+    assert "agent_rule 'json:dumps'" in refusals["rule of one's own"]
+    assert "base 'json:dumps'" in refusals["base of one's own"]
     assert refusals["engine"].endswith("Set it to fsdp or fsdp2.")
     assert refusals["reward function"].endswith("Set it to null.")
     assert "Did you mean 'independence'?" in refusals["setting"]

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aipo_env import ConfigError, Environment, Scenario, suggest
 from aipo_learner.build import build_training_scenario, with_rules
+from aipo_learner.learn.checker import check_objective
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
 
@@ -120,7 +121,10 @@ that is not there at all is none that verl would follow.
 
 
 def check_verl_config(config: DictConfig) -> None:
-    """Raise ConfigError for settings, verl's or ours, that would not do what they say."""
+    """Raise ConfigError for settings, verl's or ours, that would not do what they say.
+
+    A rule or a base of one's own is checked as well.
+    """
     for name, (valid, reason) in _REQUIRED.items():
         value = OmegaConf.select(config, name, default=valid[0])
         if value not in valid:
@@ -136,6 +140,7 @@ def check_verl_config(config: DictConfig) -> None:
             f" not for the trainer {MODE!r}: its rows do not say which tokens are"
             " observed. Set it to 0, or train with `aipo train` or TRL."
         )
+    check_objective(objective)
     _check_reference(config, objective)
 
 

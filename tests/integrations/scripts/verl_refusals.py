@@ -59,6 +59,8 @@ CASES: dict[str, list[str]] = {
     "authors without a weight": [
         "+trainer.v1.aipo.objective.observation_authors=[env]"
     ],
+    "rule of one's own": ["+trainer.v1.aipo.objective.agent_rule='json:dumps'"],
+    "base of one's own": ["+trainer.v1.aipo.objective.base='json:dumps'"],
     "value": ["+trainer.v1.aipo.independence=internalized"],
     "environment": ["+trainer.v1.aipo.environment.sauce=toy"],
 }
