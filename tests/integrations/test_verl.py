@@ -244,7 +244,10 @@ def test_steps_of_its_trainer_train_on_the_rows_of_aipo_train(verl: Path):
 def test_what_verl_would_do_otherwise_is_refused_by_name(settings_told: dict[str, Any]):
     told = settings_told
     refusals = dict(told["refusals"])
-    for name in ("none", "reference of both", "authors without a weight"):
+    for name in (
+        *("none", "reference of both", "authors without a weight"),
+        *("gspo in float32", "gspo with a wide clip", "rloo in bfloat16"),
+    ):
         assert refusals.pop(name) == "none"
     for refusal in refusals.values():
         assert refusal.startswith("ConfigError: ")
@@ -260,6 +263,14 @@ def test_what_verl_would_do_otherwise_is_refused_by_name(settings_told: dict[str
     )
     assert "agent_rule 'json:dumps'" in refusals["rule of one's own"]
     assert "base 'json:dumps'" in refusals["base of one's own"]
+    assert refusals["gspo in bfloat16"] == (
+        "ConfigError: actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype="
+        "'bf16' with trainer.v1.aipo.objective.base='gspo', whose clip is 0.0003:"
+        " verl's log-probabilities come in larger steps than that. Set"
+        " +actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=fp32, and"
+        " +actor_rollout_ref.model.override_config.attn_implementation=sdpa, or another"
+        " base."
+    )
     assert refusals["engine"].endswith("Set it to fsdp or fsdp2.")
     assert refusals["reward function"].endswith("Set it to null.")
     assert "Did you mean 'independence'?" in refusals["setting"]

@@ -6,10 +6,13 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, cast
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from verl.utils.torch_dtypes import PrecisionType
 
 from aipo_env import ConfigError, Environment, Scenario, suggest
 from aipo_learner.build import build_training_scenario, with_rules
+from aipo_learner.learn.base_algorithms import find_base
 from aipo_learner.learn.checker import check_objective
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
@@ -142,6 +145,7 @@ def check_verl_config(config: DictConfig) -> None:
         )
     check_objective(objective)
     _check_reference(config, objective)
+    _check_precision(config, objective)
 
 
 def _shown(value: Any) -> str:
@@ -165,6 +169,23 @@ def _check_reference(config: DictConfig, objective: ObjectiveConfig) -> None:
             f"{objective.kl_coef}: verl loads a reference model by the first, and the"
             " loss is by the last. Set use_kl_loss=True and both coefficients to one"
             " number, or use_kl_loss=False and kl_coef=0."
+        )
+
+
+def _check_precision(config: DictConfig, objective: ObjectiveConfig) -> None:
+    """Raise ConfigError where the pass is coarser than the clip, as gspo's is."""
+    name = f"{_ACTOR}.fsdp_config.mixed_precision.param_dtype"
+    given = OmegaConf.select(config, name, default="bf16")
+    bounds = objective.clip_bounds(find_base(objective.base).clip)
+    # rloo has no clip: 0.
+    narrow = [bound for bound in bounds if 0 < bound < torch.finfo(torch.bfloat16).eps]
+    if narrow and PrecisionType.to_dtype(given) != torch.float32:
+        raise ConfigError(
+            f"{name}={given!r} with {SECTION}.objective.base={objective.base!r}, whose"
+            f" clip is {narrow[0]}: verl's log-probabilities come in larger steps than"
+            f" that. Set +{name}=fp32, and"
+            " +actor_rollout_ref.model.override_config.attn_implementation=sdpa, or"
+            " another base."
         )
 
 

@@ -26,6 +26,7 @@ from aipo_learner.integrations.verl.tasks import check_splits  # noqa: E402
 
 ACTOR = "actor_rollout_ref.actor"
 ROLLOUT = "actor_rollout_ref.rollout"
+PRECISION = f"{ACTOR}.fsdp_config.mixed_precision.param_dtype"
 SIZES = (f"{ROLLOUT}.n=4", "data.train_batch_size=6")
 CASES: dict[str, list[str]] = {
     "none": [],
@@ -61,6 +62,13 @@ CASES: dict[str, list[str]] = {
     ],
     "rule of one's own": ["+trainer.v1.aipo.objective.agent_rule='json:dumps'"],
     "base of one's own": ["+trainer.v1.aipo.objective.base='json:dumps'"],
+    "gspo in bfloat16": ["+trainer.v1.aipo.objective.base=gspo"],
+    "narrow clip in bfloat16": ["+trainer.v1.aipo.objective.clip_low=0.001"],
+    "gspo in float32": ["+trainer.v1.aipo.objective.base=gspo", f"+{PRECISION}=fp32"],
+    "gspo with a wide clip": [
+        "+trainer.v1.aipo.objective={base: gspo, clip_low: 0.2, clip_high: 0.2}"
+    ],
+    "rloo in bfloat16": ["+trainer.v1.aipo.objective.base=rloo"],
     "value": ["+trainer.v1.aipo.independence=internalized"],
     "environment": ["+trainer.v1.aipo.environment.sauce=toy"],
 }
