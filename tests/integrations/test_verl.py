@@ -226,10 +226,16 @@ def test_steps_of_its_trainer_train_on_the_rows_of_aipo_train(verl: Path):
     ]
     assert told["logged"] == [None, 0.0, 0.0]
     # The normalizers of a batch are divided among its optimiser steps.
-    whole, in_halves = told["losses"]
+    whole, in_halves, twice = told["losses"]
     assert whole == pytest.approx(in_halves, abs=1e-6)
+    assert whole == pytest.approx(twice, abs=1e-6)
+    # A second epoch over a batch has no other tokens.
+    assert len(set(told["policy_tokens"])) == 1
+    assert told["policy_tokens"][0] > 0
     # Nobody consults, all are wrong: the weights stay, and then training stops.
     assert told["idle"] == [0, False]
+    # Of one group verl has lost a rollout, and of another all.
+    assert told["lost"] == 2
     assert told["stopped"].startswith(
         "NoGradient: 2 steps in a row gave no gradient. The last of them: 6 x group all"
         " wrong"

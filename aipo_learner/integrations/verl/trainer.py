@@ -35,10 +35,10 @@ from aipo_learner.integrations.verl.tasks import check_splits
 from aipo_learner.learn.agent_free_rows import agent_free_rows
 from aipo_learner.learn.episode_metrics import episode_metrics
 from aipo_learner.learn.idle import what_to_do, why_idle
-from aipo_learner.learn.metrics import Metrics, merge_metrics, summarize
-from aipo_learner.learn.objective import agent_normalizer, policy_normalizer
+from aipo_learner.learn.metrics import TERMS, Metrics, merge_metrics, summarize
+from aipo_learner.learn.normalizers import Normalizers, batch_normalizers
 from aipo_learner.learn.rewards import step_reward
-from aipo_learner.learn.rows import Row, collate
+from aipo_learner.learn.rows import Row
 from aipo_learner.learn.training_rows import (
     TrainingRows,
     no_further_rows,
@@ -48,8 +48,10 @@ from aipo_learner.rollout.sampled import Groups
 
 _OUR_METRICS = "aipo/"
 """Before the names of metrics that are not verl's."""
-_PER_STEP = ("loss", "policy_loss", "agent_loss")
+_PER_STEP = ("loss", *TERMS)
 """Metrics that are each optimiser step's, and of which the mean is told."""
+_COUNT = "_tokens"
+"""Behind the names of metrics that every epoch over a batch counts again."""
 
 
 @register_trainer(MODE)
@@ -79,7 +81,7 @@ class AipoVerlTrainer(PPOTrainerSync):
         self._num_updates = _num_updates(config)
         self._num_idle = 0
         self._num_rows = 0
-        self._normalizers = {"policy_normalizer": 0.0, "agent_normalizer": 0.0}
+        self._normalizers = Normalizers(policy=0.0, agent=0.0, observation=0.0)
         super().__init__(config)
 
     def _build_replay_buffer(self) -> Any:
@@ -147,7 +149,7 @@ class AipoVerlTrainer(PPOTrainerSync):
         self._tell([list(group.values()) for group in groups], made, metrics)
         rows = [row for of_group in made for row in of_group.rows]
         self._num_rows = len(rows)
-        self._normalizers = self._of_rows(rows)
+        self._normalizers = batch_normalizers(rows, self._run.objective)
         tags: dict[str, dict[str, Any]] = {}
         for group, of_group in zip(groups, made, strict=True):
             if of_group.rows:
@@ -196,29 +198,19 @@ class AipoVerlTrainer(PPOTrainerSync):
         told["rows"] = sum(len(of_group.rows) for of_group in made)
         for name in ("groups/partial", "groups/constant"):
             told[name] = sum(of_group.counts[name] for of_group in made)
+        # Of these verl has lost every rollout.
+        num_lost = self._run.groups_per_step - len(groups)
+        told["groups/partial"] += num_lost
         metrics |= {f"{_OUR_METRICS}{name}": value for name, value in told.items()}
         self._num_idle = 0 if told["rows"] else self._num_idle + 1
         if 0 < self._run.stop_after_idle_steps <= self._num_idle:
-            lost = sum(len(group) < self._run.group_size for group in groups)
+            num_lost += sum(len(group) < self._run.group_size for group in groups)
             raise NoGradient(
                 f"{self._num_idle} steps in a row gave no gradient. The last of them:"
-                f" {why_idle(groups)}; {lost} of {len(groups)} groups lack a rollout"
-                f" that verl lost. {what_to_do(groups)} stop_after_idle_steps=0 goes on"
-                " all the same."
+                f" {why_idle(groups)}; {num_lost} of {self._run.groups_per_step} groups"
+                f" lack a rollout that verl lost. {what_to_do(groups)}"
+                " stop_after_idle_steps=0 goes on all the same."
             )
-
-    def _of_rows(self, rows: Sequence[Row]) -> dict[str, float]:
-        """Return what the loss's terms are divided by, of all rows of a step."""
-        if not rows:
-            return {"policy_normalizer": 0.0, "agent_normalizer": 0.0}
-        objective = self._run.objective
-        batch = collate(rows, self.tokenizer.pad_token_id or 0)
-        return {
-            "policy_normalizer": policy_normalizer(batch.policy_mask, objective),
-            "agent_normalizer": agent_normalizer(
-                batch.agent_mask, batch.advantages, objective
-            ),
-        }
 
     def _put_rows(
         self,
@@ -295,9 +287,8 @@ class AipoVerlTrainer(PPOTrainerSync):
             "seed": actor.data_loader_seed,
             "dataloader_kwargs": {"shuffle": actor.shuffle},
             "temperature": self._run.temperature,
-        }
-        batch.extra_info |= {
-            name: value / self._num_updates for name, value in self._normalizers.items()
+            "policy_normalizer": self._normalizers.policy / self._num_updates,
+            "agent_normalizer": self._normalizers.agent / self._num_updates,
         }
         output = self.actor_rollout_wg.update_actor(batch)
         told = output["metrics"]
@@ -316,10 +307,14 @@ class AipoVerlTrainer(PPOTrainerSync):
         for name, values in told.items():
             name = name.removeprefix(_OUR_METRICS)
             merged |= merge_metrics([{name: torch.tensor(value)} for value in values])
-        num_steps = self._num_updates * self.config.actor_rollout_ref.actor.ppo_epochs
+        num_epochs = self.config.actor_rollout_ref.actor.ppo_epochs
+        num_steps = self._num_updates * num_epochs
         summary = summarize(merged)
-        for name in _PER_STEP:
-            summary[name] /= num_steps
+        for name in summary:
+            if name in _PER_STEP:
+                summary[name] /= num_steps
+            elif name.endswith(_COUNT):
+                summary[name] /= num_epochs
         return {f"{_OUR_METRICS}{name}": value for name, value in summary.items()}
 
 

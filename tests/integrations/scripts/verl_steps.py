@@ -41,6 +41,8 @@ MICROBATCH = 5
 """Rows of a pass, of which no step has a multiple."""
 FAILED, LOST = "toy-0-train-1", "toy-0-train-2"
 """Tasks: of the one, a rollout has no verdict; of the other, verl loses a rollout."""
+LOST_GROUP = "toy-0-train-3"
+"""The task of which verl loses every rollout, where it is told to."""
 ROWS = ("responses", "response_mask", "agent_mask", "advantages", "is_rewritten")
 
 
@@ -93,14 +95,17 @@ class Workers:
 class Rollouts:
     """verl's own agent loop worker, in this process."""
 
-    def __init__(self, config: Any, servers: Servers) -> None:
+    def __init__(self, config: Any, servers: Servers, lost_group: str = "") -> None:
         kind = AgentLoopWorkerTQ.__ray_metadata__.modified_class
         self.worker = kind(config, servers)
+        self.lost_group = lost_group
 
     def generate_sequences(self, batch: Any) -> None:
         asyncio.run(self._generate(batch))
         for partition, keys in tq.kv_list().items():
-            lost = [key for key in keys if partition == "train" and _is_lost(key)]
+            if partition != "train":
+                continue
+            lost = [key for key in keys if self._is_lost(key)]
             if lost:
                 tq.kv_clear(keys=lost, partition_id=partition)
 
@@ -108,13 +113,15 @@ class Rollouts:
         await self.worker.generate_sequences(batch)
         await asyncio.gather(*self.worker.background_tasks)
 
-
-def _is_lost(key: str) -> bool:
-    if not key.endswith("_1_0"):
-        return False
-    data = tq.kv_batch_get(keys=[key], partition_id="train")
-    [info] = list(data["extra_info"])
-    return info["task_id"] == LOST
+    def _is_lost(self, key: str) -> bool:
+        if not key.endswith("_0"):
+            # It is a group's, and no rollout's.
+            return False
+        data = tq.kv_batch_get(keys=[key], partition_id="train")
+        [info] = list(data["extra_info"])
+        task_id = info["task_id"]
+        is_lost_alone = key.endswith("_1_0") and task_id == LOST
+        return is_lost_alone or task_id == self.lost_group
 
 
 class Weights:
@@ -349,19 +356,22 @@ def main() -> None:
             servers,
             folder,
             f"actor_rollout_ref.actor.ppo_mini_batch_size={num_groups}",
+            f"actor_rollout_ref.actor.ppo_epochs={num_epochs}",
             lr=0.0,
         )
         metrics = step(still, Rollouts(still.config, servers))
         told["losses"].append(metrics["aipo/loss"])
+        told["policy_tokens"].append(metrics["aipo/policy_tokens"])
     idle = trainer_of(
         servers,
         folder,
         "+trainer.v1.aipo.environment.agents=none",
         "+trainer.v1.aipo.stop_after_idle_steps=2",
     )
-    alone = Rollouts(idle.config, servers)
+    alone = Rollouts(idle.config, servers, lost_group=LOST_GROUP)
     metrics = step(idle, alone)
     told["idle"] = [metrics["aipo/rows"], "actor/grad_norm" in metrics]
+    told["lost"] = metrics["aipo/groups/partial"]
     told["stopped"] = refusal(step, idle, alone, 2)
     told["validated_twice"] = refusal(
         trainer_of, servers, folder, f"data.val_files={folder}/train.parquet"
