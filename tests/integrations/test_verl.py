@@ -277,6 +277,8 @@ def test_what_verl_would_do_otherwise_is_refused_by_name(settings_told: dict[str
         " +actor_rollout_ref.model.override_config.attn_implementation=sdpa, or another"
         " base."
     )
+    assert refusals["reward manager"].endswith("Set it to naive.")
+    assert refusals["turns"].endswith("Set it to null.")
     assert refusals["engine"].endswith("Set it to fsdp or fsdp2.")
     assert refusals["reward function"].endswith("Set it to null.")
     assert "Did you mean 'independence'?" in refusals["setting"]

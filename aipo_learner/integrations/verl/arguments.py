@@ -43,6 +43,8 @@ _SAMPLER_RATIO = (
 )
 _ADVANTAGES = f"advantages are by {SECTION}.baseline and .objective.base"
 _VERDICT = "rewards are the environment's"
+_TURNS = "who has a turn, and how many there are, say the environment's rules"
+_SEEDS = f"draws are by {SECTION}.seed"
 _WHOLE_VOCABULARY = "draws are from the whole vocabulary, as the loss takes them to be"
 _ACTOR = "actor_rollout_ref.actor"
 _ROLLOUT = "actor_rollout_ref.rollout"
@@ -73,10 +75,12 @@ _REQUIRED: dict[str, tuple[tuple[Any, ...], str]] = {
     "data.gen_batch_size": ((None,), "a step plays data.train_batch_size groups"),
     "distillation.enabled": ((False,), _OBJECTIVE),
     "reward.reward_model.enable": ((False,), _VERDICT),
+    "reward.reward_manager.name": (("naive",), _VERDICT),
+    "reward.reward_manager.source": (("register",), _VERDICT),
     "reward.custom_reward_function.path": ((None, ""), _VERDICT),
     f"{_ACTOR}.strategy": (
         ("fsdp", "fsdp2"),
-        "its loss was compared in these alone",
+        "other engines were not tried, and its loss was compared in fsdp2",
     ),
     f"{_ACTOR}.clip_ratio": ((0.2,), _CLIP),
     f"{_ACTOR}.clip_ratio_low": ((0.2,), _CLIP),
@@ -92,6 +96,10 @@ _REQUIRED: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
     f"{_ACTOR}.policy_loss.loss_mode": (("vanilla",), _OBJECTIVE),
     f"{_ACTOR}.entropy_coeff": ((0,), "objective.entropy_coef is the bonus"),
+    f"{_ACTOR}.calculate_entropy": (
+        (False,),
+        "entropy is computed where objective.entropy_coef is set",
+    ),
     f"{_ACTOR}.kl_loss_type": (("low_var_kl",), _OBJECTIVE),
     f"{_ACTOR}.use_prefix_grouper": (
         (False,),
@@ -109,6 +117,18 @@ _REQUIRED: dict[str, tuple[tuple[Any, ...], str]] = {
         ("processed_logprobs",),
         "log-probabilities are those at the temperature of the draws",
     ),
+    f"{_ROLLOUT}.full_determinism": (
+        (False,),
+        "turns are asked for in no fixed order",
+    ),
+    f"{_ROLLOUT}.seed": ((42,), _SEEDS),
+    f"{_ROLLOUT}.agent.default_agent_loop": (
+        ("single_turn_agent", MODE),
+        "rows of write_tasks name theirs",
+    ),
+    f"{_ROLLOUT}.multi_turn.enable": ((False,), _TURNS),
+    f"{_ROLLOUT}.multi_turn.max_assistant_turns": ((None,), _TURNS),
+    f"{_ROLLOUT}.multi_turn.max_user_turns": ((None,), _TURNS),
     f"{_ROLLOUT}.multi_turn.tool_config_path": (
         (None, ""),
         "tools are the environment's",

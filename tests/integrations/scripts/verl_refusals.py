@@ -69,6 +69,13 @@ CASES: dict[str, list[str]] = {
         "+trainer.v1.aipo.objective={base: gspo, clip_low: 0.2, clip_high: 0.2}"
     ],
     "rloo in bfloat16": ["+trainer.v1.aipo.objective.base=rloo"],
+    "reward manager": ["reward.reward_manager.name=dapo"],
+    "turns": [f"{ROLLOUT}.multi_turn.max_assistant_turns=1"],
+    "multi_turn": [f"{ROLLOUT}.multi_turn.enable=True"],
+    "calculated entropy": [f"{ACTOR}.calculate_entropy=True"],
+    "rollout seed": [f"{ROLLOUT}.seed=7"],
+    "determinism": [f"{ROLLOUT}.full_determinism=True"],
+    "another loop": [f"{ROLLOUT}.agent.default_agent_loop=tool_agent"],
     "value": ["+trainer.v1.aipo.independence=internalized"],
     "environment": ["+trainer.v1.aipo.environment.sauce=toy"],
 }
