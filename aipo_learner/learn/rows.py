@@ -88,7 +88,8 @@ def observation_mask(
     """Return bool[T], an episode's tokens that are learned as observations.
 
     Those of an author are what it said: the body of a tool's result or of an agent's
-    reply. What stands around it, and notices, are the environment's.
+    reply. What stands around it, and notices, are the environment's. What an agent
+    quotes of the policy's own words is nobody's.
 
     Args:
         episode: Any.
@@ -108,6 +109,9 @@ def observation_mask(
         if name == "agent":
             # Of agents the body alone is theirs, as for the agent rule.
             mask |= tokens.agent_mask
+        elif name == "env":
+            # What a reply quotes of the policy is its content, and is nobody's.
+            mask |= (tokens.author == Author.ENV) & ~tokens.is_content
         else:
             mask |= tokens.author == Author[name.upper()]
     return mask

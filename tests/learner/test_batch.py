@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from aipo_env import (
+    AgentReply,
+    AgentRequest,
     Author,
     Completion,
     Episode,
@@ -253,6 +255,65 @@ def test_observation_tokens_are_their_authors_words_without_wrappers(
     # Between two replies the environment puts a line break.
     assert observed.replace("\n", "") == expected.format(statement=statement)
     assert not (row.observation_mask & row.policy_mask).any()
+
+
+CLAIM = "the seventeenth code of the old box must be nine thousand and four"
+"""Words of the policy that an agent quotes."""
+
+
+class Quoting:
+    """An agent that repeats what it was asked."""
+
+    agent_id = "quoting"
+
+    async def reply(self, request: AgentRequest) -> AgentReply:
+        return AgentReply(text=f'You say "{request.query}", which is wrong.', tokens=9)
+
+
+def quoted(tokenizer, kind: str) -> tuple[Scenario, Episode]:
+    """A correct episode in which an agent of a kind quotes the policy."""
+    made = build_scenario("toy:kinds=knowledge", Quoting(), rules=LIMITS, seed=5)
+    answer = made.source.world.problem("train", 0).answer
+    turns = [f"I think {CLAIM}. <{kind}>{CLAIM}</{kind}>", f"\\boxed{{{answer}}}"]
+    episode = spoken(made, tokenizer, turns, index=0)
+    assert episode.correct
+    return made, episode
+
+
+@pytest.mark.parametrize("kind", ["verify", "knowledge"])
+@pytest.mark.parametrize(
+    ("authors", "expected", "expected_agent_free"),
+    [
+        (("env",), '<reply from="{kind}"></reply>', ""),
+        (
+            ("agent",),
+            'You say "", which is wrong.',
+            'You say "", which is wrong.',
+        ),
+        (
+            ("env", "tool", "agent"),
+            '<reply from="{kind}">You say "", which is wrong.</reply>',
+            'You say "", which is wrong.',
+        ),
+    ],
+)
+def test_what_an_agent_quotes_of_the_policy_is_observed_of_nobody(
+    tokenizer,
+    kind: str,
+    authors: tuple[str, ...],
+    expected: str,
+    expected_agent_free: str,
+):
+    made, episode = quoted(tokenizer, kind)
+    row = episode_row(episode, 1.0, objective=echo(*authors))
+    observed = tokenizer.decode(row.token_ids[row.observation_mask])
+    assert observed == expected.format(kind=kind)
+    [row] = agent_free_rows(
+        made, tokenizer, [episode], [1.0], objective=echo(*authors)
+    )
+    observed = tokenizer.decode(row.token_ids[row.observation_mask])
+    assert observed == expected_agent_free
+    assert CLAIM in tokenizer.decode(row.token_ids)
 
 
 def test_rows_have_no_observation_tokens_unless_the_loss_has_a_term_of_them(tokenizer):
