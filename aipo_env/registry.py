@@ -214,6 +214,8 @@ class Registry:
         self.package = package
         self._own = dict(own)
         self._added: dict[str, Callable[..., Any]] = {}
+        # To ask packages takes milliseconds, and a loss looks for its parts at each row.
+        self._paths: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that gives a factory a short name.
@@ -289,8 +291,8 @@ class Registry:
         Raises:
             ConfigError: It is no spec.
         """
-        name, options = parse_spec(spec, self.kind)
-        path, _ = self._path(name, options)
+        name, _ = parse_spec(spec, self.kind)
+        path, _ = self._path(spec)
         return name in self._added or path != ""
 
     def find(self, spec: Spec) -> tuple[str, Any, dict[str, Any]]:
@@ -302,7 +304,7 @@ class Registry:
         name, options = parse_spec(spec, self.kind)
         if name in self._added:
             return name, self._added[name], options
-        path, options = self._path(name, options)
+        path, options = self._path(spec)
         if name.startswith("<"):
             raise ConfigError(
                 f"{self.kind}: {name} was an object of the program that wrote this "
@@ -314,11 +316,22 @@ class Registry:
             )
         return name, load_attribute(path, self.kind), options
 
-    def _path(self, name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Return the "module:attr" of a spec's type and options, and its own options.
+    def _path(self, spec: Spec) -> tuple[str, dict[str, Any]]:
+        """Return the "module:attr" of a spec, and its own options.
 
         The path is empty where it names nothing that could be imported.
         """
+        if isinstance(spec, str) and spec in self._paths:
+            return self._paths[spec], {}
+        path, options = self._searched_path(spec)
+        # What is not there may be installed yet, and is searched again.
+        if isinstance(spec, str) and path and not options:
+            self._paths[spec] = path
+        return path, options
+
+    def _searched_path(self, spec: Spec) -> tuple[str, dict[str, Any]]:
+        """Return the same, from our own names, those of packages, and modules."""
+        name, options = parse_spec(spec, self.kind)
         path = self._own.get(name) or self._offered_path(name)
         if path:
             return path, options

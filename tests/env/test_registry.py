@@ -322,6 +322,36 @@ def test_nothing_is_looked_up_for_a_name_of_our_own(
     assert pumps.build("own") == Pump()
 
 
+@pytest.mark.parametrize("spec", ["pumps:READY", "ready"])
+def test_packages_are_asked_once_for_a_spec(
+    monkeypatch: pytest.MonkeyPatch, pumps: Registry, spec: str
+):
+    asked: list[str] = []
+
+    def entries(group: str) -> list[EntryPoint]:
+        asked.append(group)
+        return [EntryPoint("ready", "pumps:READY", group)]
+
+    monkeypatch.setattr(registry, "entry_points", entries)
+    found = [pumps.component(spec) for _ in range(3)]
+    assert found == [READY] * 3
+    assert pumps.is_named(spec)
+    assert asked == ["aipo_env.pumps"]
+
+
+def test_a_package_that_is_installed_later_is_found(
+    monkeypatch: pytest.MonkeyPatch, pumps: Registry
+):
+    monkeypatch.setattr(registry, "entry_points", lambda group: [])
+    with pytest.raises(ConfigError, match="pump: there is no 'ready'"):
+        pumps.component("ready")
+    entry = EntryPoint("ready", "pumps:READY", "g")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+    assert pumps.component("ready") is READY
+    pumps.register("ready")(no_value)
+    assert pumps.component("ready") is no_value
+
+
 def test_a_decorator_gives_a_short_name(pumps: Registry):
     @pumps.register("my-pump")
     def made(litres: int, seed: int) -> Pump:
