@@ -16,8 +16,10 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
+from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 from aipo_env.errors import ConfigError, message_of, shown, suggest
@@ -214,14 +216,16 @@ class Registry:
         self.package = package
         self._own = dict(own)
         self._added: dict[str, Callable[..., Any]] = {}
-        # To ask packages takes milliseconds, and a loss looks for its parts at each row.
+        self._origins: dict[str, str] = {}
+        # To ask packages takes milliseconds, and a loss looks for its parts per row.
         self._paths: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that gives a factory a short name.
 
         The same factory may be registered again, as a notebook's cell does when it runs
-        once more.
+        once more: one that is written in the same place. What is neither function nor
+        class is the same where it is equal.
 
         Raises:
             ConfigError: The name is taken, or no name.
@@ -231,14 +235,20 @@ class Registry:
                 f"{self.kind}: {name!r} is no name; use letters, digits, '-' and '_'."
             )
 
+        caller = inspect.stack(context=0)[1].frame
+        # What is no function or class does not say itself where it is from.
+        origin = str(caller.f_globals["__name__"])
+
         def keep(factory: T) -> T:
-            earlier = self._added.get(name)
-            is_another = earlier is not None and _place(earlier) != _place(factory)
+            is_another = False
+            if name in self._added:
+                is_another = _identity(self._added[name]) != _identity(factory)
             if name in self._own or is_another:
                 raise ConfigError(
                     f"{self.kind}: the name {name!r} is taken. Choose another."
                 )
             self._added[name] = factory  # type: ignore[assignment]
+            self._origins[name] = origin
             return factory
 
         return keep
@@ -375,8 +385,8 @@ class Registry:
     def plugins(self) -> list[Plugin]:
         """Load everything; return what there is, from where, and what failed."""
         plugins = [Plugin(self.kind, name, self.package) for name in self._own]
-        for name, factory in self._added.items():
-            plugins.append(Plugin(self.kind, name, factory.__module__))
+        for name in self._added:
+            plugins.append(Plugin(self.kind, name, self._origins[name]))
         for entry in self._offered():
             error = self._fault(entry, plugins)
             plugins.append(Plugin(self.kind, entry.name, _origin(entry), error))
@@ -418,10 +428,55 @@ def _is_module(name: str) -> bool:
     return name != "" and importlib.util.find_spec(name) is not None
 
 
+def _identity(component: Any) -> Any:
+    """Return what two components have in common only if they are the same.
+
+    Of functions and classes it is where they are written, for a notebook makes them
+    anew in the same place; also of those that others are made of.
+    """
+    if isinstance(component, partial):
+        parts = (component.func, *component.args, *component.keywords.items())
+        return partial, _identity(parts)
+    if isinstance(component, MethodType):
+        return _identity(component.__self__), component.__qualname__
+    if isinstance(component, tuple):
+        return _identity(type(component)), [_identity(part) for part in component]
+    if isinstance(component, FunctionType):
+        return _place(component), _code(component), _closed_over(component)
+    if hasattr(component, "__qualname__"):
+        return _place(component)
+    return component
+
+
 def _place(factory: Any) -> tuple[str, str]:
-    """Return where a factory is written: a notebook makes it anew in the same place."""
-    name = getattr(factory, "__qualname__", type(factory).__qualname__)
-    return factory.__module__, name
+    """Return where a function or class is written."""
+    return factory.__module__, factory.__qualname__
+
+
+def _code(function: FunctionType) -> tuple[Any, ...]:
+    """Return what tells a lambda from others of its place; nothing of what has a name.
+
+    Whoever edits the cell of a notebook gives what has a name another code.
+    """
+    if function.__name__ != "<lambda>":
+        return ()
+    code = function.__code__
+    return code.co_code, code.co_consts, code.co_names
+
+
+def _closed_over(function: FunctionType) -> list[Any]:
+    """Return the numbers, texts and functions that tell closures of a place apart."""
+    values: list[Any] = []
+    for cell in function.__closure__ or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # A function that calls itself, and has no name as yet.
+            continue
+        if isinstance(value, int | float | str):
+            values.append(value)
+        elif isinstance(value, FunctionType | type):
+            values.append(_place(value))
+    return values
 
 
 def _value(text: str) -> Any:

@@ -1,11 +1,13 @@
 """Spec strings, and the scenario that is put together from them."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -187,6 +189,13 @@ class Pump:
     litres: int = 1
     seed: int = -1
     name: str = ""
+
+    @classmethod
+    def made(cls) -> "Pump":
+        return cls()
+
+    def with_seed(self, seed: int) -> "Pump":
+        return Pump(self.litres, seed)
 
 
 READY = Pump(litres=9)
@@ -379,6 +388,111 @@ def test_a_name_is_given_once(pumps: Registry, name: str, message: str):
     pumps.register("mine")(no_value)
     with pytest.raises(ConfigError, match=message):
         pumps.register(name)(Pump)
+
+
+class Filter(NamedTuple):
+    """A component that is no factory."""
+
+    mesh: Callable[[], Pump]
+    width: float = 0.5
+
+
+class Brass(Pump):
+    """Another class of pumps."""
+
+
+def fine() -> Pump:
+    return Pump(7)
+
+
+def of_litres(litres: int) -> Callable[[], Pump]:
+    def made() -> Pump:
+        return Pump(litres)
+
+    return made
+
+
+def through(factory: Callable[[], Pump]) -> Callable[[], Pump]:
+    def made() -> Pump:
+        return factory()
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (no_value, fine),
+        (of_litres(1), of_litres(2)),
+        (through(no_value), through(fine)),
+        (lambda: Pump(1), lambda: Pump(2)),
+        (lambda: no_value(), lambda: fine()),
+        (Filter(of_litres(1)), Filter(of_litres(2))),
+        (Filter(no_value), Filter(fine)),
+        (Filter(no_value), Filter(no_value, 0.1)),
+        (Filter(no_value), (no_value, 0.5)),
+        (Pump(1), Pump(2)),
+        (READY, no_value),
+        (partial(Pump, 1), partial(Pump, 2)),
+        (partial(Pump, seed=1), partial(Pump, seed=2)),
+        (partial(Pump, 1), partial(Brass, 1)),
+        (Pump.made, Brass.made),
+        (Pump(1).with_seed, Pump(2).with_seed),
+        (object(), object()),
+    ],
+)
+def test_another_component_of_any_form_is_refused_under_a_name(
+    pumps: Registry, first: Any, second: Any
+):
+    pumps.register("mine")(first)
+    with pytest.raises(ConfigError, match="pump: the name 'mine' is taken"):
+        pumps.register("mine")(second)
+    assert pumps.find("mine")[1] is first
+
+
+def again(code: str) -> Any:
+    """Return what a notebook's cell makes, which is run anew each time."""
+    names = {"__name__": "__main__", "Filter": Filter, "Pump": Pump, "partial": partial}
+    exec(code, names)
+    return names["made"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def made(): return Pump(3)",
+        "class made: pass",
+        "def mesh(): return Pump(3)\nmade = Filter(mesh, 0.3)",
+        "def mesh(): return Pump(3)\nmade = partial(mesh, litres=2)",
+        "class Own:\n @classmethod\n def make(cls): return Pump(3)\nmade = Own.make",
+        "made = Pump(3)",
+        "made = lambda: Pump(3)",
+        "def make(litres):\n return lambda: Pump(litres)\nmade = make(3)",
+        "def make():\n def pump(): return pump()\n return pump\nmade = make()",
+        "def make(parts):\n def pump(): return parts\n return pump\nmade = make([{}])",
+    ],
+)
+def test_the_cell_of_a_notebook_may_register_again(pumps: Registry, code: str):
+    pumps.register("mine")(again(code))
+    second = pumps.register("mine")(again(code))
+    assert pumps.find("mine")[1] is second
+
+
+def test_a_cell_that_was_edited_takes_the_place_of_what_it_made(pumps: Registry):
+    pumps.register("mine")(again("def mesh(): return Pump(3)\nmade = Filter(mesh)"))
+    edited = again("# finer\ndef mesh(): return Pump(4)\nmade = Filter(mesh)")
+    assert pumps.register("mine")(edited).mesh() == Pump(4)
+
+
+def test_what_is_registered_is_from_the_module_that_did_it(pumps: Registry):
+    pumps.register("filter")(Filter(no_value))
+    pumps.register("partial")(partial(Pump, 1))
+    code = "pumps.register('of-a-cell')(Filter(no_value))"
+    exec(code, {**globals(), "__name__": "cells", "pumps": pumps})
+    origins = {plugin.name: plugin.origin for plugin in pumps.plugins()}
+    assert origins["filter"] == __name__
+    assert origins["partial"] == __name__
+    assert origins["of-a-cell"] == "cells"
 
 
 def test_what_is_registered_goes_before_what_is_installed(pumps: Registry):

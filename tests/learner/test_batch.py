@@ -308,9 +308,7 @@ def test_what_an_agent_quotes_of_the_policy_is_observed_of_nobody(
     row = episode_row(episode, 1.0, objective=echo(*authors))
     observed = tokenizer.decode(row.token_ids[row.observation_mask])
     assert observed == expected.format(kind=kind)
-    [row] = agent_free_rows(
-        made, tokenizer, [episode], [1.0], objective=echo(*authors)
-    )
+    [row] = agent_free_rows(made, tokenizer, [episode], [1.0], objective=echo(*authors))
     observed = tokenizer.decode(row.token_ids[row.observation_mask])
     assert observed == expected_agent_free
     assert CLAIM in tokenizer.decode(row.token_ids)
