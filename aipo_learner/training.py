@@ -33,6 +33,7 @@ from aipo_learner.rollout.sampled import Groups, staleness
 from aipo_learner.run.folder import Run
 from aipo_learner.run.found import FoundRun, found_run, what_is_there
 from aipo_learner.run.interrupt import Abandoned
+from aipo_learner.run.metrics_log import is_idle
 from aipo_learner.run.scores import best_step, is_stalled
 from aipo_learner.samplers.weight_sync import sync_weights
 from aipo_learner.settings.aid import read_aid
@@ -121,7 +122,7 @@ def _train(run: Run, console: Console, num_workers: int) -> Learned:
                 "seconds/update": updated - sampled,
             }
             idle_reasons = ""
-            if not made.rows:
+            if is_idle(made.counts):
                 idle_reasons = why_idle(
                     groups, mask_truncated=config.source.mask_truncated
                 )
@@ -361,6 +362,7 @@ def _save_or_stop(training: Training, step: int, groups: Groups) -> None:
             groups,
             config.out,
             mask_truncated=config.source.mask_truncated,
+            observes=config.objective.observation_weight > 0,
         )
     if is_interrupted and step < config.num_steps:
         raise training.interrupt.error(_stopped(config, step))

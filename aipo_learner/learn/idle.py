@@ -135,7 +135,12 @@ class Learned:
 
 
 def stop_idle(
-    num_idle: int, groups: Groups, folder: object, *, mask_truncated: bool = False
+    num_idle: int,
+    groups: Groups,
+    folder: object,
+    *,
+    mask_truncated: bool = False,
+    observes: bool = False,
 ) -> NoGradient:
     """Return what to raise after so many steps in a row without a gradient.
 
@@ -144,11 +149,14 @@ def stop_idle(
         groups: Of the last of them.
         folder: Where the run is saved.
         mask_truncated: As for `why_idle`.
+        observes: Whether observation tokens are learned: these steps may have had a
+            gradient of them.
     """
     reasons = why_idle(groups, mask_truncated=mask_truncated)
     steps = "step" if num_idle == 1 else "steps in a row"
+    missing = "no gradient but of observation tokens" if observes else "no gradient"
     return NoGradient(
-        f"{num_idle} {steps} gave no gradient, so the run stops; it is saved in "
+        f"{num_idle} {steps} gave {missing}, so the run stops; it is saved in "
         f"{folder}. The last of them: {reasons}. {what_to_do(groups)} "
         "--stop-after-idle-steps 0 goes on all the same."
     )

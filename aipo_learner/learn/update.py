@@ -6,6 +6,7 @@ microbatches, each of which is a forward and a backward pass.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -157,7 +158,9 @@ def update(
 def minibatch_rows(rows: Sequence[Row], number: int, key: Key) -> list[Sequence[Row]]:
     """Split rows into minibatches, of as many groups each as can be.
 
-    One that would have no group is left out. Within each, rows keep their order.
+    One that would have no group is left out. Within each, rows keep their order. Groups
+    that are only observed take no places of others: they are dealt out to what there is
+    without them.
 
     Args:
         rows: At least one.
@@ -169,15 +172,31 @@ def minibatch_rows(rows: Sequence[Row], number: int, key: Key) -> list[Sequence[
     by_group: dict[int, list[Row]] = {}
     for row in rows:
         by_group.setdefault(row.group, []).append(row)
-    groups = list(by_group)
-    order = keyed_rng(key, Salt.MINIBATCHES).permutation(len(groups))
-    parts: list[Sequence[Row]] = []
-    for places in np.array_split(order, number):
+    learned: list[int] = []
+    only_observed: list[int] = []
+    for place, of_group in enumerate(by_group.values()):
+        is_only_observed = all(row.is_only_observed for row in of_group)
+        (only_observed if is_only_observed else learned).append(place)
+    rng = keyed_rng(key, Salt.MINIBATCHES)
+    # The first draw is that of a step in which nothing is only observed.
+    parts = _dealt(learned, number, rng)
+    others = _dealt(only_observed, len(parts) or number, rng)
+    groups = list(by_group.values())
+    made: list[Sequence[Row]] = []
+    for places, more in zip_longest(parts, others, fillvalue=()):
         # Whoever of the step's groups has the lower number comes first.
-        chosen = [by_group[groups[place]] for place in sorted(places)]
-        if chosen:
-            parts.append([row for of_group in chosen for row in of_group])
-    return parts
+        chosen = [groups[place] for place in sorted([*places, *more])]
+        made.append([row for of_group in chosen for row in of_group])
+    return made
+
+
+def _dealt(
+    places: Sequence[int], number: int, rng: np.random.Generator
+) -> list[Sequence[int]]:
+    """Return places as so many parts, in an order that is drawn; none is empty."""
+    order = [places[drawn] for drawn in rng.permutation(len(places))]
+    parts = [part.tolist() for part in np.array_split(order, number)]
+    return [part for part in parts if part]
 
 
 def _step(

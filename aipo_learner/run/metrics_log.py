@@ -100,7 +100,7 @@ class MetricsLog:
             if is_number(row.get(SCORE)):
                 self.scores[row["step"]] = row[SCORE]
         self.num_idle = num_trailing_idle(rows)
-        """Steps without a gradient since the last that had one."""
+        """Idle steps since the last that was not."""
         self.had_gradient = any(row.get("rows") for row in rows)
         """Whether any step of the run had one."""
         self._shown = {
@@ -132,15 +132,13 @@ class MetricsLog:
         Args:
             step: Its number, from 1.
             row: Its metrics; "rows" is how many rows its update learned from.
-            why_idle: Why it had no gradient, if it had none, for the console.
+            why_idle: Why it was idle, if it was, for the console.
             tokens_per_second: How fast it was, for the console.
         """
         self._put(step, row)
+        self.num_idle = self.num_idle + 1 if is_idle(row) else 0
         if row.get("rows"):
-            self.num_idle = 0
             self.had_gradient = True
-        else:
-            self.num_idle += 1
         cells = [
             f"{label} {form(row[name])}"
             for name, (label, form) in self._shown.items()
@@ -149,7 +147,10 @@ class MetricsLog:
         if tokens_per_second is not None:
             cells.append(f"{in_units(tokens_per_second)} tok/s")
         minutes = self._seconds_left(step) / _SECONDS_PER_MINUTE
-        note = f"  no gradient: {why_idle}" if why_idle else ""
+        missing = "no gradient"
+        if row.get("rows"):
+            missing = "no gradient but of observation tokens"
+        note = f"  {missing}: {why_idle}" if why_idle else ""
         self._print(step, f"{'  '.join(cells)}  {minutes:.1f} min left{note}")
 
     def write_evaluation(self, num_steps: int, row: Mapping[str, float]) -> None:
@@ -245,11 +246,22 @@ def _metrics_row(line: bytes) -> dict[str, Any] | None:
     }
 
 
+def is_idle(metrics: Mapping[str, Any]) -> bool:
+    """Return whether a step had no gradient, unless of observation tokens.
+
+    Args:
+        metrics: Of the step.
+    """
+    num_rows = metrics.get("rows") or 0
+    num_only_observed = metrics.get("rows/only_observed") or 0
+    return num_rows == num_only_observed
+
+
 def num_trailing_idle(rows: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many of the last steps in a metrics file had no gradient."""
+    """Return how many of the last steps in a metrics file were idle."""
     number = 0
     for row in reversed(rows):
-        if row.get("rows"):
+        if not is_idle(row):
             break
         number += 1
     return number

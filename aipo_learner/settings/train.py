@@ -211,8 +211,8 @@ class TrainConfig:
     evaluation: EvaluationSchedule = field(default_factory=EvaluationSchedule)
     """Evaluation on held-out tasks during the run, and early stop."""
     stop_after_idle_steps: Natural = 5
-    """Steps in a row without a gradient after which the run stops and says why; 0:
-    never.
+    """Steps in a row without a gradient after which the run stops and says why; one of
+    observation tokens alone counts as none. 0: never.
     """
     bounds: JsonField = field(default_factory=dict)
     """Metrics of the update that stop the run: {"entropy": [0.05, null], "kl_ref":

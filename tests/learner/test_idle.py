@@ -91,6 +91,27 @@ def test_idle_steps_are_counted_from_the_end(rows: list[int], expected: int):
     assert num_trailing_idle([{"rows": number} for number in rows]) == expected
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([(2, 2), (5, 5)], 2),
+        ([(2, 2), (5, 4)], 0),
+        ([(3, 0), (0, 0), (4, 4)], 2),
+        ([(2, 2), (3, 1), (1, 1)], 1),
+    ],
+)
+def test_steps_of_observation_tokens_alone_are_idle(
+    rows: list[tuple[int, int]], expected: int
+):
+    metrics = [{"rows": number, "rows/only_observed": only} for number, only in rows]
+    assert num_trailing_idle(metrics) == expected
+
+
+def test_of_idle_steps_with_observations_no_other_gradient_is_told():
+    error = stop_idle(2, [[WRONG] * 2], "runs/x", observes=True)
+    assert "2 steps in a row gave no gradient but of observation tokens" in str(error)
+
+
 def test_groups_that_masking_leaves_nothing_of_say_so():
     masked = why_idle([[CUT, CUT]], mask_truncated=True)
     assert masked.startswith("1 x group all cut off, which mask_truncated leaves out;")

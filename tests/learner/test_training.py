@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from aipo_env import ConfigError, PolicyError
+from aipo_env import ConfigError, NoGradient, PolicyError
 from aipo_learner.reporting.report import write_report
 from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.objective import ObjectiveConfig
@@ -72,6 +72,31 @@ def test_a_step_without_a_gradient_has_a_learning_rate_too(tmp_path: Path):
     [row] = read_metrics(tmp_path / "metrics.jsonl")
     assert row["rows"] == 0
     assert row["lr"] == 1e-3
+
+
+def nothing_earned(task: Any, text: str) -> float:
+    """Return the reward of whatever is said."""
+    return 0.0
+
+
+def test_a_run_that_learns_observation_tokens_alone_stops(tmp_path: Path):
+    told = config(
+        tmp_path,
+        num_steps=4,
+        stop_after_idle_steps=2,
+        objective=ObjectiveConfig(
+            agent_rule="masked",
+            observation_weight=0.05,
+            observation_authors=("env", "agent"),
+        ),
+    ).changed({"reward": f"{__name__}:nothing_earned"})
+    said = io.StringIO()
+    with pytest.raises(NoGradient, match=r"2 steps.*no gradient but of observation"):
+        train(told, Console(file=said, width=500))
+    first, second = read_metrics(tmp_path / "metrics.jsonl")
+    assert first["rows"] == first["rows/only_observed"] > 0
+    assert second["rows"] == second["rows/only_observed"] > 0
+    assert "no gradient but of observation tokens: 2 x group all" in said.getvalue()
 
 
 def test_dr_grpos_constant_is_the_rules_limit_unless_it_is_set(

@@ -395,6 +395,49 @@ def test_microbatches_and_minibatches_of_observations(policy: PreTrainedModel):
     assert twice["observation_loss"] == pytest.approx(sum(parts) / 2)
 
 
+def only_seen(*groups: int) -> list[Row]:
+    return [replace(ONLY_SEEN, group=group) for group in groups]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("observed", [(4,), (4, 5), (4, 5, 6, 7, 8), (-1, 9)])
+def test_groups_that_are_only_observed_take_no_places_in_minibatches(
+    number: int, observed: tuple[int, ...]
+):
+    seen = only_seen(*observed)
+    for step in range(5):
+        without = minibatch_rows(GROUPED, number, (7, step))
+        parts = minibatch_rows([*seen, *GROUPED], number, (7, step))
+        learned = [[row for row in part if not row.is_only_observed] for part in parts]
+        assert [list(map(id, part)) for part in learned] == [
+            list(map(id, part)) for part in without
+        ]
+        dealt = [row.group for part in parts for row in part if row.is_only_observed]
+        assert sorted(dealt) == sorted(observed)
+        sizes = [len(part) - len(own) for part, own in zip(parts, learned, strict=True)]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_groups_that_are_only_observed_are_split_where_there_are_no_others():
+    parts = minibatch_rows(only_seen(0, 1, 2, 3, 4), 2, KEY)
+    assert [len(part) for part in parts] == [3, 2]
+    parts = minibatch_rows([*only_seen(0, 0, 1), GROUPED[0]], 3, KEY)
+    # It shares a group, and so the only minibatch that has something to learn.
+    assert [[row.group for row in part] for part in parts] == [[0, 0, 0, 1]]
+
+
+def test_minibatches_of_other_terms_are_what_they_are_without_observed_groups(
+    policy: PreTrainedModel,
+):
+    learned = [seen_row(1.0, seed, group=seed) for seed in (1, 2, 3)]
+    told = settings(ECHO, num_minibatches=3)
+    _, alone = moved(policy, learned, told, lr=0.0, key=KEY)
+    rows = [*learned, *only_seen(5, 6, 7, 8)]
+    _, with_seen = moved(policy, rows, told, lr=0.0, key=KEY)
+    for name in ("policy_loss", "agent_loss", "policy_tokens", "minibatches/empty"):
+        assert with_seen[name] == pytest.approx(alone[name], rel=1e-6)
+
+
 def test_a_filler_of_ranks_observes_nothing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("aipo_learner.learn.update.rank", lambda: 1)
     monkeypatch.setattr("aipo_learner.learn.update.world_size", lambda: 2)

@@ -51,6 +51,7 @@ from aipo_learner.learn.training_rows import (
 from aipo_learner.policy.distributed import gathered
 from aipo_learner.policy.fitness import check_context
 from aipo_learner.rollout.sampled import Groups, by_group, play_groups
+from aipo_learner.run.metrics_log import is_idle
 from aipo_learner.samplers.base import WaveVoices
 from aipo_learner.samplers.generate import GenerateVoices
 from aipo_learner.samplers.hf.sampler import HFSampler
@@ -395,7 +396,7 @@ class AipoGRPOTrainer(GRPOTrainer):
             metrics[name] = sum(of_rank[name] for of_rank in counts)
         for name, value in metrics.items():
             self._metrics["train"][name].append(value)
-        self._num_idle = 0 if metrics["rows"] else self._num_idle + 1
+        self._num_idle = self._num_idle + 1 if is_idle(metrics) else 0
         if 0 < self._config.stop_after_idle_steps <= self._num_idle:
             masked = self.args.mask_truncated_completions
             reasons = why_idle(all_groups, mask_truncated=masked)
