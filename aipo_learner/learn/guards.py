@@ -79,6 +79,13 @@ def _as_tensors(row: Row) -> dict[str, Tensor]:
     }
 
 
+def _may_be_absent(name: str, telemetry: Mapping[str, float]) -> bool:
+    """Return whether another step of the run may have a metric that this has not."""
+    count = _COUNTED_IN.get(name)
+    has_term = count is None or count in telemetry
+    return name in _SOMETIMES_ABSENT and has_term
+
+
 def check_bounds(
     telemetry: Mapping[str, float], bounds: Mapping[str, Sequence[float | None]]
 ) -> None:
@@ -94,9 +101,7 @@ def check_bounds(
     """
     for name, (low, high) in bounds.items():
         if name not in telemetry:
-            count = _COUNTED_IN.get(name)
-            has_it = count is None or count in telemetry
-            if name in _SOMETIMES_ABSENT and has_it:
+            if _may_be_absent(name, telemetry):
                 continue
             raise ConfigError(
                 f"config: bounds has {name!r}, which no update reports."

@@ -81,6 +81,22 @@ def read_config_file(path: Path) -> dict[str, Any]:
 INDEPENDENCE_MODES = ("mixed", "prompt_switch", "accept_anneal", "internalised")
 """How a policy may learn to do without agents."""
 
+_OF_REFERENCE = ("kl_ref",)
+"""Metrics of an update that compares the policy with the one it began as."""
+_OF_OBSERVATIONS = (
+    "observation_loss",
+    "observation_tokens",
+    "observation_p_mean",
+    "observation_gradient_share",
+)
+"""Metrics of an update that learns observation tokens."""
+_OF_SAMPLER = ("kl_sampler", "effective_sample_size")
+"""Metrics of an update on what a sampler reported."""
+_OF_AGENT_FREE = ("kl_sampler/agent_free", "effective_sample_size/agent_free")
+"""The same of agent-free forms."""
+_OF_AGENTS = ("agent_p_mean", "agent_below_floor_share", "agent_coefficient_mean")
+"""Means over the tokens that a rule for agents' tokens weighs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -251,6 +267,40 @@ class TrainConfig:
         self._check_aid()
         self._check_minibatches()
         self._check_decay()
+        self._check_imitation()
+        self._check_bounds()
+
+    def _check_imitation(self) -> None:
+        """Raise ConfigError for a term of the loss that imitation has not."""
+        weight = self.objective.observation_weight
+        if weight and self.source.sft_episodes:
+            raise ConfigError(
+                f"config: objective.observation_weight={weight} with sft_episodes,"
+                " which are imitated by cross-entropy alone. Set it to 0; imitation of"
+                " agents' tokens is source.sft_agent_tokens."
+            )
+
+    def _check_bounds(self) -> None:
+        """Raise ConfigError for a bound of a metric that no update can report."""
+        causes: dict[str, str] = {}
+        if not self.objective.kl_coef:
+            causes |= dict.fromkeys(_OF_REFERENCE, "objective.kl_coef=0.0")
+        if not self.objective.observation_weight:
+            off = "objective.observation_weight=0.0"
+            causes |= dict.fromkeys(_OF_OBSERVATIONS, off)
+        if self.independence != "internalised":
+            other = f"independence={self.independence!r}"
+            causes |= dict.fromkeys(_OF_AGENT_FREE, other)
+        if self.source.sft_episodes:
+            none_of = (*_OF_REFERENCE, *_OF_AGENT_FREE, *_OF_SAMPLER, *_OF_AGENTS)
+            causes |= dict.fromkeys(none_of, "sft_episodes, which are imitated")
+        for name in self.bounds:
+            if name in causes:
+                raise ConfigError(
+                    f"config: bounds has {name!r}, which no update reports with"
+                    f" {causes[name]}: the bound would never act. Leave it out, or"
+                    " change that."
+                )
 
     def _check_aid(self) -> None:
         """Raise ConfigError where nobody could decide who is aided."""

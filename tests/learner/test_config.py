@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from aipo_env import ConfigError, read_spec
 from aipo_learner.build import read_sampler
 from aipo_learner.settings.chat import ChatSettings
+from aipo_learner.settings.episode_source import EpisodeSource
 from aipo_learner.settings.objective import ObjectiveConfig
 from aipo_learner.settings.recipes import RECIPES, toy, toy_base, toy_masked
 from aipo_learner.settings.teacher import read_teacher
@@ -263,3 +265,46 @@ def test_authors_from_a_file_are_those_of_the_command_line():
     assert config.objective.observation_authors == ("tool", "agent")
     written = json.loads(json.dumps(config.to_dict()))
     assert TrainConfig.from_dict(written) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("kl_ref", "objective.kl_coef=0.0"),
+        ("observation_loss", "objective.observation_weight=0.0"),
+        ("observation_tokens", "objective.observation_weight=0.0"),
+        ("observation_p_mean", "objective.observation_weight=0.0"),
+        ("observation_gradient_share", "objective.observation_weight=0.0"),
+        ("kl_sampler/agent_free", "independence='mixed'"),
+        ("effective_sample_size/agent_free", "independence='mixed'"),
+    ],
+)
+def test_a_bound_that_could_never_act_is_refused(name: str, cause: str):
+    message = f"bounds has '{name}', which no update reports with {re.escape(cause)}"
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(bounds={name: [0.1, None]}, independence="mixed")
+    objective = ObjectiveConfig(kl_coef=0.1, observation_weight=0.05)
+    told = TrainConfig(
+        bounds={name: [0.1, None]}, independence="internalised", objective=objective
+    )
+    assert told.bounds == {name: [0.1, None]}
+
+
+@pytest.mark.parametrize(
+    "name", ["kl_ref", "kl_sampler", "effective_sample_size", "agent_p_mean"]
+)
+def test_of_imitation_no_bound_is_taken_that_could_never_act(name: str):
+    with pytest.raises(ConfigError, match=f"'{name}', which .* with sft_episodes"):
+        TrainConfig(
+            bounds={name: [0.1, None]},
+            objective=ObjectiveConfig(kl_coef=0.1),
+            source=EpisodeSource(sft_episodes="a.jsonl"),
+        )
+
+
+def test_imitation_has_no_term_of_observation_tokens():
+    with pytest.raises(ConfigError, match=r"observation_weight=0.05 with sft_episodes"):
+        TrainConfig(
+            objective=ObjectiveConfig(observation_weight=0.05),
+            source=EpisodeSource(sft_episodes="a.jsonl"),
+        )

@@ -162,6 +162,13 @@ def test_a_mean_over_nothing_is_within_bounds():
         check_bounds({"entropy": 0.5}, {"kl_ref": [None, 1]})
 
 
+@pytest.mark.parametrize("name", ["observation_p_mean", "observation_gradient_share"])
+def test_a_bound_of_observations_needs_their_term(name: str):
+    check_bounds({"loss": 1.0, "observation_tokens": 0.0}, {name: [0.1, None]})
+    with pytest.raises(ConfigError, match=f"bounds has '{name}', which no update rep"):
+        check_bounds({"loss": 1.0}, {name: [0.1, None]})
+
+
 def test_a_prompt_that_fills_the_context_is_named_before_the_first_step(
     tmp_path: Path,
 ):
