@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from transformers import PreTrainedModel
 
 from aipo_env import Scenario
+from aipo_learner.learn.checker import check_agent_rule, check_base
 from aipo_learner.run.checkpoint_size import checkpoint_bytes
 from aipo_learner.run.folder import Run
 from aipo_learner.run.words import bytes_text, in_units
-from aipo_learner.settings.objective import ObjectiveConfig
+from aipo_learner.settings.objective import AGENT_RULES, CLIP_OF_BASE, ObjectiveConfig
 from aipo_learner.settings.train import TrainConfig
 
 
@@ -42,6 +43,25 @@ def before_loading(run: Run) -> Iterator[str]:
         yield (
             f"{name}  the objective that is set is not used: sft_episodes are imitated"
             " by cross-entropy"
+        )
+    else:
+        yield from _of_own_pushes(config)
+
+
+def _of_own_pushes(config: TrainConfig) -> Iterator[str]:
+    """Yield how strongly a rule or a base that is none of ours pushes."""
+    objective = config.objective
+    pushes = {}
+    if objective.agent_rule not in AGENT_RULES:
+        what = f"agent_rule {objective.agent_rule!r}"
+        pushes[what] = check_agent_rule(objective.agent_rule)
+    if objective.base not in CLIP_OF_BASE:
+        pushes[f"base {objective.base!r}"] = check_base(objective.base)
+    for what, by_probability in pushes.items():
+        cells = [f"{p:g}: {push:.3g}" for p, push in by_probability.items()]
+        yield (
+            f"{config.out.name}  {what} pushes, by the policy's probability of a token:"
+            f" {', '.join(cells)}"
         )
 
 

@@ -11,6 +11,7 @@ from aipo_env import Episode, write_episodes
 from aipo_learner.build import Training, build_training, open_run
 from aipo_learner.evaluation.scheduled import held_out_metrics
 from aipo_learner.learn.agent_free_rows import agent_free_rows
+from aipo_learner.learn.base_algorithms import divides_by_token_places, find_base
 from aipo_learner.learn.coefficients import episode_coefficients, write_coefficients
 from aipo_learner.learn.episode_metrics import episode_metrics
 from aipo_learner.learn.guards import check_bounds, guarded_update, update_advice
@@ -294,8 +295,9 @@ def _update(
         # Within the guard, so that a batch that breaks a bound is kept too.
         check_bounds(telemetry, config.bounds)
     copy_weights(training.forward.model, training.model)
-    if config.update.objective.base == "dr_grpo":
-        telemetry["dr_grpo/max_policy_tokens"] = config.update.objective.token_places
+    objective = config.update.objective
+    if divides_by_token_places(find_base(objective.base)):
+        telemetry["dr_grpo/max_policy_tokens"] = objective.token_places
     return telemetry | {"lr": rate}
 
 

@@ -235,6 +235,13 @@ BASE_ALGORITHMS: dict[str, BaseAlgorithm] = {
 """Ours, by name."""
 
 
+def divides_by_token_places(algorithm: BaseAlgorithm) -> bool:
+    """Return whether `max_policy_tokens` is in what a sum is divided by."""
+    one_token = torch.ones(1, 1, dtype=torch.bool)
+    sums = [algorithm.normalizer(one_token, places) for places in (1, 2)]
+    return sums[0] != sums[1]
+
+
 def find_base(spec: str) -> BaseAlgorithm:
     """Return one of ours by its name, or the one that a spec names.
 

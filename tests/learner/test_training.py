@@ -11,6 +11,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from aipo_env import ConfigError, NoGradient, PolicyError
+from aipo_learner.learn.agent_rules import AgentTokens
+from aipo_learner.learn.base_algorithms import BASE_ALGORITHMS, divides_by_token_places
 from aipo_learner.reporting.report import write_report
 from aipo_learner.run.metrics_log import read_metrics
 from aipo_learner.settings.objective import ObjectiveConfig
@@ -110,6 +112,37 @@ def test_dr_grpos_constant_is_the_rules_limit_unless_it_is_set(
     assert row["dr_grpo/max_policy_tokens"] == 320
     # The same rows, divided by twice as much.
     assert row["policy_loss"] == pytest.approx(rows[0]["policy_loss"] / 2, rel=1e-5)
+
+
+def halved(tokens: AgentTokens) -> torch.Tensor:
+    """Push half as strongly as the policy's probability."""
+    return tokens.p.clamp(max=1) / 2
+
+
+BY_PLACES = BASE_ALGORITHMS["dr_grpo"]._replace(clip=(0.1, 0.1))
+
+
+def test_a_run_says_how_its_own_rule_and_base_push(tmp_path: Path):
+    objective = ObjectiveConfig(f"{__name__}:BY_PLACES", f"{__name__}:halved")
+    said = io.StringIO()
+    told = config(tmp_path, num_steps=1, objective=objective)
+    train(told, Console(file=said, width=1000))
+    table = "pushes, by the policy's probability of a token: 0.0001:"
+    rule = f"agent_rule '{__name__}:halved' {table} 5e-05, 0.001: 0.0005, 0.01: 0.005,"
+    assert rule in said.getvalue()
+    assert f"base '{__name__}:BY_PLACES' {table} 1, 0.001: 1," in said.getvalue()
+    [row] = read_metrics(tmp_path / "metrics.jsonl")
+    assert row["dr_grpo/max_policy_tokens"] == 160
+
+
+def test_a_run_of_our_own_rules_prints_no_pushes(made: tuple[Path, str]):
+    assert "pushes, by the policy's" not in made[1]
+
+
+@pytest.mark.parametrize("base", BASE_ALGORITHMS)
+def test_only_dr_grpo_of_ours_divides_by_token_places(base: str):
+    told = divides_by_token_places(BASE_ALGORITHMS[base])
+    assert told == (base == "dr_grpo")
 
 
 def test_bounds_watch_the_updates_after_the_first(tmp_path: Path):
