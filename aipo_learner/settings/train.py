@@ -241,6 +241,7 @@ class TrainConfig:
         held_out: Any = self.held_out
         environment: Any = self.environment
         bounds: Any = self.bounds
+        objective: Any = self.objective
         if not isinstance(out, str | Path):
             raise ConfigError(f"config: out={out!r} must be the path of a folder.")
         if str(self.policy).startswith("openai:"):
@@ -261,6 +262,9 @@ class TrainConfig:
         object.__setattr__(self, "held_out", tuple(held_out))
         object.__setattr__(self, "environment", Environment.of(environment))
         object.__setattr__(self, "aid", canonical_aid(self.aid))
+        if isinstance(objective, Mapping):
+            made = construct(ObjectiveConfig, objective, "objective")
+            object.__setattr__(self, "objective", made)
         for name, pair in bounds.items():
             _check_bound(name, pair)
         check_settings(self, "config: ")
